@@ -1,0 +1,1 @@
+"""Where it runs: profiles, schedules, container images, cluster files."""

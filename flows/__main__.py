@@ -1,0 +1,196 @@
+"""The command line of Normloom."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from normloom.errors import NormloomError, UsageError
+
+FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(
+    name="normloom",
+    help="Rebuild alignment data sets and benchmarks: every row accounted for, every stage resumable.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="rich",
+)
+out = Console()
+err = Console(stderr=True)
+
+SystemArgument = Annotated[str, typer.Argument(help="The system to build: savacu.")]
+StoreOption = Annotated[Path, typer.Option("--store", help="Directory of the tables.", envvar="NORMLOOM_STORE")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text.")]
+DEFAULT_STORE = Path("store")
+
+
+@app.command()
+def build(
+    system: SystemArgument,
+    profile: Annotated[str, typer.Option(help="Models and sizes: local, gpu, paper, or a YAML file.")] = "local",
+    source: Annotated[
+        Path | None,
+        typer.Option(help="CSV, TSV, JSONL, JSON or Parquet file of prompts (default: the built-in prompts)."),
+    ] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column of --source that holds the prompts.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Take only the first N records of the source.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a setting, such as classify.delta=0.4 or resources.actors=1; repeatable."),
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Bring a system's tables up to date and print what was made.
+
+    Stages whose inputs, settings, templates, models and code are unchanged are reused. A build that was
+    interrupted goes on where it stopped when the same command is given again.
+
+    Examples:
+
+        normloom build savacu
+
+        normloom build savacu --source my_prompts.csv --text-column prompt --limit 200
+    """
+    from flows.run import run_build
+
+    settings: dict[str, Any] = {"source.path": source, "source.text_column": text_column, "source.limit": limit}
+    given = [
+        f"{name}={json.dumps(str(value) if isinstance(value, Path) else value)}"
+        for name, value in settings.items()
+        if value is not None
+    ]
+    report = run_build(system, profile=profile, assignments=[*given, *(set_ or [])], root=store, quiet=json_)
+    if json_:
+        print(json.dumps(report))
+
+
+@app.command()
+def tables(
+    system: Annotated[str | None, typer.Argument(help="Only the tables of this system.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    json_: JsonOption = False,
+) -> None:
+    """List the newest table of each stage: rows, what left them, key and age."""
+    from normloom.store import Store
+
+    where = Store(store)
+    systems = [system] if system else where.systems()
+    manifests = [manifest for name in systems for manifest in where.newest(name)]
+    if json_:
+        print(json.dumps([_described(manifest, where) for manifest in manifests]))
+        return
+    if not manifests:
+        raise UsageError(
+            f"there are no tables{f' of {system}' if system else ''} in {where.root}: run normloom build first"
+        )
+    table = Table(box=None, pad_edge=False)
+    for heading in ("view", "rows", "dropped", "quarantined", "key", "created (UTC)"):
+        table.add_column(heading, justify="right" if heading in {"rows", "dropped", "quarantined"} else "left")
+    for manifest in manifests:
+        counts = [f"{manifest.count(kind):,}" for kind in ("rows", "dropped", "quarantined")]
+        table.add_row(
+            f"{manifest.system}_{manifest.stage}", *counts, manifest.key, manifest.created[:19].replace("T", " ")
+        )
+    out.print(table)
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(help="A SELECT; each stage's newest table is a view such as savacu_classify.")],
+    store: StoreOption = DEFAULT_STORE,
+    limit: Annotated[int, typer.Option(min=1, help="Rows to show as text; --json gives all.")] = 40,
+    json_: JsonOption = False,
+) -> None:
+    """Run a DuckDB query over the tables.
+
+    Views: SYSTEM_STAGE, SYSTEM_STAGE_dropped and SYSTEM_STAGE_quarantined.
+    """
+    from normloom.store import Store
+    from normloom.views import query as run_query
+
+    found = run_query(Store(store), sql)
+    names = found.columns
+    if json_:
+        print(
+            json.dumps(
+                [dict(zip(names, row, strict=True)) for row in found.fetchall()], default=str, ensure_ascii=False
+            )
+        )
+        return
+    rows = found.limit(limit + 1).fetchall()
+    table = Table(box=None, pad_edge=False)
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for row in rows[:limit]:
+        table.add_row(*(escaped(value) for value in row))
+    out.print(table)
+    if len(rows) > limit:
+        err.print(f"[dim]first {limit} rows; --limit shows more, --json all")
+
+
+@app.command()
+def doctor(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -> None:
+    """Say what is installed, which engines and devices work, what is missing and the command that mends it."""
+    from flows.doctor import examine
+
+    findings = examine(store)
+    if json_:
+        print(json.dumps([finding.as_json() for finding in findings]))
+    else:
+        for finding in findings:
+            mark = {"ok": "[green]✓[/]", "missing": "[yellow]-[/]", "broken": "[red]✗[/]"}[finding.state]
+            out.print(f"{mark} [bold]{finding.name}[/] {finding.detail}", highlight=False)
+            if finding.mend:
+                out.print(f"    [cyan]{finding.mend}", highlight=False)
+    if any(finding.state == "broken" for finding in findings):
+        raise typer.Exit(FAILED)
+
+
+def _described(manifest: Any, store: Any) -> dict[str, Any]:
+    return {
+        "system": manifest.system,
+        "stage": manifest.stage,
+        "view": f"{manifest.system}_{manifest.stage}",
+        "key": manifest.key,
+        "rows": manifest.count("rows"),
+        "dropped": manifest.count("dropped"),
+        "quarantined": manifest.count("quarantined"),
+        "created": manifest.created,
+        "path": str(store.table_directory(manifest.ref)),
+    }
+
+
+def escaped(value: object) -> str:
+    """Return a value as text that rich prints as it is."""
+    from rich.markup import escape
+
+    return escape("" if value is None else str(value))
+
+
+def main() -> NoReturn:
+    """Run the command line; 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    try:
+        app(standalone_mode=True)
+    except UsageError as error:
+        err.print(f"[red]normloom:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(WRONG_USAGE)
+    except NormloomError as error:
+        err.print(f"[red]normloom:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(FAILED)
+    except KeyboardInterrupt:
+        err.print("interrupted; finished parts are kept, the same command goes on from here")
+        sys.exit(INTERRUPTED)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""The settings of a build: a profile, the system's own settings in it, and what the command line changes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from normloom.errors import ConfigError
+from normloom.pool import Resources
+
+PROFILES = Path(__file__).parent.parent / "deployments" / "profiles"
+
+Config = TypeVar("Config", bound=BaseModel)
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown names are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def profile_names() -> list[str]:
+    """Return the names of the profiles there are."""
+    return sorted(path.stem for path in PROFILES.glob("*.yaml"))
+
+
+def load_profile(profile: str, system: str) -> dict[str, Any]:
+    """Return the settings of a system in a profile: a built-in one by name, or a YAML file by path."""
+    path = Path(profile) if profile.endswith((".yaml", ".yml")) else PROFILES / f"{profile}.yaml"
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        raise ConfigError(
+            f"there is no profile {profile!r}: use one of {', '.join(profile_names())}, or the path of a YAML file"
+        ) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"profile {path} is not valid YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"profile {path}: expected settings by name, found {type(content).__name__}")
+    resources, systems = content.pop("resources", {}), content.pop("systems", {})
+    if content:
+        raise ConfigError(f"profile {path}: unknown section {sorted(content)}; it has `resources` and `systems`")
+    return {"resources": resources, **systems.get(system, {})}
+
+
+def override(settings: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """Return the settings with `dotted.name=value` assignments applied; values are YAML."""
+    changed = _copied(settings)
+    for assignment in assignments:
+        name, separator, text = assignment.partition("=")
+        if not separator or not name.strip():
+            raise ConfigError(f"--set {assignment!r}: expected name=value, such as classify.delta=0.4")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {name}: {text!r} is not a YAML value") from error
+        *path, last = name.strip().split(".")
+        inner = changed
+        for step in path:
+            inner = inner.setdefault(step, {})
+            if not isinstance(inner, dict):
+                raise ConfigError(f"--set {name}: {step!r} holds a value, not settings by name")
+        inner[last] = value
+    return changed
+
+
+def validated(kind: type[Config], settings: Mapping[str, Any]) -> tuple[Config, Resources]:
+    """Return the checked settings and resources; raises ConfigError naming each setting that is wrong."""
+    own = dict(settings)
+    resources = _checked(Resources, own.pop("resources", {}), prefix="resources.")
+    return _checked(kind, own, prefix=""), resources
+
+
+def _checked(kind: type[Config], settings: Mapping[str, Any], *, prefix: str) -> Config:
+    try:
+        return kind.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError("; ".join(_problem(kind, entry, prefix) for entry in error.errors())) from None
+
+
+def _problem(kind: type[BaseModel], entry: Any, prefix: str) -> str:
+    location = ".".join(str(step) for step in entry["loc"])
+    if entry["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(str(entry["loc"][-1]), _field_names(kind, entry["loc"][:-1]), n=3)
+        hint = f", did you mean {' or '.join(close)}?" if close else ""
+        return f"there is no setting {prefix}{location}{hint}"
+    given = "" if entry["type"] == "missing" else f", not {entry['input']!r}"
+    return f"setting {prefix}{location}: {entry['msg'][0].lower()}{entry['msg'][1:]}{given}"
+
+
+def _field_names(kind: Any, path: Sequence[Any]) -> list[str]:
+    for step in path:
+        field = getattr(kind, "model_fields", {}).get(step)
+        kind = field.annotation if field else None
+    return list(getattr(kind, "model_fields", {}))
+
+
+def _copied(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _copied(value) if isinstance(value, Mapping) else value for name, value in settings.items()}

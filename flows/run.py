@@ -1,0 +1,55 @@
+"""Run one build from the command line's point of view: settings, checks before any work, progress, summary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from flows import summary
+from flows.config import load_profile, override, validated
+from flows.systems import system_named
+from flows.terminal import TerminalProgress
+from normloom.build import build, quiet_libraries
+from normloom.graph import stages_of
+from normloom.keys import key_fields, stage_key
+from normloom.progress import LogProgress
+from normloom.stage import Stage
+from normloom.store import Store
+
+
+def run_build(name: str, *, profile: str, assignments: Sequence[str], root: Path, quiet: bool) -> dict[str, Any]:
+    """Build a system and return its report; prints progress and summary unless quiet."""
+    system = system_named(name)
+    config, resources = validated(system.config, override(load_profile(profile, name), assignments))
+    ends = system.flow(config)
+    store = Store(root)
+    read_sources(ends, system=name, store=store)
+    quiet_libraries()
+    console = Console(stderr=quiet)
+    progress = TerminalProgress(console) if console.is_terminal else LogProgress()
+    with progress if isinstance(progress, TerminalProgress) else nullcontext():
+        result = build(
+            *ends,
+            system=name,
+            store=store,
+            resources=resources,
+            progress=progress,
+            tags=(f"profile:{profile}",),
+            parameters={"profile": profile, "settings": list(assignments), "store": str(root)},
+        )
+    if not quiet:
+        summary.show(console, result, store, title=system.title, profile=profile)
+    return summary.as_json(result, store)
+
+
+def read_sources(ends: Sequence[Stage], *, system: str, store: Store) -> None:
+    """Read what has not been read before, so that a file that cannot be used stops the build before it starts."""
+    for stage in stages_of(*ends):
+        if not stage.upstream and not store.published(
+            system, stage.name, stage_key(key_fields(system, stage, inputs=(), sides=()))
+        ):
+            stage.function(stage.arguments)

@@ -1,0 +1,242 @@
+"""The settings of the SaVaCu build. The defaults are the paper's values (docs/systems.md says which are ours)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+from tasks.deduplicate import Deduplication
+from tasks.split import Splitting
+
+from flows.config import Settings
+from normloom.models.protocol import ModelSpec, Sampling
+from normloom.simhash import Features
+from schemas.taxonomy import BUILTIN as TAXONOMIES
+from schemas.taxonomy import DIMENSIONS, Taxonomy, load_taxonomy
+from schemas.template import FOLDER as TEMPLATES
+from schemas.template import Template, load_template
+from tasks.classify import Asking, Labelling, Ranking
+from tasks.expand import Expansion, GapSearch
+from tasks.generate import Generation
+from tasks.ingest import Ingestion, ingestion
+from tasks.judge import Judging
+from tasks.resample import Diagnosing
+
+PROMPTS = Path(__file__).parent.parent / "schemas" / "prompts"
+
+
+class SourceSettings(Settings):
+    """The file of prompts; without a path the built-in prompts are used."""
+
+    path: Path | None = None
+    text_column: str = "prompt"
+    references: dict[str, str] = Field(default_factory=dict, description="dimension -> column of reference labels")
+    limit: int | None = Field(None, ge=1)
+    max_chars: int = Field(20_000, ge=1)
+
+
+class ClassifySettings(Settings):
+    """How prompts are labelled."""
+
+    route: Literal["exhaustive", "shortlist", "embedding"] = "exhaustive"
+    delta: float = Field(0.5, gt=0, lt=1)
+    shortlist: int = Field(8, ge=1, description="labels of each dimension that are asked about")
+    shortlist_by: Literal["codes", "embedding"] = "codes"
+    part_rows: int = Field(256, ge=1)
+
+
+class ExpandSettings(Settings):
+    """Which labels are expanded, by how much."""
+
+    minimum: int = Field(100, ge=0)
+    quota: int = Field(100, ge=1)
+    examples: int = Field(3, ge=0)
+    draws_per_prompt: float = Field(1.5, ge=1)
+    sampling: Sampling = Sampling(max_tokens=64)
+    part_rows: int = Field(4, ge=1, description="labels in one part")
+
+
+class DeduplicateSettings(Settings):
+    """When two prompts are near-duplicates."""
+
+    tau: int = Field(10, ge=1, le=17)
+    jaccard: float = Field(0.5, ge=0, le=1, description="confirmation by shingle Jaccard; 0 is the paper's rule")
+    features: Features = Features()
+
+
+class GenerateSettings(Settings):
+    """How candidates are drawn."""
+
+    candidates: int = Field(3, ge=1)
+    sampling: Sampling = Sampling(max_tokens=512)
+    part_rows: int = Field(64, ge=1)
+
+
+class JudgeSettings(Settings):
+    """How candidates are judged."""
+
+    threshold: float = Field(0.5, gt=0, lt=1)
+    on_task_threshold: float = Field(0.5, ge=0, lt=1)
+    calibration: Literal["none", "content_free"] = "none"
+    diagnosis: Sampling = Sampling(temperature=0, max_tokens=64)
+    part_rows: int = Field(128, ge=1)
+
+
+class SplitSettings(Settings):
+    """How prompts are divided."""
+
+    train: float = Field(0.8, ge=0, le=1)
+    validation: float = Field(0.1, ge=0, le=1)
+    test: float = Field(0.1, ge=0, le=1)
+    seed: int = 42
+
+
+class Models(Settings):
+    """The model of each role; `generators` by the name that rows carry."""
+
+    embedder: ModelSpec = ModelSpec(engine="embedding", model="all-MiniLM-L6-v2")
+    classifier: ModelSpec
+    expander: ModelSpec
+    generators: dict[str, ModelSpec] = Field(min_length=1)
+    judge: ModelSpec
+
+
+class SavacuConfig(Settings):
+    """All settings of one build."""
+
+    source: SourceSettings = SourceSettings()
+    models: Models
+    classify: ClassifySettings = ClassifySettings()
+    expand: ExpandSettings = ExpandSettings()
+    deduplicate: DeduplicateSettings = DeduplicateSettings()
+    generate: GenerateSettings = GenerateSettings()
+    judge: JudgeSettings = JudgeSettings()
+    rounds: int = Field(2, ge=0, description="resampling rounds")
+    pairs: bool = True
+    split: SplitSettings = SplitSettings()
+    taxonomies: Path = TAXONOMIES
+    templates: Path = TEMPLATES
+
+    @model_validator(mode="after")
+    def _names_generators(self) -> Self:
+        for name in self.models.generators:
+            if not name.replace("_", "").isalnum():
+                raise ValueError(f"models.generators: {name!r} names stages and tables; use letters, digits and _")
+        unknown = set(self.source.references) - set(DIMENSIONS)
+        if unknown:
+            raise ValueError(f"source.references: {sorted(unknown)} are no dimensions; use {', '.join(DIMENSIONS)}")
+        return self
+
+    @property
+    def labels(self) -> tuple[Taxonomy, ...]:
+        """The taxonomies, one for each dimension."""
+        return tuple(load_taxonomy(self.taxonomies / f"{dimension}.csv") for dimension in DIMENSIONS)
+
+    def template(self, name: str) -> Template:
+        """Read a template of the configured folder."""
+        return load_template(name, self.templates)
+
+    @property
+    def ingestion(self) -> Ingestion:
+        """Arguments of ingest."""
+        source = self.source
+        references = source.references if source.path else {dimension: dimension for dimension in DIMENSIONS}
+        return ingestion(
+            source.path or PROMPTS / "measure.csv",
+            text_column=source.text_column if source.path else "prompt",
+            references=references,
+            limit=source.limit,
+            max_chars=source.max_chars,
+            taxonomies=self.labels,
+        )
+
+    @property
+    def calibration_prompts(self) -> Ingestion:
+        """Arguments of reading the prompts on which labels by embedding are calibrated."""
+        return ingestion(
+            PROMPTS / "calibrate.csv",
+            text_column="prompt",
+            references={dimension: dimension for dimension in DIMENSIONS},
+            taxonomies=self.labels,
+        )
+
+    @property
+    def labelling(self) -> Labelling:
+        """Arguments of labelling by embedding."""
+        return Labelling(taxonomies=self.labels, delta=self.classify.delta)
+
+    @property
+    def asking(self) -> Asking:
+        """Arguments of labelling by questions."""
+        return Asking(taxonomies=self.labels, delta=self.classify.delta, template=self.template("classify"))
+
+    @property
+    def ranking(self) -> Ranking:
+        """Arguments of the shortlist."""
+        by_codes = self.classify.shortlist_by == "codes"
+        return Ranking(
+            taxonomies=self.labels, k=self.classify.shortlist, template=self.template("rank") if by_codes else None
+        )
+
+    @property
+    def gap_search(self) -> GapSearch:
+        """Arguments of finding sparse labels."""
+        expand = self.expand
+        return GapSearch(taxonomies=self.labels, minimum=expand.minimum, quota=expand.quota, examples=expand.examples)
+
+    @property
+    def expansion(self) -> Expansion:
+        """Arguments of drawing prompts for sparse labels."""
+        return Expansion(
+            taxonomies=self.labels,
+            template=self.template("expand"),
+            sampling=self.expand.sampling,
+            draws_per_prompt=self.expand.draws_per_prompt,
+            tau=self.deduplicate.tau,
+            features=self.deduplicate.features,
+        )
+
+    @property
+    def deduplication(self) -> Deduplication:
+        """Arguments of removing near-duplicates."""
+        settings = self.deduplicate
+        return Deduplication(tau=settings.tau, jaccard=settings.jaccard, features=settings.features)
+
+    def generation(self, generator: str, round: int) -> Generation:
+        """Arguments of one generator's draws in one round."""
+        return Generation(
+            generator=generator,
+            round=round,
+            candidates=self.generate.candidates,
+            sampling=self.generate.sampling,
+            template=self.template("generate"),
+        )
+
+    @property
+    def judging(self) -> Judging:
+        """Arguments of the judge's checks."""
+        return Judging(
+            dimensions=DIMENSIONS,
+            template=self.template("judge"),
+            threshold=self.judge.threshold,
+            on_task_threshold=self.judge.on_task_threshold,
+            calibration=self.judge.calibration,
+        )
+
+    @property
+    def diagnosing(self) -> Diagnosing:
+        """Arguments of the judge's diagnoses."""
+        return Diagnosing(template=self.template("diagnose"), sampling=self.judge.diagnosis)
+
+    @property
+    def splitting(self) -> Splitting:
+        """Arguments of the split."""
+        settings = self.split
+        return Splitting(
+            train=settings.train,
+            validation=settings.validation,
+            test=settings.test,
+            seed=settings.seed,
+            features=self.deduplicate.features,
+        )

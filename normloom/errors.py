@@ -1,0 +1,50 @@
+"""Every error that Normloom raises on purpose.
+
+A message names the file, row, column, stage or setting, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+
+class NormloomError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class UsageError(NormloomError):
+    """The command or its input cannot be used as given; nothing was started."""
+
+
+class SourceError(UsageError):
+    """An input file cannot be read."""
+
+
+class ConfigError(UsageError):
+    """A setting, profile, taxonomy or template is wrong."""
+
+
+class StoreError(NormloomError):
+    """The store cannot be read or written, or a stored table is damaged."""
+
+
+class ContractError(NormloomError):
+    """A stage made rows that its contract does not allow."""
+
+
+class AccountingError(NormloomError):
+    """Rows in differ from rows out, dropped and quarantined together."""
+
+
+class CheckError(NormloomError):
+    """A check that stops the build did not pass."""
+
+
+class QuarantineBudgetError(NormloomError):
+    """A stage put more rows aside than its budget allows."""
+
+
+class StageError(NormloomError):
+    """A stage could not be done."""
+
+
+class ModelError(NormloomError):
+    """A model cannot be found, loaded or run."""

@@ -1,0 +1,81 @@
+"""Stage keys: the fingerprint that says whether a table is still right.
+
+The fields of a key hold by value everything the stage's function sees: its inputs' content, its
+arguments (templates and taxonomies are arguments), the source it reaches, its model and contract.
+Fields of a pydantic model that are declared with `exclude=True` say where something is, not what it
+is (a path whose content digest stands beside it), and stay out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+import polars as pl
+from pydantic import BaseModel
+
+from normloom.models.identity import model_identity
+from normloom.models.registry import engine_of
+from normloom.source import source_digests
+from normloom.stage import Stage
+
+FORMAT = 1  # of row ids, parts and manifests; raising it makes every table anew
+
+
+def canonical(value: Any) -> Any:
+    """Return the value as JSON types, equal for equal values whatever their order of keys."""
+    if isinstance(value, BaseModel):
+        return canonical(value.model_dump(mode="json"))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: canonical(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): canonical(item) for key, item in sorted(value.items(), key=lambda pair: str(pair[0]))}
+    if isinstance(value, set | frozenset):
+        return sorted((canonical(item) for item in value), key=str)
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [canonical(item) for item in value]
+    if isinstance(value, Enum):
+        return canonical(value.value)
+    if isinstance(value, pl.DataType):
+        return str(value)
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise TypeError(f"a stage argument of type {type(value).__name__} cannot enter a key: {value!r}")
+
+
+def digest(value: Any) -> str:
+    """Return the digest of a canonical value (20 hex digits)."""
+    text = json.dumps(canonical(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
+
+
+def key_fields(system: str, stage: Stage, *, inputs: Sequence[str], sides: Sequence[str]) -> dict[str, Any]:
+    """Return all that decides a stage's table, by name; `inputs` and `sides` are content hashes."""
+    function = (stage.function.__module__, stage.function.__qualname__.partition(".")[0])
+    roots = [function, ("normloom.part", "make_rows")]
+    if stage.model:
+        engine = engine_of(stage.model)
+        roots.append((engine.module, engine.attribute))
+    return {
+        "format": FORMAT,
+        "system": system,
+        "stage": stage.name,
+        "function": ":".join(function),
+        "inputs": list(inputs),
+        "sides": list(sides),
+        "arguments": canonical(stage.arguments),
+        "part_rows": stage.part_rows,
+        "quarantine_budget": stage.quarantine_budget,
+        "model": model_identity(stage.model) if stage.model else None,
+        "contract": canonical(stage.contract),
+        "source": source_digests(roots),
+    }
+
+
+def stage_key(fields: Mapping[str, Any]) -> str:
+    """Return the key of a stage from its fields."""
+    return digest(fields)

@@ -1,0 +1,45 @@
+"""Models behind one small protocol; an engine's libraries are imported when a model is loaded."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import cast
+
+from normloom.models.identity import model_identity
+from normloom.models.protocol import (
+    Candidate,
+    Completion,
+    Embedder,
+    GenerateRequest,
+    LanguageModel,
+    ModelSpec,
+    Sampling,
+    ScoreRequest,
+    Scores,
+)
+from normloom.models.registry import engine_of
+
+__all__ = [
+    "Candidate",
+    "Completion",
+    "Embedder",
+    "GenerateRequest",
+    "LanguageModel",
+    "ModelSpec",
+    "Sampling",
+    "ScoreRequest",
+    "Scores",
+    "load_model",
+    "model_identity",
+]
+
+
+def load_model(spec: ModelSpec, *, threads: int | None = None) -> LanguageModel | Embedder:
+    """Load the model that `spec` names into this process.
+
+    `threads` bounds the processor threads of the whole process; None leaves the engine's default.
+    Raises `ConfigError` for an unknown engine or option and `ModelError` where the model cannot be had.
+    """
+    engine = engine_of(spec)
+    loader = getattr(import_module(engine.module), engine.attribute)
+    return cast("LanguageModel | Embedder", loader(spec, threads=threads))

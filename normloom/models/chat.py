@@ -1,0 +1,150 @@
+"""A model's chat template around our texts, as tokens.
+
+The template is rendered once with marks where our texts go and split at the marks, so that what is
+constant comes out as one run of tokens, and so that only the template's own text can hold control tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from jinja2 import TemplateError
+from tokenizers import AddedToken, Tokenizer
+
+from normloom.errors import ConfigError, ModelError
+
+_INSTRUCTION = "NORMLOOM-INSTRUCTION-MARK"
+_USER = "NORMLOOM-USER-MARK"
+BREAK = "\n\n"  # between the parts of a user turn
+
+Message = dict[str, str]
+Render = Callable[[list[Message]], str]
+
+
+class Piece(NamedTuple):
+    """A run of prompt text; `control` says that it comes from the template and may hold control tokens."""
+
+    text: str
+    control: bool
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A prompt around the user's text: what comes before it, and the template text after it."""
+
+    head: tuple[Piece, ...]
+    tail: str
+
+
+class EncodedFrame(NamedTuple):
+    """Token ids of a `Frame`."""
+
+    head: list[int]
+    tail: list[int]
+
+
+def frame(render: Render, instruction: str) -> Frame:
+    """Return the prompt that `render` makes of an instruction, cut open where the user's text goes.
+
+    A template without a system role (it raises, or leaves the instruction out) gets the instruction at the start
+    of the user's turn. Raises `ModelError` where the template does not hold the user's text exactly once.
+    """
+    user = {"role": "user", "content": _USER}
+    if not instruction:
+        before, tail = _cut(render([user]), _USER)
+        return Frame((Piece(before, control=True),), tail)
+    try:
+        text = render([{"role": "system", "content": _INSTRUCTION}, user])
+    except (TemplateError, ValueError):  # "System role not supported" and the like
+        text = ""
+    folded = text.count(_INSTRUCTION) != 1
+    if folded:
+        text = render([{"role": "user", "content": _INSTRUCTION + _USER}])
+    before, tail = _cut(text, _USER)
+    opening, closing = _cut(before, _INSTRUCTION)
+    instructed = Piece(instruction + BREAK if folded else instruction, control=False)
+    return Frame((Piece(opening, control=True), instructed, Piece(closing, control=True)), tail)
+
+
+def _cut(text: str, mark: str) -> tuple[str, str]:
+    if text.count(mark) != 1:
+        raise ModelError(f"the chat template holds a message {text.count(mark)} times where once was expected")
+    before, after = text.split(mark)
+    return before, after
+
+
+class Chat:
+    """Turns instructions, row texts and answers into token ids with one model's tokenizer and chat template.
+
+    `tokenizer` is a fast transformers tokenizer; `variables` go to its template (`enable_thinking`, say).
+    """
+
+    def __init__(self, tokenizer: Any, *, name: str, variables: Mapping[str, Any] | None = None) -> None:
+        if not tokenizer.chat_template:
+            raise ModelError(f"model {name!r} has no chat template; take its instruction-tuned version")
+        if not hasattr(tokenizer, "backend_tokenizer"):
+            raise ModelError(
+                f"model {name!r} has no fast tokenizer (tokenizer.json), without which row text cannot be "
+                "kept apart from control tokens"
+            )
+        self._tokenizer = tokenizer
+        self._variables = dict(variables or {})
+        self._plain = _plain_tokenizer(tokenizer)
+        self.framed = lru_cache(maxsize=256)(self._framed)
+        self.answer = lru_cache(maxsize=4096)(self._answer)
+
+    def plain(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of texts in which nothing is a control token."""
+        return [encoding.ids for encoding in self._plain.encode_batch(list(texts), add_special_tokens=False)]
+
+    def _framed(self, instruction: str) -> EncodedFrame:
+        """Return the ids before and after the user's text under `instruction`."""
+        parts = frame(self._render, instruction)
+        head = [token for piece in parts.head for token in self._encode(piece)]
+        return EncodedFrame(head, self._encode(Piece(parts.tail, control=True)))
+
+    def _answer(self, instruction: str, answer: str) -> int:
+        """Return the one token that `answer` is at the start of the reply; `ConfigError` where it is not one."""
+        tail = frame(self._render, instruction).tail
+        before = self._encode(Piece(tail, control=True))
+        after = self._encode(Piece(tail + answer, control=True))
+        if after[:-1] != before:
+            pieces = self._tokenizer.convert_ids_to_tokens(self.plain([answer])[0])
+            raise ConfigError(
+                f"answer {answer!r} is not one token at the start of a reply but {len(pieces)} "
+                f"({' | '.join(pieces)}); choose answers of one token, such as 'Yes', 'No' or a letter"
+            )
+        return after[-1]
+
+    def _render(self, messages: list[Message]) -> str:
+        return str(
+            self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **self._variables)
+        )
+
+    def _encode(self, piece: Piece) -> list[int]:
+        if piece.control:
+            return list(self._tokenizer(piece.text, add_special_tokens=False)["input_ids"])
+        return self.plain([piece.text])[0]
+
+
+def _plain_tokenizer(tokenizer: Any) -> Tokenizer:
+    """Return a copy of the tokenizer that reads control tokens as ordinary text.
+
+    `encode_special_tokens` does so for tokens declared special; those that the template uses without declaring
+    them (`<think>`, `<tool_call>`) are declared here. Added tokens of blanks stay: they are ordinary text.
+    """
+    plain = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    template = str(tokenizer.chat_template)
+    used = [
+        token.content
+        for token in tokenizer.added_tokens_decoder.values()
+        if not token.special and token.content.strip() and token.content in template
+    ]
+    plain.add_special_tokens([AddedToken(content, special=True) for content in used])
+    plain.encode_special_tokens = True
+    plain.no_truncation()
+    plain.no_padding()
+    return plain

@@ -1,0 +1,58 @@
+"""A GGUF file made once into a directory that transformers loads fast."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import struct
+import tempfile
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+from transformers.utils import logging as transformers_logging
+
+from normloom.errors import ModelError
+from normloom.models.digests import cache_dir, file_digest
+
+_RECIPE = 1  # raise it when this module writes other files from the same GGUF
+
+
+def converted(gguf: Path) -> Path:
+    """Return the directory made of `gguf`, converting it on first use (half a minute, 0.5 GB for 135 M parameters).
+
+    It lies in the cache directory under a name made of the file's digest, so it is never stale. Several processes
+    may ask at once: one converts, the others wait, and a process that dies leaves nothing under the final name.
+    """
+    home = cache_dir() / "models"
+    home.mkdir(parents=True, exist_ok=True)
+    target = home / f"{gguf.stem}-{file_digest(gguf)[:16]}-{_RECIPE}"
+    if target.is_dir():
+        return target
+    with target.with_name(f".{target.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not target.is_dir():
+            draft = Path(tempfile.mkdtemp(dir=home, prefix=f".{target.name}-"))
+            try:
+                _convert(gguf, draft)
+                draft.rename(target)
+            finally:
+                shutil.rmtree(draft, ignore_errors=True)
+    return target
+
+
+def _convert(gguf: Path, target: Path) -> None:
+    transformers_logging.disable_progress_bar()
+    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(**source)
+        # float32 keeps what the file says; rounding to bfloat16 is left to the load, where the processor gains by it.
+        model = AutoModelForCausalLM.from_pretrained(
+            **source, dtype=torch.float32, quantization_config=GgufConfig(dequantize=True)
+        )
+    except (OSError, ValueError, KeyError, IndexError, struct.error) as error:
+        raise ModelError(
+            f"model file {gguf}: transformers cannot read it ({error}); give a directory of safetensors instead"
+        ) from error
+    model.save_pretrained(target)
+    tokenizer.save_pretrained(target)

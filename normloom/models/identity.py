@@ -1,0 +1,74 @@
+"""What a model's results depend on, for the stage key; found without importing torch or transformers."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+
+from normloom.errors import ModelError
+from normloom.models.digests import file_digest, joint_digest
+from normloom.models.locate import find, snapshot
+from normloom.models.protocol import ModelSpec
+from normloom.models.registry import engine_of
+
+_CHAT = ("chat_template.jinja", "chat_template.json")
+_TOKENIZER = ("tokenizer*.json", "tokenizer.model", "vocab.*", "merges.txt", "special_tokens_map.json")
+_CONFIG = ("config.json", "generation_config.json", "sentence_bert_config.json", "1_Pooling/config.json")
+
+
+def model_identity(spec: ModelSpec) -> dict[str, str]:
+    """Return the fields that say which results `spec` gives: engine, versions, files, settings.
+
+    `dtype` is the setting: `auto` is resolved by the actor, on its own device. The first call reads the weights;
+    later ones compare size and time of change. For a model on the hub the commit stands for the files, so a
+    moving revision is asked of the hub once a process. Raises `ConfigError` and `ModelError`.
+    """
+    engine = engine_of(spec)
+    return {
+        "engine": f"{spec.engine} {engine.version}",
+        **{library: _version(library) for library in engine.libraries},
+        "model": spec.model,
+        "revision": spec.revision or "",
+        "dtype": spec.dtype,
+        "options": json.dumps(dict(spec.options), sort_keys=True, default=str),
+        **(_files(spec) if engine.libraries else {}),
+    }
+
+
+def _version(library: str) -> str:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+def _files(spec: ModelSpec) -> dict[str, str]:
+    found = find(spec.model)
+    if found is None:
+        return dict.fromkeys(("weights", "tokenizer", "chat_template", "configuration"), f"commit {_commit(spec)}")
+    if found.is_file():  # a GGUF file holds all four
+        return dict.fromkeys(("weights", "tokenizer", "chat_template", "configuration"), file_digest(found))
+    weights = list(found.glob("*.safetensors"))
+    if not weights:
+        raise ModelError(f"model {spec.model!r}: no *.safetensors file in {found}")
+    return {
+        "weights": joint_digest(weights),
+        "tokenizer": joint_digest(_matching(found, _TOKENIZER)),
+        "chat_template": joint_digest(_matching(found, _CHAT)),
+        "configuration": joint_digest(_matching(found, _CONFIG)),
+    }
+
+
+def _matching(directory: Path, patterns: tuple[str, ...]) -> list[Path]:
+    return sorted({path for pattern in patterns for path in directory.glob(pattern)})
+
+
+def _commit(spec: ModelSpec) -> str:
+    return _snapshot_name(spec.model, spec.revision)
+
+
+@lru_cache
+def _snapshot_name(model: str, revision: str | None) -> str:
+    return snapshot(ModelSpec(model=model, revision=revision), weights=False).name

@@ -1,0 +1,114 @@
+"""What a stage may ask of a model, whatever engine runs it.
+
+Constant text comes first (`instruction`), the row's text after it (`context`), what is asked of
+the row last (`questions`): an engine that keeps the constant part and shares the context among
+the questions pays for each of them once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+class Sampling(BaseModel):
+    """How tokens are drawn. `temperature` 0 is greedy."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    temperature: float = Field(0.7, ge=0)
+    top_p: float = Field(0.9, gt=0, le=1)
+    max_tokens: int = Field(512, ge=1)
+    repetition_penalty: float = Field(1.0, gt=0)
+    stop: tuple[str, ...] = ()
+
+
+class ModelSpec(BaseModel):
+    """Which model an actor holds, in which engine, and what it occupies."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    engine: str = "transformers"
+    model: str
+    revision: str | None = None
+    dtype: str = "auto"
+    device: str = "auto"
+    options: Mapping[str, Any] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreRequest:
+    """One context and the questions about it.
+
+    Each of `answers` must be one token of the model's vocabulary at the start of its reply.
+    """
+
+    instruction: str
+    context: str
+    questions: tuple[str, ...]
+    answers: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Log-probabilities (natural, over the whole vocabulary), one row a question, one column an answer.
+
+    `error` says why there are none (a context that does not fit); `logprobs` is then empty.
+    """
+
+    logprobs: tuple[tuple[float, ...], ...]
+    tokens_in: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateRequest:
+    """One prompt and one seed for each candidate wanted."""
+
+    instruction: str
+    prompt: str
+    seeds: tuple[int, ...]
+    sampling: Sampling = field(default_factory=Sampling)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One drawn text. `finish` is `stop` or `length`."""
+
+    text: str
+    seed: int
+    finish: str
+    tokens_out: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """The candidates of one request, in the order of its seeds; none when `error` is set."""
+
+    candidates: tuple[Candidate, ...]
+    tokens_in: int
+    error: str | None = None
+
+
+@runtime_checkable
+class LanguageModel(Protocol):
+    """A causal language model held by an actor."""
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]: ...
+
+    def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]: ...
+
+
+@runtime_checkable
+class Embedder(Protocol):
+    """A sentence encoder held by an actor."""
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Return unit vectors, float32, shape (texts, dimensions)."""
+        ...

@@ -1,0 +1,58 @@
+"""The engines there are: where each lives and what its results depend on besides the weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from normloom.errors import ConfigError
+from normloom.models.protocol import ModelSpec
+
+_Options = TypeVar("_Options", bound=BaseModel)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """One engine: the class that runs it and the libraries whose versions may change its results.
+
+    Raise `version` whenever the same request may get other text or other numbers.
+    """
+
+    module: str
+    attribute: str
+    version: int
+    libraries: tuple[str, ...] = ()
+
+
+_TORCH = ("torch", "transformers", "tokenizers")
+
+ENGINES = {
+    "transformers": Engine(
+        module="normloom.models.transformers_engine", attribute="TransformersModel", version=1, libraries=_TORCH
+    ),
+    "embedding": Engine(module="normloom.models.embedding", attribute="SentenceEmbedder", version=1, libraries=_TORCH),
+    "scripted": Engine(module="normloom.models.scripted", attribute="ScriptedModel", version=1),
+}
+
+
+def engine_of(spec: ModelSpec) -> Engine:
+    """Return the engine that `spec` asks for; raises `ConfigError` where there is none of that name."""
+    try:
+        return ENGINES[spec.engine]
+    except KeyError:
+        known = ", ".join(sorted(ENGINES))
+        raise ConfigError(f"model {spec.model!r}: there is no engine {spec.engine!r}; use one of: {known}") from None
+
+
+def parse_options(kind: type[_Options], spec: ModelSpec) -> _Options:
+    """Return `spec.options` checked as `kind`; raises `ConfigError` naming each wrong option."""
+    try:
+        return kind.model_validate(dict(spec.options))
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'options'}: {e['msg']}" for e in error.errors())
+        known = ", ".join(kind.model_fields)
+        raise ConfigError(
+            f"model {spec.model!r}, options of engine {spec.engine!r}: {wrong}. Known options: {known}"
+        ) from None

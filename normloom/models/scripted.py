@@ -1,0 +1,136 @@
+"""A model without weights whose answers are drawn from hashes of what it is asked: for tests and benchmarks."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from normloom.models.protocol import (
+    Candidate,
+    Completion,
+    GenerateRequest,
+    ModelSpec,
+    ScoreRequest,
+    Scores,
+)
+from normloom.models.registry import parse_options
+
+_TEXT = (
+    "a about after again all also always an and another any are as ask at away be because been before being both but "
+    "by call can careful change choose clear close come could daily day decide different do does doctor early email "
+    "enough every example family feel few find first food for friend from get give go good group hand have health "
+    "help her here home how idea if in into is issue it job just keep kind know large last law learn leave less let "
+    "like list little live local long look make many may mean meet money more most move much must name need never "
+    "new next no not now number of often on one only open or order other our out over own part people person place "
+    "plan please point question quick read reason report right safe same school see send share she short should show "
+    "simple small so some start state step still story student such sure take talk team tell than that the their "
+    "them then there these they thing think this time to today tool try turn two under until up use very want was "
+    "water way we week well what when where which while who why will with without word work world would write year"
+)
+_WORDS = np.array(_TEXT.split())
+
+
+class Options(BaseModel):
+    """Settings of this engine in `ModelSpec.options`; the last three make chosen requests fail."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    yes_rate: float = Field(0.5, gt=0, lt=1)  # share of questions whose first answer is the likeliest
+    latency_s: float = Field(0.0, ge=0)  # waited in each call
+    words: int = Field(40, ge=1)  # mean length of a candidate; a token is a word
+    repeat_rate: float = Field(0.0, ge=0, le=1)  # share of candidates that repeat one fixed text of their prompt
+    dimensions: int = Field(64, ge=2)  # of a vector
+    poison: str | None = None  # a request that holds it ends the process
+    raise_on: str | None = None  # a request that holds it raises ValueError
+    overflow_on: str | None = None  # a request that holds it comes back with `error` set
+
+
+class ScriptedModel:
+    """A `LanguageModel` and an `Embedder`: the same request gets the same result in any process and any batch."""
+
+    def __init__(self, spec: ModelSpec, *, threads: int | None = None) -> None:  # noqa: ARG002  (it computes nothing)
+        self.name = spec.model
+        self.options = parse_options(Options, spec)
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
+        """Return log-probabilities; the first of the answers is the likeliest for `yes_rate` of the questions."""
+        self._begin([f"{request.context}\n{request.questions}" for request in requests])
+        return [self._scores(request) for request in requests]
+
+    def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]:
+        """Return word salad, another for each seed; at temperature 0 every seed gets the same."""
+        self._begin([request.prompt for request in requests])
+        return [self._completion(request) for request in requests]
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Return unit vectors, float32 (texts, dimensions), near each other for texts that share words."""
+        self._begin(texts)
+        vectors = np.empty((len(texts), self.options.dimensions), np.float32)
+        for i, text in enumerate(texts):
+            words = ["", *text.lower().split()]  # the empty word gives an empty text a direction
+            direction = np.sum([self._direction(word) for word in words], axis=0)
+            vectors[i] = direction / np.linalg.norm(direction)
+        return vectors
+
+    def _direction(self, word: str) -> np.ndarray:
+        return self._random("embed", word).standard_normal(self.options.dimensions, np.float32)
+
+    def _scores(self, request: ScoreRequest) -> Scores:
+        tokens = sum(len(text.split()) for text in (request.instruction, request.context, *request.questions))
+        if self._holds(self.options.overflow_on, request.context):
+            return Scores(logprobs=(), tokens_in=tokens, error=_overflow(tokens))
+        lines = []
+        for question in request.questions:
+            random = self._random("score", request.instruction, request.context, question)
+            first = random.random() < self.options.yes_rate
+            shares = np.sort(random.dirichlet(np.full(len(request.answers), 0.7)))[::-1]
+            shares = shares if first else np.roll(shares, 1)  # then the second answer is the likeliest
+            lines.append(tuple(np.log(0.9 * shares + 1e-6).tolist()))
+        return Scores(logprobs=tuple(lines), tokens_in=tokens)
+
+    def _completion(self, request: GenerateRequest) -> Completion:
+        tokens = len(request.instruction.split()) + len(request.prompt.split())
+        if self._holds(self.options.overflow_on, request.prompt):
+            return Completion(candidates=(), tokens_in=tokens, error=_overflow(tokens))
+        return Completion(candidates=tuple(self._candidate(request, seed) for seed in request.seeds), tokens_in=tokens)
+
+    def _candidate(self, request: GenerateRequest, seed: int) -> Candidate:
+        source = (request.instruction, request.prompt, request.sampling.model_dump_json())
+        random = self._random("generate", *source, str(seed))
+        if request.sampling.temperature == 0 or random.random() < self.options.repeat_rate:
+            random = self._random("repeat", *source)
+        wanted = 1 + int(random.poisson(self.options.words - 1))
+        kept = min(wanted, request.sampling.max_tokens)
+        text = " ".join(random.choice(_WORDS, wanted)[:kept]).capitalize()
+        stops = [at for at in (text.find(stop) for stop in request.sampling.stop) if at >= 0]
+        finish = "stop" if stops or kept == wanted else "length"
+        text = text[: min(stops)] if stops else text
+        if finish == "stop" and not stops:
+            text += "."
+        return Candidate(text=text, seed=seed, finish=finish, tokens_out=max(1, len(text.split())))
+
+    def _begin(self, texts: Sequence[str]) -> None:
+        """Wait, and fail as the options say."""
+        time.sleep(self.options.latency_s)
+        for text in texts:
+            if self._holds(self.options.poison, text):
+                os._exit(1)  # as a crash of the engine would: no clean-up, no exception
+            if self._holds(self.options.raise_on, text):
+                raise ValueError(f"scripted failure: the request holds {self.options.raise_on!r}")
+
+    def _random(self, *source: str) -> np.random.Generator:
+        digest = hashlib.blake2b("\x1f".join((self.name, *source)).encode(), digest_size=8).digest()
+        return np.random.default_rng(int.from_bytes(digest, "big"))
+
+    @staticmethod
+    def _holds(mark: str | None, text: str) -> bool:
+        return mark is not None and mark in text
+
+
+def _overflow(tokens: int) -> str:
+    return f"scripted overflow: {tokens} tokens do not fit"

@@ -1,0 +1,177 @@
+"""The embedded engine: a causal language model run by transformers and torch."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from transformers import AutoModelForCausalLM
+
+from normloom.models.chat import BREAK, Chat
+from normloom.models.decoding import Draft, Stops, read_prompts, write
+from normloom.models.loading import context_limit, load, tokenizer_of
+from normloom.models.packing import Row, batches
+from normloom.models.protocol import (
+    Candidate,
+    Completion,
+    GenerateRequest,
+    ModelSpec,
+    Sampling,
+    ScoreRequest,
+    Scores,
+)
+from normloom.models.reading import Reader
+from normloom.models.registry import parse_options
+from normloom.models.scoring import Limits, read_packed, read_whole
+
+_Key = TypeVar("_Key", bound=Hashable)
+
+
+class Options(BaseModel):
+    """Settings of this engine in `ModelSpec.options`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    score_batch: int = Field(8, ge=1)  # contexts in one forward pass
+    score_tokens: int = Field(512, ge=1)  # of a context with its questions; more are cut into several rows
+    generate_batch: int = Field(64, ge=1)  # candidates written side by side
+    batch_tokens: int = Field(65536, ge=1)  # the most that a batch holds, padding and answers included
+    max_length: int | None = Field(None, ge=1)  # lowers the model's own limit of prompt and answer
+    share_prefix: bool = True  # False reads every question with its whole prompt: slow, for comparison
+    template: dict[str, Any] = Field(default_factory=dict)  # variables of the chat template
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """A request in tokens: the constant head, then the row's own part; `error` where they do not fit."""
+
+    head: list[int]
+    row: Row
+    error: str | None
+
+    @property
+    def tokens(self) -> int:
+        return len(self.head) + len(self.row)
+
+
+class TransformersModel:
+    """A `LanguageModel` over any causal model of transformers that has a chat template.
+
+    Raises `ModelError` where the model cannot be had, `ConfigError` for a wrong setting or an answer that is not
+    one token. In float32 what a row gets depends on its neighbours by rounding only.
+    """
+
+    def __init__(self, spec: ModelSpec, *, threads: int | None = None) -> None:
+        self.options = parse_options(Options, spec)
+        self.tokenizer = tokenizer_of(spec)
+        self.chat = Chat(self.tokenizer, name=spec.model, variables=self.options.template)
+        model = load(AutoModelForCausalLM, spec, threads=threads)
+        self.reader = Reader(model)
+        self.shares = self.options.share_prefix and self.reader.can_share
+        self.limit = context_limit(model, self.tokenizer, self.options.max_length)
+        self.end_tokens = _end_tokens(model, self.tokenizer)
+
+    @torch.inference_mode()
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
+        """Return the log-probabilities of each request's answers, in the order of the requests."""
+        prompts = [self._questions(request) for request in requests]
+        answers = [[self.chat.answer(r.instruction, answer) for answer in r.answers] for r in requests]
+        tables = [np.empty((len(r.questions), len(r.answers))) for r in requests]
+        options = self.options
+        limits = Limits(rows=options.score_batch, row_tokens=options.score_tokens, tokens=options.batch_tokens)
+        read = read_packed if self.shares else read_whole
+        for members in _groups(request.instruction for request in requests).values():
+            rows = {i: prompts[i].row for i in members if prompts[i].error is None and requests[i].questions}
+            for i, first, logits in read(self.reader, prompts[members[0]].head, rows, limits):
+                chosen = logits[:, answers[i]] - logits.logsumexp(-1, keepdim=True)
+                tables[i][first : first + len(chosen)] = chosen.cpu().numpy()
+        return [
+            Scores(
+                logprobs=() if prompt.error else tuple(map(tuple, table.tolist())),
+                tokens_in=prompt.tokens,
+                error=prompt.error,
+            )
+            for prompt, table in zip(prompts, tables, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]:
+        """Return each request's candidates in the order of its seeds, in the order of the requests."""
+        prompts = [self._prompt(request) for request in requests]
+        written: dict[tuple[int, int], Candidate] = {}
+        for (_, sampling), members in _groups((r.instruction, r.sampling) for r in requests).items():
+            wanted = [(i, n) for i in members if prompts[i].error is None for n in range(len(requests[i].seeds))]
+            lengths = [prompts[i].tokens + sampling.max_tokens for i, _ in wanted]
+            for batch in batches(lengths, rows=self.options.generate_batch, tokens=self.options.batch_tokens):
+                slots = [wanted[at] for at in batch]
+                drafts = self._write(slots, requests, prompts, sampling)
+                written.update(zip(slots, drafts, strict=True))
+        return [
+            Completion(
+                candidates=tuple(written[i, n] for n in range(len(request.seeds)) if prompts[i].error is None),
+                tokens_in=prompts[i].tokens,
+                error=prompts[i].error,
+            )
+            for i, request in enumerate(requests)
+        ]
+
+    def _questions(self, request: ScoreRequest) -> _Prompt:
+        head, tail = self.chat.framed(request.instruction)
+        trunk, *questions = self.chat.plain([request.context, *(BREAK + question for question in request.questions)])
+        row = Row(trunk, [[*question, *tail] for question in questions])
+        longest = len(head) + len(trunk) + max(map(len, row.branches), default=0)
+        error = None
+        if longest > self.limit:
+            error = f"the context with its longest question is {longest} tokens, the model's limit {self.limit}"
+        return _Prompt(head, row, error)
+
+    def _prompt(self, request: GenerateRequest) -> _Prompt:
+        head, tail = self.chat.framed(request.instruction)
+        row = Row([*self.chat.plain([request.prompt])[0], *tail], [])
+        tokens, wanted = len(head) + len(row), request.sampling.max_tokens
+        error = None
+        if tokens + wanted > self.limit:
+            error = f"the prompt of {tokens} tokens with max_tokens {wanted} passes the model's limit {self.limit}"
+        return _Prompt(head, row, error)
+
+    def _write(
+        self,
+        slots: Sequence[tuple[int, int]],
+        requests: Sequence[GenerateRequest],
+        prompts: Sequence[_Prompt],
+        sampling: Sampling,
+    ) -> list[Candidate]:
+        """Write one batch of candidates, named as (request, number of the seed)."""
+        drafts = [Draft(i, [*prompts[i].head, *prompts[i].row.trunk], requests[i].seeds[n]) for i, n in slots]
+        head = prompts[slots[0][0]].head if self.shares else []
+        stops = Stops(self.end_tokens, sampling.stop, self._decode)
+        write(self.reader, read_prompts(self.reader, drafts, head), drafts, sampling, stops)
+        return [
+            Candidate(
+                text=stops.cut(self._decode(draft.tokens)),
+                seed=draft.seed,
+                finish=draft.finish,
+                tokens_out=len(draft.tokens),
+            )
+            for draft in drafts
+        ]
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+def _groups(keys: Iterable[_Key]) -> dict[_Key, list[int]]:
+    groups: dict[_Key, list[int]] = {}
+    for index, key in enumerate(keys):
+        groups.setdefault(key, []).append(index)
+    return groups
+
+
+def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
+    stated = model.generation_config.eos_token_id
+    listed = stated if isinstance(stated, list) else [stated]
+    return frozenset(token for token in [*listed, tokenizer.eos_token_id] if token is not None)

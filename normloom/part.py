@@ -1,0 +1,147 @@
+"""One part of a stage: read its rows, make the new ones, commit them. Runs in the flow or in an actor."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from pydantic import BaseModel
+
+from normloom.contract import Contract
+from normloom.errors import AccountingError, ContractError
+from normloom.rows import row_ids
+from normloom.stage import DROPPED_SCHEMA, QUARANTINE_SCHEMA, Output, quarantined, quarantined_frame
+from normloom.store import read_slice, write_frames, write_part
+from normloom.table import PartRecord
+
+TableFiles = tuple[tuple[Path, int], ...]  # Parquet files of a table with their row counts, in row order
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartJob:
+    """All that is needed to make one part, wherever it runs.
+
+    `inputs` is None for a stage that reads no table. `poisoned` names rows that are known to end
+    their process or to raise, with the reason: they go to quarantine untouched.
+    """
+
+    system: str
+    stage: str
+    function: Callable[..., Output]
+    arguments: BaseModel
+    contract: Contract
+    directory: Path
+    index: int
+    start: int
+    stop: int
+    inputs: TableFiles | None
+    sides: tuple[TableFiles, ...]
+    poisoned: Mapping[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+def run_part(job: PartJob, model: object | None = None) -> PartRecord:
+    """Make one part and commit it."""
+    started = time.monotonic()
+    rows, aside = _rows_of(job)
+    sides = [_read_side(files) for files in job.sides]
+    output = make_rows(job, rows, sides, model)
+    output = replace(
+        output,
+        attempts=(output.attempts or 0) + aside.height,
+        quarantined=pl.concat([output.quarantined, aside]),
+    )
+    frames = {"rows": output.rows, "dropped": output.dropped, "quarantined": output.quarantined}
+    record = PartRecord(
+        index=job.index,
+        start=job.start,
+        stop=job.stop,
+        files=write_frames(job.directory, job.index, frames),  # type: ignore[arg-type]  # the keys are the three kinds
+        attempts=output.attempts or 0,
+        dropped_by=_counts(output.dropped, "reason"),
+        quarantined_by=_counts(output.quarantined, "rule"),
+        tokens_in=output.tokens_in,
+        tokens_out=output.tokens_out,
+        seconds=time.monotonic() - started,
+        metrics=dict(output.metrics),
+    )
+    write_part(job.directory, record)
+    return record
+
+
+def probe_part(job: PartJob, model: object | None = None) -> None:
+    """Make the rows of a part and throw them away, to see whether it can be done."""
+    rows, _ = _rows_of(job)
+    make_rows(job, rows, [_read_side(files) for files in job.sides], model)
+
+
+def part_row_ids(job: PartJob) -> list[str]:
+    """Return the ids of the input rows of a part."""
+    return _rows_of(job)[0]["row_id"].to_list()
+
+
+def make_rows(job: PartJob, rows: pl.DataFrame, sides: Sequence[pl.DataFrame], model: object | None) -> Output:
+    """Call the stage's function and hold its output to the contract and to the account of rows."""
+    if job.inputs is not None and rows.is_empty():
+        return Output(rows=pl.DataFrame(schema=job.contract.schema), attempts=0)
+    arguments: list[Any] = [job.arguments] if job.inputs is None else [rows, job.arguments, *sides]
+    output = job.function(*arguments, **({"model": model} if model is not None else {}))
+    attempts = output.attempts if output.attempts is not None else rows.height
+    accounted = output.rows.height + output.dropped.height + output.quarantined.height
+    if attempts != accounted:
+        raise AccountingError(
+            f"stage {job.stage!r}, part {job.index}: {attempts} rows were attempted, but "
+            f"{output.rows.height} came out, {output.dropped.height} were dropped and "
+            f"{output.quarantined.height} quarantined ({accounted} in all)"
+        )
+    made = job.contract.enforce(_identified(output.rows, job), stage=job.stage)
+    return replace(
+        output,
+        rows=made,
+        dropped=output.dropped.select(pl.col(name).cast(dtype) for name, dtype in DROPPED_SCHEMA.items()),
+        quarantined=output.quarantined.select(pl.col(name).cast(dtype) for name, dtype in QUARANTINE_SCHEMA.items()),
+        attempts=attempts,
+    )
+
+
+def _identified(rows: pl.DataFrame, job: PartJob) -> pl.DataFrame:
+    """Give rows their ids and parents; the rows of a stage without inputs are named by their `content`."""
+    if job.inputs is None:
+        ids = row_ids(job.system, job.stage, [[content] for content in rows["content"]])
+        return rows.drop("content").with_columns(
+            pl.Series("row_id", ids, dtype=pl.String), parents=pl.lit([], dtype=pl.List(pl.String))
+        )
+    if "row_id" in rows.columns:  # the input row it came from; `parents` beside it are that row's own
+        rows = rows.with_columns(parents=pl.concat_list("row_id"))
+    elif "parents" not in rows.columns:
+        raise ContractError(f"stage {job.stage!r}: its rows name neither `parents` nor the `row_id` they came from")
+    ids = row_ids(job.system, job.stage, rows["parents"].to_list())
+    return rows.with_columns(pl.Series("row_id", ids, dtype=pl.String))
+
+
+def _rows_of(job: PartJob) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the part's input rows and the ledger of those that are poisoned."""
+    if job.inputs is None:
+        return pl.DataFrame(), quarantined_frame([])
+    rows = read_slice(job.inputs, job.start, job.stop)
+    bad = [row for row in rows.iter_rows(named=True) if row["row_id"] in job.poisoned] if job.poisoned else []
+    if not bad:
+        return rows, quarantined_frame([])
+    ledger = quarantined_frame([quarantined(row, "poison", job.poisoned[row["row_id"]]) for row in bad])
+    return rows.filter(~pl.col("row_id").is_in([row["row_id"] for row in bad])), ledger
+
+
+@lru_cache(maxsize=8)
+def _read_side(files: TableFiles) -> pl.DataFrame:
+    return read_slice(files, 0, sum(rows for _, rows in files))
+
+
+def _counts(ledger: pl.DataFrame, column: str) -> dict[str, int]:
+    return dict(ledger[column].value_counts(sort=True).iter_rows())

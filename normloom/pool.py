@@ -1,0 +1,273 @@
+"""Ray actors that each hold one model, kept alive between the stages that use it.
+
+The pool owns its actors (never detached: those outlive a cancelled build and keep their GPU). Before
+it loads a model it frees, if it must, the idle model whose next use in the flow is farthest away.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from normloom.errors import ModelError, NormloomError
+from normloom.models import load_model
+from normloom.models.protocol import ModelSpec
+from normloom.part import PartJob, probe_part, run_part
+from normloom.table import PartRecord
+
+QUEUED_PARTS = 2  # an actor works at one part while the next waits beside it
+
+
+class Resources(BaseModel):
+    """What a build may occupy. With `actors` 0 models are held by the build's own process."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    actors: int = Field(1, ge=0)
+    threads: int = Field(1, ge=1, description="threads of each actor")
+    gpus: float = Field(0.0, ge=0, description="GPUs of each actor")
+    address: str | None = Field(None, description="address of a running Ray cluster; without it one is started here")
+
+
+@dataclass(frozen=True)
+class PartFailure:
+    """Why a part was not made: its function raised, or its process died."""
+
+    error: str
+    died: bool = False
+
+
+PartResult = PartRecord | PartFailure | None
+
+
+class Crew(Protocol):
+    """What holds a model and makes parts with it."""
+
+    load_seconds: float
+
+    def run(self, jobs: Iterable[PartJob], *, probe: bool = False) -> Iterator[tuple[PartJob, PartResult]]:
+        """Make parts (or only try them) and yield each as it is done."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the model and what holds it."""
+        ...
+
+
+class InlineCrew:
+    """The build's own process as a crew of one; with a model, or without for stages that need none."""
+
+    def __init__(self, spec: ModelSpec | None = None, *, threads: int = 1) -> None:
+        started = time.monotonic()
+        self._model = load_model(spec, threads=threads) if spec else None
+        self.load_seconds = time.monotonic() - started if spec else 0.0
+
+    def run(self, jobs: Iterable[PartJob], *, probe: bool = False) -> Iterator[tuple[PartJob, PartResult]]:
+        """Make the parts one after another."""
+        for job in jobs:
+            yield job, _attempt(job, self._model, probe=probe)
+
+    def close(self) -> None:
+        """Let go of the model."""
+        self._model = None
+
+
+class _Worker:
+    """The body of an actor."""
+
+    def __init__(self, spec: ModelSpec, threads: int) -> None:
+        started = time.monotonic()
+        self._model = load_model(spec, threads=threads)
+        self._load_seconds = time.monotonic() - started
+
+    def ready(self) -> float:
+        """Return the seconds that loading took."""
+        return self._load_seconds
+
+    def run(self, job: PartJob, *, probe: bool) -> PartResult:
+        """Make one part."""
+        return _attempt(job, self._model, probe=probe)
+
+
+class ActorCrew:
+    """Actors with the same model; one that dies is replaced."""
+
+    def __init__(self, spec: ModelSpec, resources: Resources) -> None:
+        self._spec = spec
+        self._resources = resources
+        self._actors = [self._start() for _ in range(resources.actors)]
+        self.load_seconds = sum(self._await(actor) for actor in self._actors)
+
+    def _start(self) -> Any:
+        import ray
+
+        worker = ray.remote(_Worker).options(num_cpus=self._resources.threads, num_gpus=self._resources.gpus)
+        return worker.remote(self._spec, self._resources.threads)
+
+    def _await(self, actor: Any) -> float:
+        import ray
+
+        try:
+            return float(ray.get(actor.ready.remote()))
+        except ray.exceptions.RayError as error:
+            cause = getattr(error, "cause", None) or error
+            lines = [line for line in str(cause).strip().splitlines() if line.strip()]
+            raise ModelError(f"an actor could not load model {self._spec.model!r}: {lines[-1].strip()}") from error
+
+    def run(self, jobs: Iterable[PartJob], *, probe: bool = False) -> Iterator[tuple[PartJob, PartResult]]:
+        """Make parts on all actors, each with one part in work and one waiting."""
+        import ray
+
+        waiting = deque(jobs)
+        flying: dict[Any, tuple[int, PartJob]] = {}
+        while waiting or flying:
+            load = Counter(actor for actor, _ in flying.values())
+            for actor in range(len(self._actors)):
+                while waiting and load[actor] < QUEUED_PARTS:
+                    job = waiting.popleft()
+                    flying[self._actors[actor].run.remote(job, probe=probe)] = (actor, job)
+                    load[actor] += 1
+            [done], _ = ray.wait(list(flying), num_returns=1)
+            actor, job = flying.pop(done)
+            try:
+                result = ray.get(done)
+            except ray.exceptions.RayActorError:
+                for reference in [reference for reference, (owner, _) in flying.items() if owner == actor]:
+                    waiting.appendleft(flying.pop(reference)[1])  # it only waited behind the part that failed
+                self._actors[actor] = self._start()
+                self.load_seconds += self._await(self._actors[actor])
+                result = PartFailure("the process that held the model died", died=True)
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause if isinstance(error.cause, NormloomError) else error from None
+            yield job, result
+
+    def close(self) -> None:
+        """End the actors' processes."""
+        import ray
+
+        for actor in self._actors:
+            ray.kill(actor)
+
+
+@dataclass
+class _Resident:
+    crew: Crew
+    leased: bool = False
+
+
+@dataclass
+class Pool:
+    """Crews by model. `uses` is the model of each stage in the flow's order, for planning what to free."""
+
+    resources: Resources
+    uses: Sequence[ModelSpec] = ()
+    _residents: dict[str, _Resident] = field(default_factory=dict, init=False)
+    _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
+    _started_ray: bool = field(default=False, init=False)
+    loads: Counter[str] = field(default_factory=Counter, init=False)
+
+    @contextmanager
+    def lease(self, spec: ModelSpec) -> Iterator[Crew]:
+        """Hold the crew of a model, loading it where it is not resident; waits for its turn."""
+        key = spec.model_dump_json()
+        with self._changed:
+            self._changed.wait_for(lambda: self._may_take(key))
+            resident = self._residents.get(key) or self._load(key, spec)
+            resident.leased = True
+        try:
+            yield resident.crew
+        finally:
+            with self._changed:
+                resident.leased = False
+                remaining = list(self.uses)
+                if spec in remaining:
+                    remaining.remove(spec)
+                self.uses = remaining
+                self._changed.notify_all()
+
+    def _may_take(self, key: str) -> bool:
+        """Tell whether the model is free, or could be loaded beside those that are in use."""
+        resident = self._residents.get(key)
+        if resident:
+            return not resident.leased
+        in_use = sum(resident.leased for resident in self._residents.values())
+        return in_use < self._room()
+
+    def _room(self) -> int:
+        """How many models fit at once."""
+        if self.resources.actors == 0:
+            return 1
+        import ray
+
+        self._start_ray()
+        total = ray.cluster_resources()
+        by_cpu = total.get("CPU", 0) // (self.resources.actors * self.resources.threads)
+        by_gpu = total.get("GPU", 0) // (self.resources.actors * self.resources.gpus) if self.resources.gpus else by_cpu
+        room = int(min(by_cpu, by_gpu))
+        if room < 1:
+            raise ModelError(
+                f"{self.resources.actors} actors with {self.resources.threads} threads and {self.resources.gpus:g} "
+                f"GPUs each do not fit: Ray has {total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs; "
+                "ask for less with --set resources.actors=N or resources.threads=N"
+            )
+        return room
+
+    def _load(self, key: str, spec: ModelSpec) -> _Resident:
+        while len(self._residents) >= self._room():
+            upcoming = [use.model_dump_json() for use in self.uses]
+            idle = [name for name, resident in self._residents.items() if not resident.leased]
+            farthest = max(idle, key=lambda name: upcoming.index(name) if name in upcoming else len(upcoming))
+            self._residents.pop(farthest).crew.close()
+        inline = self.resources.actors == 0
+        crew = InlineCrew(spec, threads=self.resources.threads) if inline else ActorCrew(spec, self.resources)
+        self.loads[spec.model] += 1
+        self._residents[key] = _Resident(crew)
+        return self._residents[key]
+
+    def _start_ray(self) -> None:
+        import ray
+
+        if ray.is_initialized():
+            return
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        if self.resources.address:
+            ray.init(address=self.resources.address, log_to_driver=False, logging_level="error")
+        else:
+            cpus = max(os.cpu_count() or 1, self.resources.actors * self.resources.threads)
+            ray.init(
+                address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level="error"
+            )
+        self._started_ray = True
+
+    def close(self) -> None:
+        """End all actors, and Ray where the pool started it."""
+        for resident in self._residents.values():
+            resident.crew.close()
+        self._residents.clear()
+        if self._started_ray:
+            import ray
+
+            ray.shutdown()
+            self._started_ray = False
+
+
+def _attempt(job: PartJob, model: object | None, *, probe: bool) -> PartResult:
+    """Make a part; an error that is not about the stage as a whole is the part's, to be traced to its row."""
+    try:
+        if probe:
+            probe_part(job, model)
+            return None
+        return run_part(job, model)
+    except NormloomError:
+        raise
+    except Exception as error:  # noqa: BLE001  # kept with its row: whatever a row makes a function raise
+        return PartFailure(f"{type(error).__name__}: {error}")

@@ -1,0 +1,37 @@
+"""Row ids and the seeds that belong to rows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+
+_SEPARATOR = b"\x1f"
+
+
+def _digest(*fields: str) -> bytes:
+    joined = _SEPARATOR.join(field.encode() for field in fields)
+    return hashlib.blake2b(joined, digest_size=16).digest()
+
+
+def row_id(system: str, stage: str, parents: Sequence[str], ordinal: int) -> str:
+    """Return the id of the row that `stage` made as child number `ordinal` of `parents` (32 hex digits).
+
+    The id does not hold the stage key, so a row keeps it over rebuilds.
+    """
+    return _digest(system, stage, *parents, str(ordinal)).hex()
+
+
+def row_ids(system: str, stage: str, parents: Sequence[Sequence[str]]) -> list[str]:
+    """Return the ids of rows given in order; siblings (rows of the same parents) are numbered from 0."""
+    seen: Counter[tuple[str, ...]] = Counter()
+    ids = []
+    for family in map(tuple, parents):
+        ids.append(row_id(system, stage, family, seen[family]))
+        seen[family] += 1
+    return ids
+
+
+def seed(row: str, *attempt: int | str) -> int:
+    """Return the sampling seed of one attempt at a row, in [0, 2**63)."""
+    return int.from_bytes(_digest("seed", row, *map(str, attempt))[:8], "big") >> 1

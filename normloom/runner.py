@@ -1,0 +1,221 @@
+"""The stage runner: from a stage and its input tables to a published table.
+
+Reuse what is published under the stage's key; otherwise make the parts that are missing, trace what
+fails to its row, account for every row, check the whole table and publish it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from normloom.errors import QuarantineBudgetError, StageError
+from normloom.keys import key_fields, stage_key
+from normloom.part import PartJob, part_row_ids
+from normloom.pool import Crew, InlineCrew, PartFailure, Pool
+from normloom.progress import Progress
+from normloom.quality import require, run_checks
+from normloom.stage import Stage, quarantined, quarantined_frame
+from normloom.store import Store, content_hash, read_slice, write_frames
+from normloom.table import Manifest, PartRecord, TableRef
+
+DEATHS_BEFORE_BISECTION = 2  # the first may be the machine's fault
+
+
+@dataclass(frozen=True)
+class StageRunner:
+    """Runs the stages of one build."""
+
+    system: str
+    store: Store
+    pool: Pool
+    build: str
+    progress: Progress
+
+    def run(self, stage: Stage, inputs: Sequence[TableRef], sides: Sequence[TableRef]) -> tuple[Manifest, bool]:
+        """Return the stage's published table and whether it was there already."""
+        fields = key_fields(
+            self.system, stage, inputs=[ref.content for ref in inputs], sides=[ref.content for ref in sides]
+        )
+        key = stage_key(fields)
+        manifest = self.store.published(self.system, stage.name, key)
+        if manifest is None:
+            directory = self.store.directory(self.system, stage.name, key)
+            with self.store.lock(
+                directory, waiting=lambda: self.progress.note(stage.name, "another build writes this table")
+            ):
+                manifest = self.store.published(self.system, stage.name, key)
+                if manifest is None:
+                    made = self._make(stage, directory, key, fields, inputs, sides)
+                    self.progress.end(made, reused=False)
+                    return made, False
+        self.store.point(manifest.ref)
+        self.progress.end(manifest, reused=True)
+        return manifest, True
+
+    def _make(
+        self,
+        stage: Stage,
+        directory: Path,
+        key: str,
+        fields: dict[str, Any],
+        inputs: Sequence[TableRef],
+        sides: Sequence[TableRef],
+    ) -> Manifest:
+        started = time.monotonic()
+        jobs = self._jobs(stage, directory, inputs, sides)
+        done = {index: part for index, part in self.store.parts(directory).items() if index < len(jobs)}
+        rows_in = sum(len(job) for job in jobs)
+        self.progress.begin(stage.name, total=rows_in, done=sum(part.stop - part.start for part in done.values()))
+        missing = [job for job in jobs if job.index not in done]
+        load_seconds = 0.0
+        if missing:
+            with self._crew(stage, missing) as crew:
+                before = crew.load_seconds
+                for part in self._parts(stage, crew, missing):
+                    done[part.index] = part
+                    self.progress.advance(stage.name, part)
+                load_seconds = crew.load_seconds - before
+        parts = [done[job.index] for job in jobs]
+        self.progress.note(stage.name, "checks")
+        table = pl.scan_parquet([directory / part.files["rows"].name for part in parts])
+        results, aside = run_checks(table, stage.contract)
+        require(results, stage=stage.name)
+        if aside:
+            parts = [_without(directory, part, aside) for part in parts]
+        _hold_budget(stage, parts)
+        manifest = Manifest(
+            system=self.system,
+            stage=stage.name,
+            key=key,
+            key_fields=fields,
+            content=content_hash(parts),
+            inputs=list(inputs),
+            sides=list(sides),
+            parts=parts,
+            rows_in=rows_in,
+            seconds=time.monotonic() - started,
+            load_seconds=load_seconds,
+            checks=results,
+            build=self.build,
+            created=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        )
+        self.store.publish(manifest)
+        return manifest
+
+    def _jobs(
+        self, stage: Stage, directory: Path, inputs: Sequence[TableRef], sides: Sequence[TableRef]
+    ) -> list[PartJob]:
+        files = tuple(file for ref in inputs for file in self._files(ref))
+        rows = sum(count for _, count in files)
+        size = stage.part_rows or max(rows, 1)
+        whole = PartJob(
+            system=self.system,
+            stage=stage.name,
+            function=stage.function,
+            arguments=stage.arguments,
+            contract=stage.contract,
+            directory=directory,
+            index=0,
+            start=0,
+            stop=min(size, rows),
+            inputs=files if stage.inputs else None,
+            sides=tuple(tuple(self._files(ref)) for ref in sides),
+        )
+        starts = range(0, max(rows, 1), size)
+        return [
+            replace(whole, index=index, start=start, stop=min(start + size, rows)) for index, start in enumerate(starts)
+        ]
+
+    def _files(self, ref: TableRef) -> list[tuple[Path, int]]:
+        return self.store.manifest(ref).files(self.store.table_directory(ref))
+
+    @contextmanager
+    def _crew(self, stage: Stage, jobs: Sequence[PartJob]) -> Iterator[Crew]:
+        """Give the model's crew, or this process where no model is needed."""
+        if stage.model is None or not any(len(job) for job in jobs):
+            yield InlineCrew()
+            return
+        self.progress.note(stage.name, f"model {stage.model.model}")
+        with self.pool.lease(stage.model) as crew:
+            yield crew
+
+    def _parts(self, stage: Stage, crew: Crew, jobs: Sequence[PartJob]) -> Iterator[PartRecord]:
+        """Yield parts as they are done; a part that fails is cut down to the rows that make it fail."""
+        deaths: dict[int, int] = {}
+        pending = list(jobs)
+        while pending:
+            again: list[PartJob] = []
+            for job, result in crew.run(pending):
+                if isinstance(result, PartRecord):
+                    yield result
+                elif isinstance(result, PartFailure):
+                    deaths[job.index] = deaths.get(job.index, 0) + result.died
+                    if result.died and deaths[job.index] < DEATHS_BEFORE_BISECTION:
+                        again.append(job)
+                    else:
+                        again.append(self._without_poison(stage, crew, job, result))
+            pending = again
+
+    def _without_poison(self, stage: Stage, crew: Crew, job: PartJob, failure: PartFailure) -> PartJob:
+        """Return the part with the rows marked that make it fail, found by halving."""
+        if stage.part_rows is None or job.poisoned:
+            raise StageError(f"stage {stage.name!r} failed in part {job.index}: {failure.error}")
+        self.progress.note(stage.name, f"part {job.index} failed, looking for the row")
+        poisoned: dict[str, str] = {}
+        suspects = [(job, failure)]
+        while suspects:
+            suspect, why = suspects.pop()
+            if len(suspect) == 1:
+                poisoned[part_row_ids(suspect)[0]] = why.error
+                continue
+            middle = (suspect.start + suspect.stop) // 2
+            halves = [replace(suspect, stop=middle), replace(suspect, start=middle)]
+            suspects += [
+                (half, result) for half, result in crew.run(halves, probe=True) if isinstance(result, PartFailure)
+            ]
+        if not poisoned:
+            raise StageError(f"stage {stage.name!r}, part {job.index}: {failure.error}; no single row does it")
+        return replace(job, poisoned=poisoned)
+
+
+def _hold_budget(stage: Stage, parts: Sequence[PartRecord]) -> None:
+    attempts = sum(part.attempts for part in parts)
+    aside = sum(part.files["quarantined"].rows for part in parts)
+    if aside > stage.quarantine_budget * attempts and aside > 1:
+        rules: dict[str, int] = {}
+        for part in parts:
+            for rule, count in part.quarantined_by.items():
+                rules[rule] = rules.get(rule, 0) + count
+        found = ", ".join(f"{rule} {count}" for rule, count in rules.items())
+        raise QuarantineBudgetError(
+            f"stage {stage.name!r} put {aside} of {attempts} rows into quarantine ({found}), more than its budget of "
+            f"{stage.quarantine_budget:.0%}: mend the input, or raise the budget with --set quarantine_budget=..."
+        )
+
+
+def _without(directory: Path, part: PartRecord, aside: dict[str, str]) -> PartRecord:
+    """Return the part with rows that failed a check moved to quarantine, in files beside the first ones."""
+    frames = {kind: read_slice([(directory / file.name, file.rows)], 0, file.rows) for kind, file in part.files.items()}
+    failing = frames["rows"].filter(pl.col("row_id").is_in(list(aside)))
+    if failing.is_empty():
+        return part
+    ledger = quarantined_frame(
+        [
+            quarantined(row, aside[row["row_id"]], "the row does not pass this check")
+            for row in failing.iter_rows(named=True)
+        ]
+    )
+    frames["rows"] = frames["rows"].filter(~pl.col("row_id").is_in(list(aside)))
+    frames["quarantined"] = pl.concat([frames["quarantined"], ledger])
+    counts = frames["quarantined"]["rule"].value_counts(sort=True).iter_rows()
+    return part.model_copy(
+        update={"files": write_frames(directory, part.index, frames, suffix="-checked"), "quarantined_by": dict(counts)}
+    )

@@ -1,0 +1,107 @@
+"""A stage: input tables, a pure function, its arguments, maybe a model, one output table.
+
+A stage function sees its arguments and nothing else, so a key made of them misses nothing. It is
+called as `function(rows, arguments, *sides)`, with a keyword `model` where the stage has one, and
+returns an `Output`. A stage without inputs is called as `function(arguments)`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+from pydantic import BaseModel
+
+from normloom.contract import Contract
+from normloom.models.protocol import ModelSpec
+
+DROPPED_SCHEMA = {
+    "row_id": pl.String,  # the input row that was dropped, or whose attempt was
+    "reason": pl.String,
+    "winner": pl.String,  # the row that was kept instead, where there is one
+    "payload": pl.String,  # what was dropped, as JSON
+}
+QUARANTINE_SCHEMA = {
+    "row_id": pl.String,  # the input row that was put aside, or whose attempt was
+    "rule": pl.String,
+    "reason": pl.String,
+    "payload": pl.String,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What a stage function made of one part.
+
+    `rows` keeps the column `row_id` where each row came from one input row; otherwise it has a column
+    `parents`, the list of input row ids, and no `row_id`. A stage without inputs gives a column `content`,
+    what a row is known by. The ids of the output are the runner's to give.
+    `attempts` says how many rows the function set out to make; without it each input row is one.
+    Always attempts = rows + dropped + quarantined.
+    """
+
+    rows: pl.DataFrame
+    dropped: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=DROPPED_SCHEMA))
+    quarantined: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=QUARANTINE_SCHEMA))
+    attempts: int | None = None
+    tokens_in: int = 0
+    tokens_out: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Stage:
+    """One step of a flow.
+
+    The rows of `inputs`, in order, are cut into parts of at most `part_rows` rows (one part if None);
+    `sides` are handed whole to every part. The stage fails when more than `quarantine_budget` of its
+    attempts are put aside.
+    """
+
+    name: str
+    function: Callable[..., Output]
+    arguments: BaseModel
+    contract: Contract
+    inputs: tuple[Stage, ...] = ()
+    sides: tuple[Stage, ...] = ()
+    model: ModelSpec | None = None
+    part_rows: int | None = None
+    quarantine_budget: float = 0.1
+
+    @property
+    def upstream(self) -> tuple[Stage, ...]:
+        """Every stage whose table this one reads."""
+        return self.inputs + self.sides
+
+    def __repr__(self) -> str:
+        reads = ", ".join(stage.name for stage in self.upstream)
+        return f"Stage({self.name!r}, reads=[{reads}])"
+
+
+def aside(row: Mapping[str, Any], *, row_id: str | None = None) -> dict[str, str]:
+    """Return the `row_id` and `payload` columns for a row that leaves the stage."""
+    payload = {name: value for name, value in row.items() if name not in {"row_id", "parents"}}
+    return {"row_id": row_id or row["row_id"], "payload": json.dumps(payload, ensure_ascii=False, default=str)}
+
+
+def dropped(row: Mapping[str, Any], reason: str, *, winner: str | None = None) -> dict[str, str | None]:
+    """Return the ledger entry of a row that the method took out."""
+    return {**aside(row), "reason": reason, "winner": winner}
+
+
+def quarantined(row: Mapping[str, Any], rule: str, reason: str) -> dict[str, str | None]:
+    """Return the ledger entry of a row that a check or an error took out."""
+    return {**aside(row), "rule": rule, "reason": reason}
+
+
+def dropped_frame(entries: list[dict[str, str | None]]) -> pl.DataFrame:
+    """Return ledger entries of dropped rows as a frame."""
+    return pl.DataFrame(entries, schema=DROPPED_SCHEMA)
+
+
+def quarantined_frame(entries: list[dict[str, str | None]]) -> pl.DataFrame:
+    """Return ledger entries of quarantined rows as a frame."""
+    return pl.DataFrame(entries, schema=QUARANTINE_SCHEMA)

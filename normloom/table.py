@@ -1,0 +1,142 @@
+"""What is recorded of a table: its parts, its manifest and the small reference that travels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Kind = Literal["rows", "dropped", "quarantined"]
+KINDS: tuple[Kind, ...] = ("rows", "dropped", "quarantined")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileRecord(_Record):
+    """One Parquet file of a part."""
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class PartRecord(_Record):
+    """One committed part: input rows `start` to `stop` and what became of them.
+
+    `attempts` = rows + dropped + quarantined; `dropped_by` and `quarantined_by` count by reason and rule.
+    """
+
+    index: int
+    start: int
+    stop: int
+    files: Mapping[Kind, FileRecord]
+    attempts: int
+    dropped_by: Mapping[str, int]
+    quarantined_by: Mapping[str, int]
+    tokens_in: int
+    tokens_out: int
+    seconds: float
+    metrics: Mapping[str, float]
+
+
+class CheckResult(_Record):
+    """What one check of the contract found on the whole table."""
+
+    name: str
+    passed: bool
+    on_fail: str
+    detail: str
+
+
+class TableRef(_Record):
+    """A published table, small enough to travel between tasks."""
+
+    system: str
+    stage: str
+    key: str
+    content: str
+    rows: int
+
+    def __str__(self) -> str:
+        return f"{self.system}/{self.stage}/{self.key}"
+
+
+class Manifest(_Record):
+    """Everything recorded of a published table; written last, its presence publishes the table."""
+
+    system: str
+    stage: str
+    key: str
+    key_fields: Mapping[str, Any]
+    content: str
+    inputs: Sequence[TableRef]
+    sides: Sequence[TableRef]
+    parts: Sequence[PartRecord]
+    rows_in: int
+    seconds: float
+    load_seconds: float
+    checks: Sequence[CheckResult]
+    build: str
+    created: str
+
+    @property
+    def ref(self) -> TableRef:
+        """The reference that names this table."""
+        return TableRef(
+            system=self.system, stage=self.stage, key=self.key, content=self.content, rows=self.count("rows")
+        )
+
+    def count(self, kind: Kind) -> int:
+        """Return how many rows of a kind the table holds."""
+        return sum(part.files[kind].rows for part in self.parts)
+
+    @property
+    def attempts(self) -> int:
+        """How many rows the stage set out to make."""
+        return sum(part.attempts for part in self.parts)
+
+    @property
+    def tokens_in(self) -> int:
+        """Prompt tokens that models read."""
+        return sum(part.tokens_in for part in self.parts)
+
+    @property
+    def tokens_out(self) -> int:
+        """Tokens that models wrote."""
+        return sum(part.tokens_out for part in self.parts)
+
+    @property
+    def dropped_by(self) -> dict[str, int]:
+        """Rows dropped, by reason."""
+        return _total(part.dropped_by for part in self.parts)
+
+    @property
+    def quarantined_by(self) -> dict[str, int]:
+        """Rows quarantined, by rule."""
+        return _total(part.quarantined_by for part in self.parts)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Figures the stage reported, added up over its parts."""
+        totals: Counter[str] = Counter()
+        for part in self.parts:
+            totals.update(part.metrics)
+        return dict(totals)
+
+    def files(self, directory: Path, kind: Kind = "rows") -> list[tuple[Path, int]]:
+        """Return the paths of one kind of file with their row counts, in row order."""
+        records = [part.files[kind] for part in self.parts]
+        return [(directory / record.name, record.rows) for record in records]
+
+
+def _total(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    totals: Counter[str] = Counter()
+    for count in counts:
+        totals.update(count)
+    return dict(totals.most_common())

@@ -1,0 +1,60 @@
+"""Rules on single texts, and the form in which texts are compared."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+def text_problem(text: str | None, *, max_chars: int) -> tuple[str, str] | None:
+    """Return the first rule that the text breaks and why, or None for a text that can be used.
+
+    Rules: `missing`, `empty` (nothing visible), `too_long` (more than `max_chars` code points),
+    `lone_surrogate`, `control_characters` (C0 and C1 other than tab, line feed and carriage return).
+    Any script, direction, emoji, joiner or combining mark is fine.
+    """
+    if text is None:
+        return "missing", "there is no text"
+    if not any(map(_is_visible, text)):
+        return "empty", "the text has no visible character"
+    if len(text) > max_chars:
+        return "too_long", f"the text has {len(text)} characters; the limit is {max_chars}"
+    if reason := surrogate_problem(text):
+        return "lone_surrogate", reason
+    if found := _CONTROL.search(text):
+        return "control_characters", f"control character {_where(found)}"
+    return None
+
+
+def surrogate_problem(text: str) -> str | None:
+    """Say which half of a surrogate pair stands alone in the text and where, if one does.
+
+    Such a text has no UTF-8 form, so no table can hold it.
+    """
+    if text.isascii() or not (found := _SURROGATE.search(text)):
+        return None
+    return f"lone surrogate {_where(found)}"
+
+
+def normalise(text: str) -> str:
+    """Return the text for comparison: NFKC, case folded, runs of white space as one space, none at the ends.
+
+    Normalising twice changes nothing more.
+    """
+    if text.isascii():
+        folded = text.lower()
+    else:  # folding can undo NFKC and NFKC can bring capitals back: the second round settles both
+        once = unicodedata.normalize("NFKC", text).casefold()
+        folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", once).casefold())
+    return " ".join(folded.split())
+
+
+def _is_visible(char: str) -> bool:
+    return not char.isspace() and unicodedata.category(char) not in {"Cc", "Cf"}
+
+
+def _where(found: re.Match[str]) -> str:
+    return f"U+{ord(found.group()):04X} at character {found.start() + 1}"

@@ -1,0 +1,209 @@
+"""What the tables of a build hold: one contract for each kind of table."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from normloom.contract import Check, Contract
+
+LABELS = pl.List(pl.Struct({"dimension": pl.String, "label": pl.String, "probability": pl.Float32}))
+CHECKS = pl.List(pl.Struct({"check": pl.String, "probability": pl.Float32}))
+TEXTS = pl.List(pl.String)
+
+
+def _within(column: str, allowed: list[str]) -> Check:
+    return Check(expectation="expect_column_values_to_be_in_set", arguments={"column": column, "value_set": allowed})
+
+
+def _filled(column: str) -> Check:
+    return Check(expectation="expect_column_value_lengths_to_be_between", arguments={"column": column, "min_value": 1})
+
+
+NOT_EMPTY = Check(expectation="expect_table_row_count_to_be_between", arguments={"min_value": 1})
+
+_PROMPT = {
+    "prompt": pl.String(),
+    "origin": pl.String(),  # source or expansion
+    "reference": TEXTS,  # label ids that the source gives, null where it gives none
+}
+_ORIGINS = _within("origin", ["source", "expansion"])
+
+PROMPTS = Contract(
+    columns={"source_row": pl.Int64(), **_PROMPT},
+    nullable=frozenset({"reference"}),
+    checks=(NOT_EMPTY, _filled("prompt"), _ORIGINS),
+)
+
+CALIBRATION = Contract(
+    columns={"dimension": pl.String(), "prompts": pl.Int64(), "coefficients": pl.String()},
+    keys=("dimension",),
+    checks=(NOT_EMPTY,),
+)
+
+SHORTLISTED = Contract(
+    columns={**PROMPTS.columns, "shortlist": TEXTS}, nullable=PROMPTS.nullable, checks=PROMPTS.checks
+)
+
+_LABELLED = {
+    **_PROMPT,
+    "seed": pl.Int64(),  # of the draw that made an expansion
+    "labels": LABELS,  # those kept; the probability is null where an expansion was drawn for the label
+    "probabilities": pl.List(pl.Float32),  # of every label in the taxonomies' order, null where it was not asked
+}
+
+LABELLED = Contract(
+    columns=_LABELLED,
+    nullable=frozenset({"reference", "seed"}),
+    checks=(_filled("prompt"), _ORIGINS),
+)
+
+AGREEMENT = Contract(
+    columns={
+        "dimension": pl.String(),
+        "measure": pl.String(),
+        "value": pl.Float64(),
+        "prior": pl.Float64(),  # what always naming the most frequent label would reach
+        "prompts": pl.Int64(),
+    },
+    nullable=frozenset({"value", "prior"}),
+    keys=("dimension", "measure"),
+)
+
+GAPS = Contract(
+    columns={
+        "dimension": pl.String(),
+        "label": pl.String(),
+        "prompts": pl.Int64(),
+        "quota": pl.Int64(),
+        "examples": TEXTS,
+    },
+    keys=("label",),
+)
+
+UNIQUE = Contract(
+    columns={**_LABELLED, "fingerprint": pl.UInt64()},
+    nullable=LABELLED.nullable,
+    checks=(NOT_EMPTY, *LABELLED.checks),
+)
+
+COVERAGE = Contract(
+    columns={
+        "dimension": pl.String(),
+        "label": pl.String(),
+        "before": pl.Int64(),
+        "quota": pl.Int64(),
+        "added": pl.Int64(),
+        "missing": pl.Int64(),
+    },
+    keys=("label",),
+    checks=(
+        Check(
+            expectation="expect_column_max_to_be_between",
+            arguments={"column": "missing", "max_value": 0},
+            on_fail="warn",
+        ),
+    ),
+)
+
+_ATTEMPT = {
+    "prompt_id": pl.String(),
+    "prompt": pl.String(),
+    "targets": TEXTS,  # dimensions in which the prompt has a label
+    "generator": pl.String(),
+    "round": pl.Int32(),
+    "wanted": pl.String(),  # the alignment that a resampling round is after
+    "diagnosis": pl.String(),
+}
+_VERDICT = {
+    "checks": CHECKS,
+    "verdict": pl.String(),  # aligned, misaligned or discarded
+    "reason": pl.String(),
+    "margin": pl.Float32(),
+}
+
+CANDIDATES = Contract(
+    columns={
+        **_ATTEMPT,
+        "attempt": pl.Int32(),
+        "seed": pl.Int64(),
+        "response": pl.String(),
+        "finish": pl.String(),
+        "tokens_out": pl.Int32(),
+    },
+    nullable=frozenset({"wanted", "diagnosis"}),
+    checks=(_within("finish", ["stop", "length"]),),
+)
+
+JUDGED = Contract(
+    columns={**CANDIDATES.columns, **_VERDICT},
+    nullable=CANDIDATES.nullable,
+    checks=(
+        _within("verdict", ["aligned", "misaligned", "discarded"]),
+        Check(
+            expectation="expect_column_values_to_be_between",
+            arguments={"column": "margin", "min_value": 0, "max_value": 1},
+        ),
+    ),
+)
+
+SHORTFALL = Contract(
+    columns={
+        "prompt_id": pl.String(),
+        "prompt": pl.String(),
+        "targets": TEXTS,
+        "generator": pl.String(),
+        "wanted": pl.String(),
+        "response": pl.String(),  # the candidate that came nearest, empty where there was none
+        "verdict": pl.String(),
+        "reason": pl.String(),
+    },
+    keys=("prompt_id", "generator", "wanted"),
+    checks=(_within("wanted", ["aligned", "misaligned"]),),
+)
+
+DIAGNOSED = Contract(
+    columns={**SHORTFALL.columns, "diagnosis": pl.String(), "seed": pl.Int64(), "tokens_out": pl.Int32()},
+    keys=SHORTFALL.keys,
+    checks=SHORTFALL.checks,
+)
+
+SELECTED = Contract(
+    columns={
+        "prompt_id": pl.String(),
+        "prompt": pl.String(),
+        "generator": pl.String(),
+        "round": pl.Int32(),
+        "response": pl.String(),
+        "alignment": pl.String(),
+        "checks": CHECKS,
+        "margin": pl.Float32(),
+    },
+    keys=("prompt_id", "generator", "alignment"),
+    checks=(_within("alignment", ["aligned", "misaligned"]),),
+)
+
+SPLIT = Contract(
+    columns={**SELECTED.columns, "split": pl.String(), "cluster": pl.String()},
+    keys=SELECTED.keys,
+    checks=(_within("split", ["train", "validation", "test"]), *SELECTED.checks),
+)
+
+PUBLISHED_LABELS = pl.List(pl.Struct({"label": pl.String, "probability": pl.Float32}))
+
+
+def published(dimensions: tuple[str, ...]) -> Contract:
+    """Return the contract of a published data set with one column of labels for each dimension."""
+    return Contract(
+        columns={
+            "prompt_id": pl.String(),
+            "prompt": pl.String(),
+            "response": pl.String(),
+            "alignment": pl.String(),
+            "generator": pl.String(),
+            **dict.fromkeys(dimensions, PUBLISHED_LABELS),
+            "split": pl.String(),
+            "origin": pl.String(),
+        },
+        keys=SELECTED.keys,
+        checks=(_filled("response"), _ORIGINS, *SPLIT.checks),
+    )

@@ -1,0 +1,1 @@
+"""How one stage is done: one module per kind of stage."""

@@ -1,0 +1,287 @@
+"""Label prompts: the probability of each label, and the labels whose probability reaches delta.
+
+Three routes. `exhaustive` asks a language model a yes/no question about every label; `shortlist` asks
+about the best k only, ranked by the log-probability of a one-token code per label or by embedding;
+`embedding` asks nothing: the cosine of prompt and label definition, turned into a probability by a
+calibration that was fitted on labelled prompts.
+"""
+
+from __future__ import annotations
+
+import math
+import string
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from normloom.errors import ConfigError
+from normloom.models.protocol import Embedder, LanguageModel, ModelSpec, ScoreRequest, Scores
+from normloom.stage import Output, Stage, quarantined, quarantined_frame
+from schemas import tables
+from schemas.taxonomy import Label, Taxonomy
+from schemas.template import Template
+from tasks.calibration import Calibration, fit, label_texts, probabilities
+
+YES_NO = ("Yes", "No")
+CODES = string.ascii_uppercase + string.ascii_lowercase + string.digits
+
+
+class Labelling(BaseModel):
+    """The labels there are and the probability from which one is kept."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    taxonomies: tuple[Taxonomy, ...]
+    delta: float = Field(0.5, gt=0, lt=1)
+
+
+class Asking(Labelling):
+    """How a language model is asked about a label."""
+
+    template: Template
+
+
+class Ranking(BaseModel):
+    """How many labels of each dimension go on a shortlist, and the template that ranks them by code."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    taxonomies: tuple[Taxonomy, ...]
+    k: int = Field(8, ge=1)
+    template: Template | None = None
+
+
+def yes_probability(scores: Sequence[float]) -> float:
+    """Return P(yes) / (P(yes) + P(no)) from the log-probabilities of the two answers."""
+    yes, no = scores
+    return 1 / (1 + math.exp(min(no - yes, 700.0)))
+
+
+def ask_labels(rows: pl.DataFrame, arguments: Asking, model: LanguageModel) -> Output:
+    """Ask about every label, or about those of the row's `shortlist` where it has one."""
+    labels = [(taxonomy.dimension, label) for taxonomy in arguments.taxonomies for label in taxonomy.labels]
+    asked = [
+        [place for place, (_, label) in enumerate(labels) if "shortlist" not in row or label.id in row["shortlist"]]
+        for row in rows.iter_rows(named=True)
+    ]
+    questions = [
+        arguments.template.render("question", dimension=dimension, label=label.name, definition=label.definition)
+        for dimension, label in labels
+    ]
+    requests = [
+        ScoreRequest(
+            instruction=arguments.template.render("instruction"),
+            context=arguments.template.render("context", prompt=prompt),
+            questions=tuple(questions[place] for place in places),
+            answers=YES_NO,
+        )
+        for prompt, places in zip(rows["prompt"], asked, strict=True)
+    ]
+    scored = model.score(requests)
+    values: list[list[float | None]] = []
+    for places, scores in zip(asked, scored, strict=True):
+        row: list[float | None] = [None] * len(labels)
+        if scores.error is None:
+            for place, pair in zip(places, scores.logprobs, strict=True):
+                row[place] = yes_probability(pair)
+        values.append(row)
+    return _labelled(rows, values, arguments, scored)
+
+
+def rank_by_code(rows: pl.DataFrame, arguments: Ranking, model: LanguageModel) -> Output:
+    """Shortlist the labels whose one-token codes are the most probable answers, one question a dimension."""
+    template = arguments.template
+    if template is None:
+        raise ConfigError("ranking labels by code needs a template")
+    shortlists: list[list[str]] = [[] for _ in range(rows.height)]
+    scored: list[Scores] = []
+    for taxonomy in arguments.taxonomies:
+        if len(taxonomy.labels) > len(CODES):
+            raise ConfigError(
+                f"taxonomy {taxonomy.dimension!r} has {len(taxonomy.labels)} labels and there are {len(CODES)} "
+                "one-token codes: use the route exhaustive, or shortlist by embedding"
+            )
+        codes = CODES[: len(taxonomy.labels)]
+        lines = "\n".join(f"{code}: {label.name}" for code, label in zip(codes, taxonomy.labels, strict=True))
+        requests = [
+            ScoreRequest(
+                instruction=template.render("instruction", dimension=taxonomy.dimension, codes=lines),
+                context=template.render("context", prompt=prompt),
+                questions=(template.render("question", dimension=taxonomy.dimension),),
+                answers=tuple(codes),
+            )
+            for prompt in rows["prompt"]
+        ]
+        answers = model.score(requests)
+        scored += answers
+        for shortlist, scores in zip(shortlists, answers, strict=True):
+            if scores.error is None:
+                shortlist.extend(_best(taxonomy.labels, scores.logprobs[0], arguments.k))
+    errors = [
+        next((scores.error for scores in scored[row :: rows.height] if scores.error), None)
+        for row in range(rows.height)
+    ]
+    return _with_errors(
+        rows.with_columns(pl.Series("shortlist", shortlists, dtype=tables.TEXTS)),
+        errors,
+        tokens_in=sum(scores.tokens_in for scores in scored),
+    )
+
+
+def rank_by_embedding(rows: pl.DataFrame, arguments: Ranking, model: Embedder) -> Output:
+    """Shortlist the labels whose definitions are nearest to the prompt."""
+    prompts = model.embed(rows["prompt"].to_list())
+    shortlists: list[list[str]] = [[] for _ in range(rows.height)]
+    for taxonomy in arguments.taxonomies:
+        for shortlist, row in zip(shortlists, similarities(prompts, taxonomy, model), strict=True):
+            shortlist.extend(_best(taxonomy.labels, row, arguments.k))
+    return Output(rows=rows.with_columns(pl.Series("shortlist", shortlists, dtype=tables.TEXTS)))
+
+
+def embed_labels(rows: pl.DataFrame, arguments: Labelling, calibration: pl.DataFrame, model: Embedder) -> Output:
+    """Label by the calibrated cosine of prompt and label definition."""
+    fitted = {
+        row["dimension"]: Calibration.model_validate_json(row["coefficients"])
+        for row in calibration.iter_rows(named=True)
+    }
+    prompts = model.embed(rows["prompt"].to_list())
+    columns = [
+        probabilities(similarities(prompts, taxonomy, model), fitted[taxonomy.dimension])
+        for taxonomy in arguments.taxonomies
+    ]
+    return _labelled(rows, np.hstack(columns).astype(float).tolist(), arguments, [])
+
+
+def fit_calibration(rows: pl.DataFrame, arguments: Labelling, model: Embedder) -> Output:
+    """Fit one calibration for each dimension on prompts with reference labels."""
+    prompts = model.embed(rows["prompt"].to_list())
+    fitted = []
+    for taxonomy in arguments.taxonomies:
+        truth = np.array(
+            [[label.id in reference for label in taxonomy.labels] for reference in rows["reference"].to_list()]
+        )
+        calibration = fit(similarities(prompts, taxonomy, model), truth)
+        fitted.append(
+            {
+                "parents": rows["row_id"].to_list(),
+                "dimension": taxonomy.dimension,
+                "prompts": rows.height,
+                "coefficients": calibration.model_dump_json(),
+            }
+        )
+    return Output(rows=pl.DataFrame(fitted), attempts=len(fitted))
+
+
+def similarities(prompts: np.ndarray, taxonomy: Taxonomy, model: Embedder) -> np.ndarray:
+    """Return the cosine of each prompt with each label, shape (prompts, labels)."""
+    texts = [label_texts(label) for label in taxonomy.labels]
+    bounds = np.cumsum([0, *map(len, texts)])
+    vectors = model.embed([text for group in texts for text in group])
+    centres = np.array([vectors[start:stop].mean(axis=0) for start, stop in pairwise(bounds)])
+    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
+    return np.asarray(prompts @ centres.T)
+
+
+def _best(labels: Sequence[Label], scores: Sequence[float] | np.ndarray, k: int) -> list[str]:
+    order = sorted(range(len(labels)), key=lambda place: (-float(scores[place]), place))
+    return [labels[place].id for place in order[:k]]
+
+
+def _labelled(
+    rows: pl.DataFrame, values: Sequence[Sequence[float | None]], arguments: Labelling, scored: Sequence[Scores]
+) -> Output:
+    """Return the rows with their probabilities and the labels that reach delta."""
+    labels = [(taxonomy.dimension, label) for taxonomy in arguments.taxonomies for label in taxonomy.labels]
+    kept = [
+        [
+            {"dimension": dimension, "label": label.id, "probability": value}
+            for (dimension, label), value in zip(labels, row, strict=True)
+            if value is not None and value >= arguments.delta
+        ]
+        for row in values
+    ]
+    labelled = rows.drop("source_row", "shortlist", strict=False).with_columns(
+        pl.lit(None, dtype=pl.Int64).alias("seed"),
+        pl.Series("labels", kept, dtype=tables.LABELS),
+        pl.Series("probabilities", values, dtype=pl.List(pl.Float32)),
+    )
+    errors = [scores.error for scores in scored] or [None] * rows.height
+    return _with_errors(labelled, errors, tokens_in=sum(scores.tokens_in for scores in scored))
+
+
+def _with_errors(rows: pl.DataFrame, errors: Sequence[str | None], *, tokens_in: int) -> Output:
+    """Return the rows that were scored, and the others quarantined with the model's reason."""
+    failed = pl.Series([error is not None for error in errors], dtype=pl.Boolean)
+    aside = [
+        quarantined(row, "model", error)
+        for row, error in zip(rows.iter_rows(named=True), errors, strict=True)
+        if error is not None
+    ]
+    return Output(rows=rows.filter(~failed), quarantined=quarantined_frame(aside), tokens_in=tokens_in)
+
+
+def shortlist(
+    prompts: Stage, *, arguments: Ranking, model: ModelSpec, part_rows: int | None, name: str = "shortlist"
+) -> Stage:
+    """Return the stage that picks the labels to ask about; by embedding where there is no template."""
+    return Stage(
+        name=name,
+        function=rank_by_code if arguments.template else rank_by_embedding,
+        arguments=arguments,
+        contract=tables.SHORTLISTED,
+        inputs=(prompts,),
+        model=model,
+        part_rows=part_rows,
+    )
+
+
+def classify(
+    prompts: Stage, *, arguments: Asking, model: ModelSpec, part_rows: int | None, name: str = "classify"
+) -> Stage:
+    """Return the stage that labels prompts by asking a language model."""
+    return Stage(
+        name=name,
+        function=ask_labels,
+        arguments=arguments,
+        contract=tables.LABELLED,
+        inputs=(prompts,),
+        model=model,
+        part_rows=part_rows,
+    )
+
+
+def calibrate(prompts: Stage, *, arguments: Labelling, model: ModelSpec, name: str = "calibrate") -> Stage:
+    """Return the stage that fits the calibration of labels by embedding."""
+    return Stage(
+        name=name,
+        function=fit_calibration,
+        arguments=arguments,
+        contract=tables.CALIBRATION,
+        inputs=(prompts,),
+        model=model,
+    )
+
+
+def classify_by_embedding(
+    prompts: Stage,
+    calibration: Stage,
+    *,
+    arguments: Labelling,
+    model: ModelSpec,
+    part_rows: int | None,
+    name: str = "classify",
+) -> Stage:
+    """Return the stage that labels prompts by calibrated embedding similarity."""
+    return Stage(
+        name=name,
+        function=embed_labels,
+        arguments=arguments,
+        contract=tables.LABELLED,
+        inputs=(prompts,),
+        sides=(calibration,),
+        model=model,
+        part_rows=part_rows,
+    )

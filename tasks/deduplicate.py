@@ -1,0 +1,80 @@
+"""Removing near-duplicates: SimHash finds the candidates, exact shingle Jaccard confirms them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from normloom.contract import Contract
+from normloom.errors import ContractError
+from normloom.near_duplicates import find_duplicates
+from normloom.simhash import Features, fingerprints, pack
+from normloom.stage import Output, Stage, dropped, dropped_frame
+from normloom.text import normalise
+
+_BITS = 64
+
+
+class Deduplication(BaseModel):
+    """A row repeats a kept one when their codes differ in fewer than `tau` of 64 bits and their shingles
+    have a Jaccard similarity of at least `jaccard` (0 asks for no confirmation: the rule of arXiv 2602.11305).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tau: int = Field(default=10, ge=1, le=_BITS)
+    jaccard: float = Field(default=0.5, ge=0, le=1)
+    features: Features = Features()
+    text_column: str = "prompt"
+
+
+def remove_duplicates(rows: pl.DataFrame, arguments: Deduplication) -> Output:
+    """Return the rows that repeat no earlier kept row, with their code in `fingerprint` (UInt64).
+
+    Rows are taken in order, so originals must come before their expansions. A removed row names the
+    nearest kept row as its winner; its payload says `distance` and `jaccard`. Reasons: `exact_duplicate`
+    (same normalised text) and `near_duplicate`. Raises ContractError for a null text.
+    """
+    if rows[arguments.text_column].null_count():
+        raise ContractError(f"column {arguments.text_column!r} has nulls: a row without text cannot be compared")
+    texts = rows[arguments.text_column].to_list()
+    packed = pack(texts)
+    duplicates = find_duplicates(packed, features=arguments.features, tau=arguments.tau, jaccard=arguments.jaccard)
+    removed = [duplicate.index for duplicate in duplicates]
+    entries = []
+    for duplicate, row in zip(duplicates, rows[removed].iter_rows(named=True), strict=True):
+        same = normalise(texts[duplicate.index]) == normalise(texts[duplicate.keeper])
+        payload = {**row, "distance": duplicate.distance, "jaccard": duplicate.jaccard}
+        winner = rows["row_id"][duplicate.keeper]
+        entries.append(dropped(payload, "exact_duplicate" if same else "near_duplicate", winner=winner))
+    coded = rows.with_columns(fingerprint=pl.Series(fingerprints(packed, arguments.features), dtype=pl.UInt64))
+    kept = coded.with_row_index("_position").filter(~pl.col("_position").is_in(removed)).drop("_position")
+    return Output(
+        rows=kept.drop("parents", strict=False),  # the parents of a kept row are that row; these are its own
+        dropped=dropped_frame(entries),
+        metrics={
+            "duplicates": len(removed),
+            "share": len(removed) / rows.height if rows.height else 0.0,
+            "expected_chance_pairs": expected_chance_pairs(rows.height, arguments.tau),
+        },
+    )
+
+
+def expected_chance_pairs(n: int, tau: int) -> float:
+    """Return how many pairs of n independent random 64-bit codes differ in fewer than `tau` bits.
+
+    n (n - 1) / 2 pairs, each with probability (C(64, 0) + ... + C(64, tau - 1)) / 2**64. Real codes are less
+    even than random ones, so this is a lower bound on the false pairs that only Jaccard can tell.
+    """
+    near = sum(math.comb(_BITS, bits) for bits in range(tau))
+    return math.comb(n, 2) * (near / (1 << _BITS))
+
+
+def deduplicate(
+    inputs: Sequence[Stage], *, arguments: Deduplication, contract: Contract, name: str = "deduplicate"
+) -> Stage:
+    """Return the stage that removes near-duplicates from the inputs, earlier inputs first."""
+    return Stage(name=name, function=remove_duplicates, arguments=arguments, contract=contract, inputs=tuple(inputs))

@@ -1,0 +1,133 @@
+"""Measure labels against the source's own, and coverage of the labels before and after expansion."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import polars as pl
+from pydantic import BaseModel, ConfigDict
+
+from normloom.stage import Output, Stage
+from schemas import tables
+from schemas.taxonomy import Taxonomy
+from tasks.expand import GapSearch
+
+
+class Measuring(BaseModel):
+    """The taxonomies whose labels are measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    taxonomies: tuple[Taxonomy, ...]
+
+
+def measure_agreement(rows: pl.DataFrame, arguments: Measuring) -> Output:
+    """Compare labels with the source's reference labels, dimension by dimension.
+
+    `top1` and `macro_recall` look at the most probable label of prompts that have a reference label
+    (top1: it is one of them; macro recall: the mean over labels of the share found). `precision` and
+    `recall` look at the labels kept at delta, over all prompts. `prior` is the same measure for always
+    naming the most frequent label.
+    """
+    measured: list[dict[str, object]] = []
+    start = 0
+    for taxonomy in arguments.taxonomies:
+        stop = start + len(taxonomy.labels)
+        places = {label.id: place for place, label in enumerate(taxonomy.labels)}
+        truth = np.zeros((rows.height, len(places)), dtype=bool)
+        kept = np.zeros_like(truth)
+        for number, (reference, labels) in enumerate(rows.select("reference", "labels").iter_rows()):
+            truth[number, [places[label] for label in reference or [] if label in places]] = True
+            kept[number, [places[label["label"]] for label in labels if label["label"] in places]] = True
+        scores = np.array(
+            [[-1.0 if value is None else value for value in row[start:stop]] for row in rows["probabilities"].to_list()]
+        ).reshape(rows.height, len(places))
+        for measure, value, prior in _measures(truth, kept, scores):
+            measured.append(
+                {
+                    "parents": [],
+                    "dimension": taxonomy.dimension,
+                    "measure": measure,
+                    "value": value,
+                    "prior": prior,
+                    "prompts": int(truth.any(axis=1).sum()),
+                }
+            )
+        start = stop
+    schema = {"parents": tables.TEXTS, **tables.AGREEMENT.columns}
+    return Output(rows=pl.DataFrame(measured, schema=schema), attempts=len(measured))
+
+
+def _measures(truth: np.ndarray, kept: np.ndarray, scores: np.ndarray) -> list[tuple[str, float | None, float | None]]:
+    labelled = truth.any(axis=1)
+    if not labelled.any():
+        return [(measure, None, None) for measure in ("top1", "macro_recall", "precision", "recall")]
+    known, best = truth[labelled], scores[labelled].argmax(axis=1)
+    frequent = int(known.sum(axis=0).argmax())
+    guess, common = np.zeros_like(known), np.zeros_like(truth)
+    guess[np.arange(len(known)), best] = True
+    common[:, frequent] = True
+    return [
+        ("top1", _share(known & guess, guess), _share(known & common[labelled], common[labelled])),
+        ("macro_recall", macro_recall(known, guess), macro_recall(known, common[labelled])),
+        ("precision", _share(truth & kept, kept), _share(truth & common, common)),
+        ("recall", _share(truth & kept, truth), _share(truth & common, truth)),
+    ]
+
+
+def macro_recall(truth: np.ndarray, guess: np.ndarray) -> float:
+    """Return the mean, over labels that occur, of the share of their prompts for which they are guessed.
+
+    Both arrays are boolean of shape (prompts, labels).
+    """
+    occurring = truth.any(axis=0)
+    found = (truth & guess).sum(axis=0)[occurring] / truth.sum(axis=0)[occurring]
+    return float(found.mean())
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> float | None:
+    return float(part.sum() / whole.sum()) if whole.any() else None
+
+
+def count_coverage(rows: pl.DataFrame, arguments: GapSearch, gaps: pl.DataFrame) -> Output:
+    """Count the prompts of each label before expansion, those added, and what its quota still lacks."""
+    before: Counter[str] = Counter()
+    added: Counter[str] = Counter()
+    for origin, labels in rows.select("origin", "labels").iter_rows():
+        (added if origin == "expansion" else before).update(label["label"] for label in labels)
+    quotas = dict(gaps.select("label", "quota").iter_rows())
+    counted = [
+        {
+            "parents": [],
+            "dimension": taxonomy.dimension,
+            "label": label.id,
+            "before": before[label.id],
+            "quota": quotas.get(label.id, 0),
+            "added": added[label.id],
+            "missing": max(quotas.get(label.id, 0) - added[label.id], 0),
+        }
+        for taxonomy in arguments.taxonomies
+        for label in taxonomy.labels
+    ]
+    schema = {"parents": tables.TEXTS, **tables.COVERAGE.columns}
+    return Output(rows=pl.DataFrame(counted, schema=schema), attempts=len(counted))
+
+
+def agreement(labelled: Stage, *, arguments: Measuring, name: str = "agreement") -> Stage:
+    """Return the stage that measures labels against the source's own."""
+    return Stage(
+        name=name, function=measure_agreement, arguments=arguments, contract=tables.AGREEMENT, inputs=(labelled,)
+    )
+
+
+def coverage(unique: Stage, gaps: Stage, *, arguments: GapSearch, name: str = "coverage") -> Stage:
+    """Return the stage that counts how far each label's quota was met."""
+    return Stage(
+        name=name,
+        function=count_coverage,
+        arguments=arguments,
+        contract=tables.COVERAGE,
+        inputs=(unique,),
+        sides=(gaps,),
+    )

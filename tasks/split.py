@@ -1,0 +1,134 @@
+"""Splitting into train, validation and test so that no cluster of near-duplicate prompts straddles two."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from normloom.contract import Contract
+from normloom.errors import ContractError
+from normloom.near_duplicates import find_clusters, pair_chunks
+from normloom.simhash import Features, fingerprints, jaccards, pack
+from normloom.stage import Output, Stage
+
+SPLITS = ("train", "validation", "test")
+
+
+class Splitting(BaseModel):
+    """Shares of the prompts, and what makes two prompts near: in a cluster, and as leakage.
+
+    `cluster_tau` and `leakage_tau` are Hamming distances that a pair must stay under, both confirmed by a
+    shingle Jaccard of at least `cluster_jaccard`. Clusters are cut wider than leakage is measured.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    train: float = Field(default=0.8, ge=0, le=1)
+    validation: float = Field(default=0.1, ge=0, le=1)
+    test: float = Field(default=0.1, ge=0, le=1)
+    seed: int = 42
+    cluster_tau: int = Field(default=14, ge=1, le=64)
+    cluster_jaccard: float = Field(default=0.3, ge=0, le=1)
+    leakage_tau: int = Field(default=10, ge=1, le=64)
+    features: Features = Features()
+
+    @model_validator(mode="after")
+    def _shares_are_whole(self) -> Self:
+        if not math.isclose(total := self.train + self.validation + self.test, 1, abs_tol=1e-9):
+            raise ValueError(f"train, validation and test are shares of one whole; together they are {total:g}")
+        return self
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of each split, in the order of `SPLITS`."""
+        return {name: getattr(self, name) for name in SPLITS}
+
+
+def assign_splits(rows: pl.DataFrame, arguments: Splitting) -> Output:
+    """Return the rows with `split` and `cluster` (the smallest `prompt_id` in it).
+
+    Rows of one `prompt_id` share a split. Larger clusters are placed first, equal ones in the order of a
+    hash of the seed and the cluster's id, each into the split that is furthest below its share.
+    Raises ContractError for a null `prompt_id` or `prompt`, or a `prompt_id` with two prompts.
+    """
+    prompts = _prompts(rows)
+    texts = prompts["prompt"].to_list()
+    labels = find_clusters(
+        texts, features=arguments.features, tau=arguments.cluster_tau, jaccard=arguments.cluster_jaccard
+    )
+    clustered = prompts.with_columns(label=pl.Series(labels, dtype=pl.Int64)).with_columns(
+        cluster=pl.col("prompt_id").min().over("label")
+    )
+    sizes = dict(clustered.group_by("cluster").len().iter_rows())
+    assignment = _fill(sizes, arguments)
+    placed = clustered.with_columns(split=pl.col("cluster").replace_strict(assignment, return_dtype=pl.String))
+    splits = rows.join(
+        placed.select("prompt_id", "split", "cluster"),
+        on="prompt_id",
+        how="left",
+        maintain_order="left",
+        validate="m:1",
+    )
+    counts = {f"prompts_{name}": placed.filter(split=name).height for name in SPLITS}
+    return Output(
+        rows=splits.drop("parents", strict=False),  # the parent of a row is the row it came from
+        metrics={
+            "leakage": _leakage(texts, placed["split"].to_numpy(), arguments),
+            "clusters": len(sizes),
+            "largest_cluster": max(sizes.values(), default=0),
+            **counts,
+        },
+    )
+
+
+def _prompts(rows: pl.DataFrame) -> pl.DataFrame:
+    prompts = rows.select("prompt_id", "prompt").unique(maintain_order=True)
+    for column in prompts.columns:
+        if prompts[column].null_count():
+            raise ContractError(f"column {column!r} has nulls: a row without it cannot be split")
+    if not (twice := prompts.filter(pl.col("prompt_id").is_duplicated())).is_empty():
+        raise ContractError(f"prompt_id {twice['prompt_id'][0]!r} stands for more than one prompt")
+    return prompts
+
+
+def _fill(sizes: Mapping[str, int], arguments: Splitting) -> dict[str, str]:
+    total = sum(sizes.values())
+    lacking = {name: share * total for name, share in arguments.shares.items()}
+    assignment = {}
+    for cluster in sorted(sizes, key=lambda cluster: (-sizes[cluster], _order(arguments.seed, cluster))):
+        name = max(lacking, key=lacking.__getitem__)
+        lacking[name] -= sizes[cluster]
+        assignment[cluster] = name
+    return assignment
+
+
+def _order(seed: int, cluster: str) -> bytes:
+    return hashlib.blake2b(f"{seed}\x1f{cluster}".encode(), digest_size=16).digest()
+
+
+def _leakage(texts: Sequence[str], splits: npt.NDArray[np.object_], arguments: Splitting) -> float:
+    """Return the share of prompts outside train that have a near neighbour in train."""
+    packed = pack(texts)
+    train = splits == SPLITS[0]
+    leaked = np.zeros(len(texts), dtype=np.bool_)
+    for left, right, _ in pair_chunks(fingerprints(packed, arguments.features), arguments.leakage_tau):
+        across = train[left] != train[right]
+        one, other = left[across], right[across]
+        if arguments.cluster_jaccard > 0:
+            near = jaccards(packed, one, other, arguments.features) >= arguments.cluster_jaccard
+            one, other = one[near], other[near]
+        leaked[np.where(train[one], other, one)] = True
+    held_out = np.count_nonzero(~train)
+    return float(np.count_nonzero(leaked) / held_out) if held_out else 0.0
+
+
+def split(inputs: Sequence[Stage], *, arguments: Splitting, contract: Contract, name: str = "split") -> Stage:
+    """Return the stage that gives every row of the inputs its split."""
+    return Stage(name=name, function=assign_splits, arguments=arguments, contract=contract, inputs=tuple(inputs))

@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tiny_models import NO_SYSTEM, save_tiny_llama, tokenizer
+
+from normloom.errors import ConfigError, ModelError
+from normloom.models import ModelSpec, model_identity
+from normloom.models.digests import file_digest
+
+FILES = ("weights", "tokenizer", "chat_template", "configuration")
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NORMLOOM_CACHE", str(tmp_path / "cache"))
+
+
+def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
+    return {field for field in before | after if before.get(field) != after.get(field)}
+
+
+def test_it_names_engine_versions_model_and_files(tmp_path: Path) -> None:
+    spec = ModelSpec(model=str(save_tiny_llama(tmp_path / "tiny")), dtype="float32", revision="r1")
+    identity = model_identity(spec)
+    assert identity["model"] == spec.model
+    assert (identity["dtype"], identity["revision"]) == ("float32", "r1")
+    assert {"engine", "torch", "transformers", *FILES} <= set(identity)
+    assert all(isinstance(value, str) and (value or field == "revision") for field, value in identity.items())
+
+
+def test_each_change_shows_in_its_own_field(tmp_path: Path) -> None:
+    directory = save_tiny_llama(tmp_path / "tiny")
+    spec = ModelSpec(model=str(directory))
+    before = model_identity(spec)
+    assert model_identity(spec) == before
+
+    tokenizer(NO_SYSTEM).save_pretrained(directory)
+    templated = model_identity(spec)
+    assert changed(before, templated) == {"chat_template"}
+
+    config = directory / "config.json"
+    config.write_text(config.read_text().replace('"rms_norm_eps": 1e-06', '"rms_norm_eps": 1e-05'))
+    configured = model_identity(spec)
+    assert changed(templated, configured) == {"configuration"}
+
+    weights = directory / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    assert changed(configured, model_identity(spec)) == {"weights"}
+
+    optioned = spec.model_copy(update={"options": {"score_batch": 2}, "dtype": "bfloat16"})
+    assert changed(model_identity(spec), model_identity(optioned)) == {"options", "dtype"}
+
+
+def test_a_digest_is_remembered_and_a_damaged_memory_is_no_harm(tmp_path: Path) -> None:
+    file = tmp_path / "weights"
+    file.write_bytes(b"first")
+    first = file_digest(file)
+    state = file.stat()
+    file.write_bytes(b"other")
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert file_digest(file) == first  # same size and time: not read again
+    (tmp_path / "cache" / "digests.json").write_text("[torn")
+    assert file_digest(file) != first
+
+
+def test_the_second_call_is_instant_and_imports_no_torch(tmp_path: Path) -> None:
+    spec = ModelSpec(model=str(save_tiny_llama(tmp_path / "tiny")))
+    model_identity(spec)
+    start = time.perf_counter()
+    model_identity(spec)
+    assert time.perf_counter() - start < 0.05
+    code = (
+        "import sys; from normloom.models import ModelSpec, model_identity; "
+        f"model_identity(ModelSpec(model={spec.model!r})); "
+        "print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_scripted_model_has_no_files() -> None:
+    identity = model_identity(ModelSpec(engine="scripted", model="toy", options={"yes_rate": 0.2}))
+    assert not set(FILES) & set(identity)
+    assert identity["options"] == '{"yes_rate": 0.2}'
+
+
+def test_what_cannot_be_identified_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no engine 'x'"):
+        model_identity(ModelSpec(engine="x", model="m"))
+    with pytest.raises(ModelError, match=r"no \*.safetensors file"):
+        model_identity(ModelSpec(model=str(tmp_path)))

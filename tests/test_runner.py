@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from toy import SCRIPTED, echo_stage, runner, words_stage
+
+from normloom.contract import Check, Contract
+from normloom.errors import AccountingError, CheckError, QuarantineBudgetError, StageError
+from normloom.rows import row_id
+from normloom.stage import Output, Stage
+from normloom.store import Store
+
+
+def run(store: Store, words: Stage, *later: Stage):
+    loom = runner(store)
+    manifest, _ = loom.run(words, [], [])
+    for stage in later:
+        manifest, reused = loom.run(stage, [manifest.ref], [])
+    return manifest, reused
+
+
+def test_table_holds_ids_parents_and_is_reused(tmp_path: Path) -> None:
+    store, words = Store(tmp_path), words_stage("a", "b", "c")
+    manifest, reused = run(store, words, echo_stage(words, copies=2))
+    rows = store.scan(manifest.ref).collect()
+    first = row_id("toy", "words", ["a"], 0)
+    assert not reused
+    assert rows["word"].to_list() == ["a", "a", "b", "b", "c", "c"]
+    assert rows["parents"].to_list()[:2] == [[first], [first]]
+    assert rows["row_id"].to_list()[:2] == [row_id("toy", "echo", [first], 0), row_id("toy", "echo", [first], 1)]
+    assert len(manifest.parts) == 2
+    again, reused = run(store, words, echo_stage(words, copies=2))
+    assert reused
+    assert again == manifest
+
+
+def test_every_row_is_accounted_for(tmp_path: Path) -> None:
+    store, words = Store(tmp_path), words_stage("a", "b", "c", "d")
+    manifest, _ = run(store, words, echo_stage(words, drop="b", aside="c"))
+    assert (manifest.rows_in, manifest.count("rows"), manifest.count("dropped"), manifest.count("quarantined")) == (4, 2, 1, 1)
+    assert manifest.attempts == 4
+    assert manifest.dropped_by == {"asked for": 1}
+    lost = store.scan(manifest.ref, "dropped").collect().row(0, named=True)
+    assert lost["row_id"] == row_id("toy", "words", ["b"], 0)
+    assert json.loads(lost["payload"]) == {"word": "b"}
+
+
+def swallow(rows: pl.DataFrame, arguments: object) -> Output:  # noqa: ARG001
+    return Output(rows=rows.head(1))
+
+
+def test_a_row_that_vanishes_fails_the_stage(tmp_path: Path) -> None:
+    words = words_stage("a", "b", "c")
+    stage = Stage(name="swallow", function=swallow, arguments=words.arguments, contract=words.contract, inputs=(words,))
+    with pytest.raises(AccountingError, match="3 rows were attempted, but 1 came out, 0 were dropped and 0 quarantined"):
+        run(Store(tmp_path), words, stage)
+
+
+def test_a_row_that_raises_is_found_and_put_aside_alone(tmp_path: Path) -> None:
+    words = words_stage(*"abcdefgh", "bad", *"ijk")
+    model = SCRIPTED.model_copy(update={"options": {"raise_on": "bad"}})
+    manifest, _ = run(Store(tmp_path), words, echo_stage(words, model=model, part_rows=6))
+    assert manifest.count("rows") == 11
+    assert manifest.quarantined_by == {"poison": 1}
+    aside = Store(tmp_path).scan(manifest.ref, "quarantined").collect().row(0, named=True)
+    assert aside["row_id"] == row_id("toy", "words", ["bad"], 0)
+    assert "ValueError: scripted failure" in aside["reason"]
+
+
+def test_quarantine_budget(tmp_path: Path) -> None:
+    words = words_stage("bad 1", "bad 2", "fine")
+    model = SCRIPTED.model_copy(update={"options": {"raise_on": "bad"}})
+    with pytest.raises(QuarantineBudgetError, match="put 2 of 3 rows into quarantine \\(poison 2\\)"):
+        run(Store(tmp_path), words, echo_stage(words, model=model, budget=0.5))
+
+
+def test_a_whole_table_stage_that_raises_fails(tmp_path: Path) -> None:
+    words = words_stage("bad", "fine")
+    model = SCRIPTED.model_copy(update={"options": {"raise_on": "bad"}})
+    with pytest.raises(StageError, match="stage 'echo' failed in part 0: ValueError"):
+        run(Store(tmp_path), words, echo_stage(words, model=model, part_rows=None))
+
+
+def passing(rows: pl.DataFrame, arguments: object) -> Output:  # noqa: ARG001
+    return Output(rows=rows)
+
+
+def checked(words: Stage, on_fail: str) -> Stage:
+    check = Check(
+        expectation="expect_column_value_lengths_to_be_between",
+        arguments={"column": "word", "max_value": 3},
+        on_fail=on_fail,
+    )
+    contract = Contract(columns=words.contract.columns, checks=(check,))
+    return Stage(name="checked", function=passing, arguments=words.arguments, contract=contract, inputs=(words,), part_rows=2, quarantine_budget=0.5)
+
+
+def test_a_check_can_warn_quarantine_or_stop(tmp_path: Path) -> None:
+    store, words = Store(tmp_path), words_stage("one", "two", "three", "ten")
+    warned, _ = run(store, words, checked(words, "warn"))
+    assert [(result.passed, result.on_fail) for result in warned.checks] == [(False, "warn")]
+    assert warned.count("rows") == 4
+    aside, _ = run(store, words, checked(words, "quarantine"))
+    assert (aside.count("rows"), aside.count("quarantined")) == (3, 1)
+    assert aside.attempts == 4
+    assert store.scan(aside.ref).collect()["word"].to_list() == ["one", "two", "ten"]
+    with pytest.raises(CheckError, match="stage 'checked' is not published.*1 of 4 rows.*three"):
+        run(store, words, checked(words, "stop"))
+    assert store.current("toy", "checked") == aside
+
+
+def test_finished_parts_are_kept_and_damaged_ones_made_again(tmp_path: Path) -> None:
+    store, words = Store(tmp_path), words_stage(*"abcdef")
+    stage = echo_stage(words)
+    manifest, _ = run(store, words, stage)
+    directory = store.table_directory(manifest.ref)
+    (directory / "manifest.json").unlink()
+    kept = (directory / "rows-00000.parquet").stat().st_mtime_ns
+    with (directory / "rows-00001.parquet").open("ab") as file:
+        file.write(b"x")
+    (directory / "part-00002.json").unlink()
+    again, reused = run(store, words, stage)
+    assert not reused
+    assert again.content == manifest.content
+    assert (directory / "rows-00000.parquet").stat().st_mtime_ns == kept
+
+
+def test_empty_input_makes_an_empty_table_without_a_model(tmp_path: Path) -> None:
+    words = words_stage("a")
+    none = Stage(name="none", function=lose, arguments=words.arguments, contract=words.contract, inputs=(words,))
+    missing_model = SCRIPTED.model_copy(update={"engine": "scripted", "options": {"poison": "a"}})
+    manifest, _ = run(Store(tmp_path), words, none, echo_stage(words, model=missing_model))
+    assert manifest.count("rows") == 0
+    assert Store(tmp_path).scan(manifest.ref).collect().columns == ["row_id", "parents", "word", "echo"]
+
+
+def lose(rows: pl.DataFrame, arguments: object) -> Output:  # noqa: ARG001
+    return Output(rows=rows.clear(), attempts=0)
