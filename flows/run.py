@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -30,7 +31,7 @@ def run_build(name: str, *, profile: str, assignments: Sequence[str], root: Path
     read_sources(ends, system=name, store=store)
     quiet_libraries()
     console = Console(stderr=quiet)
-    progress = TerminalProgress(console) if console.is_terminal else LogProgress()
+    progress = TerminalProgress(console) if console.is_terminal else _logged(LogProgress())
     with progress if isinstance(progress, TerminalProgress) else nullcontext():
         result = build(
             *ends,
@@ -53,3 +54,15 @@ def read_sources(ends: Sequence[Stage], *, system: str, store: Store) -> None:
             system, stage.name, stage_key(key_fields(system, stage, inputs=(), sides=()))
         ):
             stage.function(stage.arguments)
+
+
+def _logged(progress: LogProgress) -> LogProgress:
+    """Send what the loom logs to standard error, one plain line each."""
+    logger = logging.getLogger("normloom")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        logger.addHandler(handler)
+        logger.propagate = False
+    logger.setLevel(logging.INFO)
+    return progress

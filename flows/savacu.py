@@ -6,13 +6,12 @@ two-stage rejection sampling (generate and judge; resample what is still missing
 
 from __future__ import annotations
 
-from tasks.deduplicate import deduplicate
-from tasks.split import split
-
 from flows.savacu_config import SavacuConfig
 from normloom.stage import Stage
+from schemas import tables
 from schemas.taxonomy import DIMENSIONS
 from tasks.classify import calibrate, classify, classify_by_embedding, shortlist
+from tasks.deduplicate import deduplicate
 from tasks.expand import expand, find_sparse
 from tasks.generate import generate
 from tasks.ingest import ingest
@@ -21,6 +20,7 @@ from tasks.measure import Measuring, agreement, coverage
 from tasks.publish import Publication, publish
 from tasks.resample import ShortfallSearch, diagnose, shortfall
 from tasks.select import Selection, select
+from tasks.split import split
 
 
 def savacu(config: SavacuConfig) -> list[Stage]:
@@ -33,7 +33,7 @@ def savacu(config: SavacuConfig) -> list[Stage]:
     drafted = expand(
         gaps, labelled, arguments=config.expansion, model=models.expander, part_rows=config.expand.part_rows
     )
-    unique = deduplicate([labelled, drafted], arguments=config.deduplication)
+    unique = deduplicate([labelled, drafted], arguments=config.deduplication, contract=tables.UNIQUE)
 
     judged: list[Stage] = []
     asked = unique
@@ -54,10 +54,10 @@ def savacu(config: SavacuConfig) -> list[Stage]:
         )
 
     selected = select(judged, arguments=Selection(pairs=config.pairs))
-    parted = split(selected, arguments=config.splitting)
+    parted = split([selected], arguments=config.splitting, contract=tables.SPLIT)
     released = publish(parted, unique, arguments=Publication(dimensions=DIMENSIONS), part_rows=10_000)
 
-    ends = [released, coverage(unique, gaps, arguments=config.gap_search)]
+    ends = [released, coverage(unique, gaps, arguments=Measuring(taxonomies=config.labels))]
     if config.ingestion.references:
         ends.append(agreement(labelled, arguments=Measuring(taxonomies=config.labels)))
     return ends

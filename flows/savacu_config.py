@@ -6,24 +6,23 @@ from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
-from tasks.deduplicate import Deduplication
-from tasks.split import Splitting
 
 from flows.config import Settings
 from normloom.models.protocol import ModelSpec, Sampling
 from normloom.simhash import Features
+from schemas.prompts import CALIBRATE, MEASURE
 from schemas.taxonomy import BUILTIN as TAXONOMIES
 from schemas.taxonomy import DIMENSIONS, Taxonomy, load_taxonomy
 from schemas.template import FOLDER as TEMPLATES
 from schemas.template import Template, load_template
 from tasks.classify import Asking, Labelling, Ranking
+from tasks.deduplicate import Deduplication
 from tasks.expand import Expansion, GapSearch
 from tasks.generate import Generation
 from tasks.ingest import Ingestion, ingestion
 from tasks.judge import Judging
 from tasks.resample import Diagnosing
-
-PROMPTS = Path(__file__).parent.parent / "schemas" / "prompts"
+from tasks.split import Splitting
 
 
 class SourceSettings(Settings):
@@ -49,6 +48,7 @@ class ClassifySettings(Settings):
 class ExpandSettings(Settings):
     """Which labels are expanded, by how much."""
 
+    dimensions: tuple[str, ...] = Field(DIMENSIONS, description="dimensions whose sparse labels are expanded")
     minimum: int = Field(100, ge=0)
     quota: int = Field(100, ge=1)
     examples: int = Field(3, ge=0)
@@ -123,9 +123,12 @@ class SavacuConfig(Settings):
         for name in self.models.generators:
             if not name.replace("_", "").isalnum():
                 raise ValueError(f"models.generators: {name!r} names stages and tables; use letters, digits and _")
-        unknown = set(self.source.references) - set(DIMENSIONS)
-        if unknown:
-            raise ValueError(f"source.references: {sorted(unknown)} are no dimensions; use {', '.join(DIMENSIONS)}")
+        for setting, named in (
+            ("source.references", self.source.references),
+            ("expand.dimensions", self.expand.dimensions),
+        ):
+            if unknown := sorted(set(named) - set(DIMENSIONS)):
+                raise ValueError(f"{setting}: {unknown} are no dimensions; use {', '.join(DIMENSIONS)}")
         return self
 
     @property
@@ -143,7 +146,7 @@ class SavacuConfig(Settings):
         source = self.source
         references = source.references if source.path else {dimension: dimension for dimension in DIMENSIONS}
         return ingestion(
-            source.path or PROMPTS / "measure.csv",
+            source.path or MEASURE,
             text_column=source.text_column if source.path else "prompt",
             references=references,
             limit=source.limit,
@@ -155,7 +158,7 @@ class SavacuConfig(Settings):
     def calibration_prompts(self) -> Ingestion:
         """Arguments of reading the prompts on which labels by embedding are calibrated."""
         return ingestion(
-            PROMPTS / "calibrate.csv",
+            CALIBRATE,
             text_column="prompt",
             references={dimension: dimension for dimension in DIMENSIONS},
             taxonomies=self.labels,
@@ -183,7 +186,8 @@ class SavacuConfig(Settings):
     def gap_search(self) -> GapSearch:
         """Arguments of finding sparse labels."""
         expand = self.expand
-        return GapSearch(taxonomies=self.labels, minimum=expand.minimum, quota=expand.quota, examples=expand.examples)
+        expanded = tuple(taxonomy for taxonomy in self.labels if taxonomy.dimension in expand.dimensions)
+        return GapSearch(taxonomies=expanded, minimum=expand.minimum, quota=expand.quota, examples=expand.examples)
 
     @property
     def expansion(self) -> Expansion:

@@ -63,9 +63,9 @@ def show(console: Console, result: BuildResult, store: Store, *, title: str, pro
 
 
 def _stages(result: BuildResult) -> Table:
-    table = Table(title="Rows per stage", title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("stage")
-    for heading in ("in", "attempts", "out", "dropped", "aside", "tokens in", "tokens out", "time"):
+    table = Table(title="Rows per stage", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("stage", no_wrap=True)
+    for heading in ("in", "tried", "out", "dropped", "aside", "tokens in", "out", "time"):
         table.add_column(heading, justify="right")
     for manifest in result.manifests:
         reused = manifest.stage in result.reused
@@ -89,15 +89,16 @@ def _labels(result: BuildResult, store: Store) -> RenderableType:
     counts = labelled.group_by("dimension", maintain_order=True).agg(
         pl.len().alias("kept"), pl.col("label").n_unique().alias("labels")
     )
+    dimensions = [taxonomy["dimension"] for taxonomy in result["classify"].key_fields["arguments"]["taxonomies"]]
     measured = _measures(result, store)
     table = Table(title=f"Labels ({_route(result)})", title_justify="left", box=box.SIMPLE_HEAD)
-    for heading in ("dimension", "labels kept", "distinct", "macro recall", "always the most frequent", "measured on"):
+    for heading in ("dimension", "kept", "distinct", "macro recall", "prior's", "measured on"):
         table.add_column(heading, justify="left" if heading == "dimension" else "right")
-    for dimension, kept, distinct in counts.collect().iter_rows():
+    for dimension, kept, distinct in sorted(counts.collect().iter_rows(), key=lambda row: dimensions.index(row[0])):
         recall = measured.get((dimension, "macro_recall"))
         figures = ["", "", "no reference labels"]
         if recall and recall["value"] is not None:
-            figures = [f"{recall['value']:.2f}", f"{recall['prior']:.2f}", f"{recall['prompts']:,} labelled prompts"]
+            figures = [f"{recall['value']:.2f}", f"{recall['prior']:.2f}", f"{recall['prompts']:,} prompts"]
         table.add_row(dimension, f"{kept:,}", str(distinct), *figures)
     return table
 
@@ -111,7 +112,7 @@ def _measures(result: BuildResult, store: Store) -> dict[tuple[str, str], dict[s
 
 def _route(result: BuildResult) -> str:
     model = result["classify"].key_fields["model"]
-    how = "by embedding" if model["engine"] == "embedding" else "by yes/no questions"
+    how = "by embedding" if model["engine"].startswith("embedding") else "by yes/no questions"
     return f"{how}, {model['model']}"
 
 

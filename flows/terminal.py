@@ -80,11 +80,7 @@ class TerminalProgress:
         with self._lock:
             if manifest.stage not in self._lines:
                 self._lines[manifest.stage] = _Line(self._progress.add_task(manifest.stage, total=1, note=""))
-            lost = [
-                f"{count:,} {kind}"
-                for kind in ("dropped", "quarantined")
-                if (count := manifest.count(kind))
-            ]
+            lost = [f"{count:,} {kind}" for kind in ("dropped", "quarantined") if (count := manifest.count(kind))]
             note = ", ".join([f"{manifest.count('rows'):,} rows", *lost])
             total = max(manifest.rows_in, 1)
             self._progress.update(

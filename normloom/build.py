@@ -90,6 +90,7 @@ def _prefect_flow(
     tags: Sequence[str],
 ) -> Callable[..., None]:
     """Return the flow that submits the stages; `manifests` receives what each of them made."""
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")  # 20 is short on a busy laptop
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     from prefect import flow, task
@@ -117,8 +118,12 @@ def _prefect_flow(
         with tagged(system, *tags):
             for stage in stages:
                 futures[stage.name] = submit(stage, futures)
-            for future in futures.values():
-                future.wait()
+            try:
+                for future in futures.values():
+                    future.wait()
+            except BaseException:  # an interrupt or a cancel: stages at work would go on to their end
+                runner.pool.close()
+                raise
             for stage in stages:  # in order, so that the error told is the cause, not what it brought down
                 futures[stage.name].result()
 

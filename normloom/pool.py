@@ -7,6 +7,7 @@ it loads a model it frees, if it must, the idle model whose next use in the flow
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -51,7 +52,9 @@ PartResult = PartRecord | PartFailure | None
 class Crew(Protocol):
     """What holds a model and makes parts with it."""
 
-    load_seconds: float
+    def take_load_seconds(self) -> float:
+        """Return the seconds spent loading since this was last asked, so that each stage is charged its own."""
+        ...
 
     def run(self, jobs: Iterable[PartJob], *, probe: bool = False) -> Iterator[tuple[PartJob, PartResult]]:
         """Make parts (or only try them) and yield each as it is done."""
@@ -68,7 +71,12 @@ class InlineCrew:
     def __init__(self, spec: ModelSpec | None = None, *, threads: int = 1) -> None:
         started = time.monotonic()
         self._model = load_model(spec, threads=threads) if spec else None
-        self.load_seconds = time.monotonic() - started if spec else 0.0
+        self._load_seconds = time.monotonic() - started if spec else 0.0
+
+    def take_load_seconds(self) -> float:
+        """Return the seconds that loading took, once."""
+        seconds, self._load_seconds = self._load_seconds, 0.0
+        return seconds
 
     def run(self, jobs: Iterable[PartJob], *, probe: bool = False) -> Iterator[tuple[PartJob, PartResult]]:
         """Make the parts one after another."""
@@ -83,7 +91,8 @@ class InlineCrew:
 class _Worker:
     """The body of an actor."""
 
-    def __init__(self, spec: ModelSpec, threads: int) -> None:
+    def __init__(self, spec: ModelSpec, threads: int, paths: Sequence[str]) -> None:
+        sys.path += [path for path in paths if path not in sys.path]  # where stage functions come from
         started = time.monotonic()
         self._model = load_model(spec, threads=threads)
         self._load_seconds = time.monotonic() - started
@@ -104,13 +113,19 @@ class ActorCrew:
         self._spec = spec
         self._resources = resources
         self._actors = [self._start() for _ in range(resources.actors)]
-        self.load_seconds = sum(self._await(actor) for actor in self._actors)
+        self._load_seconds = sum(self._await(actor) for actor in self._actors)
+        self._closed = False
+
+    def take_load_seconds(self) -> float:
+        """Return the seconds spent loading since this was last asked, added up over the actors."""
+        seconds, self._load_seconds = self._load_seconds, 0.0
+        return seconds
 
     def _start(self) -> Any:
         import ray
 
         worker = ray.remote(_Worker).options(num_cpus=self._resources.threads, num_gpus=self._resources.gpus)
-        return worker.remote(self._spec, self._resources.threads)
+        return worker.remote(self._spec, self._resources.threads, sys.path)
 
     def _await(self, actor: Any) -> float:
         import ray
@@ -140,10 +155,12 @@ class ActorCrew:
             try:
                 result = ray.get(done)
             except ray.exceptions.RayActorError:
+                if self._closed:
+                    raise ModelError(f"the build was stopped while {self._spec.model!r} was at work") from None
                 for reference in [reference for reference, (owner, _) in flying.items() if owner == actor]:
                     waiting.appendleft(flying.pop(reference)[1])  # it only waited behind the part that failed
                 self._actors[actor] = self._start()
-                self.load_seconds += self._await(self._actors[actor])
+                self._load_seconds += self._await(self._actors[actor])
                 result = PartFailure("the process that held the model died", died=True)
             except ray.exceptions.RayTaskError as error:
                 raise error.cause if isinstance(error.cause, NormloomError) else error from None
@@ -153,6 +170,7 @@ class ActorCrew:
         """End the actors' processes."""
         import ray
 
+        self._closed = True
         for actor in self._actors:
             ray.kill(actor)
 

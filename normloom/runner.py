@@ -78,11 +78,10 @@ class StageRunner:
         load_seconds = 0.0
         if missing:
             with self._crew(stage, missing) as crew:
-                before = crew.load_seconds
                 for part in self._parts(stage, crew, missing):
                     done[part.index] = part
                     self.progress.advance(stage.name, part)
-                load_seconds = crew.load_seconds - before
+                load_seconds = crew.take_load_seconds()
         parts = [done[job.index] for job in jobs]
         self.progress.note(stage.name, "checks")
         table = pl.scan_parquet([directory / part.files["rows"].name for part in parts])

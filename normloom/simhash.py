@@ -25,7 +25,7 @@ _FNV_PRIME = np.uint64(0x100000001B3)
 _MIX_1 = np.uint64(0xFF51AFD7ED558CCD)  # MurmurHash3's finaliser: FNV-1a alone spreads short runs badly
 _MIX_2 = np.uint64(0xC4CEB9FE1A85EC53)
 _MIX_SHIFT = np.uint64(33)
-_ONE = np.uint64(1)
+_ONE, _64 = np.uint64(1), np.uint64(64)
 _CONTINUATION, _CONTINUATION_MASK, _SPACE = 0x80, 0xC0, 0x20
 
 
@@ -82,8 +82,8 @@ def pack(texts: Sequence[str]) -> Packed:
 def fingerprints(texts: Sequence[str] | Packed, features: Features) -> npt.NDArray[np.uint64]:
     """Return the SimHash codes of n texts, (n,) uint64.
 
-    A bit is the sign of its feature votes; a tie goes by the bit of the smallest feature hash, which
-    near-duplicates mostly share, so that the codes of short texts stay balanced.
+    A bit is the sign of its feature votes. A tie goes by one feature, which near-duplicates mostly share:
+    always 0 would draw the codes of short texts together.
     """
     packed = texts if isinstance(texts, Packed) else pack(texts)
     codes: npt.NDArray[np.uint64] = _fingerprints(*packed, features.grams(), features.weighting == "binary")
@@ -189,6 +189,12 @@ def _jaccards(data: Array, bounds: Array, left: Array, right: Array, grams: Arra
 
 
 @compiled(cache=True)
+def _decides(hashes: Array, bit: np.uint64) -> np.uint64:
+    """Return the bit of the feature whose hash is smallest when rotated by the bit: another one for each bit."""
+    return (hashes >> bit | hashes << (_64 - bit) % _64).min() & _ONE  # type: ignore[no-any-return]
+
+
+@compiled(cache=True)
 def _fingerprints(data: Array, bounds: Array, grams: Array, binary: bool) -> Array:  # noqa: FBT001
     codes = np.zeros(len(bounds) - 1, dtype=np.uint64)
     votes = np.empty(64, dtype=np.int64)
@@ -203,9 +209,8 @@ def _fingerprints(data: Array, bounds: Array, grams: Array, binary: bool) -> Arr
         for value in hashes:
             for bit in range(64):
                 votes[bit] += np.int64((value >> np.uint64(bit)) & _ONE) << 1
-        smallest = hashes.min()
         for bit in range(64):
             place = np.uint64(bit)
-            if votes[bit] > 0 or (votes[bit] == 0 and (smallest >> place) & _ONE):
+            if votes[bit] > 0 or (votes[bit] == 0 and _decides(hashes, place)):
                 codes[text] |= _ONE << place
     return codes

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -20,6 +21,8 @@ from pathlib import Path
 PROJECT_PACKAGES = frozenset({"normloom", "schemas", "tasks", "flows"})
 
 WHOLE_MODULE = "*"
+
+_parsing = threading.Lock()  # CPython 3.11's parser counts its depth in one place for all threads (gh-106905)
 
 Symbol = tuple[str, str]  # module, module-level name (or WHOLE_MODULE)
 
@@ -34,7 +37,13 @@ class _Module:
 
 def source_digests(roots: Iterable[Symbol]) -> dict[str, str]:
     """Return `module:name -> digest` of everything reached from the root symbols."""
+    roots = list(roots)
     packages = PROJECT_PACKAGES | {module.partition(".")[0] for module, _ in roots}
+    with _parsing:
+        return _digests(roots, packages)
+
+
+def _digests(roots: Sequence[Symbol], packages: frozenset[str]) -> dict[str, str]:
     pending = list(roots)
     found: dict[str, str] = {}
     while pending:

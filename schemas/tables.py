@@ -35,7 +35,12 @@ PROMPTS = Contract(
 )
 
 CALIBRATION = Contract(
-    columns={"dimension": pl.String(), "prompts": pl.Int64(), "coefficients": pl.String()},
+    columns={
+        "dimension": pl.String(),
+        "prompts": pl.Int64(),
+        "coefficients": pl.String(),
+        "vectors": pl.List(pl.List(pl.Float32)),  # one for each label, in the taxonomy's order
+    },
     keys=("dimension",),
     checks=(NOT_EMPTY,),
 )

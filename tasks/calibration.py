@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from sklearn.linear_model import LogisticRegression
 
 from normloom.errors import ConfigError
-from schemas.taxonomy import Label
+from schemas.taxonomy import MIN_LABELS, Label
 
 STRENGTH = 5.0  # inverse regularisation of the label vectors
 FOLDS = 5
@@ -79,7 +79,9 @@ def fit(similarities: np.ndarray, truth: np.ndarray) -> Calibration:
     it is left out.
     """
     if similarities.shape != truth.shape:
-        raise ConfigError(f"calibration: {similarities.shape} similarities and {truth.shape} labels; expected one each.")
+        raise ConfigError(
+            f"calibration: {similarities.shape} similarities and {truth.shape} labels; expected one each."
+        )
     if not truth.any() or truth.all():
         raise ConfigError("calibration: expected prompts with some of the labels; label more prompts.")
     features = _features(similarities)
@@ -105,7 +107,7 @@ def probabilities(similarities: np.ndarray, calibration: Calibration) -> np.ndar
 
 def _features(similarities: np.ndarray) -> np.ndarray:
     """Return score and margin of each label of each prompt, shape (prompts x labels, 2)."""
-    if similarities.ndim != 2 or similarities.shape[1] < 2:  # noqa: PLR2004
+    if similarities.shape[1] < MIN_LABELS:
         raise ConfigError(f"calibration: expected prompts x labels, two labels or more; found {similarities.shape}.")
     if not np.isfinite(similarities).all():
         raise ConfigError("calibration: a similarity is not a finite number; check the vectors.")

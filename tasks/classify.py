@@ -2,8 +2,8 @@
 
 Three routes. `exhaustive` asks a language model a yes/no question about every label; `shortlist` asks
 about the best k only, ranked by the log-probability of a one-token code per label or by embedding;
-`embedding` asks nothing: the cosine of prompt and label definition, turned into a probability by a
-calibration that was fitted on labelled prompts.
+`embedding` asks nothing: the similarity of the prompt's vector and the label's, turned into a probability
+by a calibration that was fitted on labelled prompts (tasks/calibration.py).
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import string
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -23,7 +22,7 @@ from normloom.stage import Output, Stage, quarantined, quarantined_frame
 from schemas import tables
 from schemas.taxonomy import Label, Taxonomy
 from schemas.template import Template
-from tasks.calibration import Calibration, fit, label_texts, probabilities
+from tasks.calibration import Calibration, label_texts, probabilities, train
 
 YES_NO = ("Yes", "No")
 CODES = string.ascii_uppercase + string.ascii_lowercase + string.digits
@@ -142,47 +141,49 @@ def rank_by_embedding(rows: pl.DataFrame, arguments: Ranking, model: Embedder) -
 
 
 def embed_labels(rows: pl.DataFrame, arguments: Labelling, calibration: pl.DataFrame, model: Embedder) -> Output:
-    """Label by the calibrated cosine of prompt and label definition."""
-    fitted = {
-        row["dimension"]: Calibration.model_validate_json(row["coefficients"])
-        for row in calibration.iter_rows(named=True)
-    }
+    """Label by the calibrated similarity of prompt and label."""
     prompts = model.embed(rows["prompt"].to_list())
-    columns = [
-        probabilities(similarities(prompts, taxonomy, model), fitted[taxonomy.dimension])
-        for taxonomy in arguments.taxonomies
-    ]
-    return _labelled(rows, np.hstack(columns).astype(float).tolist(), arguments, [])
+    fitted = {row["dimension"]: row for row in calibration.iter_rows(named=True)}
+    columns = []
+    for taxonomy in arguments.taxonomies:
+        row = fitted[taxonomy.dimension]
+        scores = prompts @ np.array(row["vectors"], dtype=np.float32).T
+        columns.append(probabilities(scores, Calibration.model_validate_json(row["coefficients"])))
+    return _labelled(rows, np.hstack(columns).tolist(), arguments, [])
 
 
 def fit_calibration(rows: pl.DataFrame, arguments: Labelling, model: Embedder) -> Output:
-    """Fit one calibration for each dimension on prompts with reference labels."""
+    """Learn a vector for each label and one calibration for each dimension, on prompts with reference labels."""
     prompts = model.embed(rows["prompt"].to_list())
     fitted = []
     for taxonomy in arguments.taxonomies:
         truth = np.array(
             [[label.id in reference for label in taxonomy.labels] for reference in rows["reference"].to_list()]
         )
-        calibration = fit(similarities(prompts, taxonomy, model), truth)
+        vectors, calibration = train(embed_texts(taxonomy, model), prompts, truth)
         fitted.append(
             {
                 "parents": rows["row_id"].to_list(),
                 "dimension": taxonomy.dimension,
                 "prompts": rows.height,
                 "coefficients": calibration.model_dump_json(),
+                "vectors": vectors.tolist(),
             }
         )
-    return Output(rows=pl.DataFrame(fitted), attempts=len(fitted))
+    schema = {"parents": tables.TEXTS, **tables.CALIBRATION.columns}
+    return Output(rows=pl.DataFrame(fitted, schema=schema), attempts=len(fitted))
+
+
+def embed_texts(taxonomy: Taxonomy, model: Embedder) -> np.ndarray:
+    """Return the vectors of each label's texts, shape (labels, texts, dimensions)."""
+    texts = [text for label in taxonomy.labels for text in label_texts(label)]
+    return np.stack(np.split(model.embed(texts), len(taxonomy.labels)))
 
 
 def similarities(prompts: np.ndarray, taxonomy: Taxonomy, model: Embedder) -> np.ndarray:
-    """Return the cosine of each prompt with each label, shape (prompts, labels)."""
-    texts = [label_texts(label) for label in taxonomy.labels]
-    bounds = np.cumsum([0, *map(len, texts)])
-    vectors = model.embed([text for group in texts for text in group])
-    centres = np.array([vectors[start:stop].mean(axis=0) for start, stop in pairwise(bounds)])
-    centres /= np.linalg.norm(centres, axis=1, keepdims=True)
-    return np.asarray(prompts @ centres.T)
+    """Return the cosine of each prompt with the mean of each label's texts, shape (prompts, labels)."""
+    centres = embed_texts(taxonomy, model).mean(axis=1)
+    return np.asarray(prompts @ (centres / np.linalg.norm(centres, axis=1, keepdims=True)).T)
 
 
 def _best(labels: Sequence[Label], scores: Sequence[float] | np.ndarray, k: int) -> list[str]:

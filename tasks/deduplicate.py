@@ -44,11 +44,11 @@ def remove_duplicates(rows: pl.DataFrame, arguments: Deduplication) -> Output:
     packed = pack(texts)
     duplicates = find_duplicates(packed, features=arguments.features, tau=arguments.tau, jaccard=arguments.jaccard)
     removed = [duplicate.index for duplicate in duplicates]
-    entries = []
+    ids, entries = rows["row_id"], []
     for duplicate, row in zip(duplicates, rows[removed].iter_rows(named=True), strict=True):
         same = normalise(texts[duplicate.index]) == normalise(texts[duplicate.keeper])
         payload = {**row, "distance": duplicate.distance, "jaccard": duplicate.jaccard}
-        winner = rows["row_id"][duplicate.keeper]
+        winner = ids[duplicate.keeper]
         entries.append(dropped(payload, "exact_duplicate" if same else "near_duplicate", winner=winner))
     coded = rows.with_columns(fingerprint=pl.Series(fingerprints(packed, arguments.features), dtype=pl.UInt64))
     kept = coded.with_row_index("_position").filter(~pl.col("_position").is_in(removed)).drop("_position")

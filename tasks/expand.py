@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -78,7 +79,7 @@ def find_gaps(rows: pl.DataFrame, arguments: GapSearch) -> Output:
 class _Draws:
     """The state of one label's draws."""
 
-    gap: dict[str, object]
+    gap: dict[str, Any]
     budget: int
     made: list[dict[str, object]] = field(default_factory=list)
     drawn: int = 0
@@ -86,7 +87,7 @@ class _Draws:
     @property
     def wanted(self) -> int:
         """How many draws the next round makes."""
-        missing = int(self.gap["quota"]) - len(self.made)  # type: ignore[call-overload]  # a row holds any column
+        missing: int = self.gap["quota"] - len(self.made)
         return max(min(missing, self.budget - self.drawn), 0)
 
 
@@ -100,7 +101,7 @@ def draft_prompts(rows: pl.DataFrame, arguments: Expansion, prompts: pl.DataFram
     failed: list[dict[str, str | None]] = []
     tokens_in = tokens_out = 0
     while active := [state for state in draws if state.wanted]:
-        requests = [_request(state, labels[str(state.gap["label"])], arguments) for state in active]
+        requests = [_request(state, labels[state.gap["label"]], arguments) for state in active]
         for state, completion in zip(active, model.generate(requests), strict=True):
             state.drawn += max(len(completion.candidates), 1)
             tokens_in += completion.tokens_in
@@ -134,14 +135,14 @@ def draft_prompts(rows: pl.DataFrame, arguments: Expansion, prompts: pl.DataFram
         attempts=sum(state.drawn for state in draws),
         tokens_in=tokens_in,
         tokens_out=tokens_out,
-        metrics={"labels_short": sum(len(state.made) < int(str(state.gap["quota"])) for state in draws)},
+        metrics={"labels_short": sum(len(state.made) < state.gap["quota"] for state in draws)},
     )
 
 
 def _request(state: _Draws, label: Label, arguments: Expansion) -> GenerateRequest:
-    examples = "\n".join(f"- {example}" for example in state.gap["examples"])  # type: ignore[attr-defined]
+    examples = "\n".join(f"- {example}" for example in state.gap["examples"])
     prompt = arguments.template.render("prompt", label=label.name, definition=label.definition, examples=examples)
-    seeds = tuple(seed(str(state.gap["row_id"]), state.drawn + draw) for draw in range(state.wanted))
+    seeds = tuple(seed(state.gap["row_id"], state.drawn + draw) for draw in range(state.wanted))
     return GenerateRequest(
         instruction=arguments.template.render("instruction"), prompt=prompt, seeds=seeds, sampling=arguments.sampling
     )

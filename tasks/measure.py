@@ -11,7 +11,6 @@ from pydantic import BaseModel, ConfigDict
 from normloom.stage import Output, Stage
 from schemas import tables
 from schemas.taxonomy import Taxonomy
-from tasks.expand import GapSearch
 
 
 class Measuring(BaseModel):
@@ -90,7 +89,7 @@ def _share(part: np.ndarray, whole: np.ndarray) -> float | None:
     return float(part.sum() / whole.sum()) if whole.any() else None
 
 
-def count_coverage(rows: pl.DataFrame, arguments: GapSearch, gaps: pl.DataFrame) -> Output:
+def count_coverage(rows: pl.DataFrame, arguments: Measuring, gaps: pl.DataFrame) -> Output:
     """Count the prompts of each label before expansion, those added, and what its quota still lacks."""
     before: Counter[str] = Counter()
     added: Counter[str] = Counter()
@@ -121,7 +120,7 @@ def agreement(labelled: Stage, *, arguments: Measuring, name: str = "agreement")
     )
 
 
-def coverage(unique: Stage, gaps: Stage, *, arguments: GapSearch, name: str = "coverage") -> Stage:
+def coverage(unique: Stage, gaps: Stage, *, arguments: Measuring, name: str = "coverage") -> Stage:
     """Return the stage that counts how far each label's quota was met."""
     return Stage(
         name=name,

@@ -72,9 +72,9 @@ def test_a_digest_is_remembered_and_a_damaged_memory_is_no_harm(tmp_path: Path) 
 def test_the_second_call_is_instant_and_imports_no_torch(tmp_path: Path) -> None:
     spec = ModelSpec(model=str(save_tiny_llama(tmp_path / "tiny")))
     model_identity(spec)
-    start = time.perf_counter()
+    start = time.process_time()  # not the clock: other work may hold the processor
     model_identity(spec)
-    assert time.perf_counter() - start < 0.05
+    assert time.process_time() - start < 0.05
     code = (
         "import sys; from normloom.models import ModelSpec, model_identity; "
         f"model_identity(ModelSpec(model={spec.model!r})); "

@@ -40,7 +40,12 @@ def test_table_holds_ids_parents_and_is_reused(tmp_path: Path) -> None:
 def test_every_row_is_accounted_for(tmp_path: Path) -> None:
     store, words = Store(tmp_path), words_stage("a", "b", "c", "d")
     manifest, _ = run(store, words, echo_stage(words, drop="b", aside="c"))
-    assert (manifest.rows_in, manifest.count("rows"), manifest.count("dropped"), manifest.count("quarantined")) == (4, 2, 1, 1)
+    assert (manifest.rows_in, manifest.count("rows"), manifest.count("dropped"), manifest.count("quarantined")) == (
+        4,
+        2,
+        1,
+        1,
+    )
     assert manifest.attempts == 4
     assert manifest.dropped_by == {"asked for": 1}
     lost = store.scan(manifest.ref, "dropped").collect().row(0, named=True)
@@ -55,7 +60,9 @@ def swallow(rows: pl.DataFrame, arguments: object) -> Output:  # noqa: ARG001
 def test_a_row_that_vanishes_fails_the_stage(tmp_path: Path) -> None:
     words = words_stage("a", "b", "c")
     stage = Stage(name="swallow", function=swallow, arguments=words.arguments, contract=words.contract, inputs=(words,))
-    with pytest.raises(AccountingError, match="3 rows were attempted, but 1 came out, 0 were dropped and 0 quarantined"):
+    with pytest.raises(
+        AccountingError, match="3 rows were attempted, but 1 came out, 0 were dropped and 0 quarantined"
+    ):
         run(Store(tmp_path), words, stage)
 
 
@@ -95,7 +102,15 @@ def checked(words: Stage, on_fail: str) -> Stage:
         on_fail=on_fail,
     )
     contract = Contract(columns=words.contract.columns, checks=(check,))
-    return Stage(name="checked", function=passing, arguments=words.arguments, contract=contract, inputs=(words,), part_rows=2, quarantine_budget=0.5)
+    return Stage(
+        name="checked",
+        function=passing,
+        arguments=words.arguments,
+        contract=contract,
+        inputs=(words,),
+        part_rows=2,
+        quarantine_budget=0.5,
+    )
 
 
 def test_a_check_can_warn_quarantine_or_stop(tmp_path: Path) -> None:

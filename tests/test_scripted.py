@@ -135,5 +135,5 @@ def test_poison_ends_the_process() -> None:
 
 
 def test_a_wrong_option_is_named() -> None:
-    with pytest.raises(ConfigError, match="yes_rate: .*less than 1"):
+    with pytest.raises(ConfigError, match=r"yes_rate: .*less than 1"):
         scripted(yes_rate=2)

@@ -18,7 +18,10 @@ from normloom.store import Store
 
 SCRIPTED = ModelSpec(engine="scripted", model="toy", options={"words": 4})
 
-WORDS = Contract(columns={"word": pl.String()}, checks=(Check(expectation="expect_column_values_to_not_be_null", arguments={"column": "word"}),))
+WORDS = Contract(
+    columns={"word": pl.String()},
+    checks=(Check(expectation="expect_column_values_to_not_be_null", arguments={"column": "word"}),),
+)
 ECHOES = Contract(columns={"word": pl.String(), "echo": pl.String()})
 
 
@@ -75,7 +78,9 @@ def words_stage(*words: str) -> Stage:
     return Stage(name="words", function=read_words, arguments=Words(words=words), contract=WORDS)
 
 
-def echo_stage(upstream: Stage, *, model: ModelSpec = SCRIPTED, part_rows: int | None = 2, budget: float = 0.5, **arguments: object) -> Stage:
+def echo_stage(
+    upstream: Stage, *, model: ModelSpec = SCRIPTED, part_rows: int | None = 2, budget: float = 0.5, **arguments: object
+) -> Stage:
     return Stage(
         name="echo",
         function=echo,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import shutil
 import struct
-import tempfile
 from pathlib import Path
 
 import torch
@@ -23,6 +22,7 @@ def converted(gguf: Path) -> Path:
 
     It lies in the cache directory under a name made of the file's digest, so it is never stale. Several processes
     may ask at once: one converts, the others wait, and a process that dies leaves nothing under the final name.
+    Raises `ModelError` for a file that transformers cannot read.
     """
     home = cache_dir() / "models"
     home.mkdir(parents=True, exist_ok=True)
@@ -32,12 +32,10 @@ def converted(gguf: Path) -> Path:
     with target.with_name(f".{target.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not target.is_dir():
-            draft = Path(tempfile.mkdtemp(dir=home, prefix=f".{target.name}-"))
-            try:
-                _convert(gguf, draft)
-                draft.rename(target)
-            finally:
-                shutil.rmtree(draft, ignore_errors=True)
+            draft = target.with_name(f".{target.name}.draft")
+            shutil.rmtree(draft, ignore_errors=True)  # of a process that died
+            _convert(gguf, draft)
+            draft.rename(target)
     return target
 
 

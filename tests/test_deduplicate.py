@@ -1,0 +1,100 @@
+"""The deduplication stage: what stays, what goes, and what the ledger says."""
+
+import json
+
+import polars as pl
+import pytest
+from pydantic import ValidationError
+
+from normloom.contract import Contract
+from normloom.errors import ContractError
+from normloom.stage import Stage
+from tasks.deduplicate import Deduplication, deduplicate, expected_chance_pairs, remove_duplicates
+
+BASE = "How can I help a neighbour who lost her job and cannot pay the rent this month?"
+
+
+def table(*prompts: str | None) -> pl.DataFrame:
+    ids = [f"r{n}" for n in range(len(prompts))]
+    return pl.DataFrame(
+        {
+            "row_id": ids,
+            "parents": [[f"p{n}"] for n in range(len(prompts))],
+            "prompt": prompts,
+            "domain": ["care"] * len(ids),
+        },
+        schema_overrides={"prompt": pl.String, "row_id": pl.String, "domain": pl.String, "parents": pl.List(pl.String)},
+    )
+
+
+def test_duplicates_go_and_name_their_winner() -> None:
+    rows = table(BASE, "What is the tallest tree?", BASE.upper(), BASE.replace("job", "jobs"), "Who may vote?")
+    output = remove_duplicates(rows, Deduplication())
+    assert output.rows["row_id"].to_list() == ["r0", "r1", "r4"]
+    assert output.rows.schema == {
+        "row_id": pl.String, "prompt": pl.String, "domain": pl.String, "fingerprint": pl.UInt64,
+    }  # fmt: skip
+    ledger = output.dropped.select("row_id", "reason", "winner").rows()
+    assert ledger == [("r2", "exact_duplicate", "r0"), ("r3", "near_duplicate", "r0")]
+    exact, near = map(json.loads, output.dropped["payload"])
+    assert exact == {"prompt": BASE.upper(), "domain": "care", "distance": 0, "jaccard": 1.0}
+    assert 0 < near["distance"] < 10
+    assert 0.5 <= near["jaccard"] < 1
+    assert rows.height == output.rows.height + output.dropped.height + output.quarantined.height
+    assert output.metrics["duplicates"] == 2
+    assert output.metrics["share"] == pytest.approx(0.4)
+
+
+def test_the_earlier_row_wins() -> None:
+    variant = BASE.replace("job", "jobs")
+    for first, second in ((BASE, variant), (variant, BASE)):
+        output = remove_duplicates(table(first, second), Deduplication())
+        assert output.rows["prompt"].to_list() == [first]
+
+
+def test_jaccard_turns_a_near_code_into_a_candidate_only() -> None:
+    near = {"tau": 64, "text_column": "prompt"}
+    rows = table(BASE, "What is the tallest tree?")
+    assert remove_duplicates(rows, Deduplication(jaccard=0, **near)).rows.height == 1
+    assert remove_duplicates(rows, Deduplication(jaccard=0.5, **near)).rows.height == 2
+
+
+def test_a_table_without_rows_and_one_without_duplicates() -> None:
+    empty = remove_duplicates(table(), Deduplication())
+    assert (empty.rows.height, empty.dropped.height, empty.metrics["share"]) == (0, 0, 0)
+    assert empty.rows.schema["fingerprint"] == pl.UInt64
+    assert remove_duplicates(table("one", "another matter"), Deduplication()).dropped.height == 0
+
+
+def test_another_column_can_hold_the_text() -> None:
+    rows = table("same", "same").with_columns(question=pl.Series(["this", "that is something else"]))
+    assert remove_duplicates(rows, Deduplication(text_column="question")).rows.height == 2
+
+
+def test_a_null_text_is_refused() -> None:
+    with pytest.raises(ContractError, match="'prompt' has nulls"):
+        remove_duplicates(table("a", None), Deduplication())
+
+
+def test_chance_pairs() -> None:
+    assert expected_chance_pairs(2, 64) == pytest.approx(1)
+    assert expected_chance_pairs(2, 1) == pytest.approx(2**-64)
+    assert expected_chance_pairs(400_000, 11) == pytest.approx(800, rel=0.1)  # measured: METHODS.md, section 1
+    assert expected_chance_pairs(0, 10) == 0
+
+
+@pytest.mark.parametrize("fields", [{"tau": 0}, {"tau": 65}, {"jaccard": 1.1}, {"distance": 3}])
+def test_arguments_that_make_no_sense_are_refused(fields: dict[str, float]) -> None:
+    with pytest.raises(ValidationError):
+        Deduplication(**fields)
+
+
+def test_the_stage_reads_its_inputs_in_order_and_whole() -> None:
+    contract = Contract(columns={"prompt": pl.String()})
+    first, second = (
+        deduplicate([], arguments=Deduplication(), contract=contract, name=name) for name in ("first", "second")
+    )
+    stage = deduplicate([first, second], arguments=Deduplication(tau=5), contract=contract)
+    assert isinstance(stage, Stage)
+    assert (stage.name, stage.inputs, stage.part_rows) == ("deduplicate", (first, second), None)
+    assert stage.function is remove_duplicates
