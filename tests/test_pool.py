@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,9 @@ from toy import SCRIPTED, echo_stage, runner, words_stage
 
 from normloom.errors import ModelError
 from normloom.pool import ActorCrew, Pool, Resources
+from normloom.stage import Stage
 from normloom.store import Store
+from normloom.table import Manifest
 
 TWO = Resources(actors=2, threads=1)
 
@@ -20,9 +23,8 @@ def pool() -> Iterator[Pool]:
     pool.close()
 
 
-def build(pool: Pool, store: Store, words, stage):
-    loom = runner(store)
-    loom = type(loom)(system="toy", store=store, pool=pool, build="test", progress=loom.progress)
+def build(pool: Pool, store: Store, words: Stage, stage: Stage) -> Manifest:
+    loom = replace(runner(store), pool=pool)
     first, _ = loom.run(words, [], [])
     return loom.run(stage, [first.ref], [])[0]
 
@@ -46,7 +48,7 @@ def test_a_row_that_ends_its_process_is_put_aside_alone(tmp_path: Path, pool: Po
     assert "deadly" in aside["payload"]
 
 
-def test_a_model_stays_until_another_needs_its_place(tmp_path: Path, pool: Pool) -> None:
+def test_a_model_stays_until_another_needs_its_place(pool: Pool) -> None:
     one, two = (SCRIPTED.model_copy(update={"model": name}) for name in ("one", "two"))
     with pool.lease(one) as crew:
         assert isinstance(crew, ActorCrew)
@@ -61,7 +63,7 @@ def test_a_model_stays_until_another_needs_its_place(tmp_path: Path, pool: Pool)
 
 def test_a_model_that_cannot_be_loaded_says_which_and_why(pool: Pool) -> None:
     spec = SCRIPTED.model_copy(update={"model": "odd", "options": {"wordz": 3}})
-    with pytest.raises(ModelError, match="model 'odd'.*wordz"), pool.lease(spec):
+    with pytest.raises(ModelError, match=r"model 'odd'.*wordz"), pool.lease(spec):
         pass
 
 

@@ -12,11 +12,12 @@ from normloom.errors import AccountingError, CheckError, QuarantineBudgetError, 
 from normloom.rows import row_id
 from normloom.stage import Output, Stage
 from normloom.store import Store
+from normloom.table import Manifest
 
 
-def run(store: Store, words: Stage, *later: Stage):
+def run(store: Store, words: Stage, *later: Stage) -> tuple[Manifest, bool]:
     loom = runner(store)
-    manifest, _ = loom.run(words, [], [])
+    manifest, reused = loom.run(words, [], [])
     for stage in later:
         manifest, reused = loom.run(stage, [manifest.ref], [])
     return manifest, reused
@@ -122,7 +123,7 @@ def test_a_check_can_warn_quarantine_or_stop(tmp_path: Path) -> None:
     assert (aside.count("rows"), aside.count("quarantined")) == (3, 1)
     assert aside.attempts == 4
     assert store.scan(aside.ref).collect()["word"].to_list() == ["one", "two", "ten"]
-    with pytest.raises(CheckError, match="stage 'checked' is not published.*1 of 4 rows.*three"):
+    with pytest.raises(CheckError, match=r"stage 'checked' is not published.*1 of 4 rows.*three"):
         run(store, words, checked(words, "stop"))
     assert store.current("toy", "checked") == aside
 

@@ -100,9 +100,13 @@ class Completion:
 class LanguageModel(Protocol):
     """A causal language model held by an actor."""
 
-    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]: ...
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
+        """Return the log-probabilities of the answers to each request's questions, in the requests' order."""
+        ...
 
-    def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]: ...
+    def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]:
+        """Return the candidates of each request, in the requests' order."""
+        ...
 
 
 @runtime_checkable
