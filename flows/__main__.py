@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+import yaml
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from normloom.errors import NormloomError, UsageError
@@ -60,11 +62,14 @@ def build(
 
         normloom build savacu --source my_prompts.csv --text-column prompt --limit 200
     """
+    from flows.doctor import examine_store
     from flows.run import run_build
 
+    if (place := examine_store(store)).state == "broken":
+        raise UsageError(f"{place.detail}: {place.mend}")
     settings: dict[str, Any] = {"source.path": source, "source.text_column": text_column, "source.limit": limit}
     given = [
-        f"{name}={json.dumps(str(value) if isinstance(value, Path) else value)}"
+        f"{name}={_yaml(str(value) if isinstance(value, Path) else value)}"
         for name, value in settings.items()
         if value is not None
     ]
@@ -117,7 +122,7 @@ def query(
     from normloom.store import Store
     from normloom.views import query as run_query
 
-    found = run_query(Store(store), sql)
+    found = run_query(Store(store), sql, limit=None if json_ else limit + 1)
     names = found.columns
     if json_:
         print(
@@ -126,10 +131,10 @@ def query(
             )
         )
         return
-    rows = found.limit(limit + 1).fetchall()
+    rows = found.fetchall()
     table = Table(box=None, pad_edge=False)
     for name in names:
-        table.add_column(name, overflow="fold")
+        table.add_column(escape(name), overflow="fold")
     for row in rows[:limit]:
         table.add_row(*(escaped(value) for value in row))
     out.print(table)
@@ -148,9 +153,9 @@ def doctor(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -> Non
     else:
         for finding in findings:
             mark = {"ok": "[green]✓[/]", "missing": "[yellow]-[/]", "broken": "[red]✗[/]"}[finding.state]
-            out.print(f"{mark} [bold]{finding.name}[/] {finding.detail}", highlight=False)
+            out.print(f"{mark} [bold]{finding.name}[/] {escape(finding.detail)}", highlight=False)
             if finding.mend:
-                out.print(f"    [cyan]{finding.mend}", highlight=False)
+                out.print(f"    [cyan]{escape(finding.mend)}", highlight=False)
     if any(finding.state == "broken" for finding in findings):
         raise typer.Exit(FAILED)
 
@@ -169,10 +174,14 @@ def _described(manifest: Any, store: Any) -> dict[str, Any]:
     }
 
 
+def _yaml(value: str | int) -> str:
+    """Return a value in one line of YAML, whatever characters it holds."""
+    text: str = yaml.safe_dump(value, default_style='"', width=float("inf"))
+    return text.strip()
+
+
 def escaped(value: object) -> str:
     """Return a value as text that rich prints as it is."""
-    from rich.markup import escape
-
     return escape("" if value is None else str(value))
 
 
@@ -180,12 +189,9 @@ def main() -> NoReturn:
     """Run the command line; 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     try:
         app(standalone_mode=True)
-    except UsageError as error:
-        err.print(f"[red]normloom:[/] {error}", highlight=False, soft_wrap=True)
-        sys.exit(WRONG_USAGE)
     except NormloomError as error:
-        err.print(f"[red]normloom:[/] {error}", highlight=False, soft_wrap=True)
-        sys.exit(FAILED)
+        err.print(f"[red]normloom:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        sys.exit(WRONG_USAGE if isinstance(error, UsageError) else FAILED)
     except KeyboardInterrupt:
         err.print("interrupted; finished parts are kept, the same command goes on from here")
         sys.exit(INTERRUPTED)

@@ -33,19 +33,28 @@ def load_profile(profile: str, system: str) -> dict[str, Any]:
     """Return the settings of a system in a profile: a built-in one by name, or a YAML file by path."""
     path = Path(profile) if profile.endswith((".yaml", ".yml")) else PROFILES / f"{profile}.yaml"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(
             f"there is no profile {profile!r}: use one of {', '.join(profile_names())}, or the path of a YAML file"
         ) from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"profile {path} is not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"profile {path}: expected settings by name, found {type(content).__name__}")
-    resources, systems = content.pop("resources", {}), content.pop("systems", {})
-    if content:
-        raise ConfigError(f"profile {path}: unknown section {sorted(content)}; it has `resources` and `systems`")
-    return {"resources": resources, **systems.get(system, {})}
+    except OSError as error:
+        raise ConfigError(f"profile {path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"profile {path} is not valid YAML: {' '.join(str(error).split())}") from error
+    sections = _by_name(content, f"profile {path}")
+    resources, systems = sections.pop("resources", {}), _by_name(sections.pop("systems", {}), f"profile {path}, systems")
+    if sections:
+        unknown = ", ".join(map(repr, sections))
+        raise ConfigError(f"profile {path}: unknown section {unknown}; it may have `resources` and `systems`")
+    own = _by_name(systems.get(system, {}), f"profile {path}, systems.{system}")
+    return {"resources": {} if resources is None else resources, **own}
+
+
+def _by_name(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict | None):
+        raise ConfigError(f"{where}: expected settings by name, found {value!r}")
+    return dict(value or {})
 
 
 def override(settings: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
@@ -84,13 +93,15 @@ def _checked(kind: type[Config], settings: Mapping[str, Any], *, prefix: str) ->
 
 
 def _problem(kind: type[BaseModel], entry: Any, prefix: str) -> str:
-    location = ".".join(str(step) for step in entry["loc"])
+    location = f"{prefix}{'.'.join(str(step) for step in entry['loc'])}".removesuffix(".")
     if entry["type"] == "extra_forbidden":
         close = difflib.get_close_matches(str(entry["loc"][-1]), _field_names(kind, entry["loc"][:-1]), n=3)
         hint = f", did you mean {' or '.join(close)}?" if close else ""
-        return f"there is no setting {prefix}{location}{hint}"
+        return f"there is no setting {location}{hint}"
+    if entry["type"] == "value_error":  # raised by a validator, whose words say it all
+        return str(entry["ctx"]["error"])
     given = "" if entry["type"] == "missing" else f", not {entry['input']!r}"
-    return f"setting {prefix}{location}: {entry['msg'][0].lower()}{entry['msg'][1:]}{given}"
+    return f"setting {location}: {entry['msg'][0].lower()}{entry['msg'][1:]}{given}"
 
 
 def _field_names(kind: Any, path: Sequence[Any]) -> list[str]:

@@ -33,7 +33,7 @@ class Finding:
 
 def examine(store: Path) -> list[Finding]:
     """Look at Python, libraries, models, devices and the store."""
-    return [_python(), *_libraries(), *_models(), *_devices(), _memory(), _store(store)]
+    return [_python(), *_libraries(), *_models(), *_devices(), _memory(), examine_store(store)]
 
 
 def _python() -> Finding:
@@ -88,9 +88,10 @@ def _memory() -> Finding:
     return Finding("memory", "ok", detail)
 
 
-def _store(store: Path) -> Finding:
+def examine_store(store: Path) -> Finding:
+    """Look at whether tables can be written at a place, which need not exist."""
     place = next(path for path in (store.absolute(), *store.absolute().parents) if path.exists())
     free = shutil.disk_usage(place).free / GIB
-    if not os.access(place, os.W_OK):
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
         return Finding("store", "broken", f"{store.absolute()} cannot be written", "give --store a directory of yours")
     return Finding("store", "ok", f"{store.absolute()}, {free:.0f} GiB free")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 from rich import box
 from rich.console import Console, Group, RenderableType
+from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -56,7 +59,7 @@ def show(console: Console, result: BuildResult, store: Store, *, title: str, pro
     sections: list[RenderableType] = [_stages(result), _labels(result, store), _acceptance(result, store)]
     sections.append(_data_set(result, store))
     console.print()
-    console.rule(f"[bold]{title}[/] · build {result.build} · profile {profile} · {_duration(result.seconds)}")
+    console.rule(f"[bold]{title}[/] · build {result.build} · profile {escape(profile)} · {_duration(result.seconds)}")
     for section in sections:
         console.print(section)
     console.print(Panel(_closing(result, store), title="Where it is, what next", title_align="left", box=box.ROUNDED))
@@ -189,7 +192,7 @@ def _closing(result: BuildResult, store: Store) -> Text:
             "pipeline; for data to train on, use a profile with larger models.\n",
             "italic",
         )
-    option = "" if store.root.name == "store" else f" --store {store.root}"
+    option = "" if store.root == Path("store").absolute() else f" --store {shlex.quote(str(store.root))}"
     text.append("\nnormloom tables savacu" + option + "\n", "cyan")
     sql = f"FROM {result.system}_publish SELECT prompt, response, alignment LIMIT 5"
     text.append(f'normloom query "{sql}"{option}', "cyan")

@@ -55,7 +55,8 @@ def _batch(table: pl.LazyFrame, contract: Contract) -> Any:
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     import great_expectations as gx
 
-    logging.getLogger("great_expectations").setLevel(logging.WARNING)
+    # This one tells of a temporary directory for every context, at a level that it sets itself.
+    logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
     wanted = {"row_id"}
     for check in contract.checks:
         wanted |= {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import duckdb
 
-from normloom.errors import StoreError
+from normloom.errors import StoreError, UsageError
 from normloom.store import Store
 from normloom.table import KINDS
 
@@ -18,21 +18,31 @@ def connect(store: Store) -> duckdb.DuckDBPyConnection:
             for kind in KINDS:
                 name = f"{system}_{manifest.stage}" + ("" if kind == "rows" else f"_{kind}")
                 files = ", ".join(_quoted(str(path)) for path, _ in manifest.files(directory, kind))
-                connection.execute(f'CREATE VIEW "{name}" AS SELECT * FROM read_parquet([{files}])')  # noqa: S608  # names and paths of our own
+                try:
+                    connection.execute(f'CREATE VIEW "{name}" AS SELECT * FROM read_parquet([{files}])')  # noqa: S608  # names and paths of our own
+                except duckdb.Error as error:
+                    raise StoreError(f"table {manifest.ref} cannot be read: {error}; build it again") from error
     return connection
 
 
-def query(store: Store, sql: str) -> duckdb.DuckDBPyRelation:
-    """Run a SELECT over the views; raises StoreError with DuckDB's message and the views there are."""
+def query(store: Store, sql: str, *, limit: int | None = None) -> duckdb.DuckDBPyRelation:
+    """Run a SELECT over the views and return its rows, the first `limit` of them where one is given.
+
+    Raises UsageError with DuckDB's message and the views there are.
+    """
     connection = connect(store)
     try:
-        return connection.sql(sql)
+        found: duckdb.DuckDBPyRelation | None = connection.sql(sql)
+        if found is None:
+            raise UsageError(f"{sql!r} gives no rows: expected one SELECT")
+        found = found if limit is None else found.limit(limit)
+        return found.execute()
     except duckdb.Error as error:
         views = [
             name for (name,) in connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
         ]
         there = f"the views are {', '.join(sorted(views))}" if views else f"the store at {store.root} has no tables yet"
-        raise StoreError(f"the query cannot be run: {error}; {there}") from error
+        raise UsageError(f"the query cannot be run: {error}; {there}") from error
 
 
 def _quoted(text: str) -> str:

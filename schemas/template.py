@@ -30,10 +30,14 @@ class Template(BaseModel):
             raise ConfigError(f"template {self.name!r} has no section [{section}]; it has {sorted(self.sections)}")
         try:
             return string.Template(self.sections[section]).substitute(values)
-        except (KeyError, ValueError) as error:
-            known = ", ".join(f"${name}" for name in sorted(values))
+        except KeyError as error:
+            known = ", ".join(f"${name}" for name in sorted(values)) or "no placeholder"
             raise ConfigError(
-                f"template {self.name!r}, section [{section}]: placeholder {error} is not among {known}"
+                f"template {self.name!r}, section [{section}]: it may hold {known}, but not ${error.args[0]}"
+            ) from None
+        except ValueError:
+            raise ConfigError(
+                f"template {self.name!r}, section [{section}]: a $ stands alone; write $$ for the sign itself"
             ) from None
 
 
@@ -44,9 +48,17 @@ def load_template(name: str, folder: Path = FOLDER) -> Template:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         known = sorted(file.stem for file in folder.glob("*.txt"))
-        raise ConfigError(f"there is no template {path}; {folder} has {known}") from None
-    pieces = _HEADING.split(text)
-    if pieces[0].strip() or len(pieces) == 1:
-        raise ConfigError(f"{path}: text stands before the first [section] heading")
-    sections = {heading: body.strip() for heading, body in zip(pieces[1::2], pieces[2::2], strict=True)}
+        raise ConfigError(f"there is no template {path}; {folder} has {known or 'none'}") from None
+    except OSError as error:
+        raise ConfigError(f"template {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        where = f"{error.reason} at byte {error.start}"
+        raise ConfigError(f"template {path} is not UTF-8 ({where}): save it as UTF-8") from error
+    before, *pieces = _HEADING.split(text)
+    if before.strip() or not pieces:
+        raise ConfigError(f"template {path}: expected a line such as [instruction] before any text")
+    sections = {heading: body.strip() for heading, body in zip(pieces[::2], pieces[1::2], strict=True)}
+    if len(sections) < len(pieces) // 2:
+        twice = next(heading for heading in sections if pieces[::2].count(heading) > 1)
+        raise ConfigError(f"template {path}: section [{twice}] stands there twice; rename or remove one of the two")
     return Template(name=name, sections=sections)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, computed_field
 
-from normloom.errors import ConfigError
+from normloom.errors import ConfigError, SourceError
 from normloom.sources import file_digest, read_source
 from normloom.stage import Output, Stage, quarantined, quarantined_frame
 from normloom.text import text_problem
@@ -33,9 +34,18 @@ class Ingestion(BaseModel):
     max_chars: int = Field(20_000, ge=1)
     taxonomies: tuple[Taxonomy, ...]
 
+    @computed_field  # type: ignore[prop-decorator]  # the way pydantic wants it
+    @property
+    def suffix(self) -> str:
+        """The file's suffix: the same bytes give other records as CSV than as TSV, so it is part of the key."""
+        return self.path.suffix.lower()
+
 
 def read_prompts(arguments: Ingestion) -> Output:
-    """Read the file; a record that cannot be used goes to quarantine with rule and reason."""
+    """Read the file; a record that cannot be used goes to quarantine with rule and reason.
+
+    Raises SourceError for a file none of whose records can be used.
+    """
     source = read_source(
         arguments.path,
         text_column=arguments.text_column,
@@ -62,6 +72,12 @@ def read_prompts(arguments: Ingestion) -> Output:
                 "origin": "source",
                 "reference": reference,
             }
+        )
+    if not usable:
+        rules = ", ".join(f"{rule} {count}" for rule, count in Counter(entry["rule"] for entry in aside).items())
+        raise SourceError(
+            f"{arguments.path}: none of {len(aside)} records can be used ({rules}; {aside[0]['reason']}): "
+            f"expected prompts in column {arguments.text_column!r}"
         )
     rows = pl.DataFrame(usable, schema=dict(tables.PROMPTS.columns))
     return Output(

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from normloom.contract import Check, Contract
+from normloom.errors import CheckError, ContractError
+from normloom.quality import require, run_checks
+
+PEOPLE = Contract(columns={"name": pl.String(), "age": pl.Int64()}, nullable=frozenset({"age"}))
+
+
+def people(**columns: object) -> pl.DataFrame:
+    ids = [f"r{number}" for number in range(2)]
+    return pl.DataFrame({"row_id": ids, "parents": [[], []], "name": ["a", "b"], "age": [1, None], **columns})
+
+
+def test_returns_the_columns_in_the_contract_s_order_and_types() -> None:
+    rows = people(age=pl.Series([1, None], dtype=pl.Int8)).select("age", "name", "parents", "row_id")
+    typed = PEOPLE.enforce(rows, stage="people")
+    assert dict(typed.schema) == {
+        "row_id": pl.String,
+        "parents": pl.List(pl.String),
+        "name": pl.String,
+        "age": pl.Int64,
+    }
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (people().drop("age"), r"missing \['age'\], not in the contract none"),
+        (people(extra=[1, 2]), r"missing none, not in the contract \['extra'\]"),
+        (people(age=["x", "1"]), "a column does not have its contract's type"),
+        (people(name=["a", None]), r"column 'name' may not be null, and is in 1 rows \(row r1\)"),
+        (people(row_id=["r", "r"]), r"key \('row_id',\) is not unique"),
+    ],
+)
+def test_rows_that_break_the_contract_are_named(rows: pl.DataFrame, message: str) -> None:
+    with pytest.raises(ContractError, match=f"stage 'people'.*{message}"):
+        PEOPLE.enforce(rows, stage="people")
+
+
+def checked(expectation: str, on_fail: str = "stop", **arguments: object) -> Contract:
+    check = Check(expectation=expectation, arguments=arguments, on_fail=on_fail)  # type: ignore[arg-type]
+    return Contract(columns=PEOPLE.columns, nullable=PEOPLE.nullable, checks=(check,))
+
+
+def test_a_check_that_holds_passes() -> None:
+    [result], aside = run_checks(people().lazy(), checked("expect_table_row_count_to_equal", value=2))
+    assert result.passed
+    assert not aside
+    require([result], stage="people")
+
+
+def test_a_check_says_what_it_found() -> None:
+    [result], _ = run_checks(
+        people().lazy(), checked("expect_column_values_to_be_in_set", column="name", value_set=["a"])
+    )
+    assert (result.passed, result.detail) == (False, '1 of 2 rows, such as ["b"]')
+    with pytest.raises(CheckError, match="stage 'people' is not published"):
+        require([result], stage="people")
+
+
+def test_a_check_names_the_rows_to_quarantine() -> None:
+    contract = checked("expect_column_values_to_not_be_null", "quarantine", column="age")
+    _, aside = run_checks(people().lazy(), contract)
+    assert aside == {"r1": "expect_column_values_to_not_be_null(age)"}
+
+
+def test_a_check_that_raises_fails_the_gate() -> None:
+    [result], _ = run_checks(people().lazy(), checked("expect_column_mean_to_be_between", column="name", min_value=0))
+    assert not result.passed
+    with pytest.raises(CheckError):
+        require([result], stage="people")
+
+
+def test_an_expectation_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(CheckError, match="no Great Expectations expectation 'expect_magic'"):
+        run_checks(people().lazy(), checked("expect_magic", column="name"))
