@@ -98,12 +98,15 @@ def tables(
             f"there are no tables{f' of {system}' if system else ''} in {where.root}: run normloom build first"
         )
     table = Table(box=None, pad_edge=False)
-    for heading in ("view", "rows", "dropped", "quarantined", "key", "created (UTC)"):
-        table.add_column(heading, justify="right" if heading in {"rows", "dropped", "quarantined"} else "left")
+    table.add_column("view", no_wrap=True, min_width=max(len(f"{item.system}_{item.stage}") for item in manifests))
+    for heading in ("rows", "dropped", "quarantined"):
+        table.add_column(heading, justify="right")
+    table.add_column("key", no_wrap=True)
+    table.add_column("created (UTC)", no_wrap=True)
     for manifest in manifests:
         counts = [f"{manifest.count(kind):,}" for kind in ("rows", "dropped", "quarantined")]
         table.add_row(
-            f"{manifest.system}_{manifest.stage}", *counts, manifest.key, manifest.created[:19].replace("T", " ")
+            f"{manifest.system}_{manifest.stage}", *counts, manifest.key, manifest.created[:16].replace("T", " ")
         )
     out.print(table)
 

@@ -43,7 +43,8 @@ def load_profile(profile: str, system: str) -> dict[str, Any]:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"profile {path} is not valid YAML: {' '.join(str(error).split())}") from error
     sections = _by_name(content, f"profile {path}")
-    resources, systems = sections.pop("resources", {}), _by_name(sections.pop("systems", {}), f"profile {path}, systems")
+    resources = sections.pop("resources", {})
+    systems = _by_name(sections.pop("systems", {}), f"profile {path}, systems")
     if sections:
         unknown = ", ".join(map(repr, sections))
         raise ConfigError(f"profile {path}: unknown section {unknown}; it may have `resources` and `systems`")

@@ -114,9 +114,14 @@ def _measures(result: BuildResult, store: Store) -> dict[tuple[str, str], dict[s
 
 
 def _route(result: BuildResult) -> str:
-    model = result["classify"].key_fields["model"]
-    how = "by embedding" if model["engine"].startswith("embedding") else "by yes/no questions"
-    return f"{how}, {model['model']}"
+    fields = result["classify"].key_fields
+    if fields["function"].endswith(":embed_labels"):
+        how = "by embedding"
+    elif any(manifest.stage == "shortlist" for manifest in result.manifests):
+        how = f"by yes/no questions about {result['shortlist'].key_fields['arguments']['k']} a dimension"
+    else:
+        how = "by yes/no questions about all"
+    return f"{how}, {fields['model']['model']}"
 
 
 def _acceptance(result: BuildResult, store: Store) -> Table:

@@ -115,19 +115,22 @@ def _prefect_flow(
     @flow(name=system, task_runner=ThreadPoolTaskRunner(max_workers=8), validate_parameters=False)  # type: ignore[arg-type]
     def weave(**parameters: Any) -> None:  # noqa: ARG001  # Prefect records them with the run
         futures: dict[str, Any] = {}
-        with tagged(system, *tags):
-            for stage in stages:
-                futures[stage.name] = submit(stage, futures)
-            try:
-                for future in futures.values():
-                    future.wait()
-            except BaseException:  # an interrupt or a cancel: stages at work would go on to their end
-                runner.pool.close()
-                raise
-            for stage in stages:  # in order, so that the error told is the cause, not what it brought down
-                futures[stage.name].result()
+        for stage in stages:
+            futures[stage.name] = submit(stage, futures)
+        try:
+            for future in futures.values():
+                future.wait()
+        except BaseException:  # an interrupt or a cancel: stages at work would go on to their end
+            runner.pool.close()
+            raise
+        for future in futures.values():  # in order, so that the error told is the cause, not what it brought down
+            future.result()
 
-    return weave
+    def run(**parameters: Any) -> None:
+        with tagged(system, *tags):
+            weave(**parameters)
+
+    return run
 
 
 def _lock_text(system: str, identity: str, manifests: Sequence[Manifest]) -> str:

@@ -36,7 +36,7 @@ def query(store: Store, sql: str, *, limit: int | None = None) -> duckdb.DuckDBP
         if found is None:
             raise UsageError(f"{sql!r} gives no rows: expected one SELECT")
         found = found if limit is None else found.limit(limit)
-        return found.execute()
+        return found.execute()  # type: ignore[no-any-return, operator]  # the stubs take the method for a relation
     except duckdb.Error as error:
         views = [
             name for (name,) in connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()

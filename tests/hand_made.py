@@ -1,0 +1,105 @@
+"""Models, taxonomies and parts small enough to calculate by hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from normloom.models.protocol import Candidate, Completion, GenerateRequest, ScoreRequest, Scores
+from normloom.part import PartJob, make_rows
+from normloom.stage import Output, Stage
+from schemas.taxonomy import Label, Taxonomy
+
+
+def taxonomy(dimension: str, *names: str) -> Taxonomy:
+    labels = [Label(id=f"{dimension}/{name.lower()}", name=name, group="all", definition=f"On {name}.") for name in names]
+    return Taxonomy(dimension=dimension, labels=tuple(labels))
+
+
+SAFETY = taxonomy("safety", "Theft", "Drugs", "Fraud")
+VALUE = taxonomy("value", "Wealth", "Wisdom")
+TAXONOMIES = (SAFETY, VALUE)
+LABEL_IDS = [label.id for each in TAXONOMIES for label in each.labels]
+
+
+class Answerer:
+    """A model that gives the answers of a question the probabilities that `shares` returns for context and question."""
+
+    def __init__(self, shares: Callable[[str, str], Sequence[float]], *, too_long: str | None = None) -> None:
+        self.shares = shares
+        self.too_long = too_long
+        self.requests: list[ScoreRequest] = []
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
+        self.requests += requests
+        return [self._scores(request) for request in requests]
+
+    def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]:
+        raise NotImplementedError
+
+    def _scores(self, request: ScoreRequest) -> Scores:
+        if self.too_long is not None and self.too_long in request.context:
+            return Scores(logprobs=(), tokens_in=1, error="the context does not fit")
+        lines = [self.shares(request.context, question) for question in request.questions]
+        return Scores(logprobs=tuple(tuple(math.log(share) for share in line) for line in lines), tokens_in=10)
+
+
+class Writer:
+    """A model that writes the given texts one after another, over all requests, and then only `last`."""
+
+    def __init__(self, *texts: str, last: str = "", too_long: str | None = None) -> None:
+        self.texts = list(texts)
+        self.last = last
+        self.too_long = too_long
+        self.requests: list[GenerateRequest] = []
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
+        raise NotImplementedError
+
+    def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]:
+        self.requests += requests
+        return [self._completion(request) for request in requests]
+
+    def _completion(self, request: GenerateRequest) -> Completion:
+        if self.too_long is not None and self.too_long in request.prompt:
+            return Completion(candidates=(), tokens_in=1, error="the prompt does not fit")
+        texts = [self.texts.pop(0) if self.texts else self.last for _ in request.seeds]
+        candidates = [
+            Candidate(text=text, seed=seed, finish="stop", tokens_out=len(text.split()))
+            for text, seed in zip(texts, request.seeds, strict=True)
+        ]
+        return Completion(candidates=tuple(candidates), tokens_in=10)
+
+
+class WordEmbedder:
+    """An embedder with one dimension for each of its words and one for all that holds none of them."""
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        counts = np.array([[text.lower().count(word) for word in self.words] for text in texts], dtype=np.float32)
+        vectors = np.hstack([counts, (counts.sum(axis=1, keepdims=True) == 0).astype(np.float32)])
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def carry_out(stage: Stage, rows: pl.DataFrame | None, *sides: pl.DataFrame, model: object | None = None) -> Output:
+    """Make the rows of a stage as one part, held to its contract and to the account of rows."""
+    job = PartJob(
+        system="hand",
+        stage=stage.name,
+        function=stage.function,
+        arguments=stage.arguments,
+        contract=stage.contract,
+        directory=Path(),
+        index=0,
+        start=0,
+        stop=0 if rows is None else rows.height,
+        inputs=None if rows is None else (),
+        sides=(),
+    )
+    return make_rows(job, pl.DataFrame() if rows is None else rows, sides, model)
