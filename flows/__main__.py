@@ -98,10 +98,10 @@ def tables(
             f"there are no tables{f' of {system}' if system else ''} in {where.root}: run normloom build first"
         )
     table = Table(box=None, pad_edge=False)
-    table.add_column("view", no_wrap=True, min_width=max(len(f"{item.system}_{item.stage}") for item in manifests))
+    table.add_column("view", no_wrap=True)
     for heading in ("rows", "dropped", "quarantined"):
-        table.add_column(heading, justify="right")
-    table.add_column("key", no_wrap=True)
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("key", overflow="ellipsis")  # what gives way in a narrow terminal
     table.add_column("created (UTC)", no_wrap=True)
     for manifest in manifests:
         counts = [f"{manifest.count(kind):,}" for kind in ("rows", "dropped", "quarantined")]

@@ -38,6 +38,7 @@ def run_build(name: str, *, profile: str, assignments: Sequence[str], root: Path
             system=name,
             store=store,
             resources=resources,
+            quarantine_budget=config.quarantine_budget,
             progress=progress,
             tags=(f"profile:{profile}",),
             parameters={"profile": profile, "settings": list(assignments), "store": str(root)},

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from flows.config import Settings
 from normloom.models.protocol import ModelSpec, Sampling
+from normloom.runner import QUARANTINE_BUDGET
 from normloom.simhash import Features
 from schemas.prompts import CALIBRATE, MEASURE
 from schemas.taxonomy import BUILTIN as TAXONOMIES
@@ -115,6 +116,7 @@ class SavacuConfig(Settings):
     rounds: int = Field(2, ge=0, description="resampling rounds")
     pairs: bool = True
     split: SplitSettings = SplitSettings()
+    quarantine_budget: float = Field(QUARANTINE_BUDGET, ge=0, le=1, description="share of a stage's rows")
     taxonomies: Path = TAXONOMIES
     templates: Path = TEMPLATES
 

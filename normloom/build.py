@@ -20,7 +20,7 @@ import yaml
 from normloom.graph import model_uses, stages_of
 from normloom.pool import Pool, Resources
 from normloom.progress import LogProgress, Progress
-from normloom.runner import StageRunner
+from normloom.runner import QUARANTINE_BUDGET, StageRunner
 from normloom.stage import Stage
 from normloom.store import Store
 from normloom.table import Manifest, TableRef
@@ -52,6 +52,7 @@ def build(
     system: str,
     store: Store,
     resources: Resources,
+    quarantine_budget: float = QUARANTINE_BUDGET,
     progress: Progress | None = None,
     tags: Sequence[str] = (),
     parameters: Mapping[str, Any] | None = None,
@@ -64,7 +65,14 @@ def build(
     identity = new_build_id()
     stages = stages_of(*ends)
     pool = Pool(resources, model_uses(stages))
-    runner = StageRunner(system=system, store=store, pool=pool, build=identity, progress=progress or LogProgress())
+    runner = StageRunner(
+        system=system,
+        store=store,
+        pool=pool,
+        build=identity,
+        progress=progress or LogProgress(),
+        quarantine_budget=quarantine_budget,
+    )
     manifests: dict[str, tuple[Manifest, bool]] = {}
     try:
         _prefect_flow(system, stages, runner, manifests, tags)(**(parameters or {}))

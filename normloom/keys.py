@@ -69,7 +69,6 @@ def key_fields(system: str, stage: Stage, *, inputs: Sequence[str], sides: Seque
         "sides": list(sides),
         "arguments": canonical(stage.arguments),
         "part_rows": stage.part_rows,
-        "quarantine_budget": stage.quarantine_budget,
         "model": model_identity(stage.model) if stage.model else None,
         "contract": canonical(stage.contract),
         "source": source_digests(roots),

@@ -57,8 +57,7 @@ class Stage:
     """One step of a flow.
 
     The rows of `inputs`, in order, are cut into parts of at most `part_rows` rows (one part if None);
-    `sides` are handed whole to every part. The stage fails when more than `quarantine_budget` of its
-    attempts are put aside.
+    `sides` are handed whole to every part.
     """
 
     name: str
@@ -69,7 +68,6 @@ class Stage:
     sides: tuple[Stage, ...] = ()
     model: ModelSpec | None = None
     part_rows: int | None = None
-    quarantine_budget: float = 0.1
 
     @property
     def upstream(self) -> tuple[Stage, ...]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from normloom.contract import Contract
 from normloom.models.protocol import Candidate, Completion, GenerateRequest, ScoreRequest, Scores
 from normloom.part import PartJob, make_rows
 from normloom.stage import Output, Stage
@@ -16,13 +17,16 @@ from schemas.taxonomy import Label, Taxonomy
 
 
 def taxonomy(dimension: str, *names: str) -> Taxonomy:
-    labels = [Label(id=f"{dimension}/{name.lower()}", name=name, group="all", definition=f"On {name}.") for name in names]
+    labels = [
+        Label(id=f"{dimension}/{name.lower()}", name=name, group="all", definition=f"On {name}.") for name in names
+    ]
     return Taxonomy(dimension=dimension, labels=tuple(labels))
 
 
 SAFETY = taxonomy("safety", "Theft", "Drugs", "Fraud")
 VALUE = taxonomy("value", "Wealth", "Wisdom")
 TAXONOMIES = (SAFETY, VALUE)
+ANY = Stage(name="any", function=len, arguments=SAFETY, contract=Contract(columns={}))  # only stands upstream
 LABEL_IDS = [label.id for each in TAXONOMIES for label in each.labels]
 
 

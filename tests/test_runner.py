@@ -82,7 +82,7 @@ def test_quarantine_budget(tmp_path: Path) -> None:
     words = words_stage("bad 1", "bad 2", "fine")
     model = SCRIPTED.model_copy(update={"options": {"raise_on": "bad"}})
     with pytest.raises(QuarantineBudgetError, match="put 2 of 3 rows into quarantine \\(poison 2\\)"):
-        run(Store(tmp_path), words, echo_stage(words, model=model, budget=0.5))
+        run(Store(tmp_path), words, echo_stage(words, model=model))
 
 
 def test_a_whole_table_stage_that_raises_fails(tmp_path: Path) -> None:
@@ -110,7 +110,6 @@ def checked(words: Stage, on_fail: str) -> Stage:
         contract=contract,
         inputs=(words,),
         part_rows=2,
-        quarantine_budget=0.5,
     )
 
 

@@ -79,7 +79,7 @@ def words_stage(*words: str) -> Stage:
 
 
 def echo_stage(
-    upstream: Stage, *, model: ModelSpec = SCRIPTED, part_rows: int | None = 2, budget: float = 0.5, **arguments: object
+    upstream: Stage, *, model: ModelSpec = SCRIPTED, part_rows: int | None = 2, **arguments: object
 ) -> Stage:
     return Stage(
         name="echo",
@@ -89,10 +89,11 @@ def echo_stage(
         inputs=(upstream,),
         model=model,
         part_rows=part_rows,
-        quarantine_budget=budget,
     )
 
 
-def runner(store: Store, *, resources: Resources | None = None) -> StageRunner:
+def runner(store: Store, *, resources: Resources | None = None, budget: float = 0.5) -> StageRunner:
     pool = Pool(resources or Resources(actors=0))
-    return StageRunner(system="toy", store=store, pool=pool, build="test", progress=LogProgress())
+    return StageRunner(
+        system="toy", store=store, pool=pool, build="test", progress=LogProgress(), quarantine_budget=budget
+    )
