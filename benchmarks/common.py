@@ -249,6 +249,13 @@ class Loom:
     def __post_init__(self) -> None:
         self.pool = Pool(self.resources)
 
+    def inputs(self, work: Work) -> pl.DataFrame:
+        """Return the rows that a stage reads, with the ids that they have in every run."""
+        with TemporaryDirectory(prefix="normloom-bench-") as folder:
+            store = Store(Path(folder))
+            runner = StageRunner(system="bench", store=store, pool=self.pool, build="bench", progress=Marks())
+            return store.scan(runner.run(work.source, [], [])[0].ref).collect()
+
     def run(self, work: Work, model: ModelSpec, part_rows: int) -> StageRun:
         """Run a stage from its key to its published table; the source is made before and not timed."""
         marks = Marks()

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from normloom.errors import NormloomError, UsageError
 
-FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
+FAILED, WRONG_USAGE = 1, 2
 
 app = typer.Typer(
     name="normloom",
@@ -63,6 +63,7 @@ def build(
         normloom build savacu --source my_prompts.csv --text-column prompt --limit 200
     """
     from flows.doctor import examine_store
+    from flows.interrupt import INTERRUPTED, MESSAGE
     from flows.run import run_build
 
     if (place := examine_store(store)).state == "broken":
@@ -73,7 +74,11 @@ def build(
         for name, value in settings.items()
         if value is not None
     ]
-    report = run_build(system, profile=profile, assignments=[*given, *(set_ or [])], root=store, quiet=json_)
+    try:
+        report = run_build(system, profile=profile, assignments=[*given, *(set_ or [])], root=store, quiet=json_)
+    except KeyboardInterrupt:
+        err.print(MESSAGE)
+        raise typer.Exit(INTERRUPTED) from None
     if json_:
         print(json.dumps(report))
 
@@ -125,16 +130,10 @@ def query(
     from normloom.store import Store
     from normloom.views import query as run_query
 
-    found = run_query(Store(store), sql, limit=None if json_ else limit + 1)
-    names = found.columns
+    names, rows = run_query(Store(store), sql, limit=None if json_ else limit + 1)
     if json_:
-        print(
-            json.dumps(
-                [dict(zip(names, row, strict=True)) for row in found.fetchall()], default=str, ensure_ascii=False
-            )
-        )
+        print(json.dumps([dict(zip(names, row, strict=True)) for row in rows], default=str, ensure_ascii=False))
         return
-    rows = found.fetchall()
     table = Table(box=None, pad_edge=False)
     for name in names:
         table.add_column(escape(name), overflow="fold")
@@ -195,9 +194,6 @@ def main() -> NoReturn:
     except NormloomError as error:
         err.print(f"[red]normloom:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(WRONG_USAGE if isinstance(error, UsageError) else FAILED)
-    except KeyboardInterrupt:
-        err.print("interrupted; finished parts are kept, the same command goes on from here")
-        sys.exit(INTERRUPTED)
     sys.exit(0)
 
 

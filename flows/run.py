@@ -12,11 +12,13 @@ from rich.console import Console
 
 from flows import summary
 from flows.config import load_profile, override, validated
+from flows.interrupt import stoppable
 from flows.systems import system_named
 from flows.terminal import TerminalProgress
 from normloom.build import build, quiet_libraries
 from normloom.graph import stages_of
 from normloom.keys import key_fields, stage_key
+from normloom.pool import Pool
 from normloom.progress import LogProgress
 from normloom.stage import Stage
 from normloom.store import Store
@@ -32,12 +34,13 @@ def run_build(name: str, *, profile: str, assignments: Sequence[str], root: Path
     quiet_libraries()
     console = Console(stderr=quiet)
     progress = TerminalProgress(console) if console.is_terminal else _logged(LogProgress())
-    with progress if isinstance(progress, TerminalProgress) else nullcontext():
+    pool = Pool(resources)
+    with stoppable(pool, console), progress if isinstance(progress, TerminalProgress) else nullcontext():
         result = build(
             *ends,
             system=name,
             store=store,
-            resources=resources,
+            pool=pool,
             quarantine_budget=config.quarantine_budget,
             progress=progress,
             tags=(f"profile:{profile}",),

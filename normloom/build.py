@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from normloom.graph import model_uses, stages_of
-from normloom.pool import Pool, Resources
+from normloom.pool import Pool
 from normloom.progress import LogProgress, Progress
 from normloom.runner import QUARANTINE_BUDGET, StageRunner
 from normloom.stage import Stage
@@ -51,20 +51,20 @@ def build(
     *ends: Stage,
     system: str,
     store: Store,
-    resources: Resources,
+    pool: Pool,
     quarantine_budget: float = QUARANTINE_BUDGET,
     progress: Progress | None = None,
     tags: Sequence[str] = (),
     parameters: Mapping[str, Any] | None = None,
 ) -> BuildResult:
-    """Bring the tables of the given stages, and of all they stand on, up to date.
+    """Bring the tables of the given stages, and of all they stand on, up to date; the pool is closed at the end.
 
     `parameters` are shown with the run in Prefect's UI. Raises the error of the first stage that failed.
     """
     started = datetime.now(UTC)
     identity = new_build_id()
     stages = stages_of(*ends)
-    pool = Pool(resources, model_uses(stages))
+    pool.uses = model_uses(stages)
     runner = StageRunner(
         system=system,
         store=store,
@@ -158,8 +158,7 @@ def _lock_text(system: str, identity: str, manifests: Sequence[Manifest]) -> str
 
 
 def quiet_libraries() -> None:
-    """Keep what libraries log from breaking into progress bars; their errors still show."""
-    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
+    """Keep what libraries log from breaking into progress bars; Prefect's server still gets it all."""
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
-    for name in ("great_expectations", "httpx", "prefect"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("httpx").setLevel(logging.ERROR)

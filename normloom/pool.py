@@ -183,7 +183,7 @@ class _Resident:
 
 @dataclass
 class Pool:
-    """Crews by model. `uses` is the model of each stage in the flow's order, for planning what to free."""
+    """Crews by model. `uses` is the model of each stage still to come, in the flow's order: what to free follows."""
 
     resources: Resources
     uses: Sequence[ModelSpec] = ()
@@ -268,9 +268,8 @@ class Pool:
 
     def close(self) -> None:
         """End all actors, and Ray where the pool started it."""
-        for resident in self._residents.values():
-            resident.crew.close()
-        self._residents.clear()
+        while self._residents:
+            self._residents.popitem()[1].crew.close()
         if self._started_ray:
             import ray
 

@@ -7,6 +7,7 @@ fails to its row, account for every row, check the whole table and publish it.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -84,7 +85,7 @@ class StageRunner:
         load_seconds = 0.0
         if missing:
             with self._crew(stage, missing) as crew:
-                for part in self._parts(stage, crew, missing):
+                for part in self._parts(stage, crew, missing, rows_in):
                     done[part.index] = part
                     self.progress.advance(stage.name, part)
                 load_seconds = crew.take_load_seconds()
@@ -95,7 +96,6 @@ class StageRunner:
         require(results, stage=stage.name)
         if aside:
             parts = [_without(directory, part, aside) for part in parts]
-        _hold_budget(stage, parts, self.quarantine_budget)
         manifest = Manifest(
             system=self.system,
             stage=stage.name,
@@ -112,6 +112,8 @@ class StageRunner:
             build=self.build,
             created=datetime.now(UTC).isoformat(timespec="milliseconds"),
         )
+        found = ", ".join(f"{rule} {count}" for rule, count in manifest.quarantined_by.items())
+        _hold_budget(stage, manifest.count("quarantined"), manifest.attempts, self.quarantine_budget, found)
         self.store.publish(manifest)
         return manifest
 
@@ -152,24 +154,26 @@ class StageRunner:
         with self.pool.lease(stage.model) as crew:
             yield crew
 
-    def _parts(self, stage: Stage, crew: Crew, jobs: Sequence[PartJob]) -> Iterator[PartRecord]:
+    def _parts(self, stage: Stage, crew: Crew, jobs: Sequence[PartJob], rows_in: int) -> Iterator[PartRecord]:
         """Yield parts as they are done; a part that fails is cut down to the rows that make it fail."""
-        deaths: dict[int, int] = {}
+        deaths: Counter[int] = Counter()
         pending = list(jobs)
         while pending:
-            again: list[PartJob] = []
+            failed: list[tuple[PartJob, PartFailure]] = []
             for job, result in crew.run(pending):
                 if isinstance(result, PartRecord):
                     yield result
                 elif isinstance(result, PartFailure):
-                    deaths[job.index] = deaths.get(job.index, 0) + result.died
-                    if result.died and deaths[job.index] < DEATHS_BEFORE_BISECTION:
-                        again.append(job)
-                    else:
-                        again.append(self._without_poison(stage, crew, job, result))
-            pending = again
+                    failed.append((job, result))
+            pending = []
+            for job, failure in failed:
+                deaths[job.index] += failure.died
+                if failure.died and deaths[job.index] < DEATHS_BEFORE_BISECTION:
+                    pending.append(job)
+                else:
+                    pending.append(self._without_poison(stage, crew, job, failure, rows_in))
 
-    def _without_poison(self, stage: Stage, crew: Crew, job: PartJob, failure: PartFailure) -> PartJob:
+    def _without_poison(self, stage: Stage, crew: Crew, job: PartJob, failure: PartFailure, rows_in: int) -> PartJob:
         """Return the part with the rows marked that make it fail, found by halving."""
         if stage.part_rows is None or job.poisoned:
             raise StageError(f"stage {stage.name!r} failed in part {job.index}: {failure.error}")
@@ -180,6 +184,7 @@ class StageRunner:
             suspect, why = suspects.pop()
             if len(suspect) == 1:
                 poisoned[part_row_ids(suspect)[0]] = why.error
+                _hold_budget(stage, len(poisoned), rows_in, self.quarantine_budget, why.error)
                 continue
             middle = (suspect.start + suspect.stop) // 2
             halves = [replace(suspect, stop=middle), replace(suspect, start=middle)]
@@ -191,15 +196,9 @@ class StageRunner:
         return replace(job, poisoned=poisoned)
 
 
-def _hold_budget(stage: Stage, parts: Sequence[PartRecord], budget: float) -> None:
-    attempts = sum(part.attempts for part in parts)
-    aside = sum(part.files["quarantined"].rows for part in parts)
-    if aside > budget * attempts and aside > 1:
-        rules: dict[str, int] = {}
-        for part in parts:
-            for rule, count in part.quarantined_by.items():
-                rules[rule] = rules.get(rule, 0) + count
-        found = ", ".join(f"{rule} {count}" for rule, count in rules.items())
+def _hold_budget(stage: Stage, aside: int, attempts: int, budget: float, found: str) -> None:
+    """Raise QuarantineBudgetError when more than the budget is put aside; a single row never is too much."""
+    if aside > max(budget * attempts, 1):
         raise QuarantineBudgetError(
             f"stage {stage.name!r} put {aside} of {attempts} rows into quarantine ({found}), more than its budget of "
             f"{budget:.0%}: mend the input, or raise the setting quarantine_budget"

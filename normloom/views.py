@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import duckdb
 
 from normloom.errors import StoreError, UsageError
@@ -25,8 +27,8 @@ def connect(store: Store) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def query(store: Store, sql: str, *, limit: int | None = None) -> duckdb.DuckDBPyRelation:
-    """Run a SELECT over the views and return its rows, the first `limit` of them where one is given.
+def query(store: Store, sql: str, *, limit: int | None = None) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Run a SELECT over the views and return its columns and rows, the first `limit` of them where one is given.
 
     Raises UsageError with DuckDB's message and the views there are.
     """
@@ -36,7 +38,7 @@ def query(store: Store, sql: str, *, limit: int | None = None) -> duckdb.DuckDBP
         if found is None:
             raise UsageError(f"{sql!r} gives no rows: expected one SELECT")
         found = found if limit is None else found.limit(limit)
-        return found.execute()  # type: ignore[no-any-return, operator]  # the stubs take the method for a relation
+        return list(found.columns), found.fetchall()
     except duckdb.Error as error:
         views = [
             name for (name,) in connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()

@@ -10,7 +10,7 @@ from toy import ECHOES, SCRIPTED, Echo, echo, words_stage
 from normloom.build import BuildResult, build
 from normloom.errors import QuarantineBudgetError
 from normloom.models.protocol import ModelSpec
-from normloom.pool import Resources
+from normloom.pool import Pool, Resources
 from normloom.stage import Stage
 from normloom.store import Store
 
@@ -50,7 +50,7 @@ def diamond(*, model: ModelSpec = SCRIPTED) -> Stage:
 
 
 def make(end: Stage, store: Store) -> BuildResult:
-    return build(end, system="toy", store=store, resources=Resources(actors=0), tags=["profile:test"])
+    return build(end, system="toy", store=store, pool=Pool(Resources(actors=0)), tags=["profile:test"])
 
 
 def run_graph() -> tuple[set[tuple[str, str]], dict[str, str], list[str]]:
@@ -110,7 +110,7 @@ def test_the_lock_names_each_stage_s_key_content_rows_and_model(tmp_path: Path) 
 def test_a_build_that_fails_raises_its_cause_and_goes_on_from_there(tmp_path: Path) -> None:
     store = Store(tmp_path)
     failing = SCRIPTED.model_copy(update={"options": {"raise_on": ""}})
-    with pytest.raises(QuarantineBudgetError, match="stage 'right' put 3 of 3 rows into quarantine"):
+    with pytest.raises(QuarantineBudgetError, match="stage 'right' put 2 of 3 rows into quarantine"):
         make(diamond(model=failing), store)
     assert {manifest.stage for manifest in store.newest("toy")} == {"words", "left"}
     mended = make(diamond(), store)

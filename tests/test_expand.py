@@ -52,7 +52,7 @@ def labelled(*rows: tuple[str, str, list[str]]) -> pl.DataFrame:
 
 
 def gap(label: str, quota: int, *examples: str) -> dict[str, object]:
-    dimension = label.split("/")[0]
+    dimension, _, _ = label.partition("/")
     return {
         "row_id": f"gap {label}",
         "parents": [],
@@ -173,7 +173,7 @@ def test_a_draw_is_its_first_line_without_what_stands_around_it(text: str) -> No
 def test_a_label_whose_budget_is_spent_is_counted_as_short() -> None:
     model = Writer(DRAFTS[0], DRAFTS[1], last="no")
     made = draw(model, gap("safety/theft", 4), gap("safety/drugs", 1), draws_per_prompt=1.5)
-    # Round one: five draws, of which four for theft, one good; drugs gets the fifth. Theft then has 6 - 4 left.
+    # Budgets of 6 and 2. Round one draws 4 for theft, of which two are good, and 1 for drugs; round two 2 and 1.
     assert made.rows["prompt"].to_list() == [DRAFTS[0], DRAFTS[1]]
     assert made.metrics == {"labels_short": 2}
     assert made.attempts == 6 + 2
@@ -200,7 +200,8 @@ texts = st.sampled_from([*DRAFTS, "", "no", DRAFTS[0].upper()])
 def test_every_draw_is_a_row_or_in_a_ledger_and_no_quota_or_budget_is_passed(
     written: list[str], quotas: list[int], draws_per_prompt: float
 ) -> None:
-    gaps = [gap(label, quota) for label, quota in zip(("safety/theft", "safety/drugs", "value/wealth"), quotas)]
+    labels = ("safety/theft", "safety/drugs", "value/wealth")
+    gaps = [gap(label, quota) for label, quota in zip(labels, quotas, strict=False)]
     model = Writer(*written, last="no")
     made = draw(model, *gaps, draws_per_prompt=draws_per_prompt)
     assert made.attempts == made.rows.height + made.dropped.height

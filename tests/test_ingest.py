@@ -70,7 +70,7 @@ def test_a_record_with_an_unknown_label_is_quarantined_with_the_label_that_was_m
 
 
 def test_a_bad_record_costs_one_row_and_says_its_rule_and_reason(tmp_path: Path) -> None:
-    path = prompts(tmp_path / "a.jsonl", "fine", "", " ​\n", None, "x" * 21, "bell\x07", "fine too")
+    path = prompts(tmp_path / "a.jsonl", "fine", "", " \u200b\n", None, "x" * 21, "bell\x07", "fine too")
     with path.open("ab") as file:
         file.write(b'{"prompt": "cut\n{"prompt": "caf\xe9"}\n{"prompt": 7}\n["prompt"]\n{"prompt": "\\ud83d"}\n')
     made = read(path, max_chars=20)

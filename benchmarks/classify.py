@@ -1,0 +1,232 @@
+"""Rates and agreement of the routes by which prompts are labelled, on the embedded models, in one run.
+
+Routes: `exhaustive` (a question about every label), `codes` and `shortlist` (a shortlist by one-token
+codes or by embedding, then questions about its k labels) and `embedding` (no question). Those that ask are run with
+prefix sharing and without it, both on the same few rows, by the stages' own functions.
+The embedding routes are given the calibration that a build fits on the built-in calibrating prompts.
+"""
+
+from __future__ import annotations
+
+import re
+from argparse import Namespace
+from collections.abc import Callable
+from itertools import combinations, zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from common import EMBEDDED, Clock, Report, parser
+
+from normloom.models import load_model
+from normloom.models.protocol import ModelSpec
+from normloom.stage import Output
+from schemas import tables
+from schemas.prompts import CALIBRATE, MEASURE
+from schemas.taxonomy import DIMENSIONS, Taxonomy, builtin_taxonomies
+from schemas.template import load_template
+from tasks.classify import (
+    Asking,
+    Labelling,
+    Ranking,
+    ask_labels,
+    embed_labels,
+    fit_calibration,
+    rank_by_code,
+    rank_by_embedding,
+)
+from tasks.ingest import ingestion, read_prompts
+from tasks.measure import Measuring, measure_agreement
+
+ENCODER = ModelSpec(engine="embedding", model="all-MiniLM-L6-v2")
+BEAVERTAILS = Path(__file__).parents[2] / "shared" / "data" / "beavertails_sample" / "prompts.parquet"
+Route = Callable[[pl.DataFrame, Any], Output]
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--rows", type=int, default=28, help="prompts that the asking routes label")
+    arguments.add_argument("--slow-rows", type=int, default=4, help="prompts on which prefix sharing is compared")
+    arguments.add_argument(
+        "--source", default="builtin", help="builtin, beavertails (of ../shared/data), or a CSV, JSONL or Parquet file"
+    )
+    arguments.add_argument("--text-column", default="prompt", help="of a file")
+    arguments.add_argument("--label-column", help="of a file: reference labels of the first dimension, parted by ;")
+    arguments.add_argument("--dimensions", nargs="+", choices=DIMENSIONS, default=["safety"])
+    arguments.add_argument("--k", type=int, default=4, help="labels of each dimension on a shortlist")
+    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--skip-asking", action="store_true", help="only the embedding route")
+    given = arguments.parse_args()
+    taxonomies = tuple(taxonomy for taxonomy in builtin_taxonomies() if taxonomy.dimension in given.dimensions)
+    report = Report(given.json)
+
+    report.note("loading models")
+    encoder = load_model(ENCODER, threads=given.threads)
+    every = in_turns(prompts_of(given, taxonomies))
+    fitted = fit_calibration(builtin(CALIBRATE, taxonomies), Labelling(taxonomies=taxonomies), model=encoder)
+    routes = routes_of(taxonomies, given.k, encoder, fitted.rows)
+
+    rates: list[dict[str, Any]] = []
+    labelled: dict[str, pl.DataFrame] = {}
+    rates.append(timed("embedding", every, routes["embedding"], None, labelled))
+    if not given.skip_asking:
+        sharing = load_model(EMBEDDED, threads=given.threads)
+        whole = load_model(EMBEDDED.model_copy(update={"options": {"share_prefix": False}}), threads=given.threads)
+        some, few = every.head(given.rows), every.head(given.slow_rows)
+        for name in ("exhaustive", "codes", "shortlist"):
+            routes[name](every.tail(1), sharing)  # reads the constant prefix
+            report.note(f"{name}: {some.height} rows, then {few.height} with and without prefix sharing")
+            rates.append(timed(name, some, routes[name], sharing, labelled))
+            shared = timed(f"{name}, few", few, routes[name], sharing, labelled)
+            unshared = timed(f"{name}, not shared", few, routes[name], whole, labelled)
+            unshared["sharing_gains"] = unshared["cpu_s/prompt"] / shared["cpu_s/prompt"]
+            unshared["off_by"] = furthest(labelled[f"{name}, few"], labelled[f"{name}, not shared"])
+            rates += [shared, unshared]
+    fast = next((rate for rate in rates if rate["route"] == "exhaustive"), rates[0])
+    for rate in rates:
+        rate["times_exhaustive"] = fast["cpu_s/prompt"] / rate["cpu_s/prompt"] if not given.skip_asking else None
+    report.add(f"Rates, {' and '.join(given.dimensions)} labels, {given.threads} thread(s)", rates)
+
+    full = {name: rows for name, rows in labelled.items() if "," not in name}
+    report.add(f"Agreement of routes on the same {given.rows} rows", agreements(full, taxonomies))
+    report.add(f"Quality against the reference labels of {given.source}", quality(full, taxonomies))
+    if given.source == "builtin" and given.dimensions == ["safety"] and BEAVERTAILS.exists():
+        others: dict[str, pl.DataFrame] = {}
+        timed("embedding", beavertails(taxonomies[0]), routes["embedding"], None, others)
+        report.add("Quality against BeaverTails' categories", quality(others, taxonomies))
+    report.end()
+
+
+def routes_of(taxonomies: tuple[Taxonomy, ...], k: int, encoder: Any, calibration: pl.DataFrame) -> dict[str, Route]:
+    """Return each route as a function of rows and language model."""
+    asking = Asking(taxonomies=taxonomies, template=load_template("classify"))
+    coding = Ranking(taxonomies=taxonomies, k=k, template=load_template("rank"))
+    ranking = Ranking(taxonomies=taxonomies, k=k)
+    labelling = Labelling(taxonomies=taxonomies)
+    return {
+        "exhaustive": lambda rows, model: ask_labels(rows, asking, model=model),
+        "codes": lambda rows, model: ask_labels(rank_by_code(rows, coding, model=model).rows, asking, model=model),
+        "shortlist": lambda rows, model: ask_labels(
+            rank_by_embedding(rows, ranking, model=encoder).rows, asking, model=model
+        ),
+        "embedding": lambda rows, _: embed_labels(rows, labelling, calibration, model=encoder),
+    }
+
+
+def timed(name: str, rows: pl.DataFrame, route: Route, model: Any, labelled: dict[str, pl.DataFrame]) -> dict[str, Any]:
+    """Run a route, keep what it labelled and return its rates."""
+    clock = Clock()
+    with clock.running():
+        output = route(rows, model)
+    labelled[name] = output.rows
+    return {
+        "route": name,
+        "rows": rows.height,
+        "prompts/s": rows.height / clock.wall,
+        "prompts/cpu_s": rows.height / clock.cpu,
+        "cpu_s/prompt": clock.cpu / rows.height,
+        "sharing_gains": None,
+        "off_by": None,
+    }
+
+
+def furthest(left: pl.DataFrame, right: pl.DataFrame) -> float:
+    """Return the largest difference of probabilities that both hold."""
+    pairs = zip(left["probabilities"].explode(), right["probabilities"].explode(), strict=True)
+    return max((abs(a - b) for a, b in pairs if a is not None and b is not None), default=0.0)
+
+
+def agreements(labelled: dict[str, pl.DataFrame], taxonomies: tuple[Taxonomy, ...]) -> list[dict[str, Any]]:
+    """Return for each two routes the share of equal top labels and the mean Jaccard of the labels kept."""
+    found = []
+    for one, other in combinations(labelled, 2):
+        count = min(labelled[one].height, labelled[other].height)
+        left, right = labelled[one].head(count), labelled[other].head(count)
+        assert left["row_id"].equals(right["row_id"])
+        kept = [jaccard(a, b) for a, b in zip(left["labels"], right["labels"], strict=True)]
+        equal = np.mean(top_labels(left, taxonomies) == top_labels(right, taxonomies))
+        found.append({"routes": f"{one} / {other}", "rows": count, "same_top": equal, "jaccard": np.mean(kept)})
+    return [{name: float(v) if isinstance(v, np.floating) else v for name, v in row.items()} for row in found]
+
+
+def top_labels(rows: pl.DataFrame, taxonomies: tuple[Taxonomy, ...]) -> np.ndarray:
+    """Return the place of the most probable label, shape (prompts, dimensions)."""
+    scores = np.array([[-1.0 if p is None else p for p in row] for row in rows["probabilities"].to_list()])
+    ends = np.cumsum([len(taxonomy.labels) for taxonomy in taxonomies])[:-1]
+    return np.stack([part.argmax(axis=1) for part in np.split(scores, ends, axis=1)], axis=1)
+
+
+def jaccard(left: pl.Series, right: pl.Series) -> float:
+    """Return the Jaccard index of the labels kept; 1 where both keep none."""
+    a, b = ({label["label"] for label in labels} for labels in (left, right))
+    return len(a & b) / len(a | b) if a | b else 1.0
+
+
+def quality(labelled: dict[str, pl.DataFrame], taxonomies: tuple[Taxonomy, ...]) -> list[dict[str, Any]]:
+    """Return the product's own measures of each route, beside those of always naming the commonest label."""
+    found = []
+    for name, rows in labelled.items():
+        kept = rows["labels"].list.len().mean()
+        for measure in measure_agreement(rows, Measuring(taxonomies=taxonomies)).rows.iter_rows(named=True):
+            if measure["measure"] in {"macro_recall", "top1"} and measure["value"] is not None:
+                wanted = ("dimension", "measure", "value", "prior", "prompts")
+                found.append({"route": name, **{key: measure[key] for key in wanted}, "kept/prompt": kept})
+    return found
+
+
+def prompts_of(given: Namespace, taxonomies: tuple[Taxonomy, ...]) -> pl.DataFrame:
+    """Return the source's prompts with their reference labels."""
+    if given.source == "builtin":
+        return builtin(MEASURE, taxonomies)
+    if given.source == "beavertails":
+        return beavertails(taxonomies[0])
+    references = {taxonomies[0].dimension: given.label_column} if given.label_column else {}
+    path = Path(given.source)
+    made = read_prompts(ingestion(path, text_column=given.text_column, references=references, taxonomies=taxonomies))
+    return identified(made.rows)
+
+
+def builtin(path: Path, taxonomies: tuple[Taxonomy, ...]) -> pl.DataFrame:
+    """Return one half of the built-in prompts."""
+    references = {taxonomy.dimension: taxonomy.dimension for taxonomy in taxonomies}
+    return identified(
+        read_prompts(ingestion(path, text_column="prompt", references=references, taxonomies=taxonomies)).rows
+    )
+
+
+def beavertails(taxonomy: Taxonomy) -> pl.DataFrame:
+    """Return the sample of BeaverTails; a category and its label begin with the same word."""
+    by_word = {first_word(label.id.partition("/")[2]): label.id for label in taxonomy.labels}
+    rows = pl.read_parquet(BEAVERTAILS)
+    reference = [[by_word[first_word(category)]] for category in rows["category"]]
+    made = rows.select("prompt", content="prompt", origin=pl.lit("source"), source_row=pl.int_range(pl.len()))
+    return identified(made.with_columns(pl.Series("reference", reference, dtype=tables.TEXTS)))
+
+
+def first_word(text: str) -> str:
+    """Return the letters before the first sign."""
+    return re.split(r"[^a-z]", text, maxsplit=1)[0]
+
+
+def identified(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return rows with ids, as the runner would give them."""
+    return rows.drop("content").with_row_index("row_id").with_columns(pl.col("row_id").cast(pl.String))
+
+
+def in_turns(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return labelled rows first, one of each label in turn, so that few rows hold every label."""
+    by_label: dict[str, list[int]] = {}
+    rest = []
+    for place, reference in enumerate(rows["reference"].to_list()):
+        if reference:
+            by_label.setdefault(reference[0], []).append(place)
+        else:
+            rest.append(place)
+    turns = [place for turn in zip_longest(*(by_label[label] for label in sorted(by_label))) for place in turn]
+    return rows[[place for place in turns if place is not None] + rest]
+
+
+if __name__ == "__main__":
+    main()

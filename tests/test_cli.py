@@ -1,0 +1,442 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from toy import echo_stage, runner, words_stage
+
+from flows.__main__ import main
+from flows.doctor import examine_store
+from normloom.errors import StoreError
+from normloom.store import Store
+from schemas.prompts import MEASURE
+
+MODELS = (
+    "models={embedder: {engine: scripted, model: e}, classifier: {engine: scripted, model: m}, "
+    "expander: {engine: scripted, model: m}, judge: {engine: scripted, model: j}, "
+    "generators: {g1: {engine: scripted, model: m}, g2: {engine: scripted, model: n}}}"
+)
+SCRIPTED = ("--set", MODELS, "--set", "resources.actors=0")
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def sentence(self) -> str:
+        """What a failed command says: one line that begins with the program's name."""
+        lines = self.err.strip().splitlines()
+        assert len(lines) == 1, self.err
+        assert lines[0].startswith("normloom: ")
+        assert self.out == ""
+        return lines[0].removeprefix("normloom: ")
+
+
+class Command:
+    """The real command in this process, in a directory of its own."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.capsys, self.monkeypatch = capsys, monkeypatch
+
+    def __call__(self, *arguments: str) -> Ran:
+        self.monkeypatch.setattr(sys, "argv", ["normloom", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert isinstance(ended.value.code, int)
+        return Ran(ended.value.code, *self.capsys.readouterr())
+
+    def build(self, *arguments: str) -> Ran:
+        return self("build", "savacu", *SCRIPTED, *arguments)
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    monkeypatch.chdir(tmp_path)
+    return Command(capsys, monkeypatch)
+
+
+def parquet() -> bytes:
+    path = Path("whole.parquet")
+    pl.DataFrame({"prompt": ["hello there"] * 50}).write_parquet(path)
+    return path.read_bytes()
+
+
+def test_a_missing_file_stops_before_any_work(command: Command) -> None:
+    ran = command.build("--source", "prompts.csv")
+    assert ran.code == 2
+    assert ran.sentence == "prompts.csv does not exist: check the name and the working directory"
+    assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("a.csv", b"", "a.csv is empty: expected at least one record"),
+        ("a.csv", b"prompt\n", "a.csv has no records: expected at least one"),
+        ("a.csv", b"promt,id\nhi,1\n", "a.csv has no column 'prompt': its columns are 'promt', 'id'; did you mean"),
+        ("a.csv", b"[prompt],[/b]\nhi,1\n", "a.csv has no column 'prompt': its columns are '[prompt]', '[/b]'; did"),
+        ("a.csv", b"pr\xffmpt\nhi\n", "a.csv: the header is not UTF-8: save the file as UTF-8"),
+        ("a.csv", b"prompt\ncaf\xe9\n", "a.csv: none of 1 records can be used (broken_utf8: record 1, byte 0xE9"),
+        ("a.csv", "prompt\nhi\n".encode("utf-16"), "a.csv is UTF-16 or UTF-32: save it as UTF-8"),
+        ("a.csv", b'prompt\n"hi\nho\n', "a.csv: the record at line 2 is broken (unexpected end of data): close or"),
+        ("a.jsonl", b'{"prompt": "h\n', "a.jsonl: none of 1 records can be used (broken_json: record 1, Invalid"),
+        ("a.jsonl", b'{"text": "hi"}\n', "a.jsonl has no column 'prompt': its columns are 'text'; name one of these"),
+        ("a.json", b'[{"prompt": "hi"}', "a.json is not one JSON array in UTF-8 ("),
+        ("a.json", b'{"prompt": "hi"}', "a.json holds an object: expected a JSON array of objects"),
+        ("a.parquet", b"PAR1", "a.parquet is damaged, cut short or no Parquet file ("),
+        ("a.xlsx", b"PK", "a.xlsx has the suffix '.xlsx': expected one of .csv, .tsv, .jsonl, .ndjson, .json, .parq"),
+        ("a.csv", b'prompt\n" "\n' + b"x" * 100_000 + b"\n", "a.csv: none of 2 records can be used (empty 1, too_l"),
+    ],
+)
+def test_a_file_that_cannot_be_used_stops_before_any_work(
+    command: Command, name: str, content: bytes, sentence: str
+) -> None:
+    Path(name).write_bytes(content)
+    ran = command.build("--source", name, "--store", "store")
+    assert ran.code == 2
+    assert ran.sentence.startswith(sentence)
+    assert not Path("store").exists()
+
+
+def test_a_truncated_parquet_file_stops_before_any_work(command: Command) -> None:
+    content = parquet()
+    for size in (len(content) // 2, len(content) - 1):
+        Path("a.parquet").write_bytes(content[:size])
+        ran = command.build("--source", "a.parquet")
+        assert ran.code == 2
+        assert ran.sentence.startswith("a.parquet is damaged, cut short or no Parquet file (")
+
+
+def test_a_directory_is_no_file(command: Command) -> None:
+    assert command.build("--source", ".").sentence == ". is a directory: name one file in it"
+
+
+def test_a_wrong_text_column_is_answered_with_the_right_one(command: Command) -> None:
+    Path("a.csv").write_text("Prompt,id\nhi,1\n")
+    ran = command.build("--source", "a.csv", "--text-column", "promts")
+    assert (ran.code, ran.sentence) == (
+        2,
+        "a.csv has no column 'promts': its columns are 'Prompt', 'id'; did you mean 'Prompt'?",
+    )
+
+
+def test_an_unknown_reference_column_is_answered_with_the_right_one(command: Command) -> None:
+    Path("a.csv").write_text("prompt,harm\nhi,None\n")
+    ran = command.build("--source", "a.csv", "--set", "source.references.safety=hram")
+    assert (ran.code, ran.sentence) == (
+        2,
+        "a.csv has no column 'hram': its columns are 'prompt', 'harm'; did you mean 'harm'?",
+    )
+
+
+@pytest.mark.parametrize("name", ["naïve 😀.csv", 'it\'s "so": [x] #1.csv', "a\\b\tc.csv", "- 1.csv"])
+def test_a_file_may_have_any_name(command: Command, name: str) -> None:
+    Path(name).write_text("ask\nhi\n")
+    ran = command.build("--source", name)
+    assert (ran.code, ran.err.splitlines()[0][:10]) == (2, "normloom: ")
+    assert "has no column 'prompt': its columns are 'ask'" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--set", "classify.delta=1.5"], "setting classify.delta: input should be less than 1, not 1.5"),
+        (["--set", "classify.dleta=0.5"], "there is no setting classify.dleta, did you mean delta?"),
+        (["--set", "clasify.delta=0.5"], "there is no setting clasify, did you mean classify?"),
+        (["--set", "classify.delta"], "--set 'classify.delta': expected name=value, such as classify.delta=0.4"),
+        (["--profile", "lokal"], "there is no profile 'lokal': use one of gpu, local, paper, or the path of a YAML"),
+        (["--profile", "my.yaml"], "there is no profile 'my.yaml': use one of gpu, local, paper, or the path of a Y"),
+        (["--set", "source.references.taste=x"], "source.references: ['taste'] are no dimensions; use safety, value"),
+        (["--set", "templates=nowhere"], "there is no template nowhere/classify.txt; nowhere has none"),
+        (["--set", "taxonomies=nowhere"], "nowhere/safety.csv: expected a CSV file with the columns id,name,group,d"),
+        (["--set", "models.judge.engine=vlm"], None),
+    ],
+)
+def test_a_wrong_setting_stops_before_any_work(command: Command, arguments: list[str], sentence: str | None) -> None:
+    ran = command.build("--set", "classify.route=exhaustive", *arguments)
+    assert ran.code == 2
+    assert ran.sentence.startswith(sentence or "")
+    assert not Path("store").exists()
+
+
+def test_an_unknown_system_is_answered_with_those_there_are(command: Command) -> None:
+    ran = command("build", "savaku")
+    assert (ran.code, ran.sentence) == (2, "there is no system 'savaku'; there is savacu")
+
+
+@pytest.mark.parametrize("arguments", [["build"], ["weave"], ["build", "savacu", "--limit", "0"], ["query"]])
+def test_a_command_that_is_not_understood_has_exit_code_2(command: Command, arguments: list[str]) -> None:
+    ran = command(*arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert "Usage: " in ran.err
+
+
+def test_a_store_that_cannot_be_written_stops_before_any_work(command: Command) -> None:
+    Path("file").write_text("")
+    for store in ("file", "file/store"):
+        ran = command.build("--store", store)
+        assert ran.code == 2
+        assert ran.sentence == f"{Path(store).absolute()} cannot be written: give --store a directory of yours"
+
+
+@pytest.fixture
+def mount(tmp_path: Path) -> Iterator[Any]:
+    """Mount a small file system in memory; the options are those of mount."""
+    place = tmp_path / "mounted"
+    place.mkdir()
+    mounted = []
+
+    def on(options: str) -> Path:
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", options, "none", str(place)], check=False, capture_output=True, text=True
+        )
+        if done.returncode:
+            pytest.skip(f"a small file system cannot be mounted here: {done.stderr.strip()}")
+        mounted.append(place)
+        return place
+
+    if not Path("/bin/mount").exists():
+        pytest.skip("there is no mount command here")
+    yield on
+    for path in mounted:
+        subprocess.run(["umount", str(path)], check=True)
+
+
+def test_a_read_only_store_stops_before_any_work(command: Command, mount: Any) -> None:
+    place = mount("ro,size=64k")
+    ran = command.build("--store", str(place / "store"))
+    assert (ran.code, ran.sentence) == (
+        2,
+        f"{place / 'store'} cannot be written: give --store a directory of yours",
+    )
+    assert examine_store(place).state == "broken"
+
+
+def test_a_full_disk_fails_with_advice_and_the_build_goes_on_when_there_is_room(mount: Any) -> None:
+    place = mount("size=128k")
+    store, words = Store(place / "store"), words_stage(*"abcdef")
+    stage, loom = echo_stage(words), runner(store)
+    first, _ = loom.run(words, [], [])
+    with (place / "filler").open("wb") as filler, pytest.raises(OSError, match="No space left"):
+        while True:
+            filler.write(b"x" * 4096)
+            filler.flush()
+    with pytest.raises(StoreError, match="No space left on device; free some space and run the same command again"):
+        loom.run(stage, [first.ref], [])
+    assert store.current("toy", "echo") is None
+    assert not list((place / "store").rglob("*.tmp"))
+    (place / "filler").unlink()
+    manifest, reused = loom.run(stage, [first.ref], [])
+    assert (manifest.count("rows"), reused) == (6, False)
+
+
+@pytest.fixture
+def toy_store() -> Path:
+    """A store with a system of two stages, in the working directory."""
+    words = words_stage("[one]", "two", "[/three]")
+    loom = runner(Store(Path("store")))
+    manifest, _ = loom.run(words, [], [])
+    loom.run(echo_stage(words, drop="two"), [manifest.ref], [])
+    return Path("store")
+
+
+def test_tables_lists_the_newest_table_of_each_stage(command: Command, toy_store: Path) -> None:
+    ran = command("tables")
+    assert (ran.code, ran.err) == (0, "")
+    assert [line.split()[:4] for line in ran.out.splitlines()[1:]] == [
+        ["toy_words", "3", "0", "0"],
+        ["toy_echo", "2", "1", "0"],
+    ]
+    listed = json.loads(command("tables", "toy", "--json", "--store", str(toy_store)).out)
+    assert [entry["stage"] for entry in listed] == ["words", "echo"]
+    columns = {"system", "stage", "view", "key", "rows", "dropped", "quarantined", "created", "path"}
+    assert all(set(entry) == columns for entry in listed)
+    assert all((Path(entry["path"]) / "manifest.json").is_file() for entry in listed)
+
+
+def test_tables_of_an_empty_store_say_what_to_do(command: Command) -> None:
+    ran = command("tables")
+    assert (ran.code, ran.sentence) == (
+        2,
+        f"there are no tables in {Path('store').absolute()}: run normloom build first",
+    )
+    assert command("tables", "nothing").sentence.startswith("there are no tables of nothing in ")
+    ran = command("tables", "--json")
+    assert (ran.code, ran.out) == (0, "[]\n")
+
+
+@pytest.mark.usefixtures("toy_store")
+def test_query_prints_rows_as_text_and_as_json(command: Command) -> None:
+    ran = command("query", 'FROM toy_words SELECT word, 1 AS "[bold]"')
+    assert (ran.code, ran.err) == (0, "")
+    assert [line.split() for line in ran.out.splitlines()] == [
+        ["word", "[bold]"],
+        ["[one]", "1"],
+        ["two", "1"],
+        ["[/three]", "1"],
+    ]
+    ran = command("query", "FROM toy_echo_dropped SELECT reason, winner", "--json")
+    assert json.loads(ran.out) == [{"reason": "asked for", "winner": None}]
+
+
+@pytest.mark.usefixtures("toy_store")
+def test_query_shows_as_many_rows_as_asked_and_says_that_there_are_more(command: Command) -> None:
+    ran = command("query", "FROM toy_words SELECT word", "--limit", "2")
+    assert (ran.code, len(ran.out.splitlines())) == (0, 3)
+    assert "first 2 rows" in ran.err
+    assert len(json.loads(command("query", "FROM toy_words", "--limit", "2", "--json").out)) == 3
+
+
+@pytest.mark.usefixtures("toy_store")
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("FROM toy_wrods", "the views are toy_echo, toy_echo_dropped, toy_echo_quarantined, toy_words"),
+        ("SELEKT 1", "syntax error"),
+        ("SELECT '[/bold]' FROM toy_wrods", "the query cannot be run: "),
+        ("SELECT word::INT FROM toy_words", "Could not convert string '[one]' to INT32"),  # fails at the rows only
+        ("CREATE TABLE t (i INT)", "gives no rows: expected one SELECT"),
+        ("", "gives no rows: expected one SELECT"),
+    ],
+)
+def test_a_query_that_cannot_be_run_says_why(command: Command, sql: str, words: str) -> None:
+    for option in ([], ["--json"]):
+        ran = command("query", sql, *option)
+        assert (ran.code, ran.out) == (2, "")
+        assert ran.err.startswith("normloom: ")
+        assert words in ran.err
+        assert "Traceback" not in ran.err
+
+
+def test_a_query_of_an_empty_store_says_that_there_are_no_tables(command: Command) -> None:
+    ran = command("query", "FROM savacu_publish")
+    assert ran.code == 2
+    assert ran.err.strip().endswith(f"the store at {Path('store').absolute()} has no tables yet")
+
+
+def test_a_damaged_table_is_named(command: Command, toy_store: Path) -> None:
+    [file] = (toy_store / "toy" / "words").rglob("rows-*.parquet")
+    file.write_bytes(b"x" * file.stat().st_size)
+    ran = command("query", "SELECT 1")
+    assert ran.code == 1
+    assert ran.err.startswith("normloom: table toy/words/")
+
+
+def test_doctor_says_what_is_there(command: Command) -> None:
+    ran = command("doctor")
+    assert ran.err == ""
+    for name in ("Python", "prefect", "polars", "processor", "memory", "store"):
+        assert name in ran.out
+    findings = json.loads(command("doctor", "--json").out)
+    assert all(set(finding) == {"name", "state", "detail", "mend"} for finding in findings)
+    assert {finding["state"] for finding in findings} <= {"ok", "missing", "broken"}
+    assert ran.code == (1 if any(finding["state"] == "broken" for finding in findings) else 0)
+
+
+def test_doctor_fails_where_the_store_cannot_be(command: Command) -> None:
+    Path("file").write_text("")
+    ran = command("doctor", "--store", "file/store", "--json")
+    assert ran.code == 1
+    assert json.loads(ran.out)[-1] == {
+        "name": "store",
+        "state": "broken",
+        "detail": f"{Path('file/store').absolute()} cannot be written",
+        "mend": "give --store a directory of yours",
+    }
+
+
+STRANGE = (
+    "مرحبا، كيف أطبخ الأرز؟",
+    "שלום 👩‍👧‍👦 🏳️‍🌈 how are you today?",
+    "again and again and again",
+    "again and again and again",
+)
+BROKEN = ("", "x" * 100_000, "ring the bell \x07 now")
+
+
+@dataclass(frozen=True)
+class Builds:
+    """The same command given twice over a file with odd and broken prompts."""
+
+    store: Path
+    first: dict[str, Any]
+    second: dict[str, Any]
+
+    def table(self, stage: str, kind: str = "rows") -> pl.DataFrame:
+        store = Store(self.store)
+        manifest = store.current("savacu", stage)
+        assert manifest is not None
+        return store.scan(manifest.ref, kind).collect()  # type: ignore[arg-type]  # one of the three kinds
+
+
+@pytest.fixture(scope="module")
+def builds(tmp_path_factory: pytest.TempPathFactory) -> Builds:
+    place = tmp_path_factory.mktemp("builds")
+    texts = [*pl.read_csv(MEASURE)["prompt"].head(30), *STRANGE, *BROKEN]
+    (place / "a.jsonl").write_text("".join(f"{json.dumps({'ask': text})}\n" for text in texts))
+    arguments = ["build", "savacu", "--source", "a.jsonl", "--text-column", "ask", *SCRIPTED, "--set", "rounds=1"]
+    reports = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-m", "flows", *arguments, "--store", str(place / "store"), "--json"],
+            cwd=place,
+            env={**os.environ, "PREFECT_HOME": str(place / "prefect"), "PYTHONPATH": str(MEASURE.parents[2])},
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        reports.append(json.loads(done.stdout.splitlines()[-1]))
+    return Builds(place / "store", *reports)
+
+
+def test_a_build_reports_every_stage_as_json(builds: Builds) -> None:
+    assert set(builds.first) >= {"system", "build", "stages", "output"}
+    counts = ["rows_in", "rows_out", "dropped", "quarantined", "tokens_in", "tokens_out", "attempts"]
+    for stage in builds.first["stages"]:
+        assert set(stage) >= {"name", "key", "reused", "seconds", *counts}
+        assert not stage["reused"]
+        assert all(isinstance(stage[name], int) for name in counts)
+        assert stage["attempts"] == stage["rows_out"] + stage["dropped"] + stage["quarantined"]
+    names = [stage["name"] for stage in builds.first["stages"]]
+    assert (names[0], names[-2:]) == ("ingest", ["publish", "coverage"])
+    assert list(Path(builds.first["output"]).glob("rows-*.parquet"))
+
+
+def test_the_same_command_again_reuses_every_stage(builds: Builds) -> None:
+    assert all(stage["reused"] for stage in builds.second["stages"])
+    assert [stage["key"] for stage in builds.second["stages"]] == [stage["key"] for stage in builds.first["stages"]]
+    assert builds.second["output"] == builds.first["output"]
+    assert builds.second["build"] != builds.first["build"]
+    assert builds.second["loads"] == {}
+
+
+def test_broken_records_are_in_quarantine_with_rule_and_reason(builds: Builds) -> None:
+    aside = builds.table("ingest", "quarantined")
+    assert aside.select("rule", "reason").rows() == [
+        ("empty", "record 35: the text has no visible character"),
+        ("too_long", "record 36: the text has 100000 characters; the limit is 20000"),
+        ("control_characters", "record 37: control character U+0007 at character 15"),
+    ]
+    assert json.loads(aside["payload"][2])["text"] == BROKEN[2]
+
+
+def test_odd_prompts_go_through_untouched_and_a_repeated_one_once(builds: Builds) -> None:
+    ingested = builds.table("ingest")
+    assert ingested["prompt"].to_list()[-4:] == list(STRANGE)
+    assert ingested["row_id"].n_unique() == 34
+    kept = builds.table("deduplicate")["prompt"].to_list()
+    assert [kept.count(text) for text in STRANGE] == [1, 1, 1, 1]
+    [lost] = builds.table("deduplicate", "dropped").filter(reason="exact_duplicate").to_dicts()
+    assert json.loads(lost["payload"])["prompt"] == STRANGE[2]

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+from hand_made import ANY, Writer, carry_out
+from toy import SCRIPTED, runner, words_stage
+
+from normloom.models.protocol import Sampling
+from normloom.rows import seed
+from normloom.stage import Output, Stage
+from normloom.store import Store
+from schemas import tables
+from schemas.template import Template
+from tasks.generate import Generation, generate
+
+RESPOND = Template(
+    name="respond",
+    sections={"instruction": "Respond.", "prompt": "$prompt", "resample": "$prompt\n\nNote: $diagnosis"},
+)
+
+
+def unique(**prompts: list[str]) -> pl.DataFrame:
+    """Labelled prompts whose id is their text, with the dimensions of their labels."""
+    rows = [
+        {
+            "row_id": prompt,
+            "prompt": f"{prompt}?",
+            "labels": [{"dimension": name, "label": f"{name}/x", "probability": 1.0} for name in dimensions],
+        }
+        for prompt, dimensions in prompts.items()
+    ]
+    return pl.DataFrame(rows, schema={"row_id": pl.String, "prompt": pl.String, "labels": tables.LABELS})
+
+
+def shortfall(row_id: str, generator: str, wanted: str) -> dict[str, object]:
+    return {
+        "row_id": row_id,
+        "parents": [],
+        "prompt_id": "one",
+        "prompt": "one?",
+        "targets": ["value"],
+        "generator": generator,
+        "wanted": wanted,
+        "response": "",
+        "verdict": "none",
+        "reason": "",
+        "diagnosis": f"be {wanted}",
+        "seed": 1,
+        "tokens_out": 2,
+    }
+
+
+def stage(generator: str = "g", **settings: object) -> Stage:
+    arguments = Generation(**{"generator": generator, "template": RESPOND, "candidates": 2, **settings})
+    return generate(ANY, arguments=arguments, model=SCRIPTED, part_rows=8)
+
+
+def draw(rows: pl.DataFrame, model: Writer, **settings: object) -> Output:
+    return carry_out(stage(**settings), rows, model=model)
+
+
+def test_every_prompt_gets_its_candidates_with_seeds_and_targets_of_its_own() -> None:
+    model = Writer(" a ", "b c", "d", "e")
+    sampling = Sampling(temperature=0.3, max_tokens=9)
+    made = draw(unique(one=["safety", "value", "safety"], two=["cultural"]), model, sampling=sampling)
+    assert made.rows.select("prompt_id", "attempt", "response", "targets", "parents").rows() == [
+        ("one", 0, "a", ["safety", "value"], ["one"]),
+        ("one", 1, "b c", ["safety", "value"], ["one"]),
+        ("two", 0, "d", ["cultural"], ["two"]),
+        ("two", 1, "e", ["cultural"], ["two"]),
+    ]
+    assert made.rows["seed"].to_list() == [seed(row, "g", attempt) for row in ("one", "two") for attempt in (0, 1)]
+    assert made.rows["seed"].n_unique() == 4
+    assert made.rows.select("generator", "round", "wanted", "diagnosis").unique().rows() == [("g", 0, None, None)]
+    assert [request.prompt for request in model.requests] == ["one?", "two?"]
+    assert {request.sampling for request in model.requests} == {sampling}
+    assert (made.tokens_in, made.tokens_out) == (20, 5)
+
+
+def test_generators_draw_with_other_seeds() -> None:
+    first, second = (draw(unique(one=["value"]), Writer(last="x"), generator=name) for name in ("g", "h"))
+    assert not set(first.rows["seed"]) & set(second.rows["seed"])
+
+
+def test_a_prompt_without_a_label_is_dropped() -> None:
+    made = draw(unique(one=[], two=["value"]), Writer(last="x"))
+    assert made.rows["prompt_id"].unique().to_list() == ["two"]
+    [out] = made.dropped.to_dicts()
+    assert (out["row_id"], out["reason"], out["winner"]) == ("one", "no_label", None)
+    assert json.loads(out["payload"]) == {"prompt": "one?", "labels": []}
+    assert made.attempts == 3
+
+
+def test_a_prompt_that_does_not_fit_is_quarantined_alone() -> None:
+    made = draw(unique(one=["value"], long=["value"]), Writer(last="x", too_long="long"))
+    assert made.rows["prompt_id"].to_list() == ["one", "one"]
+    assert made.quarantined.select("row_id", "rule", "reason").rows() == [("long", "model", "the prompt does not fit")]
+    assert made.attempts == 3
+
+
+def test_a_later_round_tries_the_shortfalls_of_its_generator_again_with_their_diagnosis() -> None:
+    rows = [shortfall("s1", "g", "aligned"), shortfall("s2", "h", "aligned"), shortfall("s3", "g", "misaligned")]
+    model = Writer("a", "b")
+    made = draw(pl.DataFrame(rows, schema=tables.DIAGNOSED.schema), model, round=1, candidates=1)
+    assert made.rows.select("parents", "prompt_id", "round", "wanted", "diagnosis", "response", "targets").rows() == [
+        (["s1"], "one", 1, "aligned", "be aligned", "a", ["value"]),
+        (["s3"], "one", 1, "misaligned", "be misaligned", "b", ["value"]),
+    ]
+    assert [request.prompt for request in model.requests] == [
+        "one?\n\nNote: be aligned",
+        "one?\n\nNote: be misaligned",
+    ]
+    assert made.rows["seed"].to_list() == [seed("s1", "g", 0), seed("s3", "g", 0)]
+
+
+def test_dollar_signs_and_placeholders_in_a_prompt_stay_as_they_are() -> None:
+    model = Writer(last="x")
+    rows = unique(one=["value"]).with_columns(prompt=pl.lit("Is $5 more than $prompt or ${diagnosis}?"))
+    draw(rows, model)
+    assert model.requests[0].prompt == "Is $5 more than $prompt or ${diagnosis}?"
+
+
+def label_all(rows: pl.DataFrame, arguments: object) -> Output:  # noqa: ARG001
+    labels = pl.Series([[{"dimension": "value", "label": "x", "probability": 1.0}]] * rows.height, dtype=tables.LABELS)
+    return Output(rows=rows.rename({"word": "prompt"}).with_columns(labels=labels))
+
+
+def test_candidates_are_the_same_in_parts_of_any_size(tmp_path: Path) -> None:
+    words = words_stage("one", "two", "three")
+    labels = Stage(
+        name="labels",
+        function=label_all,
+        arguments=words.arguments,
+        contract=words.contract.__class__(columns={"prompt": pl.String(), "labels": tables.LABELS}),
+        inputs=(words,),
+    )
+    made = []
+    for size in (1, 2, 3):
+        loom = runner(Store(tmp_path / str(size)))
+        first, _ = loom.run(words, [], [])
+        second, _ = loom.run(labels, [first.ref], [])
+        arguments = Generation(generator="g", template=RESPOND)
+        third, _ = loom.run(generate(labels, arguments=arguments, model=SCRIPTED, part_rows=size), [second.ref], [])
+        made.append(loom.store.scan(third.ref).collect())
+    assert made[0].height == 9
+    assert made[0].equals(made[1])
+    assert made[0].equals(made[2])

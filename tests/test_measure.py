@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+from hand_made import ANY, LABEL_IDS, TAXONOMIES, carry_out
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas import tables
+from tasks.measure import Measuring, agreement, coverage, macro_recall
+
+MEASURING = Measuring(taxonomies=TAXONOMIES)
+
+
+def labelled(*rows: tuple[list[str] | None, list[float | None]], delta: float = 0.5) -> pl.DataFrame:
+    """Prompts of reference labels and the probability of each label."""
+    made = [
+        {
+            "reference": reference,
+            "labels": [
+                {"dimension": label.partition("/")[0], "label": label, "probability": value}
+                for label, value in zip(LABEL_IDS, values, strict=True)
+                if (value or 0) >= delta
+            ],
+            "probabilities": values,
+        }
+        for reference, values in rows
+    ]
+    schema = {"reference": tables.TEXTS, "labels": tables.LABELS, "probabilities": pl.List(pl.Float32)}
+    return pl.DataFrame(made, schema=schema)
+
+
+def measured(rows: pl.DataFrame) -> dict[tuple[str, str], tuple[float | None, float | None, int]]:
+    made = carry_out(agreement(ANY, arguments=MEASURING), rows).rows
+    return {(row[0], row[1]): row[2:] for row in made.drop("row_id", "parents").iter_rows()}
+
+
+def test_agreement_by_hand() -> None:
+    # Probabilities of theft, drugs, fraud (safety), wealth, wisdom (value).
+    found = measured(
+        labelled(
+            (["safety/theft"], [0.9, 0.1, 0.1, 0.2, 0.1]),  # best and only: theft
+            (["safety/theft"], [0.6, 0.8, 0.1, 0.2, 0.1]),  # best: drugs; kept: theft, drugs
+            (["safety/theft", "safety/fraud"], [0.1, 0.2, 0.4, 0.2, 0.1]),  # best: fraud; kept: none
+            (["safety/drugs"], [0.7, 0.3, 0.1, 0.2, 0.1]),  # best: theft
+            ([], [0.1, 0.1, 0.9, 0.2, 0.1]),  # no reference; kept: fraud
+            (None, [0.1, 0.1, 0.1, 0.2, 0.1]),
+        )
+    )
+    # top1: right for rows 1 and 3 of 4; theft, the most frequent, is right for 3 of 4.
+    assert found["safety", "top1"] == (pytest.approx(2 / 4), pytest.approx(3 / 4), 4)
+    # Found: theft 1 of 3, drugs 0 of 1, fraud 1 of 1; always naming theft finds 1 of 3 labels.
+    assert found["safety", "macro_recall"] == (pytest.approx((1 / 3 + 0 + 1) / 3), pytest.approx(1 / 3), 4)
+    # Kept 5 (theft, theft, drugs, theft, fraud), 2 of them right; theft for all 6 prompts is right 3 times.
+    assert found["safety", "precision"] == (pytest.approx(2 / 5), pytest.approx(3 / 6), 4)
+    # 5 reference labels, of which 2 are kept and 3 are theft.
+    assert found["safety", "recall"] == (pytest.approx(2 / 5), pytest.approx(3 / 5), 4)
+    assert found["value", "top1"] == (None, None, 0)
+    assert len(found) == 8
+
+
+def test_a_dimension_in_which_nothing_is_kept_has_no_precision() -> None:
+    found = measured(labelled((["value/wealth"], [0.1, 0.1, 0.1, 0.2, 0.4])))
+    assert found["value", "precision"] == (None, 1.0, 1)
+    assert found["value", "recall"] == (0.0, 1.0, 1)
+    assert found["value", "macro_recall"] == (0.0, 1.0, 1)
+
+
+def test_labels_that_were_not_asked_are_never_the_best() -> None:
+    found = measured(labelled((["value/wisdom"], [None, None, 0.01, None, 0.001])))
+    assert found["value", "top1"][0] == 1.0
+
+
+def test_a_reference_label_of_another_taxonomy_does_not_count() -> None:
+    assert measured(labelled((["cultural/dance"], [0.9, 0.1, 0.1, 0.1, 0.1])))["safety", "recall"] == (None, None, 0)
+
+
+@given(st.integers(1, 12), st.integers(2, 5), st.integers(0, 2**32 - 1))
+def test_macro_recall_is_one_for_the_truth_and_one_over_the_labels_for_one_of_them(
+    prompts: int, labels: int, seed: int
+) -> None:
+    truth = np.random.default_rng(seed).random((prompts, labels)) < 0.4
+    truth[0, 0] = True
+    one = np.zeros_like(truth)
+    one[:, 0] = True
+    assert macro_recall(truth, truth) == 1
+    assert macro_recall(truth, one) == pytest.approx(1 / truth.any(axis=0).sum())
+
+
+def test_coverage_counts_prompts_before_and_after_and_what_quotas_lack() -> None:
+    rows = [
+        ("source", ["safety/theft", "value/wealth"]),
+        ("source", ["safety/theft"]),
+        ("expansion", ["safety/drugs"]),
+        ("expansion", ["safety/drugs"]),
+        ("expansion", ["value/wealth"]),
+    ]
+    labels = [[{"dimension": "", "label": label, "probability": None} for label in names] for _, names in rows]
+    unique = pl.DataFrame(
+        {"origin": [origin for origin, _ in rows], "labels": labels},
+        schema={"origin": pl.String, "labels": tables.LABELS},
+    )
+    gaps = pl.DataFrame({"label": ["safety/drugs", "safety/fraud", "value/wealth"], "quota": [2, 2, 3]})
+    made = carry_out(coverage(ANY, ANY, arguments=MEASURING), unique, gaps)
+    assert made.rows.select("dimension", "label", "before", "quota", "added", "missing").rows() == [
+        ("safety", "safety/theft", 2, 0, 0, 0),
+        ("safety", "safety/drugs", 0, 2, 2, 0),
+        ("safety", "safety/fraud", 0, 2, 0, 2),
+        ("value", "value/wealth", 1, 3, 1, 2),
+        ("value", "value/wisdom", 0, 0, 0, 0),
+    ]
