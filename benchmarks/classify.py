@@ -47,7 +47,7 @@ Route = Callable[[pl.DataFrame, Any], Output]
 def main() -> None:
     """Measure and print."""
     arguments = parser(__doc__)
-    arguments.add_argument("--rows", type=int, default=28, help="prompts that the asking routes label")
+    arguments.add_argument("--rows", type=int, default=14, help="prompts that the asking routes label")
     arguments.add_argument("--slow-rows", type=int, default=4, help="prompts on which prefix sharing is compared")
     arguments.add_argument(
         "--source", default="builtin", help="builtin, beavertails (of ../shared/data), or a CSV, JSONL or Parquet file"
@@ -147,8 +147,17 @@ def agreements(labelled: dict[str, pl.DataFrame], taxonomies: tuple[Taxonomy, ..
         assert left["row_id"].equals(right["row_id"])
         kept = [jaccard(a, b) for a, b in zip(left["labels"], right["labels"], strict=True)]
         equal = np.mean(top_labels(left, taxonomies) == top_labels(right, taxonomies))
-        found.append({"routes": f"{one} / {other}", "rows": count, "same_top": equal, "jaccard": np.mean(kept)})
-    return [{name: float(v) if isinstance(v, np.floating) else v for name, v in row.items()} for row in found]
+        told = [value for value in kept if value is not None]
+        found.append(
+            {
+                "routes": f"{one} / {other}",
+                "rows": count,
+                "same_top": float(equal),
+                "rows_with_labels": len(told),
+                "jaccard": float(np.mean(told)) if told else None,
+            }
+        )
+    return found
 
 
 def top_labels(rows: pl.DataFrame, taxonomies: tuple[Taxonomy, ...]) -> np.ndarray:
@@ -158,10 +167,10 @@ def top_labels(rows: pl.DataFrame, taxonomies: tuple[Taxonomy, ...]) -> np.ndarr
     return np.stack([part.argmax(axis=1) for part in np.split(scores, ends, axis=1)], axis=1)
 
 
-def jaccard(left: pl.Series, right: pl.Series) -> float:
-    """Return the Jaccard index of the labels kept; 1 where both keep none."""
+def jaccard(left: pl.Series, right: pl.Series) -> float | None:
+    """Return the Jaccard index of the labels kept; None where both keep none."""
     a, b = ({label["label"] for label in labels} for labels in (left, right))
-    return len(a & b) / len(a | b) if a | b else 1.0
+    return len(a & b) / len(a | b) if a | b else None
 
 
 def quality(labelled: dict[str, pl.DataFrame], taxonomies: tuple[Taxonomy, ...]) -> list[dict[str, Any]]:

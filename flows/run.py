@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ from flows.config import load_profile, override, validated
 from flows.interrupt import stoppable
 from flows.systems import system_named
 from flows.terminal import TerminalProgress
-from normloom.build import build, quiet_libraries
+from normloom.build import build, quiet_libraries, reuse
 from normloom.graph import stages_of
 from normloom.keys import key_fields, stage_key
 from normloom.pool import Pool
-from normloom.progress import LogProgress
+from normloom.progress import LogProgress, Progress
 from normloom.stage import Stage
 from normloom.store import Store
 
@@ -29,23 +29,22 @@ def run_build(name: str, *, profile: str, assignments: Sequence[str], root: Path
     system = system_named(name)
     config, resources = validated(system.config, override(load_profile(profile, name), assignments))
     ends = system.flow(config)
-    store = Store(root)
-    read_sources(ends, system=name, store=store)
-    quiet_libraries()
-    console = Console(stderr=quiet)
-    progress = TerminalProgress(console) if console.is_terminal else _logged(LogProgress())
-    pool = Pool(resources)
-    with stoppable(pool, console), progress if isinstance(progress, TerminalProgress) else nullcontext():
-        result = build(
-            *ends,
-            system=name,
-            store=store,
-            pool=pool,
-            quarantine_budget=config.quarantine_budget,
-            progress=progress,
-            tags=(f"profile:{profile}",),
-            parameters={"profile": profile, "settings": list(assignments), "store": str(root)},
-        )
+    store, console, pool = Store(root), Console(stderr=quiet), Pool(resources)
+    result = reuse(*ends, system=name, store=store)
+    if result is None:
+        read_sources(ends, system=name, store=store)
+        quiet_libraries()
+        with stoppable(pool, console), _watching(console) as progress:
+            result = build(
+                *ends,
+                system=name,
+                store=store,
+                pool=pool,
+                quarantine_budget=config.quarantine_budget,
+                progress=progress,
+                tags=(f"profile:{profile}",),
+                parameters={"profile": profile, "settings": list(assignments), "store": str(root)},
+            )
     if not quiet:
         summary.show(console, result, store, title=system.title, profile=profile)
     return summary.as_json(result, store)
@@ -60,13 +59,20 @@ def read_sources(ends: Sequence[Stage], *, system: str, store: Store) -> None:
             stage.function(stage.arguments)
 
 
-def _logged(progress: LogProgress) -> LogProgress:
-    """Send what the loom logs to standard error, one plain line each."""
+@contextmanager
+def _watching(console: Console) -> Iterator[Progress]:
+    """Show progress bars in a terminal, and elsewhere plain lines on standard error."""
+    if console.is_terminal:
+        with TerminalProgress(console) as progress:
+            yield progress
+        return
     logger = logging.getLogger("normloom")
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-        logger.addHandler(handler)
-        logger.propagate = False
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-    return progress
+    logger.propagate = False
+    try:
+        yield LogProgress()
+    finally:
+        logger.removeHandler(handler)

@@ -58,6 +58,7 @@ def _digests(roots: Sequence[Symbol], packages: frozenset[str]) -> dict[str, str
     return dict(sorted(found.items()))
 
 
+@cache
 def _follow(module: str, name: str, packages: frozenset[str]) -> tuple[list[str], list[Symbol]]:
     """Return the normalised text of a symbol's statements and the project symbols they mention."""
     if module.partition(".")[0] not in packages or (parsed := _parse(module)) is None:
@@ -67,7 +68,7 @@ def _follow(module: str, name: str, packages: frozenset[str]) -> tuple[list[str]
     if name in parsed.definitions:
         statements = parsed.definitions[name]
         mentioned = [symbol for statement in statements for symbol in _mentions(statement, module, parsed, packages)]
-        return [_normalised(statement) for statement in statements], mentioned
+        return [ast.unparse(statement) for statement in statements], mentioned
     if name in parsed.imports:
         return [], [_imported(*parsed.imports[name], packages)]
     return [], []
@@ -164,7 +165,8 @@ def _parse(module: str) -> _Module | None:
         return None
     definitions: dict[str, list[ast.stmt]] = {}
     imports: dict[str, tuple[str, str | None]] = {}
-    for statement in _flattened(ast.parse(path.read_bytes(), filename=str(path)).body):
+    tree = _without_docstrings(ast.parse(path.read_bytes(), filename=str(path)))
+    for statement in _flattened(tree.body):
         if isinstance(statement, ast.Import | ast.ImportFrom):
             imports.update(_bindings([statement], module))
         for name in _defined(statement):
@@ -193,12 +195,11 @@ def _defined(statement: ast.stmt) -> list[str]:
     return []
 
 
-def _normalised(statement: ast.stmt) -> str:
-    tree = ast.parse(ast.unparse(statement))
+def _without_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
         if (
             isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
             and ast.get_docstring(node) is not None
         ):
             node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
+    return tree

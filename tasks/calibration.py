@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from sklearn.linear_model import LogisticRegression
 
 from normloom.errors import ConfigError
 from schemas.taxonomy import MIN_LABELS, Label
@@ -66,6 +65,8 @@ def label_vectors(texts: np.ndarray, prompts: np.ndarray, truth: np.ndarray) -> 
     rows, classes = np.nonzero(truth)
     points = np.vstack([texts.reshape(-1, dimensions), prompts[rows]]).astype(np.float64)
     targets = np.concatenate([np.repeat(np.arange(labels), per_label), classes])
+    from sklearn.linear_model import LogisticRegression  # seconds to import: a build that fits nothing does without
+
     model = LogisticRegression(C=STRENGTH, class_weight="balanced", fit_intercept=False, max_iter=1000)
     vectors: np.ndarray = model.fit(points, targets).coef_
     # Of two classes scikit-learn keeps only the second one's vector.
@@ -121,6 +122,8 @@ def _features(similarities: np.ndarray) -> np.ndarray:
 
 def _logistic(features: np.ndarray, targets: np.ndarray) -> tuple[float, ...]:
     """Return the weights of the features and the intercept; features are regularised on one scale."""
+    from sklearn.linear_model import LogisticRegression
+
     centre, scale = features.mean(axis=0), features.std(axis=0)
     scale[scale == 0] = 1
     model = LogisticRegression().fit((features - centre) / scale, targets)

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from toy import ECHOES, SCRIPTED, Echo, echo, words_stage
 
-from normloom.build import BuildResult, build
+from normloom.build import BuildResult, build, reuse
 from normloom.errors import QuarantineBudgetError
 from normloom.models.protocol import ModelSpec
 from normloom.pool import Pool, Resources
@@ -95,6 +95,17 @@ def test_the_run_graph_is_the_stage_graph_fresh_and_reused(tmp_path: Path) -> No
     assert changed.reused == {"words", "left", "beside", "last"}
     assert changed["joined"].content == fresh["joined"].content
     assert {name for name, state in states.items() if state == "Reused"} == changed.reused
+
+
+def test_a_finished_build_is_recognised_without_starting_anything(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assert reuse(diamond(), system="toy", store=store) is None
+    fresh = make(diamond(), store)
+    again = reuse(diamond(), system="toy", store=store)
+    assert again is not None
+    assert again.manifests == fresh.manifests
+    assert again.reused == {"words", "left", "right", "joined", "beside", "last"}
+    assert again.lock != fresh.lock
 
 
 def test_the_lock_names_each_stage_s_key_content_rows_and_model(tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ class Project:
 
     def digests(self, module: str = "weave.stage") -> dict[str, str]:
         source._parse.cache_clear()
+        source._follow.cache_clear()
         source._file_of.cache_clear()
         importlib.invalidate_caches()
         return source_digests([(module, "run")])
