@@ -16,8 +16,10 @@ from flows.interrupt import stoppable
 from flows.systems import system_named
 from flows.terminal import TerminalProgress
 from normloom.build import build, quiet_libraries, reuse
-from normloom.graph import stages_of
+from normloom.errors import ConfigError, ModelError
+from normloom.graph import model_uses, stages_of
 from normloom.keys import key_fields, stage_key
+from normloom.models import model_identity
 from normloom.pool import Pool
 from normloom.progress import LogProgress, Progress
 from normloom.stage import Stage
@@ -32,6 +34,7 @@ def run_build(name: str, *, profile: str, assignments: Sequence[str], root: Path
     store, console, pool = Store(root), Console(stderr=quiet), Pool(resources)
     result = reuse(*ends, system=name, store=store)
     if result is None:
+        check_models(ends)
         read_sources(ends, system=name, store=store)
         quiet_libraries()
         with stoppable(pool, console), _watching(console) as progress:
@@ -48,6 +51,15 @@ def run_build(name: str, *, profile: str, assignments: Sequence[str], root: Path
     if not quiet:
         summary.show(console, result, store, title=system.title, profile=profile)
     return summary.as_json(result, store)
+
+
+def check_models(ends: Sequence[Stage]) -> None:
+    """Refuse a model that cannot be had now rather than when its stage comes."""
+    for spec in model_uses(stages_of(*ends)):
+        try:
+            model_identity(spec)
+        except ModelError as error:
+            raise ConfigError(str(error)) from error
 
 
 def read_sources(ends: Sequence[Stage], *, system: str, store: Store) -> None:

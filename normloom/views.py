@@ -40,10 +40,12 @@ def query(store: Store, sql: str, *, limit: int | None = None) -> tuple[list[str
         found = found if limit is None else found.limit(limit)
         return list(found.columns), found.fetchall()
     except duckdb.Error as error:
-        views = [
-            name for (name,) in connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
-        ]
-        there = f"the views are {', '.join(sorted(views))}" if views else f"the store at {store.root} has no tables yet"
+        views = [f"{system}_{manifest.stage}" for system in store.systems() for manifest in store.newest(system)]
+        there = (
+            f"the views are {', '.join(views)}, each also with _dropped and _quarantined"
+            if views
+            else f"the store at {store.root} has no tables yet"
+        )
         raise UsageError(f"the query cannot be run: {error}; {there}") from error
 
 

@@ -160,13 +160,12 @@ def test_a_file_may_have_any_name(command: Command, name: str) -> None:
         (["--set", "source.references.taste=x"], "source.references: ['taste'] are no dimensions; use safety, value"),
         (["--set", "templates=nowhere"], "there is no template nowhere/classify.txt; nowhere has none"),
         (["--set", "taxonomies=nowhere"], "nowhere/safety.csv: expected a CSV file with the columns id,name,group,d"),
-        (["--set", "models.judge.engine=vlm"], None),
     ],
 )
-def test_a_wrong_setting_stops_before_any_work(command: Command, arguments: list[str], sentence: str | None) -> None:
+def test_a_wrong_setting_stops_before_any_work(command: Command, arguments: list[str], sentence: str) -> None:
     ran = command.build("--set", "classify.route=exhaustive", *arguments)
     assert ran.code == 2
-    assert ran.sentence.startswith(sentence or "")
+    assert ran.sentence.startswith(sentence)
     assert not Path("store").exists()
 
 
@@ -228,10 +227,8 @@ def test_a_full_disk_fails_with_advice_and_the_build_goes_on_when_there_is_room(
     store, words = Store(place / "store"), words_stage(*"abcdef")
     stage, loom = echo_stage(words), runner(store)
     first, _ = loom.run(words, [], [])
-    with (place / "filler").open("wb") as filler, pytest.raises(OSError, match="No space left"):
-        while True:
-            filler.write(b"x" * 4096)
-            filler.flush()
+    with pytest.raises(OSError, match="No space left"):
+        (place / "filler").write_bytes(b"x" * 2**20)
     with pytest.raises(StoreError, match="No space left on device; free some space and run the same command again"):
         loom.run(stage, [first.ref], [])
     assert store.current("toy", "echo") is None
@@ -242,8 +239,8 @@ def test_a_full_disk_fails_with_advice_and_the_build_goes_on_when_there_is_room(
 
 
 @pytest.fixture
-def toy_store() -> Path:
-    """A store with a system of two stages, in the working directory."""
+def toy_store(command: Command) -> Path:  # noqa: ARG001  # which gives the test its directory
+    """A store with a system of two stages, where commands look for it."""
     words = words_stage("[one]", "two", "[/three]")
     loom = runner(Store(Path("store")))
     manifest, _ = loom.run(words, [], [])
@@ -306,7 +303,6 @@ def test_query_shows_as_many_rows_as_asked_and_says_that_there_are_more(command:
         ("SELEKT 1", "syntax error"),
         ("SELECT '[/bold]' FROM toy_wrods", "the query cannot be run: "),
         ("SELECT word::INT FROM toy_words", "Could not convert string '[one]' to INT32"),  # fails at the rows only
-        ("CREATE TABLE t (i INT)", "gives no rows: expected one SELECT"),
         ("", "gives no rows: expected one SELECT"),
     ],
 )
