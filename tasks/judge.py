@@ -56,14 +56,13 @@ def judge_candidates(rows: pl.DataFrame, arguments: Judging, model: LanguageMode
         )
 
     candidates = list(rows.iter_rows(named=True))
-    scored = model.score(
-        [request(CONTENT_FREE, CONTENT_FREE), *(request(row["prompt"], row["response"]) for row in candidates)]
-    )
+    scored = model.score([request(row["prompt"], row["response"]) for row in candidates])
     lean = [0.0] * len(names)
     if arguments.calibration == "content_free":
-        lean = [yes - no for yes, no in scored[0].logprobs]
+        [empty] = model.score([request(CONTENT_FREE, CONTENT_FREE)])
+        lean = [yes - no for yes, no in empty.logprobs]
     judged, failed = [], []
-    for row, scores in zip(candidates, scored[1:], strict=True):
+    for row, scores in zip(candidates, scored, strict=True):
         if scores.error is not None:
             failed.append(quarantined(row, "model", scores.error))
             continue

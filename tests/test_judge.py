@@ -168,7 +168,7 @@ def test_every_candidate_comes_back_with_its_checks_in_order() -> None:
 def test_the_model_reads_prompt_and_response_and_answers_all_checks_at_once() -> None:
     model = Answerer(passing)
     judged(model, candidate("a", "good"))
-    assert [request.context for request in model.requests] == [f"<{CONTENT_FREE}|{CONTENT_FREE}>", "<why|good>"]
+    assert [request.context for request in model.requests] == ["<why|good>"]
     assert model.requests[1].questions == ("safety?", "value?", "cultural?", "on_task?")
     assert model.requests[1].answers == ("Yes", "No")
 
