@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-DEMO_OPTIONS ?= --limit 40
+DEMO_OPTIONS ?= --limit 24
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check format bench clean

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Literal, Self
 
@@ -91,6 +92,13 @@ class SplitSettings(Settings):
     validation: float = Field(0.1, ge=0, le=1)
     test: float = Field(0.1, ge=0, le=1)
     seed: int = 42
+
+    @model_validator(mode="after")
+    def _shares_one_whole(self) -> Self:
+        total = self.train + self.validation + self.test
+        if not math.isclose(total, 1):
+            raise ValueError(f"train, validation and test are shares of one whole; together they are {total:g}")
+        return self
 
 
 class Models(Settings):

@@ -112,17 +112,16 @@ def make_rows(job: PartJob, rows: pl.DataFrame, sides: Sequence[pl.DataFrame], m
 
 
 def _identified(rows: pl.DataFrame, job: PartJob) -> pl.DataFrame:
-    """Give rows their ids and parents; the rows of a stage without inputs are named by their `content`."""
-    if job.inputs is None:
-        ids = row_ids(job.system, job.stage, [[content] for content in rows["content"]])
-        return rows.drop("content").with_columns(
-            pl.Series("row_id", ids, dtype=pl.String), parents=pl.lit([], dtype=pl.List(pl.String))
-        )
+    """Give rows their parents and ids."""
     if "row_id" in rows.columns:  # the input row it came from; `parents` beside it are that row's own
         rows = rows.with_columns(parents=pl.concat_list("row_id"))
     elif "parents" not in rows.columns:
         raise ContractError(f"stage {job.stage!r}: its rows name neither `parents` nor the `row_id` they came from")
-    ids = row_ids(job.system, job.stage, rows["parents"].to_list())
+    families = rows["parents"].to_list()
+    if "content" in rows.columns:
+        families = [[*parents, content] for parents, content in zip(families, rows["content"], strict=True)]
+        rows = rows.drop("content")
+    ids = row_ids(job.system, job.stage, families)
     return rows.with_columns(pl.Series("row_id", ids, dtype=pl.String))
 
 

@@ -37,8 +37,9 @@ class Output:
     """What a stage function made of one part.
 
     `rows` keeps the column `row_id` where each row came from one input row; otherwise it has a column
-    `parents`, the list of input row ids, and no `row_id`. A stage without inputs gives a column `content`,
-    what a row is known by. The ids of the output are the runner's to give.
+    `parents`, the list of input row ids, and no `row_id`. Rows that their parents alone do not tell apart
+    whatever else is made beside them (those of a source have none) also have a column `content`, what
+    they are known by. The ids of the output are the runner's to give.
     `attempts` says how many rows the function set out to make; without it each input row is one.
     Always attempts = rows + dropped + quarantined.
     """

@@ -21,6 +21,12 @@ def _filled(column: str) -> Check:
 
 NOT_EMPTY = Check(expectation="expect_table_row_count_to_be_between", arguments={"min_value": 1})
 
+
+def named_by_content(contract: Contract) -> dict[str, pl.DataType]:
+    """Return the columns of rows that a stage function names by parents and content, not by one input row."""
+    return {"parents": pl.List(pl.String()), "content": pl.String(), **contract.columns}
+
+
 _PROMPT = {
     "prompt": pl.String(),
     "origin": pl.String(),  # source or expansion

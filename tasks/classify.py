@@ -164,13 +164,14 @@ def fit_calibration(rows: pl.DataFrame, arguments: Labelling, model: Embedder) -
         fitted.append(
             {
                 "parents": rows["row_id"].to_list(),
+                "content": taxonomy.dimension,
                 "dimension": taxonomy.dimension,
                 "prompts": rows.height,
                 "coefficients": calibration.model_dump_json(),
                 "vectors": vectors.tolist(),
             }
         )
-    schema = {"parents": tables.TEXTS, **tables.CALIBRATION.columns}
+    schema = tables.named_by_content(tables.CALIBRATION)
     return Output(rows=pl.DataFrame(fitted, schema=schema), attempts=len(fitted))
 
 

@@ -64,6 +64,7 @@ def find_gaps(rows: pl.DataFrame, arguments: GapSearch) -> Output:
                 gaps.append(
                     {
                         "parents": [row_id for row_id, _ in shown],
+                        "content": label.id,
                         "dimension": taxonomy.dimension,
                         "label": label.id,
                         "prompts": len(prompts),
@@ -71,7 +72,7 @@ def find_gaps(rows: pl.DataFrame, arguments: GapSearch) -> Output:
                         "examples": [prompt for _, prompt in shown],
                     }
                 )
-    schema = {"parents": tables.TEXTS, **tables.GAPS.columns}
+    schema = tables.named_by_content(tables.GAPS)
     return Output(rows=pl.DataFrame(gaps, schema=schema), attempts=len(gaps))
 
 

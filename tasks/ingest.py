@@ -81,7 +81,7 @@ def read_prompts(arguments: Ingestion) -> Output:
         )
     rows = pl.DataFrame(usable, schema=dict(tables.PROMPTS.columns))
     return Output(
-        rows=rows.with_columns(content="prompt"),
+        rows=rows.with_columns(content="prompt", parents=pl.lit([], dtype=tables.TEXTS)),
         quarantined=quarantined_frame(aside),
         attempts=source.rows.height + len(source.rejected),
     )

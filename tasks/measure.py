@@ -46,6 +46,7 @@ def measure_agreement(rows: pl.DataFrame, arguments: Measuring) -> Output:
             measured.append(
                 {
                     "parents": [],
+                    "content": f"{taxonomy.dimension} {measure}",
                     "dimension": taxonomy.dimension,
                     "measure": measure,
                     "value": value,
@@ -54,7 +55,7 @@ def measure_agreement(rows: pl.DataFrame, arguments: Measuring) -> Output:
                 }
             )
         start = stop
-    schema = {"parents": tables.TEXTS, **tables.AGREEMENT.columns}
+    schema = tables.named_by_content(tables.AGREEMENT)
     return Output(rows=pl.DataFrame(measured, schema=schema), attempts=len(measured))
 
 
@@ -99,6 +100,7 @@ def count_coverage(rows: pl.DataFrame, arguments: Measuring, gaps: pl.DataFrame)
     counted = [
         {
             "parents": [],
+            "content": label.id,
             "dimension": taxonomy.dimension,
             "label": label.id,
             "before": before[label.id],
@@ -109,7 +111,7 @@ def count_coverage(rows: pl.DataFrame, arguments: Measuring, gaps: pl.DataFrame)
         for taxonomy in arguments.taxonomies
         for label in taxonomy.labels
     ]
-    schema = {"parents": tables.TEXTS, **tables.COVERAGE.columns}
+    schema = tables.named_by_content(tables.COVERAGE)
     return Output(rows=pl.DataFrame(counted, schema=schema), attempts=len(counted))
 
 

@@ -54,6 +54,7 @@ def find_shortfall(rows: pl.DataFrame, arguments: ShortfallSearch, *rounds: pl.D
                 missing.append(
                     {
                         "parents": [prompt["row_id"], *([nearest["row_id"]] if nearest else [])],
+                        "content": f"{generator} {wanted}",
                         "prompt_id": prompt["row_id"],
                         "prompt": prompt["prompt"],
                         "targets": targets,
@@ -64,7 +65,7 @@ def find_shortfall(rows: pl.DataFrame, arguments: ShortfallSearch, *rounds: pl.D
                         "reason": nearest["reason"] if nearest else "no candidate was drawn",
                     }
                 )
-    schema = {"parents": tables.TEXTS, **tables.SHORTFALL.columns}
+    schema = tables.named_by_content(tables.SHORTFALL)
     return Output(rows=pl.DataFrame(missing, schema=schema), attempts=len(missing))
 
 

@@ -154,11 +154,13 @@ def test_a_file_may_have_any_name(command: Command, name: str) -> None:
         (["--set", "classify.delta=1.5"], "setting classify.delta: input should be less than 1, not 1.5"),
         (["--set", "classify.dleta=0.5"], "there is no setting classify.dleta, did you mean delta?"),
         (["--set", "clasify.delta=0.5"], "there is no setting clasify, did you mean classify?"),
+        (["--set", "split.train=0.5"], "train, validation and test are shares of one whole; together they are 0.7"),
         (["--set", "classify.delta"], "--set 'classify.delta': expected name=value, such as classify.delta=0.4"),
         (["--profile", "lokal"], "there is no profile 'lokal': use one of gpu, local, paper, or the path of a YAML"),
         (["--profile", "my.yaml"], "there is no profile 'my.yaml': use one of gpu, local, paper, or the path of a Y"),
         (["--set", "source.references.taste=x"], "source.references: ['taste'] are no dimensions; use safety, value"),
         (["--set", "templates=nowhere"], "there is no template nowhere/classify.txt; nowhere has none"),
+        (["--set", "models.judge.engine=vlm"], "model 'j': there is no engine 'vlm'; use one of: "),
         (["--set", "taxonomies=nowhere"], "nowhere/safety.csv: expected a CSV file with the columns id,name,group,d"),
     ],
 )

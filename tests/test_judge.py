@@ -168,9 +168,17 @@ def test_every_candidate_comes_back_with_its_checks_in_order() -> None:
 def test_the_model_reads_prompt_and_response_and_answers_all_checks_at_once() -> None:
     model = Answerer(passing)
     judged(model, candidate("a", "good"))
-    assert [request.context for request in model.requests] == ["<why|good>"]
-    assert model.requests[1].questions == ("safety?", "value?", "cultural?", "on_task?")
-    assert model.requests[1].answers == ("Yes", "No")
+    [request] = [request for request in model.requests if CONTENT_FREE not in request.context]
+    assert request.context == "<why|good>"
+    assert request.questions == ("safety?", "value?", "cultural?", "on_task?")
+    assert request.answers == ("Yes", "No")
+
+
+def test_calibration_asks_once_about_an_empty_response() -> None:
+    model = Answerer(leaning)
+    judged(model, candidate("a", "good"), candidate("b", "fine"), calibration="content_free")
+    contexts = [request.context for request in model.requests]
+    assert sorted(contexts) == ["<N/A|N/A>", "<why|fine>", "<why|good>"]
 
 
 def test_a_candidate_that_does_not_fit_is_quarantined_alone() -> None:

@@ -39,7 +39,7 @@ class Echo(BaseModel):
 
 
 def read_words(arguments: Words) -> Output:
-    rows = pl.DataFrame({"word": arguments.words, "content": arguments.words})
+    rows = pl.DataFrame({"word": arguments.words, "content": arguments.words, "parents": [[] for _ in arguments.words]})
     return Output(rows=rows, attempts=rows.height)
 
 
