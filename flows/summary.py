@@ -193,8 +193,8 @@ def _closing(result: BuildResult, store: Store) -> Text:
     )
     if any("135M" in str(manifest.key_fields.get("model")) for manifest in result.manifests):
         text.append(
-            "A 135M model wrote and judged these responses: its verdicts are near chance. This build proves the\n"
-            "pipeline; for data to train on, use a profile with larger models.\n",
+            "A 135M model wrote and judged these responses: its verdicts are near chance. "
+            "This build proves the pipeline; for data to train on, use a profile with larger models.\n",
             "italic",
         )
     option = "" if store.root == Path("store").absolute() else f" --store {shlex.quote(str(store.root))}"
