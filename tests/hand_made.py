@@ -107,3 +107,12 @@ def carry_out(stage: Stage, rows: pl.DataFrame | None, *sides: pl.DataFrame, mod
         sides=(),
     )
     return make_rows(job, pl.DataFrame() if rows is None else rows, sides, model)
+
+
+# Options of the command line under which every model is scripted and held by the build itself.
+_MODELS = (
+    "models={embedder: {engine: scripted, model: e}, classifier: {engine: scripted, model: m}, "
+    "expander: {engine: scripted, model: m}, judge: {engine: scripted, model: j}, "
+    "generators: {g1: {engine: scripted, model: m}, g2: {engine: scripted, model: n}}}"
+)
+SCRIPTED_COMMAND = ("--set", _MODELS, "--set", "resources.actors=0")

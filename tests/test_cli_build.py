@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from hand_made import SCRIPTED_COMMAND
+
+from normloom.store import Store
+from schemas.prompts import MEASURE
+
+STRANGE = (
+    "مرحبا، كيف أطبخ الأرز؟",
+    "שלום 👩‍👧‍👦 🏳️‍🌈 how are you today?",
+    "again and again and again",
+    "again and again and again",
+)
+BROKEN = ("", "x" * 100_000, "ring the bell \x07 now")
+
+
+@dataclass(frozen=True)
+class Builds:
+    """The same command given twice over a file with odd and broken prompts."""
+
+    store: Path
+    first: dict[str, Any]
+    second: dict[str, Any]
+
+    def table(self, stage: str, kind: str = "rows") -> pl.DataFrame:
+        store = Store(self.store)
+        manifest = store.current("savacu", stage)
+        assert manifest is not None
+        return store.scan(manifest.ref, kind).collect()  # type: ignore[arg-type]  # one of the three kinds
+
+
+@pytest.fixture(scope="module")
+def builds(tmp_path_factory: pytest.TempPathFactory) -> Builds:
+    place = tmp_path_factory.mktemp("builds")
+    texts = [*pl.read_csv(MEASURE)["prompt"].head(30), *STRANGE, *BROKEN]
+    (place / "a.jsonl").write_text("".join(f"{json.dumps({'ask': text})}\n" for text in texts))
+    arguments = [
+        "build",
+        "savacu",
+        "--source",
+        "a.jsonl",
+        "--text-column",
+        "ask",
+        *SCRIPTED_COMMAND,
+        "--set",
+        "rounds=1",
+    ]
+    reports = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-m", "flows", *arguments, "--store", str(place / "store"), "--json"],
+            cwd=place,
+            env={**os.environ, "PREFECT_HOME": str(place / "prefect"), "PYTHONPATH": str(MEASURE.parents[2])},
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        reports.append(json.loads(done.stdout.splitlines()[-1]))
+    return Builds(place / "store", *reports)
+
+
+def test_a_build_reports_every_stage_as_json(builds: Builds) -> None:
+    assert set(builds.first) >= {"system", "build", "stages", "output"}
+    counts = ["rows_in", "rows_out", "dropped", "quarantined", "tokens_in", "tokens_out", "attempts"]
+    for stage in builds.first["stages"]:
+        assert set(stage) >= {"name", "key", "reused", "seconds", *counts}
+        assert not stage["reused"]
+        assert all(isinstance(stage[name], int) for name in counts)
+        assert stage["attempts"] == stage["rows_out"] + stage["dropped"] + stage["quarantined"]
+    names = [stage["name"] for stage in builds.first["stages"]]
+    assert (names[0], names[-2:]) == ("ingest", ["publish", "coverage"])
+    assert list(Path(builds.first["output"]).glob("rows-*.parquet"))
+
+
+def test_the_same_command_again_reuses_every_stage(builds: Builds) -> None:
+    assert all(stage["reused"] for stage in builds.second["stages"])
+    assert [stage["key"] for stage in builds.second["stages"]] == [stage["key"] for stage in builds.first["stages"]]
+    assert builds.second["output"] == builds.first["output"]
+    assert builds.second["build"] != builds.first["build"]
+    assert builds.second["loads"] == {}
+
+
+def test_broken_records_are_in_quarantine_with_rule_and_reason(builds: Builds) -> None:
+    aside = builds.table("ingest", "quarantined")
+    assert aside.select("rule", "reason").rows() == [
+        ("empty", "record 35: the text has no visible character"),
+        ("too_long", "record 36: the text has 100000 characters; the limit is 20000"),
+        ("control_characters", "record 37: control character U+0007 at character 15"),
+    ]
+    assert json.loads(aside["payload"][2])["text"] == BROKEN[2]
+
+
+def test_odd_prompts_go_through_untouched_and_a_repeated_one_once(builds: Builds) -> None:
+    ingested = builds.table("ingest")
+    assert ingested["prompt"].to_list()[-4:] == list(STRANGE)
+    assert ingested["row_id"].n_unique() == 34
+    kept = builds.table("deduplicate")["prompt"].to_list()
+    assert [kept.count(text) for text in STRANGE] == [1, 1, 1, 1]
+    [lost] = builds.table("deduplicate", "dropped").filter(reason="exact_duplicate").to_dicts()
+    assert json.loads(lost["payload"])["prompt"] == STRANGE[2]
