@@ -22,9 +22,18 @@ from tasks.deduplicate import Deduplication
 from tasks.expand import Expansion, GapSearch
 from tasks.generate import Generation
 from tasks.ingest import Ingestion, ingestion
-from tasks.judge import Judging
+from tasks.judge import ON_TASK, Judging
 from tasks.resample import Diagnosing
 from tasks.split import Splitting
+
+TEMPLATES_NEED = {
+    "classify": ("instruction", "context", "question"),
+    "rank": ("instruction", "context", "question"),
+    "expand": ("instruction", "prompt"),
+    "generate": ("instruction", "prompt", "resample"),
+    "judge": ("instruction", "context", *(f"question {check}" for check in (*DIMENSIONS, ON_TASK))),
+    "diagnose": ("instruction", "prompt"),
+}
 
 
 class SourceSettings(Settings):
@@ -148,7 +157,7 @@ class SavacuConfig(Settings):
 
     def template(self, name: str) -> Template:
         """Read a template of the configured folder."""
-        return load_template(name, self.templates)
+        return load_template(name, self.templates, needs=TEMPLATES_NEED[name])
 
     @property
     def ingestion(self) -> Ingestion:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict
@@ -41,8 +41,8 @@ class Template(BaseModel):
             ) from None
 
 
-def load_template(name: str, folder: Path = FOLDER) -> Template:
-    """Read `<folder>/<name>.txt`: lines `[section]`, each followed by its text."""
+def load_template(name: str, folder: Path = FOLDER, *, needs: Collection[str] = ()) -> Template:
+    """Read `<folder>/<name>.txt`: lines `[section]`, each followed by its text; `needs` must be there."""
     path = folder / f"{name}.txt"
     try:
         text = path.read_text(encoding="utf-8")
@@ -61,4 +61,6 @@ def load_template(name: str, folder: Path = FOLDER) -> Template:
     if len(sections) < len(pieces) // 2:
         twice = next(heading for heading in sections if pieces[::2].count(heading) > 1)
         raise ConfigError(f"template {path}: section [{twice}] stands there twice; rename or remove one of the two")
+    if missing := [section for section in needs if section not in sections]:
+        raise ConfigError(f"template {path}: it has no section [{missing[0]}]; its sections are {sorted(sections)}")
     return Template(name=name, sections=sections)

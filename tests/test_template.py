@@ -95,3 +95,9 @@ def test_builtin_templates_have_the_sections_and_placeholders_that_stages_fill(n
 
 def test_every_builtin_template_is_known_here() -> None:
     assert {path.stem for path in FOLDER.glob("*.txt")} == set(NEEDED)
+
+
+def test_a_section_that_is_needed_is_asked_for_when_the_template_is_read(tmp_path: Path) -> None:
+    (tmp_path / "judge.txt").write_text("[instruction]\nJudge.\n")
+    with pytest.raises(ConfigError, match=r"judge\.txt: it has no section \[context\]; its sections are"):
+        load_template("judge", tmp_path, needs=("instruction", "context"))
