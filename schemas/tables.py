@@ -57,14 +57,15 @@ SHORTLISTED = Contract(
 
 _LABELLED = {
     **_PROMPT,
-    "seed": pl.Int64(),  # of the draw that made an expansion
+    "seed": pl.Int64(),  # of the draw that made an expansion, and what it cost
+    "tokens_out": pl.Int32(),
     "labels": LABELS,  # those kept; the probability is null where an expansion was drawn for the label
     "probabilities": pl.List(pl.Float32),  # of every label in the taxonomies' order, null where it was not asked
 }
 
 LABELLED = Contract(
     columns=_LABELLED,
-    nullable=frozenset({"reference", "seed"}),
+    nullable=frozenset({"reference", "seed", "tokens_out"}),
     checks=(_filled("prompt"), _ORIGINS),
 )
 

@@ -207,6 +207,7 @@ def _labelled(
     ]
     labelled = rows.drop("source_row", "shortlist", strict=False).with_columns(
         pl.lit(None, dtype=pl.Int64).alias("seed"),
+        pl.lit(None, dtype=pl.Int32).alias("tokens_out"),
         pl.Series("labels", kept, dtype=tables.LABELS),
         pl.Series("probabilities", values, dtype=pl.List(pl.Float32)),
     )

@@ -117,6 +117,7 @@ def draft_prompts(rows: pl.DataFrame, arguments: Expansion, prompts: pl.DataFram
                     "label": state.gap["label"],
                     "prompt": text,
                     "seed": candidate.seed,
+                    "tokens_out": candidate.tokens_out,
                 }
                 if reason := _refusal(text, arguments):
                     refused.append(dropped(draft, reason))
@@ -178,6 +179,7 @@ def _draft_row(state: _Draws, draft: dict[str, object]) -> dict[str, object]:
         "origin": "expansion",
         "reference": None,
         "seed": draft["seed"],
+        "tokens_out": draft["tokens_out"],
         "labels": [label],
         "probabilities": [],
     }

@@ -43,6 +43,7 @@ def labelled(*rows: tuple[str, str, list[str]]) -> pl.DataFrame:
             "origin": "source",
             "reference": None,
             "seed": None,
+            "tokens_out": None,
             "labels": [{"dimension": label.split("/")[0], "label": label, "probability": 0.9} for label in labels],
             "probabilities": [],
         }
@@ -120,7 +121,10 @@ def test_a_draw_near_a_prompt_is_dropped_naming_it_and_drawn_again() -> None:
     [refused] = made.dropped.to_dicts()
     assert (refused["reason"], refused["winner"], refused["row_id"]) == ("near_duplicate", "kept", "gap safety/theft")
     first = seed("gap safety/theft", 0)
-    assert json.loads(refused["payload"]) == {"label": "safety/theft", "prompt": DRAFTS[0].upper(), "seed": first}
+    shouted = DRAFTS[0].upper()
+    cost = len(shouted.split())
+    payload = {"label": "safety/theft", "prompt": shouted, "seed": first, "tokens_out": cost}
+    assert json.loads(refused["payload"]) == payload
     assert [len(request.seeds) for request in model.requests] == [2, 1]
 
 
