@@ -18,8 +18,8 @@ from flows.terminal import TerminalProgress
 from normloom.build import build, quiet_libraries, reuse
 from normloom.errors import ConfigError, ModelError
 from normloom.graph import model_uses, stages_of
-from normloom.keys import key_fields, stage_key
 from normloom.models import model_identity
+from normloom.plan import find_published
 from normloom.pool import Pool
 from normloom.progress import LogProgress, Progress
 from normloom.stage import Stage
@@ -64,10 +64,10 @@ def check_models(ends: Sequence[Stage]) -> None:
 
 def read_sources(ends: Sequence[Stage], *, system: str, store: Store) -> None:
     """Read what has not been read before, so that a file that cannot be used stops the build before it starts."""
-    for stage in stages_of(*ends):
-        if not stage.upstream and not store.published(
-            system, stage.name, stage_key(key_fields(system, stage, inputs=(), sides=()))
-        ):
+    stages = stages_of(*ends)
+    published = find_published(system, stages, store)
+    for stage in stages:
+        if not stage.upstream and stage.name not in published:
             stage.function(stage.arguments)
 
 

@@ -13,6 +13,7 @@ from normloom.contract import Contract
 from normloom.models.protocol import Candidate, Completion, GenerateRequest, ScoreRequest, Scores
 from normloom.part import PartJob, make_rows
 from normloom.stage import Output, Stage
+from schemas import tables
 from schemas.taxonomy import Label, Taxonomy
 
 
@@ -107,6 +108,19 @@ def carry_out(stage: Stage, rows: pl.DataFrame | None, *sides: pl.DataFrame, mod
         sides=(),
     )
     return make_rows(job, pl.DataFrame() if rows is None else rows, sides, model)
+
+
+def unique(**prompts: list[str]) -> pl.DataFrame:
+    """Labelled prompts whose id is their text, with the dimensions of their labels."""
+    rows = [
+        {
+            "row_id": prompt,
+            "prompt": f"{prompt}?",
+            "labels": [{"dimension": name, "label": f"{name}/x", "probability": 1.0} for name in dimensions],
+        }
+        for prompt, dimensions in prompts.items()
+    ]
+    return pl.DataFrame(rows, schema={"row_id": pl.String, "prompt": pl.String, "labels": tables.LABELS})
 
 
 # Options of the command line under which every model is scripted and held by the build itself.

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import polars as pl
-from hand_made import ANY, Writer, carry_out
+from hand_made import ANY, Writer, carry_out, unique
 from toy import SCRIPTED, runner, words_stage
 
 from normloom.models.protocol import Sampling
@@ -19,19 +19,6 @@ RESPOND = Template(
     name="respond",
     sections={"instruction": "Respond.", "prompt": "$prompt", "resample": "$prompt\n\nNote: $diagnosis"},
 )
-
-
-def unique(**prompts: list[str]) -> pl.DataFrame:
-    """Labelled prompts whose id is their text, with the dimensions of their labels."""
-    rows = [
-        {
-            "row_id": prompt,
-            "prompt": f"{prompt}?",
-            "labels": [{"dimension": name, "label": f"{name}/x", "probability": 1.0} for name in dimensions],
-        }
-        for prompt, dimensions in prompts.items()
-    ]
-    return pl.DataFrame(rows, schema={"row_id": pl.String, "prompt": pl.String, "labels": tables.LABELS})
 
 
 def shortfall(row_id: str, generator: str, wanted: str) -> dict[str, object]:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import polars as pl
-from hand_made import ANY, Writer, carry_out
+from hand_made import ANY, Writer, carry_out, unique
 from toy import SCRIPTED
 
 from normloom.rows import seed
@@ -14,18 +14,6 @@ REVIEW = Template(
     name="review",
     sections={"instruction": "Wanted: $wanted.", "prompt": "$prompt|$response|$finding"},
 )
-
-
-def unique(**prompts: list[str]) -> pl.DataFrame:
-    rows = [
-        {
-            "row_id": prompt,
-            "prompt": f"{prompt}?",
-            "labels": [{"dimension": name, "label": f"{name}/x", "probability": 1.0} for name in dimensions],
-        }
-        for prompt, dimensions in prompts.items()
-    ]
-    return pl.DataFrame(rows, schema={"row_id": pl.String, "prompt": pl.String, "labels": tables.LABELS})
 
 
 def judged(*rows: tuple[str, str, str, str, list[float]]) -> pl.DataFrame:
