@@ -1,0 +1,60 @@
+"""normloom build."""
+
+from __future__ import annotations
+
+import json
+
+import typer
+
+from flows.commands.common import (
+    DEFAULT_PROFILE,
+    DEFAULT_STORE,
+    JsonOption,
+    LimitOption,
+    ProfileOption,
+    SetOption,
+    SourceOption,
+    StoreOption,
+    SystemArgument,
+    TextColumnOption,
+    assignments,
+    err,
+)
+from normloom.errors import UsageError
+
+
+def build(
+    system: SystemArgument,
+    profile: ProfileOption = DEFAULT_PROFILE,
+    source: SourceOption = None,
+    text_column: TextColumnOption = None,
+    limit: LimitOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Bring a system's tables up to date and print what was made.
+
+    Stages whose inputs, settings, templates, models and code are unchanged are reused. A build that was
+    interrupted goes on where it stopped when the same command is given again.
+
+    Examples:
+
+        normloom build savacu
+
+        normloom build savacu --source my_prompts.csv --text-column prompt --limit 200
+    """
+    from flows.doctor import examine_store
+    from flows.interrupt import INTERRUPTED, MESSAGE
+    from flows.run import run_build
+
+    if (place := examine_store(store)).state == "broken":
+        raise UsageError(f"{place.detail}: {place.mend}")
+    given = assignments(source=source, text_column=text_column, limit=limit, settings=set_)
+    try:
+        report = run_build(system, profile=profile, assignments=given, root=store, quiet=json_)
+    except KeyboardInterrupt:
+        err.print(MESSAGE)
+        raise typer.Exit(INTERRUPTED) from None
+    if json_:
+        print(json.dumps(report))

@@ -1,0 +1,57 @@
+"""What commands share: consoles, options that mean the same everywhere, and how values are shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.markup import escape
+
+FAILED, WRONG_USAGE = 1, 2
+
+out = Console()
+err = Console(stderr=True)
+
+SystemArgument = Annotated[str, typer.Argument(help="The system: savacu.", show_default=False)]
+StoreOption = Annotated[Path, typer.Option("--store", help="Directory of the tables.", envvar="NORMLOOM_STORE")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text.")]
+ProfileOption = Annotated[str, typer.Option(help="Models and sizes: local, cpu, gpu, paper, or a YAML file.")]
+SourceOption = Annotated[
+    Path | None,
+    typer.Option(help="CSV, TSV, JSONL, JSON or Parquet file of prompts (default: the built-in prompts)."),
+]
+TextColumnOption = Annotated[str | None, typer.Option(help="Column of --source that holds the prompts.")]
+LimitOption = Annotated[int | None, typer.Option(min=1, help="Take only the first N records of the source.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a setting, such as classify.delta=0.4 or resources.actors=1; repeatable."),
+]
+DEFAULT_STORE = Path("store")
+DEFAULT_PROFILE = "local"
+
+
+def assignments(
+    *, source: Path | str | None, text_column: str | None, limit: int | None, settings: list[str] | None
+) -> list[str]:
+    """Return options that stand for settings as `name=value` assignments, before those given with --set."""
+    named: dict[str, Any] = {"source.path": source, "source.text_column": text_column, "source.limit": limit}
+    given = [
+        f"{name}={_yaml(str(value) if isinstance(value, Path) else value)}"
+        for name, value in named.items()
+        if value is not None
+    ]
+    return [*given, *(settings or [])]
+
+
+def escaped(value: object) -> str:
+    """Return a value as text that rich prints as it is."""
+    return escape("" if value is None else str(value))
+
+
+def _yaml(value: str | int) -> str:
+    """Return a value in one line of YAML, whatever characters it holds."""
+    text: str = yaml.safe_dump(value, default_style='"', width=float("inf"))
+    return text.strip()

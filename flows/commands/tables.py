@@ -1,0 +1,58 @@
+"""normloom tables."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from flows.commands.common import DEFAULT_STORE, JsonOption, StoreOption, out
+from normloom.errors import UsageError
+
+
+def tables(
+    system: Annotated[str | None, typer.Argument(help="Only the tables of this system.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    json_: JsonOption = False,
+) -> None:
+    """List the newest table of each stage: rows, what left them, key and age."""
+    from normloom.store import Store
+
+    where = Store(store)
+    systems = [system] if system else where.systems()
+    manifests = [manifest for name in systems for manifest in where.newest(name)]
+    if json_:
+        print(json.dumps([_described(manifest, where) for manifest in manifests]))
+        return
+    if not manifests:
+        raise UsageError(
+            f"there are no tables{f' of {system}' if system else ''} in {where.root}: run normloom build first"
+        )
+    table = Table(box=None, pad_edge=False)
+    table.add_column("view", no_wrap=True)
+    for heading in ("rows", "dropped", "quarantined"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("key", overflow="ellipsis")  # what gives way in a narrow terminal
+    table.add_column("created (UTC)", no_wrap=True)
+    for manifest in manifests:
+        counts = [f"{manifest.count(kind):,}" for kind in ("rows", "dropped", "quarantined")]
+        table.add_row(
+            f"{manifest.system}_{manifest.stage}", *counts, manifest.key, manifest.created[:16].replace("T", " ")
+        )
+    out.print(table)
+
+
+def _described(manifest: Any, store: Any) -> dict[str, Any]:
+    return {
+        "system": manifest.system,
+        "stage": manifest.stage,
+        "view": f"{manifest.system}_{manifest.stage}",
+        "key": manifest.key,
+        "rows": manifest.count("rows"),
+        "dropped": manifest.count("dropped"),
+        "quarantined": manifest.count("quarantined"),
+        "created": manifest.created,
+        "path": str(store.table_directory(manifest.ref)),
+    }
