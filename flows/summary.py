@@ -29,7 +29,8 @@ def as_json(result: BuildResult, store: Store) -> dict[str, Any]:
         "system": result.system,
         "build": result.build,
         "seconds": round(result.seconds, 3),
-        "output": str(store.table_directory(result["publish"].ref)),
+        "output": None if result.partial else str(store.table_directory(result["publish"].ref)),
+        "stale": dict(result.stale),
         "lock": str(result.lock),
         "loads": dict(result.loads),
         "stages": [_stage(manifest, reused=manifest.stage in result.reused) for manifest in result.manifests],
@@ -56,13 +57,29 @@ def _stage(manifest: Manifest, *, reused: bool) -> dict[str, Any]:
 
 def show(console: Console, result: BuildResult, store: Store, *, title: str, profile: str) -> None:
     """Print the summary of a build."""
-    sections: list[RenderableType] = [_stages(result), _labels(result, store), _acceptance(result, store)]
-    sections.append(_data_set(result, store))
     console.print()
     console.rule(f"[bold]{title}[/] · build {result.build} · profile {escape(profile)} · {_duration(result.seconds)}")
-    for section in sections:
+    console.print(_stages(result))
+    if len(result.reused) == len(result.manifests):
+        console.print("[green]Nothing to do:[/] every table is up to date.\n")
+    if result.partial:
+        console.print(_left(result))
+        return
+    for section in (_labels(result, store), _acceptance(result, store), _data_set(result, store)):
         console.print(section)
     console.print(Panel(_closing(result, store), title="Where it is, what next", title_align="left", box=box.ROUNDED))
+
+
+def _left(result: BuildResult) -> Text:
+    """Say what a partial build leaves behind."""
+    if not result.stale:
+        return Text("No table is stale.")
+    lines = [f"  {stage:<22} {why}" for stage, why in result.stale.items()]
+    return Text.assemble(
+        ("Stale until they are rebuilt\n", "bold yellow"),
+        "\n".join(lines),
+        ("\n\nThe same command without --only and --from rebuilds them.", "cyan"),
+    )
 
 
 def _stages(result: BuildResult) -> Table:

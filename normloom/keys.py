@@ -75,6 +75,6 @@ def key_fields(system: str, stage: Stage, *, inputs: Sequence[str], sides: Seque
     }
 
 
-def stage_key(fields: Mapping[str, Any]) -> str:
-    """Return the key of a stage from its fields."""
-    return digest(fields)
+def stage_key(fields: Mapping[str, Any], *, remake: int = 0) -> str:
+    """Return the key of a stage from its fields; each remake on demand has a key of its own."""
+    return digest({**fields, "remake": remake} if remake else fields)

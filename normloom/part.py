@@ -16,7 +16,7 @@ from normloom.contract import Contract
 from normloom.errors import AccountingError, ContractError
 from normloom.rows import row_ids
 from normloom.stage import DROPPED_SCHEMA, QUARANTINE_SCHEMA, Output, quarantined, quarantined_frame
-from normloom.store import read_slice, write_frames, write_part
+from normloom.store import read_slice, require_writer, write_frames, write_part
 from normloom.table import PartRecord
 
 TableFiles = tuple[tuple[Path, int], ...]  # Parquet files of a table with their row counts, in row order
@@ -26,8 +26,9 @@ TableFiles = tuple[tuple[Path, int], ...]  # Parquet files of a table with their
 class PartJob:
     """All that is needed to make one part, wherever it runs.
 
-    `inputs` is None for a stage that reads no table. `poisoned` names rows that are known to end
-    their process or to raise, with the reason: they go to quarantine untouched.
+    `inputs` is None for a stage that reads no table. `writer` is the token of who holds the table's lock.
+    `poisoned` names rows that are known to end their process or to raise, with the reason: they go to
+    quarantine untouched.
     """
 
     system: str
@@ -36,6 +37,7 @@ class PartJob:
     arguments: BaseModel
     contract: Contract
     directory: Path
+    writer: str
     index: int
     start: int
     stop: int
@@ -48,7 +50,7 @@ class PartJob:
 
 
 def run_part(job: PartJob, model: object | None = None) -> PartRecord:
-    """Make one part and commit it."""
+    """Make one part and commit it; raises StoreError where another build has taken the table over."""
     started = time.monotonic()
     rows, aside = _rows_of(job)
     sides = [_read_side(files) for files in job.sides]
@@ -59,11 +61,12 @@ def run_part(job: PartJob, model: object | None = None) -> PartRecord:
         quarantined=pl.concat([output.quarantined, aside]),
     )
     frames = {"rows": output.rows, "dropped": output.dropped, "quarantined": output.quarantined}
+    require_writer(job.directory, job.writer)
     record = PartRecord(
         index=job.index,
         start=job.start,
         stop=job.stop,
-        files=write_frames(job.directory, job.index, frames),  # type: ignore[arg-type]  # the keys are the three kinds
+        files=write_frames(job.directory, job.index, frames, writer=job.writer),  # type: ignore[arg-type]  # the keys are the three kinds
         attempts=output.attempts or 0,
         dropped_by=_counts(output.dropped, "reason"),
         quarantined_by=_counts(output.quarantined, "rule"),
@@ -72,6 +75,7 @@ def run_part(job: PartJob, model: object | None = None) -> PartRecord:
         seconds=time.monotonic() - started,
         metrics=dict(output.metrics),
     )
+    require_writer(job.directory, job.writer)
     write_part(job.directory, record)
     return record
 

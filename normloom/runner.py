@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ from normloom.part import PartJob, part_row_ids
 from normloom.pool import Crew, InlineCrew, PartFailure, Pool
 from normloom.progress import Progress
 from normloom.quality import require, run_checks
+from normloom.selection import Again
 from normloom.stage import Stage, quarantined, quarantined_frame
-from normloom.store import Store, content_hash, read_slice, write_frames
+from normloom.store import Store, Writer, adopt_part, content_hash, read_slice, write_frames, write_part
 from normloom.table import Manifest, PartRecord, TableRef
 
 QUARANTINE_BUDGET = 0.1
@@ -46,38 +48,64 @@ class StageRunner:
     progress: Progress
     quarantine_budget: float = QUARANTINE_BUDGET
 
-    def run(self, stage: Stage, inputs: Sequence[TableRef], sides: Sequence[TableRef]) -> tuple[Manifest, bool]:
-        """Return the stage's published table and whether it was there already."""
+    def run(
+        self, stage: Stage, inputs: Sequence[TableRef], sides: Sequence[TableRef], *, again: Again | None = None
+    ) -> tuple[Manifest, bool]:
+        """Return the stage's published table and whether it was there already.
+
+        With `again` a table that is there is made once more, all of it or its parts with quarantined rows, and
+        the remake stands for the stage's key from then on.
+        """
         fields = key_fields(
             self.system, stage, inputs=[ref.content for ref in inputs], sides=[ref.content for ref in sides]
         )
         key = stage_key(fields)
-        manifest = self.store.published(self.system, stage.name, key)
-        if manifest is None:
-            directory = self.store.directory(self.system, stage.name, key)
-            with self.store.lock(
-                directory, waiting=lambda: self.progress.note(stage.name, "another build writes this table")
-            ):
-                manifest = self.store.published(self.system, stage.name, key)
-                if manifest is None:
-                    made = self._make(stage, directory, key, fields, inputs, sides)
-                    self.progress.end(made, reused=False)
-                    return made, False
+        standing = self.store.standing(self.system, stage.name, key)
+        if again and standing and (again == "all" or standing.count("quarantined")):
+            job = _Table(self, stage, fields, tuple(inputs), tuple(sides), remake=standing.remake + 1)
+            base = standing if again == "quarantined" else None
+            return self._locked(job, base=base, replaces=key)
+        if standing:
+            return self._reused(standing)
+        return self._locked(_Table(self, stage, fields, tuple(inputs), tuple(sides)))
+
+    def _reused(self, manifest: Manifest) -> tuple[Manifest, bool]:
         self.store.point(manifest.ref)
         self.progress.end(manifest, reused=True)
         return manifest, True
 
-    def _make(
-        self,
-        stage: Stage,
-        directory: Path,
-        key: str,
-        fields: dict[str, Any],
-        inputs: Sequence[TableRef],
-        sides: Sequence[TableRef],
-    ) -> Manifest:
+    def _locked(
+        self, table: _Table, *, base: Manifest | None = None, replaces: str | None = None
+    ) -> tuple[Manifest, bool]:
+        """Make a table unless another build publishes it while this one waits for the lock."""
+        waiting = partial(self._waiting, table.stage.name)
+        with self.store.lock(table.directory, table.writer, waiting=waiting):
+            found = self.store.published(self.system, table.stage.name, table.key)
+            if found is None and base:
+                self._adopt(table, base)
+            manifest = found or self._make(table)
+            if replaces:
+                self.store.supersede(manifest, replaces)
+            if found:
+                return self._reused(found)
+            self.progress.end(manifest, reused=False)
+            return manifest, False
+
+    def _waiting(self, stage: str, holder: str) -> None:
+        self.progress.note(stage, f"waits: {holder} is writing this table")
+
+    def _adopt(self, table: _Table, base: Manifest) -> None:
+        """Start a replay with the parts of the table before it that have nothing in quarantine."""
+        done = self.store.parts(table.directory)
+        source = self.store.table_directory(base.ref)
+        for part in base.parts:
+            if part.index not in done and not part.files["quarantined"].rows:
+                adopt_part(source, table.directory, part)
+
+    def _make(self, table: _Table) -> Manifest:
+        stage, directory = table.stage, table.directory
         started = time.monotonic()
-        jobs = self._jobs(stage, directory, inputs, sides)
+        jobs = self._jobs(table)
         done = {index: part for index, part in self.store.parts(directory).items() if index < len(jobs)}
         rows_in = sum(len(job) for job in jobs)
         self.progress.begin(stage.name, total=rows_in, done=sum(part.stop - part.start for part in done.values()))
@@ -91,19 +119,19 @@ class StageRunner:
                 load_seconds = crew.take_load_seconds()
         parts = [done[job.index] for job in jobs]
         self.progress.note(stage.name, "checks")
-        table = pl.scan_parquet([directory / part.files["rows"].name for part in parts])
-        results, aside = run_checks(table, stage.contract)
+        rows = pl.scan_parquet([directory / part.files["rows"].name for part in parts])
+        results, aside = run_checks(rows, stage.contract)
         require(results, stage=stage.name)
         if aside:
-            parts = [_without(directory, part, aside) for part in parts]
+            parts = [_without(table, part, aside) for part in parts]
         manifest = Manifest(
             system=self.system,
             stage=stage.name,
-            key=key,
-            key_fields=fields,
+            key=table.key,
+            key_fields=table.fields,
             content=content_hash(parts),
-            inputs=list(inputs),
-            sides=list(sides),
+            inputs=list(table.inputs),
+            sides=list(table.sides),
             parts=parts,
             rows_in=rows_in,
             seconds=time.monotonic() - started,
@@ -111,16 +139,16 @@ class StageRunner:
             checks=results,
             build=self.build,
             created=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            remake=table.remake,
         )
         found = ", ".join(f"{rule} {count}" for rule, count in manifest.quarantined_by.items())
         _hold_budget(stage, manifest.count("quarantined"), manifest.attempts, self.quarantine_budget, found)
         self.store.publish(manifest)
         return manifest
 
-    def _jobs(
-        self, stage: Stage, directory: Path, inputs: Sequence[TableRef], sides: Sequence[TableRef]
-    ) -> list[PartJob]:
-        files = tuple(file for ref in inputs for file in self._files(ref))
+    def _jobs(self, table: _Table) -> list[PartJob]:
+        stage = table.stage
+        files = tuple(file for ref in table.inputs for file in self._files(ref))
         rows = sum(count for _, count in files)
         size = stage.part_rows or max(rows, 1)
         whole = PartJob(
@@ -129,12 +157,13 @@ class StageRunner:
             function=stage.function,
             arguments=stage.arguments,
             contract=stage.contract,
-            directory=directory,
+            directory=table.directory,
+            writer=table.writer.token,
             index=0,
             start=0,
             stop=min(size, rows),
             inputs=files if stage.inputs else None,
-            sides=tuple(tuple(self._files(ref)) for ref in sides),
+            sides=tuple(tuple(self._files(ref)) for ref in table.sides),
         )
         starts = range(0, max(rows, 1), size)
         return [
@@ -205,8 +234,33 @@ def _hold_budget(stage: Stage, aside: int, attempts: int, budget: float, found: 
         )
 
 
-def _without(directory: Path, part: PartRecord, aside: dict[str, str]) -> PartRecord:
-    """Return the part with rows that failed a check moved to quarantine, in files beside the first ones."""
+@dataclass(frozen=True)
+class _Table:
+    """The table that a stage is about to make: its key, where it lies, who writes it."""
+
+    runner: StageRunner
+    stage: Stage
+    fields: dict[str, Any]
+    inputs: tuple[TableRef, ...]
+    sides: tuple[TableRef, ...]
+    remake: int = 0
+
+    @cached_property
+    def key(self) -> str:
+        return stage_key(self.fields, remake=self.remake)
+
+    @cached_property
+    def directory(self) -> Path:
+        return self.runner.store.directory(self.runner.system, self.stage.name, self.key)
+
+    @cached_property
+    def writer(self) -> Writer:
+        return Writer.of(self.runner.build)
+
+
+def _without(table: _Table, part: PartRecord, aside: dict[str, str]) -> PartRecord:
+    """Return the part, committed anew, with rows that failed a check moved to quarantine."""
+    directory = table.directory
     frames = {kind: read_slice([(directory / file.name, file.rows)], 0, file.rows) for kind, file in part.files.items()}
     failing = frames["rows"].filter(pl.col("row_id").is_in(list(aside)))
     if failing.is_empty():
@@ -220,6 +274,7 @@ def _without(directory: Path, part: PartRecord, aside: dict[str, str]) -> PartRe
     frames["rows"] = frames["rows"].filter(~pl.col("row_id").is_in(list(aside)))
     frames["quarantined"] = pl.concat([frames["quarantined"], ledger])
     counts = frames["quarantined"]["rule"].value_counts(sort=True).iter_rows()
-    return part.model_copy(
-        update={"files": write_frames(directory, part.index, frames, suffix="-checked"), "quarantined_by": dict(counts)}
-    )
+    files = write_frames(directory, part.index, frames, writer=f"{table.writer.token}-checked")
+    checked = part.model_copy(update={"files": files, "quarantined_by": dict(counts)})
+    write_part(directory, checked)
+    return checked

@@ -1,15 +1,19 @@
 """The store: one directory per stage key, immutable once its manifest is there.
 
-    <root>/<system>/<stage>/<key>/rows-00000.parquet      what the stage made
-                                  dropped-00000.parquet    what the method took out
-                                  quarantined-00000.parquet
-                                  part-00000.json          written last: the part counts
-                                  manifest.json            written last: the table is published
-    <root>/<system>/<stage>/current                        the key of the newest table
-    <root>/<system>/builds/<build>.yaml                    stage -> key of one build
+    <root>/<system>/<stage>/<key>/rows-00000-WRITER.parquet         what the stage made
+                                  dropped-00000-WRITER.parquet       what the method took out
+                                  quarantined-00000-WRITER.parquet
+                                  part-00000.json                    written last: the part counts
+                                  manifest.json                      written last: the table is published
+                                  lock                               who writes here; held while it lives
+                                  superseded                         the key of the remake that stands for this table
+    <root>/<system>/<stage>/current                                  the key of the newest table
+    <root>/<system>/builds/<build>.yaml                              stage -> key of one build
+    <root>/<system>/builds/running                                   held, shared, by every build at work
 
 Every file is written under a temporary name, flushed to disk and renamed. A part counts only while
 the checksums of its files verify, so killing a writer at any moment loses at most the part in flight.
+File names carry their writer, so that a process which outlives its build never touches its successor's files.
 """
 
 from __future__ import annotations
@@ -19,8 +23,11 @@ import fcntl
 import hashlib
 import io
 import os
+import platform
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,7 +40,9 @@ from normloom.table import KINDS, FileRecord, Kind, Manifest, PartRecord, TableR
 MANIFEST = "manifest.json"
 CURRENT = "current"
 LOCK = "lock"
+SUPERSEDED = "superseded"
 BUILDS = "builds"
+RUNNING = "running"
 
 Record = TypeVar("Record")
 
@@ -62,6 +71,16 @@ class Store:
         if manifest is None or not all(_present(directory, part) for part in manifest.parts):
             return None
         return manifest
+
+    def standing(self, system: str, stage: str, key: str) -> Manifest | None:
+        """Return the manifest of the table that stands for a key: its own, or that of a forced remake of it."""
+        pointer = self.directory(system, stage, key) / SUPERSEDED
+        remade = self.published(system, stage, pointer.read_text().strip()) if pointer.exists() else None
+        return remade or self.published(system, stage, key)
+
+    def supersede(self, manifest: Manifest, key: str) -> None:
+        """Let a published remake stand for the table with this key."""
+        write_file(self.directory(manifest.system, manifest.stage, key) / SUPERSEDED, f"{manifest.key}\n".encode())
 
     def manifest(self, ref: TableRef) -> Manifest:
         """Return the manifest of a published table, or raise StoreError."""
@@ -101,25 +120,48 @@ class Store:
         return {record.index: record for record in records if record and _verified(directory, record)}
 
     @contextmanager
-    def lock(self, directory: Path, *, waiting: Callable[[], None]) -> Iterator[None]:
-        """Hold the right to write a table; `waiting` is called once if another process has it.
+    def lock(self, directory: Path, writer: Writer, *, waiting: Callable[[str], None]) -> Iterator[None]:
+        """Hold the right to write a table; `waiting` is told once who has it, if another process does.
 
         The kernel frees the lock when its holder dies.
         """
         with _writing(directory):
             directory.mkdir(parents=True, exist_ok=True)
-            handle = (directory / LOCK).open("w")
+            handle = (directory / LOCK).open("a+")
         with handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                waiting()
+                handle.seek(0)
+                waiting(handle.read().strip() or "another process")
                 fcntl.flock(handle, fcntl.LOCK_EX)
+            with _writing(directory / LOCK):
+                handle.truncate(0)
+                handle.write(str(writer))
+                handle.flush()
+            yield
+
+    @contextmanager
+    def building(self, system: str) -> Iterator[None]:
+        """Keep the tables of a system from being removed while a build is at work; any number may be."""
+        path = self.root / system / BUILDS / RUNNING
+        with _writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = path.open("a")
+        with handle:
+            fcntl.flock(handle, fcntl.LOCK_SH)
             yield
 
     def publish(self, manifest: Manifest) -> None:
-        """Write the manifest, which publishes the table, and point to it as the newest."""
+        """Write the manifest, which publishes the table, and point to it as the newest.
+
+        Files that it does not name (of a writer that was killed) go first: who reads `rows-*.parquet` gets the table.
+        """
         directory = self.directory(manifest.system, manifest.stage, manifest.key)
+        named = {record.name for part in manifest.parts for record in part.files.values()}
+        for path in directory.glob("*.parquet"):
+            if path.name not in named:
+                path.unlink()
         write_file(directory / MANIFEST, manifest.model_dump_json(indent=1).encode())
         self.point(manifest.ref)
 
@@ -138,8 +180,33 @@ class Store:
         return path
 
 
+@dataclass(frozen=True, kw_only=True)
+class Writer:
+    """Who writes a table: `token` is in the names of its files, the rest tells people where to look."""
+
+    token: str
+    build: str
+    process: int = field(default_factory=os.getpid)
+    host: str = field(default_factory=platform.node)
+
+    @classmethod
+    def of(cls, build: str) -> Writer:
+        """Return a writer of its own for one table of a build."""
+        return cls(token=secrets.token_hex(3), build=build)
+
+    def __str__(self) -> str:
+        return f"build {self.build} (process {self.process} on {self.host}, writer {self.token})"
+
+
+def require_writer(directory: Path, token: str) -> None:
+    """Raise StoreError where another writer has taken over, since the build that started this one died."""
+    holder = (directory / LOCK).read_text()
+    if f"writer {token})" not in holder:
+        raise StoreError(f"{directory} is being written by {holder}: this part is left to it")
+
+
 def write_frames(
-    directory: Path, index: int, frames: Mapping[Kind, pl.DataFrame], *, suffix: str = ""
+    directory: Path, index: int, frames: Mapping[Kind, pl.DataFrame], *, writer: str
 ) -> dict[Kind, FileRecord]:
     """Write the files of one part and return their records."""
     records: dict[Kind, FileRecord] = {}
@@ -147,7 +214,7 @@ def write_frames(
         buffer = io.BytesIO()
         frames[kind].write_parquet(buffer, compression="zstd", statistics=True)
         content = buffer.getvalue()
-        name = f"{kind}-{index:05d}{suffix}.parquet"
+        name = f"{kind}-{index:05d}-{writer}.parquet"
         write_file(directory / name, content)
         digest = hashlib.sha256(content).hexdigest()
         records[kind] = FileRecord(name=name, rows=frames[kind].height, bytes=len(content), sha256=digest)
@@ -174,6 +241,20 @@ def write_file(path: Path, content: bytes) -> None:
             with suppress(OSError):
                 temporary.unlink()
             raise
+
+
+def adopt_part(source: Path, directory: Path, record: PartRecord) -> None:
+    """Take over a committed part of another table as it is, without a copy where the file system can."""
+    for file in record.files.values():
+        target = directory / file.name
+        with _writing(target), suppress(FileExistsError):
+            try:
+                target.hardlink_to(source / file.name)
+            except FileExistsError:
+                raise
+            except OSError:
+                write_file(target, (source / file.name).read_bytes())
+    write_part(directory, record)
 
 
 def read_slice(files: Sequence[tuple[Path, int]], start: int, stop: int) -> pl.DataFrame:

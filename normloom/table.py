@@ -68,7 +68,11 @@ class TableRef(_Record):
 
 
 class Manifest(_Record):
-    """Everything recorded of a published table; written last, its presence publishes the table."""
+    """Everything recorded of a published table; written last, its presence publishes the table.
+
+    `remake` counts how often the table was made again on demand though nothing had changed; `key` is the
+    digest of `key_fields` where it is 0.
+    """
 
     system: str
     stage: str
@@ -84,6 +88,7 @@ class Manifest(_Record):
     checks: Sequence[CheckResult]
     build: str
     created: str
+    remake: int = 0
 
     @property
     def ref(self) -> TableRef:

@@ -101,6 +101,7 @@ def carry_out(stage: Stage, rows: pl.DataFrame | None, *sides: pl.DataFrame, mod
         arguments=stage.arguments,
         contract=stage.contract,
         directory=Path(),
+        writer="hand",
         index=0,
         start=0,
         stop=0 if rows is None else rows.height,

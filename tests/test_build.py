@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,10 +8,11 @@ import pytest
 import yaml
 from toy import ECHOES, SCRIPTED, Echo, echo, words_stage
 
-from normloom.build import BuildResult, build, reuse
-from normloom.errors import QuarantineBudgetError
+from normloom.build import BuildRequest, BuildResult, build, reuse
+from normloom.errors import QuarantineBudgetError, UsageError
 from normloom.models.protocol import ModelSpec
 from normloom.pool import Pool, Resources
+from normloom.selection import Selection
 from normloom.stage import Stage
 from normloom.store import Store
 
@@ -40,32 +42,41 @@ def echo_beside(rows, arguments, side, model):  # noqa: ANN001, ANN201, ARG001
     return echo(rows, arguments, model)
 
 
-def diamond(*, model: ModelSpec = SCRIPTED) -> Stage:
+def diamond(*, model: ModelSpec = SCRIPTED, words: str = "abc") -> Stage:
     """Six stages: a diamond, one table read twice, and one read as a side table."""
-    words = words_stage("a", "b", "c")
-    left, right = echoing("left", words), echoing("right", words, model=model)
+    source = words_stage(*words)
+    left, right = echoing("left", source), echoing("right", source, model=model)
     joined = echoing("joined", left, right)
     beside = echoing("beside", joined, sides=(left,))
     return echoing("last", beside, joined)
 
 
-def make(end: Stage, store: Store) -> BuildResult:
-    return build(end, system="toy", store=store, pool=Pool(Resources(actors=0)), tags=["profile:test"])
+def make(end: Stage, store: Store, **selection: object) -> BuildResult:
+    request = BuildRequest(system="toy", profile="test", selection=Selection(**selection), quarantine_budget=0.1)
+    return build(end, request=request, store=store, pool=Pool(Resources(actors=0)))
 
 
 def run_graph() -> tuple[set[tuple[str, str]], dict[str, str], list[str]]:
     """Return the edges of the newest run in Prefect's graph, the state name of each stage and the run's tags."""
     from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterFlowRunId
     from prefect.client.schemas.sorting import FlowRunSort
 
     with get_client(sync_client=True) as client:
         run = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)[0]
-        nodes = dict(client.request("GET", "/flow_runs/{id}/graph-v2", path_params={"id": run.id}).json()["nodes"])
-        states = {task.name: task.state_name for task in client.read_task_runs() if task.flow_run_id == run.id}
+        mine = TaskRunFilter(flow_run_id=TaskRunFilterFlowRunId(any_=[run.id]))
+        for _ in range(60):  # the server records what a run tells it some time later
+            nodes = dict(client.request("GET", "/flow_runs/{id}/graph-v2", path_params={"id": run.id}).json()["nodes"])
+            tasks = client.read_task_runs(task_run_filter=mine)
+            states = {task.name: task.state_name for task in tasks if task.state and task.state.is_final()}
+            if len(states) == len(tasks) and {node["label"] for node in nodes.values()} <= STAGES:
+                break
+            time.sleep(0.5)
     edges = {(nodes[parent["id"]]["label"], node["label"]) for node in nodes.values() for parent in node["parents"]}
     return edges, states, run.tags
 
 
+STAGES = {"words", "left", "right", "joined", "beside", "last"}
 EDGES = {
     ("words", "left"),
     ("words", "right"),
@@ -99,9 +110,9 @@ def test_the_run_graph_is_the_stage_graph_fresh_and_reused(tmp_path: Path) -> No
 
 def test_a_finished_build_is_recognised_without_starting_anything(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    assert reuse(diamond(), system="toy", store=store) is None
+    assert reuse(diamond(), request=BuildRequest(system="toy"), store=store) is None
     fresh = make(diamond(), store)
-    again = reuse(diamond(), system="toy", store=store)
+    again = reuse(diamond(), request=BuildRequest(system="toy"), store=store)
     assert again is not None
     assert again.manifests == fresh.manifests
     assert again.reused == {"words", "left", "right", "joined", "beside", "last"}
@@ -126,3 +137,57 @@ def test_a_build_that_fails_raises_its_cause_and_goes_on_from_there(tmp_path: Pa
     assert {manifest.stage for manifest in store.newest("toy")} == {"words", "left"}
     mended = make(diamond(), store)
     assert {"words", "left"} <= mended.reused
+
+
+def test_only_builds_one_stage_on_the_tables_there_are_and_leaves_the_rest_stale(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(UsageError, match=r"stage 'words' has no table yet.*--from words"):
+        make(diamond(), store, only=("left",))
+    fresh = make(diamond(), store)
+    longer = diamond(words="abcd")
+    part = make(longer, store, only=("words",))
+    assert part.partial
+    assert [manifest.stage for manifest in part.manifests] == ["words"]
+    assert part.stale == {
+        "left": "words has been made anew",
+        "right": "words has been made anew",
+        "joined": "left is stale",
+        "beside": "joined is stale",
+        "last": "beside is stale",
+    }
+    again = make(longer, store, only=("left",))
+    edges, states, _ = run_graph()
+    assert edges == {("words", "left")}
+    assert states == {"words": "Reused", "left": "Completed"}
+    assert (again["left"].count("rows"), set(again.stale)) == (4, {"right", "joined", "beside", "last"})
+    lock = yaml.safe_load(again.lock.read_text())
+    assert lock["selection"] == {"only": ["left"]}
+    assert lock["stages"]["last"]["key"] == fresh["last"].key
+    assert lock["stages"]["last"]["stale"] == "beside is stale"
+    assert "stale" not in lock["stages"]["left"]
+    whole = make(longer, store)
+    assert whole.reused == {"words", "left"}
+    assert whole.stale == {}
+
+
+def test_from_builds_a_stage_and_what_stands_on_it(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    fresh = make(diamond(), store)
+    longer = diamond(words="abcd")
+    result = make(longer, store, start="joined")
+    assert result.reused == {"left", "right", "joined", "beside", "last"}  # on the tables there are nothing changes
+    assert result["last"] == fresh["last"]
+    edges, _, _ = run_graph()
+    assert edges == {edge for edge in EDGES if edge[0] != "words"}
+
+
+def test_a_forced_stage_that_comes_out_as_before_wakes_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    fresh = make(diamond(), store)
+    forced = make(diamond(), store, force=("left",))
+    assert forced.reused == {"words", "right", "joined", "beside", "last"}
+    assert forced["left"].key != fresh["left"].key
+    assert forced.stale == {}
+    later = reuse(diamond(), request=BuildRequest(system="toy"), store=store)
+    assert later is not None
+    assert later["left"] == forced["left"]

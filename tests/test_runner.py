@@ -5,12 +5,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from toy import SCRIPTED, echo_stage, runner, words_stage
+from toy import SCRIPTED, Words, echo_stage, runner, words_stage
 
 from normloom.contract import Check, Contract
-from normloom.errors import AccountingError, CheckError, QuarantineBudgetError, StageError
+from normloom.errors import AccountingError, CheckError, QuarantineBudgetError, StageError, StoreError
+from normloom.part import PartJob, run_part
 from normloom.rows import row_id
-from normloom.stage import Output, Stage
+from normloom.stage import Output, Stage, quarantined, quarantined_frame
 from normloom.store import Store
 from normloom.table import Manifest
 
@@ -124,6 +125,7 @@ def test_a_check_can_warn_quarantine_or_stop(tmp_path: Path) -> None:
     aside, _ = run(store, words, checked(words, "quarantine"))
     assert (aside.count("rows"), aside.count("quarantined")) == (3, 1)
     assert aside.attempts == 4
+    assert len(list(store.table_directory(aside.ref).glob("rows-*.parquet"))) == len(aside.parts)
     assert store.scan(aside.ref).collect()["word"].to_list() == ["one", "two", "ten"]
     with pytest.raises(CheckError, match=r"stage 'checked' is not published.*1 of 4 rows.*three"):
         run(store, words, checked(words, "stop"))
@@ -136,14 +138,92 @@ def test_finished_parts_are_kept_and_damaged_ones_made_again(tmp_path: Path) -> 
     manifest, _ = run(store, words, stage)
     directory = store.table_directory(manifest.ref)
     (directory / "manifest.json").unlink()
-    kept = (directory / "rows-00000.parquet").stat().st_mtime_ns
-    with (directory / "rows-00001.parquet").open("ab") as file:
+    files = [part.files["rows"].name for part in manifest.parts]
+    kept = (directory / files[0]).stat().st_mtime_ns
+    with (directory / files[1]).open("ab") as file:
         file.write(b"x")
     (directory / "part-00002.json").unlink()
     again, reused = run(store, words, stage)
     assert not reused
     assert again.content == manifest.content
-    assert (directory / "rows-00000.parquet").stat().st_mtime_ns == kept
+    assert (directory / files[0]).stat().st_mtime_ns == kept
+    named = {record.name for part in again.parts for record in part.files.values()}
+    assert {path.name for path in directory.glob("*.parquet")} == named
+
+
+def test_a_forced_remake_stands_for_the_key_from_then_on(tmp_path: Path) -> None:
+    store, words = Store(tmp_path), words_stage(*"abc")
+    stage = echo_stage(words)
+    first, _ = run(store, words, stage)
+    loom = runner(store)
+    remade, reused = loom.run(stage, list(first.inputs), [], again="all")
+    assert not reused
+    assert (remade.remake, remade.content) == (1, first.content)
+    assert remade.key != first.key
+    assert loom.run(stage, list(first.inputs), []) == (remade, True)
+    twice, _ = loom.run(stage, list(first.inputs), [], again="all")
+    assert twice.remake == 2
+    assert loom.run(stage, list(first.inputs), []) == (twice, True)
+    assert store.manifest(first.ref) == first
+
+
+def test_a_replay_makes_only_the_parts_with_quarantined_rows_again(tmp_path: Path) -> None:
+    store, words = Store(tmp_path), words_stage(*"abcdef")
+    faults = tmp_path / "faults"
+    faults.write_text("c e")
+    stage = Stage(
+        name="fragile",
+        function=fragile,
+        arguments=Words(words=(), where=faults),
+        contract=words.contract,
+        inputs=(words,),
+        part_rows=2,
+    )
+    first, _ = run(store, words, stage)
+    assert first.quarantined_by == {"fault": 2}
+    faults.write_text("e")  # what made the row fail is mended, outside of all that enters the key
+    loom = runner(store)
+    replayed, reused = loom.run(stage, list(first.inputs), [], again="quarantined")
+    assert not reused
+    assert store.scan(replayed.ref).collect()["word"].to_list() == list("abcdf")
+    assert replayed.quarantined_by == {"fault": 1}
+    assert replayed.parts[0] == first.parts[0]
+    assert replayed.parts[1].files["rows"].name != first.parts[1].files["rows"].name
+    assert loom.run(stage, list(first.inputs), []) == (replayed, True)
+    faults.write_text("")
+    whole, _ = loom.run(stage, list(first.inputs), [], again="quarantined")
+    assert whole.count("rows") == 6
+    assert loom.run(stage, list(first.inputs), [], again="quarantined") == (whole, True)
+
+
+def fragile(rows: pl.DataFrame, arguments: Words) -> Output:
+    """Put aside the words that a file names."""
+    faults = arguments.where.read_text().split()
+    aside = [quarantined(row, "fault", "named") for row in rows.iter_rows(named=True) if row["word"] in faults]
+    return Output(rows=rows.filter(~pl.col("word").is_in(faults)), quarantined=quarantined_frame(aside))
+
+
+def test_a_writer_that_was_replaced_commits_nothing(tmp_path: Path) -> None:
+    store, words = Store(tmp_path), words_stage("a")
+    manifest, _ = run(store, words)
+    job = PartJob(
+        system="toy",
+        stage="words",
+        function=words.function,
+        arguments=words.arguments,
+        contract=words.contract,
+        directory=store.table_directory(manifest.ref),
+        writer="another",
+        index=0,
+        start=0,
+        stop=0,
+        inputs=None,
+        sides=(),
+    )
+    before = sorted(path.name for path in job.directory.iterdir())
+    with pytest.raises(StoreError, match="is being written by build test"):
+        run_part(job)
+    assert sorted(path.name for path in job.directory.iterdir()) == before
 
 
 def test_empty_input_makes_an_empty_table_without_a_model(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from toy import echo_stage, runner, words_stage
 
 from normloom.errors import StoreError
-from normloom.store import Store, read_slice, write_file
+from normloom.store import Store, Writer, read_slice, write_file
 from normloom.table import Manifest
 
 
@@ -56,7 +56,7 @@ def test_parts_laid_end_to_end_are_the_table(made: tuple[Store, Manifest]) -> No
 
 def test_a_table_that_lacks_a_file_is_not_published(made: tuple[Store, Manifest]) -> None:
     store, manifest = made
-    (store.table_directory(manifest.ref) / "rows-00001.parquet").unlink()
+    (store.table_directory(manifest.ref) / manifest.parts[1].files["rows"].name).unlink()
     assert store.published("toy", "echo", manifest.key) is None
     with pytest.raises(StoreError, match=r"table toy/echo/\w+ is not in the store"):
         store.scan(manifest.ref)
@@ -66,7 +66,7 @@ def test_a_part_counts_only_while_its_checksums_verify(made: tuple[Store, Manife
     store, manifest = made
     directory = store.table_directory(manifest.ref)
     assert sorted(store.parts(directory)) == [0, 1, 2]
-    path = directory / "rows-00001.parquet"
+    path = directory / manifest.parts[1].files["rows"].name
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -89,7 +89,7 @@ def test_newest_follows_the_pointer(made: tuple[Store, Manifest]) -> None:
 
 
 def _hold(directory: Path, held: multiprocessing.synchronize.Event, release: multiprocessing.synchronize.Event) -> None:
-    with Store(directory).lock(directory / "table", waiting=lambda: None):
+    with Store(directory).lock(directory / "table", Writer.of("b"), waiting=print):
         held.set()
         release.wait(60)
 
@@ -102,11 +102,12 @@ def test_only_one_process_writes_a_table_and_a_killed_one_frees_it(tmp_path: Pat
     assert held.wait(60)
     waited: list[str] = []
 
-    def killing() -> None:
-        waited.append("waited")
+    def killing(holder: str) -> None:
+        waited.append(holder)
         process.kill()
 
-    with Store(tmp_path).lock(tmp_path / "table", waiting=killing):
+    with Store(tmp_path).lock(tmp_path / "table", Writer.of("b"), waiting=killing):
         pass
     process.join()
-    assert waited == ["waited"]
+    assert len(waited) == 1
+    assert f"build b (process {process.pid} on " in waited[0]

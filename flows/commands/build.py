@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Annotated
 
 import typer
 
@@ -31,6 +32,17 @@ def build(
     limit: LimitOption = None,
     store: StoreOption = DEFAULT_STORE,
     set_: SetOption = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Bring only this stage up to date, on the tables there are; repeatable.", show_default=False),
+    ] = None,
+    from_: Annotated[
+        str | None, typer.Option("--from", help="Bring this stage and all that stands on it up to date.")
+    ] = None,
+    force: Annotated[
+        list[str] | None,
+        typer.Option(help="Make this stage again though nothing changed; repeatable.", show_default=False),
+    ] = None,
     json_: JsonOption = False,
 ) -> None:
     """Bring a system's tables up to date and print what was made.
@@ -38,21 +50,34 @@ def build(
     Stages whose inputs, settings, templates, models and code are unchanged are reused. A build that was
     interrupted goes on where it stopped when the same command is given again.
 
+    After --only or --from, tables that stand on older ones are shown as stale until they are rebuilt. A forced
+    stage gets a new table which later builds use; where it comes out as before, nothing downstream is made.
+
     Examples:
 
         normloom build savacu
 
         normloom build savacu --source my_prompts.csv --text-column prompt --limit 200
+
+        normloom build savacu --only judge_0
     """
     from flows.doctor import examine_store
     from flows.interrupt import INTERRUPTED, MESSAGE
     from flows.run import run_build
+    from normloom.selection import Selection
 
     if (place := examine_store(store)).state == "broken":
         raise UsageError(f"{place.detail}: {place.mend}")
     given = assignments(source=source, text_column=text_column, limit=limit, settings=set_)
     try:
-        report = run_build(system, profile=profile, assignments=given, root=store, quiet=json_)
+        report = run_build(
+            system,
+            profile=profile,
+            assignments=given,
+            root=store,
+            quiet=json_,
+            selection=Selection(only=tuple(only or ()), start=from_, force=tuple(force or ())),
+        )
     except KeyboardInterrupt:
         err.print(MESSAGE)
         raise typer.Exit(INTERRUPTED) from None

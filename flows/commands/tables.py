@@ -17,14 +17,24 @@ def tables(
     store: StoreOption = DEFAULT_STORE,
     json_: JsonOption = False,
 ) -> None:
-    """List the newest table of each stage: rows, what left them, key and age."""
+    """List the newest table of each stage: rows, what left them, key and age.
+
+    A table is stale when a table it stands on has been made anew since, with other content.
+    """
+    from normloom.stale import stale_stages
     from normloom.store import Store
 
     where = Store(store)
     systems = [system] if system else where.systems()
-    manifests = [manifest for name in systems for manifest in where.newest(name)]
+    newest = {name: where.newest(name) for name in systems}
+    stale = {(name, stage): why for name in systems for stage, why in stale_stages(newest[name]).items()}
+    manifests = [manifest for name in systems for manifest in newest[name]]
     if json_:
-        print(json.dumps([_described(manifest, where) for manifest in manifests]))
+        rows = [
+            {**_described(manifest, where), "stale": stale.get((manifest.system, manifest.stage))}
+            for manifest in manifests
+        ]
+        print(json.dumps(rows))
         return
     if not manifests:
         raise UsageError(
@@ -36,11 +46,13 @@ def tables(
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("key", overflow="ellipsis")  # what gives way in a narrow terminal
     table.add_column("created (UTC)", no_wrap=True)
+    if stale:
+        table.add_column("stale because", style="yellow")
     for manifest in manifests:
         counts = [f"{manifest.count(kind):,}" for kind in ("rows", "dropped", "quarantined")]
-        table.add_row(
-            f"{manifest.system}_{manifest.stage}", *counts, manifest.key, manifest.created[:16].replace("T", " ")
-        )
+        why = [stale.get((manifest.system, manifest.stage), "")] if stale else []
+        created = manifest.created[:16].replace("T", " ")
+        table.add_row(f"{manifest.system}_{manifest.stage}", *counts, manifest.key, created, *why)
     out.print(table)
 
 

@@ -1,0 +1,59 @@
+"""The flows that deployments run: one per system, named `flows.deployed.SYSTEM`.
+
+A deployment's parameters are those of `normloom build`, and the store decides in the same way what is
+reused: a run after one that failed goes on with the stage that failed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from prefect import Flow, flow
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.commands.common import DEFAULT_PROFILE, assignments
+from flows.run import run_build
+from flows.systems import SYSTEMS, System
+from normloom.selection import Selection
+
+STAGES_AT_ONCE = 8
+
+
+def deployed(system: System) -> Flow[..., None]:
+    """Return the flow that builds a system with the parameters of a deployment's run."""
+
+    def build(
+        profile: str = DEFAULT_PROFILE,
+        source: str | None = None,
+        text_column: str | None = None,
+        limit: int | None = None,
+        only: tuple[str, ...] = (),
+        from_stage: str | None = None,
+        force: tuple[str, ...] = (),
+        settings: tuple[str, ...] = (),
+        store: str = "store",
+    ) -> None:
+        """Bring the tables of a system up to date.
+
+        Args:
+            profile: Models and sizes: local, cpu, gpu, paper, or the path of a YAML file.
+            source: CSV, TSV, JSONL, JSON or Parquet file of prompts; without it the built-in prompts.
+            text_column: Column of the source that holds the prompts.
+            limit: Take only the first N records of the source.
+            only: Stages to make; the others keep the tables they have.
+            from_stage: Remake this stage and those that stand on it.
+            force: Stages to remake though nothing changed.
+            settings: Settings to change, as name=value: classify.delta=0.4, resources.actors=1.
+            store: Directory of the tables.
+        """
+        given = assignments(source=source, text_column=text_column, limit=limit, settings=list(settings))
+        selection = Selection(only=only, start=from_stage, force=force)
+        run_build(system.name, profile=profile, assignments=given, root=Path(store), quiet=True, selection=selection)
+
+    build.__name__ = build.__qualname__ = system.name  # by which Prefect finds the flow again in this module
+    runner = ThreadPoolTaskRunner(max_workers=STAGES_AT_ONCE)
+    return flow(name=system.name, description=f"Builds {system.title}.", task_runner=runner)(build)  # type: ignore[arg-type]
+
+
+FLOWS = {name: deployed(system) for name, system in SYSTEMS.items()}
+globals().update(FLOWS)
