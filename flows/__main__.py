@@ -9,10 +9,18 @@ import typer
 from rich.markup import escape
 
 from flows.commands.build import build
+from flows.commands.builds import builds
 from flows.commands.common import FAILED, WRONG_USAGE, err
+from flows.commands.diff import diff
 from flows.commands.doctor import doctor
+from flows.commands.gc import gc
+from flows.commands.plan import plan
+from flows.commands.quarantine import quarantine
 from flows.commands.query import query
+from flows.commands.serve import serve
 from flows.commands.tables import tables
+from flows.commands.trace import trace
+from flows.commands.why import why
 from normloom.errors import NormloomError, UsageError
 
 app = typer.Typer(
@@ -23,7 +31,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
 )
-for command in (build, tables, query, doctor):
+for command in (build, plan, why, serve, builds, diff, tables, query, trace, quarantine, gc, doctor):
     app.command()(command)
 
 

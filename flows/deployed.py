@@ -7,9 +7,10 @@ reused: a run after one that failed goes on with the stage that failed.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from prefect import Flow, flow
-from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.commands.common import DEFAULT_PROFILE, assignments
 from flows.run import run_build
@@ -22,7 +23,7 @@ STAGES_AT_ONCE = 8
 def deployed(system: System) -> Flow[..., None]:
     """Return the flow that builds a system with the parameters of a deployment's run."""
 
-    def build(
+    def build(  # noqa: PLR0913, PLR0917  # each a field of the run's form
         profile: str = DEFAULT_PROFILE,
         source: str | None = None,
         text_column: str | None = None,
@@ -51,8 +52,8 @@ def deployed(system: System) -> Flow[..., None]:
         run_build(system.name, profile=profile, assignments=given, root=Path(store), quiet=True, selection=selection)
 
     build.__name__ = build.__qualname__ = system.name  # by which Prefect finds the flow again in this module
-    runner = ThreadPoolTaskRunner(max_workers=STAGES_AT_ONCE)
-    return flow(name=system.name, description=f"Builds {system.title}.", task_runner=runner)(build)  # type: ignore[arg-type]
+    runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=STAGES_AT_ONCE)
+    return flow(name=system.name, description=f"Builds {system.title}.", task_runner=runner)(build)
 
 
 FLOWS = {name: deployed(system) for name, system in SYSTEMS.items()}

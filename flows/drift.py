@@ -44,7 +44,8 @@ def label_drift(before: TableRef, after: TableRef, store: Store) -> list[Dimensi
     old, new = (_counts(table) for table in tables)
     both = old.join(new, on=["dimension", "label"], how="full", coalesce=True, suffix="_after").fill_null(0)
     return [
-        _dimension(str(name), rows) for (name,), rows in both.sort("dimension").group_by("dimension", maintain_order=True)
+        _dimension(str(name), rows)
+        for (name,), rows in both.sort("dimension").group_by("dimension", maintain_order=True)
     ]
 
 

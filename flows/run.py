@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,32 +13,33 @@ from typing import Any
 from rich.console import Console
 
 from flows import summary
-from flows.config import load_profile, override, validated
 from flows.interrupt import stoppable
-from flows.systems import system_named
+from flows.settings import stages_for
 from flows.terminal import TerminalProgress
-from normloom.build import BuildRequest, build, quiet_libraries, reuse
-from normloom.errors import ConfigError, ModelError
+from normloom.build import BuildRequest, BuildResult, build, quiet_libraries, reuse
+from normloom.errors import ClusterError, ConfigError, ModelError
 from normloom.graph import model_uses, stages_of
 from normloom.models import model_identity
 from normloom.plan import find_published
-from normloom.pool import Pool
+from normloom.pool import Pool, Resources
 from normloom.progress import LogProgress, Progress, Several
 from normloom.selection import Selection
+from normloom.server import prefect_server, serving, using_server
 from normloom.stage import Stage
 from normloom.store import Store
 
 EVERYTHING = Selection()
+ATTEMPTS = 2  # of a build whose Ray nodes die
+
+log = logging.getLogger("normloom")
 
 
 def run_build(
     name: str, *, profile: str, assignments: Sequence[str], root: Path, quiet: bool, selection: Selection = EVERYTHING
 ) -> dict[str, Any]:
     """Build a system and return its report; prints progress and summary unless quiet."""
-    system = system_named(name)
-    config, resources = validated(system.config, override(load_profile(profile, name), assignments))
-    ends = system.flow(config)
-    store, console, pool = Store(root), Console(stderr=quiet), Pool(resources)
+    system, config, resources, ends = stages_for(name, profile=profile, assignments=assignments)
+    store, console = Store(root), Console(stderr=quiet)
     request = BuildRequest(
         system=name,
         profile=profile,
@@ -49,11 +52,39 @@ def run_build(
         check_models(ends)
         read_sources(ends, system=name, store=store, selection=selection)
         quiet_libraries()
-        with stoppable(pool, console), _watching(console) as progress:
-            result = build(*ends, request=request, store=store, pool=pool, progress=progress)
+        result = _build(ends, request=request, store=store, resources=resources, console=console)
     if not quiet:
         summary.show(console, result, store, title=system.title, profile=profile)
     return summary.as_json(result, store)
+
+
+def _build(
+    ends: Sequence[Stage], *, request: BuildRequest, store: Store, resources: Resources, console: Console
+) -> BuildResult:
+    """Build, and go on once more from what is finished when the machines that hold the models are lost."""
+    for attempt in range(1, ATTEMPTS + 1):
+        pool = Pool(resources)
+        with stoppable(pool, console), _server(store), _watching(console) as progress:
+            try:
+                return build(*ends, request=request, store=store, pool=pool, progress=progress)
+            except ClusterError as error:
+                if attempt == ATTEMPTS:
+                    raise
+                log.warning("%s; starting again", error)
+    raise AssertionError("the last attempt returns or raises")
+
+
+@contextmanager
+def _server(store: Store) -> Iterator[None]:
+    """Use the Prefect server that is configured, or that serves this store, or else one for the time being."""
+    if os.environ.get("PREFECT_API_URL") or "prefect" in sys.modules:  # there, Prefect has chosen one already
+        yield
+    elif url := serving(store.root):
+        with using_server(url):
+            yield
+    else:
+        with prefect_server() as url, using_server(url):
+            yield
 
 
 def check_models(ends: Sequence[Stage]) -> None:
@@ -78,17 +109,16 @@ def read_sources(ends: Sequence[Stage], *, system: str, store: Store, selection:
 @contextmanager
 def _watching(console: Console) -> Iterator[Progress]:
     """Show progress bars in a terminal, and elsewhere plain lines on standard error; both are logged."""
-    logger = logging.getLogger("normloom")
-    logger.setLevel(logging.INFO)
-    logger.propagate = False
+    log.setLevel(logging.INFO)
+    log.propagate = False
     if console.is_terminal:
         with TerminalProgress(console) as progress:
             yield Several(progress, LogProgress())
         return
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    logger.addHandler(handler)
+    log.addHandler(handler)
     try:
         yield LogProgress()
     finally:
-        logger.removeHandler(handler)
+        log.removeHandler(handler)

@@ -9,9 +9,9 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from flows.config import Settings
+from normloom.features import Features
 from normloom.models.protocol import ModelSpec, Sampling
 from normloom.runner import QUARANTINE_BUDGET
-from normloom.simhash import Features
 from schemas.prompts import CALIBRATE, MEASURE
 from schemas.taxonomy import BUILTIN as TAXONOMIES
 from schemas.taxonomy import DIMENSIONS, Taxonomy, load_taxonomy

@@ -10,10 +10,12 @@ import logging
 import os
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -28,6 +30,9 @@ from normloom.stage import Stage
 from normloom.stale import stale_stages
 from normloom.store import Store
 from normloom.table import Manifest, TableRef
+
+if TYPE_CHECKING:
+    from normloom.openlineage import LineageEvents
 
 STAGES_AT_ONCE = 8  # threads that wait for actors or run stages without a model
 
@@ -106,13 +111,16 @@ def build(
         progress=progress or LogProgress(),
         quarantine_budget=request.quarantine_budget,
     )
+    from normloom.openlineage import LineageEvents
+
     made: dict[str, tuple[Manifest, bool]] = {}
     with store.building(request.system):
-        try:
-            taken = _taken(request, stages, store)
-            _run_in_prefect(_Weaving(request, request.selection.needed(stages), runner, taken, made))
-        finally:
-            pool.close()
+        taken = _taken(request, stages, store)
+        with (
+            closing(pool),
+            LineageEvents(system=request.system, build=identity, store=store, profile=request.profile) as events,
+        ):
+            _run_in_prefect(_Weaving(request, request.selection.needed(stages), runner, taken, made, events))
         return _finished(request, identity, store, stages, made, loads=dict(pool.loads), started=started)
 
 
@@ -173,6 +181,7 @@ class _Weaving:
     runner: StageRunner
     taken: Mapping[str, Manifest]
     made: dict[str, tuple[Manifest, bool]]
+    events: LineageEvents
 
     def run(self) -> None:
         """Submit one task per stage and wait for them; called inside a flow run."""
@@ -210,13 +219,12 @@ class _Weaving:
         if taken := self.taken.get(stage.name):
             self.runner.progress.end(taken, reused=True)
             return taken, True
-        return self.runner.run(stage, inputs, sides, again=self.request.selection.again(stage.name))
+        work = partial(self.runner.run, stage, inputs, sides, again=self.request.selection.again(stage.name))
+        return self.events.run_stage(stage.name, [*inputs, *sides], work)
 
 
 def _run_in_prefect(weaving: _Weaving) -> None:
     """Run the stages in the flow run that is under way, or else in one of their own."""
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "180")  # 20 is short on a busy laptop
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
     from prefect import flow
     from prefect import tags as tagged

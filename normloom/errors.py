@@ -48,3 +48,7 @@ class StageError(NormloomError):
 
 class ModelError(NormloomError):
     """A model cannot be found, loaded or run."""
+
+
+class ClusterError(NormloomError):
+    """The machines or processes that hold the models are gone; a new attempt may find others."""

@@ -1,8 +1,8 @@
-"""The stages of a flow in an order in which they can run."""
+"""The stages of a flow in an order in which they can run, and the models they need in turn."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from normloom.errors import ConfigError
 from normloom.models.protocol import ModelSpec
@@ -33,3 +33,21 @@ def stages_of(*ends: Stage) -> list[Stage]:
 def model_uses(stages: Sequence[Stage]) -> list[ModelSpec]:
     """Return the model of each stage that has one, in order."""
     return [stage.model for stage in stages if stage.model]
+
+
+def farthest(idle: Iterable[str], upcoming: Sequence[str]) -> str:
+    """Return the idle model to free for another: one that is not used again, or else the last to be (Belady's rule)."""
+    return max(idle, key=lambda name: upcoming.index(name) if name in upcoming else len(upcoming))
+
+
+def load_order(uses: Sequence[str], room: int) -> list[str]:
+    """Return the models in the order of their loads when the uses come one after another and `room` models fit."""
+    resident: list[str] = []
+    loads: list[str] = []
+    for place, name in enumerate(uses):
+        if name not in resident:
+            if len(resident) >= room:
+                resident.remove(farthest(resident, uses[place:]))
+            resident.append(name)
+            loads.append(name)
+    return loads

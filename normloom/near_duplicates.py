@@ -16,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from normloom.simhash import Array, Features, Packed, compiled, fingerprints, jaccards, overlap, pack, shingle_set
+from normloom.features import Features
+from normloom.simhash import Array, Packed, compiled, fingerprints, jaccards, overlap, pack, shingle_set
 
 Pairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
 

@@ -11,20 +11,24 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from normloom.errors import ModelError, NormloomError
+from normloom.errors import ClusterError, ModelError, NormloomError
+from normloom.graph import farthest
 from normloom.models import load_model
 from normloom.models.protocol import ModelSpec
 from normloom.part import PartJob, probe_part, run_part
+from normloom.run_log import RunLog, current_run_log, sending
 from normloom.table import PartRecord
 
 QUEUED_PARTS = 2  # an actor works at one part while the next waits beside it
+PLACE_CHECK_SECONDS = 5.0  # how often a crew without actors asks whether the cluster still has a place for one
+DEATHS_WHILE_LOADING = 2  # more than that, and the model is the cause
 
 
 class Resources(BaseModel):
@@ -93,74 +97,75 @@ class _Worker:
 
     def __init__(self, spec: ModelSpec, threads: int, paths: Sequence[str]) -> None:
         sys.path += [path for path in paths if path not in sys.path]  # where stage functions come from
+        self._spec = spec
+        self._threads = threads
+        self._model: object | None = None
+
+    def load(self) -> float:
+        """Load the model and return the seconds it took."""
         started = time.monotonic()
-        self._model = load_model(spec, threads=threads)
-        self._load_seconds = time.monotonic() - started
+        self._model = load_model(self._spec, threads=self._threads)
+        return time.monotonic() - started
 
-    def ready(self) -> float:
-        """Return the seconds that loading took."""
-        return self._load_seconds
-
-    def run(self, job: PartJob, *, probe: bool) -> PartResult:
+    def run(self, job: PartJob, *, probe: bool, run_log: RunLog | None) -> PartResult:
         """Make one part."""
-        return _attempt(job, self._model, probe=probe)
+        with sending(run_log):
+            return _attempt(job, self._model, probe=probe)
 
 
 class ActorCrew:
-    """Actors with the same model; one that dies is replaced."""
+    """Actors with the same model. Parts are made by those that are ready; one that dies is replaced.
+
+    A replacement that finds no place, because its node is gone, keeps nobody waiting while others work.
+    """
 
     def __init__(self, spec: ModelSpec, resources: Resources) -> None:
         self._spec = spec
         self._resources = resources
-        self._actors = [self._start() for _ in range(resources.actors)]
-        self._load_seconds = sum(self._await(actor) for actor in self._actors)
+        self._ready: list[Any] = []
+        self._loading: dict[Any, Any] = {}  # reference that comes when an actor is ready -> actor
+        self._load_seconds = 0.0
+        self._deaths_loading = 0
         self._closed = False
+        try:
+            for _ in range(resources.actors):
+                self._start()
+            while not self._ready:
+                self._settle(self._wait([]))
+        except BaseException:
+            self.close()
+            raise
 
     def take_load_seconds(self) -> float:
         """Return the seconds spent loading since this was last asked, added up over the actors."""
         seconds, self._load_seconds = self._load_seconds, 0.0
         return seconds
 
-    def _start(self) -> Any:
-        import ray
-
-        worker = ray.remote(_Worker).options(num_cpus=self._resources.threads, num_gpus=self._resources.gpus)
-        return worker.remote(self._spec, self._resources.threads, sys.path)
-
-    def _await(self, actor: Any) -> float:
-        import ray
-
-        try:
-            return float(ray.get(actor.ready.remote()))
-        except ray.exceptions.RayError as error:
-            cause = getattr(error, "cause", None) or error
-            lines = [line for line in str(cause).strip().splitlines() if line.strip()]
-            raise ModelError(f"an actor could not load model {self._spec.model!r}: {lines[-1].strip()}") from error
-
     def run(self, jobs: Iterable[PartJob], *, probe: bool = False) -> Iterator[tuple[PartJob, PartResult]]:
-        """Make parts on all actors, each with one part in work and one waiting."""
+        """Make parts on all actors that are ready, each with one part in work and one waiting."""
         import ray
 
+        run_log = current_run_log()
         waiting = deque(jobs)
-        flying: dict[Any, tuple[int, PartJob]] = {}
+        flying: dict[Any, tuple[Any, PartJob]] = {}
         while waiting or flying:
             load = Counter(actor for actor, _ in flying.values())
-            for actor in range(len(self._actors)):
+            for actor in self._ready:
                 while waiting and load[actor] < QUEUED_PARTS:
                     job = waiting.popleft()
-                    flying[self._actors[actor].run.remote(job, probe=probe)] = (actor, job)
+                    flying[actor.run.remote(job, probe=probe, run_log=run_log)] = (actor, job)
                     load[actor] += 1
-            [done], _ = ray.wait(list(flying), num_returns=1)
+            done = self._wait(list(flying))
+            if done not in flying:
+                self._settle(done)
+                continue
             actor, job = flying.pop(done)
             try:
                 result = ray.get(done)
             except ray.exceptions.RayActorError:
-                if self._closed:
-                    raise ModelError(f"the build was stopped while {self._spec.model!r} was at work") from None
                 for reference in [reference for reference, (owner, _) in flying.items() if owner == actor]:
                     waiting.appendleft(flying.pop(reference)[1])  # it only waited behind the part that failed
-                self._actors[actor] = self._start()
-                self._load_seconds += self._await(self._actors[actor])
+                self._replace(actor)
                 result = PartFailure("the process that held the model died", died=True)
             except ray.exceptions.RayTaskError as error:
                 raise error.cause if isinstance(error.cause, NormloomError) else error from None
@@ -171,8 +176,64 @@ class ActorCrew:
         import ray
 
         self._closed = True
-        for actor in self._actors:
+        for actor in [*self._ready, *self._loading.values()]:
             ray.kill(actor)
+
+    def _start(self) -> None:
+        import ray
+
+        worker = ray.remote(_Worker).options(num_cpus=self._resources.threads, num_gpus=self._resources.gpus)
+        actor = worker.remote(self._spec, self._resources.threads, sys.path)
+        self._loading[actor.load.remote()] = actor
+
+    def _replace(self, actor: Any) -> None:
+        """Start another actor in the place of one that died or does not answer."""
+        import ray
+
+        self._require_open()
+        self._ready.remove(actor)
+        ray.kill(actor)  # one that is merely out of reach must not come back and work beside its replacement
+        self._start()
+
+    def _wait(self, flying: Sequence[Any]) -> Any:
+        """Return the next reference that is done: of a part, or of an actor that finished loading or failed to."""
+        import ray
+
+        while True:
+            done, _ = ray.wait([*flying, *self._loading], num_returns=1, timeout=PLACE_CHECK_SECONDS)
+            if done:
+                return done[0]
+            self._require_open()
+            if not self._ready and not _room(self._resources, ray.cluster_resources()):
+                raise ClusterError(
+                    f"no actor for {self._spec.model!r} is left and Ray has no place for another: its nodes died; "
+                    "finished parts are kept, the same command goes on from here"
+                )
+
+    def _settle(self, reference: Any) -> None:
+        """Take in an actor that finished loading; raises ModelError where it cannot load its model."""
+        import ray
+
+        actor = self._loading.pop(reference)
+        try:
+            self._load_seconds += float(ray.get(reference))
+        except ray.exceptions.RayTaskError as error:
+            raise self._cannot_load(str(error.cause)) from error
+        except ray.exceptions.RayActorError as error:
+            self._require_open()
+            self._deaths_loading += 1
+            if self._deaths_loading > DEATHS_WHILE_LOADING:
+                raise self._cannot_load("its process died each time, as it does when memory runs out") from error
+            self._start()
+        else:
+            self._ready.append(actor)
+
+    def _cannot_load(self, why: str) -> ModelError:
+        return ModelError(f"an actor could not load model {self._spec.model!r}: {why}")
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ModelError(f"the build was stopped while {self._spec.model!r} was at work")
 
 
 @dataclass
@@ -205,11 +266,16 @@ class Pool:
         finally:
             with self._changed:
                 resident.leased = False
-                remaining = list(self.uses)
-                if spec in remaining:
-                    remaining.remove(spec)
-                self.uses = remaining
+                self.used(spec)
                 self._changed.notify_all()
+
+    def used(self, spec: ModelSpec) -> None:
+        """Count one of the uses to come as past: a stage is done with the model, or needs it no more."""
+        with self._changed:
+            remaining = list(self.uses)
+            if spec in remaining:
+                remaining.remove(spec)
+            self.uses = remaining
 
     def _may_take(self, key: str) -> bool:
         """Tell whether the model is free, or could be loaded beside those that are in use."""
@@ -217,9 +283,9 @@ class Pool:
         if resident:
             return not resident.leased
         in_use = sum(resident.leased for resident in self._residents.values())
-        return in_use < self._room()
+        return in_use < self._rooms()
 
-    def _room(self) -> int:
+    def _rooms(self) -> int:
         """How many models fit at once."""
         if self.resources.actors == 0:
             return 1
@@ -227,9 +293,7 @@ class Pool:
 
         self._start_ray()
         total = ray.cluster_resources()
-        by_cpu = total.get("CPU", 0) // (self.resources.actors * self.resources.threads)
-        by_gpu = total.get("GPU", 0) // (self.resources.actors * self.resources.gpus) if self.resources.gpus else by_cpu
-        room = int(min(by_cpu, by_gpu))
+        room = _room(self.resources, total) // self.resources.actors
         if room < 1:
             raise ModelError(
                 f"{self.resources.actors} actors with {self.resources.threads} threads and {self.resources.gpus:g} "
@@ -239,11 +303,10 @@ class Pool:
         return room
 
     def _load(self, key: str, spec: ModelSpec) -> _Resident:
-        while len(self._residents) >= self._room():
+        while len(self._residents) >= self._rooms():
             upcoming = [use.model_dump_json() for use in self.uses]
             idle = [name for name, resident in self._residents.items() if not resident.leased]
-            farthest = max(idle, key=lambda name: upcoming.index(name) if name in upcoming else len(upcoming))
-            self._residents.pop(farthest).crew.close()
+            self._residents.pop(farthest(idle, upcoming)).crew.close()
         inline = self.resources.actors == 0
         crew = InlineCrew(spec, threads=self.resources.threads) if inline else ActorCrew(spec, self.resources)
         self.loads[spec.model] += 1
@@ -275,6 +338,13 @@ class Pool:
 
             ray.shutdown()
             self._started_ray = False
+
+
+def _room(resources: Resources, total: Mapping[str, float]) -> int:
+    """Return how many actors have a place in a cluster with these resources."""
+    by_cpu = total.get("CPU", 0) // resources.threads
+    by_gpu = total.get("GPU", 0) // resources.gpus if resources.gpus else by_cpu
+    return int(min(by_cpu, by_gpu))
 
 
 def _attempt(job: PartJob, model: object | None, *, probe: bool) -> PartResult:

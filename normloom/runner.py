@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -21,16 +21,17 @@ import polars as pl
 from normloom.errors import QuarantineBudgetError, StageError
 from normloom.keys import key_fields, stage_key
 from normloom.part import PartJob, part_row_ids
-from normloom.pool import Crew, InlineCrew, PartFailure, Pool
+from normloom.pool import Crew, InlineCrew, PartFailure, PartResult, Pool
 from normloom.progress import Progress
 from normloom.quality import require, run_checks
 from normloom.selection import Again
 from normloom.stage import Stage, quarantined, quarantined_frame
-from normloom.store import Store, Writer, adopt_part, content_hash, read_slice, write_frames, write_part
+from normloom.store import Store, Writer, adopt_part, content_hash, part_marker, read_slice, write_frames, write_part
 from normloom.table import Manifest, PartRecord, TableRef
 
 QUARANTINE_BUDGET = 0.1
 DEATHS_BEFORE_BISECTION = 2  # the first may be the machine's fault
+MAX_DEATHS = 6  # of one part in which no row is found that does it
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,12 @@ class StageRunner:
             base = standing if again == "quarantined" else None
             return self._locked(job, base=base, replaces=key)
         if standing:
-            return self._reused(standing)
+            return self._reused(stage, standing)
         return self._locked(_Table(self, stage, fields, tuple(inputs), tuple(sides)))
 
-    def _reused(self, manifest: Manifest) -> tuple[Manifest, bool]:
+    def _reused(self, stage: Stage, manifest: Manifest) -> tuple[Manifest, bool]:
+        if stage.model:
+            self.pool.used(stage.model)
         self.store.point(manifest.ref)
         self.progress.end(manifest, reused=True)
         return manifest, True
@@ -87,7 +90,7 @@ class StageRunner:
             if replaces:
                 self.store.supersede(manifest, replaces)
             if found:
-                return self._reused(found)
+                return self._reused(table.stage, found)
             self.progress.end(manifest, reused=False)
             return manifest, False
 
@@ -119,7 +122,7 @@ class StageRunner:
                 load_seconds = crew.take_load_seconds()
         parts = [done[job.index] for job in jobs]
         self.progress.note(stage.name, "checks")
-        rows = pl.scan_parquet([directory / part.files["rows"].name for part in parts])
+        rows = pl.scan_parquet([directory / part.files["rows"].name for part in parts], glob=False)
         results, aside = run_checks(rows, stage.contract)
         require(results, stage=stage.name)
         if aside:
@@ -196,33 +199,53 @@ class StageRunner:
                     failed.append((job, result))
             pending = []
             for job, failure in failed:
+                committed = self.store.part(part_marker(job.directory, job.index)) if failure.died else None
+                if committed:  # it died with the part done
+                    yield committed
+                    continue
                 deaths[job.index] += failure.died
-                if failure.died and deaths[job.index] < DEATHS_BEFORE_BISECTION:
+                if failure.died and deaths[job.index] % DEATHS_BEFORE_BISECTION:
                     pending.append(job)
-                else:
-                    pending.append(self._without_poison(stage, crew, job, failure, rows_in))
+                    continue
+                marked = self._without_poison(stage, crew, job, failure, rows_in)
+                if marked == job and (not failure.died or deaths[job.index] > MAX_DEATHS):
+                    raise StageError(f"stage {stage.name!r}, part {job.index}: {failure.error}; no single row does it")
+                pending.append(marked)
 
     def _without_poison(self, stage: Stage, crew: Crew, job: PartJob, failure: PartFailure, rows_in: int) -> PartJob:
-        """Return the part with the rows marked that make it fail, found by halving."""
-        if stage.part_rows is None or job.poisoned:
+        """Return the part with the rows marked that make it fail, found by halving; as it is where none does."""
+        if stage.part_rows is None or (job.poisoned and not failure.died):
             raise StageError(f"stage {stage.name!r} failed in part {job.index}: {failure.error}")
         self.progress.note(stage.name, f"part {job.index} failed, looking for the row")
         poisoned: dict[str, str] = {}
-        suspects = [(job, failure)]
+        suspects = [job]
         while suspects:
-            suspect, why = suspects.pop()
-            if len(suspect) == 1:
-                poisoned[part_row_ids(suspect)[0]] = why.error
+            halves = [half for suspect in suspects for half in _halves(suspect)]
+            failing = list(_failures(crew.run(halves, probe=True)))
+            suspects = [half for half, _ in failing if len(half) > 1]
+            alone = [(half, why) for half, why in failing if len(half) == 1]
+            for row, why in self._confirmed(crew, alone):
+                poisoned[part_row_ids(row)[0]] = why.error
                 _hold_budget(stage, len(poisoned), rows_in, self.quarantine_budget, why.error)
-                continue
-            middle = (suspect.start + suspect.stop) // 2
-            halves = [replace(suspect, stop=middle), replace(suspect, start=middle)]
-            suspects += [
-                (half, result) for half, result in crew.run(halves, probe=True) if isinstance(result, PartFailure)
-            ]
-        if not poisoned:
-            raise StageError(f"stage {stage.name!r}, part {job.index}: {failure.error}; no single row does it")
-        return replace(job, poisoned=poisoned)
+        return replace(job, poisoned={**job.poisoned, **poisoned})
+
+    def _confirmed(
+        self, crew: Crew, found: Sequence[tuple[PartJob, PartFailure]]
+    ) -> Iterator[tuple[PartJob, PartFailure]]:
+        """Yield the rows that fail alone; one whose process died must do so twice: something else may have ended it."""
+        yield from (pair for pair in found if not pair[1].died)
+        died = [job for job, why in found if why.died]
+        yield from _failures(crew.run(died, probe=True))
+
+
+def _failures(results: Iterable[tuple[PartJob, PartResult]]) -> Iterator[tuple[PartJob, PartFailure]]:
+    return ((job, result) for job, result in results if isinstance(result, PartFailure))
+
+
+def _halves(job: PartJob) -> list[PartJob]:
+    """Return the part cut in two; a single row as it is."""
+    middle = (job.start + job.stop) // 2
+    return [replace(job, stop=middle), replace(job, start=middle)] if len(job) > 1 else [job]
 
 
 def _hold_budget(stage: Stage, aside: int, attempts: int, budget: float, found: str) -> None:

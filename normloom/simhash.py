@@ -8,13 +8,13 @@ every process. A text too short for one n-gram is one feature; an empty one has 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, NamedTuple, Self, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numba
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
 
+from normloom.features import Features
 from normloom.text import normalise
 
 Array = npt.NDArray[Any]
@@ -27,29 +27,6 @@ _MIX_2 = np.uint64(0xC4CEB9FE1A85EC53)
 _MIX_SHIFT = np.uint64(33)
 _ONE, _64 = np.uint64(1), np.uint64(64)
 _CONTINUATION, _CONTINUATION_MASK, _SPACE = 0x80, 0xC0, 0x20
-
-
-class Features(BaseModel):
-    """What a text is made of: sizes of its word and character n-grams, counted (`tf`) or not (`binary`)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    word_ngrams: tuple[PositiveInt, ...] = ()
-    char_ngrams: tuple[PositiveInt, ...] = (4,)
-    weighting: Literal["tf", "binary"] = "tf"
-
-    @model_validator(mode="after")
-    def _has_sizes(self) -> Self:
-        for sizes in (self.word_ngrams, self.char_ngrams):
-            if len(set(sizes)) != len(sizes):
-                raise ValueError(f"n-gram sizes {sizes} name one size twice")
-        if not (self.word_ngrams or self.char_ngrams):
-            raise ValueError("name at least one size in word_ngrams or char_ngrams")
-        return self
-
-    def grams(self) -> Array:
-        """Return the n-grams as (m, 2) int64: gap between units (0 characters, 1 words), size."""
-        return np.array([(0, n) for n in self.char_ngrams] + [(1, n) for n in self.word_ngrams], dtype=np.int64)
 
 
 class Packed(NamedTuple):

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -150,11 +151,19 @@ def _absolute(node: ast.ImportFrom, module: str) -> str:
 
 @cache
 def _file_of(module: str) -> Path | None:
-    """Return the source file of a module, None where there is no such module."""
+    """Return the source file of a module, None where there is no such module.
+
+    Nothing is imported for it: `find_spec` of a dotted name would import the packages and modules above it.
+    """
+    top, *rest = module.split(".")
     try:
-        spec = find_spec(module)
-    except (ImportError, ValueError, AttributeError):
+        spec = find_spec(top)
+    except (ImportError, ValueError):
         return None
+    for name in rest:
+        if spec is None or spec.submodule_search_locations is None:
+            return None
+        spec = PathFinder.find_spec(f"{spec.name}.{name}", spec.submodule_search_locations)
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 
 

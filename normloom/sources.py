@@ -18,8 +18,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import polars as pl
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from normloom.errors import SourceError
 from normloom.text import surrogate_problem
@@ -270,6 +268,9 @@ def _values(request: _Request, content: dict[str, object]) -> list[str | None] |
 
 
 def _read_parquet(request: _Request, stream: io.BufferedReader) -> Source:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         file = pq.ParquetFile(stream)
         schema = file.schema_arrow
@@ -298,6 +299,8 @@ def _read_parquet(request: _Request, stream: io.BufferedReader) -> Source:
 def _first_rows(file: Any, request: _Request) -> Any:
     if request.limit is None:
         return file.read(columns=list(dict.fromkeys(request.columns)))
+    import pyarrow as pa
+
     batches, rows = [], 0
     for batch in file.iter_batches(batch_size=min(request.limit, 65_536), columns=list(dict.fromkeys(request.columns))):
         batches.append(batch)

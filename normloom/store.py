@@ -94,7 +94,7 @@ class Store:
     def scan(self, ref: TableRef, kind: Kind = "rows") -> pl.LazyFrame:
         """Return the rows of a table (or what it dropped or quarantined), lazily."""
         manifest = self.manifest(ref)
-        return pl.scan_parquet([path for path, _ in manifest.files(self.table_directory(ref), kind)])
+        return pl.scan_parquet([path for path, _ in manifest.files(self.table_directory(ref), kind)], glob=False)
 
     def current(self, system: str, stage: str) -> Manifest | None:
         """Return the manifest of the newest table of a stage, None where none is published."""
@@ -116,8 +116,13 @@ class Store:
 
     def parts(self, directory: Path) -> dict[int, PartRecord]:
         """Return the committed parts of a table that is not published yet, those that verify, by index."""
-        records = [_load(PartRecord.model_validate_json, path) for path in sorted(directory.glob("part-*.json"))]
-        return {record.index: record for record in records if record and _verified(directory, record)}
+        records = [self.part(path) for path in sorted(directory.glob("part-*.json"))]
+        return {record.index: record for record in records if record}
+
+    def part(self, marker: Path) -> PartRecord | None:
+        """Return the part that a marker commits, None where there is none or its files do not verify."""
+        record = _load(PartRecord.model_validate_json, marker)
+        return record if record and _verified(marker.parent, record) else None
 
     @contextmanager
     def lock(self, directory: Path, writer: Writer, *, waiting: Callable[[str], None]) -> Iterator[None]:
@@ -125,7 +130,7 @@ class Store:
 
         The kernel frees the lock when its holder dies.
         """
-        with _writing(directory):
+        with writing(directory):
             directory.mkdir(parents=True, exist_ok=True)
             handle = (directory / LOCK).open("a+")
         with handle:
@@ -135,7 +140,7 @@ class Store:
                 handle.seek(0)
                 waiting(handle.read().strip() or "another process")
                 fcntl.flock(handle, fcntl.LOCK_EX)
-            with _writing(directory / LOCK):
+            with writing(directory / LOCK):
                 handle.truncate(0)
                 handle.write(str(writer))
                 handle.flush()
@@ -145,7 +150,7 @@ class Store:
     def building(self, system: str) -> Iterator[None]:
         """Keep the tables of a system from being removed while a build is at work; any number may be."""
         path = self.root / system / BUILDS / RUNNING
-        with _writing(path):
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             handle = path.open("a")
         with handle:
@@ -174,7 +179,7 @@ class Store:
     def write_build(self, system: str, build: str, text: str) -> Path:
         """Write the lock of a build and return its path."""
         path = self.root / system / BUILDS / f"{build}.yaml"
-        with _writing(path):
+        with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, text.encode())
         return path
@@ -221,15 +226,20 @@ def write_frames(
     return records
 
 
+def part_marker(directory: Path, index: int) -> Path:
+    """Return the path of the file that commits a part."""
+    return directory / f"part-{index:05d}.json"
+
+
 def write_part(directory: Path, record: PartRecord) -> None:
     """Write the marker that commits a part; its files must be there."""
-    write_file(directory / f"part-{record.index:05d}.json", record.model_dump_json(indent=1).encode())
+    write_file(part_marker(directory, record.index), record.model_dump_json(indent=1).encode())
 
 
 def write_file(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all, also after a crash."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with _writing(path):
+    with writing(path):
         try:
             with temporary.open("wb") as handle:
                 handle.write(content)
@@ -247,7 +257,7 @@ def adopt_part(source: Path, directory: Path, record: PartRecord) -> None:
     """Take over a committed part of another table as it is, without a copy where the file system can."""
     for file in record.files.values():
         target = directory / file.name
-        with _writing(target), suppress(FileExistsError):
+        with writing(target), suppress(FileExistsError):
             try:
                 target.hardlink_to(source / file.name)
             except FileExistsError:
@@ -265,12 +275,14 @@ def read_slice(files: Sequence[tuple[Path, int]], start: int, stop: int) -> pl.D
         if first < last:
             whole = (first, last) == (0, rows)
             frames.append(
-                pl.read_parquet(path) if whole else pl.scan_parquet(path).slice(first, last - first).collect()
+                pl.read_parquet(path, glob=False)
+                if whole
+                else pl.scan_parquet(path, glob=False).slice(first, last - first).collect()
             )
         offset += rows
     if frames:
         return pl.concat(frames, how="vertical")
-    return pl.read_parquet(files[0][0]).clear() if files else pl.DataFrame()
+    return pl.read_parquet(files[0][0], glob=False).clear() if files else pl.DataFrame()
 
 
 def content_hash(parts: Sequence[PartRecord]) -> str:
@@ -319,7 +331,7 @@ def _sync_directory(path: Path) -> None:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def writing(path: Path) -> Iterator[None]:
     """Turn the operating system's refusals into one sentence that says what to do."""
     try:
         yield

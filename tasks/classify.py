@@ -11,8 +11,8 @@ from __future__ import annotations
 import math
 import string
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -22,7 +22,9 @@ from normloom.stage import Output, Stage, quarantined, quarantined_frame
 from schemas import tables
 from schemas.taxonomy import Label, Taxonomy
 from schemas.template import Template
-from tasks.calibration import Calibration, label_texts, probabilities, train
+
+if TYPE_CHECKING:
+    import numpy as np
 
 YES_NO = ("Yes", "No")
 CODES = string.ascii_uppercase + string.ascii_lowercase + string.digits
@@ -142,6 +144,10 @@ def rank_by_embedding(rows: pl.DataFrame, arguments: Ranking, model: Embedder) -
 
 def embed_labels(rows: pl.DataFrame, arguments: Labelling, calibration: pl.DataFrame, model: Embedder) -> Output:
     """Label by the calibrated similarity of prompt and label."""
+    import numpy as np
+
+    from tasks.calibration import Calibration, probabilities
+
     prompts = model.embed(rows["prompt"].to_list())
     fitted = {row["dimension"]: row for row in calibration.iter_rows(named=True)}
     columns = []
@@ -154,6 +160,10 @@ def embed_labels(rows: pl.DataFrame, arguments: Labelling, calibration: pl.DataF
 
 def fit_calibration(rows: pl.DataFrame, arguments: Labelling, model: Embedder) -> Output:
     """Learn a vector for each label and one calibration for each dimension, on prompts with reference labels."""
+    import numpy as np
+
+    from tasks.calibration import train
+
     prompts = model.embed(rows["prompt"].to_list())
     fitted = []
     for taxonomy in arguments.taxonomies:
@@ -177,12 +187,18 @@ def fit_calibration(rows: pl.DataFrame, arguments: Labelling, model: Embedder) -
 
 def embed_texts(taxonomy: Taxonomy, model: Embedder) -> np.ndarray:
     """Return the vectors of each label's texts, shape (labels, texts, dimensions)."""
+    import numpy as np
+
+    from tasks.calibration import label_texts
+
     texts = [text for label in taxonomy.labels for text in label_texts(label)]
     return np.stack(np.split(model.embed(texts), len(taxonomy.labels)))
 
 
 def similarities(prompts: np.ndarray, taxonomy: Taxonomy, model: Embedder) -> np.ndarray:
     """Return the cosine of each prompt with the mean of each label's texts, shape (prompts, labels)."""
+    import numpy as np
+
     centres = embed_texts(taxonomy, model).mean(axis=1)
     return np.asarray(prompts @ (centres / np.linalg.norm(centres, axis=1, keepdims=True)).T)
 

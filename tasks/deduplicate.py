@@ -10,8 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.contract import Contract
 from normloom.errors import ContractError
-from normloom.near_duplicates import find_duplicates
-from normloom.simhash import Features, fingerprints, pack
+from normloom.features import Features
 from normloom.stage import Output, Stage, dropped, dropped_frame
 from normloom.text import normalise
 
@@ -38,6 +37,9 @@ def remove_duplicates(rows: pl.DataFrame, arguments: Deduplication) -> Output:
     nearest kept row as its winner; its payload says `distance` and `jaccard`. Reasons: `exact_duplicate`
     (same normalised text) and `near_duplicate`. Raises ContractError for a null text.
     """
+    from normloom.near_duplicates import find_duplicates
+    from normloom.simhash import fingerprints, pack
+
     if rows[arguments.text_column].null_count():
         raise ContractError(f"column {arguments.text_column!r} has nulls: a row without text cannot be compared")
     texts = rows[arguments.text_column].to_list()

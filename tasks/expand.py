@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from normloom.features import Features
 from normloom.models.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling
 from normloom.rows import seed
-from normloom.simhash import Features, fingerprints
 from normloom.stage import Output, Stage, dropped, dropped_frame, quarantined, quarantined_frame
 from normloom.text import text_problem
 from schemas import tables
 from schemas.taxonomy import Label, Taxonomy
 from schemas.template import Template
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _DECORATION = re.compile(r"^\s*(?:prompt\s*:|[-*•]|\d+[.)])\s*", re.IGNORECASE)
 _QUOTES = "\"'“”‘’ "
@@ -94,6 +96,10 @@ class _Draws:
 
 def draft_prompts(rows: pl.DataFrame, arguments: Expansion, prompts: pl.DataFrame, model: LanguageModel) -> Output:
     """Draw prompts for each gap, in rounds of as many as are still missing."""
+    import numpy as np
+
+    from normloom.simhash import fingerprints
+
     labels = {label.id: label for taxonomy in arguments.taxonomies for label in taxonomy.labels}
     known = fingerprints(prompts["prompt"].to_list(), arguments.features)
     known_ids = prompts["row_id"].to_list()
@@ -164,6 +170,8 @@ def _refusal(text: str, arguments: Expansion) -> str | None:
 
 
 def _nearest(known: np.ndarray, code: np.ndarray, tau: int) -> int | None:
+    import numpy as np
+
     if not len(known):
         return None
     distances = np.bitwise_count(known ^ code)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import TYPE_CHECKING
 
-import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from normloom.stage import Output, Stage
 from schemas import tables
 from schemas.taxonomy import Taxonomy
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Measuring(BaseModel):
@@ -29,6 +32,8 @@ def measure_agreement(rows: pl.DataFrame, arguments: Measuring) -> Output:
     `recall` look at the labels kept at delta, over all prompts. `prior` is the same measure for always
     naming the most frequent label.
     """
+    import numpy as np
+
     measured: list[dict[str, object]] = []
     start = 0
     for taxonomy in arguments.taxonomies:
@@ -60,6 +65,8 @@ def measure_agreement(rows: pl.DataFrame, arguments: Measuring) -> Output:
 
 
 def _measures(truth: np.ndarray, kept: np.ndarray, scores: np.ndarray) -> list[tuple[str, float | None, float | None]]:
+    import numpy as np
+
     labelled = truth.any(axis=1)
     if not labelled.any():
         return [(measure, None, None) for measure in ("top1", "macro_recall", "precision", "recall")]

@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from normloom.contract import Contract
 from normloom.errors import ContractError
-from normloom.near_duplicates import find_clusters, pair_chunks
-from normloom.simhash import Features, fingerprints, jaccards, pack
+from normloom.features import Features
 from normloom.stage import Output, Stage
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 SPLITS = ("train", "validation", "test")
 
@@ -58,6 +59,8 @@ def assign_splits(rows: pl.DataFrame, arguments: Splitting) -> Output:
     hash of the seed and the cluster's id, each into the split that is furthest below its share.
     Raises ContractError for a null `prompt_id` or `prompt`, or a `prompt_id` with two prompts.
     """
+    from normloom.near_duplicates import find_clusters
+
     prompts = _prompts(rows)
     texts = prompts["prompt"].to_list()
     labels = find_clusters(
@@ -115,6 +118,11 @@ def _order(seed: int, cluster: str) -> bytes:
 
 def _leakage(texts: Sequence[str], splits: npt.NDArray[np.object_], arguments: Splitting) -> float:
     """Return the share of prompts outside train that have a near neighbour in train."""
+    import numpy as np
+
+    from normloom.near_duplicates import pair_chunks
+    from normloom.simhash import fingerprints, jaccards, pack
+
     packed = pack(texts)
     train = splits == SPLITS[0]
     leaked = np.zeros(len(texts), dtype=np.bool_)

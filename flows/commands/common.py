@@ -39,7 +39,7 @@ def assignments(
     """Return options that stand for settings as `name=value` assignments, before those given with --set."""
     named: dict[str, Any] = {"source.path": source, "source.text_column": text_column, "source.limit": limit}
     given = [
-        f"{name}={_yaml(str(value) if isinstance(value, Path) else value)}"
+        f"{name}={value if isinstance(value, int) else _yaml(str(value))}"
         for name, value in named.items()
         if value is not None
     ]
@@ -51,7 +51,7 @@ def escaped(value: object) -> str:
     return escape("" if value is None else str(value))
 
 
-def _yaml(value: str | int) -> str:
-    """Return a value in one line of YAML, whatever characters it holds."""
+def _yaml(value: str) -> str:
+    """Return a text in one line of YAML, whatever characters it holds."""
     text: str = yaml.safe_dump(value, default_style='"', width=float("inf"))
     return text.strip()

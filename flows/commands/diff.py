@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from flows.commands.common import DEFAULT_STORE, JsonOption, StoreOption, out
+from flows.commands.common import DEFAULT_STORE, JsonOption, StoreOption, escaped, out
 
 if TYPE_CHECKING:
     from flows.drift import DimensionDrift
@@ -54,9 +55,7 @@ def diff(
     first = find_build(where, before, system=system)
     second = find_build(where, after, system=system or first.system)
     stages = compare(first, second, where, examples=rows)
-    drifts = {
-        stage.stage: label_drift(*stage.refs(first.system), where) if stage.table else [] for stage in stages
-    }
+    drifts = {stage.stage: label_drift(*stage.refs, where) if stage.table and stage.refs else [] for stage in stages}
     if json_:
         print(json.dumps(_as_json(first, second, stages, drifts), default=_plain, ensure_ascii=False))
         return
@@ -68,8 +67,9 @@ def diff(
     for stage in stages:
         for line in _details(stage):
             out.print(line, highlight=False)
-        for drift in drifts[stage.stage]:
-            out.print(_drift_table(stage.stage, drift))
+        if drifts[stage.stage]:
+            out.print(_drift_line(drifts[stage.stage]), highlight=False)
+            out.print(Padding(_drift_table(drifts[stage.stage]), (0, 0, 0, 4), expand=False))
 
 
 def _as_json(
@@ -87,7 +87,7 @@ def _plain(value: Any) -> Any:
 
 
 def _titled(lock: BuildLock) -> str:
-    return f"{lock.build}" + (f" (profile {lock.profile})" if lock.profile else "")
+    return escaped(f"{lock.build} (profile {lock.profile})" if lock.profile else lock.build)
 
 
 def _overview(stages: list[StageDiff]) -> Table:
@@ -106,7 +106,7 @@ def _overview(stages: list[StageDiff]) -> Table:
     }
     for stage in stages:
         counts = [_arrow(stage, name) for name in ("rows", "dropped", "quarantined")]
-        table.add_row(stage.stage, said[stage.state], *counts, ", ".join(stage.fields))
+        table.add_row(stage.stage, said[stage.state], *counts, _named(stage.fields))
     return table
 
 
@@ -122,7 +122,9 @@ def _details(stage: StageDiff) -> Iterator[Text]:
     lines: list[Text] = []
     if stage.gone:
         sides = " and ".join({"before": "earlier", "after": "later"}[side] for side in stage.gone)
-        lines.append(Text(f"  the table of the {sides} build is no longer in the store: rows cannot be compared", "yellow"))
+        lines.append(
+            Text(f"  the table of the {sides} build is no longer in the store: rows cannot be compared", "yellow")
+        )
     if stage.table:
         lines += _table_lines(stage.table)
     for what, counts in (("dropped", stage.dropped), ("quarantined", stage.quarantined)):
@@ -165,13 +167,30 @@ def _cut(text: str, start: int, width: int) -> str:
     return ("…" if start else "") + text[start : start + width] + ("…" if len(text) > start + width else "")
 
 
-def _drift_table(stage: str, drift: DimensionDrift) -> Table:
-    distance = "one side has no labels" if drift.distance is None else f"total variation distance {drift.distance:.3f}"
-    title = f"{stage}: {drift.dimension} labels {drift.before:,} → {drift.after:,}, {distance}"
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.add_column("  label", no_wrap=True)
+def _drift_line(drifts: Sequence[DimensionDrift]) -> Text:
+    told = [
+        f"{drift.dimension} " + (f"{drift.distance:.3f}" if drift.distance is not None else "- (a side has no labels)")
+        for drift in drifts
+    ]
+    return Text(f"  drift of labels (total variation distance): {', '.join(told)}")
+
+
+def _drift_table(drifts: Sequence[DimensionDrift]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("dimension", "label"):
+        table.add_column(heading, no_wrap=True)
     for heading in ("before", "after", "share"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for label in drift.labels[:SHIFTS]:
-        table.add_row(f"  {label.label}", f"{label.before:,}", f"{label.after:,}", f"{label.shift:+.1%}")
+    for drift in drifts:
+        for label in [label for label in drift.labels if label.shift or label.before != label.after][:SHIFTS]:
+            counts = f"{label.before:,}", f"{label.after:,}"
+            table.add_row(escaped(drift.dimension), escaped(label.label), *counts, f"{label.shift:+.1%}")
+        table.add_row(escaped(drift.dimension), "[dim]all", f"[dim]{drift.before:,}", f"[dim]{drift.after:,}", "")
     return table
+
+
+def _named(fields: Sequence[str]) -> str:
+    """Return the fields in one line, the code that changed only counted."""
+    code = sum(field.startswith("source.") for field in fields)
+    settings = [field for field in fields if not field.startswith("source.")]
+    return ", ".join([*settings, *([f"code ({code} definitions)"] if code else [])])

@@ -1,0 +1,162 @@
+"""normloom serve."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.commands.common import (
+    DEFAULT_PROFILE,
+    DEFAULT_STORE,
+    LimitOption,
+    ProfileOption,
+    SetOption,
+    SourceOption,
+    StoreOption,
+    TextColumnOption,
+    assignments,
+    out,
+)
+from normloom.errors import UsageError
+from normloom.server import SERVER_PASSWORD
+
+DEPLOYMENT = "serve"
+HEARTBEAT_SECONDS = "30"  # the automation in deployments/automations.yaml goes by it
+
+
+def serve(  # each an option
+    systems: Annotated[list[str] | None, typer.Argument(help="Systems to serve (default: all).")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen at; by default only this machine reaches it.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="Port of the UI and the API.")] = 4200,
+    store: StoreOption = DEFAULT_STORE,
+    profile: ProfileOption = DEFAULT_PROFILE,
+    source: SourceOption = None,
+    text_column: TextColumnOption = None,
+    limit: LimitOption = None,
+    set_: SetOption = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="When to build, as cron: '0 2 * * *' is every night at two.", show_default=False)
+    ] = None,
+    timezone: Annotated[str, typer.Option(help="Time zone of the schedule, such as Europe/Berlin.")] = "UTC",
+    active: Annotated[bool, typer.Option("--active/--paused", help="Whether the schedule runs from the start.")] = True,
+    builds: Annotated[int, typer.Option(min=1, help="Builds at work at once, over all systems.")] = 1,
+    no_auth: Annotated[
+        bool,
+        typer.Option(
+            "--no-auth", help=f"With another --host: let in anyone who reaches it, without {SERVER_PASSWORD}."
+        ),
+    ] = False,
+) -> None:
+    """Serve Prefect's UI and run the builds that are scheduled or started there.
+
+    One deployment per system, with the parameters of normloom build: in the UI a single stage can be made (only), or
+    a build taken up from a stage (from_stage). One system is built at a time; who comes second waits. Ctrl-C stops
+    the builds and the server; finished parts are kept. Builds of the same store in other terminals show up here too.
+
+    Examples:
+
+        normloom serve
+
+        normloom serve savacu --profile gpu --schedule "0 2 * * *" --timezone Europe/Berlin
+
+        prefect deployment run savacu/serve --param 'only=["judge_0"]'
+    """
+    from flows.config import load_profile, override, validated
+    from flows.doctor import examine_store
+    from flows.systems import SYSTEMS, system_named
+    from normloom.server import announced, prefect_server, serving, using_server
+
+    require_login(host, open_to_all=no_auth)
+    if (place := examine_store(store)).state == "broken":
+        raise UsageError(f"{place.detail}: {place.mend}")
+    if url := serving(store):
+        raise UsageError(f"{store} is being served already, at {url.removesuffix('/api')}")
+    store, profile = store.absolute(), str(Path(profile).absolute()) if Path(profile).is_file() else profile
+    given = assignments(source=source, text_column=text_column, limit=limit, settings=set_)
+    names = systems or list(SYSTEMS)
+    for name in names:
+        validated(system_named(name).config, override(load_profile(profile, name), given))
+    parameters = {
+        "profile": profile,
+        "source": source and str(source.absolute()),
+        "text_column": text_column,
+        "limit": limit,
+        "settings": set_ or [],
+        "store": str(store),
+    }
+    when = _cron(schedule, timezone, active=active)
+    store.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT_SECONDS)
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    with (
+        prefect_server(host=host, port=port, private=False, log=store / ".serve.log") as url,
+        using_server(url),
+        announced(store, url),
+    ):
+        _serve([_deployment(name, parameters, when) for name in names], url, builds)
+    out.print("stopped; finished parts are kept")
+
+
+def require_login(host: str, *, open_to_all: bool) -> None:
+    """Refuse to listen where others can reach it without a password, unless that is asked for."""
+    try:
+        local = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        local = host == "localhost"
+    if not (local or open_to_all or os.environ.get(SERVER_PASSWORD)):
+        raise UsageError(
+            f"--host {host} lets others reach the server, and whoever does can start builds: "
+            f"set {SERVER_PASSWORD}=user:password in the environment, or give --no-auth where the network is trusted"
+        )
+
+
+def _cron(schedule: str | None, timezone: str, *, active: bool) -> Any:
+    if schedule is None:
+        return None
+    from prefect.client.schemas.schedules import CronSchedule
+    from prefect.schedules import Cron
+    from pydantic import ValidationError
+
+    try:
+        CronSchedule(cron=schedule, timezone=timezone)
+    except ValidationError as error:
+        raise UsageError(f"--schedule, --timezone: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
+    return Cron(schedule, timezone=timezone, active=active)
+
+
+def _deployment(name: str, parameters: dict[str, Any], when: Any) -> Any:
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+    from prefect.deployments.runner import RunnerDeployment
+
+    # A run that was asked for is never lost. With CANCEL_NEW it would be while another runs, and for the minutes
+    # that Prefect takes to give back the slot of one that was killed.
+    one_at_a_time = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
+    return RunnerDeployment.from_entrypoint(
+        f"flows.deployed.{name}",
+        DEPLOYMENT,
+        schedule=when,
+        parameters=parameters,
+        tags=[name],
+        concurrency_limit=one_at_a_time,
+    )
+
+
+def _serve(deployments: list[Any], url: str, builds: int) -> None:
+    from prefect import serve as prefect_serve
+
+    from flows.automations import install
+
+    install()
+    address = url.removesuffix("/api")
+    out.print(f"[bold]Prefect UI[/]  [link={address}]{address}[/]")
+    for deployment in deployments:
+        full = f"{deployment.flow_name}/{deployment.name}"
+        out.print(f"[bold]{full}[/]  PREFECT_API_URL={url} prefect deployment run {full}", highlight=False)
+    out.print("Ctrl-C stops the server and its builds; finished parts are kept.")
+    prefect_serve(*deployments, limit=builds, pause_on_shutdown=False, print_starting_message=False)

@@ -1,0 +1,224 @@
+"""The life of a build as OpenLineage events.
+
+The build is one run, and each stage is one whose parent it is; run ids follow from the ids of build and
+stage. Every event is a line of `<store>/<system>/builds/<build>.openlineage.jsonl`, which is the record. Where
+OpenLineage is configured (`OPENLINEAGE_URL`, `OPENLINEAGE__TRANSPORT__...`, `OPENLINEAGE_CONFIG` or an
+`openlineage.yml`) events are sent there too, by a thread of its own: a collector that is slow or gone costs the
+build nothing but one warning.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Lock, Thread
+from types import TracebackType
+from uuid import NAMESPACE_URL, uuid5
+
+from openlineage.client import OpenLineageClient
+from openlineage.client.event_v2 import InputDataset, Job, OutputDataset, Run, RunEvent, RunState
+from openlineage.client.facet_v2 import RunFacet, error_message_run, job_type_job, parent_run, tags_run
+from openlineage.client.serde import Serde
+from openlineage.client.transport.noop import NoopConfig, NoopTransport
+
+from normloom.errors import StoreError
+from normloom.openlineage_facets import PRODUCER, input_dataset, output_dataset, run_facets
+from normloom.store import BUILDS, Store, writing
+from normloom.table import Manifest, TableRef
+
+NAMESPACE = "normloom"
+PATIENCE = 3.0  # seconds that the end of a build waits for its last events to be sent
+
+_UNTOLD = (StoreError,)  # a disk that is full ends the build; that its end cannot be told is not the error to tell
+
+log = logging.getLogger("normloom.openlineage")
+
+
+class LineageEvents:
+    """The events of one build: a context around it, in which `run_stage` is around each stage, in any thread."""
+
+    def __init__(self, *, system: str, build: str, store: Store, profile: str | None = None) -> None:
+        self.system = system
+        self.build = build
+        self.store = store
+        self.profile = profile
+        self._collector: _Collector | None = None
+        self._running: dict[str, list[InputDataset]] = {}
+        self._lock = Lock()
+
+    @property
+    def path(self) -> Path:
+        """Where the events are, one JSON object in a line."""
+        return self.store.root / self.system / BUILDS / f"{self.build}.openlineage.jsonl"
+
+    def __enter__(self) -> LineageEvents:
+        client = _configured_client()
+        self._collector = _Collector(client, self.path) if client else None
+        self._emit(RunState.START)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            with suppress(*_UNTOLD if error else ()):
+                for stage in list(self._running):  # an interrupt does not wait for stages at work
+                    self._end(stage, _state(error), error)
+                self._emit(_state(error), facets=_error_facets(error))
+        finally:
+            if self._collector:
+                self._collector.close()
+
+    def run_stage(
+        self, stage: str, tables: Sequence[TableRef], work: Callable[[], tuple[Manifest, bool]]
+    ) -> tuple[Manifest, bool]:
+        """Return what `work` returns, the stage's manifest and whether it was published before; say when and how.
+
+        `tables` are all that the stage reads.
+        """
+        inputs = [input_dataset(self.store, self.store.manifest(ref)) for ref in dict.fromkeys(tables)]
+        with self._lock:
+            self._running[stage] = inputs
+        self._emit(RunState.START, stage, inputs=inputs)
+        try:
+            manifest, reused = work()
+        except BaseException as error:
+            with suppress(*_UNTOLD):
+                self._end(stage, _state(error), error)
+            raise
+        self._end(
+            stage,
+            RunState.COMPLETE,
+            facets=run_facets(manifest, reused=reused),
+            outputs=[output_dataset(self.store, manifest, reused=reused)],
+        )
+        return manifest, reused
+
+    def _end(
+        self,
+        stage: str,
+        state: RunState,
+        error: BaseException | None = None,
+        *,
+        facets: Mapping[str, RunFacet] | None = None,
+        outputs: Sequence[OutputDataset] = (),
+    ) -> None:
+        """Emit the last event of a stage, unless the end of the build has done so: a run ends once."""
+        with self._lock:
+            inputs = self._running.pop(stage, None)
+        if inputs is not None:
+            self._emit(state, stage, facets={**(facets or {}), **_error_facets(error)}, inputs=inputs, outputs=outputs)
+
+    def _emit(
+        self,
+        state: RunState,
+        stage: str | None = None,
+        *,
+        facets: Mapping[str, RunFacet] | None = None,
+        inputs: Sequence[InputDataset] = (),
+        outputs: Sequence[OutputDataset] = (),
+    ) -> None:
+        tags = {"build": self.build, **({"profile": self.profile} if self.profile else {})}
+        run: dict[str, RunFacet] = {
+            "tags": tags_run.TagsRunFacet([tags_run.TagsRunFacetFields(*tag, "NORMLOOM") for tag in tags.items()]),
+            **(facets or {}),
+        }
+        if stage:
+            build = parent_run.Run(self._run_id()), parent_run.Job(NAMESPACE, self.system)
+            run["parent"] = parent_run.ParentRunFacet(*build)
+        kind = job_type_job.JobTypeJobFacet("BATCH", "NORMLOOM", "STAGE" if stage else "BUILD")
+        name = f"{self.system}.{stage}" if stage else self.system
+        event = RunEvent(
+            eventTime=datetime.now(UTC).isoformat(),
+            eventType=state,
+            producer=PRODUCER,
+            run=Run(self._run_id(stage), run),
+            job=Job(NAMESPACE, name, {"jobType": kind}),
+            inputs=list(inputs),
+            outputs=list(outputs),
+        )
+        self._write(Serde.to_json(event))
+        if self._collector:
+            self._collector.put(event)
+
+    def _run_id(self, stage: str | None = None) -> str:
+        return str(uuid5(NAMESPACE_URL, "/".join(["normloom", self.system, self.build, *([stage] if stage else [])])))
+
+    def _write(self, line: str) -> None:
+        with self._lock, writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as lines:
+                lines.write(f"{line}\n")
+
+
+class _Collector:
+    """Sends events in their order from a thread of its own."""
+
+    def __init__(self, client: OpenLineageClient, record: Path) -> None:
+        self._client = client
+        self._record = record
+        self._events: SimpleQueue[RunEvent | None] = SimpleQueue()
+        self._failing = self._warned = False
+        self._thread = Thread(target=self._send, name="openlineage", daemon=True)
+        self._thread.start()
+
+    def put(self, event: RunEvent) -> None:
+        self._events.put(event)
+
+    def close(self) -> None:
+        """Wait a moment for the last events, unless they have no chance."""
+        self._events.put(None)
+        self._thread.join(0 if self._failing else PATIENCE)
+        if self._thread.is_alive():
+            self._warn("it does not answer")
+
+    def _send(self) -> None:
+        with closing(self._client):
+            for event in iter(self._events.get, None):
+                try:
+                    self._client.emit(event)
+                    self._failing = False
+                except Exception as error:  # noqa: BLE001  # each transport raises its own; none may stop a build
+                    self._failing = True
+                    self._warn(error)
+
+    def _warn(self, reason: object) -> None:
+        if not self._warned:
+            self._warned = True
+            log.warning("events did not reach the OpenLineage collector (%s); all are in %s", reason, self._record)
+
+
+def _configured_client() -> OpenLineageClient | None:
+    """Return a client for the transport that the user configured, None where there is none or it is disabled."""
+    try:
+        found = OpenLineageClient(transport=NoopTransport(NoopConfig())).config.transport or {}
+        if not (found.get("type") or os.environ.get("OPENLINEAGE_URL")):
+            return None
+        client = OpenLineageClient()
+    except Exception as error:  # noqa: BLE001  # whatever is wrong with it, the record does not need it
+        log.warning("the configuration of OpenLineage cannot be used (%s): events are not sent", error)
+        return None
+    if client.transport.kind == NoopTransport.kind:
+        return None
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it would tell of every retry
+    return client
+
+
+def _state(error: BaseException | None) -> RunState:
+    if error is None:
+        return RunState.COMPLETE
+    return RunState.FAIL if isinstance(error, Exception) else RunState.ABORT
+
+
+def _error_facets(error: BaseException | None) -> dict[str, RunFacet]:
+    if error is None:
+        return {}
+    message = str(error) or type(error).__name__
+    trace = "".join(traceback.format_exception(error))
+    return {"errorMessage": error_message_run.ErrorMessageRunFacet(message, "Python", trace)}

@@ -1,0 +1,51 @@
+"""Progress told in the log of the run in Prefect's UI."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from normloom.progress import Progress
+from normloom.table import Manifest, PartRecord
+
+
+class RunProgress:
+    """Progress that is shown as before and also told in the log of the task run that is at it."""
+
+    def __init__(self, shown: Progress) -> None:
+        self._shown = shown
+
+    def begin(self, stage: str, *, total: int, done: int) -> None:
+        """Tell the start."""
+        self._shown.begin(stage, total=total, done=done)
+        _tell("%d rows in%s", total, f", {done} of them done before" if done else "")
+
+    def note(self, stage: str, text: str) -> None:
+        """Tell the note."""
+        self._shown.note(stage, text)
+        _tell("%s", text)
+
+    def advance(self, stage: str, part: PartRecord) -> None:
+        """Tell the part with its account of rows."""
+        self._shown.advance(stage, part)
+        rows, dropped, aside = (part.files[kind].rows for kind in ("rows", "dropped", "quarantined"))
+        _tell(
+            "part %d, rows %d to %d: %d out, %d dropped, %d quarantined, %.1f s",
+            *(part.index, part.start, part.stop, rows, dropped, aside, part.seconds),
+        )
+
+    def end(self, manifest: Manifest, *, reused: bool) -> None:
+        """Tell the table."""
+        self._shown.end(manifest, reused=reused)
+        _tell(
+            "%s: %d rows, %d dropped, %d quarantined, key %s",
+            f"reused from build {manifest.build}" if reused else "published",
+            *(manifest.count("rows"), manifest.count("dropped"), manifest.count("quarantined"), manifest.key),
+        )
+
+
+def _tell(message: str, *values: Any) -> None:
+    from prefect import get_run_logger
+
+    logger: logging.LoggerAdapter[logging.Logger] = get_run_logger()  # type: ignore[assignment]
+    logger.info(message, *values)

@@ -1,0 +1,342 @@
+"""The history of one row, from the newest tables and their ledgers: what it came from, or all that came of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import duckdb
+
+from normloom.errors import StoreError, UsageError
+from normloom.store import Store
+from normloom.table import KINDS, Kind
+from normloom.views import connect
+
+MIN_PREFIX = 6
+CANDIDATES_NAMED = 8
+
+Departure = Literal["dropped", "quarantined"]
+
+# Joins are written with the few rows at hand on the right, where DuckDB builds its hash table. Left to itself it
+# guesses how much a recursion finds, and hashes whole tables.
+_AS_WRITTEN = "SET disabled_optimizers = 'join_order,build_side_probe_side'"
+
+_HAVING = """
+    SELECT row_id, {place} AS place, {aside} AS aside FROM {view} WHERE starts_with(row_id, $prefix)"""
+_FIND = """
+    SELECT row_id, arg_min(place, aside) FROM ({having}) GROUP BY row_id ORDER BY row_id LIMIT {limit}"""
+
+# One record for each row and ledger entry of a trace: role, place, row id, parent and JSON.
+_TRACE = """
+    WITH RECURSIVE
+    links AS MATERIALIZED ({links}),
+    path AS (SELECT $row AS row_id UNION SELECT {step}),
+    families AS MATERIALIZED (
+        SELECT DISTINCT place, parent FROM links SEMI JOIN path USING (row_id) WHERE {backward}
+    ),
+    siblings AS MATERIALIZED (
+        SELECT DISTINCT row_id FROM links SEMI JOIN families USING (place, parent) ANTI JOIN path USING (row_id)
+    ),
+    fates AS (
+        SELECT NULL::INTEGER AS place, row_id, NULL::VARCHAR AS parent FROM siblings
+        UNION
+        SELECT links.place, links.row_id, links.parent FROM links JOIN fates ON links.parent = fates.row_id
+        WHERE links.alone
+    ),
+    shown AS MATERIALIZED (SELECT row_id FROM path UNION SELECT row_id FROM siblings),
+    followed AS MATERIALIZED (SELECT row_id FROM path UNION SELECT row_id FROM fates)
+    SELECT 'fate', place, row_id, parent, NULL FROM fates WHERE parent IS NOT NULL
+    UNION ALL {records}"""
+_LINKS = """
+    SELECT {place} AS place, row_id, unnest(parents) AS parent, len(parents) = 1 AS alone FROM {view}"""
+_TO_PARENTS = "links.parent FROM links JOIN path USING (row_id)"
+_TO_CHILDREN = "links.row_id FROM links JOIN path ON links.parent = path.row_id"
+_SHOWN = """
+    SELECT 'row', {place}, row_id, NULL, to_json(entry) FROM {view} entry SEMI JOIN shown USING (row_id)"""
+_LOST = """
+    SELECT 'ledger', {place}, row_id, NULL, to_json(entry) FROM {view} entry SEMI JOIN followed USING (row_id)"""
+_WON = """
+    SELECT 'ledger', {place}, row_id, NULL, to_json(entry) FROM {view} entry
+    SEMI JOIN path ON entry.winner = path.row_id ANTI JOIN followed ON entry.row_id = followed.row_id"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row of a table; `values` holds its columns without `row_id` and `parents`."""
+
+    stage: str
+    row_id: str
+    parents: tuple[str, ...]
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LedgerEntry:
+    """What a stage took out: one of its input rows, or an attempt at one (`row_id`).
+
+    `rule` names the check of a quarantined row; `winner` the row that a dropped one lost to, where there is one.
+    """
+
+    stage: str
+    kind: Departure
+    row_id: str
+    rule: str | None
+    reason: str | None
+    winner: str | None
+    payload: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sibling:
+    """Another row that the same stage made of a parent that the rows `beside` have too.
+
+    It is followed as long as a stage makes one row of it alone: `ledger` says where it was taken out, `reached`
+    names the stages where it is last found.
+    """
+
+    row: Row
+    beside: tuple[str, ...]
+    reached: tuple[str, ...]
+    ledger: tuple[LedgerEntry, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """The rows on the way from one row back to what was ingested, or forward to all that came of it.
+
+    `rows` begins with the row itself, nearer ones first; without rows it is known to the ledger only. `edges` are
+    pairs of parent and child; `ledger` holds what was taken out of the rows or lost to one of them. Tracing
+    backward, `siblings` tells what became of other rows of the same parents, and `missing` names parents that the
+    newest tables no longer have.
+    """
+
+    system: str
+    row_id: str
+    forward: bool
+    rows: tuple[Row, ...]
+    edges: tuple[tuple[str, str], ...]
+    ledger: tuple[LedgerEntry, ...]
+    siblings: tuple[Sibling, ...]
+    missing: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the trace as JSON types."""
+        return {
+            "system": self.system,
+            "row_id": self.row_id,
+            "direction": "forward" if self.forward else "backward",
+            "rows": [asdict(row) for row in self.rows],
+            "edges": [{"parent": parent, "child": child} for parent, child in self.edges],
+            "ledger": [asdict(entry) for entry in self.ledger],
+            "siblings": [
+                {
+                    **asdict(sibling.row),
+                    "beside": sibling.beside,
+                    "reached": sibling.reached,
+                    "ledger": [asdict(entry) for entry in sibling.ledger],
+                }
+                for sibling in self.siblings
+            ],
+            "missing": list(self.missing),
+        }
+
+
+def trace(store: Store, row_id: str, *, system: str | None = None, forward: bool = False) -> Trace:
+    """Return the history of the row whose id begins with `row_id`, over the newest table of each stage.
+
+    Backward to the ingested rows, or with `forward` to every row that came of it. Raises UsageError where no row
+    or more than one is meant.
+    """
+    relations = _relations(store, system)
+    with connect(store) as connection:
+        connection.execute(_AS_WRITTEN)
+        try:
+            found, place = _find(connection, relations, row_id, store)
+            records = connection.execute(_statement(relations, forward=forward), {"row": found}).fetchall()
+        except duckdb.Error as error:
+            raise StoreError(
+                f"the tables in {store.root} cannot be read: {error}; trace again, or build them again"
+            ) from error
+    return _assembled(found, relations[place].system, relations, records, forward=forward)
+
+
+@dataclass(frozen=True)
+class _Relation:
+    """A view of the store, under the number that stands for it in the statement."""
+
+    place: int
+    system: str
+    stage: str
+    kind: Kind
+
+    @property
+    def view(self) -> str:
+        """Its name in SQL."""
+        name = f"{self.system}_{self.stage}" + ("" if self.kind == "rows" else f"_{self.kind}")
+        return f'"{name}"'
+
+
+def _relations(store: Store, system: str | None) -> list[_Relation]:
+    """Return the newest tables, and of their ledgers those that hold anything."""
+    found = [
+        (name, manifest.stage, kind)
+        for name in ([system] if system else store.systems())
+        for manifest in store.newest(name)
+        for kind in KINDS
+        if kind == "rows" or manifest.count(kind)
+    ]
+    if not found:
+        there = ", ".join(store.systems())
+        hint = f"the store has {there}" if there else "run normloom build first"
+        raise UsageError(f"there are no tables{f' of {system}' if system else ''} in {store.root}: {hint}")
+    return [_Relation(place, *names) for place, names in enumerate(found)]
+
+
+def _find(
+    connection: duckdb.DuckDBPyConnection, relations: Sequence[_Relation], prefix: str, store: Store
+) -> tuple[str, int]:
+    """Return the one row id that begins with the prefix, and the place of a relation that has it."""
+    if len(prefix) < MIN_PREFIX:
+        raise UsageError(f"{prefix!r} is too short for a row id: give at least {MIN_PREFIX} of its 32 digits")
+    statement = _FIND.format(having=_each(relations, _HAVING), limit=CANDIDATES_NAMED + 1)
+    found = connection.execute(statement, {"prefix": prefix}).fetchall()
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        stages = dict.fromkeys(f"{relation.system}/{relation.stage}" for relation in relations)
+        raise UsageError(
+            f"no row id begins with {prefix!r} in the newest tables in {store.root}, nor in what they dropped or put "
+            f"aside: looked in {', '.join(stages)}"
+        )
+    named = [f"{row_id} ({relations[place].stage})" for row_id, place in found[:CANDIDATES_NAMED]]
+    more = " and others" if len(found) > CANDIDATES_NAMED else ""
+    raise UsageError(f"{prefix!r} begins more than one row id: {', '.join(named)}{more}; give more digits")
+
+
+def _statement(relations: Sequence[_Relation], *, forward: bool) -> str:
+    """Return the statement that finds all of a trace."""
+    tables = [relation for relation in relations if relation.kind == "rows"]
+    ledgers = [relation for relation in relations if relation.kind != "rows"]
+    dropped = [relation for relation in relations if relation.kind == "dropped"]
+    records = [(tables, _SHOWN), (ledgers, _LOST), (dropped, _WON)]
+    return _TRACE.format(
+        links=_each(tables, _LINKS),
+        step=_TO_CHILDREN if forward else _TO_PARENTS,
+        backward=not forward,
+        records=" UNION ALL ".join(_each(among, select) for among, select in records if among),
+    )
+
+
+def _each(relations: Sequence[_Relation], select: str) -> str:
+    """Return the union of one SELECT over several views."""
+    return " UNION ALL ".join(
+        select.format(place=relation.place, aside=relation.kind != "rows", view=relation.view) for relation in relations
+    )
+
+
+def _assembled(
+    row_id: str, system: str, relations: Sequence[_Relation], records: Iterable[tuple[Any, ...]], *, forward: bool
+) -> Trace:
+    rows: dict[str, Row] = {}
+    ledger: dict[str, list[LedgerEntry]] = {}
+    made_alone: dict[str, dict[str, list[str]]] = {}  # parent -> stage -> rows made of it alone
+    for role, place, name, parent, content in sorted(records, key=lambda record: (record[1], str(record))):
+        relation = relations[place]
+        if role == "row":
+            rows[name] = _row(relation, content)
+        elif role == "ledger":
+            ledger.setdefault(name, []).append(_entry(relation, content))
+        else:
+            made_alone.setdefault(parent, {}).setdefault(relation.stage, []).append(name)
+    path, edges = _walk(row_id, rows, forward=forward)
+    missing = () if forward else tuple(dict.fromkeys(parent for parent, _ in edges if parent not in rows))
+    way = {row_id, *path, *missing}
+    families: dict[tuple[str, str], list[str]] = {}  # stage, parent -> rows on the way
+    for name in path:
+        for parent in rows[name].parents:
+            families.setdefault((rows[name].stage, parent), []).append(name)
+    others = [row for name, row in rows.items() if name not in way]
+    return Trace(
+        system=system,
+        row_id=row_id,
+        forward=forward,
+        rows=tuple(rows[name] for name in path),
+        edges=edges,
+        ledger=tuple(entry for entries in ledger.values() for entry in entries if way & {entry.row_id, entry.winner}),
+        siblings=tuple(_sibling(row, families, made_alone, ledger) for row in others),
+        missing=missing,
+    )
+
+
+def _walk(start: str, rows: Mapping[str, Row], *, forward: bool) -> tuple[list[str], tuple[tuple[str, str], ...]]:
+    """Return the ids of the rows on the way, nearer ones first, and the edges between them."""
+    beyond: dict[str, list[str]] = {}
+    for name, row in rows.items():
+        for parent in dict.fromkeys(row.parents):
+            here, there = (parent, name) if forward else (name, parent)
+            beyond.setdefault(here, []).append(there)
+    path = [start] if start in rows else []
+    seen = set(path)
+    edges = []
+    for here in path:  # grows as it is walked
+        for there in beyond.get(here, ()):
+            edges.append((here, there) if forward else (there, here))
+            if there in rows and there not in seen:
+                seen.add(there)
+                path.append(there)
+    return path, tuple(edges)
+
+
+def _sibling(
+    row: Row,
+    families: Mapping[tuple[str, str], Sequence[str]],
+    made_alone: Mapping[str, Mapping[str, Sequence[str]]],
+    ledger: Mapping[str, Sequence[LedgerEntry]],
+) -> Sibling:
+    beside = (name for parent in row.parents for name in families.get((row.stage, parent), ()))
+    reached: list[str] = []
+    entries: list[LedgerEntry] = []
+    followed = [(row.stage, row.row_id)]
+    for stage, name in followed:  # grows as it is walked
+        onward = [(later, made[0]) for later, made in made_alone.get(name, {}).items() if len(made) == 1]
+        followed += onward
+        entries += ledger.get(name, ())
+        if not onward and name not in ledger:
+            reached.append(stage)
+    return Sibling(
+        row=row,
+        beside=tuple(dict.fromkeys(beside)),
+        reached=tuple(dict.fromkeys(reached)),
+        ledger=tuple(entries),
+    )
+
+
+def _row(relation: _Relation, content: str) -> Row:
+    values = _parsed(content)
+    return Row(
+        stage=relation.stage, row_id=values.pop("row_id"), parents=tuple(values.pop("parents") or ()), values=values
+    )
+
+
+def _entry(relation: _Relation, content: str) -> LedgerEntry:
+    columns = _parsed(content)
+    try:
+        payload = _parsed(columns["payload"] or "null")
+    except json.JSONDecodeError:  # a source's record may be kept as its bare text
+        payload = columns["payload"]
+    return LedgerEntry(
+        stage=relation.stage,
+        kind=relation.kind,  # type: ignore[arg-type]  # not rows
+        row_id=columns["row_id"],
+        rule=columns.get("rule"),
+        reason=columns["reason"],
+        winner=columns.get("winner"),
+        payload=payload,
+    )
+
+
+def _parsed(text: str) -> Any:
+    """Return the value of a JSON text; numbers that are not finite, which JSON has not, become None."""
+    return json.loads(text, parse_constant=lambda _: None)

@@ -1,0 +1,46 @@
+"""Three toy stages in a row, and how to make their tables without Prefect."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from toy import ECHOES, SCRIPTED, Echo, echo, echo_stage, runner, words_stage
+
+from normloom.models.protocol import ModelSpec
+from normloom.selection import Again
+from normloom.stage import Stage
+from normloom.store import Store
+from normloom.table import Manifest
+
+
+def three(
+    *,
+    words: tuple[str, ...] = ("a", "b", "c"),
+    model: ModelSpec = SCRIPTED,
+    last_model: ModelSpec = SCRIPTED,
+    **arguments: object,
+) -> list[Stage]:
+    """Return `words`, `echo` (with the model and arguments given) and `last`, which echoes the echoes."""
+    first = words_stage(*words)
+    second = echo_stage(first, model=model, **arguments)
+    last = Stage(
+        name="last",
+        function=echo,
+        arguments=Echo(),
+        contract=ECHOES,
+        inputs=(second,),
+        model=last_model,
+        part_rows=2,
+    )
+    return [first, second, last]
+
+
+def made(store: Store, *stages: Stage, again: Again | None = None, build: str = "test") -> dict[str, Manifest]:
+    """Bring the tables of the stages, given in order, up to date and return their manifests."""
+    loom = replace(runner(store), build=build)
+    tables: dict[str, Manifest] = {}
+    for stage in stages:
+        inputs = [tables[upstream.name].ref for upstream in stage.inputs]
+        tables[stage.name], _ = loom.run(stage, inputs, [], again=again)
+    loom.pool.close()
+    return tables

@@ -1,0 +1,79 @@
+"""A Prefect server as a script sees it: a few calls of its REST API."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+ENDED = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
+
+
+@dataclass(frozen=True)
+class Api:
+    """Calls that wait out a busy database; `alive` tells whether waiting has a point."""
+
+    url: str
+    alive: Callable[[], bool]
+    password: str | None = None
+
+    def call(self, path: str, body: Any = None) -> Any:
+        """Return the answer to a GET, or with a body to a POST."""
+        headers = {"Content-Type": "application/json"}
+        if self.password:
+            headers["Authorization"] = f"Basic {base64.b64encode(self.password.encode()).decode()}"
+        data = None if body is None else json.dumps(body).encode()
+
+        def answer() -> Any:
+            try:
+                with urllib.request.urlopen(urllib.request.Request(self.url + path, data, headers)) as response:
+                    return [json.loads(response.read() or b"null")]
+            except urllib.error.HTTPError as error:
+                with error:
+                    if error.code == 503:  # SQLite is locked: Prefect's own client tries again, too
+                        return None
+                    raise AssertionError(f"{path}: {error.code} {error.read().decode()}") from error
+
+        return self.until(answer)[0]
+
+    def until(self, what: Callable[[], Result]) -> Result:
+        """Wait until something is true and return it."""
+        while not (result := what()):
+            assert self.alive()
+            time.sleep(0.3)
+        return result
+
+    def found(self, path: str, **filters: Any) -> list[dict[str, Any]]:
+        result: list[dict[str, Any]] = self.call(path, filters)
+        return result
+
+    def start(self, deployment: str, **parameters: Any) -> str:
+        """Create a run of a deployment and return its id."""
+        identity = self.call(f"/deployments/name/{deployment}")["id"]
+        return str(self.call(f"/deployments/{identity}/create_flow_run", {"parameters": parameters})["id"])
+
+    def run(self, run: str) -> dict[str, Any]:
+        result: dict[str, Any] = self.call(f"/flow_runs/{run}")
+        return result
+
+    def cancel(self, run: str) -> None:
+        self.call(f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
+
+    def ended(self, run: str) -> str:
+        """Wait for the end of a run and return the type of its state."""
+        return str(self.until(lambda: (state := self.run(run)["state"]["type"]) in ENDED and state))
+
+    def tasks(self, run: str) -> list[dict[str, Any]]:
+        """Return the task runs of a run that has ended, once all of them are recorded."""
+
+        def recorded() -> list[dict[str, Any]] | None:
+            tasks = self.found("/task_runs/filter", flow_runs={"id": {"any_": [run]}})
+            return tasks if all(task["state"]["type"] in ENDED for task in tasks) else None
+
+        return self.until(recorded) or []

@@ -1,0 +1,20 @@
+"""A profile under which SaVaCu is built from scripted models within seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+def write_profile(path: Path, *, actors: int = 0, address: str | None = None, **generator: Any) -> Path:
+    """Write the profile; `generator` are options of the model of the stage `generate_0_g1`."""
+    models: dict[str, Any] = {
+        name: {"engine": "scripted", "model": name} for name in ("embedder", "classifier", "expander", "judge")
+    }
+    models["generators"] = {"g1": {"engine": "scripted", "model": "generator", "options": generator}}
+    settings = {"models": models, "expand": {"minimum": 1, "quota": 1, "dimensions": ["safety"]}, "rounds": 1}
+    resources = {"actors": actors, "threads": 1, "address": address}
+    path.write_text(yaml.safe_dump({"resources": resources, "systems": {"savacu": settings}}))
+    return path

@@ -1,0 +1,43 @@
+"""Builds of the toy system without Prefect: real tables, and the locks that their builds would leave."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from normloom.build import BuildRequest, reuse
+from normloom.builds import BuildLock, find_build
+from normloom.graph import stages_of
+from normloom.pool import Pool, Resources
+from normloom.progress import LogProgress
+from normloom.runner import StageRunner
+from normloom.stage import Stage
+from normloom.store import Store
+from normloom.table import Manifest
+
+
+def build_id(number: int) -> str:
+    return f"20261122T0000{number:02d}-ab{number:02d}"
+
+
+def built(
+    store: Store, *ends: Stage, build: str, force: Sequence[str] = (), profile: str = "", settings: Sequence[str] = ()
+) -> BuildLock:
+    loom = StageRunner(
+        system="toy",
+        store=store,
+        pool=Pool(Resources(actors=0)),
+        build=build,
+        progress=LogProgress(),
+        quarantine_budget=0.5,
+    )
+    made: dict[str, Manifest] = {}
+    for stage in stages_of(*ends):
+        inputs, sides = ([made[upstream.name].ref for upstream in group] for group in (stage.inputs, stage.sides))
+        made[stage.name], _ = loom.run(stage, inputs, sides, again="all" if stage.name in force else None)
+    request = BuildRequest(system="toy", profile=profile, settings=tuple(settings))
+    result = reuse(*ends, request=request, store=store)
+    assert result is not None
+    text = result.lock.read_text().replace(result.build, build)
+    result.lock.unlink()
+    store.write_build("toy", build, text)
+    return find_build(store, build)
