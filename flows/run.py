@@ -22,7 +22,7 @@ from normloom.graph import model_uses, stages_of
 from normloom.models import model_identity
 from normloom.plan import find_published
 from normloom.pool import Pool, Resources
-from normloom.progress import LogProgress, Progress, Several
+from normloom.progress import LogProgress, Progress
 from normloom.selection import Selection
 from normloom.server import prefect_server, serving, using_server
 from normloom.stage import Stage
@@ -108,12 +108,12 @@ def read_sources(ends: Sequence[Stage], *, system: str, store: Store, selection:
 
 @contextmanager
 def _watching(console: Console) -> Iterator[Progress]:
-    """Show progress bars in a terminal, and elsewhere plain lines on standard error; both are logged."""
+    """Show progress bars in a terminal, and elsewhere plain lines on standard error."""
     log.setLevel(logging.INFO)
     log.propagate = False
     if console.is_terminal:
         with TerminalProgress(console) as progress:
-            yield Several(progress, LogProgress())
+            yield progress
         return
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))

@@ -1,8 +1,4 @@
-"""A build: one Prefect flow run with one task per stage.
-
-Each task is submitted with the futures of the stages it reads, the one construction whose run graph
-in Prefect's UI is exact. Prefect keeps no results: the store decides what is reused.
-"""
+"""A build: what was asked, what came of it, and the lock that it leaves."""
 
 from __future__ import annotations
 
@@ -15,26 +11,23 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from normloom.errors import UsageError
 from normloom.graph import model_uses, stages_of
+from normloom.lineage_page import Lineage, publish_build, publish_stage
 from normloom.plan import find_published
 from normloom.pool import Pool
 from normloom.progress import LogProgress, Progress
+from normloom.run_progress import RunProgress
 from normloom.runner import QUARANTINE_BUDGET, StageRunner
 from normloom.selection import Selection
 from normloom.stage import Stage
 from normloom.stale import stale_stages
 from normloom.store import Store
 from normloom.table import Manifest, TableRef
-
-if TYPE_CHECKING:
-    from normloom.openlineage import LineageEvents
-
-STAGES_AT_ONCE = 8  # threads that wait for actors or run stages without a model
+from normloom.weave import in_flow_run, submit_stages
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +39,11 @@ class BuildRequest:
     settings: tuple[str, ...] = ()
     selection: Selection = field(default_factory=Selection)
     quarantine_budget: float = QUARANTINE_BUDGET
+
+    @property
+    def tags(self) -> list[str]:
+        """What the build's run is found by in Prefect's UI."""
+        return [self.system, *([f"profile:{self.profile}"] if self.profile else [])]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,30 +96,60 @@ def build(
     Inside a Prefect flow run the stages become its tasks, otherwise a run of their own. Raises the error of
     the first stage that failed, and UsageError for a selection that cannot be built.
     """
+    from normloom.openlineage import LineageEvents
+
     started = datetime.now(UTC)
-    identity = new_build_id()
-    stages = stages_of(*ends)
-    chosen = request.selection.chosen(stages)
+    system, identity, stages = request.system, new_build_id(), stages_of(*ends)
+    chosen, needed = request.selection.chosen(stages), request.selection.needed(stages)
     pool.uses = model_uses([stage for stage in stages if stage.name in chosen])
     runner = StageRunner(
-        system=request.system,
+        system=system,
         store=store,
         pool=pool,
         build=identity,
-        progress=progress or LogProgress(),
+        progress=RunProgress(progress or LogProgress()),
         quarantine_budget=request.quarantine_budget,
     )
-    from normloom.openlineage import LineageEvents
-
-    made: dict[str, tuple[Manifest, bool]] = {}
-    with store.building(request.system):
+    lineage = Lineage(
+        system=system,
+        build=identity,
+        graph={stage.name: [upstream.name for upstream in stage.upstream] for stage in stages},
+    )
+    with store.building(system):
         taken = _taken(request, stages, store)
         with (
             closing(pool),
-            LineageEvents(system=request.system, build=identity, store=store, profile=request.profile) as events,
+            LineageEvents(system=system, build=identity, store=store, profile=request.profile) as events,
         ):
-            _run_in_prefect(_Weaving(request, request.selection.needed(stages), runner, taken, made, events))
-        return _finished(request, identity, store, stages, made, loads=dict(pool.loads), started=started)
+
+            def make(stage: Stage, inputs: Sequence[TableRef], sides: Sequence[TableRef]) -> tuple[Manifest, bool]:
+                if stage.name in taken:
+                    runner.progress.end(taken[stage.name], reused=True)
+                    return taken[stage.name], True
+                work = partial(runner.run, stage, inputs, sides, again=request.selection.again(stage.name))
+                return events.run_stage(stage.name, [*inputs, *sides], work)
+
+            def weave() -> BuildResult:
+                made = submit_stages(needed, make, lineage, pool)
+                result = _finished(request, identity, store, stages, made, loads=dict(pool.loads), started=started)
+                _publish_pages(result, lineage, store)
+                return result
+
+            parameters = {"profile": request.profile, "settings": list(request.settings), "store": str(store.root)}
+            return in_flow_run(
+                weave, name=system, run_name=identity, tags=request.tags, parameters=parameters, pool=pool
+            )
+
+
+def _publish_pages(result: BuildResult, lineage: Lineage, store: Store) -> None:
+    """Leave the build's page, and new pages of tables that it made stale, with the flow run."""
+    for stage in lineage.graph:
+        if stage not in lineage.manifests and (manifest := store.current(result.system, stage)):
+            lineage.manifests[stage] = manifest
+    lineage.stale.update(result.stale)
+    for stage in result.stale:
+        publish_stage(lineage, stage)
+    publish_build(lineage, loads=result.loads, lock=result.lock.name, seconds=result.seconds)
 
 
 def _taken(request: BuildRequest, stages: Sequence[Stage], store: Store) -> dict[str, Manifest]:
@@ -170,98 +198,6 @@ def _finished(
         partial=request.selection.partial,
         stale={name: why for name, why in stale.items() if name in standing},
     )
-
-
-@dataclass(frozen=True)
-class _Weaving:
-    """The stages of one build on their way through Prefect; `made` receives each manifest and whether it was reused."""
-
-    request: BuildRequest
-    stages: Sequence[Stage]
-    runner: StageRunner
-    taken: Mapping[str, Manifest]
-    made: dict[str, tuple[Manifest, bool]]
-    events: LineageEvents
-
-    def run(self) -> None:
-        """Submit one task per stage and wait for them; called inside a flow run."""
-        futures: dict[str, Any] = {}
-        for stage in self.stages:
-            futures[stage.name] = self._submit(stage, futures)
-        try:
-            for future in futures.values():
-                future.wait()
-        except BaseException:  # an interrupt or a cancel: stages at work would go on to their end
-            self.runner.pool.close()
-            raise
-        for future in futures.values():  # in order, so that the error told is the cause, not what it brought down
-            future.result()
-
-    def _submit(self, stage: Stage, futures: Mapping[str, Any]) -> Any:
-        from prefect import task
-        from prefect.cache_policies import NO_CACHE
-        from prefect.client.schemas.objects import State
-        from prefect.states import Completed
-
-        @task(name=stage.name, task_run_name=stage.name, persist_result=False, cache_policy=NO_CACHE)
-        def run(inputs: list[TableRef], sides: list[TableRef]) -> TableRef | State[TableRef]:
-            manifest, reused = self.make(stage, inputs, sides)
-            self.made[stage.name] = manifest, reused
-            if reused:
-                return Completed(name="Reused", message=f"key {manifest.key} is published", data=manifest.ref)
-            return manifest.ref
-
-        inputs = [futures[upstream.name] for upstream in stage.inputs if upstream.name in futures]
-        return run.submit(inputs, [futures[upstream.name] for upstream in stage.sides if upstream.name in futures])
-
-    def make(self, stage: Stage, inputs: Sequence[TableRef], sides: Sequence[TableRef]) -> tuple[Manifest, bool]:
-        """Return the stage's table and whether it was there already."""
-        if taken := self.taken.get(stage.name):
-            self.runner.progress.end(taken, reused=True)
-            return taken, True
-        work = partial(self.runner.run, stage, inputs, sides, again=self.request.selection.again(stage.name))
-        return self.events.run_stage(stage.name, [*inputs, *sides], work)
-
-
-def _run_in_prefect(weaving: _Weaving) -> None:
-    """Run the stages in the flow run that is under way, or else in one of their own."""
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    from prefect import flow
-    from prefect import tags as tagged
-    from prefect.context import FlowRunContext
-    from prefect.task_runners import ThreadPoolTaskRunner
-
-    request, identity = weaving.request, weaving.runner.build
-    tags = [request.system, *([f"profile:{request.profile}"] if request.profile else [])]
-    if (run := FlowRunContext.get()) and run.flow_run:
-        _name_run(run.flow_run, identity, tags)
-        weaving.run()
-        return
-    parameters = {
-        "profile": request.profile,
-        "settings": list(request.settings),
-        "store": str(weaving.runner.store.root),
-    }
-
-    @flow(
-        name=request.system,
-        flow_run_name=identity,
-        task_runner=ThreadPoolTaskRunner(max_workers=STAGES_AT_ONCE),  # type: ignore[arg-type]
-        validate_parameters=False,
-    )
-    def weave(**parameters: Any) -> None:  # noqa: ARG001  # Prefect shows them with the run
-        weaving.run()
-
-    with tagged(*tags):
-        weave(**parameters)
-
-
-def _name_run(run: Any, identity: str, tags: Sequence[str]) -> None:
-    """Let the run of a deployment carry the build's name and tags."""
-    from prefect.client.orchestration import get_client
-
-    with get_client(sync_client=True) as client:
-        client.update_flow_run(run.id, name=identity, tags={*run.tags, *tags})
 
 
 def _lock_text(request: BuildRequest, identity: str, manifests: Sequence[Manifest], stale: Mapping[str, str]) -> str:

@@ -52,3 +52,7 @@ class ModelError(NormloomError):
 
 class ClusterError(NormloomError):
     """The machines or processes that hold the models are gone; a new attempt may find others."""
+
+
+class BuildCancelledError(NormloomError):
+    """Someone asked for the build to end."""

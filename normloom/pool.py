@@ -252,6 +252,7 @@ class Pool:
     _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
     _started_ray: bool = field(default=False, init=False)
     loads: Counter[str] = field(default_factory=Counter, init=False)
+    closed: threading.Event = field(default_factory=threading.Event, init=False)
 
     @contextmanager
     def lease(self, spec: ModelSpec) -> Iterator[Crew]:
@@ -268,6 +269,11 @@ class Pool:
                 resident.leased = False
                 self.used(spec)
                 self._changed.notify_all()
+
+    def require_open(self) -> None:
+        """Raise ModelError once the pool is closed."""
+        if self.closed.is_set():
+            raise ModelError("the build was stopped; finished parts are kept")
 
     def used(self, spec: ModelSpec) -> None:
         """Count one of the uses to come as past: a stage is done with the model, or needs it no more."""
@@ -330,7 +336,8 @@ class Pool:
         self._started_ray = True
 
     def close(self) -> None:
-        """End all actors, and Ray where the pool started it."""
+        """End all actors, and Ray where the pool started it; stages at work end with an error, none is begun."""
+        self.closed.set()
         while self._residents:
             self._residents.popitem()[1].crew.close()
         if self._started_ray:

@@ -56,30 +56,3 @@ class LogProgress:
             manifest.count("quarantined"),
             manifest.key,
         )
-
-
-class Several:
-    """Progress told to several at once."""
-
-    def __init__(self, *watchers: Progress) -> None:
-        self._watchers = watchers
-
-    def begin(self, stage: str, *, total: int, done: int) -> None:
-        """Pass it on."""
-        for watcher in self._watchers:
-            watcher.begin(stage, total=total, done=done)
-
-    def note(self, stage: str, text: str) -> None:
-        """Pass it on."""
-        for watcher in self._watchers:
-            watcher.note(stage, text)
-
-    def advance(self, stage: str, part: PartRecord) -> None:
-        """Pass it on."""
-        for watcher in self._watchers:
-            watcher.advance(stage, part)
-
-    def end(self, manifest: Manifest, *, reused: bool) -> None:
-        """Pass it on."""
-        for watcher in self._watchers:
-            watcher.end(manifest, reused=reused)

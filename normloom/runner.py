@@ -57,6 +57,7 @@ class StageRunner:
         With `again` a table that is there is made once more, all of it or its parts with quarantined rows, and
         the remake stands for the stage's key from then on.
         """
+        self.pool.require_open()
         fields = key_fields(
             self.system, stage, inputs=[ref.content for ref in inputs], sides=[ref.content for ref in sides]
         )
@@ -195,6 +196,7 @@ class StageRunner:
             for job, result in crew.run(pending):
                 if isinstance(result, PartRecord):
                     yield result
+                    self.pool.require_open()
                 elif isinstance(result, PartFailure):
                     failed.append((job, result))
             pending = []
@@ -281,6 +283,11 @@ class _Table:
         return Writer.of(self.runner.build)
 
 
+def _under_input(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row under the id of the input row it came from, where that is one, as ledgers name rows."""
+    return {**row, "row_id": row["parents"][0]} if len(row["parents"]) == 1 else row
+
+
 def _without(table: _Table, part: PartRecord, aside: dict[str, str]) -> PartRecord:
     """Return the part, committed anew, with rows that failed a check moved to quarantine."""
     directory = table.directory
@@ -290,7 +297,7 @@ def _without(table: _Table, part: PartRecord, aside: dict[str, str]) -> PartReco
         return part
     ledger = quarantined_frame(
         [
-            quarantined(row, aside[row["row_id"]], "the row does not pass this check")
+            quarantined(_under_input(row), aside[row["row_id"]], "the row does not pass this check")
             for row in failing.iter_rows(named=True)
         ]
     )

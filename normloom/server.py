@@ -181,6 +181,8 @@ def _settings(host: str, port: int, url: str, *, private: bool) -> dict[str, str
         "DO_NOT_TRACK": "1",
         "PREFECT_API_URL": url,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # In memory, as by default, the slot of a run that a server's end interrupts would never be given back.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_SERVER_API_HOST": host,
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",

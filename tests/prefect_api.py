@@ -69,11 +69,20 @@ class Api:
         """Wait for the end of a run and return the type of its state."""
         return str(self.until(lambda: (state := self.run(run)["state"]["type"]) in ENDED and state))
 
+    def at_work(self, run: str) -> set[str]:
+        """Return the names of the tasks of a run that are at work."""
+        running = {"state": {"type": {"any_": ["RUNNING"]}}}
+        return {task["name"] for task in self.found("/task_runs/filter", **_tasks_of(run), task_runs=running)}
+
     def tasks(self, run: str) -> list[dict[str, Any]]:
         """Return the task runs of a run that has ended, once all of them are recorded."""
 
         def recorded() -> list[dict[str, Any]] | None:
-            tasks = self.found("/task_runs/filter", flow_runs={"id": {"any_": [run]}})
+            tasks = self.found("/task_runs/filter", **_tasks_of(run))
             return tasks if all(task["state"]["type"] in ENDED for task in tasks) else None
 
         return self.until(recorded) or []
+
+
+def _tasks_of(run: str) -> dict[str, Any]:
+    return {"flow_runs": {"id": {"any_": [run]}}}

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +11,7 @@ import yaml
 from toy import ECHOES, SCRIPTED, Echo, echo, words_stage
 
 from normloom.build import BuildRequest, BuildResult, build, reuse
-from normloom.errors import QuarantineBudgetError, UsageError
+from normloom.errors import BuildCancelledError, QuarantineBudgetError, UsageError
 from normloom.models.protocol import ModelSpec
 from normloom.pool import Pool, Resources
 from normloom.selection import Selection
@@ -191,3 +193,60 @@ def test_a_forced_stage_that_comes_out_as_before_wakes_nothing(tmp_path: Path) -
     later = reuse(diamond(), request=BuildRequest(system="toy"), store=store)
     assert later is not None
     assert later["left"] == forced["left"]
+
+
+def test_a_build_cancelled_in_the_ui_ends_soon_and_goes_on_later(tmp_path: Path) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateName
+    from prefect.client.schemas.sorting import FlowRunSort
+    from prefect.states import Cancelling
+
+    store = Store(tmp_path)
+    slow = SCRIPTED.model_copy(update={"options": {"latency_s": 0.5}})
+    end = echoing("slow", words_stage(*"abcdefghijklmnopqrstuvwxyz"), model=slow)
+    running = FlowRunFilter(state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Running"])))
+
+    def cancel() -> None:
+        with get_client(sync_client=True) as client:
+            while not list(tmp_path.glob("toy/slow/*/part-*.json")):
+                time.sleep(0.05)
+            [run] = client.read_flow_runs(flow_run_filter=running)
+            client.set_flow_run_state(run.id, Cancelling())
+
+    canceller = threading.Thread(target=cancel)
+    canceller.start()
+    with pytest.raises(BuildCancelledError, match="was cancelled in Prefect's UI; finished parts are kept"):
+        make(end, store)
+    canceller.join()
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)[0].state_name == "Cancelled"
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("toy/slow/*/part-*.json")}
+    assert 0 < len(kept) < 13
+    finished = make(end, store)
+    assert finished["slow"].count("rows") == 26
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+def test_every_build_leaves_a_page_for_each_table_and_its_events(tmp_path: Path) -> None:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+
+    store = Store(tmp_path)
+    results = [make(diamond(), store), make(diamond(words="abcd"), store, only=("words",))]
+    with get_client(sync_client=True) as client:
+
+        def pages(key: str) -> list[str]:
+            found = client.request(
+                "POST",
+                "/artifacts/filter",
+                json={"artifacts": ArtifactFilter(key=ArtifactFilterKey(any_=[key])).model_dump(mode="json")},
+            ).json()
+            return [page["data"] for page in found if any(result.build in page["data"] for result in results)]
+
+        assert len(pages("toy-words")) == 2  # made twice
+        assert any("STALE" in page for page in pages("toy-last"))  # by the second build
+        assert any(f"toy: build {results[1].build}" in page for page in pages("toy"))
+    for result in results:
+        events = [json.loads(line) for line in result.lock.with_suffix(".openlineage.jsonl").read_text().splitlines()]
+        assert events[-1]["eventType"] == "COMPLETE"
+        assert {event["job"]["name"] for event in events} == {"toy"} | {f"toy.{m.stage}" for m in result.manifests}

@@ -107,6 +107,7 @@ def test_a_served_system_can_be_started_with_the_parameters_of_a_build(served: S
 def test_a_cancelled_run_frees_its_actors_and_keeps_its_tables(served: Served) -> None:
     process, place, api = served
     run = api.start("savacu/serve", profile=str(place / "slow.yaml"))
+    api.until(lambda: "generate_0_g1" in api.at_work(run))
     api.until(lambda: any("_Worker.run" in name for name in commands(process)))
     api.cancel(run)
     assert api.ended(run) == "CANCELLED"
@@ -114,7 +115,7 @@ def test_a_cancelled_run_frees_its_actors_and_keeps_its_tables(served: Served) -
     again = api.start("savacu/serve")
     assert api.ended(again) == "COMPLETED"
     states = {task["name"]: task["state"]["name"] for task in api.tasks(again)}
-    assert states["ingest"] == states["classify"] == "Reused"
+    assert states["ingest"] == states["classify"] == states["expand"] == "Reused"
     assert states["publish"] == "Completed"
 
 

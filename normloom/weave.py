@@ -1,0 +1,166 @@
+"""A build in Prefect: one flow run, with one task per stage.
+
+Each task is submitted with the futures of the stages it reads, the one construction whose run graph
+in Prefect's UI is exact. Prefect keeps no results: the store decides what is reused.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol, TypeVar
+
+from normloom.errors import BuildCancelledError
+from normloom.lineage_page import Lineage, publish_stage
+from normloom.pool import Pool
+from normloom.stage import Stage
+from normloom.table import Manifest, TableRef
+
+STAGES_AT_ONCE = 8  # threads that wait for actors or run stages without a model
+CANCEL_POLL_SECONDS = 2.0
+
+Result = TypeVar("Result")
+
+
+class Make(Protocol):
+    """Brings the table of a stage up to date."""
+
+    def __call__(self, stage: Stage, inputs: Sequence[TableRef], sides: Sequence[TableRef]) -> tuple[Manifest, bool]:
+        """Return the stage's table and whether it was there already."""
+        ...
+
+
+def submit_stages(
+    stages: Sequence[Stage], make: Make, lineage: Lineage, pool: Pool
+) -> dict[str, tuple[Manifest, bool]]:
+    """Make the stages as tasks of the flow run that is under way; return each table and whether it was there already.
+
+    Each task leaves the page of its table. Raises the error of the first stage that failed.
+    """
+    from prefect import task
+    from prefect.cache_policies import NO_CACHE
+    from prefect.client.schemas.objects import State
+    from prefect.states import Completed
+
+    made: dict[str, tuple[Manifest, bool]] = {}
+
+    def submit(stage: Stage, futures: Mapping[str, Any]) -> Any:
+        @task(name=stage.name, task_run_name=stage.name, persist_result=False, cache_policy=NO_CACHE)
+        def run(inputs: list[TableRef], sides: list[TableRef]) -> TableRef | State[TableRef]:
+            manifest, reused = made[stage.name] = make(stage, inputs, sides)
+            lineage.manifests[stage.name] = manifest
+            publish_stage(lineage, stage.name)
+            if reused:
+                return Completed(name="Reused", message=f"key {manifest.key} is published", data=manifest.ref)
+            return manifest.ref
+
+        inputs = [futures[upstream.name] for upstream in stage.inputs if upstream.name in futures]
+        return run.submit(inputs, [futures[upstream.name] for upstream in stage.sides if upstream.name in futures])
+
+    futures: dict[str, Any] = {}
+    for stage in stages:
+        futures[stage.name] = submit(stage, futures)
+    try:
+        for future in futures.values():
+            future.wait()
+    except BaseException:  # an interrupt or a cancel: stages at work would go on to their end
+        pool.close()
+        raise
+    for future in futures.values():  # in order, so that the error told is the cause, not what it brought down
+        future.result()
+    return made
+
+
+def in_flow_run(
+    work: Callable[[], Result],
+    *,
+    name: str,
+    run_name: str,
+    tags: Sequence[str],
+    parameters: Mapping[str, Any],
+    pool: Pool,
+) -> Result:
+    """Do the work in the flow run that is under way (a deployment's), or else in one of its own.
+
+    Raises BuildCancelledError when the run is cancelled in Prefect's UI.
+    """
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    from prefect import flow
+    from prefect import tags as tagged
+    from prefect.context import FlowRunContext
+    from prefect.exceptions import CancelledRun
+    from prefect.states import Cancelled
+    from prefect.task_runners import ThreadPoolTaskRunner
+
+    if (run := FlowRunContext.get()) and run.flow_run:
+        _name_run(run.flow_run, run_name, tags)
+        return work()
+    results: list[Result] = []
+
+    @flow(
+        name=name,
+        flow_run_name=run_name,
+        task_runner=ThreadPoolTaskRunner(max_workers=STAGES_AT_ONCE),  # type: ignore[arg-type]
+        validate_parameters=False,
+    )
+    def weave(**parameters: Any) -> Any:  # noqa: ARG001  # Prefect shows them with the run
+        with _cancelling(pool) as asked:
+            try:
+                results.append(work())
+            except Exception:
+                if asked.is_set():
+                    return Cancelled(message="finished parts are kept")
+                raise
+        return None
+
+    with tagged(*tags):
+        try:
+            weave(**parameters)
+        except CancelledRun:
+            raise BuildCancelledError(
+                f"build {run_name} was cancelled in Prefect's UI; finished parts are kept, "
+                "the same command goes on from here"
+            ) from None
+    return results[0]
+
+
+@contextmanager
+def _cancelling(pool: Pool) -> Iterator[threading.Event]:
+    """Close the pool when the run is asked to cancel; nobody else does so for a run without a deployment."""
+    from prefect.client.orchestration import get_client
+    from prefect.context import FlowRunContext
+    from prefect.exceptions import PrefectHTTPStatusError
+
+    run = FlowRunContext.get()
+    assert run
+    assert run.flow_run
+    identity, asked, ended = run.flow_run.id, threading.Event(), threading.Event()
+
+    def watch() -> None:
+        with get_client(sync_client=True) as client:
+            while not ended.wait(CANCEL_POLL_SECONDS):
+                try:
+                    state = client.read_flow_run(identity).state
+                except (PrefectHTTPStatusError, OSError):
+                    continue  # a server that is away for a while does not end the build
+                if state and state.is_cancelling():
+                    asked.set()
+                    pool.close()
+                    return
+
+    watcher = threading.Thread(target=watch, name="cancel-watch", daemon=True)
+    watcher.start()
+    try:
+        yield asked
+    finally:
+        ended.set()
+
+
+def _name_run(run: Any, name: str, tags: Sequence[str]) -> None:
+    """Let the run of a deployment carry the build's name and tags."""
+    from prefect.client.orchestration import get_client
+
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(run.id, name=name, tags={*run.tags, *tags})
