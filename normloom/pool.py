@@ -6,6 +6,7 @@ it loads a model it frees, if it must, the idle model whose next use in the flow
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -23,11 +24,14 @@ from normloom.graph import farthest
 from normloom.models import load_model
 from normloom.models.protocol import ModelSpec
 from normloom.part import PartJob, probe_part, run_part
-from normloom.run_log import RunLog, current_run_log, sending
+from normloom.run_log import RunLog, current_run_log, drain, sending
 from normloom.table import PartRecord
+
+log = logging.getLogger("normloom.pool")
 
 QUEUED_PARTS = 2  # an actor works at one part while the next waits beside it
 PLACE_CHECK_SECONDS = 5.0  # how often a crew without actors asks whether the cluster still has a place for one
+LAST_WORDS_SECONDS = 1.0  # for what an actor still has to log; one that is at work is not waited for
 DEATHS_WHILE_LOADING = 2  # more than that, and the model is the cause
 
 
@@ -101,16 +105,23 @@ class _Worker:
         self._threads = threads
         self._model: object | None = None
 
-    def load(self) -> float:
+    def load(self, run_log: RunLog | None) -> float:
         """Load the model and return the seconds it took."""
-        started = time.monotonic()
-        self._model = load_model(self._spec, threads=self._threads)
-        return time.monotonic() - started
+        with sending(run_log):
+            started = time.monotonic()
+            self._model = load_model(self._spec, threads=self._threads)
+            seconds = time.monotonic() - started
+            log.info("process %d loaded model %s in %.1f s", os.getpid(), self._spec.model, seconds)
+            return seconds
 
     def run(self, job: PartJob, *, probe: bool, run_log: RunLog | None) -> PartResult:
         """Make one part."""
         with sending(run_log):
             return _attempt(job, self._model, probe=probe)
+
+    def tell(self) -> None:
+        """Send what is still to be logged."""
+        drain()
 
 
 class ActorCrew:
@@ -176,6 +187,9 @@ class ActorCrew:
         import ray
 
         self._closed = True
+        told = [actor.tell.remote() for actor in self._ready]
+        if told:
+            ray.wait(told, num_returns=len(told), timeout=LAST_WORDS_SECONDS)
         for actor in [*self._ready, *self._loading.values()]:
             ray.kill(actor)
 
@@ -184,7 +198,7 @@ class ActorCrew:
 
         worker = ray.remote(_Worker).options(num_cpus=self._resources.threads, num_gpus=self._resources.gpus)
         actor = worker.remote(self._spec, self._resources.threads, sys.path)
-        self._loading[actor.load.remote()] = actor
+        self._loading[actor.load.remote(current_run_log())] = actor
 
     def _replace(self, actor: Any) -> None:
         """Start another actor in the place of one that died or does not answer."""
@@ -363,5 +377,6 @@ def _attempt(job: PartJob, model: object | None, *, probe: bool) -> PartResult:
         return run_part(job, model)
     except NormloomError:
         raise
-    except Exception as error:  # noqa: BLE001  # kept with its row: whatever a row makes a function raise
+    except Exception as error:  # kept with its row: whatever a row makes a function raise
+        log.warning("part %d of %s failed", job.index, job.stage, exc_info=True)
         return PartFailure(f"{type(error).__name__}: {error}")

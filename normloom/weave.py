@@ -7,6 +7,7 @@ in Prefect's UI is exact. Prefect keeps no results: the store decides what is re
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,15 @@ class Make(Protocol):
     def __call__(self, stage: Stage, inputs: Sequence[TableRef], sides: Sequence[TableRef]) -> tuple[Manifest, bool]:
         """Return the stage's table and whether it was there already."""
         ...
+
+
+def under_way() -> bool:
+    """Tell whether this code is part of a flow run."""
+    if "prefect" not in sys.modules:  # then there is none, and importing it takes a second
+        return False
+    from prefect.context import FlowRunContext
+
+    return FlowRunContext.get() is not None
 
 
 def submit_stages(

@@ -125,7 +125,7 @@ def _one_build(
         resumed = _Until(lambda before=before: bool(set(_committed(store)) - before))
         while targets and (target := _victim(watched, targets[-1], chance)):
             known |= _committed(store)
-            crew = [child for child in watched.children(recursive=True) if _is(child, "actor")]
+            crew = [child for child in watched.children(recursive=True) if is_target(child, "actor")]
             with suppress(psutil.NoSuchProcess):
                 os.kill(target.pid, signal.SIGKILL)
                 report.kills[targets.pop()] += 1
@@ -154,7 +154,9 @@ def _victim(flow: psutil.Process, target: str, chance: random.Random) -> psutil.
     while time.monotonic() < deadline and flow.is_running() and flow.status() != psutil.STATUS_ZOMBIE:
         try:
             found = (
-                [flow] if target == "flow" else [child for child in flow.children(recursive=True) if _is(child, target)]
+                [flow]
+                if target == "flow"
+                else [child for child in flow.children(recursive=True) if is_target(child, target)]
             )
             if found:
                 time.sleep(chance.uniform(0.5, 12.0) if target == "flow" else chance.uniform(0.0, 2.0))
@@ -166,7 +168,8 @@ def _victim(flow: psutil.Process, target: str, chance: random.Random) -> psutil.
     return None
 
 
-def _is(process: psutil.Process, target: str) -> bool:
+def is_target(process: psutil.Process, target: str) -> bool:
+    """Tell whether a process is an actor with a model, or Ray's raylet."""
     with suppress(psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
         name = " ".join(process.cmdline()[:1])
         return name.startswith("ray::_Worker") if target == "actor" else process.name() == "raylet"

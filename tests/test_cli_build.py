@@ -29,6 +29,7 @@ class Builds:
     """The same command given twice over a file with odd and broken prompts."""
 
     store: Path
+    arguments: list[str]
     first: dict[str, Any]
     second: dict[str, Any]
 
@@ -55,19 +56,22 @@ def builds(tmp_path_factory: pytest.TempPathFactory) -> Builds:
         "--set",
         "rounds=1",
     ]
-    reports = []
-    for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, "-m", "flows", *arguments, "--store", str(place / "store"), "--json"],
-            cwd=place,
-            env={**os.environ, "PREFECT_HOME": str(place / "prefect"), "PYTHONPATH": str(MEASURE.parents[2])},
-            check=False,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
-        reports.append(json.loads(done.stdout.splitlines()[-1]))
-    return Builds(place / "store", *reports)
+    first, second = run(place, *arguments), run(place, *arguments)
+    return Builds(place / "store", arguments, first, second)
+
+
+def run(place: Path, *arguments: str) -> Any:
+    """Run a command on the store and return the JSON that it prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "flows", *arguments, "--store", str(place / "store"), "--json"],
+        cwd=place,
+        env={**os.environ, "PREFECT_HOME": str(place / "prefect"), "PYTHONPATH": str(MEASURE.parents[2])},
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_a_build_reports_every_stage_as_json(builds: Builds) -> None:
@@ -109,3 +113,35 @@ def test_odd_prompts_go_through_untouched_and_a_repeated_one_once(builds: Builds
     assert [kept.count(text) for text in STRANGE] == [1, 1, 1, 1]
     [lost] = builds.table("deduplicate", "dropped").filter(reason="exact_duplicate").to_dicts()
     assert json.loads(lost["payload"])["prompt"] == STRANGE[2]
+
+
+def test_a_stage_built_alone_leaves_what_stands_on_it_stale_until_it_is_rebuilt(builds: Builds) -> None:
+    place, changed = builds.store.parent, [*builds.arguments, "--set", "judge.threshold=0.7"]
+    planned = {stage["stage"]: stage["state"] for stage in run(place, "plan", *changed[1:])["stages"]}
+    assert (planned["generate_0_g1"], planned["judge_0"], planned["select"]) == ("reused", "changed", "waiting")
+    why = run(place, "why", "savacu", "judge_0", *changed[2:])
+    assert "arguments.threshold" in json.dumps(why)
+    alone = run(place, *changed, "--only", "judge_0")
+    assert {stage["name"]: stage["reused"] for stage in alone["stages"]}["judge_0"] is False
+    assert alone["output"] is None
+    assert {"select", "split", "publish"} <= set(alone["stale"])
+    listed = {table["stage"]: table["stale"] for table in run(place, "tables", "savacu")}
+    assert listed["select"] == alone["stale"]["select"]
+    assert listed["classify"] is None
+    rest = run(place, *changed, "--from", "judge_0")
+    assert rest["stale"] == {}
+    assert {stage["name"] for stage in rest["stages"]} >= {"generate_0_g1", "judge_0", "publish"}
+
+
+def test_quarantined_rows_are_listed_and_tried_again(builds: Builds) -> None:
+    place = builds.store.parent
+    rows = run(place, "quarantine", "savacu")
+    assert [(row["stage"], row["rule"]) for row in rows] == [
+        ("ingest", "empty"),
+        ("ingest", "too_long"),
+        ("ingest", "control_characters"),
+    ]
+    report = run(place, "quarantine", "savacu", "ingest", "--replay", *builds.arguments[2:])
+    assert report["replayed"] == {"ingest": {"before": 3, "after": 3}}  # as broken as before
+    remade = {stage["name"] for stage in report["stages"] if not stage["reused"]}
+    assert remade == {"ingest"}

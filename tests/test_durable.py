@@ -10,8 +10,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
-from kills import Builder, scripted_builder
+from kills import Builder, is_target, scripted_builder
 
 from normloom.store import Store
 
@@ -97,6 +98,30 @@ def orphan_lives(process: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_ctrl_c_frees_the_actors_and_leaves_a_store_that_goes_on(
+    builder: Builder, undisturbed: dict[str, str], tmp_path: Path
+) -> None:
+    process = builder.start(tmp_path, actors=1)
+    crew = actors_of(process.pid)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; finished parts are kept, the same command goes on from here" in said.decode()
+    _, left = psutil.wait_procs(crew, timeout=30)
+    assert left == []
+    builder.finish(builder.start(tmp_path, actors=0))
+    assert contents(tmp_path) == undisturbed
+
+
+def actors_of(flow: int) -> list[psutil.Process]:
+    """Wait until a flow has actors and return them."""
+    while True:
+        family = psutil.Process(flow).children(recursive=True)
+        if crew := [process for process in family if is_target(process, "actor")]:
+            return crew
+        time.sleep(0.1)
 
 
 @pytest.fixture

@@ -156,7 +156,7 @@ def _summary(planned: Plan) -> str:
     if waiting:
         text += f", {waiting} more unless what they read comes out as before"
     if not planned.untimed:
-        return f"{text}; about {about(planned.seconds)}."
+        return f"{text}; {about(planned.seconds) if planned.seconds < 1 else 'about ' + about(planned.seconds)}."
     known = f"at least {about(planned.seconds)}" if planned.seconds >= 1 else "time unknown"
     more = f" and {len(planned.untimed) - NAMED} more" if len(planned.untimed) > NAMED else ""
     return f"{text}; {known} (no earlier table tells of {', '.join(planned.untimed[:NAMED])}{more})."
