@@ -23,7 +23,8 @@ from rich.table import Table
 from normloom.build import quiet_libraries
 from normloom.contract import Contract
 from normloom.models.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling, ScoreRequest
-from normloom.pool import Pool, Resources
+from normloom.pool import Pool
+from normloom.resources import Resources
 from normloom.runner import StageRunner
 from normloom.stage import Output, Stage
 from normloom.store import Store

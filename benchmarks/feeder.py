@@ -23,7 +23,7 @@ from common import EMBEDDED, Clock, Loom, Report, StageRun, Timed, Work, builtin
 
 from normloom.models import load_model
 from normloom.models.protocol import ModelSpec
-from normloom.pool import Resources
+from normloom.resources import Resources
 
 GOAL = 0.95
 

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from normloom.errors import ConfigError
-from normloom.pool import Resources
+from normloom.resources import Resources
 
 PROFILES = Path(__file__).parent.parent / "deployments" / "profiles"
 

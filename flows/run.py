@@ -21,8 +21,9 @@ from normloom.errors import ClusterError, ConfigError, ModelError
 from normloom.graph import model_uses, stages_of
 from normloom.models import model_identity
 from normloom.plan import find_published
-from normloom.pool import Pool, Resources
+from normloom.pool import Pool
 from normloom.progress import LogProgress, Progress
+from normloom.resources import Resources
 from normloom.selection import Selection
 from normloom.server import prefect_server, serving, using_server
 from normloom.stage import Stage

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from flows.config import load_profile, override, validated
 from flows.systems import System, system_named
-from normloom.pool import Resources
+from normloom.resources import Resources
 from normloom.stage import Stage
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from math import ceil
 
 from normloom.models.protocol import ModelSpec
-from normloom.pool import Resources
+from normloom.resources import Resources
 from normloom.stage import Stage
 from normloom.store import MANIFEST, Store
 from normloom.table import Manifest

@@ -15,7 +15,7 @@ from normloom.estimate import history, load_seconds, models_at_once, stage_secon
 from normloom.graph import load_order
 from normloom.keys import key_fields, stage_key
 from normloom.models.protocol import ModelSpec
-from normloom.pool import Resources
+from normloom.resources import Resources
 from normloom.selection import Again, Selection
 from normloom.stage import Stage
 from normloom.store import Store

@@ -18,10 +18,11 @@ from typing import Any
 
 import polars as pl
 
+from normloom.crew import Crew, InlineCrew, PartFailure, PartResult
 from normloom.errors import QuarantineBudgetError, StageError
 from normloom.keys import key_fields, stage_key
 from normloom.part import PartJob, part_row_ids
-from normloom.pool import Crew, InlineCrew, PartFailure, PartResult, Pool
+from normloom.pool import Pool
 from normloom.progress import Progress
 from normloom.quality import require, run_checks
 from normloom.selection import Again

@@ -13,7 +13,8 @@ from toy import ECHOES, SCRIPTED, Echo, echo, words_stage
 from normloom.build import BuildRequest, BuildResult, build, reuse
 from normloom.errors import BuildCancelledError, QuarantineBudgetError, UsageError
 from normloom.models.protocol import ModelSpec
-from normloom.pool import Pool, Resources
+from normloom.pool import Pool
+from normloom.resources import Resources
 from normloom.selection import Selection
 from normloom.stage import Stage
 from normloom.store import Store

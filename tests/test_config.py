@@ -12,7 +12,7 @@ from flows.savacu import savacu
 from flows.savacu_config import SavacuConfig
 from normloom.errors import ConfigError
 from normloom.graph import stages_of
-from normloom.pool import Resources
+from normloom.resources import Resources
 
 
 def configured(*assignments: str, profile: str = "local") -> tuple[SavacuConfig, Resources]:

@@ -8,7 +8,7 @@ from toy import SCRIPTED, echo_stage, words_stage
 
 from normloom.estimate import load_seconds, models_at_once, stage_seconds
 from normloom.models.protocol import ModelSpec
-from normloom.pool import Resources
+from normloom.resources import Resources
 from normloom.table import Manifest, PartRecord
 
 

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from toy import SCRIPTED, echo_stage, runner, words_stage
 
-from normloom.pool import Pool, Resources
+from normloom.pool import Pool
 from normloom.progress import LogProgress
+from normloom.resources import Resources
 from normloom.store import Store
 from normloom.table import PartRecord
 

@@ -9,7 +9,7 @@ from toy import SCRIPTED
 from normloom.errors import UsageError
 from normloom.models.protocol import ModelSpec
 from normloom.plan import Plan, find_published, plan
-from normloom.pool import Resources
+from normloom.resources import Resources
 from normloom.selection import Selection
 from normloom.stage import Stage
 from normloom.store import MANIFEST, Store

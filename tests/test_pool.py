@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 from toy import SCRIPTED, echo_stage, runner, words_stage
 
+from normloom.crew import ActorCrew
 from normloom.errors import ModelError
-from normloom.pool import ActorCrew, Pool, Resources
+from normloom.pool import Pool
+from normloom.resources import Resources
 from normloom.stage import Stage
 from normloom.store import Store
 from normloom.table import Manifest

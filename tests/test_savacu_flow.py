@@ -13,8 +13,9 @@ from flows.config import load_profile, override, validated
 from flows.savacu import savacu
 from flows.savacu_config import SavacuConfig
 from normloom.graph import model_uses, stages_of
-from normloom.pool import Pool, Resources
+from normloom.pool import Pool
 from normloom.progress import LogProgress
+from normloom.resources import Resources
 from normloom.runner import StageRunner
 from normloom.stage import Stage
 from normloom.store import Store

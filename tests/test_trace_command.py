@@ -17,8 +17,9 @@ from flows.savacu_config import SavacuConfig
 from flows.trace_tree import tree_of
 from normloom.errors import UsageError
 from normloom.graph import model_uses, stages_of
-from normloom.pool import Pool, Resources
+from normloom.pool import Pool
 from normloom.progress import LogProgress
+from normloom.resources import Resources
 from normloom.runner import StageRunner
 from normloom.store import Store
 from normloom.table import Kind, Manifest

@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.contract import Check, Contract
 from normloom.models.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling
-from normloom.pool import Pool, Resources
+from normloom.pool import Pool
 from normloom.progress import LogProgress
+from normloom.resources import Resources
 from normloom.rows import seed
 from normloom.runner import StageRunner
 from normloom.stage import Output, Stage, dropped, dropped_frame, quarantined, quarantined_frame

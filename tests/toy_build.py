@@ -11,7 +11,8 @@ from toy import SCRIPTED, Echo, echo, echo_stage, words_stage
 
 from normloom.build import BuildRequest, build
 from normloom.models.protocol import LanguageModel
-from normloom.pool import Pool, Resources
+from normloom.pool import Pool
+from normloom.resources import Resources
 from normloom.stage import Output, Stage
 from normloom.store import Store
 

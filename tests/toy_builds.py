@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from normloom.build import BuildRequest, reuse
 from normloom.builds import BuildLock, find_build
 from normloom.graph import stages_of
-from normloom.pool import Pool, Resources
+from normloom.pool import Pool
 from normloom.progress import LogProgress
+from normloom.resources import Resources
 from normloom.runner import StageRunner
 from normloom.stage import Stage
 from normloom.store import Store
