@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,22 +62,25 @@ def _build(
     ends: Sequence[Stage], *, request: BuildRequest, store: Store, resources: Resources, console: Console
 ) -> BuildResult:
     """Build, and go on once more from what is finished when the machines that hold the models are lost."""
-    for attempt in range(1, ATTEMPTS + 1):
-        pool = Pool(resources)
-        with stoppable(pool, console), _server(store), _watching(console) as progress:
-            try:
-                return build(*ends, request=request, store=store, pool=pool, progress=progress)
-            except ClusterError as error:
-                if attempt == ATTEMPTS:
-                    raise
-                log.warning("%s; starting again", error)
+    with _server(store):
+        for attempt in range(1, ATTEMPTS + 1):
+            pool = Pool(resources)
+            with stoppable(pool, console), _watching(console) as progress:
+                try:
+                    return build(*ends, request=request, store=store, pool=pool, progress=progress)
+                except ClusterError as error:
+                    if attempt == ATTEMPTS:
+                        raise
+                    log.warning("%s; starting again", error)
     raise AssertionError("the last attempt returns or raises")
 
 
 @contextmanager
 def _server(store: Store) -> Iterator[None]:
     """Use the Prefect server that is configured, or that serves this store, or else one for the time being."""
-    if os.environ.get("PREFECT_API_URL") or "prefect" in sys.modules:  # there, Prefect has chosen one already
+    from prefect.settings import PREFECT_API_URL
+
+    if PREFECT_API_URL.value():
         yield
     elif url := serving(store.root):
         with using_server(url):

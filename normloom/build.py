@@ -43,7 +43,7 @@ class BuildRequest:
     @property
     def tags(self) -> list[str]:
         """What the build's run is found by in Prefect's UI."""
-        return [self.system, *([f"profile:{self.profile}"] if self.profile else [])]
+        return [self.system, *([f"profile:{Path(self.profile).stem}"] if self.profile else [])]
 
 
 @dataclass(frozen=True, kw_only=True)

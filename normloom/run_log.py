@@ -29,12 +29,13 @@ LOGGERS = ("normloom", "py.warnings")
 
 @dataclass(frozen=True)
 class RunLog:
-    """The log of one task run, small enough to travel with a part.
+    """The log of one task run, small enough to travel with a part; `name` is what its lines begin with.
 
     `settings` are those of Prefect's client (address, perhaps a password): they travel as data, out of
     sight of process listings and of Ray's own records, and are not shown.
     """
 
+    name: str
     flow_run_id: str
     task_run_id: str
     settings: Mapping[str, str] = field(repr=False)
@@ -56,7 +57,8 @@ def current_run_log() -> RunLog | None:
     settings |= known.client.to_environment_variables(exclude_unset=True, include_secrets=True)
     with get_client(sync_client=True) as client:
         settings["PREFECT_API_URL"] = str(client.api_url)  # also of a server that Prefect started for this run
-    return RunLog(str(context.task_run.flow_run_id), str(context.task_run.id), settings)
+    run = context.task_run
+    return RunLog(run.name, str(run.flow_run_id), str(run.id), settings)
 
 
 @contextmanager
@@ -119,7 +121,7 @@ class _Sender(logging.Handler):
             entry = {
                 "name": record.name,
                 "level": record.levelno,
-                "message": self.format(record).strip()[:LONGEST_MESSAGE],
+                "message": f"{run.name}: {self.format(record).strip()}"[:LONGEST_MESSAGE],
                 "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(),
                 "flow_run_id": run.flow_run_id,
                 "task_run_id": run.task_run_id,

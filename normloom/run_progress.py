@@ -18,27 +18,28 @@ class RunProgress:
     def begin(self, stage: str, *, total: int, done: int) -> None:
         """Tell the start."""
         self._shown.begin(stage, total=total, done=done)
-        _tell("%d rows in%s", total, f", {done} of them done before" if done else "")
+        _tell("%s: starts, %d rows in%s", stage, total, f", {done} of them done before" if done else "")
 
     def note(self, stage: str, text: str) -> None:
         """Tell the note."""
         self._shown.note(stage, text)
-        _tell("%s", text)
+        _tell("%s: %s", stage, text)
 
     def advance(self, stage: str, part: PartRecord) -> None:
         """Tell the part with its account of rows."""
         self._shown.advance(stage, part)
         rows, dropped, aside = (part.files[kind].rows for kind in ("rows", "dropped", "quarantined"))
         _tell(
-            "part %d, rows %d to %d: %d out, %d dropped, %d quarantined, %.1f s",
-            *(part.index, part.start, part.stop, rows, dropped, aside, part.seconds),
+            "%s: part %d, rows %d to %d: %d out, %d dropped, %d quarantined, %.1f s",
+            *(stage, part.index, part.start, part.stop, rows, dropped, aside, part.seconds),
         )
 
     def end(self, manifest: Manifest, *, reused: bool) -> None:
         """Tell the table."""
         self._shown.end(manifest, reused=reused)
         _tell(
-            "%s: %d rows, %d dropped, %d quarantined, key %s",
+            "%s: %s, %d rows, %d dropped, %d quarantined, key %s",
+            manifest.stage,
             f"reused from build {manifest.build}" if reused else "published",
             *(manifest.count("rows"), manifest.count("dropped"), manifest.count("quarantined"), manifest.key),
         )

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any, Protocol, TypeVar
 
 from normloom.errors import BuildCancelledError
@@ -160,7 +161,8 @@ def _cancelling(pool: Pool) -> Iterator[threading.Event]:
                     pool.close()
                     return
 
-    watcher = threading.Thread(target=watch, name="cancel-watch", daemon=True)
+    here = copy_context()  # Prefect's settings, above all which server, are the context's
+    watcher = threading.Thread(target=here.run, args=(watch,), name="cancel-watch", daemon=True)
     watcher.start()
     try:
         yield asked

@@ -1,4 +1,7 @@
-"""Thirty SIGKILLs at random moments; `python tests/kills.py --profile local ...` does the same with a real model."""
+"""SIGKILLs at random moments, the fewer so that it takes minutes; docs/performance.md has a run with thirty.
+
+`python tests/kills.py` takes any number, and a real model with `--profile local`.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,10 @@ from pathlib import Path
 
 from kills import scripted_builder, survive
 
-KILLS = {"flow": 16, "actor": 10, "raylet": 4}
+KILLS = {"flow": 4, "actor": 3, "raylet": 1}
 
 
-def test_builds_survive_thirty_kills(tmp_path: Path) -> None:
+def test_builds_survive_kills_of_every_kind(tmp_path: Path) -> None:
     with scripted_builder(tmp_path) as builder:
         report = survive(builder, tmp_path, KILLS)
     assert report.kills == KILLS

@@ -84,7 +84,7 @@ def api() -> Iterator[tuple[str, list[tuple[str, str | None, Any]]]]:
 def run_log(url: str, **settings: str) -> RunLog:
     run = "00000000-0000-4000-8000-00000000000"
     return RunLog(
-        f"{run}1", f"{run}2", {"PREFECT_API_URL": url, "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "0", **settings}
+        "stage", f"{run}1", f"{run}2", {"PREFECT_API_URL": url, "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "0", **settings}
     )
 
 
@@ -107,8 +107,8 @@ def test_the_lines_of_one_actor_arrive_under_the_task_run_it_worked_for(worker: 
 
     @flow
     def weave() -> None:
-        stage("a")
-        stage("b")
+        for name in "ab":
+            stage.with_options(task_run_name=f"stage-{name}")(name)
 
     with prefect_test_harness(server_startup_timeout=180), get_client(sync_client=True) as client:
         weave()
@@ -122,9 +122,9 @@ def test_the_lines_of_one_actor_arrive_under_the_task_run_it_worked_for(worker: 
                 ("normloom.actor", logging.ERROR),
             ]
             said, warned, raised = (line.message for line in lines)
-            assert said == f"says {name}"
+            assert said == f"stage-{name}: says {name}"
             assert f"UserWarning: mind {name}" in warned
-            assert raised.startswith("could not find it\nTraceback")
+            assert raised.startswith(f"stage-{name}: could not find it\nTraceback")
             assert raised.endswith(f"KeyError: {name!r}")
             assert {line.flow_run_id for line in lines} == {runs[name].flow_run_id}
 
@@ -160,7 +160,7 @@ def test_a_flood_goes_in_few_requests_in_order(api: tuple[str, list[tuple[str, s
         for number in range(1000):
             log.info("%d", number)
     drain(120)
-    assert [entry["message"] for _, _, entries in received for entry in entries] == [str(n) for n in range(1000)]
+    assert [entry["message"] for _, _, entries in received for entry in entries] == [f"stage: {n}" for n in range(1000)]
     assert len(received) <= 10
 
 
@@ -172,7 +172,7 @@ def test_threads_of_a_part_share_its_log(api: tuple[str, list[tuple[str, str | N
         thread.join()
     drain(120)
     [(_, _, [entry])] = received
-    assert entry["message"] == "from an engine's thread"
+    assert entry["message"] == "stage: from an engine's thread"
 
 
 def test_without_a_server_parts_go_on_and_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
-from toy import SCRIPTED, Echo, echo, echo_stage, words_stage
+from toy import Echo, echo, echo_stage, words_stage
 
 from normloom.build import BuildRequest, build
 from normloom.models.protocol import LanguageModel
@@ -27,10 +27,9 @@ def tell_and_echo(rows: pl.DataFrame, arguments: Echo, model: LanguageModel) -> 
 def toy(*words: str) -> Stage:
     """Words, two echoes of them (the first drops `b` and puts `c` aside) and the echo of both."""
     source = words_stage(*words)
-    model = SCRIPTED.model_copy(update={"options": {"words": 4, "latency_s": 1.5}})
-    first = replace(echo_stage(source, drop="b", aside="c", model=model), function=tell_and_echo)
-    second = replace(echo_stage(source, model=model), name="echo_again")
-    return replace(echo_stage(first, model=model), name="both", inputs=(first, second))
+    first = replace(echo_stage(source, drop="b", aside="c"), function=tell_and_echo)
+    second = replace(echo_stage(source), name="echo_again")
+    return replace(echo_stage(first), name="both", inputs=(first, second))
 
 
 def main(store: str, words: str) -> None:

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from toy import echo_stage, runner, words_stage
+
+from normloom.run_progress import RunProgress
+from normloom.store import Store
+from normloom.table import Manifest, PartRecord
+
+
+class Shown:
+    """Progress that keeps what it is told of stage `echo`."""
+
+    def __init__(self) -> None:
+        self.calls: list[object] = []
+
+    def begin(self, stage: str, *, total: int, done: int) -> None:
+        if stage == "echo":
+            self.calls.append(("begin", total, done))
+
+    def note(self, stage: str, text: str) -> None:
+        if stage == "echo":
+            self.calls.append(("note", text))
+
+    def advance(self, stage: str, part: PartRecord) -> None:
+        if stage == "echo":
+            self.calls.append(("advance", part.index))
+
+    def end(self, manifest: Manifest, *, reused: bool) -> None:
+        if manifest.stage == "echo":
+            self.calls.append(("end", reused))
+
+
+def test_the_run_s_log_tells_what_is_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from prefect import flow, task
+    from prefect.testing.utilities import prefect_test_harness
+
+    shown = Shown()
+    loom = replace(runner(Store(tmp_path)), progress=RunProgress(shown))
+    words = words_stage(*"abc")
+    stage = echo_stage(words, drop="b", part_rows=2)
+
+    @task
+    def make() -> Manifest:
+        first, _ = loom.run(words, [], [])
+        loom.run(stage, [first.ref], [])
+        return loom.run(stage, [first.ref], [])[0]
+
+    @flow
+    def weave() -> Manifest:
+        return make()
+
+    with prefect_test_harness(server_startup_timeout=180):
+        told = logging.getLogger("prefect.task_runs")
+        caplog.set_level(logging.INFO, told.name)
+        told.addHandler(caplog.handler)
+        try:
+            key = weave().key
+        finally:
+            told.removeHandler(caplog.handler)
+    lines = [re.sub(r"[\d.]+ s$", "0 s", record.getMessage()) for record in caplog.records if record.name == told.name]
+    assert [line for line in lines if line.startswith("echo: ")] == [
+        "echo: starts, 3 rows in",
+        "echo: model toy",
+        "echo: part 0, rows 0 to 2: 1 out, 1 dropped, 0 quarantined, 0 s",
+        "echo: part 1, rows 2 to 3: 1 out, 0 dropped, 0 quarantined, 0 s",
+        "echo: checks",
+        f"echo: published, 2 rows, 1 dropped, 0 quarantined, key {key}",
+        f"echo: reused from build test, 2 rows, 1 dropped, 0 quarantined, key {key}",
+    ]
+    parts = [("advance", 0), ("advance", 1)]
+    begin, ends = ("begin", 3, 0), [("end", False), ("end", True)]
+    assert shown.calls == [begin, ("note", "model toy"), *parts, ("note", "checks"), *ends]
