@@ -74,7 +74,7 @@ def new_build_id() -> str:
 
 def reuse(*ends: Stage, request: BuildRequest, store: Store) -> BuildResult | None:
     """Return the build of which every table is published already, without starting Prefect or Ray; else None."""
-    if request.selection.partial or request.selection.remakes:
+    if request.selection.partial or request.selection.remakes or request.system not in store.systems():
         return None
     started = datetime.now(UTC)
     stages = stages_of(*ends)

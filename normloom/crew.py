@@ -27,6 +27,7 @@ log = logging.getLogger("normloom.crew")
 QUEUED_PARTS = 2  # an actor works at one part while the next waits beside it
 PLACE_CHECK_SECONDS = 5.0  # how often a crew without actors asks whether the cluster still has a place for one
 LAST_WORDS_SECONDS = 1.0  # for what an actor still has to log; one that is at work is not waited for
+NODE_LOSS_SECONDS = 20.0  # that Ray may take to see that a node is gone; until then deaths look like the model's
 DEATHS_WHILE_LOADING = 2  # more than that, and the model is the cause
 
 
@@ -122,6 +123,7 @@ class ActorCrew:
         self._load_seconds = 0.0
         self._deaths_loading = 0
         self._closed = False
+        self._at_work = False
         try:
             for _ in range(resources.actors):
                 self._start()
@@ -138,10 +140,14 @@ class ActorCrew:
 
     def run(self, jobs: Iterable[PartJob], *, probe: bool = False) -> Iterator[tuple[PartJob, PartResult]]:
         """Make parts on all actors that are ready, each with one part in work and one waiting."""
+        self._at_work = True
+        yield from self._made(deque(jobs), probe=probe)
+        self._at_work = False
+
+    def _made(self, waiting: deque[PartJob], *, probe: bool) -> Iterator[tuple[PartJob, PartResult]]:
         import ray
 
         run_log = current_run_log()
-        waiting = deque(jobs)
         flying: dict[Any, tuple[Any, PartJob]] = {}
         while waiting or flying:
             load = Counter(actor for actor, _ in flying.values())
@@ -171,7 +177,7 @@ class ActorCrew:
         import ray
 
         self._closed = True
-        told = [actor.tell.remote() for actor in self._ready]
+        told = [] if self._at_work else [actor.tell.remote() for actor in self._ready]
         if told:
             ray.wait(told, num_returns=len(told), timeout=LAST_WORDS_SECONDS)
         for actor in [*self._ready, *self._loading.values()]:
@@ -202,11 +208,8 @@ class ActorCrew:
             if done:
                 return done[0]
             self._require_open()
-            if not self._ready and not self._resources.places(ray.cluster_resources()):
-                raise ClusterError(
-                    f"no actor for {self._spec.model!r} is left and Ray has no place for another: its nodes died; "
-                    "finished parts are kept, the same command goes on from here"
-                )
+            if not self._ready:
+                self._require_place()
 
     def _settle(self, reference: Any) -> None:
         """Take in an actor that finished loading; raises ModelError where it cannot load its model."""
@@ -221,10 +224,24 @@ class ActorCrew:
             self._require_open()
             self._deaths_loading += 1
             if self._deaths_loading > DEATHS_WHILE_LOADING:
+                deadline = time.monotonic() + NODE_LOSS_SECONDS
+                while time.monotonic() < deadline:
+                    self._require_place()
+                    time.sleep(1)
                 raise self._cannot_load("its process died each time, as it does when memory runs out") from error
             self._start()
         else:
             self._ready.append(actor)
+
+    def _require_place(self) -> None:
+        """Raise ClusterError where no node is left that could hold an actor."""
+        import ray
+
+        if not self._resources.places(ray.cluster_resources()):
+            raise ClusterError(
+                f"no actor for {self._spec.model!r} is left and Ray has no place for another: its nodes died; "
+                "finished parts are kept, the same command goes on from here"
+            )
 
     def _cannot_load(self, why: str) -> ModelError:
         return ModelError(f"an actor could not load model {self._spec.model!r}: {why}")

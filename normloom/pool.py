@@ -109,6 +109,7 @@ class Pool:
             return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")  # a busy laptop takes longer than Ray's 30 s
         if self.resources.address:
             ray.init(address=self.resources.address, log_to_driver=False, logging_level="error")
         else:

@@ -140,10 +140,9 @@ class Store:
                 handle.seek(0)
                 waiting(handle.read().strip() or "another process")
                 fcntl.flock(handle, fcntl.LOCK_EX)
-            with writing(directory / LOCK):
-                handle.truncate(0)
-                handle.write(str(writer))
-                handle.flush()
+            with writing(directory / LOCK):  # past the handle's buffer, which would fail again when it is closed
+                os.ftruncate(handle.fileno(), 0)
+                os.write(handle.fileno(), str(writer).encode())
             yield
 
     @contextmanager

@@ -111,7 +111,7 @@ def test_the_difference_of_two_builds(command: Command) -> None:
     assert ran.exit_code == 0
     lines = [" ".join(line.split()) for line in ran.stdout.splitlines()]
     assert lines[0] == f"toy {ONE} (profile local) → {TWO} (profile [gpu])"
-    assert "echo other rows 4 → 5 1 1 → 0 inputs, arguments, model" in lines
+    assert "echo other rows 4 → 5 1 1 → 0 arguments.aside, arguments.drop, inputs[0], model.model" in lines
     assert "rows: 3 added, 2 removed, 2 changed" in lines
     assert "changed in: echo 2" in lines
     assert "quarantined: asked 1 → 0" in lines
@@ -136,7 +136,12 @@ def test_difference_as_json(command: Command, store: Store) -> None:
     found = as_json(command("diff", "last~2", "previous", "--json", "--rows", "1"))
     assert (found["system"], found["before"], found["after"]) == ("toy", ONE, TWO)
     words, echo, labelled = found["stages"]
-    assert (words["stage"], words["state"], words["fields"], words["gone"]) == ("words", "changed", ["arguments"], [])
+    assert (words["stage"], words["state"], words["fields"], words["gone"]) == (
+        "words",
+        "changed",
+        ["arguments.words[5]"],
+        [],
+    )
     assert words["table"]["added"] == words["table"]["removed"] == 1
     assert words["drift"] == []
     assert len(echo["table"]["examples"]) == 1

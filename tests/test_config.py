@@ -28,7 +28,7 @@ def test_every_profile_makes_a_flow(profile: str) -> None:
 
 
 def test_profiles_are_those_the_help_names() -> None:
-    assert profile_names() == ["gpu", "local", "paper"]
+    assert profile_names() == ["cpu", "gpu", "local", "paper"]
 
 
 def test_the_paper_profile_has_the_paper_s_values() -> None:
@@ -131,7 +131,7 @@ def test_every_wrong_setting_is_named_at_once() -> None:
 
 
 def test_an_unknown_profile_is_answered_with_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="no profile 'lokal': use one of gpu, local, paper, or the path of"):
+    with pytest.raises(ConfigError, match="no profile 'lokal': use one of cpu, gpu, local, paper, or the path of"):
         load_profile("lokal", "savacu")
 
 

@@ -1,0 +1,105 @@
+"""Make the screenshots of docs/lineage.md again: two scripted builds, looked at with a browser.
+
+    python docs/screenshots.py            # writes docs/images/*.png, in some two minutes
+
+Needs a Chromium that is installed (`--chromium PATH` where it is not found) and the package playwright. The builds
+have a Prefect server, a store and a home of their own, which are gone afterwards.
+"""
+
+# ruff: noqa: INP001, S603, T201
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+from normloom.server import prefect_server
+
+IMAGES = Path(__file__).parent / "images"
+SCRIPTED = "{engine: scripted, model: scripted, options: {latency_s: 0.5}}"
+PROFILE = f"""
+resources: {{actors: 1, threads: 1}}
+systems:
+  savacu:
+    models:
+      embedder: {SCRIPTED}
+      classifier: {SCRIPTED}
+      expander: {SCRIPTED}
+      generators: {{qwen: {SCRIPTED}, mistral: {SCRIPTED}}}
+      judge: {SCRIPTED}
+    classify: {{route: embedding}}
+    expand: {{dimensions: [safety], minimum: 1, quota: 1}}
+    rounds: 1
+"""
+CHANGE = "judge.threshold=0.6"  # the second build makes anew what is judged, and what stands on it
+
+
+def main() -> None:
+    """Build twice, then take the pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--chromium", default=shutil.which("chromium") or shutil.which("google-chrome"))
+    chromium = parser.parse_args().chromium
+    with tempfile.TemporaryDirectory() as place:
+        os.environ["PREFECT_HOME"] = place
+        with prefect_server() as api:
+            build(Path(place), api)
+            build(Path(place), api, "--set", CHANGE)
+            with sync_playwright() as playwright:
+                browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+                context = browser.new_context(
+                    viewport={"width": 1400, "height": 900}, color_scheme="light", base_url=api.removesuffix("/api")
+                )
+                take(context.new_page())
+                browser.close()
+
+
+def build(place: Path, api: str, *options: str) -> None:
+    """Build SaVaCu with scripted models against the server."""
+    (place / "scripted.yaml").write_text(PROFILE)
+    command = ["build", "savacu", "--profile", "scripted.yaml", "--limit", "24", *options]
+    subprocess.run(
+        [sys.executable, "-m", "flows", *command],
+        cwd=place,
+        env={**os.environ, "PREFECT_API_URL": api, "PYTHONPATH": str(IMAGES.parents[1])},
+        stdout=subprocess.DEVNULL,
+        check=True,
+    )
+
+
+def take(page: Page) -> None:
+    """Take the pictures of docs/lineage.md."""
+    page.goto("/v2/runs")
+    page.get_by_text("Completed").first.wait_for()
+    page.locator("a[href*='/runs/flow-run/']").last.click()  # the first build: nothing of it is reused
+    page.locator("canvas").first.wait_for()
+    page.locator("button[aria-haspopup=dialog]").click()
+    for option in ("Dependency grid", "Hide artifacts", "Hide events"):
+        page.get_by_label(option).check()
+    page.get_by_role("tab", name="Logs").click()  # anywhere outside closes the menu
+    page.wait_for_timeout(5000)  # the graph moves to its place
+    shoot(page, "run")
+    page.goto("/v2/artifacts/key/savacu-judge-0")
+    page.locator("a[href*='/artifacts/artifact/']").first.wait_for()
+    shoot(page, "history")
+    page.locator("a[href*='/artifacts/artifact/']").first.click()
+    page.locator("svg.flowchart").first.wait_for()
+    page.wait_for_timeout(2000)
+    shoot(page, "table")
+
+
+def shoot(page: Page, name: str) -> None:
+    """Write one picture."""
+    path = IMAGES / f"{name}.png"
+    page.screenshot(path=path)
+    print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
