@@ -117,7 +117,7 @@ def test_odd_prompts_go_through_untouched_and_a_repeated_one_once(builds: Builds
 
 def test_a_stage_built_alone_leaves_what_stands_on_it_stale_until_it_is_rebuilt(builds: Builds) -> None:
     place, changed = builds.store.parent, [*builds.arguments, "--set", "judge.threshold=0.7"]
-    planned = {stage["stage"]: stage["state"] for stage in run(place, "plan", *changed[1:])["stages"]}
+    planned = {stage["name"]: stage["state"] for stage in run(place, "plan", *changed[1:])["stages"]}
     assert (planned["generate_0_g1"], planned["judge_0"], planned["select"]) == ("reused", "changed", "waiting")
     why = run(place, "why", "savacu", "judge_0", *changed[2:])
     assert "arguments.threshold" in json.dumps(why)
