@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from normloom.crew import ActorCrew, Crew, InlineCrew
-from normloom.errors import ModelError
+from normloom.errors import ClusterError, ModelError
 from normloom.graph import farthest
 from normloom.models.protocol import ModelSpec
 from normloom.resources import Resources
@@ -110,13 +110,16 @@ class Pool:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")  # a busy laptop takes longer than Ray's 30 s
-        if self.resources.address:
-            ray.init(address=self.resources.address, log_to_driver=False, logging_level="error")
-        else:
-            cpus = max(os.cpu_count() or 1, self.resources.actors * self.resources.threads)
-            ray.init(
-                address="local", num_cpus=cpus, include_dashboard=False, log_to_driver=False, logging_level="error"
-            )
+        local = {
+            "address": "local",
+            "num_cpus": max(os.cpu_count() or 1, self.resources.actors * self.resources.threads),
+            "include_dashboard": False,
+        }
+        where = {"address": self.resources.address} if self.resources.address else local
+        try:
+            ray.init(**where, log_to_driver=False, logging_level="error")
+        except Exception as error:  # Ray raises one or another when a process of its own is late or dies
+            raise ClusterError(f"Ray does not start at {where['address']!r}: {error}") from error
         self._started_ray = True
 
     def close(self) -> None:

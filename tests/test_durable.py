@@ -104,7 +104,7 @@ def test_ctrl_c_frees_the_actors_and_leaves_a_store_that_goes_on(
     builder: Builder, undisturbed: dict[str, str], tmp_path: Path
 ) -> None:
     process = builder.start(tmp_path, actors=1)
-    crew = actors_of(process.pid)
+    crew = actors_of(process)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -115,13 +115,14 @@ def test_ctrl_c_frees_the_actors_and_leaves_a_store_that_goes_on(
     assert contents(tmp_path) == undisturbed
 
 
-def actors_of(flow: int) -> list[psutil.Process]:
+def actors_of(flow: subprocess.Popen[bytes]) -> list[psutil.Process]:
     """Wait until a flow has actors and return them."""
-    while True:
-        family = psutil.Process(flow).children(recursive=True)
+    while flow.poll() is None:
+        family = psutil.Process(flow.pid).children(recursive=True)
         if crew := [process for process in family if is_target(process, "actor")]:
             return crew
         time.sleep(0.1)
+    raise AssertionError(f"the build ended before it had actors: {flow.communicate()[1].decode()[-2000:]}")
 
 
 @pytest.fixture
