@@ -28,7 +28,7 @@ check: install  ## Lint, types and import floors
 	$(BIN)/lint-imports
 
 test: check  ## Run the checks and the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 25
 
 format: install  ## Format the code
 	$(BIN)/ruff format .

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -27,13 +26,11 @@ STAGE = echo_stage(WORDS, model=SLOW)
 @pytest.fixture
 def cluster() -> Iterator[Any]:
     """Three nodes; the head has no place for an actor."""
-    os.environ["RAY_AUTH_MODE"] = "token"
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     yield cluster
     cluster.shutdown()
-    del os.environ["RAY_AUTH_MODE"]
 
 
 class KillAt(LogProgress):
