@@ -17,7 +17,7 @@ from rich.text import Text
 
 from normloom.build import BuildResult
 from normloom.store import Store
-from normloom.table import Manifest
+from normloom.table import Manifest, Work
 
 LABELS_NAMED = 4  # of those that missed their quota; the table has the rest
 MINUTE = 60
@@ -51,7 +51,19 @@ def _stage(manifest: Manifest, *, reused: bool) -> dict[str, Any]:
         "tokens_in": manifest.tokens_in,
         "tokens_out": manifest.tokens_out,
         "metrics": dict(manifest.metrics),
+        "work": None if reused or manifest.work is None else _work(manifest.work, manifest.load_seconds),
         "warnings": [f"{check.name}: {check.detail}" for check in manifest.checks if not check.passed],
+    }
+
+
+def _work(work: Work, load_seconds: float) -> dict[str, Any]:
+    rates = {"tokens_in_per_second": work.tokens_in_per_second, "tokens_out_per_second": work.tokens_out_per_second}
+    return {
+        **work.model_dump(mode="json"),
+        **{name: round(rate, 3) for name, rate in rates.items()},
+        "occupancy": work.occupancy,
+        "cached": work.cached,
+        "load_seconds": round(load_seconds, 3),
     }
 
 
@@ -199,7 +211,7 @@ def _data_set(result: BuildResult, store: Store) -> Group:
 def _closing(result: BuildResult, store: Store) -> Text:
     directory = store.table_directory(result["publish"].ref)
     tokens = sum(manifest.tokens_out for manifest in result.manifests if manifest.stage not in result.reused)
-    loads = ", ".join(f"{model} {count}x" for model, count in result.loads.items()) or "none"
+    loads = ", ".join(f"{model} {count}x{_loading(result, model)}" for model, count in result.loads.items()) or "none"
     text = Text.assemble(
         ("Released rows  ", "bold"),
         f"{directory}/rows-*.parquet\n",
@@ -219,6 +231,15 @@ def _closing(result: BuildResult, store: Store) -> Text:
     sql = f"FROM {result.system}_publish SELECT prompt, response, alignment LIMIT 5"
     text.append(f'normloom query "{sql}"{option}', "cyan")
     return text
+
+
+def _loading(result: BuildResult, model: str) -> str:
+    """Say what loading a model took: seconds of actors, which load side by side."""
+    made = [manifest for manifest in result.manifests if manifest.stage not in result.reused]
+    mine = [manifest for manifest in made if (manifest.key_fields["model"] or {}).get("model") == model]
+    actors = sum(manifest.work.loads for manifest in mine if manifest.work)
+    seconds = sum(manifest.load_seconds for manifest in mine)
+    return f" ({actors} actors, {_duration(seconds / actors)} each)" if actors else ""
 
 
 def _number(value: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -25,12 +25,13 @@ from normloom.table import Manifest, PartRecord
 @dataclass
 class _Line:
     task: TaskID
-    started: float = field(default_factory=time.monotonic)
-    tokens: int = 0
+    started: float | None = None  # when its first part was begun
+    tokens_in: int = 0
+    tokens_out: int = 0
 
 
 class TerminalProgress:
-    """One line a stage: rows done, tokens per second, time left, then the account of its rows."""
+    """One line a stage: rows done, tokens read and written per second, time left, then the account of its rows."""
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
@@ -70,9 +71,14 @@ class TerminalProgress:
         """Move the bar by one part."""
         with self._lock:
             line = self._lines[stage]
-            line.tokens += part.tokens_in + part.tokens_out
-            rate = line.tokens / max(time.monotonic() - line.started, 1e-3)
-            note = f"{rate:,.0f} tokens/s" if line.tokens else ""
+            now = time.monotonic()
+            line.started = line.started or now - part.seconds
+            line.tokens_in += part.tokens_in
+            line.tokens_out += part.tokens_out
+            seconds = max(now - line.started, 1e-3)
+            note = ""
+            if line.tokens_in or line.tokens_out:
+                note = f"{line.tokens_in / seconds:,.0f} in, {line.tokens_out / seconds:,.0f} out tokens/s"
             self._progress.update(line.task, advance=part.stop - part.start, note=note)
 
     def end(self, manifest: Manifest, *, reused: bool) -> None:

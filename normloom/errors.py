@@ -50,6 +50,10 @@ class ModelError(NormloomError):
     """A model cannot be found, loaded or run."""
 
 
+class EngineDiedError(ModelError):
+    """The engine's own process is gone: the actor that holds it must end."""
+
+
 class ClusterError(NormloomError):
     """The machines or processes that hold the models are gone; a new attempt may find others."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import ceil
 
+from normloom.graph import load_order
 from normloom.models.protocol import ModelSpec
-from normloom.resources import Resources
+from normloom.models.registry import parts_at_once
+from normloom.resources import Resources, fit
 from normloom.stage import Stage
 from normloom.store import MANIFEST, Store
 from normloom.table import Manifest
@@ -20,11 +21,12 @@ def history(store: Store, system: str, stage: str) -> list[Manifest]:
     return sorted(found, key=lambda manifest: manifest.created)
 
 
-def stage_seconds(stage: Stage, rows: int, basis: Manifest, *, actors: int) -> float:
+def stage_seconds(stage: Stage, rows: int, basis: Manifest, resources: Resources) -> float:
     """Return the seconds that a stage will take for `rows` input rows at the rate of an earlier table.
 
     The rate is that of the parts, without loading the model, waiting for it and checking the table; parts of
-    a stage with a model are shared among the actors. A stage that reads no table takes what it took.
+    a stage with a model are shared among the actors, which work at some side by side. A stage that reads no table
+    takes what it took.
     """
     worked = sum(part.seconds for part in basis.parts)
     if not stage.inputs:
@@ -32,15 +34,14 @@ def stage_seconds(stage: Stage, rows: int, basis: Manifest, *, actors: int) -> f
     if not basis.rows_in:
         return 0.0
     parts = ceil(rows / stage.part_rows) if stage.part_rows else 1
-    crew = max(min(actors, parts), 1) if stage.model else 1
+    crew = 1
+    if stage.model:
+        crew = max(min(resources.of(stage.model).actors * parts_at_once(stage.model), parts), 1)
     return worked / basis.rows_in * rows / crew
 
 
-def load_seconds(spec: ModelSpec, tables: Iterable[Manifest], *, actors: int) -> float | None:
-    """Return how long a model took to load for the newest table that loaded it, None where none did.
-
-    A manifest adds the actors up, which load side by side.
-    """
+def load_seconds(spec: ModelSpec, tables: Iterable[Manifest]) -> float | None:
+    """Return how long one load of a model took for the newest table that loaded it, None where none did."""
     loaded = [
         manifest
         for manifest in tables
@@ -48,14 +49,21 @@ def load_seconds(spec: ModelSpec, tables: Iterable[Manifest], *, actors: int) ->
     ]
     if not loaded:
         return None
-    return max(loaded, key=lambda manifest: manifest.created).load_seconds / max(actors, 1)
+    newest = max(loaded, key=lambda manifest: manifest.created)
+    return newest.load_seconds / max(newest.work.loads if newest.work else 1, 1)
 
 
-def models_at_once(resources: Resources) -> int | None:
-    """Return how many models fit at once, None where only the cluster can tell."""
+def model_loads(uses: Sequence[ModelSpec], resources: Resources) -> list[ModelSpec] | None:
+    """Return the models that a flow with these uses loads, one after another; None where only the cluster can tell."""
+    specs = {spec.model_dump_json(): spec for spec in uses}
+    wanted = {name: resources.of(spec) for name, spec in specs.items()}
     if resources.actors == 0:
-        return 1
-    if resources.address or resources.gpus:
+        return [specs[name] for name in load_order(list(map(ModelSpec.model_dump_json, uses)), lambda _: False)]
+    if resources.address or any(one.gpus for one in wanted.values()):
         return None
-    wanted = resources.actors * resources.threads
-    return max(os.cpu_count() or 1, wanted) // wanted
+    room = {"CPU": resources.processors(uses)}
+
+    def fits(names: Sequence[str]) -> bool:
+        return fit([(wanted[name], wanted[name].actors) for name in names], room)
+
+    return [specs[name] for name in load_order(list(map(ModelSpec.model_dump_json, uses)), fits)]

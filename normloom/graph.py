@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from normloom.errors import ConfigError
 from normloom.models.protocol import ModelSpec
@@ -40,13 +40,16 @@ def farthest(idle: Iterable[str], upcoming: Sequence[str]) -> str:
     return max(idle, key=lambda name: upcoming.index(name) if name in upcoming else len(upcoming))
 
 
-def load_order(uses: Sequence[str], room: int) -> list[str]:
-    """Return the models in the order of their loads when the uses come one after another and `room` models fit."""
+def load_order(uses: Sequence[str], fits: Callable[[Sequence[str]], bool]) -> list[str]:
+    """Return the models in the order of their loads when the uses come one after another.
+
+    `fits` says whether models have room side by side; one that is alone is loaded whatever it says.
+    """
     resident: list[str] = []
     loads: list[str] = []
     for place, name in enumerate(uses):
         if name not in resident:
-            if len(resident) >= room:
+            while resident and not fits([*resident, name]):
                 resident.remove(farthest(resident, uses[place:]))
             resident.append(name)
             loads.append(name)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from normloom.markdown import label, link, table, text
-from normloom.table import CheckResult, Manifest
+from normloom.table import CheckResult, Manifest, Work
 
 ARTIFACTS = "/v2/artifacts"  # without /v2 a link leads into Prefect's first interface, which draws no graph
 MODEL_FIELDS = ("model", "revision", "engine", "dtype", "options", "weights")
 NOT_YET = "not yet"
+GIGABYTE = 1e9
 _FAILED = {"warn": "**warned**", "quarantine": "**rows put aside**", "stop": "**failed**"}
 ACROSS = 5  # a way of more tables is drawn from top to bottom: the page is narrow, and scaled down it cannot be read
 _ACROSS = ("flowchart LR",)
@@ -226,19 +227,35 @@ def _making(manifest: Manifest) -> Iterable[tuple[str, str]]:
     """Yield the facts of a table, name and value."""
     model = manifest.key_fields.get("model") or {}
     yield from ((name, text(model[name])) for name in MODEL_FIELDS if model.get(name))
-    work = sum(part.seconds for part in manifest.parts)
     for name, tokens in (("tokens in", manifest.tokens_in), ("tokens out", manifest.tokens_out)):
         if tokens:
-            yield name, f"{tokens:,}" + (f", {tokens / work:,.0f} in a second of work" if work else "")
+            yield name, f"{tokens:,}"
     yield "seconds", f"{manifest.seconds:,.1f}"
-    if manifest.load_seconds:
-        yield "of them loading the model", f"{manifest.load_seconds:,.1f}"
-    yield "parts", f"{len(manifest.parts):,}, {work:,.1f} seconds of work"
+    yield "parts", f"{len(manifest.parts):,}, {sum(part.seconds for part in manifest.parts):,.1f} seconds of work"
+    if manifest.work:
+        yield from _work(manifest.work, manifest.load_seconds)
     yield from ((text(name), f"{figure:,.6g}") for name, figure in manifest.metrics.items())
     yield "key", f"`{manifest.key}`"
     yield "content", f"`{manifest.content}`"
     yield "build", text(manifest.build)
     yield "published", text(manifest.created)
+
+
+def _work(work: Work, load_seconds: float) -> Iterator[tuple[str, str]]:
+    """Yield how the parts were made: rates over the wall time of all actors together, loads, memory."""
+    loads = f"{work.loads:,}, {load_seconds:,.1f} seconds added up over the actors"
+    facts = [
+        ("model loads", work.loads, loads),
+        ("first part after", work.first_part_seconds, f"{work.first_part_seconds:,.1f} seconds"),
+        ("tokens read a second", work.tokens_in, f"{work.tokens_in_per_second:,.0f}"),
+        ("tokens written a second", work.tokens_out, f"{work.tokens_out_per_second:,.0f}"),
+        ("batch occupancy", work.occupancy, f"{work.occupancy or 0:.0%}"),
+        ("prompt tokens from the prefix cache", work.cached, f"{work.cached or 0:.0%}"),
+        *((name, work.usage.get(name), f"{work.usage.get(name, 0):,.6g}") for name in ("requests", "retries", "cost")),
+        ("host memory of an actor", work.host_bytes, f"{work.host_bytes / GIGABYTE:,.2f} GB"),
+        ("GPU memory of an actor", work.device_bytes, f"{work.device_bytes / GIGABYTE:,.2f} GB"),
+    ]
+    yield from ((name, shown) for name, known, shown in facts if known)
 
 
 def _figures(manifest: Manifest | None) -> tuple[str, ...]:

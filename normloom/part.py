@@ -14,9 +14,10 @@ from pydantic import BaseModel
 
 from normloom.contract import Contract
 from normloom.errors import AccountingError, ContractError
+from normloom.models.protocol import Metered
 from normloom.rows import row_ids
 from normloom.stage import DROPPED_SCHEMA, QUARANTINE_SCHEMA, Output, quarantined, quarantined_frame
-from normloom.store import read_slice, require_writer, write_frames, write_part
+from normloom.store import committed_part, read_slice, require_writer, write_frames, write_part
 from normloom.table import PartRecord
 
 TableFiles = tuple[tuple[Path, int], ...]  # Parquet files of a table with their row counts, in row order
@@ -28,7 +29,7 @@ class PartJob:
 
     `inputs` is None for a stage that reads no table. `writer` is the token of who holds the table's lock.
     `poisoned` names rows that are known to end their process or to raise, with the reason: they go to
-    quarantine untouched.
+    quarantine untouched. `copy` counts the copies made of a part that took too long: each writes files of its own.
     """
 
     system: str
@@ -44,14 +45,21 @@ class PartJob:
     inputs: TableFiles | None
     sides: tuple[TableFiles, ...]
     poisoned: Mapping[str, str] = field(default_factory=dict)
+    copy: int = 0
 
     def __len__(self) -> int:
         return self.stop - self.start
 
 
 def run_part(job: PartJob, model: object | None = None) -> PartRecord:
-    """Make one part and commit it; raises StoreError where another build has taken the table over."""
+    """Make one part and commit it, or return it where a copy was quicker.
+
+    Raises StoreError where the table is published or another build has taken it over.
+    """
     started = time.monotonic()
+    require_writer(job.directory, job.writer)
+    if quicker := committed_part(job.directory, job.index):
+        return quicker
     rows, aside = _rows_of(job)
     sides = [_read_side(files) for files in job.sides]
     output = make_rows(job, rows, sides, model)
@@ -60,13 +68,15 @@ def run_part(job: PartJob, model: object | None = None) -> PartRecord:
         attempts=(output.attempts or 0) + aside.height,
         quarantined=pl.concat([output.quarantined, aside]),
     )
+    usage = model.take_usage() if isinstance(model, Metered) else {}
     frames = {"rows": output.rows, "dropped": output.dropped, "quarantined": output.quarantined}
     require_writer(job.directory, job.writer)
+    writer = f"{job.writer}-{job.copy}" if job.copy else job.writer
     record = PartRecord(
         index=job.index,
         start=job.start,
         stop=job.stop,
-        files=write_frames(job.directory, job.index, frames, writer=job.writer),  # type: ignore[arg-type]  # the keys are the three kinds
+        files=write_frames(job.directory, job.index, frames, writer=writer),  # type: ignore[arg-type]  # the keys are the three kinds
         attempts=output.attempts or 0,
         dropped_by=_counts(output.dropped, "reason"),
         quarantined_by=_counts(output.quarantined, "rule"),
@@ -74,6 +84,7 @@ def run_part(job: PartJob, model: object | None = None) -> PartRecord:
         tokens_out=output.tokens_out,
         seconds=time.monotonic() - started,
         metrics=dict(output.metrics),
+        usage=usage,
     )
     require_writer(job.directory, job.writer)
     write_part(job.directory, record)

@@ -11,8 +11,7 @@ from typing import Literal
 from normloom.causes import Version, changes, stored, without_reads
 from normloom.changes import Change
 from normloom.errors import UsageError
-from normloom.estimate import history, load_seconds, models_at_once, stage_seconds
-from normloom.graph import load_order
+from normloom.estimate import history, load_seconds, model_loads, stage_seconds
 from normloom.keys import key_fields, stage_key
 from normloom.models.protocol import ModelSpec
 from normloom.resources import Resources
@@ -138,20 +137,19 @@ def plan(
 ) -> Plan:
     """Return what a build of the stages, which are in order, would do; raises UsageError as the build would."""
     selection = selection or Selection()
-    planner = _Planner(system, store, resources.actors)
+    planner = _Planner(system, store, resources)
     chosen = selection.chosen(stages)
     for stage in selection.needed(stages):
         planner.add(stage, chosen=stage.name in chosen, again=selection.again(stage.name))
     planned = tuple(planner.planned.values())
-    uses = {spec.model_dump_json(): spec for spec in _uses(planned)}
-    room = models_at_once(resources)
-    order = load_order([spec.model_dump_json() for spec in _uses(planned)], room) if room else None
+    uses = _uses(planned)
+    loads = model_loads(uses, resources)
     newest = store.newest(system)
-    timed = {spec.model: load_seconds(spec, newest, actors=resources.actors) for spec in uses.values()}
+    timed = {spec.model: load_seconds(spec, newest) for spec in uses}
     return Plan(
         system=system,
         stages=planned,
-        loads=None if order is None else tuple(uses[name] for name in order),
+        loads=None if loads is None else tuple(loads),
         load_seconds={name: seconds for name, seconds in timed.items() if seconds is not None},
     )
 
@@ -167,7 +165,7 @@ class _Planner:
 
     system: str
     store: Store
-    actors: int
+    resources: Resources
     planned: dict[str, PlannedStage] = field(default_factory=dict)
 
     def add(self, stage: Stage, *, chosen: bool, again: Again | None) -> None:
@@ -267,4 +265,4 @@ class _Planner:
         if basis is None or left is None:
             return None, False
         rough = any(basis.key_fields[name] != found.version.fields[name] for name in ("model", "arguments"))
-        return stage_seconds(found.stage, left, basis, actors=self.actors), rough
+        return stage_seconds(found.stage, left, basis, self.resources), rough

@@ -8,21 +8,30 @@ from __future__ import annotations
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from normloom.crew import ActorCrew, Crew, InlineCrew
+from normloom.actor_crew import ActorCrew
+from normloom.crew import Crew, InlineCrew
 from normloom.errors import ClusterError, ModelError
 from normloom.graph import farthest
 from normloom.models.protocol import ModelSpec
-from normloom.resources import Resources
+from normloom.resources import Resources, fit
+
+RAY_STARTS = 3  # Ray gives its processes 30 s to come up; a busy machine may need more
 
 
 @dataclass
 class _Resident:
     crew: Crew
+    resources: Resources
     leased: bool = False
+
+    @property
+    def occupies(self) -> tuple[Resources, int]:
+        actors = self.crew.actors if isinstance(self.crew, ActorCrew) else 0
+        return self.resources, actors
 
 
 @dataclass
@@ -42,7 +51,7 @@ class Pool:
         """Hold the crew of a model, loading it where it is not resident; waits for its turn."""
         key = spec.model_dump_json()
         with self._changed:
-            self._changed.wait_for(lambda: self._may_take(key))
+            self._changed.wait_for(lambda: self._may_take(key, spec))
             resident = self._residents.get(key) or self._load(key, spec)
             resident.leased = True
         try:
@@ -66,41 +75,58 @@ class Pool:
                 remaining.remove(spec)
             self.uses = remaining
 
-    def _may_take(self, key: str) -> bool:
+    def _may_take(self, key: str, spec: ModelSpec) -> bool:
         """Tell whether the model is free, or could be loaded beside those that are in use."""
         resident = self._residents.get(key)
         if resident:
             return not resident.leased
-        in_use = sum(resident.leased for resident in self._residents.values())
-        return in_use < self._rooms()
+        return self._has_room(spec, [resident for resident in self._residents.values() if resident.leased])
 
-    def _rooms(self) -> int:
-        """How many models fit at once."""
+    def _has_room(self, spec: ModelSpec, beside: Sequence[_Resident]) -> bool:
+        """Tell whether a model fits beside others; raises ModelError where it does not fit at all."""
         if self.resources.actors == 0:
-            return 1
-        import ray
-
-        self._start_ray()
-        total = ray.cluster_resources()
-        room = self.resources.places(total) // self.resources.actors
-        if room < 1:
+            return not beside
+        wanted = self.resources.of(spec)
+        total = self._total()
+        if wanted.places(total) < wanted.actors:
             raise ModelError(
-                f"{self.resources.actors} actors with {self.resources.threads} threads and {self.resources.gpus:g} "
-                f"GPUs each do not fit: Ray has {total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs; "
+                f"{wanted.actors} actors for {spec.model!r} with {wanted.threads} threads and {wanted.gpus:g} GPUs "
+                f"each do not fit: Ray has {total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs; "
                 "ask for less with --set resources.actors=N or resources.threads=N"
             )
-        return room
+        return fit([(wanted, wanted.actors), *(resident.occupies for resident in beside)], total)
 
     def _load(self, key: str, spec: ModelSpec) -> _Resident:
-        while len(self._residents) >= self._rooms():
+        while not self._has_room(spec, list(self._residents.values())):
             upcoming = [use.model_dump_json() for use in self.uses]
             idle = [name for name, resident in self._residents.items() if not resident.leased]
             self._residents.pop(farthest(idle, upcoming)).crew.close()
-        inline = self.resources.actors == 0
-        crew = InlineCrew(spec, threads=self.resources.threads) if inline else ActorCrew(spec, self.resources)
+        wanted = self.resources.of(spec)
+        crew: Crew
+        if wanted.actors == 0:
+            crew = InlineCrew(spec, threads=wanted.threads)
+        else:
+            crew = ActorCrew(spec, wanted, may_grow=self._may_grow)
         self.loads[spec.model] += 1
-        self._residents[key] = _Resident(crew)
+        self._residents[key] = _Resident(crew, wanted)
         return self._residents[key]
+
+    def _may_grow(self, resources: Resources, actors: int) -> bool:
+        """Tell a crew with so many actors whether there is room for one more that no other model is about to take."""
+        if actors >= (resources.max_actors or 0) or not self._changed.acquire(blocking=False):
+            return False  # who holds it is loading a model
+        try:
+            others = [resident.occupies for resident in self._residents.values()]
+            return fit([(resources, 1), *others], self._total())
+        finally:
+            self._changed.release()
+
+    def _total(self) -> Mapping[str, float]:
+        import ray
+
+        self._start_ray()
+        total: Mapping[str, float] = ray.cluster_resources()
+        return total
 
     def _start_ray(self) -> None:
         import ray
@@ -112,14 +138,20 @@ class Pool:
         os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")  # a busy laptop takes longer than Ray's 30 s
         local = {
             "address": "local",
-            "num_cpus": max(os.cpu_count() or 1, self.resources.actors * self.resources.threads),
+            "num_cpus": self.resources.processors(self.uses),
             "include_dashboard": False,
         }
         where = {"address": self.resources.address} if self.resources.address else local
-        try:
-            ray.init(**where, log_to_driver=False, logging_level="error")
-        except Exception as error:  # Ray raises one or another when a process of its own is late or dies
-            raise ClusterError(f"Ray does not start at {where['address']!r}: {error}") from error
+        starts = 1 if self.resources.address else RAY_STARTS
+        for attempt in range(1, starts + 1):
+            try:
+                ray.init(**where, log_to_driver=False, logging_level="error")
+                break
+            except Exception as error:  # Ray raises one or another when a process of its own is late or dies
+                ray.shutdown()
+                self.require_open()
+                if attempt == starts:
+                    raise ClusterError(f"Ray does not start at {where['address']!r}: {error}") from error
         self._started_ray = True
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import polars as pl
 
-from normloom.crew import Crew, InlineCrew, PartFailure, PartResult
+from normloom.crew import Crew, InlineCrew, Loading, PartFailure, PartResult
 from normloom.errors import QuarantineBudgetError, StageError
 from normloom.keys import key_fields, stage_key
 from normloom.part import PartJob, part_row_ids
@@ -27,8 +27,8 @@ from normloom.progress import Progress
 from normloom.quality import require, run_checks
 from normloom.selection import Again
 from normloom.stage import Stage, quarantined, quarantined_frame
-from normloom.store import Store, Writer, adopt_part, content_hash, part_marker, read_slice, write_frames, write_part
-from normloom.table import Manifest, PartRecord, TableRef
+from normloom.store import Store, Writer, adopt_part, committed_part, content_hash, read_slice, write_frames, write_part
+from normloom.table import Manifest, PartRecord, TableRef, Work
 
 QUARANTINE_BUDGET = 0.1
 DEATHS_BEFORE_BISECTION = 2  # the first may be the machine's fault
@@ -115,13 +115,10 @@ class StageRunner:
         rows_in = sum(len(job) for job in jobs)
         self.progress.begin(stage.name, total=rows_in, done=sum(part.stop - part.start for part in done.values()))
         missing = [job for job in jobs if job.index not in done]
-        load_seconds = 0.0
+        loading, work = Loading(), None
         if missing:
             with self._crew(stage, missing) as crew:
-                for part in self._parts(stage, crew, missing, rows_in):
-                    done[part.index] = part
-                    self.progress.advance(stage.name, part)
-                load_seconds = crew.take_load_seconds()
+                loading, work = self._work(table, crew, missing, done, rows_in)
         parts = [done[job.index] for job in jobs]
         self.progress.note(stage.name, "checks")
         rows = pl.scan_parquet([directory / part.files["rows"].name for part in parts], glob=False)
@@ -140,7 +137,8 @@ class StageRunner:
             parts=parts,
             rows_in=rows_in,
             seconds=time.monotonic() - started,
-            load_seconds=load_seconds,
+            load_seconds=loading.seconds,
+            work=work,
             checks=results,
             build=self.build,
             created=datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -150,6 +148,27 @@ class StageRunner:
         _hold_budget(stage, manifest.count("quarantined"), manifest.attempts, self.quarantine_budget, found)
         self.store.publish(manifest)
         return manifest
+
+    def _work(
+        self, table: _Table, crew: Crew, missing: Sequence[PartJob], done: dict[int, PartRecord], rows_in: int
+    ) -> tuple[Loading, Work]:
+        """Make the parts that are missing, put them with those that are done and return what that took."""
+        started = time.monotonic()
+        times: list[float] = []
+        for part in self._parts(table.stage, crew, missing, rows_in):
+            times.append(time.monotonic() - started)
+            done[part.index] = part
+            self.progress.advance(table.stage.name, part)
+        loading, memory = crew.take_loading(), crew.memory()
+        work = Work.of(
+            [done[job.index] for job in missing],
+            seconds=times[-1],
+            first=times[0],
+            loads=loading.count,
+            host_bytes=memory.host,
+            device_bytes=memory.device,
+        )
+        return loading, work
 
     def _jobs(self, table: _Table) -> list[PartJob]:
         stage = table.stage
@@ -192,17 +211,18 @@ class StageRunner:
         """Yield parts as they are done; a part that fails is cut down to the rows that make it fail."""
         deaths: Counter[int] = Counter()
         pending = list(jobs)
+        alone = False  # only what failed once is made alone
         while pending:
             failed: list[tuple[PartJob, PartFailure]] = []
-            for job, result in crew.run(pending):
+            for job, result in crew.run(pending, alone=alone):
                 if isinstance(result, PartRecord):
                     yield result
                     self.pool.require_open()
                 elif isinstance(result, PartFailure):
                     failed.append((job, result))
-            pending = []
+            pending, alone = [], True
             for job, failure in failed:
-                committed = self.store.part(part_marker(job.directory, job.index)) if failure.died else None
+                committed = committed_part(job.directory, job.index) if failure.died else None
                 if committed:  # it died with the part done
                     yield committed
                     continue
@@ -224,7 +244,7 @@ class StageRunner:
         suspects = [job]
         while suspects:
             halves = [half for suspect in suspects for half in _halves(suspect)]
-            failing = list(_failures(crew.run(halves, probe=True)))
+            failing = list(_failures(crew.run(halves, probe=True, alone=True)))
             suspects = [half for half, _ in failing if len(half) > 1]
             alone = [(half, why) for half, why in failing if len(half) == 1]
             for row, why in self._confirmed(crew, alone):
@@ -238,7 +258,7 @@ class StageRunner:
         """Yield the rows that fail alone; one whose process died must do so twice: something else may have ended it."""
         yield from (pair for pair in found if not pair[1].died)
         died = [job for job, why in found if why.died]
-        yield from _failures(crew.run(died, probe=True))
+        yield from _failures(crew.run(died, probe=True, alone=True))
 
 
 def _failures(results: Iterable[tuple[PartJob, PartResult]]) -> Iterator[tuple[PartJob, PartFailure]]:

@@ -116,13 +116,8 @@ class Store:
 
     def parts(self, directory: Path) -> dict[int, PartRecord]:
         """Return the committed parts of a table that is not published yet, those that verify, by index."""
-        records = [self.part(path) for path in sorted(directory.glob("part-*.json"))]
+        records = [_committed(path) for path in sorted(directory.glob("part-*.json"))]
         return {record.index: record for record in records if record}
-
-    def part(self, marker: Path) -> PartRecord | None:
-        """Return the part that a marker commits, None where there is none or its files do not verify."""
-        record = _load(PartRecord.model_validate_json, marker)
-        return record if record and _verified(marker.parent, record) else None
 
     @contextmanager
     def lock(self, directory: Path, writer: Writer, *, waiting: Callable[[str], None]) -> Iterator[None]:
@@ -143,7 +138,10 @@ class Store:
             with writing(directory / LOCK):  # past the handle's buffer, which would fail again when it is closed
                 os.ftruncate(handle.fileno(), 0)
                 os.write(handle.fileno(), str(writer).encode())
-            yield
+            try:
+                yield
+            finally:  # a copy of a part that comes in late finds that nobody writes here any more
+                os.ftruncate(handle.fileno(), 0)
 
     @contextmanager
     def building(self, system: str) -> Iterator[None]:
@@ -203,10 +201,10 @@ class Writer:
 
 
 def require_writer(directory: Path, token: str) -> None:
-    """Raise StoreError where another writer has taken over, since the build that started this one died."""
+    """Raise StoreError where the table is done, or another writer took over since the build that started this died."""
     holder = (directory / LOCK).read_text()
     if f"writer {token})" not in holder:
-        raise StoreError(f"{directory} is being written by {holder}: this part is left to it")
+        raise StoreError(f"{directory} is being written by {holder or 'nobody'}: this part is left to it")
 
 
 def write_frames(
@@ -225,14 +223,23 @@ def write_frames(
     return records
 
 
-def part_marker(directory: Path, index: int) -> Path:
-    """Return the path of the file that commits a part."""
-    return directory / f"part-{index:05d}.json"
+def committed_part(directory: Path, index: int) -> PartRecord | None:
+    """Return a committed part, None where it is not there or its files do not verify."""
+    return _committed(_marker(directory, index))
 
 
 def write_part(directory: Path, record: PartRecord) -> None:
     """Write the marker that commits a part; its files must be there."""
-    write_file(part_marker(directory, record.index), record.model_dump_json(indent=1).encode())
+    write_file(_marker(directory, record.index), record.model_dump_json(indent=1).encode())
+
+
+def _marker(directory: Path, index: int) -> Path:
+    return directory / f"part-{index:05d}.json"
+
+
+def _committed(marker: Path) -> PartRecord | None:
+    record = _load(PartRecord.model_validate_json, marker)
+    return record if record and _verified(marker.parent, record) else None
 
 
 def write_file(path: Path, content: bytes) -> None:

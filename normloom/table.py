@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 Kind = Literal["rows", "dropped", "quarantined"]
 KINDS: tuple[Kind, ...] = ("rows", "dropped", "quarantined")
@@ -29,7 +29,8 @@ class FileRecord(_Record):
 class PartRecord(_Record):
     """One committed part: input rows `start` to `stop` and what became of them.
 
-    `attempts` = rows + dropped + quarantined; `dropped_by` and `quarantined_by` count by reason and rule.
+    `attempts` = rows + dropped + quarantined; `dropped_by` and `quarantined_by` count by reason and rule. `usage` is
+    what the model counted meanwhile (`Metered`); parts made side by side share it out anyhow, only sums mean much.
     """
 
     index: int
@@ -43,6 +44,7 @@ class PartRecord(_Record):
     tokens_out: int
     seconds: float
     metrics: Mapping[str, float]
+    usage: Mapping[str, float] = Field(default_factory=dict)
 
 
 class CheckResult(_Record):
@@ -67,9 +69,73 @@ class TableRef(_Record):
         return f"{self.system}/{self.stage}/{self.key}"
 
 
+class Work(_Record):
+    """How the parts that one build made of a table were made.
+
+    `seconds` run from when the model was there to the last part, `first_part_seconds` to the first. `host_bytes`
+    and `device_bytes` are the most memory that one process with the model held at the end.
+    """
+
+    seconds: float
+    first_part_seconds: float
+    parts: int
+    tokens_in: int
+    tokens_out: int
+    loads: int
+    host_bytes: int
+    device_bytes: int
+    usage: Mapping[str, float]
+
+    @classmethod
+    def of(
+        cls,
+        parts: Sequence[PartRecord],
+        *,
+        seconds: float,
+        first: float,
+        loads: int,
+        host_bytes: int,
+        device_bytes: int,
+    ) -> Work:
+        """Return the account of parts just made."""
+        return cls(
+            seconds=seconds,
+            first_part_seconds=first,
+            parts=len(parts),
+            tokens_in=sum(part.tokens_in for part in parts),
+            tokens_out=sum(part.tokens_out for part in parts),
+            loads=loads,
+            host_bytes=host_bytes,
+            device_bytes=device_bytes,
+            usage=_sum(part.usage for part in parts),
+        )
+
+    @property
+    def tokens_in_per_second(self) -> float:
+        """Prompt tokens read a second, by all actors together."""
+        return self.tokens_in / self.seconds if self.seconds else 0.0
+
+    @property
+    def tokens_out_per_second(self) -> float:
+        """Tokens written a second, by all actors together."""
+        return self.tokens_out / self.seconds if self.seconds else 0.0
+
+    @property
+    def occupancy(self) -> float | None:
+        """The share of the batch's slots that were in use, None where the engine does not count them."""
+        return _share(self.usage, "slots_used", "slots")
+
+    @property
+    def cached(self) -> float | None:
+        """The share of prompt tokens found in the prefix cache, None where the engine does not count them."""
+        return _share(self.usage, "cached_tokens", "prompt_tokens")
+
+
 class Manifest(_Record):
     """Everything recorded of a published table; written last, its presence publishes the table.
 
+    `seconds` is the wall time of the stage; `load_seconds` went into loading its model, added up over actors. `work`
+    tells of the parts that were made then and there, None where a killed build had left none to make.
     `remake` counts how often the table was made again on demand though nothing had changed; `key` is the
     digest of `key_fields` where it is 0.
     """
@@ -89,6 +155,7 @@ class Manifest(_Record):
     build: str
     created: str
     remake: int = 0
+    work: Work | None = None
 
     @property
     def ref(self) -> TableRef:
@@ -129,15 +196,24 @@ class Manifest(_Record):
     @property
     def metrics(self) -> dict[str, float]:
         """Figures the stage reported, added up over its parts."""
-        totals: Counter[str] = Counter()
-        for part in self.parts:
-            totals.update(part.metrics)
-        return dict(totals)
+        return _sum(part.metrics for part in self.parts)
 
     def files(self, directory: Path, kind: Kind = "rows") -> list[tuple[Path, int]]:
         """Return the paths of one kind of file with their row counts, in row order."""
         records = [part.files[kind] for part in self.parts]
         return [(directory / record.name, record.rows) for record in records]
+
+
+def _share(usage: Mapping[str, float], part: str, whole: str) -> float | None:
+    return usage[part] / usage[whole] if part in usage and usage.get(whole) else None
+
+
+def _sum(figures: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    totals: defaultdict[str, float] = defaultdict(float)
+    for figure in figures:
+        for name, value in figure.items():
+            totals[name] += value
+    return dict(totals)
 
 
 def _total(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:

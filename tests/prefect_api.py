@@ -42,10 +42,12 @@ class Api:
 
         return self.until(answer)[0]
 
-    def until(self, what: Callable[[], Result]) -> Result:
-        """Wait until something is true and return it."""
+    def until(self, what: Callable[[], Result], *, run: str | None = None) -> Result:
+        """Wait until something is true and return it; a run of which it is expected must not end before."""
         while not (result := what()):
             assert self.alive()
+            state = self.run(run)["state"] if run else {"type": ""}
+            assert state["type"] not in ENDED, state["message"]
             time.sleep(0.3)
         return result
 

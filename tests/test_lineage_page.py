@@ -13,7 +13,7 @@ from normloom.contract import Check, Contract
 from normloom.graph import stages_of
 from normloom.lineage_page import Lineage, artifact_key, build_page, lineage_graph, stage_page
 from normloom.store import Store
-from normloom.table import CheckResult
+from normloom.table import CheckResult, Work
 
 ODD = 'a|b `c` "d" *e* [f](g)\n<h> \\ ~i~ #j; é'
 
@@ -118,13 +118,31 @@ def test_a_page_says_how_its_table_was_made(lineage: Lineage) -> None:
     assert facts["parts"].startswith("3, ")
 
 
-def test_a_page_tells_tokens_by_the_second(lineage: Lineage) -> None:
-    part = lineage.manifests["echo"].parts[0].model_copy(update={"tokens_in": 900, "tokens_out": 3000, "seconds": 1.5})
-    manifest = lineage.manifests["echo"].model_copy(update={"parts": [part]})
+def test_a_page_tells_what_the_work_took(lineage: Lineage) -> None:
+    usage = {"prompt_tokens": 1000.0, "cached_tokens": 250.0, "slots_used": 30.0, "slots": 40.0, "retries": 2.0}
+    counts = {"tokens_in": 900, "tokens_out": 3000, "seconds": 1.5, "usage": usage}
+    part = lineage.manifests["echo"].parts[0].model_copy(update=counts)
+    work = Work.of([part], seconds=2.0, first=0.5, loads=2, host_bytes=1_500_000_000, device_bytes=0)
+    changes = {"parts": [part], "work": work, "load_seconds": 7.0}
+    manifest = lineage.manifests["echo"].model_copy(update=changes)
     page = stage_page(replace(lineage, manifests={**lineage.manifests, "echo": manifest}), "echo")
     facts = dict(map(tuple, tables(page)[-1]))
-    assert facts["tokens in"] == "900, 600 in a second of work"
-    assert facts["tokens out"] == "3,000, 2,000 in a second of work"
+    assert (
+        facts.items()
+        >= {
+            "tokens in": "900",
+            "tokens out": "3,000",
+            "model loads": "2, 7.0 seconds added up over the actors",
+            "first part after": "0.5 seconds",
+            "tokens read a second": "450",
+            "tokens written a second": "1,500",
+            "batch occupancy": "75%",
+            "prompt tokens from the prefix cache": "25%",
+            "retries": "2",
+            "host memory of an actor": "1.50 GB",
+        }.items()
+    )
+    assert "GPU memory of an actor" not in facts
 
 
 @pytest.mark.parametrize(

@@ -1,19 +1,23 @@
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from toy import SCRIPTED, echo_stage, runner, words_stage
 
-from normloom.crew import ActorCrew
+from normloom.actor_crew import ActorCrew
 from normloom.errors import ModelError
 from normloom.pool import Pool
+from normloom.progress import LogProgress
 from normloom.resources import Resources
 from normloom.stage import Stage
 from normloom.store import Store
-from normloom.table import Manifest
+from normloom.table import Manifest, PartRecord
 
 TWO = Resources(actors=2, threads=1)
 
@@ -50,6 +54,55 @@ def test_a_row_that_ends_its_process_is_put_aside_alone(tmp_path: Path, pool: Po
     assert "deadly" in aside["payload"]
 
 
+def test_parts_side_by_side_make_the_same_table(tmp_path: Path, pool: Pool) -> None:
+    words = words_stage(*"abcdefghijklmnop")
+    alone = build(Pool(Resources(actors=0)), Store(tmp_path / "alone"), words, echo_stage(words))
+    model = SCRIPTED.model_copy(update={"parts": 3})
+    spread = build(pool, Store(tmp_path / "spread"), words, echo_stage(words, model=model))
+    assert (spread.key, spread.content) == (alone.key, alone.content)
+
+
+def test_a_row_that_ends_its_process_among_others_is_put_aside_alone(tmp_path: Path, pool: Pool) -> None:
+    words = words_stage(*"abcdefg", "deadly", *"hijklmno")
+    model = SCRIPTED.model_copy(update={"options": {"poison": "deadly", "latency_s": 0.2}, "parts": 3})
+    store = Store(tmp_path)
+    manifest = build(pool, store, words, echo_stage(words, model=model, part_rows=2))
+    assert manifest.count("rows") == 15
+    assert "deadly" in store.scan(manifest.ref, "quarantined").collect().row(0, named=True)["payload"]
+
+
+def test_a_part_whose_process_stands_still_is_made_by_another(tmp_path: Path, pool: Pool) -> None:
+    words = words_stage(*"abcdefghijklmnop")
+    model = SCRIPTED.model_copy(update={"model": "slow", "options": {"words": 4, "latency_s": 0.5}})
+    stage = echo_stage(words, model=model)
+    halted: list[int] = []
+
+    class Halt(LogProgress):
+        def advance(self, stage: str, part: PartRecord) -> None:
+            if stage == "echo" and part.index >= 3 and not halted:
+                halted.append(actor_processes()[0])
+                os.kill(halted[0], signal.SIGSTOP)
+
+    store = Store(tmp_path)
+    loom = replace(runner(store), pool=pool, progress=Halt())
+    first, _ = loom.run(words, [], [])
+    try:
+        manifest, _ = loom.run(stage, [first.ref], [])
+    finally:
+        os.kill(halted[0], signal.SIGCONT)
+    alone = build(Pool(Resources(actors=0)), Store(tmp_path / "alone"), words, stage)
+    assert manifest.content == alone.content
+    names = [file.name for part in manifest.parts for file in part.files.values()]
+    assert any(name.endswith("-1.parquet") for name in names)  # a copy won
+    assert sorted(path.name for path in store.table_directory(manifest.ref).glob("*.parquet")) == sorted(names)
+
+
+def actor_processes() -> list[int]:
+    """Return the processes of this test's actors."""
+    family = psutil.Process().children(recursive=True)
+    return [process.pid for process in family if process.name().startswith("ray::_Worker")]
+
+
 def test_a_model_stays_until_another_needs_its_place(pool: Pool) -> None:
     one, two = (SCRIPTED.model_copy(update={"model": name}) for name in ("one", "two"))
     with pool.lease(one) as crew:
@@ -71,6 +124,9 @@ def test_a_model_that_cannot_be_loaded_says_which_and_why(pool: Pool) -> None:
 
 def test_more_actors_than_the_machine_holds() -> None:
     pool = Pool(Resources(actors=1, threads=1, gpus=1))
-    with pytest.raises(ModelError, match="1 actors with 1 threads and 1 GPUs each do not fit"), pool.lease(SCRIPTED):
+    with (
+        pytest.raises(ModelError, match="1 actors for 'toy' with 1 threads and 1 GPUs each do not fit"),
+        pool.lease(SCRIPTED),
+    ):
         pass
     pool.close()

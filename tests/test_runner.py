@@ -221,7 +221,7 @@ def test_a_writer_that_was_replaced_commits_nothing(tmp_path: Path) -> None:
         sides=(),
     )
     before = sorted(path.name for path in job.directory.iterdir())
-    with pytest.raises(StoreError, match="is being written by build test"):
+    with pytest.raises(StoreError, match="is being written by nobody"):
         run_part(job)
     assert sorted(path.name for path in job.directory.iterdir()) == before
 

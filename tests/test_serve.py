@@ -107,8 +107,8 @@ def test_a_served_system_can_be_started_with_the_parameters_of_a_build(served: S
 def test_a_cancelled_run_frees_its_actors_and_keeps_its_tables(served: Served) -> None:
     process, place, api = served
     run = api.start("savacu/serve", profile=str(place / "slow.yaml"))
-    api.until(lambda: "generate_0_g1" in api.at_work(run))
-    api.until(lambda: any("_Worker.run" in name for name in commands(process)))
+    api.until(lambda: "generate_0_g1" in api.at_work(run), run=run)
+    api.until(lambda: any("_Worker.run" in name for name in commands(process)), run=run)
     api.cancel(run)
     assert api.ended(run) == "CANCELLED"
     assert not any("_Worker" in name for name in commands(process))
@@ -128,8 +128,8 @@ def test_an_error_of_ours_fails_the_run_with_its_message(served: Served) -> None
 
 def test_ctrl_c_ends_the_server_and_the_builds(served: Served) -> None:
     process, place, api = served
-    api.start("savacu/serve", profile=str(place / "slow.yaml"))
-    api.until(lambda: any("_Worker.run" in name for name in commands(process)))
+    run = api.start("savacu/serve", profile=str(place / "slow.yaml"))
+    api.until(lambda: any("_Worker.run" in name for name in commands(process)), run=run)
     below = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGINT)
     assert process.wait(timeout=60) == 0

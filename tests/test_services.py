@@ -174,7 +174,7 @@ def test_what_is_scheduled_fails_is_rerun_alone_and_finished_and_what_died_is_ma
     copied = ("flow_id", "entrypoint", "pull_steps", "work_pool_name", "parameter_openapi_schema", "parameters")
     api.call("/deployments/", {"name": "dies", **{name: deployment[name] for name in copied}})
     dead = api.start("savacu/dies", profile=slow, settings=[], limit=4, store=str(place / "other"))
-    api.until(lambda: FAILING_STAGE in api.at_work(dead))
+    api.until(lambda: FAILING_STAGE in api.at_work(dead), run=dead)
     for process in [*worker.children(recursive=True), worker]:
         process.kill()
 

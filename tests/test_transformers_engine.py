@@ -266,7 +266,10 @@ class TestLoading:
     @pytest.mark.parametrize(
         ("spec", "message"),
         [
-            ({"engine": "telepathy"}, "no engine 'telepathy'; use one of: embedding, openai, openvino, scripted, transformers, vllm"),
+            (
+                {"engine": "telepathy"},
+                "no engine 'telepathy'; use one of: embedding, openai, openvino, scripted, transformers, vllm",
+            ),
             ({"options": {"score_batch": 0, "colour": 1}}, "score_batch: .*colour: .*Known options: score_batch"),
             ({"dtype": "float3"}, "dtype 'float3' is unknown; use auto, float32, bfloat16, float16"),
             ({"device": "abacus"}, "device 'abacus'"),

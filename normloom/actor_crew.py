@@ -1,0 +1,277 @@
+"""Ray actors that hold the same model and make parts with it.
+
+Actors are owned, never detached: detached ones outlive a cancelled build and keep their GPU.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from normloom.crew import Loading, PartFailure, PartResult, attempt
+from normloom.dispatch import Dispatch
+from normloom.errors import ClusterError, EngineDiedError, ModelError, NormloomError
+from normloom.memory import MemoryUse, memory_use
+from normloom.models import load_model
+from normloom.models.protocol import Closing, ModelSpec
+from normloom.models.registry import parts_at_once
+from normloom.part import PartJob
+from normloom.resources import Resources
+from normloom.run_log import RunLog, current_run_log, drain, sending
+
+log = logging.getLogger("normloom.crew")
+
+PARTS = "parts"  # the actor's threads that make parts; it answers to the rest meanwhile
+PLACE_CHECK_SECONDS = 5.0  # how often a crew looks at the cluster, and for parts that take too long
+LAST_WORDS_SECONDS = 1.0  # for what an actor still has to log, and to end what its model started
+NODE_LOSS_SECONDS = 20.0  # that Ray may take to see that a node is gone; until then deaths look like the model's
+DEATHS_WHILE_LOADING = 2  # more than that, and the model is the cause
+
+
+class _Worker:
+    """The body of an actor."""
+
+    def __init__(self, spec: ModelSpec, threads: int, paths: Sequence[str]) -> None:
+        sys.path += [path for path in paths if path not in sys.path]  # where stage functions come from
+        self._spec = spec
+        self._threads = threads
+        self._model: object | None = None
+
+    def load(self, run_log: RunLog | None) -> float:
+        """Load the model and return the seconds it took."""
+        with sending(run_log):
+            started = time.monotonic()
+            self._model = load_model(self._spec, threads=self._threads)
+            seconds = time.monotonic() - started
+            log.info("process %d loaded model %s in %.1f s", os.getpid(), self._spec.model, seconds)
+            return seconds
+
+    def run(self, job: PartJob, *, probe: bool, run_log: RunLog | None) -> PartResult:
+        """Make one part."""
+        with sending(run_log):
+            try:
+                return attempt(job, self._model, probe=probe)
+            except EngineDiedError:
+                log.exception("process %d ends, its engine is gone", os.getpid())
+                drain(LAST_WORDS_SECONDS)
+                os._exit(1)  # a process that dies is replaced, with the model loaded anew
+
+    def memory(self) -> MemoryUse:
+        """Return what the process and those it started hold."""
+        return memory_use()
+
+    def tell(self) -> None:
+        """Send what is still to be logged."""
+        drain()
+
+    def end(self) -> None:
+        """Let the model end what it started."""
+        if isinstance(self._model, Closing):
+            self._model.close()
+
+
+class ActorCrew:
+    """Actors with the same model. Parts are made by those that are ready; one that dies is replaced.
+
+    A replacement that finds no place, because its node is gone, keeps nobody waiting while others work. Where
+    `may_grow` (asked with the number of actors) says that there is room for one more, it is started while parts wait.
+    """
+
+    def __init__(
+        self, spec: ModelSpec, resources: Resources, *, may_grow: Callable[[Resources, int], bool] = lambda *_: False
+    ) -> None:
+        self._spec = spec
+        self._resources = resources
+        self._may_grow = may_grow
+        self._ready: list[Any] = []
+        self._loading: dict[Any, Any] = {}  # reference that comes when an actor is ready -> actor
+        self._outrun: dict[Any, Any] = {}  # reference of a copy that lost its race -> actor
+        self._loads = Loading()
+        self._deaths_loading = 0
+        self._closed = False
+        self._at_work = False
+        try:
+            for _ in range(resources.actors):
+                self._start()
+            while not self._ready:
+                self._settle(self._wait([]))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def actors(self) -> int:
+        """How many actors there are, those that are loading included."""
+        return len(self._ready) + len(self._loading)
+
+    def take_loading(self) -> Loading:
+        """Return the loads since this was last asked, added up over the actors."""
+        loads, self._loads = self._loads, Loading()
+        return loads
+
+    def memory(self) -> MemoryUse:
+        """Return the most that one actor holds; one that does not answer at once is left out."""
+        import ray
+
+        asked = [actor.memory.remote() for actor in self._ready]
+        told, _ = ray.wait(asked, num_returns=len(asked), timeout=LAST_WORDS_SECONDS) if asked else ([], [])
+        return MemoryUse.most(_answers(told))
+
+    def run(
+        self, jobs: Iterable[PartJob], *, probe: bool = False, alone: bool = False
+    ) -> Iterator[tuple[PartJob, PartResult]]:
+        """Make parts on all actors that are ready."""
+        self._at_work = True
+        dispatch: Dispatch[Any] = Dispatch(jobs, at_once=parts_at_once(self._spec), alone=alone)
+        yield from self._made(dispatch, probe=probe)
+        self._at_work = False
+
+    def _made(self, dispatch: Dispatch[Any], *, probe: bool) -> Iterator[tuple[PartJob, PartResult]]:
+        import ray
+
+        run_log = current_run_log()
+        while dispatch:
+            while given := dispatch.next(self._ready, Counter(self._outrun.values()), time.monotonic()):
+                actor, job = given
+                reference = actor.run.options(concurrency_group=PARTS).remote(job, probe=probe, run_log=run_log)
+                dispatch.given(reference, actor, job, time.monotonic())
+            if dispatch.waiting and self._may_grow(self._resources, self.actors):
+                self._start()
+            done = self._wait(dispatch.flying)
+            if done is None:
+                continue
+            if done in self._outrun:
+                self._bury_if_dead(self._outrun.pop(done), done)
+                continue
+            if done in self._loading:
+                self._settle(done)
+                continue
+            actor = dispatch.actor_of(done)
+            try:
+                result: PartResult = ray.get(done)
+            except ray.exceptions.RayActorError:
+                died = dispatch.lost(actor)
+                self._replace(actor)
+                yield from ((job, PartFailure("the process that held the model died", died=True)) for job in died)
+                continue
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause if isinstance(error.cause, NormloomError) else error from None
+            seconds = getattr(result, "seconds", None)
+            job, copies = dispatch.done(done, seconds, time.monotonic())
+            self._outrun.update(copies)
+            yield job, result
+
+    def close(self) -> None:
+        """End the actors' processes."""
+        import ray
+
+        self._closed = True
+        asked = [actor.end.remote() for actor in self._ready]
+        if not self._at_work:
+            asked += [actor.tell.remote() for actor in self._ready]
+        if asked:
+            ray.wait(asked, num_returns=len(asked), timeout=LAST_WORDS_SECONDS)
+        for actor in [*self._ready, *self._loading.values()]:
+            ray.kill(actor)
+
+    def _start(self) -> None:
+        import ray
+
+        share = self._resources.actor
+        worker = ray.remote(concurrency_groups={PARTS: parts_at_once(self._spec)})(_Worker)
+        placed = worker.options(num_cpus=share["CPU"], num_gpus=share["GPU"])
+        actor = placed.remote(self._spec, self._resources.threads, sys.path)
+        self._loading[actor.load.remote(current_run_log())] = actor
+
+    def _replace(self, actor: Any) -> None:
+        """Start another actor in the place of one that died or does not answer."""
+        import ray
+
+        self._require_open()
+        self._ready.remove(actor)
+        self._outrun = {reference: owner for reference, owner in self._outrun.items() if owner != actor}
+        ray.kill(actor)  # one that is merely out of reach must not come back and work beside its replacement
+        self._start()
+
+    def _bury_if_dead(self, actor: Any, reference: Any) -> None:
+        """Replace an actor that died over a copy that nobody waits for any more."""
+        import ray
+
+        try:
+            ray.get(reference)
+        except ray.exceptions.RayActorError:
+            if actor in self._ready:
+                self._replace(actor)
+        except ray.exceptions.RayTaskError:
+            log.debug("a copy that was not needed failed", exc_info=True)
+
+    def _wait(self, flying: Sequence[Any]) -> Any:
+        """Return the next reference that is done: of a part, or of an actor that finished loading or failed to.
+
+        None where nothing is for a while and some actor is ready, so that stragglers and growth can be seen to.
+        """
+        import ray
+
+        while True:
+            expected = [*flying, *self._loading, *self._outrun]
+            done, _ = ray.wait(expected, num_returns=1, timeout=PLACE_CHECK_SECONDS)
+            if done:
+                return done[0]
+            self._require_open()
+            if self._ready:
+                return None
+            self._require_place()
+
+    def _settle(self, reference: Any) -> None:
+        """Take in an actor that finished loading; raises ModelError where it cannot load its model."""
+        import ray
+
+        actor = self._loading.pop(reference)
+        try:
+            self._loads += Loading(1, float(ray.get(reference)))
+        except ray.exceptions.RayTaskError as error:
+            raise self._cannot_load(str(error.cause)) from error
+        except ray.exceptions.RayActorError as error:
+            self._require_open()
+            self._deaths_loading += 1
+            if self._deaths_loading > DEATHS_WHILE_LOADING:
+                deadline = time.monotonic() + NODE_LOSS_SECONDS
+                while time.monotonic() < deadline:
+                    self._require_place()
+                    time.sleep(1)
+                raise self._cannot_load("its process died each time, as it does when memory runs out") from error
+            self._start()
+        else:
+            self._ready.append(actor)
+
+    def _require_place(self) -> None:
+        """Raise ClusterError where no node is left that could hold an actor."""
+        import ray
+
+        if not self._resources.places(ray.cluster_resources()):
+            raise ClusterError(
+                f"no actor for {self._spec.model!r} is left and Ray has no place for another: its nodes died; "
+                "finished parts are kept, the same command goes on from here"
+            )
+
+    def _cannot_load(self, why: str) -> ModelError:
+        return ModelError(f"an actor could not load model {self._spec.model!r}: {why}")
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ModelError(f"the build was stopped while {self._spec.model!r} was at work")
+
+
+def _answers(references: Sequence[Any]) -> Iterator[MemoryUse]:
+    import ray
+
+    for reference in references:
+        try:
+            yield ray.get(reference)
+        except ray.exceptions.RayError:  # it died since: its replacement will be asked next time
+            continue
