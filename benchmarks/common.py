@@ -108,7 +108,7 @@ def ask(arguments: Texts) -> Output:
     """Return the prompts, each with one label, so that candidates are drawn for it."""
     label = [[{"dimension": "safety", "label": "safety/none", "probability": 1.0}]] * len(arguments.texts)
     rows = pl.DataFrame({"prompt": arguments.texts, "labels": label, "content": arguments.texts})
-    return Output(rows=rows, attempts=rows.height)
+    return Output(rows=_without_parents(rows), attempts=rows.height)
 
 
 def respond(arguments: Texts) -> Output:
@@ -124,7 +124,11 @@ def respond(arguments: Texts) -> Output:
         tokens_out=pl.lit(0),
         **{name: pl.lit(value) for name, value in fixed.items()},
     )
-    return Output(rows=rows, attempts=count)
+    return Output(rows=_without_parents(rows), attempts=count)
+
+
+def _without_parents(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.with_columns(parents=pl.Series([[]] * rows.height, dtype=tables.TEXTS))
 
 
 def timed_candidates(rows: pl.DataFrame, arguments: Generation, model: LanguageModel) -> Output:

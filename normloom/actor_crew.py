@@ -18,9 +18,10 @@ from normloom.dispatch import Dispatch
 from normloom.errors import ClusterError, EngineDiedError, ModelError, NormloomError
 from normloom.memory import MemoryUse, memory_use
 from normloom.models import load_model
-from normloom.models.protocol import Closing, ModelSpec
+from normloom.models.protocol import Closing, ModelSpec, Sleeping
 from normloom.models.registry import parts_at_once
 from normloom.part import PartJob
+from normloom.places import Places
 from normloom.resources import Resources
 from normloom.run_log import RunLog, current_run_log, drain, sending
 
@@ -65,6 +66,15 @@ class _Worker:
         """Return what the process and those it started hold."""
         return memory_use()
 
+    def sleep(self) -> bool:
+        """Free the GPU where the model can."""
+        return isinstance(self._model, Sleeping) and self._model.sleep()
+
+    def wake(self) -> None:
+        """Come back to the GPU."""
+        if isinstance(self._model, Sleeping):
+            self._model.wake()
+
     def tell(self) -> None:
         """Send what is still to be logged."""
         drain()
@@ -80,14 +90,22 @@ class ActorCrew:
 
     A replacement that finds no place, because its node is gone, keeps nobody waiting while others work. Where
     `may_grow` (asked with the number of actors) says that there is room for one more, it is started while parts wait.
+    With `places` each actor has one of them, which it shares with those of models that sleep meanwhile.
     """
 
     def __init__(
-        self, spec: ModelSpec, resources: Resources, *, may_grow: Callable[[Resources, int], bool] = lambda *_: False
+        self,
+        spec: ModelSpec,
+        resources: Resources,
+        *,
+        may_grow: Callable[[Resources, int], bool] = lambda *_: False,
+        places: Places | None = None,
     ) -> None:
         self._spec = spec
         self._resources = resources
         self._may_grow = may_grow
+        self._places = places
+        self._place_of: dict[Any, int] = {}
         self._ready: list[Any] = []
         self._loading: dict[Any, Any] = {}  # reference that comes when an actor is ready -> actor
         self._outrun: dict[Any, Any] = {}  # reference of a copy that lost its race -> actor
@@ -96,8 +114,8 @@ class ActorCrew:
         self._closed = False
         self._at_work = False
         try:
-            for _ in range(resources.actors):
-                self._start()
+            for place in range(resources.actors):
+                self._start(place)
             while not self._ready:
                 self._settle(self._wait([]))
         except BaseException:
@@ -141,7 +159,7 @@ class ActorCrew:
                 reference = actor.run.options(concurrency_group=PARTS).remote(job, probe=probe, run_log=run_log)
                 dispatch.given(reference, actor, job, time.monotonic())
             if dispatch.waiting and self._may_grow(self._resources, self.actors):
-                self._start()
+                self._start(self.actors)
             done = self._wait(dispatch.flying)
             if done is None:
                 continue
@@ -179,13 +197,37 @@ class ActorCrew:
         for actor in [*self._ready, *self._loading.values()]:
             ray.kill(actor)
 
-    def _start(self) -> None:
+    def sleep(self) -> bool:
+        """Free the GPUs but keep the actors; False where one cannot, and then none does."""
+        import ray
+
+        if self._loading:
+            return False
+        try:
+            asleep = ray.get([actor.sleep.remote() for actor in self._ready])
+        except ray.exceptions.RayError:
+            log.debug("model %s cannot be put to sleep", self._spec.model, exc_info=True)
+            return False
+        if not all(asleep):
+            self.wake()
+        return all(asleep)
+
+    def wake(self) -> None:
+        """Have the actors ready again; one that died is replaced when its part shows it."""
+        import ray
+
+        ray.wait([actor.wake.remote() for actor in self._ready], num_returns=len(self._ready))
+
+    def _start(self, place: int) -> None:
         import ray
 
         share = self._resources.actor
+        asked: dict[str, Any] = {"num_cpus": share["CPU"], "num_gpus": share["GPU"]}
+        if self._places:
+            asked = self._places.options(self._resources, place)
         worker = ray.remote(concurrency_groups={PARTS: parts_at_once(self._spec)})(_Worker)
-        placed = worker.options(num_cpus=share["CPU"], num_gpus=share["GPU"])
-        actor = placed.remote(self._spec, self._resources.threads, sys.path)
+        actor = worker.options(**asked).remote(self._spec, self._resources.threads, sys.path)
+        self._place_of[actor] = place
         self._loading[actor.load.remote(current_run_log())] = actor
 
     def _replace(self, actor: Any) -> None:
@@ -196,7 +238,7 @@ class ActorCrew:
         self._ready.remove(actor)
         self._outrun = {reference: owner for reference, owner in self._outrun.items() if owner != actor}
         ray.kill(actor)  # one that is merely out of reach must not come back and work beside its replacement
-        self._start()
+        self._start(self._place_of.pop(actor))
 
     def _bury_if_dead(self, actor: Any, reference: Any) -> None:
         """Replace an actor that died over a copy that nobody waits for any more."""
@@ -245,7 +287,7 @@ class ActorCrew:
                     self._require_place()
                     time.sleep(1)
                 raise self._cannot_load("its process died each time, as it does when memory runs out") from error
-            self._start()
+            self._start(self._place_of.pop(actor))
         else:
             self._ready.append(actor)
 

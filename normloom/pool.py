@@ -1,6 +1,7 @@
 """Crews kept between the stages that use their model.
 
-Before the pool loads a model it frees, if it must, the idle model whose next use in the flow is farthest away.
+Before the pool loads a model it frees, if it must, the idle model whose next use in the flow is farthest away: it
+is put to sleep where its engine and the build's resources allow, and ended elsewhere.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from normloom.crew import Crew, InlineCrew
 from normloom.errors import ClusterError, ModelError
 from normloom.graph import farthest
 from normloom.models.protocol import ModelSpec
+from normloom.places import Places
 from normloom.resources import Resources, fit
 
 RAY_STARTS = 3  # Ray gives its processes 30 s to come up; a busy machine may need more
@@ -27,11 +29,21 @@ class _Resident:
     crew: Crew
     resources: Resources
     leased: bool = False
+    asleep: bool = False
 
     @property
     def occupies(self) -> tuple[Resources, int]:
-        actors = self.crew.actors if isinstance(self.crew, ActorCrew) else 0
-        return self.resources, actors
+        awake = isinstance(self.crew, ActorCrew) and not self.asleep
+        return self.resources, self.crew.actors if awake else 0  # type: ignore[attr-defined]
+
+    def sleep(self) -> bool:
+        self.asleep = isinstance(self.crew, ActorCrew) and self.crew.sleep()
+        return self.asleep
+
+    def wake(self) -> None:
+        if isinstance(self.crew, ActorCrew) and self.asleep:
+            self.crew.wake()
+        self.asleep = False
 
 
 @dataclass
@@ -42,6 +54,7 @@ class Pool:
     uses: Sequence[ModelSpec] = ()
     _residents: dict[str, _Resident] = field(default_factory=dict, init=False)
     _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
+    _places: Places = field(default_factory=Places, init=False)
     _started_ray: bool = field(default=False, init=False)
     loads: Counter[str] = field(default_factory=Counter, init=False)
     closed: threading.Event = field(default_factory=threading.Event, init=False)
@@ -53,6 +66,9 @@ class Pool:
         with self._changed:
             self._changed.wait_for(lambda: self._may_take(key, spec))
             resident = self._residents.get(key) or self._load(key, spec)
+            if resident.asleep:
+                self._make_room(spec)
+                resident.wake()
             resident.leased = True
         try:
             yield resident.crew
@@ -78,7 +94,7 @@ class Pool:
     def _may_take(self, key: str, spec: ModelSpec) -> bool:
         """Tell whether the model is free, or could be loaded beside those that are in use."""
         resident = self._residents.get(key)
-        if resident:
+        if resident and not resident.asleep:
             return not resident.leased
         return self._has_room(spec, [resident for resident in self._residents.values() if resident.leased])
 
@@ -97,19 +113,34 @@ class Pool:
         return fit([(wanted, wanted.actors), *(resident.occupies for resident in beside)], total)
 
     def _load(self, key: str, spec: ModelSpec) -> _Resident:
-        while not self._has_room(spec, list(self._residents.values())):
-            upcoming = [use.model_dump_json() for use in self.uses]
-            idle = [name for name, resident in self._residents.items() if not resident.leased]
-            self._residents.pop(farthest(idle, upcoming)).crew.close()
+        self._make_room(spec)
         wanted = self.resources.of(spec)
         crew: Crew
         if wanted.actors == 0:
             crew = InlineCrew(spec, threads=wanted.threads)
         else:
-            crew = ActorCrew(spec, wanted, may_grow=self._may_grow)
+            places = self._places if wanted.sleepers else None
+            crew = ActorCrew(spec, wanted, may_grow=self._may_grow, places=places)
         self.loads[spec.model] += 1
         self._residents[key] = _Resident(crew, wanted)
         return self._residents[key]
+
+    def _make_room(self, spec: ModelSpec) -> None:
+        """Put idle models to sleep or end them until `spec` has room, the one that is needed last first."""
+        wanted = spec.model_dump_json()
+        while not self._has_room(spec, list(self._residents.values())):
+            awake = [name for name, one in self._residents.items() if not (one.leased or one.asleep)]
+            spare = self._farthest(awake)
+            resident = self._residents[spare]
+            if resident.resources.sleepers and resident.sleep():
+                asleep = [name for name, one in self._residents.items() if one.asleep and name != wanted]
+                if len(asleep) <= resident.resources.sleepers:
+                    continue
+                spare = self._farthest(asleep)
+            self._residents.pop(spare).crew.close()
+
+    def _farthest(self, names: Sequence[str]) -> str:
+        return farthest(names, [use.model_dump_json() for use in self.uses])
 
     def _may_grow(self, resources: Resources, actors: int) -> bool:
         """Tell a crew with so many actors whether there is room for one more that no other model is about to take."""
@@ -159,6 +190,7 @@ class Pool:
         self.closed.set()
         while self._residents:
             self._residents.popitem()[1].crew.close()
+        self._places.close()
         if self._started_ray:
             import ray
 

@@ -23,12 +23,17 @@ class Resources(BaseModel):
     threads: int = Field(1, ge=1, description="threads of each actor")
     cpus: float | None = Field(None, gt=0, description="processors that each actor counts for; by default its threads")
     gpus: float = Field(0.0, ge=0, description="GPUs of each actor")
+    sleepers: int = Field(0, ge=0, description="idle models that may sleep on GPUs which another uses meanwhile")
     address: str | None = Field(None, description="address of a running Ray cluster; without it one is started here")
 
     @model_validator(mode="after")
-    def _most_is_not_least(self) -> Resources:
+    def _consistent(self) -> Resources:
         if self.max_actors is not None and self.max_actors < self.actors:
             raise ValueError(f"max_actors {self.max_actors} is less than actors {self.actors}")
+        if self.sleepers and self.gpus != 1:
+            raise ValueError(f"sleepers need actors with one GPU each, gpus is {self.gpus:g}")
+        if self.sleepers and self.max_actors is not None:
+            raise ValueError("sleepers and max_actors exclude each other: a crew that grows has no place of its own")
         return self
 
     def of(self, spec: ModelSpec) -> Resources:
@@ -39,6 +44,8 @@ class Resources(BaseModel):
         changed = {name: value for name, value in own.items() if value is not None}
         if "threads" in changed:
             changed["cpus"] = None
+        if changed.get("gpus", self.gpus) != self.gpus:
+            changed["sleepers"] = 0
         if "actors" in changed and self.max_actors is not None:
             changed["max_actors"] = max(self.max_actors, changed["actors"])
         return self.model_copy(update=changed)

@@ -10,6 +10,7 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ["COLUMNS"] = "200"  # tables are printed for a terminal of this width, whatever the tests run in
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
 
@@ -19,3 +20,12 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"the real data sets are not at {SHARED}")
     return SHARED
+
+
+# Long files go first, so that none is left for one process when the others are done.
+LONG = ("services", "serve", "kills", "durable", "prefect_ui", "savacu_flow", "cli_build", "nodes", "run_progress")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {f"test_{name}": place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))

@@ -32,6 +32,14 @@ def test_the_most_must_not_be_less_than_the_least() -> None:
         Resources(actors=2, max_actors=1)
 
 
+def test_sleepers_need_a_gpu_for_each_actor_and_crews_that_do_not_grow() -> None:
+    with pytest.raises(ValidationError, match=r"one GPU each, gpus is 0\.5"):
+        Resources(gpus=0.5, sleepers=1)
+    with pytest.raises(ValidationError, match="exclude each other"):
+        Resources(gpus=1, sleepers=1, max_actors=2)
+    assert Resources(gpus=1, sleepers=1).of(ModelSpec(model="m", gpus=4)).sleepers == 0
+
+
 @pytest.mark.parametrize(
     ("resources", "places"),
     [

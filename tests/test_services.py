@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -133,10 +134,7 @@ def services(tmp_path: Path) -> Iterator[Services]:
             "NORMLOOM_STORE": str(tmp_path / "store"),
             "NORMLOOM_PROFILE": str(write_profile(tmp_path / "broken.yaml", actors=1, raise_on="")),
         }
-        temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True))
-        head = ["ray.scripts.scripts", "start", "--head", f"--port={ray_port}", "--include-dashboard=false", "--block"]
-        head += ["--num-cpus=2", f"--temp-dir={temporary}"]
-        stack.enter_context(running(head, tmp_path / "ray.log", environment))
+        head = ray_head(stack, ray_port, tmp_path / "ray.log", environment)
         server_only = {
             "PREFECT_API_DATABASE_CONNECTION_URL": stack.enter_context(database(tmp_path)),
             "PREFECT_SERVER_API_AUTH_STRING": auth,
@@ -144,7 +142,7 @@ def services(tmp_path: Path) -> Iterator[Services]:
         }
         start = ["prefect", "server", "start", "--port", str(port)]
         server = stack.enter_context(running(start, tmp_path / "server.log", environment | server_only))
-        api = Api(url, alive=server.is_running, password=auth)
+        api = Api(url, alive=lambda: server.is_running() and head.is_running(), password=auth)
         api.until(lambda: answers(port))
         api.until(lambda: api.call("/health"))
         services = Services(tmp_path, environment, api, stack, ray)
@@ -153,6 +151,20 @@ def services(tmp_path: Path) -> Iterator[Services]:
         services.prefect("flows.automations")
         services.prefect("flows.automations")
         yield services
+
+
+def ray_head(stack: ExitStack, port: int, log: Path, environment: dict[str, str]) -> psutil.Process:
+    """Start Ray's head node; it gives up by itself where the machine is too busy to start it in 30 s."""
+    temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True))
+    start = ["ray.scripts.scripts", "start", "--head", f"--port={port}", "--include-dashboard=false", "--block"]
+    start += ["--num-cpus=2", f"--temp-dir={temporary}"]
+    for _ in range(3):
+        head = stack.enter_context(running(start, log, environment))
+        while head.is_running() and head.status() != psutil.STATUS_ZOMBIE:
+            if "Ray runtime started" in log.read_text():
+                return head
+            time.sleep(0.5)
+    pytest.fail(f"Ray does not start: {log.read_text()}")
 
 
 def answers(port: int) -> bool:

@@ -151,3 +151,16 @@ class Closing(Protocol):
     def close(self) -> None:
         """Let go of it."""
         ...
+
+
+@runtime_checkable
+class Sleeping(Protocol):
+    """A model that can leave its GPU for a while without ending."""
+
+    def sleep(self) -> bool:
+        """Move everything off the GPU; False where the device or the settings do not allow it."""
+        ...
+
+    def wake(self) -> None:
+        """Come back, ready to work."""
+        ...

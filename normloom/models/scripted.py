@@ -45,6 +45,7 @@ class Options(BaseModel):
     words: int = Field(40, ge=1)  # mean length of a candidate; a token is a word
     repeat_rate: float = Field(0.0, ge=0, le=1)  # share of candidates that repeat one fixed text of their prompt
     dimensions: int = Field(64, ge=2)  # of a vector
+    sleeps: bool = False  # it can be put to sleep
     poison: str | None = None  # a request that holds it ends the process
     raise_on: str | None = None  # a request that holds it raises ValueError
     overflow_on: str | None = None  # a request that holds it comes back with `error` set
@@ -76,6 +77,13 @@ class ScriptedModel:
             direction = np.sum([self._direction(word) for word in words], axis=0)
             vectors[i] = direction / np.linalg.norm(direction)
         return vectors
+
+    def sleep(self) -> bool:
+        """Do nothing: there is nothing to move."""
+        return self.options.sleeps
+
+    def wake(self) -> None:
+        """Do nothing."""
 
     def _direction(self, word: str) -> np.ndarray:
         return self._random("embed", word).standard_normal(self.options.dimensions, np.float32)

@@ -1,0 +1,80 @@
+"""What it saves to plan which model stays: loads and seconds of a flow whose models do not all fit.
+
+Three models take turns as in a build with rejection sampling (one that labels, one that writes, one that judges, and
+back again), with room for two. They are one model under three sets of options, so that all loads cost the same.
+`each stage` gives the models up after every stage, as platforms do that start an engine a stage; `as they come`
+keeps what there is room for and frees the oldest; `planned` frees the one whose next use is farthest, as builds do.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from common import EMBEDDED, Marks, Report, Work, builtin_prompts, generating, parser, start_ray
+
+from normloom.models.protocol import ModelSpec
+from normloom.pool import Pool
+from normloom.resources import Resources
+from normloom.runner import StageRunner
+from normloom.store import Store
+
+TURNS = "LWJWJWJL"  # who is at work: the one that labels, writes, judges
+POLICIES = ("each stage", "as they come", "planned")
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--engine", choices=["transformers", "scripted"], default="transformers")
+    arguments.add_argument("--requests", type=int, default=4, help="of each stage")
+    arguments.add_argument("--max-tokens", type=int, default=8)
+    arguments.add_argument("--turns", default=TURNS, help="the model of each stage, a letter each")
+    arguments.add_argument("--room", type=int, default=2, help="models that fit at once")
+    given = arguments.parse_args()
+    base = ModelSpec(engine="scripted", model="bench") if given.engine == "scripted" else EMBEDDED
+    uses = [model(base, turn) for turn in given.turns]
+    work = generating(builtin_prompts(given.requests), candidates=1, max_tokens=given.max_tokens)
+    report = Report(given.json)
+    start_ray(given.room)
+    runs = []
+    for policy in POLICIES:
+        report.note(f"{len(uses)} stages, {policy}")
+        runs.append(run(policy, uses, work))
+    for figures in runs:
+        figures["ratio"] = figures["seconds"] / runs[-1]["seconds"]
+    report.add(f"{len(set(uses))} models in turns {given.turns}, room for {given.room}", runs)
+    report.end()
+
+
+def model(base: ModelSpec, turn: str) -> ModelSpec:
+    """Return the model of a turn: another to the pool, the same to the machine."""
+    if base.engine == "scripted":
+        return base.model_copy(update={"model": turn})
+    return base.model_copy(update={"options": {"max_length": 1000 + ord(turn)}})
+
+
+def run(policy: str, uses: Sequence[ModelSpec], work: Work) -> dict[str, Any]:
+    """Run the stages one after another under a policy; Ray is there already."""
+    pool = Pool(Resources(), uses=uses if policy == "planned" else ())
+    started, loads, loading = time.perf_counter(), 0, 0.0
+    with TemporaryDirectory(prefix="normloom-bench-") as folder:
+        store = Store(Path(folder))
+        for number, spec in enumerate(uses):
+            runner = StageRunner(system=f"turn{number}", store=store, pool=pool, build="bench", progress=Marks())
+            source = runner.run(work.source, [], [])[0].ref
+            manifest, _ = runner.run(work.stage(spec, 32), [source], [])
+            loads += manifest.work.loads if manifest.work else 0
+            loading += manifest.load_seconds
+            if policy == "each stage":
+                pool.close()
+                pool = Pool(Resources())
+    pool.close()
+    return {"policy": policy, "loads": loads, "loading_s": loading, "seconds": time.perf_counter() - started}
+
+
+if __name__ == "__main__":
+    main()
