@@ -201,11 +201,13 @@ class ActorCrew:
         """Free the GPUs but keep the actors; False where one cannot, and then none does."""
         import ray
 
-        if self._loading:
-            return False
         try:
+            while self._loading:
+                done = self._wait([])
+                if done in self._loading:
+                    self._settle(done)
             asleep = ray.get([actor.sleep.remote() for actor in self._ready])
-        except ray.exceptions.RayError:
+        except (ray.exceptions.RayError, NormloomError):
             log.debug("model %s cannot be put to sleep", self._spec.model, exc_info=True)
             return False
         if not all(asleep):

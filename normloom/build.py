@@ -237,4 +237,5 @@ def quiet_libraries() -> None:
     """Keep what libraries log from breaking into progress bars; Prefect's server still gets it all."""
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
-    logging.getLogger("httpx").setLevel(logging.ERROR)
+    for name in ("httpx", "httpx2"):  # a line for each request
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -31,10 +31,10 @@ class _Resident:
     leased: bool = False
     asleep: bool = False
 
-    @property
-    def occupies(self) -> tuple[Resources, int]:
-        awake = isinstance(self.crew, ActorCrew) and not self.asleep
-        return self.resources, self.crew.actors if awake else 0  # type: ignore[attr-defined]
+    def occupies(self, *, shared: bool) -> tuple[Resources, int]:
+        """Return what is taken from a model that may share the places of those asleep, or may not."""
+        actors = self.crew.actors if isinstance(self.crew, ActorCrew) else 0
+        return self.resources, 0 if self.asleep and shared else actors
 
     def sleep(self) -> bool:
         self.asleep = isinstance(self.crew, ActorCrew) and self.crew.sleep()
@@ -110,7 +110,8 @@ class Pool:
                 f"each do not fit: Ray has {total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs; "
                 "ask for less with --set resources.actors=N or resources.threads=N"
             )
-        return fit([(wanted, wanted.actors), *(resident.occupies for resident in beside)], total)
+        shared = wanted.sleepers > 0
+        return fit([(wanted, wanted.actors), *(resident.occupies(shared=shared) for resident in beside)], total)
 
     def _load(self, key: str, spec: ModelSpec) -> _Resident:
         self._make_room(spec)
@@ -127,17 +128,18 @@ class Pool:
 
     def _make_room(self, spec: ModelSpec) -> None:
         """Put idle models to sleep or end them until `spec` has room, the one that is needed last first."""
-        wanted = spec.model_dump_json()
+        wanted, allowed = spec.model_dump_json(), self.resources.of(spec).sleepers
         while not self._has_room(spec, list(self._residents.values())):
-            awake = [name for name, one in self._residents.items() if not (one.leased or one.asleep)]
-            spare = self._farthest(awake)
-            resident = self._residents[spare]
-            if resident.resources.sleepers and resident.sleep():
-                asleep = [name for name, one in self._residents.items() if one.asleep and name != wanted]
-                if len(asleep) <= resident.resources.sleepers:
+            idle = {name: one for name, one in self._residents.items() if not one.leased}
+            spare = self._farthest([name for name, one in idle.items() if not (allowed and one.asleep)])
+            if allowed and idle[spare].resources.sleepers and idle[spare].sleep():
+                asleep = [name for name, one in idle.items() if one.asleep and name != wanted]
+                if len(asleep) <= allowed:
                     continue
                 spare = self._farthest(asleep)
             self._residents.pop(spare).crew.close()
+            if not any(one.resources.sleepers for one in self._residents.values()):
+                self._places.close()
 
     def _farthest(self, names: Sequence[str]) -> str:
         return farthest(names, [use.model_dump_json() for use in self.uses])
@@ -147,7 +149,7 @@ class Pool:
         if actors >= (resources.max_actors or 0) or not self._changed.acquire(blocking=False):
             return False  # who holds it is loading a model
         try:
-            others = [resident.occupies for resident in self._residents.values()]
+            others = [resident.occupies(shared=False) for resident in self._residents.values()]
             return fit([(resources, 1), *others], self._total())
         finally:
             self._changed.release()

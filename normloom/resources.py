@@ -9,6 +9,7 @@ from math import ceil, floor
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from normloom.models.protocol import ModelSpec
+from normloom.models.registry import engine_of
 
 ROUNDING = 1e-6  # fractions of a processor that add up to one must count as one
 
@@ -41,13 +42,15 @@ class Resources(BaseModel):
         if self.actors == 0:
             return self if spec.threads is None else self.model_copy(update={"threads": spec.threads})
         own = {name: getattr(spec, name) for name in ("actors", "threads", "gpus")}
-        changed = {name: value for name, value in own.items() if value is not None}
+        remote = {"actors": 1, "max_actors": None, "gpus": 0.0} if engine_of(spec).remote else {}
+        changed = remote | {name: value for name, value in own.items() if value is not None}
         if "threads" in changed:
             changed["cpus"] = None
         if changed.get("gpus", self.gpus) != self.gpus:
             changed["sleepers"] = 0
-        if "actors" in changed and self.max_actors is not None:
-            changed["max_actors"] = max(self.max_actors, changed["actors"])
+        most = changed.get("max_actors", self.max_actors)
+        if most is not None:
+            changed["max_actors"] = max(most, changed.get("actors", self.actors))
         return self.model_copy(update=changed)
 
     @property

@@ -90,8 +90,33 @@ def test_a_scripted_model_has_no_files() -> None:
     assert identity["options"] == '{"yes_rate": 0.2}'
 
 
+def test_an_endpoint_is_its_address_and_what_is_asked_of_it_not_how_fast() -> None:
+    def identity(**options: object) -> dict[str, str]:
+        return model_identity(ModelSpec(engine="openai", model="m", options=options))
+
+    plain = identity()
+    assert not set(FILES) & set(plain)
+    assert identity(concurrency=64, key_variable="OTHER", price_in=3, timeout_s=1, retries=0) == plain
+    assert identity(base_url="https://api.openai.com/v1", system_role=True) == plain  # the defaults
+    other = identity(base_url="http://127.0.0.1:8000/v1/", omit=["seed"])
+    assert changed(plain, other) == {"options"}
+    assert other["options"] == '{"base_url": "http://127.0.0.1:8000/v1", "omit": ["seed"]}'
+
+
+def test_an_endpoint_is_identified_without_its_library() -> None:
+    code = (
+        "import sys; from normloom.models import ModelSpec, model_identity; "
+        "model_identity(ModelSpec(engine='openai', model='m')); "
+        "print([name for name in ('openai', 'httpx2', 'torch') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_what_cannot_be_identified_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no engine 'x'"):
         model_identity(ModelSpec(engine="x", model="m"))
     with pytest.raises(ModelError, match=r"no \*.safetensors file"):
         model_identity(ModelSpec(model=str(tmp_path)))
+    with pytest.raises(ConfigError, match=r"no_such: .*Known options: base_url"):
+        model_identity(ModelSpec(engine="openai", model="m", options={"no_such": 1}))

@@ -130,37 +130,3 @@ def test_more_actors_than_the_machine_holds() -> None:
     ):
         pass
     pool.close()
-
-
-@pytest.fixture
-def two_gpus() -> Iterator[None]:
-    """A Ray that is told of two GPUs; no model of these tests looks for them."""
-    import ray
-
-    ray.init(address="local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
-
-
-@pytest.mark.usefixtures("two_gpus")
-@pytest.mark.parametrize(
-    ("sleepers", "can", "loads"),
-    [
-        (0, True, {"one": 2, "two": 2, "three": 1}),
-        (1, False, {"one": 2, "two": 2, "three": 1}),
-        (1, True, {"one": 1, "two": 2, "three": 1}),
-        (2, True, {"one": 1, "two": 1, "three": 1}),
-    ],
-)
-def test_models_that_sleep_share_their_gpus(sleepers: int, can: bool, loads: dict[str, int]) -> None:
-    uses = [
-        SCRIPTED.model_copy(update={"model": name, "options": {"sleeps": can}})
-        for name in ("one", "two", "three", "one", "two")
-    ]
-    pool = Pool(Resources(actors=2, threads=1, gpus=1, sleepers=sleepers), uses=uses)
-    for spec in uses:
-        with pool.lease(spec) as crew:
-            assert isinstance(crew, ActorCrew)
-            assert crew.actors == 2
-    assert pool.loads == loads
-    pool.close()

@@ -23,6 +23,13 @@ def test_a_build_without_actors_stays_without() -> None:
     assert Resources(actors=0).of(ModelSpec(model="m", actors=4)).actors == 0
 
 
+def test_a_model_that_runs_elsewhere_is_asked_by_one_actor_without_a_gpu() -> None:
+    build = Resources(actors=8, max_actors=16, gpus=1)
+    hosted = build.of(ModelSpec(engine="openai", model="m"))
+    assert (hosted.actors, hosted.max_actors, hosted.gpus) == (1, None, 0.0)
+    assert build.of(ModelSpec(engine="openai", model="m", actors=2)).actors == 2
+
+
 def test_a_model_may_have_more_actors_than_the_build_grows_to() -> None:
     assert Resources(actors=1, max_actors=2).of(ModelSpec(model="m", actors=3)).max_actors == 3
 

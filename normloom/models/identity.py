@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
 
 from normloom.errors import ModelError
 from normloom.models.digests import file_digest, joint_digest
 from normloom.models.locate import find, snapshot
 from normloom.models.protocol import ModelSpec
-from normloom.models.registry import engine_of
+from normloom.models.registry import engine_of, parse_options
 
 _CHAT = ("chat_template.jinja", "chat_template.json")
 _TOKENIZER = ("tokenizer*.json", "tokenizer.model", "vocab.*", "merges.txt", "special_tokens_map.json")
@@ -32,9 +35,18 @@ def model_identity(spec: ModelSpec) -> dict[str, str]:
         "model": spec.model,
         "revision": spec.revision or "",
         "dtype": spec.dtype,
-        "options": json.dumps(dict(spec.options), sort_keys=True, default=str),
+        "options": json.dumps(_options(spec), sort_keys=True, default=str),
         **(_files(spec) if engine.files else {}),
     }
+
+
+def _options(spec: ModelSpec) -> dict[str, Any]:
+    """Return the options that results depend on."""
+    module = engine_of(spec).options
+    if module is None:
+        return dict(spec.options)
+    options: BaseModel = parse_options(import_module(module).Options, spec)
+    return options.model_dump(mode="json", exclude_defaults=True)
 
 
 def _version(library: str) -> str:

@@ -19,7 +19,9 @@ class Engine:
 
     Raise `version` whenever the same request may get other text or other numbers. `parts` is how many parts an
     actor works at side by side, so that the batch does not drain at the end of each. `files` says that the model
-    is made of files here or on the hub.
+    is made of files here or on the hub, `remote` that it runs elsewhere: one actor without a GPU asks it, and keeps
+    the limits of rate. `options` is the module with its `Options` where those declared with `exclude=True` decide how
+    fast and at whose cost, never what: they stay out of the key.
     """
 
     module: str
@@ -28,6 +30,8 @@ class Engine:
     libraries: tuple[str, ...] = ()
     parts: int = 1
     files: bool = True
+    remote: bool = False
+    options: str | None = None
 
 
 _TORCH = ("torch", "transformers", "tokenizers")
@@ -51,7 +55,15 @@ ENGINES = {
         version=1,
         libraries=("openvino-genai", "openvino", *_TORCH),
     ),
-    "openai": Engine(module="normloom.models.openai_engine", attribute="OpenaiModel", version=1, parts=4, files=False),
+    "openai": Engine(
+        module="normloom.models.openai_engine",
+        attribute="OpenaiModel",
+        version=1,
+        parts=4,
+        files=False,
+        remote=True,
+        options="normloom.models.openai_options",
+    ),
 }
 
 
@@ -62,6 +74,11 @@ def engine_of(spec: ModelSpec) -> Engine:
     except KeyError:
         known = ", ".join(sorted(ENGINES))
         raise ConfigError(f"model {spec.model!r}: there is no engine {spec.engine!r}; use one of: {known}") from None
+
+
+def parts_at_once(spec: ModelSpec) -> int:
+    """Return how many parts an actor with this model works at side by side."""
+    return spec.parts or engine_of(spec).parts
 
 
 def parse_options(kind: type[_Options], spec: ModelSpec) -> _Options:

@@ -1,0 +1,59 @@
+"""Settings of the engine `openai`, apart from it so that keys are computed without its library."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+_OURS = {"model", "messages", "n", "stream", "seed", "temperature", "top_p", "stop", "response_format"}
+_OURS |= {"max_tokens", "max_completion_tokens", "logprobs", "top_logprobs"}
+
+
+class Options(BaseModel):
+    """Settings of this engine in `ModelSpec.options`.
+
+    Those declared with `exclude=True` decide how fast, how patiently and at whose cost, never what is answered:
+    no key holds them.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    base_url: str = "https://api.openai.com/v1"
+    system_role: bool = True  # False puts the instruction at the start of the user's turn
+    max_context: int | None = Field(None, ge=1)  # prompt and answer in tokens; by default the endpoint's to refuse
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    omit: tuple[Literal["seed", "temperature", "top_p"], ...] = ()  # what the endpoint does not take
+    repetition_penalty: bool = False  # whether the endpoint takes this field, which is not OpenAI's
+    top_logprobs: int = Field(20, ge=1)  # likeliest tokens listed for a score
+    leading_space: bool = False  # count the token ' Yes' as the answer 'Yes'
+    extra: dict[str, Any] = Field(default_factory=dict)  # further fields of the request's body
+
+    key_variable: str | None = Field("OPENAI_API_KEY", pattern="^[A-Z_][A-Z0-9_]*$", exclude=True)
+    concurrency: int = Field(16, ge=1, exclude=True)  # requests under way at once
+    requests_per_minute: int | None = Field(None, ge=1, exclude=True)
+    tokens_per_minute: int | None = Field(None, ge=1, exclude=True)
+    timeout_s: float = Field(300.0, gt=0, exclude=True)  # of one try
+    retries: int = Field(6, ge=0, le=100, exclude=True)
+    backoff_cap_s: float = Field(60.0, ge=0, exclude=True)  # the longest wait between two tries
+    price_in: float = Field(0.0, ge=0, exclude=True)  # per million tokens
+    price_out: float = Field(0.0, ge=0, exclude=True)
+    currency: str = Field("USD", exclude=True)
+
+    @field_validator("base_url")
+    @classmethod
+    def _plain_address(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("expected an address such as https://api.openai.com/v1")
+        if "@" in parts.netloc or parts.query or parts.fragment:
+            raise ValueError("expected an address without user, password or query; a key belongs into key_variable")
+        return value.rstrip("/")
+
+    @field_validator("extra")
+    @classmethod
+    def _nothing_of_ours(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if taken := sorted(_OURS.intersection(value)):
+            raise ValueError(f"{', '.join(taken)} may not stand here: the engine sets it")
+        return value

@@ -1,0 +1,157 @@
+"""An OpenAI-compatible server over the scripted model, on loopback and in a thread of its own.
+
+It is unkind on purpose: whatever it refuses, it repeats the key it was sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from normloom.models import GenerateRequest, ModelSpec, Sampling, ScoreRequest
+from normloom.models.scripted import ScriptedModel
+
+MODEL = "toy"
+KEY = "sk-scripted-0123456789abcdef"
+FILLERS = ("Maybe", " Yes", "I")  # what else the model might have answered
+OVERFLOW = "HUGE"  # a prompt with this word does not fit
+
+
+@dataclass
+class ScriptedServer:
+    """The server's settings and what it has seen.
+
+    `statuses` refuses prompts that hold a word with a status and an error, `finishes` ends their answers otherwise;
+    `changes` is laid over every answer's one choice.
+    """
+
+    model: ScriptedModel
+    answers: tuple[str, ...] = ("Yes", "No")
+    key: str | None = KEY
+    latency_s: float = 0.0
+    statuses: Mapping[str, tuple[int, Mapping[str, Any]]] = field(default_factory=dict)
+    finishes: Mapping[str, str] = field(default_factory=dict)
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    base_url: str = ""
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    arrivals: list[float] = field(default_factory=list)
+    usage: list[tuple[int, int]] = field(default_factory=list)
+    working: int = 0
+    peak: int = 0
+
+    async def complete(self, request: Request) -> JSONResponse:
+        self.arrivals.append(time.monotonic())
+        self.working += 1
+        self.peak = max(self.peak, self.working)
+        try:
+            await asyncio.sleep(self.latency_s)
+            return self._answer(await request.json(), request.headers.get("authorization", ""))
+        finally:
+            self.working -= 1
+
+    def _answer(self, body: dict[str, Any], authorization: str) -> JSONResponse:
+        self.bodies.append(body)
+
+        def refuse(status: int, message: str, **details: Any) -> JSONResponse:
+            error = {"message": f"{message} ({authorization})", **details}
+            return JSONResponse({"error": error}, status, headers=dict(self.headers))
+
+        if self.key is not None and authorization != f"Bearer {self.key}":
+            return refuse(401, "Incorrect API key provided", code="invalid_api_key")
+        if body["model"] != MODEL:
+            return refuse(404, f"The model {body['model']} does not exist", code="model_not_found")
+        user = body["messages"][-1]["content"]
+        for mark, (status, error) in self.statuses.items():
+            if mark in user:
+                return refuse(status, **error)
+        choice, tokens_in, tokens_out = self._scored(body) if body.get("logprobs") else self._written(body)
+        if tokens_out is None:
+            message = f"This model's maximum context length is 100 tokens, your messages have {tokens_in}"
+            return refuse(400, message, code="context_length_exceeded", param="messages")
+        self.usage.append((tokens_in, tokens_out))
+        finish = next((finish for mark, finish in self.finishes.items() if mark in user), choice["finish_reason"])
+        return JSONResponse(
+            {
+                "id": "chatcmpl-1",
+                "object": "chat.completion",
+                "created": 0,
+                "model": MODEL,
+                "choices": [{**choice, "finish_reason": finish, **self.changes}],
+                "usage": {
+                    "prompt_tokens": tokens_in,
+                    "completion_tokens": tokens_out,
+                    "prompt_tokens_details": {"cached_tokens": 1},
+                },
+            }
+        )
+
+    def _written(self, body: dict[str, Any]) -> tuple[dict[str, Any], int, int | None]:
+        instruction, user = self._turns(body)
+        sampling = Sampling(
+            temperature=body["temperature"],
+            top_p=body["top_p"],
+            max_tokens=body["max_tokens"],
+            stop=tuple(body.get("stop", ())),
+        )
+        request = GenerateRequest(instruction=instruction, prompt=user, seeds=(body["seed"],), sampling=sampling)
+        [completion] = self.model.generate([request])
+        if completion.error:
+            return {}, completion.tokens_in, None
+        [candidate] = completion.candidates
+        choice = {"message": {"role": "assistant", "content": candidate.text}, "finish_reason": candidate.finish}
+        return choice, completion.tokens_in, candidate.tokens_out
+
+    def _scored(self, body: dict[str, Any]) -> tuple[dict[str, Any], int, int | None]:
+        instruction, user = self._turns(body)
+        context, _, question = user.rpartition("\n\n")
+        request = ScoreRequest(instruction=instruction, context=context, questions=(question,), answers=self.answers)
+        [scores] = self.model.score([request])
+        if scores.error:
+            return {}, scores.tokens_in, None
+        rest = math.log((1 - sum(map(math.exp, scores.logprobs[0]))) / (len(FILLERS) + 1))
+        listed = {**dict.fromkeys(FILLERS, rest), **dict(zip(self.answers, scores.logprobs[0], strict=True))}
+        likeliest = sorted(listed.items(), key=lambda entry: -entry[1])[: body["top_logprobs"]]
+        place = {
+            "token": likeliest[0][0],
+            "logprob": likeliest[0][1],
+            "top_logprobs": [{"token": token, "logprob": logprob} for token, logprob in likeliest],
+        }
+        message = {"role": "assistant", "content": likeliest[0][0]}
+        return {"message": message, "finish_reason": "length", "logprobs": {"content": [place]}}, scores.tokens_in, 1
+
+    @staticmethod
+    def _turns(body: dict[str, Any]) -> tuple[str, str]:
+        *system, user = (message["content"] for message in body["messages"])
+        return "".join(system), user
+
+
+@contextmanager
+def serving(*, options: Mapping[str, Any] | None = None, **settings: Any) -> Iterator[ScriptedServer]:
+    """Serve a scripted model with `options`; `settings` are those of ScriptedServer, which may be changed meanwhile."""
+    spec = ModelSpec(engine="scripted", model=MODEL, options={"overflow_on": OVERFLOW, **(options or {})})
+    scripted = ScriptedServer(ScriptedModel(spec), **settings)
+    app = FastAPI()
+    app.add_api_route("/v1/chat/completions", scripted.complete, methods=["POST"], response_model=None)
+    listening = socket.create_server(("127.0.0.1", 0))
+    scripted.base_url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none", lifespan="off"))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        yield scripted  # the socket listens already: a request that is early waits
+    finally:
+        server.should_exit = True
+        thread.join()
+        listening.close()
