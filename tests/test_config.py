@@ -28,7 +28,7 @@ def test_every_profile_makes_a_flow(profile: str) -> None:
 
 
 def test_profiles_are_those_the_help_names() -> None:
-    assert profile_names() == ["cpu", "gpu", "local", "paper"]
+    assert profile_names() == ["cpu", "gpu", "local", "paper", "vllm-cpu"]
 
 
 def test_the_paper_profile_has_the_paper_s_values() -> None:
@@ -98,7 +98,7 @@ def test_overriding_leaves_the_given_settings_alone(given: dict[str, Any], assig
         ("classify.delta=half", r"^setting classify\.delta: input should be a valid number.*, not 'half'$"),
         ("classify.dleta=0.4", r"^there is no setting classify\.dleta, did you mean delta\?$"),
         ("clasify.delta=0.4", r"^there is no setting clasify, did you mean classify\?$"),
-        ("resources.actor=1", r"^there is no setting resources\.actor, did you mean actors\?$"),
+        ("resources.actor=1", r"^there is no setting resources\.actor, did you mean actors or max_actors\?$"),
         ("resources.actors=-1", r"^setting resources\.actors: input should be greater than or equal to 0, not -1$"),
         ("resources=", r"^setting resources: input should be a valid dictionary.*, not None$"),
         ("classify.route=guess", r"^setting classify\.route: input should be 'exhaustive', 'shortlist' or 'embedding'"),
@@ -131,7 +131,9 @@ def test_every_wrong_setting_is_named_at_once() -> None:
 
 
 def test_an_unknown_profile_is_answered_with_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="no profile 'lokal': use one of cpu, gpu, local, paper, or the path of"):
+    with pytest.raises(
+        ConfigError, match="no profile 'lokal': use one of cpu, gpu, local, paper, vllm-cpu, or the path of"
+    ):
         load_profile("lokal", "savacu")
 
 

@@ -18,7 +18,7 @@ err = Console(stderr=True)
 SystemArgument = Annotated[str, typer.Argument(help="The system: savacu.", show_default=False)]
 StoreOption = Annotated[Path, typer.Option("--store", help="Directory of the tables.", envvar="NORMLOOM_STORE")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text.")]
-ProfileOption = Annotated[str, typer.Option(help="Models and sizes: local, cpu, gpu, paper, or a YAML file.")]
+ProfileOption = Annotated[str, typer.Option(help="Models and sizes: local, cpu, vllm-cpu, gpu, paper, or a YAML file.")]
 SourceOption = Annotated[
     Path | None,
     typer.Option(help="CSV, TSV, JSONL, JSON or Parquet file of prompts (default: the built-in prompts)."),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import shutil
 import struct
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from transformers.utils import logging as transformers_logging
 
 from normloom.errors import ModelError
 from normloom.models.digests import cache_dir, file_digest
+from normloom.models.once import made_once
 
 _RECIPE = 1  # raise it when this module writes other files from the same GGUF
 
@@ -20,23 +19,11 @@ _RECIPE = 1  # raise it when this module writes other files from the same GGUF
 def converted(gguf: Path) -> Path:
     """Return the directory made of `gguf`, converting it on first use (half a minute, 0.5 GB for 135 M parameters).
 
-    It lies in the cache directory under a name made of the file's digest, so it is never stale. Several processes
-    may ask at once: one converts, the others wait, and a process that dies leaves nothing under the final name.
-    Raises `ModelError` for a file that transformers cannot read.
+    It lies in the cache directory under a name made of the file's digest, so it is never stale; one process converts
+    while others wait. Raises `ModelError` for a file that transformers cannot read.
     """
-    home = cache_dir() / "models"
-    home.mkdir(parents=True, exist_ok=True)
-    target = home / f"{gguf.stem}-{file_digest(gguf)[:16]}-{_RECIPE}"
-    if target.is_dir():
-        return target
-    with target.with_name(f".{target.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not target.is_dir():
-            draft = target.with_name(f".{target.name}.draft")
-            shutil.rmtree(draft, ignore_errors=True)  # of a process that died
-            _convert(gguf, draft)
-            draft.rename(target)
-    return target
+    name = f"{gguf.stem}-{file_digest(gguf)[:16]}-{_RECIPE}"
+    return made_once(cache_dir() / "models" / name, lambda draft: _convert(gguf, draft))
 
 
 def _convert(gguf: Path, target: Path) -> None:

@@ -16,6 +16,8 @@ from normloom.models.locate import find, snapshot
 from normloom.models.protocol import ModelSpec
 from normloom.models.registry import engine_of, parse_options
 
+_WEIGHTS = ("*.safetensors",)
+_EXPORTED = ("openvino_model.xml", "openvino_model.bin", *_WEIGHTS)  # a directory that OpenVINO's export made
 _CHAT = ("chat_template.jinja", "chat_template.json")
 _TOKENIZER = ("tokenizer*.json", "tokenizer.model", "vocab.*", "merges.txt", "special_tokens_map.json")
 _CONFIG = ("config.json", "generation_config.json", "sentence_bert_config.json", "1_Pooling/config.json")
@@ -62,9 +64,10 @@ def _files(spec: ModelSpec) -> dict[str, str]:
         return dict.fromkeys(("weights", "tokenizer", "chat_template", "configuration"), f"commit {_commit(spec)}")
     if found.is_file():  # a GGUF file holds all four
         return dict.fromkeys(("weights", "tokenizer", "chat_template", "configuration"), file_digest(found))
-    weights = list(found.glob("*.safetensors"))
+    patterns = _EXPORTED if (found / _EXPORTED[0]).is_file() else _WEIGHTS
+    weights = _matching(found, patterns)
     if not weights:
-        raise ModelError(f"model {spec.model!r}: no *.safetensors file in {found}")
+        raise ModelError(f"model {spec.model!r}: no {patterns[0]} file in {found}")
     return {
         "weights": joint_digest(weights),
         "tokenizer": joint_digest(_matching(found, _TOKENIZER)),

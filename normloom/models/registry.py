@@ -54,6 +54,7 @@ ENGINES = {
         attribute="OpenvinoModel",
         version=1,
         libraries=("openvino-genai", "openvino", *_TORCH),
+        parts=2,
     ),
     "openai": Engine(
         module="normloom.models.openai_engine",
