@@ -262,6 +262,12 @@ class TestBatches:
         assert list(chunks(branches, tokens=6)) == [branches[:2], branches[2:3], branches[3:]]
 
 
+def test_json_is_refused(tiny: TransformersModel) -> None:
+    asked = GenerateRequest(instruction=INSTRUCTION, prompt="a", seeds=(1,), json_schema='{"type": "object"}')
+    with pytest.raises(ConfigError, match=r"engine 'transformers' has no structured output.*use vllm"):
+        tiny.generate([asked])
+
+
 class TestLoading:
     @pytest.mark.parametrize(
         ("spec", "message"),

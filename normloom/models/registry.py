@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from normloom.errors import ConfigError
-from normloom.models.protocol import ModelSpec
+from normloom.models.protocol import GenerateRequest, ModelSpec
 
 _Options = TypeVar("_Options", bound=BaseModel)
 
@@ -80,6 +81,12 @@ def engine_of(spec: ModelSpec) -> Engine:
 def parts_at_once(spec: ModelSpec) -> int:
     """Return how many parts an actor with this model works at side by side."""
     return spec.parts or engine_of(spec).parts
+
+
+def require_free_text(requests: Iterable[GenerateRequest], engine: str) -> None:
+    """Raise ConfigError where JSON is asked of an engine that has no structured output."""
+    if any(request.json_schema is not None for request in requests):
+        raise ConfigError(f"engine {engine!r} has no structured output (json_schema); use vllm, openvino or openai")
 
 
 def parse_options(kind: type[_Options], spec: ModelSpec) -> _Options:

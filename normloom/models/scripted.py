@@ -18,7 +18,7 @@ from normloom.models.protocol import (
     ScoreRequest,
     Scores,
 )
-from normloom.models.registry import parse_options
+from normloom.models.registry import parse_options, require_free_text
 
 _TEXT = (
     "a about after again all also always an and another any are as ask at away be because been before being both but "
@@ -65,6 +65,7 @@ class ScriptedModel:
 
     def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]:
         """Return word salad, another for each seed; at temperature 0 every seed gets the same."""
+        require_free_text(requests, "scripted")
         self._begin([request.prompt for request in requests])
         return [self._completion(request) for request in requests]
 

@@ -25,7 +25,7 @@ from normloom.models.protocol import (
     Scores,
 )
 from normloom.models.reading import Reader
-from normloom.models.registry import parse_options
+from normloom.models.registry import parse_options, require_free_text
 from normloom.models.scoring import Limits, read_packed, read_whole
 
 _Key = TypeVar("_Key", bound=Hashable)
@@ -92,6 +92,7 @@ class TransformersModel:
     @torch.inference_mode()
     def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]:
         """Return each request's candidates in the order of its seeds, in the order of the requests."""
+        require_free_text(requests, "transformers")
         prompts = [self.prompter.writing(request) for request in requests]
         written: dict[tuple[int, int], Candidate] = {}
         for (_, sampling), members in _groups((r.instruction, r.sampling) for r in requests).items():
