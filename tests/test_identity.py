@@ -111,6 +111,16 @@ def test_an_endpoint_is_its_address_and_what_is_asked_of_it_not_how_fast() -> No
     assert other["options"] == '{"base_url": "http://127.0.0.1:8000/v1", "omit": ["seed"]}'
 
 
+def test_the_room_that_vllm_takes_is_no_part_of_its_identity(tmp_path: Path) -> None:
+    directory = save_tiny_llama(tmp_path / "tiny")
+
+    def identity(**options: object) -> dict[str, str]:
+        return model_identity(ModelSpec(engine="vllm", model=str(directory), options=options))
+
+    assert identity(gpu_memory_utilization=0.4, kv_cache_gib=1, sleep=True) == identity()
+    assert changed(identity(), identity(max_num_seqs=8)) == {"options"}
+
+
 def test_an_endpoint_is_identified_without_its_library() -> None:
     code = (
         "import sys; from normloom.models import ModelSpec, model_identity; "

