@@ -26,5 +26,5 @@ class Options(BaseModel):
     gpu_memory_utilization: float | None = Field(None, gt=0, le=1, exclude=True)  # share of each GPU, weights included
     kv_cache_gib: float | None = Field(
         None, gt=0, exclude=True
-    )  # for the cache alone, in that share's place; 2 on processors
-    sleep: bool = Field(False, exclude=True)  # lets an idle model leave its GPU and wait in the machine's memory
+    )  # for the cache, in that share's place; 2 on processors
+    sleep: bool = Field(default=False, exclude=True)  # lets an idle model leave its GPU and wait in the host's memory
