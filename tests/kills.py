@@ -26,7 +26,7 @@ from pathlib import Path
 import psutil
 
 from normloom.server import prefect_server
-from normloom.store import Store
+from normloom.store import Store, committed_part
 from normloom.table import KINDS
 
 ROOT = Path(__file__).parent.parent
@@ -189,7 +189,7 @@ def _committed(store: Path) -> dict[Path, tuple[int, bytes]]:
     """Return the markers of committed parts that verify, with their time and content."""
     found: dict[Path, tuple[int, bytes]] = {}
     for marker in store.glob("savacu/*/*/part-*.json"):
-        if Store(store).part(marker):
+        if committed_part(marker.parent, int(marker.stem.removeprefix("part-"))):
             found[marker] = (marker.stat().st_mtime_ns, marker.read_bytes())
     return found
 

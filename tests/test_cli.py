@@ -148,8 +148,14 @@ def test_a_file_may_have_any_name(command: Command, name: str) -> None:
         (["--set", "clasify.delta=0.5"], "there is no setting clasify, did you mean classify?"),
         (["--set", "split.train=0.5"], "train, validation and test are shares of one whole; together they are 0.7"),
         (["--set", "classify.delta"], "--set 'classify.delta': expected name=value, such as classify.delta=0.4"),
-        (["--profile", "lokal"], "there is no profile 'lokal': use one of cpu, gpu, local, paper, or the path of"),
-        (["--profile", "my.yaml"], "there is no profile 'my.yaml': use one of cpu, gpu, local, paper, or the path of"),
+        (
+            ["--profile", "lokal"],
+            "there is no profile 'lokal': use one of cpu, gpu, local, paper, vllm-cpu, or the path of",
+        ),
+        (
+            ["--profile", "my.yaml"],
+            "there is no profile 'my.yaml': use one of cpu, gpu, local, paper, vllm-cpu, or the path of",
+        ),
         (["--set", "source.references.taste=x"], "source.references: ['taste'] are no dimensions; use safety, value"),
         (["--set", "templates=nowhere"], "there is no template nowhere/classify.txt; nowhere has none"),
         (["--set", "models.judge.engine=vlm"], "model 'j': there is no engine 'vlm'; use one of: "),

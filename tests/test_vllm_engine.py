@@ -135,7 +135,7 @@ class TestScore:
 @needs_smol
 class TestGenerate:
     def test_greedy_texts_are_those_of_transformers(self, engine: VllmModel, reference: TransformersModel) -> None:
-        requests = [writing(text, temperature=0) for text in TEXTS]
+        requests = [writing(text, temperature=0, max_tokens=12) for text in TEXTS]
         requests.append(writing(TEXTS[1], temperature=0, repetition_penalty=1.3))
         requests += [writing(text, temperature=0, stop=(",", ".", " the")) for text in TEXTS]
         ours, theirs = engine.generate(requests), reference.generate(requests)
@@ -333,6 +333,7 @@ class TestHolder:
         started = processes_of(holders[1].pid)
         assert len(started) >= 2
         holders[1].send_signal(signal.SIGKILL)
+        holders[1].wait()
         assert psutil.wait_procs(started, ENDED_SECONDS)[1] == []
 
 

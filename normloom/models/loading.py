@@ -25,7 +25,7 @@ def load(kind: Any, spec: ModelSpec, *, threads: int | None) -> Any:
     if threads is not None:
         torch.set_num_threads(threads)
     device = _device(spec)
-    return _read(kind, spec, dtype=_dtype(spec, device)).to(device).eval()
+    return _read(kind, spec, dtype=dtype_of(spec, device)).to(device).eval()
 
 
 def tokenizer_of(spec: ModelSpec) -> Any:
@@ -64,7 +64,8 @@ def _device(spec: ModelSpec) -> torch.device:
     return device
 
 
-def _dtype(spec: ModelSpec, device: torch.device) -> torch.dtype:
+def dtype_of(spec: ModelSpec, device: torch.device) -> torch.dtype:
+    """Return the number format that `spec` asks for on a device; raises ConfigError for one that is unknown."""
     if spec.dtype == "auto":
         return torch.bfloat16 if device.type == "cuda" or _computes_bfloat16() else torch.float32
     if spec.dtype not in _DTYPES:

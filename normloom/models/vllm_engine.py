@@ -17,8 +17,7 @@ from transformers import AutoConfig, GenerationConfig
 from normloom.errors import ConfigError, ModelError
 from normloom.models.chat import Chat
 from normloom.models.decoding import Stops
-from normloom.models.loading import _dtype as dtype_of
-from normloom.models.loading import context_limit, tokenizer_of
+from normloom.models.loading import context_limit, dtype_of, tokenizer_of
 from normloom.models.locate import locate
 from normloom.models.prompts import Prompter
 from normloom.models.protocol import (
@@ -207,9 +206,6 @@ def _arguments(spec: ModelSpec, options: Options, directory: Path, room: int, *,
     if cpu:
         # vLLM 0.32 on processors dies of a prompt that is read in several steps and answered with a seed: it then winds
         # the seed's generator back, which torch has for GPUs alone. So each prompt must fit into one step.
-        import os
-
-        settings["block_size"] = int(os.environ.get("BS", "128"))
         settings["enable_chunked_prefill"] = False
         settings["max_num_batched_tokens"] = options.max_num_batched_tokens or max(room, CPU_STEP_TOKENS)
     return {name: value for name, value in settings.items() if value is not None}

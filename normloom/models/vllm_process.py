@@ -212,9 +212,10 @@ def _settings(mark: str, logging: Path, threads: int | None) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",  # the model's files are here
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # this process has threads, which a fork would lose with their locks
     }
-    if current_platform.is_cpu() and threads is not None:
-        # vLLM would bind each engine to the same first cores.
-        settings |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads)}
+    if current_platform.is_cpu():
+        settings["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the engine computes itself: no process spins beside another
+        if threads is not None:  # vLLM would bind each engine to the same first cores
+            settings |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads)}
     return settings
 
 
