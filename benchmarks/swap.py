@@ -46,7 +46,7 @@ def main() -> None:
         runs.append(run(policy, uses, work))
     for figures in runs:
         figures["ratio"] = figures["seconds"] / runs[-1]["seconds"]
-    report.add(f"{len(set(uses))} models in turns {given.turns}, room for {given.room}", runs)
+    report.add(f"{len(set(given.turns))} models in turns {given.turns}, room for {given.room}", runs)
     report.end()
 
 
