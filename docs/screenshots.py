@@ -6,6 +6,7 @@ Needs a Chromium that is installed (`--chromium PATH` where it is not found) and
 have a Prefect server, a store and a home of their own, which are gone afterwards.
 """
 
+# INP001: a script, in no package; S603: it starts programs of ours and a browser; T201: it speaks to a terminal.
 # ruff: noqa: INP001, S603, T201
 
 from __future__ import annotations

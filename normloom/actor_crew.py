@@ -233,10 +233,12 @@ class ActorCrew:
         self._loading[actor.load.remote(current_run_log())] = actor
 
     def _replace(self, actor: Any) -> None:
-        """Start another actor in the place of one that died or does not answer."""
+        """Start another actor in the place of one that died or does not answer, once."""
         import ray
 
         self._require_open()
+        if actor not in self._ready:  # something else that it was at has shown its death already
+            return
         self._ready.remove(actor)
         self._outrun = {reference: owner for reference, owner in self._outrun.items() if owner != actor}
         ray.kill(actor)  # one that is merely out of reach must not come back and work beside its replacement
@@ -249,8 +251,7 @@ class ActorCrew:
         try:
             ray.get(reference)
         except ray.exceptions.RayActorError:
-            if actor in self._ready:
-                self._replace(actor)
+            self._replace(actor)
         except ray.exceptions.RayTaskError:
             log.debug("a copy that was not needed failed", exc_info=True)
 

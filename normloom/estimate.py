@@ -55,15 +55,16 @@ def load_seconds(spec: ModelSpec, tables: Iterable[Manifest]) -> float | None:
 
 def model_loads(uses: Sequence[ModelSpec], resources: Resources) -> list[ModelSpec] | None:
     """Return the models that a flow with these uses loads, one after another; None where only the cluster can tell."""
-    specs = {spec.model_dump_json(): spec for spec in uses}
+    names = [spec.model_dump_json() for spec in uses]
+    specs = dict(zip(names, uses, strict=True))
     wanted = {name: resources.of(spec) for name, spec in specs.items()}
     if resources.actors == 0:
-        return [specs[name] for name in load_order(list(map(ModelSpec.model_dump_json, uses)), lambda _: False)]
+        return [specs[name] for name in load_order(names, lambda _: False)]
     if resources.address or any(one.gpus for one in wanted.values()):
         return None
     room = {"CPU": resources.processors(uses)}
 
-    def fits(names: Sequence[str]) -> bool:
-        return fit([(wanted[name], wanted[name].actors) for name in names], room)
+    def fits(held: Sequence[str]) -> bool:
+        return fit([(wanted[name], wanted[name].actors) for name in held], room)
 
-    return [specs[name] for name in load_order(list(map(ModelSpec.model_dump_json, uses)), fits)]
+    return [specs[name] for name in load_order(names, fits)]

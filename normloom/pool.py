@@ -6,6 +6,7 @@ is put to sleep where its engine and the build's resources allow, and ended else
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections import Counter
@@ -20,6 +21,8 @@ from normloom.graph import farthest
 from normloom.models.protocol import ModelSpec
 from normloom.places import Places
 from normloom.resources import Resources, fit
+
+log = logging.getLogger("normloom.pool")
 
 RAY_STARTS = 3  # Ray gives its processes 30 s to come up; a busy machine may need more
 
@@ -185,6 +188,7 @@ class Pool:
                 self.require_open()
                 if attempt == starts:
                     raise ClusterError(f"Ray does not start at {where['address']!r}: {error}") from error
+                log.warning("Ray does not start (%s); trying again", error)
         self._started_ray = True
 
     def close(self) -> None:

@@ -46,8 +46,8 @@ class Resources(BaseModel):
         changed = remote | {name: value for name, value in own.items() if value is not None}
         if "threads" in changed:
             changed["cpus"] = None
-        if changed.get("gpus", self.gpus) != self.gpus:
-            changed["sleepers"] = 0
+        if any(changed.get(name, getattr(self, name)) != getattr(self, name) for name in ("threads", "gpus")):
+            changed["sleepers"] = 0  # the places are cut for actors of the build's size
         most = changed.get("max_actors", self.max_actors)
         if most is not None:
             changed["max_actors"] = max(most, changed.get("actors", self.actors))

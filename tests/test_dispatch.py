@@ -100,8 +100,7 @@ def test_short_parts_are_not_copied_over_a_moment_s_delay() -> None:
 
 def test_an_actor_that_is_still_at_a_lost_race_gets_no_copy() -> None:
     dispatch: Dispatch[str] = Dispatch(jobs(2))
-    dispatch.given("0.0", "a", dispatch.next(["a"], FREE, 0.0)[1], 0.0)  # type: ignore[index]
-    dispatch.given("1.0", "a", dispatch.next(["a"], FREE, 0.0)[1], 0.0)  # type: ignore[index]
+    give_all(dispatch, ["a"])
     assert dispatch.next(["a", "b"], Counter({"b": 1}), 0.0) is None
     assert dispatch.next(["a", "b"], FREE, 0.0) is not None
 

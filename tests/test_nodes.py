@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -85,8 +85,16 @@ class Grow(LogProgress):
         self.seen.append(part.index)
         if len(self.seen) == 2:
             self.cluster.add_node(num_cpus=1)
-        while len(self.seen) == 6 and len(actors()) < 2:
-            time.sleep(0.1)
+        if len(self.seen) == 6:
+            wait_for(lambda: len(actors()) == 2)
+
+
+def wait_for(done: Callable[[], bool]) -> None:
+    """Wait until `done`, a minute at most."""
+    deadline = time.monotonic() + 60
+    while not done():
+        assert time.monotonic() < deadline, "what the test waits for does not come"
+        time.sleep(0.1)
 
 
 def actors() -> list[psutil.Process]:

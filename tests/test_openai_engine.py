@@ -2,21 +2,14 @@ from __future__ import annotations
 
 import logging
 import math
-import signal
-import threading
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from fault_proxy import FAULTS, faulty
+from openai_toys import VARIABLE, asking, scoring, spec_of, writing
 from pydantic import BaseModel
 from scripted_server import KEY, MODEL, OVERFLOW, ScriptedServer, serving
 from toy import runner, words_stage
@@ -24,16 +17,11 @@ from toy import runner, words_stage
 from normloom.contract import Contract
 from normloom.errors import ConfigError, ModelError
 from normloom.keys import key_fields, stage_key
-from normloom.models import GenerateRequest, LanguageModel, ModelSpec, Sampling, ScoreRequest, load_model
-from normloom.models.openai_endpoint import OUTAGE, _seconds_asked
-from normloom.models.openai_engine import OpenaiModel
+from normloom.models import GenerateRequest, LanguageModel, ModelSpec
 from normloom.models.protocol import Closing, Metered
 from normloom.models.protocol import LanguageModel as Model
 from normloom.stage import Output, Stage, quarantined, quarantined_frame
 from normloom.store import Store
-
-VARIABLE = "SCRIPTED_KEY"
-HASTE = {"backoff_cap_s": 0.02, "timeout_s": 30.0}
 
 
 @pytest.fixture(autouse=True)
@@ -45,30 +33,6 @@ def key(monkeypatch: pytest.MonkeyPatch) -> None:
 def server() -> Iterator[ScriptedServer]:
     with serving() as scripted:
         yield scripted
-
-
-def spec_of(base_url: str, *, model: str = MODEL, **options: Any) -> ModelSpec:
-    stated = {"base_url": base_url, "key_variable": VARIABLE, **HASTE, **options}
-    return ModelSpec(engine="openai", model=model, options=stated)
-
-
-@contextmanager
-def asking(base_url: str, **options: Any) -> Iterator[OpenaiModel]:
-    model = load_model(spec_of(base_url, **options))
-    assert isinstance(model, OpenaiModel)
-    try:
-        yield model
-    finally:
-        model.close()
-
-
-def scoring(context: str, questions: int = 3, answers: tuple[str, ...] = ("Yes", "No")) -> ScoreRequest:
-    asked = tuple(f"question {k}" for k in range(questions))
-    return ScoreRequest(instruction="judge", context=context, questions=asked, answers=answers)
-
-
-def writing(prompt: str, *seeds: int, **sampling: Any) -> GenerateRequest:
-    return GenerateRequest(instruction="write", prompt=prompt, seeds=seeds or (1,), sampling=Sampling(**sampling))
 
 
 class TestAnswers:
@@ -225,252 +189,11 @@ class TestRowErrors:
             assert model.take_usage()["requests"] == 4
 
 
-class TestFaults:
-    def test_faults_cost_nothing_but_tries(self, server: ScriptedServer) -> None:
-        texts = [writing(f"prompt {i}", 1, 2) for i in range(14)]
-        questions = [scoring(f"context {i}") for i in range(5)]
-        with faulty(server.base_url, every=3) as proxy, asking(proxy.base_url, timeout_s=2, retries=20) as model:
-            assert [c.candidates for c in model.generate(texts)] == [c.candidates for c in server.model.generate(texts)]
-            assert all(scores.error is None for scores in model.score(questions))
-            usage = model.take_usage()
-        assert set(proxy.done) == set(FAULTS)
-        assert usage["requests"] == proxy.requests
-        assert usage["retries"] == proxy.requests - 28 - 15
-        assert usage["retries"] >= sum(proxy.done.values())
-
-    @pytest.mark.parametrize(
-        ("fault", "reason"),
-        [
-            ("limited", "429: slow down"),
-            ("broken", "500: out of order"),
-            ("cut", "RemoteProtocolError"),
-            ("half", "RemoteProtocolError"),
-            ("garbage", "no chat completion"),
-            ("foreign", 'no chat completion: {"choices": [{"text": "of another kind"}]}'),
-            ("slow", "no answer within 0.5 s"),
-        ],
-    )
-    def test_the_reason_is_told(self, server: ScriptedServer, fault: str, reason: str) -> None:
-        with (
-            faulty(server.base_url, every=1, faults=[fault]) as proxy,
-            asking(proxy.base_url, retries=1, timeout_s=0.5 if fault == "slow" else 30) as model,
-        ):
-            [completion] = model.generate([writing("text")])
-        assert reason in (completion.error or "")
-        assert proxy.requests == 2
-
-    def test_retry_after_is_waited_out_up_to_the_cap(self) -> None:
-        statuses = {"BUSY": (429, {"message": "later"})}
-        with serving(statuses=statuses, headers={"Retry-After": "1"}) as server:
-            with asking(server.base_url, retries=1, backoff_cap_s=5) as model:
-                model.generate([writing("BUSY")])
-            first, second = server.arrivals
-            assert second - first >= 1
-            server.headers = {"Retry-After": "100000"}
-            with asking(server.base_url, retries=1, backoff_cap_s=0.01) as model:
-                assert model.generate([writing("BUSY")])[0].error  # and not in a day
-
-    @pytest.mark.parametrize(("stated", "seconds"), [("7", 7), ("0.5", 0.5), ("soon", 0), ("", 0)])
-    def test_retry_after_in_seconds(self, stated: str, seconds: float) -> None:
-        assert _seconds_asked({"retry-after": stated}) == seconds
-
-    def test_retry_after_as_a_date(self) -> None:
-        then = datetime.now(UTC) + timedelta(hours=1)
-        assert 3500 < _seconds_asked({"retry-after": format_datetime(then, usegmt=True)}) <= 3600
-        assert _seconds_asked({}) == 0
-
-
-class TestEndpointErrors:
-    @pytest.mark.parametrize(
-        ("statuses", "message"),
-        [
-            ({"": (403, {"message": "not your model"})}, r"refuses the key in SCRIPTED_KEY \(403: not your model"),
-            ({"": (402, {"message": "empty"})}, r"the account cannot pay \(402: empty"),
-            ({"": (429, {"message": "quota", "code": "insufficient_quota"})}, r"cannot pay \(429: quota"),
-            (
-                {"": (400, {"message": "unsupported", "param": "temperature"})},
-                r"does not take 'temperature' as it is set \(400: unsupported",
-            ),
-        ],
-    )
-    def test_they_end_the_work_and_name_model_and_address(self, statuses: Any, message: str) -> None:
-        with serving(statuses=statuses) as server, asking(server.base_url) as model:
-            with pytest.raises(ModelError, match=message) as caught:
-                model.generate([writing(f"text {i}") for i in range(50)])
-            assert f"model {MODEL!r} at {server.base_url}" in str(caught.value)
-            assert KEY not in repr(caught.value)
-            assert model.take_usage()["retries"] == 0
-
-    def test_an_unknown_model(self, server: ScriptedServer) -> None:
-        with asking(server.base_url, model="other") as model, pytest.raises(ModelError, match=r"404: .*check the name"):
-            model.score([scoring("context")])
-
-    def test_a_model_without_log_probabilities(self) -> None:
-        with (
-            serving(changes={"logprobs": None}) as server,
-            asking(server.base_url) as model,
-            pytest.raises(ModelError, match="gives no log-probabilities"),
-        ):
-            model.score([scoring("context")])
-
-    def test_nobody_at_the_address(self) -> None:
-        with serving() as server:
-            gone = server.base_url
-        with asking(gone, retries=2) as model:
-            with pytest.raises(ModelError, match=r"cannot be reached \(3 tries, the last: ConnectError.*base_url"):
-                model.generate([writing("text")])
-            assert model.take_usage()["retries"] == 2
-
-    def test_a_name_that_is_none(self) -> None:
-        with (
-            asking("http://no-such-host.invalid/v1", retries=0) as model,
-            pytest.raises(ModelError, match="cannot be reached"),
-        ):
-            model.generate([writing("text")])
-
-    def test_an_outage_is_not_laid_on_the_rows(self) -> None:
-        statuses = {"DOWN": (503, {"message": "overloaded"})}
-        with serving(statuses=statuses) as server, asking(server.base_url, retries=0, concurrency=2) as model:
-            assert all(c.error for c in model.generate([writing("DOWN")] * (OUTAGE - 1)))
-            assert model.generate([writing("fine")])[0].error is None
-            assert all(c.error for c in model.generate([writing("DOWN")] * (OUTAGE - 1)))
-            with pytest.raises(ModelError, match=f"left the last {OUTAGE} requests unanswered"):
-                model.generate([writing("DOWN")])
-
-
-class TestLimits:
-    def test_threads_share_the_concurrency(self) -> None:
-        requests = [[writing(f"prompt {part} {i}", 1, 2) for i in range(8)] for part in range(4)]
-        with serving(latency_s=0.02) as server, asking(server.base_url, concurrency=5) as model:
-            with ThreadPoolExecutor(4) as pool:
-                together = list(pool.map(model.generate, requests))
-            assert server.peak == 5
-            assert together == [
-                [c.__class__(candidates=c.candidates, tokens_in=2 * c.tokens_in) for c in server.model.generate(part)]
-                for part in requests
-            ]
-
-    def test_requests_a_minute_are_kept(self) -> None:
-        with serving() as server, asking(server.base_url, requests_per_minute=1200) as model:
-            model.generate([writing("first")])
-            model.generate([writing(f"prompt {i}") for i in range(20)])
-        spacing = 60 / 1200
-        assert server.arrivals[-1] - server.arrivals[1] >= 19 * spacing / 2  # half, since arrivals may be late
-
-    def test_tokens_a_minute_are_kept(self) -> None:
-        with serving(options={"words": 50}) as server, asking(server.base_url, tokens_per_minute=60_000) as model:
-            model.generate([writing("first", max_tokens=50)])
-            for i in range(4):
-                model.generate([writing(f"prompt {i}", *range(5), max_tokens=50)])
-        used = sum(tokens_in + tokens_out for tokens_in, tokens_out in server.usage[1:-5])
-        assert server.arrivals[-1] - server.arrivals[1] >= used / 1000 / 2
-
-    def test_usage_is_counted_once(self, server: ScriptedServer) -> None:
-        server.usage.clear()
-        with asking(server.base_url, price_in=2.5, price_out=10) as model:
-            model.generate([writing("text", 1, 2, 3)])
-            model.score([scoring("context", questions=2)])
-            usage, again = model.take_usage(), model.take_usage()
-        read, written = (sum(counts) for counts in zip(*server.usage, strict=True))
-        assert usage == {
-            "requests": 5,
-            "retries": 0,
-            "prompt_tokens": read,
-            "cached_tokens": 5,
-            "cost": pytest.approx((2.5 * read + 10 * written) / 1_000_000),
-        }
-        assert set(again.values()) == {0}
-
-    def test_who_is_interrupted_asks_no_further(self) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)  # polars puts one there that does not end a wait
-        with serving(latency_s=0.05) as server, asking(server.base_url, concurrency=1) as model:
-            main = threading.get_ident()
-
-            def interrupt() -> None:
-                while not server.arrivals:
-                    time.sleep(0.01)
-                signal.pthread_kill(main, signal.SIGINT)
-
-            thread = threading.Thread(target=interrupt)
-            thread.start()
-            with pytest.raises(KeyboardInterrupt):
-                model.generate([writing(f"text {i}") for i in range(200)])
-            thread.join()
-            assert model.generate([writing("another")])[0].error is None  # would wait behind the others
-            assert len(server.arrivals) < 200
-
-    def test_closing_ends_what_is_under_way(self) -> None:
-        with serving(latency_s=0.5) as server, asking(server.base_url) as model:
-            caught: list[str] = []
-
-            def ask() -> None:
-                try:
-                    model.generate([writing("text")])
-                except ModelError as error:
-                    caught.append(str(error))
-
-            thread = threading.Thread(target=ask)
-            thread.start()
-            while not server.arrivals:
-                thread.join(0.01)
-            model.close()
-            thread.join()
-            assert len(caught) == 1
-            assert "was closed while it was at work" in caught[0]
-            with pytest.raises(ModelError, match="is closed"):
-                model.generate([writing("text")])
-            model.close()
-
-
-class TestSettings:
-    @pytest.mark.parametrize(
-        ("options", "message"),
-        [
-            ({"base_url": "api.example.com"}, "base_url: .*expected an address such as"),
-            ({"base_url": "https://me:secret-word@api.example.com/v1"}, "without user, password or query"),
-            ({"key_variable": "sk-secret-word"}, "key_variable"),
-            ({"extra": {"seed": 3}}, "seed may not stand here"),
-            ({"api_key": "secret-word"}, "api_key"),
-            ({"concurrency": 0}, "concurrency"),
-        ],
-    )
-    def test_wrong_ones_are_named_and_not_repeated(self, options: dict[str, Any], message: str) -> None:
-        with pytest.raises(ConfigError, match=message) as caught:
-            load_model(spec_of(**{"base_url": "http://127.0.0.1/v1", **options}))
-        assert "secret-word" not in str(caught.value)
-
-    def test_a_missing_key_names_its_variable(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delenv(VARIABLE)
-        with pytest.raises(ConfigError, match=r"environment variable SCRIPTED_KEY is not set.*key_variable: null"):
-            load_model(spec_of("http://127.0.0.1/v1"))
-
-    def test_a_key_that_cannot_be_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv(VARIABLE, "sk-ké-0123456789")
-        with pytest.raises(ConfigError, match="characters that no key has") as caught:
-            load_model(spec_of("http://127.0.0.1/v1"))
-        assert "sk-k" not in str(caught.value)
-
-    def test_a_key_among_the_options_is_refused(self) -> None:
-        with pytest.raises(ConfigError, match="its options hold the key itself") as caught:
-            load_model(spec_of("http://127.0.0.1/v1", extra={"token": KEY}))
-        assert KEY not in str(caught.value)
-
-    def test_an_endpoint_without_keys(self) -> None:
-        with serving(key=None) as server, asking(server.base_url, key_variable=None) as model:
-            assert model.generate([writing("text")])[0].error is None
-        with (
-            serving() as server,
-            asking(server.base_url, key_variable=None) as model,
-            pytest.raises(ModelError, match=r"asks for a key \(401\)"),
-        ):
-            model.generate([writing("text")])
-
-
 class Echo(BaseModel):
     prompts: int = 1
 
 
-def echo(rows: pl.DataFrame, arguments: Echo, model: Model) -> Output:  # noqa: ARG001
+def echo(rows: pl.DataFrame, arguments: Echo, model: Model) -> Output:  # noqa: ARG001  # a stage function has them all
     """Ask about each word; words that cannot be answered go aside."""
     completions = model.generate([writing(word, max_tokens=8) for word in rows["word"]])
     answered = list(zip(rows.iter_rows(named=True), completions, strict=True))

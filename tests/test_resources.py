@@ -44,7 +44,10 @@ def test_sleepers_need_a_gpu_for_each_actor_and_crews_that_do_not_grow() -> None
         Resources(gpus=0.5, sleepers=1)
     with pytest.raises(ValidationError, match="exclude each other"):
         Resources(gpus=1, sleepers=1, max_actors=2)
-    assert Resources(gpus=1, sleepers=1).of(ModelSpec(model="m", gpus=4)).sleepers == 0
+    shared = Resources(gpus=1, sleepers=1)
+    assert shared.of(ModelSpec(model="m", actors=1)).sleepers == 1
+    for other in ({"gpus": 4}, {"threads": 8}):  # has no room in a place cut for one GPU and one thread
+        assert shared.of(ModelSpec(model="m", **other)).sleepers == 0
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ class SentenceEmbedder:
         limit = _tuned_length(spec)
         self.tokenizer = tokenizer_of(spec)
         self.model = load(AutoModel, spec, threads=threads)
-        self.limit = context_limit(self.model, self.tokenizer, self.options.max_length or limit)
+        self.limit = context_limit(self.model.config, self.tokenizer, self.options.max_length or limit)
         self.dimensions = int(self.model.config.hidden_size)
 
     @torch.inference_mode()

@@ -33,10 +33,16 @@ def tokenizer_of(spec: ModelSpec) -> Any:
     return _read(AutoTokenizer, spec)
 
 
-def context_limit(model: Any, tokenizer: Any, lowered: int | None = None) -> int:
-    """Return how many tokens the model can attend to; `lowered` takes less."""
-    stated = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+def context_limit(config: Any, tokenizer: Any, lowered: int | None = None) -> int:
+    """Return how many tokens a model with this configuration can attend to; `lowered` takes less."""
+    stated = getattr(config.get_text_config(), "max_position_embeddings", None)
     return int(min(limit for limit in (stated, tokenizer.model_max_length, lowered) if limit))
+
+
+def end_tokens(stated: int | list[int] | None, tokenizer: Any) -> frozenset[int]:
+    """Return the tokens that end a text: those that the model's configuration states, and the tokenizer's."""
+    listed = stated if isinstance(stated, list) else [stated]
+    return frozenset(token for token in [*listed, tokenizer.eos_token_id] if token is not None)
 
 
 def _read(kind: Any, spec: ModelSpec, **settings: Any) -> Any:

@@ -19,7 +19,7 @@ from transformers import AutoConfig, GenerationConfig
 from normloom.errors import ConfigError, ModelError
 from normloom.models.chat import Chat
 from normloom.models.decoding import Draft, Stops
-from normloom.models.loading import tokenizer_of
+from normloom.models.loading import context_limit, end_tokens, tokenizer_of
 from normloom.models.locate import PACKAGED, find, locate
 from normloom.models.openvino_batch import Batch, Task
 from normloom.models.prompts import Prompt, Prompter
@@ -59,8 +59,9 @@ class OpenvinoModel:
         self.library, self.batch = _start(spec, self.options, threads)
         self.tokenizer = tokenizer_of(spec)
         chat = Chat(self.tokenizer, name=spec.model, variables=self.options.template)
-        self.prompter = Prompter(chat, _context_limit(spec, self.tokenizer, self.options.max_length))
-        self.end_tokens = _end_tokens(spec, self.tokenizer)
+        config = AutoConfig.from_pretrained(locate(spec), local_files_only=True)
+        self.prompter = Prompter(chat, context_limit(config, self.tokenizer, self.options.max_length))
+        self.end_tokens = end_tokens(_stated_end(spec), self.tokenizer)
         self._scorer: TransformersModel | None = None
         self._scoring = Lock()
 
@@ -198,15 +199,8 @@ def _scorer(spec: ModelSpec, options: Options, threads: int | None) -> Transform
     )
 
 
-def _context_limit(spec: ModelSpec, tokenizer: Any, lowered: int | None) -> int:
-    stated = AutoConfig.from_pretrained(locate(spec)).get_text_config().max_position_embeddings
-    return int(min(limit for limit in (stated, tokenizer.model_max_length, lowered) if limit))
-
-
-def _end_tokens(spec: ModelSpec, tokenizer: Any) -> frozenset[int]:
+def _stated_end(spec: ModelSpec) -> Any:
     try:
-        stated = GenerationConfig.from_pretrained(locate(spec)).eos_token_id
+        return GenerationConfig.from_pretrained(locate(spec), local_files_only=True).eos_token_id
     except OSError:  # an export without generation_config.json
-        stated = None
-    listed = stated if isinstance(stated, list) else [stated]
-    return frozenset(token for token in [*listed, tokenizer.eos_token_id] if token is not None)
+        return None

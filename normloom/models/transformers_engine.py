@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from normloom.models.chat import Chat
 from normloom.models.decoding import Draft, Stops, read_prompts, write
-from normloom.models.loading import context_limit, load, tokenizer_of
+from normloom.models.loading import context_limit, end_tokens, load, tokenizer_of
 from normloom.models.packing import Row, batches
 from normloom.models.prompts import Prompt, Prompter
 from normloom.models.protocol import (
@@ -59,8 +59,8 @@ class TransformersModel:
         model = load(AutoModelForCausalLM, spec, threads=threads)
         self.reader = Reader(model)
         self.shares = self.options.share_prefix and self.reader.can_share
-        self.prompter = Prompter(self.chat, context_limit(model, self.tokenizer, self.options.max_length))
-        self.end_tokens = _end_tokens(model, self.tokenizer)
+        self.prompter = Prompter(self.chat, context_limit(model.config, self.tokenizer, self.options.max_length))
+        self.end_tokens = end_tokens(model.generation_config.eos_token_id, self.tokenizer)
 
     @torch.inference_mode()
     def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
@@ -142,9 +142,3 @@ def _groups(keys: Iterable[_Key]) -> dict[_Key, list[int]]:
     for index, key in enumerate(keys):
         groups.setdefault(key, []).append(index)
     return groups
-
-
-def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
-    stated = model.generation_config.eos_token_id
-    listed = stated if isinstance(stated, list) else [stated]
-    return frozenset(token for token in [*listed, tokenizer.eos_token_id] if token is not None)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -17,7 +17,7 @@ from transformers import AutoConfig, GenerationConfig
 from normloom.errors import ConfigError, ModelError
 from normloom.models.chat import Chat
 from normloom.models.decoding import Stops
-from normloom.models.loading import context_limit, dtype_of, tokenizer_of
+from normloom.models.loading import context_limit, dtype_of, end_tokens, tokenizer_of
 from normloom.models.locate import locate
 from normloom.models.prompts import Prompter
 from normloom.models.protocol import (
@@ -51,13 +51,13 @@ class VllmModel:
         directory = locate(spec)
         config = AutoConfig.from_pretrained(directory, local_files_only=True)
         chat = Chat(self.tokenizer, name=spec.model, variables=self.options.template)
-        natural = context_limit(SimpleNamespace(config=config), self.tokenizer)
+        natural = context_limit(config, self.tokenizer)
         limit = min(natural, self.options.max_length or natural)
         room = min(natural, limit + 1)  # vLLM writes a token also where a prompt is only scored
         self._writing = Prompter(chat, limit)
         self._scoring = Prompter(chat, room - 1)
         self._prompting = threading.Lock()  # tokenizers are not made for several threads
-        self._ends = _end_tokens(directory, config, self.tokenizer)
+        self._ends = end_tokens(_stated_end(directory, config), self.tokenizer)
         self._usage: Counter[str] = Counter()
         self._counting = threading.Lock()
         arguments = _arguments(spec, self.options, directory, room, device=process.DEVICE)
@@ -216,11 +216,9 @@ def _logprobs(output: Any, tokens: Sequence[int]) -> tuple[float, ...]:
     return tuple(step[token].logprob for token in tokens)
 
 
-def _end_tokens(directory: Path, config: Any, tokenizer: Any) -> frozenset[int]:
-    """Return the tokens that end a text, those that transformers would stop at."""
+def _stated_end(directory: Path, config: Any) -> Any:
+    """Return what the model states of its last token, as transformers would read it: one, several or none."""
     try:
-        stated = GenerationConfig.from_pretrained(directory, local_files_only=True).eos_token_id
+        return GenerationConfig.from_pretrained(directory, local_files_only=True).eos_token_id
     except OSError:  # the model has no such file
-        stated = config.get_text_config().eos_token_id
-    listed = stated if isinstance(stated, list) else [stated]
-    return frozenset(token for token in [*listed, tokenizer.eos_token_id] if token is not None)
+        return config.get_text_config().eos_token_id

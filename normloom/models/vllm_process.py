@@ -87,7 +87,7 @@ class EngineProcess:
         resource_tracker.ensure_running()  # before the mark is set: it is this process's, not the engine's
         mark = uuid.uuid4().hex
         guard = [sys.executable, str(Path(vllm_guard.__file__)), mark]
-        self._guard = subprocess.Popen(guard, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603
+        self._guard = subprocess.Popen(guard, stdin=subprocess.PIPE, start_new_session=True)  # noqa: S603  # a file of ours
         atexit.register(self.close)
         self._errors = Path(self._directory.name) / "errors.log"
         try:
