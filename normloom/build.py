@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -50,18 +50,27 @@ class BuildRequest:
 class BuildResult:
     """What a finished build made: the manifests of its stages, which were there already, model loads.
 
-    `partial` tells that stages were left out; `stale` says why tables stand on others than the newest.
+    `end` is the stage whose table is released, the first of the last stages.
+    `partial` tells that stages were left out; `stale` says why tables stand on others than the newest. `reads` are the
+    tables of other systems that the build started from.
     """
 
     system: str
     build: str
     manifests: Sequence[Manifest]
+    end: str
     reused: frozenset[str]
     loads: Mapping[str, int]
     lock: Path
     seconds: float
     partial: bool = False
     stale: Mapping[str, str] = field(default_factory=dict)
+    reads: Mapping[str, Manifest] = field(default_factory=dict)
+
+    @property
+    def released(self) -> Manifest:
+        """The released table; raises StopIteration where the build left it out."""
+        return self[self.end]
 
     def __getitem__(self, stage: str) -> Manifest:
         return next(manifest for manifest in self.manifests if manifest.stage == stage)
@@ -83,9 +92,10 @@ def reuse(*ends: Stage, request: BuildRequest, store: Store) -> BuildResult | No
         if len(found) < len(stages):
             return None
         for manifest in found.values():
-            store.point(manifest.ref)
+            if manifest.system == request.system:
+                store.point(manifest.ref)
         made = {name: (manifest, True) for name, manifest in found.items()}
-        return _finished(request, new_build_id(), store, stages, made, loads={}, started=started)
+        return _finished(request, new_build_id(), store, ends, made, loads={}, started=started)
 
 
 def build(
@@ -131,7 +141,7 @@ def build(
 
             def weave() -> BuildResult:
                 made = submit_stages(needed, make, lineage, pool)
-                result = _finished(request, identity, store, stages, made, loads=dict(pool.loads), started=started)
+                result = _finished(request, identity, store, ends, made, loads=dict(pool.loads), started=started)
                 _publish_pages(result, lineage, store)
                 return result
 
@@ -158,7 +168,7 @@ def _taken(request: BuildRequest, stages: Sequence[Stage], store: Store) -> dict
     taken: dict[str, Manifest] = {}
     for stage in request.selection.needed(stages):
         if stage.name not in chosen:
-            manifest = store.current(request.system, stage.name)
+            manifest = store.manifest(stage.table) if stage.table else store.current(request.system, stage.name)
             if manifest is None:
                 raise UsageError(
                     f"stage {stage.name!r} has no table yet, and what is to be built reads it: "
@@ -172,7 +182,7 @@ def _finished(
     request: BuildRequest,
     identity: str,
     store: Store,
-    stages: Sequence[Stage],
+    ends: Sequence[Stage],
     made: Mapping[str, tuple[Manifest, bool]],
     *,
     loads: Mapping[str, int],
@@ -180,27 +190,37 @@ def _finished(
 ) -> BuildResult:
     """Write the lock of a build that has all its tables and return its result."""
     system = request.system
-    stale = stale_stages(store.newest(system))
+    stale = stale_stages(store, system)
+    reads = {stage.name: store.manifest(stage.table) for stage in stages_of(*ends) if stage.table}
+    stages = [stage for stage in stages_of(*ends) if stage.table is None]
     standing: dict[str, Manifest] = {}
     for stage in stages:
         manifest = made[stage.name][0] if stage.name in made else store.current(system, stage.name)
         if manifest:
             standing[stage.name] = manifest
-    lock = store.write_build(system, identity, _lock_text(request, identity, list(standing.values()), stale))
+    lock = store.write_build(system, identity, _lock_text(request, identity, standing.values(), reads, stale))
     return BuildResult(
         system=system,
         build=identity,
         manifests=[made[stage.name][0] for stage in stages if stage.name in made],
-        reused=frozenset(name for name, (_, reused) in made.items() if reused),
+        end=ends[0].name,
+        reused=frozenset(name for name, (_, reused) in made.items() if reused and name not in reads),
         loads=loads,
         lock=lock,
         seconds=(datetime.now(UTC) - started).total_seconds(),
         partial=request.selection.partial,
         stale={name: why for name, why in stale.items() if name in standing},
+        reads=reads,
     )
 
 
-def _lock_text(request: BuildRequest, identity: str, manifests: Sequence[Manifest], stale: Mapping[str, str]) -> str:
+def _lock_text(
+    request: BuildRequest,
+    identity: str,
+    manifests: Iterable[Manifest],
+    reads: Mapping[str, Manifest],
+    stale: Mapping[str, str],
+) -> str:
     """Return the build as YAML made to be read in a diff."""
     selection = {name: value for name, value in vars(request.selection).items() if value}
     stages = {
@@ -230,7 +250,9 @@ def _lock_text(request: BuildRequest, identity: str, manifests: Sequence[Manifes
             else {}
         ),
     }
-    return yaml.safe_dump({**head, "stages": stages}, sort_keys=False, allow_unicode=True)
+    read = {name: manifest.ref.model_dump() for name, manifest in reads.items()}
+    whole = {**head, **({"reads": read} if read else {}), "stages": stages}
+    return yaml.safe_dump(whole, sort_keys=False, allow_unicode=True)
 
 
 def quiet_libraries() -> None:

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from normloom.errors import StoreError, UsageError
 from normloom.store import BUILDS, Store
-from normloom.table import Manifest
+from normloom.table import Manifest, TableRef
 
 NAMED = 5  # builds that an error message lists
 _RELATIVE = re.compile(r"last(?:~(\d+))?|previous")
@@ -45,6 +45,7 @@ class BuildLock(BaseModel):
     profile: str = ""
     settings: Sequence[str] = ()
     selection: Mapping[str, Any] = Field(default_factory=dict)
+    reads: Mapping[str, TableRef] = Field(default_factory=dict)  # tables of other systems
 
     @property
     def started(self) -> datetime | None:

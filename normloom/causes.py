@@ -49,17 +49,18 @@ class Cause:
 
 def stored(manifest: Manifest, store: Store) -> Version:
     """Return the version that a published table is."""
-    refs = {ref.stage: ref for ref in (*manifest.inputs, *manifest.sides)}
+    refs = {ref.known_to(manifest.system): ref for ref in (*manifest.inputs, *manifest.sides)}
 
     def upstream(stage: str) -> Version | None:
-        found = store.published(manifest.system, stage, refs[stage].key)
+        ref = refs[stage]
+        found = store.published(ref.system, ref.stage, ref.key)
         return stored(found, store) if found else None
 
     return Version(
         stage=manifest.stage,
         fields=without_reads(manifest.key_fields),
-        inputs={ref.stage: ref.content for ref in manifest.inputs},
-        sides={ref.stage: ref.content for ref in manifest.sides},
+        inputs={ref.known_to(manifest.system): ref.content for ref in manifest.inputs},
+        sides={ref.known_to(manifest.system): ref.content for ref in manifest.sides},
         remake=manifest.remake,
         upstream=upstream,
     )

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from normloom.builds import locks
 from normloom.errors import StoreError, UsageError
 from normloom.store import BUILDS, CURRENT, LOCK, MANIFEST, RUNNING, SUPERSEDED, Store
-from normloom.table import Manifest
+from normloom.table import Manifest, TableRef
 
 KEEP = 10
 PARTIAL = timedelta(days=7)
@@ -65,7 +65,7 @@ class Collection:
 
 
 def collect(store: Store, system: str, *, keep: int = KEEP, partial: timedelta = PARTIAL) -> Collection:
-    """Return what may go: all tables but the newest of each stage and those of the system's last `keep` builds.
+    """Return what may go: all tables but the newest of each stage and those of the last `keep` builds of each system.
 
     The remake that stands for a table stays with it. Unpublished tables go when untouched for `partial` or when they
     have no finished part, unless a process holds their lock. Raises StoreError where the lock of a build is damaged.
@@ -83,6 +83,7 @@ def collect(store: Store, system: str, *, keep: int = KEEP, partial: timedelta =
     with _cleaning(home):
         stages = [path for path in _folders(home) if path.name != BUILDS]
         kept = {(name, stage.key) for lock in recent for name, stage in lock.stages.items()}
+        kept |= {(ref.stage, ref.key) for ref in _read_elsewhere(store, system, keep)}
         kept |= {(stage.name, key) for stage in stages if (key := _pointed(stage / CURRENT))}
         kept |= _remakes(home, kept)
         garbage = [item for stage in stages for path in _folders(stage) for item in _found(path, kept, partial)]
@@ -109,6 +110,13 @@ def idle(store: Store, system: str) -> Iterator[None]:
             if not held:
                 raise StoreError(f"a build of {system} is running in {store.root}: run gc again when it has ended")
             yield
+
+
+def _read_elsewhere(store: Store, system: str, keep: int) -> Iterator[TableRef]:
+    """Yield the tables of the system that recent builds of other systems started from."""
+    for other in store.systems():
+        for lock in locks(store, other, newest=keep):
+            yield from (ref for ref in lock.reads.values() if ref.system == system)
 
 
 def _remakes(home: Path, kept: Tables) -> set[tuple[str, str]]:

@@ -61,7 +61,9 @@ class Lineage:
 
     def address(self, stage: str) -> str:
         """Return where the page of a stage is."""
-        return self.pages.get(stage) or f"{ARTIFACTS}/key/{artifact_key(self.system, stage)}"
+        manifest = self.manifests.get(stage)
+        key = artifact_key(manifest.system, manifest.stage) if manifest else artifact_key(self.system, stage)
+        return self.pages.get(stage) or f"{ARTIFACTS}/key/{key}"
 
     def state(self, stage: str) -> str:
         """Return how a table stands in this build, as markdown."""
@@ -113,7 +115,8 @@ def stage_page(lineage: Lineage, stage: str) -> str:
     manifest = lineage.manifests[stage]
     state = lineage.state(stage)
     upstream = [
-        (lineage.link(ref.stage), f"{ref.rows:,}", f"`{ref.key}`") for ref in (*manifest.inputs, *manifest.sides)
+        (lineage.link(ref.known_to(lineage.system)), f"{ref.rows:,}", f"`{ref.key}`")
+        for ref in (*manifest.inputs, *manifest.sides)
     ]
     downstream = [(lineage.link(name), lineage.rows(name)) for name, reads in lineage.graph.items() if stage in reads]
     system = link(lineage.system, f"{ARTIFACTS}/key/{artifact_key(lineage.system)}")

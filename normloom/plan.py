@@ -31,7 +31,9 @@ def find_published(system: str, stages: Sequence[Stage], store: Store) -> dict[s
     """
     found: dict[str, Manifest] = {}
     for stage in stages:
-        if all(upstream.name in found for upstream in stage.upstream):
+        if stage.table:
+            found[stage.name] = store.manifest(stage.table)
+        elif all(upstream.name in found for upstream in stage.upstream):
             inputs = [found[upstream.name].content for upstream in stage.inputs]
             sides = [found[upstream.name].content for upstream in stage.sides]
             key = stage_key(key_fields(system, stage, inputs=inputs, sides=sides))
@@ -180,7 +182,7 @@ class _Planner:
         self.planned[stage.name] = found
 
     def _taken(self, stage: Stage) -> PlannedStage:
-        newest = self.store.current(self.system, stage.name)
+        newest = self.store.manifest(stage.table) if stage.table else self.store.current(self.system, stage.name)
         if newest is None:
             raise UsageError(f"stage {stage.name!r} has no table yet, and what is chosen reads it: choose it too")
         version = stored(newest, self.store)

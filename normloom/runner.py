@@ -72,6 +72,9 @@ class StageRunner:
             return self._reused(stage, standing)
         return self._locked(_Table(self, stage, fields, tuple(inputs), tuple(sides)))
 
+    def _budget(self, stage: Stage) -> float:
+        return self.quarantine_budget if stage.quarantine_budget is None else stage.quarantine_budget
+
     def _reused(self, stage: Stage, manifest: Manifest) -> tuple[Manifest, bool]:
         if stage.model:
             self.pool.used(stage.model)
@@ -145,7 +148,7 @@ class StageRunner:
             remake=table.remake,
         )
         found = ", ".join(f"{rule} {count}" for rule, count in manifest.quarantined_by.items())
-        _hold_budget(stage, manifest.count("quarantined"), manifest.attempts, self.quarantine_budget, found)
+        _hold_budget(stage, manifest.count("quarantined"), manifest.attempts, self._budget(stage), found)
         self.store.publish(manifest)
         return manifest
 
@@ -249,7 +252,7 @@ class StageRunner:
             alone = [(half, why) for half, why in failing if len(half) == 1]
             for row, why in self._confirmed(crew, alone):
                 poisoned[part_row_ids(row)[0]] = why.error
-                _hold_budget(stage, len(poisoned), rows_in, self.quarantine_budget, why.error)
+                _hold_budget(stage, len(poisoned), rows_in, self._budget(stage), why.error)
         return replace(job, poisoned={**job.poisoned, **poisoned})
 
     def _confirmed(

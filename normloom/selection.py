@@ -45,7 +45,7 @@ class Selection:
         """Return the names of the stages to bring up to date; raises UsageError for a name that is no stage."""
         if self.only and self.start:
             raise UsageError("--only and --from exclude each other: give one of them")
-        names = [stage.name for stage in stages]
+        names = [stage.name for stage in stages if stage.table is None]
         for name in (*self.only, *([self.start] if self.start else []), *self.force, *self.replay):
             if name not in names:
                 close = difflib.get_close_matches(name, names, n=3)

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from normloom.contract import Contract
 from normloom.models.protocol import ModelSpec
+from normloom.table import TableRef
 
 DROPPED_SCHEMA = {
     "row_id": pl.String,  # the input row that was dropped, or whose attempt was
@@ -58,7 +59,8 @@ class Stage:
     """One step of a flow.
 
     The rows of `inputs`, in order, are cut into parts of at most `part_rows` rows (one part if None);
-    `sides` are handed whole to every part.
+    `sides` are handed whole to every part. `quarantine_budget`, a share of the attempts, stands for the build's.
+    A stage with `table` stands for that table of another system, which is read as it is: nothing is called.
     """
 
     name: str
@@ -69,6 +71,8 @@ class Stage:
     sides: tuple[Stage, ...] = ()
     model: ModelSpec | None = None
     part_rows: int | None = None
+    quarantine_budget: float | None = None
+    table: TableRef | None = None
 
     @property
     def upstream(self) -> tuple[Stage, ...]:
@@ -78,6 +82,25 @@ class Stage:
     def __repr__(self) -> str:
         reads = ", ".join(stage.name for stage in self.upstream)
         return f"Stage({self.name!r}, reads=[{reads}])"
+
+
+def standing(table: TableRef, *, reader: str) -> Stage:
+    """Return the stage that stands for a published table of another system in the flow of `reader`."""
+    return Stage(
+        name=table.known_to(reader),
+        function=_not_called,
+        arguments=_Nothing(),
+        contract=Contract(columns={}),
+        table=table,
+    )
+
+
+class _Nothing(BaseModel):
+    """No arguments."""
+
+
+def _not_called(arguments: BaseModel) -> Output:
+    raise AssertionError(f"a table of another system is read as it is, not made ({arguments!r})")
 
 
 def aside(row: Mapping[str, Any], *, row_id: str | None = None) -> dict[str, str]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from normloom.store import Store
+from normloom.table import TableRef
 
-from normloom.table import Manifest, TableRef
 
-
-def stale_stages(newest: Iterable[Manifest]) -> dict[str, str]:
-    """Return why each stale stage is stale, given the newest table of every stage of a system.
+def stale_stages(store: Store, system: str) -> dict[str, str]:
+    """Return why each stale stage of a system is stale: what its newest table reads has been made anew since.
 
     A table whose input was made again with the same content is not stale.
     """
-    tables = {manifest.stage: manifest for manifest in newest}
+    tables = {manifest.stage: manifest for manifest in store.newest(system)}
     found: dict[str, str] = {}
 
     def reason(stage: str) -> str:
@@ -23,12 +22,13 @@ def stale_stages(newest: Iterable[Manifest]) -> dict[str, str]:
         return found[stage]
 
     def _of_input(ref: TableRef) -> str:
-        upstream = tables.get(ref.stage)
+        own = ref.system == system
+        upstream = tables.get(ref.stage) if own else store.current(ref.system, ref.stage)
         if upstream is None:
             return ""
         if upstream.content != ref.content:
-            return f"{ref.stage} has been made anew"
-        return f"{ref.stage} is stale" if reason(ref.stage) else ""
+            return f"{ref.known_to(system)} has been made anew"
+        return f"{ref.stage} is stale" if own and reason(ref.stage) else ""
 
     for stage in tables:
         reason(stage)

@@ -68,6 +68,10 @@ class TableRef(_Record):
     def __str__(self) -> str:
         return f"{self.system}/{self.stage}/{self.key}"
 
+    def known_to(self, system: str) -> str:
+        """Return the name of the stage in a system's flow: one of another system carries that system's name too."""
+        return self.stage if self.system == system else f"{self.system}_{self.stage}"
+
 
 class Work(_Record):
     """How the parts that one build made of a table were made.

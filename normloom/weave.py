@@ -62,7 +62,8 @@ def submit_stages(
         def run(inputs: list[TableRef], sides: list[TableRef]) -> TableRef | State[TableRef]:
             manifest, reused = made[stage.name] = make(stage, inputs, sides)
             lineage.manifests[stage.name] = manifest
-            publish_stage(lineage, stage.name)
+            if stage.table is None:
+                publish_stage(lineage, stage.name)
             if reused:
                 return Completed(name="Reused", message=f"key {manifest.key} is published", data=manifest.ref)
             return manifest.ref

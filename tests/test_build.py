@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from toy import ECHOES, SCRIPTED, Echo, echo, words_stage
+from toy_builds import built
 
 from normloom.build import BuildRequest, BuildResult, build, reuse
 from normloom.errors import BuildCancelledError, QuarantineBudgetError, UsageError
@@ -16,7 +17,7 @@ from normloom.models.protocol import ModelSpec
 from normloom.pool import Pool
 from normloom.resources import Resources
 from normloom.selection import Selection
-from normloom.stage import Stage
+from normloom.stage import Stage, standing
 from normloom.store import Store
 
 
@@ -251,3 +252,17 @@ def test_every_build_leaves_a_page_for_each_table_and_its_events(tmp_path: Path)
         events = [json.loads(line) for line in result.lock.with_suffix(".openlineage.jsonl").read_text().splitlines()]
         assert events[-1]["eventType"] == "COMPLETE"
         assert {event["job"]["name"] for event in events} == {"toy"} | {f"toy.{m.stage}" for m in result.manifests}
+
+
+def test_a_table_of_another_system_is_read_as_it_stands(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    lock = built(store, words_stage("a", "b"), build="earlier", system="source")
+    table = store.published("source", "words", lock.stages["words"].key)
+    assert table
+    result = make(echoing("left", standing(table.ref, reader="toy")), store)
+    assert [manifest.stage for manifest in result.manifests] == ["left"]
+    assert result.reads == {"source_words": table}
+    assert result.released.stage == "left"
+    assert result.reused == frozenset()
+    again = make(echoing("left", standing(table.ref, reader="toy")), store)
+    assert again.reused == {"left"}

@@ -11,6 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
+from patient import start_cluster
 from toy import SCRIPTED, echo_stage, runner, words_stage
 
 from normloom.actor_crew import ActorCrew
@@ -28,9 +29,7 @@ STAGE = echo_stage(WORDS, model=SLOW)
 @pytest.fixture
 def cluster() -> Iterator[Any]:
     """Three nodes; the head has no place for an actor."""
-    from ray.cluster_utils import Cluster
-
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster = start_cluster()
     yield cluster
     cluster.shutdown()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
+from patient import start_ray
 from toy import SCRIPTED
 
 from normloom.actor_crew import ActorCrew
@@ -18,7 +19,7 @@ def two_gpus() -> Iterator[None]:
     """A Ray that is told of two GPUs; no model of these tests looks for them."""
     import ray
 
-    ray.init(address="local", num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
+    start_ray(num_cpus=2, num_gpus=2)
     yield
     ray.shutdown()
 

@@ -94,7 +94,8 @@ def test_a_part_whose_process_stands_still_is_made_by_another(tmp_path: Path, po
     assert manifest.content == alone.content
     names = [file.name for part in manifest.parts for file in part.files.values()]
     assert any(name.endswith("-1.parquet") for name in names)  # a copy won
-    assert sorted(path.name for path in store.table_directory(manifest.ref).glob("*.parquet")) == sorted(names)
+    there = {path.name for path in store.table_directory(manifest.ref).glob("*.parquet")}
+    assert there >= set(names)  # the halted process may have been about to write more, which no manifest names
 
 
 def actor_processes() -> list[int]:

@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+from patient import start_ray
 
 from normloom.run_log import LOGGERS, RunLog, current_run_log, drain, sending
 
@@ -42,14 +43,7 @@ class Worker:
 def worker() -> Iterator[Any]:
     import ray
 
-    ray.init(
-        address="local",
-        num_cpus=1,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level="error",
-        runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}},
-    )
+    start_ray(num_cpus=1, logging_level="error", runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}})
     yield ray.remote(Worker).remote()
     ray.shutdown()
 

@@ -41,7 +41,7 @@ def url() -> Iterator[str]:
 
 
 def test_a_server_answers_and_shows_its_ui_with_an_api_that_is_right_under_every_name(url: str) -> None:
-    assert reachable(url)
+    assert reachable(url, timeout=30)
     root = url.removesuffix("/api")
     settings = json.load(urllib.request.urlopen(f"{root}/ui-settings"))
     assert settings["api_url"] == "/api"
@@ -75,7 +75,7 @@ def test_the_server_of_a_parent_that_is_killed_ends_too() -> None:
     try:
         assert parent.stdout is not None
         url = parent.stdout.readline().strip()
-        assert reachable(url)
+        assert reachable(url, timeout=30)
         [server] = psutil.Process(parent.pid).children(recursive=True)
     finally:
         parent.send_signal(signal.SIGKILL)

@@ -20,15 +20,15 @@ def test_what_stands_on_a_table_made_anew_is_stale_and_so_is_what_stands_on_that
     table, _ = loom.run(words, [], [])
     echoed, _ = loom.run(middle, [table.ref], [])
     loom.run(last, [echoed.ref], [])
-    assert stale_stages(store.newest("toy")) == {}
+    assert stale_stages(store, "toy") == {}
 
     longer, _ = loom.run(words_stage("a", "b", "c"), [], [])
-    assert stale_stages(store.newest("toy")) == {"echo": "words has been made anew", "last": "echo is stale"}
+    assert stale_stages(store, "toy") == {"echo": "words has been made anew", "last": "echo is stale"}
 
     renewed, _ = loom.run(middle, [longer.ref], [])
-    assert stale_stages(store.newest("toy")) == {"last": "echo has been made anew"}
+    assert stale_stages(store, "toy") == {"last": "echo has been made anew"}
     loom.run(last, [renewed.ref], [])
-    assert stale_stages(store.newest("toy")) == {}
+    assert stale_stages(store, "toy") == {}
 
 
 def test_an_input_made_again_with_the_same_content_leaves_nothing_stale(tmp_path: Path) -> None:
@@ -38,4 +38,4 @@ def test_an_input_made_again_with_the_same_content_leaves_nothing_stale(tmp_path
     table, _ = loom.run(words, [], [])
     loom.run(echo_stage(words), [table.ref], [])
     loom.run(words, [], [], again="all")
-    assert stale_stages(store.newest("toy")) == {}
+    assert stale_stages(store, "toy") == {}

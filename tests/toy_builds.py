@@ -21,10 +21,16 @@ def build_id(number: int) -> str:
 
 
 def built(
-    store: Store, *ends: Stage, build: str, force: Sequence[str] = (), profile: str = "", settings: Sequence[str] = ()
+    store: Store,
+    *ends: Stage,
+    build: str,
+    force: Sequence[str] = (),
+    profile: str = "",
+    settings: Sequence[str] = (),
+    system: str = "toy",
 ) -> BuildLock:
     loom = StageRunner(
-        system="toy",
+        system=system,
         store=store,
         pool=Pool(Resources(actors=0)),
         build=build,
@@ -33,12 +39,15 @@ def built(
     )
     made: dict[str, Manifest] = {}
     for stage in stages_of(*ends):
+        if stage.table:
+            made[stage.name] = store.manifest(stage.table)
+            continue
         inputs, sides = ([made[upstream.name].ref for upstream in group] for group in (stage.inputs, stage.sides))
         made[stage.name], _ = loom.run(stage, inputs, sides, again="all" if stage.name in force else None)
-    request = BuildRequest(system="toy", profile=profile, settings=tuple(settings))
+    request = BuildRequest(system=system, profile=profile, settings=tuple(settings))
     result = reuse(*ends, request=request, store=store)
     assert result is not None
     text = result.lock.read_text().replace(result.build, build)
     result.lock.unlink()
-    store.write_build("toy", build, text)
-    return find_build(store, build)
+    store.write_build(system, build, text)
+    return find_build(store, build, system=system)

@@ -1,0 +1,35 @@
+"""Patience with a busy machine: Ray gives its processes 30 s to come up and cannot be told to wait longer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+TRIES = 3
+
+
+def start_ray(**settings: Any) -> None:
+    """Start a Ray of the test's own."""
+    import ray
+
+    def start() -> None:
+        ray.shutdown()  # of a try that failed
+        ray.init(address="local", include_dashboard=False, log_to_driver=False, **settings)
+
+    _tried(start)
+
+
+def start_cluster() -> Any:
+    """Start a cluster whose head has no place for an actor."""
+    from ray.cluster_utils import Cluster
+
+    return _tried(lambda: Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}))
+
+
+def _tried(start: Callable[[], Any]) -> Any:
+    for _ in range(TRIES - 1):
+        try:
+            return start()
+        except Exception:  # noqa: BLE001  # Ray raises one or another; the last try says which
+            continue
+    return start()
