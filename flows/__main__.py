@@ -14,9 +14,11 @@ from flows.commands.common import FAILED, WRONG_USAGE, err
 from flows.commands.diff import diff
 from flows.commands.doctor import doctor
 from flows.commands.gc import gc
+from flows.commands.leaderboard import leaderboard
 from flows.commands.plan import plan
 from flows.commands.quarantine import quarantine
 from flows.commands.query import query
+from flows.commands.report import report
 from flows.commands.serve import serve
 from flows.commands.tables import tables
 from flows.commands.trace import trace
@@ -31,7 +33,23 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
 )
-for command in (build, plan, why, serve, builds, diff, tables, query, trace, quarantine, gc, doctor):
+COMMANDS = (
+    build,
+    plan,
+    why,
+    serve,
+    report,
+    leaderboard,
+    builds,
+    diff,
+    tables,
+    query,
+    trace,
+    quarantine,
+    gc,
+    doctor,
+)
+for command in COMMANDS:
     app.command()(command)
 
 

@@ -14,7 +14,8 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from flows.commands.common import DEFAULT_PROFILE, assignments
 from flows.run import run_build
-from flows.systems import SYSTEMS, System
+from flows.system import System
+from flows.systems import systems
 from normloom.selection import Selection
 
 STAGES_AT_ONCE = 8
@@ -56,5 +57,5 @@ def deployed(system: System) -> Flow[..., None]:
     return flow(name=system.name, description=f"Builds {system.title}.", task_runner=runner)(build)
 
 
-FLOWS = {name: deployed(system) for name, system in SYSTEMS.items()}
+FLOWS = {name: deployed(system) for name, system in systems().items()}
 globals().update(FLOWS)

@@ -38,8 +38,8 @@ def run_build(
     name: str, *, profile: str, assignments: Sequence[str], root: Path, quiet: bool, selection: Selection = EVERYTHING
 ) -> dict[str, Any]:
     """Build a system and return its report; prints progress and summary unless quiet."""
-    system, config, resources, ends = stages_for(name, profile=profile, assignments=assignments)
     store, console = Store(root), Console(stderr=quiet)
+    system, config, resources, ends = stages_for(name, profile=profile, assignments=assignments, store=store)
     request = BuildRequest(
         system=name,
         profile=profile,
@@ -54,7 +54,7 @@ def run_build(
         quiet_libraries()
         result = _build(ends, request=request, store=store, resources=resources, console=console)
     if not quiet:
-        summary.show(console, result, store, title=system.title, profile=profile)
+        summary.show(console, result, store, system=system, profile=profile)
     return summary.as_json(result, store)
 
 

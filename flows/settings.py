@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flows.config import load_profile, override, validated
-from flows.systems import System, system_named
+from flows.system import System
+from flows.systems import system_named
 from normloom.resources import Resources
-from normloom.stage import Stage
+from normloom.stage import Stage, standing
+from normloom.store import Store
 
 
 class Prepared(NamedTuple):
@@ -20,8 +22,21 @@ class Prepared(NamedTuple):
     ends: list[Stage]
 
 
-def stages_for(name: str, *, profile: str, assignments: Sequence[str]) -> Prepared:
-    """Return a system under a profile with some settings changed; raises ConfigError naming what is wrong."""
+def stages_for(name: str, *, profile: str, assignments: Sequence[str], store: Store) -> Prepared:
+    """Return a system under a profile with some settings changed; raises ConfigError naming what is wrong.
+
+    Tables of other systems that the flow starts from are the newest in the store.
+    """
     system = system_named(name)
     config, resources = validated(system.config, override(load_profile(profile, name), assignments))
-    return Prepared(system, config, resources, system.flow(config))
+    return Prepared(system, config, resources, system.flow(config, **_read(system.reads(config), name, store)))
+
+
+def _read(reads: Mapping[str, str], reader: str, store: Store) -> dict[str, Stage | None]:
+    """Return a stage for each published table that a flow starts from, None where there is no such table."""
+    found: dict[str, Stage | None] = {}
+    for parameter, table in reads.items():
+        owner, _, stage = table.partition("/")
+        newest = store.current(owner, stage)
+        found[parameter] = standing(newest.ref, reader=reader) if newest else None
+    return found

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import polars as pl
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console
 from rich.markup import escape
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from flows.system import System
 from normloom.build import BuildResult
 from normloom.store import Store
 from normloom.table import Manifest, Work
+from schemas.tables import FIGURES
 
-LABELS_NAMED = 4  # of those that missed their quota; the table has the rest
+FIGURES_SHOWN = 40  # of one table; the report has them all
 MINUTE = 60
 
 
@@ -29,10 +30,11 @@ def as_json(result: BuildResult, store: Store) -> dict[str, Any]:
         "system": result.system,
         "build": result.build,
         "seconds": round(result.seconds, 3),
-        "output": None if result.partial else str(store.table_directory(result["publish"].ref)),
+        "output": None if result.partial else str(store.table_directory(result.released.ref)),
         "stale": dict(result.stale),
         "lock": str(result.lock),
         "loads": dict(result.loads),
+        "reads": {name: str(manifest.ref) for name, manifest in result.reads.items()},
         "stages": [_stage(manifest, reused=manifest.stage in result.reused) for manifest in result.manifests],
     }
 
@@ -67,17 +69,20 @@ def _work(work: Work, load_seconds: float) -> dict[str, Any]:
     }
 
 
-def show(console: Console, result: BuildResult, store: Store, *, title: str, profile: str) -> None:
+def show(console: Console, result: BuildResult, store: Store, *, system: System, profile: str) -> None:
     """Print the summary of a build."""
     console.print()
-    console.rule(f"[bold]{title}[/] · build {result.build} · profile {escape(profile)} · {_duration(result.seconds)}")
+    console.rule(
+        f"[bold]{system.title}[/] · build {result.build} · profile {escape(profile)} · {_duration(result.seconds)}"
+    )
     console.print(_stages(result))
     if len(result.reused) == len(result.manifests):
         console.print("[green]Nothing to do:[/] every table is up to date.\n")
     if result.partial:
         console.print(_left(result))
         return
-    for section in (_labels(result, store), _acceptance(result, store), _data_set(result, store)):
+    own = system.sections(result, store) if system.sections else []
+    for section in (*own, *_figures(result, store), *_asides(result)):
         console.print(section)
     console.print(Panel(_closing(result, store), title="Where it is, what next", title_align="left", box=box.ROUNDED))
 
@@ -114,102 +119,36 @@ def _stages(result: BuildResult) -> Table:
     return table
 
 
-def _labels(result: BuildResult, store: Store) -> RenderableType:
-    labelled = (
-        store.scan(result["classify"].ref).select("labels").explode("labels").unnest("labels").drop_nulls("label")
-    )
-    counts = labelled.group_by("dimension", maintain_order=True).agg(
-        pl.len().alias("kept"), pl.col("label").n_unique().alias("labels")
-    )
-    dimensions = [taxonomy["dimension"] for taxonomy in result["classify"].key_fields["arguments"]["taxonomies"]]
-    measured = _measures(result, store)
-    table = Table(title=f"Labels ({_route(result)})", title_justify="left", box=box.SIMPLE_HEAD)
-    for heading in ("dimension", "kept", "distinct", "macro recall", "prior's", "measured on"):
-        table.add_column(heading, justify="left" if heading == "dimension" else "right")
-    for dimension, kept, distinct in sorted(counts.collect().iter_rows(), key=lambda row: dimensions.index(row[0])):
-        recall = measured.get((dimension, "macro_recall"))
-        figures = ["", "", "no reference labels"]
-        if recall and recall["value"] is not None:
-            figures = [f"{recall['value']:.2f}", f"{recall['prior']:.2f}", f"{recall['prompts']:,} prompts"]
-        table.add_row(dimension, f"{kept:,}", str(distinct), *figures)
-    return table
-
-
-def _measures(result: BuildResult, store: Store) -> dict[tuple[str, str], dict[str, Any]]:
-    if not any(manifest.stage == "agreement" for manifest in result.manifests):
-        return {}
-    rows = store.scan(result["agreement"].ref).collect().iter_rows(named=True)
-    return {(row["dimension"], row["measure"]): row for row in rows}
-
-
-def _route(result: BuildResult) -> str:
-    fields = result["classify"].key_fields
-    if fields["function"].endswith(":embed_labels"):
-        how = "by embedding"
-    elif any(manifest.stage == "shortlist" for manifest in result.manifests):
-        how = f"by yes/no questions about {result['shortlist'].key_fields['arguments']['k']} a dimension"
-    else:
-        how = "by yes/no questions about all"
-    return f"{how}, {fields['model']['model']}"
-
-
-def _acceptance(result: BuildResult, store: Store) -> Table:
-    table = Table(title="Rejection sampling", title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("round")
-    for heading in ("candidates", "aligned", "misaligned", "discarded", "accepted"):
-        table.add_column(heading, justify="right")
+def _figures(result: BuildResult, store: Store) -> Iterator[Table]:
+    """Yield the figures over all rows of each table of figures."""
     for manifest in result.manifests:
-        if not manifest.stage.startswith("judge_"):
+        if not manifest.key_fields["contract"]["columns"].keys() >= FIGURES.columns.keys():
             continue
-        rows = store.scan(manifest.ref).group_by("verdict").len().collect()
-        verdicts: Mapping[str, int] = dict(rows.iter_rows())
-        total = sum(verdicts.values())
-        good = verdicts.get("aligned", 0) + verdicts.get("misaligned", 0)
-        table.add_row(
-            manifest.stage.removeprefix("judge_"),
-            f"{total:,}",
-            *(f"{verdicts.get(verdict, 0):,}" for verdict in ("aligned", "misaligned", "discarded")),
-            f"{good / total:.0%}" if total else "-",
-        )
-    return table
+        rows = store.scan(manifest.ref).filter(slice_by="overall").sort("metric", "axis", "of").collect()
+        table = Table(title=f"Figures: {manifest.stage}", title_justify="left", box=box.SIMPLE_HEAD)
+        for heading in ("figure", "of", "axis", "value", "95 %", "rows"):
+            table.add_column(heading, justify="right" if heading in {"value", "95 %", "rows"} else "left")
+        for row in rows.head(FIGURES_SHOWN).iter_rows(named=True):
+            known = row["value"] is not None
+            interval = "" if row["low"] is None else f"{row['low']:.3f} to {row['high']:.3f}"
+            cells = (f"{row['value']:.3f}" if known else "-", interval if known else escape(row["undefined"]))
+            table.add_row(*(escape(row[name]) for name in ("metric", "of", "axis")), *cells, f"{row['rows']:,}")
+        if rows.height > FIGURES_SHOWN:
+            table.caption = f"and {rows.height - FIGURES_SHOWN} more (view {result.system}_{manifest.stage})"
+        yield table
 
 
-def _data_set(result: BuildResult, store: Store) -> Group:
-    published = store.scan(result["publish"].ref)
-    splits = dict(published.group_by("split").len().collect().iter_rows())
-    missing = store.scan(result["coverage"].ref).filter(pl.col("missing") > 0).collect()
-    lines = [
-        Text.assemble(
-            ("Data set: ", "bold"),
-            f"{result['publish'].count('rows'):,} responses, "
-            f"{int(result['select'].metrics.get('pairs', 0)):,} aligned/misaligned pairs; "
-            + ", ".join(f"{name} {splits.get(name, 0):,}" for name in ("train", "validation", "test")),
-        )
-    ]
-    leakage = result["split"].metrics.get("leakage")
-    if leakage is not None:
-        lines.append(Text(f"Leakage across splits: {leakage:.1%} of held-out prompts have a near neighbour in train."))
-    if missing.height:
-        named = missing["label"][:LABELS_NAMED]
-        names = ", ".join(label.partition("/")[2] for label in named)
-        more = f" and {missing.height - len(named)} more" if missing.height > len(named) else ""
-        lines.append(
-            Text(f"Quotas missed by {missing.height} labels: {names}{more} (view {result.system}_coverage).", "yellow")
-        )
+def _asides(result: BuildResult) -> Iterator[Text]:
+    """Yield what was put aside, stage by stage."""
     for manifest in result.manifests:
         if manifest.count("quarantined"):
             rules = ", ".join(f"{rule} {count}" for rule, count in manifest.quarantined_by.items())
-            lines.append(
-                Text(
-                    f"Quarantine of {manifest.stage}: {rules} (view {result.system}_{manifest.stage}_quarantined).",
-                    "yellow",
-                )
-            )
-    return Group(*lines, Text())
+            view = f"{result.system}_{manifest.stage}_quarantined"
+            yield Text(f"Quarantine of {manifest.stage}: {rules} (view {view}).", "yellow")
 
 
 def _closing(result: BuildResult, store: Store) -> Text:
-    directory = store.table_directory(result["publish"].ref)
+    directory = store.table_directory(result.released.ref)
     tokens = sum(manifest.tokens_out for manifest in result.manifests if manifest.stage not in result.reused)
     loads = ", ".join(f"{model} {count}x{_loading(result, model)}" for model, count in result.loads.items()) or "none"
     text = Text.assemble(
@@ -222,13 +161,14 @@ def _closing(result: BuildResult, store: Store) -> Text:
     )
     if any("135M" in str(manifest.key_fields.get("model")) for manifest in result.manifests):
         text.append(
-            "A 135M model wrote and judged these responses: its verdicts are near chance. "
-            "This build proves the pipeline; for data to train on, use a profile with larger models.\n",
+            "A 135M model took part: what it writes, judges and rates is near chance. "
+            "This build proves the pipeline; for figures to go by, use a profile with larger models.\n",
             "italic",
         )
     option = "" if store.root == Path("store").absolute() else f" --store {shlex.quote(str(store.root))}"
-    text.append("\nnormloom tables savacu" + option + "\n", "cyan")
-    sql = f"FROM {result.system}_publish SELECT prompt, response, alignment LIMIT 5"
+    text.append(f"\nnormloom tables {result.system}{option}\n", "cyan")
+    text.append(f"normloom report {result.system}{option}\n", "cyan")
+    sql = f"FROM {result.system}_{result.released.stage} LIMIT 5"
     text.append(f'normloom query "{sql}"{option}', "cyan")
     return text
 

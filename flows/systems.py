@@ -1,34 +1,53 @@
-"""The systems that can be built."""
+"""The systems that can be built: those of Normloom, and those that installed packages add.
+
+A package adds one by an entry point of the group `normloom.systems` that names a `System`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from importlib.metadata import entry_points
 
+from flows import savacu_summary
+from flows.benchmark import BENCHMARK
+from flows.demo_safetybench import DEMO_SAFETYBENCH
+from flows.misaligntrade import MISALIGNTRADE
 from flows.savacu import savacu
 from flows.savacu_config import SavacuConfig
+from flows.system import System
 from normloom.errors import ConfigError
-from normloom.stage import Stage
+
+GROUP = "normloom.systems"
+
+SAVACU = System(
+    name="savacu", title="SaVaCu (Mis-Align Bench)", config=SavacuConfig, flow=savacu, sections=savacu_summary.sections
+)
+BUILTIN = (SAVACU, MISALIGNTRADE, DEMO_SAFETYBENCH, BENCHMARK)
 
 
-@dataclass(frozen=True)
-class System:
-    """A system's name, the type of its settings and the flow that turns settings into stages."""
-
-    name: str
-    title: str
-    config: type[Any]
-    flow: Callable[[Any], list[Stage]]
-
-
-SYSTEMS = {
-    "savacu": System("savacu", "SaVaCu (Mis-Align Bench)", SavacuConfig, savacu),
-}
+@cache
+def systems() -> dict[str, System]:
+    """Return all systems by name; raises ConfigError for an entry point that is none, or a name that is taken."""
+    found = {system.name: system for system in BUILTIN}
+    for point in entry_points(group=GROUP):
+        try:
+            system = point.load()
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(
+                f"system {point.name!r}: its entry point {point.value} cannot be loaded: {error}"
+            ) from error
+        if not isinstance(system, System):
+            raise ConfigError(f"system {point.name!r}: {point.value} is no System but a {type(system).__name__}")
+        if system.name in found:
+            raise ConfigError(
+                f"system {point.name!r}: {point.value} takes the name {system.name!r}, which is another's"
+            )
+        found[system.name] = system
+    return found
 
 
 def system_named(name: str) -> System:
     """Return a system by name; raises ConfigError naming those there are."""
-    if name not in SYSTEMS:
-        raise ConfigError(f"there is no system {name!r}; there is {', '.join(SYSTEMS)}")
-    return SYSTEMS[name]
+    if name not in systems():
+        raise ConfigError(f"there is no system {name!r}; there is {', '.join(systems())}")
+    return systems()[name]

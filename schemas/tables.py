@@ -98,6 +98,16 @@ UNIQUE = Contract(
     checks=(NOT_EMPTY, *LABELLED.checks),
 )
 
+TYPED = Contract(
+    columns={
+        **UNIQUE.columns,
+        "semantic_type": pl.String(),
+        "type_logprobs": pl.List(pl.Float32),  # of the code of each type, in the taxonomy's order
+    },
+    nullable=UNIQUE.nullable,
+    checks=UNIQUE.checks,
+)
+
 COVERAGE = Contract(
     columns={
         "dimension": pl.String(),
@@ -203,8 +213,8 @@ SPLIT = Contract(
 PUBLISHED_LABELS = pl.List(pl.Struct({"label": pl.String, "probability": pl.Float32}))
 
 
-def published(dimensions: tuple[str, ...]) -> Contract:
-    """Return the contract of a published data set with one column of labels for each dimension."""
+def published(dimensions: tuple[str, ...], carry: tuple[str, ...] = ()) -> Contract:
+    """Return the contract of a published data set: labels by dimension, and texts of the prompts in `carry`."""
     return Contract(
         columns={
             "prompt_id": pl.String(),
@@ -213,9 +223,29 @@ def published(dimensions: tuple[str, ...]) -> Contract:
             "alignment": pl.String(),
             "generator": pl.String(),
             **dict.fromkeys(dimensions, PUBLISHED_LABELS),
+            **dict.fromkeys(carry, pl.String()),
             "split": pl.String(),
             "origin": pl.String(),
         },
         keys=SELECTED.keys,
         checks=(_filled("response"), _ORIGINS, *SPLIT.checks),
     )
+
+
+FIGURES = Contract(
+    columns={
+        "metric": pl.String(),
+        "of": pl.String(),  # the model, rater or panel that is measured
+        "axis": pl.String(),  # what the metric compares (groups of `gender`, `safety to value`), empty where nothing
+        "slice_by": pl.String(),  # which rows: overall, or a column such as domain
+        "slice": pl.String(),  # the value of that column, `all` overall
+        "value": pl.Float64(),
+        "low": pl.Float64(),
+        "high": pl.Float64(),
+        "spread": pl.Float64(),  # standard deviation over runs
+        "rows": pl.Int64(),
+        "undefined": pl.String(),  # why there is no value
+    },
+    nullable=frozenset({"value", "low", "high", "spread", "undefined"}),
+    keys=("metric", "of", "axis", "slice_by", "slice"),
+)

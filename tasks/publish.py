@@ -10,11 +10,12 @@ from schemas import tables
 
 
 class Publication(BaseModel):
-    """The dimensions whose labels become columns of the released table."""
+    """The dimensions whose labels become columns of the released table; `carry` names columns of the prompts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dimensions: tuple[str, ...]
+    carry: tuple[str, ...] = ()
 
 
 def publish_rows(rows: pl.DataFrame, arguments: Publication, prompts: pl.DataFrame) -> Output:
@@ -23,6 +24,7 @@ def publish_rows(rows: pl.DataFrame, arguments: Publication, prompts: pl.DataFra
     labels = prompts.select(
         pl.col("row_id").alias("prompt_id"),
         "origin",
+        *arguments.carry,
         *(
             pl.col("labels")
             .list.filter(element.field("dimension") == dimension)
@@ -32,7 +34,9 @@ def publish_rows(rows: pl.DataFrame, arguments: Publication, prompts: pl.DataFra
         ),
     )
     joined = rows.join(labels, on="prompt_id", how="left", maintain_order="left")
-    columns = [name for name in tables.published(arguments.dimensions).columns if name in joined.columns]
+    columns = [
+        name for name in tables.published(arguments.dimensions, arguments.carry).columns if name in joined.columns
+    ]
     return Output(rows=joined.select("row_id", *columns))
 
 
@@ -44,7 +48,7 @@ def publish(
         name=name,
         function=publish_rows,
         arguments=arguments,
-        contract=tables.published(arguments.dimensions),
+        contract=tables.published(arguments.dimensions, arguments.carry),
         inputs=(split,),
         sides=(prompts,),
         part_rows=part_rows,

@@ -9,11 +9,11 @@ from prefect.flows import load_flow_from_entrypoint
 from scripted_profile import write_profile
 
 from flows.deployed import FLOWS
-from flows.systems import SYSTEMS
+from flows.systems import systems
 from normloom.errors import ConfigError, UsageError
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
+@pytest.mark.parametrize("name", systems())
 def test_a_deployment_finds_the_flow_of_a_system_by_name(name: str) -> None:
     flow = load_flow_from_entrypoint(f"flows.deployed.{name}", use_placeholder_flow=False)
     assert flow is FLOWS[name]

@@ -13,7 +13,7 @@ import yaml
 from flows.automations import AUTOMATIONS
 from flows.commands.serve import HEARTBEAT_SECONDS
 from flows.config import load_profile, profile_names, validated
-from flows.systems import SYSTEMS
+from flows.systems import systems
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = ROOT / "docker-compose.yml"
@@ -39,11 +39,11 @@ def compose(*arguments: str, **variables: str) -> subprocess.CompletedProcess[st
     )
 
 
-@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("system", systems())
 @pytest.mark.parametrize("profile", profile_names())
 def test_every_profile_has_valid_settings_for_every_system(profile: str, system: str) -> None:
-    config, resources = validated(SYSTEMS[system].config, load_profile(profile, system))
-    assert SYSTEMS[system].flow(config)
+    config, resources = validated(systems()[system].config, load_profile(profile, system))
+    assert systems()[system].flow(config)
     assert resources.actors >= 1
 
 
@@ -83,7 +83,7 @@ def test_every_system_has_a_deployment_whose_flow_can_be_loaded() -> None:
     from prefect.flows import load_flow_from_entrypoint
 
     deployments = read(ROOT / "deployments" / "prefect.yaml")["deployments"]
-    assert {deployment["entrypoint"] for deployment in deployments} == {f"flows.deployed.{name}" for name in SYSTEMS}
+    assert {deployment["entrypoint"] for deployment in deployments} == {f"flows.deployed.{name}" for name in systems()}
     for deployment in deployments:
         flow = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
         assert set(deployment["parameters"]) <= set(flow.parameters.properties)

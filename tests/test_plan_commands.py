@@ -42,7 +42,9 @@ def build(root: Path, *settings: str, identity: str = "first") -> None:
     store = Store(root)
     loom = replace(runner(store), system="savacu", build=identity)
     made: dict[str, Manifest] = {}
-    for stage in stages_of(*stages_for("savacu", profile="local", assignments=[*SETTINGS, *settings]).ends):
+    for stage in stages_of(
+        *stages_for("savacu", profile="local", assignments=[*SETTINGS, *settings], store=store).ends
+    ):
         if stage.name in MADE:
             made[stage.name], _ = loom.run(stage, [made[upstream.name].ref for upstream in stage.inputs], [])
     loom.pool.close()
@@ -148,11 +150,11 @@ def test_why_of_a_stage_without_a_table_or_without_a_name() -> None:
     assert "did you mean classify?" in str(unknown.exception)
 
 
-def test_settings_that_are_wrong_are_named() -> None:
+def test_settings_that_are_wrong_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"there is no setting classify\.delt, did you mean delta"):
-        stages_for("savacu", profile="local", assignments=["classify.delt=1"])
+        stages_for("savacu", profile="local", assignments=["classify.delt=1"], store=Store(tmp_path))
     with pytest.raises(ConfigError, match="there is no system 'savacy'"):
-        stages_for("savacy", profile="local", assignments=[])
+        stages_for("savacy", profile="local", assignments=[], store=Store(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -69,11 +69,12 @@ def plan(
     from normloom.store import Store
 
     given = assignments(source=source, text_column=text_column, limit=limit, settings=set_)
-    prepared = stages_for(system, profile=profile, assignments=given)
+    where = Store(store)
+    prepared = stages_for(system, profile=profile, assignments=given, store=where)
     planned = plan_build(
         stages_of(*prepared.ends),
         system=system,
-        store=Store(store),
+        store=where,
         resources=prepared.resources,
         selection=Selection(only=tuple(only or ()), start=from_, force=tuple(force or ())),
     )

@@ -69,7 +69,8 @@ def serve(  # each an option
     """
     from flows.config import load_profile, override, validated
     from flows.doctor import examine_store
-    from flows.systems import SYSTEMS, system_named
+    from flows.systems import system_named
+    from flows.systems import systems as known
     from normloom.server import announced, prefect_server, serving, using_server
 
     require_login(host, open_to_all=no_auth)
@@ -79,7 +80,7 @@ def serve(  # each an option
         raise UsageError(f"{store} is being served already, at {url.removesuffix('/api')}")
     store, profile = store.absolute(), str(Path(profile).absolute()) if Path(profile).is_file() else profile
     given = assignments(source=source, text_column=text_column, limit=limit, settings=set_)
-    names = systems or list(SYSTEMS)
+    names = systems or list(known())
     for name in names:
         validated(system_named(name).config, override(load_profile(profile, name), given))
     parameters = {

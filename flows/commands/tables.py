@@ -27,7 +27,7 @@ def tables(
     where = Store(store)
     systems = [system] if system else where.systems()
     newest = {name: where.newest(name) for name in systems}
-    stale = {(name, stage): why for name in systems for stage, why in stale_stages(newest[name]).items()}
+    stale = {(name, stage): why for name in systems for stage, why in stale_stages(where, name).items()}
     manifests = [manifest for name in systems for manifest in newest[name]]
     if json_:
         rows = [

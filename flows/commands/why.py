@@ -62,8 +62,9 @@ def why(
     from normloom.store import Store
 
     given = assignments(source=source, text_column=text_column, limit=limit, settings=set_)
-    prepared = stages_for(system, profile=profile, assignments=given)
-    stages, where = stages_of(*prepared.ends), Store(store)
+    where = Store(store)
+    prepared = stages_for(system, profile=profile, assignments=given, store=where)
+    stages = stages_of(*prepared.ends)
     Selection(only=(stage,)).chosen(stages)  # refuses a name that is no stage
     planned = plan(stages, system=system, store=where, resources=prepared.resources)[stage]
     old, changed, causes = _compared(planned, where)

@@ -1,0 +1,85 @@
+"""MisAlignTrade: SaVaCu's labelled prompts with a semantic type each, and trade-offs between the dimensions.
+
+The pipeline of MisAlign-Profile (arXiv 2602.11091): labels as in SaVaCu, an expander and generators of its own, one
+semantic type for each prompt, two-stage rejection sampling, the trade-off matrix.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flows import savacu_summary
+from flows.labelling import label
+from flows.rejection import rejection_sampling
+from flows.savacu_config import Models, SavacuConfig
+from flows.system import System
+from normloom.models.protocol import ModelSpec
+from normloom.stage import Stage
+from schemas import tables
+from schemas.taxonomy import BUILTIN as TAXONOMIES
+from schemas.taxonomy import DIMENSIONS, load_taxonomy
+from schemas.template import load_template
+from tasks.deduplicate import deduplicate
+from tasks.expand import expand, find_sparse
+from tasks.ingest import ingest
+from tasks.measure import Measuring, coverage
+from tasks.publish import Publication, publish
+from tasks.select import Selection, select
+from tasks.semantic_type import Typing, type_semantically
+from tasks.split import split
+from tasks.trade_off import TradeOffs, trade_off
+
+LABELLED = "savacu/classify"
+
+
+class MisaligntradeModels(Models):
+    """The models of SaVaCu's roles, and the one that gives semantic types."""
+
+    typer: ModelSpec
+
+
+class MisaligntradeConfig(SavacuConfig):
+    """The settings of SaVaCu; those of the source and of labels count where no SaVaCu is published."""
+
+    models: MisaligntradeModels
+    types: Path = TAXONOMIES / "semantic_type.csv"
+
+    @property
+    def typing(self) -> Typing:
+        """Arguments of the semantic type."""
+        template = load_template("semantic_type", self.templates, needs=("instruction", "context", "question"))
+        return Typing(types=load_taxonomy(self.types), template=template)
+
+
+def misaligntrade(config: MisaligntradeConfig, labelled: Stage | None = None) -> list[Stage]:
+    """Return the last stages of the build, the released table first; `labelled` are SaVaCu's labelled prompts."""
+    models = config.models
+    labelled = labelled or label(ingest(config.ingestion), config)
+    gaps = find_sparse(labelled, arguments=config.gap_search)
+    drafted = expand(
+        gaps, labelled, arguments=config.expansion, model=models.expander, part_rows=config.expand.part_rows
+    )
+    unique = deduplicate([labelled, drafted], arguments=config.deduplication, contract=tables.UNIQUE)
+    typed = type_semantically(unique, arguments=config.typing, model=models.typer, part_rows=config.classify.part_rows)
+    judged = rejection_sampling(typed, config)
+    selected = select(judged, arguments=Selection(pairs=config.pairs))
+    parted = split([selected], arguments=config.splitting, contract=tables.SPLIT)
+    released = publish(
+        parted, typed, arguments=Publication(dimensions=DIMENSIONS, carry=("semantic_type",)), part_rows=10_000
+    )
+    measured = TradeOffs(dimensions=DIMENSIONS, threshold=config.judge.threshold)
+    return [
+        released,
+        coverage(unique, gaps, arguments=Measuring(taxonomies=config.labels)),
+        trade_off(selected, typed, judged, arguments=measured),
+    ]
+
+
+MISALIGNTRADE = System(
+    name="misaligntrade",
+    title="MisAlignTrade (MisAlign-Profile)",
+    config=MisaligntradeConfig,
+    flow=misaligntrade,
+    reads=lambda _: {"labelled": LABELLED},
+    sections=savacu_summary.sections,
+)

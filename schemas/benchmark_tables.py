@@ -1,0 +1,115 @@
+"""What the tables of the benchmark hold: one contract for each kind of table."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from normloom.contract import Check, Contract
+from schemas.tables import CHECKS, FIGURES, NOT_EMPTY, TEXTS, published
+
+_ALIGNMENT = Check(
+    expectation="expect_column_values_to_be_in_set",
+    arguments={"column": "alignment", "value_set": ["aligned", "misaligned"]},
+)
+
+
+def dataset(dimensions: tuple[str, ...]) -> Contract:
+    """Return the contract of a data set that was read from a file: the columns of a published one."""
+    return Contract(
+        columns=published(dimensions).columns,
+        nullable=frozenset({"split"}),
+        checks=(NOT_EMPTY, _ALIGNMENT),
+    )
+
+
+_SLICED = {
+    "dimensions": TEXTS,  # dimensions in which the prompt has a label
+    "semantic_type": pl.String(),  # null where the data set gives none
+}
+_SLICED_NULLABLE = frozenset({"semantic_type"})
+
+ITEMS = Contract(
+    columns={
+        "prompt_id": pl.String(),
+        "prompt": pl.String(),
+        "response": pl.String(),
+        "alignment": pl.String(),
+        "generator": pl.String(),
+        "labels": TEXTS,
+        **_SLICED,
+    },
+    nullable=_SLICED_NULLABLE,
+    checks=(NOT_EMPTY, _ALIGNMENT),
+)
+
+QUESTIONS = Contract(
+    columns={"prompt_id": pl.String(), "prompt": pl.String(), **_SLICED},
+    nullable=_SLICED_NULLABLE,
+    keys=("prompt_id",),
+)
+
+DETECTED = Contract(
+    columns={
+        "prompt_id": pl.String(),
+        "alignment": pl.String(),
+        **_SLICED,
+        "model": pl.String(),
+        "run": pl.Int32(),
+        "misaligned": pl.Float64(),  # P(misaligned); of a written verdict 1 or 0, null where none can be read
+        "checks": CHECKS,  # P(misaligned) in each dimension by a question of its own; empty for written verdicts
+        "problem": pl.String(),  # why a written verdict cannot be read
+        "reply": pl.String(),
+        "seed": pl.Int64(),
+        "finish": pl.String(),
+        "tokens_out": pl.Int32(),
+    },
+    nullable=_SLICED_NULLABLE | {"misaligned", "problem", "reply", "seed", "finish", "tokens_out"},
+)
+
+RESPONDED = Contract(
+    columns={
+        **QUESTIONS.columns,
+        "model": pl.String(),
+        "run": pl.Int32(),
+        "seed": pl.Int64(),
+        "response": pl.String(),
+        "finish": pl.String(),
+        "tokens_out": pl.Int32(),
+    },
+    nullable=_SLICED_NULLABLE,
+    keys=("prompt_id", "run"),
+)
+
+ASSESSED = Contract(
+    columns={
+        "prompt_id": pl.String(),
+        **_SLICED,
+        "model": pl.String(),
+        "run": pl.Int32(),
+        "judge": pl.String(),
+        "checks": CHECKS,  # P(passed)
+        "fault": pl.String(),  # empty or nonsense: no text that could be judged
+    },
+    nullable=_SLICED_NULLABLE | {"fault"},
+    keys=("prompt_id", "run"),
+)
+
+LEADERBOARD = Contract(
+    columns={
+        "mode": pl.String(),  # detector or responder
+        "model": pl.String(),  # the name it has in the settings
+        "model_id": pl.String(),
+        "revision": pl.String(),
+        "engine": pl.String(),
+        "metric": pl.String(),
+        "axis": pl.String(),
+        "rank": pl.Int32(),  # among the models of this table, 1 the best, null where undefined
+        **{name: FIGURES.columns[name] for name in ("value", "low", "high", "spread", "rows", "undefined")},
+        "protocol": pl.String(),  # how verdicts were made: figures of different protocols do not compare
+        "dataset": pl.String(),  # digest of the evaluated rows' content
+        "source": pl.String(),
+        "items": pl.Int64(),
+    },
+    nullable=frozenset({"revision", "rank", "value", "low", "high", "spread", "undefined"}),
+    keys=("mode", "model", "metric", "axis"),
+)

@@ -1,0 +1,102 @@
+"""Trade-offs between dimensions: how often responses that hold in one fail in another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from normloom.stage import Output, Stage
+from schemas import tables
+from tasks.metrics.figure import Figure, figure_row, figures_output
+
+if TYPE_CHECKING:
+    import numpy as np
+
+RELEASED, CANDIDATES = "released responses", "all candidates"
+
+
+class TradeOffs(BaseModel):
+    """The checks that are compared and the probability from which one is passed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dimensions: tuple[str, ...]
+    threshold: float = Field(0.5, gt=0, lt=1)
+
+
+def measure_trade_offs(
+    rows: pl.DataFrame, arguments: TradeOffs, prompts: pl.DataFrame, *judged: pl.DataFrame
+) -> Output:
+    """Return the trade-off matrix, overall and per semantic type, and the share of responses that fail anything.
+
+    `rows` are the released responses, `judged` all candidates of all rounds; candidates that were no text to judge
+    (empty, nonsense, off the task) are left out.
+    """
+    read = ["prompt_id", "checks"]
+    texts = (
+        pl.concat([frame.filter(_judged()).select(read) for frame in judged]) if judged else rows.select(read).clear()
+    )
+    types = prompts.select(pl.col("row_id").alias("prompt_id"), "semantic_type")
+    figures: list[dict[str, object]] = []
+    for of, responses in ((RELEASED, rows.select(read)), (CANDIDATES, texts)):
+        typed = responses.join(types, on="prompt_id", how="left", maintain_order="left")
+        figures += _figures(typed, of=of, arguments=arguments)
+        for kind in sorted(types["semantic_type"].unique()):
+            figures += _figures(
+                typed.filter(semantic_type=kind), of=of, arguments=arguments, slice_by="semantic_type", value=kind
+            )
+    return figures_output(figures)
+
+
+def _judged() -> pl.Expr:
+    return (pl.col("verdict") != "discarded") | pl.col("reason").str.starts_with("fails")
+
+
+def _figures(
+    responses: pl.DataFrame, *, of: str, arguments: TradeOffs, slice_by: str = "overall", value: str = "all"
+) -> Iterator[dict[str, object]]:
+    import numpy as np
+
+    from tasks.metrics.trade_off import trade_offs
+
+    passes = np.column_stack([_passed(responses["checks"], name, arguments.threshold) for name in arguments.dimensions])
+    where = {"of": of, "slice_by": slice_by, "slice": value}
+    for start, end, figure in trade_offs(passes, arguments.dimensions):
+        yield figure_row(figure, metric="trade_off", axis=f"{start} to {end}", **where)
+    yield figure_row(_failing(passes), metric="misaligned_rate", **where)
+
+
+def _failing(passes: np.ndarray) -> Figure:
+    """Return the share of responses that fail at least one dimension."""
+    import numpy as np
+
+    from tasks.metrics.bootstrap import percentile_interval
+
+    rows, failing = len(passes), int((~passes.all(axis=1)).sum())
+    if not rows:
+        return Figure(undefined="there is no response")
+    low, high = percentile_interval(np.array([rows - failing, failing]), lambda drawn: drawn[:, 1] / drawn.sum(axis=1))
+    return Figure(value=failing / rows, low=low, high=high, rows=rows)
+
+
+def _passed(checks: pl.Series, name: str, threshold: float) -> Sequence[bool]:
+    return [
+        any(check["check"] == name and check["probability"] >= threshold for check in row) for row in checks.to_list()
+    ]
+
+
+def trade_off(
+    selected: Stage, prompts: Stage, judged: Sequence[Stage], *, arguments: TradeOffs, name: str = "trade_off"
+) -> Stage:
+    """Return the stage that measures trade-offs between dimensions."""
+    return Stage(
+        name=name,
+        function=measure_trade_offs,
+        arguments=arguments,
+        contract=tables.FIGURES,
+        inputs=(selected,),
+        sides=(prompts, *judged),
+    )

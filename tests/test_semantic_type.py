@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import math
+
+import polars as pl
+import pytest
+from hand_made import ANY, Answerer, carry_out
+from toy import SCRIPTED
+
+from schemas import tables
+from schemas.taxonomy import BUILTIN, load_taxonomy
+from schemas.template import load_template
+from tasks.semantic_type import Typing, type_semantically
+
+TYPES = load_taxonomy(BUILTIN / "semantic_type.csv")
+STAGE = type_semantically(
+    ANY, arguments=Typing(types=TYPES, template=load_template("semantic_type")), model=SCRIPTED, part_rows=8
+)
+SHARES = {"who": (0.5, 0.3, 0.2), "colour": (0.1, 0.8, 0.1), "owed": (0.2, 0.2, 0.6), "even": (0.4, 0.4, 0.2)}
+
+
+def prompts(*texts: str) -> pl.DataFrame:
+    rows = [
+        {"row_id": text, "prompt": text, "origin": "source", "labels": [], "probabilities": [], "fingerprint": 1}
+        for text in texts
+    ]
+    return pl.DataFrame(rows, schema={"row_id": pl.String, **tables.UNIQUE.columns})
+
+
+def test_the_most_probable_code_names_the_type_and_all_are_stored() -> None:
+    model = Answerer(lambda context, _: SHARES[context.split()[1]])
+    output = carry_out(STAGE, prompts("who", "colour", "owed", "even"), model=model)
+    found = dict(output.rows.select("prompt", "semantic_type").iter_rows())
+    assert found == {
+        "who": "semantic_type/object",
+        "colour": "semantic_type/attribute",
+        "owed": "semantic_type/relation",
+        "even": "semantic_type/object",  # of equals the first
+    }
+    stored = output.rows["type_logprobs"].to_list()[1]
+    assert stored == pytest.approx([math.log(share) for share in SHARES["colour"]], rel=1e-6)
+
+
+def test_the_model_reads_each_type_with_its_definition() -> None:
+    model = Answerer(lambda *_: (0.4, 0.3, 0.3))
+    carry_out(STAGE, prompts("who"), model=model)
+    [request] = model.requests
+    assert request.answers == ("A", "B", "C")
+    for code, label in zip("ABC", TYPES.labels, strict=True):
+        assert f"{code}: {label.name}. {label.definition}" in request.instruction
+
+
+def test_a_prompt_that_does_not_fit_is_quarantined_with_the_reason() -> None:
+    model = Answerer(lambda *_: (0.4, 0.3, 0.3), too_long="colour")
+    output = carry_out(STAGE, prompts("who", "colour"), model=model)
+    assert output.rows["prompt"].to_list() == ["who"]
+    assert output.quarantined["reason"].to_list() == ["the context does not fit"]
