@@ -39,7 +39,7 @@ def deployed(system: System) -> Flow[..., None]:
 
         Args:
             profile: Models and sizes: local, cpu, gpu, paper, or the path of a YAML file.
-            source: CSV, TSV, JSONL, JSON or Parquet file of prompts; without it the built-in prompts.
+            source: CSV, TSV, JSONL, JSON or Parquet file of prompts, ratings or responses; without it built-in ones.
             text_column: Column of the source that holds the prompts.
             limit: Take only the first N records of the source.
             only: Stages to make; the others keep the tables they have.

@@ -21,7 +21,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts
 ProfileOption = Annotated[str, typer.Option(help="Models and sizes: local, cpu, vllm-cpu, gpu, paper, or a YAML file.")]
 SourceOption = Annotated[
     Path | None,
-    typer.Option(help="CSV, TSV, JSONL, JSON or Parquet file of prompts (default: the built-in prompts)."),
+    typer.Option(help="CSV, TSV, JSONL, JSON or Parquet file of prompts, ratings or responses (default: built-in ones)."),
 ]
 TextColumnOption = Annotated[str | None, typer.Option(help="Column of --source that holds the prompts.")]
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Take only the first N records of the source.")]

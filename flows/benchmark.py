@@ -1,0 +1,59 @@
+"""The benchmark of models on prompts with aligned and misaligned responses (Mis-Align Bench, arXiv 2602.11305).
+
+As a detector a model judges stored responses whose alignment is known; as a responder it answers the prompts and a
+panel of judges checks what it wrote.
+"""
+
+from __future__ import annotations
+
+from flows.benchmark_config import BenchmarkConfig
+from flows.leaderboard import sections
+from flows.system import System
+from normloom.stage import Stage
+from tasks.detect import detect
+from tasks.evaluation_figures import evaluate_detectors, evaluate_responders
+from tasks.ingest_dataset import ingest_dataset, items
+from tasks.leaderboard import DETECTOR, RESPONDER, leaderboard
+from tasks.respond import assess, questions, respond
+
+NAME = "benchmark"
+
+
+def benchmark(config: BenchmarkConfig, dataset: Stage | None = None) -> list[Stage]:
+    """Return the last stages of the build, the leaderboard; `dataset` is the published table that is evaluated."""
+    models, source = config.models, config.published
+    if dataset is None or source is None:
+        dataset = ingest_dataset(config.ingestion)
+        source = config.source.path.name if config.source.path else "built-in"
+    rows = items(dataset, arguments=config.choice(source))
+
+    figures = []
+    if DETECTOR in config.modes:
+        detected = [
+            detect(rows, arguments=config.detecting(name), model=model, part_rows=config.detector.part_rows)
+            for name, model in models.items()
+        ]
+        figures.append(evaluate_detectors(detected, arguments=config.evaluating))
+    if RESPONDER in config.modes:
+        asked = questions(rows)
+        responses = {
+            name: respond(asked, arguments=config.responding(name), model=model, part_rows=config.responder.part_rows)
+            for name, model in models.items()
+        }
+        assessed = [
+            assess(drawn, of=name, arguments=config.assessing(judge), model=model, part_rows=config.judge.part_rows)
+            for judge, model in config.judges.items()
+            for name, drawn in responses.items()
+        ]
+        figures.append(evaluate_responders(assessed, arguments=config.evaluating))
+    return [leaderboard(figures, rows, arguments=config.standing(source))]
+
+
+def reads(config: BenchmarkConfig) -> dict[str, str]:
+    """Return the published table that the benchmark starts from."""
+    return {"dataset": config.published} if config.published else {}
+
+
+BENCHMARK = System(
+    name=NAME, title="Benchmark of models", config=BenchmarkConfig, flow=benchmark, reads=reads, sections=sections
+)
