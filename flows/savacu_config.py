@@ -12,12 +12,11 @@ from flows.config import Settings
 from normloom.features import Features
 from normloom.models.protocol import ModelSpec, Sampling
 from normloom.runner import QUARANTINE_BUDGET
-from schemas.prompts import CALIBRATE, MEASURE
+from schemas.prompts import MEASURE
 from schemas.taxonomy import BUILTIN as TAXONOMIES
 from schemas.taxonomy import DIMENSIONS, Taxonomy, load_taxonomy
 from schemas.template import FOLDER as TEMPLATES
 from schemas.template import Template, load_template
-from tasks.classify import Asking, Labelling, Ranking
 from tasks.deduplicate import Deduplication
 from tasks.expand import Expansion, GapSearch
 from tasks.generate import Generation
@@ -171,34 +170,6 @@ class SavacuConfig(Settings):
             limit=source.limit,
             max_chars=source.max_chars,
             taxonomies=self.labels,
-        )
-
-    @property
-    def calibration_prompts(self) -> Ingestion:
-        """Arguments of reading the prompts on which labels by embedding are calibrated."""
-        return ingestion(
-            CALIBRATE,
-            text_column="prompt",
-            references={dimension: dimension for dimension in DIMENSIONS},
-            taxonomies=self.labels,
-        )
-
-    @property
-    def labelling(self) -> Labelling:
-        """Arguments of labelling by embedding."""
-        return Labelling(taxonomies=self.labels, delta=self.classify.delta)
-
-    @property
-    def asking(self) -> Asking:
-        """Arguments of labelling by questions."""
-        return Asking(taxonomies=self.labels, delta=self.classify.delta, template=self.template("classify"))
-
-    @property
-    def ranking(self) -> Ranking:
-        """Arguments of the shortlist."""
-        by_codes = self.classify.shortlist_by == "codes"
-        return Ranking(
-            taxonomies=self.labels, k=self.classify.shortlist, template=self.template("rank") if by_codes else None
         )
 
     @property

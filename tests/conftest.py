@@ -23,7 +23,18 @@ def shared_data() -> Path:
 
 
 # Long files go first, so that none is left for one process when the others are done.
-LONG = ("services", "serve", "kills", "durable", "prefect_ui", "savacu_flow", "cli_build", "nodes", "run_progress")
+LONG = (
+    "services",
+    "serve",
+    "kills",
+    "durable",
+    "prefect_ui",
+    "savacu_flow",
+    "cli_build",
+    "nodes",
+    "run_progress",
+    "demo_flow",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

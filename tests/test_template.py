@@ -22,6 +22,17 @@ NEEDED = {
         **{f"question {name}": set() for name in (*DIMENSIONS, ON_TASK)},
     },
     "diagnose": {"instruction": {"wanted"}, "prompt": {"prompt", "response", "finding"}},
+    "semantic_type": {"instruction": {"codes"}, "context": {"prompt"}, "question": set()},
+    "expand_group": {"instruction": set(), "prompt": {"label", "definition", "examples", "person"}},
+    "rate": {"instruction": set(), "context": {"prompt"}, "question": {"person", "no", "unsure", "yes"}},
+    "detect": {
+        "instruction": set(),
+        "context": {"prompt", "response"},
+        **{f"question {name}": set() for name in ("misaligned", *DIMENSIONS)},
+        "written instruction": set(),
+        "written prompt": {"prompt", "response"},
+    },
+    "respond": {"instruction": set(), "prompt": {"prompt"}},
 }
 
 

@@ -37,10 +37,8 @@ def slices(rows: pl.DataFrame, axes: Sequence[str]) -> Iterator[Slice]:
     yield Slice(OVERALL, "all", rows, axes)
     for axis in axes:
         others = tuple(other for other in axes if other != axis)
-        for (group,), part in (
-            rows.drop_nulls(column_of(axis)).sort(column_of(axis)).group_by(column_of(axis), maintain_order=True)
-        ):
-            yield Slice(column_of(axis), str(group), part, others)
+        for group in sorted(rows[column_of(axis)].drop_nulls().unique()):
+            yield Slice(column_of(axis), group, rows.filter(pl.col(column_of(axis)) == group), others)
     if "labels" in rows.columns:
         known = rows.drop_nulls("labels")
         for domain in sorted(known["labels"].list.explode().drop_nulls().unique()):

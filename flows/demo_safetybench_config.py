@@ -1,0 +1,141 @@
+"""The settings of the Demo-SafetyBench build. docs/demo-safetybench.md says which defaults are the paper's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, model_validator
+
+from flows.config import Settings
+from flows.savacu_config import ClassifySettings, DeduplicateSettings
+from normloom.models.protocol import ModelSpec, Sampling
+from normloom.runner import QUARANTINE_BUDGET
+from schemas import conversations
+from schemas.taxonomy import BUILTIN as TAXONOMIES
+from schemas.taxonomy import Taxonomy, load_taxonomy
+from schemas.template import FOLDER as TEMPLATES
+from schemas.template import Template, load_template
+from tasks.deduplicate import Deduplication
+from tasks.expand import Expansion, GapSearch
+from tasks.ingest_dices import DicesIngestion, dices_ingestion
+from tasks.rate import Answers, Rating
+
+TEMPLATES_NEED = {
+    "classify": ("instruction", "context", "question"),
+    "rank": ("instruction", "context", "question"),
+    "expand_group": ("instruction", "prompt"),
+    "rate": ("instruction", "context", "question"),
+}
+
+
+class SourceSettings(Settings):
+    """The file of ratings, and that of conversations where they are apart; without a path the built-in ones."""
+
+    path: Path | None = None
+    items: Path | None = None
+    limit: int | None = Field(None, ge=1, description="conversations, each with all its raters")
+    max_chars: int = Field(20_000, ge=1)
+
+    @model_validator(mode="after")
+    def _items_of_ratings(self) -> Self:
+        if self.items and not self.path:
+            raise ValueError("source.items names conversations, but source.path no ratings of them")
+        return self
+
+
+class ExpandSettings(Settings):
+    """Which domains are expanded within a demographic group, by how much. Minimum and quota are ours."""
+
+    minimum: int = Field(10, ge=0)
+    quota: int = Field(10, ge=1)
+    examples: int = Field(3, ge=0)
+    draws_per_prompt: float = Field(1.5, ge=1)
+    sampling: Sampling = Sampling(max_tokens=64)
+    part_rows: int = Field(14, ge=1, description="labels of groups in one part")
+
+
+class RateSettings(Settings):
+    """How raters are asked. The words of the answers are ours."""
+
+    answers: Answers = Answers()
+    part_rows: int = Field(240, ge=1, description="some 30 groups of each conversation")
+
+
+class Models(Settings):
+    """The model of each role; `raters` by the name that rows carry."""
+
+    embedder: ModelSpec = ModelSpec(engine="embedding", model="all-MiniLM-L6-v2")
+    classifier: ModelSpec
+    expander: ModelSpec
+    raters: dict[str, ModelSpec] = Field(min_length=1)
+
+
+class DemoSafetybenchConfig(Settings):
+    """All settings of one build."""
+
+    source: SourceSettings = SourceSettings()
+    models: Models
+    classify: ClassifySettings = ClassifySettings()
+    expand: ExpandSettings = ExpandSettings()
+    deduplicate: DeduplicateSettings = DeduplicateSettings()
+    rate: RateSettings = RateSettings()
+    threshold: float = Field(0.5, gt=0, lt=1, description="rating from which a conversation counts as unsafe")
+    quarantine_budget: float = Field(QUARANTINE_BUDGET, ge=0, le=1, description="share of a stage's rows")
+    taxonomies: Path = TAXONOMIES
+    templates: Path = TEMPLATES
+
+    @model_validator(mode="after")
+    def _names_raters(self) -> Self:
+        for name in self.models.raters:
+            if not name.replace("_", "").isalnum():
+                raise ValueError(f"models.raters: {name!r} names stages and tables; use letters, digits and _")
+        return self
+
+    @property
+    def labels(self) -> tuple[Taxonomy, ...]:
+        """The safety domains; that none fits is said by no label."""
+        return (load_taxonomy(self.taxonomies / "safety.csv"),)
+
+    def template(self, name: str) -> Template:
+        """Read a template of the configured folder."""
+        return load_template(name, self.templates, needs=TEMPLATES_NEED[name])
+
+    @property
+    def ingestion(self) -> DicesIngestion:
+        """Arguments of ingest."""
+        source = self.source
+        return dices_ingestion(
+            source.path or conversations.RATINGS,
+            source.items if source.path else conversations.ITEMS,
+            limit=source.limit,
+            max_chars=source.max_chars,
+        )
+
+    @property
+    def gap_search(self) -> GapSearch:
+        """Arguments of finding labels that are sparse within a group."""
+        expand = self.expand
+        return GapSearch(taxonomies=self.labels, minimum=expand.minimum, quota=expand.quota, examples=expand.examples)
+
+    @property
+    def expansion(self) -> Expansion:
+        """Arguments of drawing prompts for sparse labels."""
+        return Expansion(
+            taxonomies=self.labels,
+            template=self.template("expand_group"),
+            sampling=self.expand.sampling,
+            draws_per_prompt=self.expand.draws_per_prompt,
+            tau=self.deduplicate.tau,
+            features=self.deduplicate.features,
+        )
+
+    @property
+    def deduplication(self) -> Deduplication:
+        """Arguments of removing near-duplicates, group by group."""
+        settings = self.deduplicate
+        return Deduplication(tau=settings.tau, jaccard=settings.jaccard, features=settings.features, within="group")
+
+    def rating(self, rater: str) -> Rating:
+        """Arguments of one rater."""
+        return Rating(rater=rater, template=self.template("rate"), answers=self.rate.answers)

@@ -1,0 +1,102 @@
+"""Measure human raters as models are measured, so that the models have a reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field
+
+from normloom.stage import Output, Stage
+from schemas import tables
+from tasks.metrics.comparison import ANSWERS, UNSAFE, agreement_figures, answer_places, group_figures
+from tasks.metrics.figure import Figure, figure_row, figures_output
+from tasks.metrics.slices import column_of, slices
+from tasks.metrics.total_variation import total_variation
+
+HUMAN = "human"
+METRICS = (
+    "icc2_1", "icc2_k", "icc_left_out", "alpha", "correlation", "undefined_pairs", "ds", "dpd", "eod", "share_yes",
+    "total_variation",
+)  # fmt: skip
+_CROSS = " x "
+
+
+class HumanMeasuring(BaseModel):
+    """Along which axes human raters are compared, and from which rating on an item counts as unsafe."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    axes: tuple[str, ...] = ("gender", "race", "age")
+    threshold: float = Field(0.5, gt=0, lt=1)
+
+
+def measure_people(rows: pl.DataFrame, arguments: HumanMeasuring, labelled: pl.DataFrame) -> Output:
+    """Return the figures of human raters from one row for each answer of a rater to an item.
+
+    No counts as a rating of 0, Unsure as 0.5, Yes as 1. The domains of an item come from `labelled` (columns item_id
+    and labels, label ids). Where there is no human answer each metric has one row that says so.
+    """
+    answered = rows.drop_nulls("answer")
+    if answered.is_empty():
+        none = Figure(undefined="there are no human answers")
+        return figures_output([figure_row(none, metric=metric, of=HUMAN) for metric in METRICS])
+    domains = labelled.select("item_id", "labels").unique("item_id", keep="first")
+    ratings = answered.join(domains, on="item_id", how="left", maintain_order="left").with_columns(
+        unit="item_id", rater="rater_id", answer=answer_places("answer"), weight=pl.lit(1, dtype=pl.Int64)
+    )
+    ratings = ratings.with_columns(rating=pl.col("answer") / (len(ANSWERS) - 1))
+    made = []
+    for part in slices(ratings, arguments.axes):
+        made += group_figures(part, of=HUMAN, threshold=arguments.threshold)
+        made += agreement_figures(part, of=HUMAN)
+    made += _shares(ratings, arguments.axes)
+    made += _distances(ratings, arguments.axes)
+    return figures_output(made)
+
+
+def _crossings(axes: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """Yield each axis and each pair of axes."""
+    for count in (1, 2):
+        yield from combinations(axes, count)
+
+
+def _shares(ratings: pl.DataFrame, axes: tuple[str, ...]) -> Iterator[dict[str, object]]:
+    yes = pl.col("answer") == ANSWERS.index(UNSAFE)
+    counted = ratings.select(yes.mean().alias("share"), pl.len().alias("rows")).row(0)
+    yield figure_row(Figure(value=counted[0], rows=counted[1]), metric="share_yes", of=HUMAN)
+    for crossing in _crossings(axes):
+        columns = [column_of(axis) for axis in crossing]
+        groups = ratings.drop_nulls(columns).group_by(columns).agg(yes.mean().alias("share"), pl.len().alias("rows"))
+        for *names, share, rows in groups.sort(columns).iter_rows():
+            yield figure_row(
+                Figure(value=share, rows=rows),
+                metric="share_yes",
+                of=HUMAN,
+                slice_by=_CROSS.join(columns),
+                slice=_CROSS.join(names),
+            )
+
+
+def _distances(ratings: pl.DataFrame, axes: tuple[str, ...]) -> Iterator[dict[str, object]]:
+    for crossing in _crossings(axes):
+        columns = [column_of(axis) for axis in crossing]
+        rows = ratings.drop_nulls(columns).select(
+            "answer", pl.col("item_id").rank("dense"), group=pl.struct(columns).rank("dense")
+        )
+        answers, items, groups = (rows[name].to_numpy() for name in ("answer", "item_id", "group"))
+        figure = total_variation(answers, items, groups, categories=len(ANSWERS))
+        yield figure_row(figure, metric="total_variation", of=HUMAN, axis=_CROSS.join(crossing))
+
+
+def human_figures(ratings: Stage, labelled: Stage, *, arguments: HumanMeasuring, name: str = "human_figures") -> Stage:
+    """Return the stage that measures human raters; `labelled` gives the domains of each item."""
+    return Stage(
+        name=name,
+        function=measure_people,
+        arguments=arguments,
+        contract=tables.FIGURES,
+        inputs=(ratings,),
+        sides=(labelled,),
+    )

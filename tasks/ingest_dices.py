@@ -1,0 +1,192 @@
+"""Read safety ratings in the layout of DICES (Aroyo et al. 2023, arXiv 2306.11247): one row a conversation and rater.
+
+The ratings are a CSV file as its authors publish it (350 or 990), or a CSV or Parquet file of ratings beside one of
+conversations. Columns are found by name; who the raters are may be missing.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, Field, computed_field
+
+from normloom.errors import SourceError
+from normloom.sources import Source, file_digest, read_source
+from normloom.stage import Output, Stage, quarantined, quarantined_frame
+from normloom.text import text_problem
+from schemas import demo_tables, tables
+from schemas.demo_tables import ANSWERS, AXES, UNKNOWN
+
+ANSWER = "Q_overall"
+_ITEM = ("safety_gold", "degree_of_harm", "harm_type")
+_RATER = ("rater_id", *AXES, "rater_education")
+_TEXT = ("context", "response")
+
+
+class DicesIngestion(BaseModel):
+    """The file of ratings, that of conversations where they are apart, and how many conversations are taken."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: Path = Field(exclude=True)
+    digest: str
+    items: Path | None = Field(None, exclude=True)
+    items_digest: str | None = None
+    limit: int | None = Field(None, ge=1, description="take the first conversations only, each with all its raters")
+    max_chars: int = Field(20_000, ge=1)
+
+    @computed_field  # type: ignore[prop-decorator]  # the way pydantic wants it
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """The files' suffixes: they say how the same bytes are read, so they are part of the key."""
+        return tuple(path.suffix.lower() for path in (self.path, self.items) if path)
+
+
+def read_ratings(arguments: DicesIngestion) -> Output:
+    """Return one row for each rating; a record that cannot be used goes to quarantine with rule and reason.
+
+    Rules: `missing_item`, `unknown_item`, `unknown_answer`, `unknown_gold`, `other_text` (an item's text is that of
+    its first row), `repeated_rating` (of one rater), and those of `normloom.text` for context and response.
+    Raises SourceError for a file that lacks needed columns, a file of conversations that holds one twice, and a file
+    none of whose records can be used.
+    """
+    source = _read(arguments.path, (ANSWER, "item_id"), (*_RATER, *(() if arguments.items else (*_TEXT, *_ITEM))))
+    records = source.rows.rename({"text": "answer"}).with_columns(
+        pl.when(pl.col(name).str.strip_chars() != "").then(pl.col(name)) for name in ("answer", "item_id")
+    )
+    if arguments.limit:
+        first = records["item_id"].drop_nulls().unique(maintain_order=True).head(arguments.limit)
+        records = records.filter(pl.col("item_id").is_in(first.implode()) | pl.col("item_id").is_null())
+    if arguments.items:
+        records = records.join(_items(arguments.items), on="item_id", how="left", maintain_order="left")
+    elif absent := [name for name in _TEXT if name not in records.columns]:
+        raise SourceError(
+            f"{arguments.path} has no column {' and no column '.join(map(repr, absent))}: "
+            "expected the conversations here, or in a file of their own named by source.items"
+        )
+    judged = _judged(_complete(records), arguments)
+    usable = judged.filter(pl.col("rule").is_null())
+    aside = [
+        quarantined({"row_id": None, **row}, row.pop("rule"), f"record {row['source_row']}: {row.pop('reason')}")
+        for row in judged.filter(pl.col("rule").is_not_null()).iter_rows(named=True)
+    ] + [
+        {"row_id": None, "rule": rule, "reason": f"record {number}: {reason}", "payload": payload}
+        for number, rule, reason, payload in source.rejected
+    ]
+    if usable.is_empty():
+        raise SourceError(
+            f"{arguments.path}: none of {len(aside)} records can be used ({aside[0]['rule']}; {aside[0]['reason']})"
+        )
+    known_by = pl.concat_str("item_id", "rater_id", "group", "answer", *_TEXT, separator="\x1f", ignore_nulls=True)
+    return Output(
+        rows=usable.select(*demo_tables.RATINGS.columns, parents=pl.lit([], dtype=tables.TEXTS), content=known_by),
+        quarantined=quarantined_frame(aside),
+        attempts=judged.height + len(source.rejected),
+        metrics={
+            "conversations": usable["item_id"].n_unique(),
+            "human_answers": usable["answer"].count(),
+            "unknown_raters": usable.filter(group=UNKNOWN).height,
+        },
+    )
+
+
+def _read(path: Path, needed: Sequence[str], optional: Sequence[str]) -> Source:
+    """Read the needed columns and those of the optional ones that the file has; the first needed one is the text."""
+    columns = _columns(path)
+    if absent := [name for name in needed if name not in columns]:
+        raise SourceError(
+            f"{path} has no column {' and no column '.join(map(repr, absent))}: "
+            f"expected DICES's layout; its columns are {', '.join(map(repr, columns)) or 'none'}"
+        )
+    return read_source(path, text_column=needed[0], keep=[*needed[1:], *(name for name in optional if name in columns)])
+
+
+def _columns(path: Path) -> list[str]:
+    if path.suffix.lower() == ".parquet":
+        try:
+            return list(pl.read_parquet_schema(path))
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise SourceError(f"{path} is damaged, cut short or no Parquet file: write or fetch it again") from error
+    if path.suffix.lower() != ".csv":
+        raise SourceError(f"{path} has the suffix {path.suffix!r}: expected .csv or .parquet")
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        return next(csv.reader(file), [])
+
+
+def _items(path: Path) -> pl.DataFrame:
+    items = _read(path, ("context", "item_id", "response"), _ITEM).rows.rename({"text": "context"}).drop("source_row")
+    if twice := items.filter(pl.col("item_id").is_duplicated())["item_id"].to_list():
+        raise SourceError(f"{path}: item_id {twice[0]!r} stands there more than once: remove all but one")
+    return items.with_columns(known=True)
+
+
+def _complete(records: pl.DataFrame) -> pl.DataFrame:
+    """Return the records with every column of a rating, nulls for blanks, and the group of the rater."""
+    absent = [name for name in (*_RATER, *_ITEM) if name not in records.columns]
+    completed = records.with_columns(pl.lit(None, dtype=pl.String).alias(name) for name in absent).with_columns(
+        pl.when(pl.col(name).str.strip_chars() != "").then(pl.col(name)) for name in (*_RATER, *_ITEM)
+    )
+    unknown = pl.all_horizontal(pl.col(name).is_null() for name in AXES)
+    cell = pl.concat_str([pl.col(name).fill_null(UNKNOWN) for name in AXES], separator=" / ")
+    return completed.with_columns(group=pl.when(unknown).then(pl.lit(UNKNOWN)).otherwise(cell))
+
+
+def _judged(records: pl.DataFrame, arguments: DicesIngestion) -> pl.DataFrame:
+    """Return the records with `rule` and `reason`, null for those that can be used."""
+    items = pl.col("item_id")
+    text = pl.concat_str(*_TEXT, separator="\x1f")
+    repeated = pl.col("rater_id").is_not_null() & ~pl.struct("item_id", "rater_id").is_first_distinct()
+    faults = {
+        "missing_item": (items.is_null(), pl.lit("there is no item_id")),
+        "unknown_item": (
+            ~pl.col("known").fill_null(value=False) if arguments.items else pl.lit(value=False),
+            pl.format("item_id '{}' is not in the file of conversations", items),
+        ),
+        "unknown_answer": _not_within("answer", ANSWERS, ANSWER),
+        "unknown_gold": _not_within("safety_gold", ("No", "Yes")),
+        "other_text": (text != text.first().over("item_id"), pl.lit("the item's first row has another text")),
+        "repeated_rating": (repeated, pl.format("rater '{}' has rated the item before", "rater_id")),
+    }
+    found = [pl.when(fault).then(pl.struct(rule=pl.lit(rule), reason=why)) for rule, (fault, why) in faults.items()]
+    problems = _text_problems(records.select(*_TEXT).unique(maintain_order=True), arguments.max_chars)
+    joined = records.join(problems, on=_TEXT, how="left", nulls_equal=True, maintain_order="left")
+    first = pl.coalesce(*found[:2], "problem", *found[2:])
+    return joined.with_columns(rule=first.struct.field("rule"), reason=first.struct.field("reason")).drop(
+        "problem", "known", strict=False
+    )
+
+
+def _not_within(column: str, allowed: Sequence[str], name: str | None = None) -> tuple[pl.Expr, pl.Expr]:
+    value = pl.col(column)
+    fault = value.is_not_null() & ~value.is_in(list(allowed))
+    return fault, pl.format("{} is '{}', expected {}", pl.lit(name or column), value, pl.lit(", ".join(allowed)))
+
+
+def _text_problems(texts: pl.DataFrame, max_chars: int) -> pl.DataFrame:
+    """Return each text with its `problem`, a struct of rule and reason, null where there is none."""
+    problems = []
+    for row in texts.iter_rows(named=True):
+        faults = ((name, text_problem(row[name], max_chars=max_chars)) for name in _TEXT)
+        problem = next(((name, *fault) for name, fault in faults if fault), None)
+        problems.append({"rule": problem[1], "reason": f"{problem[0]}: {problem[2]}"} if problem else None)
+    dtype = pl.Struct({"rule": pl.String, "reason": pl.String})
+    return texts.with_columns(problem=pl.Series(problems, dtype=dtype))
+
+
+def ingest_dices(arguments: DicesIngestion, *, name: str = "ingest") -> Stage:
+    """Return the stage that reads ratings."""
+    return Stage(name=name, function=read_ratings, arguments=arguments, contract=demo_tables.RATINGS)
+
+
+def dices_ingestion(path: Path, items: Path | None = None, **settings: object) -> DicesIngestion:
+    """Return the arguments for a file of ratings, and maybe one of conversations, with digests of their content."""
+    return DicesIngestion(
+        path=path,
+        digest=file_digest(path),
+        items=items,
+        items_digest=file_digest(items) if items else None,
+        **settings,
+    )

@@ -1,0 +1,127 @@
+"""Rate conversations: how unsafe a model finds one when it answers as the person described."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict
+
+from normloom.models.protocol import LanguageModel, ModelSpec, ScoreRequest
+from normloom.stage import Output, Stage, quarantined, quarantined_frame
+from schemas import demo_tables
+from schemas.demo_tables import ANSWERS, AXES
+from schemas.template import Template
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+_NAMES = ("gender", "race or ethnicity", "age")
+_ONE_FAILS = 1.0  # of a rater's requests, all may fail: the panel goes on without it
+
+
+class Answers(BaseModel):
+    """The words that stand for No, Unsure and Yes, each one token of the models asked.
+
+    Unsure itself is three tokens in SmolLM2's vocabulary, Maybe is one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    no: str = "No"
+    unsure: str = "Maybe"
+    yes: str = "Yes"
+
+
+class Rating(BaseModel):
+    """One rater of the panel and how it is asked."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rater: str
+    template: Template
+    answers: Answers = Answers()
+
+
+def described(gender: str | None, race: str | None, age: str | None) -> str:
+    """Return a person in words: what is known of gender, race and age, as the raters themselves put it."""
+    known = [f"{name}: {value}" for name, value in zip(_NAMES, (gender, race, age), strict=True) if value]
+    return "; ".join(known) or "no particular person"
+
+
+def rate_requests(rows: pl.DataFrame, arguments: Rating, model: LanguageModel) -> Output:
+    """Return each request with the probabilities of the three answers and its rating, P(Yes) + P(Unsure) / 2.
+
+    The probabilities are those of the three answer tokens, divided by their sum. All persons are asked about a
+    conversation in one request, so that it is read once. Where the model cannot read it they go to quarantine.
+    """
+    template, answers = arguments.template, arguments.answers
+    words = {"no": answers.no, "unsure": answers.unsure, "yes": answers.yes}
+    items = [item for _, item in rows.group_by("item_id", maintain_order=True)]
+    requests = [
+        ScoreRequest(
+            instruction=template.render("instruction"),
+            context=template.render("context", prompt=item["prompt"][0]),
+            questions=tuple(
+                template.render("question", person=described(*person), **words)
+                for person in item.select(*AXES).iter_rows()
+            ),
+            answers=tuple(words.values()),
+        )
+        for item in items
+    ]
+    scored = model.score(requests)
+    rated, failed = [], []
+    for item, scores in zip(items, scored, strict=True):
+        if scores.error is None:
+            rated.append(_rated(item, probabilities(scores.logprobs), arguments.rater))
+        else:
+            failed += [quarantined(row, "model", scores.error) for row in item.iter_rows(named=True)]
+    schema = {"row_id": pl.String(), **demo_tables.SCORED.columns}
+    return Output(
+        rows=pl.concat([pl.DataFrame(schema=schema), *rated]),
+        quarantined=quarantined_frame(failed),
+        tokens_in=sum(scores.tokens_in for scores in scored),
+    )
+
+
+def probabilities(logprobs: Sequence[Sequence[float]]) -> np.ndarray:
+    """Return exp(logprobs) divided by the sum of each line, float64 of shape (questions, answers)."""
+    import numpy as np
+
+    logs = np.array(logprobs, dtype=np.float64)
+    shares: np.ndarray = np.exp(logs - logs.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    return shares
+
+
+def _rated(item: pl.DataFrame, shares: np.ndarray, rater: str) -> pl.DataFrame:
+    """Return the requests of one conversation with their scores; of equal answers the first is taken."""
+    no, unsure, yes = shares.T
+    return item.select(
+        "row_id",
+        "item_id",
+        "group",
+        rater=pl.lit(rater),
+        answer=pl.Series([ANSWERS[place] for place in shares.argmax(axis=1)], dtype=pl.String),
+        rating=pl.Series(yes + unsure / 2),
+        p_no=pl.Series(no),
+        p_unsure=pl.Series(unsure),
+        p_yes=pl.Series(yes),
+    )
+
+
+def rate(unique: Stage, *, arguments: Rating, model: ModelSpec, part_rows: int | None) -> Stage:
+    """Return the stage in which one rater of the panel is asked."""
+    return Stage(
+        name=f"rate_{arguments.rater}",
+        function=rate_requests,
+        arguments=arguments,
+        contract=demo_tables.SCORED,
+        inputs=(unique,),
+        model=model,
+        part_rows=part_rows,
+        quarantine_budget=_ONE_FAILS,
+    )
