@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,12 +16,17 @@ from normloom.features import Features
 from normloom.stage import Output, Stage, dropped, dropped_frame
 from normloom.text import normalise
 
+if TYPE_CHECKING:
+    from normloom.near_duplicates import Duplicate
+    from normloom.simhash import Packed
+
 _BITS = 64
 
 
 class Deduplication(BaseModel):
     """A row repeats a kept one when their codes differ in fewer than `tau` of 64 bits and their shingles
     have a Jaccard similarity of at least `jaccard` (0 asks for no confirmation: the rule of arXiv 2602.11305).
+    With `within`, only rows with the same value in that column are compared.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -28,6 +35,7 @@ class Deduplication(BaseModel):
     jaccard: float = Field(default=0.5, ge=0, le=1)
     features: Features = Features()
     text_column: str = "prompt"
+    within: str | None = None
 
 
 def remove_duplicates(rows: pl.DataFrame, arguments: Deduplication) -> Output:
@@ -37,14 +45,17 @@ def remove_duplicates(rows: pl.DataFrame, arguments: Deduplication) -> Output:
     nearest kept row as its winner; its payload says `distance` and `jaccard`. Reasons: `exact_duplicate`
     (same normalised text) and `near_duplicate`. Raises ContractError for a null text.
     """
-    from normloom.near_duplicates import find_duplicates
     from normloom.simhash import fingerprints, pack
 
     if rows[arguments.text_column].null_count():
         raise ContractError(f"column {arguments.text_column!r} has nulls: a row without text cannot be compared")
     texts = rows[arguments.text_column].to_list()
     packed = pack(texts)
-    duplicates = find_duplicates(packed, features=arguments.features, tau=arguments.tau, jaccard=arguments.jaccard)
+    groups = _groups(rows, arguments.within)
+    duplicates = sorted(
+        (duplicate for group in groups for duplicate in _duplicates(texts, group, packed, arguments)),
+        key=lambda duplicate: duplicate.index,
+    )
     removed = [duplicate.index for duplicate in duplicates]
     ids, entries = rows["row_id"], []
     for duplicate, row in zip(duplicates, rows[removed].iter_rows(named=True), strict=True):
@@ -60,9 +71,32 @@ def remove_duplicates(rows: pl.DataFrame, arguments: Deduplication) -> Output:
         metrics={
             "duplicates": len(removed),
             "share": len(removed) / rows.height if rows.height else 0.0,
-            "expected_chance_pairs": expected_chance_pairs(rows.height, arguments.tau),
+            "expected_chance_pairs": sum(expected_chance_pairs(len(group), arguments.tau) for group in groups),
         },
     )
+
+
+def _groups(rows: pl.DataFrame, within: str | None) -> list[list[int]]:
+    """Return the places of the rows that are compared with each other."""
+    if within is None:
+        return [list(range(rows.height))]
+    return rows.with_row_index("_place").group_by(within, maintain_order=True).agg("_place")["_place"].to_list()
+
+
+def _duplicates(
+    texts: Sequence[str], group: Sequence[int], packed: Packed, arguments: Deduplication
+) -> list[Duplicate]:
+    """Return the duplicates among the rows at the places `group`."""
+    from normloom.near_duplicates import find_duplicates
+
+    whole = len(group) == len(texts)
+    found = find_duplicates(
+        packed if whole else [texts[place] for place in group],
+        features=arguments.features,
+        tau=arguments.tau,
+        jaccard=arguments.jaccard,
+    )
+    return [replace(duplicate, index=group[duplicate.index], keeper=group[duplicate.keeper]) for duplicate in found]
 
 
 def expected_chance_pairs(n: int, tau: int) -> float:

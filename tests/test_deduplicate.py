@@ -98,3 +98,17 @@ def test_the_stage_reads_its_inputs_in_order_and_whole() -> None:
     assert isinstance(stage, Stage)
     assert (stage.name, stage.inputs, stage.part_rows) == ("deduplicate", (first, second), None)
     assert stage.function is remove_duplicates
+
+
+def test_only_rows_of_one_group_are_compared() -> None:
+    variant = BASE.replace("job", "jobs")
+    rows = table(BASE, BASE, variant, variant, "Who may vote?").with_columns(domain=pl.Series(list("abbac")))
+    output = remove_duplicates(rows, Deduplication(within="domain"))
+    assert output.rows["row_id"].to_list() == ["r0", "r1", "r4"]
+    assert output.dropped.select("row_id", "winner").rows() == [("r2", "r1"), ("r3", "r0")]
+    assert (
+        output.rows["fingerprint"].to_list()
+        == remove_duplicates(rows[[0, 4]], Deduplication()).rows["fingerprint"].gather([0, 0, 1]).to_list()
+    )
+    assert output.metrics["expected_chance_pairs"] == 2 * expected_chance_pairs(2, 10)
+    assert remove_duplicates(rows.clear(), Deduplication(within="domain")).rows.is_empty()
