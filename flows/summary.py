@@ -125,6 +125,8 @@ def _figures(result: BuildResult, store: Store) -> Iterator[Table]:
         if not manifest.key_fields["contract"]["columns"].keys() >= FIGURES.columns.keys():
             continue
         rows = store.scan(manifest.ref).filter(slice_by="overall").sort("metric", "axis", "of").collect()
+        if rows.is_empty():  # a sweep has slices only
+            continue
         table = Table(title=f"Figures: {manifest.stage}", title_justify="left", box=box.SIMPLE_HEAD)
         for heading in ("figure", "of", "axis", "value", "95 %", "rows"):
             table.add_column(heading, justify="right" if heading in {"value", "95 %", "rows"} else "left")
