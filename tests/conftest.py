@@ -34,6 +34,8 @@ LONG = (
     "nodes",
     "run_progress",
     "demo_flow",
+    "report_page",
+    "pool",
 )
 
 
