@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from flows.config import Settings
-from normloom.models.protocol import ModelSpec, Sampling
-from normloom.runner import QUARANTINE_BUDGET
+from flows.system_config import NamedModels, SystemConfig
+from normloom.models.protocol import Sampling
 from schemas.responses import BUILTIN
-from schemas.taxonomy import BUILTIN as TAXONOMIES
-from schemas.taxonomy import DIMENSIONS, Taxonomy, load_taxonomy
-from schemas.template import FOLDER as TEMPLATES
-from schemas.template import Template, load_template
+from schemas.taxonomy import DIMENSIONS
 from tasks.detect import MISALIGNED, Scoring, Writing
 from tasks.evaluation_figures import Evaluating
 from tasks.ingest_dataset import DatasetIngestion, ItemChoice, dataset_ingestion
@@ -78,41 +75,27 @@ class PanelSettings(Settings):
     part_rows: int = Field(128, ge=1)
 
 
-class BenchmarkConfig(Settings):
-    """All settings of one build; `models` are those under test and `judges` the panel, by the names that rows carry."""
+class BenchmarkConfig(SystemConfig):
+    """All settings of one build; `models` are those under test and `judges` the panel."""
+
+    SECTIONS: ClassVar = TEMPLATES_NEED
 
     source: SourceSettings = SourceSettings()
-    models: dict[str, ModelSpec] = Field(min_length=1)
-    judges: dict[str, ModelSpec] = Field(default_factory=dict)
+    models: NamedModels = Field(min_length=1)
+    judges: NamedModels = Field(default_factory=dict)
     modes: tuple[Literal["detector", "responder"], ...] = Field((DETECTOR, RESPONDER), min_length=1)
     detector: DetectorSettings = DetectorSettings()
     responder: ResponderSettings = ResponderSettings()
     judge: PanelSettings = PanelSettings()
     threshold: float = Field(0.5, gt=0, lt=1, description="probability from which a row is flagged, a check passed")
-    quarantine_budget: float = Field(QUARANTINE_BUDGET, ge=0, le=1, description="share of a stage's rows")
-    taxonomies: Path = TAXONOMIES
-    templates: Path = TEMPLATES
 
     @model_validator(mode="after")
     def _can_be_done(self) -> Self:
-        for setting, names in (("models", self.models), ("judges", self.judges)):
-            for name in names:
-                if not name.replace("_", "").isalnum():
-                    raise ValueError(f"{setting}: {name!r} names stages and tables; use letters, digits and _")
         if RESPONDER in self.modes and not self.judges:
             raise ValueError("judges: the mode responder needs at least one judge; name one, or set modes=[detector]")
         if unknown := sorted(set(self.source.references) - set(DIMENSIONS)):
             raise ValueError(f"source.references: {unknown} are no dimensions; use {', '.join(DIMENSIONS)}")
         return self
-
-    @property
-    def labels(self) -> tuple[Taxonomy, ...]:
-        """The taxonomies, one for each dimension."""
-        return tuple(load_taxonomy(self.taxonomies / f"{dimension}.csv") for dimension in DIMENSIONS)
-
-    def template(self, name: str) -> Template:
-        """Read a template of the configured folder."""
-        return load_template(name, self.templates, needs=TEMPLATES_NEED[name])
 
     @property
     def published(self) -> str | None:

@@ -100,7 +100,7 @@ def _problem(kind: type[BaseModel], entry: Any, prefix: str) -> str:
         hint = f", did you mean {' or '.join(close)}?" if close else ""
         return f"there is no setting {location}{hint}"
     if entry["type"] == "value_error":  # raised by a validator, whose words say it all
-        return str(entry["ctx"]["error"])
+        return f"{location}: {entry['ctx']['error']}" if location else str(entry["ctx"]["error"])
     given = "" if entry["type"] == "missing" else f", not {entry['input']!r}"
     return f"setting {location}: {entry['msg'][0].lower()}{entry['msg'][1:]}{given}"
 

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from flows.config import Settings
 from flows.savacu_config import ClassifySettings, DeduplicateSettings
+from flows.system_config import NamedModels, SystemConfig
 from normloom.models.protocol import ModelSpec, Sampling
-from normloom.runner import QUARANTINE_BUDGET
 from schemas import conversations
-from schemas.taxonomy import BUILTIN as TAXONOMIES
-from schemas.taxonomy import Taxonomy, load_taxonomy
-from schemas.template import FOLDER as TEMPLATES
-from schemas.template import Template, load_template
 from tasks.deduplicate import Deduplication
 from tasks.expand import Expansion, GapSearch
 from tasks.ingest_dices import DicesIngestion, dices_ingestion
@@ -40,7 +36,7 @@ class SourceSettings(Settings):
     @model_validator(mode="after")
     def _items_of_ratings(self) -> Self:
         if self.items and not self.path:
-            raise ValueError("source.items names conversations, but source.path no ratings of them")
+            raise ValueError("items names conversations, but path no ratings of them")
         return self
 
 
@@ -68,11 +64,14 @@ class Models(Settings):
     embedder: ModelSpec = ModelSpec(engine="embedding", model="all-MiniLM-L6-v2")
     classifier: ModelSpec
     expander: ModelSpec
-    raters: dict[str, ModelSpec] = Field(min_length=1)
+    raters: NamedModels = Field(min_length=1)
 
 
-class DemoSafetybenchConfig(Settings):
-    """All settings of one build."""
+class DemoSafetybenchConfig(SystemConfig):
+    """All settings of one build; that no safety domain fits is said by no label."""
+
+    DIMENSIONS = ("safety",)
+    SECTIONS: ClassVar = TEMPLATES_NEED
 
     source: SourceSettings = SourceSettings()
     models: Models
@@ -81,25 +80,6 @@ class DemoSafetybenchConfig(Settings):
     deduplicate: DeduplicateSettings = DeduplicateSettings()
     rate: RateSettings = RateSettings()
     threshold: float = Field(0.5, gt=0, lt=1, description="rating from which a conversation counts as unsafe")
-    quarantine_budget: float = Field(QUARANTINE_BUDGET, ge=0, le=1, description="share of a stage's rows")
-    taxonomies: Path = TAXONOMIES
-    templates: Path = TEMPLATES
-
-    @model_validator(mode="after")
-    def _names_raters(self) -> Self:
-        for name in self.models.raters:
-            if not name.replace("_", "").isalnum():
-                raise ValueError(f"models.raters: {name!r} names stages and tables; use letters, digits and _")
-        return self
-
-    @property
-    def labels(self) -> tuple[Taxonomy, ...]:
-        """The safety domains; that none fits is said by no label."""
-        return (load_taxonomy(self.taxonomies / "safety.csv"),)
-
-    def template(self, name: str) -> Template:
-        """Read a template of the configured folder."""
-        return load_template(name, self.templates, needs=TEMPLATES_NEED[name])
 
     @property
     def ingestion(self) -> DicesIngestion:

@@ -7,6 +7,7 @@ semantic type for each prompt, two-stage rejection sampling, the trade-off matri
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 from flows import savacu_summary
 from flows.labelling import label
@@ -18,7 +19,6 @@ from normloom.stage import Stage
 from schemas import tables
 from schemas.taxonomy import BUILTIN as TAXONOMIES
 from schemas.taxonomy import DIMENSIONS, load_taxonomy
-from schemas.template import load_template
 from tasks.deduplicate import deduplicate
 from tasks.expand import expand, find_sparse
 from tasks.ingest import ingest
@@ -41,14 +41,18 @@ class MisaligntradeModels(Models):
 class MisaligntradeConfig(SavacuConfig):
     """The settings of SaVaCu; those of the source and of labels count where no SaVaCu is published."""
 
+    SECTIONS: ClassVar = {
+        **SavacuConfig.SECTIONS,
+        "semantic_type": ("instruction", "context", "question"),
+    }
+
     models: MisaligntradeModels
     types: Path = TAXONOMIES / "semantic_type.csv"
 
     @property
     def typing(self) -> Typing:
         """Arguments of the semantic type."""
-        template = load_template("semantic_type", self.templates, needs=("instruction", "context", "question"))
-        return Typing(types=load_taxonomy(self.types), template=template)
+        return Typing(types=load_taxonomy(self.types), template=self.template("semantic_type"))
 
 
 def misaligntrade(config: MisaligntradeConfig, labelled: Stage | None = None) -> list[Stage]:

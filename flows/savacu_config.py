@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from flows.config import Settings
+from flows.system_config import NamedModels, SystemConfig
 from normloom.features import Features
 from normloom.models.protocol import ModelSpec, Sampling
-from normloom.runner import QUARANTINE_BUDGET
 from schemas.prompts import MEASURE
-from schemas.taxonomy import BUILTIN as TAXONOMIES
-from schemas.taxonomy import DIMENSIONS, Taxonomy, load_taxonomy
-from schemas.template import FOLDER as TEMPLATES
-from schemas.template import Template, load_template
+from schemas.taxonomy import DIMENSIONS
 from tasks.deduplicate import Deduplication
 from tasks.expand import Expansion, GapSearch
 from tasks.generate import Generation
@@ -115,12 +112,14 @@ class Models(Settings):
     embedder: ModelSpec = ModelSpec(engine="embedding", model="all-MiniLM-L6-v2")
     classifier: ModelSpec
     expander: ModelSpec
-    generators: dict[str, ModelSpec] = Field(min_length=1)
+    generators: NamedModels = Field(min_length=1)
     judge: ModelSpec
 
 
-class SavacuConfig(Settings):
+class SavacuConfig(SystemConfig):
     """All settings of one build."""
+
+    SECTIONS: ClassVar = TEMPLATES_NEED
 
     source: SourceSettings = SourceSettings()
     models: Models
@@ -132,15 +131,9 @@ class SavacuConfig(Settings):
     rounds: int = Field(2, ge=0, description="resampling rounds")
     pairs: bool = True
     split: SplitSettings = SplitSettings()
-    quarantine_budget: float = Field(QUARANTINE_BUDGET, ge=0, le=1, description="share of a stage's rows")
-    taxonomies: Path = TAXONOMIES
-    templates: Path = TEMPLATES
 
     @model_validator(mode="after")
-    def _names_generators(self) -> Self:
-        for name in self.models.generators:
-            if not name.replace("_", "").isalnum():
-                raise ValueError(f"models.generators: {name!r} names stages and tables; use letters, digits and _")
+    def _knows_dimensions(self) -> Self:
         for setting, named in (
             ("source.references", self.source.references),
             ("expand.dimensions", self.expand.dimensions),
@@ -148,15 +141,6 @@ class SavacuConfig(Settings):
             if unknown := sorted(set(named) - set(DIMENSIONS)):
                 raise ValueError(f"{setting}: {unknown} are no dimensions; use {', '.join(DIMENSIONS)}")
         return self
-
-    @property
-    def labels(self) -> tuple[Taxonomy, ...]:
-        """The taxonomies, one for each dimension."""
-        return tuple(load_taxonomy(self.taxonomies / f"{dimension}.csv") for dimension in DIMENSIONS)
-
-    def template(self, name: str) -> Template:
-        """Read a template of the configured folder."""
-        return load_template(name, self.templates, needs=TEMPLATES_NEED[name])
 
     @property
     def ingestion(self) -> Ingestion:

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import RenderableType
 
+from flows.system_config import SystemConfig
 from normloom.build import BuildResult
 from normloom.stage import Stage
 from normloom.store import Store
@@ -29,7 +30,7 @@ class System:
 
     name: str
     title: str
-    config: type[Any]
+    config: type[SystemConfig]
     flow: Callable[..., list[Stage]]
     reads: Callable[[Any], Mapping[str, str]] = nothing
     sections: Callable[[BuildResult, Store], list[RenderableType]] | None = None

@@ -15,13 +15,20 @@ FAILED, WRONG_USAGE = 1, 2
 out = Console()
 err = Console(stderr=True)
 
-SystemArgument = Annotated[str, typer.Argument(help="The system: savacu, misaligntrade, demo_safetybench, benchmark, or one of a package.", show_default=False)]
+SystemArgument = Annotated[
+    str,
+    typer.Argument(
+        help="The system: savacu, misaligntrade, demo_safetybench, benchmark, or one of a package.", show_default=False
+    ),
+]
 StoreOption = Annotated[Path, typer.Option("--store", help="Directory of the tables.", envvar="NORMLOOM_STORE")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text.")]
 ProfileOption = Annotated[str, typer.Option(help="Models and sizes: local, cpu, vllm-cpu, gpu, paper, or a YAML file.")]
 SourceOption = Annotated[
     Path | None,
-    typer.Option(help="CSV, TSV, JSONL, JSON or Parquet file of prompts, ratings or responses (default: built-in ones)."),
+    typer.Option(
+        help="CSV, TSV, JSONL, JSON or Parquet file of prompts, ratings or responses (default: built-in ones)."
+    ),
 ]
 TextColumnOption = Annotated[str | None, typer.Option(help="Column of --source that holds the prompts.")]
 LimitOption = Annotated[int | None, typer.Option(min=1, help="Take only the first N records of the source.")]

@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent
 
 def page(report: Mapping[str, Any]) -> str:
     """Return the page of what `report` returned; it draws itself with plotly.js, which it holds."""
-    from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
+    from plotly.offline import get_plotlyjs
 
     drawers = {section.name: section.draw for section in SECTIONS}
     plots: dict[str, Mapping[str, Any]] = {}

@@ -191,7 +191,7 @@ def sankey(title: str, nodes: Mapping[str, str], flows: Sequence[Flow]) -> Plot:
 
 
 def _plot(title: str, traces: list[dict[str, Any]], layout: dict[str, Any], *, width: Width = "half") -> Plot:
-    import plotly.graph_objects as go  # type: ignore[import-untyped]
+    import plotly.graph_objects as go
 
     figure = go.Figure(data=traces, layout={"template": "none", **layout}).to_plotly_json()  # checks every name
     figure["layout"].pop("template", None)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
-from flows.config import Settings
 from flows.savacu_config import SourceSettings
 from flows.system import System
+from flows.system_config import SystemConfig
 from normloom.contract import Check, Contract
 from normloom.models.protocol import LanguageModel, ModelSpec, ScoreRequest
 from normloom.stage import Output, Stage
@@ -28,10 +28,9 @@ class Asking(BaseModel):
     template: Template
 
 
-class ToneConfig(Settings):
+class ToneConfig(SystemConfig):
     source: SourceSettings = SourceSettings()
     model: ModelSpec = ModelSpec(engine="scripted", model="tone")
-    quarantine_budget: float = 0.1
 
 
 def ask(rows: pl.DataFrame, arguments: Asking, model: LanguageModel) -> Output:

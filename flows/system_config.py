@@ -1,0 +1,47 @@
+"""What the settings of every system have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from pydantic import AfterValidator, Field
+
+from flows.config import Settings
+from normloom.models.protocol import ModelSpec
+from normloom.runner import QUARANTINE_BUDGET
+from schemas.taxonomy import BUILTIN as TAXONOMIES
+from schemas.taxonomy import DIMENSIONS, Taxonomy, load_taxonomy
+from schemas.template import FOLDER as TEMPLATES
+from schemas.template import Template, load_template
+
+
+def _name_stages(models: dict[str, ModelSpec]) -> dict[str, ModelSpec]:
+    for name in models:
+        if not name.replace("_", "").isalnum():
+            raise ValueError(f"{name!r} names stages and tables; use letters, digits and _")
+    return models
+
+
+NamedModels = Annotated[dict[str, ModelSpec], AfterValidator(_name_stages)]  # by the names that rows and stages carry
+
+
+class SystemConfig(Settings):
+    """Base of a system's settings: `DIMENSIONS` of its labels, and the `SECTIONS` that each template needs."""
+
+    DIMENSIONS: ClassVar[tuple[str, ...]] = DIMENSIONS
+    SECTIONS: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+
+    quarantine_budget: float = Field(QUARANTINE_BUDGET, ge=0, le=1, description="share of a stage's rows")
+    taxonomies: Path = TAXONOMIES
+    templates: Path = TEMPLATES
+
+    @property
+    def labels(self) -> tuple[Taxonomy, ...]:
+        """The taxonomies, one for each dimension."""
+        return tuple(load_taxonomy(self.taxonomies / f"{dimension}.csv") for dimension in self.DIMENSIONS)
+
+    def template(self, name: str) -> Template:
+        """Read a template of the configured folder."""
+        return load_template(name, self.templates, needs=self.SECTIONS[name])
