@@ -161,6 +161,8 @@ def _closing(result: BuildResult, store: Store) -> Text:
         ("Model loads    ", "bold"),
         f"{loads}; {tokens:,} tokens written\n",
     )
+    for manifest in result.reads.values():
+        text.append(f"Started from   {manifest.ref}, {manifest.count('rows'):,} rows\n")
     if any("135M" in str(manifest.key_fields.get("model")) for manifest in result.manifests):
         text.append(
             "A 135M model took part: what it writes, judges and rates is near chance. "

@@ -102,6 +102,8 @@ def test_a_served_system_can_be_started_with_the_parameters_of_a_build(served: S
         deployment["parameter_openapi_schema"]["properties"]
     )
     assert [each["name"] for each in api.found("/automations/filter")] == ["normloom-crash-silent-runs"]
+    assert [each["entrypoint"] for each in api.found("/deployments/filter")] == [deployment["entrypoint"]]
+    assert "misaligntrade is not served: setting models" in (place / "log").read_text()
 
 
 def test_a_cancelled_run_frees_its_actors_and_keeps_its_tables(served: Served) -> None:

@@ -19,9 +19,11 @@ from flows.commands.common import (
     StoreOption,
     TextColumnOption,
     assignments,
+    err,
+    escaped,
     out,
 )
-from normloom.errors import UsageError
+from normloom.errors import ConfigError, UsageError
 from normloom.server import SERVER_PASSWORD
 
 DEPLOYMENT = "serve"
@@ -29,7 +31,9 @@ HEARTBEAT_SECONDS = "30"  # the automation in deployments/automations.yaml goes 
 
 
 def serve(  # each an option
-    systems: Annotated[list[str] | None, typer.Argument(help="Systems to serve (default: all).")] = None,
+    systems: Annotated[
+        list[str] | None, typer.Argument(help="Systems to serve (default: all that the settings fit).")
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen at; by default only this machine reaches it.")] = (
         "127.0.0.1"
     ),
@@ -67,10 +71,7 @@ def serve(  # each an option
 
         prefect deployment run savacu/serve --param 'only=["judge_0"]'
     """
-    from flows.config import load_profile, override, validated
     from flows.doctor import examine_store
-    from flows.systems import system_named
-    from flows.systems import systems as known
     from normloom.server import announced, prefect_server, serving, using_server
 
     require_login(host, open_to_all=no_auth)
@@ -80,9 +81,7 @@ def serve(  # each an option
         raise UsageError(f"{store} is being served already, at {url.removesuffix('/api')}")
     store, profile = store.absolute(), str(Path(profile).absolute()) if Path(profile).is_file() else profile
     given = assignments(source=source, text_column=text_column, limit=limit, settings=set_)
-    names = systems or list(known())
-    for name in names:
-        validated(system_named(name).config, override(load_profile(profile, name), given))
+    names = _fitting(systems, profile, given)
     parameters = {
         "profile": profile,
         "source": source and str(source.absolute()),
@@ -102,6 +101,26 @@ def serve(  # each an option
     ):
         _serve([_deployment(name, parameters, when) for name in names], url, builds)
     out.print("stopped; finished parts are kept")
+
+
+def _fitting(systems: list[str] | None, profile: str, assignments: list[str]) -> list[str]:
+    """Return the systems to serve: those named, or all that the profile and the settings fit, and say which do not."""
+    from flows.config import load_profile, override, validated
+    from flows.systems import system_named
+    from flows.systems import systems as known
+
+    names, refused = [], {}
+    for name in systems or known():
+        try:
+            validated(system_named(name).config, override(load_profile(profile, name), assignments))
+            names.append(name)
+        except ConfigError as error:
+            refused[name] = error
+    if refused and (systems or not names):
+        raise next(iter(refused.values()))
+    for name, reason in refused.items():
+        err.print(f"{name} is not served: {escaped(reason)}", highlight=False, soft_wrap=True)
+    return names
 
 
 def require_login(host: str, *, open_to_all: bool) -> None:
