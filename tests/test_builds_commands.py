@@ -90,6 +90,7 @@ def test_builds_as_json(command: Command) -> None:
         "profile": "[gpu]",
         "settings": ["classify.delta=0.4"],
         "selection": {},
+        "reads": {},
         "started": "2026-11-22T00:00:03+00:00",
         "stages": ["words", "echo", "labelled"],
         "made": ["echo"],

@@ -146,7 +146,10 @@ def test_a_file_may_have_any_name(command: Command, name: str) -> None:
         (["--set", "classify.delta=1.5"], "setting classify.delta: input should be less than 1, not 1.5"),
         (["--set", "classify.dleta=0.5"], "there is no setting classify.dleta, did you mean delta?"),
         (["--set", "clasify.delta=0.5"], "there is no setting clasify, did you mean classify?"),
-        (["--set", "split.train=0.5"], "train, validation and test are shares of one whole; together they are 0.7"),
+        (
+            ["--set", "split.train=0.5"],
+            "split: train, validation and test are shares of one whole; together they are 0.7",
+        ),
         (["--set", "classify.delta"], "--set 'classify.delta': expected name=value, such as classify.delta=0.4"),
         (
             ["--profile", "lokal"],
@@ -171,7 +174,8 @@ def test_a_wrong_setting_stops_before_any_work(command: Command, arguments: list
 
 def test_an_unknown_system_is_answered_with_those_there_are(command: Command) -> None:
     ran = command("build", "savaku")
-    assert (ran.code, ran.sentence) == (2, "there is no system 'savaku'; there is savacu")
+    there = "savacu, misaligntrade, demo_safetybench, benchmark"
+    assert (ran.code, ran.sentence) == (2, f"there is no system 'savaku'; there is {there}")
 
 
 @pytest.mark.parametrize("arguments", [["build"], ["weave"], ["build", "savacu", "--limit", "0"], ["query"]])
