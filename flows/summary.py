@@ -14,6 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from flows.report.head import EMBEDDED
 from flows.system import System
 from normloom.build import BuildResult
 from normloom.store import Store
@@ -163,7 +164,7 @@ def _closing(result: BuildResult, store: Store) -> Text:
     )
     for manifest in result.reads.values():
         text.append(f"Started from   {manifest.ref}, {manifest.count('rows'):,} rows\n")
-    if any("135M" in str(manifest.key_fields.get("model")) for manifest in result.manifests):
+    if any(EMBEDDED in str(manifest.key_fields.get("model")) for manifest in result.manifests):
         text.append(
             "A 135M model took part: what it writes, judges and rates is near chance. "
             "This build proves the pipeline; for figures to go by, use a profile with larger models.\n",

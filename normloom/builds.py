@@ -107,7 +107,8 @@ def _account(
 ) -> BuildAccount:
     tables = {name: published(name, stage.key) for name, stage in lock.stages.items()}
     there = {name: manifest for name, manifest in tables.items() if manifest}
-    read = {ref.stage for manifest in (*there.values(), *newest) for ref in (*manifest.inputs, *manifest.sides)}
+    refs = (ref for manifest in (*there.values(), *newest) for ref in (*manifest.inputs, *manifest.sides))
+    read = {ref.stage for ref in refs if ref.system == lock.system}
     return BuildAccount(
         lock=lock,
         made=[name for name, manifest in there.items() if manifest.build == lock.build],

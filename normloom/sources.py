@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -61,29 +61,41 @@ class _Request:
     path: Path
     text_column: str
     keep: tuple[str, ...]
+    optional: tuple[str, ...]
     limit: int | None
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return (self.text_column, *self.keep)
+        return (self.text_column, *self.keep, *self.optional)
 
-    def require_columns(self, existing: Iterable[str]) -> None:
+    def settled(self, existing: Iterable[str]) -> _Request:
+        """Return the request of a file with these columns, without the optional ones it lacks; or raise SourceError."""
         names = list(existing)
-        for column in self.columns:
+        for column in (self.text_column, *self.keep):
             if column not in names:
                 raise SourceError(f"{self.path} has no column {column!r}: {_columns_hint(column, names)}")
+        for column in self.columns:
             if names.count(column) > 1:
                 raise SourceError(f"{self.path} has {names.count(column)} columns named {column!r}: rename all but one")
+        return replace(self, optional=tuple(column for column in self.optional if column in names))
 
 
-def read_source(path: Path, *, text_column: str, keep: Sequence[str] = (), limit: int | None = None) -> Source:
+def read_source(
+    path: Path, *, text_column: str, keep: Sequence[str] = (), optional: Sequence[str] = (), limit: int | None = None
+) -> Source:
     """Return the first `limit` records of a CSV, TSV, JSONL, JSON or Parquet file (told by its suffix).
 
     `rows` has `source_row` (number of the record, from 1; blank lines are none), `text` (null where the
-    record has no value) and the columns of `keep` as text. Raises SourceError.
+    record has no value), the columns of `keep` and those of `optional` that the file has, as text. Raises SourceError.
     """
-    request = _Request(path=path, text_column=text_column, keep=tuple(dict.fromkeys(keep)), limit=limit)
-    if taken := {"source_row", "text"}.intersection(keep):
+    request = _Request(
+        path=path,
+        text_column=text_column,
+        keep=tuple(dict.fromkeys(keep)),
+        optional=tuple(name for name in dict.fromkeys(optional) if name not in {text_column, *keep}),
+        limit=limit,
+    )
+    if taken := {"source_row", "text"}.intersection((*keep, *optional)):
         raise SourceError(
             f"{path}: a column named {taken.pop()!r} cannot be kept beside the text: rename it in the file"
         )
@@ -166,7 +178,7 @@ def _delimited_records(request: _Request, stream: io.BufferedReader, delimiter: 
         if fault:
             raise SourceError(f"{request.path}: the header is not UTF-8: save the file as UTF-8")
         header = fields
-        request.require_columns(header)
+        request.settled(header)
 
 
 def _fields_fault(header: Sequence[str], fields: Sequence[str]) -> _Fault | None:
@@ -242,8 +254,7 @@ def _collect(request: _Request, records: Iterator[_Record]) -> Source:
             taken.append((number, values))
     if not taken and not rejected:
         raise SourceError(f"{request.path} has no records: expected at least one")
-    if seen:
-        request.require_columns(seen)
+    settled = request.settled(seen) if seen else request
     if not taken and len({fault.rule for fault in rejected}) == 1:
         first = rejected[0]
         raise SourceError(
@@ -251,8 +262,10 @@ def _collect(request: _Request, records: Iterator[_Record]) -> Source:
             f"{first.reason}): expected text in column {request.text_column!r} of {request.path.suffix} records"
         )
     columns: dict[str, Any] = {"source_row": pl.Series([number for number, _ in taken], dtype=pl.Int64)}
-    for place, name in enumerate(("text", *request.keep)):
-        columns[name] = pl.Series([values[place] for _, values in taken], dtype=pl.String)
+    for place, name in enumerate(request.columns):
+        if name in settled.columns:
+            cells = [values[place] for _, values in taken]
+            columns["text" if place == 0 else name] = pl.Series(cells, dtype=pl.String)
     return Source(rows=pl.DataFrame(columns), rejected=rejected)
 
 
@@ -260,7 +273,7 @@ def _values(request: _Request, content: dict[str, object]) -> list[str | None] |
     text = content.get(request.text_column)
     if text is not None and not isinstance(text, str):
         return _Fault("not_text", f"column {request.text_column!r} holds {_type_name(text)}, not text")
-    values = [text, *(_as_text(content.get(name)) for name in request.keep)]
+    values = [text, *(_as_text(content.get(name)) for name in request.columns[1:])]
     for name, value in zip(request.columns, values, strict=True):
         if value is not None and (reason := surrogate_problem(value)):
             return _Fault("lone_surrogate", f"column {name!r}: {reason}")
@@ -274,7 +287,7 @@ def _read_parquet(request: _Request, stream: io.BufferedReader) -> Source:
     try:
         file = pq.ParquetFile(stream)
         schema = file.schema_arrow
-        request.require_columns(schema.names)
+        request = request.settled(schema.names)
         kind = schema.field(request.text_column).type
         texts = {pa.string(), pa.large_string(), pa.null()}
         if (kind.value_type if pa.types.is_dictionary(kind) else kind) not in texts:
@@ -289,7 +302,7 @@ def _read_parquet(request: _Request, stream: io.BufferedReader) -> Source:
         ) from error
     if not frame.height:
         raise SourceError(f"{request.path} has no records: expected at least one")
-    kept = [pl.Series(name, map(_as_text, frame[name]), dtype=pl.String) for name in request.keep]
+    kept = [pl.Series(name, map(_as_text, frame[name]), dtype=pl.String) for name in request.columns[1:]]
     text = frame[request.text_column].cast(pl.String).alias("text")
     return Source(
         rows=pl.DataFrame([text, *kept]).with_row_index("source_row", offset=1).cast({"source_row": pl.Int64})

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import polars as pl
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 from normloom.contract import Contract
 from normloom.models.protocol import ModelSpec
@@ -89,14 +89,16 @@ def standing(table: TableRef, *, reader: str) -> Stage:
     return Stage(
         name=table.known_to(reader),
         function=_not_called,
-        arguments=_Nothing(),
+        arguments=NoArguments(),
         contract=Contract(columns={}),
         table=table,
     )
 
 
-class _Nothing(BaseModel):
-    """No arguments."""
+class NoArguments(BaseModel):
+    """The arguments of a stage that leaves nothing to choose."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _not_called(arguments: BaseModel) -> Output:

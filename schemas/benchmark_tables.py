@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import polars as pl
 
-from normloom.contract import Check, Contract
-from schemas.tables import CHECKS, FIGURES, NOT_EMPTY, TEXTS, published
+from normloom.contract import Contract
+from schemas.tables import CHECKS, FIGURES, NOT_EMPTY, TEXTS, published, within
 
-_ALIGNMENT = Check(
-    expectation="expect_column_values_to_be_in_set",
-    arguments={"column": "alignment", "value_set": ["aligned", "misaligned"]},
-)
+_ALIGNMENT = within("alignment", "aligned", "misaligned")
 
 
 def dataset(dimensions: tuple[str, ...]) -> Contract:

@@ -8,7 +8,7 @@ from normloom.contract import Check, Contract
 from schemas import tables
 
 AXES = ("rater_gender", "rater_race", "rater_age")  # by which raters are grouped
-ANSWERS = ("No", "Unsure", "Yes")  # to the question whether a conversation is unsafe
+ANSWERS = ("No", "Unsure", "Yes")  # to the question whether a conversation is unsafe; the rating of the n-th is n / 2
 UNKNOWN = "unknown"  # in the name of a group, what the source does not say of its raters
 
 SCORE_FIELDS = {
@@ -21,12 +21,6 @@ SCORE_FIELDS = {
 _RATINGS = pl.List(pl.Struct(SCORE_FIELDS))  # one for each model
 
 
-def _within(column: str, *allowed: str) -> Check:
-    return Check(
-        expectation="expect_column_values_to_be_in_set", arguments={"column": column, "value_set": list(allowed)}
-    )
-
-
 def _share(column: str) -> Check:
     return Check(
         expectation="expect_column_values_to_be_between", arguments={"column": column, "min_value": 0, "max_value": 1}
@@ -34,8 +28,8 @@ def _share(column: str) -> Check:
 
 
 _PERSON: dict[str, pl.DataType] = {**dict.fromkeys(AXES, pl.String()), "group": pl.String()}
-_ORIGINS = _within("origin", "source", "expansion")
-_GOLD = _within("safety_gold", "No", "Yes")
+_ORIGINS = tables.within("origin", "source", "expansion")
+_GOLD = tables.within("safety_gold", "No", "Yes")
 
 RATINGS = Contract(
     columns={
@@ -52,7 +46,7 @@ RATINGS = Contract(
         "response": pl.String(),
     },
     nullable=frozenset({"rater_id", *AXES, "rater_education", "answer", "safety_gold", "degree_of_harm", "harm_type"}),
-    checks=(tables.NOT_EMPTY, _within("answer", *ANSWERS), _GOLD),
+    checks=(tables.NOT_EMPTY, tables.within("answer", *ANSWERS), _GOLD),
 )
 
 CARRIED = {
@@ -126,7 +120,7 @@ _SCORES: dict[str, pl.DataType] = {
 SCORED = Contract(
     columns={"item_id": pl.String(), "group": pl.String(), **_SCORES},
     keys=("item_id", "group", "rater"),
-    checks=(_within("answer", *ANSWERS), _share("rating")),
+    checks=(tables.within("answer", *ANSWERS), _share("rating")),
 )
 
 RATED = Contract(

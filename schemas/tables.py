@@ -11,8 +11,11 @@ CHECKS = pl.List(pl.Struct({"check": pl.String, "probability": pl.Float32}))
 TEXTS = pl.List(pl.String)
 
 
-def _within(column: str, allowed: list[str]) -> Check:
-    return Check(expectation="expect_column_values_to_be_in_set", arguments={"column": column, "value_set": allowed})
+def within(column: str, *allowed: str) -> Check:
+    """Return the check that a column holds nothing else than the allowed values."""
+    return Check(
+        expectation="expect_column_values_to_be_in_set", arguments={"column": column, "value_set": list(allowed)}
+    )
 
 
 def _filled(column: str) -> Check:
@@ -32,7 +35,7 @@ _PROMPT = {
     "origin": pl.String(),  # source or expansion
     "reference": TEXTS,  # label ids that the source gives, null where it gives none
 }
-_ORIGINS = _within("origin", ["source", "expansion"])
+_ORIGINS = within("origin", "source", "expansion")
 
 PROMPTS = Contract(
     columns={"source_row": pl.Int64(), **_PROMPT},
@@ -153,14 +156,14 @@ CANDIDATES = Contract(
         "tokens_out": pl.Int32(),
     },
     nullable=frozenset({"wanted", "diagnosis"}),
-    checks=(_within("finish", ["stop", "length"]),),
+    checks=(within("finish", "stop", "length"),),
 )
 
 JUDGED = Contract(
     columns={**CANDIDATES.columns, **_VERDICT},
     nullable=CANDIDATES.nullable,
     checks=(
-        _within("verdict", ["aligned", "misaligned", "discarded"]),
+        within("verdict", "aligned", "misaligned", "discarded"),
         Check(
             expectation="expect_column_values_to_be_between",
             arguments={"column": "margin", "min_value": 0, "max_value": 1},
@@ -180,7 +183,7 @@ SHORTFALL = Contract(
         "reason": pl.String(),
     },
     keys=("prompt_id", "generator", "wanted"),
-    checks=(_within("wanted", ["aligned", "misaligned"]),),
+    checks=(within("wanted", "aligned", "misaligned"),),
 )
 
 DIAGNOSED = Contract(
@@ -201,13 +204,13 @@ SELECTED = Contract(
         "margin": pl.Float32(),
     },
     keys=("prompt_id", "generator", "alignment"),
-    checks=(_within("alignment", ["aligned", "misaligned"]),),
+    checks=(within("alignment", "aligned", "misaligned"),),
 )
 
 SPLIT = Contract(
     columns={**SELECTED.columns, "split": pl.String(), "cluster": pl.String()},
     keys=SELECTED.keys,
-    checks=(_within("split", ["train", "validation", "test"]), *SELECTED.checks),
+    checks=(within("split", "train", "validation", "test"), *SELECTED.checks),
 )
 
 PUBLISHED_LABELS = pl.List(pl.Struct({"label": pl.String, "probability": pl.Float32}))

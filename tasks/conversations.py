@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict
 
-from normloom.stage import Output, Stage
+from normloom.stage import NoArguments, Output, Stage
 from schemas import demo_tables, tables
 
 
-class Conversing(BaseModel):
-    """Nothing is left to choose."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def find_conversations(rows: pl.DataFrame, arguments: Conversing) -> Output:  # noqa: ARG001  # as stages are called
+def find_conversations(rows: pl.DataFrame, arguments: NoArguments) -> Output:  # noqa: ARG001  # as stages are called
     """Return one row for each item, in the order in which they come first; its parents are its ratings.
 
     `prompt` is what is labelled and judged: the context and, on a line of its own, the response.
@@ -37,7 +30,7 @@ def conversations(ratings: Stage, *, name: str = "conversations") -> Stage:
     return Stage(
         name=name,
         function=find_conversations,
-        arguments=Conversing(),
+        arguments=NoArguments(),
         contract=demo_tables.CONVERSATIONS,
         inputs=(ratings,),
     )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict
 
 from normloom.models.protocol import LanguageModel, ModelSpec
-from normloom.stage import Output, Stage
+from normloom.stage import NoArguments, Output, Stage
 from schemas import demo_tables
 from schemas.demo_tables import AXES
 from schemas.template import Template
@@ -14,12 +13,6 @@ from tasks.expand import Expansion, GapSearch, draft_prompts
 from tasks.rate import described
 
 _PERSON = ["group", *AXES]
-
-
-class Covering(BaseModel):
-    """Nothing is left to choose."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def find_group_gaps(rows: pl.DataFrame, arguments: GapSearch) -> Output:
@@ -89,7 +82,7 @@ def draft_for_groups(rows: pl.DataFrame, arguments: Expansion, requests: pl.Data
     )
 
 
-def count_group_coverage(rows: pl.DataFrame, arguments: Covering, unique: pl.DataFrame) -> Output:  # noqa: ARG001
+def count_group_coverage(rows: pl.DataFrame, arguments: NoArguments, unique: pl.DataFrame) -> Output:  # noqa: ARG001  # as stages are called
     """Count for each gap the drawn prompts that were kept, and what its quota still lacks."""
     drawn = unique.filter(origin="expansion").explode("labels").group_by("group", label="labels").len("added")
     counted = rows.join(drawn, on=["group", "label"], how="left", maintain_order="left").with_columns(
@@ -134,7 +127,7 @@ def group_coverage(gaps: Stage, unique: Stage, *, name: str = "coverage") -> Sta
     return Stage(
         name=name,
         function=count_group_coverage,
-        arguments=Covering(),
+        arguments=NoArguments(),
         contract=demo_tables.GROUP_COVERAGE,
         inputs=(gaps,),
         sides=(unique,),

@@ -10,16 +10,26 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.stage import Output, Stage
 from schemas import tables
-from tasks.metrics.comparison import ANSWERS, UNSAFE, agreement_figures, answer_places, group_figures
+from schemas.demo_tables import ANSWERS
+from tasks.metrics.comparison import UNSAFE, agreement_figures, answer_places, group_figures
 from tasks.metrics.figure import Figure, figure_row, figures_output
 from tasks.metrics.slices import column_of, slices
 from tasks.metrics.total_variation import total_variation
 
 HUMAN = "human"
 METRICS = (
-    "icc2_1", "icc2_k", "icc_left_out", "alpha", "correlation", "undefined_pairs", "ds", "dpd", "eod", "share_yes",
+    "icc2_1",
+    "icc2_k",
+    "icc_left_out",
+    "alpha",
+    "correlation",
+    "undefined_pairs",
+    "ds",
+    "dpd",
+    "eod",
+    "share_yes",
     "total_variation",
-)  # fmt: skip
+)
 _CROSS = " x "
 
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +50,10 @@ def read_dataset(arguments: DatasetIngestion) -> Output:
 
     Raises SourceError for a file none of whose records can be used, or that has none of the split.
     """
-    found = _columns_there(arguments)
-    source = read_source(arguments.path, text_column=arguments.text_column, keep=tuple(found.values()))
+    named = {**arguments.columns, **arguments.references}
+    needed = [column for role, column in named.items() if role in {"response", "alignment"} or role != column]
+    source = read_source(arguments.path, text_column=arguments.text_column, keep=needed, optional=tuple(named.values()))
+    found = {role: column for role, column in named.items() if column in source.rows.columns}
     aside: list[dict[str, str | None]] = [
         {"row_id": None, "rule": rule, "reason": f"record {number}: {reason}", "payload": payload}
         for number, rule, reason, payload in source.rejected
@@ -82,38 +81,6 @@ def read_dataset(arguments: DatasetIngestion) -> Output:
         quarantined=quarantined_frame(aside),
         attempts=len(usable) + len(aside),
     )
-
-
-def _columns_there(arguments: DatasetIngestion) -> dict[str, str]:
-    """Return role -> column of what is to be read; what may be missing and is missing stays out."""
-    named = {**arguments.columns, **arguments.references}
-    needed = {"response", "alignment", *(role for role, column in named.items() if role != column)}
-    there = column_names(arguments.path)
-    return {role: column for role, column in named.items() if role in needed or column in there}
-
-
-def column_names(path: Path) -> set[str]:
-    """Return the columns of a CSV, TSV, JSONL, JSON or Parquet file as far as it can be read."""
-    suffix = path.suffix.lower()
-    with suppress(
-        OSError, ValueError, RecursionError, pl.exceptions.PolarsError
-    ):  # what is wrong with a file is for its reader to say
-        if suffix == ".parquet":
-            return set(pl.read_parquet_schema(path))
-        if suffix in {".csv", ".tsv"}:
-            with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-                return set(next(csv.reader(file, delimiter="\t" if suffix == ".tsv" else ","), []))
-        text = path.read_text(encoding="utf-8-sig", errors="replace")
-        records = json.loads(text) if suffix == ".json" else map(_parsed, text.splitlines())
-        return {name for record in records if isinstance(record, dict) for name in record}
-    return set()
-
-
-def _parsed(line: str) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
 
 
 def _row(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from normloom.stage import Output, Stage, dropped, dropped_frame
+from normloom.stage import NoArguments, Output, Stage, dropped, dropped_frame
 from schemas import demo_tables
 
 _PAIR = ["item_id", "group"]
@@ -30,12 +30,6 @@ class Panel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     raters: tuple[str, ...]
-
-
-class Release(BaseModel):
-    """Nothing is left to choose."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def find_requests(rows: pl.DataFrame, arguments: Paneling, labelled: pl.DataFrame) -> Output:
@@ -85,7 +79,7 @@ def join_ratings(rows: pl.DataFrame, arguments: Panel, asked: pl.DataFrame) -> O
 
 def release_rows(
     rows: pl.DataFrame,
-    arguments: Release,  # noqa: ARG001  # as stages are called
+    arguments: NoArguments,  # noqa: ARG001  # as stages are called
     labelled: pl.DataFrame,
     unique: pl.DataFrame,
     rated: pl.DataFrame,
@@ -155,7 +149,7 @@ def release(ratings: Stage, labelled: Stage, unique: Stage, rated: Stage, *, nam
     return Stage(
         name=name,
         function=release_rows,
-        arguments=Release(),
+        arguments=NoArguments(),
         contract=demo_tables.RELEASED,
         inputs=(ratings,),
         sides=(labelled, unique, rated),

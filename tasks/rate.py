@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 _NAMES = ("gender", "race or ethnicity", "age")
-_ONE_FAILS = 1.0  # of a rater's requests, all may fail: the panel goes on without it
+_BUDGET = 1.0  # all of a rater's requests may fail: the panel goes on without it
 
 
 class Answers(BaseModel):
@@ -123,5 +123,5 @@ def rate(unique: Stage, *, arguments: Rating, model: ModelSpec, part_rows: int |
         inputs=(unique,),
         model=model,
         part_rows=part_rows,
-        quarantine_budget=_ONE_FAILS,
+        quarantine_budget=_BUDGET,
     )

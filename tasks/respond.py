@@ -9,16 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.models.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling
 from normloom.rows import seed
-from normloom.stage import Output, Stage, quarantined, quarantined_frame
+from normloom.stage import NoArguments, Output, Stage, quarantined, quarantined_frame
 from schemas import benchmark_tables
 from schemas.template import Template
 from tasks.judge import Judging, judge_candidates, text_fault
-
-
-class Questioning(BaseModel):
-    """No arguments: each prompt of the evaluated rows is asked once."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Responding(BaseModel):
@@ -38,7 +32,7 @@ class Assessing(Judging):
     judge: str
 
 
-def find_questions(rows: pl.DataFrame, arguments: Questioning) -> Output:  # noqa: ARG001  # it has none
+def find_questions(rows: pl.DataFrame, arguments: NoArguments) -> Output:  # noqa: ARG001  # it has none
     """Return each prompt once, with the rows that hold it as its parents."""
     prompts = rows.group_by("prompt_id", maintain_order=True).agg(
         pl.col("row_id").alias("parents"), pl.col("prompt", "dimensions", "semantic_type").first()
@@ -102,7 +96,7 @@ def questions(items: Stage, *, name: str = "questions") -> Stage:
     return Stage(
         name=name,
         function=find_questions,
-        arguments=Questioning(),
+        arguments=NoArguments(),
         contract=benchmark_tables.QUESTIONS,
         inputs=(items,),
     )

@@ -82,10 +82,11 @@ def _failing(passes: np.ndarray) -> Figure:
     return Figure(value=failing / rows, low=low, high=high, rows=rows)
 
 
-def _passed(checks: pl.Series, name: str, threshold: float) -> Sequence[bool]:
-    return [
-        any(check["check"] == name and check["probability"] >= threshold for check in row) for row in checks.to_list()
-    ]
+def _passed(checks: pl.Series, name: str, threshold: float) -> np.ndarray:
+    """Return whether each response passes a check, bool (responses,)."""
+    check = pl.element().struct
+    passed = (check.field("check") == name) & (check.field("probability") >= threshold)
+    return checks.list.eval(passed).list.any().to_numpy()
 
 
 def trade_off(

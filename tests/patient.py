@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Any
 
 TRIES = 3
+
+log = logging.getLogger(__name__)
 
 
 def start_ray(**settings: Any) -> None:
@@ -30,6 +33,6 @@ def _tried(start: Callable[[], Any]) -> Any:
     for _ in range(TRIES - 1):
         try:
             return start()
-        except Exception:  # noqa: BLE001  # Ray raises one or another; the last try says which
-            continue
+        except Exception:  # Ray raises one or another; what the last try raises is the test's
+            log.warning("Ray does not start; trying again", exc_info=True)
     return start()

@@ -12,7 +12,7 @@ from normloom.stage import Output
 from schemas import tables
 from schemas.responses import BUILTIN
 from schemas.taxonomy import DIMENSIONS, builtin_taxonomies
-from tasks.ingest_dataset import ItemChoice, column_names, dataset_ingestion, ingest_dataset, items
+from tasks.ingest_dataset import ItemChoice, dataset_ingestion, ingest_dataset, items
 
 COLUMNS = {name: name for name in ("response", "alignment", "split", "generator")}
 
@@ -164,24 +164,6 @@ def test_a_published_data_set_without_the_split_is_refused(tmp_path: Path) -> No
     dataset = read(written(tmp_path / "a.csv"), split=None).rows.filter(pl.col("split") == "train")
     with pytest.raises(SourceError, match=r"the data set it has no row of the split 'test'; it has train \(1 rows\)"):
         chosen(dataset)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "columns"),
-    [
-        ("a.csv", "\ufeffa,b\n1,2\n", {"a", "b"}),
-        ("a.tsv", "a\tb\n", {"a", "b"}),
-        ("a.jsonl", '{"a": 1}\n{broken\n[1]\n{"b": 2}\n', {"a", "b"}),
-        ("a.json", '[{"a": 1}, {"b": 2}]', {"a", "b"}),
-        ("a.json", "{broken", set()),
-        ("a.parquet", "no Parquet", set()),
-    ],
-)
-def test_columns_are_found_as_far_as_a_file_can_be_read(
-    tmp_path: Path, name: str, content: str, columns: set[str]
-) -> None:
-    (tmp_path / name).write_text(content)
-    assert column_names(tmp_path / name) == columns
 
 
 def test_the_built_in_responses_come_in_pairs_over_all_dimensions() -> None:

@@ -32,8 +32,11 @@ def test_duplicates_go_and_name_their_winner() -> None:
     output = remove_duplicates(rows, Deduplication())
     assert output.rows["row_id"].to_list() == ["r0", "r1", "r4"]
     assert output.rows.schema == {
-        "row_id": pl.String, "prompt": pl.String, "domain": pl.String, "fingerprint": pl.UInt64,
-    }  # fmt: skip
+        "row_id": pl.String,
+        "prompt": pl.String,
+        "domain": pl.String,
+        "fingerprint": pl.UInt64,
+    }
     ledger = output.dropped.select("row_id", "reason", "winner").rows()
     assert ledger == [("r2", "exact_duplicate", "r0"), ("r3", "near_duplicate", "r0")]
     exact, near = map(json.loads, output.dropped["payload"])

@@ -13,9 +13,14 @@ Found = dict[tuple[str, str, str, str], tuple[float | None, int, str | None]]
 STAGE = human_figures(ANY, ANY, arguments=HumanMeasuring())
 LABELS = {"item_id": pl.String, "labels": pl.List(pl.String)}
 RATINGS = {
-    "item_id": pl.String, "rater_id": pl.String, "rater_gender": pl.String, "rater_race": pl.String,
-    "rater_age": pl.String, "answer": pl.String, "safety_gold": pl.String,
-}  # fmt: skip
+    "item_id": pl.String,
+    "rater_id": pl.String,
+    "rater_gender": pl.String,
+    "rater_race": pl.String,
+    "rater_age": pl.String,
+    "answer": pl.String,
+    "safety_gold": pl.String,
+}
 
 
 def measured(rows: pl.DataFrame, labelled: pl.DataFrame) -> Found:

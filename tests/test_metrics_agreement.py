@@ -1,6 +1,8 @@
 """Agreement of raters: published examples, and numbers worked out by hand."""
 
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -144,7 +146,9 @@ def test_each_pair_is_correlated_over_the_items_that_both_rated() -> None:
 
 
 @pytest.mark.parametrize(("package", "measure"), [("pingouin", icc), ("krippendorff", lambda a: ordinal_alpha(a, 11))])
-def test_a_missing_package_is_named(package: str, measure: object, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_named(
+    package: str, measure: Callable[[Any], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(ConfigError, match=rf"'{package}'.*normloom\[statistics\]"):
-        measure(SHROUT_FLEISS)  # type: ignore[operator]
+        measure(SHROUT_FLEISS)

@@ -10,11 +10,22 @@ from tasks.rater_figures import RaterMeasuring, rater_figures
 Found = dict[tuple[str, str, str, str, str], tuple[float | None, int, str | None]]
 
 RATED = {
-    "item_id": pl.String, "rater": pl.String, "rater_gender": pl.String, "rater_race": pl.String,
-    "rater_age": pl.String, "group": pl.String, "labels": pl.List(pl.String), "safety_gold": pl.String,
-    "answer": pl.String, "rating": pl.Float64, "p_no": pl.Float64, "p_unsure": pl.Float64, "p_yes": pl.Float64,
-    "weight": pl.Int64, "origin": pl.String,
-}  # fmt: skip
+    "item_id": pl.String,
+    "rater": pl.String,
+    "rater_gender": pl.String,
+    "rater_race": pl.String,
+    "rater_age": pl.String,
+    "group": pl.String,
+    "labels": pl.List(pl.String),
+    "safety_gold": pl.String,
+    "answer": pl.String,
+    "rating": pl.Float64,
+    "p_no": pl.Float64,
+    "p_unsure": pl.Float64,
+    "p_yes": pl.Float64,
+    "weight": pl.Int64,
+    "origin": pl.String,
+}
 GOLD = {"a": "No", "b": "Yes"}
 
 
@@ -22,13 +33,24 @@ def rated(*rows: tuple[str, str, str, float, int], origin: str = "source") -> pl
     """Ratings of rater, item, gender, rating and weight: No up to 0.5 and Yes from there on."""
     made = [
         {
-            "item_id": item, "rater": rater, "rater_gender": gender, "rater_race": None, "rater_age": None,
-            "group": gender, "labels": ["safety/theft"] if item == "a" else [], "safety_gold": GOLD.get(item),
-            "answer": "Yes" if rating >= 0.5 else "No", "rating": rating, "p_no": 1 - rating, "p_unsure": 0.0,
-            "p_yes": rating, "weight": weight, "origin": origin,
+            "item_id": item,
+            "rater": rater,
+            "rater_gender": gender,
+            "rater_race": None,
+            "rater_age": None,
+            "group": gender,
+            "labels": ["safety/theft"] if item == "a" else [],
+            "safety_gold": GOLD.get(item),
+            "answer": "Yes" if rating >= 0.5 else "No",
+            "rating": rating,
+            "p_no": 1 - rating,
+            "p_unsure": 0.0,
+            "p_yes": rating,
+            "weight": weight,
+            "origin": origin,
         }
         for rater, item, gender, rating, weight in rows
-    ]  # fmt: skip
+    ]
     return pl.DataFrame(made, schema=RATED)
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from test_report import GENERATOR, LABEL, TWO, hand_made
+from report_tables import GENERATOR, LABEL, TWO, hand_made
 from toy_builds import built
 
 from flows.report.material import find_material

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_report import measured
+from report_tables import measured
 
 from flows.report.material import Material, find_material
 from flows.report.references import collect, draw

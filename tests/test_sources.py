@@ -248,3 +248,26 @@ def test_file_digest(tmp_path: Path) -> None:
     assert file_digest(write(tmp_path / "p", "abc")).startswith("ba7816bf8f01cfea")
     with pytest.raises(SourceError, match="does not exist"):
         file_digest(tmp_path / "absent")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "prompt,kind,extra\nx,1,2\ny,3,4\n"),
+        ("a.jsonl", '{"prompt": "x", "kind": "1"}\n{"prompt": "y", "kind": "3"}\n'),
+        ("a.json", '[{"prompt": "x", "kind": "1"}, {"prompt": "y", "kind": "3"}]'),
+    ],
+)
+def test_optional_columns_are_read_where_they_are_there(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    source = read_source(tmp_path / name, text_column="prompt", optional=("kind", "split", "prompt"))
+    assert source.rows.to_dicts() == [
+        {"source_row": 1, "text": "x", "kind": "1"},
+        {"source_row": 2, "text": "y", "kind": "3"},
+    ]
+
+
+def test_optional_columns_of_a_parquet_file(tmp_path: Path) -> None:
+    pl.DataFrame({"prompt": ["x"], "kind": [1]}).write_parquet(tmp_path / "a.parquet")
+    source = read_source(tmp_path / "a.parquet", text_column="prompt", optional=("kind", "split"))
+    assert source.rows.to_dicts() == [{"source_row": 1, "text": "x", "kind": "1"}]

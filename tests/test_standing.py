@@ -8,6 +8,7 @@ import pytest
 from toy import echo_stage, words_stage
 from toy_builds import build_id, built
 
+from normloom.builds import accounts
 from normloom.errors import UsageError
 from normloom.gc import collect
 from normloom.graph import stages_of
@@ -44,6 +45,12 @@ def test_it_is_named_after_its_system_and_recorded_apart(store: Store) -> None:
     assert echoed.inputs == [source.table]
     assert store.systems() == ["source", "toy"]
     assert not (store.root / "toy" / "words").exists()
+
+
+def test_a_stage_that_shares_its_name_is_not_taken_for_it(store: Store) -> None:
+    built(store, echo_stage(words(store, "a", "b")), words_stage("z"), build=build_id(1))
+    [account] = accounts(store, "toy")
+    assert account.released == {"echo": 2, "words": 1}
 
 
 def test_the_same_content_made_anew_is_reused(store: Store) -> None:

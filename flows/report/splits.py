@@ -10,8 +10,7 @@ from flows.report.blocks import Block, Table, Tiles, share
 from flows.report.material import Material
 from flows.report.plots import Series, bars
 from flows.report.section import Data, Section
-
-SPLITS = ("train", "validation", "test")
+from tasks.split import SPLITS
 
 
 def collect(material: Material) -> Data | None:

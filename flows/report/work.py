@@ -12,9 +12,17 @@ from flows.report.section import Data, Section
 from normloom.table import Manifest
 
 COLUMNS = (
-    "tokens_in", "tokens_out", "tokens_in_per_second", "tokens_out_per_second", "seconds", "load_seconds",
-    "loads", "requests", "retries", "cost",
-)  # fmt: skip
+    "tokens_in",
+    "tokens_out",
+    "tokens_in_per_second",
+    "tokens_out_per_second",
+    "seconds",
+    "load_seconds",
+    "loads",
+    "requests",
+    "retries",
+    "cost",
+)
 
 
 def collect(material: Material) -> Data:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from schemas.demo_tables import ANSWERS
 from tasks.metrics.demographic_parity import demographic_parity
 from tasks.metrics.demographic_sensitivity import demographic_sensitivity, mean_sensitivity
 from tasks.metrics.equalized_odds import equalized_odds
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-ANSWERS = ("No", "Unsure", "Yes")  # in their order; the rating of the n-th is n / 2
 UNSAFE = "Yes"
 MEAN_OF_AXES = "mean"
 
