@@ -1,40 +1,57 @@
-"""Exact search for near-duplicates among 64-bit codes, and what follows from it: removal and clusters.
+"""Near-duplicate texts: which rows to remove, and which belong together.
 
-The search is a pigeonhole argument over four bands of 16 bits (docs/decisions/0001-near-duplicates.md).
-If band b may differ in t_b bits and the t_b + 1 add up to tau, two codes that differ by more in every
-band are at least tau apart. So a code finds all its neighbours in the buckets reached by flipping up to
-t_b bits of each band. Nothing is missed and every candidate's distance is computed.
+SimHash codes nearer than tau make candidates (`normloom.hamming` finds all of them), exact shingle Jaccard decides.
+Results do not depend on the number of threads, which all take pieces of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from normloom import hamming
 from normloom.features import Features
+from normloom.hamming import (
+    ROW_BITS,
+    ROW_MASK,
+    Index,
+    Pairs,
+    Plan,
+    close_pairs,
+    distance_of,
+    file,
+    insert_all,
+    mark_near,
+    nearest_of,
+    neighbours,
+    pair_chunks,
+    store,
+)
 from normloom.simhash import Array, Packed, compiled, fingerprints, jaccards, overlap, pack, shingle_set
 
-Pairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
+__all__ = ["Duplicate", "Pairs", "close_pairs", "clusters", "find_clusters", "find_duplicates", "pair_chunks"]
+__all__ += ["find_known"]
 
-_BANDS = 4
-_WIDTH = 16
-_BUCKETS = 1 << _WIDTH
-_MOST_FLIPS = 4  # where a band needs more (tau over 20), comparing with all codes is cheaper than looking up
-_SCANNED_PER_LOOKUP = 8  # codes compared in the time of one bucket lookup
-_ROW_BITS = 32
-_ROW_MASK = (1 << _ROW_BITS) - 1
+_BLOCK = 4096  # rows that threads look up at once, before they are compared with each other
+_PIECE = 256
+_NONE = np.iinfo(np.int64).max
 
-_BAND_MASK = np.uint64(_BUCKETS - 1)
-_PAIRS = np.uint64(0x5555555555555555)
-_NIBBLES = np.uint64(0x3333333333333333)
-_BYTES = np.uint64(0x0F0F0F0F0F0F0F0F)
-_EACH_BYTE = np.uint64(0x0101010101010101)
-_1, _2, _4, _56 = np.uint64(1), np.uint64(2), np.uint64(4), np.uint64(56)
+Share = Callable[[Callable[[int, int], object], int, int], None]
+
+
+class _Rule(NamedTuple):
+    """What confirms a candidate: texts whose shingles have a Jaccard similarity of at least `jaccard`."""
+
+    texts: Packed
+    grams: Array
+    jaccard: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,63 +64,9 @@ class Duplicate:
     jaccard: float
 
 
-class _Plan(NamedTuple):
-    """How to search for codes nearer than `tau`."""
-
-    tau: int
-    masks: Array  # (m,) uint64: bit patterns to flip, fewest bits first
-    flips: Array  # (4,) int64: bits that may differ in a band; -1 leaves the band out
-    patterns: Array  # (4,) int64: how many of the masks a band needs
-    scan_below: int  # with fewer stored codes, compare with all
-
-
-class _Index(NamedTuple):
-    """Codes stored so far, in order and by band; a bucket has room for all codes that will come."""
-
-    size: Array  # (1,) int64
-    codes: Array  # (n,) uint64
-    rows: Array  # (n,) int64
-    spans: Array  # (4, 65536, 2) uint32: where a bucket starts, and stops so far
-    band_codes: Array  # (4, n) uint64
-    band_rows: Array  # (4, n) uint32
-
-
-def close_pairs(codes: npt.NDArray[np.uint64], tau: int, *, collapse: bool = False) -> Pairs:
-    """Return every pair of rows with Hamming distance < `tau` as (left, right, distance), left < right.
-
-    Sorted by right, then left. With `collapse`, a row whose code came before is paired with the first such
-    row alone, which stands for all of them: m equal codes make m - 1 pairs instead of m (m - 1) / 2.
-    Raises ValueError for a `tau` outside 1..64.
-    """
-    chunks = list(pair_chunks(codes, tau, collapse=collapse))
-    left, right, distance = np.concatenate([np.empty((3, 0), dtype=np.int64), *map(np.stack, chunks)], axis=1)
-    order = np.lexsort((left, right))
-    return left[order], right[order], distance[order]
-
-
-def pair_chunks(
-    codes: npt.NDArray[np.uint64], tau: int, *, collapse: bool = False, size: int = 1 << 20
-) -> Iterator[Pairs]:
-    """Yield the pairs of `close_pairs` in chunks of at least `size` pairs and at most `size` + n."""
-    plan = _plan(tau)
-    rows = np.arange(len(codes), dtype=np.int64)
-    if collapse:
-        _, first, inverse = np.unique(codes, return_index=True, return_inverse=True)
-        repeats = rows[first[inverse] != rows]
-        yield first[inverse][repeats], repeats, np.zeros_like(repeats)
-        rows = np.sort(first)
-        codes = codes[rows]
-    index = _index(codes)
-    _insert_all(codes, index)
-    found = np.empty((3, size + len(codes)), dtype=np.int64)
-    step = 0
-    while step >= 0:
-        step, count = _next_pairs(step, size, index, plan, found)
-        left, right, distance = found[:, :count].copy()
-        yield rows[left], rows[right], distance
-
-
-def find_duplicates(texts: Sequence[str] | Packed, *, features: Features, tau: int, jaccard: float) -> list[Duplicate]:
+def find_duplicates(
+    texts: Sequence[str] | Packed, *, features: Features, tau: int, jaccard: float, threads: int | None = None
+) -> list[Duplicate]:
     """Return the rows to remove, in order.
 
     Rows are taken in order. A row is a duplicate when its code is nearer than `tau` to the code of an
@@ -112,11 +75,37 @@ def find_duplicates(texts: Sequence[str] | Packed, *, features: Features, tau: i
     """
     packed = texts if isinstance(texts, Packed) else pack(texts)
     codes = fingerprints(packed, features)
-    keepers, distances = _sweep(codes, _index(codes), _plan(tau), packed.data, packed.bounds, features.grams(), jaccard)
-    rows = np.flatnonzero(keepers >= 0)
-    similarity = jaccards(packed, rows, keepers[rows], features)
-    found = zip(rows.tolist(), keepers[rows].tolist(), distances[rows].tolist(), similarity.tolist(), strict=True)
-    return [Duplicate(*fields) for fields in found]
+    return _removed(packed, codes, 0, features, tau, jaccard, threads)
+
+
+def find_known(
+    texts: Sequence[str],
+    known: Sequence[str],
+    known_codes: npt.NDArray[np.uint64],
+    *,
+    features: Features,
+    tau: int,
+    jaccard: float,
+    threads: int | None = None,
+) -> list[Duplicate]:
+    """Return which new texts to remove beside `known` ones, which all stay.
+
+    `index` counts from the first new text, `keeper` over the known texts and then the new ones: the result of
+    `find_duplicates` for both together, where none of the known repeats another. `known_codes` are the stored
+    fingerprints of the known texts, made with the same features; the known texts near no new one are not read.
+    Raises ValueError where there is not one code for each known text.
+    """
+    if len(known) != len(known_codes):
+        raise ValueError(f"{len(known_codes)} codes for {len(known)} known texts: expected one each")
+    new_codes = fingerprints(texts, features)
+    near = np.flatnonzero(_near_any(known_codes, new_codes, tau, threads))
+    packed = pack([*(known[place] for place in near.tolist()), *texts])
+    codes = np.concatenate([known_codes[near], new_codes])
+    places = [*near.tolist(), *range(len(known), len(known) + len(texts))]
+    return [
+        Duplicate(found.index - len(near), places[found.keeper], found.distance, found.jaccard)
+        for found in _removed(packed, codes, len(near), features, tau, jaccard, threads)
+    ]
 
 
 def find_clusters(texts: Sequence[str], *, features: Features, tau: int, jaccard: float) -> npt.NDArray[np.int64]:
@@ -149,163 +138,95 @@ def clusters(n: int, left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]) 
     return _roots(parents)
 
 
-def _plan(tau: int) -> _Plan:
-    if not 1 <= tau <= _BANDS * _WIDTH:
-        raise ValueError(f"tau is {tau}: expected 1 to 64 bits")
-    flips = [(tau + _BANDS - 1 - band) // _BANDS - 1 for band in range(_BANDS)]  # the flips + 1 add up to tau
-    most = min(flips[0], _MOST_FLIPS)
-    masks = [sum(1 << bit for bit in bits) for count in range(most + 1) for bits in combinations(range(_WIDTH), count)]
-    patterns = [sum(mask.bit_count() <= allowed for mask in masks) for allowed in flips]
-    scan_below = _SCANNED_PER_LOOKUP * sum(patterns) if flips[0] <= _MOST_FLIPS else 1 << _ROW_BITS
-    return _Plan(tau, np.array(masks, np.uint64), np.array(flips, np.int64), np.array(patterns, np.int64), scan_below)
+@contextmanager
+def _sharing(threads: int | None) -> Iterator[Share]:
+    """Give a function that has threads call another on pieces of a range of rows."""
+    with ThreadPoolExecutor(threads or hamming.core_count()) as pool:
+
+        def share(function: Callable[[int, int], object], start: int, stop: int) -> None:
+            begins = range(start, stop, _PIECE)
+            for _ in pool.map(lambda begin: function(begin, min(begin + _PIECE, stop)), begins):
+                pass
+
+        yield share
 
 
-def _index(codes: npt.NDArray[np.uint64]) -> _Index:
-    n = len(codes)
-    spans = np.zeros((_BANDS, _BUCKETS, 2), dtype=np.uint32)
-    for band in range(_BANDS):
-        buckets = (codes >> np.uint64(band * _WIDTH)) & _BAND_MASK
-        sizes = np.bincount(buckets.astype(np.int64), minlength=_BUCKETS)
-        spans[band] = (np.cumsum(sizes) - sizes)[:, None]
-    return _Index(
-        size=np.zeros(1, dtype=np.int64),
-        codes=np.empty(n, dtype=np.uint64),
-        rows=np.empty(n, dtype=np.int64),
-        spans=spans,
-        band_codes=np.empty((_BANDS, n), dtype=np.uint64),
-        band_rows=np.empty((_BANDS, n), dtype=np.uint32),
-    )
+def _removed(
+    packed: Packed, codes: Array, kept: int, features: Features, tau: int, jaccard: float, threads: int | None
+) -> list[Duplicate]:
+    """Return the rows to remove; the first `kept` rows all stay and are compared with none.
 
-
-@compiled(cache=True)
-def _bits(value: np.uint64) -> int:
-    value = value - ((value >> _1) & _PAIRS)
-    value = (value & _NIBBLES) + ((value >> _2) & _NIBBLES)
-    value = (value + (value >> _4)) & _BYTES
-    return np.int64((value * _EACH_BYTE) >> _56)  # type: ignore[return-value]
-
-
-@compiled(cache=True)
-def _insert(code: np.uint64, row: int, index: _Index) -> None:
-    index.codes[index.size[0]] = code
-    index.rows[index.size[0]] = row
-    index.size[0] += 1
-    for band in range(_BANDS):
-        bucket = np.int64((code >> np.uint64(band * _WIDTH)) & _BAND_MASK)
-        place = index.spans[band, bucket, 1]
-        index.band_codes[band, place] = code
-        index.band_rows[band, place] = row
-        index.spans[band, bucket, 1] += 1
-
-
-@compiled(cache=True)
-def _insert_all(codes: Array, index: _Index) -> None:
-    for row in range(len(codes)):
-        _insert(codes[row], row, index)
-
-
-@compiled(cache=True)
-def _found_before(difference: np.uint64, band: int, flips: Array) -> bool:
-    for earlier in range(band):
-        if _bits((difference >> np.uint64(earlier * _WIDTH)) & _BAND_MASK) <= flips[earlier]:
-            return True
-    return False
-
-
-@compiled(cache=True)
-def _scan(code: np.uint64, stop: int, index: _Index, tau: int, found: Array) -> int:
-    """Write `distance << 32 | row` of the first `stop` stored codes nearer than tau; return how many."""
-    count = 0
-    for place in range(stop):
-        distance = _bits(index.codes[place] ^ code)
-        if distance < tau:
-            found[count] = distance << _ROW_BITS | index.rows[place]
-            count += 1
-    return count
-
-
-@compiled(cache=True)
-def _look_up(code: np.uint64, row: int, band: int, index: _Index, plan: _Plan, found: Array) -> int:
-    """Do as `_scan` for the stored rows before `row` that this band finds and no earlier band does."""
-    count = 0
-    bucket = (code >> np.uint64(band * _WIDTH)) & _BAND_MASK
-    spans = np.empty((plan.patterns[band], 2), dtype=np.uint32)
-    for pattern in range(len(spans)):  # all spans first, so that their loads overlap
-        flipped = bucket ^ plan.masks[pattern]
-        spans[pattern, 0] = index.spans[band, flipped, 0]
-        spans[pattern, 1] = index.spans[band, flipped, 1]
-    for start, stop in spans:
-        for place in range(start, stop):
-            difference = index.band_codes[band, place] ^ code
-            distance = _bits(difference)
-            if distance >= plan.tau or _found_before(difference, band, plan.flips):
-                continue
-            other = np.int64(index.band_rows[band, place])
-            if other < row:
-                found[count] = distance << _ROW_BITS | other
-                count += 1
-    return count
-
-
-@compiled(cache=True)
-def _next_pairs(step: int, size: int, index: _Index, plan: _Plan, pairs: Array) -> tuple[int, int]:
-    """Write pairs until there are `size`; return the step to go on with (-1 at the end) and how many.
-
-    A step is one row of one band, in the order of its buckets: the next row looks at much the same memory.
+    A block of rows is looked up among the rows kept before it by many threads at once; then its rows are taken in
+    order, each compared with those of the block that were kept.
     """
-    n = len(index.codes)
-    scans = n < plan.scan_below
-    found = np.empty(n, dtype=np.int64)
-    count = 0
-    while step < (n if scans else n * _BANDS):
-        if count >= size:
-            return step, count
-        band, place = step // n, step % n
-        row = place if scans else int(index.band_rows[band, place])
-        code = index.codes[row]
-        hits = _scan(code, row, index, plan.tau, found) if scans else _look_up(code, row, band, index, plan, found)
-        for key in found[:hits]:
-            pairs[0, count] = key & _ROW_MASK
-            pairs[1, count] = row
-            pairs[2, count] = key >> _ROW_BITS
-            count += 1
-        step += 1
-    return -1, count
+    index, plan = hamming.empty_index(codes), hamming.plan_for(tau)
+    rule = _Rule(packed, features.grams(), float(jaccard))
+    insert_all(codes[:kept], 0, index)
+    keys = np.full(len(codes), _NONE, dtype=np.int64)
+    with _sharing(threads) as share:
+        for start in range(kept, len(codes), _BLOCK):
+            stop = min(start + _BLOCK, len(codes))
+            stored = int(index.size[0])
+            share(lambda begin, end: _look_up_rows(begin, end, codes, index, plan, rule, keys), start, stop)
+            _settle_rows(start, stop, codes, index, plan, rule, keys)
+            file(stored, index)
+    rows = np.flatnonzero(keys != _NONE)
+    keepers, distances = keys[rows] & ROW_MASK, keys[rows] >> ROW_BITS
+    similarity = jaccards(packed, rows, keepers, features)
+    found = zip(rows.tolist(), keepers.tolist(), distances.tolist(), similarity.tolist(), strict=True)
+    return [Duplicate(*fields) for fields in found]
 
 
-@compiled(cache=True)
-def _neighbours(code: np.uint64, row: int, index: _Index, plan: _Plan, found: Array) -> Array:
-    """Return `distance << 32 | row` of the stored rows nearer than tau, nearest and then earliest first."""
-    count = 0
-    if index.size[0] < plan.scan_below:
-        count = _scan(code, index.size[0], index, plan.tau, found)
-    else:
-        for band in range(_BANDS):
-            count += _look_up(code, row, band, index, plan, found[count:])
-    return np.sort(found[:count])
+def _near_any(known: Array, codes: Array, tau: int, threads: int | None) -> npt.NDArray[np.bool_]:
+    """Return for each known code whether one of the codes is nearer than `tau`."""
+    index, plan = hamming.empty_index(known), hamming.plan_for(tau)
+    insert_all(known, 0, index)
+    near = np.zeros(len(known), dtype=np.bool_)
+    with _sharing(threads) as share:
+        share(lambda start, stop: mark_near(codes[start:stop], index, plan, near), 0, len(codes))
+    return near
 
 
 @compiled(cache=False)
-def _sweep(
-    codes: Array, index: _Index, plan: _Plan, data: Array, bounds: Array, grams: Array, jaccard: float
-) -> tuple[Array, Array]:
-    """Return each row's keeper (-1 for a kept row) and their distance."""
-    keepers = np.full(len(codes), -1, dtype=np.int64)
-    distances = np.zeros(len(codes), dtype=np.int64)
-    found = np.empty(len(codes), dtype=np.int64)
-    for row in range(len(codes)):
-        candidates = _neighbours(codes[row], row, index, plan, found)
-        if len(candidates):
-            own = shingle_set(data, bounds, row, grams)
-            for key in candidates:
-                keeper = key & _ROW_MASK
-                if jaccard <= 0 or overlap(own, shingle_set(data, bounds, keeper, grams)) >= jaccard:
-                    keepers[row] = keeper
-                    distances[row] = key >> _ROW_BITS
-                    break
-        if keepers[row] < 0:
-            _insert(codes[row], row, index)
-    return keepers, distances
+def _first_similar(found: Array, row: int, rule: _Rule) -> int:
+    """Return the first of the keys whose row is similar to this one, or `_NONE`."""
+    if len(found) == 0:
+        return _NONE
+    if rule.jaccard <= 0:
+        return found[0]  # type: ignore[no-any-return]
+    own = shingle_set(rule.texts.data, rule.texts.bounds, row, rule.grams)
+    for key in found:
+        other = shingle_set(rule.texts.data, rule.texts.bounds, key & ROW_MASK, rule.grams)
+        if overlap(own, other) >= rule.jaccard:
+            return key  # type: ignore[no-any-return]
+    return _NONE
+
+
+@compiled(cache=False)
+def _look_up_rows(start: int, stop: int, codes: Array, index: Index, plan: Plan, rule: _Rule, keys: Array) -> None:
+    """Write the key of each row's keeper among the stored rows."""
+    found = np.empty(index.size[0], dtype=np.int64)
+    for row in range(start, stop):
+        keys[row] = _first_similar(neighbours(codes[row], index, plan, found), row, rule)
+
+
+@compiled(cache=False)
+def _settle_rows(start: int, stop: int, codes: Array, index: Index, plan: Plan, rule: _Rule, keys: Array) -> None:
+    """Write the key of each row whose keeper is a nearer row of the block, and store the rows without keeper."""
+    first = index.size[0]
+    found = np.empty(stop - start, dtype=np.int64)
+    for row in range(start, stop):
+        below = plan.tau if keys[row] == _NONE else np.uint64(keys[row] >> ROW_BITS)
+        if nearest_of(codes[row], index.codes, first, index.size[0]) < below:
+            count = 0
+            for place in range(first, index.size[0]):
+                distance = distance_of(codes[row] ^ index.codes[place])
+                if distance < below:
+                    found[count] = np.int64(distance) << ROW_BITS | np.int64(index.rows[place])
+                    count += 1
+            keys[row] = min(keys[row], _first_similar(np.sort(found[:count]), row, rule))
+        if keys[row] == _NONE:
+            store(codes[row], row, index)
 
 
 @compiled(cache=True)

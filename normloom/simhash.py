@@ -40,10 +40,11 @@ def compiled(*, cache: bool) -> Callable[[Function], Function]:
     """Compile a function with numba.
 
     numba's cache looks at the function's own file only: use it where nothing compiled is called in others.
+    The function runs without Python's lock, so threads can share its work.
     """
 
     def decorate(function: Function) -> Function:
-        return cast("Function", numba.njit(cache=cache)(function))
+        return cast("Function", numba.njit(cache=cache, nogil=True)(function))
 
     return decorate
 

@@ -1,20 +1,21 @@
-"""Removing near-duplicates: SimHash finds the candidates, exact shingle Jaccard confirms them."""
+"""Removing near-duplicates: SimHash or MinHash finds the candidates, exact shingle Jaccard confirms them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, Self
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from normloom.contract import Contract
 from normloom.errors import ContractError
 from normloom.features import Features
 from normloom.stage import Output, Stage, dropped, dropped_frame
 from normloom.text import normalise
+from tasks.minhash import bands, find_similar
 
 if TYPE_CHECKING:
     from normloom.near_duplicates import Duplicate
@@ -27,6 +28,9 @@ class Deduplication(BaseModel):
     """A row repeats a kept one when their codes differ in fewer than `tau` of 64 bits and their shingles
     have a Jaccard similarity of at least `jaccard` (0 asks for no confirmation: the rule of arXiv 2602.11305).
     With `within`, only rows with the same value in that column are compared.
+
+    The method `minhash` asks for the Jaccard similarity alone, whatever the distance: it finds pairs that SimHash
+    has far apart, but misses a row with a probability of up to 1 - `recall`, and takes many times as long.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -36,14 +40,24 @@ class Deduplication(BaseModel):
     features: Features = Features()
     text_column: str = "prompt"
     within: str | None = None
+    method: Literal["simhash", "minhash"] = "simhash"
+    permutations: int = Field(default=128, ge=1, description="hashes of a MinHash sketch")
+    recall: float = Field(default=0.99, gt=0, lt=1, description="of MinHash, for pairs at the threshold `jaccard`")
+
+    @model_validator(mode="after")
+    def _can_be_found(self) -> Self:
+        if self.method == "minhash":
+            bands(self.jaccard, permutations=self.permutations, recall=self.recall)
+        return self
 
 
 def remove_duplicates(rows: pl.DataFrame, arguments: Deduplication) -> Output:
     """Return the rows that repeat no earlier kept row, with their code in `fingerprint` (UInt64).
 
     Rows are taken in order, so originals must come before their expansions. A removed row names the
-    nearest kept row as its winner; its payload says `distance` and `jaccard`. Reasons: `exact_duplicate`
-    (same normalised text) and `near_duplicate`. Raises ContractError for a null text.
+    nearest kept row (of `minhash`: the most similar one) as its winner; its payload says `distance` and
+    `jaccard`. Reasons: `exact_duplicate` (same normalised text) and `near_duplicate`. Raises ContractError
+    for a null text.
     """
     from normloom.simhash import fingerprints, pack
 
@@ -65,14 +79,13 @@ def remove_duplicates(rows: pl.DataFrame, arguments: Deduplication) -> Output:
         entries.append(dropped(payload, "exact_duplicate" if same else "near_duplicate", winner=winner))
     coded = rows.with_columns(fingerprint=pl.Series(fingerprints(packed, arguments.features), dtype=pl.UInt64))
     kept = coded.with_row_index("_position").filter(~pl.col("_position").is_in(removed)).drop("_position")
+    metrics = {"duplicates": len(removed), "share": len(removed) / rows.height if rows.height else 0.0}
+    if arguments.method == "simhash":
+        metrics["expected_chance_pairs"] = sum(expected_chance_pairs(len(group), arguments.tau) for group in groups)
     return Output(
         rows=kept.drop("parents", strict=False),  # the parents of a kept row are that row; these are its own
         dropped=dropped_frame(entries),
-        metrics={
-            "duplicates": len(removed),
-            "share": len(removed) / rows.height if rows.height else 0.0,
-            "expected_chance_pairs": sum(expected_chance_pairs(len(group), arguments.tau) for group in groups),
-        },
+        metrics=metrics,
     )
 
 
@@ -88,14 +101,21 @@ def _duplicates(
 ) -> list[Duplicate]:
     """Return the duplicates among the rows at the places `group`."""
     from normloom.near_duplicates import find_duplicates
+    from normloom.simhash import fingerprints, pack
 
-    whole = len(group) == len(texts)
-    found = find_duplicates(
-        packed if whole else [texts[place] for place in group],
-        features=arguments.features,
-        tau=arguments.tau,
-        jaccard=arguments.jaccard,
-    )
+    some = packed if len(group) == len(texts) else pack([texts[place] for place in group])
+    features, jaccard = arguments.features, arguments.jaccard
+    if arguments.method == "minhash":
+        found = find_similar(
+            some,
+            fingerprints(some, features),
+            features=features,
+            jaccard=jaccard,
+            permutations=arguments.permutations,
+            recall=arguments.recall,
+        )
+    else:
+        found = find_duplicates(some, features=features, tau=arguments.tau, jaccard=jaccard)
     return [replace(duplicate, index=group[duplicate.index], keeper=group[duplicate.keeper]) for duplicate in found]
 
 

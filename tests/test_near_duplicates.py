@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from normloom import near_duplicates
-from normloom.near_duplicates import Duplicate, close_pairs, clusters, find_clusters, find_duplicates, pair_chunks
+from normloom import hamming, near_duplicates
+from normloom.hamming import close_pairs, pair_chunks
+from normloom.near_duplicates import Duplicate, clusters, find_clusters, find_duplicates, find_known
 from normloom.simhash import Features, fingerprints, jaccard
 from normloom.text import normalise
 
@@ -25,7 +26,7 @@ def brute_force(codes: Codes, tau: int) -> list[tuple[int, int, int]]:
     return list(zip(left.tolist(), right.tolist(), distance[right, left].tolist(), strict=True))
 
 
-def triples(pairs: near_duplicates.Pairs) -> list[tuple[int, int, int]]:
+def triples(pairs: hamming.Pairs) -> list[tuple[int, int, int]]:
     return list(zip(*(column.tolist() for column in pairs), strict=True))
 
 
@@ -47,7 +48,7 @@ def made_codes(kind: str, n: int, seed: int) -> Codes:
 
 @pytest.fixture(params=["buckets", "scan"])
 def _search(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(near_duplicates, "_SCANNED_PER_LOOKUP", 0 if request.param == "buckets" else 10**6)
+    monkeypatch.setattr(hamming, "_SCANNED_PER_LOOKUP", 0 if request.param == "buckets" else 10**6)
 
 
 @pytest.mark.usefixtures("_search")
@@ -68,7 +69,7 @@ def test_every_pair_is_found_whatever_the_flips(base: list[int], flips: list[tup
     flipped = [base[centre % len(base)] ^ sum(1 << bit for bit in bits) for centre, bits in flips]
     codes = np.array(base + flipped, dtype=np.uint64)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(near_duplicates, "_SCANNED_PER_LOOKUP", 0)
+        patch.setattr(hamming, "_SCANNED_PER_LOOKUP", 0)
         assert triples(close_pairs(codes, tau)) == brute_force(codes, tau)
 
 
@@ -84,6 +85,19 @@ def test_chunks_are_bounded_and_together_complete() -> None:
     assert len(chunks) > 10
     assert max(len(left) for left, _, _ in chunks) <= 50 + 400
     assert sorted(pair for chunk in chunks for pair in triples(chunk)) == sorted(brute_force(codes, 10))
+
+
+def test_chunks_do_not_depend_on_the_number_of_threads() -> None:
+    codes = np.concatenate([made_codes("clustered", 3000, 8), made_codes("random", 3000, 9)])
+    one, three = ([triples(chunk) for chunk in pair_chunks(codes, 10, size=100, threads=n)] for n in (1, 3))
+    assert one == three
+    assert sorted(pair for chunk in one for pair in chunk) == sorted(brute_force(codes, 10))
+
+
+def test_a_bucket_larger_than_a_piece_of_the_search_is_compared_whole() -> None:
+    codes = made_codes("random", 6000, 4) & ~np.uint64(0xFFFF) | np.arange(6000, dtype=np.uint64) % np.uint64(2)
+    codes[:40] = codes[40:80] ^ np.uint64(0x70000)
+    assert triples(close_pairs(codes, 10)) == brute_force(codes, 10)
 
 
 def test_collapsed_equal_codes_make_few_pairs() -> None:
@@ -130,9 +144,53 @@ def test_removal_follows_the_rule_row_by_row(texts: list[str], tau: int, thresho
     features = Features(char_ngrams=(2,))
     with pytest.MonkeyPatch.context() as patch:
         if looked_up:
-            patch.setattr(near_duplicates, "_SCANNED_PER_LOOKUP", 0)
+            patch.setattr(hamming, "_SCANNED_PER_LOOKUP", 0)
         found = find_duplicates(texts, features=features, tau=tau, jaccard=threshold)
     assert found == greedy(texts, features, tau, threshold)
+
+
+def phrases(n: int, seed: int) -> list[str]:
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(["tell", "me", "of", "the", "red", "fox", "sea", "tall", "old"], 7)) for _ in range(n)]
+
+
+@pytest.mark.parametrize("block", [1, 7, 4096])
+@pytest.mark.parametrize("threshold", [0.0, 0.6])
+@pytest.mark.parametrize("kind", ["buckets", "scan"])
+def test_removal_depends_neither_on_blocks_nor_on_threads(
+    block: int, threshold: float, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(near_duplicates, "_BLOCK", block)
+    monkeypatch.setattr(near_duplicates, "_PIECE", 3)
+    monkeypatch.setattr(hamming, "_SCANNED_PER_LOOKUP", 0 if kind == "buckets" else 10**6)
+    texts, features = phrases(150, 6), Features(char_ngrams=(3,))
+    found = find_duplicates(texts, features=features, tau=17, jaccard=threshold, threads=3)
+    assert len(found) > 5
+    assert found == greedy(texts, features, 17, threshold)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.6])
+@pytest.mark.parametrize("tau", [10, 17])
+def test_new_texts_beside_known_ones(threshold: float, tau: int) -> None:
+    features, pool = Features(char_ngrams=(3,)), phrases(200, 7)
+    repeats = {entry.index for entry in find_duplicates(pool, features=features, tau=tau, jaccard=threshold)}
+    known = [text for row, text in enumerate(pool) if row not in repeats]
+    new = [*phrases(60, 8), known[3].upper(), known[5]]
+    found = find_known(new, known, fingerprints(known, features), features=features, tau=tau, jaccard=threshold)
+    both = find_duplicates([*known, *new], features=features, tau=tau, jaccard=threshold)
+    assert found == [Duplicate(d.index - len(known), d.keeper, d.distance, d.jaccard) for d in both]
+    assert len(found) > 2
+    assert [entry.keeper for entry in found][-2:] == [3, 5]
+
+
+def test_known_texts_stay_even_where_they_repeat_each_other() -> None:
+    known, features = ["how tall is the old tower", "How tall is the old tower"], Features()
+    codes = fingerprints(known, features)
+    assert find_known(known[:1], known, codes, features=features, tau=10, jaccard=0.5) == [Duplicate(0, 0, 0, 1.0)]
+    assert find_known([], known, codes, features=features, tau=10, jaccard=0.5) == []
+    assert find_known(["one"], [], codes[:0], features=features, tau=10, jaccard=0.5) == []
+    with pytest.raises(ValueError, match="2 codes for 1 known texts"):
+        find_known(["one"], known[:1], codes, features=features, tau=10, jaccard=0.5)
 
 
 def test_equal_normalised_texts_are_always_duplicates() -> None:

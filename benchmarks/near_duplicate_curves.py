@@ -1,0 +1,92 @@
+"""Precision and recall on pairs that people have judged, over tau and over the shingle Jaccard.
+
+`--data` names a folder with sts2016_pairs.parquet, sick_pairs.parquet and plagiarised_short_answers.parquet. What
+counts as a repeat: STS 2016 (three sets) a score of 4 or more of 5; SICK a relatedness of 4.5 or more of 5, where
+pairs that share their words but not their meaning are frequent; short answers: the near copies (`cut`) and the light
+revisions of a source, against those written without it. The rule is that of the stage: nearer than tau, and a Jaccard
+of at least the threshold. A figure whose denominator is empty is left out. `best tau` is the one with the highest F1.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from common import Report, parser
+
+from normloom.features import Features
+from normloom.simhash import fingerprints, jaccards, pack
+
+TAUS = (4, 7, 10, 14, 17, 20, 24, 65)
+JACCARDS = (0.0, 0.3, 0.5, 0.7)
+
+
+def main() -> None:
+    """Measure and print."""
+    arguments = parser(__doc__)
+    arguments.add_argument("--data", type=Path, required=True)
+    arguments.add_argument("--char-ngrams", type=int, nargs="*", default=[4])
+    arguments.add_argument("--word-ngrams", type=int, nargs="*", default=[])
+    given = arguments.parse_args()
+    report = Report(given.json)
+    features = Features(char_ngrams=tuple(given.char_ngrams), word_ngrams=tuple(given.word_ngrams))
+    summary = []
+    for name, (pairs, repeats) in labelled_pairs(given.data).items():
+        packed = pack([text for pair in pairs for text in pair])
+        codes = fingerprints(packed, features)
+        left = np.arange(0, 2 * len(pairs), 2)
+        distance = np.bitwise_count(codes[left] ^ codes[left + 1])
+        similarity = jaccards(packed, left, left + 1, features)
+        curves = [
+            {"tau": "any" if tau > 64 else tau, "jaccard": threshold}
+            | quality((distance < tau) & (similarity >= threshold), repeats)
+            for threshold in JACCARDS
+            for tau in TAUS
+        ]
+        report.add(f"{name}: {len(pairs):,} pairs, {repeats.sum():,} repeats", curves)
+        summary.append({"set": name, **best(distance, similarity, repeats)})
+    report.add("Highest F1 of each rule alone", summary)
+    report.end()
+
+
+def quality(found: npt.NDArray[np.bool_], repeats: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    """Return precision, recall and F1 of a rule."""
+    right = int((found & repeats).sum())
+    return {
+        "found": int(found.sum()),
+        "precision": right / found.sum() if found.any() else None,
+        "recall": right / repeats.sum() if repeats.any() else None,
+        "F1": 2 * right / (found.sum() + repeats.sum()) if found.any() or repeats.any() else None,
+    }
+
+
+def best(
+    distance: npt.NDArray[np.uint8], similarity: npt.NDArray[np.float64], repeats: npt.NDArray[np.bool_]
+) -> dict[str, Any]:
+    """Return the thresholds at which each rule alone has its highest F1."""
+    by_tau = {tau: quality(distance < tau, repeats)["F1"] for tau in range(1, 65)}
+    by_jaccard = {k / 100: quality(similarity >= k / 100, repeats)["F1"] for k in range(101)}
+    tau, jaccard = max(by_tau, key=lambda t: by_tau[t] or 0), max(by_jaccard, key=lambda t: by_jaccard[t] or 0)
+    return {"best tau": tau, "F1 of tau": by_tau[tau], "best jaccard": jaccard, "F1 of jaccard": by_jaccard[jaccard]}
+
+
+def labelled_pairs(folder: Path) -> dict[str, tuple[list[tuple[str, str]], npt.NDArray[np.bool_]]]:
+    """Return the pairs of texts of each set, and which of them are repeats."""
+    sets = {}
+    for (name,), rows in pl.read_parquet(folder / "sts2016_pairs.parquet").group_by("set", maintain_order=True):
+        sets[f"STS 2016 {name}"] = (rows.select("text_a", "text_b").rows(), (rows["score"] >= 4).to_numpy())
+    sick = pl.read_parquet(folder / "sick_pairs.parquet")
+    sets["SICK"] = (sick.select("text_a", "text_b").rows(), (sick["relatedness"] >= 4.5).to_numpy())
+    answers = pl.read_parquet(folder / "plagiarised_short_answers.parquet")
+    sources = answers.filter(category="orig").select("task", source="text")
+    others = answers.filter(pl.col("category").is_in(["cut", "light", "non"])).join(sources, on="task")
+    repeats = (others["category"] != "non").to_numpy()
+    sets["short answers"] = (others.select("source", "text").rows(), repeats)
+    return sets
+
+
+if __name__ == "__main__":
+    main()
