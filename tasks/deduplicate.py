@@ -41,7 +41,7 @@ class Deduplication(BaseModel):
     text_column: str = "prompt"
     within: str | None = None
     method: Literal["simhash", "minhash"] = "simhash"
-    permutations: int = Field(default=128, ge=1, description="hashes of a MinHash sketch")
+    permutations: int = Field(default=128, ge=2, description="hashes of a MinHash sketch")
     recall: float = Field(default=0.99, gt=0, lt=1, description="of MinHash, for pairs at the threshold `jaccard`")
 
     @model_validator(mode="after")
