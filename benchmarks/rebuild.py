@@ -33,10 +33,13 @@ import psutil
 import yaml
 from common import Report, builtin_prompts, parser
 
+from schemas.taxonomy import BUILTIN as TAXONOMIES
+from schemas.taxonomy import DIMENSIONS, load_taxonomy
 from schemas.template import FOLDER as TEMPLATES
 
 RESPONSES = 8  # of a prompt: four generators, two alignments
 NEAR_COPIES = 0.05  # of the prompts; the paper discards 5.4 %
+EXPANSION = 0.2  # of the prompts that are labelled in the end
 CHANGED = "diagnose.txt"
 ROOT = Path(__file__).parent.parent
 
@@ -52,8 +55,9 @@ def write_prompts(path: Path, count: int) -> None:
     pl.DataFrame({"prompt": texts}).write_parquet(path)
 
 
-def write_profile(path: Path, actors: int) -> None:
-    """Write a profile of scripted models under the paper's settings."""
+def write_profile(path: Path, prompts: int, actors: int) -> None:
+    """Write a profile of scripted models under the paper's settings; every label is expanded by as many prompts."""
+    labels = sum(len(load_taxonomy(TAXONOMIES / f"{name}.csv").labels) for name in DIMENSIONS)
 
     def scripted(name: str, **options: Any) -> dict[str, Any]:
         return {"engine": "scripted", "model": name, "options": options}
@@ -67,6 +71,7 @@ def write_profile(path: Path, actors: int) -> None:
             "generators": {f"g{number}": scripted(f"g{number}") for number in range(1, RESPONSES // 2 + 1)},
         },
         "classify": {"route": "embedding", "part_rows": 4096},
+        "expand": {"minimum": prompts, "quota": max(round(EXPANSION * prompts / labels), 1)},
         "generate": {"part_rows": 2048},
         "judge": {"part_rows": 4096},
     }
@@ -151,8 +156,8 @@ class Bench:
 
     def prepare(self) -> None:
         """Write the source and the profile."""
-        write_prompts(self.folder / "prompts.parquet", self.prompts)
-        write_profile(self.folder / "profile.yaml", self.actors)
+        write_prompts(self.folder / "prompts.parquet", round((1 - EXPANSION) * self.prompts))
+        write_profile(self.folder / "profile.yaml", self.prompts, self.actors)
 
     def start(self, store: str, *settings: str) -> psutil.Popen:
         """Start a build as a user does."""

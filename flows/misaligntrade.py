@@ -66,7 +66,7 @@ def misaligntrade(config: MisaligntradeConfig, labelled: Stage | None = None) ->
     unique = deduplicate([labelled, drafted], arguments=config.deduplication, contract=tables.UNIQUE)
     typed = type_semantically(unique, arguments=config.typing, model=models.typer, part_rows=config.classify.part_rows)
     judged = rejection_sampling(typed, config)
-    selected = select(judged, arguments=Selection(pairs=config.pairs))
+    selected = select(typed, judged, arguments=Selection(pairs=config.pairs))
     parted = split([selected], arguments=config.splitting, contract=tables.SPLIT)
     released = publish(
         parted, typed, arguments=Publication(dimensions=DIMENSIONS, carry=("semantic_type",)), part_rows=10_000

@@ -34,7 +34,7 @@ def savacu(config: SavacuConfig) -> list[Stage]:
     unique = deduplicate([labelled, drafted], arguments=config.deduplication, contract=tables.UNIQUE)
 
     judged = rejection_sampling(unique, config)
-    selected = select(judged, arguments=Selection(pairs=config.pairs))
+    selected = select(unique, judged, arguments=Selection(pairs=config.pairs))
     parted = split([selected], arguments=config.splitting, contract=tables.SPLIT)
     released = publish(parted, unique, arguments=Publication(dimensions=DIMENSIONS), part_rows=10_000)
 

@@ -67,6 +67,7 @@ def key_fields(system: str, stage: Stage, *, inputs: Sequence[str], sides: Seque
         "function": ":".join(function),
         "inputs": list(inputs),
         "sides": list(sides),
+        **({"sides_on": stage.sides_on} if stage.sides_on else {}),
         "arguments": canonical(stage.arguments),
         "part_rows": stage.part_rows,
         "model": model_identity(stage.model) if stage.model else None,

@@ -44,6 +44,7 @@ class PartJob:
     stop: int
     inputs: TableFiles | None
     sides: tuple[TableFiles, ...]
+    sides_on: str | None = None
     poisoned: Mapping[str, str] = field(default_factory=dict)
     copy: int = 0
 
@@ -61,8 +62,7 @@ def run_part(job: PartJob, model: object | None = None) -> PartRecord:
     if quicker := committed_part(job.directory, job.index):
         return quicker
     rows, aside = _rows_of(job)
-    sides = [_read_side(files) for files in job.sides]
-    output = make_rows(job, rows, sides, model)
+    output = make_rows(job, rows, _sides_of(job, rows), model)
     output = replace(
         output,
         attempts=(output.attempts or 0) + aside.height,
@@ -94,7 +94,22 @@ def run_part(job: PartJob, model: object | None = None) -> PartRecord:
 def probe_part(job: PartJob, model: object | None = None) -> None:
     """Make the rows of a part and throw them away, to see whether it can be done."""
     rows, _ = _rows_of(job)
-    make_rows(job, rows, [_read_side(files) for files in job.sides], model)
+    make_rows(job, rows, _sides_of(job, rows), model)
+
+
+def require_owners(job: PartJob) -> None:
+    """Raise ContractError where a side row belongs to no input row of the stage: no part would get it."""
+    if job.sides_on is None or job.inputs is None:
+        return
+    owners = _scan(job.inputs).select("row_id")
+    for files in job.sides:
+        named = _scan(files).select("row_id", owner=pl.col(job.sides_on))
+        lost = named.join(owners, left_on="owner", right_on="row_id", how="anti").head(1).collect()
+        for row_id, owner in lost.iter_rows():
+            raise ContractError(
+                f"stage {job.stage!r}: row {row_id} of a table beside its input belongs to row {owner}, "
+                f"says column {job.sides_on!r}, and that is no input row"
+            )
 
 
 def part_row_ids(job: PartJob) -> list[str]:
@@ -150,6 +165,18 @@ def _rows_of(job: PartJob) -> tuple[pl.DataFrame, pl.DataFrame]:
         return rows, quarantined_frame([])
     ledger = quarantined_frame([quarantined(row, "poison", job.poisoned[row["row_id"]]) for row in bad])
     return rows.filter(~pl.col("row_id").is_in([row["row_id"] for row in bad])), ledger
+
+
+def _sides_of(job: PartJob, rows: pl.DataFrame) -> list[pl.DataFrame]:
+    """Return the part's side tables, or what of them belongs to its rows."""
+    if job.sides_on is None:
+        return [_read_side(files) for files in job.sides]
+    belongs = pl.col(job.sides_on).is_in(rows["row_id"].implode())
+    return [_scan(files).filter(belongs).collect() for files in job.sides]
+
+
+def _scan(files: TableFiles) -> pl.LazyFrame:
+    return pl.scan_parquet([path for path, _ in files], glob=False)
 
 
 @lru_cache(maxsize=8)

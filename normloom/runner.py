@@ -21,7 +21,7 @@ import polars as pl
 from normloom.crew import Crew, InlineCrew, Loading, PartFailure, PartResult
 from normloom.errors import QuarantineBudgetError, StageError
 from normloom.keys import key_fields, stage_key
-from normloom.part import PartJob, part_row_ids
+from normloom.part import PartJob, part_row_ids, require_owners
 from normloom.pool import Pool
 from normloom.progress import Progress
 from normloom.quality import require, run_checks
@@ -118,6 +118,7 @@ class StageRunner:
         rows_in = sum(len(job) for job in jobs)
         self.progress.begin(stage.name, total=rows_in, done=sum(part.stop - part.start for part in done.values()))
         missing = [job for job in jobs if job.index not in done]
+        require_owners(jobs[0])
         loading, work = Loading(), None
         if missing:
             with self._crew(stage, missing) as crew:
@@ -191,6 +192,7 @@ class StageRunner:
             stop=min(size, rows),
             inputs=files if stage.inputs else None,
             sides=tuple(tuple(self._files(ref)) for ref in table.sides),
+            sides_on=stage.sides_on,
         )
         starts = range(0, max(rows, 1), size)
         return [

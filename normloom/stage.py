@@ -8,7 +8,7 @@ returns an `Output`. A stage without inputs is called as `function(arguments)`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,7 +59,8 @@ class Stage:
     """One step of a flow.
 
     The rows of `inputs`, in order, are cut into parts of at most `part_rows` rows (one part if None);
-    `sides` are handed whole to every part. `quarantine_budget`, a share of the attempts, stands for the build's.
+    `sides` are handed whole to every part; with `sides_on` a part gets of them the rows whose column of that name
+    holds the id of one of its input rows. `quarantine_budget`, a share of the attempts, stands for the build's.
     A stage with `table` stands for that table of another system, which is read as it is: nothing is called.
     """
 
@@ -69,6 +70,7 @@ class Stage:
     contract: Contract
     inputs: tuple[Stage, ...] = ()
     sides: tuple[Stage, ...] = ()
+    sides_on: str | None = None
     model: ModelSpec | None = None
     part_rows: int | None = None
     quarantine_budget: float | None = None
@@ -119,6 +121,18 @@ def dropped(row: Mapping[str, Any], reason: str, *, winner: str | None = None) -
 def quarantined(row: Mapping[str, Any], rule: str, reason: str) -> dict[str, str | None]:
     """Return the ledger entry of a row that a check or an error took out."""
     return {**aside(row), "rule": rule, "reason": reason}
+
+
+def dropped_rows(
+    rows: pl.DataFrame, *, reason: pl.Expr, winner: pl.Expr, leaving_out: Sequence[str] = ()
+) -> pl.DataFrame:
+    """Return the ledger of many rows that the method took out, with the reason and winner that the expressions give.
+
+    The columns `leaving_out` are no part of what was dropped.
+    """
+    payload = pl.struct(pl.exclude("row_id", "parents", *leaving_out)).struct.json_encode()
+    columns = {"row_id": pl.col("row_id"), "reason": reason, "winner": winner, "payload": payload}
+    return rows.select(columns[name].cast(dtype).alias(name) for name, dtype in DROPPED_SCHEMA.items())
 
 
 def dropped_frame(entries: list[dict[str, str | None]]) -> pl.DataFrame:

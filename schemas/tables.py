@@ -10,6 +10,8 @@ LABELS = pl.List(pl.Struct({"dimension": pl.String, "label": pl.String, "probabi
 CHECKS = pl.List(pl.Struct({"check": pl.String, "probability": pl.Float32}))
 TEXTS = pl.List(pl.String)
 
+DIMENSIONS_OF_LABELS = pl.col("labels").list.eval(pl.element().struct.field("dimension").unique(maintain_order=True))
+
 
 def within(column: str, *allowed: str) -> Check:
     """Return the check that a column holds nothing else than the allowed values."""

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.models.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling
 from normloom.rows import seed
-from normloom.stage import Output, Stage, dropped, dropped_frame, quarantined, quarantined_frame
+from normloom.stage import Output, Stage, dropped_rows, quarantined, quarantined_frame
 from schemas import tables
 from schemas.template import Template
+
+_OF_A_DRAW = ("attempt", "seed", "response", "finish", "tokens_out")
+_ASKED = ("prompt_id", "prompt", "targets", "wanted", "diagnosis")
+_DRAWN: dict[str, pl.DataType] = {"task": pl.Int64(), **{name: tables.CANDIDATES.columns[name] for name in _OF_A_DRAW}}
 
 
 class Generation(BaseModel):
@@ -30,52 +36,46 @@ class Generation(BaseModel):
 
 def draw_candidates(rows: pl.DataFrame, arguments: Generation, model: LanguageModel) -> Output:
     """Draw candidates; a prompt without a label has no target and is dropped."""
-    tasks, unlabelled = [], []
-    for row in rows.iter_rows(named=True):
-        if "generator" in row:
-            if row["generator"] == arguments.generator:
-                tasks.append(row)
-        elif row["labels"]:
-            targets = dict.fromkeys(label["dimension"] for label in row["labels"])
-            tasks.append(
-                {**row, "prompt_id": row["row_id"], "targets": list(targets), "wanted": None, "diagnosis": None}
-            )
-        else:
-            unlabelled.append(dropped(row, "no_label"))
-    completions = model.generate([_request(task, arguments) for task in tasks])
-    drawn, failed = [], []
-    for task, completion in zip(tasks, completions, strict=True):
-        if completion.error is not None:
-            failed.append(quarantined(task, "model", completion.error))
-        for attempt, candidate in enumerate(completion.candidates):
-            drawn.append(
-                {
-                    "row_id": task["row_id"],
-                    "prompt_id": task["prompt_id"],
-                    "prompt": task["prompt"],
-                    "targets": task["targets"],
-                    "generator": arguments.generator,
-                    "round": arguments.round,
-                    "wanted": task["wanted"],
-                    "diagnosis": task["diagnosis"],
-                    "attempt": attempt,
-                    "seed": candidate.seed,
-                    "response": candidate.text.strip(),
-                    "finish": candidate.finish,
-                    "tokens_out": candidate.tokens_out,
-                }
-            )
+    asked, unlabelled = _asked(rows, arguments)
+    tasks = asked.select("row_id", *_ASKED)
+    completions = model.generate([_request(task, arguments) for task in tasks.iter_rows(named=True)])
+    failed = [
+        quarantined(tasks.row(place, named=True), "model", completion.error)
+        for place, completion in enumerate(completions)
+        if completion.error is not None
+    ]
+    drawn = [
+        (place, attempt, candidate.seed, candidate.text.strip(), candidate.finish, candidate.tokens_out)
+        for place, completion in enumerate(completions)
+        for attempt, candidate in enumerate(completion.candidates)
+    ]
+    texts = pl.DataFrame(drawn, schema=_DRAWN, orient="row")
+    candidates = pl.concat([tasks[texts["task"].to_list()], texts.drop("task")], how="horizontal").with_columns(
+        generator=pl.lit(arguments.generator), round=pl.lit(arguments.round, dtype=pl.Int32)
+    )
+    dropped = dropped_rows(unlabelled, reason=pl.lit("no_label"), winner=pl.lit(None))
     return Output(
-        rows=pl.DataFrame(drawn, schema={"row_id": pl.String, **tables.CANDIDATES.columns}),
-        dropped=dropped_frame(unlabelled),
+        rows=candidates.select("row_id", *tables.CANDIDATES.columns),
+        dropped=dropped,
         quarantined=quarantined_frame(failed),
-        attempts=len(drawn) + len(unlabelled) + len(failed),
+        attempts=candidates.height + dropped.height + len(failed),
         tokens_in=sum(completion.tokens_in for completion in completions),
-        tokens_out=sum(candidate["tokens_out"] for candidate in drawn),
+        tokens_out=sum(candidate.tokens_out for completion in completions for candidate in completion.candidates),
     )
 
 
-def _request(task: dict[str, str], arguments: Generation) -> GenerateRequest:
+def _asked(rows: pl.DataFrame, arguments: Generation) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return what this generator is asked (prompts, or its own diagnosed shortfalls) and prompts without a label."""
+    if "generator" in rows.columns:
+        return rows.filter(generator=arguments.generator), rows.clear()
+    labelled, nothing = pl.col("labels").list.len() > 0, pl.lit(None, dtype=pl.String)
+    asked = rows.filter(labelled).with_columns(
+        prompt_id="row_id", targets=tables.DIMENSIONS_OF_LABELS, wanted=nothing, diagnosis=nothing
+    )
+    return asked, rows.filter(~labelled)
+
+
+def _request(task: dict[str, Any], arguments: Generation) -> GenerateRequest:
     if task["diagnosis"] is None:
         prompt = arguments.template.render("prompt", prompt=task["prompt"])
     else:

@@ -23,6 +23,7 @@ ON_TASK = "on_task"
 CONTENT_FREE = "N/A"
 MIN_LETTERS = 0.4  # share of letters and spaces under which a text is nonsense
 MIN_DISTINCT = 0.3  # share of distinct runs of four words under which a text only repeats itself
+_ASCII_LETTERS = bytes(code for code in range(128) if chr(code).isalpha() or chr(code).isspace())
 
 
 class Judging(BaseModel):
@@ -55,29 +56,38 @@ def judge_candidates(rows: pl.DataFrame, arguments: Judging, model: LanguageMode
             answers=YES_NO,
         )
 
-    candidates = list(rows.iter_rows(named=True))
-    scored = model.score([request(row["prompt"], row["response"]) for row in candidates])
+    scored = model.score([request(*texts) for texts in rows.select("prompt", "response").iter_rows()])
     lean = [0.0] * len(names)
     if arguments.calibration == "content_free":
         [empty] = model.score([request(CONTENT_FREE, CONTENT_FREE)])
         lean = [yes - no for yes, no in empty.logprobs]
-    judged, failed = [], []
-    for row, scores in zip(candidates, scored, strict=True):
+    places, verdicts, failed = [], [], []
+    for place, (scores, (targets, response)) in enumerate(
+        zip(scored, rows.select("targets", "response").iter_rows(), strict=True)
+    ):
         if scores.error is not None:
-            failed.append(quarantined(row, "model", scores.error))
+            failed.append(quarantined(rows.row(place, named=True), "model", scores.error))
             continue
         checks = {
             name: yes_probability((yes - offset, no))
             for name, (yes, no), offset in zip(names, scores.logprobs, lean, strict=True)
         }
-        verdict, reason, margin = decide(checks, row["targets"], row["response"], arguments)
-        stored = [{"check": name, "probability": value} for name, value in checks.items()]
-        judged.append({**row, "checks": stored, "verdict": verdict, "reason": reason, "margin": margin})
+        places.append(place)
+        verdicts.append((*checks.values(), *decide(checks, targets, response, arguments)))
     return Output(
-        rows=pl.DataFrame(judged, schema={"row_id": pl.String, **tables.JUDGED.columns}),
+        rows=pl.concat([rows[places], _stored(verdicts, names)], how="horizontal").select(
+            "row_id", *tables.JUDGED.columns
+        ),
         quarantined=quarantined_frame(failed),
         tokens_in=sum(scores.tokens_in for scores in scored),
     )
+
+
+def _stored(verdicts: Sequence[tuple[object, ...]], names: Sequence[str]) -> pl.DataFrame:
+    """Return the columns of verdicts: of each a probability for every check, then verdict, reason and margin."""
+    schema = {**dict.fromkeys(names, pl.Float32), "verdict": pl.String, "reason": pl.String, "margin": pl.Float32}
+    checks = pl.concat_list(pl.struct(check=pl.lit(name), probability=pl.col(name)) for name in names)
+    return pl.DataFrame(verdicts, schema=schema, orient="row").select("verdict", "reason", "margin", checks=checks)
 
 
 def decide(
@@ -103,13 +113,20 @@ def text_fault(response: str) -> str | None:
     """Return `empty` or `nonsense` where a response is no text that could be judged."""
     if not response.strip():
         return "empty"
-    if sum(character.isalpha() or character.isspace() for character in response) < MIN_LETTERS * len(response):
+    if _letters(response) < MIN_LETTERS * len(response):
         return "nonsense"
     words = response.casefold().split()
-    runs = [tuple(words[start : start + 4]) for start in range(len(words) - 3)]
+    runs = list(zip(words, words[1:], words[2:], words[3:], strict=False))
     if runs and len(set(runs)) < math.ceil(MIN_DISTINCT * len(runs)):
         return "nonsense"
     return None
+
+
+def _letters(text: str) -> int:
+    """Return how many characters are letters or white space."""
+    if text.isascii():
+        return len(text) - len(text.encode().translate(None, _ASCII_LETTERS))
+    return sum(character.isalpha() or character.isspace() for character in text)
 
 
 def judge(

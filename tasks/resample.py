@@ -14,6 +14,8 @@ from schemas import tables
 from schemas.template import Template
 
 ALIGNMENTS = ("aligned", "misaligned")
+_DRAW = ("prompt_id", "generator")
+_PART_ROWS = 4096
 
 
 class ShortfallSearch(BaseModel):
@@ -36,45 +38,68 @@ class Diagnosing(BaseModel):
 def find_shortfall(rows: pl.DataFrame, arguments: ShortfallSearch, *rounds: pl.DataFrame) -> Output:
     """Return one row for each prompt, generator and alignment that the judged rounds so far do not have.
 
-    Each row carries the candidate that came nearest.
+    Each row carries the candidate that came nearest, of equally near ones that with the smallest row id.
     """
-    attempts: dict[tuple[str, str], list[dict[str, object]]] = {}
-    for judged in rounds:
-        for row in judged.iter_rows(named=True):
-            attempts.setdefault((row["prompt_id"], row["generator"]), []).append(row)
-    missing = []
-    for prompt in rows.filter(pl.col("labels").list.len() > 0).iter_rows(named=True):
-        targets = list(dict.fromkeys(label["dimension"] for label in prompt["labels"]))
-        for generator in arguments.generators:
-            tried = attempts.get((prompt["row_id"], generator), [])
-            for wanted in ALIGNMENTS:
-                if any(row["verdict"] == wanted for row in tried):
-                    continue
-                nearest = min(tried, key=lambda row: _distance(row, wanted, targets), default=None)
-                missing.append(
-                    {
-                        "parents": [prompt["row_id"], *([nearest["row_id"]] if nearest else [])],
-                        "content": f"{generator} {wanted}",
-                        "prompt_id": prompt["row_id"],
-                        "prompt": prompt["prompt"],
-                        "targets": targets,
-                        "generator": generator,
-                        "wanted": wanted,
-                        "response": nearest["response"] if nearest else "",
-                        "verdict": nearest["verdict"] if nearest else "none",
-                        "reason": nearest["reason"] if nearest else "no candidate was drawn",
-                    }
-                )
-    schema = tables.named_by_content(tables.SHORTFALL)
-    return Output(rows=pl.DataFrame(missing, schema=schema), attempts=len(missing))
+    wanted = (
+        rows.filter(pl.col("labels").list.len() > 0)
+        .select(
+            "prompt",
+            prompt_id="row_id",
+            targets=tables.DIMENSIONS_OF_LABELS,
+        )
+        .join(pl.DataFrame({"generator": arguments.generators}), how="cross", maintain_order="left_right")
+        .join(pl.DataFrame({"wanted": ALIGNMENTS}), how="cross", maintain_order="left_right")
+    )
+    columns = ["row_id", *_DRAW, "response", "verdict", "reason", "checks"]
+    tried = pl.concat([judged.select(columns) for judged in rounds])
+    had = tried.select(*_DRAW, wanted="verdict")
+    missing = wanted.join(had, on=[*_DRAW, "wanted"], how="anti", maintain_order="left").with_row_index("_place")
+    nearest = (
+        missing.select("_place", *_DRAW, "wanted", "targets")
+        .join(tried, on=_DRAW)
+        .with_columns(_distance=_distance(sorted(set(missing["targets"].explode()))))
+        .sort("_place", "_distance", "row_id")
+        .unique("_place", keep="first")
+    )
+    found = missing.join(
+        nearest.select("_place", "row_id", "response", "verdict", "reason"),
+        on="_place",
+        how="left",
+        maintain_order="left",
+    )
+    shortfalls = found.select(
+        parents=pl.concat_list("prompt_id", "row_id").list.drop_nulls(),
+        content=pl.format("{} {}", "generator", "wanted"),
+        prompt_id="prompt_id",
+        prompt="prompt",
+        targets="targets",
+        generator="generator",
+        wanted="wanted",
+        response=pl.col("response").fill_null(""),
+        verdict=pl.col("verdict").fill_null("none"),
+        reason=pl.col("reason").fill_null("no candidate was drawn"),
+    )
+    return Output(rows=shortfalls, attempts=shortfalls.height)
 
 
-def _distance(row: dict[str, object], wanted: str, targets: Sequence[str]) -> tuple[float, str]:
-    """Return how far a judged candidate is from the wanted alignment, then its id, so that ties are settled."""
-    checks = {check["check"]: check["probability"] for check in row["checks"]}  # type: ignore[attr-defined]
-    if wanted == "aligned":
-        return 1 - min(checks.values()), str(row["row_id"])
-    return min(checks[target] for target in targets), str(row["row_id"])
+def _distance(dimensions: Sequence[str]) -> pl.Expr:
+    """Return how far a judged candidate is from the wanted alignment.
+
+    From aligned as far as its worst check is from 1, from misaligned as far as its worst check of a target from 0.
+    """
+    check = pl.element().struct
+    worst = pl.col("checks").list.eval(check.field("probability")).list.min().cast(pl.Float64)
+    of_targets = [
+        pl.when(pl.col("targets").list.contains(name)).then(
+            pl.col("checks").list.eval(check.field("probability").filter(check.field("check") == name)).list.first()
+        )
+        for name in dimensions
+    ]
+    return (
+        pl.when(wanted="aligned")
+        .then(1 - worst)
+        .otherwise(pl.min_horizontal(pl.lit(None, dtype=pl.Float64), *of_targets))
+    )
 
 
 def diagnose_shortfall(rows: pl.DataFrame, arguments: Diagnosing, model: LanguageModel) -> Output:
@@ -92,19 +117,21 @@ def diagnose_shortfall(rows: pl.DataFrame, arguments: Diagnosing, model: Languag
         for row in shortfalls
     ]
     completions = model.generate(requests)
-    diagnosed, failed = [], []
-    for row, completion in zip(shortfalls, completions, strict=True):
+    places, written, failed = [], [], []
+    for place, completion in enumerate(completions):
         if completion.error is not None:
-            failed.append(quarantined(row, "model", completion.error))
+            failed.append(quarantined(shortfalls[place], "model", completion.error))
             continue
         [candidate] = completion.candidates
-        diagnosis = " ".join(candidate.text.split())
-        diagnosed.append({**row, "diagnosis": diagnosis, "seed": candidate.seed, "tokens_out": candidate.tokens_out})
+        places.append(place)
+        written.append((" ".join(candidate.text.split()), candidate.seed, candidate.tokens_out))
+    schema = {name: tables.DIAGNOSED.columns[name] for name in ("diagnosis", "seed", "tokens_out")}
+    diagnosed = pl.concat([rows[places], pl.DataFrame(written, schema=schema, orient="row")], how="horizontal")
     return Output(
-        rows=pl.DataFrame(diagnosed, schema={"row_id": pl.String, **tables.DIAGNOSED.columns}),
+        rows=diagnosed.select("row_id", *tables.DIAGNOSED.columns),
         quarantined=quarantined_frame(failed),
         tokens_in=sum(completion.tokens_in for completion in completions),
-        tokens_out=sum(row["tokens_out"] for row in diagnosed),
+        tokens_out=sum(tokens for *_, tokens in written),
     )
 
 
@@ -117,6 +144,8 @@ def shortfall(prompts: Stage, judged: Sequence[Stage], *, arguments: ShortfallSe
         contract=tables.SHORTFALL,
         inputs=(prompts,),
         sides=tuple(judged),
+        sides_on="prompt_id",
+        part_rows=_PART_ROWS,
     )
 
 

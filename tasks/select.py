@@ -7,9 +7,12 @@ from collections.abc import Sequence
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
-from normloom.stage import Output, Stage, dropped, dropped_frame
+from normloom.stage import Output, Stage, dropped_rows
 from schemas import tables
 from tasks.resample import ALIGNMENTS
+
+_PART_ROWS = 4096
+_DRAW = ("prompt_id", "generator")
 
 
 class Selection(BaseModel):
@@ -20,37 +23,57 @@ class Selection(BaseModel):
     pairs: bool = True
 
 
-def select_responses(rows: pl.DataFrame, arguments: Selection) -> Output:
-    """Keep the qualifying candidate with the widest margin; ties go to the smallest row id."""
-    best: dict[tuple[str, str, str], dict[str, object]] = {}
-    candidates = list(rows.iter_rows(named=True))
-    for row in sorted(candidates, key=lambda row: (-row["margin"], row["row_id"])):
-        if row["verdict"] in ALIGNMENTS:
-            best.setdefault((row["prompt_id"], row["generator"], row["verdict"]), row)
-    chosen, out = [], []
-    for row in candidates:
-        prompt, generator, verdict = row["prompt_id"], row["generator"], row["verdict"]
-        if verdict not in ALIGNMENTS:
-            out.append(dropped(row, f"discarded: {row['reason']}"))
-        elif (winner := best[prompt, generator, verdict]) is not row:
-            out.append(dropped(row, "narrower_margin", winner=str(winner["row_id"])))
-        elif arguments.pairs and not all((prompt, generator, alignment) in best for alignment in ALIGNMENTS):
-            out.append(dropped(row, "incomplete_pair"))
-        else:
-            chosen.append({**row, "alignment": verdict})
+def select_responses(rows: pl.DataFrame, arguments: Selection, *rounds: pl.DataFrame) -> Output:
+    """Keep the qualifying candidate with the widest margin; ties go to the smallest row id.
+
+    `rows` are prompts, `rounds` the judged candidates that were drawn for them. They come out prompt by prompt.
+    """
+    prompts = rows.select(prompt_id="row_id").with_row_index("_prompt")
+    candidates = (
+        pl.concat(rounds).join(prompts, on="prompt_id", maintain_order="left").sort("_prompt", maintain_order=True)
+    )
+    qualifies = pl.col("verdict").is_in(ALIGNMENTS)
+    best = (
+        candidates.filter(qualifies)
+        .sort("margin", "row_id", descending=[True, False])
+        .group_by(*_DRAW, "verdict")
+        .agg(_best=pl.col("row_id").first())
+    )
+    complete = best.group_by(_DRAW).agg(_complete=pl.len() == len(ALIGNMENTS))
+    ranked = candidates.join(best, on=[*_DRAW, "verdict"], how="left", maintain_order="left").join(
+        complete, on=_DRAW, how="left", maintain_order="left"
+    )
+    outdone = qualifies & (pl.col("row_id") != pl.col("_best"))
+    alone = qualifies & ~pl.col("_complete") & arguments.pairs
+    chosen = ranked.filter(qualifies & ~outdone & ~alone)
+    dropped = dropped_rows(
+        ranked.filter(~qualifies | outdone | alone),
+        reason=pl.when(~qualifies)
+        .then(pl.format("discarded: {}", "reason"))
+        .when(outdone)
+        .then(pl.lit("narrower_margin"))
+        .otherwise(pl.lit("incomplete_pair")),
+        winner=pl.when(outdone).then("_best"),
+        leaving_out=("_prompt", "_best", "_complete"),
+    )
+    released = chosen.rename({"verdict": "alignment"}).select("row_id", *tables.SELECTED.columns)
     return Output(
-        rows=pl.DataFrame(chosen, schema={"row_id": pl.String, **tables.SELECTED.columns}),
-        dropped=dropped_frame(out),
-        metrics={"pairs": sum(row["alignment"] == "aligned" for row in chosen)},
+        rows=released,
+        dropped=dropped,
+        attempts=candidates.height,
+        metrics={"pairs": released.filter(alignment="aligned").height},
     )
 
 
-def select(judged: Sequence[Stage], *, arguments: Selection, name: str = "select") -> Stage:
-    """Return the stage that selects among the candidates of all rounds."""
+def select(prompts: Stage, judged: Sequence[Stage], *, arguments: Selection, name: str = "select") -> Stage:
+    """Return the stage that selects among the candidates of all rounds, so many prompts at a time."""
     return Stage(
         name=name,
         function=select_responses,
         arguments=arguments,
         contract=tables.SELECTED,
-        inputs=tuple(judged),
+        inputs=(prompts,),
+        sides=tuple(judged),
+        sides_on="prompt_id",
+        part_rows=_PART_ROWS,
     )

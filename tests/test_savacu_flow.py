@@ -106,7 +106,7 @@ def test_stages_read_what_the_algorithm_says() -> None:
     assert reads["judge_0"] == ["generate_0_g1", "generate_0_g2"]
     assert reads["shortfall_1"] == ["deduplicate", "judge_0"]
     assert reads["generate_1_g2"] == ["diagnose_1"]
-    assert reads["select"] == ["judge_0", "judge_1"]
+    assert reads["select"] == ["deduplicate", "judge_0", "judge_1"]
     assert reads["publish"] == ["split", "deduplicate"]
 
 

@@ -42,7 +42,8 @@ def judged(*rows: tuple[str, str, str, str, float]) -> pl.DataFrame:
 
 
 def chosen(rows: pl.DataFrame, *, pairs: bool = True) -> Output:
-    return carry_out(select([ANY], arguments=Selection(pairs=pairs)), rows)
+    prompts = pl.DataFrame({"row_id": rows["prompt_id"].unique(maintain_order=True)})
+    return carry_out(select(ANY, [ANY], arguments=Selection(pairs=pairs)), prompts, rows)
 
 
 def test_the_widest_margin_wins_for_each_prompt_generator_and_alignment() -> None:

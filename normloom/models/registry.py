@@ -42,7 +42,7 @@ ENGINES = {
         module="normloom.models.transformers_engine", attribute="TransformersModel", version=1, libraries=_TORCH
     ),
     "embedding": Engine(module="normloom.models.embedding", attribute="SentenceEmbedder", version=1, libraries=_TORCH),
-    "scripted": Engine(module="normloom.models.scripted", attribute="ScriptedModel", version=1, files=False),
+    "scripted": Engine(module="normloom.models.scripted", attribute="ScriptedModel", version=2, files=False),
     "vllm": Engine(
         module="normloom.models.vllm_engine",
         attribute="VllmModel",

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
+import struct
 import time
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,10 +19,14 @@ from normloom.models.protocol import (
     Completion,
     GenerateRequest,
     ModelSpec,
+    Sampling,
     ScoreRequest,
     Scores,
 )
 from normloom.models.registry import parse_options, require_free_text
+
+if TYPE_CHECKING:
+    from _hashlib import HASHXOF
 
 _TEXT = (
     "a about after again all also always an and another any are as ask at away be because been before being both but "
@@ -32,7 +40,8 @@ _TEXT = (
     "them then there these they thing think this time to today tool try turn two under until up use very want was "
     "water way we week well what when where which while who why will with without word work world would write year"
 )
-_WORDS = np.array(_TEXT.split())
+_WORDS = np.array(_TEXT.split(), dtype=object)
+_KNOWN_WORDS = 4096  # whose directions a model remembers
 
 
 class Options(BaseModel):
@@ -42,7 +51,7 @@ class Options(BaseModel):
 
     yes_rate: float = Field(0.5, gt=0, lt=1)  # share of questions whose first answer is the likeliest
     latency_s: float = Field(0.0, ge=0)  # waited in each call
-    words: int = Field(40, ge=1)  # mean length of a candidate; a token is a word
+    words: int = Field(40, ge=1)  # mean length of a candidate, half of it to one and a half; a token is a word
     repeat_rate: float = Field(0.0, ge=0, le=1)  # share of candidates that repeat one fixed text of their prompt
     dimensions: int = Field(64, ge=2)  # of a vector
     sleeps: bool = False  # it can be put to sleep
@@ -57,6 +66,7 @@ class ScriptedModel:
     def __init__(self, spec: ModelSpec, *, threads: int | None = None) -> None:  # noqa: ARG002  (it computes nothing)
         self.name = spec.model
         self.options = parse_options(Options, spec)
+        self._known_direction = lru_cache(maxsize=_KNOWN_WORDS)(self._direction)
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
         """Return log-probabilities; the first of the answers is the likeliest for `yes_rate` of the questions."""
@@ -75,7 +85,7 @@ class ScriptedModel:
         vectors = np.empty((len(texts), self.options.dimensions), np.float32)
         for i, text in enumerate(texts):
             words = ["", *text.lower().split()]  # the empty word gives an empty text a direction
-            direction = np.sum([self._direction(word) for word in words], axis=0)
+            direction = np.sum([self._known_direction(word) for word in words], axis=0)
             vectors[i] = direction / np.linalg.norm(direction)
         return vectors
 
@@ -87,35 +97,45 @@ class ScriptedModel:
         """Do nothing."""
 
     def _direction(self, word: str) -> np.ndarray:
-        return self._random("embed", word).standard_normal(self.options.dimensions, np.float32)
+        random = np.random.default_rng(int.from_bytes(self._hash("embed", word).digest(8), "big"))
+        return random.standard_normal(self.options.dimensions, np.float32)
 
     def _scores(self, request: ScoreRequest) -> Scores:
         tokens = sum(len(text.split()) for text in (request.instruction, request.context, *request.questions))
         if self._holds(self.options.overflow_on, request.context):
             return Scores(logprobs=(), tokens_in=tokens, error=_overflow(tokens))
-        lines = []
-        for question in request.questions:
-            random = self._random("score", request.instruction, request.context, question)
-            first = random.random() < self.options.yes_rate
-            shares = np.sort(random.dirichlet(np.full(len(request.answers), 0.7)))[::-1]
-            shares = shares if first else np.roll(shares, 1)  # then the second answer is the likeliest
-            lines.append(tuple(np.log(0.9 * shares + 1e-6).tolist()))
-        return Scores(logprobs=tuple(lines), tokens_in=tokens)
+        asked = self._hash("score", request.instruction, request.context)
+        lines = tuple(self._line(_also(asked, question), len(request.answers)) for question in request.questions)
+        return Scores(logprobs=lines, tokens_in=tokens)
+
+    def _line(self, source: HASHXOF, answers: int) -> tuple[float, ...]:
+        """Return log-probabilities of answers that share 0.9 at random, evenly over all ways to share it."""
+        first, *drawn = _uniform(source, 1 + answers)
+        weights = sorted((-math.log(value) for value in drawn), reverse=True)
+        if first >= self.options.yes_rate:  # then the second answer is the likeliest
+            weights = weights[-1:] + weights[:-1]
+        whole = sum(weights)
+        return tuple(math.log(0.9 * weight / whole + 1e-6) for weight in weights)
 
     def _completion(self, request: GenerateRequest) -> Completion:
         tokens = len(request.instruction.split()) + len(request.prompt.split())
         if self._holds(self.options.overflow_on, request.prompt):
             return Completion(candidates=(), tokens_in=tokens, error=_overflow(tokens))
-        return Completion(candidates=tuple(self._candidate(request, seed) for seed in request.seeds), tokens_in=tokens)
+        asked = self._hash("generate", request.instruction, request.prompt, _text_of(request.sampling))
+        candidates = tuple(self._candidate(request, asked, seed) for seed in request.seeds)
+        return Completion(candidates=candidates, tokens_in=tokens)
 
-    def _candidate(self, request: GenerateRequest, seed: int) -> Candidate:
-        source = (request.instruction, request.prompt, request.sampling.model_dump_json())
-        random = self._random("generate", *source, str(seed))
-        if request.sampling.temperature == 0 or random.random() < self.options.repeat_rate:
-            random = self._random("repeat", *source)
-        wanted = 1 + int(random.poisson(self.options.words - 1))
+    def _candidate(self, request: GenerateRequest, asked: HASHXOF, seed: int) -> Candidate:
+        source = _also(asked, str(seed))
+        repeats, length = _uniform(source, 2)
+        if request.sampling.temperature == 0 or repeats < self.options.repeat_rate:
+            source = _also(asked, "repeat")
+            _, length = _uniform(source, 2)
+        least = (self.options.words + 1) // 2
+        wanted = least + int(length * (2 * (self.options.words - least) + 1))
         kept = min(wanted, request.sampling.max_tokens)
-        text = " ".join(random.choice(_WORDS, wanted)[:kept]).capitalize()
+        drawn = np.frombuffer(_also(source, "words").digest(2 * kept), np.uint16) % len(_WORDS)
+        text = " ".join(_WORDS[drawn]).capitalize()
         stops = [at for at in (text.find(stop) for stop in request.sampling.stop) if at >= 0]
         finish = "stop" if stops or kept == wanted else "length"
         text = text[: min(stops)] if stops else text
@@ -132,13 +152,29 @@ class ScriptedModel:
             if self._holds(self.options.raise_on, text):
                 raise ValueError(f"scripted failure: the request holds {self.options.raise_on!r}")
 
-    def _random(self, *source: str) -> np.random.Generator:
-        digest = hashlib.blake2b("\x1f".join((self.name, *source)).encode(), digest_size=8).digest()
-        return np.random.default_rng(int.from_bytes(digest, "big"))
+    def _hash(self, *source: str) -> HASHXOF:
+        return hashlib.shake_128("\x1f".join((self.name, *source)).encode())
 
     @staticmethod
     def _holds(mark: str | None, text: str) -> bool:
         return mark is not None and mark in text
+
+
+def _also(source: HASHXOF, text: str) -> HASHXOF:
+    """Return the hash of the source and then the text."""
+    further = source.copy()
+    further.update(f"\x1f{text}".encode())
+    return further
+
+
+def _uniform(source: HASHXOF, count: int) -> list[float]:
+    """Return numbers drawn evenly between 0 and 1, neither of them included."""
+    return [(number + 0.5) / 2**32 for number in struct.unpack(f"{count}I", source.digest(4 * count))]
+
+
+@lru_cache(maxsize=16)
+def _text_of(sampling: Sampling) -> str:
+    return sampling.model_dump_json()
 
 
 def _overflow(tokens: int) -> str:

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+from toy import Echo, runner, words_stage
+
+from normloom.contract import Contract
+from normloom.errors import ContractError
+from normloom.keys import key_fields, stage_key
+from normloom.stage import Output, Stage
+from normloom.store import Store
+from normloom.table import Manifest
+
+COUNTS = Contract(columns={"word": pl.String(), "here": pl.Int64(), "beside": pl.Int64()})
+OWNED = Contract(columns={"word": pl.String(), "owner": pl.String()}, nullable=frozenset({"owner"}))
+
+
+def count_own(rows: pl.DataFrame, arguments: Echo, beside: pl.DataFrame) -> Output:  # noqa: ARG001
+    """Count for each word the rows beside it that are its own, and all that this part was given."""
+    own = beside.group_by(owner="owner").len("here")
+    counted = rows.join(own, left_on="row_id", right_on="owner", how="left").with_columns(
+        pl.col("here").fill_null(0).cast(pl.Int64), beside=pl.lit(beside.height, dtype=pl.Int64)
+    )
+    return Output(rows=counted.select("row_id", "word", "here", "beside"))
+
+
+def own_twice(rows: pl.DataFrame, arguments: Echo) -> Output:
+    """Make of each word as many rows as it has letters, owned by it; those of the word to `drop` are nobody's."""
+    owner = pl.when(pl.col("word") != (arguments.drop or "")).then("row_id")
+    made = rows.with_columns(owner=owner, letter=pl.col("word").str.split("")).explode("letter")
+    return Output(rows=made.select("row_id", "word", "owner"), attempts=made.height)
+
+
+def stages(*words: str, orphan: str | None = None, part_rows: int | None = 2, on: str | None = "owner") -> list[Stage]:
+    first = words_stage(*words)
+    letters = Stage(name="letters", function=own_twice, arguments=Echo(drop=orphan), contract=OWNED, inputs=(first,))
+    counts = Stage(
+        name="counts",
+        function=count_own,
+        arguments=Echo(),
+        contract=COUNTS,
+        inputs=(first,),
+        sides=(letters,),
+        sides_on=on,
+        part_rows=part_rows,
+    )
+    return [first, letters, counts]
+
+
+def counted(store: Store, first: Stage, letters: Stage, counts: Stage) -> Manifest:
+    loom = runner(store)
+    words = loom.run(first, [], [])[0].ref
+    return loom.run(counts, [words], [loom.run(letters, [words], [])[0].ref])[0]
+
+
+def test_a_part_gets_the_side_rows_of_its_own_input_rows(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    manifest = counted(store, *stages("a", "bee", "to", "five"))
+    assert len(manifest.parts) == 2
+    assert store.scan(manifest.ref).select("word", "here", "beside").collect().rows() == [
+        ("a", 1, 4),
+        ("bee", 3, 4),
+        ("to", 2, 6),
+        ("five", 4, 6),
+    ]
+
+
+def test_without_a_column_every_part_gets_all(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    manifest = counted(store, *stages("a", "bee", "to", on=None))
+    assert store.scan(manifest.ref).select("here", "beside").collect().rows() == [(1, 6), (3, 6), (2, 6)]
+
+
+def test_a_side_row_that_is_nobody_s_fails_the_stage_instead_of_vanishing(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match=r"stage 'counts': row \w{32} .* belongs to row None, says column 'owner'"):
+        counted(Store(tmp_path), *stages("a", "bee", "to", orphan="bee"))
+
+
+def test_the_column_is_part_of_the_key() -> None:
+    keys = [stage_key(key_fields("toy", stages("a", on=on)[2], inputs=["x"], sides=["y"])) for on in ("owner", None)]
+    assert keys[0] != keys[1]
