@@ -18,20 +18,18 @@ import numpy.typing as npt
 
 from normloom import hamming
 from normloom.features import Features
-from normloom.hamming import (
+from normloom.hamming import Pairs, close_pairs, pair_chunks
+from normloom.hamming_kernels import (
     ROW_BITS,
     ROW_MASK,
     Index,
-    Pairs,
     Plan,
-    close_pairs,
     distance_of,
     file,
     insert_all,
     mark_near,
     nearest_of,
     neighbours,
-    pair_chunks,
     store,
 )
 from normloom.simhash import Array, Packed, compiled, fingerprints, jaccards, overlap, pack, shingle_set
