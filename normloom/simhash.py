@@ -160,9 +160,13 @@ def overlap(left: Array, right: Array) -> float:
 @compiled(cache=True)
 def _jaccards(data: Array, bounds: Array, left: Array, right: Array, grams: Array) -> Array:
     similarity = np.empty(len(left), dtype=np.float64)
-    for k in range(len(left)):
-        one = shingle_set(data, bounds, left[k], grams)
-        similarity[k] = overlap(one, shingle_set(data, bounds, right[k], grams))
+    one = other = np.empty(0, dtype=np.uint64)
+    for k in range(len(left)):  # pairs often come with one of their rows in common
+        if k == 0 or left[k] != left[k - 1]:
+            one = shingle_set(data, bounds, left[k], grams)
+        if k == 0 or right[k] != right[k - 1]:
+            other = shingle_set(data, bounds, right[k], grams)
+        similarity[k] = overlap(one, other)
     return similarity
 
 
