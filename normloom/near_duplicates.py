@@ -63,16 +63,23 @@ class Duplicate:
 
 
 def find_duplicates(
-    texts: Sequence[str] | Packed, *, features: Features, tau: int, jaccard: float, threads: int | None = None
+    texts: Sequence[str] | Packed,
+    *,
+    features: Features,
+    tau: int,
+    jaccard: float,
+    codes: npt.NDArray[np.uint64] | None = None,
+    threads: int | None = None,
 ) -> list[Duplicate]:
     """Return the rows to remove, in order.
 
     Rows are taken in order. A row is a duplicate when its code is nearer than `tau` to the code of an
     earlier row that was kept and, where `jaccard` > 0, their shingles are at least that similar. Its keeper
     is the nearest such row, of equally near ones the earliest. Equal normalised texts are always duplicates.
+    `codes` are the fingerprints of the texts, where they have been made.
     """
     packed = texts if isinstance(texts, Packed) else pack(texts)
-    codes = fingerprints(packed, features)
+    codes = fingerprints(packed, features) if codes is None else codes
     return _removed(packed, codes, 0, features, tau, jaccard, threads)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Self
@@ -13,15 +14,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from normloom.contract import Contract
 from normloom.errors import ContractError
 from normloom.features import Features
-from normloom.stage import Output, Stage, dropped, dropped_frame
+from normloom.stage import Output, Stage, dropped_rows
 from normloom.text import normalise
 from tasks.minhash import bands, find_similar
 
 if TYPE_CHECKING:
     from normloom.near_duplicates import Duplicate
-    from normloom.simhash import Packed
 
 _BITS = 64
+_CHECKED = 64  # known rows whose codes are made again, to see that they are of the same features
 
 
 class Deduplication(BaseModel):
@@ -51,42 +52,51 @@ class Deduplication(BaseModel):
         return self
 
 
-def remove_duplicates(rows: pl.DataFrame, arguments: Deduplication) -> Output:
+def remove_duplicates(rows: pl.DataFrame, arguments: Deduplication, known: pl.DataFrame | None = None) -> Output:
     """Return the rows that repeat no earlier kept row, with their code in `fingerprint` (UInt64).
 
     Rows are taken in order, so originals must come before their expansions. A removed row names the
     nearest kept row (of `minhash`: the most similar one) as its winner; its payload says `distance` and
-    `jaccard`. Reasons: `exact_duplicate` (same normalised text) and `near_duplicate`. Raises ContractError
-    for a null text.
-    """
-    from normloom.simhash import fingerprints, pack
+    `jaccard`. Reasons: `exact_duplicate` (same normalised text) and `near_duplicate`.
 
-    if rows[arguments.text_column].null_count():
-        raise ContractError(f"column {arguments.text_column!r} has nulls: a row without text cannot be compared")
-    texts = rows[arguments.text_column].to_list()
-    packed = pack(texts)
-    groups = _groups(rows, arguments.within)
-    duplicates = sorted(
-        (duplicate for group in groups for duplicate in _duplicates(texts, group, packed, arguments)),
-        key=lambda duplicate: duplicate.index,
-    )
-    removed = [duplicate.index for duplicate in duplicates]
-    ids, entries = rows["row_id"], []
-    for duplicate, row in zip(duplicates, rows[removed].iter_rows(named=True), strict=True):
-        same = normalise(texts[duplicate.index]) == normalise(texts[duplicate.keeper])
-        payload = {**row, "distance": duplicate.distance, "jaccard": duplicate.jaccard}
-        winner = ids[duplicate.keeper]
-        entries.append(dropped(payload, "exact_duplicate" if same else "near_duplicate", winner=winner))
-    coded = rows.with_columns(fingerprint=pl.Series(fingerprints(packed, arguments.features), dtype=pl.UInt64))
+    `known` is a table that this task made before: all its rows stay, and a row that repeats one of them goes. Their
+    `fingerprint` is taken as it stands. Raises ContractError for a null text, and for codes of other features.
+    """
+    column = arguments.text_column
+    if rows[column].null_count():
+        raise ContractError(f"column {column!r} has nulls: a row without text cannot be compared")
+    coded = rows.with_columns(fingerprint=_codes(rows[column], arguments))
+    compared, stored = coded, 0
+    if known is not None:
+        _require_features(known, arguments)
+        columns = ["row_id", column, "fingerprint", *([arguments.within] if arguments.within else [])]
+        compared, stored = pl.concat([known.select(columns), coded.select(columns)]), known.height
+    groups = _groups(compared, arguments.within)
+    found = [duplicate for group in groups for duplicate in _duplicates(compared, group, stored, arguments)]
+    found.sort(key=lambda duplicate: duplicate.index)
+    removed = [duplicate.index - stored for duplicate in found]
     kept = coded.with_row_index("_position").filter(~pl.col("_position").is_in(removed)).drop("_position")
     metrics = {"duplicates": len(removed), "share": len(removed) / rows.height if rows.height else 0.0}
     if arguments.method == "simhash":
-        metrics["expected_chance_pairs"] = sum(expected_chance_pairs(len(group), arguments.tau) for group in groups)
+        metrics["expected_chance_pairs"] = sum(_chance_pairs(group, stored, arguments.tau) for group in groups)
     return Output(
         rows=kept.drop("parents", strict=False),  # the parents of a kept row are that row; these are its own
-        dropped=dropped_frame(entries),
+        dropped=_ledger(rows[removed], found, compared, column),
         metrics=metrics,
     )
+
+
+def _codes(texts: pl.Series, arguments: Deduplication) -> pl.Series:
+    from normloom.simhash import fingerprints
+
+    return pl.Series(fingerprints(texts.to_list(), arguments.features), dtype=pl.UInt64)
+
+
+def _require_features(known: pl.DataFrame, arguments: Deduplication) -> None:
+    """Compare the codes of some rows: those of other features nearly all differ."""
+    some = known.head(_CHECKED)
+    if _codes(some[arguments.text_column], arguments).to_list() != some["fingerprint"].to_list():
+        raise ContractError("the known rows' column 'fingerprint' was made from other features or another text")
 
 
 def _groups(rows: pl.DataFrame, within: str | None) -> list[list[int]]:
@@ -96,27 +106,49 @@ def _groups(rows: pl.DataFrame, within: str | None) -> list[list[int]]:
     return rows.with_row_index("_place").group_by(within, maintain_order=True).agg("_place")["_place"].to_list()
 
 
-def _duplicates(
-    texts: Sequence[str], group: Sequence[int], packed: Packed, arguments: Deduplication
-) -> list[Duplicate]:
-    """Return the duplicates among the rows at the places `group`."""
-    from normloom.near_duplicates import find_duplicates
-    from normloom.simhash import fingerprints, pack
+def _duplicates(rows: pl.DataFrame, group: Sequence[int], stored: int, arguments: Deduplication) -> list[Duplicate]:
+    """Return the duplicates among the rows at the places `group`; those before `stored` all stay."""
+    from normloom.near_duplicates import find_duplicates, find_known
+    from normloom.simhash import pack
 
-    some = packed if len(group) == len(texts) else pack([texts[place] for place in group])
+    some, known = rows[group], bisect_left(group, stored)
+    texts, codes = some[arguments.text_column].to_list(), some["fingerprint"].to_numpy()
     features, jaccard = arguments.features, arguments.jaccard
     if arguments.method == "minhash":
         found = find_similar(
-            some,
-            fingerprints(some, features),
+            pack(texts),
+            codes,
             features=features,
             jaccard=jaccard,
             permutations=arguments.permutations,
             recall=arguments.recall,
+            known=known,
         )
+    elif known:
+        old, new = texts[:known], texts[known:]
+        found = find_known(new, old, codes[:known], features=features, tau=arguments.tau, jaccard=jaccard)
+        found = [replace(duplicate, index=duplicate.index + known) for duplicate in found]
     else:
-        found = find_duplicates(some, features=features, tau=arguments.tau, jaccard=jaccard)
+        found = find_duplicates(texts, codes=codes, features=features, tau=arguments.tau, jaccard=jaccard)
     return [replace(duplicate, index=group[duplicate.index], keeper=group[duplicate.keeper]) for duplicate in found]
+
+
+def _ledger(rows: pl.DataFrame, found: Sequence[Duplicate], compared: pl.DataFrame, column: str) -> pl.DataFrame:
+    keepers = compared.select("row_id", column)[[duplicate.keeper for duplicate in found]]
+    same = [normalise(one) == normalise(other) for one, other in zip(rows[column], keepers[column], strict=True)]
+    told = rows.with_columns(
+        distance=pl.Series([duplicate.distance for duplicate in found], dtype=pl.Int64),
+        jaccard=pl.Series([duplicate.jaccard for duplicate in found], dtype=pl.Float64),
+        _winner=keepers["row_id"],
+        _same=pl.Series(same, dtype=pl.Boolean),
+    )
+    reason = pl.when("_same").then(pl.lit("exact_duplicate")).otherwise(pl.lit("near_duplicate"))
+    return dropped_rows(told, reason=reason, winner=pl.col("_winner"), leaving_out=["_winner", "_same"])
+
+
+def _chance_pairs(group: Sequence[int], stored: int, tau: int) -> float:
+    """Return the chance pairs with a new row."""
+    return expected_chance_pairs(len(group), tau) - expected_chance_pairs(bisect_left(group, stored), tau)
 
 
 def expected_chance_pairs(n: int, tau: int) -> float:
@@ -130,7 +162,22 @@ def expected_chance_pairs(n: int, tau: int) -> float:
 
 
 def deduplicate(
-    inputs: Sequence[Stage], *, arguments: Deduplication, contract: Contract, name: str = "deduplicate"
+    inputs: Sequence[Stage],
+    *,
+    arguments: Deduplication,
+    contract: Contract,
+    name: str = "deduplicate",
+    known: Stage | None = None,
 ) -> Stage:
-    """Return the stage that removes near-duplicates from the inputs, earlier inputs first."""
-    return Stage(name=name, function=remove_duplicates, arguments=arguments, contract=contract, inputs=tuple(inputs))
+    """Return the stage that removes near-duplicates from the inputs, earlier inputs first.
+
+    `known` stands for a table of such a stage, whose rows the inputs must not repeat.
+    """
+    return Stage(
+        name=name,
+        function=remove_duplicates,
+        arguments=arguments,
+        contract=contract,
+        inputs=tuple(inputs),
+        sides=() if known is None else (known,),
+    )

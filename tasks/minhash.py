@@ -43,14 +43,15 @@ def find_similar(
     jaccard: float,
     permutations: int,
     recall: float,
+    known: int = 0,
 ) -> list[Duplicate]:
     """Return the rows to remove, in order.
 
     Rows are taken in order. A row is a duplicate when MinHash LSH proposes an earlier row that was kept and their
     shingles have a Jaccard similarity of at least `jaccard`. Its keeper is the most similar such row, of equally
     similar ones the earliest. A row that the exact rule would remove is missed with a probability of at most
-    1 - `recall`. Equal normalised texts are always duplicates. `codes` are the SimHash codes of the texts, whose
-    distance is reported. Raises ValueError as `bands` does.
+    1 - `recall`. Equal normalised texts are always duplicates. The first `known` rows all stay. `codes` are the SimHash
+    codes of the texts, whose distance is reported. Raises ValueError as `bands` does.
     """
     from datasketch import MinHash, MinHashLSH  # type: ignore[import-untyped]
 
@@ -65,7 +66,8 @@ def find_similar(
         own = shingle_set(*texts, row, grams)
         sketch = empty.copy()
         sketch.update_batch(own)
-        near = [(-overlap(own, shingle_set(*texts, other, grams)), other) for other in index.query(sketch)]
+        proposed = index.query(sketch) if row >= known else []
+        near = [(-overlap(own, shingle_set(*texts, other, grams)), other) for other in proposed]
         similarity, keeper = min(near, default=(0.0, row))
         if near and -similarity >= jaccard:
             distance = int(codes[row] ^ codes[keeper]).bit_count()

@@ -1,14 +1,18 @@
 """The deduplication stage: what stays, what goes, and what the ledger says."""
 
 import json
+from pathlib import Path
 
 import polars as pl
 import pytest
 from pydantic import ValidationError
+from toy import Words, read_words, runner
 
 from normloom.contract import Contract
 from normloom.errors import ContractError
-from normloom.stage import Stage
+from normloom.features import Features
+from normloom.stage import Output, Stage
+from normloom.store import Store
 from tasks.deduplicate import Deduplication, deduplicate, expected_chance_pairs, remove_duplicates
 
 BASE = "How can I help a neighbour who lost her job and cannot pay the rent this month?"
@@ -115,3 +119,64 @@ def test_only_rows_of_one_group_are_compared() -> None:
     )
     assert output.metrics["expected_chance_pairs"] == 2 * expected_chance_pairs(2, 10)
     assert remove_duplicates(rows.clear(), Deduplication(within="domain")).rows.is_empty()
+
+
+@pytest.mark.parametrize("within", [None, "domain"])
+@pytest.mark.parametrize("method", ["simhash", "minhash"])
+def test_known_rows_stay_and_new_ones_give_way_to_them(method: str, within: str | None) -> None:
+    """The outcome is that for both tables together."""
+    arguments = Deduplication(method=method, within=within)
+    variants = [BASE.replace("job", word) for word in ("jobs", "work", "house", "way")]
+    all_rows = table(BASE, "Who may vote?", *variants, "Who may vote? ", "What is the tallest tree?", BASE, "who")
+    all_rows = all_rows.with_columns(domain=pl.Series(list("ababaababb")))
+    known = remove_duplicates(all_rows.head(4), arguments).rows
+    together, apart = remove_duplicates(all_rows, arguments), remove_duplicates(all_rows[4:], arguments, known)
+    assert apart.rows.equals(together.rows.filter(pl.col("row_id").is_in(known["row_id"].implode()).not_()))
+    assert apart.dropped.equals(together.dropped.filter(pl.col("row_id").is_in(["r1", "r2", "r3"]).not_()))
+    assert set(apart.dropped["winner"]) & set(known["row_id"])
+    assert apart.dropped.height >= 3
+
+
+def test_pairs_of_known_rows_are_no_chance_pairs() -> None:
+    rows = table(*"abcdefg")
+    known = remove_duplicates(rows.head(4), Deduplication()).rows
+    metrics = remove_duplicates(rows[4:], Deduplication(), known).metrics
+    assert metrics["expected_chance_pairs"] == pytest.approx(15 * expected_chance_pairs(2, 10))  # 21 pairs less 6
+    assert remove_duplicates(rows[:0], Deduplication(), known).rows.is_empty()
+
+
+def test_known_codes_of_other_features_are_refused() -> None:
+    known = remove_duplicates(table(BASE), Deduplication(features=Features(char_ngrams=(3,)))).rows
+    with pytest.raises(ContractError, match="made from other features"):
+        remove_duplicates(table("Who may vote?"), Deduplication(), known)
+
+
+def test_new_rows_beside_a_published_table(tmp_path: Path) -> None:
+    loom, contract = runner(Store(tmp_path)), Contract(columns={"prompt": pl.String(), "fingerprint": pl.UInt64()})
+
+    def prompts(name: str, *texts: str) -> Stage:
+        return Stage(
+            name=name,
+            function=read_prompts,
+            arguments=Words(words=texts),
+            contract=Contract(columns={"prompt": pl.String()}),
+        )
+
+    first, second = (
+        prompts("first", BASE, "Who may vote?"),
+        prompts("second", "who MAY vote?", "What is the tallest tree?"),
+    )
+    old = deduplicate([first], arguments=Deduplication(), contract=contract, name="old")
+    new = deduplicate([second], arguments=Deduplication(), contract=contract, name="new", known=old)
+    sources = [loom.run(stage, [], [])[0].ref for stage in (first, second)]
+    published = loom.run(old, sources[:1], [])[0].ref
+    manifest, _ = loom.run(new, sources[1:], [published])
+    assert loom.store.scan(manifest.ref).collect()["prompt"].to_list() == ["What is the tallest tree?"]
+    removed = loom.store.scan(manifest.ref, "dropped").collect().row(0, named=True)
+    winner = loom.store.scan(published).collect().row(by_predicate=pl.col("row_id") == removed["winner"], named=True)
+    assert (removed["reason"], winner["prompt"]) == ("exact_duplicate", "Who may vote?")
+
+
+def read_prompts(arguments: Words) -> Output:
+    made = read_words(arguments)
+    return Output(rows=made.rows.rename({"word": "prompt"}), attempts=made.attempts)
