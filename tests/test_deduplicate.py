@@ -1,6 +1,7 @@
 """The deduplication stage: what stays, what goes, and what the ledger says."""
 
 import json
+from itertools import product
 from pathlib import Path
 
 import polars as pl
@@ -135,6 +136,22 @@ def test_known_rows_stay_and_new_ones_give_way_to_them(method: str, within: str 
     assert apart.dropped.equals(together.dropped.filter(pl.col("row_id").is_in(["r1", "r2", "r3"]).not_()))
     assert set(apart.dropped["winner"]) & set(known["row_id"])
     assert apart.dropped.height >= 3
+
+
+@pytest.mark.parametrize("size", [1, 4, 25])
+def test_batches_each_beside_the_rows_kept_so_far_give_what_the_whole_gives(size: int) -> None:
+    words = ["red", "fox", "sea", "old", "tall"]
+    rows = table(*(f"{BASE} {a} {b} {a if n % 3 else b}" for n, (a, b) in enumerate(product(words, words))))
+    whole, arguments = remove_duplicates(rows, Deduplication(tau=8)), Deduplication(tau=8)
+    kept = remove_duplicates(rows[:0], arguments).rows
+    dropped = []
+    for batch in rows.iter_slices(size):
+        output = remove_duplicates(batch, arguments, kept)
+        kept = pl.concat([kept, output.rows])
+        dropped.append(output.dropped)
+    assert kept.equals(whole.rows)
+    assert pl.concat(dropped).equals(whole.dropped)
+    assert 3 < kept.height < rows.height - 3
 
 
 def test_pairs_of_known_rows_are_no_chance_pairs() -> None:

@@ -105,6 +105,13 @@ def test_codes_of_short_unrelated_texts_are_spread_evenly() -> None:
     assert max(Counter(codes.tolist()).values()) == 1
 
 
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_codes_do_not_depend_on_the_texts_beside(size: int) -> None:
+    texts = [f"{a} {b}" for a in ("How do I help?", "سلام", "", "of the sea") for b in ("no", "👩‍👧", "İ")]
+    apart = [fingerprints(texts[start : start + size], Features()) for start in range(0, len(texts), size)]
+    assert np.concatenate(apart).tolist() == fingerprints(texts, Features()).tolist()
+
+
 def test_codes_do_not_depend_on_the_process() -> None:
     script = (
         "from normloom.simhash import Features, fingerprints\n"
