@@ -9,57 +9,11 @@ from typing import Any, Literal
 
 import duckdb
 
-from normloom.errors import StoreError, UsageError
+from normloom.errors import StoreError
 from normloom.store import Store
-from normloom.table import KINDS, Kind
-from normloom.views import connect
-
-MIN_PREFIX = 6
-CANDIDATES_NAMED = 8
+from normloom.trace_search import Record, Relation, Search, relations
 
 Departure = Literal["dropped", "quarantined"]
-
-# Joins are written with the few rows at hand on the right, where DuckDB builds its hash table. Left to itself it
-# guesses how much a recursion finds, and hashes whole tables.
-_AS_WRITTEN = "SET disabled_optimizers = 'join_order,build_side_probe_side'"
-
-_HAVING = """
-    SELECT row_id, {place} AS place, {aside} AS aside FROM {view} WHERE starts_with(row_id, $prefix)"""
-_FIND = """
-    SELECT row_id, arg_min(place, aside) FROM ({having}) GROUP BY row_id ORDER BY row_id LIMIT {limit}"""
-
-# One record for each row and ledger entry of a trace: role, place, row id, parent and JSON.
-_TRACE = """
-    WITH RECURSIVE
-    links AS MATERIALIZED ({links}),
-    path AS (SELECT $row AS row_id UNION SELECT {step}),
-    families AS MATERIALIZED (
-        SELECT DISTINCT place, parent FROM links SEMI JOIN path USING (row_id) WHERE {backward}
-    ),
-    siblings AS MATERIALIZED (
-        SELECT DISTINCT row_id FROM links SEMI JOIN families USING (place, parent) ANTI JOIN path USING (row_id)
-    ),
-    fates AS (
-        SELECT NULL::INTEGER AS place, row_id, NULL::VARCHAR AS parent FROM siblings
-        UNION
-        SELECT links.place, links.row_id, links.parent FROM links JOIN fates ON links.parent = fates.row_id
-        WHERE links.alone
-    ),
-    shown AS MATERIALIZED (SELECT row_id FROM path UNION SELECT row_id FROM siblings),
-    followed AS MATERIALIZED (SELECT row_id FROM path UNION SELECT row_id FROM fates)
-    SELECT 'fate', place, row_id, parent, NULL FROM fates WHERE parent IS NOT NULL
-    UNION ALL {records}"""
-_LINKS = """
-    SELECT {place} AS place, row_id, unnest(parents) AS parent, len(parents) = 1 AS alone FROM {view}"""
-_TO_PARENTS = "links.parent FROM links JOIN path USING (row_id)"
-_TO_CHILDREN = "links.row_id FROM links JOIN path ON links.parent = path.row_id"
-_SHOWN = """
-    SELECT 'row', {place}, row_id, NULL, to_json(entry) FROM {view} entry SEMI JOIN shown USING (row_id)"""
-_LOST = """
-    SELECT 'ledger', {place}, row_id, NULL, to_json(entry) FROM {view} entry SEMI JOIN followed USING (row_id)"""
-_WON = """
-    SELECT 'ledger', {place}, row_id, NULL, to_json(entry) FROM {view} entry
-    SEMI JOIN path ON entry.winner = path.row_id ANTI JOIN followed ON entry.row_id = followed.row_id"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,107 +103,35 @@ def trace(store: Store, row_id: str, *, system: str | None = None, forward: bool
     Backward to the ingested rows, or with `forward` to every row that came of it. Raises UsageError where no row
     or more than one is meant.
     """
-    relations = _relations(store, system)
-    with connect(store) as connection:
-        connection.execute(_AS_WRITTEN)
-        try:
-            found, place = _find(connection, relations, row_id, store)
-            records = connection.execute(_statement(relations, forward=forward), {"row": found}).fetchall()
-        except duckdb.Error as error:
-            raise StoreError(
-                f"the tables in {store.root} cannot be read: {error}; trace again, or build them again"
-            ) from error
-    return _assembled(found, relations[place].system, relations, records, forward=forward)
-
-
-@dataclass(frozen=True)
-class _Relation:
-    """A view of the store, under the number that stands for it in the statement."""
-
-    place: int
-    system: str
-    stage: str
-    kind: Kind
-
-    @property
-    def view(self) -> str:
-        """Its name in SQL."""
-        name = f"{self.system}_{self.stage}" + ("" if self.kind == "rows" else f"_{self.kind}")
-        return f'"{name}"'
-
-
-def _relations(store: Store, system: str | None) -> list[_Relation]:
-    """Return the newest tables, and of their ledgers those that hold anything."""
-    found = [
-        (name, manifest.stage, kind)
-        for name in ([system] if system else store.systems())
-        for manifest in store.newest(name)
-        for kind in KINDS
-        if kind == "rows" or manifest.count(kind)
-    ]
-    if not found:
-        there = ", ".join(store.systems())
-        hint = f"the store has {there}" if there else "run normloom build first"
-        raise UsageError(f"there are no tables{f' of {system}' if system else ''} in {store.root}: {hint}")
-    return [_Relation(place, *names) for place, names in enumerate(found)]
-
-
-def _find(
-    connection: duckdb.DuckDBPyConnection, relations: Sequence[_Relation], prefix: str, store: Store
-) -> tuple[str, int]:
-    """Return the one row id that begins with the prefix, and the place of a relation that has it."""
-    if len(prefix) < MIN_PREFIX:
-        raise UsageError(f"{prefix!r} is too short for a row id: give at least {MIN_PREFIX} of its 32 digits")
-    statement = _FIND.format(having=_each(relations, _HAVING), limit=CANDIDATES_NAMED + 1)
-    found = connection.execute(statement, {"prefix": prefix}).fetchall()
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        stages = dict.fromkeys(f"{relation.system}/{relation.stage}" for relation in relations)
-        raise UsageError(
-            f"no row id begins with {prefix!r} in the newest tables in {store.root}, nor in what they dropped or put "
-            f"aside: looked in {', '.join(stages)}"
-        )
-    named = [f"{row_id} ({relations[place].stage})" for row_id, place in found[:CANDIDATES_NAMED]]
-    more = " and others" if len(found) > CANDIDATES_NAMED else ""
-    raise UsageError(f"{prefix!r} begins more than one row id: {', '.join(named)}{more}; give more digits")
-
-
-def _statement(relations: Sequence[_Relation], *, forward: bool) -> str:
-    """Return the statement that finds all of a trace."""
-    tables = [relation for relation in relations if relation.kind == "rows"]
-    ledgers = [relation for relation in relations if relation.kind != "rows"]
-    dropped = [relation for relation in relations if relation.kind == "dropped"]
-    records = [(tables, _SHOWN), (ledgers, _LOST), (dropped, _WON)]
-    return _TRACE.format(
-        links=_each(tables, _LINKS),
-        step=_TO_CHILDREN if forward else _TO_PARENTS,
-        backward=not forward,
-        records=" UNION ALL ".join(_each(among, select) for among, select in records if among),
-    )
-
-
-def _each(relations: Sequence[_Relation], select: str) -> str:
-    """Return the union of one SELECT over several views."""
-    return " UNION ALL ".join(
-        select.format(place=relation.place, aside=relation.kind != "rows", view=relation.view) for relation in relations
-    )
+    among = relations(store, system)
+    try:
+        search = Search(among)
+        found, place = search.find(row_id, store)
+        if forward:
+            search.forward(found, place)
+        else:
+            search.backward(found, place)
+    except duckdb.Error as error:
+        raise StoreError(
+            f"the tables in {store.root} cannot be read: {error}; trace again, or build them again"
+        ) from error
+    return _assembled(found, among[place].system, among, search.records, forward=forward)
 
 
 def _assembled(
-    row_id: str, system: str, relations: Sequence[_Relation], records: Iterable[tuple[Any, ...]], *, forward: bool
+    row_id: str, system: str, among: Sequence[Relation], records: Iterable[Record], *, forward: bool
 ) -> Trace:
     rows: dict[str, Row] = {}
     ledger: dict[str, list[LedgerEntry]] = {}
     made_alone: dict[str, dict[str, list[str]]] = {}  # parent -> stage -> rows made of it alone
-    for role, place, name, parent, content in sorted(records, key=lambda record: (record[1], str(record))):
-        relation = relations[place]
+    for role, place, name, content in sorted(records, key=lambda record: (record[1], str(record))):
+        relation = among[place]
         if role == "row":
             rows[name] = _row(relation, content)
         elif role == "ledger":
             ledger.setdefault(name, []).append(_entry(relation, content))
         else:
-            made_alone.setdefault(parent, {}).setdefault(relation.stage, []).append(name)
+            made_alone.setdefault(content, {}).setdefault(relation.stage, []).append(name)
     path, edges = _walk(row_id, rows, forward=forward)
     missing = () if forward else tuple(dict.fromkeys(parent for parent, _ in edges if parent not in rows))
     way = {row_id, *path, *missing}
@@ -313,14 +195,14 @@ def _sibling(
     )
 
 
-def _row(relation: _Relation, content: str) -> Row:
+def _row(relation: Relation, content: str) -> Row:
     values = _parsed(content)
     return Row(
         stage=relation.stage, row_id=values.pop("row_id"), parents=tuple(values.pop("parents") or ()), values=values
     )
 
 
-def _entry(relation: _Relation, content: str) -> LedgerEntry:
+def _entry(relation: Relation, content: str) -> LedgerEntry:
     columns = _parsed(content)
     try:
         payload = _parsed(columns["payload"] or "null")

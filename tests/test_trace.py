@@ -257,7 +257,7 @@ def test_digits_that_begin_several_ids_are_refused_with_the_candidates(tmp_path:
     make(store, words_stage(*words))
     ids = sorted(id_of("words", word) for word in words)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("normloom.trace.MIN_PREFIX", 2)
+        patch.setattr("normloom.trace_search.MIN_PREFIX", 2)
         with pytest.raises(UsageError, match="begins more than one row id") as caught:
             trace(store, "00")
     assert all(f"{name} (words)" in str(caught.value) for name in ids[:8])
