@@ -1,12 +1,15 @@
-"""Near-duplicates: our exact search beside faiss, and our texts to pairs beside MinHash LSH.
+"""Near-duplicates: our exact search beside faiss, and our texts to pairs beside MinHash libraries.
 
 The texts are made of the halves of real prompts (`--prompts`: a Parquet file with a column `prompt`): the first half
 of one and the second of another, the earlier ones drawn more often, so that bands are skewed and clusters dense. One
-in twenty is a light edit of an earlier text. Each method runs in a process of its own (`--peers` names the Python of an
-environment with faiss-cpu, datasketch, rensa and simhash), twice; our second run has one thread.
+in twenty is a light edit of an earlier text. Each method runs in a process of its own, twice; our second run has one
+thread. `--peers` names the Python of an environment with faiss-cpu, datasketch, rensa and simhash; `--text-dedup` and
+`--datatrove` those of theirs, which fit into no environment together.
 
-Oracles: every distance of all pairs of codes; every Jaccard similarity of all pairs of texts, counted shingle by
-shingle. `recall` and `precision` are over pairs; `planted` is the share of light edits found with their source.
+Oracles: every distance of all pairs of codes (to 100,000; beyond it faiss); every Jaccard similarity of all pairs of
+texts, counted shingle by shingle. `recall` and `precision` are over pairs; `planted` is the share of light edits found
+with their source. text-dedup and datatrove give clusters: recall and `planted` count what is in one cluster, and
+precision is of the removed rows, those with an earlier similar row.
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ import json
 import os
 import subprocess
 import sys
-from argparse import Namespace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,10 +31,15 @@ from normloom.features import Features
 from normloom.simhash import pack, shingle_set
 
 SCRIPT = Path(__file__).parent / "peers" / "near_duplicate_methods.py"
-OURS = ("normloom codes", "normloom search", "normloom simhash")
+CLUSTERING = ("text-dedup", "datatrove")
 TAU, JACCARD = 10, 0.7
 PLANTED = 0.05
-ORACLE_ROWS = 100_000
+ORACLE_ROWS, FAISS_ROWS = 100_000, 400_000
+FEW_ROWS = 2_000  # for the package simhash, which is quadratic in Python
+
+HIGH, LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
+Figures = dict[str, Any]
+Pairs = np.ndarray[Any, Any]
 
 
 def main() -> None:
@@ -40,108 +47,133 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--prompts", type=Path, required=True)
     arguments.add_argument("--rows", type=int, nargs="+", default=[100_000])
-    arguments.add_argument("--slow-rows", type=int, default=2_000, help="of the package simhash, which is quadratic")
     arguments.add_argument("--peers", help="the Python of the peers' environment; without it they are left out")
-    arguments.add_argument("--methods", nargs="+", default=["faiss", "datasketch", "rensa", "simhash"])
+    arguments.add_argument("--text-dedup", help="the Python of its environment")
+    arguments.add_argument("--datatrove", help="the Python of its environment")
     given = arguments.parse_args()
+    pythons = {"text-dedup": given.text_dedup, "datatrove": given.datatrove}
+    pythons |= dict.fromkeys(("faiss", "rensa", "datasketch", "simhash"), given.peers)
+    pythons = {name: python for name, python in pythons.items() if python}
     report = Report(given.json)
     for rows in given.rows:
         with TemporaryDirectory(prefix="normloom-bench-") as folder:
-            measure(Path(folder), rows, given, report)
+            measure(Path(folder), rows, given.prompts, pythons, report)
     report.end()
 
 
-def measure(folder: Path, rows: int, given: Namespace, report: Report) -> None:
-    """Run all methods on as many texts and add their tables."""
-    texts, planted = made_texts(given.prompts, rows)
+def measure(folder: Path, rows: int, prompts: Path, pythons: dict[str, str], report: Report) -> None:
+    """Run the methods that can do as many texts and add their tables."""
+    texts, planted = made_texts(prompts, rows)
     source = folder / "texts.parquet"
     pl.DataFrame({"text": texts}).write_parquet(source, row_group_size=50_000)
-    small = rows <= ORACLE_ROWS
-    by_jaccard = similar_pairs(texts) if small else None
+    by_jaccard = similar_pairs(texts) if rows <= ORACLE_ROWS else None
     del texts
-    coded, _ = twice(folder, "normloom codes", source, given, report)
+
+    def run(method: str, path: Path = source, times: int = 2) -> Figures:
+        report.note(f"{method}, {rows:,} texts")
+        return measured(method, path, folder, pythons.get(method, sys.executable), times)
+
+    exact = [run("normloom codes")]
     codes = folder / "normloom codes.0.codes.npy"
-    exact = [figures_of(coded, rows, brute_force(np.load(codes)) if small else None, None)]
-    peers = [name for name in given.methods if given.peers and (small or name == "faiss")]
-    if "faiss" in peers:
-        found, truth = twice(folder, "faiss", codes, given, report)
-        exact = [figures_of(coded, rows, truth, None), figures_of(found, rows, truth, None)]
-        report.note("faiss and we found the same pairs" if found["digest"] == coded["digest"] else "PAIRS DIFFER")
-    report.add(f"{rows:,} texts: all pairs of codes nearer than {TAU}", with_ratio(exact))
-    report.tables[f"{rows:,} texts: making the codes"] = [
-        {name: value for name, value in coded.items() if name.startswith("fingerprint")}
-    ]
-    if not small:
+    truth = brute_force(np.load(codes)) if rows <= ORACLE_ROWS else None
+    if "faiss" in pythons and rows <= FAISS_ROWS:
+        exact.append(run("faiss", codes, 1))
+        truth = as_keys(exact[1]["file"]) if truth is None else truth
+    report.add(
+        f"{rows:,} texts: all pairs of codes nearer than {TAU}",
+        with_ratio([row_of(figures, rows) | quality(figures, truth) | last_of(figures) for figures in exact]),
+    )
+    made = {name: value for name, value in exact[0].items() if name.startswith("fingerprint")}
+    report.add(f"{rows:,} texts: making the codes", [made])
+    if by_jaccard is None:
         return
-    near = []
-    for name in ["normloom simhash", *(peer for peer in peers if peer != "faiss")]:
-        some = source if name != "simhash" else folder / "few.parquet"
-        if name == "simhash":
-            pl.read_parquet(source).head(given.slow_rows).write_parquet(some)
-        found, _ = twice(folder, name, some, given, report)
-        size = rows if name != "simhash" else given.slow_rows
-        near.append(figures_of(found, size, by_jaccard, planted))
-    report.add(f"{rows:,} texts: near-duplicates with a shingle Jaccard of {JACCARD} or more", with_ratio(near))
+    similar = []
+    for method in ("normloom simhash", *(name for name in pythons if name != "faiss")):
+        size = rows if method != "simhash" else min(rows, FEW_ROWS)
+        path = source if size == rows else folder / "few.parquet"
+        if size < rows:
+            pl.read_parquet(source).head(size).write_parquet(path)
+        figures = run(method, path)
+        among, edits = by_jaccard[by_jaccard & LOW < size], as_keys(planted)[planted[1] < size]
+        judge = clustering_quality if method in CLUSTERING else quality
+        similar.append(row_of(figures, size) | judge(figures, among, edits) | last_of(figures))
+    report.add(f"{rows:,} texts: near-duplicates with a shingle Jaccard of {JACCARD} or more", with_ratio(similar))
 
 
-def twice(
-    folder: Path, method: str, source: Path, given: Namespace, report: Report
-) -> tuple[dict[str, Any], np.ndarray[Any, Any]]:
-    """Run a method twice; return the first run's figures, with whether both found the same, and its pairs."""
+def measured(method: str, source: Path, folder: Path, python: str, times: int) -> Figures:
+    """Run a method and return the first run's figures, with whether all runs found the same."""
     runs = []
-    for run in range(2):
-        report.note(f"{method}, run {run + 1}")
+    for run in range(times):
         target = folder / f"{method}.{run}.npy"
-        python = sys.executable if method in OURS else given.peers
         command = [python, str(SCRIPT), method, str(source), str(target), str(run)]
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
         done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
         if done.returncode:
             raise SystemExit(f"{method} failed:\n{done.stderr[-3000:]}")
-        runs.append({"method": method, **json.loads(done.stdout.strip().splitlines()[-1])})
-        runs[-1] |= {"load": os.getloadavg()[0], "found": np.load(target)}
-    first, second = runs
-    first["same"] = first["digest"] == second["digest"]
-    first["again_cpu_s"] = second["search_cpu_s"]
-    return first, first["found"]
+        runs.append(json.loads(done.stdout.strip().splitlines()[-1]))
+    same = "not tried" if times == 1 else "yes" if runs[0]["digest"] == runs[1]["digest"] else "no"
+    last = {"cpu_s_again": runs[-1]["search_cpu_s"] if times > 1 else None, "same_twice": same}
+    return {"method": method, "file": folder / f"{method}.0.npy", **runs[0], **last, "load": os.getloadavg()[0]}
 
 
-def figures_of(run: dict[str, Any], rows: int, truth: Any, planted: Any) -> dict[str, Any]:
-    """Return the row of a table."""
-    recall = precision = None
-    found = as_keys(run["found"])
-    if truth is not None:
-        wanted = as_keys(truth[:, truth[1] < rows])
-        shared = len(np.intersect1d(found, wanted, assume_unique=True))
-        recall, precision = shared / max(len(wanted), 1), shared / max(len(found), 1)
-    row = {
-        "method": run["method"],
+def row_of(figures: Figures, rows: int) -> Figures:
+    """Return the first columns of a table."""
+    return {
+        "method": figures["method"],
         "rows": rows,
-        "wall_s": run["search_s"],
-        "cpu_s": run["search_cpu_s"],
-        "cpu_s_again": run["again_cpu_s"],
-        "peak_mb": run["peak_mb"],
-        "pairs": run["pairs"],
-        "recall": recall,
-        "precision": precision,
+        "wall_s": figures["search_s"],
+        "cpu_s": figures["search_cpu_s"],
+        "cpu_s_again": figures["cpu_s_again"],
+        "peak_mb": figures["peak_mb"],
+        "pairs": figures["pairs"],
     }
-    if planted is not None:
-        row["planted"] = float(np.isin(as_keys(planted[:, planted[1] < rows]), found).mean())
-    return {**row, "same twice": str(run["same"]), "load": run["load"]}
 
 
-def with_ratio(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def last_of(figures: Figures) -> Figures:
+    """Return the last columns of a table."""
+    return {"same twice": figures["same_twice"], "load": figures["load"]}
+
+
+def quality(figures: Figures, truth: Pairs | None, planted: Pairs | None = None) -> Figures:
+    """Return recall and precision over pairs, and the share of the planted pairs that were found."""
+    if truth is None:
+        return {"recall": None, "precision": None}
+    found = as_keys(figures["file"])
+    shared = np.intersect1d(found, truth).size
+    made = {"recall": shared / max(truth.size, 1), "precision": shared / max(found.size, 1)}
+    return made if planted is None else {**made, "planted": float(np.isin(planted, found).mean())}
+
+
+def clustering_quality(figures: Figures, truth: Pairs, planted: Pairs) -> Figures:
+    """Return what `quality` does of clusters, given as pairs of the first row and another."""
+    found = as_keys(figures["file"])
+    cluster = np.arange(max(int((keys & LOW).max(initial=0)) for keys in (found, truth, planted)) + 1)
+    cluster[found & LOW] = found >> HIGH
+
+    def together(keys: Pairs) -> float:
+        return float((cluster[keys >> HIGH] == cluster[keys & LOW]).mean())
+
+    return {
+        "recall": together(truth),
+        "precision": float(np.isin(found & LOW, truth & LOW).mean()),
+        "planted": together(planted),
+    }
+
+
+def with_ratio(rows: list[Figures]) -> list[Figures]:
     """Add how many times our CPU seconds a method took for one row."""
     ours = rows[0]["cpu_s"] / rows[0]["rows"]
     return [{**row, "times ours": row["cpu_s"] / row["rows"] / ours} for row in rows]
 
 
-def as_keys(pairs: Any) -> Any:
-    """Return each pair as one number."""
-    return pairs[0].astype(np.uint64) << np.uint64(32) | pairs[1].astype(np.uint64)
+def as_keys(pairs: Pairs | Path) -> Pairs:
+    """Return each pair, a column or one in the file of a method, as one number."""
+    left, right = np.fromfile(pairs, dtype=np.uint32).reshape(-1, 2).T if isinstance(pairs, Path) else pairs
+    keys: Pairs = left.astype(np.uint64) << HIGH | right.astype(np.uint64)
+    return keys
 
 
-def made_texts(path: Path, rows: int) -> tuple[list[str], np.ndarray[Any, Any]]:
+def made_texts(path: Path, rows: int) -> tuple[list[str], Pairs]:
     """Return texts and which are light edits: (2, m) rows of source and edit."""
     rng = np.random.default_rng(rows)
     prompts = pl.read_parquet(path)["prompt"].unique(maintain_order=True).to_list()
@@ -184,10 +216,10 @@ def _every_distance(codes: Any, tau: Any, found: Any) -> int:
     return count
 
 
-def brute_force(codes: Any) -> np.ndarray[Any, Any]:
-    """Return all pairs nearer than tau, from every distance."""
+def brute_force(codes: Any) -> Pairs:
+    """Return all pairs nearer than tau as keys, from every distance."""
     found = np.empty((2, 1 << 24), dtype=np.uint32)
-    return found[:, : _every_distance(codes, TAU, found)]
+    return as_keys(found[:, : _every_distance(codes, TAU, found)])
 
 
 @numba.njit(cache=False)
@@ -212,8 +244,8 @@ def _shared(starts: Any, sets: Any, list_starts: Any, lists: Any, threshold: flo
     return count
 
 
-def similar_pairs(texts: list[str]) -> np.ndarray[Any, Any]:
-    """Return all pairs with a shingle Jaccard of at least 0.7, from counts of all shared shingles."""
+def similar_pairs(texts: list[str]) -> Pairs:
+    """Return all pairs with a shingle Jaccard of at least 0.7 as keys, from counts of all shared shingles."""
     packed, grams = pack(texts), Features().grams()
     sets = [shingle_set(*packed, row, grams) for row in range(len(texts))]
     starts = np.cumsum([0, *map(len, sets)])
@@ -222,7 +254,7 @@ def similar_pairs(texts: list[str]) -> np.ndarray[Any, Any]:
     order = np.argsort(shingles, kind="stable")
     list_starts = np.concatenate([[0], np.cumsum(np.bincount(shingles))])
     found = np.empty((2, 1 << 25), dtype=np.uint32)
-    return found[:, : _shared(starts, shingles, list_starts, rows[order], JACCARD, found)]
+    return as_keys(found[:, : _shared(starts, shingles, list_starts, rows[order], JACCARD, found)])
 
 
 if __name__ == "__main__":
