@@ -16,6 +16,7 @@ from typing import Any
 from normloom.crew import Loading, PartFailure, PartResult, attempt
 from normloom.dispatch import Dispatch
 from normloom.errors import ClusterError, EngineDiedError, ModelError, NormloomError
+from normloom.growth import Growth
 from normloom.memory import MemoryUse, memory_use
 from normloom.models import load_model
 from normloom.models.protocol import Closing, ModelSpec, Sleeping
@@ -89,7 +90,8 @@ class ActorCrew:
     """Actors with the same model. Parts are made by those that are ready; one that dies is replaced.
 
     A replacement that finds no place, because its node is gone, keeps nobody waiting while others work. Where
-    `may_grow` (asked with the number of actors) says that there is room for one more, it is started while parts wait.
+    `may_grow` (asked with the number of actors) says that there is room for one more, it is started while parts wait;
+    a cluster that the build did not start is asked for what is missing to `max_actors`.
     With `places` each actor has one of them, which it shares with those of models that sleep meanwhile.
     """
 
@@ -111,6 +113,7 @@ class ActorCrew:
         self._outrun: dict[Any, Any] = {}  # reference of a copy that lost its race -> actor
         self._loads = Loading()
         self._deaths_loading = 0
+        self._growth = Growth(resources.actor)
         self._closed = False
         self._at_work = False
         try:
@@ -126,6 +129,12 @@ class ActorCrew:
     def actors(self) -> int:
         """How many actors there are, those that are loading included."""
         return len(self._ready) + len(self._loading)
+
+    @property
+    def _wanting(self) -> int:
+        """How many more actors there might be if the cluster grew."""
+        most = self._resources.max_actors or 0
+        return max(most - self.actors, 0) if self._resources.address else 0
 
     def take_loading(self) -> Loading:
         """Return the loads since this was last asked, added up over the actors."""
@@ -146,7 +155,10 @@ class ActorCrew:
         """Make parts on all actors that are ready."""
         self._at_work = True
         dispatch: Dispatch[Any] = Dispatch(jobs, at_once=parts_at_once(self._spec), alone=alone)
-        yield from self._made(dispatch, probe=probe)
+        try:
+            yield from self._made(dispatch, probe=probe)
+        finally:
+            self._growth.ask(0)
         self._at_work = False
 
     def _made(self, dispatch: Dispatch[Any], *, probe: bool) -> Iterator[tuple[PartJob, PartResult]]:
@@ -160,6 +172,7 @@ class ActorCrew:
                 dispatch.given(reference, actor, job, time.monotonic())
             if dispatch.waiting and self._may_grow(self._resources, self.actors):
                 self._start(self.actors)
+            self._growth.ask(min(dispatch.waiting, self._wanting))
             done = self._wait(dispatch.flying)
             if done is None:
                 continue
@@ -189,6 +202,7 @@ class ActorCrew:
         import ray
 
         self._closed = True
+        self._growth.ask(0)
         asked = [actor.end.remote() for actor in self._ready]
         if not self._at_work:
             asked += [actor.tell.remote() for actor in self._ready]

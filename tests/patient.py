@@ -22,11 +22,12 @@ def start_ray(**settings: Any) -> None:
     _tried(start)
 
 
-def start_cluster() -> Any:
-    """Start a cluster whose head has no place for an actor."""
+def start_cluster(settings: Callable[[], dict[str, Any]] = dict) -> Any:
+    """Start a cluster whose head has no place for an actor; each try asks for its further `settings`."""
     from ray.cluster_utils import Cluster
 
-    return _tried(lambda: Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}))
+    head = {"num_cpus": 0, "include_dashboard": False}
+    return _tried(lambda: Cluster(initialize_head=True, head_node_args=head | settings()))
 
 
 def _tried(start: Callable[[], Any]) -> Any:

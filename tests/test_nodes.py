@@ -1,7 +1,9 @@
-"""A build on a Ray cluster of several nodes, one of which is killed half-way."""
+"""Builds on a Ray cluster of several nodes: one is killed half-way, others come."""
 
 from __future__ import annotations
 
+import json
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -89,8 +91,8 @@ class Grow(LogProgress):
 
 
 def wait_for(done: Callable[[], bool]) -> None:
-    """Wait until `done`, a minute at most."""
-    deadline = time.monotonic() + 60
+    """Wait until `done`, three minutes at most."""
+    deadline = time.monotonic() + 180
     while not done():
         assert time.monotonic() < deadline, "what the test waits for does not come"
         time.sleep(0.1)
@@ -119,3 +121,75 @@ def test_a_crew_grows_with_its_cluster(tmp_path: Path, cluster: Any) -> None:
     assert table.work
     assert table.work.loads == 2
     assert sorted(progress.seen) == list(range(40))
+
+
+def autoscaling(address: str) -> dict[str, Any]:
+    """Return settings of Ray's autoscaler with one or two nodes, which are processes of this machine."""
+    node = {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 1, "max_workers": 2}
+    head = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
+    flags = ("use_node_id_as_ip", "disable_node_updaters", "disable_launch_config_check")
+    return {
+        "cluster_name": "test",
+        "max_workers": 2,
+        "provider": {"type": "fake_multinode", "gcs_address": address, **dict.fromkeys(flags, True)},
+        "available_node_types": {"ray.head.default": head, "node": node},
+        "head_node_type": "ray.head.default",
+        "idle_timeout_minutes": 0.2,
+        **{name: {} for name in ("auth", "file_mounts")},
+        **{name: [] for name in ("cluster_synced_files", "worker_setup_commands", "worker_start_ray_commands")},
+    }
+
+
+@pytest.fixture
+def autoscaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A cluster with an autoscaler (Ray's own `AutoscalingCluster` ends every other Ray of the machine)."""
+    from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID
+    from ray.util import get_node_ip_address
+
+    monkeypatch.setenv("RAY_FAKE_CLUSTER", "1")
+    monkeypatch.setenv("RAY_OVERRIDE_NODE_ID_FOR_TESTING", FAKE_HEAD_NODE_ID)
+    monkeypatch.setenv("AUTOSCALER_UPDATE_INTERVAL_S", "1")
+
+    def settings() -> dict[str, Any]:
+        with socket.socket() as free:
+            free.bind(("", 0))
+            port = free.getsockname()[1]
+        config = tmp_path / f"autoscaling-{port}.json"
+        config.write_text(json.dumps(autoscaling(f"{get_node_ip_address()}:{port}")))
+        return {"gcs_server_port": port, "autoscaling_config": str(config)}
+
+    cluster = start_cluster(settings)
+    yield cluster
+    family = psutil.Process().children(recursive=True)
+    cluster.shutdown()
+    for process in psutil.wait_procs(family, 1)[1]:  # the nodes that the autoscaler started
+        process.kill()
+
+
+class Unhurried(LogProgress):
+    """Takes its time over each part for as long as there is one actor."""
+
+    def advance(self, stage: str, part: PartRecord) -> None:  # noqa: ARG002
+        if stage == "echo" and len(actors()) == 1:
+            time.sleep(1)
+
+
+def test_a_crew_makes_its_cluster_grow(tmp_path: Path, autoscaled: Any) -> None:
+    import ray
+
+    source = words_stage(*(f"word{number}" for number in range(400)))
+    pool = Pool(Resources(actors=1, max_actors=2, threads=1, address=autoscaled.address))
+    ray.init(address=autoscaled.address, log_to_driver=False)
+    try:
+        wait_for(lambda: ray.cluster_resources().get("CPU", 0) == 1)
+        loom = replace(runner(Store(tmp_path)), pool=pool, progress=Unhurried())
+        words, _ = loom.run(source, [], [])
+        table, _ = loom.run(echo_stage(source), [words.ref], [])
+        assert ray.cluster_resources()["CPU"] == 2
+        pool.close()
+        wait_for(lambda: ray.cluster_resources()["CPU"] == 1)  # nobody asks for places any more
+    finally:
+        pool.close()
+        ray.shutdown()
+    assert table.work
+    assert table.work.loads == 2

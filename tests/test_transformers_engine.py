@@ -151,8 +151,39 @@ class TestScore:
         with pytest.raises(ConfigError, match="Certainly not"):
             tiny.score([request])
 
+    @pytest.mark.parametrize("row_tokens", [1, 512])
+    def test_what_questions_share_counts_as_cached(self, directory: Path, row_tokens: int) -> None:
+        model = loaded(directory, score_tokens=row_tokens)
+        head = len(model.chat.framed(INSTRUCTION).head)
+        model.score([scoring("health", questions=0)])
+        assert not any(model.take_usage().values())
+        for known in (0, head):
+            (scores,) = model.score([scoring("cats", questions=3)])
+            usage = model.take_usage()
+            apart = scores.tokens_in + 2 * (head + len(model.chat.plain(["cats"])[0]))
+            assert usage == {"prompt_tokens": apart, "cached_tokens": apart - scores.tokens_in + known}
+
+    def test_without_sharing_nothing_counts_as_cached(self, directory: Path) -> None:
+        model = loaded(directory, share_prefix=False)
+        model.score([scoring("cats")])
+        usage = model.take_usage()
+        assert usage["prompt_tokens"] > usage["cached_tokens"] == 0
+
 
 class TestGenerate:
+    def test_places_of_the_batch_and_tokens_read_once_are_counted(self, directory: Path) -> None:
+        model = loaded(directory, generate_batch=4)
+        head = len(model.chat.framed(INSTRUCTION).head)
+        (completion,) = model.generate([writing("cats", 1, 2, 3)])
+        usage = model.take_usage()
+        lengths = [candidate.tokens_out for candidate in completion.candidates]
+        read = completion.tokens_in
+        assert usage["prompt_tokens"] == 3 * read
+        assert usage["cached_tokens"] == 2 * read
+        assert (usage["slots_used"], usage["slots"]) == (sum(lengths), 4 * max(lengths))
+        model.generate([writing("cats", 1)])
+        assert model.take_usage()["cached_tokens"] == head
+
     def test_greedy_is_what_transformers_generates(self, tiny: TransformersModel) -> None:
         requests = [writing(text, 7, temperature=0, max_tokens=20) for text in contexts(6)]
         for request, completion in zip(requests, tiny.generate(requests), strict=True):

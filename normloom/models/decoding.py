@@ -68,6 +68,7 @@ def read_prompts(reader: Reader, drafts: Sequence[Draft], head: Sequence[int]) -
     prompts = {draft.request: draft.prompt for draft in drafts}
     prefix = reader.prefix(head) if head else Prefix()
     ids, mask, positions = padded([prompt[len(head) :] for prompt in prompts.values()])
+    reader.tokens += int(mask.sum())
     mask = torch.cat([mask.new_ones(len(mask), prefix.length), mask], dim=1)
     cache = prefix.cache(len(prompts)) if head else DynamicCache(config=reader.model.config)
     logits = reader.logits(ids, mask=mask, positions=positions + prefix.length, cache=cache, keep=1)[:, 0]

@@ -31,6 +31,7 @@ class Reader:
 
     def __init__(self, model: Any) -> None:
         self.model = model
+        self.tokens = 0  # read of prompts so far, padding left out
         self._prefixes: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
 
     @property
@@ -56,6 +57,7 @@ class Reader:
         if not tokens:
             return prefix
         length = prefix.length + len(tokens)
+        self.tokens += len(tokens)
         cache = prefix.cache(1)
         self.logits(
             torch.tensor([list(tokens)]),

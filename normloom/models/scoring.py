@@ -53,6 +53,7 @@ def _read(reader: Reader, prefix: Prefix, parts: Sequence[_Part], limits: Limits
     lengths = [prefix.length + len(part.content) for part in parts]
     for batch in batches(lengths, rows=limits.rows, tokens=limits.tokens):
         packed = pack([parts[at].content for at in batch], prefix=prefix.length)
+        reader.tokens += sum(len(parts[at].content) for at in batch)
         cache = prefix.cache(len(batch))
         logits = reader.logits(packed.ids, mask=packed.mask, positions=packed.positions, cache=cache, keep=packed.ends)
         for line, at in zip(logits, batch, strict=True):
@@ -66,6 +67,7 @@ def read_whole(reader: Reader, head: Sequence[int], rows: Mapping[int, Row], lim
     lengths = [len(ids) for _, _, ids in asked]
     for batch in batches(lengths, rows=limits.rows, tokens=limits.tokens):
         ids, mask, positions = padded([asked[at][2] for at in batch])
+        reader.tokens += sum(lengths[at] for at in batch)
         logits = reader.logits(ids, mask=mask, positions=positions, cache=None, keep=1)
         for line, at in zip(logits, batch, strict=True):
             yield Reading(*asked[at][:2], line)

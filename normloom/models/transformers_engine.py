@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -61,6 +62,7 @@ class TransformersModel:
         self.shares = self.options.share_prefix and self.reader.can_share
         self.prompter = Prompter(self.chat, context_limit(model.config, self.tokenizer, self.options.max_length))
         self.end_tokens = end_tokens(model.generation_config.eos_token_id, self.tokenizer)
+        self._usage: Counter[str] = Counter()
 
     @torch.inference_mode()
     def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
@@ -77,6 +79,9 @@ class TransformersModel:
                 for i in members
                 if prompts[i].error is None and requests[i].questions
             }
+            if not rows:
+                continue
+            self._usage["prompt_tokens"] += sum(len(ids) for i in rows for ids in prompts[i].sequences())
             for i, first, logits in read(self.reader, prompts[members[0]].head, rows, limits):
                 chosen = logits[:, answers[i]] - logits.logsumexp(-1, keepdim=True)
                 tables[i][first : first + len(chosen)] = chosen.cpu().numpy()
@@ -111,6 +116,16 @@ class TransformersModel:
             for i, request in enumerate(requests)
         ]
 
+    def take_usage(self) -> dict[str, float]:
+        """Return what was counted since this was last asked; slots are those of candidates being written.
+
+        What counts as cached is what was not read again: the instruction, and a text under each question about it and
+        for each of its candidates.
+        """
+        read, self.reader.tokens = self.reader.tokens, 0
+        usage, self._usage = self._usage, Counter()
+        return {**usage, "cached_tokens": usage["prompt_tokens"] - read}
+
     def _write(
         self,
         slots: Sequence[tuple[int, int]],
@@ -122,7 +137,11 @@ class TransformersModel:
         drafts = [Draft(i, [*prompts[i].head, *prompts[i].trunk], requests[i].seeds[n]) for i, n in slots]
         head = prompts[slots[0][0]].head if self.shares else []
         stops = Stops(self.end_tokens, sampling.stop, self._decode)
+        self._usage["prompt_tokens"] += sum(len(draft.prompt) for draft in drafts)
         write(self.reader, read_prompts(self.reader, drafts, head), drafts, sampling, stops)
+        written = [len(draft.tokens) for draft in drafts]
+        self._usage["slots_used"] += sum(written)
+        self._usage["slots"] += max(written) * self.options.generate_batch
         return [
             Candidate(
                 text=stops.cut(self._decode(draft.tokens)),
