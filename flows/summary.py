@@ -14,6 +14,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from flows.report.duplicates import chance_warning
 from flows.report.head import EMBEDDED
 from flows.system import System
 from normloom.build import BuildResult
@@ -55,7 +56,10 @@ def _stage(manifest: Manifest, *, reused: bool) -> dict[str, Any]:
         "tokens_out": manifest.tokens_out,
         "metrics": dict(manifest.metrics),
         "work": None if reused or manifest.work is None else _work(manifest.work, manifest.load_seconds),
-        "warnings": [f"{check.name}: {check.detail}" for check in manifest.checks if not check.passed],
+        "warnings": [
+            *(f"{check.name}: {check.detail}" for check in manifest.checks if not check.passed),
+            *filter(None, [chance_warning(manifest)]),
+        ],
     }
 
 
@@ -142,12 +146,14 @@ def _figures(result: BuildResult, store: Store) -> Iterator[Table]:
 
 
 def _asides(result: BuildResult) -> Iterator[Text]:
-    """Yield what was put aside, stage by stage."""
+    """Yield what was put aside and what to beware of, stage by stage."""
     for manifest in result.manifests:
         if manifest.count("quarantined"):
             rules = ", ".join(f"{rule} {count}" for rule, count in manifest.quarantined_by.items())
             view = f"{result.system}_{manifest.stage}_quarantined"
             yield Text(f"Quarantine of {manifest.stage}: {rules} (view {view}).", "yellow")
+        if warning := chance_warning(manifest):
+            yield Text(f"{manifest.stage}: {warning}", "yellow")
 
 
 def _closing(result: BuildResult, store: Store) -> Text:

@@ -22,6 +22,7 @@ from typer.testing import CliRunner, Result
 
 from flows.commands.report import report as report_command
 from flows.report.blocks import Note, Plot, Table
+from flows.report.duplicates import chance_warning
 from flows.report.duplicates import draw as draw_duplicates
 from flows.report.material import Material, find_material
 from flows.report.page import page
@@ -167,8 +168,9 @@ def test_chance_pairs_past_a_hundredth_of_the_removals_warn(
     [collect] = [each.collect for each in SECTIONS if each.name == "duplicates"]
     data = collect(Material(store=store, lock=material.lock, title="", manifests={"deduplicate": changed}))
     assert data is not None
-    warnings = [block for block in draw_duplicates(data) if isinstance(block, Note) and block.warning]
+    warnings = [block.text for block in draw_duplicates(data) if isinstance(block, Note) and block.warning]
     assert bool(warnings) == warns
+    assert chance_warning(changed) == (warnings[0] if warns else None)
 
 
 def test_figures_are_told_whole_and_the_undefined_with_their_reason(made: dict[str, Any]) -> None:

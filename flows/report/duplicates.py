@@ -10,6 +10,7 @@ from flows.report.blocks import Block, Note, Tiles, rounded, share
 from flows.report.material import Material
 from flows.report.plots import Series, bars
 from flows.report.section import Data, Section
+from normloom.table import Manifest
 
 CHANCE = "expected_chance_pairs"
 TOLERATED = 0.01  # of the removals
@@ -23,14 +24,31 @@ def collect(material: Material) -> Data | None:
     return {"stages": [_removals(material, stage) for stage in stages]}
 
 
+def chance_warning(manifest: Manifest) -> str | None:
+    """Return what to tell where chance pairs pass the tolerated share of a table's removals, None elsewhere."""
+    if CHANCE not in manifest.metrics:
+        return None
+    counts = _counts(manifest)
+    return _warning(counts) if counts["warning"] else None
+
+
 def _removals(material: Material, stage: str) -> Data:
-    manifest = material.manifests[stage]
-    arguments, removed = manifest.key_fields["arguments"], manifest.count("dropped")
     distance = pl.col("payload").str.json_path_match("$.distance").cast(pl.Int32).alias("distance")
     counted = material.rows(stage, "dropped").select("reason", distance).group_by("reason", "distance").len()
+    return {
+        **_counts(material.manifests[stage]),
+        "distances": [
+            {"reason": reason, "distance": bits, "rows": rows}
+            for reason, bits, rows in counted.sort("reason", "distance").collect().iter_rows()
+        ],
+    }
+
+
+def _counts(manifest: Manifest) -> Data:
+    arguments, removed = manifest.key_fields["arguments"], manifest.count("dropped")
     chance = manifest.metrics[CHANCE]
     return {
-        "stage": stage,
+        "stage": manifest.stage,
         "rows": manifest.rows_in,
         "removed": removed,
         "share": removed / manifest.rows_in if manifest.rows_in else None,
@@ -39,10 +57,6 @@ def _removals(material: Material, stage: str) -> Data:
         "jaccard": arguments["jaccard"],
         "chance_pairs": chance,
         "warning": removed > 0 and chance > TOLERATED * removed,
-        "distances": [
-            {"reason": reason, "distance": bits, "rows": rows}
-            for reason, bits, rows in counted.sort("reason", "distance").collect().iter_rows()
-        ],
     }
 
 
