@@ -2,14 +2,15 @@
 
 The texts are made of the halves of real prompts (`--prompts`: a Parquet file with a column `prompt`): the first half
 of one and the second of another, the earlier ones drawn more often, so that bands are skewed and clusters dense. One
-in twenty is a light edit of an earlier text. Each method runs in a process of its own, twice; our second run has one
-thread. `--peers` names the Python of an environment with faiss-cpu, datasketch, rensa and simhash; `--text-dedup` and
-`--datatrove` those of theirs, which fit into no environment together.
+in twenty is a light edit of an earlier text. Each method runs in a process of its own, twice (faiss once); our second
+run has one thread. `--peers` names the Python of an environment with faiss-cpu, datasketch, rensa and simhash;
+`--text-dedup` and `--datatrove` those of theirs, which fit into no environment together.
 
 Oracles: every distance of all pairs of codes (to 100,000; beyond it faiss); every Jaccard similarity of all pairs of
 texts, counted shingle by shingle. `recall` and `precision` are over pairs; `planted` is the share of light edits found
 with their source. text-dedup and datatrove give clusters: recall and `planted` count what is in one cluster, and
-precision is of the removed rows, those with an earlier similar row.
+precision is of the removed rows, those with an earlier similar row. The last table compares the rows that our method
+`minhash` removes with those of the exact rule.
 """
 
 from __future__ import annotations
@@ -50,6 +51,9 @@ def main() -> None:
     arguments.add_argument("--peers", help="the Python of the peers' environment; without it they are left out")
     arguments.add_argument("--text-dedup", help="the Python of its environment")
     arguments.add_argument("--datatrove", help="the Python of its environment")
+    arguments.add_argument(
+        "--peer-runs", type=int, choices=(1, 2), default=2, help="of all but faiss; two are compared"
+    )
     given = arguments.parse_args()
     pythons = {"text-dedup": given.text_dedup, "datatrove": given.datatrove}
     pythons |= dict.fromkeys(("faiss", "rensa", "datasketch", "simhash"), given.peers)
@@ -57,11 +61,11 @@ def main() -> None:
     report = Report(given.json)
     for rows in given.rows:
         with TemporaryDirectory(prefix="normloom-bench-") as folder:
-            measure(Path(folder), rows, given.prompts, pythons, report)
+            measure(Path(folder), rows, given.prompts, pythons, given.peer_runs, report)
     report.end()
 
 
-def measure(folder: Path, rows: int, prompts: Path, pythons: dict[str, str], report: Report) -> None:
+def measure(folder: Path, rows: int, prompts: Path, pythons: dict[str, str], peer_runs: int, report: Report) -> None:
     """Run the methods that can do as many texts and add their tables."""
     texts, planted = made_texts(prompts, rows)
     source = folder / "texts.parquet"
@@ -93,11 +97,16 @@ def measure(folder: Path, rows: int, prompts: Path, pythons: dict[str, str], rep
         path = source if size == rows else folder / "few.parquet"
         if size < rows:
             pl.read_parquet(source).head(size).write_parquet(path)
-        figures = run(method, path)
+        figures = run(method, path, peer_runs if method in pythons else 2)
         among, edits = by_jaccard[by_jaccard & LOW < size], as_keys(planted)[planted[1] < size]
         judge = clustering_quality if method in CLUSTERING else quality
         similar.append(row_of(figures, size) | judge(figures, among, edits) | last_of(figures))
     report.add(f"{rows:,} texts: near-duplicates with a shingle Jaccard of {JACCARD} or more", with_ratio(similar))
+    removing = run("normloom minhash")
+    found, wanted = as_keys(removing["file"]) & LOW, removed_rows(by_jaccard)
+    shared = np.intersect1d(found, wanted).size
+    removal = {"exact rule removes": wanted.size, "recall": shared / wanted.size, "precision": shared / found.size}
+    report.add(f"{rows:,} texts: rows removed by `minhash`", [row_of(removing, rows) | removal | last_of(removing)])
 
 
 def measured(method: str, source: Path, folder: Path, python: str, times: int) -> Figures:
@@ -214,6 +223,15 @@ def _every_distance(codes: Any, tau: Any, found: Any) -> int:
                 found[0, count], found[1, count] = left, right
                 count += 1
     return count
+
+
+def removed_rows(keys: Pairs) -> Pairs:
+    """Return the rows that have an earlier one among these pairs which is not itself removed."""
+    removed: set[int] = set()
+    for right, left in sorted(zip((keys & LOW).tolist(), (keys >> HIGH).tolist(), strict=True)):
+        if left not in removed:
+            removed.add(right)
+    return np.array(sorted(removed), dtype=np.uint64)
 
 
 def brute_force(codes: Any) -> Pairs:

@@ -96,6 +96,21 @@ def normloom_simhash(path: Path, _output: Path, run: int) -> Iterator[Pairs]:
         yield find(texts)
 
 
+def normloom_minhash(path: Path, _output: Path, _run: int) -> Iterator[Pairs]:
+    """Find the rows that the method `minhash` removes, each with its keeper."""
+    from normloom.features import Features
+    from normloom.simhash import fingerprints, pack
+    from tasks.minhash import find_similar
+
+    texts, features = read_texts(path), Features()
+    rule = {"features": features, "jaccard": JACCARD, "permutations": PERMUTATIONS, "recall": 0.99}
+    find_similar(pack(texts[:9]), fingerprints(texts[:9], features), **rule)
+    with timed("search"):
+        packed = pack(texts)
+        found = find_similar(packed, fingerprints(packed, features), **rule)
+    yield np.array([(entry.keeper, entry.index) for entry in found], dtype=np.int64).reshape(-1, 2).T
+
+
 def faiss(path: Path, _output: Path, _run: int) -> Iterator[Pairs]:
     """Search the codes with `IndexBinaryFlat.range_search`, 4,096 queries at a time."""
     import faiss
@@ -195,6 +210,7 @@ def _joined(rows: Iterable[tuple[int, int]]) -> Pairs:
 METHODS = {
     "normloom codes": normloom_codes,
     "normloom simhash": normloom_simhash,
+    "normloom minhash": normloom_minhash,
     "faiss": faiss,
     "datasketch": datasketch,
     "rensa": rensa,
