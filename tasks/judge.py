@@ -75,9 +75,7 @@ def judge_candidates(rows: pl.DataFrame, arguments: Judging, model: LanguageMode
         places.append(place)
         verdicts.append((*checks.values(), *decide(checks, targets, response, arguments)))
     return Output(
-        rows=pl.concat([rows[places], _stored(verdicts, names)], how="horizontal").select(
-            "row_id", *tables.JUDGED.columns
-        ),
+        rows=pl.concat([rows[places], _stored(verdicts, names)], how="horizontal"),
         quarantined=quarantined_frame(failed),
         tokens_in=sum(scores.tokens_in for scores in scored),
     )
