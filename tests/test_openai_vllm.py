@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
+import httpx
 import pytest
 import torch
 from fault_proxy import FAULTS, faulty
@@ -42,6 +43,8 @@ def base_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     log = tmp_path_factory.mktemp("vllm") / "server.log"
     with vllm_server(locate(ModelSpec(model=SMOL)), name=SMOL, log=log) as url:
         yield url
+    with pytest.raises(httpx.TransportError):
+        httpx.get(url)
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +99,11 @@ def shortfall(model: TransformersModel, prompt: list[int], text: str) -> float:
     with torch.inference_mode():
         logits = model.reader.model(torch.tensor([[*prompt, *written]])).logits[0, len(prompt) - 1 : -1]
     return float((logits.max(-1).values - logits[range(len(written)), written]).max())
+
+
+def test_a_question_is_answered(hosted: OpenaiModel) -> None:
+    [completion] = hosted.generate([writing(TEXTS[1], temperature=0)])
+    assert "Paris" in completion.candidates[0].text
 
 
 def test_seeds_draw_differently(hosted: OpenaiModel) -> None:

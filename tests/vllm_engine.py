@@ -1,0 +1,27 @@
+"""What tests of the engine vllm share."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+import psutil
+import pytest
+
+from normloom.models import ModelSpec
+
+SLOTS = 32
+ENDED_SECONDS = 10.0  # that an engine's processes may take to end after their holder
+
+needs_vllm = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed here: make install-vllm")
+
+
+def spec(model: str, **options: Any) -> ModelSpec:
+    settings = {"kv_cache_gib": 0.5, "max_num_seqs": SLOTS, **options}
+    return ModelSpec(engine="vllm", model=model, dtype="float32", options=settings)
+
+
+def processes_of(pid: int) -> list[psutil.Process]:
+    """Return the processes under `pid` that belong to an engine; Python's own helper for shared memory does not."""
+    below = psutil.Process(pid).children(recursive=True)
+    return [process for process in below if "resource_tracker" not in " ".join(process.cmdline())]
