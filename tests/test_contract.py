@@ -78,3 +78,33 @@ def test_a_check_that_raises_fails_the_gate() -> None:
 def test_an_expectation_that_does_not_exist_is_refused() -> None:
     with pytest.raises(CheckError, match="no Great Expectations expectation 'expect_magic'"):
         run_checks(people().lazy(), checked("expect_magic", column="name"))
+
+
+def test_a_large_table_is_checked_in_slices_with_the_same_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    ages = [5, 1, 3, 2, 9, 2, 1]
+    rows = pl.DataFrame({"row_id": [f"r{n}" for n in range(7)], "name": ["a"] * 7, "age": ages})
+    between = {"column": "age", "min_value": 2, "max_value": 8}
+    contract = Contract(
+        columns=PEOPLE.columns,
+        checks=(
+            Check(expectation="expect_column_values_to_be_between", arguments=between, on_fail="quarantine"),
+            Check(expectation="expect_column_values_to_be_between", arguments={**between, "mostly": 0.5}),
+            Check(expectation="expect_column_values_to_be_unique", arguments={"column": "age"}, on_fail="quarantine"),
+            Check(expectation="expect_column_mean_to_be_between", arguments={"column": "age", "max_value": 4}),
+            Check(expectation="expect_table_row_count_to_equal", arguments={"value": 7}),
+            Check(expectation="expect_column_values_to_not_be_null", arguments={"column": "age"}, on_fail="warn"),
+        ),
+    )
+    whole, aside = run_checks(rows.lazy(), contract)
+    unique = "expect_column_values_to_be_unique(age)"
+    assert [result.passed for result in whole] == [False, True, False, True, True, True]
+    assert [result.detail for result in whole][0] == "3 of 7 rows, such as [1, 9, 1]"
+    assert aside == {
+        "r1": unique,
+        "r3": unique,
+        "r4": "expect_column_values_to_be_between(age)",
+        "r5": unique,
+        "r6": unique,
+    }
+    monkeypatch.setattr("normloom.quality.ROWS_AT_ONCE", 2)
+    assert run_checks(rows.lazy(), contract) == (whole, aside)
