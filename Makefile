@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_OPTIONS ?= --limit 24
-PROCESSES ?= 4
+PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-vllm demo test test-vllm check format bench clean
