@@ -124,8 +124,8 @@ def _rows(table: pl.LazyFrame, found: Sequence[_Found]) -> pl.DataFrame:
     wanted = {value for name, value in arguments if name.startswith("column") and isinstance(value, str)}
     if any(one.check.on_fail == "quarantine" for one in found):
         wanted.add("row_id")
-    number = pl.int_range(pl.len()).alias("row_number")  # without a column a frame has no rows
-    return table.select(number, *(name for name in table.collect_schema() if name in wanted)).collect()
+    there = pl.repeat(value=True, n=pl.len()).alias("there")  # without a column a frame has no rows
+    return table.select(there, *(name for name in table.collect_schema() if name in wanted)).collect()
 
 
 def _validated(rows: pl.DataFrame, checks: Sequence[Check]) -> list[dict[str, Any]]:
@@ -139,7 +139,7 @@ def _validated(rows: pl.DataFrame, checks: Sequence[Check]) -> list[dict[str, An
     # This one tells of a temporary directory for every context, at a level that it sets itself.
     logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
     looked_at = {value for check in checks for value in check.arguments.values() if isinstance(value, str)}
-    frame = rows.select("row_number", *(name for name in rows.columns if name in looked_at)).to_pandas()
+    frame = rows.select("there", *(name for name in rows.columns if name in looked_at)).to_pandas()
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     asset = context.data_sources.add_pandas("table").add_dataframe_asset("rows")
