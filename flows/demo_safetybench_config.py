@@ -113,8 +113,7 @@ class DemoSafetybenchConfig(SystemConfig):
     @property
     def deduplication(self) -> Deduplication:
         """Arguments of removing near-duplicates, group by group."""
-        settings = self.deduplicate
-        return Deduplication(tau=settings.tau, jaccard=settings.jaccard, features=settings.features, within="group")
+        return self.deduplicate.arguments(within="group")
 
     def rating(self, rater: str) -> Rating:
         """Arguments of one rater."""

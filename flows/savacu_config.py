@@ -70,6 +70,20 @@ class DeduplicateSettings(Settings):
     tau: int = Field(10, ge=1, le=17)
     jaccard: float = Field(0.5, ge=0, le=1, description="confirmation by shingle Jaccard; 0 is the paper's rule")
     features: Features = Features()
+    method: Literal["simhash", "minhash"] = Field(
+        "simhash", description="minhash looks for Jaccard similarity alone, whatever the distance"
+    )
+    permutations: int = Field(128, ge=1, description="of minhash: hashes of a sketch")
+    recall: float = Field(0.99, gt=0, lt=1, description="of minhash, for pairs at the threshold jaccard")
+
+    @model_validator(mode="after")
+    def _can_be_found(self) -> Self:
+        self.arguments()
+        return self
+
+    def arguments(self, *, within: str | None = None) -> Deduplication:
+        """Return the arguments of removing near-duplicates, among rows of the same `within` where that is given."""
+        return Deduplication(**dict(self), within=within)
 
 
 class GenerateSettings(Settings):
@@ -178,8 +192,7 @@ class SavacuConfig(SystemConfig):
     @property
     def deduplication(self) -> Deduplication:
         """Arguments of removing near-duplicates."""
-        settings = self.deduplicate
-        return Deduplication(tau=settings.tau, jaccard=settings.jaccard, features=settings.features)
+        return self.deduplicate.arguments()
 
     def generation(self, generator: str, round: int) -> Generation:
         """Arguments of one generator's draws in one round."""

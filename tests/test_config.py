@@ -112,12 +112,22 @@ def test_overriding_leaves_the_given_settings_alone(given: dict[str, Any], assig
         ("=3", r"^--set '=3': expected name=value"),
         ("classify.delta=[1", r"^--set classify\.delta: '\[1' is not a YAML value$"),
         ("rounds.first=1", r"^setting rounds: input should be a valid integer, not \{'first': 1\}$"),
+        (
+            "deduplicate={method: minhash, jaccard: 0}",
+            r"^deduplicate: 128 permutations propose a pair of Jaccard simil",
+        ),
         ("classify.delta.x=1", r"^setting classify\.delta: input should be a valid number, not \{'x': 1\}$"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_was_expected(assignment: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         configured(assignment)
+
+
+def test_the_method_that_finds_duplicates_is_a_setting() -> None:
+    config, _ = configured("deduplicate={method: minhash, jaccard: 0.7, recall: 0.9}")
+    chosen = config.deduplication
+    assert (chosen.method, chosen.jaccard, chosen.recall) == ("minhash", 0.7, 0.9)
 
 
 def test_reaching_into_a_value_is_refused() -> None:
