@@ -97,19 +97,44 @@ def probe_part(job: PartJob, model: object | None = None) -> None:
     make_rows(job, rows, _sides_of(job, rows), model)
 
 
-def require_owners(job: PartJob) -> None:
-    """Raise ContractError where a side row belongs to no input row of the stage: no part would get it."""
-    if job.sides_on is None or job.inputs is None:
-        return
-    owners = _scan(job.inputs).select("row_id")
-    for files in job.sides:
-        named = _scan(files).select("row_id", owner=pl.col(job.sides_on))
-        lost = named.join(owners, left_on="owner", right_on="row_id", how="anti").head(1).collect()
-        for row_id, owner in lost.iter_rows():
-            raise ContractError(
-                f"stage {job.stage!r}: row {row_id} of a table beside its input belongs to row {owner}, "
-                f"says column {job.sides_on!r}, and that is no input row"
-            )
+def with_own_sides(parts: Sequence[PartJob]) -> list[PartJob]:
+    """Return the parts of a stage, each with only those files of its side tables that hold rows of its own.
+
+    One pass over the ids, however many parts there are. Raises ContractError where a side row belongs to no input
+    row: no part would get it.
+    """
+    first = parts[0]
+    if first.sides_on is None or not first.inputs:
+        return list(parts)
+    place = pl.int_range(pl.len(), dtype=pl.Int64)
+    owners = _scan(first.inputs).select(owner="row_id", part=place // max(len(first), 1)).collect().lazy()
+    own = [_files_by_part(first, files, owners) for files in first.sides]
+    return [
+        replace(
+            part,
+            sides=tuple(  # a part with no rows of its own there still needs a file for the columns
+                files_of.get(part.index, files[:1]) for files, files_of in zip(first.sides, own, strict=True)
+            ),
+        )
+        for part in parts
+    ]
+
+
+def _files_by_part(stage: PartJob, files: TableFiles, owners: pl.LazyFrame) -> dict[int, TableFiles]:
+    """Return the files of a side table in which each part has rows."""
+    named = _scan(files, include_file_paths="path").select("row_id", "path", owner=pl.col(stage.sides_on or ""))
+    found = named.join(owners, on="owner", how="left").group_by("path", "part").first().collect(engine="streaming")
+    for row_id, owner in found.filter(pl.col("part").is_null()).select("row_id", "owner").iter_rows():
+        raise ContractError(
+            f"stage {stage.stage!r}: row {row_id} of a table beside its input belongs to row {owner}, "
+            f"says column {stage.sides_on!r}, and that is no input row"
+        )
+    parts_of: dict[str, list[int]] = dict(found.group_by("path").agg("part").iter_rows())
+    chosen: dict[int, TableFiles] = {}
+    for file in files:
+        for part in parts_of.get(str(file[0]), []):
+            chosen[part] = (*chosen.get(part, ()), file)
+    return chosen
 
 
 def part_row_ids(job: PartJob) -> list[str]:
@@ -175,8 +200,8 @@ def _sides_of(job: PartJob, rows: pl.DataFrame) -> list[pl.DataFrame]:
     return [_scan(files).filter(belongs).collect() for files in job.sides]
 
 
-def _scan(files: TableFiles) -> pl.LazyFrame:
-    return pl.scan_parquet([path for path, _ in files], glob=False)
+def _scan(files: TableFiles, *, include_file_paths: str | None = None) -> pl.LazyFrame:
+    return pl.scan_parquet([path for path, _ in files], glob=False, include_file_paths=include_file_paths)
 
 
 @lru_cache(maxsize=8)

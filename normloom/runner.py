@@ -21,7 +21,7 @@ import polars as pl
 from normloom.crew import Crew, InlineCrew, Loading, PartFailure, PartResult
 from normloom.errors import QuarantineBudgetError, StageError
 from normloom.keys import key_fields, stage_key
-from normloom.part import PartJob, part_row_ids, require_owners
+from normloom.part import PartJob, part_row_ids, with_own_sides
 from normloom.pool import Pool
 from normloom.progress import Progress
 from normloom.quality import require, run_checks
@@ -118,7 +118,6 @@ class StageRunner:
         rows_in = sum(len(job) for job in jobs)
         self.progress.begin(stage.name, total=rows_in, done=sum(part.stop - part.start for part in done.values()))
         missing = [job for job in jobs if job.index not in done]
-        require_owners(jobs[0])
         loading, work = Loading(), None
         if missing:
             with self._crew(stage, missing) as crew:
@@ -195,9 +194,10 @@ class StageRunner:
             sides_on=stage.sides_on,
         )
         starts = range(0, max(rows, 1), size)
-        return [
+        jobs = [
             replace(whole, index=index, start=start, stop=min(start + size, rows)) for index, start in enumerate(starts)
         ]
+        return with_own_sides(jobs)
 
     def _files(self, ref: TableRef) -> list[tuple[Path, int]]:
         return self.store.manifest(ref).files(self.store.table_directory(ref))

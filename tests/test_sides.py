@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -9,6 +10,7 @@ from toy import Echo, runner, words_stage
 from normloom.contract import Contract
 from normloom.errors import ContractError
 from normloom.keys import key_fields, stage_key
+from normloom.part import PartJob, with_own_sides
 from normloom.stage import Output, Stage
 from normloom.store import Store
 from normloom.table import Manifest
@@ -27,15 +29,35 @@ def count_own(rows: pl.DataFrame, arguments: Echo, beside: pl.DataFrame) -> Outp
 
 
 def own_twice(rows: pl.DataFrame, arguments: Echo) -> Output:
-    """Make of each word as many rows as it has letters, owned by it; those of the word to `drop` are nobody's."""
+    """Make of each word as many rows as it has letters, owned by it.
+
+    Those of the word to `drop` are nobody's, the word to put `aside` gets none.
+    """
     owner = pl.when(pl.col("word") != (arguments.drop or "")).then("row_id")
-    made = rows.with_columns(owner=owner, letter=pl.col("word").str.split("")).explode("letter")
+    made = (
+        rows.filter(pl.col("word") != (arguments.aside or ""))
+        .with_columns(owner=owner, letter=pl.col("word").str.split(""))
+        .explode("letter")
+    )
     return Output(rows=made.select("row_id", "word", "owner"), attempts=made.height)
 
 
-def stages(*words: str, orphan: str | None = None, part_rows: int | None = 2, on: str | None = "owner") -> list[Stage]:
+def stages(
+    *words: str,
+    orphan: str | None = None,
+    childless: str | None = None,
+    on: str | None = "owner",
+    side_part_rows: int | None = None,
+) -> list[Stage]:
     first = words_stage(*words)
-    letters = Stage(name="letters", function=own_twice, arguments=Echo(drop=orphan), contract=OWNED, inputs=(first,))
+    letters = Stage(
+        name="letters",
+        function=own_twice,
+        arguments=Echo(drop=orphan, aside=childless),
+        contract=OWNED,
+        inputs=(first,),
+        part_rows=side_part_rows,
+    )
     counts = Stage(
         name="counts",
         function=count_own,
@@ -44,7 +66,7 @@ def stages(*words: str, orphan: str | None = None, part_rows: int | None = 2, on
         inputs=(first,),
         sides=(letters,),
         sides_on=on,
-        part_rows=part_rows,
+        part_rows=2,
     )
     return [first, letters, counts]
 
@@ -65,6 +87,47 @@ def test_a_part_gets_the_side_rows_of_its_own_input_rows(tmp_path: Path) -> None
         ("to", 2, 6),
         ("five", 4, 6),
     ]
+
+
+@pytest.mark.parametrize("side_part_rows", [None, 1, 3])
+def test_side_rows_are_found_in_whatever_files_they_lie(tmp_path: Path, side_part_rows: int | None) -> None:
+    store = Store(tmp_path)
+    manifest = counted(store, *stages("a", "bee", "to", "five", "six", childless="six", side_part_rows=side_part_rows))
+    assert store.scan(manifest.ref).select("word", "here", "beside").collect().rows() == [
+        ("a", 1, 4),
+        ("bee", 3, 4),
+        ("to", 2, 6),
+        ("five", 4, 6),
+        ("six", 0, 0),
+    ]
+
+
+def test_a_part_is_given_the_files_that_hold_rows_of_its_own(tmp_path: Path) -> None:
+    def written(name: str, **columns: list[str]) -> tuple[Path, int]:
+        frame = pl.DataFrame(columns)
+        frame.write_parquet(tmp_path / name)
+        return tmp_path / name, frame.height
+
+    inputs = (written("in", row_id=["a", "b", "c", "d", "e"]),)
+    one = written("one", row_id=["1", "2"], owner=["a", "b"])
+    two = written("two", row_id=["3", "4"], owner=["d", "b"])
+    whole = PartJob(
+        system="toy",
+        stage="counts",
+        function=count_own,
+        arguments=Echo(),
+        contract=COUNTS,
+        directory=tmp_path,
+        writer="w",
+        index=0,
+        start=0,
+        stop=2,
+        inputs=inputs,
+        sides=((one, two),),
+        sides_on="owner",
+    )
+    parts = [whole, replace(whole, index=1, start=2, stop=4), replace(whole, index=2, start=4, stop=5)]
+    assert [part.sides for part in with_own_sides(parts)] == [((one, two),), ((two,),), ((one,),)]
 
 
 def test_without_a_column_every_part_gets_all(tmp_path: Path) -> None:
