@@ -180,14 +180,19 @@ class Bench:
             raise SystemExit(f"a build failed: see {self.folder / 'builds.log'}")
         return Run(json.loads(out), time.perf_counter() - started, peaks)
 
-    def killed(self, store: str, after: float) -> set[Path]:
-        """Start a build, kill its flow after so many seconds and return the marks of the parts that were done."""
+    def parts(self, store: str) -> set[Path]:
+        """Return the marks of the parts that are done."""
+        return set((self.folder / store).glob("savacu/*/*/part-*.json"))
+
+    def killed(self, store: str, after: int) -> set[Path]:
+        """Start a build, kill its flow once so many parts are done and return the marks of those that were."""
         process = self.start(store)
-        time.sleep(after)
+        while process.poll() is None and len(self.parts(store)) < after:
+            time.sleep(0.1)
         process.send_signal(signal.SIGKILL)
         process.wait()
         time.sleep(5)  # its actors see to it that they end
-        return set((self.folder / store).glob("savacu/*/*/part-*.json"))
+        return self.parts(store)
 
     def size(self, store: str) -> float:
         """Return a store's size in MB."""
@@ -245,9 +250,10 @@ def main() -> None:
         before = {row["stage"]: 1 / row["rows/s"] for row in table}
         report.add(f"Stages at {rows:,} responses", table)
         report.add(f"Largest process of each kind at {rows:,} responses, MB", [full.peaks.by_kind()])
+        half = len(bench.parts("store")) // 2
         nothing = bench.build("store")
         changed = bench.build("store", f"templates={other_templates(folder)}")
-        done = {path: path.stat().st_mtime_ns for path in bench.killed("second", full.seconds / 2)}
+        done = {path: path.stat().st_mtime_ns for path in bench.killed("second", half)}
         resumed = bench.build("second")
         summary.append(
             {
