@@ -65,6 +65,13 @@ def test_all_sections_apply_but_figures_of_merit(sections: dict[str, dict[str, A
     ]
 
 
+def test_select_takes_in_every_judged_candidate(store: Store, sections: dict[str, Any]) -> None:
+    [account] = [stage for stage in sections["rows"]["stages"] if stage["stage"] == "select"]
+    heights = {name: rows(store, name).height for name in ("deduplicate", "judge_0", "judge_1")}
+    assert account["reads"] == heights
+    assert account["attempts"] == heights["judge_0"] + heights["judge_1"] == account["rows"] + account["dropped"]
+
+
 def test_every_candidate_is_counted_once_by_round_and_generator(store: Store, sections: dict[str, Any]) -> None:
     judged = pl.concat([rows(store, "judge_0"), rows(store, "judge_1")])
     verdicts = ("aligned", "misaligned", "discarded")

@@ -9,7 +9,7 @@ from flows.report.blocks import Block, Note, Table
 from flows.report.material import Material
 from flows.report.plots import Flow, sankey
 from flows.report.section import Data, Section
-from normloom.table import TableRef
+from normloom.table import Manifest, TableRef
 
 STAGE, DROPPED, QUARANTINED = "#3b82f6", "#e8793a", "#dc2626"
 REASONS = 4  # of one stage that are drawn
@@ -22,7 +22,7 @@ def collect(material: Material) -> Data:
         "stages": [
             {
                 "stage": stage,
-                "reads": {_table(ref, material.lock.system): ref.rows for ref in manifest.inputs},
+                "reads": {_table(ref, material.lock.system): ref.rows for ref in _taken_in(manifest)},
                 "rows_in": manifest.rows_in,
                 "attempts": manifest.attempts,
                 "rows": manifest.count("rows"),
@@ -34,6 +34,11 @@ def collect(material: Material) -> Data:
             for stage, manifest in material.manifests.items()
         ]
     }
+
+
+def _taken_in(manifest: Manifest) -> Sequence[TableRef]:
+    """Return the tables whose rows a stage takes in: its inputs, and sides whose rows belong to those of the inputs."""
+    return [*manifest.inputs, *(manifest.sides if "sides_on" in manifest.key_fields else ())]
 
 
 def _table(ref: TableRef, system: str) -> str:
