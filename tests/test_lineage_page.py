@@ -108,7 +108,7 @@ def test_a_page_says_how_its_table_was_made(lineage: Lineage) -> None:
         facts.items()
         >= {
             "model": SCRIPTED.model,
-            "engine": "scripted 1",
+            "engine": "scripted 2",
             "options": '{"words": 4}',
             "key": manifest.key,
             "content": manifest.content,
