@@ -86,7 +86,7 @@ def drafts(rows: pl.DataFrame, arguments: NoArguments) -> Output:  # noqa: ARG00
     return Output(rows=made, attempts=made.height)
 
 
-def labelled(rows: pl.DataFrame, arguments: NoArguments) -> Output:  # noqa: ARG001
+def labelled(rows: pl.DataFrame, arguments: NoArguments) -> Output:  # noqa: ARG001  # as stages are called
     """Label drafts by the digits of their ids; of a hundred one is dropped."""
     digits = pl.col("row_id").str.slice(0, 8).str.to_integer(base=16, dtype=pl.Int64)
     made = rows.select(

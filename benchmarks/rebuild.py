@@ -189,9 +189,10 @@ class Bench:
         process = self.start(store)
         while process.poll() is None and len(self.parts(store)) < after:
             time.sleep(0.1)
+        others = process.children(recursive=True)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        time.sleep(5)  # its actors see to it that they end
+        psutil.wait_procs(others, timeout=60)  # they see to it themselves that they end
         return self.parts(store)
 
     def size(self, store: str) -> float:

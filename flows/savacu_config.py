@@ -73,7 +73,7 @@ class DeduplicateSettings(Settings):
     method: Literal["simhash", "minhash"] = Field(
         "simhash", description="minhash looks for Jaccard similarity alone, whatever the distance"
     )
-    permutations: int = Field(128, ge=1, description="of minhash: hashes of a sketch")
+    permutations: int = Field(128, ge=2, description="of minhash: hashes of a sketch")
     recall: float = Field(0.99, gt=0, lt=1, description="of minhash, for pairs at the threshold jaccard")
 
     @model_validator(mode="after")

@@ -34,15 +34,17 @@ _OF_SINGLE_ROWS = frozenset(
 )
 
 
-def run_checks(table: pl.LazyFrame, contract: Contract) -> tuple[list[CheckResult], dict[str, str]]:
+def run_checks(
+    table: pl.LazyFrame, contract: Contract, *, rows_at_once: int = ROWS_AT_ONCE
+) -> tuple[list[CheckResult], dict[str, str]]:
     """Run the contract's checks and return their results and the rows to quarantine (row id -> rule).
 
     A check that raises counts as failed: a gate that cannot look must not open. Of a table with more than
-    `ROWS_AT_ONCE` rows, checks of single rows are given so many at a time, and the others one after another the
+    `rows_at_once` rows, checks of single rows are given so many at a time, and the others one after another the
     columns that they look at.
     """
     found = [_Found(check) for check in contract.checks]
-    for rows, among in _batches(table, found):
+    for rows, among in _batches(table, found, rows_at_once):
         outcomes = _validated(rows, [one.check for one in among])
         for one, outcome in zip(among, outcomes, strict=True):
             one.add(outcome, rows)
@@ -102,17 +104,19 @@ class _Found:
         return f"{self.unexpected} of {self.rows} rows" + (f", such as {sample}" if self.unexpected else "")
 
 
-def _batches(table: pl.LazyFrame, found: Sequence[_Found]) -> Iterator[tuple[pl.DataFrame, Sequence[_Found]]]:
+def _batches(
+    table: pl.LazyFrame, found: Sequence[_Found], rows_at_once: int
+) -> Iterator[tuple[pl.DataFrame, Sequence[_Found]]]:
     """Yield rows, with the columns that some checks look at, and these checks."""
     if not found:
         return
     height = table.select(pl.len()).collect().item()
-    if height <= ROWS_AT_ONCE:
+    if height <= rows_at_once:
         yield _rows(table, found), found
         return
     sliced = [one for one in found if one.check.expectation in _OF_SINGLE_ROWS and "mostly" not in one.check.arguments]
-    for start in range(0, height, ROWS_AT_ONCE) if sliced else ():
-        yield _rows(table.slice(start, ROWS_AT_ONCE), sliced), sliced
+    for start in range(0, height, rows_at_once) if sliced else ():
+        yield _rows(table.slice(start, rows_at_once), sliced), sliced
     for one in found:
         if one not in sliced:
             yield _rows(table, [one]), [one]

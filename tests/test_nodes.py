@@ -169,7 +169,7 @@ def autoscaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]
 class Unhurried(LogProgress):
     """Takes its time over each part for as long as there is one actor."""
 
-    def advance(self, stage: str, part: PartRecord) -> None:  # noqa: ARG002
+    def advance(self, stage: str, part: PartRecord) -> None:  # noqa: ARG002  # as the runner calls it
         if stage == "echo" and len(actors()) == 1:
             time.sleep(1)
 

@@ -19,7 +19,7 @@ COUNTS = Contract(columns={"word": pl.String(), "here": pl.Int64(), "beside": pl
 OWNED = Contract(columns={"word": pl.String(), "owner": pl.String()}, nullable=frozenset({"owner"}))
 
 
-def count_own(rows: pl.DataFrame, arguments: Echo, beside: pl.DataFrame) -> Output:  # noqa: ARG001
+def count_own(rows: pl.DataFrame, arguments: Echo, beside: pl.DataFrame) -> Output:  # noqa: ARG001  # as stages are called
     """Count for each word the rows beside it that are its own, and all that this part was given."""
     own = beside.group_by(owner="owner").len("here")
     counted = rows.join(own, left_on="row_id", right_on="owner", how="left").with_columns(

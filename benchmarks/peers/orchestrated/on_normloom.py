@@ -50,12 +50,12 @@ def read(arguments: Source) -> Output:
     return Output(rows=rows, attempts=rows.height)
 
 
-def classify(rows: pl.DataFrame, arguments: NoArguments) -> Output:  # noqa: ARG001
+def classify(rows: pl.DataFrame, arguments: NoArguments) -> Output:  # noqa: ARG001  # as stages are called
     """Label the prompts."""
     return Output(rows=steps.classify(rows))
 
 
-def generate(rows: pl.DataFrame, arguments: NoArguments) -> Output:  # noqa: ARG001
+def generate(rows: pl.DataFrame, arguments: NoArguments) -> Output:  # noqa: ARG001  # as stages are called
     """Draw the candidates."""
     made = steps.generate(rows)
     return Output(rows=made, attempts=made.height)
@@ -66,7 +66,7 @@ def judge(rows: pl.DataFrame, arguments: Judging) -> Output:
     return Output(rows=steps.judge(rows, arguments.threshold))
 
 
-def select(rows: pl.DataFrame, arguments: NoArguments) -> Output:  # noqa: ARG001
+def select(rows: pl.DataFrame, arguments: NoArguments) -> Output:  # noqa: ARG001  # as stages are called
     """Keep the best candidates; the others are in the ledger."""
     kept = steps.select(rows)
     reason = pl.when("accepted").then(pl.lit("another is better")).otherwise(pl.lit("not accepted"))

@@ -19,7 +19,7 @@ kept = task(cache_policy=INPUTS + TASK_SOURCE, persist_result=True)
 
 
 @kept
-def read(path: str, digest: str) -> pl.DataFrame:  # noqa: ARG001
+def read(path: str, digest: str) -> pl.DataFrame:  # noqa: ARG001  # it is part of the cache's key
     """Read the prompts; the digest stands for their file in the cache's key."""
     return steps.read(Path(path))
 
