@@ -30,7 +30,7 @@ def main() -> None:
     for name in SCRIPTS:
         arguments.add_argument(f"--{name.replace('_', '-')}", help="the Python of its environment")
     arguments.add_argument("--requests", type=int, default=160)
-    arguments.add_argument("--max-tokens", type=int, default=48)
+    arguments.add_argument("--max-tokens", type=int, default=192)
     arguments.add_argument("--threads", type=int, default=2)
     arguments.add_argument("--repeats", type=int, default=1)
     given = arguments.parse_args()

@@ -25,7 +25,7 @@ from normloom.store import Store
 
 ASKED = Contract(columns={"system": pl.String(), "user": pl.String()})
 ANSWERED = Contract(columns={"text": pl.String()})
-PART_ROWS = 16
+PART_ROWS = 32
 
 
 class Asked(BaseModel):

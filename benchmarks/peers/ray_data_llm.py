@@ -25,7 +25,6 @@ def main(prompts: str, model: str, max_tokens: str, threads: str) -> None:
         model_source=model,
         engine_kwargs={"enforce_eager": True, "dtype": "bfloat16", "max_model_len": 2048},
         concurrency=1,
-        batch_size=16,
         accelerator_type=None,
         placement_group_config={"bundles": [{"CPU": 1}]},
         log_engine_metrics=False,
