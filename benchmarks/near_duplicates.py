@@ -29,7 +29,8 @@ import polars as pl
 from common import Report, parser
 
 from normloom.features import Features
-from normloom.simhash import pack, shingle_set
+from normloom.kernels import shingle_set
+from normloom.simhash import pack
 
 SCRIPT = Path(__file__).parent / "peers" / "near_duplicate_methods.py"
 CLUSTERING = ("text-dedup", "datatrove")

@@ -18,8 +18,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from normloom.hamming_kernels import BANDS, BUCKETS, ROW_BITS, WIDTH, Index, Plan, Unit, insert_all, next_pairs
-from normloom.simhash import Array
+from normloom.kernels import BANDS, BUCKETS, ROW_BITS, WIDTH, Array, Index, Plan, Unit, insert_all, next_pairs
 
 Pairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from normloom.hamming import Pairs, pair_chunks, plan_for
-from normloom.simhash import Array
+from normloom.kernels import Array
 
 
 def shared_pair_chunks(

@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,37 +18,30 @@ import numpy.typing as npt
 from normloom import hamming
 from normloom.features import Features
 from normloom.hamming import Pairs, close_pairs, pair_chunks
-from normloom.hamming_kernels import (
+from normloom.kernels import (
+    NO_KEY,
     ROW_BITS,
     ROW_MASK,
-    Index,
-    Plan,
-    distance_of,
+    Array,
+    Packed,
+    Rule,
     file,
     insert_all,
+    join,
+    look_up_rows,
     mark_near,
-    nearest_of,
-    neighbours,
-    store,
+    roots,
+    settle_rows,
 )
-from normloom.simhash import Array, Packed, compiled, fingerprints, jaccards, overlap, pack, shingle_set
+from normloom.simhash import fingerprints, jaccards, pack
 
 __all__ = ["Duplicate", "Pairs", "close_pairs", "clusters", "find_clusters", "find_duplicates", "pair_chunks"]
 __all__ += ["find_known"]
 
 _BLOCK = 4096  # rows that threads look up at once, before they are compared with each other
 _PIECE = 256
-_NONE = np.iinfo(np.int64).max
 
 Share = Callable[[Callable[[int, int], object], int, int], None]
-
-
-class _Rule(NamedTuple):
-    """What confirms a candidate: texts whose shingles have a Jaccard similarity of at least `jaccard`."""
-
-    texts: Packed
-    grams: Array
-    jaccard: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,21 +118,21 @@ def find_clusters(texts: Sequence[str], *, features: Features, tau: int, jaccard
     )
     rows = np.array(list(first.values()), dtype=np.int64)
     for left, right, _ in pair_chunks(fingerprints(packed, features)[rows], tau):
-        labels = _roots(parents)
+        labels = roots(parents)
         apart = labels[rows[left]] != labels[rows[right]]
         one, other = rows[left[apart]], rows[right[apart]]
         if jaccard > 0:
             similar = jaccards(packed, one, other, features) >= jaccard
             one, other = one[similar], other[similar]
-        _join(parents, one, other)
-    return _roots(parents)
+        join(parents, one, other)
+    return roots(parents)
 
 
 def clusters(n: int, left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return for each of n rows the smallest row that the pairs connect it with, (n,) int64."""
     parents = np.arange(n, dtype=np.int64)
-    _join(parents, left, right)
-    return _roots(parents)
+    join(parents, left, right)
+    return roots(parents)
 
 
 @contextmanager
@@ -165,17 +157,17 @@ def _removed(
     order, each compared with those of the block that were kept.
     """
     index, plan = hamming.empty_index(codes), hamming.plan_for(tau)
-    rule = _Rule(packed, features.grams(), float(jaccard))
+    rule = Rule(packed, features.grams(), float(jaccard))
     insert_all(codes[:kept], 0, index)
-    keys = np.full(len(codes), _NONE, dtype=np.int64)
+    keys = np.full(len(codes), NO_KEY, dtype=np.int64)
     with _sharing(threads) as share:
         for start in range(kept, len(codes), _BLOCK):
             stop = min(start + _BLOCK, len(codes))
             stored = int(index.size[0])
-            share(lambda begin, end: _look_up_rows(begin, end, codes, index, plan, rule, keys), start, stop)
-            _settle_rows(start, stop, codes, index, plan, rule, keys)
+            share(lambda begin, end: look_up_rows(begin, end, codes, index, plan, rule, keys), start, stop)
+            settle_rows(start, stop, codes, index, plan, rule, keys)
             file(stored, index)
-    rows = np.flatnonzero(keys != _NONE)
+    rows = np.flatnonzero(keys != NO_KEY)
     keepers, distances = keys[rows] & ROW_MASK, keys[rows] >> ROW_BITS
     similarity = jaccards(packed, rows, keepers, features)
     found = zip(rows.tolist(), keepers.tolist(), distances.tolist(), similarity.tolist(), strict=True)
@@ -190,65 +182,3 @@ def _near_any(known: Array, codes: Array, tau: int, threads: int | None) -> npt.
     with _sharing(threads) as share:
         share(lambda start, stop: mark_near(codes[start:stop], index, plan, near), 0, len(codes))
     return near
-
-
-@compiled(cache=False)
-def _first_similar(found: Array, row: int, rule: _Rule) -> int:
-    """Return the first of the keys whose row is similar to this one, or `_NONE`."""
-    if len(found) == 0:
-        return _NONE
-    if rule.jaccard <= 0:
-        return found[0]  # type: ignore[no-any-return]
-    own = shingle_set(rule.texts.data, rule.texts.bounds, row, rule.grams)
-    for key in found:
-        other = shingle_set(rule.texts.data, rule.texts.bounds, key & ROW_MASK, rule.grams)
-        if overlap(own, other) >= rule.jaccard:
-            return key  # type: ignore[no-any-return]
-    return _NONE
-
-
-@compiled(cache=False)
-def _look_up_rows(start: int, stop: int, codes: Array, index: Index, plan: Plan, rule: _Rule, keys: Array) -> None:
-    """Write the key of each row's keeper among the stored rows."""
-    found = np.empty(index.size[0], dtype=np.int64)
-    for row in range(start, stop):
-        keys[row] = _first_similar(neighbours(codes[row], index, plan, found), row, rule)
-
-
-@compiled(cache=False)
-def _settle_rows(start: int, stop: int, codes: Array, index: Index, plan: Plan, rule: _Rule, keys: Array) -> None:
-    """Write the key of each row whose keeper is a nearer row of the block, and store the rows without keeper."""
-    first = index.size[0]
-    found = np.empty(stop - start, dtype=np.int64)
-    for row in range(start, stop):
-        below = plan.tau if keys[row] == _NONE else np.uint64(keys[row] >> ROW_BITS)
-        if nearest_of(codes[row], index.codes, first, index.size[0]) < below:
-            count = 0
-            for place in range(first, index.size[0]):
-                distance = distance_of(codes[row] ^ index.codes[place])
-                if distance < below:
-                    found[count] = np.int64(distance) << ROW_BITS | np.int64(index.rows[place])
-                    count += 1
-            keys[row] = min(keys[row], _first_similar(np.sort(found[:count]), row, rule))
-        if keys[row] == _NONE:
-            store(codes[row], row, index)
-
-
-@compiled(cache=True)
-def _root(parents: Array, row: int) -> int:
-    while parents[row] != row:
-        parents[row] = parents[parents[row]]
-        row = parents[row]
-    return row
-
-
-@compiled(cache=True)
-def _join(parents: Array, left: Array, right: Array) -> None:
-    for k in range(len(left)):
-        one, other = _root(parents, left[k]), _root(parents, right[k])
-        parents[max(one, other)] = min(one, other)
-
-
-@compiled(cache=True)
-def _roots(parents: Array) -> Array:
-    return np.array([_root(parents, row) for row in range(len(parents))], dtype=np.int64)

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from normloom.kernels import Packed
     from normloom.near_duplicates import Duplicate
-    from normloom.simhash import Packed
 
 _SCHEME = "affine64"  # our shingle hashes have 64 bits
 _SEED = 1
@@ -55,8 +55,8 @@ def find_similar(
     """
     from datasketch import MinHash, MinHashLSH  # type: ignore[import-untyped]
 
+    from normloom.kernels import overlap, shingle_set
     from normloom.near_duplicates import Duplicate
-    from normloom.simhash import overlap, shingle_set
 
     grams = features.grams()
     index = MinHashLSH(num_perm=permutations, params=bands(jaccard, permutations=permutations, recall=recall))
