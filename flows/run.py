@@ -21,6 +21,7 @@ from normloom.models import model_identity
 from normloom.plan import find_published
 from normloom.pool import Pool
 from normloom.progress import LogProgress, Progress
+from normloom.quality import import_library
 from normloom.resources import Resources
 from normloom.selection import Selection
 from normloom.server import prefect_server, serving, using_server
@@ -86,7 +87,7 @@ def _server(store: Store) -> Iterator[None]:
         with using_server(url):
             yield
     else:
-        with prefect_server() as url, using_server(url):
+        with prefect_server(meanwhile=import_library) as url, using_server(url):
             yield
 
 

@@ -132,14 +132,20 @@ def _rows(table: pl.LazyFrame, found: Sequence[_Found]) -> pl.DataFrame:
     return table.select(there, *(name for name in table.collect_schema() if name in wanted)).collect()
 
 
+def import_library() -> Any:
+    """Import and return Great Expectations: five seconds, which the first checks of a process need not wait for."""
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    import great_expectations as gx
+
+    return gx
+
+
 def _validated(rows: pl.DataFrame, checks: Sequence[Check]) -> list[dict[str, Any]]:
     """Return the outcome of each check, in one validation: for each Great Expectations hashes all columns it is given.
 
     It reads pandas; rows that fail are told by their place.
     """
-    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-    import great_expectations as gx
-
+    gx = import_library()
     # This one tells of a temporary directory for every context, at a level that it sets itself.
     logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
     looked_at = {value for check in checks for value in check.arguments.values() if isinstance(value, str)}

@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,9 +58,11 @@ def prefect_server(
     private: bool = True,
     log: Path | None = None,
     timeout: float = STARTUP_SECONDS,
+    meanwhile: Callable[[], object] | None = None,
 ) -> Iterator[str]:
     """Run a Prefect server and yield the URL of its API once it answers.
 
+    It takes seconds to start on a core of its own; `meanwhile` is called once in that time.
     Without a port one that is free is taken. A private server, for one build, leaves schedules and automations
     alone. The database is Prefect's own choice: SQLite in PREFECT_HOME unless PREFECT_API_DATABASE_CONNECTION_URL
     says otherwise. Raises UsageError when the port is taken and ServerError, with the end of its log, when it does
@@ -69,6 +71,8 @@ def prefect_server(
     with _log_file(log) as output:
         process, url = _start(host, port, output, private=private)
         try:
+            if meanwhile:
+                meanwhile()
             _await(process, url, output, timeout)
             yield url
         finally:

@@ -53,6 +53,19 @@ def test_the_database_is_in_prefect_home(home: Path) -> None:
     assert (home / "prefect.db").exists()
 
 
+def test_what_is_done_meanwhile_runs_beside_the_server_and_takes_it_along_when_it_fails() -> None:
+    started: list[psutil.Process] = []
+
+    def interrupted() -> None:
+        started.extend(child for child in psutil.Process().children() if "normloom.server" in child.cmdline())
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), prefect_server(meanwhile=interrupted):
+        pass
+    assert started
+    assert not set(started) & set(psutil.Process().children())
+
+
 def test_a_taken_port_is_named(url: str) -> None:
     port = urlsplit(url).port
     with pytest.raises(UsageError, match=f"port {port} on 127.0.0.1"), prefect_server(port=port):
