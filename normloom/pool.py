@@ -24,7 +24,7 @@ from normloom.resources import Resources, fit
 
 log = logging.getLogger("normloom.pool")
 
-RAY_STARTS = 3  # Ray gives its processes 30 s to come up; a busy machine may need more
+RAY_STARTS = 5  # Ray gives its processes 30 s to come up; a busy machine may need more
 
 
 @dataclass

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-TRIES = 3
+TRIES = 5
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from normloom.pool import Pool
 from normloom.resources import Resources
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def two_gpus() -> Iterator[None]:
     """A Ray that is told of two GPUs; no model of these tests looks for them."""
     import ray

@@ -54,16 +54,16 @@ def test_the_database_is_in_prefect_home(home: Path) -> None:
 
 
 def test_what_is_done_meanwhile_runs_beside_the_server_and_takes_it_along_when_it_fails() -> None:
-    started: list[psutil.Process] = []
+    others, started = set(psutil.Process().children()), set[psutil.Process]()
 
     def interrupted() -> None:
-        started.extend(child for child in psutil.Process().children() if "normloom.server" in child.cmdline())
+        started.update(set(psutil.Process().children()) - others)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt), prefect_server(meanwhile=interrupted):
         pass
     assert started
-    assert not set(started) & set(psutil.Process().children())
+    assert not started & set(psutil.Process().children())
 
 
 def test_a_taken_port_is_named(url: str) -> None:

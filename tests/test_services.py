@@ -158,7 +158,7 @@ def ray_head(stack: ExitStack, port: int, log: Path, environment: dict[str, str]
     temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True))
     start = ["ray.scripts.scripts", "start", "--head", f"--port={port}", "--include-dashboard=false", "--block"]
     start += ["--num-cpus=2", f"--temp-dir={temporary}"]
-    for _ in range(3):
+    for _ in range(5):
         head = stack.enter_context(running(start, log, environment))
         while head.is_running() and head.status() != psutil.STATUS_ZOMBIE:
             if "Ray runtime started" in log.read_text():
