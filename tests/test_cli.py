@@ -344,6 +344,18 @@ def test_doctor_says_what_is_there(command: Command) -> None:
     assert ran.code == (1 if any(finding["state"] == "broken" for finding in findings) else 0)
 
 
+def test_doctor_names_what_makes_each_process_start_later(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def named() -> list[str]:
+        return [finding["mend"] for finding in json.loads(command("doctor", "--json").out) if "rfc" in finding["name"]]
+
+    assert named() == []
+    (tmp_path / "packages" / "rfc3987_syntax").mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    assert named() == ["pip uninstall rfc3987-syntax (or keep Jupyter elsewhere)"]
+
+
 def test_doctor_fails_where_the_store_cannot_be(command: Command) -> None:
     Path("file").write_text("")
     ran = command("doctor", "--store", "file/store", "--json")
