@@ -24,18 +24,22 @@ def shared_data() -> Path:
 
 # Long files go first, so that none is left for one process when the others are done.
 LONG = (
-    "services",
-    "serve",
-    "kills",
     "durable",
     "prefect_ui",
-    "savacu_flow",
+    "services",
+    "kills",
+    "openai_vllm",
     "cli_build",
+    "serve",
     "nodes",
-    "run_progress",
-    "demo_flow",
+    "places",
+    "openvino_engine",
     "report_page",
     "pool",
+    "build",
+    "demo_flow",
+    "savacu_flow",
+    "run_progress",
 )
 
 

@@ -24,8 +24,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
+from prefect_home import own_prefect
 
-from normloom.server import prefect_server
 from normloom.store import Store, committed_part
 from normloom.table import KINDS
 
@@ -259,10 +259,8 @@ def scripted_builder(place: Path) -> Iterator[Builder]:
 @contextmanager
 def builder_of(place: Path, arguments: Sequence[str]) -> Iterator[Builder]:
     """Yield the build with these options, with a Prefect server that its runs share."""
-    environment = {**os.environ, "PREFECT_HOME": str(place / "prefect")}
-    os.environ["PREFECT_HOME"] = environment["PREFECT_HOME"]
-    with prefect_server() as url:
-        yield Builder(arguments, {**environment, "PREFECT_API_URL": url})
+    with own_prefect(place / "prefect"):
+        yield Builder(arguments, dict(os.environ))
 
 
 def main() -> None:

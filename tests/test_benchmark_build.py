@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from prefect_home import own_prefect
 from test_benchmark_flow import configured
 
 from flows.benchmark import BENCHMARK, benchmark
@@ -19,10 +20,8 @@ from normloom.store import Store
 
 
 @pytest.fixture(scope="module", autouse=True)
-def prefect_server() -> Iterator[None]:
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=180):
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with own_prefect(tmp_path_factory.mktemp("home") / "prefect"):
         yield
 
 
@@ -39,7 +38,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 @pytest.fixture(scope="module")
-def result(store: Store, prefect_server: None) -> BuildResult:  # noqa: ARG001  # it must be there
+def result(store: Store, prefect: None) -> BuildResult:  # noqa: ARG001  # it must be there
     return build(*ends(), request=REQUEST, store=store, pool=Pool(Resources(actors=0)))
 
 

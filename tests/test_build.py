@@ -4,10 +4,12 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from contextvars import copy_context
 from pathlib import Path
 
 import pytest
 import yaml
+from prefect_home import own_prefect
 from toy import ECHOES, SCRIPTED, Echo, echo, words_stage
 from toy_builds import built
 
@@ -22,10 +24,8 @@ from normloom.store import Store
 
 
 @pytest.fixture(scope="module", autouse=True)
-def prefect_server() -> Iterator[None]:
-    from prefect.testing.utilities import prefect_test_harness
-
-    with prefect_test_harness(server_startup_timeout=180):
+def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with own_prefect(tmp_path_factory.mktemp("home") / "prefect"):
         yield
 
 
@@ -215,7 +215,7 @@ def test_a_build_cancelled_in_the_ui_ends_soon_and_goes_on_later(tmp_path: Path)
             [run] = client.read_flow_runs(flow_run_filter=running)
             client.set_flow_run_state(run.id, Cancelling())
 
-    canceller = threading.Thread(target=cancel)
+    canceller = threading.Thread(target=copy_context().run, args=(cancel,))  # with the settings that name the server
     canceller.start()
     with pytest.raises(BuildCancelledError, match="was cancelled in Prefect's UI; finished parts are kept"):
         make(end, store)

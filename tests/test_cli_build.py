@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 from hand_made import SCRIPTED_COMMAND
+from prefect_home import prefect_home
 
 from normloom.store import Store
 from schemas.prompts import MEASURE
@@ -43,6 +44,7 @@ class Builds:
 @pytest.fixture(scope="module")
 def builds(tmp_path_factory: pytest.TempPathFactory) -> Builds:
     place = tmp_path_factory.mktemp("builds")
+    prefect_home(place / "prefect")
     texts = [*pl.read_csv(MEASURE)["prompt"].head(30), *STRANGE, *BROKEN]
     (place / "a.jsonl").write_text("".join(f"{json.dumps({'ask': text})}\n" for text in texts))
     arguments = [

@@ -8,10 +8,12 @@ import threading
 import warnings
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 from patient import start_ray
+from prefect_home import own_prefect
 
 from normloom.run_log import LOGGERS, RunLog, current_run_log, drain, sending
 
@@ -82,13 +84,12 @@ def run_log(url: str, **settings: str) -> RunLog:
     )
 
 
-def test_the_lines_of_one_actor_arrive_under_the_task_run_it_worked_for(worker: Any) -> None:
+def test_the_lines_of_one_actor_arrive_under_the_task_run_it_worked_for(worker: Any, tmp_path: Path) -> None:
     import ray
     from prefect import flow, task
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import LogFilter
     from prefect.context import TaskRunContext
-    from prefect.testing.utilities import prefect_test_harness
 
     runs: dict[str, Any] = {}
 
@@ -104,7 +105,7 @@ def test_the_lines_of_one_actor_arrive_under_the_task_run_it_worked_for(worker: 
         for name in "ab":
             stage.with_options(task_run_name=f"stage-{name}")(name)
 
-    with prefect_test_harness(server_startup_timeout=180), get_client(sync_client=True) as client:
+    with own_prefect(tmp_path / "prefect"), get_client(sync_client=True) as client:
         weave()
         ray.get(worker.finish.remote())
         for name in "ab":

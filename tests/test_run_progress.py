@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from prefect_home import own_prefect
 from toy import echo_stage, runner, words_stage
 
 from normloom.run_progress import RunProgress
@@ -49,7 +50,6 @@ class Kept(logging.Handler):
 
 def test_the_run_s_log_tells_what_is_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     from prefect import flow, task
-    from prefect.testing.utilities import prefect_test_harness
 
     shown = Shown()
     loom = replace(runner(Store(tmp_path)), progress=RunProgress(shown))
@@ -66,7 +66,7 @@ def test_the_run_s_log_tells_what_is_shown(tmp_path: Path, caplog: pytest.LogCap
     def weave() -> Manifest:
         return make()
 
-    with prefect_test_harness(server_startup_timeout=180):
+    with own_prefect(tmp_path / "prefect"):
         told, kept = logging.getLogger("prefect.task_runs"), Kept()
         caplog.set_level(logging.INFO, told.name)
         told.addHandler(kept)

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 from prefect_api import Api
+from prefect_home import prefect_home
 from scripted_profile import write_profile
 
 from flows.commands.serve import require_login, serve
@@ -72,7 +73,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subproces
         process = subprocess.Popen(
             [sys.executable, "-c", SERVE, *map(str, arguments), "--schedule", "0 2 * * *", "--paused"],
             cwd=place,
-            env={**os.environ, "PREFECT_HOME": str(place / "prefect")},
+            env={**os.environ, "PREFECT_HOME": str(prefect_home(place / "prefect"))},
             start_new_session=True,
             stdout=log,
             stderr=log,
