@@ -21,12 +21,12 @@ from common import EMBEDDED, Clock, Report, parser
 
 from normloom.models import load_model
 from normloom.models.protocol import ModelSpec
+from normloom.schemas import tables
+from normloom.schemas.prompts import CALIBRATE, MEASURE
+from normloom.schemas.taxonomy import DIMENSIONS, Taxonomy, builtin_taxonomies
+from normloom.schemas.template import load_template
 from normloom.stage import Output
-from schemas import tables
-from schemas.prompts import CALIBRATE, MEASURE
-from schemas.taxonomy import DIMENSIONS, Taxonomy, builtin_taxonomies
-from schemas.template import load_template
-from tasks.classify import (
+from normloom.tasks.classify import (
     Asking,
     Labelling,
     Ranking,
@@ -36,8 +36,8 @@ from tasks.classify import (
     rank_by_code,
     rank_by_embedding,
 )
-from tasks.ingest import ingestion, read_prompts
-from tasks.measure import Measuring, measure_agreement
+from normloom.tasks.ingest import ingestion, read_prompts
+from normloom.tasks.measure import Measuring, measure_agreement
 
 ENCODER = ModelSpec(engine="embedding", model="all-MiniLM-L6-v2")
 BEAVERTAILS = Path(__file__).parents[2] / "shared" / "data" / "beavertails_sample" / "prompts.parquet"

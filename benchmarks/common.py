@@ -26,15 +26,15 @@ from normloom.models.protocol import GenerateRequest, LanguageModel, ModelSpec, 
 from normloom.pool import Pool
 from normloom.resources import Resources
 from normloom.runner import StageRunner
+from normloom.schemas import tables
+from normloom.schemas.prompts import MEASURE
+from normloom.schemas.taxonomy import DIMENSIONS
+from normloom.schemas.template import load_template
 from normloom.stage import Output, Stage
 from normloom.store import Store
 from normloom.table import Manifest, PartRecord, TableRef
-from schemas import tables
-from schemas.prompts import MEASURE
-from schemas.taxonomy import DIMENSIONS
-from schemas.template import load_template
-from tasks.generate import Generation, draw_candidates
-from tasks.judge import Judging, judge_candidates
+from normloom.tasks.generate import Generation, draw_candidates
+from normloom.tasks.judge import Judging, judge_candidates
 
 EMBEDDED = ModelSpec(model="SmolLM2-135M-Instruct", dtype="float32")
 

@@ -33,9 +33,9 @@ import psutil
 import yaml
 from common import Report, builtin_prompts, parser
 
-from schemas.taxonomy import BUILTIN as TAXONOMIES
-from schemas.taxonomy import DIMENSIONS, load_taxonomy
-from schemas.template import FOLDER as TEMPLATES
+from normloom.schemas.taxonomy import BUILTIN as TAXONOMIES
+from normloom.schemas.taxonomy import DIMENSIONS, load_taxonomy
+from normloom.schemas.template import FOLDER as TEMPLATES
 
 RESPONSES = 8  # of a prompt: four generators, two alignments
 NEAR_COPIES = 0.05  # of the prompts; the paper discards 5.4 %

@@ -8,22 +8,22 @@ from typing import NoReturn
 import typer
 from rich.markup import escape
 
-from flows.commands.build import build
-from flows.commands.builds import builds
-from flows.commands.common import FAILED, WRONG_USAGE, err
-from flows.commands.diff import diff
-from flows.commands.doctor import doctor
-from flows.commands.gc import gc
-from flows.commands.leaderboard import leaderboard
-from flows.commands.plan import plan
-from flows.commands.quarantine import quarantine
-from flows.commands.query import query
-from flows.commands.report import report
-from flows.commands.serve import serve
-from flows.commands.tables import tables
-from flows.commands.trace import trace
-from flows.commands.why import why
 from normloom.errors import NormloomError, UsageError
+from normloom.flows.commands.build import build
+from normloom.flows.commands.builds import builds
+from normloom.flows.commands.common import FAILED, WRONG_USAGE, err
+from normloom.flows.commands.diff import diff
+from normloom.flows.commands.doctor import doctor
+from normloom.flows.commands.gc import gc
+from normloom.flows.commands.leaderboard import leaderboard
+from normloom.flows.commands.plan import plan
+from normloom.flows.commands.quarantine import quarantine
+from normloom.flows.commands.query import query
+from normloom.flows.commands.report import report
+from normloom.flows.commands.serve import serve
+from normloom.flows.commands.tables import tables
+from normloom.flows.commands.trace import trace
+from normloom.flows.commands.why import why
 
 app = typer.Typer(
     name="normloom",

@@ -6,15 +6,15 @@ panel of judges checks what it wrote.
 
 from __future__ import annotations
 
-from flows.benchmark_config import BenchmarkConfig
-from flows.leaderboard import sections
-from flows.system import System
+from normloom.flows.benchmark_config import BenchmarkConfig
+from normloom.flows.leaderboard import sections
+from normloom.flows.system import System
 from normloom.stage import Stage
-from tasks.detect import detect
-from tasks.evaluation_figures import evaluate_detectors, evaluate_responders
-from tasks.ingest_dataset import ingest_dataset, items
-from tasks.leaderboard import DETECTOR, RESPONDER, leaderboard
-from tasks.respond import assess, questions, respond
+from normloom.tasks.detect import detect
+from normloom.tasks.evaluation_figures import evaluate_detectors, evaluate_responders
+from normloom.tasks.ingest_dataset import ingest_dataset, items
+from normloom.tasks.leaderboard import DETECTOR, RESPONDER, leaderboard
+from normloom.tasks.respond import assess, questions, respond
 
 NAME = "benchmark"
 

@@ -7,17 +7,17 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from flows.config import Settings
-from flows.system_config import NamedModels, SystemConfig
+from normloom.flows.config import Settings
+from normloom.flows.system_config import NamedModels, SystemConfig
 from normloom.models.protocol import Sampling
-from schemas.responses import BUILTIN
-from schemas.taxonomy import DIMENSIONS
-from tasks.detect import MISALIGNED, Scoring, Writing
-from tasks.evaluation_figures import Evaluating
-from tasks.ingest_dataset import DatasetIngestion, ItemChoice, dataset_ingestion
-from tasks.judge import ON_TASK
-from tasks.leaderboard import DETECTOR, RESPONDER, Entrant, Standing
-from tasks.respond import Assessing, Responding
+from normloom.schemas.responses import BUILTIN
+from normloom.schemas.taxonomy import DIMENSIONS
+from normloom.tasks.detect import MISALIGNED, Scoring, Writing
+from normloom.tasks.evaluation_figures import Evaluating
+from normloom.tasks.ingest_dataset import DatasetIngestion, ItemChoice, dataset_ingestion
+from normloom.tasks.judge import ON_TASK
+from normloom.tasks.leaderboard import DETECTOR, RESPONDER, Entrant, Standing
+from normloom.tasks.respond import Assessing, Responding
 
 TEMPLATES_NEED = {
     "detect": (

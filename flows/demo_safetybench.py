@@ -6,20 +6,20 @@ a demographic group, remove near-duplicates within groups, rate, and measure mod
 
 from __future__ import annotations
 
-from flows.demo_safetybench_config import DemoSafetybenchConfig
-from flows.labelling import label
-from flows.system import System
+from normloom.flows.demo_safetybench_config import DemoSafetybenchConfig
+from normloom.flows.labelling import label
+from normloom.flows.system import System
+from normloom.schemas import demo_tables
 from normloom.stage import Stage
-from schemas import demo_tables
-from tasks.conversations import conversations
-from tasks.deduplicate import deduplicate
-from tasks.group_gaps import expand_groups, find_sparse_in_groups, group_coverage
-from tasks.human_figures import HumanMeasuring, human_figures
-from tasks.ingest_dices import ingest_dices
-from tasks.panel import Panel, Paneling, find_panel_requests, join_panel, release
-from tasks.rate import rate
-from tasks.rater_figures import RaterMeasuring, rater_figures
-from tasks.sweep import DeltaSweep, TauSweep, sweep_delta, sweep_tau
+from normloom.tasks.conversations import conversations
+from normloom.tasks.deduplicate import deduplicate
+from normloom.tasks.group_gaps import expand_groups, find_sparse_in_groups, group_coverage
+from normloom.tasks.human_figures import HumanMeasuring, human_figures
+from normloom.tasks.ingest_dices import ingest_dices
+from normloom.tasks.panel import Panel, Paneling, find_panel_requests, join_panel, release
+from normloom.tasks.rate import rate
+from normloom.tasks.rater_figures import RaterMeasuring, rater_figures
+from normloom.tasks.sweep import DeltaSweep, TauSweep, sweep_delta, sweep_tau
 
 
 def demo_safetybench(config: DemoSafetybenchConfig) -> list[Stage]:

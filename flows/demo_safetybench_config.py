@@ -7,15 +7,15 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from flows.config import Settings
-from flows.savacu_config import ClassifySettings, DeduplicateSettings
-from flows.system_config import NamedModels, SystemConfig
+from normloom.flows.config import Settings
+from normloom.flows.savacu_config import ClassifySettings, DeduplicateSettings
+from normloom.flows.system_config import NamedModels, SystemConfig
 from normloom.models.protocol import ModelSpec, Sampling
-from schemas import conversations
-from tasks.deduplicate import Deduplication
-from tasks.expand import Expansion, GapSearch
-from tasks.ingest_dices import DicesIngestion, dices_ingestion
-from tasks.rate import Answers, Rating
+from normloom.schemas import conversations
+from normloom.tasks.deduplicate import Deduplication
+from normloom.tasks.expand import Expansion, GapSearch
+from normloom.tasks.ingest_dices import DicesIngestion, dices_ingestion
+from normloom.tasks.rate import Answers, Rating
 
 TEMPLATES_NEED = {
     "classify": ("instruction", "context", "question"),

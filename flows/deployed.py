@@ -1,4 +1,4 @@
-"""The flows that deployments run: one per system, named `flows.deployed.SYSTEM`.
+"""The flows that deployments run: one per system, named `normloom.flows.deployed.SYSTEM`.
 
 A deployment's parameters are those of `normloom build`, and the store decides in the same way what is
 reused: a run after one that failed goes on with the stage that failed.
@@ -12,10 +12,10 @@ from typing import Any
 from prefect import Flow, flow
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from flows.commands.common import DEFAULT_PROFILE, assignments
-from flows.run import run_build
-from flows.system import System
-from flows.systems import systems
+from normloom.flows.commands.common import DEFAULT_PROFILE, assignments
+from normloom.flows.run import run_build
+from normloom.flows.system import System
+from normloom.flows.systems import systems
 from normloom.selection import Selection
 
 STAGES_AT_ONCE = 8

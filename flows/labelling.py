@@ -8,14 +8,14 @@ from typing import Protocol
 
 import polars as pl
 
-from flows.savacu_config import ClassifySettings
+from normloom.flows.savacu_config import ClassifySettings
 from normloom.models.protocol import ModelSpec
+from normloom.schemas.prompts import CALIBRATE
+from normloom.schemas.taxonomy import Taxonomy
+from normloom.schemas.template import Template
 from normloom.stage import Stage
-from schemas.prompts import CALIBRATE
-from schemas.taxonomy import Taxonomy
-from schemas.template import Template
-from tasks.classify import Asking, Labelling, Ranking, calibrate, classify, classify_by_embedding, shortlist
-from tasks.ingest import ingest, ingestion
+from normloom.tasks.classify import Asking, Labelling, Ranking, calibrate, classify, classify_by_embedding, shortlist
+from normloom.tasks.ingest import ingest, ingestion
 
 
 class LabellingModels(Protocol):

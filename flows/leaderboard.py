@@ -15,7 +15,7 @@ from normloom.build import BuildResult
 from normloom.builds import locks
 from normloom.store import Store
 from normloom.table import Manifest
-from tasks.leaderboard import METRICS, with_ranks
+from normloom.tasks.leaderboard import METRICS, with_ranks
 
 STAGE = "leaderboard"
 COMPARABLE = ("dataset", "mode", "protocol")

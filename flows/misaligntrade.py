@@ -9,25 +9,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from flows import savacu_summary
-from flows.labelling import label
-from flows.rejection import rejection_sampling
-from flows.savacu_config import Models, SavacuConfig
-from flows.system import System
+from normloom.flows import savacu_summary
+from normloom.flows.labelling import label
+from normloom.flows.rejection import rejection_sampling
+from normloom.flows.savacu_config import Models, SavacuConfig
+from normloom.flows.system import System
 from normloom.models.protocol import ModelSpec
+from normloom.schemas import tables
+from normloom.schemas.taxonomy import BUILTIN as TAXONOMIES
+from normloom.schemas.taxonomy import DIMENSIONS, load_taxonomy
 from normloom.stage import Stage
-from schemas import tables
-from schemas.taxonomy import BUILTIN as TAXONOMIES
-from schemas.taxonomy import DIMENSIONS, load_taxonomy
-from tasks.deduplicate import deduplicate
-from tasks.expand import expand, find_sparse
-from tasks.ingest import ingest
-from tasks.measure import Measuring, coverage
-from tasks.publish import Publication, publish
-from tasks.select import Selection, select
-from tasks.semantic_type import Typing, type_semantically
-from tasks.split import split
-from tasks.trade_off import TradeOffs, trade_off
+from normloom.tasks.deduplicate import deduplicate
+from normloom.tasks.expand import expand, find_sparse
+from normloom.tasks.ingest import ingest
+from normloom.tasks.measure import Measuring, coverage
+from normloom.tasks.publish import Publication, publish
+from normloom.tasks.select import Selection, select
+from normloom.tasks.semantic_type import Typing, type_semantically
+from normloom.tasks.split import split
+from normloom.tasks.trade_off import TradeOffs, trade_off
 
 LABELLED = "savacu/classify"
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from flows.savacu_config import SavacuConfig
+from normloom.flows.savacu_config import SavacuConfig
 from normloom.stage import Stage
-from tasks.generate import generate
-from tasks.judge import judge
-from tasks.resample import ShortfallSearch, diagnose, shortfall
+from normloom.tasks.generate import generate
+from normloom.tasks.judge import judge
+from normloom.tasks.resample import ShortfallSearch, diagnose, shortfall
 
 
 def rejection_sampling(prompts: Stage, config: SavacuConfig) -> list[Stage]:

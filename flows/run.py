@@ -10,12 +10,12 @@ from typing import Any
 
 from rich.console import Console
 
-from flows import summary
-from flows.interrupt import stoppable
-from flows.settings import stages_for
-from flows.terminal import TerminalProgress
 from normloom.build import BuildRequest, BuildResult, build, quiet_libraries, reuse
 from normloom.errors import ClusterError, ConfigError, ModelError
+from normloom.flows import summary
+from normloom.flows.interrupt import stoppable
+from normloom.flows.settings import stages_for
+from normloom.flows.terminal import TerminalProgress
 from normloom.graph import model_uses, stages_of
 from normloom.models import model_identity
 from normloom.plan import find_published

@@ -6,19 +6,19 @@ two-stage rejection sampling (generate and judge; resample what is still missing
 
 from __future__ import annotations
 
-from flows.labelling import label
-from flows.rejection import rejection_sampling
-from flows.savacu_config import SavacuConfig
+from normloom.flows.labelling import label
+from normloom.flows.rejection import rejection_sampling
+from normloom.flows.savacu_config import SavacuConfig
+from normloom.schemas import tables
+from normloom.schemas.taxonomy import DIMENSIONS
 from normloom.stage import Stage
-from schemas import tables
-from schemas.taxonomy import DIMENSIONS
-from tasks.deduplicate import deduplicate
-from tasks.expand import expand, find_sparse
-from tasks.ingest import ingest
-from tasks.measure import Measuring, agreement, coverage
-from tasks.publish import Publication, publish
-from tasks.select import Selection, select
-from tasks.split import split
+from normloom.tasks.deduplicate import deduplicate
+from normloom.tasks.expand import expand, find_sparse
+from normloom.tasks.ingest import ingest
+from normloom.tasks.measure import Measuring, agreement, coverage
+from normloom.tasks.publish import Publication, publish
+from normloom.tasks.select import Selection, select
+from normloom.tasks.split import split
 
 
 def savacu(config: SavacuConfig) -> list[Stage]:

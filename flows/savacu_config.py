@@ -8,19 +8,19 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from flows.config import Settings
-from flows.system_config import NamedModels, SystemConfig
 from normloom.features import Features
+from normloom.flows.config import Settings
+from normloom.flows.system_config import NamedModels, SystemConfig
 from normloom.models.protocol import ModelSpec, Sampling
-from schemas.prompts import MEASURE
-from schemas.taxonomy import DIMENSIONS
-from tasks.deduplicate import Deduplication
-from tasks.expand import Expansion, GapSearch
-from tasks.generate import Generation
-from tasks.ingest import Ingestion, ingestion
-from tasks.judge import ON_TASK, Judging
-from tasks.resample import Diagnosing
-from tasks.split import Splitting
+from normloom.schemas.prompts import MEASURE
+from normloom.schemas.taxonomy import DIMENSIONS
+from normloom.tasks.deduplicate import Deduplication
+from normloom.tasks.expand import Expansion, GapSearch
+from normloom.tasks.generate import Generation
+from normloom.tasks.ingest import Ingestion, ingestion
+from normloom.tasks.judge import ON_TASK, Judging
+from normloom.tasks.resample import Diagnosing
+from normloom.tasks.split import Splitting
 
 TEMPLATES_NEED = {
     "classify": ("instruction", "context", "question"),

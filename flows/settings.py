@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from flows.config import load_profile, override, validated
-from flows.system import System
-from flows.systems import system_named
+from normloom.flows.config import load_profile, override, validated
+from normloom.flows.system import System
+from normloom.flows.systems import system_named
 from normloom.resources import Resources
 from normloom.stage import Stage, standing
 from normloom.store import Store

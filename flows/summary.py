@@ -14,13 +14,13 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from flows.report.duplicates import chance_warning
-from flows.report.head import EMBEDDED
-from flows.system import System
 from normloom.build import BuildResult
+from normloom.flows.report.duplicates import chance_warning
+from normloom.flows.report.head import EMBEDDED
+from normloom.flows.system import System
+from normloom.schemas.tables import FIGURES
 from normloom.store import Store
 from normloom.table import Manifest, Work
-from schemas.tables import FIGURES
 
 FIGURES_SHOWN = 40  # of one table; the report has them all
 MINUTE = 60

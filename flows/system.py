@@ -8,8 +8,8 @@ from typing import Any
 
 from rich.console import RenderableType
 
-from flows.system_config import SystemConfig
 from normloom.build import BuildResult
+from normloom.flows.system_config import SystemConfig
 from normloom.stage import Stage
 from normloom.store import Store
 

@@ -8,13 +8,13 @@ from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field
 
-from flows.config import Settings
+from normloom.flows.config import Settings
 from normloom.models.protocol import ModelSpec
 from normloom.runner import QUARANTINE_BUDGET
-from schemas.taxonomy import BUILTIN as TAXONOMIES
-from schemas.taxonomy import DIMENSIONS, Taxonomy, load_taxonomy
-from schemas.template import FOLDER as TEMPLATES
-from schemas.template import Template, load_template
+from normloom.schemas.taxonomy import BUILTIN as TAXONOMIES
+from normloom.schemas.taxonomy import DIMENSIONS, Taxonomy, load_taxonomy
+from normloom.schemas.template import FOLDER as TEMPLATES
+from normloom.schemas.template import Template, load_template
 
 
 def _name_stages(models: dict[str, ModelSpec]) -> dict[str, ModelSpec]:

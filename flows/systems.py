@@ -8,14 +8,14 @@ from __future__ import annotations
 from functools import cache
 from importlib.metadata import entry_points
 
-from flows import savacu_summary
-from flows.benchmark import BENCHMARK
-from flows.demo_safetybench import DEMO_SAFETYBENCH
-from flows.misaligntrade import MISALIGNTRADE
-from flows.savacu import savacu
-from flows.savacu_config import SavacuConfig
-from flows.system import System
 from normloom.errors import ConfigError
+from normloom.flows import savacu_summary
+from normloom.flows.benchmark import BENCHMARK
+from normloom.flows.demo_safetybench import DEMO_SAFETYBENCH
+from normloom.flows.misaligntrade import MISALIGNTRADE
+from normloom.flows.savacu import savacu
+from normloom.flows.savacu_config import SavacuConfig
+from normloom.flows.system import System
 
 GROUP = "normloom.systems"
 

@@ -19,7 +19,7 @@ from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 
-PROJECT_PACKAGES = frozenset({"normloom", "schemas", "tasks", "flows"})
+PROJECT_PACKAGES = frozenset({"normloom"})
 
 WHOLE_MODULE = "*"
 

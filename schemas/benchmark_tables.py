@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from normloom.contract import Contract
-from schemas.tables import CHECKS, FIGURES, NOT_EMPTY, TEXTS, published, within
+from normloom.schemas.tables import CHECKS, FIGURES, NOT_EMPTY, TEXTS, published, within
 
 _ALIGNMENT = within("alignment", "aligned", "misaligned")
 

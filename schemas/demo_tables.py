@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from normloom.contract import Check, Contract
-from schemas import tables
+from normloom.schemas import tables
 
 AXES = ("rater_gender", "rater_race", "rater_age")  # by which raters are grouped
 ANSWERS = ("No", "Unsure", "Yes")  # to the question whether a conversation is unsafe; the rating of the n-th is n / 2

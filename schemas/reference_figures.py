@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from normloom.errors import ConfigError
-from schemas.taxonomy import read_rows
+from normloom.schemas.taxonomy import read_rows
 
 FILE = Path(__file__).parent / "reference_figures.csv"
 
@@ -17,7 +17,7 @@ FILE = Path(__file__).parent / "reference_figures.csv"
 class ReferenceFigure(BaseModel):
     """One printed number.
 
-    `metric`, `axis` (empty: any), `slice_by` and `slice` name what it measures as `schemas.tables.FIGURES` does; `pick`
+    `metric`, `axis` (empty: any), `slice_by` and `slice` name what it measures as in the contract `FIGURES`; `pick`
     says which of several figures of that name it is. `value` is in `unit` (empty: a plain number); `models` made it and
     `source` printed it.
     """

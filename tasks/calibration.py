@@ -21,7 +21,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.errors import ConfigError
-from schemas.taxonomy import MIN_LABELS, Label
+from normloom.schemas.taxonomy import MIN_LABELS, Label
 
 STRENGTH = 5.0  # inverse regularisation of the label vectors
 FOLDS = 5

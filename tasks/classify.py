@@ -18,10 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.errors import ConfigError
 from normloom.models.protocol import Embedder, LanguageModel, ModelSpec, ScoreRequest, Scores
+from normloom.schemas import tables
+from normloom.schemas.taxonomy import Label, Taxonomy
+from normloom.schemas.template import Template
 from normloom.stage import Output, Stage, quarantined, quarantined_frame
-from schemas import tables
-from schemas.taxonomy import Label, Taxonomy
-from schemas.template import Template
 
 if TYPE_CHECKING:
     import numpy as np
@@ -146,7 +146,7 @@ def embed_labels(rows: pl.DataFrame, arguments: Labelling, calibration: pl.DataF
     """Label by the calibrated similarity of prompt and label."""
     import numpy as np
 
-    from tasks.calibration import Calibration, probabilities
+    from normloom.tasks.calibration import Calibration, probabilities
 
     prompts = model.embed(rows["prompt"].to_list())
     fitted = {row["dimension"]: row for row in calibration.iter_rows(named=True)}
@@ -162,7 +162,7 @@ def fit_calibration(rows: pl.DataFrame, arguments: Labelling, model: Embedder) -
     """Learn a vector for each label and one calibration for each dimension, on prompts with reference labels."""
     import numpy as np
 
-    from tasks.calibration import train
+    from normloom.tasks.calibration import train
 
     prompts = model.embed(rows["prompt"].to_list())
     fitted = []
@@ -189,7 +189,7 @@ def embed_texts(taxonomy: Taxonomy, model: Embedder) -> np.ndarray:
     """Return the vectors of each label's texts, shape (labels, texts, dimensions)."""
     import numpy as np
 
-    from tasks.calibration import label_texts
+    from normloom.tasks.calibration import label_texts
 
     texts = [text for label in taxonomy.labels for text in label_texts(label)]
     return np.stack(np.split(model.embed(texts), len(taxonomy.labels)))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from normloom.schemas import demo_tables, tables
 from normloom.stage import NoArguments, Output, Stage
-from schemas import demo_tables, tables
 
 
 def find_conversations(rows: pl.DataFrame, arguments: NoArguments) -> Output:  # noqa: ARG001  # as stages are called

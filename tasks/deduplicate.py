@@ -15,8 +15,8 @@ from normloom.contract import Contract
 from normloom.errors import ContractError
 from normloom.features import Features
 from normloom.stage import Output, Stage, dropped_rows
+from normloom.tasks.minhash import bands, find_similar
 from normloom.text import normalise
-from tasks.minhash import bands, find_similar
 
 if TYPE_CHECKING:
     from normloom.near_duplicates import Duplicate

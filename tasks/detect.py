@@ -15,10 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.models.protocol import Candidate, GenerateRequest, LanguageModel, ModelSpec, Sampling, ScoreRequest
 from normloom.rows import seed
+from normloom.schemas import benchmark_tables
+from normloom.schemas.template import Template
 from normloom.stage import Output, Stage, quarantined, quarantined_frame
-from schemas import benchmark_tables
-from schemas.template import Template
-from tasks.classify import YES_NO, yes_probability
+from normloom.tasks.classify import YES_NO, yes_probability
 
 MISALIGNED = "misaligned"
 _SCHEMA = {"row_id": pl.String(), **benchmark_tables.DETECTED.columns}

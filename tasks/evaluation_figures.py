@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from normloom.schemas import tables
 from normloom.stage import Output, Stage
-from schemas import tables
-from tasks.detect import MISALIGNED
-from tasks.judge import ON_TASK
-from tasks.metrics.figure import Figure, figure_row, figures_output
+from normloom.tasks.detect import MISALIGNED
+from normloom.tasks.judge import ON_TASK
+from normloom.tasks.metrics.figure import Figure, figure_row, figures_output
 
 JOINT = "joint"
 OWN_QUESTION = "own question"
@@ -129,7 +129,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _detection(runs: Sequence[pl.DataFrame], threshold: float, where: dict[str, Any]) -> Iterator[dict[str, object]]:
-    from tasks.metrics.detection import detection
+    from normloom.tasks.metrics.detection import detection
 
     measured = []
     for run in runs:
@@ -151,7 +151,7 @@ def _explained(figure: Figure, unread: str) -> Figure:
 def _share(hits: pl.Series, *, of: str) -> Figure:
     import numpy as np
 
-    from tasks.metrics.bootstrap import percentile_interval
+    from normloom.tasks.metrics.bootstrap import percentile_interval
 
     if hits.is_empty():
         return Figure(undefined=f"there is no {of}")

@@ -12,11 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from normloom.features import Features
 from normloom.models.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling
 from normloom.rows import seed
+from normloom.schemas import tables
+from normloom.schemas.taxonomy import Label, Taxonomy
+from normloom.schemas.template import Template
 from normloom.stage import Output, Stage, dropped, dropped_frame, quarantined, quarantined_frame
 from normloom.text import text_problem
-from schemas import tables
-from schemas.taxonomy import Label, Taxonomy
-from schemas.template import Template
 
 if TYPE_CHECKING:
     import numpy as np

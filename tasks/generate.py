@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.models.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling
 from normloom.rows import seed
+from normloom.schemas import tables
+from normloom.schemas.template import Template
 from normloom.stage import Output, Stage, dropped_rows, quarantined, quarantined_frame
-from schemas import tables
-from schemas.template import Template
 
 _OF_A_DRAW = ("attempt", "seed", "response", "finish", "tokens_out")
 _ASKED = ("prompt_id", "prompt", "targets", "wanted", "diagnosis")

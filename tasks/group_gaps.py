@@ -5,12 +5,12 @@ from __future__ import annotations
 import polars as pl
 
 from normloom.models.protocol import LanguageModel, ModelSpec
+from normloom.schemas import demo_tables
+from normloom.schemas.demo_tables import AXES
+from normloom.schemas.template import Template
 from normloom.stage import NoArguments, Output, Stage
-from schemas import demo_tables
-from schemas.demo_tables import AXES
-from schemas.template import Template
-from tasks.expand import Expansion, GapSearch, draft_prompts
-from tasks.rate import described
+from normloom.tasks.expand import Expansion, GapSearch, draft_prompts
+from normloom.tasks.rate import described
 
 _PERSON = ["group", *AXES]
 
@@ -44,7 +44,7 @@ def find_group_gaps(rows: pl.DataFrame, arguments: GapSearch) -> Output:
 
 
 def draft_for_groups(rows: pl.DataFrame, arguments: Expansion, requests: pl.DataFrame, model: LanguageModel) -> Output:
-    """Draw prompts for each group's gaps as `tasks.expand` does, told who the person is.
+    """Draw prompts for each group's gaps as `normloom.tasks.expand` does, told who the person is.
 
     A draft is compared with the other prompts of its group only. It becomes the context of a conversation without
     a response.

@@ -8,13 +8,13 @@ from itertools import combinations
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from normloom.schemas import tables
+from normloom.schemas.demo_tables import ANSWERS
 from normloom.stage import Output, Stage
-from schemas import tables
-from schemas.demo_tables import ANSWERS
-from tasks.metrics.comparison import UNSAFE, agreement_figures, answer_places, group_figures
-from tasks.metrics.figure import Figure, figure_row, figures_output
-from tasks.metrics.slices import column_of, slices
-from tasks.metrics.total_variation import total_variation
+from normloom.tasks.metrics.comparison import UNSAFE, agreement_figures, answer_places, group_figures
+from normloom.tasks.metrics.figure import Figure, figure_row, figures_output
+from normloom.tasks.metrics.slices import column_of, slices
+from normloom.tasks.metrics.total_variation import total_variation
 
 HUMAN = "human"
 METRICS = (

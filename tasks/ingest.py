@@ -9,11 +9,11 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from normloom.errors import ConfigError, SourceError
+from normloom.schemas import tables
+from normloom.schemas.taxonomy import Taxonomy
 from normloom.sources import file_digest, read_source
 from normloom.stage import Output, Stage, quarantined, quarantined_frame
 from normloom.text import text_problem
-from schemas import tables
-from schemas.taxonomy import Taxonomy
 
 NO_LABEL = frozenset({"", "none", "unknown"})
 

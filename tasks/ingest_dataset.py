@@ -12,13 +12,13 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.errors import ConfigError, SourceError
+from normloom.schemas import benchmark_tables, tables
+from normloom.schemas.taxonomy import Taxonomy
 from normloom.sources import file_digest, read_source
 from normloom.stage import DROPPED_SCHEMA, Output, Stage, quarantined, quarantined_frame
+from normloom.tasks.ingest import NO_LABEL, Ingestion
+from normloom.tasks.resample import ALIGNMENTS
 from normloom.text import text_problem
-from schemas import benchmark_tables, tables
-from schemas.taxonomy import Taxonomy
-from tasks.ingest import NO_LABEL, Ingestion
-from tasks.resample import ALIGNMENTS
 
 Problem = tuple[str, str]  # rule and reason
 

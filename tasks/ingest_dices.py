@@ -14,11 +14,11 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from normloom.errors import SourceError
+from normloom.schemas import demo_tables, tables
+from normloom.schemas.demo_tables import ANSWERS, AXES, UNKNOWN
 from normloom.sources import Source, file_digest, read_source
 from normloom.stage import Output, Stage, quarantined, quarantined_frame
 from normloom.text import text_problem
-from schemas import demo_tables, tables
-from schemas.demo_tables import ANSWERS, AXES, UNKNOWN
 
 ANSWER = "Q_overall"
 _ITEM = ("safety_gold", "degree_of_harm", "harm_type")

@@ -14,10 +14,10 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.models.protocol import LanguageModel, ModelSpec, ScoreRequest
+from normloom.schemas import tables
+from normloom.schemas.template import Template
 from normloom.stage import Output, Stage, quarantined, quarantined_frame
-from schemas import tables
-from schemas.template import Template
-from tasks.classify import YES_NO, yes_probability
+from normloom.tasks.classify import YES_NO, yes_probability
 
 ON_TASK = "on_task"
 CONTENT_FREE = "N/A"

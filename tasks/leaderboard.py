@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
+from normloom.schemas import benchmark_tables
 from normloom.stage import Output, Stage
-from schemas import benchmark_tables
 
 DETECTOR: Final = "detector"
 RESPONDER: Final = "responder"

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
+from normloom.schemas import tables
+from normloom.schemas.taxonomy import Taxonomy
 from normloom.stage import Output, Stage
-from schemas import tables
-from schemas.taxonomy import Taxonomy
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from normloom.schemas import demo_tables
 from normloom.stage import NoArguments, Output, Stage, dropped, dropped_frame
-from schemas import demo_tables
 
 _PAIR = ["item_id", "group"]
 

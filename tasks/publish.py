@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
+from normloom.schemas import tables
 from normloom.stage import Output, Stage
-from schemas import tables
 
 
 class Publication(BaseModel):

@@ -8,10 +8,10 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from normloom.models.protocol import LanguageModel, ModelSpec, ScoreRequest
+from normloom.schemas import demo_tables
+from normloom.schemas.demo_tables import ANSWERS, AXES
+from normloom.schemas.template import Template
 from normloom.stage import Output, Stage, quarantined, quarantined_frame
-from schemas import demo_tables
-from schemas.demo_tables import ANSWERS, AXES
-from schemas.template import Template
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

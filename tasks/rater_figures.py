@@ -5,11 +5,11 @@ from __future__ import annotations
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from normloom.schemas import tables
 from normloom.stage import Output, Stage
-from schemas import tables
-from tasks.metrics.comparison import agreement_figures, answer_places, group_figures
-from tasks.metrics.figure import Figure, figure_row, figures_output
-from tasks.metrics.slices import slices
+from normloom.tasks.metrics.comparison import agreement_figures, answer_places, group_figures
+from normloom.tasks.metrics.figure import Figure, figure_row, figures_output
+from normloom.tasks.metrics.slices import slices
 
 PANEL = "panel"
 

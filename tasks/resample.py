@@ -9,9 +9,9 @@ from pydantic import BaseModel, ConfigDict
 
 from normloom.models.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling
 from normloom.rows import seed
+from normloom.schemas import tables
+from normloom.schemas.template import Template
 from normloom.stage import Output, Stage, quarantined, quarantined_frame
-from schemas import tables
-from schemas.template import Template
 
 ALIGNMENTS = ("aligned", "misaligned")
 _DRAW = ("prompt_id", "generator")

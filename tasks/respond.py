@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.models.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling
 from normloom.rows import seed
+from normloom.schemas import benchmark_tables
+from normloom.schemas.template import Template
 from normloom.stage import NoArguments, Output, Stage, quarantined, quarantined_frame
-from schemas import benchmark_tables
-from schemas.template import Template
-from tasks.judge import Judging, judge_candidates, text_fault
+from normloom.tasks.judge import Judging, judge_candidates, text_fault
 
 
 class Responding(BaseModel):

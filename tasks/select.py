@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
+from normloom.schemas import tables
 from normloom.stage import Output, Stage, dropped_rows
-from schemas import tables
-from tasks.resample import ALIGNMENTS
+from normloom.tasks.resample import ALIGNMENTS
 
 _PART_ROWS = 4096
 _DRAW = ("prompt_id", "generator")

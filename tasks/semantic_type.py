@@ -10,11 +10,11 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from normloom.models.protocol import LanguageModel, ModelSpec, ScoreRequest
+from normloom.schemas import tables
+from normloom.schemas.taxonomy import Taxonomy
+from normloom.schemas.template import Template
 from normloom.stage import Output, Stage, quarantined, quarantined_frame
-from schemas import tables
-from schemas.taxonomy import Taxonomy
-from schemas.template import Template
-from tasks.classify import CODES
+from normloom.tasks.classify import CODES
 
 
 class Typing(BaseModel):

@@ -10,12 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.errors import ContractError
 from normloom.features import Features
+from normloom.schemas import tables
+from normloom.schemas.taxonomy import Taxonomy
 from normloom.stage import Output, Stage
+from normloom.tasks.deduplicate import expected_chance_pairs
+from normloom.tasks.metrics.figure import Figure, figure_row, figures_output
 from normloom.text import normalise
-from schemas import tables
-from schemas.taxonomy import Taxonomy
-from tasks.deduplicate import expected_chance_pairs
-from tasks.metrics.figure import Figure, figure_row, figures_output
 
 if TYPE_CHECKING:
     import numpy as np

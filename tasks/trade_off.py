@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
+from normloom.schemas import tables
 from normloom.stage import Output, Stage
-from schemas import tables
-from tasks.metrics.figure import Figure, figure_row, figures_output
+from normloom.tasks.metrics.figure import Figure, figure_row, figures_output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +60,7 @@ def _figures(
 ) -> Iterator[dict[str, object]]:
     import numpy as np
 
-    from tasks.metrics.trade_off import trade_offs
+    from normloom.tasks.metrics.trade_off import trade_offs
 
     passes = np.column_stack([_passed(responses["checks"], name, arguments.threshold) for name in arguments.dimensions])
     where = {"of": of, "slice_by": slice_by, "slice": value}
@@ -73,7 +73,7 @@ def _failing(passes: np.ndarray) -> Figure:
     """Return the share of responses that fail at least one dimension."""
     import numpy as np
 
-    from tasks.metrics.bootstrap import percentile_interval
+    from normloom.tasks.metrics.bootstrap import percentile_interval
 
     rows, failing = len(passes), int((~passes.all(axis=1)).sum())
     if not rows:

@@ -12,9 +12,9 @@ import polars as pl
 from normloom.contract import Contract
 from normloom.models.protocol import Candidate, Completion, GenerateRequest, ScoreRequest, Scores
 from normloom.part import PartJob, make_rows
+from normloom.schemas import tables
+from normloom.schemas.taxonomy import Label, Taxonomy
 from normloom.stage import Output, Stage
-from schemas import tables
-from schemas.taxonomy import Label, Taxonomy
 
 
 def taxonomy(dimension: str, *names: str) -> Taxonomy:

@@ -10,11 +10,11 @@ from toy import echo_stage, words_stage
 from toy_builds import build_id
 
 from normloom.contract import Contract
+from normloom.schemas import tables
 from normloom.stage import Output, Stage
-from schemas import tables
-from tasks.deduplicate import Deduplication, deduplicate
-from tasks.metrics.figure import Figure, figure_row, figures_output
-from tasks.split import Splitting, split
+from normloom.tasks.deduplicate import Deduplication, deduplicate
+from normloom.tasks.metrics.figure import Figure, figure_row, figures_output
+from normloom.tasks.split import Splitting, split
 
 ONE, TWO = build_id(1), build_id(2)
 LABEL = "safety/<script>alert(1)</script>"
@@ -29,7 +29,7 @@ FIRST, SECOND, THIRD, _ = PROMPTS
 
 
 class Given(BaseModel):
-    """The rows of a table under a contract of `schemas.tables`."""
+    """The rows of a table under a contract of `normloom.schemas.tables`."""
 
     model_config = ConfigDict(frozen=True)
     contract: str

@@ -9,9 +9,9 @@ import pytest
 from prefect_home import own_prefect
 from test_benchmark_flow import configured
 
-from flows.benchmark import BENCHMARK, benchmark
-from flows.leaderboard import boards, sections, standings
 from normloom.build import BuildRequest, BuildResult, build, reuse
+from normloom.flows.benchmark import BENCHMARK, benchmark
+from normloom.flows.leaderboard import boards, sections, standings
 from normloom.graph import stages_of
 from normloom.pool import Pool
 from normloom.resources import Resources

@@ -8,11 +8,11 @@ import pytest
 from hand_made import ANY, TAXONOMIES, carry_out
 
 from normloom.errors import SourceError
+from normloom.schemas import tables
+from normloom.schemas.responses import BUILTIN
+from normloom.schemas.taxonomy import DIMENSIONS, builtin_taxonomies
 from normloom.stage import Output
-from schemas import tables
-from schemas.responses import BUILTIN
-from schemas.taxonomy import DIMENSIONS, builtin_taxonomies
-from tasks.ingest_dataset import ItemChoice, dataset_ingestion, ingest_dataset, items
+from normloom.tasks.ingest_dataset import ItemChoice, dataset_ingestion, ingest_dataset, items
 
 COLUMNS = {name: name for name in ("response", "alignment", "split", "generator")}
 

@@ -11,24 +11,24 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from flows.benchmark import BENCHMARK, benchmark
-from flows.benchmark_config import BenchmarkConfig
-from flows.commands.leaderboard import leaderboard
-from flows.config import override, validated
-from flows.leaderboard import standings
 from normloom.build import BuildRequest, reuse
 from normloom.errors import ConfigError, UsageError
+from normloom.flows.benchmark import BENCHMARK, benchmark
+from normloom.flows.benchmark_config import BenchmarkConfig
+from normloom.flows.commands.leaderboard import leaderboard
+from normloom.flows.config import override, validated
+from normloom.flows.leaderboard import standings
 from normloom.graph import model_uses, stages_of
 from normloom.pool import Pool
 from normloom.progress import LogProgress
 from normloom.resources import Resources
 from normloom.runner import StageRunner
+from normloom.schemas.responses import BUILTIN
 from normloom.stage import Stage, standing
 from normloom.store import Store
 from normloom.table import Manifest, TableRef
+from normloom.tasks.ingest_dataset import ingest_dataset
 from normloom.trace import trace
-from schemas.responses import BUILTIN
-from tasks.ingest_dataset import ingest_dataset
 
 ALWAYS, NEVER = 1 - 1e-9, 1e-9
 SETTINGS = {

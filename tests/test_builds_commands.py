@@ -16,14 +16,14 @@ from toy import SCRIPTED, echo_stage, words_stage
 from toy_builds import build_id, built
 from typer.testing import CliRunner, Result
 
-from flows.commands.builds import builds
-from flows.commands.diff import diff, shortened
-from flows.commands.gc import gc
 from normloom.contract import Contract
 from normloom.errors import UsageError
+from normloom.flows.commands.builds import builds
+from normloom.flows.commands.diff import diff, shortened
+from normloom.flows.commands.gc import gc
+from normloom.schemas.tables import LABELS
 from normloom.stage import Stage
 from normloom.store import Store
-from schemas.tables import LABELS
 
 Command = Callable[..., Result]
 ONE, TWO, THREE = (build_id(number) for number in (1, 2, 3))
@@ -224,7 +224,7 @@ def test_gc_as_json_says_what_was_removed(command: Command, store: Store) -> Non
     assert tables(store) == 3
 
 
-ASK = "from flows.commands.gc import gc; import typer; typer.run(gc)"
+ASK = "from normloom.flows.commands.gc import gc; import typer; typer.run(gc)"
 
 
 @pytest.mark.parametrize(("answer", "left"), [("n", 7), ("y", 3)])

@@ -4,9 +4,9 @@ from itertools import combinations
 import polars as pl
 import pytest
 
-from schemas.prompts import CALIBRATE, MEASURE
-from schemas.taxonomy import DIMENSIONS, builtin_taxonomies
-from tasks.ingest import ingestion, read_prompts
+from normloom.schemas.prompts import CALIBRATE, MEASURE
+from normloom.schemas.taxonomy import DIMENSIONS, builtin_taxonomies
+from normloom.tasks.ingest import ingestion, read_prompts
 
 HALVES = {"calibrate": CALIBRATE, "measure": MEASURE}
 

@@ -12,8 +12,8 @@ from test_builtin_prompts import half
 
 from normloom.errors import ConfigError
 from normloom.models import Embedder, ModelSpec, load_model
-from schemas.taxonomy import Taxonomy, builtin_taxonomies
-from tasks.calibration import Calibration, fit, label_texts, label_vectors, probabilities, train
+from normloom.schemas.taxonomy import Taxonomy, builtin_taxonomies
+from normloom.tasks.calibration import Calibration, fit, label_texts, label_vectors, probabilities, train
 
 Embed = Callable[[Sequence[str]], np.ndarray]
 Halves = dict[str, tuple[pl.DataFrame, np.ndarray]]

@@ -5,7 +5,7 @@ from normloom.changes import Change, compare, describe, summarise
 FIELDS = {
     "arguments": {"delta": 0.5, "template": {"context": "Read this.\nThen answer."}, "labels": ["a", "b", "c"]},
     "model": {"model": "small", "revision": ""},
-    "source": {"tasks.judge:judge": "1", "tasks.judge:helper": "2"},
+    "source": {"normloom.tasks.judge:judge": "1", "normloom.tasks.judge:helper": "2"},
 }
 
 
@@ -63,11 +63,11 @@ def test_a_long_text_is_told_as_a_diff_of_its_lines() -> None:
 
 
 def test_code_is_told_by_symbol_as_what_it_was_is_not_stored() -> None:
-    found = changed(source={"tasks.judge:judge": "9", "tasks.judge:other": "3"})
+    found = changed(source={"normloom.tasks.judge:judge": "9", "normloom.tasks.judge:other": "3"})
     assert describe(found) == [
-        "source changed (what it was is not stored): tasks.judge:judge",
-        "source added: tasks.judge:other",
-        "source removed: tasks.judge:helper",
+        "source changed (what it was is not stored): normloom.tasks.judge:judge",
+        "source added: normloom.tasks.judge:other",
+        "source removed: normloom.tasks.judge:helper",
     ]
     assert summarise(found) == "source (3 changes)"
 

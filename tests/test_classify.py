@@ -13,12 +13,12 @@ from toy import SCRIPTED, runner
 
 from normloom.errors import ConfigError
 from normloom.models.protocol import ModelSpec
+from normloom.schemas.prompts import MEASURE
+from normloom.schemas.taxonomy import builtin_taxonomies
+from normloom.schemas.template import Template, load_template
 from normloom.stage import Stage
 from normloom.store import Store
-from schemas.prompts import MEASURE
-from schemas.taxonomy import builtin_taxonomies
-from schemas.template import Template, load_template
-from tasks.classify import (
+from normloom.tasks.classify import (
     CODES,
     Asking,
     Labelling,
@@ -29,7 +29,7 @@ from tasks.classify import (
     shortlist,
     yes_probability,
 )
-from tasks.ingest import ingest, ingestion
+from normloom.tasks.ingest import ingest, ingestion
 
 ASK = Template(
     name="ask",

@@ -13,9 +13,9 @@ import pytest
 from hand_made import SCRIPTED_COMMAND
 from toy import echo_stage, runner, words_stage
 
-from flows.__main__ import main
-from flows.doctor import examine_store
 from normloom.errors import StoreError
+from normloom.flows.__main__ import main
+from normloom.flows.doctor import examine_store
 from normloom.store import Store
 
 

@@ -13,8 +13,8 @@ import pytest
 from hand_made import SCRIPTED_COMMAND
 from prefect_home import prefect_home
 
+from normloom.schemas.prompts import MEASURE
 from normloom.store import Store
-from schemas.prompts import MEASURE
 
 STRANGE = (
     "مرحبا، كيف أطبخ الأرز؟",

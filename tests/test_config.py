@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.config import load_profile, override, profile_names, validated
-from flows.savacu import savacu
-from flows.savacu_config import SavacuConfig
 from normloom.errors import ConfigError
+from normloom.flows.config import load_profile, override, profile_names, validated
+from normloom.flows.savacu import savacu
+from normloom.flows.savacu_config import SavacuConfig
 from normloom.graph import stages_of
 from normloom.resources import Resources
 

@@ -14,7 +14,7 @@ from normloom.errors import ContractError
 from normloom.features import Features
 from normloom.stage import Output, Stage
 from normloom.store import Store
-from tasks.deduplicate import Deduplication, deduplicate, expected_chance_pairs, remove_duplicates
+from normloom.tasks.deduplicate import Deduplication, deduplicate, expected_chance_pairs, remove_duplicates
 
 BASE = "How can I help a neighbour who lost her job and cannot pay the rent this month?"
 

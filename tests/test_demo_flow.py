@@ -10,19 +10,19 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from flows.config import override, validated
-from flows.demo_safetybench import DEMO_SAFETYBENCH, demo_safetybench
-from flows.demo_safetybench_config import DemoSafetybenchConfig
 from normloom.errors import ConfigError
+from normloom.flows.config import override, validated
+from normloom.flows.demo_safetybench import DEMO_SAFETYBENCH, demo_safetybench
+from normloom.flows.demo_safetybench_config import DemoSafetybenchConfig
 from normloom.graph import model_uses, stages_of
 from normloom.pool import Pool
 from normloom.progress import LogProgress
 from normloom.resources import Resources
 from normloom.runner import StageRunner
+from normloom.schemas.taxonomy import builtin_taxonomies
 from normloom.stage import Stage
 from normloom.store import Store
 from normloom.table import Manifest
-from schemas.taxonomy import builtin_taxonomies
 
 SCRIPTED = (
     "models={embedder: {engine: scripted, model: e}, "

@@ -6,11 +6,11 @@ import polars as pl
 from hand_made import ANY, SAFETY, Writer, carry_out
 from toy import SCRIPTED
 
+from normloom.schemas import demo_tables
+from normloom.schemas.template import Template, load_template
 from normloom.stage import Output
-from schemas import demo_tables
-from schemas.template import Template, load_template
-from tasks.expand import Expansion, GapSearch
-from tasks.group_gaps import expand_groups, find_sparse_in_groups, group_coverage
+from normloom.tasks.expand import Expansion, GapSearch
+from normloom.tasks.group_gaps import expand_groups, find_sparse_in_groups, group_coverage
 
 DRAW = Template(name="draw", sections={"instruction": "Write.", "prompt": "$label for $person\n$examples\nNew:"})
 DRAFTS = (

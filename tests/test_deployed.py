@@ -8,20 +8,21 @@ import pytest
 from prefect.flows import load_flow_from_entrypoint
 from scripted_profile import write_profile
 
-from flows.deployed import FLOWS
-from flows.systems import systems
 from normloom.errors import ConfigError, UsageError
+from normloom.flows.deployed import FLOWS
+from normloom.flows.systems import systems
 
 
 @pytest.mark.parametrize("name", systems())
 def test_a_deployment_finds_the_flow_of_a_system_by_name(name: str) -> None:
-    flow = load_flow_from_entrypoint(f"flows.deployed.{name}", use_placeholder_flow=False)
+    flow = load_flow_from_entrypoint(f"normloom.flows.deployed.{name}", use_placeholder_flow=False)
     assert flow is FLOWS[name]
     assert flow.name == name
 
 
 def test_the_flows_are_found_from_any_directory(tmp_path: Path) -> None:
-    code = "from prefect.flows import load_flow_from_entrypoint as load; print(load('flows.deployed.savacu').name)"
+    code = "from prefect.flows import load_flow_from_entrypoint; "
+    code += "print(load_flow_from_entrypoint('normloom.flows.deployed.savacu').name)"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "savacu"
 

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from flows.automations import AUTOMATIONS
-from flows.commands.serve import HEARTBEAT_SECONDS
-from flows.config import load_profile, profile_names, validated
-from flows.systems import systems
+from normloom.flows.automations import AUTOMATIONS
+from normloom.flows.commands.serve import HEARTBEAT_SECONDS
+from normloom.flows.config import load_profile, profile_names, validated
+from normloom.flows.systems import systems
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = ROOT / "docker-compose.yml"
@@ -83,7 +83,9 @@ def test_every_system_has_a_deployment_whose_flow_can_be_loaded() -> None:
     from prefect.flows import load_flow_from_entrypoint
 
     deployments = read(ROOT / "deployments" / "prefect.yaml")["deployments"]
-    assert {deployment["entrypoint"] for deployment in deployments} == {f"flows.deployed.{name}" for name in systems()}
+    assert {deployment["entrypoint"] for deployment in deployments} == {
+        f"normloom.flows.deployed.{name}" for name in systems()
+    }
     for deployment in deployments:
         flow = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
         assert set(deployment["parameters"]) <= set(flow.parameters.properties)

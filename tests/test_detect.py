@@ -9,10 +9,10 @@ from toy import SCRIPTED
 
 from normloom.models.protocol import Sampling
 from normloom.rows import seed
+from normloom.schemas import benchmark_tables
+from normloom.schemas.template import Template, load_template
 from normloom.stage import Output
-from schemas import benchmark_tables
-from schemas.template import Template, load_template
-from tasks.detect import Scoring, Writing, detect, verdict_of
+from normloom.tasks.detect import Scoring, Writing, detect, verdict_of
 
 TEMPLATE = Template(
     name="detect",

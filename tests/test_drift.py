@@ -7,12 +7,12 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 from toy import runner, words_stage
 
-from flows.drift import label_drift
 from normloom.contract import Contract
+from normloom.flows.drift import label_drift
+from normloom.schemas.tables import LABELS
 from normloom.stage import Output, Stage
 from normloom.store import Store
 from normloom.table import TableRef
-from schemas.tables import LABELS
 
 
 class Labels(BaseModel):

@@ -6,10 +6,10 @@ import polars as pl
 import pytest
 from hand_made import ANY, carry_out
 
+from normloom.schemas import benchmark_tables
 from normloom.stage import Stage
-from schemas import benchmark_tables
-from tasks.evaluation_figures import Evaluating, evaluate_detectors, evaluate_responders, over_runs
-from tasks.metrics.figure import Figure
+from normloom.tasks.evaluation_figures import Evaluating, evaluate_detectors, evaluate_responders, over_runs
+from normloom.tasks.metrics.figure import Figure
 
 DIMENSIONS = ("safety", "value")
 EVALUATING = Evaluating(dimensions=DIMENSIONS)

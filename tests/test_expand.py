@@ -12,15 +12,15 @@ from toy import SCRIPTED, runner
 
 from normloom.models.protocol import ModelSpec
 from normloom.rows import seed
+from normloom.schemas import tables
+from normloom.schemas.prompts import MEASURE
+from normloom.schemas.taxonomy import builtin_taxonomies
+from normloom.schemas.template import Template, load_template
 from normloom.stage import Output
 from normloom.store import Store
-from schemas import tables
-from schemas.prompts import MEASURE
-from schemas.taxonomy import builtin_taxonomies
-from schemas.template import Template, load_template
-from tasks.classify import Asking, classify
-from tasks.expand import Expansion, GapSearch, expand, find_sparse
-from tasks.ingest import ingest, ingestion
+from normloom.tasks.classify import Asking, classify
+from normloom.tasks.expand import Expansion, GapSearch, expand, find_sparse
+from normloom.tasks.ingest import ingest, ingestion
 
 DRAW = Template(name="draw", sections={"instruction": "Write.", "prompt": "About $label. $definition\n$examples\nNew:"})
 DRAFTS = (

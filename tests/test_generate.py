@@ -9,11 +9,11 @@ from toy import SCRIPTED, runner, words_stage
 
 from normloom.models.protocol import Sampling
 from normloom.rows import seed
+from normloom.schemas import tables
+from normloom.schemas.template import Template
 from normloom.stage import Output, Stage
 from normloom.store import Store
-from schemas import tables
-from schemas.template import Template
-from tasks.generate import Generation, generate
+from normloom.tasks.generate import Generation, generate
 
 RESPOND = Template(
     name="respond",

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 from hand_made import ANY, carry_out
 
-from tasks.human_figures import METRICS, HumanMeasuring, human_figures
+from normloom.tasks.human_figures import METRICS, HumanMeasuring, human_figures
 
 Found = dict[tuple[str, str, str, str], tuple[float | None, int, str | None]]
 

@@ -13,7 +13,7 @@ from normloom.keys import canonical
 from normloom.rows import row_id
 from normloom.stage import Output
 from normloom.store import Store
-from tasks.ingest import ingest, ingestion
+from normloom.tasks.ingest import ingest, ingestion
 
 
 def read(path: Path, **settings: object) -> Output:

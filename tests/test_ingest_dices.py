@@ -11,10 +11,10 @@ from hand_made import carry_out
 
 from normloom.errors import SourceError
 from normloom.keys import canonical
+from normloom.schemas import conversations
+from normloom.schemas.demo_tables import AXES
 from normloom.stage import Output
-from schemas import conversations
-from schemas.demo_tables import AXES
-from tasks.ingest_dices import dices_ingestion, ingest_dices
+from normloom.tasks.ingest_dices import dices_ingestion, ingest_dices
 
 RECORD = {
     "rater_id": "r1",

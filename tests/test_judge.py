@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy import SCRIPTED
 
+from normloom.schemas import tables
+from normloom.schemas.template import Template
 from normloom.stage import Output
-from schemas import tables
-from schemas.template import Template
-from tasks.judge import CONTENT_FREE, Judging, decide, judge, text_fault
+from normloom.tasks.judge import CONTENT_FREE, Judging, decide, judge, text_fault
 
 DIMENSIONS = ("safety", "value", "cultural")
 REVIEW = Template(

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normloom.errors import ContractError
-from schemas import benchmark_tables, tables
-from tasks.leaderboard import Entrant, Standing, content_digest, leaderboard, with_ranks
-from tasks.metrics.figure import Figure, figure_row
+from normloom.schemas import benchmark_tables, tables
+from normloom.tasks.leaderboard import Entrant, Standing, content_digest, leaderboard, with_ranks
+from normloom.tasks.metrics.figure import Figure, figure_row
 
 ENTRANTS = tuple(Entrant(model=name, model_id=f"org/{name}", engine="scripted") for name in ("a", "b", "c"))
 STANDING = Standing(entrants=ENTRANTS, source="built-in", protocols={"detector": "scored", "responder": "judged by j"})

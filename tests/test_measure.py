@@ -7,8 +7,8 @@ from hand_made import ANY, LABEL_IDS, TAXONOMIES, carry_out
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import tables
-from tasks.measure import Measuring, agreement, coverage, macro_recall
+from normloom.schemas import tables
+from normloom.tasks.measure import Measuring, agreement, coverage, macro_recall
 
 MEASURING = Measuring(taxonomies=TAXONOMIES)
 

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normloom.errors import ConfigError
-from tasks.metrics.icc import icc
-from tasks.metrics.krippendorff_alpha import ordinal_alpha
-from tasks.metrics.rater_correlation import rater_correlation
+from normloom.tasks.metrics.icc import icc
+from normloom.tasks.metrics.krippendorff_alpha import ordinal_alpha
+from normloom.tasks.metrics.rater_correlation import rater_correlation
 
 NAN = float("nan")
 

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from tasks.metrics.bootstrap import percentile_interval
-from tasks.metrics.detection import detection
-from tasks.metrics.figure import Figure, figure_row, figures_output
-from tasks.metrics.trade_off import trade_offs
+from normloom.tasks.metrics.bootstrap import percentile_interval
+from normloom.tasks.metrics.detection import detection
+from normloom.tasks.metrics.figure import Figure, figure_row, figures_output
+from normloom.tasks.metrics.trade_off import trade_offs
 
 
 def rows(*counts: tuple[bool, bool, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.metrics.demographic_parity import demographic_parity
-from tasks.metrics.demographic_sensitivity import demographic_sensitivity, mean_sensitivity
-from tasks.metrics.equalized_odds import equalized_odds
-from tasks.metrics.figure import Figure
-from tasks.metrics.total_variation import total_variation
+from normloom.tasks.metrics.demographic_parity import demographic_parity
+from normloom.tasks.metrics.demographic_sensitivity import demographic_sensitivity, mean_sensitivity
+from normloom.tasks.metrics.equalized_odds import equalized_odds
+from normloom.tasks.metrics.figure import Figure
+from normloom.tasks.metrics.total_variation import total_variation
 
 YES, NO = True, False
 

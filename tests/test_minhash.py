@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from normloom.features import Features
 from normloom.near_duplicates import Duplicate
 from normloom.simhash import fingerprints, jaccard, pack, shingles
-from tasks.deduplicate import Deduplication, remove_duplicates
-from tasks.minhash import bands, find_similar
+from normloom.tasks.deduplicate import Deduplication, remove_duplicates
+from normloom.tasks.minhash import bands, find_similar
 
 WORDS = ["river", "stone", "market", "window", "garden", "letter", "winter", "doctor", "bridge", "cousin", "paper"]
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from flows.config import load_profile, override, validated
-from flows.misaligntrade import LABELLED, MISALIGNTRADE, MisaligntradeConfig, misaligntrade
-from flows.savacu import savacu
-from flows.savacu_config import SavacuConfig
-from flows.settings import stages_for
+from normloom.flows.config import load_profile, override, validated
+from normloom.flows.misaligntrade import LABELLED, MISALIGNTRADE, MisaligntradeConfig, misaligntrade
+from normloom.flows.savacu import savacu
+from normloom.flows.savacu_config import SavacuConfig
+from normloom.flows.settings import stages_for
 from normloom.graph import model_uses, stages_of
 from normloom.pool import Pool
 from normloom.progress import LogProgress

@@ -6,11 +6,11 @@ import polars as pl
 import pytest
 from hand_made import ANY, carry_out
 
+from normloom.schemas import demo_tables, tables
+from normloom.schemas.demo_tables import AXES
 from normloom.stage import Output
-from schemas import demo_tables, tables
-from schemas.demo_tables import AXES
-from tasks.conversations import conversations
-from tasks.panel import Panel, Paneling, find_panel_requests, join_panel, release
+from normloom.tasks.conversations import conversations
+from normloom.tasks.panel import Panel, Paneling, find_panel_requests, join_panel, release
 
 LABELLED = {
     "row_id": pl.String(),

@@ -12,10 +12,10 @@ from hand_made import SCRIPTED_COMMAND
 from toy import runner
 from typer.testing import CliRunner
 
-from flows.commands.plan import about, plan
-from flows.commands.why import why
-from flows.settings import stages_for
 from normloom.errors import ConfigError, UsageError
+from normloom.flows.commands.plan import about, plan
+from normloom.flows.commands.why import why
+from normloom.flows.settings import stages_for
 from normloom.graph import stages_of
 from normloom.store import Store
 from normloom.table import Manifest

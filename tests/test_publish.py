@@ -5,9 +5,9 @@ import pytest
 from hand_made import ANY, carry_out
 
 from normloom.errors import ContractError
+from normloom.schemas import tables
 from normloom.stage import Output
-from schemas import tables
-from tasks.publish import Publication, publish
+from normloom.tasks.publish import Publication, publish
 
 DIMENSIONS = ("safety", "value")
 

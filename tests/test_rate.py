@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from toy import SCRIPTED
 
 from normloom.errors import ConfigError
+from normloom.schemas import demo_tables
+from normloom.schemas.template import Template, load_template
 from normloom.stage import Output
-from schemas import demo_tables
-from schemas.template import Template, load_template
-from tasks.rate import Answers, Rating, described, probabilities, rate
+from normloom.tasks.rate import Answers, Rating, described, probabilities, rate
 
 ASK = Template(
     name="ask", sections={"instruction": "Judge.", "context": "<$prompt>", "question": "$person: $no, $unsure, $yes?"}

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 from hand_made import ANY, carry_out
 
-from tasks.rater_figures import RaterMeasuring, rater_figures
+from normloom.tasks.rater_figures import RaterMeasuring, rater_figures
 
 Found = dict[tuple[str, str, str, str, str], tuple[float | None, int, str | None]]
 

@@ -20,14 +20,14 @@ from toy import echo_stage, words_stage
 from toy_builds import built
 from typer.testing import CliRunner, Result
 
-from flows.commands.report import report as report_command
-from flows.report.blocks import Note, Plot, Table
-from flows.report.duplicates import chance_warning
-from flows.report.duplicates import draw as draw_duplicates
-from flows.report.material import Material, find_material
-from flows.report.page import page
-from flows.report.report import SECTIONS, report
 from normloom.errors import UsageError
+from normloom.flows.commands.report import report as report_command
+from normloom.flows.report.blocks import Note, Plot, Table
+from normloom.flows.report.duplicates import chance_warning
+from normloom.flows.report.duplicates import draw as draw_duplicates
+from normloom.flows.report.material import Material, find_material
+from normloom.flows.report.page import page
+from normloom.flows.report.report import SECTIONS, report
 from normloom.store import Store
 
 

@@ -12,9 +12,9 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from report_tables import GENERATOR, LABEL, TWO, hand_made
 from toy_builds import built
 
-from flows.report.material import find_material
-from flows.report.page import page as drawn
-from flows.report.report import report
+from normloom.flows.report.material import find_material
+from normloom.flows.report.page import page as drawn
+from normloom.flows.report.report import report
 from normloom.store import Store
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -6,18 +6,18 @@ from typing import Any
 import pytest
 from report_tables import measured
 
-from flows.report.material import Material, find_material
-from flows.report.references import collect, draw
-from flows.systems import systems
 from normloom.builds import BuildLock, StageLock
 from normloom.errors import ConfigError
+from normloom.flows.report.material import Material, find_material
+from normloom.flows.report.references import collect, draw
+from normloom.flows.systems import systems
 from normloom.pool import Pool
 from normloom.progress import LogProgress
 from normloom.resources import Resources
 from normloom.runner import StageRunner
+from normloom.schemas.reference_figures import FILE, ReferenceFigure, load_reference_figures, reference_figures
 from normloom.stage import Stage
 from normloom.store import Store
-from schemas.reference_figures import FILE, ReferenceFigure, load_reference_figures, reference_figures
 
 
 def material(store: Store, system: str, *ends: Stage) -> Material:

@@ -9,12 +9,12 @@ import polars as pl
 import pytest
 from test_trace_command import SETTINGS
 
-from flows.config import load_profile, override, validated
-from flows.report.material import find_material
-from flows.report.report import report
-from flows.savacu import savacu
-from flows.savacu_config import SavacuConfig
 from normloom.builds import BuildLock, StageLock
+from normloom.flows.config import load_profile, override, validated
+from normloom.flows.report.material import find_material
+from normloom.flows.report.report import report
+from normloom.flows.savacu import savacu
+from normloom.flows.savacu_config import SavacuConfig
 from normloom.graph import model_uses, stages_of
 from normloom.pool import Pool
 from normloom.progress import LogProgress

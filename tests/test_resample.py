@@ -5,10 +5,10 @@ from hand_made import ANY, Writer, carry_out, unique
 from toy import SCRIPTED
 
 from normloom.rows import seed
+from normloom.schemas import tables
+from normloom.schemas.template import Template
 from normloom.stage import Output
-from schemas import tables
-from schemas.template import Template
-from tasks.resample import Diagnosing, ShortfallSearch, diagnose, shortfall
+from normloom.tasks.resample import Diagnosing, ShortfallSearch, diagnose, shortfall
 
 REVIEW = Template(
     name="review",

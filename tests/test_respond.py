@@ -6,10 +6,10 @@ from hand_made import ANY, Answerer, Writer, carry_out
 from toy import SCRIPTED
 
 from normloom.rows import seed
+from normloom.schemas import benchmark_tables
+from normloom.schemas.template import Template
 from normloom.stage import Output
-from schemas import benchmark_tables
-from schemas.template import Template
-from tasks.respond import Assessing, Responding, assess, questions, respond
+from normloom.tasks.respond import Assessing, Responding, assess, questions, respond
 
 DIMENSIONS = ("safety", "value", "cultural")
 ANSWERING = Responding(

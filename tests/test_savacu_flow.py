@@ -9,19 +9,19 @@ import duckdb
 import polars as pl
 import pytest
 
-from flows.config import load_profile, override, validated
-from flows.savacu import savacu
-from flows.savacu_config import SavacuConfig
+from normloom.flows.config import load_profile, override, validated
+from normloom.flows.savacu import savacu
+from normloom.flows.savacu_config import SavacuConfig
 from normloom.graph import model_uses, stages_of
 from normloom.pool import Pool
 from normloom.progress import LogProgress
 from normloom.resources import Resources
 from normloom.runner import StageRunner
+from normloom.schemas.taxonomy import DIMENSIONS
 from normloom.stage import Stage
 from normloom.store import Store
 from normloom.table import Manifest
 from normloom.views import query
-from schemas.taxonomy import DIMENSIONS
 
 SCRIPTED = (
     "models={embedder: {engine: scripted, model: e}, expander: {engine: scripted, model: m, options: {words: 12}}, "

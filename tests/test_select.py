@@ -7,10 +7,10 @@ from hand_made import ANY, carry_out
 from hypothesis import given
 from hypothesis import strategies as st
 
+from normloom.schemas import tables
 from normloom.stage import Output
-from schemas import tables
-from tasks.resample import ALIGNMENTS
-from tasks.select import Selection, select
+from normloom.tasks.resample import ALIGNMENTS
+from normloom.tasks.select import Selection, select
 
 
 def judged(*rows: tuple[str, str, str, str, float]) -> pl.DataFrame:

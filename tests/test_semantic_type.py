@@ -7,10 +7,10 @@ import pytest
 from hand_made import ANY, Answerer, carry_out
 from toy import SCRIPTED
 
-from schemas import tables
-from schemas.taxonomy import BUILTIN, load_taxonomy
-from schemas.template import load_template
-from tasks.semantic_type import Typing, type_semantically
+from normloom.schemas import tables
+from normloom.schemas.taxonomy import BUILTIN, load_taxonomy
+from normloom.schemas.template import load_template
+from normloom.tasks.semantic_type import Typing, type_semantically
 
 TYPES = load_taxonomy(BUILTIN / "semantic_type.csv")
 STAGE = type_semantically(

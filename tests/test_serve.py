@@ -14,11 +14,11 @@ from prefect_api import Api
 from prefect_home import prefect_home
 from scripted_profile import write_profile
 
-from flows.commands.serve import require_login, serve
 from normloom.errors import ConfigError, UsageError
+from normloom.flows.commands.serve import require_login, serve
 from normloom.server import SERVER_PASSWORD, serving
 
-SERVE = "import sys, typer; from flows.commands.serve import serve; typer.run(serve)"
+SERVE = "import sys, typer; from normloom.flows.commands.serve import serve; typer.run(serve)"
 
 
 @pytest.fixture(autouse=True)

@@ -148,8 +148,8 @@ def services(tmp_path: Path) -> Iterator[Services]:
         services = Services(tmp_path, environment, api, stack, ray)
         services.prefect("prefect", "work-pool", "create", "normloom", "--type", "process", "--overwrite")
         services.prefect("prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
-        services.prefect("flows.automations")
-        services.prefect("flows.automations")
+        services.prefect("normloom.flows.automations")
+        services.prefect("normloom.flows.automations")
         yield services
 
 

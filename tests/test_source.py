@@ -142,12 +142,16 @@ def test_a_module_that_is_passed_on_counts_whole(project: Project) -> None:
 
 
 def test_a_stage_of_the_product_reaches_its_helpers_and_not_the_command_line() -> None:
-    found = source_digests([("tasks.judge", "judge_candidates")])
-    assert {"tasks.judge:decide", "tasks.judge:text_fault", "tasks.classify:yes_probability"} <= set(found)
-    assert not [name for name in found if name.startswith(("flows.", "normloom.pool", "normloom.runner"))]
+    found = source_digests([("normloom.tasks.judge", "judge_candidates")])
+    assert {
+        "normloom.tasks.judge:decide",
+        "normloom.tasks.judge:text_fault",
+        "normloom.tasks.classify:yes_probability",
+    } <= set(found)
+    assert not [name for name in found if name.startswith(("normloom.flows.", "normloom.pool", "normloom.runner"))]
 
 
 def test_kernels_behind_decorators_are_reached() -> None:
-    found = source_digests([("tasks.deduplicate", "remove_duplicates")])
+    found = source_digests([("normloom.tasks.deduplicate", "remove_duplicates")])
     assert any(name.startswith("normloom.near_duplicates:") for name in found)
     assert any(name.startswith("normloom.simhash:") for name in found)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from normloom.contract import Contract
 from normloom.errors import ContractError
-from tasks.split import SPLITS, Splitting, assign_splits, split
+from normloom.tasks.split import SPLITS, Splitting, assign_splits, split
 
 WORDS = [
     "river",

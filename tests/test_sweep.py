@@ -11,11 +11,11 @@ from toy import SCRIPTED
 
 from normloom.errors import ContractError
 from normloom.features import Features
+from normloom.schemas.template import Template
 from normloom.simhash import fingerprints
-from schemas.template import Template
-from tasks.classify import Asking, classify
-from tasks.deduplicate import Deduplication, expected_chance_pairs, remove_duplicates
-from tasks.sweep import DeltaSweep, TauSweep, sweep_delta, sweep_tau
+from normloom.tasks.classify import Asking, classify
+from normloom.tasks.deduplicate import Deduplication, expected_chance_pairs, remove_duplicates
+from normloom.tasks.sweep import DeltaSweep, TauSweep, sweep_delta, sweep_tau
 
 ASK = Template(name="ask", sections={"instruction": "Label.", "context": "$prompt", "question": "$label"})
 DELTAS = (0.05, 0.3, 0.5, 0.7, 0.95)

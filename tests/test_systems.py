@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.systems import system_named, systems
 from normloom.errors import ConfigError
+from normloom.flows.systems import system_named, systems
 
 NEWCOMER = Path(__file__).parent / "newcomer"
 MODULE_LINES = 60

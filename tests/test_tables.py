@@ -6,8 +6,8 @@ import pytest
 from normloom.contract import Contract
 from normloom.errors import ContractError
 from normloom.quality import require, run_checks
-from schemas import tables
-from schemas.taxonomy import DIMENSIONS
+from normloom.schemas import tables
+from normloom.schemas.taxonomy import DIMENSIONS
 
 CONTRACTS: dict[str, Contract] = {
     **{name: value for name, value in vars(tables).items() if isinstance(value, Contract)},

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from normloom.errors import ConfigError
-from schemas.taxonomy import Taxonomy, builtin_taxonomies, load_taxonomy
+from normloom.schemas.taxonomy import Taxonomy, builtin_taxonomies, load_taxonomy
 
 HEADER = "id,name,group,definition\n"
 TWO = "colour/red,Red,Warm,The colour of ripe cherries.\ncolour/blue,Blue,Cold,The colour of a clear sky.\n"

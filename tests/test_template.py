@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normloom.errors import ConfigError
-from schemas.taxonomy import DIMENSIONS
-from schemas.template import FOLDER, Template, load_template
-from tasks.judge import ON_TASK
+from normloom.schemas.taxonomy import DIMENSIONS
+from normloom.schemas.template import FOLDER, Template, load_template
+from normloom.tasks.judge import ON_TASK
 
 NEEDED = {
     "classify": {"instruction": set(), "context": {"prompt"}, "question": {"dimension", "label", "definition"}},

@@ -10,12 +10,12 @@ import typer
 from rich.console import Console
 from typer.testing import CliRunner
 
-from flows.commands.trace import trace
-from flows.config import load_profile, override, validated
-from flows.savacu import savacu
-from flows.savacu_config import SavacuConfig
-from flows.trace_tree import tree_of
 from normloom.errors import UsageError
+from normloom.flows.commands.trace import trace
+from normloom.flows.config import load_profile, override, validated
+from normloom.flows.savacu import savacu
+from normloom.flows.savacu_config import SavacuConfig
+from normloom.flows.trace_tree import tree_of
 from normloom.graph import model_uses, stages_of
 from normloom.pool import Pool
 from normloom.progress import LogProgress

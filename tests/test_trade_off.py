@@ -4,8 +4,8 @@ import polars as pl
 import pytest
 from hand_made import ANY, carry_out
 
-from schemas import tables
-from tasks.trade_off import CANDIDATES, RELEASED, TradeOffs, trade_off
+from normloom.schemas import tables
+from normloom.tasks.trade_off import CANDIDATES, RELEASED, TradeOffs, trade_off
 
 DIMENSIONS = ("safety", "value")
 STAGE = trade_off(ANY, ANY, [ANY], arguments=TradeOffs(dimensions=DIMENSIONS))

@@ -100,7 +100,7 @@ def normloom_minhash(path: Path, _output: Path, _run: int) -> Iterator[Pairs]:
     """Find the rows that the method `minhash` removes, each with its keeper."""
     from normloom.features import Features
     from normloom.simhash import fingerprints, pack
-    from tasks.minhash import find_similar
+    from normloom.tasks.minhash import find_similar
 
     texts, features = read_texts(path), Features()
     rule = {"features": features, "jaccard": JACCARD, "permutations": PERMUTATIONS, "recall": 0.99}

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.common import (
+from normloom.errors import UsageError
+from normloom.flows.commands.common import (
     DEFAULT_PROFILE,
     DEFAULT_STORE,
     JsonOption,
@@ -21,7 +22,6 @@ from flows.commands.common import (
     assignments,
     err,
 )
-from normloom.errors import UsageError
 
 
 def build(
@@ -61,9 +61,9 @@ def build(
 
         normloom build savacu --only judge_0
     """
-    from flows.doctor import examine_store
-    from flows.interrupt import INTERRUPTED, MESSAGE
-    from flows.run import run_build
+    from normloom.flows.doctor import examine_store
+    from normloom.flows.interrupt import INTERRUPTED, MESSAGE
+    from normloom.flows.run import run_build
     from normloom.selection import Selection
 
     if (place := examine_store(store)).state == "broken":

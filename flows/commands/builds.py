@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from flows.commands.common import DEFAULT_STORE, JsonOption, StoreOption, out
 from normloom.errors import UsageError
+from normloom.flows.commands.common import DEFAULT_STORE, JsonOption, StoreOption, out
 
 if TYPE_CHECKING:
     from normloom.builds import BuildAccount

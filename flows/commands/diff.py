@@ -12,12 +12,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from flows.commands.common import DEFAULT_STORE, JsonOption, StoreOption, escaped, out
+from normloom.flows.commands.common import DEFAULT_STORE, JsonOption, StoreOption, escaped, out
 
 if TYPE_CHECKING:
-    from flows.drift import DimensionDrift
     from normloom.builds import BuildLock
     from normloom.diff import StageDiff
+    from normloom.flows.drift import DimensionDrift
     from normloom.table_diff import TableDiff
 
 SHIFTS = 5  # labels shown of each dimension; --json gives all
@@ -46,9 +46,9 @@ def diff(
 
         normloom diff 20261122T0151 f6cd --json
     """
-    from flows.drift import label_drift
     from normloom.builds import find_build
     from normloom.diff import diff as compare
+    from normloom.flows.drift import label_drift
     from normloom.store import Store
 
     where = Store(store)

@@ -7,12 +7,12 @@ import json
 import typer
 from rich.markup import escape
 
-from flows.commands.common import DEFAULT_STORE, FAILED, JsonOption, StoreOption, out
+from normloom.flows.commands.common import DEFAULT_STORE, FAILED, JsonOption, StoreOption, out
 
 
 def doctor(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -> None:
     """Say what is installed, which engines and devices work, what is missing and the command that mends it."""
-    from flows.doctor import examine
+    from normloom.flows.doctor import examine
 
     findings = examine(store)
     if json_:

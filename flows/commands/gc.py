@@ -15,7 +15,7 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
-from flows.commands.common import DEFAULT_STORE, FAILED, JsonOption, StoreOption, err, out
+from normloom.flows.commands.common import DEFAULT_STORE, FAILED, JsonOption, StoreOption, err, out
 
 if TYPE_CHECKING:
     from normloom.gc import Collection, Garbage, What

@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from flows.commands.common import DEFAULT_STORE, JsonOption, StoreOption, out
 from normloom.errors import UsageError
+from normloom.flows.commands.common import DEFAULT_STORE, JsonOption, StoreOption, out
 
 
 def leaderboard(
@@ -29,7 +29,7 @@ def leaderboard(
     """
     import polars as pl
 
-    from flows.leaderboard import boards, standings
+    from normloom.flows.leaderboard import boards, standings
     from normloom.store import Store
 
     where = Store(store)

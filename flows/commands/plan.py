@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from flows.commands.common import (
+from normloom.flows.commands.common import (
     DEFAULT_PROFILE,
     DEFAULT_STORE,
     JsonOption,
@@ -62,7 +62,7 @@ def plan(
 
         normloom plan savacu --profile paper --source my_prompts.csv --json
     """
-    from flows.settings import stages_for
+    from normloom.flows.settings import stages_for
     from normloom.graph import stages_of
     from normloom.plan import plan as plan_build
     from normloom.selection import Selection

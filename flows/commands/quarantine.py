@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from flows.commands.common import (
+from normloom.errors import UsageError
+from normloom.flows.commands.common import (
     DEFAULT_PROFILE,
     DEFAULT_STORE,
     JsonOption,
@@ -24,7 +25,6 @@ from flows.commands.common import (
     escaped,
     out,
 )
-from normloom.errors import UsageError
 
 if TYPE_CHECKING:
     from normloom.store import Store
@@ -70,7 +70,7 @@ def quarantine(
         raise UsageError(
             f"no row of {system}{f', stage {stage},' if stage else ''} is in quarantine: nothing to replay"
         )
-    from flows.run import run_build
+    from normloom.flows.run import run_build
     from normloom.selection import Selection
 
     given = assignments(source=source, text_column=text_column, limit=limit, settings=set_)

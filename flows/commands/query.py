@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.commands.common import DEFAULT_STORE, JsonOption, StoreOption, err, escaped, out
+from normloom.flows.commands.common import DEFAULT_STORE, JsonOption, StoreOption, err, escaped, out
 
 
 def query(

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.common import DEFAULT_STORE, JsonOption, StoreOption, SystemArgument, escaped, out
 from normloom.errors import UsageError
+from normloom.flows.commands.common import DEFAULT_STORE, JsonOption, StoreOption, SystemArgument, escaped, out
 
 
 def report(
@@ -39,10 +39,10 @@ def report(
     With --json one object: system, title, build and sections, each with name, title and data. No page is written
     then, unless --out asks for it.
     """
-    from flows.report.material import find_material
-    from flows.report.page import page as drawn
-    from flows.report.report import report as reported
-    from flows.systems import systems
+    from normloom.flows.report.material import find_material
+    from normloom.flows.report.page import page as drawn
+    from normloom.flows.report.report import report as reported
+    from normloom.flows.systems import systems
     from normloom.store import Store
 
     where = page or Path(f"{system}-report.html")

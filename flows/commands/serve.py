@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.commands.common import (
+from normloom.errors import ConfigError, UsageError
+from normloom.flows.commands.common import (
     DEFAULT_PROFILE,
     DEFAULT_STORE,
     LimitOption,
@@ -23,7 +24,6 @@ from flows.commands.common import (
     escaped,
     out,
 )
-from normloom.errors import ConfigError, UsageError
 from normloom.server import SERVER_PASSWORD
 
 DEPLOYMENT = "serve"
@@ -71,7 +71,7 @@ def serve(  # each an option
 
         prefect deployment run savacu/serve --param 'only=["judge_0"]'
     """
-    from flows.doctor import examine_store
+    from normloom.flows.doctor import examine_store
     from normloom.server import announced, prefect_server, serving, using_server
 
     require_login(host, open_to_all=no_auth)
@@ -105,9 +105,9 @@ def serve(  # each an option
 
 def _fitting(systems: list[str] | None, profile: str, assignments: list[str]) -> list[str]:
     """Return the systems to serve: those named, or all that the profile and the settings fit, and say which do not."""
-    from flows.config import load_profile, override, validated
-    from flows.systems import system_named
-    from flows.systems import systems as known
+    from normloom.flows.config import load_profile, override, validated
+    from normloom.flows.systems import system_named
+    from normloom.flows.systems import systems as known
 
     names, refused = [], {}
     for name in systems or known():
@@ -158,7 +158,7 @@ def _deployment(name: str, parameters: dict[str, Any], when: Any) -> Any:
     # that Prefect takes to give back the slot of one that was killed.
     one_at_a_time = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
     return RunnerDeployment.from_entrypoint(
-        f"flows.deployed.{name}",
+        f"normloom.flows.deployed.{name}",
         DEPLOYMENT,
         schedule=when,
         parameters=parameters,
@@ -170,7 +170,7 @@ def _deployment(name: str, parameters: dict[str, Any], when: Any) -> Any:
 def _serve(deployments: list[Any], url: str, builds: int) -> None:
     from prefect import serve as prefect_serve
 
-    from flows.automations import install
+    from normloom.flows.automations import install
 
     install()
     address = url.removesuffix("/api")

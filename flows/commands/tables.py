@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from flows.commands.common import DEFAULT_STORE, JsonOption, StoreOption, out
 from normloom.errors import UsageError
+from normloom.flows.commands.common import DEFAULT_STORE, JsonOption, StoreOption, out
 
 
 def tables(

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from flows.commands.common import DEFAULT_STORE, JsonOption, StoreOption, out
+from normloom.flows.commands.common import DEFAULT_STORE, JsonOption, StoreOption, out
 
 
 def trace(
@@ -45,7 +45,7 @@ def trace(
     """
     from rich.text import Text
 
-    from flows.trace_tree import tree_of
+    from normloom.flows.trace_tree import tree_of
     from normloom.store import Store
     from normloom.trace import trace as trace_row
 

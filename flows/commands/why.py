@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flows.commands.common import (
+from normloom.flows.commands.common import (
     DEFAULT_PROFILE,
     DEFAULT_STORE,
     JsonOption,
@@ -55,7 +55,7 @@ def why(
 
         normloom why savacu publish --set classify.delta=0.6
     """
-    from flows.settings import stages_for
+    from normloom.flows.settings import stages_for
     from normloom.graph import stages_of
     from normloom.plan import plan
     from normloom.selection import Selection

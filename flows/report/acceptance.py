@@ -9,11 +9,11 @@ from typing import Any
 
 import polars as pl
 
-from flows.report.blocks import Block, Note, Table, Width, share
-from flows.report.material import Material
-from flows.report.plots import Series, bars
-from flows.report.section import Data, Section
-from schemas.taxonomy import DIMENSIONS
+from normloom.flows.report.blocks import Block, Note, Table, Width, share
+from normloom.flows.report.material import Material
+from normloom.flows.report.plots import Series, bars
+from normloom.flows.report.section import Data, Section
+from normloom.schemas.taxonomy import DIMENSIONS
 
 JUDGED = ("prompt_id", "generator", "round", "verdict", "reason", "margin")
 VERDICTS = ("aligned", "misaligned", "discarded")

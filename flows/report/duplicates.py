@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from flows.report.blocks import Block, Note, Tiles, rounded, share
-from flows.report.material import Material
-from flows.report.plots import Series, bars
-from flows.report.section import Data, Section
+from normloom.flows.report.blocks import Block, Note, Tiles, rounded, share
+from normloom.flows.report.material import Material
+from normloom.flows.report.plots import Series, bars
+from normloom.flows.report.section import Data, Section
 from normloom.table import Manifest
 
 CHANCE = "expected_chance_pairs"

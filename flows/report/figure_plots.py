@@ -1,4 +1,4 @@
-"""Plots of figures under `schemas.tables.FIGURES`, chosen by metric."""
+"""Plots of figures under `normloom.schemas.tables.FIGURES`, chosen by metric."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from flows.report.blocks import Plot
-from flows.report.plots import Series, bars, heat_map, lines
+from normloom.flows.report.blocks import Plot
+from normloom.flows.report.plots import Series, bars, heat_map, lines
 
 Figure = Mapping[str, Any]
 

@@ -1,14 +1,14 @@
-"""Every table of figures (`schemas.tables.FIGURES`), whatever stage made it."""
+"""Every table of figures (`normloom.schemas.tables.FIGURES`), whatever stage made it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flows.report.blocks import Block, Note, Table, Tiles
-from flows.report.figure_plots import named, plots
-from flows.report.material import Material
-from flows.report.section import Data, Section
-from schemas.tables import FIGURES
+from normloom.flows.report.blocks import Block, Note, Table, Tiles
+from normloom.flows.report.figure_plots import named, plots
+from normloom.flows.report.material import Material
+from normloom.flows.report.section import Data, Section
+from normloom.schemas.tables import FIGURES
 
 
 def collect(material: Material) -> Data | None:

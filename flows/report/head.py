@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from flows.report.blocks import Block, Note, Table, Tiles
-from flows.report.material import Material
-from flows.report.section import Data, Section
+from normloom.flows.report.blocks import Block, Note, Table, Tiles
+from normloom.flows.report.material import Material
+from normloom.flows.report.section import Data, Section
 
 EMBEDDED = "135M"
 WORTH = (

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import groupby
 
-from flows.report.blocks import Block, Note, Tiles
-from flows.report.material import Material
-from flows.report.plots import Series, bars
-from flows.report.section import Data, Section
+from normloom.flows.report.blocks import Block, Note, Tiles
+from normloom.flows.report.material import Material
+from normloom.flows.report.plots import Series, bars
+from normloom.flows.report.section import Data, Section
 
 COLUMNS = ("dimension", "label", "before", "quota", "added", "missing")
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from flows.report.acceptance import JUDGED, VERDICTS
-from flows.report.blocks import Block, Note, Table
-from flows.report.material import Material
-from flows.report.plots import Series, histogram
-from flows.report.section import Data, Section
+from normloom.flows.report.acceptance import JUDGED, VERDICTS
+from normloom.flows.report.blocks import Block, Note, Table
+from normloom.flows.report.material import Material
+from normloom.flows.report.plots import Series, histogram
+from normloom.flows.report.section import Data, Section
 
 BINS = 40  # over [0, 1]
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from flows.report.blocks import Block, Cell, Note, Plot, Table, Tiles
-from flows.report.report import SECTIONS
+from normloom.flows.report.blocks import Block, Cell, Note, Plot, Table, Tiles
+from normloom.flows.report.report import SECTIONS
 
 FOLDER = Path(__file__).parent
 

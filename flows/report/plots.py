@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from flows.report.blocks import Plot, Width
+from normloom.flows.report.blocks import Plot, Width
 
 COLOURS = {"aligned": "#3b82f6", "misaligned": "#e8793a", "discarded": "#94a3b8"}
 LONGEST = 44  # characters of a name beside an axis; the whole one shows under the pointer

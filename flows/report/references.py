@@ -7,13 +7,13 @@ from typing import Any
 
 import polars as pl
 
-from flows.report.blocks import Block, Note, Table, rounded
-from flows.report.duplicates import CHANCE
-from flows.report.labels import COLUMNS as LABEL_COLUMNS
-from flows.report.material import Material
-from flows.report.section import Data, Section
-from schemas.reference_figures import ReferenceFigure, reference_figures
-from schemas.tables import FIGURES
+from normloom.flows.report.blocks import Block, Note, Table, rounded
+from normloom.flows.report.duplicates import CHANCE
+from normloom.flows.report.labels import COLUMNS as LABEL_COLUMNS
+from normloom.flows.report.material import Material
+from normloom.flows.report.section import Data, Section
+from normloom.schemas.reference_figures import ReferenceFigure, reference_figures
+from normloom.schemas.tables import FIGURES
 
 WHOLE = {"slice_by": "overall", "slice": "all"}
 SIMHASH = {"slice_by": "method", "slice": "simhash"}

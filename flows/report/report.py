@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flows.report import (
+from normloom.flows.report import (
     acceptance,
     duplicates,
     figures,
@@ -16,8 +16,8 @@ from flows.report import (
     splits,
     work,
 )
-from flows.report.material import Material
-from flows.report.section import Section
+from normloom.flows.report.material import Material
+from normloom.flows.report.section import Section
 
 SECTIONS: tuple[Section, ...] = tuple(
     module.SECTION

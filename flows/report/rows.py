@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from flows.report.blocks import Block, Note, Table
-from flows.report.material import Material
-from flows.report.plots import Flow, sankey
-from flows.report.section import Data, Section
+from normloom.flows.report.blocks import Block, Note, Table
+from normloom.flows.report.material import Material
+from normloom.flows.report.plots import Flow, sankey
+from normloom.flows.report.section import Data, Section
 from normloom.table import Manifest, TableRef
 
 STAGE, DROPPED, QUARANTINED = "#3b82f6", "#e8793a", "#dc2626"

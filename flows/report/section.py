@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from flows.report.blocks import Block
-from flows.report.material import Material
+from normloom.flows.report.blocks import Block
+from normloom.flows.report.material import Material
 
 Data = Mapping[str, Any]
 

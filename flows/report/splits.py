@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import polars as pl
 
-from flows.report.blocks import Block, Table, Tiles, share
-from flows.report.material import Material
-from flows.report.plots import Series, bars
-from flows.report.section import Data, Section
-from tasks.split import SPLITS
+from normloom.flows.report.blocks import Block, Table, Tiles, share
+from normloom.flows.report.material import Material
+from normloom.flows.report.plots import Series, bars
+from normloom.flows.report.section import Data, Section
+from normloom.tasks.split import SPLITS
 
 
 def collect(material: Material) -> Data | None:

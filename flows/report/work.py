@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flows.report.blocks import Block, Note, Table, Tiles, rounded
-from flows.report.material import Material
-from flows.report.plots import Series, bars
-from flows.report.section import Data, Section
+from normloom.flows.report.blocks import Block, Note, Table, Tiles, rounded
+from normloom.flows.report.material import Material
+from normloom.flows.report.plots import Series, bars
+from normloom.flows.report.section import Data, Section
 from normloom.table import Manifest
 
 COLUMNS = (

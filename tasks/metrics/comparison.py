@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from schemas.demo_tables import ANSWERS
-from tasks.metrics.demographic_parity import demographic_parity
-from tasks.metrics.demographic_sensitivity import demographic_sensitivity, mean_sensitivity
-from tasks.metrics.equalized_odds import equalized_odds
-from tasks.metrics.figure import Figure, figure_row
-from tasks.metrics.icc import icc
-from tasks.metrics.krippendorff_alpha import ordinal_alpha
-from tasks.metrics.rater_correlation import rater_correlation
-from tasks.metrics.slices import DOMAIN, OVERALL, Slice, column_of
+from normloom.schemas.demo_tables import ANSWERS
+from normloom.tasks.metrics.demographic_parity import demographic_parity
+from normloom.tasks.metrics.demographic_sensitivity import demographic_sensitivity, mean_sensitivity
+from normloom.tasks.metrics.equalized_odds import equalized_odds
+from normloom.tasks.metrics.figure import Figure, figure_row
+from normloom.tasks.metrics.icc import icc
+from normloom.tasks.metrics.krippendorff_alpha import ordinal_alpha
+from normloom.tasks.metrics.rater_correlation import rater_correlation
+from normloom.tasks.metrics.slices import DOMAIN, OVERALL, Slice, column_of
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tasks.metrics.bootstrap import percentile_interval
-from tasks.metrics.figure import Figure
+from normloom.tasks.metrics.bootstrap import percentile_interval
+from normloom.tasks.metrics.figure import Figure
 
 if TYPE_CHECKING:
     import numpy as np

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tasks.metrics.bootstrap import percentile_interval
-from tasks.metrics.figure import Figure
+from normloom.tasks.metrics.bootstrap import percentile_interval
+from normloom.tasks.metrics.figure import Figure
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from normloom.schemas import tables
 from normloom.stage import Output
-from schemas import tables
 
 
 @dataclass(frozen=True, kw_only=True)

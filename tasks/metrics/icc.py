@@ -7,8 +7,8 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tasks.metrics.figure import Figure
-from tasks.metrics.packages import statistics_package
+from normloom.tasks.metrics.figure import Figure
+from normloom.tasks.metrics.packages import statistics_package
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tasks.metrics.figure import Figure
-from tasks.metrics.packages import statistics_package
+from normloom.tasks.metrics.figure import Figure
+from normloom.tasks.metrics.packages import statistics_package
 
 if TYPE_CHECKING:
     import numpy as np

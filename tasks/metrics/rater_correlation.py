@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tasks.metrics.figure import Figure
+from normloom.tasks.metrics.figure import Figure
 
 if TYPE_CHECKING:
     import numpy as np

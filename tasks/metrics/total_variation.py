@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from tasks.metrics.figure import Figure
+from normloom.tasks.metrics.figure import Figure
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import permutations
 from typing import TYPE_CHECKING, NamedTuple
 
-from tasks.metrics.bootstrap import percentile_interval
-from tasks.metrics.figure import Figure
+from normloom.tasks.metrics.bootstrap import percentile_interval
+from normloom.tasks.metrics.figure import Figure
 
 if TYPE_CHECKING:
     import numpy as np

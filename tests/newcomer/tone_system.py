@@ -5,16 +5,16 @@ from __future__ import annotations
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
-from flows.savacu_config import SourceSettings
-from flows.system import System
-from flows.system_config import SystemConfig
 from normloom.contract import Check, Contract
+from normloom.flows.savacu_config import SourceSettings
+from normloom.flows.system import System
+from normloom.flows.system_config import SystemConfig
 from normloom.models.protocol import LanguageModel, ModelSpec, ScoreRequest
+from normloom.schemas.prompts import MEASURE
+from normloom.schemas.template import Template
 from normloom.stage import Output, Stage
-from schemas.prompts import MEASURE
-from schemas.template import Template
-from tasks.classify import YES_NO, yes_probability
-from tasks.ingest import ingest, ingestion
+from normloom.tasks.classify import YES_NO, yes_probability
+from normloom.tasks.ingest import ingest, ingestion
 
 TONES = Contract(
     columns={"prompt": pl.String(), "polite": pl.Float64()},
