@@ -220,6 +220,9 @@ class Marks:
     def advance(self, stage: str, part: PartRecord) -> None:
         """Ignore the part."""
 
+    def within(self, stage: str, part: int, rows: int) -> None:
+        """Ignore what is done of a part."""
+
     def end(self, manifest: Manifest, *, reused: bool) -> None:
         """Ignore the end."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from rich.markup import escape
@@ -21,22 +21,23 @@ from normloom.flows.commands.quarantine import quarantine
 from normloom.flows.commands.query import query
 from normloom.flows.commands.report import report
 from normloom.flows.commands.serve import serve
+from normloom.flows.commands.settings import settings
 from normloom.flows.commands.tables import tables
 from normloom.flows.commands.trace import trace
 from normloom.flows.commands.why import why
 
 app = typer.Typer(
     name="normloom",
-    help="Rebuild alignment data sets and benchmarks: every row accounted for, every stage resumable.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 COMMANDS = (
     build,
     plan,
     why,
+    settings,
     serve,
     report,
     leaderboard,
@@ -51,6 +52,23 @@ COMMANDS = (
 )
 for command in COMMANDS:
     app.command()(command)
+
+
+def _show_version(asked: bool) -> None:  # the value of an option
+    if asked:
+        from normloom import __version__
+
+        typer.echo(f"normloom {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[  # its callback prints and exits
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Rebuild alignment datasets and benchmarks: every row accounted for, every stage resumable."""
 
 
 def main() -> NoReturn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from normloom.errors import ClusterError, ConfigError, ModelError
 from normloom.flows import summary
 from normloom.flows.interrupt import stoppable
 from normloom.flows.settings import stages_for
-from normloom.flows.terminal import TerminalProgress
+from normloom.flows.terminal import TerminalProgress, busy
 from normloom.graph import model_uses, stages_of
 from normloom.models import model_identity
 from normloom.plan import find_published
@@ -63,7 +63,7 @@ def _build(
     ends: Sequence[Stage], *, request: BuildRequest, store: Store, resources: Resources, console: Console
 ) -> BuildResult:
     """Build, and go on once more from what is finished when the machines that hold the models are lost."""
-    with _server(store):
+    with _server(store, console):
         for attempt in range(1, ATTEMPTS + 1):
             pool = Pool(resources)
             with stoppable(pool, console), _watching(console) as progress:
@@ -77,9 +77,10 @@ def _build(
 
 
 @contextmanager
-def _server(store: Store) -> Iterator[None]:
+def _server(store: Store, console: Console) -> Iterator[None]:
     """Use the Prefect server that is configured, or that serves this store, or else one for the time being."""
-    from prefect.settings import PREFECT_API_URL
+    with busy(console, "loading libraries"):
+        from prefect.settings import PREFECT_API_URL
 
     if PREFECT_API_URL.value():
         yield
@@ -87,7 +88,10 @@ def _server(store: Store) -> Iterator[None]:
         with using_server(url):
             yield
     else:
-        with prefect_server(meanwhile=import_library) as url, using_server(url):
+        with ExitStack() as stack:
+            with busy(console, "starting Prefect's server"):
+                url = stack.enter_context(prefect_server(meanwhile=import_library))
+            stack.enter_context(using_server(url))
             yield
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -22,12 +25,29 @@ from rich.progress import (
 from normloom.table import Manifest, PartRecord
 
 
+@contextmanager
+def busy(console: Console, what: str) -> Iterator[None]:
+    """Say what is under way before there is progress to show: a spinner in a terminal, elsewhere a line."""
+    if console.is_terminal:
+        with console.status(f"[dim]{what}"):
+            yield
+        return
+    print(time.strftime("%H:%M:%S"), what, file=sys.stderr, flush=True)  # noqa: T201  # as the log's lines that follow
+    yield
+
+
 @dataclass
 class _Line:
     task: TaskID
     started: float | None = None  # when its first part was begun
     tokens_in: int = 0
     tokens_out: int = 0
+    done: int = 0  # rows of parts that are committed
+    within: dict[int, int] = field(default_factory=dict)  # part -> rows done of it, of those in work
+
+    @property
+    def rows(self) -> int:
+        return self.done + sum(self.within.values())
 
 
 class TerminalProgress:
@@ -59,7 +79,8 @@ class TerminalProgress:
         """Open the stage's line."""
         with self._lock:
             note = f"{done} rows done before" if done else ""
-            self._lines[stage] = _Line(self._progress.add_task(stage, total=total, completed=done, note=note))
+            task = self._progress.add_task(stage, total=total, completed=done, note=note)
+            self._lines[stage] = _Line(task, done=done)
 
     def note(self, stage: str, text: str) -> None:
         """Show what the stage is at."""
@@ -73,13 +94,22 @@ class TerminalProgress:
             line = self._lines[stage]
             now = time.monotonic()
             line.started = line.started or now - part.seconds
+            line.done += part.stop - part.start
+            line.within.pop(part.index, None)
             line.tokens_in += part.tokens_in
             line.tokens_out += part.tokens_out
             seconds = max(now - line.started, 1e-3)
             note = ""
             if line.tokens_in or line.tokens_out:
                 note = f"{line.tokens_in / seconds:,.0f} in, {line.tokens_out / seconds:,.0f} out tokens/s"
-            self._progress.update(line.task, advance=part.stop - part.start, note=note)
+            self._progress.update(line.task, completed=line.rows, note=note)
+
+    def within(self, stage: str, part: int, rows: int) -> None:
+        """Move the bar by what is done of a part."""
+        with self._lock:
+            line = self._lines[stage]
+            line.within[part] = rows
+            self._progress.update(line.task, completed=line.rows)
 
     def end(self, manifest: Manifest, *, reused: bool) -> None:
         """Close the stage's line with its account of rows."""

@@ -10,3 +10,9 @@ Public names, imported from their modules so that a command pays only for what i
 - `normloom.models`: `ModelSpec`, `LanguageModel`, `Embedder`, `Sampling` and the requests, `load_model`
 - `normloom.errors`: `NormloomError` and what derives from it
 """
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+__version__ = version("normloom")

@@ -9,16 +9,18 @@ import logging
 import os
 import sys
 import time
-from collections import Counter
+from collections import ChainMap, Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
-from normloom.crew import Loading, PartFailure, PartResult, attempt
+from normloom.crew import Loading, PartFailure, PartProgress, PartResult, attempt
 from normloom.dispatch import Dispatch
 from normloom.errors import ClusterError, EngineDiedError, ModelError, NormloomError
 from normloom.growth import Growth
 from normloom.memory import MemoryUse, memory_use
 from normloom.models import load_model
+from normloom.models.progress import listening
 from normloom.models.protocol import Closing, ModelSpec, Sleeping
 from normloom.models.registry import parts_at_once
 from normloom.part import PartJob
@@ -29,7 +31,7 @@ from normloom.run_log import RunLog, current_run_log, drain, sending
 log = logging.getLogger("normloom.crew")
 
 PARTS = "parts"  # the actor's threads that make parts; it answers to the rest meanwhile
-PLACE_CHECK_SECONDS = 5.0  # how often a crew looks at the cluster, and for parts that take too long
+PLACE_CHECK_SECONDS = 2.0  # how often a crew looks at the cluster, at how far parts are, and for late ones
 LAST_WORDS_SECONDS = 1.0  # for what an actor still has to log, and to end what its model started
 NODE_LOSS_SECONDS = 20.0  # that Ray may take to see that a node is gone; until then deaths look like the model's
 DEATHS_WHILE_LOADING = 2  # more than that, and the model is the cause
@@ -43,6 +45,7 @@ class _Worker:
         self._spec = spec
         self._threads = threads
         self._model: object | None = None
+        self._shares: dict[int, float] = {}
 
     def load(self, run_log: RunLog | None) -> float:
         """Load the model and return the seconds it took."""
@@ -57,11 +60,18 @@ class _Worker:
         """Make one part."""
         with sending(run_log):
             try:
-                return attempt(job, self._model, probe=probe)
+                with listening(partial(self._shares.__setitem__, job.index)):
+                    return attempt(job, self._model, probe=probe)
             except EngineDiedError:
                 log.exception("process %d ends, its engine is gone", os.getpid())
                 drain(LAST_WORDS_SECONDS)
                 os._exit(1)  # a process that dies is replaced, with the model loaded anew
+            finally:
+                self._shares.pop(job.index, None)
+
+    def shares(self) -> dict[int, float]:
+        """Return the share that is done of each part in work."""
+        return dict(self._shares)
 
     def memory(self) -> MemoryUse:
         """Return what the process and those it started hold."""
@@ -175,6 +185,7 @@ class ActorCrew:
             self._growth.ask(min(dispatch.waiting, self._wanting))
             done = self._wait(dispatch.flying)
             if done is None:
+                yield from self._progress(dispatch)
                 continue
             if done in self._outrun:
                 self._bury_if_dead(self._outrun.pop(done), done)
@@ -196,6 +207,14 @@ class ActorCrew:
             job, copies = dispatch.done(done, seconds, time.monotonic())
             self._outrun.update(copies)
             yield job, result
+
+    def _progress(self, dispatch: Dispatch[Any]) -> Iterator[tuple[PartJob, PartResult]]:
+        import ray
+
+        asked = [actor.shares.remote() for actor in self._ready]
+        told, _ = ray.wait(asked, num_returns=len(asked), timeout=LAST_WORDS_SECONDS) if asked else ([], [])
+        shares = ChainMap(*_answers(told))
+        yield from ((job, PartProgress(shares[job.index])) for job in dispatch.at_work if job.index in shares)
 
     def close(self) -> None:
         """End the actors' processes."""
@@ -326,7 +345,7 @@ class ActorCrew:
             raise ModelError(f"the build was stopped while {self._spec.model!r} was at work")
 
 
-def _answers(references: Sequence[Any]) -> Iterator[MemoryUse]:
+def _answers(references: Sequence[Any]) -> Iterator[Any]:
     import ray
 
     for reference in references:

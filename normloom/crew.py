@@ -26,7 +26,14 @@ class PartFailure:
     died: bool = False
 
 
-PartResult = PartRecord | PartFailure | None
+@dataclass(frozen=True)
+class PartProgress:
+    """How much of a part is done so far: a share from 0 to 1."""
+
+    share: float
+
+
+PartResult = PartRecord | PartFailure | PartProgress | None
 
 
 @dataclass(frozen=True)
@@ -54,7 +61,7 @@ class Crew(Protocol):
     def run(
         self, jobs: Iterable[PartJob], *, probe: bool = False, alone: bool = False
     ) -> Iterator[tuple[PartJob, PartResult]]:
-        """Make parts (or only try them) and yield each as it is done.
+        """Make parts (or only try them) and yield each as it is done; meanwhile, if known, how far parts are.
 
         With `alone` a process has one part at a time, so that its death is the fault of that part.
         """

@@ -57,6 +57,11 @@ class Dispatch(Generic[Actor]):
         """The tickets of all parts that actors have."""
         return list(self._flying)
 
+    @property
+    def at_work(self) -> list[PartJob]:
+        """The parts that actors have, each once."""
+        return list({flight.job.index: flight.job for flight in self._flying.values()}.values())
+
     def __bool__(self) -> bool:
         return bool(self._waiting or self._flying)
 

@@ -81,6 +81,14 @@ class Pool:
                 self.used(spec)
                 self._changed.notify_all()
 
+    def awaits(self, spec: ModelSpec) -> str:
+        """Say what a stage that is about to lease the model waits for."""
+        if resident := self._residents.get(spec.model_dump_json()):
+            return f"waits for {spec.model}" if resident.leased else f"model {spec.model}"
+        if self.resources.actors and not self._started_ray and not self.resources.address:
+            return f"starts Ray, then loads {spec.model}"
+        return f"loads {spec.model}"
+
     def require_open(self) -> None:
         """Raise ModelError once the pool is closed."""
         if self.closed.is_set():

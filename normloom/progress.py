@@ -25,6 +25,10 @@ class Progress(Protocol):
         """Say that a part is committed."""
         ...
 
+    def within(self, stage: str, part: int, rows: int) -> None:
+        """Say how many rows of a part that is not done yet are done."""
+        ...
+
     def end(self, manifest: Manifest, *, reused: bool) -> None:
         """Say that a table is published, or was already."""
         ...
@@ -44,6 +48,9 @@ class LogProgress:
     def advance(self, stage: str, part: PartRecord) -> None:
         """Log the part."""
         log.debug("%s: part %d, rows %d to %d, %.1f s", stage, part.index, part.start, part.stop, part.seconds)
+
+    def within(self, stage: str, part: int, rows: int) -> None:
+        """Log nothing: a log is read for what is done."""
 
     def end(self, manifest: Manifest, *, reused: bool) -> None:
         """Log the account of rows."""

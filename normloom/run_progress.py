@@ -34,6 +34,10 @@ class RunProgress:
             *(stage, part.index, part.start, part.stop, rows, dropped, aside, part.seconds),
         )
 
+    def within(self, stage: str, part: int, rows: int) -> None:
+        """Show it; the log is told of parts that are done."""
+        self._shown.within(stage, part, rows)
+
     def end(self, manifest: Manifest, *, reused: bool) -> None:
         """Tell the table."""
         self._shown.end(manifest, reused=reused)

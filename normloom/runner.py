@@ -18,7 +18,7 @@ from typing import Any
 
 import polars as pl
 
-from normloom.crew import Crew, InlineCrew, Loading, PartFailure, PartResult
+from normloom.crew import Crew, InlineCrew, Loading, PartFailure, PartProgress, PartResult
 from normloom.errors import QuarantineBudgetError, StageError
 from normloom.keys import key_fields, stage_key
 from normloom.part import PartJob, part_row_ids, with_own_sides
@@ -208,7 +208,7 @@ class StageRunner:
         if stage.model is None or not any(len(job) for job in jobs):
             yield InlineCrew()
             return
-        self.progress.note(stage.name, f"model {stage.model.model}")
+        self.progress.note(stage.name, self.pool.awaits(stage.model))
         with self.pool.lease(stage.model) as crew:
             yield crew
 
@@ -223,6 +223,8 @@ class StageRunner:
                 if isinstance(result, PartRecord):
                     yield result
                     self.pool.require_open()
+                elif isinstance(result, PartProgress):
+                    self.progress.within(stage.name, job.index, round(result.share * len(job)))
                 elif isinstance(result, PartFailure):
                     failed.append((job, result))
             pending, alone = [], True

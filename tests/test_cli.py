@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from toy import echo_stage, runner, words_stage
 
 from normloom.errors import StoreError
 from normloom.flows.__main__ import main
+from normloom.flows.commands.common import out
 from normloom.flows.doctor import examine_store
 from normloom.store import Store
 
@@ -266,13 +269,58 @@ def test_tables_lists_the_newest_table_of_each_stage(command: Command, toy_store
     assert all((Path(entry["path"]) / "manifest.json").is_file() for entry in listed)
 
 
+def test_a_stale_table_is_marked_and_its_reason_stands_under_the_list(
+    command: Command, toy_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner(Store(toy_store)).run(words_stage("three"), [], [])
+    monkeypatch.setattr(out, "width", 80)
+    ran = command("tables", "toy")
+    assert max(map(len, ran.out.splitlines()[:3])) <= 80
+    [line] = [line for line in ran.out.splitlines() if line.startswith("toy_echo")]
+    assert line.split()[-1] == "stale"
+    assert "\nstale toy_echo: " in ran.out
+
+
+def test_version_help_and_module(command: Command) -> None:
+    ran = command("--version")
+    assert (ran.code, ran.out) == (0, f"normloom {version('normloom')}\n")
+    assert command("build", "-h").out == command("build", "--help").out
+    module = subprocess.run([sys.executable, "-m", "normloom", "--version"], capture_output=True, text=True, check=True)
+    assert module.stdout == ran.out
+
+
+def test_a_shell_completes_systems_and_profiles() -> None:
+    def completed(words: str) -> list[str]:
+        asked = {"_NORMLOOM_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+        code = "from normloom.flows.__main__ import app; app(prog_name='normloom')"
+        done = subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, **asked}, capture_output=True, text=True, check=False
+        )
+        return done.stdout.split()
+
+    assert completed("normloom build mis") == ["misaligntrade"]
+    assert completed("normloom plan savacu --profile l") == ["local"]
+
+
+def test_settings_lists_each_with_its_value_under_the_profile(command: Command) -> None:
+    ran = command("settings", "savacu", "--set", "judge.threshold=0.6", "--json")
+    found = {setting["name"]: setting for setting in json.loads(ran.out)}
+    threshold = found["judge.threshold"]
+    assert (threshold["value"], threshold["default"], threshold["allowed"]) == ("0.6", "0.5", "over 0, under 1")
+    assert found["models.judge"]["value"] == "SmolLM2-135M-Instruct (transformers)"
+    assert {"resources.actors", "source.limit", "quarantine_budget"} <= found.keys()
+    text = command("settings", "savacu").out
+    assert all(name in text for name in found)
+    assert command("settings", "savacu", "--set", "judge.treshold=1").code == 2
+
+
 def test_tables_of_an_empty_store_say_what_to_do(command: Command) -> None:
     ran = command("tables")
     assert (ran.code, ran.sentence) == (
         2,
-        f"there are no tables in {Path('store').absolute()}: run normloom build first",
+        f"no tables in {Path('store').absolute()}: run normloom build first",
     )
-    assert command("tables", "nothing").sentence.startswith("there are no tables of nothing in ")
+    assert command("tables", "nothing").sentence.startswith("no tables of nothing in ")
     ran = command("tables", "--json")
     assert (ran.code, ran.out) == (0, "[]\n")
 

@@ -54,6 +54,25 @@ def test_a_row_that_ends_its_process_is_put_aside_alone(tmp_path: Path, pool: Po
     assert "deadly" in aside["payload"]
 
 
+def test_actors_tell_how_far_a_part_is_before_it_is_done(tmp_path: Path, pool: Pool) -> None:
+    told: list[int] = []
+
+    class Heard(LogProgress):
+        def within(self, stage: str, part: int, rows: int) -> None:
+            assert (stage, part) == ("echo", 0)
+            told.append(rows)
+
+    words = words_stage(*"abcdefghij")
+    model = SCRIPTED.model_copy(update={"model": "slow part", "options": {"latency_s": 5.0}})
+    store = Store(tmp_path)
+    loom = replace(runner(store), pool=pool, progress=Heard())
+    first, _ = loom.run(words, [], [])
+    loom.run(echo_stage(words, model=model, part_rows=10), [first.ref], [])
+    assert told
+    assert told == sorted(told)
+    assert 0 < told[0] < 10
+
+
 def test_parts_side_by_side_make_the_same_table(tmp_path: Path, pool: Pool) -> None:
     words = words_stage(*"abcdefghijklmnop")
     alone = build(Pool(Resources(actors=0)), Store(tmp_path / "alone"), words, echo_stage(words))

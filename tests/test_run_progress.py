@@ -32,6 +32,10 @@ class Shown:
         if stage == "echo":
             self.calls.append(("advance", part.index))
 
+    def within(self, stage: str, part: int, rows: int) -> None:
+        if stage == "echo":
+            self.calls.append(("within", part, rows))
+
     def end(self, manifest: Manifest, *, reused: bool) -> None:
         if manifest.stage == "echo":
             self.calls.append(("end", reused))
@@ -76,7 +80,7 @@ def test_the_run_s_log_tells_what_is_shown(tmp_path: Path, caplog: pytest.LogCap
             told.removeHandler(kept)
     assert [line for line in kept.lines if line.startswith("echo: ")] == [
         "echo: starts, 3 rows in",
-        "echo: model toy",
+        "echo: loads toy",
         "echo: part 0, rows 0 to 2: 1 out, 1 dropped, 0 quarantined, 0 s",
         "echo: part 1, rows 2 to 3: 1 out, 0 dropped, 0 quarantined, 0 s",
         "echo: checks",
@@ -85,4 +89,4 @@ def test_the_run_s_log_tells_what_is_shown(tmp_path: Path, caplog: pytest.LogCap
     ]
     parts = [("advance", 0), ("advance", 1)]
     begin, ends = ("begin", 3, 0), [("end", False), ("end", True)]
-    assert shown.calls == [begin, ("note", "model toy"), *parts, ("note", "checks"), *ends]
+    assert shown.calls == [begin, ("note", "loads toy"), *parts, ("note", "checks"), *ends]

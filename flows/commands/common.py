@@ -15,15 +15,35 @@ FAILED, WRONG_USAGE = 1, 2
 out = Console()
 err = Console(stderr=True)
 
+
+def _system_names() -> list[str]:
+    from normloom.flows.systems import systems
+
+    return list(systems())
+
+
+def _profile_names() -> list[str]:
+    from normloom.flows.config import profile_names
+
+    return profile_names()
+
+
 SystemArgument = Annotated[
     str,
     typer.Argument(
-        help="The system: savacu, misaligntrade, demo_safetybench, benchmark, or one of a package.", show_default=False
+        help="The system: savacu, misaligntrade, demo_safetybench, benchmark, or one of a package.",
+        show_default=False,
+        autocompletion=_system_names,
     ),
 ]
 StoreOption = Annotated[Path, typer.Option("--store", help="Directory of the tables.", envvar="NORMLOOM_STORE")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text.")]
-ProfileOption = Annotated[str, typer.Option(help="Models and sizes: local, cpu, vllm-cpu, gpu, paper, or a YAML file.")]
+ProfileOption = Annotated[
+    str,
+    typer.Option(
+        help="Models and sizes: local, cpu, vllm-cpu, gpu, paper, or a YAML file.", autocompletion=_profile_names
+    ),
+]
 SourceOption = Annotated[
     Path | None,
     typer.Option(
@@ -54,8 +74,10 @@ def assignments(
 
 
 def escaped(value: object) -> str:
-    """Return a value as text that rich prints as it is."""
-    return escape("" if value is None else str(value))
+    """Return a value as one line that rich prints as it is, control characters spelled out."""
+    from normloom.flows.row_text import visible
+
+    return escape("" if value is None else visible(str(value)))
 
 
 def _yaml(value: str) -> str:

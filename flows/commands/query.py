@@ -6,10 +6,8 @@ import json
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
-from normloom.flows.commands.common import DEFAULT_STORE, JsonOption, StoreOption, err, escaped, out
+from normloom.flows.commands.common import DEFAULT_STORE, JsonOption, StoreOption, err, out
 
 
 def query(
@@ -20,8 +18,18 @@ def query(
 ) -> None:
     """Run a DuckDB query over the tables.
 
-    Views: SYSTEM_STAGE, SYSTEM_STAGE_dropped and SYSTEM_STAGE_quarantined.
+    Views: SYSTEM_STAGE, SYSTEM_STAGE_dropped and SYSTEM_STAGE_quarantined. In a terminal each row is cut to one line,
+    or shown as a block if its columns do not fit; elsewhere rows are whole.
+
+    Examples:
+
+        normloom query "FROM savacu_publish SELECT prompt, alignment, response LIMIT 5"
+
+        normloom query "SHOW TABLES"
+
+        normloom query "DESCRIBE savacu_publish"
     """
+    from normloom.flows.row_text import show_rows
     from normloom.store import Store
     from normloom.views import query as run_query
 
@@ -29,11 +37,6 @@ def query(
     if json_:
         print(json.dumps([dict(zip(names, row, strict=True)) for row in rows], default=str, ensure_ascii=False))
         return
-    table = Table(box=None, pad_edge=False)
-    for name in names:
-        table.add_column(escape(name), overflow="fold")
-    for row in rows[:limit]:
-        table.add_row(*(escaped(value) for value in row))
-    out.print(table)
+    show_rows(out, names, rows[:limit])
     if len(rows) > limit:
         err.print(f"[dim]first {limit} rows; --limit shows more, --json all")

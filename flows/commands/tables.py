@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from collections.abc import Collection
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from normloom.errors import UsageError
-from normloom.flows.commands.common import DEFAULT_STORE, JsonOption, StoreOption, out
+from normloom.flows.commands.common import DEFAULT_STORE, JsonOption, StoreOption, err, escaped, out
+
+if TYPE_CHECKING:
+    from normloom.table import Kind, Manifest
+
+KINDS: tuple[Kind, ...] = ("rows", "dropped", "quarantined")
+WIDTH_WITH_KEYS = 110
 
 
 def tables(
@@ -17,9 +24,9 @@ def tables(
     store: StoreOption = DEFAULT_STORE,
     json_: JsonOption = False,
 ) -> None:
-    """List the newest table of each stage: rows, what left them, key and age.
+    """List the newest table of each stage: rows, what left them, when it was made and whether it is stale.
 
-    A table is stale when a table it stands on has been made anew since, with other content.
+    A table is stale if a table that it was made from has been rebuilt since, with different content.
     """
     from normloom.stale import stale_stages
     from normloom.store import Store
@@ -37,26 +44,33 @@ def tables(
         print(json.dumps(rows))
         return
     if not manifests:
-        raise UsageError(
-            f"there are no tables{f' of {system}' if system else ''} in {where.root}: run normloom build first"
-        )
-    table = Table(box=None, pad_edge=False)
-    table.add_column("view", no_wrap=True)
-    for heading in ("rows", "dropped", "quarantined"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("key", overflow="ellipsis")  # what gives way in a narrow terminal
-    table.add_column("created (UTC)", no_wrap=True)
+        raise UsageError(f"no tables{f' of {system}' if system else ''} in {where.root}: run normloom build first")
+    out.print(_table(manifests, stale))
+    for (name, stage), why in stale.items():
+        out.print(f"[yellow]stale[/] {escaped(f'{name}_{stage}')}: {escaped(why)}", highlight=False, soft_wrap=True)
     if stale:
-        table.add_column("stale because", style="yellow")
+        err.print("[dim]normloom build brings stale tables up to date")
+
+
+def _table(manifests: list[Manifest], stale: Collection[tuple[str, str]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("view", overflow="ellipsis", no_wrap=True)
+    for heading in KINDS:
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("created (UTC)", no_wrap=True)
+    table.add_column("", no_wrap=True, style="yellow")
+    keys = out.width >= WIDTH_WITH_KEYS
+    if keys:
+        table.add_column("key", no_wrap=True)
     for manifest in manifests:
-        counts = [f"{manifest.count(kind):,}" for kind in ("rows", "dropped", "quarantined")]
-        why = [stale.get((manifest.system, manifest.stage), "")] if stale else []
+        counts = [f"{manifest.count(kind):,}" for kind in KINDS]
+        mark = "stale" if (manifest.system, manifest.stage) in stale else ""
         created = manifest.created[:16].replace("T", " ")
-        table.add_row(f"{manifest.system}_{manifest.stage}", *counts, manifest.key, created, *why)
-    out.print(table)
+        table.add_row(f"{manifest.system}_{manifest.stage}", *counts, created, mark, *([manifest.key] if keys else []))
+    return table
 
 
-def _described(manifest: Any, store: Any) -> dict[str, Any]:
+def _described(manifest: Manifest, store: Any) -> dict[str, Any]:
     return {
         "system": manifest.system,
         "stage": manifest.stage,

@@ -78,8 +78,19 @@ def read_prompts(reader: Reader, drafts: Sequence[Draft], head: Sequence[int]) -
     return Prompted(cache, mask.to(logits.device)[rows], logits[rows])
 
 
-def write(reader: Reader, prompted: Prompted, drafts: Sequence[Draft], sampling: Sampling, stops: Stops) -> None:
-    """Fill `tokens` and `finish` of each draft, until it is stopped or has `max_tokens`."""
+def write(
+    reader: Reader,
+    prompted: Prompted,
+    drafts: Sequence[Draft],
+    sampling: Sampling,
+    stops: Stops,
+    *,
+    tell: Callable[[float], None],
+) -> None:
+    """Fill `tokens` and `finish` of each draft, until it is stopped or has `max_tokens`.
+
+    `tell` is told the share of the batch that is written, at most: drafts may stop early.
+    """
     cache, mask, logits = prompted.cache, prompted.mask, prompted.logits
     positions = mask.sum(1, keepdim=True)
     random = uniforms([draft.seed for draft in drafts], sampling.max_tokens).to(logits.device)
@@ -96,6 +107,7 @@ def write(reader: Reader, prompted: Prompted, drafts: Sequence[Draft], sampling:
                 draft.finish = "stop"
             else:
                 keep.append(slot)
+        tell((step + 1) / sampling.max_tokens)
         if not keep or step + 1 == sampling.max_tokens:
             return
         if len(keep) < len(running):

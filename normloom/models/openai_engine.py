@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import threading
 from collections.abc import Coroutine, Iterable, Sequence
@@ -14,6 +15,7 @@ from normloom.models.chat import BREAK
 from normloom.models.openai_endpoint import Endpoint, UnansweredError
 from normloom.models.openai_options import Options
 from normloom.models.openai_reply import Reply, answer_logprobs
+from normloom.models.progress import Teller, current_teller
 from normloom.models.protocol import (
     Candidate,
     Completion,
@@ -47,13 +49,15 @@ class OpenaiModel:
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
         """Return the log-probabilities of each request's answers, in the order of the requests."""
-        return self._wait_for(_together(self._scores(request) for request in requests))
+        return self._wait_for(_together((self._scores(request) for request in requests), tell=current_teller()))
 
     def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]:
         """Return each request's candidates in the order of its seeds, in the order of the requests."""
         settings = [self._sampling(request) for request in requests]
         asked = zip(requests, settings, strict=True)
-        return self._wait_for(_together(self._completion(request, body) for request, body in asked))
+        return self._wait_for(
+            _together((self._completion(request, body) for request, body in asked), tell=current_teller())
+        )
 
     def take_usage(self) -> dict[str, float]:
         """Return requests, retries among them, tokens and cost since this was last asked."""
@@ -186,11 +190,15 @@ class OpenaiModel:
         await self._endpoint.close()
 
 
-async def _together(work: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
-    """Return all results in order; the first error ends the rest."""
+async def _together(work: Iterable[Coroutine[Any, Any, _T]], *, tell: Teller | None = None) -> list[_T]:
+    """Return all results in order; the first error ends the rest. `tell` is told the share that has come."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one) for one in work]
+            if tell:
+                come = itertools.count(1)
+                for task in tasks:
+                    task.add_done_callback(lambda _: tell(next(come) / len(tasks)))
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None
     return [task.result() for task in tasks]

@@ -11,6 +11,7 @@ import numpy as np
 
 from normloom.errors import ModelError
 from normloom.models.decoding import Draft, Stops
+from normloom.models.progress import current_teller
 
 
 @dataclass
@@ -52,6 +53,7 @@ class Batch:
         Raises `ModelError` where the library fails, for all who wait; the next call finds a fresh pipeline.
         """
         waiting, working = list(tasks), list[Task]()
+        tell, most = current_teller(), sum(task.config.max_new_tokens for task in tasks)
         read = set[Hashable]()  # beginnings that are in the prefix cache
         with self._lock:
             pipeline = self._pipeline
@@ -69,6 +71,7 @@ class Batch:
             with self._lock:
                 self._in_work -= sum(task.done for task in working)
             working = [task for task in working if not task.done]
+            tell(sum(task.config.max_new_tokens if task.done else len(task.draft.tokens) for task in tasks) / most)
 
     def take_usage(self) -> dict[str, float]:
         """Return what was counted since this was last asked, as `Metered` names it."""

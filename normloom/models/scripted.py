@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from normloom.models.progress import current_teller
 from normloom.models.protocol import (
     Candidate,
     Completion,
@@ -41,6 +42,7 @@ _TEXT = (
     "water way we week well what when where which while who why will with without word work world would write year"
 )
 _WORDS = np.array(_TEXT.split(), dtype=object)
+SLICES = 10  # of a wait, after each of which progress is told
 _KNOWN_WORDS = 4096  # whose directions a model remembers
 
 
@@ -145,7 +147,11 @@ class ScriptedModel:
 
     def _begin(self, texts: Sequence[str]) -> None:
         """Wait, and fail as the options say."""
-        time.sleep(self.options.latency_s)
+        if self.options.latency_s:
+            tell = current_teller()
+            for slice_ in range(1, SLICES + 1):
+                time.sleep(self.options.latency_s / SLICES)
+                tell(slice_ / SLICES)
         for text in texts:
             if self._holds(self.options.poison, text):
                 os._exit(1)  # as a crash of the engine would: no clean-up, no exception

@@ -15,6 +15,7 @@ from normloom.models.chat import Chat
 from normloom.models.decoding import Draft, Stops, read_prompts, write
 from normloom.models.loading import context_limit, end_tokens, load, tokenizer_of
 from normloom.models.packing import Row, batches
+from normloom.models.progress import current_teller
 from normloom.models.prompts import Prompt, Prompter
 from normloom.models.protocol import (
     Candidate,
@@ -73,6 +74,8 @@ class TransformersModel:
         options = self.options
         limits = Limits(rows=options.score_batch, row_tokens=options.score_tokens, tokens=options.batch_tokens)
         read = read_packed if self.shares else read_whole
+        tell, read_so_far = current_teller(), 0
+        questions = sum(len(r.questions) for r, prompt in zip(requests, prompts, strict=True) if prompt.error is None)
         for members in _groups(request.instruction for request in requests).values():
             rows = {
                 i: Row(prompts[i].trunk, prompts[i].branches)
@@ -83,6 +86,8 @@ class TransformersModel:
                 continue
             self._usage["prompt_tokens"] += sum(len(ids) for i in rows for ids in prompts[i].sequences())
             for i, first, logits in read(self.reader, prompts[members[0]].head, rows, limits):
+                read_so_far += len(logits)
+                tell(read_so_far / max(questions, 1))
                 chosen = logits[:, answers[i]] - logits.logsumexp(-1, keepdim=True)
                 tables[i][first : first + len(chosen)] = chosen.cpu().numpy()
         return [
@@ -100,12 +105,15 @@ class TransformersModel:
         require_free_text(requests, "transformers")
         prompts = [self.prompter.writing(request) for request in requests]
         written: dict[tuple[int, int], Candidate] = {}
+        total = sum(len(r.seeds) for r, prompt in zip(requests, prompts, strict=True) if prompt.error is None)
         for (_, sampling), members in _groups((r.instruction, r.sampling) for r in requests).items():
             wanted = [(i, n) for i in members if prompts[i].error is None for n in range(len(requests[i].seeds))]
             lengths = [prompts[i].tokens + sampling.max_tokens for i, _ in wanted]
             for batch in batches(lengths, rows=self.options.generate_batch, tokens=self.options.batch_tokens):
                 slots = [wanted[at] for at in batch]
-                drafts = self._write(slots, requests, prompts, sampling)
+                drafts = self._write(
+                    slots, requests, prompts, sampling, done=len(written) / total, of=len(slots) / total
+                )
                 written.update(zip(slots, drafts, strict=True))
         return [
             Completion(
@@ -132,13 +140,21 @@ class TransformersModel:
         requests: Sequence[GenerateRequest],
         prompts: Sequence[Prompt],
         sampling: Sampling,
+        *,
+        done: float,
+        of: float,
     ) -> list[Candidate]:
-        """Write one batch of candidates, named as (request, number of the seed)."""
+        """Write one batch of candidates, named as (request, number of the seed).
+
+        The batch is the share `of` of all that was asked for; `done` is the share written before it.
+        """
+        tell = current_teller()
         drafts = [Draft(i, [*prompts[i].head, *prompts[i].trunk], requests[i].seeds[n]) for i, n in slots]
         head = prompts[slots[0][0]].head if self.shares else []
         stops = Stops(self.end_tokens, sampling.stop, self._decode)
         self._usage["prompt_tokens"] += sum(len(draft.prompt) for draft in drafts)
-        write(self.reader, read_prompts(self.reader, drafts, head), drafts, sampling, stops)
+        prompted = read_prompts(self.reader, drafts, head)
+        write(self.reader, prompted, drafts, sampling, stops, tell=lambda share: tell(done + share * of))
         written = [len(draft.tokens) for draft in drafts]
         self._usage["slots_used"] += sum(written)
         self._usage["slots"] += max(written) * self.options.generate_batch

@@ -28,6 +28,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from normloom.errors import ConfigError, EngineDiedError, ModelError
 from normloom.models import vllm_guard
+from normloom.models.progress import Teller, current_teller
 
 _Result = TypeVar("_Result")
 
@@ -106,7 +107,7 @@ class EngineProcess:
 
         Each is the tokens of its prompt and the settings of vLLM's sampling, with `json_schema` (text or None).
         """
-        return self._call(self._run(wanted))
+        return self._call(self._run(wanted, current_teller()))
 
     def take_steps(self) -> dict[str, float]:
         """Return `slots` and `slots_used` over the steps since this was last asked."""
@@ -144,10 +145,13 @@ class EngineProcess:
             AsyncEngineArgs(**arguments, disable_log_stats=True), stat_loggers=[self._steps]
         )
 
-    async def _run(self, wanted: Sequence[tuple[Sequence[int], Mapping[str, Any]]]) -> list[Any]:
+    async def _run(self, wanted: Sequence[tuple[Sequence[int], Mapping[str, Any]]], tell: Teller) -> list[Any]:
+        come = count(1)
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._one(*each)) for each in wanted]
+                for task in tasks:
+                    task.add_done_callback(lambda _: tell(next(come) / len(wanted)))
         except ExceptionGroup as errors:
             raise self._told(errors.exceptions[0]) from errors
         return [task.result() for task in tasks]

@@ -1,0 +1,5 @@
+"""`python -m normloom` is the command `normloom`."""
+
+from normloom.flows.__main__ import main
+
+main()
