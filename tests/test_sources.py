@@ -229,7 +229,7 @@ def test_names_the_table_takes_cannot_be_kept(tmp_path: Path) -> None:
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert "does not exist" in refusal(tmp_path / "absent.csv")
     (tmp_path / "folder.csv").mkdir()
-    assert "is a directory" in refusal(tmp_path / "folder.csv")
+    assert "it is empty" in refusal(tmp_path / "folder.csv")
     assert "suffix '.docx': expected one of .csv" in refusal(write(tmp_path / "p.docx", "x"))
     assert "no Excel workbook" in refusal(write(tmp_path / "p.xlsx", "x"))
     os.mkfifo(tmp_path / "pipe.csv")

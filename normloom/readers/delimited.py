@@ -59,7 +59,9 @@ class Delimited:
                 self._suspect(consumed, len(header), delimiter, reader.line_num)
                 yield Record(fault or _count_fault(header, fields) or self._content(header, fields), raw)
             elif fault:
-                raise SourceError(f"{self.path}: the header is not {self.encoding.upper()}: set source.encoding")
+                raise SourceError(
+                    f"{self.path}: the header is not {self.encoding.upper()}: set source.encoding, or save it as UTF-8"
+                )
             else:
                 header = self._header(fields)
 

@@ -94,8 +94,8 @@ def _shards(folder: Path) -> tuple[Path, ...]:
         raise SourceError(f"{folder} may not be read by this user: change its permissions") from error
     files = [one for one in inside if one.is_file() and format_of(one.name) and one.name not in _ASIDE]
     if not files:
-        there = f"; there are {_some([one.name for one in inside])}" if inside else ": the folder is empty"
-        raise SourceError(f"{folder} is a directory without a file that can be read{there}")
+        there = f"it holds {_some([one.name for one in inside])}" if inside else "it is empty"
+        raise SourceError(f"the folder {folder} has no file that can be read: {there}")
     return tuple(files)
 
 
