@@ -6,8 +6,6 @@ panel of judges checks what it wrote.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from normloom.flows.benchmark_config import BenchmarkConfig
 from normloom.flows.leaderboard import sections
 from normloom.flows.system import System
@@ -26,7 +24,7 @@ def benchmark(config: BenchmarkConfig, dataset: Stage | None = None) -> list[Sta
     models, source = config.models, config.published
     if dataset is None or source is None:
         dataset = ingest_dataset(config.ingestion)
-        source = Path(config.source.path).name if config.source.path else "built-in"
+        source = config.source.path.name if config.source.path else "built-in"
     rows = items(dataset, arguments=config.choice(source))
 
     figures = []

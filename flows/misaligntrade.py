@@ -27,6 +27,7 @@ from normloom.tasks.publish import Publication, publish
 from normloom.tasks.select import Selection, select
 from normloom.tasks.semantic_type import Typing, type_semantically
 from normloom.tasks.split import split
+from normloom.tasks.take import take
 from normloom.tasks.trade_off import TradeOffs, trade_off
 
 LABELLED = "savacu/classify"
@@ -39,7 +40,11 @@ class MisaligntradeModels(Models):
 
 
 class MisaligntradeConfig(SavacuConfig):
-    """The settings of SaVaCu; those of the source and of labels count where no SaVaCu is published."""
+    """The settings of SaVaCu.
+
+    Without a file of one's own the labelled prompts are those of the newest SaVaCu, if one is published; settings of
+    labels then have nothing to change, and of those of the source only `limit` has.
+    """
 
     SECTIONS: ClassVar = {
         **SavacuConfig.SECTIONS,
@@ -58,7 +63,10 @@ class MisaligntradeConfig(SavacuConfig):
 def misaligntrade(config: MisaligntradeConfig, labelled: Stage | None = None) -> list[Stage]:
     """Return the last stages of the build, the released table first; `labelled` are SaVaCu's labelled prompts."""
     models = config.models
-    labelled = labelled or label(ingest(config.ingestion), config)
+    if labelled is None:
+        labelled = label(ingest(config.ingestion), config)
+    elif config.source.limit:
+        labelled = take(labelled, rows=config.source.limit, contract=tables.LABELLED)
     gaps = find_sparse(labelled, arguments=config.gap_search)
     drafted = expand(
         gaps, labelled, arguments=config.expansion, model=models.expander, part_rows=config.expand.part_rows
@@ -79,11 +87,16 @@ def misaligntrade(config: MisaligntradeConfig, labelled: Stage | None = None) ->
     ]
 
 
+def reads(config: MisaligntradeConfig) -> dict[str, str]:
+    """Return the published table that the build starts from: a file of one's own is used instead."""
+    return {} if config.source.path else {"labelled": LABELLED}
+
+
 MISALIGNTRADE = System(
     name="misaligntrade",
     title="MisAlignTrade (MisAlign-Profile)",
     config=MisaligntradeConfig,
     flow=misaligntrade,
-    reads=lambda _: {"labelled": LABELLED},
+    reads=reads,
     sections=savacu_summary.sections,
 )

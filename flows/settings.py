@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pydantic import BaseModel
+
+from normloom.errors import ConfigError, NormloomError
 from normloom.flows.config import load_profile, override, validated
 from normloom.flows.system import System
 from normloom.flows.systems import system_named
+from normloom.graph import stages_of
 from normloom.resources import Resources
 from normloom.stage import Stage, standing
 from normloom.store import Store
+
+OPTIONS = {"source.path": "--source", "source.text_column": "--text-column", "source.limit": "--limit"}
+OF_THE_BUILD = frozenset({"resources", "quarantine_budget", "release"})  # sections that change no stage
 
 
 class Prepared(NamedTuple):
@@ -25,11 +32,84 @@ class Prepared(NamedTuple):
 def stages_for(name: str, *, profile: str, assignments: Sequence[str], store: Store) -> Prepared:
     """Return a system under a profile with some settings changed; raises ConfigError naming what is wrong.
 
-    Tables of other systems that the flow starts from are the newest in the store.
+    Tables of other systems that the flow starts from are the newest in the store. A change that no stage would
+    notice is refused: whoever asks for it would take the build for another than it is.
     """
     system = system_named(name)
-    config, resources = validated(system.config, override(load_profile(profile, name), assignments))
-    return Prepared(system, config, resources, system.flow(config, **_read(system.reads(config), name, store)))
+    given = load_profile(profile, name)
+    require_options(system, assignments)
+    config, resources = validated(system.config, override(given, assignments))
+    reads = _read(system.reads(config), name, store)
+    prepared = Prepared(system, config, resources, system.flow(config, **reads))
+    for place, assignment in enumerate(assignments):
+        rest = [*assignments[:place], *assignments[place + 1 :]]
+        if _is_ignored(assignment, prepared, override(given, rest), reads):
+            raise ConfigError(_ignored(assignment, prepared, reads))
+    return prepared
+
+
+def require_options(system: System, assignments: Sequence[str]) -> None:
+    """Raise ConfigError for an option that stands for a setting which the system does not have."""
+    for assignment in assignments:
+        setting = _name(assignment)
+        if setting in OPTIONS and not _has(system.config, setting.split(".")):
+            raise ConfigError(
+                f"{system.name} takes no {OPTIONS[setting]}: it has no setting {setting}; "
+                f"`normloom build {system.name}` without it uses what the system starts from"
+            )
+
+
+def _has(kind: Any, path: Sequence[str]) -> bool:
+    for step in path:
+        field = getattr(kind, "model_fields", {}).get(step)
+        if field is None:
+            return False
+        kind = field.annotation
+    return True
+
+
+def _name(assignment: str) -> str:
+    return assignment.partition("=")[0].strip()
+
+
+def _is_ignored(
+    assignment: str, prepared: Prepared, without: Mapping[str, Any], reads: Mapping[str, Stage | None]
+) -> bool:
+    """Tell whether an assignment changes the settings but none of the stages."""
+    if _name(assignment).partition(".")[0] in OF_THE_BUILD:
+        return False
+    try:
+        config, _ = validated(prepared.system.config, without)
+        if config == prepared.config:  # the profile says the same, or a later assignment says otherwise
+            return False
+        ends = prepared.system.flow(config, **reads)
+    except NormloomError:  # without it there is no flow: it matters
+        return False
+    return _told(ends) == _told(prepared.ends)
+
+
+def _told(ends: Sequence[Stage]) -> list[tuple[Any, ...]]:
+    """Return all that tells two flows apart, stage by stage."""
+    return [
+        (
+            *(stage.name, stage.function, stage.arguments, stage.model, stage.part_rows, stage.contract),
+            *(stage.quarantine_budget, stage.table, [upstream.name for upstream in stage.upstream]),
+        )
+        for stage in stages_of(*ends)
+    ]
+
+
+def _ignored(assignment: str, prepared: Prepared, reads: Mapping[str, Stage | None]) -> str:
+    setting = _name(assignment)
+    option = OPTIONS.get(setting, f"--set {assignment}")
+    why = "what it is about is switched off by other settings"
+    source = getattr(prepared.config, "source", None)
+    tables = [stage.table for stage in reads.values() if stage and stage.table]
+    if setting.startswith("source.") and isinstance(source, BaseModel) and getattr(source, "path", None) is None:
+        why = "it is about a file, and none is given with --source"
+    elif tables:
+        why = f"it starts from the published table {tables[0]}; give --source to start from a file"
+    return f"{option} would change nothing in this build of {prepared.system.name} ({why}): leave it out"
 
 
 def _read(reads: Mapping[str, str], reader: str, store: Store) -> dict[str, Stage | None]:

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from normloom.flows.config import load_profile, override, validated
-from normloom.flows.misaligntrade import LABELLED, MISALIGNTRADE, MisaligntradeConfig, misaligntrade
+from normloom.flows.misaligntrade import MISALIGNTRADE, MisaligntradeConfig, misaligntrade
 from normloom.flows.savacu import savacu
 from normloom.flows.savacu_config import SavacuConfig
 from normloom.flows.settings import stages_for
@@ -24,11 +24,12 @@ OWN = (
     "expander: {engine: scripted, model: x, options: {words: 12}}, typer: {engine: scripted, model: t}, "
     "judge: {engine: scripted, model: j, options: {yes_rate: 0.7}}, generators: {g1: {engine: scripted, model: m}}"
 )
-SETTINGS = ["classify.route=exhaustive", "source.limit=12", "rounds=1", "judge.calibration=none"]
+SETTINGS = ["source.limit=12", "rounds=1", "judge.calibration=none"]
+LABELS = ["classify.route=exhaustive"]
 
 
 def config_of(kind: type[SavacuConfig], system: str, *assignments: str) -> SavacuConfig:
-    settings = override(load_profile("local", system), [*SETTINGS, *assignments])
+    settings = override(load_profile("local", system), [*SETTINGS, *LABELS, *assignments])
     return validated(kind, settings)[0]
 
 
@@ -70,14 +71,36 @@ def test_it_starts_from_the_labels_that_savacu_has_published(store: Store, built
     assert labelled
     assert "classify" not in built
     assert built["savacu_classify"] == labelled
-    assert built["deduplicate"].inputs[0] == labelled.ref
-    assert MISALIGNTRADE.reads(None) == {"labelled": LABELLED}
+    assert built["take"].inputs[0] == labelled.ref
+    assert built["take"].count("rows") == 12
+    assert built["take"].dropped_by == {}
+
+
+def test_a_file_of_one_s_own_comes_before_what_savacu_has_published(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("prompt\nhello there\n")
+    assignments = [*SETTINGS, *LABELS, f"models={{{ROLES}, {OWN}}}", f"source.path={tmp_path}/mine.csv"]
+    prepared = stages_for("misaligntrade", profile="local", assignments=assignments, store=store)
+    names = [stage.name for stage in stages_of(*prepared.ends)]
+    assert names[:2] == ["ingest", "classify"]
+    assert MISALIGNTRADE.reads(prepared.config) == {}
+
+
+def test_a_limit_takes_the_first_of_what_savacu_has_published(store: Store) -> None:
+    labelled = store.current("savacu", "classify")
+    assert labelled
+    assignments = ["source.limit=5", f"models={{{ROLES}, {OWN}}}"]
+    prepared = stages_for("misaligntrade", profile="local", assignments=assignments, store=store)
+    [take] = [stage for stage in stages_of(*prepared.ends) if stage.name == "take"]
+    taken = make("misaligntrade", [take], store)["take"]
+    assert store.scan(taken.ref).collect()["prompt"].to_list() == (
+        store.scan(labelled.ref).collect()["prompt"].head(5).to_list()
+    )
+    assert taken.dropped_by == {"limit": 7}
 
 
 def test_without_them_it_labels_for_itself(tmp_path: Path) -> None:
-    prepared = stages_for(
-        "misaligntrade", profile="local", assignments=[*SETTINGS, f"models={{{ROLES}, {OWN}}}"], store=Store(tmp_path)
-    )
+    assignments = [*SETTINGS, *LABELS, f"models={{{ROLES}, {OWN}}}"]
+    prepared = stages_for("misaligntrade", profile="local", assignments=assignments, store=Store(tmp_path))
     names = [stage.name for stage in stages_of(*prepared.ends)]
     assert names[:5] == ["ingest", "classify", "gaps", "expand", "deduplicate"]
 

@@ -45,10 +45,9 @@ ProfileOption = Annotated[
     ),
 ]
 SourceOption = Annotated[
-    str | None,
+    Path | None,
     typer.Option(
-        help="Prompts, ratings or responses: a file (CSV, TSV, JSONL, JSON, text, Excel, Parquet, Arrow), a folder or "
-        "pattern of files, a URL, or a data set on a hub (default: built-in ones)."
+        help="CSV, TSV, JSONL, JSON or Parquet file of prompts, ratings or responses (default: built-in ones)."
     ),
 ]
 TextColumnOption = Annotated[str | None, typer.Option(help="Column of --source that holds the prompts.")]
@@ -62,7 +61,7 @@ DEFAULT_PROFILE = "local"
 
 
 def assignments(
-    *, source: str | None, text_column: str | None, limit: int | None, settings: list[str] | None
+    *, source: Path | str | None, text_column: str | None, limit: int | None, settings: list[str] | None
 ) -> list[str]:
     """Return options that stand for settings as `name=value` assignments, before those given with --set."""
     named: dict[str, Any] = {"source.path": source, "source.text_column": text_column, "source.limit": limit}

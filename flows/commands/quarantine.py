@@ -63,7 +63,10 @@ def quarantine(
 
     where = Store(store)
     found = _quarantined(where, system, stage)
+    given = assignments(source=source, text_column=text_column, limit=limit, settings=set_)
     if not replay:
+        if given or profile != DEFAULT_PROFILE:
+            raise UsageError("--profile, --source, --text-column, --limit and --set go with --replay: add it")
         _show(where, found, as_json=json_)
         return
     if not found:
@@ -73,7 +76,6 @@ def quarantine(
     from normloom.flows.run import run_build
     from normloom.selection import Selection
 
-    given = assignments(source=source, text_column=text_column, limit=limit, settings=set_)
     report = run_build(
         system,
         profile=profile,

@@ -24,7 +24,6 @@ from normloom.flows.commands.common import (
     escaped,
     out,
 )
-from normloom.readers.locate import absolute
 from normloom.server import SERVER_PASSWORD
 
 DEPLOYMENT = "serve"
@@ -82,10 +81,10 @@ def serve(  # each an option
         raise UsageError(f"{store} is being served already, at {url.removesuffix('/api')}")
     store, profile = store.absolute(), str(Path(profile).absolute()) if Path(profile).is_file() else profile
     given = assignments(source=source, text_column=text_column, limit=limit, settings=set_)
-    names = _fitting(systems, profile, given)
+    names = _fitting(systems, profile, given, store)
     parameters = {
         "profile": profile,
-        "source": source and absolute(source),
+        "source": source and str(source.absolute()),
         "text_column": text_column,
         "limit": limit,
         "settings": set_ or [],
@@ -104,16 +103,16 @@ def serve(  # each an option
     out.print("stopped; finished parts are kept")
 
 
-def _fitting(systems: list[str] | None, profile: str, assignments: list[str]) -> list[str]:
+def _fitting(systems: list[str] | None, profile: str, assignments: list[str], store: Path) -> list[str]:
     """Return the systems to serve: those named, or all that the profile and the settings fit, and say which do not."""
-    from normloom.flows.config import load_profile, override, validated
-    from normloom.flows.systems import system_named
+    from normloom.flows.settings import stages_for
     from normloom.flows.systems import systems as known
+    from normloom.store import Store
 
     names, refused = [], {}
     for name in systems or known():
         try:
-            validated(system_named(name).config, override(load_profile(profile, name), assignments))
+            stages_for(name, profile=profile, assignments=assignments, store=Store(store))
             names.append(name)
         except ConfigError as error:
             refused[name] = error

@@ -1,0 +1,67 @@
+"""Builds in the test's own process, without Prefect and Ray: every stage of a flow, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from normloom.flows.settings import Prepared, stages_for
+from normloom.graph import model_uses, stages_of
+from normloom.pool import Pool
+from normloom.progress import LogProgress
+from normloom.resources import Resources
+from normloom.runner import StageRunner
+from normloom.stage import Stage
+from normloom.store import Store
+from normloom.table import Manifest
+
+
+def made(system: str, ends: Sequence[Stage], store: Store, **settings: Any) -> dict[str, Manifest]:
+    """Return the manifests of all stages by name; `settings` are those of the runner."""
+    stages = stages_of(*ends)
+    pool = Pool(Resources(actors=0), model_uses(stages))
+    loom = replace(
+        StageRunner(system=system, store=store, pool=pool, build="test", progress=LogProgress()),
+        **settings,
+    )
+    manifests: dict[str, Manifest] = {}
+    try:
+        for stage in stages:
+            if stage.table:
+                manifests[stage.name] = store.manifest(stage.table)
+                continue
+            inputs, sides = ([manifests[each.name].ref for each in group] for group in (stage.inputs, stage.sides))
+            manifests[stage.name], _ = loom.run(stage, inputs, sides)
+    finally:
+        pool.close()
+    return manifests
+
+
+def prepared(system: str, store: Store, *assignments: str, profile: str = "local") -> Prepared:
+    """Return a system with scripted models in all its roles."""
+    return stages_for(system, profile=profile, assignments=[*SCRIPTED[system], *assignments], store=store)
+
+
+_ROLES = {
+    "embedder": "{engine: scripted, model: e}",
+    "classifier": "{engine: scripted, model: c, options: {yes_rate: 0.05}}",
+    "expander": "{engine: scripted, model: x, options: {words: 12}}",
+    "judge": "{engine: scripted, model: j, options: {yes_rate: 0.7}}",
+    "typer": "{engine: scripted, model: t}",
+    "generators": "{g1: {engine: scripted, model: m}, g2: {engine: scripted, model: n}}",
+    "raters": "{r1: {engine: scripted, model: r}, r2: {engine: scripted, model: s}}",
+}
+
+
+def _models(*roles: str) -> str:
+    return f"models={{{', '.join(f'{role}: {_ROLES[role]}' for role in roles)}}}"
+
+
+_WRITES = ("embedder", "classifier", "expander", "judge", "generators")
+SCRIPTED = {
+    "savacu": [_models(*_WRITES)],
+    "misaligntrade": [_models(*_WRITES, "typer")],
+    "demo_safetybench": [_models("embedder", "classifier", "expander", "raters")],
+    "benchmark": [f"models={_ROLES['generators']}", f"judges={{j1: {_ROLES['judge']}}}"],
+}
