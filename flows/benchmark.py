@@ -6,6 +6,8 @@ panel of judges checks what it wrote.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from normloom.flows.benchmark_config import BenchmarkConfig
 from normloom.flows.leaderboard import sections
 from normloom.flows.system import System
@@ -24,7 +26,7 @@ def benchmark(config: BenchmarkConfig, dataset: Stage | None = None) -> list[Sta
     models, source = config.models, config.published
     if dataset is None or source is None:
         dataset = ingest_dataset(config.ingestion)
-        source = config.source.path.name if config.source.path else "built-in"
+        source = Path(config.source.path).name if config.source.path else "built-in"
     rows = items(dataset, arguments=config.choice(source))
 
     figures = []

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from normloom.flows.config import Settings
+from normloom.flows.source_settings import FileSettings
 from normloom.flows.system_config import NamedModels, SystemConfig
 from normloom.models.protocol import Sampling
 from normloom.schemas.responses import BUILTIN
@@ -30,14 +30,13 @@ TEMPLATES_NEED = {
 SAMPLING = Sampling(temperature=0.7, top_p=0.9, max_tokens=512, repetition_penalty=1.1)
 
 
-class SourceSettings(Settings):
+class SourceSettings(FileSettings):
     """The responses: those of a file, else the newest published data set of `system`, else the built-in ones.
 
     Columns for split, generator and labels may be missing in a file where they are named as here.
     """
 
     system: Literal["savacu", "misaligntrade"] | None = Field("savacu", description="none: the built-in responses")
-    path: Path | None = None
     text_column: str = "prompt"
     response_column: str = "response"
     alignment_column: str = "alignment"
@@ -108,6 +107,7 @@ class BenchmarkConfig(SystemConfig):
         source = self.source if self.source.path else SourceSettings()
         return dataset_ingestion(
             source.path or BUILTIN,
+            source.reading() if source.path else None,
             text_column=source.text_column,
             columns={
                 "response": source.response_column,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
 from normloom.flows.config import Settings
 from normloom.flows.savacu_config import ClassifySettings, DeduplicateSettings
+from normloom.flows.source_settings import FileSettings, SourceName
 from normloom.flows.system_config import NamedModels, SystemConfig
 from normloom.models.protocol import ModelSpec, Sampling
 from normloom.schemas import conversations
@@ -25,11 +25,10 @@ TEMPLATES_NEED = {
 }
 
 
-class SourceSettings(Settings):
+class SourceSettings(FileSettings):
     """The file of ratings, and that of conversations where they are apart; without a path the built-in ones."""
 
-    path: Path | None = None
-    items: Path | None = None
+    items: SourceName | None = Field(None, description="file of conversations, if they are not with the ratings")
     limit: int | None = Field(None, ge=1, description="conversations, each with all its raters")
     max_chars: int = Field(20_000, ge=1)
 
@@ -88,6 +87,7 @@ class DemoSafetybenchConfig(SystemConfig):
         return dices_ingestion(
             source.path or conversations.RATINGS,
             source.items if source.path else conversations.ITEMS,
+            source.reading() if source.path else None,
             limit=source.limit,
             max_chars=source.max_chars,
         )

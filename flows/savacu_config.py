@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from normloom.features import Features
 from normloom.flows.config import Settings
+from normloom.flows.source_settings import FileSettings
 from normloom.flows.system_config import NamedModels, SystemConfig
 from normloom.models.protocol import ModelSpec, Sampling
+from normloom.readers import Reading
 from normloom.schemas.prompts import MEASURE
 from normloom.schemas.taxonomy import DIMENSIONS
 from normloom.tasks.deduplicate import Deduplication
@@ -32,10 +33,9 @@ TEMPLATES_NEED = {
 }
 
 
-class SourceSettings(Settings):
-    """The file of prompts; without a path the built-in prompts are used."""
+class SourceSettings(FileSettings):
+    """The prompts; without a path the built-in prompts are used."""
 
-    path: Path | None = None
     text_column: str = "prompt"
     references: dict[str, str] = Field(default_factory=dict, description="dimension -> column of reference labels")
     limit: int | None = Field(None, ge=1)
@@ -163,9 +163,9 @@ class SavacuConfig(SystemConfig):
         references = source.references if source.path else {dimension: dimension for dimension in DIMENSIONS}
         return ingestion(
             source.path or MEASURE,
+            source.reading(source.limit) if source.path else Reading(limit=source.limit),
             text_column=source.text_column if source.path else "prompt",
             references=references,
-            limit=source.limit,
             max_chars=source.max_chars,
             taxonomies=self.labels,
         )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, computed_field
+from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.errors import ConfigError, SourceError
+from normloom.readers import Located, Reading, locate, read_source
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Taxonomy
-from normloom.sources import file_digest, read_source
 from normloom.stage import Output, Stage, quarantined, quarantined_frame
 from normloom.text import text_problem
 
@@ -19,26 +22,18 @@ NO_LABEL = frozenset({"", "none", "unknown"})
 
 
 class Ingestion(BaseModel):
-    """Which column of which file holds the prompts, and which columns their reference labels.
+    """Which column of which source holds the prompts, and which columns their reference labels.
 
-    `references` maps a dimension to a column of label ids or names, several of them parted by `;`.
+    `references` maps a dimension to a column of label ids or names: a list of them, or several parted by `;`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    path: Path = Field(exclude=True)
-    digest: str
+    source: Located
     text_column: str
     references: dict[str, str] = Field(default_factory=dict)
-    limit: int | None = Field(None, ge=1)
     max_chars: int = Field(20_000, ge=1)
     taxonomies: tuple[Taxonomy, ...]
-
-    @computed_field  # type: ignore[prop-decorator]  # the way pydantic wants it
-    @property
-    def suffix(self) -> str:
-        """The file's suffix: the same bytes give other records as CSV than as TSV, so it is part of the key."""
-        return self.path.suffix.lower()
 
 
 def read_prompts(arguments: Ingestion) -> Output:
@@ -46,12 +41,7 @@ def read_prompts(arguments: Ingestion) -> Output:
 
     Raises SourceError for a file none of whose records can be used.
     """
-    source = read_source(
-        arguments.path,
-        text_column=arguments.text_column,
-        keep=tuple(arguments.references.values()),
-        limit=arguments.limit,
-    )
+    source = read_source(arguments.source, text_column=arguments.text_column, keep=tuple(arguments.references.values()))
     aside = [
         {"row_id": None, "rule": rule, "reason": f"record {number}: {reason}", "payload": payload}
         for number, rule, reason, payload in source.rejected
@@ -76,7 +66,7 @@ def read_prompts(arguments: Ingestion) -> Output:
     if not usable:
         rules = ", ".join(f"{rule} {count}" for rule, count in Counter(entry["rule"] for entry in aside).items())
         raise SourceError(
-            f"{arguments.path}: none of {len(aside)} records can be used ({rules}; {aside[0]['reason']}): "
+            f"{arguments.source.name}: none of {len(aside)} records can be used ({rules}; {aside[0]['reason']}): "
             f"expected prompts in column {arguments.text_column!r}"
         )
     rows = pl.DataFrame(usable, schema=dict(tables.PROMPTS.columns))
@@ -87,14 +77,14 @@ def read_prompts(arguments: Ingestion) -> Output:
     )
 
 
-def _reference(record: dict[str, str | None], arguments: Ingestion) -> tuple[list[str] | None, tuple[str, str] | None]:
+def _reference(record: dict[str, Any], arguments: Ingestion) -> tuple[list[str] | None, tuple[str, str] | None]:
     """Return the record's reference label ids, or why they cannot be read."""
     if not arguments.references:
         return None, None
     labels = []
     for dimension, column in arguments.references.items():
         taxonomy = next(taxonomy for taxonomy in arguments.taxonomies if taxonomy.dimension == dimension)
-        for name in (record[column] or "").split(";"):
+        for name in label_names(record[column]):
             if name.strip().casefold() in NO_LABEL:
                 continue
             try:
@@ -104,11 +94,25 @@ def _reference(record: dict[str, str | None], arguments: Ingestion) -> tuple[lis
     return labels, None
 
 
+def label_names(value: object) -> list[str]:
+    """Return the names in a value of labels: names parted by `;`, a list, also one written as JSON.
+
+    An item of a list is a name or, as in a released table, an object with the name as `label`.
+    """
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        with contextlib.suppress(ValueError):
+            value = json.loads(value)
+    if not isinstance(value, list):
+        return [] if value is None else str(value).split(";")
+    names = [item.get("label") if isinstance(item, dict) else item for item in value]
+    return [str(name) for name in names if name is not None]
+
+
 def ingest(arguments: Ingestion, *, name: str = "ingest") -> Stage:
     """Return the stage that reads prompts from a file."""
     return Stage(name=name, function=read_prompts, arguments=arguments, contract=tables.PROMPTS)
 
 
-def ingestion(path: Path, **settings: object) -> Ingestion:
-    """Return the arguments for a file, with the digest of its content."""
-    return Ingestion(path=path, digest=file_digest(path), **settings)
+def ingestion(path: Path | str, reading: Reading | None = None, **settings: object) -> Ingestion:
+    """Return the arguments for a source, with the digest of its content."""
+    return Ingestion(source=locate(path, reading), **settings)

@@ -12,11 +12,11 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.errors import ConfigError, SourceError
+from normloom.readers import Reading, as_text, locate, read_source
 from normloom.schemas import benchmark_tables, tables
 from normloom.schemas.taxonomy import Taxonomy
-from normloom.sources import file_digest, read_source
 from normloom.stage import DROPPED_SCHEMA, Output, Stage, quarantined, quarantined_frame
-from normloom.tasks.ingest import NO_LABEL, Ingestion
+from normloom.tasks.ingest import NO_LABEL, Ingestion, label_names
 from normloom.tasks.resample import ALIGNMENTS
 from normloom.text import text_problem
 
@@ -52,14 +52,18 @@ def read_dataset(arguments: DatasetIngestion) -> Output:
     """
     named = {**arguments.columns, **arguments.references}
     needed = [column for role, column in named.items() if role in {"response", "alignment"} or role != column]
-    source = read_source(arguments.path, text_column=arguments.text_column, keep=needed, optional=tuple(named.values()))
+    source = read_source(
+        arguments.source, text_column=arguments.text_column, keep=needed, optional=tuple(named.values())
+    )
     found = {role: column for role, column in named.items() if column in source.rows.columns}
+    texts = {column for role, column in found.items() if role in arguments.columns}
+    rows = source.rows.with_columns(as_text(source.rows[column]) for column in sorted(texts))
     aside: list[dict[str, str | None]] = [
         {"row_id": None, "rule": rule, "reason": f"record {number}: {reason}", "payload": payload}
         for number, rule, reason, payload in source.rejected
     ]
     usable = []
-    for record in source.rows.iter_rows(named=True):
+    for record in rows.iter_rows(named=True):
         row, problem = _row({role: record[column] for role, column in found.items()}, record["text"], arguments)
         if problem:
             rule, reason = problem
@@ -69,11 +73,11 @@ def read_dataset(arguments: DatasetIngestion) -> Output:
     if not usable:
         rules = ", ".join(f"{rule} {count}" for rule, count in Counter(entry["rule"] for entry in aside).items())
         raise SourceError(
-            f"{arguments.path}: none of {len(aside)} records can be used ({rules}; {aside[0]['reason']}): expected a "
-            f"prompt in column {arguments.text_column!r}, a response in {arguments.columns['response']!r} and "
-            f"aligned or misaligned in {arguments.columns['alignment']!r}"
+            f"{arguments.source.name}: none of {len(aside)} records can be used ({rules}; {aside[0]['reason']}): "
+            f"expected a prompt in column {arguments.text_column!r}, a response in {arguments.columns['response']!r} "
+            f"and aligned or misaligned in {arguments.columns['alignment']!r}"
         )
-    _require_split((row["split"] for row in usable), arguments.split, str(arguments.path))
+    _require_split((row["split"] for row in usable), arguments.split, arguments.source.name)
     dimensions = tuple(taxonomy.dimension for taxonomy in arguments.taxonomies)
     schema = tables.named_by_content(benchmark_tables.dataset(dimensions))
     return Output(
@@ -84,7 +88,7 @@ def read_dataset(arguments: DatasetIngestion) -> Output:
 
 
 def _row(
-    record: Mapping[str, str | None], prompt: str | None, arguments: DatasetIngestion
+    record: Mapping[str, Any], prompt: str | None, arguments: DatasetIngestion
 ) -> tuple[dict[str, Any], Problem | None]:
     """Return a record under the published columns, or why it cannot be used."""
     for name, text in (("prompt", prompt), ("response", record["response"])):
@@ -114,8 +118,8 @@ def _row(
     }, None
 
 
-def _labels(cell: str | None, taxonomy: Taxonomy) -> list[dict[str, object]]:
-    names = (name.strip() for name in (cell or "").split(";"))
+def _labels(value: object, taxonomy: Taxonomy) -> list[dict[str, object]]:
+    names = (name.strip() for name in label_names(value))
     wanted = [name for name in names if name.casefold() not in NO_LABEL]
     return [{"label": taxonomy.label(name).id, "probability": None} for name in wanted]
 
@@ -168,9 +172,9 @@ def ingest_dataset(arguments: DatasetIngestion, *, name: str = "ingest") -> Stag
     return Stage(name=name, function=read_dataset, arguments=arguments, contract=benchmark_tables.dataset(dimensions))
 
 
-def dataset_ingestion(path: Path, **settings: object) -> DatasetIngestion:
-    """Return the arguments for a file, with the digest of its content."""
-    return DatasetIngestion(path=path, digest=file_digest(path), **settings)
+def dataset_ingestion(path: Path | str, reading: Reading | None = None, **settings: object) -> DatasetIngestion:
+    """Return the arguments for a source, with the digest of its content."""
+    return DatasetIngestion(source=locate(path, reading), **settings)
 
 
 def items(dataset: Stage, *, arguments: ItemChoice, name: str = "items") -> Stage:

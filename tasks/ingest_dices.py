@@ -6,17 +6,17 @@ conversations. Columns are found by name; who the raters are may be missing.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, computed_field
+from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.errors import SourceError
+from normloom.readers import Located, Reading, Source, as_text, locate, read_source
 from normloom.schemas import demo_tables, tables
 from normloom.schemas.demo_tables import ANSWERS, AXES, UNKNOWN
-from normloom.sources import Source, file_digest, read_source
 from normloom.stage import Output, Stage, quarantined, quarantined_frame
 from normloom.text import text_problem
 
@@ -31,18 +31,10 @@ class DicesIngestion(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    path: Path = Field(exclude=True)
-    digest: str
-    items: Path | None = Field(None, exclude=True)
-    items_digest: str | None = None
+    source: Located
+    items: Located | None = None
     limit: int | None = Field(None, ge=1, description="take the first conversations only, each with all its raters")
     max_chars: int = Field(20_000, ge=1)
-
-    @computed_field  # type: ignore[prop-decorator]  # the way pydantic wants it
-    @property
-    def suffixes(self) -> tuple[str, ...]:
-        """The files' suffixes: they say how the same bytes are read, so they are part of the key."""
-        return tuple(path.suffix.lower() for path in (self.path, self.items) if path)
 
 
 def read_ratings(arguments: DicesIngestion) -> Output:
@@ -53,7 +45,7 @@ def read_ratings(arguments: DicesIngestion) -> Output:
     Raises SourceError for a file that lacks needed columns, a file of conversations that holds one twice, and a file
     none of whose records can be used.
     """
-    source = _read(arguments.path, (ANSWER, "item_id"), (*_RATER, *(() if arguments.items else (*_TEXT, *_ITEM))))
+    source = _read(arguments.source, (ANSWER, "item_id"), (*_RATER, *(() if arguments.items else (*_TEXT, *_ITEM))))
     records = source.rows.rename({"text": "answer"}).with_columns(
         pl.when(pl.col(name).str.strip_chars() != "").then(pl.col(name)) for name in ("answer", "item_id")
     )
@@ -64,7 +56,7 @@ def read_ratings(arguments: DicesIngestion) -> Output:
         records = records.join(_items(arguments.items), on="item_id", how="left", maintain_order="left")
     elif absent := [name for name in _TEXT if name not in records.columns]:
         raise SourceError(
-            f"{arguments.path} has no column {' and no column '.join(map(repr, absent))}: "
+            f"{arguments.source.name} has no column {' and no column '.join(map(repr, absent))}: "
             "expected the conversations here, or in a file of their own named by source.items"
         )
     judged = _judged(_complete(records), arguments)
@@ -78,7 +70,8 @@ def read_ratings(arguments: DicesIngestion) -> Output:
     ]
     if usable.is_empty():
         raise SourceError(
-            f"{arguments.path}: none of {len(aside)} records can be used ({aside[0]['rule']}; {aside[0]['reason']})"
+            f"{arguments.source.name}: none of {len(aside)} records can be used "
+            f"({aside[0]['rule']}; {aside[0]['reason']})"
         )
     known_by = pl.concat_str("item_id", "rater_id", "group", "answer", *_TEXT, separator="\x1f", ignore_nulls=True)
     return Output(
@@ -93,33 +86,16 @@ def read_ratings(arguments: DicesIngestion) -> Output:
     )
 
 
-def _read(path: Path, needed: Sequence[str], optional: Sequence[str]) -> Source:
-    """Read the needed columns and those of the optional ones that the file has; the first needed one is the text."""
-    columns = _columns(path)
-    if absent := [name for name in needed if name not in columns]:
-        raise SourceError(
-            f"{path} has no column {' and no column '.join(map(repr, absent))}: "
-            f"expected DICES's layout; its columns are {', '.join(map(repr, columns)) or 'none'}"
-        )
-    return read_source(path, text_column=needed[0], keep=[*needed[1:], *(name for name in optional if name in columns)])
+def _read(source: Located, needed: Sequence[str], optional: Sequence[str]) -> Source:
+    """Read the needed columns and those of the optional ones that are there, as text; the first one is the text."""
+    read = read_source(source, text_column=needed[0], keep=needed[1:], optional=optional)
+    return replace(read, rows=read.rows.with_columns(as_text(read.rows[name]) for name in read.rows.columns[2:]))
 
 
-def _columns(path: Path) -> list[str]:
-    if path.suffix.lower() == ".parquet":
-        try:
-            return list(pl.read_parquet_schema(path))
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise SourceError(f"{path} is damaged, cut short or no Parquet file: write or fetch it again") from error
-    if path.suffix.lower() != ".csv":
-        raise SourceError(f"{path} has the suffix {path.suffix!r}: expected .csv or .parquet")
-    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        return next(csv.reader(file), [])
-
-
-def _items(path: Path) -> pl.DataFrame:
-    items = _read(path, ("context", "item_id", "response"), _ITEM).rows.rename({"text": "context"}).drop("source_row")
+def _items(source: Located) -> pl.DataFrame:
+    items = _read(source, ("context", "item_id", "response"), _ITEM).rows.rename({"text": "context"}).drop("source_row")
     if twice := items.filter(pl.col("item_id").is_duplicated())["item_id"].to_list():
-        raise SourceError(f"{path}: item_id {twice[0]!r} stands there more than once: remove all but one")
+        raise SourceError(f"{source.name}: item_id {twice[0]!r} stands there more than once: remove all but one")
     return items.with_columns(known=True)
 
 
@@ -181,12 +157,8 @@ def ingest_dices(arguments: DicesIngestion, *, name: str = "ingest") -> Stage:
     return Stage(name=name, function=read_ratings, arguments=arguments, contract=demo_tables.RATINGS)
 
 
-def dices_ingestion(path: Path, items: Path | None = None, **settings: object) -> DicesIngestion:
-    """Return the arguments for a file of ratings, and maybe one of conversations, with digests of their content."""
-    return DicesIngestion(
-        path=path,
-        digest=file_digest(path),
-        items=items,
-        items_digest=file_digest(items) if items else None,
-        **settings,
-    )
+def dices_ingestion(
+    path: Path | str, items: Path | str | None = None, reading: Reading | None = None, **settings: object
+) -> DicesIngestion:
+    """Return the arguments for a source of ratings, and maybe one of conversations, with digests of their content."""
+    return DicesIngestion(source=locate(path, reading), items=locate(items, reading) if items else None, **settings)

@@ -81,16 +81,17 @@ def test_a_missing_file_stops_before_any_work(command: Command) -> None:
         ("a.csv", b"prompt\n", "a.csv has no records: expected at least one"),
         ("a.csv", b"promt,id\nhi,1\n", "a.csv has no column 'prompt': its columns are 'promt', 'id'; did you mean"),
         ("a.csv", b"[prompt],[/b]\nhi,1\n", "a.csv has no column 'prompt': its columns are '[prompt]', '[/b]'; did"),
-        ("a.csv", b"pr\xffmpt\nhi\n", "a.csv: the header is not UTF-8: save the file as UTF-8"),
-        ("a.csv", b"prompt\ncaf\xe9\n", "a.csv: none of 1 records can be used (broken_utf8: record 1, byte 0xE9"),
-        ("a.csv", "prompt\nhi\n".encode("utf-16"), "a.csv is UTF-16 or UTF-32: save it as UTF-8"),
+        ("a.csv", b"pr\xffmpt\nhi\n", "a.csv: the header is not UTF-8: set source.encoding"),
+        ("a.csv", "prompt\nПривет\n".encode("cp1251"), "a.csv: none of 1 records can be used (broken_utf8: record 1, "),
+        ("a.csv", "prompt\nhi\n".encode("utf-16")[:-1], "a.csv is not all utf-16: set source.encoding, or save it as"),
         ("a.csv", b'prompt\n"hi\nho\n', "a.csv: the record at line 2 is broken (unexpected end of data): close or"),
         ("a.jsonl", b'{"prompt": "h\n', "a.jsonl: none of 1 records can be used (broken_json: record 1, Invalid"),
         ("a.jsonl", b'{"text": "hi"}\n', "a.jsonl has no column 'prompt': its columns are 'text'; name one of these"),
-        ("a.json", b'[{"prompt": "hi"}', "a.json is not one JSON array in UTF-8 ("),
-        ("a.json", b'{"prompt": "hi"}', "a.json holds an object: expected a JSON array of objects"),
+        ("a.json", b'[{"prompt": "hi"}', "a.json is not one JSON array ("),
+        ("a.json", b'{\n"prompt": "hi"}', "a.json holds an object: expected a JSON array of objects"),
         ("a.parquet", b"PAR1", "a.parquet is damaged, cut short or no Parquet file ("),
-        ("a.xlsx", b"PK", "a.xlsx has the suffix '.xlsx': expected one of .csv, .tsv, .jsonl, .ndjson, .json, .parq"),
+        ("a.xlsx", b"PK", "a.xlsx is damaged or no Excel workbook"),
+        ("a.docx", b"PK", "a.docx has the suffix '.docx': expected one of .csv, .tsv, .jsonl, .ndjson, .json, .txt"),
         ("a.csv", b'prompt\n" "\n' + b"x" * 100_000 + b"\n", "a.csv: none of 2 records can be used (empty 1, too_l"),
     ],
 )
@@ -113,8 +114,8 @@ def test_a_truncated_parquet_file_stops_before_any_work(command: Command) -> Non
         assert ran.sentence.startswith("a.parquet is damaged, cut short or no Parquet file (")
 
 
-def test_a_directory_is_no_file(command: Command) -> None:
-    assert command.build("--source", ".").sentence == ". is a directory: name one file in it"
+def test_an_empty_folder_stops_before_any_work(command: Command) -> None:
+    assert command.build("--source", ".").sentence == "the folder . has no file that can be read: it is empty"
 
 
 def test_a_wrong_text_column_is_answered_with_the_right_one(command: Command) -> None:

@@ -61,7 +61,7 @@ def test_assignments_reach_into_settings_and_are_yaml() -> None:
     assert config.classify.delta == 0.4
     assert resources.actors == 0
     assert config.expand.dimensions == ("safety", "value")
-    assert config.source.path == Path("a b.csv")
+    assert config.source.path == "a b.csv"
     assert config.source.limit is None
     assert (config.generate.sampling.temperature, config.generate.sampling.top_p) == (1, 0.9)
     assert config.models.judge.model == "other"

@@ -10,6 +10,7 @@ from toy import runner
 
 from normloom.errors import SourceError
 from normloom.keys import canonical
+from normloom.readers import Reading
 from normloom.rows import row_id
 from normloom.stage import Output
 from normloom.store import Store
@@ -17,7 +18,8 @@ from normloom.tasks.ingest import ingest, ingestion
 
 
 def read(path: Path, **settings: object) -> Output:
-    arguments = ingestion(path, **{"text_column": "prompt", "taxonomies": TAXONOMIES, **settings})
+    reading = Reading(limit=settings.pop("limit", None))
+    arguments = ingestion(path, reading, **{"text_column": "prompt", "taxonomies": TAXONOMIES, **settings})
     return carry_out(ingest(arguments), None)
 
 

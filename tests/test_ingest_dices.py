@@ -119,9 +119,9 @@ def test_a_file_without_a_needed_column_is_refused_naming_both(tmp_path: Path, m
 
 
 def test_a_file_of_another_kind_and_one_without_usable_records_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text("[]")
-    with pytest.raises(SourceError, match=r"suffix '\.json': expected \.csv or \.parquet"):
-        read(tmp_path / "a.json")
+    (tmp_path / "a.doc").write_text("[]")
+    with pytest.raises(SourceError, match=r"suffix '\.doc': expected one of \.csv"):
+        read(tmp_path / "a.doc")
     (tmp_path / "a.parquet").write_text("no")
     with pytest.raises(SourceError, match="damaged, cut short or no Parquet file"):
         read(tmp_path / "a.parquet")

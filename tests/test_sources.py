@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from normloom.errors import SourceError
-from normloom.sources import Source, file_digest, read_source
+from normloom.readers import Source, locate, read_source
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -79,7 +79,9 @@ def test_csv_header(tmp_path: Path) -> None:
     assert "header is not UTF-8" in refusal(write(tmp_path / "a.csv", b"prompt\xff,id\na,1\n"))
     assert "2 columns named 'prompt'" in refusal(write(tmp_path / "b.csv", "prompt,prompt\na,b\n"))
     assert "no records" in refusal(write(tmp_path / "c.csv", "prompt,id\n"))
-    assert "UTF-16" in refusal(write(tmp_path / "d.csv", "prompt\na\n".encode("utf-16")))
+    assert texts(read_source(write(tmp_path / "d.csv", "prompt\nä\n".encode("utf-16")), text_column="prompt")) == [
+        (1, "ä")
+    ]
 
 
 def test_json_lines(tmp_path: Path) -> None:
@@ -94,7 +96,7 @@ def test_json_lines(tmp_path: Path) -> None:
     assert source.rows.rows() == [
         (1, "one", "1", '["é", null]'),
         (2, None, None, None),
-        (3, None, "no prompt", "true"),
+        (3, None, '"no prompt"', "true"),
         (4, "é\u2028", "2.5", None),
     ]
     assert source.rejected == []
@@ -143,8 +145,8 @@ def test_json_array(tmp_path: Path) -> None:
         (2, "not_object", "5"),
         (3, "not_text", '{"prompt": ["x"]}'),
     ]
-    assert ".jsonl" in refusal(write(tmp_path / "lines.json", '{"prompt": "a"}\n{"prompt": "b"}\n'))
-    assert "an object" in refusal(write(tmp_path / "object.json", '{"prompt": "a"}'))
+    assert ".jsonl" in refusal(write(tmp_path / "cut.json", '[{"prompt": "a"},\n{"prompt": "b"}\n'))
+    assert "an object" in refusal(write(tmp_path / "object.json", '{\n"prompt": "a"}'))
     assert "no records" in refusal(write(tmp_path / "none.json", "[]"))
 
 
@@ -161,7 +163,7 @@ def test_parquet(tmp_path: Path, dtype: pl.DataType) -> None:
         }
     ).write_parquet(path)
     source = read_source(path, text_column="a.b", keep=["id", "day", "tags"], limit=2)
-    assert source.rows.rows() == [(1, "one", "1", "2026-11-21", '["x"]'), (2, None, "2", None, "[]")]
+    assert source.rows.rows() == [(1, "one", 1, dt.date(2026, 11, 21), ["x"]), (2, None, 2, None, [])]
     assert source.rows.schema["source_row"] == pl.Int64
     assert read_source(path, text_column="a.b").rows.height == 3
 
@@ -227,8 +229,9 @@ def test_names_the_table_takes_cannot_be_kept(tmp_path: Path) -> None:
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert "does not exist" in refusal(tmp_path / "absent.csv")
     (tmp_path / "folder.csv").mkdir()
-    assert "is a directory" in refusal(tmp_path / "folder.csv")
-    assert "suffix '.xlsx': expected one of .csv" in refusal(write(tmp_path / "p.xlsx", "x"))
+    assert "it is empty" in refusal(tmp_path / "folder.csv")
+    assert "suffix '.docx': expected one of .csv" in refusal(write(tmp_path / "p.docx", "x"))
+    assert "no Excel workbook" in refusal(write(tmp_path / "p.xlsx", "x"))
     os.mkfifo(tmp_path / "pipe.csv")
     assert "regular file" in refusal(tmp_path / "pipe.csv")
     (tmp_path / "loop.csv").symlink_to(tmp_path / "loop.csv")
@@ -245,9 +248,9 @@ def test_file_without_permission(tmp_path: Path) -> None:
 
 
 def test_file_digest(tmp_path: Path) -> None:
-    assert file_digest(write(tmp_path / "p", "abc")).startswith("ba7816bf8f01cfea")
+    assert locate(write(tmp_path / "p.txt", "abc")).digest.startswith("ba7816bf8f01cfea")
     with pytest.raises(SourceError, match="does not exist"):
-        file_digest(tmp_path / "absent")
+        locate(tmp_path / "absent")
 
 
 @pytest.mark.parametrize(
@@ -270,4 +273,4 @@ def test_optional_columns_are_read_where_they_are_there(tmp_path: Path, name: st
 def test_optional_columns_of_a_parquet_file(tmp_path: Path) -> None:
     pl.DataFrame({"prompt": ["x"], "kind": [1]}).write_parquet(tmp_path / "a.parquet")
     source = read_source(tmp_path / "a.parquet", text_column="prompt", optional=("kind", "split"))
-    assert source.rows.to_dicts() == [{"source_row": 1, "text": "x", "kind": "1"}]
+    assert source.rows.to_dicts() == [{"source_row": 1, "text": "x", "kind": 1}]

@@ -45,9 +45,10 @@ ProfileOption = Annotated[
     ),
 ]
 SourceOption = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
-        help="CSV, TSV, JSONL, JSON or Parquet file of prompts, ratings or responses (default: built-in ones)."
+        help="Prompts, ratings or responses: a file (CSV, TSV, JSONL, JSON, text, Excel, Parquet, Arrow), a folder or "
+        "pattern of files, a URL, or a data set on a hub (default: built-in ones)."
     ),
 ]
 TextColumnOption = Annotated[str | None, typer.Option(help="Column of --source that holds the prompts.")]
@@ -61,7 +62,7 @@ DEFAULT_PROFILE = "local"
 
 
 def assignments(
-    *, source: Path | str | None, text_column: str | None, limit: int | None, settings: list[str] | None
+    *, source: str | None, text_column: str | None, limit: int | None, settings: list[str] | None
 ) -> list[str]:
     """Return options that stand for settings as `name=value` assignments, before those given with --set."""
     named: dict[str, Any] = {"source.path": source, "source.text_column": text_column, "source.limit": limit}

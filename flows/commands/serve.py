@@ -24,6 +24,7 @@ from normloom.flows.commands.common import (
     escaped,
     out,
 )
+from normloom.readers.locate import absolute
 from normloom.server import SERVER_PASSWORD
 
 DEPLOYMENT = "serve"
@@ -84,7 +85,7 @@ def serve(  # each an option
     names = _fitting(systems, profile, given, store)
     parameters = {
         "profile": profile,
-        "source": source and str(source.absolute()),
+        "source": source and absolute(source),
         "text_column": text_column,
         "limit": limit,
         "settings": set_ or [],

@@ -1,0 +1,14 @@
+"""Readers of users' data: files, folders and globs, compressed or remote, as one table with every record accounted for.
+
+`locate` finds the files of a source and digests them, `read_source` reads them. Records are numbered from 1 through all
+files; each is a row or is rejected with rule, reason and payload. What was assumed (delimiter, encoding, names) is in
+`Source.found`. docs/sources.md lists the formats.
+"""
+
+from normloom.readers.column import as_text
+from normloom.readers.locate import Located, absolute, locate
+from normloom.readers.options import Reading
+from normloom.readers.read import read_source
+from normloom.readers.records import Rejected, Source
+
+__all__ = ["Located", "Reading", "Rejected", "Source", "absolute", "as_text", "locate", "read_source"]

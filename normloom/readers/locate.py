@@ -1,0 +1,104 @@
+"""From what a user names to the files of a source, in order.
+
+A name is a file, a folder of shards, or a pattern of them; it is taken as a pattern only if nothing of that very name
+exists. Names with a protocol are fetched first (`normloom.readers.remote`).
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import Counter
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from normloom.errors import SourceError
+from normloom.readers.opening import COMPRESSIONS, FORMATS, digest_of, format_of, open_raw
+from normloom.readers.options import Reading
+
+_ASIDE = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"})
+_SHOWN = 5
+
+
+class Located(BaseModel):
+    """The files of a source, all of one format, and the digest of their content in order.
+
+    Names and places are no part of a key; format, digest and the way of reading are.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(exclude=True)
+    files: tuple[Path, ...] = Field(exclude=True, min_length=1)
+    format: str
+    digest: str
+    reading: Reading = Reading()
+
+
+def locate(name: str | Path, reading: Reading | None = None) -> Located:
+    """Return the files of a source and their digest. Raises SourceError."""
+    reading = reading or Reading()
+    files = _files(str(name))
+    forms = {file: format_of(file.name) for file in files}
+    kinds = Counter(form[0] for form in forms.values() if form)
+    if len(kinds) > 1:
+        listed = ", ".join(f"{count} {form}" for form, count in kinds.most_common())
+        raise SourceError(f"{name} holds files of several formats ({listed}): name one, such as {name}/*.csv")
+    return Located(name=str(name), files=files, format=next(iter(kinds)), digest=digest_of(files), reading=reading)
+
+
+def absolute(name: str) -> str:
+    """Return a name that means the same in another working directory."""
+    local = "://" not in name and (_exists(Path(name)) or glob.has_magic(name) or Path(name).suffix)
+    return str(Path(name).absolute()) if local else name
+
+
+def _files(name: str) -> tuple[Path, ...]:
+    if name in {"-", "/dev/stdin"}:
+        raise SourceError(f"{name} is standard input: write it to a file and name that")
+    path = Path(name)
+    if _exists(path):
+        return _shards(path) if path.is_dir() else (_readable(path),)
+    if glob.has_magic(name) and (matched := sorted(glob.glob(name, recursive=True))):  # noqa: PTH207  # a name as the user wrote it
+        files = tuple(Path(one) for one in matched if not Path(one).is_dir())
+        if not files:
+            raise SourceError(f"{name} matches folders only ({_some(matched)}): name the files in them")
+        return tuple(_readable(file) for file in files)
+    if glob.has_magic(name):
+        raise SourceError(f"{name} does not exist, and as a pattern it matches no file")
+    open_raw(path).close()  # says why
+    raise SourceError(f"{path} cannot be opened: check the name and the disk")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return os.path.lexists(path)
+    except (OSError, ValueError) as error:
+        raise SourceError(f"{str(path)!r} cannot be the name of a file ({error})") from error
+
+
+def _readable(path: Path) -> Path:
+    open_raw(path).close()
+    if not format_of(path.name):
+        expected = f"{', '.join(FORMATS)}, text formats also with {', '.join(COMPRESSIONS)}"
+        raise SourceError(f"{path} has the suffix {path.suffix!r}: expected one of {expected}")
+    return path
+
+
+def _shards(folder: Path) -> tuple[Path, ...]:
+    """Return the files of a folder that can be read, by name."""
+    try:
+        inside = sorted(one for one in folder.iterdir() if not one.name.startswith((".", "_")))
+    except PermissionError as error:
+        raise SourceError(f"{folder} may not be read by this user: change its permissions") from error
+    files = [one for one in inside if one.is_file() and format_of(one.name) and one.name not in _ASIDE]
+    if not files:
+        there = f"it holds {_some([one.name for one in inside])}" if inside else "it is empty"
+        raise SourceError(f"the folder {folder} has no file that can be read: {there}")
+    return tuple(files)
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
