@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import Annotated, NoReturn
 
@@ -25,6 +26,7 @@ from normloom.flows.commands.settings import settings
 from normloom.flows.commands.tables import tables
 from normloom.flows.commands.trace import trace
 from normloom.flows.commands.why import why
+from normloom.flows.interrupt import terminated
 
 app = typer.Typer(
     name="normloom",
@@ -72,7 +74,8 @@ def options(
 
 
 def main() -> NoReturn:
-    """Run the command line; 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    """Run the command line; 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated."""
+    signal.signal(signal.SIGTERM, terminated)
     try:
         app(standalone_mode=True)
     except NormloomError as error:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from normloom.crew import Loading, PartFailure, PartProgress, PartResult, attempt
+from normloom.crew import Loading, PartProgress, PartResult, attempt
 from normloom.dispatch import Dispatch
 from normloom.errors import ClusterError, EngineDiedError, ModelError, NormloomError
 from normloom.growth import Growth
@@ -23,7 +23,7 @@ from normloom.models import load_model
 from normloom.models.progress import listening
 from normloom.models.protocol import Closing, ModelSpec, Sleeping
 from normloom.models.registry import parts_at_once
-from normloom.part import PartJob
+from normloom.part import PartFailure, PartJob
 from normloom.places import Places
 from normloom.resources import Resources
 from normloom.run_log import RunLog, current_run_log, drain, sending
@@ -47,17 +47,25 @@ class _Worker:
         self._model: object | None = None
         self._shares: dict[int, float] = {}
 
-    def load(self, run_log: RunLog | None) -> float:
-        """Load the model and return the seconds it took."""
+    # Errors are returned and not raised: what nobody waits for any more (the copy of a part that lost its race, a
+    # second actor that cannot load either) Ray would print on the user's terminal as unhandled.
+
+    def load(self, run_log: RunLog | None) -> float | ModelError:
+        """Load the model and return the seconds it took, or why it cannot be loaded."""
         with sending(run_log):
             started = time.monotonic()
-            self._model = load_model(self._spec, threads=self._threads)
+            try:
+                self._model = load_model(self._spec, threads=self._threads)
+            except Exception as error:  # kept with its cause, whatever an engine raises
+                log.warning("process %d cannot load model %s", os.getpid(), self._spec.model, exc_info=True)
+                why = str(error) if isinstance(error, NormloomError) else f"{type(error).__name__}: {error}"
+                return ModelError(f"an actor could not load model {self._spec.model!r}: {why}")
             seconds = time.monotonic() - started
             log.info("process %d loaded model %s in %.1f s", os.getpid(), self._spec.model, seconds)
             return seconds
 
-    def run(self, job: PartJob, *, probe: bool, run_log: RunLog | None) -> PartResult:
-        """Make one part."""
+    def run(self, job: PartJob, *, probe: bool, run_log: RunLog | None) -> PartResult | NormloomError:
+        """Make one part; an error that concerns the stage as a whole is returned."""
         with sending(run_log):
             try:
                 with listening(partial(self._shares.__setitem__, job.index)):
@@ -66,6 +74,8 @@ class _Worker:
                 log.exception("process %d ends, its engine is gone", os.getpid())
                 drain(LAST_WORDS_SECONDS)
                 os._exit(1)  # a process that dies is replaced, with the model loaded anew
+            except NormloomError as error:
+                return error
             finally:
                 self._shares.pop(job.index, None)
 
@@ -79,12 +89,21 @@ class _Worker:
 
     def sleep(self) -> bool:
         """Free the GPU where the model can."""
-        return isinstance(self._model, Sleeping) and self._model.sleep()
+        try:
+            return isinstance(self._model, Sleeping) and self._model.sleep()
+        except Exception:
+            log.exception("model %s cannot be put to sleep", self._spec.model)
+            return False
 
     def wake(self) -> None:
-        """Come back to the GPU."""
-        if isinstance(self._model, Sleeping):
-            self._model.wake()
+        """Come back to the GPU; a process whose model does not ends, and is replaced when that shows."""
+        try:
+            if isinstance(self._model, Sleeping):
+                self._model.wake()
+        except Exception:
+            log.exception("process %d ends, its model does not wake up", os.getpid())
+            drain(LAST_WORDS_SECONDS)
+            os._exit(1)
 
     def tell(self) -> None:
         """Send what is still to be logged."""
@@ -92,8 +111,11 @@ class _Worker:
 
     def end(self) -> None:
         """Let the model end what it started."""
-        if isinstance(self._model, Closing):
-            self._model.close()
+        try:
+            if isinstance(self._model, Closing):
+                self._model.close()
+        except Exception:
+            log.exception("model %s did not close", self._spec.model)
 
 
 class ActorCrew:
@@ -195,14 +217,14 @@ class ActorCrew:
                 continue
             actor = dispatch.actor_of(done)
             try:
-                result: PartResult = ray.get(done)
+                result: PartResult | NormloomError = ray.get(done)
             except ray.exceptions.RayActorError:
                 died = dispatch.lost(actor)
                 self._replace(actor)
                 yield from ((job, PartFailure("the process that held the model died", died=True)) for job in died)
                 continue
-            except ray.exceptions.RayTaskError as error:
-                raise error.cause if isinstance(error.cause, NormloomError) else error from None
+            if isinstance(result, NormloomError):
+                raise result
             seconds = getattr(result, "seconds", None)
             job, copies = dispatch.done(done, seconds, time.monotonic())
             self._outrun.update(copies)
@@ -285,8 +307,6 @@ class ActorCrew:
             ray.get(reference)
         except ray.exceptions.RayActorError:
             self._replace(actor)
-        except ray.exceptions.RayTaskError:
-            log.debug("a copy that was not needed failed", exc_info=True)
 
     def _wait(self, flying: Sequence[Any]) -> Any:
         """Return the next reference that is done: of a part, or of an actor that finished loading or failed to.
@@ -311,9 +331,7 @@ class ActorCrew:
 
         actor = self._loading.pop(reference)
         try:
-            self._loads += Loading(1, float(ray.get(reference)))
-        except ray.exceptions.RayTaskError as error:
-            raise self._cannot_load(str(error.cause)) from error
+            loaded: float | ModelError = ray.get(reference)
         except ray.exceptions.RayActorError as error:
             self._require_open()
             self._deaths_loading += 1
@@ -322,10 +340,16 @@ class ActorCrew:
                 while time.monotonic() < deadline:
                     self._require_place()
                     time.sleep(1)
-                raise self._cannot_load("its process died each time, as it does when memory runs out") from error
+                raise ModelError(
+                    f"an actor could not load model {self._spec.model!r}: its process died each time, as it does when "
+                    "memory runs out"
+                ) from error
             self._start(self._place_of.pop(actor))
-        else:
-            self._ready.append(actor)
+            return
+        if isinstance(loaded, ModelError):
+            raise loaded
+        self._loads += Loading(1, loaded)
+        self._ready.append(actor)
 
     def _require_place(self) -> None:
         """Raise ClusterError where no node is left that could hold an actor."""
@@ -334,11 +358,8 @@ class ActorCrew:
         if not self._resources.places(ray.cluster_resources()):
             raise ClusterError(
                 f"no actor for {self._spec.model!r} is left and Ray has no place for another: its nodes died; "
-                "finished parts are kept, the same command goes on from here"
+                "finished parts are kept, rerun the command to resume"
             )
-
-    def _cannot_load(self, why: str) -> ModelError:
-        return ModelError(f"an actor could not load model {self._spec.model!r}: {why}")
 
     def _require_open(self) -> None:
         if self._closed:

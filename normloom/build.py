@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -27,6 +28,7 @@ from normloom.stage import Stage
 from normloom.stale import stale_stages
 from normloom.store import Store
 from normloom.table import Manifest, TableRef
+from normloom.unfinished import UnfinishedBuild, recorded
 from normloom.weave import in_flow_run, submit_stages
 
 
@@ -125,7 +127,14 @@ def build(
         build=identity,
         graph={stage.name: [upstream.name for upstream in stage.upstream] for stage in stages},
     )
-    with store.building(system):
+    unfinished = UnfinishedBuild(
+        system=system,
+        build=identity,
+        profile=request.profile,
+        settings=request.settings,
+        selection=_selected(request.selection),
+    )
+    with store.building(system), recorded(store, unfinished):
         taken = _taken(request, stages, store)
         with (
             closing(pool),
@@ -214,6 +223,12 @@ def _finished(
     )
 
 
+def _selected(selection: Selection) -> dict[str, Any]:
+    """Return what was chosen, as a lock has it."""
+    chosen = {name: value for name, value in vars(selection).items() if value}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in chosen.items()}
+
+
 def _lock_text(
     request: BuildRequest,
     identity: str,
@@ -222,7 +237,7 @@ def _lock_text(
     stale: Mapping[str, str],
 ) -> str:
     """Return the build as YAML made to be read in a diff."""
-    selection = {name: value for name, value in vars(request.selection).items() if value}
+    selection = _selected(request.selection)
     stages = {
         manifest.stage: {
             "key": manifest.key,
@@ -240,15 +255,7 @@ def _lock_text(
         "build": identity,
         "profile": request.profile,
         "settings": list(request.settings),
-        **(
-            {
-                "selection": {
-                    name: list(value) if isinstance(value, tuple) else value for name, value in selection.items()
-                }
-            }
-            if selection
-            else {}
-        ),
+        **({"selection": selection} if selection else {}),
     }
     read = {name: manifest.ref.model_dump() for name, manifest in reads.items()}
     whole = {**head, **({"reads": read} if read else {}), "stages": stages}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,18 +13,10 @@ from normloom.errors import NormloomError
 from normloom.memory import MemoryUse, memory_use
 from normloom.models import load_model
 from normloom.models.protocol import Closing, ModelSpec
-from normloom.part import PartJob, probe_part, run_part
+from normloom.part import PartFailure, PartJob, probe_part, run_part
 from normloom.table import PartRecord
 
 log = logging.getLogger("normloom.crew")
-
-
-@dataclass(frozen=True)
-class PartFailure:
-    """Why a part was not made: its function raised, or its process died."""
-
-    error: str
-    died: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,4 +111,11 @@ def attempt(job: PartJob, model: object | None, *, probe: bool) -> PartResult:
         raise
     except Exception as error:  # kept with its row: whatever a row makes a function raise
         log.warning("part %d of %s failed", job.index, job.stage, exc_info=True)
-        return PartFailure(f"{type(error).__name__}: {error}")
+        return PartFailure(f"{type(error).__name__}: {error}", machine=_of_the_machine(error))
+
+
+def _of_the_machine(error: Exception) -> bool:
+    """Tell whether an error is about memory, disk or connections: another time the same rows may do."""
+    torch = sys.modules.get("torch")
+    kinds = (OSError, MemoryError, *([torch.OutOfMemoryError] if torch else []))
+    return isinstance(error, kinds)

@@ -16,6 +16,7 @@ from normloom.contract import Contract
 from normloom.errors import AccountingError, ContractError
 from normloom.models.protocol import Metered
 from normloom.rows import row_ids
+from normloom.rules import CRASH, POISON
 from normloom.stage import DROPPED_SCHEMA, QUARANTINE_SCHEMA, Output, quarantined, quarantined_frame
 from normloom.store import committed_part, read_slice, require_writer, write_frames, write_part
 from normloom.table import PartRecord
@@ -23,13 +24,30 @@ from normloom.table import PartRecord
 TableFiles = tuple[tuple[Path, int], ...]  # Parquet files of a table with their row counts, in row order
 
 
+@dataclass(frozen=True)
+class PartFailure:
+    """Why a part was not made: its function raised, or its process died.
+
+    `machine` says that what was raised tells of the machine and not of the rows: memory, disk, connections.
+    """
+
+    error: str
+    died: bool = False
+    machine: bool = False
+
+    @property
+    def rule(self) -> str:
+        """The quarantine rule of a row that fails in this way alone."""
+        return CRASH if self.died or self.machine else POISON
+
+
 @dataclass(frozen=True, kw_only=True)
 class PartJob:
     """All that is needed to make one part, wherever it runs.
 
     `inputs` is None for a stage that reads no table. `writer` is the token of who holds the table's lock.
-    `poisoned` names rows that are known to end their process or to raise, with the reason: they go to
-    quarantine untouched. `copy` counts the copies made of a part that took too long: each writes files of its own.
+    `poisoned` names rows that are known to end their process or to raise, and how: they go to quarantine untouched.
+    `copy` counts the copies made of a part that took too long: each writes files of its own.
     """
 
     system: str
@@ -45,7 +63,7 @@ class PartJob:
     inputs: TableFiles | None
     sides: tuple[TableFiles, ...]
     sides_on: str | None = None
-    poisoned: Mapping[str, str] = field(default_factory=dict)
+    poisoned: Mapping[str, PartFailure] = field(default_factory=dict)
     copy: int = 0
 
     def __len__(self) -> int:
@@ -188,7 +206,8 @@ def _rows_of(job: PartJob) -> tuple[pl.DataFrame, pl.DataFrame]:
     bad = [row for row in rows.iter_rows(named=True) if row["row_id"] in job.poisoned] if job.poisoned else []
     if not bad:
         return rows, quarantined_frame([])
-    ledger = quarantined_frame([quarantined(row, "poison", job.poisoned[row["row_id"]]) for row in bad])
+    causes = ((row, job.poisoned[row["row_id"]]) for row in bad)
+    ledger = quarantined_frame([quarantined(row, why.rule, why.error) for row, why in causes])
     return rows.filter(~pl.col("row_id").is_in([row["row_id"] for row in bad])), ledger
 
 

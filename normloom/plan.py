@@ -253,7 +253,8 @@ class _Planner:
             return [part for part in found.table.parts if not part.files["quarantined"].rows]
         if again or found.key is None:
             return []
-        return list(self.store.parts(self.store.directory(self.system, found.stage.name, found.key)).values())
+        parts = self.store.parts(self.store.directory(self.system, found.stage.name, found.key)).values()
+        return [part for part in parts if part.settled]
 
     def _time(self, found: PlannedStage, left: int | None) -> tuple[float | None, bool]:
         """Return the seconds that the stage will take and whether the table they go by had other settings."""

@@ -6,25 +6,21 @@ is put to sleep where its engine and the build's resources allow, and ended else
 
 from __future__ import annotations
 
-import logging
-import os
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from normloom.actor_crew import ActorCrew
 from normloom.crew import Crew, InlineCrew
-from normloom.errors import ClusterError, ModelError
+from normloom.errors import ModelError
 from normloom.graph import farthest
 from normloom.models.protocol import ModelSpec
 from normloom.places import Places
+from normloom.ray_start import remove_folder, start_ray
 from normloom.resources import Resources, fit
-
-log = logging.getLogger("normloom.pool")
-
-RAY_STARTS = 5  # Ray gives its processes 30 s to come up; a busy machine may need more
 
 
 @dataclass
@@ -59,6 +55,7 @@ class Pool:
     _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
     _places: Places = field(default_factory=Places, init=False)
     _started_ray: bool = field(default=False, init=False)
+    _folder: Path | None = field(default=None, init=False)
     loads: Counter[str] = field(default_factory=Counter, init=False)
     closed: threading.Event = field(default_factory=threading.Event, init=False)
 
@@ -177,26 +174,11 @@ class Pool:
 
         if ray.is_initialized():
             return
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-        os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")  # a busy laptop takes longer than Ray's 30 s
-        local = {
-            "address": "local",
-            "num_cpus": self.resources.processors(self.uses),
-            "include_dashboard": False,
-        }
-        where = {"address": self.resources.address} if self.resources.address else local
-        starts = 1 if self.resources.address else RAY_STARTS
-        for attempt in range(1, starts + 1):
-            try:
-                ray.init(**where, log_to_driver=False, logging_level="error")
-                break
-            except Exception as error:  # Ray raises one or another when a process of its own is late or dies
-                ray.shutdown()
-                self.require_open()
-                if attempt == starts:
-                    raise ClusterError(f"Ray does not start at {where['address']!r}: {error}") from error
-                log.warning("Ray does not start (%s); trying again", error)
+        self._folder = start_ray(
+            address=self.resources.address,
+            processors=self.resources.processors(self.uses),
+            require_open=self.require_open,
+        )
         self._started_ray = True
 
     def close(self) -> None:
@@ -209,4 +191,5 @@ class Pool:
             import ray
 
             ray.shutdown()
+            remove_folder(self._folder)
             self._started_ray = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,17 +18,29 @@ from typing import Any
 
 import polars as pl
 
-from normloom.crew import Crew, InlineCrew, Loading, PartFailure, PartProgress, PartResult
-from normloom.errors import QuarantineBudgetError, StageError
+from normloom.budget import Budget
+from normloom.crew import Crew, InlineCrew, Loading, PartProgress, PartResult
+from normloom.errors import StageError
 from normloom.keys import key_fields, stage_key
-from normloom.part import PartJob, part_row_ids, with_own_sides
+from normloom.part import PartFailure, PartJob, part_row_ids, with_own_sides
 from normloom.pool import Pool
 from normloom.progress import Progress
 from normloom.quality import require, run_checks
+from normloom.rules import POISON
 from normloom.selection import Again
 from normloom.stage import Stage, quarantined, quarantined_frame
-from normloom.store import Store, Writer, adopt_part, committed_part, content_hash, read_slice, write_frames, write_part
-from normloom.table import Manifest, PartRecord, TableRef, Work
+from normloom.store import (
+    Store,
+    Writer,
+    adopt_part,
+    committed_part,
+    content_hash,
+    forget_part,
+    read_slice,
+    write_frames,
+    write_part,
+)
+from normloom.table import Manifest, PartRecord, TableRef, Work, total
 
 QUARANTINE_BUDGET = 0.1
 DEATHS_BEFORE_BISECTION = 2  # the first may be the machine's fault
@@ -39,8 +51,9 @@ MAX_DEATHS = 6  # of one part in which no row is found that does it
 class StageRunner:
     """Runs the stages of one build.
 
-    A stage fails when more than the share `quarantine_budget` of its attempts is put aside; the budget
-    gates a table and does not change it, so it is no part of the key.
+    A stage fails when more than the share `quarantine_budget` of its attempts is in quarantine; the budget
+    gates a table and does not change it, so it is no part of the key. Parts of a table that was refused are kept,
+    but for those with rows in quarantine for a passing reason (an outage): the next build makes these again.
     """
 
     system: str
@@ -56,7 +69,7 @@ class StageRunner:
         """Return the stage's published table and whether it was there already.
 
         With `again` a table that is there is made once more, all of it or its parts with quarantined rows, and
-        the remake stands for the stage's key from then on.
+        the remake stands for the stage's key from then on. Of a table that was refused the same parts are made again.
         """
         self.pool.require_open()
         fields = key_fields(
@@ -67,13 +80,19 @@ class StageRunner:
         if again and standing and (again == "all" or standing.count("quarantined")):
             job = _Table(self, stage, fields, tuple(inputs), tuple(sides), remake=standing.remake + 1)
             base = standing if again == "quarantined" else None
-            return self._locked(job, base=base, replaces=key)
+            return self._locked(job, base=base, replaces=key, again=again)
         if standing:
             return self._reused(stage, standing)
-        return self._locked(_Table(self, stage, fields, tuple(inputs), tuple(sides)))
+        return self._locked(_Table(self, stage, fields, tuple(inputs), tuple(sides)), again=again)
 
-    def _budget(self, stage: Stage) -> float:
-        return self.quarantine_budget if stage.quarantine_budget is None else stage.quarantine_budget
+    def _budget(self, stage: Stage) -> Budget:
+        own = stage.quarantine_budget
+        return Budget(
+            stage=stage.name,
+            share=self.quarantine_budget if own is None else own,
+            transient=self.quarantine_budget,
+            own=own is not None,
+        )
 
     def _reused(self, stage: Stage, manifest: Manifest) -> tuple[Manifest, bool]:
         if stage.model:
@@ -83,7 +102,7 @@ class StageRunner:
         return manifest, True
 
     def _locked(
-        self, table: _Table, *, base: Manifest | None = None, replaces: str | None = None
+        self, table: _Table, *, base: Manifest | None = None, replaces: str | None = None, again: Again | None = None
     ) -> tuple[Manifest, bool]:
         """Make a table unless another build publishes it while this one waits for the lock."""
         waiting = partial(self._waiting, table.stage.name)
@@ -91,7 +110,7 @@ class StageRunner:
             found = self.store.published(self.system, table.stage.name, table.key)
             if found is None and base:
                 self._adopt(table, base)
-            manifest = found or self._make(table)
+            manifest = found or self._make(table, again)
             if replaces:
                 self.store.supersede(manifest, replaces)
             if found:
@@ -110,25 +129,50 @@ class StageRunner:
             if part.index not in done and not part.files["quarantined"].rows:
                 adopt_part(source, table.directory, part)
 
-    def _make(self, table: _Table) -> Manifest:
+    def _left(
+        self, table: _Table, jobs: Sequence[PartJob], again: Again | None
+    ) -> tuple[dict[int, PartRecord], list[PartRecord]]:
+        """Return the parts that an earlier build left and that stay, by index, and those taken back to be made again.
+
+        To make all of a table again that has all its parts and was refused is to begin with none.
+        """
+        found = {index: part for index, part in self.store.parts(table.directory).items() if index < len(jobs)}
+        refused = len(found) == len(jobs)
+        kept = {
+            index: part
+            for index, part in found.items()
+            if part.settled and not (again and (part.files["quarantined"].rows or (again == "all" and refused)))
+        }
+        back = [part for index, part in found.items() if index not in kept]
+        for part in back:
+            forget_part(table.directory, part)
+        return kept, back
+
+    def _make(self, table: _Table, again: Again | None) -> Manifest:
         stage, directory = table.stage, table.directory
         started = time.monotonic()
         jobs = self._jobs(table)
-        done = {index: part for index, part in self.store.parts(directory).items() if index < len(jobs)}
+        done, back = self._left(table, jobs, again)
         rows_in = sum(len(job) for job in jobs)
         self.progress.begin(stage.name, total=rows_in, done=sum(part.stop - part.start for part in done.values()))
+        if back:
+            counted = ", ".join(f"{rule} {count:,}" for rule, count in _counts(back).items()) or "none"
+            self.progress.note(stage.name, f"makes {len(back)} finished parts again, rows in quarantine: {counted}")
         missing = [job for job in jobs if job.index not in done]
         loading, work = Loading(), None
         if missing:
             with self._crew(stage, missing) as crew:
                 loading, work = self._work(table, crew, missing, done, rows_in)
         parts = [done[job.index] for job in jobs]
+        self._hold_budget(table, parts)
         self.progress.note(stage.name, "checks")
         rows = pl.scan_parquet([directory / part.files["rows"].name for part in parts], glob=False)
         results, aside = run_checks(rows, stage.contract)
-        require(results, stage=stage.name)
+        if self._budget(stage).holds(_counts(parts, aside), sum(part.attempts for part in parts)):
+            require(results, stage=stage.name)
         if aside:
             parts = [_without(table, part, aside) for part in parts]
+            self._hold_budget(table, parts)
         manifest = Manifest(
             system=self.system,
             stage=stage.name,
@@ -147,10 +191,17 @@ class StageRunner:
             created=datetime.now(UTC).isoformat(timespec="milliseconds"),
             remake=table.remake,
         )
-        found = ", ".join(f"{rule} {count}" for rule, count in manifest.quarantined_by.items())
-        _hold_budget(stage, manifest.count("quarantined"), manifest.attempts, self._budget(stage), found)
         self.store.publish(manifest)
         return manifest
+
+    def _hold_budget(self, table: _Table, parts: Sequence[PartRecord]) -> None:
+        """Raise QuarantineBudgetError if parts have more rows in quarantine than the stage may have."""
+
+        def ledger() -> pl.DataFrame:
+            files = [table.directory / part.files["quarantined"].name for part in parts]
+            return pl.scan_parquet(files, glob=False).select("row_id", "rule", "reason").collect()
+
+        self._budget(table.stage).require(_counts(parts), sum(part.attempts for part in parts), ledger)
 
     def _work(
         self, table: _Table, crew: Crew, missing: Sequence[PartJob], done: dict[int, PartRecord], rows_in: int
@@ -239,7 +290,10 @@ class StageRunner:
                     continue
                 marked = self._without_poison(stage, crew, job, failure, rows_in)
                 if marked == job and (not failure.died or deaths[job.index] > MAX_DEATHS):
-                    raise StageError(f"stage {stage.name!r}, part {job.index}: {failure.error}; no single row does it")
+                    raise StageError(
+                        f"stage {stage.name!r} failed in part {job.index}, though none of its rows fails alone: "
+                        f"{failure.error}"
+                    )
                 pending.append(marked)
 
     def _without_poison(self, stage: Stage, crew: Crew, job: PartJob, failure: PartFailure, rows_in: int) -> PartJob:
@@ -247,7 +301,7 @@ class StageRunner:
         if stage.part_rows is None or (job.poisoned and not failure.died):
             raise StageError(f"stage {stage.name!r} failed in part {job.index}: {failure.error}")
         self.progress.note(stage.name, f"part {job.index} failed, looking for the row")
-        poisoned: dict[str, str] = {}
+        poisoned: dict[str, PartFailure] = {}
         suspects = [job]
         while suspects:
             halves = [half for suspect in suspects for half in _halves(suspect)]
@@ -255,17 +309,18 @@ class StageRunner:
             suspects = [half for half, _ in failing if len(half) > 1]
             alone = [(half, why) for half, why in failing if len(half) == 1]
             for row, why in self._confirmed(crew, alone):
-                poisoned[part_row_ids(row)[0]] = why.error
-                _hold_budget(stage, len(poisoned), rows_in, self._budget(stage), why.error)
+                poisoned[part_row_ids(row)[0]] = why
+                counts = Counter(failed.rule for failed in poisoned.values())
+                self._budget(stage).require(counts, rows_in, partial(_entries, poisoned))
         return replace(job, poisoned={**job.poisoned, **poisoned})
 
     def _confirmed(
         self, crew: Crew, found: Sequence[tuple[PartJob, PartFailure]]
     ) -> Iterator[tuple[PartJob, PartFailure]]:
-        """Yield the rows that fail alone; one whose process died must do so twice: something else may have ended it."""
-        yield from (pair for pair in found if not pair[1].died)
-        died = [job for job, why in found if why.died]
-        yield from _failures(crew.run(died, probe=True, alone=True))
+        """Yield the rows that fail alone; one at which process or machine gave out must do so twice."""
+        yield from (pair for pair in found if pair[1].rule == POISON)
+        suspected = [job for job, why in found if why.rule != POISON]
+        yield from _failures(crew.run(suspected, probe=True, alone=True))
 
 
 def _failures(results: Iterable[tuple[PartJob, PartResult]]) -> Iterator[tuple[PartJob, PartFailure]]:
@@ -278,13 +333,14 @@ def _halves(job: PartJob) -> list[PartJob]:
     return [replace(job, stop=middle), replace(job, start=middle)] if len(job) > 1 else [job]
 
 
-def _hold_budget(stage: Stage, aside: int, attempts: int, budget: float, found: str) -> None:
-    """Raise QuarantineBudgetError when more than the budget is put aside; a single row never is too much."""
-    if aside > max(budget * attempts, 1):
-        raise QuarantineBudgetError(
-            f"stage {stage.name!r} put {aside} of {attempts} rows into quarantine ({found}), more than its budget of "
-            f"{budget:.0%}: mend the input, or raise the setting quarantine_budget"
-        )
+def _counts(parts: Sequence[PartRecord], aside: Mapping[str, str] | None = None) -> dict[str, int]:
+    """Return the rows in quarantine by rule: those of parts, and more that checks take out (row -> rule)."""
+    return total([*(part.quarantined_by for part in parts), Counter((aside or {}).values())])
+
+
+def _entries(poisoned: Mapping[str, PartFailure]) -> pl.DataFrame:
+    entries = [{"row_id": row, "rule": why.rule, "reason": why.error} for row, why in poisoned.items()]
+    return pl.DataFrame(entries)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from normloom.contract import Contract
-from normloom.models.protocol import ModelSpec
+from normloom.models.protocol import Completion, ModelSpec, Scores
+from normloom.rules import MODEL, OUTAGE
 from normloom.table import TableRef
 
 DROPPED_SCHEMA = {
@@ -121,6 +122,11 @@ def dropped(row: Mapping[str, Any], reason: str, *, winner: str | None = None) -
 def quarantined(row: Mapping[str, Any], rule: str, reason: str) -> dict[str, str | None]:
     """Return the ledger entry of a row that a check or an error took out."""
     return {**aside(row), "rule": rule, "reason": reason}
+
+
+def unanswered(row: Mapping[str, Any], answer: Completion | Scores) -> dict[str, str | None]:
+    """Return the ledger entry of a row about which a model was asked and gave an error."""
+    return quarantined(row, OUTAGE if answer.transient else MODEL, str(answer.error))
 
 
 def dropped_rows(

@@ -204,7 +204,8 @@ def require_writer(directory: Path, token: str) -> None:
     """Raise StoreError where the table is done, or another writer took over since the build that started this died."""
     holder = (directory / LOCK).read_text()
     if f"writer {token})" not in holder:
-        raise StoreError(f"{directory} is being written by {holder or 'nobody'}: this part is left to it")
+        taken = f"is being written by {holder}" if holder else "is finished, or its build has ended"
+        raise StoreError(f"the table in {directory} {taken}: this part is left alone")
 
 
 def write_frames(
@@ -257,6 +258,13 @@ def write_file(path: Path, content: bytes) -> None:
             with suppress(OSError):
                 temporary.unlink()
             raise
+
+
+def forget_part(directory: Path, record: PartRecord) -> None:
+    """Take back a committed part of a table that is not published, its files too."""
+    _marker(directory, record.index).unlink(missing_ok=True)
+    for file in record.files.values():
+        (directory / file.name).unlink(missing_ok=True)
 
 
 def adopt_part(source: Path, directory: Path, record: PartRecord) -> None:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from normloom.rules import TRANSIENT
+
 Kind = Literal["rows", "dropped", "quarantined"]
 KINDS: tuple[Kind, ...] = ("rows", "dropped", "quarantined")
 
@@ -45,6 +47,11 @@ class PartRecord(_Record):
     seconds: float
     metrics: Mapping[str, float]
     usage: Mapping[str, float] = Field(default_factory=dict)
+
+    @property
+    def settled(self) -> bool:
+        """Whether making the part again would come to the same: no row is in quarantine for a passing reason."""
+        return TRANSIENT.isdisjoint(self.quarantined_by)
 
 
 class CheckResult(_Record):
@@ -190,12 +197,12 @@ class Manifest(_Record):
     @property
     def dropped_by(self) -> dict[str, int]:
         """Rows dropped, by reason."""
-        return _total(part.dropped_by for part in self.parts)
+        return total(part.dropped_by for part in self.parts)
 
     @property
     def quarantined_by(self) -> dict[str, int]:
         """Rows quarantined, by rule."""
-        return _total(part.quarantined_by for part in self.parts)
+        return total(part.quarantined_by for part in self.parts)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -220,7 +227,8 @@ def _sum(figures: Iterable[Mapping[str, float]]) -> dict[str, float]:
     return dict(totals)
 
 
-def _total(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+def total(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Return counts added up, the largest first."""
     totals: Counter[str] = Counter()
     for count in counts:
         totals.update(count)

@@ -132,8 +132,7 @@ def in_flow_run(
             weave(**parameters)
         except CancelledRun:
             raise BuildCancelledError(
-                f"build {run_name} was cancelled in Prefect's UI; finished parts are kept, "
-                "the same command goes on from here"
+                f"build {run_name} was cancelled in Prefect's UI; finished parts are kept, rerun the command to resume"
             ) from None
     return results[0]
 

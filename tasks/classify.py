@@ -21,7 +21,7 @@ from normloom.models.protocol import Embedder, LanguageModel, ModelSpec, ScoreRe
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Label, Taxonomy
 from normloom.schemas.template import Template
-from normloom.stage import Output, Stage, quarantined, quarantined_frame
+from normloom.stage import Output, Stage, quarantined_frame, unanswered
 
 if TYPE_CHECKING:
     import numpy as np
@@ -121,13 +121,12 @@ def rank_by_code(rows: pl.DataFrame, arguments: Ranking, model: LanguageModel) -
         for shortlist, scores in zip(shortlists, answers, strict=True):
             if scores.error is None:
                 shortlist.extend(_best(taxonomy.labels, scores.logprobs[0], arguments.k))
-    errors = [
-        next((scores.error for scores in scored[row :: rows.height] if scores.error), None)
-        for row in range(rows.height)
+    failed = [
+        next((scores for scores in scored[row :: rows.height] if scores.error), None) for row in range(rows.height)
     ]
     return _with_errors(
         rows.with_columns(pl.Series("shortlist", shortlists, dtype=tables.TEXTS)),
-        errors,
+        failed,
         tokens_in=sum(scores.tokens_in for scores in scored),
     )
 
@@ -227,19 +226,19 @@ def _labelled(
         pl.Series("labels", kept, dtype=tables.LABELS),
         pl.Series("probabilities", values, dtype=pl.List(pl.Float32)),
     )
-    errors = [scores.error for scores in scored] or [None] * rows.height
-    return _with_errors(labelled, errors, tokens_in=sum(scores.tokens_in for scores in scored))
+    failed = [scores if scores.error else None for scores in scored] or [None] * rows.height
+    return _with_errors(labelled, failed, tokens_in=sum(scores.tokens_in for scores in scored))
 
 
-def _with_errors(rows: pl.DataFrame, errors: Sequence[str | None], *, tokens_in: int) -> Output:
+def _with_errors(rows: pl.DataFrame, failed: Sequence[Scores | None], *, tokens_in: int) -> Output:
     """Return the rows that were scored, and the others quarantined with the model's reason."""
-    failed = pl.Series([error is not None for error in errors], dtype=pl.Boolean)
+    scored = pl.Series([scores is None for scores in failed], dtype=pl.Boolean)
     aside = [
-        quarantined(row, "model", error)
-        for row, error in zip(rows.iter_rows(named=True), errors, strict=True)
-        if error is not None
+        unanswered(row, scores)
+        for row, scores in zip(rows.iter_rows(named=True), failed, strict=True)
+        if scores is not None
     ]
-    return Output(rows=rows.filter(~failed), quarantined=quarantined_frame(aside), tokens_in=tokens_in)
+    return Output(rows=rows.filter(scored), quarantined=quarantined_frame(aside), tokens_in=tokens_in)
 
 
 def shortlist(

@@ -17,7 +17,7 @@ from normloom.models.protocol import Candidate, GenerateRequest, LanguageModel, 
 from normloom.rows import seed
 from normloom.schemas import benchmark_tables
 from normloom.schemas.template import Template
-from normloom.stage import Output, Stage, quarantined, quarantined_frame
+from normloom.stage import Output, Stage, quarantined_frame, unanswered
 from normloom.tasks.classify import YES_NO, yes_probability
 
 MISALIGNED = "misaligned"
@@ -66,7 +66,7 @@ def score_verdicts(rows: pl.DataFrame, arguments: Scoring, model: LanguageModel)
     made, failed = [], []
     for item, scores in zip(items, scored, strict=True):
         if scores.error is not None:
-            failed.append(quarantined(item, "model", scores.error))
+            failed.append(unanswered(item, scores))
             continue
         misaligned, *shares = map(yes_probability, scores.logprobs)
         checks = [
@@ -99,7 +99,7 @@ def write_verdicts(rows: pl.DataFrame, arguments: Writing, model: LanguageModel)
     failed = []
     for item, completion in zip(items, completions, strict=True):
         if completion.error is not None:
-            failed.append(quarantined(item, "model", completion.error))
+            failed.append(unanswered(item, completion))
         made += [_read(item, arguments.model, run, candidate) for run, candidate in enumerate(completion.candidates)]
     return Output(
         rows=pl.DataFrame(made, schema=_SCHEMA),

@@ -15,7 +15,7 @@ from normloom.rows import seed
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Label, Taxonomy
 from normloom.schemas.template import Template
-from normloom.stage import Output, Stage, dropped, dropped_frame, quarantined, quarantined_frame
+from normloom.stage import Output, Stage, dropped, dropped_frame, quarantined_frame, unanswered
 from normloom.text import text_problem
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def draft_prompts(rows: pl.DataFrame, arguments: Expansion, prompts: pl.DataFram
             state.drawn += max(len(completion.candidates), 1)
             tokens_in += completion.tokens_in
             if completion.error is not None:
-                failed.append(quarantined(state.gap, "model", completion.error))
+                failed.append(unanswered(state.gap, completion))
                 state.budget = state.drawn
             for candidate in completion.candidates:
                 tokens_out += candidate.tokens_out

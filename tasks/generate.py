@@ -11,7 +11,7 @@ from normloom.models.protocol import GenerateRequest, LanguageModel, ModelSpec, 
 from normloom.rows import seed
 from normloom.schemas import tables
 from normloom.schemas.template import Template
-from normloom.stage import Output, Stage, dropped_rows, quarantined, quarantined_frame
+from normloom.stage import Output, Stage, dropped_rows, quarantined_frame, unanswered
 
 _OF_A_DRAW = ("attempt", "seed", "response", "finish", "tokens_out")
 _ASKED = ("prompt_id", "prompt", "targets", "wanted", "diagnosis")
@@ -40,7 +40,7 @@ def draw_candidates(rows: pl.DataFrame, arguments: Generation, model: LanguageMo
     tasks = asked.select("row_id", *_ASKED)
     completions = model.generate([_request(task, arguments) for task in tasks.iter_rows(named=True)])
     failed = [
-        quarantined(tasks.row(place, named=True), "model", completion.error)
+        unanswered(tasks.row(place, named=True), completion)
         for place, completion in enumerate(completions)
         if completion.error is not None
     ]

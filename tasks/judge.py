@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from normloom.models.protocol import LanguageModel, ModelSpec, ScoreRequest
 from normloom.schemas import tables
 from normloom.schemas.template import Template
-from normloom.stage import Output, Stage, quarantined, quarantined_frame
+from normloom.stage import Output, Stage, quarantined_frame, unanswered
 from normloom.tasks.classify import YES_NO, yes_probability
 
 ON_TASK = "on_task"
@@ -66,7 +66,7 @@ def judge_candidates(rows: pl.DataFrame, arguments: Judging, model: LanguageMode
         zip(scored, rows.select("targets", "response").iter_rows(), strict=True)
     ):
         if scores.error is not None:
-            failed.append(quarantined(rows.row(place, named=True), "model", scores.error))
+            failed.append(unanswered(rows.row(place, named=True), scores))
             continue
         checks = {
             name: yes_probability((yes - offset, no))

@@ -11,7 +11,7 @@ from normloom.models.protocol import LanguageModel, ModelSpec, ScoreRequest
 from normloom.schemas import demo_tables
 from normloom.schemas.demo_tables import ANSWERS, AXES
 from normloom.schemas.template import Template
-from normloom.stage import Output, Stage, quarantined, quarantined_frame
+from normloom.stage import Output, Stage, quarantined_frame, unanswered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,7 +78,7 @@ def rate_requests(rows: pl.DataFrame, arguments: Rating, model: LanguageModel) -
         if scores.error is None:
             rated.append(_rated(item, probabilities(scores.logprobs), arguments.rater))
         else:
-            failed += [quarantined(row, "model", scores.error) for row in item.iter_rows(named=True)]
+            failed += [unanswered(row, scores) for row in item.iter_rows(named=True)]
     schema = {"row_id": pl.String(), **demo_tables.SCORED.columns}
     return Output(
         rows=pl.concat([pl.DataFrame(schema=schema), *rated]),

@@ -11,7 +11,7 @@ from normloom.models.protocol import GenerateRequest, LanguageModel, ModelSpec, 
 from normloom.rows import seed
 from normloom.schemas import tables
 from normloom.schemas.template import Template
-from normloom.stage import Output, Stage, quarantined, quarantined_frame
+from normloom.stage import Output, Stage, quarantined_frame, unanswered
 
 ALIGNMENTS = ("aligned", "misaligned")
 _DRAW = ("prompt_id", "generator")
@@ -120,7 +120,7 @@ def diagnose_shortfall(rows: pl.DataFrame, arguments: Diagnosing, model: Languag
     places, written, failed = [], [], []
     for place, completion in enumerate(completions):
         if completion.error is not None:
-            failed.append(quarantined(shortfalls[place], "model", completion.error))
+            failed.append(unanswered(shortfalls[place], completion))
             continue
         [candidate] = completion.candidates
         places.append(place)

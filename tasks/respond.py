@@ -11,7 +11,7 @@ from normloom.models.protocol import GenerateRequest, LanguageModel, ModelSpec, 
 from normloom.rows import seed
 from normloom.schemas import benchmark_tables
 from normloom.schemas.template import Template
-from normloom.stage import NoArguments, Output, Stage, quarantined, quarantined_frame
+from normloom.stage import NoArguments, Output, Stage, quarantined_frame, unanswered
 from normloom.tasks.judge import Judging, judge_candidates, text_fault
 
 
@@ -58,7 +58,7 @@ def draw_responses(rows: pl.DataFrame, arguments: Responding, model: LanguageMod
     drawn, failed = [], []
     for question, completion in zip(asked, completions, strict=True):
         if completion.error is not None:
-            failed.append(quarantined(question, "model", completion.error))
+            failed.append(unanswered(question, completion))
         for run, candidate in enumerate(completion.candidates):
             drawn.append(
                 {

@@ -13,7 +13,7 @@ from normloom.models.protocol import LanguageModel, ModelSpec, ScoreRequest
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Taxonomy
 from normloom.schemas.template import Template
-from normloom.stage import Output, Stage, quarantined, quarantined_frame
+from normloom.stage import Output, Stage, quarantined_frame, unanswered
 from normloom.tasks.classify import CODES
 
 
@@ -45,7 +45,7 @@ def type_prompts(rows: pl.DataFrame, arguments: Typing, model: LanguageModel) ->
     typed, failed = [], []
     for row, scores in zip(rows.iter_rows(named=True), scored, strict=True):
         if scores.error is not None:
-            failed.append(quarantined(row, "model", scores.error))
+            failed.append(unanswered(row, scores))
             continue
         [logprobs] = scores.logprobs
         best = max(range(len(labels)), key=logprobs.__getitem__)

@@ -32,6 +32,7 @@ OVERFLOW = "HUGE"  # a prompt with this word does not fit
 class ScriptedServer:
     """The server's settings and what it has seen.
 
+    With `outage` every answer has status 200 and nothing but that error, as of gateways whose upstream is down.
     `statuses` refuses prompts that hold a word with a status and an error, `finishes` ends their answers otherwise;
     `changes` is laid over every answer's one choice.
     """
@@ -40,6 +41,7 @@ class ScriptedServer:
     answers: tuple[str, ...] = ("Yes", "No")
     key: str | None = KEY
     latency_s: float = 0.0
+    outage: Mapping[str, Any] | None = None
     statuses: Mapping[str, tuple[int, Mapping[str, Any]]] = field(default_factory=dict)
     finishes: Mapping[str, str] = field(default_factory=dict)
     changes: Mapping[str, Any] = field(default_factory=dict)
@@ -72,6 +74,8 @@ class ScriptedServer:
             return refuse(401, "Incorrect API key provided", code="invalid_api_key")
         if body["model"] != MODEL:
             return refuse(404, f"The model {body['model']} does not exist", code="model_not_found")
+        if self.outage is not None:
+            return JSONResponse({"error": dict(self.outage)})
         user = body["messages"][-1]["content"]
         for mark, (status, error) in self.statuses.items():
             if mark in user:

@@ -100,15 +100,19 @@ def orphan_lives(process: int) -> bool:
     return True
 
 
-def test_ctrl_c_frees_the_actors_and_leaves_a_store_that_goes_on(
-    builder: Builder, undisturbed: dict[str, str], tmp_path: Path
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_frees_the_actors_and_leaves_a_store_that_goes_on(
+    builder: Builder, undisturbed: dict[str, str], tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     process = builder.start(tmp_path, actors=1)
     crew = actors_of(process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "interrupted; finished parts are kept, the same command goes on from here" in said.decode()
+    assert process.returncode == code
+    assert "interrupted; finished parts are kept, rerun the command to resume" in said.decode()
+    assert "***" not in said.decode()  # the beginning of a native stack
+    [left_over] = unfinished(Store(tmp_path), SYSTEM)
+    assert left_over.state in {"interrupted", "failed"}
     _, left = psutil.wait_procs(crew, timeout=30)
     assert left == []
     builder.finish(builder.start(tmp_path, actors=0))

@@ -50,7 +50,7 @@ def test_a_row_that_ends_its_process_is_put_aside_alone(tmp_path: Path, pool: Po
     manifest = build(pool, store, words, echo_stage(words, model=model, part_rows=4))
     assert manifest.count("rows") == 15
     aside = store.scan(manifest.ref, "quarantined").collect().row(0, named=True)
-    assert (aside["rule"], aside["reason"]) == ("poison", "the process that held the model died")
+    assert (aside["rule"], aside["reason"]) == ("crash", "the process that held the model died")
     assert "deadly" in aside["payload"]
 
 

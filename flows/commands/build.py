@@ -47,8 +47,8 @@ def build(
 ) -> None:
     """Bring a system's tables up to date and print what was made.
 
-    Stages whose inputs, settings, templates, models and code are unchanged are reused. A build that was
-    interrupted goes on where it stopped when the same command is given again.
+    Stages whose inputs, settings, templates, models and code are unchanged are reused. Rerun the command to resume a
+    build that was interrupted or failed: finished parts are kept, and rows lost to an outage are asked for again.
 
     After --only or --from, tables that stand on older ones are shown as stale until they are rebuilt. A forced
     stage gets a new table which later builds use; where it comes out as before, nothing downstream is made.
@@ -62,14 +62,14 @@ def build(
         normloom build savacu --only judge_0
     """
     from normloom.flows.doctor import examine_store
-    from normloom.flows.interrupt import INTERRUPTED, MESSAGE
+    from normloom.flows.interrupt import leaving_quietly
     from normloom.flows.run import run_build
     from normloom.selection import Selection
 
     if (place := examine_store(store)).state == "broken":
         raise UsageError(f"{place.detail}: {place.mend}")
     given = assignments(source=source, text_column=text_column, limit=limit, settings=set_)
-    try:
+    with leaving_quietly(err):
         report = run_build(
             system,
             profile=profile,
@@ -78,8 +78,5 @@ def build(
             quiet=json_,
             selection=Selection(only=tuple(only or ()), start=from_, force=tuple(force or ())),
         )
-    except KeyboardInterrupt:
-        err.print(MESSAGE)
-        raise typer.Exit(INTERRUPTED) from None
     if json_:
         print(json.dumps(report))

@@ -41,7 +41,14 @@ _OVERFLOWS = ("context length", "context window", "context size", "maximum model
 
 
 class UnansweredError(Exception):
-    """One request cannot be answered: the reason belongs to its row."""
+    """One request was not answered. `transient` says that the endpoint is to blame: the same request may succeed later.
+
+    Otherwise the reason lies in the request, which will not be answered however often it is sent.
+    """
+
+    def __init__(self, reason: str, *, transient: bool = False) -> None:
+        super().__init__(reason)
+        self.transient = transient
 
 
 class _TransientError(Exception):
@@ -162,7 +169,7 @@ class Endpoint:
             return UnansweredError(f"the prompt does not fit the endpoint's context: {said}")
         if setting in body and setting != "messages":
             return ModelError(f"{self} does not take {setting!r} as it is set ({status}: {said}); change the setting")
-        return UnansweredError(f"the endpoint refuses the request ({status}: {said})")
+        return UnansweredError(f"the endpoint refuses the request ({status}: {said})", transient=True)
 
     def _key_refused(self, status: int, said: str) -> ModelError:
         variable = self.options.key_variable
@@ -183,7 +190,7 @@ class Endpoint:
                 f"{self} left the last {self._given_up} requests unanswered (each {tries}); finished parts are kept, "
                 "the same command goes on from here"
             )
-        return UnansweredError(f"the endpoint gave no answer in {tries}")
+        return UnansweredError(f"the endpoint gave no answer in {tries}", transient=True)
 
     def _pause(self, attempt: int, asked: float) -> float:
         """Return the seconds until the next try: twice as long each time, spread, and as long as was asked for."""

@@ -73,7 +73,7 @@ class OpenaiModel:
         try:
             lines = await _together(self._question(request, question) for question in request.questions)
         except UnansweredError as error:
-            return Scores(logprobs=(), tokens_in=0, error=str(error))
+            return Scores(logprobs=(), tokens_in=0, error=str(error), transient=error.transient)
         return Scores(logprobs=tuple(line for line, _ in lines), tokens_in=sum(tokens for _, tokens in lines))
 
     async def _question(self, request: ScoreRequest, question: str) -> tuple[tuple[float, ...], int]:
@@ -103,7 +103,7 @@ class OpenaiModel:
         try:
             drawn = await _together(self._candidate(request, seed, settings) for seed in request.seeds)
         except UnansweredError as error:
-            return Completion(candidates=(), tokens_in=0, error=str(error))
+            return Completion(candidates=(), tokens_in=0, error=str(error), transient=error.transient)
         return Completion(
             candidates=tuple(candidate for candidate, _ in drawn), tokens_in=sum(tokens for _, tokens in drawn)
         )

@@ -67,12 +67,14 @@ class ScoreRequest:
 class Scores:
     """Log-probabilities (natural, over the whole vocabulary), one row a question, one column an answer.
 
-    `error` says why there are none (a context that does not fit); `logprobs` is then empty.
+    `error` says why there are none (a context that does not fit); `logprobs` is then empty. `transient` says that
+    the error is not the request's own: the same request may be answered later.
     """
 
     logprobs: tuple[tuple[float, ...], ...]
     tokens_in: int
     error: str | None = None
+    transient: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,11 +104,15 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """The candidates of one request, in the order of its seeds; none when `error` is set."""
+    """The candidates of one request, in the order of its seeds; none when `error` is set.
+
+    `transient` says that the error is not the request's own: the same request may be answered later.
+    """
 
     candidates: tuple[Candidate, ...]
     tokens_in: int
     error: str | None = None
+    transient: bool = False
 
 
 @runtime_checkable
