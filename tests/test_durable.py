@@ -15,6 +15,7 @@ import pytest
 from kills import Builder, is_target, scripted_builder
 
 from normloom.store import Store
+from normloom.unfinished import unfinished
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +112,7 @@ def test_a_signal_frees_the_actors_and_leaves_a_store_that_goes_on(
     assert process.returncode == code
     assert "interrupted; finished parts are kept, rerun the command to resume" in said.decode()
     assert "***" not in said.decode()  # the beginning of a native stack
-    [left_over] = unfinished(Store(tmp_path), SYSTEM)
+    [left_over] = unfinished(Store(tmp_path), "savacu")
     assert left_over.state in {"interrupted", "failed"}
     _, left = psutil.wait_procs(crew, timeout=30)
     assert left == []
