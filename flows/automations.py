@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import yaml
 from prefect.automations import Automation
@@ -12,16 +12,28 @@ AUTOMATIONS = Path(__file__).parent.parent / "deployments" / "automations.yaml"
 
 
 def install(path: Path = AUTOMATIONS) -> list[str]:
-    """Bring the server's automations of these names in line with the file and return the names."""
+    """Bring the server's automations of these names in line with the file and return the names.
+
+    One that is as it should be is left alone: an update makes Prefect forget the runs whose heartbeats it counts.
+    """
     automations = [Automation.model_validate(entry) for entry in yaml.safe_load(path.read_text())["automations"]]
     for automation in automations:
         try:
-            automation.id = cast(Automation, Automation.read(name=automation.name)).id
+            installed = cast(Automation, Automation.read(name=automation.name))
         except ValueError:  # there is none of this name yet
             automation.create()
-        else:
+            continue
+        automation.id = installed.id
+        if _content(installed) != _content(automation):
             automation.update()
     return [automation.name for automation in automations]
+
+
+def _content(automation: Automation) -> dict[str, Any]:
+    """Return what the file says of an automation; whether it is enabled is for people to say."""
+    return automation.model_dump(
+        mode="json", include={"description", "trigger", "actions"}, exclude={"trigger": {"id"}}
+    )
 
 
 if __name__ == "__main__":

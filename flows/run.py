@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ from normloom.progress import LogProgress, Progress
 from normloom.quality import import_library
 from normloom.resources import Resources
 from normloom.selection import Selection
-from normloom.server import prefect_server, serving, using_server
+from normloom.server import HEARTBEAT_SECONDS, prefect_server, serving, using_server
 from normloom.stage import Stage
 from normloom.store import Store
 from normloom.weave import under_way
@@ -63,6 +64,7 @@ def _build(
     ends: Sequence[Stage], *, request: BuildRequest, store: Store, resources: Resources, console: Console
 ) -> BuildResult:
     """Build, and go on once more from what is finished when the machines that hold the models are lost."""
+    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT_SECONDS)  # a server may expect them
     with _server(store, console):
         for attempt in range(1, ATTEMPTS + 1):
             pool = Pool(resources)

@@ -33,6 +33,8 @@ SERVED = ".serve.json"
 SERVER_PASSWORD = "PREFECT_SERVER_API_AUTH_STRING"  # noqa: S105  # the name of a variable
 STARTUP_SECONDS = 180.0  # a first start migrates the database: 15 seconds of one core, more on a busy laptop
 GRACE_SECONDS = 10.0
+DEATH_CHECK_SECONDS = 1.0
+HEARTBEAT_SECONDS = "30"  # of runs; the automation in deployments/automations.yaml expects it
 LOG_LINES = 15
 # What acts on schedules, deployments and automations: they are in the same database, and not this server's to act on.
 SHARED_SERVICES = (
@@ -59,10 +61,12 @@ def prefect_server(
     log: Path | None = None,
     timeout: float = STARTUP_SECONDS,
     meanwhile: Callable[[], object] | None = None,
+    died: Callable[[], object] | None = None,
 ) -> Iterator[str]:
     """Run a Prefect server and yield the URL of its API once it answers.
 
-    It takes seconds to start on a core of its own; `meanwhile` is called once in that time.
+    It takes seconds to start on a core of its own; `meanwhile` is called once in that time. `died` is called, in a
+    thread, if the server ends before it is told to.
     Without a port one that is free is taken. A private server, for one build, leaves schedules and automations
     alone. The database is Prefect's own choice: SQLite in PREFECT_HOME unless PREFECT_API_DATABASE_CONNECTION_URL
     says otherwise. Raises UsageError when the port is taken and ServerError, with the end of its log, when it does
@@ -74,10 +78,31 @@ def prefect_server(
             if meanwhile:
                 meanwhile()
             _await(process, url, output, timeout)
-            yield url
+            with _watched(process, died):
+                yield url
         finally:
             _drain()
             _stop(process)
+
+
+@contextmanager
+def _watched(process: subprocess.Popen[bytes], died: Callable[[], object] | None) -> Iterator[None]:
+    wanted = threading.Event()
+
+    def watch() -> None:
+        while not wanted.wait(DEATH_CHECK_SECONDS):
+            if process.poll() is not None:
+                if died:
+                    died()
+                return
+
+    watcher = threading.Thread(target=watch, name="server-watch", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        wanted.set()
+        watcher.join()
 
 
 @contextmanager

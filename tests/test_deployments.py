@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from normloom.flows.automations import AUTOMATIONS
-from normloom.flows.commands.serve import HEARTBEAT_SECONDS
 from normloom.flows.config import load_profile, profile_names, validated
 from normloom.flows.systems import systems
+from normloom.server import HEARTBEAT_SECONDS
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = ROOT / "docker-compose.yml"

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,6 +82,16 @@ def test_a_server_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", f"sqlite+aiosqlite:///{tmp_path}/missing/prefect.db")
     with pytest.raises(ServerError, match="unable to open database file"), prefect_server():
         pass
+
+
+def test_the_death_of_a_server_is_told(home: Path) -> None:  # noqa: ARG001  # the database
+    told = threading.Event()
+    others = set(psutil.Process().children())
+    with prefect_server(died=told.set):
+        [server] = set(psutil.Process().children()) - others
+        assert not told.wait(2)
+        server.kill()
+        assert told.wait(30)
 
 
 def test_the_server_of_a_parent_that_is_killed_ends_too() -> None:

@@ -146,10 +146,8 @@ def services(tmp_path: Path) -> Iterator[Services]:
         api.until(lambda: answers(port))
         api.until(lambda: api.call("/health"))
         services = Services(tmp_path, environment, api, stack, ray)
-        services.prefect("prefect", "work-pool", "create", "normloom", "--type", "process", "--overwrite")
-        services.prefect("prefect", "--no-prompt", "deploy", "--all", "--prefect-file", "deployments/prefect.yaml")
-        services.prefect("normloom.flows.automations")
-        services.prefect("normloom.flows.automations")
+        services.prefect("normloom.flows.register")
+        services.prefect("normloom.flows.register")
         yield services
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
+import threading
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,10 +27,7 @@ from normloom.flows.commands.common import (
     out,
 )
 from normloom.readers.locate import absolute
-from normloom.server import SERVER_PASSWORD
-
-DEPLOYMENT = "serve"
-HEARTBEAT_SECONDS = "30"  # the automation in deployments/automations.yaml goes by it
+from normloom.server import HEARTBEAT_SECONDS, SERVER_PASSWORD
 
 
 def serve(  # each an option
@@ -49,7 +48,14 @@ def serve(  # each an option
         str | None, typer.Option(help="When to build, as cron: '0 2 * * *' is every night at two.", show_default=False)
     ] = None,
     timezone: Annotated[str, typer.Option(help="Time zone of the schedule, such as Europe/Berlin.")] = "UTC",
-    active: Annotated[bool, typer.Option("--active/--paused", help="Whether the schedule runs from the start.")] = True,
+    active: Annotated[
+        bool | None,
+        typer.Option(
+            "--active/--paused",
+            help="Whether the schedule is on (default: on if it is new, else as it was set in the UI).",
+            show_default=False,
+        ),
+    ] = None,
     builds: Annotated[int, typer.Option(min=1, help="Builds at work at once, over all systems.")] = 1,
     no_auth: Annotated[
         bool,
@@ -61,7 +67,8 @@ def serve(  # each an option
     """Serve Prefect's UI and run the builds that are scheduled or started there.
 
     One deployment per system, with the parameters of normloom build: in the UI a single stage can be made (only), or
-    a build taken up from a stage (from_stage). One system is built at a time; who comes second waits. Ctrl-C stops
+    a build taken up from a stage (from_stage). What is set there stays when this command is run again: schedules that
+    were paused, changed or added. One system is built at a time; who comes second waits. Ctrl-C stops
     the builds and the server; finished parts are kept. Builds of the same store in other terminals show up here too.
 
     Examples:
@@ -73,7 +80,8 @@ def serve(  # each an option
         prefect deployment run savacu/serve --param 'only=["judge_0"]'
     """
     from normloom.flows.doctor import examine_store
-    from normloom.server import announced, prefect_server, serving, using_server
+    from normloom.flows.schedules import cron, served
+    from normloom.server import ServerError, announced, prefect_server, serving, using_server
 
     require_login(host, open_to_all=no_auth)
     if (place := examine_store(store)).state == "broken":
@@ -91,16 +99,24 @@ def serve(  # each an option
         "settings": set_ or [],
         "store": str(store),
     }
-    when = _cron(schedule, timezone, active=active)
+    when = cron(schedule, timezone) if schedule else None
     store.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT_SECONDS)
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    lost = threading.Event()
+
+    def stop() -> None:
+        lost.set()
+        os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C: builds at work are stopped, finished parts kept
+
     with (
-        prefect_server(host=host, port=port, private=False, log=store / ".serve.log") as url,
+        prefect_server(host=host, port=port, private=False, log=store / ".serve.log", died=stop) as url,
         using_server(url),
         announced(store, url),
     ):
-        _serve([_deployment(name, parameters, when) for name in names], url, builds)
+        _serve([served(name, parameters, when, active=active) for name in names], url, builds)
+    if lost.is_set():
+        raise ServerError(f"Prefect's server ended unexpectedly, see {store / '.serve.log'}; run the command again")
     out.print("stopped; finished parts are kept")
 
 
@@ -135,37 +151,6 @@ def require_login(host: str, *, open_to_all: bool) -> None:
             f"--host {host} lets others reach the server, and whoever does can start builds: "
             f"set {SERVER_PASSWORD}=user:password in the environment, or give --no-auth where the network is trusted"
         )
-
-
-def _cron(schedule: str | None, timezone: str, *, active: bool) -> Any:
-    if schedule is None:
-        return None
-    from prefect.client.schemas.schedules import CronSchedule
-    from prefect.schedules import Cron
-    from pydantic import ValidationError
-
-    try:
-        CronSchedule(cron=schedule, timezone=timezone)
-    except ValidationError as error:
-        raise UsageError(f"--schedule, --timezone: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
-    return Cron(schedule, timezone=timezone, active=active)
-
-
-def _deployment(name: str, parameters: dict[str, Any], when: Any) -> Any:
-    from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
-    from prefect.deployments.runner import RunnerDeployment
-
-    # A run that was asked for is never lost. With CANCEL_NEW it would be while another runs, and for the minutes
-    # that Prefect takes to give back the slot of one that was killed.
-    one_at_a_time = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
-    return RunnerDeployment.from_entrypoint(
-        f"normloom.flows.deployed.{name}",
-        DEPLOYMENT,
-        schedule=when,
-        parameters=parameters,
-        tags=[name],
-        concurrency_limit=one_at_a_time,
-    )
 
 
 def _serve(deployments: list[Any], url: str, builds: int) -> None:
