@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import DeploymentScheduleCreate
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
@@ -52,8 +53,9 @@ def _schedule_to_register(name: str, when: Schedule | None, *, active: bool | No
         for outdated in ours.values():
             client.delete_deployment_schedule(deployment.id, outdated.id)
         if known is None:
-            schedule = CronSchedule(cron=when.cron, timezone=when.timezone)
-            client.create_deployment_schedules(deployment.id, [(schedule, active is not False)], slug=when.slug)
+            schedule = CronSchedule(cron=str(when.cron), timezone=when.timezone)
+            new = DeploymentScheduleCreate(schedule=schedule, active=active is not False, slug=when.slug)
+            client.create_deployment_schedules(deployment.id, [new])
         elif active is not None:
             client.update_deployment_schedule(deployment.id, known.id, active=active)
     return None
