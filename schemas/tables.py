@@ -79,10 +79,14 @@ AGREEMENT = Contract(
         "dimension": pl.String(),
         "measure": pl.String(),
         "value": pl.Float64(),
+        "low": pl.Float64(),
+        "high": pl.Float64(),
+        "rows": pl.Int64(),  # what the measure counts: kept labels, reference labels or prompts
         "prior": pl.Float64(),  # what always naming the most frequent label would reach
-        "prompts": pl.Int64(),
+        "prompts": pl.Int64(),  # with a reference label in the dimension
+        "undefined": pl.String(),  # why there is no value
     },
-    nullable=frozenset({"value", "prior"}),
+    nullable=frozenset({"value", "low", "high", "prior", "undefined"}),
     keys=("dimension", "measure"),
 )
 

@@ -1,7 +1,7 @@
 """Figures of models under test, from the verdicts that are stored: no model is needed to measure again.
 
 Each figure is measured run by run; its value is the mean over runs, `spread` the standard deviation over runs (sample,
-none of a single run), `low` and `high` are the mean bounds of the runs' intervals, which are bootstraps over rows.
+none of a single run), `low` and `high` are the mean bounds of the runs' intervals, which are Wilson's over rows.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from normloom.stage import Output, Stage
 from normloom.tasks.detect import MISALIGNED
 from normloom.tasks.judge import ON_TASK
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output
+from normloom.tasks.metrics.share import share
 
 JOINT = "joint"
 OWN_QUESTION = "own question"
@@ -55,7 +56,7 @@ def measure_detection(rows: pl.DataFrame, arguments: Evaluating) -> Output:
             figures += _detection(part.runs, arguments.threshold, where)
             figures.append(
                 figure_row(
-                    over_runs([_share(run["misaligned"].is_null(), of="verdict") for run in part.runs]),
+                    over_runs([_share(run["misaligned"].is_null(), "verdict") for run in part.runs]),
                     metric="unreadable",
                     **where,
                 )
@@ -83,7 +84,7 @@ def measure_alignment(rows: pl.DataFrame, arguments: Evaluating) -> Output:
                 ("on_task_rate", ""),
                 ("unusable", ""),
             ):
-                shares = [_share(run[axis or metric], of="response") for run in part.runs]
+                shares = [_share(run[axis or metric], "response") for run in part.runs]
                 figures.append(figure_row(over_runs(shares), metric=metric, axis=axis, **where))
     return figures_output(figures)
 
@@ -144,20 +145,12 @@ def _detection(runs: Sequence[pl.DataFrame], threshold: float, where: dict[str, 
         yield figure_row(over_runs(figures), metric=metric, **where)
 
 
+def _share(hits: pl.Series, of: str) -> Figure:
+    return share(int(hits.sum()), len(hits), empty=f"there is no {of}", what=f"{of}s")
+
+
 def _explained(figure: Figure, unread: str) -> Figure:
     return replace(figure, undefined=f"{figure.undefined}; {unread}") if figure.undefined and unread else figure
-
-
-def _share(hits: pl.Series, *, of: str) -> Figure:
-    import numpy as np
-
-    from normloom.tasks.metrics.bootstrap import percentile_interval
-
-    if hits.is_empty():
-        return Figure(undefined=f"there is no {of}")
-    hit = int(hits.sum())
-    low, high = percentile_interval(np.array([len(hits) - hit, hit]), lambda drawn: drawn[:, 1] / len(hits))
-    return Figure(value=hit / len(hits), low=low, high=high, rows=len(hits))
 
 
 def _by_own_question(rows: pl.DataFrame, dimension: str) -> pl.DataFrame:

@@ -12,7 +12,7 @@ from normloom.schemas import tables
 from normloom.schemas.demo_tables import ANSWERS
 from normloom.stage import Output, Stage
 from normloom.tasks.metrics.comparison import UNSAFE, agreement_figures, answer_places, group_figures
-from normloom.tasks.metrics.figure import Figure, figure_row, figures_output
+from normloom.tasks.metrics.figure import Figure, figure_row, figures_output, too_few
 from normloom.tasks.metrics.slices import column_of, slices
 from normloom.tasks.metrics.total_variation import total_variation
 
@@ -75,18 +75,24 @@ def _crossings(axes: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
 def _shares(ratings: pl.DataFrame, axes: tuple[str, ...]) -> Iterator[dict[str, object]]:
     yes = pl.col("answer") == ANSWERS.index(UNSAFE)
     counted = ratings.select(yes.mean().alias("share"), pl.len().alias("rows")).row(0)
-    yield figure_row(Figure(value=counted[0], rows=counted[1]), metric="share_yes", of=HUMAN)
+    yield figure_row(_counted_share(*counted), metric="share_yes", of=HUMAN)
     for crossing in _crossings(axes):
         columns = [column_of(axis) for axis in crossing]
         groups = ratings.drop_nulls(columns).group_by(columns).agg(yes.mean().alias("share"), pl.len().alias("rows"))
         for *names, share, rows in groups.sort(columns).iter_rows():
             yield figure_row(
-                Figure(value=share, rows=rows),
+                _counted_share(share, rows),
                 metric="share_yes",
                 of=HUMAN,
                 slice_by=_CROSS.join(columns),
                 slice=_CROSS.join(names),
             )
+
+
+def _counted_share(share: float, rows: int) -> Figure:
+    """Return a share without interval: answers to one item, or of one rater, are not independent."""
+    reason = too_few(rows, "answers")
+    return Figure(undefined=reason, rows=rows) if reason else Figure(value=share, rows=rows)
 
 
 def _distances(ratings: pl.DataFrame, axes: tuple[str, ...]) -> Iterator[dict[str, object]]:

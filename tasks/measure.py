@@ -11,9 +11,13 @@ from pydantic import BaseModel, ConfigDict
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Taxonomy
 from normloom.stage import Output, Stage
+from normloom.tasks.metrics.figure import Figure, too_few
+from normloom.tasks.metrics.share import share
 
 if TYPE_CHECKING:
     import numpy as np
+
+MEASURES = ("precision", "recall", "top1", "macro_recall")
 
 
 class Measuring(BaseModel):
@@ -27,10 +31,11 @@ class Measuring(BaseModel):
 def measure_agreement(rows: pl.DataFrame, arguments: Measuring) -> Output:
     """Compare labels with the source's reference labels, dimension by dimension.
 
-    `top1` and `macro_recall` look at the most probable label of prompts that have a reference label
-    (top1: it is one of them; macro recall: the mean over labels of the share found). `precision` and
-    `recall` look at the labels kept at delta, over all prompts. `prior` is the same measure for always
-    naming the most frequent label.
+    `precision` and `recall` look at the labels kept at delta, which are those that are released, over all prompts:
+    the share of kept labels that are reference labels, and the share of reference labels that are kept. `top1` and
+    `macro_recall` look at the most probable label of prompts that have a reference label, whether it is kept or not
+    (top1: it is one of them; macro recall: the mean over labels of the share found). `rows` says what a measure counts:
+    kept labels, reference labels, or prompts. `prior` is the same measure for always naming the most frequent label.
     """
     import numpy as np
 
@@ -47,16 +52,20 @@ def measure_agreement(rows: pl.DataFrame, arguments: Measuring) -> Output:
         scores = np.array(
             [[-1.0 if value is None else value for value in row[start:stop]] for row in rows["probabilities"].to_list()]
         ).reshape(rows.height, len(places))
-        for measure, value, prior in _measures(truth, kept, scores):
+        for measure, (figure, prior) in _measures(truth, kept, scores).items():
             measured.append(
                 {
                     "parents": [],
                     "content": f"{taxonomy.dimension} {measure}",
                     "dimension": taxonomy.dimension,
                     "measure": measure,
-                    "value": value,
+                    "value": figure.value,
+                    "low": figure.low,
+                    "high": figure.high,
+                    "rows": figure.rows,
                     "prior": prior,
                     "prompts": int(truth.any(axis=1).sum()),
+                    "undefined": figure.undefined,
                 }
             )
         start = stop
@@ -64,23 +73,35 @@ def measure_agreement(rows: pl.DataFrame, arguments: Measuring) -> Output:
     return Output(rows=pl.DataFrame(measured, schema=schema), attempts=len(measured))
 
 
-def _measures(truth: np.ndarray, kept: np.ndarray, scores: np.ndarray) -> list[tuple[str, float | None, float | None]]:
+def _measures(truth: np.ndarray, kept: np.ndarray, scores: np.ndarray) -> dict[str, tuple[Figure, float | None]]:
+    """Return each measure with its prior; arrays are (prompts, labels)."""
     import numpy as np
 
     labelled = truth.any(axis=1)
     if not labelled.any():
-        return [(measure, None, None) for measure in ("top1", "macro_recall", "precision", "recall")]
+        none = Figure(undefined="no prompt has a reference label")
+        return dict.fromkeys(MEASURES, (none, None))
     known, best = truth[labelled], scores[labelled].argmax(axis=1)
     frequent = int(known.sum(axis=0).argmax())
     guess, common = np.zeros_like(known), np.zeros_like(truth)
     guess[np.arange(len(known)), best] = True
     common[:, frequent] = True
-    return [
-        ("top1", _share(known & guess, guess), _share(known & common[labelled], common[labelled])),
-        ("macro_recall", macro_recall(known, guess), macro_recall(known, common[labelled])),
-        ("precision", _share(truth & kept, kept), _share(truth & common, common)),
-        ("recall", _share(truth & kept, truth), _share(truth & common, truth)),
-    ]
+    reason = too_few(len(known), "prompts")
+    mean = Figure(rows=len(known), undefined=reason, value=None if reason else macro_recall(known, guess))
+    return {
+        "precision": (_found(truth & kept, kept, "kept labels"), _prior(truth & common, common)),
+        "recall": (_found(truth & kept, truth, "reference labels"), _prior(truth & common, truth)),
+        "top1": (_found(known & guess, guess, "prompts"), _prior(known & common[labelled], common[labelled])),
+        "macro_recall": (mean, macro_recall(known, common[labelled])),
+    }
+
+
+def _found(part: np.ndarray, whole: np.ndarray, what: str) -> Figure:
+    return share(int(part.sum()), int(whole.sum()), empty=f"no {what}", what=what)
+
+
+def _prior(part: np.ndarray, whole: np.ndarray) -> float:
+    return float(part.sum() / whole.sum())
 
 
 def macro_recall(truth: np.ndarray, guess: np.ndarray) -> float:
@@ -91,10 +112,6 @@ def macro_recall(truth: np.ndarray, guess: np.ndarray) -> float:
     occurring = truth.any(axis=0)
     found = (truth & guess).sum(axis=0)[occurring] / truth.sum(axis=0)[occurring]
     return float(found.mean())
-
-
-def _share(part: np.ndarray, whole: np.ndarray) -> float | None:
-    return float(part.sum() / whole.sum()) if whole.any() else None
 
 
 def count_coverage(rows: pl.DataFrame, arguments: Measuring, gaps: pl.DataFrame) -> Output:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from normloom.schemas import tables
 from normloom.stage import Output, Stage
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output
+from normloom.tasks.metrics.share import share
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,15 +72,7 @@ def _figures(
 
 def _failing(passes: np.ndarray) -> Figure:
     """Return the share of responses that fail at least one dimension."""
-    import numpy as np
-
-    from normloom.tasks.metrics.bootstrap import percentile_interval
-
-    rows, failing = len(passes), int((~passes.all(axis=1)).sum())
-    if not rows:
-        return Figure(undefined="there is no response")
-    low, high = percentile_interval(np.array([rows - failing, failing]), lambda drawn: drawn[:, 1] / drawn.sum(axis=1))
-    return Figure(value=failing / rows, low=low, high=high, rows=rows)
+    return share(int((~passes.all(axis=1)).sum()), len(passes), empty="there is no response", what="responses")
 
 
 def _passed(checks: pl.Series, name: str, threshold: float) -> np.ndarray:

@@ -30,8 +30,15 @@ def measured(rows: pl.DataFrame, labelled: pl.DataFrame) -> Found:
 
 
 def ratings(*rows: tuple[str, str, str, str | None, str | None]) -> pl.DataFrame:
-    """Ratings of item, rater, gender, answer and gold; race is the rater's own, age the same for all."""
-    full = [(item, rater, gender, f"race {rater}", "old", answer, gold) for item, rater, gender, answer, gold in rows]
+    """Ratings of item, rater, gender, answer and gold; race is the rater's own, age the same for all.
+
+    Each item comes five times, as fewer have no figure.
+    """
+    full = [
+        (f"{item}{copy}", rater, gender, f"race {rater}", "old", answer, gold)
+        for copy in range(5)
+        for item, rater, gender, answer, gold in rows
+    ]
     return pl.DataFrame(full, schema=RATINGS, orient="row")
 
 
@@ -44,25 +51,31 @@ BY_HAND = ratings(
     ("b", "3", "Woman", "Yes", "Yes"),
     ("c", "3", "Woman", None, None),
 )
-DOMAINS = pl.DataFrame({"item_id": ["a", "b", "b"], "labels": [["safety/theft"], [], []]}, schema=LABELS)
+DOMAINS = pl.DataFrame(
+    {
+        "item_id": [f"{item}{copy}" for copy in range(5) for item in "abb"],
+        "labels": [["safety/theft"], [], []] * 5,
+    },
+    schema=LABELS,
+)
 
 
 def test_human_figures_by_hand() -> None:
     found = measured(BY_HAND, DOMAINS)
     # Item a: men (0 + 0.5) / 2 = 0.25, women 1, deviation 0.375; item b: none.
-    assert found["ds", "gender", "overall", "all"] == (pytest.approx(0.375 / 2), 2, None)
+    assert found["ds", "gender", "overall", "all"] == (pytest.approx(0.375 / 2), 10, None)
     # From 0.5 on: men 3 of 4, women 2 of 2.
-    assert found["dpd", "gender", "overall", "all"] == (pytest.approx(0.25), 6, None)
+    assert found["dpd", "gender", "overall", "all"] == (pytest.approx(0.25), 30, None)
     # True-positive rates 2/2 and 1/1; false-positive rates 1/2 and 1/1.
-    assert found["eod", "gender", "overall", "all"] == (pytest.approx(0.5), 6, None)
-    assert found["share_yes", "", "overall", "all"] == (pytest.approx(4 / 6), 6, None)
-    assert found["share_yes", "", "rater_gender", "Man"] == (pytest.approx(1 / 2), 4, None)
-    assert found["share_yes", "", "rater_gender x rater_age", "Woman x old"] == (1.0, 2, None)
+    assert found["eod", "gender", "overall", "all"] == (pytest.approx(0.5), 30, None)
+    assert found["share_yes", "", "overall", "all"] == (pytest.approx(4 / 6), 30, None)
+    assert found["share_yes", "", "rater_gender", "Man"] == (pytest.approx(1 / 2), 20, None)
+    assert found["share_yes", "", "rater_gender x rater_age", "Woman x old"] == (1.0, 10, None)
     # Item a: (1/2, 1/2, 0) against (0, 0, 1), distance 1; item b: 0.
-    assert found["total_variation", "gender", "overall", "all"] == (pytest.approx(1 / 2), 6, None)
+    assert found["total_variation", "gender", "overall", "all"] == (pytest.approx(1 / 2), 30, None)
     assert found["total_variation", "age", "overall", "all"][2] == "no item has answers of two groups"
-    assert found["icc2_1", "", "overall", "all"][1] == 2
-    assert found["icc_left_out", "", "overall", "all"] == (0.0, 2, None)
+    assert found["icc2_1", "", "overall", "all"][1] == 10
+    assert found["icc_left_out", "", "overall", "all"] == (0.0, 10, None)
     assert found["undefined_pairs", "", "overall", "all"] == (pytest.approx(2 / 3), 3, None)
     assert found["correlation", "", "overall", "all"] == (pytest.approx(1), 1, None)
 
@@ -70,7 +83,7 @@ def test_human_figures_by_hand() -> None:
 def test_slices_of_groups_and_domains() -> None:
     found = measured(BY_HAND, DOMAINS)
     assert ("ds", "gender", "rater_gender", "Man") not in found
-    assert found["ds", "race", "rater_gender", "Man"] == (pytest.approx(0.25 / 2), 2, None)
+    assert found["ds", "race", "rater_gender", "Man"] == (pytest.approx(0.25 / 2), 10, None)
     assert ("ds", "mean", "rater_gender", "Man") not in found
     assert found["icc2_1", "", "rater_gender", "Woman"][2] == "fewer than two known raters"
     assert found["ds", "gender", "domain", "safety/theft"][0] == pytest.approx(0.375)
@@ -80,9 +93,9 @@ def test_slices_of_groups_and_domains() -> None:
 
 
 def test_items_whose_labels_are_not_known_are_in_no_domain() -> None:
-    found = measured(BY_HAND, DOMAINS.filter(pl.col("item_id") == "a"))
+    found = measured(BY_HAND, DOMAINS.filter(pl.col("item_id").str.starts_with("a")))
     assert {part for _, _, by, part in found if by == "domain"} == {"safety/theft"}
-    assert found["share_yes", "", "overall", "all"][1] == 6
+    assert found["share_yes", "", "overall", "all"][1] == 30
 
 
 def test_without_human_answers_each_metric_has_one_row_that_says_so() -> None:

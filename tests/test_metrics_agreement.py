@@ -58,15 +58,16 @@ def test_items_that_lack_a_rating_are_left_out_of_the_icc_and_counted() -> None:
 
 
 def test_raters_who_agree_in_everything() -> None:
-    found = icc(np.array([[0.0, 0.0], [1.0, 1.0], [0.5, 0.5]]))
+    found = icc(np.array([[0.0, 0.0], [1.0, 1.0], [0.5, 0.5], [0.2, 0.2], [0.7, 0.7]]))
     assert (found.single.value, found.average.value) == (pytest.approx(1), pytest.approx(1))
+    assert found.single.low is found.single.high is None  # no error is left to tell an interval by
 
 
 def test_raters_who_disagree_in_everything_have_a_single_icc_and_no_mean() -> None:
-    # Items and raters all have the mean 1/2: mean squares 0, 0 and, for the error, 2/3.
-    # ICC(2,1) = (0 - 2/3) / (0 + 2/3 + 2 (0 - 2/3) / 4) = -2, for which Spearman-Brown gives 2 * -2 / (1 - 2) = 4.
-    found = icc(np.array([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]))
-    assert found.single.value == pytest.approx(-2)
+    # Items and raters all have the mean 1/2: mean squares 0, 0 and, for the error, 3/5 (twelve quarters over 5 x 1).
+    # ICC(2,1) = (0 - 3/5) / (0 + 3/5 + 2 (0 - 3/5) / 6) = -3/2; Spearman-Brown gives 2 * -3/2 / (1 - 3/2) = 6.
+    found = icc(np.array([[0.0, 1.0], [1.0, 0.0]] * 3))
+    assert found.single.value == pytest.approx(-3 / 2)
     assert "less than by chance" in (found.average.undefined or "")
 
 
@@ -75,9 +76,8 @@ def test_raters_who_disagree_in_everything_have_a_single_icc_and_no_mean() -> No
     [
         (np.array([[0.1], [0.9]]), "fewer than two known raters"),
         (np.empty((0, 0)), "fewer than two known raters"),
-        (np.array([[0.1, 0.3]]), "fewer than two items that every rater rated"),
-        (np.array([[0.1, NAN], [0.2, 0.3]]), "fewer than two items that every rater rated"),
-        (np.array([[0.1, 0.2], [0.3, 0.4]]), "fewer than 5 ratings"),
+        (np.array([[0.1, 0.3]]), "fewer than 5 items that every rater rated"),
+        (np.array([[0.1, NAN], *[[0.2, 0.3]] * 4]), "fewer than 5 items that every rater rated"),
         (np.full((5, 3), 0.5), "all ratings are the same"),
     ],
 )
@@ -93,9 +93,9 @@ def test_ordinal_alpha_of_the_published_example() -> None:
 
 
 def test_alpha_by_hand() -> None:
-    # Two raters, three items: (0, 0), (2, 2), (0, 2). Coincidences: o00 = o22 = 2, o02 = o20 = 1; n0 = n2 = 3, n = 6.
-    # All disagreement is between 0 and 2: alpha = 1 - (n - 1) * o02 / (n0 * n2) = 1 - 5 / 9.
-    assert ordinal_alpha(np.array([[0.0, 0.0], [2.0, 2.0], [0.0, 2.0]]), 3).value == pytest.approx(4 / 9)
+    # Two raters, (0, 0), (2, 2), (0, 2), each twice. Coincidences: o00 = o22 = 4, o02 = o20 = 2; n0 = n2 = 6, n = 12.
+    # All disagreement is between 0 and 2: alpha = 1 - (n - 1) * o02 / (n0 * n2) = 1 - 11 * 2 / 36.
+    assert ordinal_alpha(np.array([[0.0, 0.0], [2.0, 2.0], [0.0, 2.0]] * 2), 3).value == pytest.approx(14 / 36)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,8 @@ def test_alpha_by_hand() -> None:
     [
         (np.array([[0.0], [1.0]]), "no item has answers of two known raters"),
         (np.array([[0.0, NAN], [NAN, 1.0]]), "no item has answers of two known raters"),
-        (np.array([[1.0, 1.0], [1.0, 1.0], [0.0, NAN]]), "all answers are the same"),
+        (np.array([*[[1.0, 1.0]] * 5, [0.0, NAN]]), "all answers are the same"),
+        (np.array([[1.0, 1.0]] * 4), "fewer than 5 items with answers of two known raters"),
     ],
 )
 def test_alpha_is_undefined_and_says_why(answers: np.ndarray, reason: str) -> None:
@@ -127,22 +128,22 @@ def test_who_rates_does_not_matter_to_alpha_and_correlation(seed: int, raters: i
 
 def test_correlation_by_hand() -> None:
     # First and second: 1. First and third over (0, 1, 2) and (2, 1, 0): -1; second and third likewise. Mean -1/3.
-    found = rater_correlation(np.array([[0.0, 0.0, 1.0], [0.5, 1.0, 0.5], [1.0, 2.0, 0.0]]))
+    found = rater_correlation(np.array([[0.0, 0.0, 1.0], [0.5, 1.0, 0.5], [1.0, 2.0, 0.0]] * 2))
     assert (found.mean.value, found.mean.rows) == (pytest.approx(-1 / 3), 3)
     assert found.undefined_pairs.value == 0
 
 
 def test_a_constant_rater_leaves_pairs_without_correlation() -> None:
-    found = rater_correlation(np.array([[0.0, 0.0, 1.0], [1.0, 1.0, 1.0]]))
+    found = rater_correlation(np.array([[0.0, 0.0, 1.0], [1.0, 1.0, 1.0]] * 3))
     assert (found.mean.value, found.mean.rows) == (pytest.approx(1), 1)
     assert (found.undefined_pairs.value, found.undefined_pairs.rows) == (pytest.approx(2 / 3), 3)
 
 
 def test_each_pair_is_correlated_over_the_items_that_both_rated() -> None:
-    found = rater_correlation(np.array([[0.0, 0.0], [1.0, 1.0], [NAN, 7.0], [9.0, NAN]]))
+    found = rater_correlation(np.array([*[[0.0, 0.0], [1.0, 1.0]] * 3, [NAN, 7.0], [9.0, NAN]]))
     assert found.mean.value == pytest.approx(1)
-    apart = rater_correlation(np.array([[0.0, 0.0], [1.0, NAN], [NAN, 7.0]]))
-    assert "fewer than two items are shared" in (apart.mean.undefined or "")
+    few = rater_correlation(np.array([*[[0.0, 0.0], [1.0, 1.0]] * 2, [1.0, NAN], [NAN, 7.0]]))
+    assert "fewer than 5 items are shared" in (few.mean.undefined or "")
 
 
 @pytest.mark.parametrize(("package", "measure"), [("pingouin", icc), ("krippendorff", lambda a: ordinal_alpha(a, 11))])

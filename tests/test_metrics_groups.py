@@ -17,24 +17,33 @@ YES, NO = True, False
 
 
 def test_sensitivity_by_hand() -> None:
-    # Item a: means 0.5 (men) and 1 (women), standard deviation 0.25. Item b: 0 and 0, none. Item c: men only.
+    # Items a, d, e: means 0.5 (men) and 1 (women), standard deviation 0.25. Items b, f, g: 0 and 0. Item c: men only.
     found = demographic_sensitivity(
-        np.array([0.0, 1.0, 1.0, 0.0, 0.0, 1.0]), np.array(list("aaabbc")), np.array(list("mmwmwm"))
+        np.array([*[0.0, 1.0, 1.0] * 3, *[0.0, 0.0] * 3, 1.0]),
+        np.array(list("aaadddeeebbffggc")),
+        np.array(list("mmw" * 3 + "mw" * 3 + "m")),
     )
-    assert (found.value, found.rows) == (pytest.approx(0.125), 2)
-    assert found.low == 0  # both items drawn are b in a quarter of the resamples
-    assert found.high == pytest.approx(0.25)
+    assert (found.value, found.rows) == (pytest.approx(0.125), 6)
+    # Of six draws at most one is of the first kind in 7 of 64 resamples, none in 1 of 64.
+    assert found.low == pytest.approx(0.25 / 6)
+    assert found.high == pytest.approx(0.25 * 5 / 6)
 
 
 def test_sensitivity_with_three_groups_one_of_which_is_missing() -> None:
-    # Item a: 0, 0.5, 1 -> sqrt(1/6); item b: 0 and 1 -> 0.5.
-    found = demographic_sensitivity(np.array([0, 0.5, 1, 0, 1]), np.array(list("aaabb")), np.array(list("xyzxy")))
+    # Items a to c: 0, 0.5, 1 -> sqrt(1/6); items d to f: 0 and 1 -> 0.5.
+    found = demographic_sensitivity(
+        np.array([*[0, 0.5, 1] * 3, *[0, 1] * 3]),
+        np.array(list("aaabbbcccddeeff")),
+        np.array(list("xyz" * 3 + "xy" * 3)),
+    )
     assert found.value == pytest.approx((np.sqrt(1 / 6) + 0.5) / 2)
 
 
 def test_sensitivity_needs_two_groups_at_an_item() -> None:
     found = demographic_sensitivity(np.array([0.0, 1.0]), np.array(["a", "b"]), np.array(["m", "w"]))
     assert found.undefined == "no item has ratings of two groups"
+    found = demographic_sensitivity(np.array([0.0, 1.0]), np.array(["a", "a"]), np.array(["m", "w"]))
+    assert (found.undefined, found.rows) == ("fewer than 5 items with ratings of two groups", 1)
 
 
 def test_the_mean_of_axes_is_undefined_with_any_of_them() -> None:
@@ -93,28 +102,37 @@ def test_a_weight_is_as_many_rows(seed: int) -> None:
 def test_distance_by_hand() -> None:
     # Item a: x answers No, Yes; y answers No: distributions (1/2, 0, 1/2) and (1, 0, 0), distance 1/2.
     # Item b: x Unsure, y Yes: distance 1. Item c: x only. Mean of the pair 3/4.
+    # Items d and e are as a, f and g as b: the mean is 3 x 1/2 and 3 x 1 over 6.
     found = total_variation(
-        np.array([0, 2, 0, 1, 2, 0]), np.array(list("aaabbc")), np.array(list("xxyxyx")), categories=3
+        np.array([*[0, 2, 0] * 3, *[1, 2] * 3, 0]),
+        np.array(list("aaadddeeebbffggc")),
+        np.array(list("xxy" * 3 + "xy" * 3 + "x")),
+        categories=3,
     )
-    assert found == Figure(value=0.75, rows=6)
+    assert found == Figure(value=0.75, rows=16)
 
 
 def test_pairs_of_groups_count_alike() -> None:
     # x and y: items a and b, distances 0 and 1. x and z: item a, 1. y and z: item a, 1. Mean (1/2 + 1 + 1) / 3.
-    found = total_variation(np.array([0, 0, 2, 0, 2]), np.array(list("aaabb")), np.array(list("xyzxy")), categories=3)
+    # Items c and e are as a, d and f as b.
+    answers, items, groups = [0, 0, 2, 0, 2], "aaabbcccddeeeff", "xyzxy"
+    found = total_variation(np.array(answers * 3), np.array(list(items)), np.array(list(groups * 3)), categories=3)
     assert found.value == pytest.approx(2.5 / 3)
 
 
 def test_distance_needs_an_item_that_two_groups_answered() -> None:
     found = total_variation(np.array([0, 1]), np.array(["a", "b"]), np.array(["x", "y"]), categories=3)
     assert found.undefined == "no item has answers of two groups"
+    found = total_variation(np.array([0, 1]), np.array(["a", "a"]), np.array(["x", "y"]), categories=3)
+    assert found.undefined == "fewer than 5 items with answers of two groups"
 
 
 @settings(deadline=None)
-@given(st.integers(0, 2**32 - 1), st.integers(1, 40))
+@given(st.integers(0, 2**32 - 1), st.integers(5, 40))
 def test_distance_lies_between_none_and_all(seed: int, rows: int) -> None:
     rng = np.random.default_rng(seed)
-    answers, items, groups = (rng.integers(0, 3, rows) for _ in range(3))
+    answers, items, groups = rng.integers(0, 3, rows), rng.integers(0, 9, rows), rng.integers(0, 3, rows)
+    items[:5] = np.arange(5)
     twice = [np.concatenate([column, column]) for column in (answers, items)]
     apart = np.concatenate([np.zeros(rows), np.ones(rows)])
     assert total_variation(twice[0], twice[1], apart, categories=3).value == pytest.approx(0)

@@ -28,7 +28,8 @@ def responses(*rows: tuple[str, float, float], verdict: str = "aligned", reason:
 
 
 PROMPTS = pl.DataFrame({"row_id": ["p", "q"], "semantic_type": ["object", "relation"]})
-SELECTED = responses(("p", 0.9, 0.9), ("p", 0.9, 0.1), ("q", 0.9, 0.2), ("q", 0.1, 0.9))
+# Four responses, each five times.
+SELECTED = pl.concat([responses(("p", 0.9, 0.9), ("p", 0.9, 0.1), ("q", 0.9, 0.2), ("q", 0.1, 0.9))] * 5)
 
 
 def figures(*judged: pl.DataFrame, selected: pl.DataFrame = SELECTED) -> dict[tuple[str, str, str, str], dict]:
@@ -47,8 +48,8 @@ def test_the_share_that_fails_one_among_those_that_pass_another() -> None:
     assert found[RELEASED, "misaligned_rate", "", "all"]["value"] == pytest.approx(3 / 4)
     assert found[RELEASED, "misaligned_rate", "", "relation"]["value"] == pytest.approx(1.0)
     whole = found[RELEASED, "trade_off", "safety to value", "all"]
-    assert whole["rows"] == 3
-    assert 0 <= whole["low"] <= whole["value"] <= whole["high"] <= 1
+    assert whole["rows"] == 15
+    assert 0 <= whole["low"] < whole["value"] < whole["high"] <= 1
 
 
 def test_what_has_no_denominator_is_undefined() -> None:
@@ -65,7 +66,8 @@ def test_candidates_count_unless_they_were_no_text_to_judge() -> None:
             responses(("p", 0.9, 0.1), verdict="discarded", reason="fails off target: value"),
             responses(("p", 0.1, 0.1), verdict="discarded", reason="nonsense"),
         ]
+        * 5
     )
     found = figures(judged)
     assert found[CANDIDATES, "trade_off", "safety to value", "all"]["value"] == pytest.approx(1 / 2)
-    assert found[CANDIDATES, "misaligned_rate", "", "all"]["rows"] == 2
+    assert found[CANDIDATES, "misaligned_rate", "", "all"]["rows"] == 10

@@ -16,7 +16,7 @@ from normloom.schemas.demo_tables import ANSWERS
 from normloom.tasks.metrics.demographic_parity import demographic_parity
 from normloom.tasks.metrics.demographic_sensitivity import demographic_sensitivity, mean_sensitivity
 from normloom.tasks.metrics.equalized_odds import equalized_odds
-from normloom.tasks.metrics.figure import Figure, figure_row
+from normloom.tasks.metrics.figure import Figure, figure_row, too_few
 from normloom.tasks.metrics.icc import icc
 from normloom.tasks.metrics.krippendorff_alpha import ordinal_alpha
 from normloom.tasks.metrics.rater_correlation import rater_correlation
@@ -89,6 +89,8 @@ def _sensitivity(rows: pl.DataFrame, group: str) -> Figure:
 
 
 def _parity(rows: pl.DataFrame, group: str, threshold: float) -> Figure:
+    if reason := _small_group(rows, group):
+        return Figure(undefined=reason)
     unsafe, groups, weights = _counted(rows, threshold, group)
     return demographic_parity(unsafe, groups, weights)
 
@@ -97,7 +99,23 @@ def _odds(rows: pl.DataFrame, group: str, threshold: float) -> Figure:
     unsafe, groups, gold, weights = _counted(rows, threshold, group, "safety_gold")
     if len(gold) == 0:
         return Figure(undefined="no item has a gold answer")
-    return equalized_odds(unsafe, gold == UNSAFE, groups, weights)
+    figure = equalized_odds(unsafe, gold == UNSAFE, groups, weights)
+    reason = None if figure.undefined else _small_group(rows, group, "safety_gold")
+    return Figure(undefined=reason) if reason else figure
+
+
+def _small_group(rows: pl.DataFrame, group: str, *within: str) -> str | None:
+    """Return which group rated too few items, of one truth if `within` says so, None if none did.
+
+    Items count, not ratings: many copies of an answer are no further evidence.
+    """
+    known = rows.drop_nulls([group, *within])
+    counted = known.group_by(group, *within).agg(pl.col("item_id").n_unique().alias("items")).sort("items", group)
+    if counted.is_empty() or not too_few(counted["items"][0]):
+        return None
+    name, *truth = counted.row(0)[:-1]
+    kind = f" that are {'unsafe' if truth[0] == UNSAFE else 'safe'} in truth" if truth else ""
+    return f"group {name!r} rated {too_few(0, 'items')}{kind}"
 
 
 def _counted(rows: pl.DataFrame, threshold: float, *columns: str) -> list[npt.NDArray[Any]]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from normloom.tasks.metrics.bootstrap import percentile_interval
 from normloom.tasks.metrics.figure import Figure
+from normloom.tasks.metrics.mean import mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,8 +44,7 @@ def demographic_sensitivity(
     total, summed = total[compared], summed[compared]
     means = np.divide(summed, total, out=np.full_like(summed, np.nan), where=total > 0)
     spreads = np.nanstd(means, axis=1)
-    low, high = percentile_interval(np.ones(len(spreads), dtype=np.int64), lambda drawn: drawn @ spreads / len(spreads))
-    return Figure(value=float(spreads.mean()), low=low, high=high, rows=len(spreads))
+    return mean(spreads, what="items with ratings of two groups")
 
 
 def mean_sensitivity(axes: Sequence[Figure]) -> Figure:

@@ -11,12 +11,14 @@ import polars as pl
 from normloom.schemas import tables
 from normloom.stage import Output
 
+FEWEST = 5  # rows (items, ratings, labels) that a figure rests on: fewer say nothing of others
+
 
 @dataclass(frozen=True, kw_only=True)
 class Figure:
     """One measured number.
 
-    `low` and `high` bound its 95 % interval where one is known, `spread` is the standard deviation over runs, `rows`
+    `low` and `high` bound its 95 % interval if one is known, `spread` is the standard deviation over runs, `rows`
     says how many rows it rests on. A figure without a value says why in `undefined`; it is never 0 instead.
     """
 
@@ -32,6 +34,11 @@ class Figure:
             raise ValueError("a figure has a value, or the reason why it has none")
         if self.value is not None and not math.isfinite(self.value):
             raise ValueError(f"a figure is a finite number, not {self.value}: say why it is undefined")
+
+
+def too_few(rows: int, what: str = "rows") -> str | None:
+    """Return why a figure of so few rows has no value, None if there are enough."""
+    return f"fewer than {FEWEST} {what}" if rows < FEWEST else None
 
 
 def figure_row(

@@ -7,15 +7,14 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from normloom.tasks.metrics.figure import Figure
+from normloom.tasks.metrics.figure import Figure, too_few
 from normloom.tasks.metrics.packages import statistics_package
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-FEWEST = 2  # raters, and items
-FEWEST_RATINGS = 5  # pingouin takes no smaller table
+FEWEST_RATERS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,19 +59,20 @@ def icc(ratings: npt.NDArray[np.float64]) -> Icc:
 
 
 def _undefined(ratings: npt.NDArray[np.float64], whole: npt.NDArray[np.float64]) -> str | None:
-    if ratings.shape[1] < FEWEST:
+    if ratings.shape[1] < FEWEST_RATERS:
         return "fewer than two known raters"
-    if len(whole) < FEWEST:
-        return "fewer than two items that every rater rated"
-    if whole.size < FEWEST_RATINGS:
-        return f"fewer than {FEWEST_RATINGS} ratings"
+    if reason := too_few(len(whole), "items that every rater rated"):
+        return reason
     if (whole == whole[0, 0]).all():
         return "all ratings are the same"
     return None
 
 
 def _figure(value: float, interval: npt.NDArray[np.float64], *, rows: int) -> Figure:
-    low, high = (float(bound) if math.isfinite(bound) else None for bound in interval)
+    low, high = map(float, interval)
+    known = math.isfinite(low) and math.isfinite(high)
+    if not known or math.isclose(low, high, rel_tol=1e-9):  # perfect agreement leaves no error to judge by
+        return Figure(value=float(value), rows=rows)
     return Figure(value=float(value), low=low, high=high, rows=rows)
 
 

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from normloom.tasks.metrics.figure import Figure
+from normloom.tasks.metrics.figure import Figure, too_few
 from normloom.tasks.metrics.packages import statistics_package
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-FEWEST = 2  # answers to an item
+FEWEST_ANSWERS = 2  # to an item
 
 
 def ordinal_alpha(answers: npt.NDArray[np.float64], categories: int) -> Figure:
@@ -24,9 +24,11 @@ def ordinal_alpha(answers: npt.NDArray[np.float64], categories: int) -> Figure:
     """
     import numpy as np
 
-    pairable = answers[(~np.isnan(answers)).sum(axis=1) >= FEWEST]
+    pairable = answers[(~np.isnan(answers)).sum(axis=1) >= FEWEST_ANSWERS]
     if len(pairable) == 0:
         return Figure(undefined="no item has answers of two known raters")
+    if reason := too_few(len(pairable), "items with answers of two known raters"):
+        return Figure(undefined=reason, rows=len(pairable))
     given = pairable[~np.isnan(pairable)]
     if (given == given[0]).all():
         return Figure(undefined="all answers are the same")

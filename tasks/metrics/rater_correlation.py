@@ -5,20 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from normloom.tasks.metrics.figure import Figure
+from normloom.tasks.metrics.figure import FEWEST, Figure
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-
-FEWEST = 2  # items that a pair of raters shares
 
 
 @dataclass(frozen=True, kw_only=True)
 class RaterCorrelation:
     """Mean Pearson correlation over pairs of raters, and the share of pairs that have none; `rows` counts pairs.
 
-    A pair has none where one of the two rates all its items alike, or where they share fewer than two items.
+    A pair has none if one of the two rates all its items alike, or if they share fewer than `FEWEST` items: over two
+    items any correlation is 1 or -1.
     """
 
     mean: Figure
@@ -38,6 +37,6 @@ def rater_correlation(ratings: npt.NDArray[np.float64]) -> RaterCorrelation:
     defined = pairs[~np.isnan(pairs)]
     share = Figure(value=1 - len(defined) / len(pairs), rows=len(pairs))
     if len(defined) == 0:
-        reason = "in every pair a rater rates all items alike, or fewer than two items are shared"
+        reason = f"in every pair a rater rates all items alike, or fewer than {FEWEST} items are shared"
         return RaterCorrelation(mean=Figure(undefined=reason), undefined_pairs=share)
     return RaterCorrelation(mean=Figure(value=float(defined.mean()), rows=len(defined)), undefined_pairs=share)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from normloom.tasks.metrics.figure import Figure
+from normloom.tasks.metrics.figure import Figure, too_few
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,4 +36,6 @@ def total_variation(
             distances.append(np.abs(shares[one, both] - shares[other, both]).sum(axis=1).mean() / 2)
     if not distances:
         return Figure(undefined="no item has answers of two groups")
+    if reason := too_few(int(((given > 0).sum(axis=0) > 1).sum()), "items with answers of two groups"):
+        return Figure(undefined=reason, rows=len(answers))
     return Figure(value=float(np.mean(distances)), rows=len(answers))

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import permutations
 from typing import TYPE_CHECKING, NamedTuple
 
-from normloom.tasks.metrics.bootstrap import percentile_interval
 from normloom.tasks.metrics.figure import Figure
+from normloom.tasks.metrics.share import share
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,8 +25,8 @@ class TradeOff(NamedTuple):
 def trade_offs(passes: npt.NDArray[np.bool_], dimensions: Sequence[str]) -> list[TradeOff]:
     """Return the trade-off from each dimension to each other one.
 
-    `passes` of shape (responses, dimensions) says which responses pass which dimension. Intervals are percentile
-    bootstraps over responses. A trade-off is undefined where no response passes its first dimension.
+    `passes` of shape (responses, dimensions) says which responses pass which dimension. Intervals are Wilson's. A
+    trade-off is undefined if too few responses pass its first dimension.
     """
     pairs = permutations(range(len(dimensions)), 2)
     return [
@@ -35,12 +35,6 @@ def trade_offs(passes: npt.NDArray[np.bool_], dimensions: Sequence[str]) -> list
 
 
 def _trade_off(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_], name: str) -> Figure:
-    import numpy as np
-
-    passing = int(one.sum())
-    if passing == 0:
-        return Figure(undefined=f"no response passes {name}")
-    failing = int((one & ~other).sum())
-    counts = np.array([len(one) - passing, passing - failing, failing])
-    low, high = percentile_interval(counts, lambda drawn: drawn[:, 2] / drawn[:, 1:].sum(axis=1))
-    return Figure(value=failing / passing, low=low, high=high, rows=passing)
+    return share(
+        int((one & ~other).sum()), int(one.sum()), empty=f"no response passes {name}", what=f"responses pass {name}"
+    )
