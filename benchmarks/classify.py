@@ -25,16 +25,19 @@ from normloom.schemas import tables
 from normloom.schemas.prompts import CALIBRATE, MEASURE
 from normloom.schemas.taxonomy import DIMENSIONS, Taxonomy, builtin_taxonomies
 from normloom.schemas.template import load_template
-from normloom.stage import Output
+from normloom.stage import NoArguments, Output
 from normloom.tasks.classify import (
     Asking,
     Labelling,
+    Labels,
     Ranking,
     ask_labels,
-    embed_labels,
+    embed_prompts,
     fit_calibration,
+    keep_labels,
     rank_by_code,
     rank_by_embedding,
+    score_by_embedding,
 )
 from normloom.tasks.ingest import ingestion, read_prompts
 from normloom.tasks.measure import Measuring, measure_agreement
@@ -65,7 +68,7 @@ def main() -> None:
     report.note("loading models")
     encoder = load_model(ENCODER, threads=given.threads)
     every = in_turns(prompts_of(given, taxonomies))
-    fitted = fit_calibration(builtin(CALIBRATE, taxonomies), Labelling(taxonomies=taxonomies), model=encoder)
+    fitted = fit_calibration(builtin(CALIBRATE, taxonomies), Labels(taxonomies=taxonomies), model=encoder)
     routes = routes_of(taxonomies, given.k, encoder, fitted.rows)
 
     rates: list[dict[str, Any]] = []
@@ -104,14 +107,20 @@ def routes_of(taxonomies: tuple[Taxonomy, ...], k: int, encoder: Any, calibratio
     asking = Asking(taxonomies=taxonomies, template=load_template("classify"))
     coding = Ranking(taxonomies=taxonomies, k=k, template=load_template("rank"))
     ranking = Ranking(taxonomies=taxonomies, k=k)
-    labelling = Labelling(taxonomies=taxonomies)
+    labels, labelling = Labels(taxonomies=taxonomies), Labelling(taxonomies=taxonomies)
+
+    def asked(rows: pl.DataFrame, model: Any) -> Output:
+        return keep_labels(rows, labelling, ask_labels(rows, asking, model=model).rows)
+
+    def embedded(rows: pl.DataFrame, _: Any) -> Output:
+        vectors = embed_prompts(rows, NoArguments(), model=encoder).rows
+        return keep_labels(rows, labelling, score_by_embedding(vectors, labels, calibration).rows)
+
     return {
-        "exhaustive": lambda rows, model: ask_labels(rows, asking, model=model),
-        "codes": lambda rows, model: ask_labels(rank_by_code(rows, coding, model=model).rows, asking, model=model),
-        "shortlist": lambda rows, model: ask_labels(
-            rank_by_embedding(rows, ranking, model=encoder).rows, asking, model=model
-        ),
-        "embedding": lambda rows, _: embed_labels(rows, labelling, calibration, model=encoder),
+        "exhaustive": asked,
+        "codes": lambda rows, model: asked(rank_by_code(rows, coding, model=model).rows, model),
+        "shortlist": lambda rows, model: asked(rank_by_embedding(rows, ranking, model=encoder).rows, model),
+        "embedding": embedded,
     }
 
 

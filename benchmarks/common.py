@@ -34,7 +34,7 @@ from normloom.stage import Output, Stage
 from normloom.store import Store
 from normloom.table import Manifest, PartRecord, TableRef
 from normloom.tasks.generate import Generation, draw_candidates
-from normloom.tasks.judge import Judging, judge_candidates
+from normloom.tasks.judge import Scoring, score_candidates
 
 EMBEDDED = ModelSpec(model="SmolLM2-135M-Instruct", dtype="float32")
 
@@ -136,9 +136,9 @@ def timed_candidates(rows: pl.DataFrame, arguments: Generation, model: LanguageM
     return _timed(draw_candidates, rows, arguments, model)
 
 
-def timed_verdicts(rows: pl.DataFrame, arguments: Judging, model: LanguageModel) -> Output:
-    """Judge candidates as the product does; the part's metrics say what its engine took."""
-    return _timed(judge_candidates, rows, arguments, model)
+def timed_scores(rows: pl.DataFrame, arguments: Scoring, model: LanguageModel) -> Output:
+    """Ask the judge about candidates as the product does; the part's metrics say what its engine took."""
+    return _timed(score_candidates, rows, arguments, model)
 
 
 def _timed(function: Callable[..., Output], rows: pl.DataFrame, arguments: BaseModel, model: Any) -> Output:
@@ -188,8 +188,8 @@ def generating(texts: Sequence[str], *, candidates: int, max_tokens: int) -> Wor
 def judging(texts: Sequence[str]) -> Work:
     """Return the work of judging responses: four questions about each."""
     source = Stage(name="respond", function=respond, arguments=Texts(texts=tuple(texts)), contract=DRAWN)
-    arguments = Judging(dimensions=DIMENSIONS, template=load_template("judge"), on_task_threshold=0)
-    return Work("judge", source, timed_verdicts, judge_candidates, arguments, tables.JUDGED)
+    arguments = Scoring(dimensions=DIMENSIONS, template=load_template("judge"))
+    return Work("judge", source, timed_scores, score_candidates, arguments, tables.CHECKED)
 
 
 def builtin_prompts(count: int) -> list[str]:

@@ -11,6 +11,7 @@ from normloom.flows.labelling import label
 from normloom.flows.system import System
 from normloom.schemas import demo_tables
 from normloom.stage import Stage
+from normloom.tasks.asked import asked
 from normloom.tasks.conversations import conversations
 from normloom.tasks.deduplicate import deduplicate
 from normloom.tasks.group_gaps import expand_groups, find_sparse_in_groups, group_coverage
@@ -35,8 +36,9 @@ def demo_safetybench(config: DemoSafetybenchConfig) -> list[Stage]:
     )
     unique = deduplicate([requests, drafted], arguments=config.deduplication, contract=demo_tables.UNIQUE)
 
+    persons = asked(unique, contract=demo_tables.ASKED)
     rates = [
-        rate(unique, arguments=config.rating(name), model=model, part_rows=config.rate.part_rows)
+        rate(persons, arguments=config.rating(name), model=model, part_rows=config.rate.part_rows)
         for name, model in raters.items()
     ]
     rated = join_panel(rates, unique, arguments=Panel(raters=tuple(raters)))

@@ -14,7 +14,18 @@ from normloom.schemas.prompts import CALIBRATE
 from normloom.schemas.taxonomy import Taxonomy
 from normloom.schemas.template import Template
 from normloom.stage import Stage
-from normloom.tasks.classify import Asking, Labelling, Ranking, calibrate, classify, classify_by_embedding, shortlist
+from normloom.tasks.classify import (
+    Asking,
+    Labelling,
+    Labels,
+    Ranking,
+    calibrate,
+    classify,
+    embed,
+    score_labels,
+    score_labels_by_embedding,
+    shortlist,
+)
 from normloom.tasks.ingest import ingest, ingestion
 
 
@@ -53,23 +64,27 @@ def label(prompts: Stage, config: LabellingConfig, *, carried: Mapping[str, pl.D
     """Return the stage that labels prompts by the route that is configured; `carried` are further columns of theirs."""
     models, settings = config.models, config.classify
     if settings.route == "embedding":
-        labelling = Labelling(taxonomies=config.labels, delta=settings.delta)
-        fitted = calibrate(_known(config.labels), arguments=labelling, model=models.embedder)
-        labelled = classify_by_embedding(
-            prompts, fitted, arguments=labelling, model=models.embedder, part_rows=settings.part_rows
-        )
-        return _carrying(labelled, carried)
-    if settings.route == "shortlist":
-        by_codes = settings.shortlist_by == "codes"
-        ranking = Ranking(
-            taxonomies=config.labels, k=settings.shortlist, template=config.template("rank") if by_codes else None
-        )
-        ranker = models.classifier if by_codes else models.embedder
-        prompts = _carrying(shortlist(prompts, arguments=ranking, model=ranker, part_rows=settings.part_rows), carried)
-    asking = Asking(taxonomies=config.labels, delta=settings.delta, template=config.template("classify"))
-    return _carrying(
-        classify(prompts, arguments=asking, model=models.classifier, part_rows=settings.part_rows), carried
-    )
+        labels = Labels(taxonomies=config.labels)
+        fitted = calibrate(_known(config.labels), arguments=labels, model=models.embedder)
+        embedded = embed(prompts, model=models.embedder, part_rows=settings.part_rows)
+        scores = score_labels_by_embedding(embedded, fitted, arguments=labels)
+    else:
+        if settings.route == "shortlist":
+            prompts = _carrying(_shortlisted(prompts, config), carried)
+        asking = Asking(taxonomies=config.labels, template=config.template("classify"))
+        scores = score_labels(prompts, arguments=asking, model=models.classifier, part_rows=settings.part_rows)
+    labelling = Labelling(taxonomies=config.labels, delta=settings.delta)
+    return _carrying(classify(prompts, scores, arguments=labelling), carried)
+
+
+def _shortlisted(prompts: Stage, config: LabellingConfig) -> Stage:
+    """Return the stage that picks the labels to ask about, by codes or by embedding."""
+    models, settings = config.models, config.classify
+    by_codes = settings.shortlist_by == "codes"
+    template = config.template("rank") if by_codes else None
+    ranking = Ranking(taxonomies=config.labels, k=settings.shortlist, template=template)
+    ranker = models.classifier if by_codes else models.embedder
+    return shortlist(prompts, arguments=ranking, model=ranker, part_rows=settings.part_rows)
 
 
 def _known(taxonomies: tuple[Taxonomy, ...]) -> Stage:

@@ -19,13 +19,14 @@ from normloom.schemas import tables
 from normloom.schemas.taxonomy import BUILTIN as TAXONOMIES
 from normloom.schemas.taxonomy import DIMENSIONS, load_taxonomy
 from normloom.stage import Stage
+from normloom.tasks.asked import asked
 from normloom.tasks.deduplicate import deduplicate
 from normloom.tasks.expand import expand, find_sparse
 from normloom.tasks.ingest import ingest
 from normloom.tasks.measure import Measuring, coverage
 from normloom.tasks.publish import Publication, publish
 from normloom.tasks.select import Selection, select
-from normloom.tasks.semantic_type import Typing, type_semantically
+from normloom.tasks.semantic_type import AskingType, Typing, score_semantic_types, type_semantically
 from normloom.tasks.split import split
 from normloom.tasks.take import take
 from normloom.tasks.trade_off import TradeOffs, trade_off
@@ -55,9 +56,14 @@ class MisaligntradeConfig(SavacuConfig):
     types: Path = TAXONOMIES / "semantic_type.csv"
 
     @property
+    def asking_type(self) -> AskingType:
+        """Arguments of asking for the semantic type."""
+        return AskingType(types=load_taxonomy(self.types), template=self.template("semantic_type"))
+
+    @property
     def typing(self) -> Typing:
         """Arguments of the semantic type."""
-        return Typing(types=load_taxonomy(self.types), template=self.template("semantic_type"))
+        return Typing(types=load_taxonomy(self.types))
 
 
 def misaligntrade(config: MisaligntradeConfig, labelled: Stage | None = None) -> list[Stage]:
@@ -72,7 +78,13 @@ def misaligntrade(config: MisaligntradeConfig, labelled: Stage | None = None) ->
         gaps, labelled, arguments=config.expansion, model=models.expander, part_rows=config.expand.part_rows
     )
     unique = deduplicate([labelled, drafted], arguments=config.deduplication, contract=tables.UNIQUE)
-    typed = type_semantically(unique, arguments=config.typing, model=models.typer, part_rows=config.classify.part_rows)
+    scores = score_semantic_types(
+        asked(unique, contract=tables.ASKED),
+        arguments=config.asking_type,
+        model=models.typer,
+        part_rows=config.classify.part_rows,
+    )
+    typed = type_semantically(unique, scores, arguments=config.typing)
     judged = rejection_sampling(typed, config)
     selected = select(typed, judged, arguments=Selection(pairs=config.pairs))
     parted = split([selected], arguments=config.splitting, contract=tables.SPLIT)

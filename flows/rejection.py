@@ -5,7 +5,7 @@ from __future__ import annotations
 from normloom.flows.savacu_config import SavacuConfig
 from normloom.stage import Stage
 from normloom.tasks.generate import generate
-from normloom.tasks.judge import judge
+from normloom.tasks.judge import judge, score
 from normloom.tasks.resample import ShortfallSearch, diagnose, shortfall
 
 
@@ -24,9 +24,8 @@ def rejection_sampling(prompts: Stage, config: SavacuConfig) -> list[Stage]:
             generate(asked, arguments=config.generation(name, round), model=model, part_rows=config.generate.part_rows)
             for name, model in generators.items()
         ]
-        judged.append(
-            judge(
-                candidates, arguments=config.judging, model=models.judge, round=round, part_rows=config.judge.part_rows
-            )
+        scores = score(
+            candidates, arguments=config.scoring, model=models.judge, round=round, part_rows=config.judge.part_rows
         )
+        judged.append(judge(candidates, scores, arguments=config.judging, round=round))
     return judged

@@ -19,7 +19,7 @@ from normloom.tasks.deduplicate import Deduplication
 from normloom.tasks.expand import Expansion, GapSearch
 from normloom.tasks.generate import Generation
 from normloom.tasks.ingest import Ingestion, ingestion
-from normloom.tasks.judge import ON_TASK, Judging
+from normloom.tasks.judge import ON_TASK, Judging, Scoring
 from normloom.tasks.resample import Diagnosing
 from normloom.tasks.split import Splitting
 
@@ -205,14 +205,17 @@ class SavacuConfig(SystemConfig):
         )
 
     @property
+    def scoring(self) -> Scoring:
+        """Arguments of asking the judge."""
+        return Scoring(dimensions=DIMENSIONS, template=self.template("judge"), calibration=self.judge.calibration)
+
+    @property
     def judging(self) -> Judging:
-        """Arguments of the judge's checks."""
+        """Arguments of the verdicts."""
         return Judging(
             dimensions=DIMENSIONS,
-            template=self.template("judge"),
             threshold=self.judge.threshold,
             on_task_threshold=self.judge.on_task_threshold,
-            calibration=self.judge.calibration,
         )
 
     @property

@@ -87,7 +87,7 @@ def _measures(result: BuildResult, store: Store) -> dict[tuple[str, str], dict[s
 
 
 def _route(labelled: Manifest, result: BuildResult) -> str:
-    """Say how prompts were labelled, and by which model: that of the table of labels, or of the table it reads."""
+    """Say how prompts were labelled, and by which model: the nearest that the table of labels was made with."""
     shortlisted = _having(result, "shortlist")
     if _having(result, *CALIBRATION.columns):
         how = "by embedding"
@@ -95,10 +95,13 @@ def _route(labelled: Manifest, result: BuildResult) -> str:
         how = f"by yes/no questions about {shortlisted[0].key_fields['arguments']['k']} a dimension"
     else:
         how = "by yes/no questions about all"
-    read = {ref.stage for ref in labelled.inputs}
-    asked = [labelled, *(one for one in result.manifests if one.stage in read)]
-    models = [manifest.key_fields["model"] for manifest in asked]
-    return ", ".join([how, *(model["model"] for model in models if model)][:2])
+    tables = {manifest.stage: manifest for manifest in result.manifests}
+    behind = [labelled]
+    for table in behind:  # grows as it is walked
+        if model := table.key_fields["model"]:
+            return f"{how}, {model['model']}"
+        behind += [tables[ref.stage] for ref in (*table.sides, *table.inputs) if ref.stage in tables]
+    return how
 
 
 def _acceptance(result: BuildResult, store: Store) -> Table:

@@ -82,8 +82,10 @@ class _Drawing:
         label = Text.assemble((row.stage, "bold cyan"), "  ", (_short(row_id), "dim"))
         if row_id in self.drawn:
             return label.append("  (above)", "dim")
-        parents = [self.rows[name].values for name in row.parents if name in self.rows]
-        return _told(label, row.values if row is self.start else _without(row.values, *parents))
+        parents = [self.rows[name] for name in row.parents if name in self.rows]
+        before = {name for parent in parents for name in parent.parents if name in self.rows}
+        known = [parent.values for parent in (*parents, *(self.rows[name] for name in sorted(before)))]
+        return _told(label, row.values if row is self.start else _without(row.values, *known))
 
     def _surroundings(self, node: Tree, row_id: str) -> None:
         """Hang below a row what was taken out of it, what lost to it, and what became of its siblings."""

@@ -187,10 +187,13 @@ def make_rows(job: PartJob, rows: pl.DataFrame, sides: Sequence[pl.DataFrame], m
 def _identified(rows: pl.DataFrame, job: PartJob) -> pl.DataFrame:
     """Give rows their parents and ids."""
     if "row_id" in rows.columns:  # the input row it came from; `parents` beside it are that row's own
-        rows = rows.with_columns(parents=pl.concat_list("row_id"))
-    elif "parents" not in rows.columns:
+        families = [[row_id] for row_id in rows["row_id"]]
+        rows = rows.with_columns(parents=pl.concat_list("through" if "through" in rows.columns else "row_id"))
+    elif "parents" in rows.columns:
+        families = rows["parents"].to_list()
+    else:
         raise ContractError(f"stage {job.stage!r}: its rows name neither `parents` nor the `row_id` they came from")
-    families = rows["parents"].to_list()
+    rows = rows.drop("through", strict=False)
     if "content" in rows.columns:
         families = [[*parents, content] for parents, content in zip(families, rows["content"], strict=True)]
         rows = rows.drop("content")

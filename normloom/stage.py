@@ -42,6 +42,8 @@ class Output:
     `parents`, the list of input row ids, and no `row_id`. Rows that their parents alone do not tell apart
     whatever else is made beside them (those of a source have none) also have a column `content`, what
     they are known by. The ids of the output are the runner's to give.
+    A row that keeps its `row_id` may name in a column `through` the row of a side table by which it came from its
+    input row (what a model said of it): that row is its parent then, and its id is the same as without.
     `attempts` says how many rows the function set out to make; without it each input row is one.
     Always attempts = rows + dropped + quarantined.
     """

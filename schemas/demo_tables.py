@@ -108,6 +108,12 @@ UNIQUE = Contract(
     checks=(tables.NOT_EMPTY, *REQUESTS.checks),
 )
 
+ASKED = Contract(
+    columns={"prompt_id": pl.String(), "item_id": pl.String(), **_PERSON, "prompt": pl.String()},
+    nullable=frozenset(AXES),
+    keys=REQUESTS.keys,
+)
+
 _SCORES: dict[str, pl.DataType] = {
     "rater": pl.String(),
     "answer": pl.String(),  # the most probable

@@ -60,6 +60,16 @@ SHORTLISTED = Contract(
     columns={**PROMPTS.columns, "shortlist": TEXTS}, nullable=PROMPTS.nullable, checks=PROMPTS.checks
 )
 
+LABEL_SCORES = Contract(
+    columns={
+        "prompt_id": pl.String(),
+        "probabilities": pl.List(pl.Float32),  # of every label in the taxonomies' order, null where it was not asked
+    },
+    keys=("prompt_id",),
+)
+
+EMBEDDED = Contract(columns={"prompt_id": pl.String(), "vector": pl.List(pl.Float32)}, keys=("prompt_id",))
+
 _LABELLED = {
     **_PROMPT,
     "seed": pl.Int64(),  # of the draw that made an expansion, and what it cost
@@ -107,11 +117,21 @@ UNIQUE = Contract(
     checks=(NOT_EMPTY, *LABELLED.checks),
 )
 
+ASKED = Contract(columns={"prompt_id": pl.String(), "prompt": pl.String()}, keys=("prompt_id",))
+
+TYPE_SCORES = Contract(
+    columns={
+        "prompt_id": pl.String(),
+        "type_logprobs": pl.List(pl.Float32),  # of the code of each type, in the taxonomy's order
+    },
+    keys=("prompt_id",),
+)
+
 TYPED = Contract(
     columns={
         **UNIQUE.columns,
         "semantic_type": pl.String(),
-        "type_logprobs": pl.List(pl.Float32),  # of the code of each type, in the taxonomy's order
+        "type_logprobs": TYPE_SCORES.columns["type_logprobs"],
     },
     nullable=UNIQUE.nullable,
     checks=UNIQUE.checks,
@@ -163,6 +183,11 @@ CANDIDATES = Contract(
     },
     nullable=frozenset({"wanted", "diagnosis"}),
     checks=(within("finish", "stop", "length"),),
+)
+
+CHECKED = Contract(
+    columns={"candidate_id": pl.String(), "checks": CHECKS},  # P(passed), in the order of the questions
+    keys=("candidate_id",),
 )
 
 JUDGED = Contract(

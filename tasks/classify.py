@@ -4,6 +4,9 @@ Three routes. `exhaustive` asks a language model a yes/no question about every l
 about the best k only, ranked by the log-probability of a one-token code per label or by embedding;
 `embedding` asks nothing: the similarity of the prompt's vector and the label's, turned into a probability
 by a calibration that was fitted on labelled prompts (tasks/calibration.py).
+
+What a model says (probabilities, vectors) is the table of one stage; which labels are kept is decided in the next, so
+that another delta asks no model.
 """
 
 from __future__ import annotations
@@ -21,36 +24,39 @@ from normloom.models.protocol import Embedder, LanguageModel, ModelSpec, ScoreRe
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Label, Taxonomy
 from normloom.schemas.template import Template
-from normloom.stage import Output, Stage, quarantined_frame, unanswered
+from normloom.stage import NoArguments, Output, Stage, quarantined_frame, unanswered
 
 if TYPE_CHECKING:
     import numpy as np
 
 YES_NO = ("Yes", "No")
+_PART_ROWS = 16_384
 CODES = string.ascii_uppercase + string.ascii_lowercase + string.digits
 
 
-class Labelling(BaseModel):
-    """The labels there are and the probability from which one is kept."""
+class Labels(BaseModel):
+    """The labels there are."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     taxonomies: tuple[Taxonomy, ...]
+
+
+class Labelling(Labels):
+    """The labels there are and the probability from which one is kept."""
+
     delta: float = Field(0.5, gt=0, lt=1)
 
 
-class Asking(Labelling):
+class Asking(Labels):
     """How a language model is asked about a label."""
 
     template: Template
 
 
-class Ranking(BaseModel):
+class Ranking(Labels):
     """How many labels of each dimension go on a shortlist, and the template that ranks them by code."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    taxonomies: tuple[Taxonomy, ...]
     k: int = Field(8, ge=1)
     template: Template | None = None
 
@@ -62,7 +68,7 @@ def yes_probability(scores: Sequence[float]) -> float:
 
 
 def ask_labels(rows: pl.DataFrame, arguments: Asking, model: LanguageModel) -> Output:
-    """Ask about every label, or about those of the row's `shortlist` where it has one."""
+    """Return the probability of every label, or of those of the row's `shortlist` where it has one."""
     labels = [(taxonomy.dimension, label) for taxonomy in arguments.taxonomies for label in taxonomy.labels]
     asked = [
         [place for place, (_, label) in enumerate(labels) if "shortlist" not in row or label.id in row["shortlist"]]
@@ -89,7 +95,12 @@ def ask_labels(rows: pl.DataFrame, arguments: Asking, model: LanguageModel) -> O
             for place, pair in zip(places, scores.logprobs, strict=True):
                 row[place] = yes_probability(pair)
         values.append(row)
-    return _labelled(rows, values, arguments, scored)
+    return _with_errors(
+        _scored(rows, values),
+        rows,
+        [scores if scores.error else None for scores in scored],
+        tokens_in=sum(scores.tokens_in for scores in scored),
+    )
 
 
 def rank_by_code(rows: pl.DataFrame, arguments: Ranking, model: LanguageModel) -> Output:
@@ -126,6 +137,7 @@ def rank_by_code(rows: pl.DataFrame, arguments: Ranking, model: LanguageModel) -
     ]
     return _with_errors(
         rows.with_columns(pl.Series("shortlist", shortlists, dtype=tables.TEXTS)),
+        rows,
         failed,
         tokens_in=sum(scores.tokens_in for scores in scored),
     )
@@ -141,23 +153,61 @@ def rank_by_embedding(rows: pl.DataFrame, arguments: Ranking, model: Embedder) -
     return Output(rows=rows.with_columns(pl.Series("shortlist", shortlists, dtype=tables.TEXTS)))
 
 
-def embed_labels(rows: pl.DataFrame, arguments: Labelling, calibration: pl.DataFrame, model: Embedder) -> Output:
-    """Label by the calibrated similarity of prompt and label."""
+def embed_prompts(rows: pl.DataFrame, arguments: NoArguments, model: Embedder) -> Output:  # noqa: ARG001  # it has none
+    """Return the vector of each prompt."""
+    vectors = pl.Series("vector", model.embed(rows["prompt"].to_list()))
+    return Output(rows=rows.select("row_id", vectors.arr.to_list(), prompt_id="row_id"))
+
+
+def score_by_embedding(rows: pl.DataFrame, arguments: Labels, calibration: pl.DataFrame) -> Output:
+    """Return the calibrated probability of every label for prompts whose vectors are known."""
     import numpy as np
 
     from normloom.tasks.calibration import Calibration, probabilities
 
-    prompts = model.embed(rows["prompt"].to_list())
+    prompts = rows["vector"].explode().to_numpy().reshape(rows.height, -1)
     fitted = {row["dimension"]: row for row in calibration.iter_rows(named=True)}
     columns = []
     for taxonomy in arguments.taxonomies:
         row = fitted[taxonomy.dimension]
         scores = prompts @ np.array(row["vectors"], dtype=np.float32).T
         columns.append(probabilities(scores, Calibration.model_validate_json(row["coefficients"])))
-    return _labelled(rows, np.hstack(columns).tolist(), arguments, [])
+    values = pl.Series("probabilities", np.hstack(columns)).arr.to_list()
+    return Output(rows=rows.select("row_id", "prompt_id", values))
 
 
-def fit_calibration(rows: pl.DataFrame, arguments: Labelling, model: Embedder) -> Output:
+def keep_labels(rows: pl.DataFrame, arguments: Labelling, scores: pl.DataFrame) -> Output:
+    """Return every prompt that has scores with its probabilities and the labels that reach delta.
+
+    Probabilities are stored in single precision, and so are compared: one that is nearer to delta than that counts
+    as equal to it.
+    """
+    said = scores.select("probabilities", row_id="prompt_id", through="row_id")
+    prompts = rows.join(said, on="row_id", maintain_order="left").drop("source_row", "shortlist", strict=False)
+    labels = [(taxonomy.dimension, label.id) for taxonomy in arguments.taxonomies for label in taxonomy.labels]
+    dimensions, names = zip(*labels, strict=True)
+    places, of = list(range(len(labels))), pl.element().struct
+    reaching = pl.col("probabilities").list.eval(
+        pl.struct(place=pl.int_range(pl.len()), probability=pl.element()).filter(
+            pl.element() >= pl.lit(arguments.delta, dtype=pl.Float32)
+        )
+    )
+    named = pl.struct(
+        dimension=of.field("place").replace_strict(places, dimensions, return_dtype=pl.String),
+        label=of.field("place").replace_strict(places, names, return_dtype=pl.String),
+        probability=of.field("probability"),
+    )
+    return Output(
+        rows=prompts.with_columns(
+            seed=pl.lit(None, dtype=pl.Int64),
+            tokens_out=pl.lit(None, dtype=pl.Int32),
+            labels=reaching.list.eval(named),
+        ),
+        attempts=prompts.height,
+    )
+
+
+def fit_calibration(rows: pl.DataFrame, arguments: Labels, model: Embedder) -> Output:
     """Learn a vector for each label and one calibration for each dimension, on prompts with reference labels."""
     import numpy as np
 
@@ -207,38 +257,21 @@ def _best(labels: Sequence[Label], scores: Sequence[float] | np.ndarray, k: int)
     return [labels[place].id for place in order[:k]]
 
 
-def _labelled(
-    rows: pl.DataFrame, values: Sequence[Sequence[float | None]], arguments: Labelling, scored: Sequence[Scores]
-) -> Output:
-    """Return the rows with their probabilities and the labels that reach delta."""
-    labels = [(taxonomy.dimension, label) for taxonomy in arguments.taxonomies for label in taxonomy.labels]
-    kept = [
-        [
-            {"dimension": dimension, "label": label.id, "probability": value}
-            for (dimension, label), value in zip(labels, row, strict=True)
-            if value is not None and value >= arguments.delta
-        ]
-        for row in values
-    ]
-    labelled = rows.drop("source_row", "shortlist", strict=False).with_columns(
-        pl.lit(None, dtype=pl.Int64).alias("seed"),
-        pl.lit(None, dtype=pl.Int32).alias("tokens_out"),
-        pl.Series("labels", kept, dtype=tables.LABELS),
-        pl.Series("probabilities", values, dtype=pl.List(pl.Float32)),
-    )
-    failed = [scores if scores.error else None for scores in scored] or [None] * rows.height
-    return _with_errors(labelled, failed, tokens_in=sum(scores.tokens_in for scores in scored))
+def _scored(rows: pl.DataFrame, values: Sequence[Sequence[float | None]]) -> pl.DataFrame:
+    """Return the probabilities of all labels under the id of the prompt that they are of."""
+    probabilities = pl.Series("probabilities", values, dtype=pl.List(pl.Float32))
+    return rows.select("row_id", probabilities, prompt_id="row_id")
 
 
-def _with_errors(rows: pl.DataFrame, failed: Sequence[Scores | None], *, tokens_in: int) -> Output:
-    """Return the rows that were scored, and the others quarantined with the model's reason."""
+def _with_errors(made: pl.DataFrame, rows: pl.DataFrame, failed: Sequence[Scores | None], *, tokens_in: int) -> Output:
+    """Return what was made of the rows that were scored, and the other rows quarantined with the model's reason."""
     scored = pl.Series([scores is None for scores in failed], dtype=pl.Boolean)
     aside = [
         unanswered(row, scores)
         for row, scores in zip(rows.iter_rows(named=True), failed, strict=True)
         if scores is not None
     ]
-    return Output(rows=rows.filter(scored), quarantined=quarantined_frame(aside), tokens_in=tokens_in)
+    return Output(rows=made.filter(scored), quarantined=quarantined_frame(aside), tokens_in=tokens_in)
 
 
 def shortlist(
@@ -256,22 +289,22 @@ def shortlist(
     )
 
 
-def classify(
-    prompts: Stage, *, arguments: Asking, model: ModelSpec, part_rows: int | None, name: str = "classify"
+def score_labels(
+    prompts: Stage, *, arguments: Asking, model: ModelSpec, part_rows: int | None, name: str = "score_labels"
 ) -> Stage:
-    """Return the stage that labels prompts by asking a language model."""
+    """Return the stage that asks a language model about labels."""
     return Stage(
         name=name,
         function=ask_labels,
         arguments=arguments,
-        contract=tables.LABELLED,
+        contract=tables.LABEL_SCORES,
         inputs=(prompts,),
         model=model,
         part_rows=part_rows,
     )
 
 
-def calibrate(prompts: Stage, *, arguments: Labelling, model: ModelSpec, name: str = "calibrate") -> Stage:
+def calibrate(prompts: Stage, *, arguments: Labels, model: ModelSpec, name: str = "calibrate") -> Stage:
     """Return the stage that fits the calibration of labels by embedding."""
     return Stage(
         name=name,
@@ -283,23 +316,43 @@ def calibrate(prompts: Stage, *, arguments: Labelling, model: ModelSpec, name: s
     )
 
 
-def classify_by_embedding(
-    prompts: Stage,
-    calibration: Stage,
-    *,
-    arguments: Labelling,
-    model: ModelSpec,
-    part_rows: int | None,
-    name: str = "classify",
-) -> Stage:
-    """Return the stage that labels prompts by calibrated embedding similarity."""
+def embed(prompts: Stage, *, model: ModelSpec, part_rows: int | None, name: str = "embed") -> Stage:
+    """Return the stage that embeds prompts."""
     return Stage(
         name=name,
-        function=embed_labels,
+        function=embed_prompts,
+        arguments=NoArguments(),
+        contract=tables.EMBEDDED,
+        inputs=(prompts,),
+        model=model,
+        part_rows=part_rows,
+    )
+
+
+def score_labels_by_embedding(
+    embedded: Stage, calibration: Stage, *, arguments: Labels, name: str = "score_labels"
+) -> Stage:
+    """Return the stage that makes probabilities of vectors, without a model."""
+    return Stage(
+        name=name,
+        function=score_by_embedding,
+        arguments=arguments,
+        contract=tables.LABEL_SCORES,
+        inputs=(embedded,),
+        sides=(calibration,),
+        part_rows=_PART_ROWS,
+    )
+
+
+def classify(prompts: Stage, scores: Stage, *, arguments: Labelling, name: str = "classify") -> Stage:
+    """Return the stage that labels prompts by the probabilities of their labels, without a model."""
+    return Stage(
+        name=name,
+        function=keep_labels,
         arguments=arguments,
         contract=tables.LABELLED,
         inputs=(prompts,),
-        sides=(calibration,),
-        model=model,
-        part_rows=part_rows,
+        sides=(scores,),
+        sides_on="prompt_id",
+        part_rows=_PART_ROWS,
     )

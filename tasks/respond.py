@@ -12,7 +12,7 @@ from normloom.rows import seed
 from normloom.schemas import benchmark_tables
 from normloom.schemas.template import Template
 from normloom.stage import NoArguments, Output, Stage, quarantined_frame, unanswered
-from normloom.tasks.judge import Judging, judge_candidates, text_fault
+from normloom.tasks.judge import Scoring, score_candidates, text_fault
 
 
 class Responding(BaseModel):
@@ -26,7 +26,7 @@ class Responding(BaseModel):
     sampling: Sampling = Sampling(repetition_penalty=1.1)
 
 
-class Assessing(Judging):
+class Assessing(Scoring):
     """One judge of the panel; its probabilities are stored, thresholds come later."""
 
     judge: str
@@ -82,13 +82,13 @@ def draw_responses(rows: pl.DataFrame, arguments: Responding, model: LanguageMod
 
 def assess_responses(rows: pl.DataFrame, arguments: Assessing, model: LanguageModel) -> Output:
     """Return the judge's check probabilities for each response, by the checks that made the data set."""
-    judged = judge_candidates(rows.rename({"dimensions": "targets"}), arguments, model)
-    checks = judged.rows.select("row_id", "checks")
+    scored = score_candidates(rows, arguments, model)
+    checks = scored.rows.select("row_id", "checks")
     assessed = rows.join(checks, on="row_id", how="inner", maintain_order="left").with_columns(
         judge=pl.lit(arguments.judge),
         fault=pl.col("response").map_elements(text_fault, return_dtype=pl.String, skip_nulls=False),
     )
-    return replace(judged, rows=assessed.select("row_id", *benchmark_tables.ASSESSED.columns))
+    return replace(scored, rows=assessed.select("row_id", *benchmark_tables.ASSESSED.columns))
 
 
 def questions(items: Stage, *, name: str = "questions") -> Stage:

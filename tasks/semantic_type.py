@@ -16,18 +16,25 @@ from normloom.schemas.template import Template
 from normloom.stage import Output, Stage, quarantined_frame, unanswered
 from normloom.tasks.classify import CODES
 
+_PART_ROWS = 16_384
+
 
 class Typing(BaseModel):
-    """The types there are, and the template that asks for the code of one."""
+    """The types there are."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     types: Taxonomy
+
+
+class AskingType(Typing):
+    """The types there are, and the template that asks for the code of one."""
+
     template: Template
 
 
-def type_prompts(rows: pl.DataFrame, arguments: Typing, model: LanguageModel) -> Output:
-    """Return the prompts with the id of their type and the log-probability of each code, in the taxonomy's order."""
+def score_types(rows: pl.DataFrame, arguments: AskingType, model: LanguageModel) -> Output:
+    """Return for each prompt the log-probability of each type's code, in the taxonomy's order."""
     template, labels = arguments.template, arguments.types.labels
     codes = CODES[: len(labels)]
     lines = "\n".join(f"{code}: {label.name}. {label.definition}" for code, label in zip(codes, labels, strict=True))
@@ -42,31 +49,52 @@ def type_prompts(rows: pl.DataFrame, arguments: Typing, model: LanguageModel) ->
             for prompt in rows["prompt"]
         ]
     )
-    typed, failed = [], []
+    said, failed = [], []
     for row, scores in zip(rows.iter_rows(named=True), scored, strict=True):
-        if scores.error is not None:
+        if scores.error is None:
+            said.append((row["row_id"], row["prompt_id"], list(scores.logprobs[0])))
+        else:
             failed.append(unanswered(row, scores))
-            continue
-        [logprobs] = scores.logprobs
-        best = max(range(len(labels)), key=logprobs.__getitem__)
-        typed.append({**row, "semantic_type": labels[best].id, "type_logprobs": list(logprobs)})
     return Output(
-        rows=pl.DataFrame(typed, schema={"row_id": pl.String, **tables.TYPED.columns}),
+        rows=pl.DataFrame(said, schema={"row_id": pl.String, **tables.TYPE_SCORES.columns}, orient="row"),
         quarantined=quarantined_frame(failed),
         tokens_in=sum(scores.tokens_in for scores in scored),
     )
 
 
-def type_semantically(
-    prompts: Stage, *, arguments: Typing, model: ModelSpec, part_rows: int | None, name: str = "semantic_type"
+def most_probable_types(rows: pl.DataFrame, arguments: Typing, scores: pl.DataFrame) -> Output:
+    """Return every prompt that has scores with them and the id of its type; of equally probable ones the first."""
+    said = scores.select("type_logprobs", row_id="prompt_id", through="row_id")
+    ids = [label.id for label in arguments.types.labels]
+    best = pl.col("type_logprobs").list.arg_max().replace_strict(range(len(ids)), ids, return_dtype=pl.String)
+    typed = rows.join(said, on="row_id", maintain_order="left").with_columns(semantic_type=best)
+    return Output(rows=typed, attempts=typed.height)
+
+
+def score_semantic_types(
+    prompts: Stage, *, arguments: AskingType, model: ModelSpec, part_rows: int | None, name: str = "score_types"
 ) -> Stage:
-    """Return the stage that gives each prompt its semantic type."""
+    """Return the stage that asks for each prompt's semantic type."""
     return Stage(
         name=name,
-        function=type_prompts,
+        function=score_types,
         arguments=arguments,
-        contract=tables.TYPED,
+        contract=tables.TYPE_SCORES,
         inputs=(prompts,),
         model=model,
         part_rows=part_rows,
+    )
+
+
+def type_semantically(prompts: Stage, scores: Stage, *, arguments: Typing, name: str = "semantic_type") -> Stage:
+    """Return the stage that gives each prompt its most probable semantic type, without a model."""
+    return Stage(
+        name=name,
+        function=most_probable_types,
+        arguments=arguments,
+        contract=tables.TYPED,
+        inputs=(prompts,),
+        sides=(scores,),
+        sides_on="prompt_id",
+        part_rows=_PART_ROWS,
     )

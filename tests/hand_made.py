@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,24 @@ def carry_out(stage: Stage, rows: pl.DataFrame | None, *sides: pl.DataFrame, mod
         sides=(),
     )
     return make_rows(job, pl.DataFrame() if rows is None else rows, sides, model)
+
+
+def ask_and_decide(asking: Stage, deciding: Stage, rows: pl.DataFrame, *, model: object) -> Output:
+    """Make what a model says of rows, and of that the decision; quarantine and tokens are those of asking.
+
+    Each row must have come from its own scores.
+    """
+    said = carry_out(asking, rows, model=model)
+    made = carry_out(deciding, rows, said.rows)
+    ids = dict(said.rows.select("row_id", said.rows.columns[2]).iter_rows())
+    through = [[ids[score] for score in parents] for parents in made.rows["parents"]]
+    assert made.rows.height == said.rows.height
+    return replace(
+        made,
+        rows=made.rows.with_columns(parents=pl.Series(through, dtype=tables.TEXTS)),
+        quarantined=said.quarantined,
+        tokens_in=said.tokens_in,
+    )
 
 
 def unique(**prompts: list[str]) -> pl.DataFrame:

@@ -6,26 +6,42 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hand_made import ANY, LABEL_IDS, SAFETY, TAXONOMIES, VALUE, Answerer, WordEmbedder, carry_out, taxonomy
+from hand_made import (
+    ANY,
+    LABEL_IDS,
+    SAFETY,
+    TAXONOMIES,
+    VALUE,
+    Answerer,
+    WordEmbedder,
+    ask_and_decide,
+    carry_out,
+    taxonomy,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from toy import SCRIPTED, runner
 
 from normloom.errors import ConfigError
 from normloom.models.protocol import ModelSpec
+from normloom.readers import Reading
 from normloom.schemas.prompts import MEASURE
 from normloom.schemas.taxonomy import builtin_taxonomies
 from normloom.schemas.template import Template, load_template
-from normloom.stage import Stage
+from normloom.stage import Output, Stage
 from normloom.store import Store
+from normloom.table import Manifest
 from normloom.tasks.classify import (
     CODES,
     Asking,
     Labelling,
+    Labels,
     Ranking,
     calibrate,
     classify,
-    classify_by_embedding,
+    embed,
+    score_labels,
+    score_labels_by_embedding,
     shortlist,
     yes_probability,
 )
@@ -48,9 +64,11 @@ def prompts(*texts: str, **columns: object) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema).with_columns(nothing, **columns)
 
 
-def asking(delta: float = 0.5) -> Stage:
-    arguments = Asking(taxonomies=TAXONOMIES, delta=delta, template=ASK)
-    return classify(ANY, arguments=arguments, model=SCRIPTED, part_rows=8)
+def labelled(rows: pl.DataFrame, *, model: Answerer, delta: float = 0.5) -> Output:
+    """Return what asking about labels and keeping those that reach delta make of the prompts."""
+    asking = score_labels(ANY, arguments=Asking(taxonomies=TAXONOMIES, template=ASK), model=SCRIPTED, part_rows=8)
+    keeping = classify(ANY, asking, arguments=Labelling(taxonomies=TAXONOMIES, delta=delta))
+    return ask_and_decide(asking, keeping, rows, model=model)
 
 
 def ranking(k: int, template: Template | None = RANK) -> Stage:
@@ -80,7 +98,7 @@ def test_yes_probability_is_one_minus_that_of_no(yes: float, no: float) -> None:
 
 
 def test_labels_from_delta_on_are_kept_and_all_probabilities_stored_in_taxonomy_order() -> None:
-    made = carry_out(asking(), prompts("steal"), model=yes_to(Theft=0.9, Drugs=0.49, Fraud=0.5, Wisdom=0.75))
+    made = labelled(prompts("steal"), model=yes_to(Theft=0.9, Drugs=0.49, Fraud=0.5, Wisdom=0.75))
     [row] = made.rows.to_dicts()
     assert row["probabilities"] == pytest.approx([0.9, 0.49, 0.5, 0.1, 0.75])
     assert [(label["dimension"], label["label"]) for label in row["labels"]] == [
@@ -95,13 +113,13 @@ def test_labels_from_delta_on_are_kept_and_all_probabilities_stored_in_taxonomy_
 
 @pytest.mark.parametrize(("delta", "kept"), [(0.25, 3), (0.5, 2), (0.51, 1), (0.95, 0)])
 def test_delta_decides_how_many_labels_are_kept(delta: float, kept: int) -> None:
-    made = carry_out(asking(delta), prompts("x"), model=yes_to(Theft=0.9, Drugs=0.5, Fraud=0.25))
+    made = labelled(prompts("x"), model=yes_to(Theft=0.9, Drugs=0.5, Fraud=0.25), delta=delta)
     assert len(made.rows["labels"][0]) == kept
 
 
 def test_the_exhaustive_route_asks_about_every_label_in_one_request_a_prompt() -> None:
     model = yes_to()
-    carry_out(asking(), prompts("one", "two"), model=model)
+    labelled(prompts("one", "two"), model=model)
     assert [request.context for request in model.requests] == ["<one>", "<two>"]
     assert model.requests[0].questions == (
         "safety/Theft: On Theft.",
@@ -116,7 +134,7 @@ def test_the_exhaustive_route_asks_about_every_label_in_one_request_a_prompt() -
 def test_the_shortlist_route_asks_about_the_listed_labels_and_leaves_the_others_null() -> None:
     lists = pl.Series([["safety/fraud", "value/wealth"], ["safety/theft"]])
     model = yes_to(Fraud=0.8, Wealth=0.2, Theft=0.6)
-    made = carry_out(asking(), prompts("one", "two", shortlist=lists), model=model)
+    made = labelled(prompts("one", "two", shortlist=lists), model=model)
     assert [len(request.questions) for request in model.requests] == [2, 1]
     first, second = made.rows["probabilities"].to_list()
     assert [first[place] for place in (0, 1, 4)] == [None] * 3
@@ -131,7 +149,7 @@ def test_the_shortlist_route_asks_about_the_listed_labels_and_leaves_the_others_
 
 def test_a_prompt_that_does_not_fit_is_quarantined_alone() -> None:
     model = Answerer(lambda *_: (0.9, 0.1), too_long="long")
-    made = carry_out(asking(), prompts("one", "too long", "three"), model=model)
+    made = labelled(prompts("one", "too long", "three"), model=model)
     assert made.rows["prompt"].to_list() == ["one", "three"]
     [aside] = made.quarantined.to_dicts()
     assert (aside["row_id"], aside["rule"], aside["reason"]) == ("too long", "model", "the context does not fit")
@@ -190,16 +208,23 @@ def test_the_embedding_route_learns_labels_from_labelled_prompts_and_finds_them_
         row_id=pl.Series([f"known {number}" for number in range(len(texts))]),
         reference=pl.Series([[words[word] for word in text.split()] for text in texts]),
     )
-    arguments = Labelling(taxonomies=TAXONOMIES)
+    arguments = Labels(taxonomies=TAXONOMIES)
     fit = calibrate(ANY, arguments=arguments, model=SCRIPTED)
     fitted = carry_out(fit, known, model=model)
     assert fitted.rows["dimension"].to_list() == ["safety", "value"]
     assert fitted.rows["prompts"].to_list() == [18, 18]
     assert [len(vectors) for vectors in fitted.rows["vectors"]] == [len(SAFETY.labels), len(VALUE.labels)]
     assert fitted.rows["parents"].to_list() == [known["row_id"].to_list()] * 2
-    stage = classify_by_embedding(ANY, fit, arguments=arguments, model=SCRIPTED, part_rows=8)
+    embedding = embed(ANY, model=SCRIPTED, part_rows=8)
+    scoring = score_labels_by_embedding(embedding, fit, arguments=arguments)
+    keeping = classify(ANY, scoring, arguments=Labelling(taxonomies=TAXONOMIES))
     new = prompts("to steal and be rich", "fraud lacks wisdom")
-    made = carry_out(stage, new, fitted.rows, model=model)
+    embedded = carry_out(embedding, new, model=model)
+    assert embedded.rows["vector"].to_list() == model.embed(new["prompt"].to_list()).tolist()
+    scored = carry_out(scoring, embedded.rows, fitted.rows)
+    assert scored.rows["prompt_id"].to_list() == new["row_id"].to_list()
+    made = carry_out(keeping, new, scored.rows)
+    assert made.rows["parents"].to_list() == [[score] for score in scored.rows["row_id"]]
     labels = [[label["label"] for label in row] for row in made.rows["labels"]]
     assert labels == [["safety/theft", "value/wealth"], ["safety/fraud", "value/wisdom"]]
     for probabilities, kept in zip(made.rows["probabilities"], labels, strict=True):
@@ -210,17 +235,20 @@ def test_the_embedding_route_learns_labels_from_labelled_prompts_and_finds_them_
 def test_the_routes_run_on_builtin_prompts_and_templates_in_parts(tmp_path: Path, route: str) -> None:
     taxonomies = builtin_taxonomies()
     labels = [label.id for each in taxonomies for label in each.labels]
-    read = ingest(ingestion(MEASURE, text_column="prompt", taxonomies=taxonomies, limit=7))
+    read = ingest(ingestion(MEASURE, Reading(limit=7), text_column="prompt", taxonomies=taxonomies))
     stages, model = [read], ModelSpec(engine="scripted", model="labeller", options={"yes_rate": 0.1})
     if route == "shortlist":
         arguments = Ranking(taxonomies=taxonomies, k=3, template=load_template("rank"))
         stages.append(shortlist(read, arguments=arguments, model=model, part_rows=3))
     arguments = Asking(taxonomies=taxonomies, template=load_template("classify"))
-    stages.append(classify(stages[-1], arguments=arguments, model=model, part_rows=3))
-    loom, refs = runner(Store(tmp_path)), []
+    scores = score_labels(stages[-1], arguments=arguments, model=model, part_rows=3)
+    stages += [scores, classify(stages[-1], scores, arguments=Labelling(taxonomies=taxonomies))]
+    loom = runner(Store(tmp_path))
+    made: dict[str, Manifest] = {}
     for stage in stages:
-        manifest, _ = loom.run(stage, refs, [])
-        refs = [manifest.ref]
+        inputs, sides = ([made[each.name].ref for each in group] for group in (stage.inputs, stage.sides))
+        manifest, _ = loom.run(stage, inputs, sides)
+        made[stage.name] = manifest
     rows = loom.store.scan(manifest.ref).collect()
     assert rows.height == 7
     asked = 111 if route == "exhaustive" else 9

@@ -47,11 +47,13 @@ def test_the_flow_is_the_paper_s_pipeline_step_by_step() -> None:
     assert [stage.name for stage in flow()] == [
         "ingest",
         "conversations",
+        "score_labels",
         "classify",
         "requests",
         "gaps",
         "expand",
         "deduplicate",
+        "asked",
         "rate_r1",
         "rate_r2",
         "rate_deaf",
@@ -65,9 +67,10 @@ def test_the_flow_is_the_paper_s_pipeline_step_by_step() -> None:
 
 def test_stages_read_what_the_pipeline_says() -> None:
     reads = {stage.name: [upstream.name for upstream in stage.upstream] for stage in flow()}
+    assert reads["classify"] == ["conversations", "score_labels"]
     assert reads["requests"] == ["ingest", "classify"]
     assert reads["deduplicate"] == ["requests", "expand"]  # originals first, so that they are what is kept
-    assert reads["rate_r1"] == reads["rate_r2"] == ["deduplicate"]
+    assert reads["rate_r1"] == reads["rate_r2"] == ["asked"]
     assert reads["rated"] == ["rate_r1", "rate_r2", "rate_deaf", "deduplicate"]
     assert reads["publish"] == ["ingest", "classify", "deduplicate", "rated"]
 
@@ -75,9 +78,9 @@ def test_stages_read_what_the_pipeline_says() -> None:
 @pytest.mark.parametrize(
     ("assignments", "stages"),
     [
-        (["classify.route=shortlist"], {"shortlist": "c", "classify": "c"}),
-        (["classify.route=shortlist", "classify.shortlist_by=embedding"], {"shortlist": "e", "classify": "c"}),
-        (["classify.route=embedding"], {"calibrate": "e", "classify": "e"}),
+        (["classify.route=shortlist"], {"shortlist": "c", "score_labels": "c"}),
+        (["classify.route=shortlist", "classify.shortlist_by=embedding"], {"shortlist": "e", "score_labels": "c"}),
+        (["classify.route=embedding"], {"calibrate": "e", "embed": "e"}),
     ],
 )
 def test_each_route_of_labelling_has_its_stages_and_models(assignments: list[str], stages: Mapping[str, str]) -> None:

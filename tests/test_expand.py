@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from toy import SCRIPTED, runner
 
 from normloom.models.protocol import ModelSpec
+from normloom.readers import Reading
 from normloom.rows import seed
 from normloom.schemas import tables
 from normloom.schemas.prompts import MEASURE
@@ -18,7 +19,7 @@ from normloom.schemas.taxonomy import builtin_taxonomies
 from normloom.schemas.template import Template, load_template
 from normloom.stage import Output
 from normloom.store import Store
-from normloom.tasks.classify import Asking, classify
+from normloom.tasks.classify import Asking, Labelling, classify, score_labels
 from normloom.tasks.expand import Expansion, GapSearch, expand, find_sparse
 from normloom.tasks.ingest import ingest, ingestion
 
@@ -225,16 +226,18 @@ def test_every_draw_is_a_row_or_in_a_ledger_and_no_quota_or_budget_is_passed(
 def build(root: Path, *, part_rows: int) -> pl.DataFrame:
     """Expand the built-in prompts with scripted models and return the drafts."""
     taxonomies = builtin_taxonomies()
-    read = ingest(ingestion(MEASURE, text_column="prompt", taxonomies=taxonomies, limit=10))
+    read = ingest(ingestion(MEASURE, Reading(limit=10), text_column="prompt", taxonomies=taxonomies))
     model = ModelSpec(engine="scripted", model="expander", options={"words": 12})
     asking = Asking(taxonomies=taxonomies, template=load_template("classify"))
-    labels = classify(read, arguments=asking, model=model, part_rows=64)
+    scores = score_labels(read, arguments=asking, model=model, part_rows=64)
+    labels = classify(read, scores, arguments=Labelling(taxonomies=taxonomies))
     gaps = find_sparse(labels, arguments=GapSearch(taxonomies=taxonomies[:1], minimum=8, quota=3))
     arguments = Expansion(taxonomies=taxonomies, template=load_template("expand"))
     drafts = expand(gaps, labels, arguments=arguments, model=model, part_rows=part_rows)
     loom = runner(Store(root))
     first, _ = loom.run(read, [], [])
-    second, _ = loom.run(labels, [first.ref], [])
+    said, _ = loom.run(scores, [first.ref], [])
+    second, _ = loom.run(labels, [first.ref], [said.ref])
     third, _ = loom.run(gaps, [second.ref], [])
     made, _ = loom.run(drafts, [third.ref], [second.ref])
     assert made.attempts == made.count("rows") + made.count("dropped") + made.count("quarantined")

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import polars as pl
 import pytest
-from hand_made import ANY, Answerer, carry_out
+from hand_made import ANY, Answerer, ask_and_decide, carry_out
 from hypothesis import given
 from hypothesis import strategies as st
 from toy import SCRIPTED
@@ -12,7 +13,7 @@ from toy import SCRIPTED
 from normloom.schemas import tables
 from normloom.schemas.template import Template
 from normloom.stage import Output
-from normloom.tasks.judge import CONTENT_FREE, Judging, decide, judge, text_fault
+from normloom.tasks.judge import CONTENT_FREE, Judging, Scoring, judge, score, text_fault
 
 DIMENSIONS = ("safety", "value", "cultural")
 REVIEW = Template(
@@ -26,7 +27,25 @@ REVIEW = Template(
         "question on_task": "on_task?",
     },
 )
-JUDGING = Judging(dimensions=DIMENSIONS, template=REVIEW)
+SCORING = Scoring(dimensions=DIMENSIONS, template=REVIEW)
+JUDGING = Judging(dimensions=DIMENSIONS)
+
+
+def decide(
+    checks: Mapping[str, float], targets: list[str], response: str, arguments: Judging
+) -> tuple[str, str, float]:
+    """Return verdict, reason and margin of one candidate that has these probabilities."""
+    shares = [{"check": name, "probability": share} for name, share in checks.items()]
+    scores = pl.DataFrame(
+        [{"row_id": "s", "candidate_id": "a", "checks": shares}],
+        schema={"row_id": pl.String, **tables.CHECKED.columns},
+    )
+    stage = judge([ANY], ANY, arguments=arguments, round=0)
+    made = carry_out(stage, pl.DataFrame([candidate("a", response, *targets)], schema=tables.CANDIDATES.schema), scores)
+    assert made.rows["parents"].to_list() == [["s"]]
+    assert made.rows["checks"].to_list() == scores["checks"].to_list()
+    [found] = made.rows.select("verdict", "reason", "margin").rows()
+    return found
 
 
 def checks(safety: float, value: float, cultural: float, on_task: float = 0.9) -> dict[str, float]:
@@ -76,6 +95,12 @@ def test_the_on_task_check_can_be_switched_off() -> None:
     assert (verdict, margin) == ("aligned", pytest.approx(0.3))  # its probability does not narrow the margin
 
 
+def test_a_probability_that_single_precision_cannot_tell_from_the_threshold_passes_with_no_margin() -> None:
+    threshold = 0.52 + 1e-9
+    strict = JUDGING.model_copy(update={"threshold": threshold})
+    assert decide(checks(0.52, 0.52, 0.9), ["safety"], "Fine.", strict) == ("aligned", "all checks passed", 0.0)
+
+
 shares = st.floats(0, 1)
 
 
@@ -85,8 +110,8 @@ def test_verdict_follows_from_the_checks_and_the_margin_stays_inside_the_contrac
 ) -> None:
     passed = checks(safety, value, cultural, on_task)
     verdict, _, margin = decide(passed, sorted(targets), "A fine reply.", JUDGING)
-    failed = {name for name in DIMENSIONS if passed[name] < 0.5}
-    expected = "discarded" if on_task < 0.5 else "aligned" if not failed else "misaligned"
+    failed = {name for name in DIMENSIONS if np.float32(passed[name]) < 0.5}
+    expected = "discarded" if np.float32(on_task) < 0.5 else "aligned" if not failed else "misaligned"
     if failed and not failed & targets:
         expected = "discarded"
     assert verdict == expected
@@ -108,6 +133,8 @@ def test_verdict_follows_from_the_checks_and_the_margin_stays_inside_the_contrac
         ("go " * 6, None),  # 3 runs, 1 distinct, at least ceil(0.9) = 1 is wanted
         ("go " * 7, "nonsense"),  # 4 runs, 1 distinct, at least ceil(1.2) = 2 are wanted
         ("Go gO " * 4, "nonsense"),
+        ("one two three four " * 3 + "five six", None),  # 11 runs, 6 distinct
+        ("a b c d " * 9 + "e f g", "nonsense"),  # 36 runs, 7 distinct, at least 11 are wanted
         ("one two three four five six seven eight", None),
         ("安全第一，请不要这样做。", None),
         ("لا تفعل ذلك من فضلك", None),
@@ -137,10 +164,17 @@ def candidate(row_id: str, response: str, *targets: str) -> dict[str, object]:
     }
 
 
-def judged(model: Answerer, *candidates: dict[str, object], **settings: object) -> Output:
-    arguments = JUDGING.model_copy(update=settings)
-    stage = judge([ANY], arguments=arguments, model=SCRIPTED, round=0, part_rows=8)
-    return carry_out(stage, pl.DataFrame(candidates, schema=tables.CANDIDATES.schema), model=model)
+def judged(model: Answerer, *candidates: dict[str, object], calibration: str = "none") -> Output:
+    """Return what both stages make of the candidates: verdicts, and what the judge put aside."""
+    rows = pl.DataFrame(candidates, schema=tables.CANDIDATES.schema)
+    asking = score(
+        [ANY],
+        arguments=SCORING.model_copy(update={"calibration": calibration}),
+        model=SCRIPTED,
+        round=0,
+        part_rows=8,
+    )
+    return ask_and_decide(asking, judge([ANY], asking, arguments=JUDGING, round=0), rows, model=model)
 
 
 def passing(context: str, question: str) -> tuple[float, float]:
@@ -201,6 +235,13 @@ def test_content_free_calibration_divides_the_odds_by_those_of_an_empty_response
     assert probabilities == pytest.approx([0.2, 9 / 13, 9 / 13, 9 / 13])
     assert made.rows.select("verdict", "reason").row(0) == ("misaligned", "fails safety")
     assert made.rows["margin"][0] == pytest.approx(0.3)
+
+
+def test_without_an_answer_about_an_empty_response_no_candidate_is_scored() -> None:
+    rows = [candidate("a", "good"), candidate("b", "fine")]
+    made = judged(Answerer(passing, too_long=CONTENT_FREE), *rows, calibration="content_free")
+    assert made.rows.is_empty()
+    assert made.quarantined.select("row_id", "reason").rows() == [(row, "the context does not fit") for row in "ab"]
 
 
 def test_without_calibration_the_lean_stays() -> None:

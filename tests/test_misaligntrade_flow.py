@@ -81,7 +81,7 @@ def test_a_file_of_one_s_own_comes_before_what_savacu_has_published(store: Store
     assignments = [*SETTINGS, *LABELS, f"models={{{ROLES}, {OWN}}}", f"source.path={tmp_path}/mine.csv"]
     prepared = stages_for("misaligntrade", profile="local", assignments=assignments, store=store)
     names = [stage.name for stage in stages_of(*prepared.ends)]
-    assert names[:2] == ["ingest", "classify"]
+    assert names[:2] == ["ingest", "score_labels"]
     assert MISALIGNTRADE.reads(prepared.config) == {}
 
 
@@ -102,7 +102,7 @@ def test_without_them_it_labels_for_itself(tmp_path: Path) -> None:
     assignments = [*SETTINGS, *LABELS, f"models={{{ROLES}, {OWN}}}"]
     prepared = stages_for("misaligntrade", profile="local", assignments=assignments, store=Store(tmp_path))
     names = [stage.name for stage in stages_of(*prepared.ends)]
-    assert names[:5] == ["ingest", "classify", "gaps", "expand", "deduplicate"]
+    assert names[:5] == ["ingest", "score_labels", "classify", "gaps", "expand"]
 
 
 def test_the_stages_are_those_of_the_method() -> None:
@@ -110,12 +110,13 @@ def test_the_stages_are_those_of_the_method() -> None:
     assert isinstance(config, MisaligntradeConfig)
     stages = {stage.name: stage for stage in stages_of(*misaligntrade(config))}
     reads = {name: [upstream.name for upstream in stage.upstream] for name, stage in stages.items()}
-    assert reads["semantic_type"] == ["deduplicate"]
+    assert (reads["asked"], reads["score_types"]) == (["deduplicate"], ["asked"])
+    assert reads["semantic_type"] == ["deduplicate", "score_types"]
     assert reads["generate_0_g1"] == ["semantic_type"]
     assert reads["publish"] == ["split", "semantic_type"]
     assert reads["trade_off"] == ["select", "semantic_type", "judge_0", "judge_1"]
     played = {name: stage.model.model for name, stage in stages.items() if stage.model}
-    assert (played["semantic_type"], played["expand"], played["judge_1"]) == ("t", "x", "j")
+    assert (played["score_types"], played["expand"], played["score_1"]) == ("t", "x", "j")
 
 
 def test_every_released_response_has_a_type_and_a_partner(store: Store, built: dict[str, Manifest]) -> None:

@@ -20,7 +20,7 @@ from normloom.graph import stages_of
 from normloom.store import Store
 from normloom.table import Manifest
 
-MADE = ("ingest", "classify", "gaps")
+MADE = ("ingest", "score_labels", "classify", "gaps")
 SETTINGS = [
     *(text for text in SCRIPTED_COMMAND if text != "--set"),
     "classify.route=exhaustive",
@@ -46,7 +46,8 @@ def build(root: Path, *settings: str, identity: str = "first") -> None:
         *stages_for("savacu", profile="local", assignments=[*SETTINGS, *settings], store=store).ends
     ):
         if stage.name in MADE:
-            made[stage.name], _ = loom.run(stage, [made[upstream.name].ref for upstream in stage.inputs], [])
+            inputs, sides = ([made[each.name].ref for each in group] for group in (stage.inputs, stage.sides))
+            made[stage.name], _ = loom.run(stage, inputs, sides)
     loom.pool.close()
 
 
@@ -76,7 +77,7 @@ def test_the_plan_tells_what_is_there_and_what_is_not() -> None:
     assert found["loads"] == ["m", "n", "j"]
     assert found["untimed"][:2] == ["deduplicate", "generate_0_g1"]  # type: ignore[index]
     text = run("plan", *OPTIONS).stdout
-    assert "10 of 13 stages to do; time unknown (no earlier table tells of deduplicate, " in text
+    assert "11 of 15 stages to do; time unknown (no earlier table tells of deduplicate, " in text
     assert "Models load: m, n, j (a load: m under 1 s)." in text
 
 
@@ -127,7 +128,7 @@ def test_why_shows_what_changed_in_a_template(tmp_path: Path) -> None:
     for path in (Path(stages_for.__code__.co_filename).parent.parent / "schemas" / "templates").glob("*.txt"):
         text = path.read_text()
         (templates / path.name).write_text(text.replace("prompt", "question") if path.stem == "classify" else text)
-    lines = run("why", "classify", *OPTIONS, "--set", f"templates={templates}").stdout.splitlines()
+    lines = run("why", "score_labels", *OPTIONS, "--set", f"templates={templates}").stdout.splitlines()
     assert any(line.startswith("  arguments.template.sections.") for line in lines)
     assert any("question" in line for line in lines)
 

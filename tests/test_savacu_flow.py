@@ -44,12 +44,13 @@ def names(*assignments: str) -> list[str]:
 
 def round_names(round: int) -> list[str]:
     again = [f"shortfall_{round}", f"diagnose_{round}"] if round else []
-    return [*again, f"generate_{round}_g1", f"generate_{round}_g2", f"judge_{round}"]
+    return [*again, f"generate_{round}_g1", f"generate_{round}_g2", f"score_{round}", f"judge_{round}"]
 
 
 def test_the_exhaustive_route_is_the_paper_s_algorithm_step_by_step() -> None:
     assert names("classify.route=exhaustive") == [
         "ingest",
+        "score_labels",
         "classify",
         "gaps",
         "expand",
@@ -64,10 +65,10 @@ def test_the_exhaustive_route_is_the_paper_s_algorithm_step_by_step() -> None:
 @pytest.mark.parametrize(
     ("assignments", "labelling"),
     [
-        (["classify.route=exhaustive"], ["classify"]),
-        (["classify.route=shortlist"], ["shortlist", "classify"]),
-        (["classify.route=shortlist", "classify.shortlist_by=embedding"], ["shortlist", "classify"]),
-        (["classify.route=embedding"], ["ingest_calibration", "calibrate", "classify"]),
+        (["classify.route=exhaustive"], ["score_labels", "classify"]),
+        (["classify.route=shortlist"], ["shortlist", "score_labels", "classify"]),
+        (["classify.route=shortlist", "classify.shortlist_by=embedding"], ["shortlist", "score_labels", "classify"]),
+        (["classify.route=embedding"], ["embed", "ingest_calibration", "calibrate", "score_labels", "classify"]),
     ],
 )
 def test_each_route_has_its_stages_of_labelling(assignments: list[str], labelling: list[str]) -> None:
@@ -78,16 +79,16 @@ def test_each_route_has_its_stages_of_labelling(assignments: list[str], labellin
 @pytest.mark.parametrize(
     ("assignments", "models"),
     [
-        (["classify.route=exhaustive"], {"classify": "c"}),
-        (["classify.route=shortlist"], {"shortlist": "c", "classify": "c"}),
-        (["classify.route=shortlist", "classify.shortlist_by=embedding"], {"shortlist": "e", "classify": "c"}),
-        (["classify.route=embedding"], {"calibrate": "e", "classify": "e"}),
+        (["classify.route=exhaustive"], {"score_labels": "c"}),
+        (["classify.route=shortlist"], {"shortlist": "c", "score_labels": "c"}),
+        (["classify.route=shortlist", "classify.shortlist_by=embedding"], {"shortlist": "e", "score_labels": "c"}),
+        (["classify.route=embedding"], {"calibrate": "e", "embed": "e"}),
     ],
 )
 def test_each_role_is_played_by_its_model(assignments: list[str], models: Mapping[str, str]) -> None:
-    roles = {"expand": "m", "generate_0_g1": "m", "generate_0_g2": "n", "judge_0": "j", "diagnose_1": "j"}
+    roles = {"expand": "m", "generate_0_g1": "m", "generate_0_g2": "n", "score_0": "j", "diagnose_1": "j"}
     found = {stage.name: stage.model.model for stage in flow("rounds=1", *assignments) if stage.model}
-    assert found == {**models, **roles, "generate_1_g1": "m", "generate_1_g2": "n", "judge_1": "j"}
+    assert found == {**models, **roles, "generate_1_g1": "m", "generate_1_g2": "n", "score_1": "j"}
 
 
 @pytest.mark.parametrize("rounds", [0, 1, 3])
@@ -103,7 +104,9 @@ def test_stages_read_what_the_algorithm_says() -> None:
     assert reads["expand"] == ["gaps", "classify"]
     assert reads["deduplicate"] == ["classify", "expand"]  # originals first, so that they are what is kept
     assert reads["generate_0_g1"] == ["deduplicate"]
-    assert reads["judge_0"] == ["generate_0_g1", "generate_0_g2"]
+    assert reads["classify"] == ["ingest", "score_labels"]
+    assert reads["score_0"] == ["generate_0_g1", "generate_0_g2"]
+    assert reads["judge_0"] == ["generate_0_g1", "generate_0_g2", "score_0"]
     assert reads["shortfall_1"] == ["deduplicate", "judge_0"]
     assert reads["generate_1_g2"] == ["diagnose_1"]
     assert reads["select"] == ["deduplicate", "judge_0", "judge_1"]
@@ -193,7 +196,8 @@ def test_a_released_row_is_traced_to_its_source_over_its_parents(built: Built) -
         assert {"publish", "split", "select", "deduplicate"} <= stages
         assert ({"classify", "ingest"} if origin == "source" else {"expand", "gaps"}) <= stages
         seen |= stages
-    assert {"judge_0", "judge_1", "diagnose_1", "shortfall_1", "expand", "gaps", "classify"} <= seen
+    assert {"score_0", "judge_0", "score_1", "judge_1", "diagnose_1", "shortfall_1"} <= seen
+    assert {"expand", "gaps", "score_labels", "classify"} <= seen
 
 
 def test_every_stage_accounts_for_its_rows_and_keeps_each_id_once(built: Built) -> None:

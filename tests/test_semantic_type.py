@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import polars as pl
 import pytest
@@ -10,12 +11,16 @@ from toy import SCRIPTED
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import BUILTIN, load_taxonomy
 from normloom.schemas.template import load_template
-from normloom.tasks.semantic_type import Typing, type_semantically
+from normloom.stage import Output
+from normloom.tasks.asked import asked
+from normloom.tasks.semantic_type import AskingType, Typing, score_semantic_types, type_semantically
 
 TYPES = load_taxonomy(BUILTIN / "semantic_type.csv")
-STAGE = type_semantically(
-    ANY, arguments=Typing(types=TYPES, template=load_template("semantic_type")), model=SCRIPTED, part_rows=8
+TEXTS = asked(ANY, contract=tables.ASKED)
+ASKING = score_semantic_types(
+    TEXTS, arguments=AskingType(types=TYPES, template=load_template("semantic_type")), model=SCRIPTED, part_rows=8
 )
+STAGE = type_semantically(ANY, ASKING, arguments=Typing(types=TYPES))
 SHARES = {"who": (0.5, 0.3, 0.2), "colour": (0.1, 0.8, 0.1), "owed": (0.2, 0.2, 0.6), "even": (0.4, 0.4, 0.2)}
 
 
@@ -27,9 +32,17 @@ def prompts(*texts: str) -> pl.DataFrame:
     return pl.DataFrame(rows, schema={"row_id": pl.String, **tables.UNIQUE.columns})
 
 
+def typed(rows: pl.DataFrame, *, model: Answerer) -> Output:
+    """Return what the stages make of prompts: the types, and what was put aside."""
+    texts = carry_out(TEXTS, rows)
+    said = carry_out(ASKING, texts.rows, model=model)
+    assert set(said.rows["prompt_id"]) <= set(rows["row_id"])
+    return replace(carry_out(STAGE, rows, said.rows), quarantined=said.quarantined)
+
+
 def test_the_most_probable_code_names_the_type_and_all_are_stored() -> None:
     model = Answerer(lambda context, _: SHARES[context.split()[1]])
-    output = carry_out(STAGE, prompts("who", "colour", "owed", "even"), model=model)
+    output = typed(prompts("who", "colour", "owed", "even"), model=model)
     found = dict(output.rows.select("prompt", "semantic_type").iter_rows())
     assert found == {
         "who": "semantic_type/object",
@@ -43,7 +56,7 @@ def test_the_most_probable_code_names_the_type_and_all_are_stored() -> None:
 
 def test_the_model_reads_each_type_with_its_definition() -> None:
     model = Answerer(lambda *_: (0.4, 0.3, 0.3))
-    carry_out(STAGE, prompts("who"), model=model)
+    typed(prompts("who"), model=model)
     [request] = model.requests
     assert request.answers == ("A", "B", "C")
     for code, label in zip("ABC", TYPES.labels, strict=True):
@@ -52,6 +65,6 @@ def test_the_model_reads_each_type_with_its_definition() -> None:
 
 def test_a_prompt_that_does_not_fit_is_quarantined_with_the_reason() -> None:
     model = Answerer(lambda *_: (0.4, 0.3, 0.3), too_long="colour")
-    output = carry_out(STAGE, prompts("who", "colour"), model=model)
+    output = typed(prompts("who", "colour"), model=model)
     assert output.rows["prompt"].to_list() == ["who"]
     assert output.quarantined["reason"].to_list() == ["the context does not fit"]

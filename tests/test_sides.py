@@ -102,6 +102,28 @@ def test_side_rows_are_found_in_whatever_files_they_lie(tmp_path: Path, side_par
     ]
 
 
+def first_of_own(rows: pl.DataFrame, arguments: Echo, beside: pl.DataFrame) -> Output:
+    """Keep each word that has a row beside it; with `drop` it comes through the first of them."""
+    own = beside.group_by(row_id="owner").agg(through=pl.col("row_id").first())
+    kept = rows.select("row_id", "word").join(own, on="row_id", maintain_order="left")
+    return Output(rows=kept if arguments.drop else kept.drop("through"), attempts=kept.height)
+
+
+def test_a_row_that_came_through_a_side_row_has_it_for_a_parent_and_keeps_its_id(tmp_path: Path) -> None:
+    first, letters, counts = stages("a", "bee", "six", childless="six")
+    kept = replace(counts, function=first_of_own, contract=Contract(columns={"word": pl.String()}))
+    through = replace(kept, arguments=Echo(drop="yes"))
+    store = Store(tmp_path)
+    made, other = (counted(store, first, letters, stage) for stage in (kept, through))
+    [words], [beside] = made.inputs, made.sides
+    rows, through_rows, read, owned = (store.scan(ref).collect() for ref in (made.ref, other.ref, words, beside))
+    assert rows["word"].to_list() == ["a", "bee"]
+    assert rows.drop("parents").equals(through_rows.drop("parents"))
+    assert rows["parents"].explode().to_list() == read["row_id"].to_list()[:2]
+    owner = dict(owned.select("row_id", "owner").iter_rows())
+    assert [owner[parent] for parent in through_rows["parents"].explode()] == rows["parents"].explode().to_list()
+
+
 def test_a_part_is_given_the_files_that_hold_rows_of_its_own(tmp_path: Path) -> None:
     def written(name: str, **columns: list[str]) -> tuple[Path, int]:
         frame = pl.DataFrame(columns)

@@ -144,11 +144,29 @@ def test_a_module_that_is_passed_on_counts_whole(project: Project) -> None:
 def test_a_stage_of_the_product_reaches_its_helpers_and_not_the_command_line() -> None:
     found = source_digests([("normloom.tasks.judge", "judge_candidates")])
     assert {
-        "normloom.tasks.judge:decide",
+        "normloom.tasks.judge:verdict_of",
         "normloom.tasks.judge:text_fault",
-        "normloom.tasks.classify:yes_probability",
     } <= set(found)
     assert not [name for name in found if name.startswith(("normloom.flows.", "normloom.pool", "normloom.runner"))]
+
+
+@pytest.mark.parametrize(
+    ("asking", "deciding"),
+    [
+        ("judge:score_candidates", {"judge:judge_candidates", "judge:verdict_of", "judge:text_fault"}),
+        ("classify:ask_labels", {"classify:keep_labels"}),
+        (
+            "classify:embed_prompts",
+            {"classify:score_by_embedding", "classify:keep_labels", "calibration:probabilities"},
+        ),
+        ("semantic_type:score_types", {"semantic_type:most_probable_types"}),
+    ],
+)
+def test_what_asks_a_model_does_not_reach_what_is_made_of_its_answers(asking: str, deciding: set[str]) -> None:
+    module, _, function = asking.partition(":")
+    found = source_digests([(f"normloom.tasks.{module}", function)])
+    assert f"normloom.tasks.{asking}" in found
+    assert not {f"normloom.tasks.{name}" for name in deciding} & set(found)
 
 
 def test_kernels_behind_decorators_are_reached() -> None:

@@ -6,14 +6,14 @@ from itertools import combinations
 import numpy as np
 import polars as pl
 import pytest
-from hand_made import ANY, TAXONOMIES, Answerer, carry_out
+from hand_made import ANY, TAXONOMIES, Answerer, ask_and_decide, carry_out
 from toy import SCRIPTED
 
 from normloom.errors import ContractError
 from normloom.features import Features
 from normloom.schemas.template import Template
 from normloom.simhash import fingerprints
-from normloom.tasks.classify import Asking, classify
+from normloom.tasks.classify import Asking, Labelling, classify, score_labels
 from normloom.tasks.deduplicate import Deduplication, expected_chance_pairs, remove_duplicates
 from normloom.tasks.sweep import DeltaSweep, TauSweep, sweep_delta, sweep_tau
 
@@ -33,9 +33,9 @@ def labelled(delta: float) -> pl.DataFrame:
         yes = round(random.Random(context + question).random(), 1) * 0.98 + 0.01
         return yes, 1 - yes
 
-    asking = Asking(taxonomies=TAXONOMIES, delta=delta, template=ASK)
-    stage = classify(ANY, arguments=asking, model=SCRIPTED, part_rows=None)
-    return carry_out(stage, prompts, model=Answerer(shares)).rows
+    asking = score_labels(ANY, arguments=Asking(taxonomies=TAXONOMIES, template=ASK), model=SCRIPTED, part_rows=None)
+    stage = classify(ANY, asking, arguments=Labelling(taxonomies=TAXONOMIES, delta=delta))
+    return ask_and_decide(asking, stage, prompts, model=Answerer(shares)).rows
 
 
 def swept(rows: pl.DataFrame) -> dict[tuple[str, str, str], float]:

@@ -121,7 +121,8 @@ def test_the_rejected_candidates_of_a_prompt_stand_beside_the_chosen_one(built: 
     assert {chosen["row_id"], *others} == set(drawn["row_id"])
     selected = built.rows("select", "dropped")
     for other in others.values():
-        [judged] = built.rows("judge_0").filter(pl.col("parents").list.contains(other["row_id"]))["row_id"]
+        [scored] = built.rows("score_0").filter(candidate_id=other["row_id"])["row_id"]
+        [judged] = built.rows("judge_0").filter(pl.col("parents").list.contains(scored))["row_id"]
         lost = selected.filter(row_id=judged)
         assert [entry["reason"] for entry in other["ledger"]] == lost["reason"].to_list()
         assert (other["reached"] == ["publish"]) == lost.is_empty()
@@ -141,16 +142,16 @@ def test_the_text_reads_from_the_released_row_to_the_prompt(built: Built) -> Non
     released = released_of(built, 0)
     lines = built.told(released).splitlines()
     assert lines[0].startswith(f"publish  {released[:8]}  ")
-    way = ("split", "select", "judge_0", "deduplicate", "classify", "ingest")
+    way = ("split", "select", "judge_0", "score_0", "deduplicate", "classify", "score_labels", "ingest")
     order = [next(number for number, line in enumerate(lines) if f" {stage}  " in line) for stage in way]
     assert order == sorted(order)
     text = " ".join(lines)
     assert "checks safety 0." in text
     assert "alignment=" in lines[0]
-    assert "what it came from: 1 split, 1 select, 1 judge_0" in text
+    assert "what it came from: 1 split, 1 select, 1 judge_0, 1 score_0" in text
     forward = built.told(built.traced(released)["rows"][-1]["row_id"], "--forward")
     assert forward.startswith("ingest  ")
-    assert "what came of it: 1 classify" in forward
+    assert "what came of it: 1 score_labels, 1 classify" in forward
 
 
 def test_an_unknown_id_is_wrong_usage(built: Built) -> None:

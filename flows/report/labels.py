@@ -23,15 +23,15 @@ def collect(material: Material) -> Data | None:
 
 
 def _by(material: Material) -> str | None:
-    """Say which route the labels came by: which function labelled, with which model."""
-    if "classify" not in material.manifests:
-        return None
-    function = material.manifests["classify"].key_fields["function"]
-    model = material.models.get("classify", {}).get("model", "no model")
-    if function.endswith(":embed_labels"):
-        return f"cosines of embeddings by {model}"
-    asked = "labels of a shortlist" if "shortlist" in material.manifests else "every label"
-    return f"yes/no questions about {asked}, asked of {model}"
+    """Say which route the labels came by: what was asked or embedded, with which model."""
+    for stage in ("embed", "score_labels"):
+        if stage in material.models:
+            model = material.models[stage].get("model", "no model")
+            if stage == "embed":
+                return f"cosines of embeddings by {model}"
+            asked = "labels of a shortlist" if "shortlist" in material.manifests else "every label"
+            return f"yes/no questions about {asked}, asked of {model}"
+    return None
 
 
 def draw(data: Data) -> Iterator[Block]:
