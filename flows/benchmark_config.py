@@ -107,7 +107,7 @@ class BenchmarkConfig(SystemConfig):
         source = self.source if self.source.path else SourceSettings()
         return dataset_ingestion(
             source.path or BUILTIN,
-            source.reading() if source.path else None,
+            source.reading(splits_by_column=True) if source.path else None,
             text_column=source.text_column,
             columns={
                 "response": source.response_column,

@@ -30,14 +30,15 @@ class FileSettings(Settings):
     sample: int | None = Field(None, ge=1, description="records drawn at random")
     seed: int = Field(42, description="of the sample")
 
-    def reading(self, limit: int | None = None) -> Reading:
-        """Return how the source is read, its first `limit` records where that is given."""
+    def reading(self, limit: int | None = None, *, splits_by_column: bool = False) -> Reading:
+        """Return how the source is read, its first `limit` records if that is given."""
         return Reading(
             delimiter=self.delimiter,
             encoding=self.encoding,
             field=self.field,
             subset=self.subset,
             split=self.split,
+            splits_by_column=splits_by_column,
             sample=self.sample,
             seed=self.seed,
             limit=limit,

@@ -177,8 +177,9 @@ def _identity(store: Store, manifest: Manifest) -> dict[str, str]:
 
 def _dataset_facets(store: Store, manifest: Manifest) -> dict[str, DatasetFacet]:
     path, _ = manifest.files(store.table_directory(manifest.ref))[0]
+    schema = pl.scan_parquet([path], glob=False).collect_schema()
     return {
-        "schema": schema_dataset.SchemaDatasetFacet(schema_fields(pl.read_parquet_schema(path))),
+        "schema": schema_dataset.SchemaDatasetFacet(schema_fields(schema)),
         "dataSource": datasource_dataset.DatasourceDatasetFacet(name="file", uri=store.root.as_uri()),
         "version": dataset_version_dataset.DatasetVersionDatasetFacet(manifest.key),
     }

@@ -212,4 +212,4 @@ def _of(places: Iterable[int], found: Mapping[int, Set[str]]) -> set[str]:
 
 def _reading(files: Iterable[str]) -> str:
     quoted = ", ".join("'" + name.replace("'", "''") + "'" for name in files)
-    return f"read_parquet([{quoted}])"
+    return f"read_parquet([{quoted}], hive_partitioning = false)"

@@ -20,8 +20,9 @@ def connect(store: Store) -> duckdb.DuckDBPyConnection:
             for kind in KINDS:
                 name = f"{system}_{manifest.stage}" + ("" if kind == "rows" else f"_{kind}")
                 files = ", ".join(_quoted(str(path)) for path, _ in manifest.files(directory, kind))
+                tables = f"read_parquet([{files}], hive_partitioning = false)"  # a folder `a=b` gives no column
                 try:
-                    connection.execute(f'CREATE VIEW "{name}" AS SELECT * FROM read_parquet([{files}])')  # noqa: S608  # names and paths of our own
+                    connection.execute(f'CREATE VIEW "{name}" AS SELECT * FROM {tables}')  # noqa: S608  # names and paths of our own
                 except duckdb.Error as error:
                     raise StoreError(f"table {manifest.ref} cannot be read: {error}; build it again") from error
     return connection

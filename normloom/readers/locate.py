@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -16,8 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from normloom.errors import SourceError
 from normloom.readers.opening import COMPRESSIONS, FORMATS, digest_of, format_of, open_raw
 from normloom.readers.options import Reading
+from normloom.readers.remote import fetched, is_remote, shown
+from normloom.readers.saved import saved_files
 
-_ASIDE = frozenset({"dataset_info.json", "dataset_infos.json", "dataset_dict.json", "state.json"})
+_ASIDE = frozenset({"dataset_info.json", "dataset_infos.json"})  # what data sets say about themselves
+_SPLIT = re.compile(r"(train|test|validation|valid|val|dev|eval)(?![a-z])", re.IGNORECASE)
 _SHOWN = 5
 
 
@@ -39,13 +43,17 @@ class Located(BaseModel):
 def locate(name: str | Path, reading: Reading | None = None) -> Located:
     """Return the files of a source and their digest. Raises SourceError."""
     reading = reading or Reading()
-    files = _files(str(name))
+    given = str(name)
+    if reading.subset and not is_remote(given):
+        raise SourceError(f"{given} is no data set on a hub: source.subset={reading.subset!r} has no meaning for it")
+    files = fetched(given, reading) if is_remote(given) else _files(given, reading)
+    name = shown(given)
     forms = {file: format_of(file.name) for file in files}
     kinds = Counter(form[0] for form in forms.values() if form)
     if len(kinds) > 1:
         listed = ", ".join(f"{count} {form}" for form, count in kinds.most_common())
         raise SourceError(f"{name} holds files of several formats ({listed}): name one, such as {name}/*.csv")
-    return Located(name=str(name), files=files, format=next(iter(kinds)), digest=digest_of(files), reading=reading)
+    return Located(name=name, files=files, format=next(iter(kinds)), digest=digest_of(files), reading=reading)
 
 
 def absolute(name: str) -> str:
@@ -54,17 +62,17 @@ def absolute(name: str) -> str:
     return str(Path(name).absolute()) if local else name
 
 
-def _files(name: str) -> tuple[Path, ...]:
+def _files(name: str, reading: Reading) -> tuple[Path, ...]:
     if name in {"-", "/dev/stdin"}:
         raise SourceError(f"{name} is standard input: write it to a file and name that")
     path = Path(name)
     if _exists(path):
-        return _shards(path) if path.is_dir() else (_readable(path),)
+        return _shards(path, reading) if path.is_dir() else _of_split(name, (_readable(path),), reading)
     if glob.has_magic(name) and (matched := sorted(glob.glob(name, recursive=True))):  # noqa: PTH207  # a name as the user wrote it
         files = tuple(Path(one) for one in matched if not Path(one).is_dir())
         if not files:
             raise SourceError(f"{name} matches folders only ({_some(matched)}): name the files in them")
-        return tuple(_readable(file) for file in files)
+        return _of_split(name, tuple(map(_readable, files)), reading)
     if glob.has_magic(name):
         raise SourceError(f"{name} does not exist, and as a pattern it matches no file")
     open_raw(path).close()  # says why
@@ -86,8 +94,10 @@ def _readable(path: Path) -> Path:
     return path
 
 
-def _shards(folder: Path) -> tuple[Path, ...]:
-    """Return the files of a folder that can be read, by name."""
+def _shards(folder: Path, reading: Reading) -> tuple[Path, ...]:
+    """Return the files of a folder that can be read, by name; those of one split if they are of several."""
+    if saved := saved_files(folder, reading):
+        return saved
     try:
         inside = sorted(one for one in folder.iterdir() if not one.name.startswith((".", "_")))
     except PermissionError as error:
@@ -96,7 +106,22 @@ def _shards(folder: Path) -> tuple[Path, ...]:
     if not files:
         there = f"it holds {_some([one.name for one in inside])}" if inside else "it is empty"
         raise SourceError(f"the folder {folder} has no file that can be read: {there}")
-    return tuple(files)
+    return _of_split(str(folder), tuple(files), reading)
+
+
+def _of_split(name: str, files: tuple[Path, ...], reading: Reading) -> tuple[Path, ...]:
+    """Return the files of a split, told by their names: test rows must not get among those for training unnoticed."""
+    splits = {file: found.group(1).lower() for file in files if (found := _SPLIT.match(file.name))}
+    listed = ", ".join(sorted(set(splits.values()))) or "none"
+    if reading.split is None:
+        if len(set(splits.values())) > 1:
+            raise SourceError(f"{name} has files of several splits ({listed}): set source.split to one of them")
+        return files
+    if taken := tuple(file for file in files if splits.get(file) == reading.split):
+        return taken
+    if reading.splits_by_column and (len(files) == 1 or not splits):
+        return files
+    raise SourceError(f"{name} has no file of source.split={reading.split!r}; its splits are {listed}")
 
 
 def _some(names: list[str]) -> str:

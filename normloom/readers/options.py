@@ -17,6 +17,7 @@ class Reading(BaseModel):
     field: str | None = Field(None, description="of a JSON file: where its array of records is, such as data.items")
     subset: str | None = Field(None, description="of a data set on the Hugging Face hub")
     split: str | None = Field(None, description="of a data set on the hub or on disk")
+    splits_by_column: bool = Field(default=False, description="the split may be a column of the rows instead")
     limit: int | None = Field(None, ge=1, description="only the first records")
     sample: int | None = Field(None, ge=1, description="records drawn at random, of the first `limit` if that is given")
     seed: int = Field(42, description="of the sample")
