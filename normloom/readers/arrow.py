@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from normloom.errors import SourceError
-from normloom.readers.arrow_column import class_names, column_at
+from normloom.readers.arrow_column import class_names, column_at, path_of
 from normloom.readers.choose import chosen_numbers
 from normloom.readers.join_shards import joined
 from normloom.readers.locate import Located
@@ -37,7 +37,8 @@ class _Columns:
 
     def __init__(self, file: _File, wanted: Wanted) -> None:
         names = class_names(file.path, file.schema)
-        self.outputs = wanted.outputs(file.schema.names)
+        inside = [name for name in wanted.optional if len(path_of(file.schema, name)) > 1]
+        self.outputs = wanted.outputs([*file.schema.names, *(inside if wanted.keep != "all" else ())])
         self.text = column_at(file.schema, wanted.text_column, names)
         self.kept = {kept: column_at(file.schema, name, names) for kept, name in self.outputs.items()}
         if not self.text.is_text:
@@ -61,7 +62,8 @@ def read_arrow(located: Located, wanted: Wanted) -> Source:
     """Return the records of Parquet or Arrow files. Raises SourceError."""
     files = [_opened(path, located.format) for path in located.files]
     for file in files:
-        wanted.check(file.schema.names, where=str(file.path))
+        inside = [name for name in (*wanted.needed, *wanted.optional) if len(path_of(file.schema, name)) > 1]
+        wanted.check([*file.schema.names, *inside], where=str(file.path))
     total = sum(file.records for file in files)
     if not total:
         raise SourceError(f"{located.name} has no records: expected at least one")

@@ -64,13 +64,13 @@ class ArrowColumn:
 
 def column_at(schema: Any, name: str, classes: dict[str, Any]) -> ArrowColumn:
     """Return the column of a name: one of the schema's, or a field of an object that a dotted name leads to."""
-    top, fields = _path(schema, name)
+    top, *fields = path_of(schema, name)
     kind = schema.field(top).type
     feature: Any = classes.get(top)
     for field in fields:
         kind = kind.field(field).type
         feature = feature.get(field) if isinstance(feature, dict) else None
-    return ArrowColumn(top, fields, kind, _names(feature))
+    return ArrowColumn(top, tuple(fields), kind, _names(feature))
 
 
 def class_names(path: Path, schema: Any) -> dict[str, Any]:
@@ -93,16 +93,19 @@ def _names(feature: Any) -> tuple[str, ...]:
     return _names(feature.get("feature")) if feature.get("_type") in {"Sequence", "List", "LargeList"} else ()
 
 
-def _path(schema: Any, name: str) -> tuple[str, tuple[str, ...]]:
+def path_of(schema: Any, name: str) -> tuple[str, ...]:
+    """Return the steps to a column, nothing if there is none: its name, or those of an object and of fields in it."""
     import pyarrow as pa
 
     if name in schema.names:
-        return name, ()
-    top = next(one for one in schema.names if name.startswith(f"{one}.") and pa.types.is_struct(schema.field(one).type))
-    kind = schema.field(top).type
-    inner = pa.schema([kind.field(place) for place in range(kind.num_fields)])
-    first, rest = _path(inner, name.removeprefix(f"{top}."))
-    return top, (first, *rest)
+        return (name,)
+    for top in schema.names:
+        kind = schema.field(top).type
+        if name.startswith(f"{top}.") and pa.types.is_struct(kind):
+            inner = pa.schema([kind.field(place) for place in range(kind.num_fields)])
+            if rest := path_of(inner, name.removeprefix(f"{top}.")):
+                return (top, *rest)
+    return ()
 
 
 def _json(value: object) -> str | None:

@@ -12,7 +12,7 @@ from normloom.errors import SourceError
 from normloom.readers.column import Column
 from normloom.readers.kind import MIXED, MIXED_NUMBERS
 from normloom.readers.records import Fault, Record, Rejected, Source, payload, type_name
-from normloom.readers.wanted import Wanted, value_of
+from normloom.readers.wanted import MISSING, Wanted, value_of
 from normloom.text import surrogate_problem
 
 Numbered = tuple[int, Record]
@@ -28,6 +28,7 @@ class Collector:
         self._text = Column()
         self._kept: dict[str, Column] = {}
         self._names: dict[str, None] = {}  # every column seen, in order
+        self._inside: dict[str, None] = {}  # the names asked for that were found, those within objects too
         self._nested: set[str] = set()  # those that hold a list of objects
         self._rejected: list[Rejected] = []
 
@@ -43,7 +44,8 @@ class Collector:
         if not self._numbers and not self._rejected:
             raise SourceError(f"{self._where} has no records: expected at least one")
         if self._names:
-            self._wanted.check(list(self._names), where=self._where, hint=self._hint())
+            self._names.update(self._inside if self._wanted.keep != "all" else {})
+            self._wanted.check(list({**self._names, **self._inside}), where=self._where, hint=self._hint())
         if not self._numbers and len({fault.rule for fault in self._rejected}) == 1:
             first = self._rejected[0]
             raise SourceError(
@@ -60,14 +62,14 @@ class Collector:
     def _take(self, number: int, content: dict[str, object]) -> Fault | None:
         """Add the record's values to the columns, or return why it cannot be used."""
         self._names.update(dict.fromkeys(content))
-        text = value_of(content, self._wanted.text_column)
+        text = self._value(content, self._wanted.text_column)
         if text is not None and not isinstance(text, str):
             return Fault("not_text", f"column {self._wanted.text_column!r} holds {type_name(text)}, not text")
         if self._wanted.keep == "all":
             kept = {name: value for name, value in content.items() if name != self._wanted.text_column}
         else:
             names = dict.fromkeys((*self._wanted.keep, *self._wanted.optional))
-            kept = {name: value_of(content, name) for name in names}
+            kept = {name: self._value(content, name) for name in names}
         for name, value in ((self._wanted.text_column, text), *kept.items()):
             if reason := _unwritable(name) or _unwritable(value):
                 return Fault("lone_surrogate", f"column {payload(name)!r}: {reason}")
@@ -80,6 +82,13 @@ class Collector:
                 if isinstance(value, list) and value and isinstance(value[0], dict):
                     self._nested.add(name)
         return None
+
+    def _value(self, content: dict[str, object], name: str) -> object:
+        value = value_of(content, name)
+        if value is MISSING:
+            return None
+        self._inside[name] = None
+        return value
 
     def _hint(self) -> str:
         if len(self._numbers) == 1 and self._nested:

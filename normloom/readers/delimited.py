@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 
 from normloom.errors import SourceError
 from normloom.readers.encoding import Line, lines
+from normloom.readers.header import Header, Headers
 from normloom.readers.records import Fault, Record
-from normloom.readers.wanted import Wanted
 
 _DELIMITERS = {"csv": ",;\t|", "tsv": "\t,;|"}
 _NAMES = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a bar"}
@@ -21,15 +21,13 @@ _LONGEST = 2**31 - 1
 
 @dataclass(kw_only=True)
 class Delimited:
-    """The records of one file. `found` says what was assumed, as soon as the header is read."""
+    """The records of one file."""
 
     path: Path
     form: str
     encoding: str
-    wanted: Wanted
+    headers: Headers
     delimiter: str | None = None
-    found: list[str] = field(default_factory=list)
-    _unnamed: set[str] = field(default_factory=set)
 
     def records(self) -> Iterator[Record]:
         """Yield the records; raises SourceError for a header that cannot be read and a quote that is never closed."""
@@ -38,10 +36,10 @@ class Delimited:
         first = list(islice(source, _SAMPLE))
         delimiter = self.delimiter or self._delimiter([line.text for line in first])
         if delimiter != _DELIMITERS[self.form][0]:
-            self.found.append(f"fields separated by {_NAMES.get(delimiter, repr(delimiter))}")
+            self.headers.found.append(f"fields separated by {_NAMES.get(delimiter, repr(delimiter))}")
         consumed: list[Line] = []  # the lines of the record at hand, so that none is lost with it
         reader = csv.reader(_texts(chain(first, source), consumed), delimiter=delimiter, strict=True)
-        header: list[str] = []
+        header: Header | None = None
         while True:
             consumed.clear()
             try:
@@ -56,35 +54,14 @@ class Delimited:
             raw = b"".join(line.raw for line in consumed)
             fault = Line("".join(line.text for line in consumed), raw).fault(self.encoding)
             if header:
-                self._suspect(consumed, len(header), delimiter, reader.line_num)
-                yield Record(fault or _count_fault(header, fields) or self._content(header, fields), raw)
+                self._suspect(consumed, len(header.names), delimiter, reader.line_num)
+                yield Record(fault or _count_fault(header.names, fields) or header.content(fields), raw)
             elif fault:
                 raise SourceError(
                     f"{self.path}: the header is not {self.encoding.upper()}: set source.encoding, or save it as UTF-8"
                 )
             else:
-                header = self._header(fields)
-
-    def _content(self, header: list[str], fields: list[str]) -> dict[str, object]:
-        if not self._unnamed:
-            return dict(zip(header, fields, strict=True))
-        named = zip(header, fields, strict=True)
-        return {name: value for name, value in named if value or name not in self._unnamed}  # a spreadsheet's margin
-
-    def _header(self, fields: list[str]) -> list[str]:
-        """Return names that differ: with all columns kept, unnamed and repeated ones get names of their own."""
-        self.wanted.check(fields, where=str(self.path))
-        names: list[str] = []
-        for place, name in enumerate(fields, start=1):
-            new = name or f"column_{place}"
-            while new in names or (new != name and new in fields):
-                new += "_"
-            if not name:
-                self._unnamed.add(new)
-            elif new != name and self.wanted.keep == "all":
-                self.found.append(f"column {place} is named {name!r} too: kept as {new!r}")
-            names.append(new)
-        return names
+                header = self.headers.take(fields, self.path)
 
     def _delimiter(self, sample: Sequence[str]) -> str:
         """Return the delimiter under which the header has the needed columns, else the most columns."""
@@ -92,7 +69,7 @@ class Delimited:
         for delimiter in _DELIMITERS[self.form]:
             rows = csv.reader(sample, delimiter=delimiter)
             headers[delimiter] = next((row for row in rows if row), [])
-        fits = [one for one, header in headers.items() if set(self.wanted.needed) <= set(header)]
+        fits = [one for one, header in headers.items() if set(self.headers.wanted.needed) <= set(header)]
         return fits[0] if fits else max(headers, key=lambda one: len(headers[one]))
 
     def _broken(self, error: csv.Error, consumed: Sequence[Line], last: int, *, header: bool) -> Record:
@@ -109,7 +86,7 @@ class Delimited:
         inner = [line.text for line in consumed[1:-1]]
         if width > 1 and inner and all(line.count(delimiter) == width - 1 for line in inner):
             first = last - len(consumed) + 1
-            self.found.append(f"lines {first} to {last} are one record but look like several: check the quotes")
+            self.headers.found.append(f"lines {first} to {last} are one record but look like several: check the quotes")
 
 
 def _texts(source: Iterator[Line] | chain[Line], consumed: list[Line]) -> Iterator[str]:

@@ -40,7 +40,8 @@ def fetch_http(url: str, name: str) -> Path:
             length = answer.headers.get("Content-Length")
             if length and target.stat().st_size != int(length):
                 raise SourceError(f"{name} was cut short: {target.stat().st_size} of {length} bytes")
-            return answer.headers.get("ETag")
+            tag: str | None = answer.headers.get("ETag")
+            return tag
 
     return keep(Download(place=url, filename=filename, fetch=fetch))
 

@@ -11,18 +11,33 @@ from normloom.errors import SourceError
 from normloom.readers.kind import EXACT
 
 
-def joined(frames: Sequence[pl.DataFrame], files: Sequence[Path], found: dict[str, None]) -> pl.DataFrame:
-    """Return the rows of all shards. Raises SourceError for columns that differ in name, or in type with loss."""
-    full = [(frame, file) for frame, file in zip(frames, files, strict=True) if frame.width]
-    first, first_file = full[0]
-    for frame, file in full[1:]:
-        if different := set(frame.columns) ^ set(first.columns):
+class Alike:
+    """Takes the columns of one shard after the other. Raises SourceError if they differ."""
+
+    def __init__(self) -> None:
+        self._first: tuple[set[str], Path] | None = None
+
+    def check(self, columns: Sequence[str], file: Path) -> None:
+        """Compare a shard's columns with those of the first one."""
+        if self._first is None:
+            self._first = set(columns), file
+        names, first = self._first
+        if different := names ^ set(columns):
             name = min(different)
-            has, lacks = (file, first_file) if name in frame.columns else (first_file, file)
+            has, lacks = (file, first) if name in columns else (first, file)
             raise SourceError(
                 f"{has} has a column {name!r} that {lacks.name} lacks: give the shards the same columns, or name those "
                 "to keep by source.keep"
             )
+
+
+def joined(frames: Sequence[pl.DataFrame], files: Sequence[Path], found: dict[str, None]) -> pl.DataFrame:
+    """Return the rows of all shards. Raises SourceError for columns that differ in name, or in type with loss."""
+    full = [(frame, file) for frame, file in zip(frames, files, strict=True) if frame.width]
+    first = full[0][0]
+    alike = Alike()
+    for frame, file in full:
+        alike.check(frame.columns, file)
     for name in first.columns:
         types: dict[pl.DataType, Path] = {}
         for frame, file in full:
@@ -36,7 +51,7 @@ def joined(frames: Sequence[pl.DataFrame], files: Sequence[Path], found: dict[st
         ).dtype
         for name in first.columns
     }
-    alike = [
+    shards = [
         frame.select(first.columns).with_columns(
             pl.lit(None, dtype=nulls[name]).alias(name)
             for name in first.columns
@@ -45,7 +60,7 @@ def joined(frames: Sequence[pl.DataFrame], files: Sequence[Path], found: dict[st
         for frame, _ in full
         if frame.height
     ]
-    return pl.concat(alike, how="vertical_relaxed") if alike else first
+    return pl.concat(shards, how="vertical_relaxed") if shards else first
 
 
 def _widened(name: str, columns: Sequence[pl.Series], types: dict[pl.DataType, Path], found: dict[str, None]) -> None:

@@ -58,7 +58,7 @@ def locate(name: str | Path, reading: Reading | None = None) -> Located:
 
 def absolute(name: str) -> str:
     """Return a name that means the same in another working directory."""
-    local = "://" not in name and (_exists(Path(name)) or glob.has_magic(name) or Path(name).suffix)
+    local = "://" not in name and (os.path.lexists(name) or glob.has_magic(name) or Path(name).suffix)
     return str(Path(name).absolute()) if local else name
 
 
@@ -66,7 +66,7 @@ def _files(name: str, reading: Reading) -> tuple[Path, ...]:
     if name in {"-", "/dev/stdin"}:
         raise SourceError(f"{name} is standard input: write it to a file and name that")
     path = Path(name)
-    if _exists(path):
+    if os.path.lexists(path):
         return _shards(path, reading) if path.is_dir() else _of_split(name, (_readable(path),), reading)
     if glob.has_magic(name) and (matched := sorted(glob.glob(name, recursive=True))):  # noqa: PTH207  # a name as the user wrote it
         files = tuple(Path(one) for one in matched if not Path(one).is_dir())
@@ -77,13 +77,6 @@ def _files(name: str, reading: Reading) -> tuple[Path, ...]:
         raise SourceError(f"{name} does not exist, and as a pattern it matches no file")
     open_raw(path).close()  # says why
     raise SourceError(f"{path} cannot be opened: check the name and the disk")
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return os.path.lexists(path)
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{str(path)!r} cannot be the name of a file ({error})") from error
 
 
 def _readable(path: Path) -> Path:

@@ -50,7 +50,7 @@ def open_raw(path: Path) -> io.BufferedReader:
         raise SourceError(f"{path} does not exist: check the name and the working directory") from error
     except PermissionError as error:
         raise SourceError(f"{path} may not be read by this user: change its permissions") from error
-    except OSError as error:
+    except (OSError, ValueError) as error:  # a name with a null byte is a ValueError
         raise SourceError(f"{path} cannot be opened ({one_line(error)}): check the name and the disk") from error
 
 

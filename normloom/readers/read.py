@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -11,13 +12,16 @@ from normloom.readers.choose import chosen
 from normloom.readers.collect import Collector, numbered
 from normloom.readers.delimited import Delimited
 from normloom.readers.encoding import UTF8, encoding_of
+from normloom.readers.header import Headers
 from normloom.readers.json_lines import json_file, json_lines, text_lines
 from normloom.readers.locate import Located, locate
 from normloom.readers.opening import BROKEN, open_text
 from normloom.readers.options import Reading
 from normloom.readers.records import Record, Source, one_line
-from normloom.readers.sheet import Sheet
+from normloom.readers.sheet import sheet_records
 from normloom.readers.wanted import Keep, Wanted
+
+log = logging.getLogger("normloom.readers")
 
 ARROW = frozenset({"parquet", "arrow"})
 
@@ -46,48 +50,56 @@ def read_source(
     except SourceError as error:
         raise SourceError(f"{located.name}: {error}") from None
     if located.format in ARROW:
-        return read_arrow(located, wanted)
-    found: list[str] = []
+        return _said(located, read_arrow(located, wanted))
+    headers = Headers(wanted, [])
     collector = Collector(wanted, located.name)
-    records = (record for path in located.files for record in _records(path, located, wanted, found))
+    records = (record for path in located.files for record in _guarded(path, located, headers))
     for number, record in chosen(numbered(records), located.reading):
         collector.add(number, record)
-    return collector.finish(found)
+    return _said(located, collector.finish(headers.found))
 
 
-def _records(path: Path, located: Located, wanted: Wanted, found: list[str]) -> Iterator[Record]:
-    try:
-        yield from _records_of(path, located, wanted, found)
-    except BROKEN as error:
-        raise SourceError(f"{path} cannot be read ({one_line(error)}): check the file and its disk") from error
+def _said(located: Located, source: Source) -> Source:
+    """Tell the log what was found."""
+    files = f"{len(located.files)} files, " if len(located.files) > 1 else ""
+    rejected = f", {len(source.rejected)} rejected" if source.rejected else ""
+    if source.found or files or rejected:
+        said = "; ".join((f"{files}{source.records} records{rejected}", *source.found))
+        log.info("%s: %s", located.name, said)
+    return source
 
 
-def _records_of(path: Path, located: Located, wanted: Wanted, found: list[str]) -> Iterator[Record]:
+def _guarded(path: Path, located: Located, headers: Headers) -> Iterator[Record]:
     with open_text(path) as stream:
-        if not stream.read(1):
-            raise SourceError(f"{path} is empty: expected at least one record")
+        try:
+            if not stream.read(1):
+                raise SourceError(f"{path} is empty: expected at least one record")
+        except BROKEN as error:
+            raise _broken(path, error) from error
+    try:
+        yield from _records(path, located, headers)
+    except BROKEN as error:
+        raise _broken(path, error) from error
+
+
+def _broken(path: Path, error: Exception) -> SourceError:
+    return SourceError(f"{path} cannot be read ({one_line(error)}): check the file and its disk")
+
+
+def _records(path: Path, located: Located, headers: Headers) -> Iterator[Record]:
     if located.format == "xlsx":
-        sheet = Sheet(path=path, wanted=wanted)
-        yield from sheet.records()
-        found += sheet.found
-        return
+        return sheet_records(path, headers)
     encoding = located.reading.encoding or encoding_of(path)
     if encoding != UTF8 and not located.reading.encoding:
-        found.append(f"{path.name} is not UTF-8, read as {encoding}; set source.encoding if that is wrong")
+        headers.found.append(f"{path.name} is not UTF-8, read as {encoding}; set source.encoding if that is wrong")
     match located.format:
         case "csv" | "tsv":
-            delimited = Delimited(
-                path=path,
-                form=located.format,
-                encoding=encoding,
-                wanted=wanted,
-                delimiter=located.reading.delimiter,
-            )
-            yield from delimited.records()
-            found += delimited.found
+            delimiter = located.reading.delimiter
+            return Delimited(
+                path=path, form=located.format, encoding=encoding, headers=headers, delimiter=delimiter
+            ).records()
         case "jsonl":
-            yield from json_lines(path, encoding)
+            return json_lines(path, encoding)
         case "json":
-            yield from json_file(path, encoding, located.reading.field)
-        case "txt":
-            yield from text_lines(path, encoding, wanted.text_column)
+            return json_file(path, encoding, located.reading.field)
+    return text_lines(path, encoding, headers.wanted.text_column)

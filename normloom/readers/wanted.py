@@ -12,6 +12,7 @@ from normloom.errors import SourceError
 Keep = Sequence[str] | Literal["all"]
 
 RESERVED = ("source_row", "text")  # what the table of a source calls its own
+MISSING: Any = object()
 _MAX_LISTED = 20
 
 
@@ -39,7 +40,7 @@ class Wanted:
         With all columns a name that the table has for itself gets a suffix.
         """
         if self.keep != "all":
-            optional = [name for name in self.optional if name != self.text_column and found(name, existing)]
+            optional = [name for name in self.optional if name != self.text_column and name in existing]
             return {name: name for name in dict.fromkeys((*self.keep, *optional))}
         names = list(existing)
         kept: dict[str, str] = {}
@@ -53,7 +54,7 @@ class Wanted:
 
     def check(self, existing: Sequence[str], *, where: str, hint: str = "") -> None:
         """Raise SourceError if a needed column is missing or any that is read stands there twice."""
-        if absent := [name for name in self.needed if not found(name, existing)]:
+        if absent := [name for name in self.needed if name not in existing]:
             listed = " and no column ".join(map(repr, absent))
             raise SourceError(f"{where} has no column {listed}: {hint or columns_hint(absent[0], existing)}")
         for name in (*self.needed, *self.optional):
@@ -61,19 +62,14 @@ class Wanted:
                 raise SourceError(f"{where} has {existing.count(name)} columns named {name!r}: rename all but one")
 
 
-def found(name: str, existing: Iterable[str]) -> bool:
-    """Tell whether a column of this name is there, or an object that its dotted name leads into."""
-    return name in existing or any(name.startswith(f"{column}.") for column in existing)
-
-
 def value_of(content: Mapping[str, Any], name: str) -> Any:
-    """Return a record's value under a name; a dotted name that is no column's leads into objects."""
+    """Return a record's value under a name, MISSING without one; a dotted name of no column leads into objects."""
     if name in content:
         return content[name]
     for column, value in content.items():
         if isinstance(value, Mapping) and name.startswith(f"{column}."):
             return value_of(value, name.removeprefix(f"{column}."))
-    return None
+    return MISSING
 
 
 def columns_hint(wanted: str, existing: Sequence[str]) -> str:
