@@ -13,12 +13,20 @@ from prefect import Flow, flow
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from normloom.flows.commands.common import DEFAULT_PROFILE, assignments
+from normloom.flows.config import load_profile
 from normloom.flows.run import run_build
 from normloom.flows.system import System
 from normloom.flows.systems import systems
 from normloom.selection import Selection
 
 STAGES_AT_ONCE = 8
+GATE, SHARE = "min_share_of_last", 0.5  # of scheduled builds: nobody looks at a nightly release before it is used
+
+
+def gated(assignments: list[str], *, profile: str, system: str) -> list[str]:
+    """Return the assignments under the gate of scheduled builds, unless the profile or one of them has its own."""
+    release = load_profile(profile, system).get("release")
+    return assignments if isinstance(release, dict) and GATE in release else [f"release.{GATE}={SHARE}", *assignments]
 
 
 def deployed(system: System) -> Flow[..., None]:
@@ -49,6 +57,7 @@ def deployed(system: System) -> Flow[..., None]:
             store: Directory of the tables.
         """
         given = assignments(source=source, text_column=text_column, limit=limit, settings=list(settings))
+        given = gated(given, profile=profile, system=system.name)
         selection = Selection(only=only, start=from_stage, force=force)
         run_build(system.name, profile=profile, assignments=given, root=Path(store), quiet=True, selection=selection)
 

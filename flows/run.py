@@ -48,6 +48,7 @@ def run_build(
         settings=tuple(assignments),
         selection=selection,
         quarantine_budget=config.quarantine_budget,
+        release=config.release.size,
     )
     result = None if under_way() else reuse(*ends, request=request, store=store)  # a run shows all its tasks
     if result is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from normloom.build import BuildResult
 from normloom.flows.report.duplicates import chance_warning
 from normloom.flows.report.head import EMBEDDED
 from normloom.flows.system import System
+from normloom.losses import losses
 from normloom.schemas.tables import FIGURES
 from normloom.store import Store
 from normloom.table import Manifest, Work
@@ -37,6 +39,7 @@ def as_json(result: BuildResult, store: Store) -> dict[str, Any]:
         "lock": str(result.lock),
         "loads": dict(result.loads),
         "reads": {name: str(manifest.ref) for name, manifest in result.reads.items()},
+        "losses": [{**asdict(loss), "rows": loss.rows} for loss in losses(result.manifests)],
         "stages": [_stage(manifest, reused=manifest.stage in result.reused) for manifest in result.manifests],
     }
 
@@ -146,7 +149,9 @@ def _figures(result: BuildResult, store: Store) -> Iterator[Table]:
 
 
 def _asides(result: BuildResult) -> Iterator[Text]:
-    """Yield what was put aside and what to beware of, stage by stage."""
+    """Yield why rows went, what was put aside and what to beware of, stage by stage."""
+    if found := losses(result.manifests):
+        yield Text.assemble(("Why rows went\n", "bold"), "\n".join(f"  {loss}" for loss in found), "\n")
     for manifest in result.manifests:
         if manifest.count("quarantined"):
             rules = ", ".join(f"{rule} {count}" for rule, count in manifest.quarantined_by.items())

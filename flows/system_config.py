@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 
 from normloom.flows.config import Settings
 from normloom.models.protocol import ModelSpec
+from normloom.release import ReleaseSize
 from normloom.runner import QUARANTINE_BUDGET
 from normloom.schemas.taxonomy import BUILTIN as TAXONOMIES
 from normloom.schemas.taxonomy import DIMENSIONS, Taxonomy, load_taxonomy
@@ -27,6 +28,20 @@ def _name_stages(models: dict[str, ModelSpec]) -> dict[str, ModelSpec]:
 NamedModels = Annotated[dict[str, ModelSpec], AfterValidator(_name_stages)]  # by the names that rows and stages carry
 
 
+class ReleaseSettings(Settings):
+    """The least size of the released table: a smaller one fails the build, and the one before stays the newest."""
+
+    min_rows: int = Field(1, ge=0)
+    min_share_of_last: float | None = Field(
+        None, gt=0, le=1, description="of the rows of the release before it; null: any. `serve` sets 0.5"
+    )
+
+    @property
+    def size(self) -> ReleaseSize:
+        """The gate of the build."""
+        return ReleaseSize(min_rows=self.min_rows, min_share_of_last=self.min_share_of_last)
+
+
 class SystemConfig(Settings):
     """Base of a system's settings: `DIMENSIONS` of its labels, and the `SECTIONS` that each template needs."""
 
@@ -34,6 +49,7 @@ class SystemConfig(Settings):
     SECTIONS: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     quarantine_budget: float = Field(QUARANTINE_BUDGET, ge=0, le=1, description="share of a stage's rows")
+    release: ReleaseSettings = ReleaseSettings()
     taxonomies: Path = TAXONOMIES
     templates: Path = TEMPLATES
 

@@ -18,9 +18,11 @@ import yaml
 from normloom.errors import UsageError
 from normloom.graph import model_uses, stages_of
 from normloom.lineage_page import Lineage, publish_build, publish_stage
+from normloom.losses import losses, sentence, upstream
 from normloom.plan import find_published
 from normloom.pool import Pool
 from normloom.progress import LogProgress, Progress
+from normloom.release import ReleaseSize
 from normloom.run_progress import RunProgress
 from normloom.runner import QUARANTINE_BUDGET, StageRunner
 from normloom.selection import Selection
@@ -41,6 +43,7 @@ class BuildRequest:
     settings: tuple[str, ...] = ()
     selection: Selection = field(default_factory=Selection)
     quarantine_budget: float = QUARANTINE_BUDGET
+    release: ReleaseSize = field(default_factory=ReleaseSize)
 
     @property
     def tags(self) -> list[str]:
@@ -93,11 +96,23 @@ def reuse(*ends: Stage, request: BuildRequest, store: Store) -> BuildResult | No
         found = find_published(request.system, stages, store)
         if len(found) < len(stages):
             return None
+        _hold_release(found[ends[0].name], request.release, store)
         for manifest in found.values():
             if manifest.system == request.system:
                 store.point(manifest.ref)
         made = {name: (manifest, True) for name, manifest in found.items()}
         return _finished(request, new_build_id(), store, ends, made, loads={}, started=started)
+
+
+def _hold_release(manifest: Manifest, size: ReleaseSize, store: Store) -> None:
+    """Raise ReleaseError for a published table that is too small to be the newest."""
+    last = store.current(manifest.system, manifest.stage)
+    size.hold(
+        manifest.count("rows"),
+        stage=manifest.stage,
+        last=None if last and last.key == manifest.key else last,
+        why=sentence(losses(upstream([manifest.ref], store))),
+    )
 
 
 def build(
@@ -121,6 +136,8 @@ def build(
         build=identity,
         progress=RunProgress(progress or LogProgress()),
         quarantine_budget=request.quarantine_budget,
+        released=ends[0].name,
+        release=request.release,
     )
     lineage = Lineage(
         system=system,

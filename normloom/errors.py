@@ -42,6 +42,10 @@ class QuarantineBudgetError(NormloomError):
     """A stage put more rows aside than its budget allows."""
 
 
+class ReleaseError(NormloomError):
+    """A table is too small to be released; the release before it stays the newest."""
+
+
 class StageError(NormloomError):
     """A stage could not be done."""
 

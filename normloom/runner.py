@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -22,10 +22,12 @@ from normloom.budget import Budget
 from normloom.crew import Crew, InlineCrew, Loading, PartProgress, PartResult
 from normloom.errors import StageError
 from normloom.keys import key_fields, stage_key
+from normloom.losses import loss, losses, sentence, upstream
 from normloom.part import PartFailure, PartJob, part_row_ids, with_own_sides
 from normloom.pool import Pool
 from normloom.progress import Progress
 from normloom.quality import require, run_checks
+from normloom.release import ReleaseSize
 from normloom.rules import POISON
 from normloom.selection import Again
 from normloom.stage import Stage, quarantined, quarantined_frame
@@ -53,7 +55,8 @@ class StageRunner:
 
     A stage fails when more than the share `quarantine_budget` of its attempts is in quarantine; the budget
     gates a table and does not change it, so it is no part of the key. Parts of a table that was refused are kept,
-    but for those with rows in quarantine for a passing reason (an outage): the next build makes these again.
+    but for those with rows in quarantine for a passing reason (an outage): the next build makes these again. `release` is
+    the least size of the table of the stage `released`.
     """
 
     system: str
@@ -62,6 +65,8 @@ class StageRunner:
     build: str
     progress: Progress
     quarantine_budget: float = QUARANTINE_BUDGET
+    released: str | None = None
+    release: ReleaseSize = field(default_factory=ReleaseSize)
 
     def run(
         self, stage: Stage, inputs: Sequence[TableRef], sides: Sequence[TableRef], *, again: Again | None = None
@@ -97,9 +102,24 @@ class StageRunner:
     def _reused(self, stage: Stage, manifest: Manifest) -> tuple[Manifest, bool]:
         if stage.model:
             self.pool.used(stage.model)
+        self._hold_release(stage, manifest.parts, [*manifest.inputs, *manifest.sides], key=manifest.key)
         self.store.point(manifest.ref)
         self.progress.end(manifest, reused=True)
         return manifest, True
+
+    def _hold_release(self, stage: Stage, parts: Sequence[PartRecord], reads: Sequence[TableRef], *, key: str) -> None:
+        """Raise ReleaseError if this is the table to release and too small; the newest is its own measure."""
+        if stage.name != self.released:
+            return
+        last = self.store.current(self.system, stage.name)
+        lost = losses(upstream(reads, self.store))
+        own = loss(stage.name, sum(part.stop - part.start for part in parts), parts)
+        self.release.hold(
+            sum(part.files["rows"].rows for part in parts),
+            stage=stage.name,
+            last=None if last and last.key == key else last,
+            why=sentence([*lost, *([own] if own.rows else [])]),
+        )
 
     def _locked(
         self, table: _Table, *, base: Manifest | None = None, replaces: str | None = None, again: Again | None = None
@@ -165,6 +185,7 @@ class StageRunner:
                 loading, work = self._work(table, crew, missing, done, rows_in)
         parts = [done[job.index] for job in jobs]
         self._hold_budget(table, parts)
+        self._hold_release(stage, parts, [*table.inputs, *table.sides], key=table.key)
         self.progress.note(stage.name, "checks")
         rows = pl.scan_parquet([directory / part.files["rows"].name for part in parts], glob=False)
         results, aside = run_checks(rows, stage.contract)
@@ -173,6 +194,7 @@ class StageRunner:
         if aside:
             parts = [_without(table, part, aside) for part in parts]
             self._hold_budget(table, parts)
+            self._hold_release(stage, parts, [*table.inputs, *table.sides], key=table.key)
         manifest = Manifest(
             system=self.system,
             stage=stage.name,

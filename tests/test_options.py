@@ -92,7 +92,7 @@ def test_a_given_source_is_what_is_read(system: str, store: Store, source: Path)
     found = stages(system, store, source=source, text_column=column)
     assert not any(stage.table for stage in found.values())
     read = next(iter(found.values()))
-    assert read.arguments.path == source  # type: ignore[attr-defined]
+    assert read.arguments.source.name == str(source)  # type: ignore[attr-defined]
     assert read.function(read.arguments).rows.height == 3
 
 
