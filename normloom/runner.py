@@ -55,8 +55,8 @@ class StageRunner:
 
     A stage fails when more than the share `quarantine_budget` of its attempts is in quarantine; the budget
     gates a table and does not change it, so it is no part of the key. Parts of a table that was refused are kept,
-    but for those with rows in quarantine for a passing reason (an outage): the next build makes these again. `release` is
-    the least size of the table of the stage `released`.
+    but for those with rows in quarantine for a passing reason (an outage): the next build makes these again.
+    `release` is the least size of the table of the stage `released`.
     """
 
     system: str
