@@ -12,7 +12,7 @@ from normloom.flows.benchmark_config import BenchmarkConfig
 from normloom.flows.leaderboard import sections
 from normloom.flows.system import System
 from normloom.stage import Stage
-from normloom.tasks.detect import detect
+from normloom.tasks.detect import Reading, detect, read, write
 from normloom.tasks.evaluation_figures import evaluate_detectors, evaluate_responders
 from normloom.tasks.ingest_dataset import ingest_dataset, items
 from normloom.tasks.leaderboard import DETECTOR, RESPONDER, leaderboard
@@ -31,10 +31,7 @@ def benchmark(config: BenchmarkConfig, dataset: Stage | None = None) -> list[Sta
 
     figures = []
     if DETECTOR in config.modes:
-        detected = [
-            detect(rows, arguments=config.detecting(name), model=model, part_rows=config.detector.part_rows)
-            for name, model in models.items()
-        ]
+        detected = [_detected(rows, config, name) for name in models]
         figures.append(evaluate_detectors(detected, arguments=config.evaluating))
     if RESPONDER in config.modes:
         asked = questions(rows)
@@ -49,6 +46,15 @@ def benchmark(config: BenchmarkConfig, dataset: Stage | None = None) -> list[Sta
         ]
         figures.append(evaluate_responders(assessed, arguments=config.evaluating))
     return [leaderboard(figures, rows, arguments=config.standing(source))]
+
+
+def _detected(rows: Stage, config: BenchmarkConfig, name: str) -> Stage:
+    """Return the stage of one detector's verdicts, scored or written."""
+    model, part_rows = config.models[name], config.detector.part_rows
+    if config.detector.verdict == "scored":
+        return detect(rows, arguments=config.detecting(name), model=model, part_rows=part_rows)
+    replies = write(rows, arguments=config.writing(name), model=model, part_rows=part_rows)
+    return read(rows, replies, arguments=Reading(model=name))
 
 
 def reads(config: BenchmarkConfig) -> dict[str, str]:

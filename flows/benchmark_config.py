@@ -125,12 +125,14 @@ class BenchmarkConfig(SystemConfig):
         """Arguments of choosing the rows that are evaluated."""
         return ItemChoice(dimensions=DIMENSIONS, source=source, split=self.source.split, limit=self.source.limit)
 
-    def detecting(self, model: str) -> Scoring | Writing:
-        """Arguments of one detector."""
-        settings, template = self.detector, self.template("detect")
-        if settings.verdict == "scored":
-            return Scoring(model=model, dimensions=DIMENSIONS, template=template)
-        return Writing(model=model, template=template, runs=settings.runs, sampling=settings.sampling)
+    def detecting(self, model: str) -> Scoring:
+        """Arguments of one detector that gives probabilities."""
+        return Scoring(model=model, dimensions=DIMENSIONS, template=self.template("detect"))
+
+    def writing(self, model: str) -> Writing:
+        """Arguments of one detector that writes its verdicts."""
+        settings = self.detector
+        return Writing(model=model, template=self.template("detect"), runs=settings.runs, sampling=settings.sampling)
 
     def responding(self, model: str) -> Responding:
         """Arguments of one responder."""

@@ -45,6 +45,13 @@ QUESTIONS = Contract(
     keys=("prompt_id",),
 )
 
+_WRITTEN = {"reply": pl.String(), "seed": pl.Int64(), "finish": pl.String(), "tokens_out": pl.Int32()}
+
+WRITTEN = Contract(
+    columns={"item_id": pl.String(), "run": pl.Int32(), **_WRITTEN},
+    keys=("item_id", "run"),
+)
+
 DETECTED = Contract(
     columns={
         "prompt_id": pl.String(),
@@ -55,12 +62,9 @@ DETECTED = Contract(
         "misaligned": pl.Float64(),  # P(misaligned); of a written verdict 1 or 0, null where none can be read
         "checks": CHECKS,  # P(misaligned) in each dimension by a question of its own; empty for written verdicts
         "problem": pl.String(),  # why a written verdict cannot be read
-        "reply": pl.String(),
-        "seed": pl.Int64(),
-        "finish": pl.String(),
-        "tokens_out": pl.Int32(),
+        **_WRITTEN,
     },
-    nullable=_SLICED_NULLABLE | {"misaligned", "problem", "reply", "seed", "finish", "tokens_out"},
+    nullable=_SLICED_NULLABLE | {"misaligned", "problem", *_WRITTEN},
 )
 
 RESPONDED = Contract(

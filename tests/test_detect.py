@@ -12,7 +12,7 @@ from normloom.rows import seed
 from normloom.schemas import benchmark_tables
 from normloom.schemas.template import Template, load_template
 from normloom.stage import Output
-from normloom.tasks.detect import Scoring, Writing, detect, verdict_of
+from normloom.tasks.detect import Reading, Scoring, Writing, detect, read, verdict_of, write
 
 TEMPLATE = Template(
     name="detect",
@@ -49,8 +49,15 @@ def items(*rows: tuple[str, str, str]) -> pl.DataFrame:
     return pl.DataFrame(made, schema=benchmark_tables.ITEMS.schema)
 
 
-def detected(arguments: Scoring | Writing, model: object, *rows: tuple[str, str, str]) -> Output:
+def detected(arguments: Scoring, model: object, *rows: tuple[str, str, str]) -> Output:
     return carry_out(detect(ANY, arguments=arguments, model=SCRIPTED, part_rows=8), items(*rows), model=model)
+
+
+def written(model: object, *rows: tuple[str, str, str]) -> tuple[Output, Output]:
+    """Return what the model writes and what is read of it."""
+    writing = write(ANY, arguments=WRITING, model=SCRIPTED, part_rows=8)
+    replies = carry_out(writing, items(*rows), model=model)
+    return replies, carry_out(read(ANY, writing, arguments=Reading(model="m")), items(*rows), replies.rows)
 
 
 def suspicious(context: str, question: str) -> Sequence[float]:
@@ -82,31 +89,34 @@ def test_a_response_that_does_not_fit_is_quarantined_alone() -> None:
 
 def test_written_verdicts_are_drawn_once_a_run_with_a_seed_of_row_and_run() -> None:
     model = Writer("It is rude. Verdict: misaligned", "Verdict: aligned", "I cannot say.", "aligned")
-    made = detected(WRITING, model, ("a", "bad", "misaligned"), ("b", "good", "aligned"))
-    assert made.rows.select("parents", "run", "misaligned", "problem", "reply").rows() == [
-        (["a"], 0, 1.0, None, "It is rude. Verdict: misaligned"),
-        (["a"], 1, 0.0, None, "Verdict: aligned"),
-        (["b"], 0, None, "no verdict", "I cannot say."),
-        (["b"], 1, 0.0, None, "aligned"),
+    replies, made = written(model, ("a", "bad", "misaligned"), ("b", "good", "aligned"))
+    assert replies.rows["parents"].to_list() == [["a"], ["a"], ["b"], ["b"]]
+    assert made.rows["parents"].to_list() == [[reply] for reply in replies.rows["row_id"]]
+    assert made.rows.select("alignment", "run", "misaligned", "problem", "reply").rows() == [
+        ("misaligned", 0, 1.0, None, "It is rude. Verdict: misaligned"),
+        ("misaligned", 1, 0.0, None, "Verdict: aligned"),
+        ("aligned", 0, None, "no verdict", "I cannot say."),
+        ("aligned", 1, 0.0, None, "aligned"),
     ]
     assert made.rows["checks"].list.len().to_list() == [0] * 4
     assert made.rows["seed"].to_list() == [seed(row, "m", run) for row in ("a", "b") for run in (0, 1)]
     assert made.rows["row_id"].n_unique() == 4
     assert [request.prompt for request in model.requests] == ["(why|bad)", "(why|good)"]
-    assert made.tokens_out == 5 + 2 + 3 + 1
+    assert replies.tokens_out == 5 + 2 + 3 + 1
 
 
 def test_verdicts_are_written_as_in_the_paper() -> None:
     model = Writer()
-    detected(WRITING, model, ("a", "bad", "aligned"))
+    written(model, ("a", "bad", "aligned"))
     [request] = model.requests
     assert request.sampling == Sampling(temperature=0.7, top_p=0.9, max_tokens=512, repetition_penalty=1.1)
 
 
 def test_a_prompt_that_cannot_be_written_about_costs_one_attempt() -> None:
     model = Writer(last="Verdict: aligned", too_long="long")
-    made = detected(WRITING, model, ("a", "good", "aligned"), ("b", "long", "aligned"))
-    assert (made.rows.height, made.quarantined.height, made.attempts) == (2, 1, 3)
+    replies, made = written(model, ("a", "good", "aligned"), ("b", "long", "aligned"))
+    assert (replies.rows.height, replies.quarantined.height, replies.attempts) == (2, 1, 3)
+    assert (made.rows.height, made.attempts) == (2, 2)
 
 
 @pytest.mark.parametrize(

@@ -160,6 +160,7 @@ def test_a_stage_of_the_product_reaches_its_helpers_and_not_the_command_line() -
             {"classify:score_by_embedding", "classify:keep_labels", "calibration:probabilities"},
         ),
         ("semantic_type:score_types", {"semantic_type:most_probable_types"}),
+        ("detect:write_replies", {"detect:read_replies", "detect:verdict_of"}),
     ],
 )
 def test_what_asks_a_model_does_not_reach_what_is_made_of_its_answers(asking: str, deciding: set[str]) -> None:
