@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.models.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling, ScoreRequest
 from normloom.rows import seed
-from normloom.schemas import benchmark_tables
+from normloom.schemas import benchmark_tables, tables
 from normloom.schemas.template import Template
 from normloom.stage import Output, Stage, quarantined_frame, unanswered
 from normloom.tasks.classify import YES_NO, yes_probability
@@ -118,7 +118,7 @@ def write_replies(rows: pl.DataFrame, arguments: Writing, model: LanguageModel) 
         quarantined=quarantined_frame(failed),
         attempts=len(written) + len(failed),
         tokens_in=sum(completion.tokens_in for completion in completions),
-        tokens_out=made["tokens_out"].sum(),
+        tokens_out=int(made["tokens_out"].sum()),
     )
 
 
@@ -129,7 +129,7 @@ def read_replies(rows: pl.DataFrame, arguments: Reading, replies: pl.DataFrame) 
     schema = {name: benchmark_tables.DETECTED.columns[name] for name in ("misaligned", "problem")}
     read = written.hstack(pl.DataFrame(verdicts, schema=schema, orient="row"))
     detected = rows.select("row_id", *_OF_ITEM).join(read, on="row_id", maintain_order="left_right")
-    none = pl.lit([], dtype=benchmark_tables.CHECKS)
+    none = pl.lit([], dtype=tables.CHECKS)
     return Output(rows=detected.with_columns(model=pl.lit(arguments.model), checks=none), attempts=detected.height)
 
 
