@@ -10,15 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from normloom.build import BuildRequest, BuildResult, build, quiet_libraries, reuse
 from normloom.errors import ClusterError, ConfigError, ModelError
 from normloom.flows import summary
+from normloom.flows.commands.common import err
 from normloom.flows.interrupt import stoppable
+from normloom.flows.profile_needs import too_many_processors
 from normloom.flows.settings import stages_for
 from normloom.flows.terminal import TerminalProgress, busy
 from normloom.graph import model_uses, stages_of
 from normloom.models import model_identity
+from normloom.models.installed import missing_engines
 from normloom.plan import find_published
 from normloom.pool import Pool
 from normloom.progress import LogProgress, Progress
@@ -52,7 +56,9 @@ def run_build(
     )
     result = None if under_way() else reuse(*ends, request=request, store=store)  # a run shows all its tasks
     if result is None:
-        check_models(ends)
+        check_models(ends, resources)
+        if crowded := too_many_processors(model_uses(stages_of(*ends)), resources):
+            err.print(f"[yellow]{escape(crowded)}", soft_wrap=True)
         read_sources(ends, system=name, store=store, selection=selection)
         quiet_libraries()
         result = _build(ends, request=request, store=store, resources=resources, console=console)
@@ -98,9 +104,15 @@ def _server(store: Store, console: Console) -> Iterator[None]:
             yield
 
 
-def check_models(ends: Sequence[Stage]) -> None:
-    """Refuse a model that cannot be had now rather than when its stage comes."""
-    for spec in model_uses(stages_of(*ends)):
+def check_models(ends: Sequence[Stage], resources: Resources) -> None:
+    """Fail now, not mid-build, if a model or its engine is unavailable.
+
+    The engines of actors on a cluster that runs already are looked for there, once the build is connected to it.
+    """
+    specs = model_uses(stages_of(*ends))
+    if resources.address is None and (missing := missing_engines(specs)):
+        raise ConfigError("; ".join(missing.values()))
+    for spec in specs:
         try:
             model_identity(spec)
         except ModelError as error:

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from normloom.actor_crew import ActorCrew
 from normloom.crew import Crew, InlineCrew
-from normloom.errors import ModelError
+from normloom.errors import ConfigError, ModelError
 from normloom.graph import farthest
 from normloom.models.protocol import ModelSpec
+from normloom.node_engines import missing_on_nodes
 from normloom.places import Places
 from normloom.ray_start import remove_folder, start_ray
 from normloom.resources import Resources, fit
@@ -180,6 +181,10 @@ class Pool:
             require_open=self.require_open,
         )
         self._started_ray = True
+        if self.resources.address and (missing := missing_on_nodes(self.uses, self.resources)):
+            node, engines = next(iter(missing.items()))
+            others = f" and {len(missing) - 1} more nodes" if len(missing) > 1 else ""
+            raise ConfigError(f"Ray node {node}{others}: {'; '.join(engines.values())}")
 
     def close(self) -> None:
         """End all actors, and Ray where the pool started it; stages at work end with an error, none is begun."""

@@ -13,6 +13,8 @@ import yaml
 from normloom.flows.automations import AUTOMATIONS
 from normloom.flows.config import load_profile, profile_names, validated
 from normloom.flows.systems import systems
+from normloom.graph import model_uses, stages_of
+from normloom.models.registry import engine_of
 from normloom.server import HEARTBEAT_SECONDS
 
 ROOT = Path(__file__).parent.parent
@@ -102,6 +104,20 @@ def test_ray_accepts_its_cluster_file() -> None:
     from ray.autoscaler._private.util import prepare_config, validate_config
 
     validate_config(prepare_config(read(ROOT / "deployments" / "ray-cluster.yaml")))
+
+
+def test_the_image_has_the_engines_of_the_default_profile() -> None:
+    image = (ROOT / "deployments" / "Dockerfile").read_text()
+    [engine] = re.findall(r"^ARG ENGINE=(\w+)$", image, re.MULTILINE)
+    assert '".[statistics,$ENGINE]"' in image
+    [profile] = re.findall(r"NORMLOOM_PROFILE:-(\w+)", COMPOSE.read_text())
+    installs = {
+        engine_of(spec).install
+        for name, system in systems().items()
+        for spec in model_uses(stages_of(*system.flow(validated(system.config, load_profile(profile, name))[0])))
+    }
+    assert installs <= {None, f'pip install "normloom[{engine}]"'}
+    assert re.findall(r"^vllm==", (ROOT / "constraints-gpu.txt").read_text(), re.MULTILINE)
 
 
 def test_the_image_has_what_the_packages_import() -> None:

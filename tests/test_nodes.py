@@ -7,7 +7,9 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,9 @@ from patient import start_cluster
 from toy import SCRIPTED, echo_stage, runner, words_stage
 
 from normloom.actor_crew import ActorCrew
+from normloom.errors import ConfigError
+from normloom.flows.profile_needs import examine_profile
+from normloom.models.protocol import ModelSpec
 from normloom.pool import Pool
 from normloom.progress import LogProgress
 from normloom.resources import Resources
@@ -51,6 +56,23 @@ class Change(LogProgress):
         if len(self.seen) == self.parts:
             self.thread = threading.Thread(target=self.change)
             self.thread.start()
+
+
+@pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed: no engine is missing")
+def test_an_engine_that_nodes_lack_is_named_before_work_begins(cluster: Any) -> None:
+    cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    absent = ModelSpec(engine="vllm", model="some/model")
+    resources = Resources(actors=1, threads=1, address=cluster.address)
+    pool = Pool(resources, uses=[SCRIPTED, absent])
+    with (
+        pytest.raises(ConfigError, match=r"^Ray node .*: engine 'vllm' \(model 'some/model'\) needs vllm"),
+        closing(pool),
+        pool.lease(SCRIPTED),
+    ):
+        pass
+    found = {finding.name: finding for finding in examine_profile("gpu", [f"resources.address={cluster.address}"])}
+    assert found["Ray"].state == "ok"
 
 
 def test_a_build_goes_on_when_a_node_is_killed(tmp_path: Path, cluster: Any) -> None:

