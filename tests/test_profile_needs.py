@@ -33,7 +33,7 @@ def test_an_engine_that_is_not_installed_is_named_with_the_command_that_installs
 @absent
 def test_a_build_with_an_engine_that_is_not_installed_does_not_start() -> None:
     stage = echo_stage(words_stage("one"), model=VLLM)
-    with pytest.raises(ConfigError, match="engine 'vllm' .* needs vllm, not installed here; install it with: pip"):
+    with pytest.raises(ConfigError, match=r"engine 'vllm' .* needs vllm, not installed here; install it with: pip"):
         check_models([stage], Resources())
 
 
