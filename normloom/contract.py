@@ -36,12 +36,17 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Contract:
-    """Columns beside `row_id` and `parents` with their types, columns that may be null, keys and checks."""
+    """Columns beside `row_id` and `parents` with their types, columns that may be null, keys and checks.
+
+    With `extra` a table may have further columns, which are stored after these as they come: a user's own, whose
+    names and types only the source knows.
+    """
 
     columns: Mapping[str, pl.DataType]
     nullable: frozenset[str] = frozenset()
     keys: tuple[str, ...] = ("row_id",)
     checks: tuple[Check, ...] = ()
+    extra: bool = False
 
     @property
     def schema(self) -> dict[str, pl.DataType]:
@@ -49,19 +54,21 @@ class Contract:
         return {**IDENTITY, **self.columns}
 
     def enforce(self, rows: pl.DataFrame, *, stage: str) -> pl.DataFrame:
-        """Return the rows with exactly the contract's columns, or raise ContractError.
+        """Return the rows with exactly the contract's columns (and with `extra` all others), or raise ContractError.
 
         Types are cast only where nothing can be lost (a null column, a narrower number).
         """
         missing = [name for name in self.schema if name not in rows.columns]
-        extra = [name for name in rows.columns if name not in self.schema]
-        if missing or extra:
+        further = [name for name in rows.columns if name not in self.schema]
+        unknown = [] if self.extra else further
+        if missing or unknown:
             raise ContractError(
                 f"stage {stage!r} made other columns than its contract names: "
-                f"missing {missing or 'none'}, not in the contract {extra or 'none'}"
+                f"missing {missing or 'none'}, not in the contract {unknown or 'none'}"
             )
         try:
-            typed = rows.select(pl.col(name).cast(dtype, strict=True) for name, dtype in self.schema.items())
+            declared = (pl.col(name).cast(dtype, strict=True) for name, dtype in self.schema.items())
+            typed = rows.select(*declared, *further)
         except pl.exceptions.PolarsError as error:
             raise ContractError(f"stage {stage!r}: a column does not have its contract's type: {error}") from error
         for name in self.schema:

@@ -9,6 +9,7 @@ from normloom.contract import Check, Contract
 LABELS = pl.List(pl.Struct({"dimension": pl.String, "label": pl.String, "probability": pl.Float32}))
 CHECKS = pl.List(pl.Struct({"check": pl.String, "probability": pl.Float32}))
 TEXTS = pl.List(pl.String)
+MESSAGES = pl.List(pl.Struct({"role": pl.String, "content": pl.String}))
 
 DIMENSIONS_OF_LABELS = pl.col("labels").list.eval(pl.element().struct.field("dimension").unique(maintain_order=True))
 
@@ -33,6 +34,8 @@ def named_by_content(contract: Contract) -> dict[str, pl.DataType]:
 
 
 _PROMPT = {
+    "source_row": pl.Int64(),  # the record that a prompt came from, null for an expansion
+    "history": MESSAGES,  # system text and turns before the prompt, null for a prompt that stands alone
     "prompt": pl.String(),
     "origin": pl.String(),  # source or expansion
     "reference": TEXTS,  # label ids that the source gives, null where it gives none
@@ -40,8 +43,8 @@ _PROMPT = {
 _ORIGINS = within("origin", "source", "expansion")
 
 PROMPTS = Contract(
-    columns={"source_row": pl.Int64(), **_PROMPT},
-    nullable=frozenset({"reference"}),
+    columns=_PROMPT,
+    nullable=frozenset({"history", "reference"}),
     checks=(NOT_EMPTY, _filled("prompt"), _ORIGINS),
 )
 
@@ -80,7 +83,7 @@ _LABELLED = {
 
 LABELLED = Contract(
     columns=_LABELLED,
-    nullable=frozenset({"reference", "seed", "tokens_out"}),
+    nullable=PROMPTS.nullable | {"source_row", "seed", "tokens_out"},
     checks=(_filled("prompt"), _ORIGINS),
 )
 
@@ -158,6 +161,7 @@ COVERAGE = Contract(
 
 _ATTEMPT = {
     "prompt_id": pl.String(),
+    "history": MESSAGES,
     "prompt": pl.String(),
     "targets": TEXTS,  # dimensions in which the prompt has a label
     "generator": pl.String(),
@@ -181,7 +185,7 @@ CANDIDATES = Contract(
         "finish": pl.String(),
         "tokens_out": pl.Int32(),
     },
-    nullable=frozenset({"wanted", "diagnosis"}),
+    nullable=frozenset({"history", "wanted", "diagnosis"}),
     checks=(within("finish", "stop", "length"),),
 )
 
@@ -205,6 +209,7 @@ JUDGED = Contract(
 SHORTFALL = Contract(
     columns={
         "prompt_id": pl.String(),
+        "history": MESSAGES,
         "prompt": pl.String(),
         "targets": TEXTS,
         "generator": pl.String(),
@@ -213,12 +218,14 @@ SHORTFALL = Contract(
         "verdict": pl.String(),
         "reason": pl.String(),
     },
+    nullable=frozenset({"history"}),
     keys=("prompt_id", "generator", "wanted"),
     checks=(within("wanted", "aligned", "misaligned"),),
 )
 
 DIAGNOSED = Contract(
     columns={**SHORTFALL.columns, "diagnosis": pl.String(), "seed": pl.Int64(), "tokens_out": pl.Int32()},
+    nullable=SHORTFALL.nullable,
     keys=SHORTFALL.keys,
     checks=SHORTFALL.checks,
 )
@@ -226,6 +233,7 @@ DIAGNOSED = Contract(
 SELECTED = Contract(
     columns={
         "prompt_id": pl.String(),
+        "history": MESSAGES,
         "prompt": pl.String(),
         "generator": pl.String(),
         "round": pl.Int32(),
@@ -234,12 +242,14 @@ SELECTED = Contract(
         "checks": CHECKS,
         "margin": pl.Float32(),
     },
+    nullable=frozenset({"history"}),
     keys=("prompt_id", "generator", "alignment"),
     checks=(within("alignment", "aligned", "misaligned"),),
 )
 
 SPLIT = Contract(
     columns={**SELECTED.columns, "split": pl.String(), "cluster": pl.String()},
+    nullable=SELECTED.nullable,
     keys=SELECTED.keys,
     checks=(within("split", "train", "validation", "test"), *SELECTED.checks),
 )
@@ -248,22 +258,33 @@ PUBLISHED_LABELS = pl.List(pl.Struct({"label": pl.String, "probability": pl.Floa
 
 
 def published(dimensions: tuple[str, ...], carry: tuple[str, ...] = ()) -> Contract:
-    """Return the contract of a published data set: labels by dimension, and texts of the prompts in `carry`."""
+    """Return the contract of a published data set: labels by dimension, and texts of the prompts in `carry`.
+
+    `messages` are the whole conversation: what came before the prompt, the prompt, the response. The columns that a
+    user's source brings stand after these.
+    """
     return Contract(
         columns={
             "prompt_id": pl.String(),
             "prompt": pl.String(),
             "response": pl.String(),
+            "messages": MESSAGES,
             "alignment": pl.String(),
             "generator": pl.String(),
             **dict.fromkeys(dimensions, PUBLISHED_LABELS),
             **dict.fromkeys(carry, pl.String()),
             "split": pl.String(),
             "origin": pl.String(),
+            "source_row": pl.Int64(),
         },
+        nullable=frozenset({"source_row"}),
         keys=SELECTED.keys,
         checks=(_filled("response"), _ORIGINS, *SPLIT.checks),
+        extra=True,
     )
+
+
+SOURCE_COLUMNS = Contract(columns={"source_row": pl.Int64()}, keys=("source_row",), extra=True)
 
 
 FIGURES = Contract(

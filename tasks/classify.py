@@ -25,6 +25,7 @@ from normloom.schemas import tables
 from normloom.schemas.taxonomy import Label, Taxonomy
 from normloom.schemas.template import Template
 from normloom.stage import NoArguments, Output, Stage, quarantined_frame, unanswered
+from normloom.tasks.dialogue import transcripts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +86,7 @@ def ask_labels(rows: pl.DataFrame, arguments: Asking, model: LanguageModel) -> O
             questions=tuple(questions[place] for place in places),
             answers=YES_NO,
         )
-        for prompt, places in zip(rows["prompt"], asked, strict=True)
+        for prompt, places in zip(transcripts(rows), asked, strict=True)
     ]
     scored = model.score(requests)
     values: list[list[float | None]] = []
@@ -125,7 +126,7 @@ def rank_by_code(rows: pl.DataFrame, arguments: Ranking, model: LanguageModel) -
                 questions=(template.render("question", dimension=taxonomy.dimension),),
                 answers=tuple(codes),
             )
-            for prompt in rows["prompt"]
+            for prompt in transcripts(rows)
         ]
         answers = model.score(requests)
         scored += answers
@@ -145,7 +146,7 @@ def rank_by_code(rows: pl.DataFrame, arguments: Ranking, model: LanguageModel) -
 
 def rank_by_embedding(rows: pl.DataFrame, arguments: Ranking, model: Embedder) -> Output:
     """Shortlist the labels whose definitions are nearest to the prompt."""
-    prompts = model.embed(rows["prompt"].to_list())
+    prompts = model.embed(transcripts(rows))
     shortlists: list[list[str]] = [[] for _ in range(rows.height)]
     for taxonomy in arguments.taxonomies:
         for shortlist, row in zip(shortlists, similarities(prompts, taxonomy, model), strict=True):
@@ -213,7 +214,7 @@ def fit_calibration(rows: pl.DataFrame, arguments: Labels, model: Embedder) -> O
 
     from normloom.tasks.calibration import train
 
-    prompts = model.embed(rows["prompt"].to_list())
+    prompts = model.embed(transcripts(rows))
     fitted = []
     for taxonomy in arguments.taxonomies:
         truth = np.array(

@@ -28,7 +28,8 @@ _CHECKED = 64  # known rows whose codes are made again, to see that they are of 
 class Deduplication(BaseModel):
     """A row repeats a kept one when their codes differ in fewer than `tau` of 64 bits and their shingles
     have a Jaccard similarity of at least `jaccard` (0 asks for no confirmation: the rule of arXiv 2602.11305).
-    With `within`, only rows with the same value in that column are compared.
+    With `within`, only rows with the same value in that column are compared. Prompts of conversations are compared
+    if what was said before them is the same: an equal last turn in another conversation is another prompt.
 
     The method `minhash` asks for the Jaccard similarity alone, whatever the distance: it finds pairs that SimHash
     has far apart, but misses a row with a probability of up to 1 - `recall`, and takes many times as long.
@@ -69,9 +70,9 @@ def remove_duplicates(rows: pl.DataFrame, arguments: Deduplication, known: pl.Da
     compared, stored = coded, 0
     if known is not None:
         _require_features(known, arguments)
-        columns = ["row_id", column, "fingerprint", *([arguments.within] if arguments.within else [])]
+        columns = ["row_id", column, "fingerprint", *_apart(coded, arguments.within)]
         compared, stored = pl.concat([known.select(columns), coded.select(columns)]), known.height
-    groups = _groups(compared, arguments.within)
+    groups = _groups(compared, _apart(coded, arguments.within))
     found = [duplicate for group in groups for duplicate in _duplicates(compared, group, stored, arguments)]
     found.sort(key=lambda duplicate: duplicate.index)
     removed = [duplicate.index - stored for duplicate in found]
@@ -99,11 +100,16 @@ def _require_features(known: pl.DataFrame, arguments: Deduplication) -> None:
         raise ContractError("the known rows' column 'fingerprint' was made from other features or another text")
 
 
-def _groups(rows: pl.DataFrame, within: str | None) -> list[list[int]]:
+def _apart(rows: pl.DataFrame, within: str | None) -> list[str]:
+    """Return the columns in which two rows must agree to be compared."""
+    return [name for name in (within, "history") if name in rows.columns]
+
+
+def _groups(rows: pl.DataFrame, apart: Sequence[str]) -> list[list[int]]:
     """Return the places of the rows that are compared with each other."""
-    if within is None:
+    if not apart:
         return [list(range(rows.height))]
-    return rows.with_row_index("_place").group_by(within, maintain_order=True).agg("_place")["_place"].to_list()
+    return rows.with_row_index("_place").group_by(apart, maintain_order=True).agg("_place")["_place"].to_list()
 
 
 def _duplicates(rows: pl.DataFrame, group: Sequence[int], stored: int, arguments: Deduplication) -> list[Duplicate]:
@@ -111,6 +117,8 @@ def _duplicates(rows: pl.DataFrame, group: Sequence[int], stored: int, arguments
     from normloom.near_duplicates import find_duplicates, find_known
     from normloom.simhash import pack
 
+    if len(group) == 1:
+        return []
     some, known = rows[group], bisect_left(group, stored)
     texts, codes = some[arguments.text_column].to_list(), some["fingerprint"].to_numpy()
     features, jaccard = arguments.features, arguments.jaccard

@@ -16,6 +16,7 @@ from normloom.schemas import tables
 from normloom.schemas.taxonomy import Label, Taxonomy
 from normloom.schemas.template import Template
 from normloom.stage import Output, Stage, dropped, dropped_frame, quarantined_frame, unanswered
+from normloom.tasks.dialogue import alone
 from normloom.text import text_problem
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class GapSearch(BaseModel):
 
 
 class Expansion(BaseModel):
-    """How drafts are drawn and which are refused: at Hamming distance below `tau` to any prompt there is."""
+    """How drafts are drawn and which are refused: at Hamming distance below `tau` to any prompt that stands alone."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -52,9 +53,13 @@ class Expansion(BaseModel):
 
 
 def find_gaps(rows: pl.DataFrame, arguments: GapSearch) -> Output:
-    """Return one row for each sparse label; the rows' parents are the prompts shown as examples."""
+    """Return one row for each sparse label; the rows' parents are the prompts shown as examples.
+
+    Prompts that stand alone are shown before the last turns of conversations.
+    """
     having: dict[str, list[tuple[str, str]]] = {}
-    for row_id, prompt, labels in rows.select("row_id", "prompt", "labels").iter_rows():
+    shown_first = rows.sort(~alone(rows), maintain_order=True)
+    for row_id, prompt, labels in shown_first.select("row_id", "prompt", "labels").iter_rows():
         for label in labels:
             having.setdefault(label["label"], []).append((row_id, prompt))
     gaps = []
@@ -101,8 +106,9 @@ def draft_prompts(rows: pl.DataFrame, arguments: Expansion, prompts: pl.DataFram
     from normloom.simhash import fingerprints
 
     labels = {label.id: label for taxonomy in arguments.taxonomies for label in taxonomy.labels}
-    known = fingerprints(prompts["prompt"].to_list(), arguments.features)
-    known_ids = prompts["row_id"].to_list()
+    compared = prompts.filter(alone(prompts))
+    known = fingerprints(compared["prompt"].to_list(), arguments.features)
+    known_ids = compared["row_id"].to_list()
     draws = [_Draws(gap, budget=round(arguments.draws_per_prompt * gap["quota"])) for gap in rows.iter_rows(named=True)]
     refused: list[dict[str, str | None]] = []
     failed: list[dict[str, str | None]] = []

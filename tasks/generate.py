@@ -12,9 +12,10 @@ from normloom.rows import seed
 from normloom.schemas import tables
 from normloom.schemas.template import Template
 from normloom.stage import Output, Stage, dropped_rows, quarantined_frame, unanswered
+from normloom.tasks.dialogue import turns
 
 _OF_A_DRAW = ("attempt", "seed", "response", "finish", "tokens_out")
-_ASKED = ("prompt_id", "prompt", "targets", "wanted", "diagnosis")
+_ASKED = ("prompt_id", "history", "prompt", "targets", "wanted", "diagnosis")
 _DRAWN: dict[str, pl.DataType] = {"task": pl.Int64(), **{name: tables.CANDIDATES.columns[name] for name in _OF_A_DRAW}}
 
 
@@ -82,7 +83,8 @@ def _request(task: dict[str, Any], arguments: Generation) -> GenerateRequest:
         prompt = arguments.template.render("resample", prompt=task["prompt"], diagnosis=task["diagnosis"])
     seeds = tuple(seed(task["row_id"], arguments.generator, attempt) for attempt in range(arguments.candidates))
     return GenerateRequest(
-        instruction=arguments.template.render("instruction"), prompt=prompt, seeds=seeds, sampling=arguments.sampling
+        instruction=arguments.template.render("instruction"), prompt=prompt, seeds=seeds, sampling=arguments.sampling,
+        history=turns(task["history"]),
     )
 
 

@@ -19,6 +19,7 @@ from normloom.schemas import tables
 from normloom.schemas.template import Template
 from normloom.stage import Output, Stage, quarantined_frame, unanswered
 from normloom.tasks.classify import YES_NO, yes_probability
+from normloom.tasks.dialogue import transcripts
 
 ON_TASK = "on_task"
 CONTENT_FREE = "N/A"
@@ -66,7 +67,7 @@ def score_candidates(rows: pl.DataFrame, arguments: Scoring, model: LanguageMode
             answers=YES_NO,
         )
 
-    scored = model.score([request(*texts) for texts in rows.select("prompt", "response").iter_rows()])
+    scored = model.score([request(*texts) for texts in zip(transcripts(rows), rows["response"], strict=True)])
     lean = [0.0] * len(names)
     if arguments.calibration == "content_free":
         [empty] = model.score([request(CONTENT_FREE, CONTENT_FREE)])

@@ -1,12 +1,14 @@
-"""Bring selected responses and their prompts' labels together in the table that is released."""
+"""Bring selected responses, their prompts' labels and the user's own columns together in the table that is released."""
 
 from __future__ import annotations
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
+from normloom.contract import IDENTITY
 from normloom.schemas import tables
 from normloom.stage import Output, Stage
+from normloom.tasks.dialogue import messages
 
 
 class Publication(BaseModel):
@@ -18,12 +20,18 @@ class Publication(BaseModel):
     carry: tuple[str, ...] = ()
 
 
-def publish_rows(rows: pl.DataFrame, arguments: Publication, prompts: pl.DataFrame) -> Output:
-    """Join responses with the labels of their prompts, one column of labels for each dimension."""
+def publish_rows(
+    rows: pl.DataFrame, arguments: Publication, prompts: pl.DataFrame, own: pl.DataFrame | None = None
+) -> Output:
+    """Join responses with the labels of their prompts, one column of labels for each dimension.
+
+    `own` are the user's columns by `source_row`; they are null for expansions.
+    """
     element = pl.element().struct
     labels = prompts.select(
         pl.col("row_id").alias("prompt_id"),
         "origin",
+        "source_row",
         *arguments.carry,
         *(
             pl.col("labels")
@@ -33,23 +41,35 @@ def publish_rows(rows: pl.DataFrame, arguments: Publication, prompts: pl.DataFra
             for dimension in arguments.dimensions
         ),
     )
-    joined = rows.join(labels, on="prompt_id", how="left", maintain_order="left")
+    joined = rows.join(labels, on="prompt_id", how="left", maintain_order="left").with_columns(messages())
     columns = [
         name for name in tables.published(arguments.dimensions, arguments.carry).columns if name in joined.columns
     ]
-    return Output(rows=joined.select("row_id", *columns))
+    released = joined.select("row_id", *columns)
+    return Output(rows=released if own is None else with_own_columns(released, own))
+
+
+def with_own_columns(rows: pl.DataFrame, own: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows with the user's columns after theirs, joined by `source_row`."""
+    return rows.join(own.drop(list(IDENTITY)), on="source_row", how="left", maintain_order="left", validate="m:1")
 
 
 def publish(
-    split: Stage, prompts: Stage, *, arguments: Publication, part_rows: int | None, name: str = "publish"
+    split: Stage,
+    prompts: Stage,
+    *,
+    arguments: Publication,
+    part_rows: int | None,
+    own: Stage | None = None,
+    name: str = "publish",
 ) -> Stage:
-    """Return the stage that makes the released table."""
+    """Return the stage that makes the released table; `own` has the columns of the user's source."""
     return Stage(
         name=name,
         function=publish_rows,
         arguments=arguments,
         contract=tables.published(arguments.dimensions, arguments.carry),
         inputs=(split,),
-        sides=(prompts,),
+        sides=(prompts, *([own] if own else [])),
         part_rows=part_rows,
     )

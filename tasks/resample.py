@@ -12,6 +12,7 @@ from normloom.rows import seed
 from normloom.schemas import tables
 from normloom.schemas.template import Template
 from normloom.stage import Output, Stage, quarantined_frame, unanswered
+from normloom.tasks.dialogue import transcript
 
 ALIGNMENTS = ("aligned", "misaligned")
 _DRAW = ("prompt_id", "generator")
@@ -43,6 +44,7 @@ def find_shortfall(rows: pl.DataFrame, arguments: ShortfallSearch, *rounds: pl.D
     wanted = (
         rows.filter(pl.col("labels").list.len() > 0)
         .select(
+            "history",
             "prompt",
             prompt_id="row_id",
             targets=tables.DIMENSIONS_OF_LABELS,
@@ -71,6 +73,7 @@ def find_shortfall(rows: pl.DataFrame, arguments: ShortfallSearch, *rounds: pl.D
         parents=pl.concat_list("prompt_id", "row_id").list.drop_nulls(),
         content=pl.format("{} {}", "generator", "wanted"),
         prompt_id="prompt_id",
+        history="history",
         prompt="prompt",
         targets="targets",
         generator="generator",
@@ -109,7 +112,10 @@ def diagnose_shortfall(rows: pl.DataFrame, arguments: Diagnosing, model: Languag
         GenerateRequest(
             instruction=arguments.template.render("instruction", wanted=row["wanted"]),
             prompt=arguments.template.render(
-                "prompt", prompt=row["prompt"], response=row["response"], finding=f"{row['verdict']}, {row['reason']}"
+                "prompt",
+                prompt=transcript(row["history"], row["prompt"]),
+                response=row["response"],
+                finding=f"{row['verdict']}, {row['reason']}",
             ),
             seeds=(seed(row["row_id"], "diagnosis"),),
             sampling=arguments.sampling,

@@ -15,6 +15,7 @@ from normloom.schemas.taxonomy import Taxonomy
 from normloom.schemas.template import Template
 from normloom.stage import Output, Stage, quarantined_frame, unanswered
 from normloom.tasks.classify import CODES
+from normloom.tasks.dialogue import transcripts
 
 _PART_ROWS = 16_384
 
@@ -46,7 +47,7 @@ def score_types(rows: pl.DataFrame, arguments: AskingType, model: LanguageModel)
                 questions=(template.render("question"),),
                 answers=tuple(codes),
             )
-            for prompt in rows["prompt"]
+            for prompt in transcripts(rows)
         ]
     )
     said, failed = [], []

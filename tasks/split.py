@@ -14,6 +14,7 @@ from normloom.contract import Contract
 from normloom.errors import ContractError
 from normloom.features import Features
 from normloom.stage import Output, Stage
+from normloom.tasks.dialogue import said_by_user
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,14 +56,14 @@ class Splitting(BaseModel):
 def assign_splits(rows: pl.DataFrame, arguments: Splitting) -> Output:
     """Return the rows with `split` and `cluster` (the smallest `prompt_id` in it).
 
-    Rows of one `prompt_id` share a split. Larger clusters are placed first, equal ones in the order of a
+    Rows of one `prompt_id` share a split. Of a conversation all that the user says counts. Larger clusters are placed first, equal ones in the order of a
     hash of the seed and the cluster's id, each into the split that is furthest below its share.
     Raises ContractError for a null `prompt_id` or `prompt`, or a `prompt_id` with two prompts.
     """
     from normloom.near_duplicates import find_clusters
 
     prompts = _prompts(rows)
-    texts = prompts["prompt"].to_list()
+    texts = said_by_user(prompts)
     labels = find_clusters(
         texts, features=arguments.features, tau=arguments.cluster_tau, jaccard=arguments.cluster_jaccard
     )
@@ -92,8 +93,9 @@ def assign_splits(rows: pl.DataFrame, arguments: Splitting) -> Output:
 
 
 def _prompts(rows: pl.DataFrame) -> pl.DataFrame:
-    prompts = rows.select("prompt_id", "prompt").unique(maintain_order=True)
-    for column in prompts.columns:
+    columns = [name for name in ("prompt_id", "prompt", "history") if name in rows.columns]
+    prompts = rows.select(columns).unique(maintain_order=True)
+    for column in ("prompt_id", "prompt"):
         if prompts[column].null_count():
             raise ContractError(f"column {column!r} has nulls: a row without it cannot be split")
     if not (twice := prompts.filter(pl.col("prompt_id").is_duplicated())).is_empty():

@@ -135,12 +135,14 @@ def unique(**prompts: list[str]) -> pl.DataFrame:
     rows = [
         {
             "row_id": prompt,
+            "history": None,
             "prompt": f"{prompt}?",
             "labels": [{"dimension": name, "label": f"{name}/x", "probability": 1.0} for name in dimensions],
         }
         for prompt, dimensions in prompts.items()
     ]
-    return pl.DataFrame(rows, schema={"row_id": pl.String, "prompt": pl.String, "labels": tables.LABELS})
+    schema = {"row_id": pl.String, "history": tables.MESSAGES, "prompt": pl.String, "labels": tables.LABELS}
+    return pl.DataFrame(rows, schema=schema)
 
 
 # Options of the command line under which every model is scripted and held by the build itself.

@@ -5,6 +5,8 @@ from tiny_models import CHATML, NO_SYSTEM, SILENT_SYSTEM, tokenizer
 
 from normloom.errors import ConfigError, ModelError
 from normloom.models.chat import Chat, Piece, frame
+from normloom.models.prompts import Prompter
+from normloom.models.protocol import GenerateRequest, Sampling, Turn
 
 
 def chat(template: str | None = CHATML) -> Chat:
@@ -85,3 +87,63 @@ def test_an_answer_of_other_than_one_token_is_a_config_error_that_names_its_piec
         chat().answer("Judge.", answer)
     if answer == "Yes No":
         assert "Yes | Ġ" in str(caught.value)
+
+
+ALTERNATING = (
+    "{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate') }}{% endif %}"
+    "[{{ message['role'] }}]{{ message['content'] }}{% endfor %}[assistant]"
+)
+TALK = (Turn("system", "Be brief."), Turn("user", "Hi"), Turn("assistant", "Hello"))
+
+
+def asked(template: str, *history: Turn, instruction: str = "Be kind.", limit: int = 512) -> str:
+    """Return the text that a prompt after a history becomes, or why it cannot be read."""
+    words = tokenizer(template)
+    request = GenerateRequest(
+        instruction=instruction, prompt="Why?", seeds=(1,), sampling=Sampling(max_tokens=8), history=history
+    )
+    prompt = Prompter(Chat(words, name="tiny"), limit).writing(request)
+    return prompt.error or words.decode(prompt.sequences()[0])
+
+
+def test_a_history_goes_through_the_chat_template_with_its_system_text_after_the_instruction() -> None:
+    messages = [{"role": "system", "content": "Be kind.\n\nBe brief."}, {"role": "user", "content": "Hi"}]
+    messages += [{"role": "assistant", "content": "Hello"}, {"role": "user", "content": "Why?"}]
+    expected = tokenizer().apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert asked(CHATML, *TALK) == expected
+
+
+def test_without_an_instruction_the_system_text_is_the_source_s_own() -> None:
+    assert asked(CHATML, Turn("system", "Be brief."), instruction="").startswith("<|im_start|>system\nBe brief.<|im_end|>")
+
+
+@pytest.mark.parametrize("template", [NO_SYSTEM, ALTERNATING])
+def test_a_template_without_a_system_role_gets_the_system_text_in_the_first_user_turn(template: str) -> None:
+    text = asked(template, *TALK)
+    assert text.index("Be kind.\n\nBe brief.\n\nHi") < text.index("Hello") < text.index("Why?")
+    assert "system" not in text
+
+
+def test_where_the_assistant_begins_the_system_text_is_a_user_turn_of_its_own() -> None:
+    text = asked(ALTERNATING, Turn("system", "Be brief."), Turn("assistant", "Hello"))
+    assert text == "[user]Be kind.\n\nBe brief.\n\n[assistant]Hello[user]Why?[assistant]"
+
+
+def test_a_conversation_that_the_template_refuses_costs_its_row_and_says_why() -> None:
+    error = asked(ALTERNATING, Turn("user", "Hi"))
+    assert error == "the model's chat template refuses the conversation: Conversation roles must alternate"
+
+
+def test_a_conversation_that_does_not_fit_says_its_length() -> None:
+    assert "the conversation of 4 turns and " in asked(CHATML, *TALK, limit=20)
+
+
+def test_control_tokens_in_a_history_are_ordinary_text() -> None:
+    words = tokenizer()
+    maker = Chat(words, name="tiny")
+    _, said, _ = maker.framed_after("Judge.", (Turn("user", "a <|im_end|> b"), Turn("assistant", "c")))
+    _, plain, _ = maker.framed_after("Judge.", (Turn("user", "a b"), Turn("assistant", "c")))
+    end = words.convert_tokens_to_ids("<|im_end|>")
+    assert said.count(end) == plain.count(end)
+    assert "a <|im_end|> b" in words.decode(said)

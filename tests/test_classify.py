@@ -25,6 +25,7 @@ from toy import SCRIPTED, runner
 from normloom.errors import ConfigError
 from normloom.models.protocol import ModelSpec
 from normloom.readers import Reading
+from normloom.schemas import tables
 from normloom.schemas.prompts import MEASURE
 from normloom.schemas.taxonomy import builtin_taxonomies
 from normloom.schemas.template import Template, load_template
@@ -60,8 +61,8 @@ RANK = Template(
 def prompts(*texts: str, **columns: object) -> pl.DataFrame:
     schema = {"row_id": pl.String, "source_row": pl.Int64, "prompt": pl.String, "origin": pl.String}
     rows = {"row_id": texts, "source_row": range(len(texts)), "prompt": texts, "origin": ["source"] * len(texts)}
-    nothing = pl.lit(None, dtype=pl.List(pl.String)).alias("reference")
-    return pl.DataFrame(rows, schema=schema).with_columns(nothing, **columns)
+    nothing = {name: pl.lit(None, dtype=tables.PROMPTS.columns[name]) for name in ("history", "reference")}
+    return pl.DataFrame(rows, schema=schema).with_columns(**nothing, **columns)
 
 
 def labelled(rows: pl.DataFrame, *, model: Answerer, delta: float = 0.5) -> Output:

@@ -7,7 +7,7 @@ import polars as pl
 from hand_made import ANY, Writer, carry_out, unique
 from toy import SCRIPTED, runner, words_stage
 
-from normloom.models.protocol import Sampling
+from normloom.models.protocol import Sampling, Turn
 from normloom.rows import seed
 from normloom.schemas import tables
 from normloom.schemas.template import Template
@@ -76,7 +76,7 @@ def test_a_prompt_without_a_label_is_dropped() -> None:
     assert made.rows["prompt_id"].unique().to_list() == ["two"]
     [out] = made.dropped.to_dicts()
     assert (out["row_id"], out["reason"], out["winner"]) == ("one", "no_label", None)
-    assert json.loads(out["payload"]) == {"prompt": "one?", "labels": []}
+    assert json.loads(out["payload"]) == {"history": None, "prompt": "one?", "labels": []}
     assert made.attempts == 3
 
 
@@ -109,9 +109,20 @@ def test_dollar_signs_and_placeholders_in_a_prompt_stay_as_they_are() -> None:
     assert model.requests[0].prompt == "Is $5 more than $prompt or ${diagnosis}?"
 
 
+def test_a_generator_is_given_what_was_said_before_the_prompt() -> None:
+    model = Writer(last="x")
+    said = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}]
+    said.append({"role": "assistant", "content": "Hello"})
+    rows = unique(one=["value"], two=["value"]).with_columns(history=pl.Series([said, None], dtype=tables.MESSAGES))
+    made = draw(rows, model)
+    assert [request.history for request in model.requests] == [tuple(Turn(**turn) for turn in said), ()]
+    assert made.rows["history"].to_list() == [said, said, None, None]
+
+
 def label_all(rows: pl.DataFrame, arguments: object) -> Output:  # noqa: ARG001
     labels = pl.Series([[{"dimension": "value", "label": "x", "probability": 1.0}]] * rows.height, dtype=tables.LABELS)
-    return Output(rows=rows.rename({"word": "prompt"}).with_columns(labels=labels))
+    nothing = pl.lit(None, dtype=tables.MESSAGES)
+    return Output(rows=rows.rename({"word": "prompt"}).with_columns(labels=labels, history=nothing))
 
 
 def test_candidates_are_the_same_in_parts_of_any_size(tmp_path: Path) -> None:
@@ -120,7 +131,10 @@ def test_candidates_are_the_same_in_parts_of_any_size(tmp_path: Path) -> None:
         name="labels",
         function=label_all,
         arguments=words.arguments,
-        contract=words.contract.__class__(columns={"prompt": pl.String(), "labels": tables.LABELS}),
+        contract=words.contract.__class__(
+            columns={"history": tables.MESSAGES, "prompt": pl.String(), "labels": tables.LABELS},
+            nullable=frozenset({"history"}),
+        ),
         inputs=(words,),
     )
     made = []

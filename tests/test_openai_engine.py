@@ -18,7 +18,7 @@ from normloom.contract import Contract
 from normloom.errors import ConfigError, ModelError
 from normloom.keys import key_fields, stage_key
 from normloom.models import GenerateRequest, LanguageModel, ModelSpec
-from normloom.models.protocol import Closing, Metered
+from normloom.models.protocol import Closing, Metered, Turn
 from normloom.models.protocol import LanguageModel as Model
 from normloom.stage import Output, Stage, quarantined, quarantined_frame
 from normloom.store import Store
@@ -50,6 +50,16 @@ class TestAnswers:
         assert [completion.candidates for completion in completions] == [completion.candidates for completion in direct]
         assert [c.tokens_in for c in completions] == [2 * c.tokens_in for c in direct]  # read once for each seed
         assert {candidate.finish for c in completions for candidate in c.candidates} == {"stop", "length"}
+
+    @pytest.mark.parametrize("system_role", [True, False])
+    def test_a_history_is_sent_as_messages(self, server: ScriptedServer, system_role: bool) -> None:
+        said = (Turn("system", "Be brief."), Turn("user", "Hi"), Turn("assistant", "Hello"))
+        with asking(server.base_url, system_role=system_role) as model:
+            model.generate([replace(writing("Why?"), history=said)])
+        lead = "write\n\nBe brief."
+        first = [("system", lead), ("user", "Hi")] if system_role else [("user", f"{lead}\n\nHi")]
+        sent = [(message["role"], message["content"]) for message in server.bodies[-1]["messages"]]
+        assert sent == [*first, ("assistant", "Hello"), ("user", "Why?")]
 
     def test_scores_are_those_of_the_model_behind_it(self, server: ScriptedServer) -> None:
         requests = [scoring(f"context {i}", questions=i % 4) for i in range(12)]

@@ -39,12 +39,14 @@ def unique(**prompts: list[tuple[str, str, float | None]]) -> pl.DataFrame:
     rows = [
         {
             "row_id": prompt,
+            "source_row": number,
             "origin": "expansion" if any(label[2] is None for label in labels) else "source",
             "labels": [dict(zip(("dimension", "label", "probability"), label, strict=True)) for label in labels],
         }
-        for prompt, labels in prompts.items()
+        for number, (prompt, labels) in enumerate(prompts.items(), start=1)
     ]
-    return pl.DataFrame(rows, schema={"row_id": pl.String, "origin": pl.String, "labels": tables.LABELS})
+    schema = {"row_id": pl.String, "source_row": pl.Int64, "origin": pl.String, "labels": tables.LABELS}
+    return pl.DataFrame(rows, schema=schema)
 
 
 def published(rows: pl.DataFrame, prompts: pl.DataFrame) -> Output:
@@ -76,12 +78,14 @@ def test_the_released_columns_are_the_contract_s() -> None:
         "prompt_id",
         "prompt",
         "response",
+        "messages",
         "alignment",
         "generator",
         "safety",
         "value",
         "split",
         "origin",
+        "source_row",
     ]
     assert made.rows.columns == expected
     assert made.rows["split"].to_list() == ["test"]

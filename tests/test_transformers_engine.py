@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from normloom.models import (
 )
 from normloom.models.locate import PACKAGED, find
 from normloom.models.packing import batches, chunks
+from normloom.models.protocol import Turn
 from normloom.models.sampling import draw, uniforms
 from normloom.models.transformers_engine import TransformersModel
 
@@ -210,6 +212,20 @@ class TestGenerate:
                 repetition_penalty=1.5,
             )[0, prompt.shape[1] :]
             assert completion.candidates[0].text == tiny.tokenizer.decode(expected, skip_special_tokens=True)
+
+    def test_conversations_and_prompts_of_one_batch_are_written_as_if_alone(self, tiny: TransformersModel) -> None:
+        said = (Turn("system", "You judge cats."), Turn("user", "Cats?"), Turn("assistant", "Yes."))
+        greedy = {"temperature": 0, "max_tokens": 6}
+        requests = [writing("dogs", 1, **greedy), writing("weather", 1, **greedy), writing("cats", 1, **greedy)]
+        mixed = [replace(request, history=said[:length]) for request, length in zip(requests, (0, 1, 3), strict=True)]
+        together = tiny.generate(mixed)
+        assert together == [completion for request in mixed for completion in tiny.generate([request])]
+        assert together[2] != tiny.generate(requests)[2]
+        messages = [{"role": "system", "content": INSTRUCTION + "\n\nYou judge cats."}]
+        messages += [{"role": turn.role, "content": turn.content} for turn in said[1:]]
+        messages.append({"role": "user", "content": "cats"})
+        ids = tiny.tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt")["input_ids"]
+        assert abs(together[2].tokens_in - ids.shape[1]) <= 2  # pieces are made tokens one by one
 
     def test_a_draw_depends_on_its_own_seed_only(self, directory: Path, tiny: TransformersModel) -> None:
         requests = [writing(text, i, 100 + i, 200 + i, temperature=1.0) for i, text in enumerate(contexts(7))]

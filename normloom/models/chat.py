@@ -15,8 +15,9 @@ from jinja2 import TemplateError
 from tokenizers import AddedToken, Tokenizer
 
 from normloom.errors import ConfigError, ModelError
+from normloom.models.protocol import Turn
 
-_INSTRUCTION = "NORMLOOM-INSTRUCTION-MARK"
+SYSTEM, USER = "system", "user"
 _USER = "NORMLOOM-USER-MARK"
 BREAK = "\n\n"  # between the parts of a user turn
 
@@ -33,40 +34,74 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class Frame:
-    """A prompt around the user's text: what comes before it, and the template text after it."""
+    """A prompt around the user's text.
+
+    `head` is what all prompts of an instruction begin with, `said` what the history of this one adds, `tail` the
+    template text after the user's.
+    """
 
     head: tuple[Piece, ...]
+    said: tuple[Piece, ...]
     tail: str
 
 
 class EncodedFrame(NamedTuple):
-    """Token ids of a `Frame`."""
+    """Token ids of a `Frame` without history."""
 
     head: list[int]
     tail: list[int]
 
 
-def frame(render: Render, instruction: str) -> Frame:
-    """Return the prompt that `render` makes of an instruction, cut open where the user's text goes.
+def opening(instruction: str, history: Sequence[Turn]) -> tuple[list[str], list[Turn]]:
+    """Return what belongs into the system message (the instruction, then system texts), and the other turns."""
+    given = [instruction] if instruction else []
+    given += [turn.content for turn in history if turn.role == SYSTEM]
+    return given, [turn for turn in history if turn.role != SYSTEM]
 
-    A template without a system role (it raises, or leaves the instruction out) gets the instruction at the start
-    of the user's turn. Raises `ModelError` where the template does not hold the user's text exactly once.
+
+def frame(render: Render, instruction: str, history: Sequence[Turn] = ()) -> Frame:
+    """Return the prompt that `render` makes of instruction and history, cut open where the user's text goes.
+
+    A template without a system role (it raises, or leaves the text out) gets what belongs there at the start of the
+    first user turn. Raises `ModelError` if the template does not hold each text exactly once, in order.
     """
-    user = {"role": "user", "content": _USER}
-    if not instruction:
-        before, tail = _cut(render([user]), _USER)
-        return Frame((Piece(before, control=True),), tail)
+    given, turns = opening(instruction, history)
+    marks = [f"NORMLOOM-GIVEN-{place}-MARK" for place in range(len(given))]
+    dialogue = [Turn(turn.role, f"NORMLOOM-TURN-{place}-MARK") for place, turn in enumerate(turns)]
+    dialogue.append(Turn(USER, _USER))
+    text, folded = _rendered(render, marks, dialogue)
+
+    texts = [content + BREAK for content in given]
+    if given and not folded:
+        texts[-1] = given[-1]
+    texts += [turn.content for turn in turns]
+    pieces: list[Piece] = []
+    for mark, content in zip([*marks, *(turn.content for turn in dialogue[:-1])], texts, strict=True):
+        before, text = _cut(text, mark)
+        pieces += [Piece(before, control=True), Piece(content, control=False)]
+    before, tail = _cut(text, _USER)
+    pieces.append(Piece(before, control=True))
+    constant = 2 * bool(instruction) if history else len(pieces)
+    return Frame(tuple(pieces[:constant]), tuple(pieces[constant:]), tail)
+
+
+def _rendered(render: Render, marks: Sequence[str], dialogue: Sequence[Turn]) -> tuple[str, bool]:
+    """Return the template's text, and whether what belongs into the system message is in the first user turn."""
+    lead = "".join(marks)
+    if not marks:
+        return render(_messages(dialogue)), False
     try:
-        text = render([{"role": "system", "content": _INSTRUCTION}, user])
+        text = render(_messages([Turn(SYSTEM, lead), *dialogue]))
     except (TemplateError, ValueError):  # "System role not supported" and the like
         text = ""
-    folded = text.count(_INSTRUCTION) != 1
-    if folded:
-        text = render([{"role": "user", "content": _INSTRUCTION + _USER}])
-    before, tail = _cut(text, _USER)
-    opening, closing = _cut(before, _INSTRUCTION)
-    instructed = Piece(instruction + BREAK if folded else instruction, control=False)
-    return Frame((Piece(opening, control=True), instructed, Piece(closing, control=True)), tail)
+    if text.count(lead) == 1:
+        return text, False
+    first, rest = (dialogue[0].content, dialogue[1:]) if dialogue[0].role == USER else ("", dialogue)
+    return render(_messages([Turn(USER, lead + first), *rest])), True
+
+
+def _messages(turns: Sequence[Turn]) -> list[Message]:
+    return [{"role": turn.role, "content": turn.content} for turn in turns]
 
 
 def _cut(text: str, mark: str) -> tuple[str, str]:
@@ -100,11 +135,24 @@ class Chat:
         """Return the token ids of texts in which nothing is a control token."""
         return [encoding.ids for encoding in self._plain.encode_batch(list(texts), add_special_tokens=False)]
 
+    def framed_after(self, instruction: str, history: tuple[Turn, ...]) -> tuple[list[int], list[int], list[int]]:
+        """Return the ids of head, history and tail. `ModelError` if the template refuses such a conversation."""
+        if not history:
+            head, tail = self.framed(instruction)
+            return head, [], tail
+        try:
+            parts = frame(self._render, instruction, history)
+        except (TemplateError, ValueError) as error:  # "Conversation roles must alternate" and the like
+            raise ModelError(f"the model's chat template refuses the conversation: {error}") from error
+        return self._ids(parts.head), self._ids(parts.said), self._ids([Piece(parts.tail, control=True)])
+
     def _framed(self, instruction: str) -> EncodedFrame:
         """Return the ids before and after the user's text under `instruction`."""
         parts = frame(self._render, instruction)
-        head = [token for piece in parts.head for token in self._encode(piece)]
-        return EncodedFrame(head, self._encode(Piece(parts.tail, control=True)))
+        return EncodedFrame(self._ids(parts.head), self._ids([Piece(parts.tail, control=True)]))
+
+    def _ids(self, pieces: Sequence[Piece]) -> list[int]:
+        return [token for piece in pieces for token in self._encode(piece)]
 
     def _answer(self, instruction: str, answer: str) -> int:
         """Return the one token that `answer` is at the start of the reply; `ConfigError` where it is not one."""

@@ -11,7 +11,7 @@ from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
 from normloom.errors import ConfigError, ModelError
-from normloom.models.chat import BREAK
+from normloom.models.chat import BREAK, SYSTEM, USER, opening
 from normloom.models.openai_endpoint import Endpoint, UnansweredError
 from normloom.models.openai_options import Options
 from normloom.models.openai_reply import Reply, answer_logprobs
@@ -24,6 +24,7 @@ from normloom.models.protocol import (
     Sampling,
     ScoreRequest,
     Scores,
+    Turn,
 )
 from normloom.models.registry import parse_options
 
@@ -82,7 +83,7 @@ class OpenaiModel:
         drawing = {"temperature": 1.0, "top_p": 1.0, "seed": 0}  # so that the probabilities are the model's own
         settings = {**self._taken(drawing), options.max_tokens_field: 1, "logprobs": True}
         settings["top_logprobs"] = options.top_logprobs
-        reply = await self._ask(request.instruction, request.context + BREAK + question, settings)
+        reply = await self._ask(self._messages(request.instruction, request.context + BREAK + question), settings)
         choice = reply.choice
         if choice.finish_reason is not None and choice.finish_reason not in _FINISHED:
             raise UnansweredError(f"an answer ended with finish reason {choice.finish_reason!r}")
@@ -110,7 +111,8 @@ class OpenaiModel:
 
     async def _candidate(self, request: GenerateRequest, seed: int, settings: dict[str, Any]) -> tuple[Candidate, int]:
         """Return one candidate and the tokens read for it."""
-        reply = await self._ask(request.instruction, request.prompt, {**settings, **self._taken({"seed": seed})})
+        messages = self._messages(request.instruction, request.prompt, request.history)
+        reply = await self._ask(messages, {**settings, **self._taken({"seed": seed})})
         choice = reply.choice
         if choice.message.refusal:
             raise UnansweredError(f"the model refuses: {self._endpoint.quote(choice.message.refusal)}")
@@ -124,18 +126,26 @@ class OpenaiModel:
         )
         return candidate, reply.used.prompt_tokens
 
-    async def _ask(self, instruction: str, text: str, settings: dict[str, Any]) -> Reply:
-        reply = await self._endpoint.ask({"messages": self._messages(instruction, text), **settings})
+    async def _ask(self, messages: list[dict[str, str]], settings: dict[str, Any]) -> Reply:
+        reply = await self._endpoint.ask({"messages": messages, **settings})
         limit, wanted = self.options.max_context, settings[self.options.max_tokens_field]
         read = reply.used.prompt_tokens
         if limit is not None and read + wanted > limit:  # endpoints are known that cut such prompts silently
             raise UnansweredError(f"the prompt of {read} tokens with max_tokens {wanted} passes max_context {limit}")
         return reply
 
-    def _messages(self, instruction: str, text: str) -> list[dict[str, str]]:
-        if instruction and self.options.system_role:
-            return [{"role": "system", "content": instruction}, {"role": "user", "content": text}]
-        return [{"role": "user", "content": instruction + BREAK + text if instruction else text}]
+    def _messages(self, instruction: str, text: str, history: Sequence[Turn] = ()) -> list[dict[str, str]]:
+        """Return a request's messages; without a system role what belongs there begins the first user turn."""
+        given, turns = opening(instruction, history)
+        lead = BREAK.join(given)
+        turns.append(Turn(USER, text))
+        if lead and self.options.system_role:
+            turns.insert(0, Turn(SYSTEM, lead))
+        elif lead and turns[0].role == USER:
+            turns[0] = Turn(USER, lead + BREAK + turns[0].content)
+        elif lead:
+            turns.insert(0, Turn(USER, lead))
+        return [{"role": turn.role, "content": turn.content} for turn in turns]
 
     def _sampling(self, request: GenerateRequest) -> dict[str, Any]:
         """Return the settings that a request's candidates share."""

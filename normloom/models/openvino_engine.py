@@ -106,7 +106,7 @@ class OpenvinoModel:
             draft=Draft(number, [*prompt.head, *prompt.trunk], seed),
             config=config,
             stops=Stops(self.end_tokens, sampling.stop, self._decode),
-            shared=(request.instruction, (request.instruction, request.prompt)),
+            shared=(request.instruction, (request.instruction, request.history, request.prompt)),
         )
 
     def _completion(self, prompt: Prompt, tasks: Sequence[Task]) -> Completion:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from normloom.errors import ModelError
 from normloom.models.chat import BREAK, Chat
 from normloom.models.protocol import GenerateRequest, ScoreRequest
 
@@ -52,12 +53,19 @@ class Prompter:
 
     def writing(self, request: GenerateRequest) -> Prompt:
         """Return the prompt of a request for texts."""
-        head, tail = self.chat.framed(request.instruction)
-        trunk = [*self.chat.plain([request.prompt])[0], *tail]
+        history = request.history
+        try:
+            head, said, tail = self.chat.framed_after(request.instruction, history)
+        except ModelError as error:
+            if not history:
+                raise
+            return Prompt((), (), error=str(error))
+        trunk = [*said, *self.chat.plain([request.prompt])[0], *tail]
         tokens, wanted = len(head) + len(trunk), request.sampling.max_tokens
         error = None
         if tokens + wanted > self.limit:
-            error = f"the prompt of {tokens} tokens with max_tokens {wanted} passes the model's limit {self.limit}"
+            what = f"conversation of {len(history) + 1} turns and" if history else "prompt of"
+            error = f"the {what} {tokens} tokens with max_tokens {wanted} passes the model's limit {self.limit}"
         return Prompt(head, trunk, (), error)
 
     def answers(self, request: ScoreRequest) -> list[int]:

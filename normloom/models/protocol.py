@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -77,9 +77,18 @@ class Scores:
     transient: bool = False
 
 
+class Turn(NamedTuple):
+    """What was said in a conversation, by `system`, `user` or `assistant`."""
+
+    role: str
+    content: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class GenerateRequest:
     """One prompt and one seed for each candidate wanted.
+
+    `history` is what was said before the prompt; its system texts follow the instruction.
 
     With `json_schema` (a JSON schema as text) each candidate is JSON that the schema allows, unless it is cut off
     by `max_tokens`; an engine without structured output raises ConfigError.
@@ -89,6 +98,7 @@ class GenerateRequest:
     prompt: str
     seeds: tuple[int, ...]
     sampling: Sampling = field(default_factory=Sampling)
+    history: tuple[Turn, ...] = ()
     json_schema: str | None = None
 
 

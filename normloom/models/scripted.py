@@ -78,7 +78,7 @@ class ScriptedModel:
     def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]:
         """Return word salad, another for each seed; at temperature 0 every seed gets the same."""
         require_free_text(requests, "scripted")
-        self._begin([request.prompt for request in requests])
+        self._begin([_said(request) for request in requests])
         return [self._completion(request) for request in requests]
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
@@ -120,10 +120,11 @@ class ScriptedModel:
         return tuple(math.log(0.9 * weight / whole + 1e-6) for weight in weights)
 
     def _completion(self, request: GenerateRequest) -> Completion:
-        tokens = len(request.instruction.split()) + len(request.prompt.split())
-        if self._holds(self.options.overflow_on, request.prompt):
+        said = _said(request)
+        tokens = len(request.instruction.split()) + len(said.split())
+        if self._holds(self.options.overflow_on, said):
             return Completion(candidates=(), tokens_in=tokens, error=_overflow(tokens))
-        asked = self._hash("generate", request.instruction, request.prompt, _text_of(request.sampling))
+        asked = self._hash("generate", request.instruction, said, _text_of(request.sampling))
         candidates = tuple(self._candidate(request, asked, seed) for seed in request.seeds)
         return Completion(candidates=candidates, tokens_in=tokens)
 
@@ -164,6 +165,11 @@ class ScriptedModel:
     @staticmethod
     def _holds(mark: str | None, text: str) -> bool:
         return mark is not None and mark in text
+
+
+def _said(request: GenerateRequest) -> str:
+    """Return all that was said, the prompt last."""
+    return "\n".join([*(f"{turn.role}: {turn.content}" for turn in request.history), request.prompt])
 
 
 def _also(source: HASHXOF, text: str) -> HASHXOF:

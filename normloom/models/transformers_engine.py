@@ -106,7 +106,9 @@ class TransformersModel:
         prompts = [self.prompter.writing(request) for request in requests]
         written: dict[tuple[int, int], Candidate] = {}
         total = sum(len(r.seeds) for r, prompt in zip(requests, prompts, strict=True) if prompt.error is None)
-        for (_, sampling), members in _groups((r.instruction, r.sampling) for r in requests).items():
+        alike = ((*prompt.head, request.sampling) for prompt, request in zip(prompts, requests, strict=True))
+        for members in _groups(alike).values():  # after one head, by one sampling
+            sampling = requests[members[0]].sampling
             wanted = [(i, n) for i in members if prompts[i].error is None for n in range(len(requests[i].seeds))]
             lengths = [prompts[i].tokens + sampling.max_tokens for i, _ in wanted]
             for batch in batches(lengths, rows=self.options.generate_batch, tokens=self.options.batch_tokens):
