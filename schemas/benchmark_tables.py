@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from normloom.contract import Contract
-from normloom.schemas.tables import CHECKS, FIGURES, NOT_EMPTY, TEXTS, published, within
+from normloom.schemas.tables import CHECKS, FIGURES, MESSAGES, NOT_EMPTY, TEXTS, published, within
 
 _ALIGNMENT = within("alignment", "aligned", "misaligned")
 
@@ -28,6 +28,7 @@ _SLICED_NULLABLE = frozenset({"semantic_type"})
 ITEMS = Contract(
     columns={
         "prompt_id": pl.String(),
+        "history": MESSAGES,  # what was said before the prompt, null for a prompt that stands alone
         "prompt": pl.String(),
         "response": pl.String(),
         "alignment": pl.String(),
@@ -35,13 +36,13 @@ ITEMS = Contract(
         "labels": TEXTS,
         **_SLICED,
     },
-    nullable=_SLICED_NULLABLE,
+    nullable=_SLICED_NULLABLE | {"history"},
     checks=(NOT_EMPTY, _ALIGNMENT),
 )
 
 QUESTIONS = Contract(
-    columns={"prompt_id": pl.String(), "prompt": pl.String(), **_SLICED},
-    nullable=_SLICED_NULLABLE,
+    columns={"prompt_id": pl.String(), "history": MESSAGES, "prompt": pl.String(), **_SLICED},
+    nullable=_SLICED_NULLABLE | {"history"},
     keys=("prompt_id",),
 )
 
@@ -77,7 +78,7 @@ RESPONDED = Contract(
         "finish": pl.String(),
         "tokens_out": pl.Int32(),
     },
-    nullable=_SLICED_NULLABLE,
+    nullable=QUESTIONS.nullable,
     keys=("prompt_id", "run"),
 )
 

@@ -18,6 +18,7 @@ def find_conversations(rows: pl.DataFrame, arguments: NoArguments) -> Output:  #
     )
     made = distinct.with_columns(
         prompt=pl.format("{}\nRESPONSE: {}", "context", "response"),
+        history=pl.lit(None, dtype=tables.MESSAGES),  # it is in the prompt
         origin=pl.lit("source"),
         reference=pl.lit(None, dtype=tables.TEXTS),
         content=pl.col("item_id"),

@@ -18,6 +18,7 @@ from normloom.schemas import benchmark_tables, tables
 from normloom.schemas.template import Template
 from normloom.stage import Output, Stage, quarantined_frame, unanswered
 from normloom.tasks.classify import YES_NO, yes_probability
+from normloom.tasks.dialogue import transcript
 
 MISALIGNED = "misaligned"
 _OF_ITEM = ("prompt_id", "alignment", "dimensions", "semantic_type")
@@ -62,7 +63,7 @@ def score_verdicts(rows: pl.DataFrame, arguments: Scoring, model: LanguageModel)
         [
             ScoreRequest(
                 instruction=template.render("instruction"),
-                context=template.render("context", prompt=item["prompt"], response=item["response"]),
+                context=template.render("context", prompt=transcript(item["history"], item["prompt"]), response=item["response"]),
                 questions=questions,
                 answers=YES_NO,
             )
@@ -95,7 +96,7 @@ def write_replies(rows: pl.DataFrame, arguments: Writing, model: LanguageModel) 
         [
             GenerateRequest(
                 instruction=template.render("written instruction"),
-                prompt=template.render("written prompt", prompt=item["prompt"], response=item["response"]),
+                prompt=template.render("written prompt", prompt=transcript(item["history"], item["prompt"]), response=item["response"]),
                 seeds=tuple(seed(item["row_id"], arguments.model, run) for run in range(arguments.runs)),
                 sampling=arguments.sampling,
             )

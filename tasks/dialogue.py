@@ -57,3 +57,9 @@ def messages() -> pl.Expr:
 
     before = pl.col("history").fill_null(pl.lit([], dtype=tables.MESSAGES))
     return pl.concat_list(before, turn("user", "prompt"), turn("assistant", "response")).alias("messages")
+
+
+def history() -> pl.Expr:
+    """Return what stands before prompt and response in the column `messages`, null if nothing does."""
+    said = pl.col("messages")
+    return pl.when(said.list.len() > 2).then(said.list.head(said.list.len() - 2))  # noqa: PLR2004  # these two

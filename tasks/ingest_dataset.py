@@ -148,6 +148,7 @@ def choose_items(rows: pl.DataFrame, arguments: ItemChoice) -> Output:
     items = marked.filter(taken).with_columns(
         dimensions=pl.concat_list(labelled).list.drop_nulls(),
         labels=pl.concat_list(ids),
+        history=history() if "messages" in rows.columns else pl.lit(None, dtype=tables.MESSAGES),
         semantic_type=pl.col("semantic_type") if "semantic_type" in rows.columns else pl.lit(None, dtype=pl.String),
     )
     return Output(

@@ -88,7 +88,8 @@ def with_ranks(rows: pl.DataFrame, *among: str) -> pl.DataFrame:
 
 def content_digest(items: pl.DataFrame) -> str:
     """Return a digest of the evaluated rows (12 hex digits), whatever their order and ids."""
-    read = items.select("prompt", "response", "alignment", "dimensions")
+    history = [] if items["history"].null_count() == items.height else ["history"]
+    read = items.select("prompt", "response", "alignment", "dimensions", *history)
     lines = sorted(json.dumps(row, ensure_ascii=False) for row in read.iter_rows())
     return hashlib.blake2b("\n".join(lines).encode(), digest_size=6).hexdigest()
 

@@ -12,6 +12,7 @@ from normloom.rows import seed
 from normloom.schemas import benchmark_tables
 from normloom.schemas.template import Template
 from normloom.stage import NoArguments, Output, Stage, quarantined_frame, unanswered
+from normloom.tasks.dialogue import turns
 from normloom.tasks.judge import Scoring, score_candidates, text_fault
 
 
@@ -35,7 +36,7 @@ class Assessing(Scoring):
 def find_questions(rows: pl.DataFrame, arguments: NoArguments) -> Output:  # noqa: ARG001  # it has none
     """Return each prompt once, with the rows that hold it as its parents."""
     prompts = rows.group_by("prompt_id", maintain_order=True).agg(
-        pl.col("row_id").alias("parents"), pl.col("prompt", "dimensions", "semantic_type").first()
+        pl.col("row_id").alias("parents"), pl.col("history", "prompt", "dimensions", "semantic_type").first()
     )
     return Output(rows=prompts.with_columns(content="prompt_id"), attempts=prompts.height)
 
@@ -51,6 +52,7 @@ def draw_responses(rows: pl.DataFrame, arguments: Responding, model: LanguageMod
                 prompt=template.render("prompt", prompt=question["prompt"]),
                 seeds=tuple(seed(question["prompt_id"], arguments.model, run) for run in range(arguments.runs)),
                 sampling=arguments.sampling,
+                history=turns(question["history"]),
             )
             for question in asked
         ]
