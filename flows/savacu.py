@@ -18,6 +18,7 @@ from normloom.tasks.ingest import ingest
 from normloom.tasks.measure import Measuring, agreement, coverage
 from normloom.tasks.publish import Publication, publish
 from normloom.tasks.select import Selection, select
+from normloom.tasks.source_columns import own_columns
 from normloom.tasks.split import split
 
 
@@ -36,7 +37,9 @@ def savacu(config: SavacuConfig) -> list[Stage]:
     judged = rejection_sampling(unique, config)
     selected = select(unique, judged, arguments=Selection(pairs=config.pairs))
     parted = split([selected], arguments=config.splitting, contract=tables.SPLIT)
-    released = publish(parted, unique, arguments=Publication(dimensions=DIMENSIONS), part_rows=10_000)
+    publication = Publication(dimensions=DIMENSIONS)
+    own = own_columns(prompts, config.ingestion, released=publication.columns)
+    released = publish(parted, unique, arguments=publication, part_rows=10_000, own=own)
 
     ends = [released, coverage(unique, gaps, arguments=Measuring(taxonomies=config.labels))]
     if config.ingestion.references:

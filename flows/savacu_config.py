@@ -37,6 +37,9 @@ class SourceSettings(FileSettings):
     """The prompts; without a path the built-in prompts are used."""
 
     text_column: str = "prompt"
+    messages: str | None = Field(
+        None, description="column of conversations; messages or conversations if there is no text column"
+    )
     references: dict[str, str] = Field(default_factory=dict, description="dimension -> column of reference labels")
     limit: int | None = Field(None, ge=1)
     max_chars: int = Field(20_000, ge=1)
@@ -165,6 +168,8 @@ class SavacuConfig(SystemConfig):
             source.path or MEASURE,
             source.reading(source.limit) if source.path else Reading(limit=source.limit),
             text_column=source.text_column if source.path else "prompt",
+            messages=source.messages if source.path else None,
+            keep=source.keep if source.path else (),
             references=references,
             max_chars=source.max_chars,
             taxonomies=self.labels,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,12 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.errors import ConfigError, SourceError
-from normloom.readers import Located, Reading, locate, read_source
+from normloom.readers import Keep, Located, Reading, Source, column_names, found, locate, read_source
+from normloom.readers.wanted import RESERVED
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Taxonomy
 from normloom.stage import Output, Stage, quarantined, quarantined_frame
+from normloom.tasks.messages import COLUMNS, Conversation, Problem, conversation
 from normloom.text import text_problem
 
 NO_LABEL = frozenset({"", "none", "unknown"})
@@ -24,6 +27,9 @@ NO_LABEL = frozenset({"", "none", "unknown"})
 class Ingestion(BaseModel):
     """Which column of which source holds the prompts, and which columns their reference labels.
 
+    `messages` names a column of conversations, whose last turns of the user are the prompts; without it one that is
+    called as in `messages.COLUMNS` is taken if it is the text column or there is no text column. `keep` names the
+    columns that are kept to the release (tasks/source_columns.py); they are read here to be sure that they are there.
     `references` maps a dimension to a column of label ids or names: a list of them, or several parted by `;`.
     """
 
@@ -31,9 +37,22 @@ class Ingestion(BaseModel):
 
     source: Located
     text_column: str
+    messages: str | None = None
+    keep: Keep = ()
     references: dict[str, str] = Field(default_factory=dict)
     max_chars: int = Field(20_000, ge=1)
     taxonomies: tuple[Taxonomy, ...]
+
+
+    @property
+    def conversations(self) -> str | None:
+        """The column of conversations, None if the prompts are in the text column."""
+        if self.messages is not None:
+            return self.messages
+        if self.text_column in COLUMNS:
+            return self.text_column
+        names = column_names(self.source)
+        return None if found(self.text_column, names) else next((name for name in COLUMNS if name in names), None)
 
 
 def read_prompts(arguments: Ingestion) -> Output:
@@ -41,43 +60,69 @@ def read_prompts(arguments: Ingestion) -> Output:
 
     Raises SourceError for a file none of whose records can be used.
     """
-    source = read_source(arguments.source, text_column=arguments.text_column, keep=tuple(arguments.references.values()))
+    column = arguments.conversations
+    source = read_texts(arguments.source, arguments.text_column, column, arguments.keep, arguments.references.values())
     aside = [
         {"row_id": None, "rule": rule, "reason": f"record {number}: {reason}", "payload": payload}
         for number, rule, reason, payload in source.rejected
     ]
     usable: list[dict[str, object]] = []
     for record in source.rows.iter_rows(named=True):
-        problem = text_problem(record["text"], max_chars=arguments.max_chars)
+        said = _said(record, column, arguments.max_chars)
         reference, unknown = _reference(record, arguments)
-        problem = problem or unknown
-        if problem:
-            rule, reason = problem
+        if isinstance(said, Problem) or unknown:
+            rule, reason = said if isinstance(said, Problem) else unknown
             aside.append(quarantined({"row_id": None, **record}, rule, f"record {record['source_row']}: {reason}"))
             continue
         usable.append(
             {
                 "source_row": record["source_row"],
-                "prompt": record["text"],
+                "history": [turn._asdict() for turn in said.history] or None,
+                "prompt": said.prompt,
                 "origin": "source",
                 "reference": reference,
+                "content": known_by(said),
             }
         )
     if not usable:
         rules = ", ".join(f"{rule} {count}" for rule, count in Counter(entry["rule"] for entry in aside).items())
+        what = f"prompts in column {arguments.text_column!r}" if column is None else f"conversations in {column!r}"
         raise SourceError(
             f"{arguments.source.name}: none of {len(aside)} records can be used ({rules}; {aside[0]['reason']}): "
-            f"expected prompts in column {arguments.text_column!r}"
+            f"expected {what}"
         )
-    rows = pl.DataFrame(usable, schema=dict(tables.PROMPTS.columns))
+    rows = pl.DataFrame(usable, schema={**tables.PROMPTS.columns, "content": pl.String()})
     return Output(
-        rows=rows.with_columns(content="prompt", parents=pl.lit([], dtype=tables.TEXTS)),
+        rows=rows.with_columns(parents=pl.lit([], dtype=tables.TEXTS)),
         quarantined=quarantined_frame(aside),
         attempts=source.rows.height + len(source.rejected),
     )
 
 
-def _reference(record: dict[str, Any], arguments: Ingestion) -> tuple[list[str] | None, tuple[str, str] | None]:
+def read_texts(
+    source: Located, text_column: str, conversations: str | None, keep: Keep, also: Collection[str] = ()
+) -> Source:
+    """Read the texts or the conversations of a source with the columns of `keep` and `also`."""
+    if keep != "all":
+        named = dict.fromkeys((*keep, *also, *([conversations] if conversations else [])))
+        keep = tuple(name for name in named if name not in RESERVED or name in also)
+    return read_source(source, text_column=None if conversations else text_column, keep=keep)
+
+
+def known_by(said: Conversation) -> str:
+    """Return what tells a prompt from all others: itself, in a conversation with what was said before it."""
+    return "\x1f".join([said.prompt, *(text for turn in said.history for text in turn)])
+
+
+def _said(record: dict[str, Any], column: str | None, max_chars: int) -> Conversation | Problem:
+    if column is not None:
+        return conversation(record[column], max_chars=max_chars)
+    if problem := text_problem(record["text"], max_chars=max_chars):
+        return Problem(*problem)
+    return Conversation(record["text"], ())
+
+
+def _reference(record: dict[str, Any], arguments: Ingestion) -> tuple[list[str] | None, Problem | None]:
     """Return the record's reference label ids, or why they cannot be read."""
     if not arguments.references:
         return None, None
@@ -90,7 +135,7 @@ def _reference(record: dict[str, Any], arguments: Ingestion) -> tuple[list[str] 
             try:
                 labels.append(taxonomy.label(name.strip()).id)
             except ConfigError as error:
-                return None, ("unknown_label", f"column {column!r}: {error}")
+                return None, Problem("unknown_label", f"column {column!r}: {error}")
     return labels, None
 
 

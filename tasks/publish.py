@@ -19,6 +19,11 @@ class Publication(BaseModel):
     dimensions: tuple[str, ...]
     carry: tuple[str, ...] = ()
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that the released table has of its own."""
+        return tuple(tables.published(self.dimensions, self.carry).columns)
+
 
 def publish_rows(
     rows: pl.DataFrame, arguments: Publication, prompts: pl.DataFrame, own: pl.DataFrame | None = None
@@ -42,10 +47,7 @@ def publish_rows(
         ),
     )
     joined = rows.join(labels, on="prompt_id", how="left", maintain_order="left").with_columns(messages())
-    columns = [
-        name for name in tables.published(arguments.dimensions, arguments.carry).columns if name in joined.columns
-    ]
-    released = joined.select("row_id", *columns)
+    released = joined.select("row_id", *(name for name in arguments.columns if name in joined.columns))
     return Output(rows=released if own is None else with_own_columns(released, own))
 
 

@@ -8,7 +8,9 @@ files; each is a row or is rejected with rule, reason and payload. What was assu
 from normloom.readers.column import as_text
 from normloom.readers.locate import Located, absolute, locate
 from normloom.readers.options import Reading
-from normloom.readers.read import read_source
+from normloom.readers.read import column_names, read_source
 from normloom.readers.records import Rejected, Source
+from normloom.readers.wanted import Keep, found
 
-__all__ = ["Located", "Reading", "Rejected", "Source", "absolute", "as_text", "locate", "read_source"]
+__all__ = ["Keep", "Located", "Reading", "Rejected", "Source", "absolute", "as_text", "column_names", "found", "locate"]
+__all__ += ["read_source"]

@@ -39,15 +39,16 @@ class _Columns:
         names = class_names(file.path, file.schema)
         inside = [name for name in wanted.optional if len(path_of(file.schema, name)) > 1]
         self.outputs = wanted.outputs([*file.schema.names, *(inside if wanted.keep != "all" else ())])
-        self.text = column_at(file.schema, wanted.text_column, names)
+        self.text = None if wanted.text_column is None else column_at(file.schema, wanted.text_column, names)
         self.kept = {kept: column_at(file.schema, name, names) for kept, name in self.outputs.items()}
-        if not self.text.is_text:
+        if self.text and not self.text.is_text:
             raise SourceError(f"{file.path}: column {wanted.text_column!r} holds {self.text.type}: expected text")
 
     @property
     def needed(self) -> list[str]:
         """The top-level columns of the file that hold them."""
-        return list(dict.fromkeys(column.top for column in (self.text, *self.kept.values())))
+        columns = [*([self.text] if self.text else []), *self.kept.values()]
+        return list(dict.fromkeys(column.top for column in columns))
 
     def said(self) -> Iterator[str]:
         """Yield what changes on the way in."""
@@ -107,7 +108,9 @@ def _frame(
 
 
 def _rows(batch: Any, numbers: Sequence[int], columns: _Columns, rejected: list[Rejected]) -> pl.DataFrame:
-    series = {"source_row": pl.Series(numbers, dtype=pl.Int64), "text": columns.text.read(batch).cast(pl.String)}
+    series = {"source_row": pl.Series(numbers, dtype=pl.Int64)}
+    if columns.text:
+        series["text"] = columns.text.read(batch).cast(pl.String)
     bad = pl.repeat(value=False, n=batch.num_rows, eager=True)
     for kept, column in columns.kept.items():
         values = column.read(batch)

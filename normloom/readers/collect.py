@@ -48,13 +48,17 @@ class Collector:
             self._wanted.check(list({**self._names, **self._inside}), where=self._where, hint=self._hint())
         if not self._numbers and len({fault.rule for fault in self._rejected}) == 1:
             first = self._rejected[0]
+            column = self._wanted.text_column
+            expected = "records" if column is None else f"text in column {column!r}"
             raise SourceError(
                 f"{self._where}: none of {len(self._rejected)} records can be used ({first.rule}: record "
-                f"{first.source_row}, {first.reason}): expected text in column {self._wanted.text_column!r}"
+                f"{first.source_row}, {first.reason}): expected {expected}"
             )
         height = len(self._numbers)
         outputs = self._wanted.outputs(self._names)
-        columns = {"source_row": pl.Series(self._numbers, dtype=pl.Int64), "text": self._text.finish(height)}
+        columns = {"source_row": pl.Series(self._numbers, dtype=pl.Int64)}
+        if self._wanted.text_column is not None:
+            columns["text"] = self._text.finish(height)
         for kept, name in outputs.items():
             columns[kept] = self._kept.get(name, Column()).finish(height)
         return Source(rows=pl.DataFrame(columns), rejected=self._rejected, found=(*found, *self._said(outputs)))
@@ -62,15 +66,16 @@ class Collector:
     def _take(self, number: int, content: dict[str, object]) -> Fault | None:
         """Add the record's values to the columns, or return why it cannot be used."""
         self._names.update(dict.fromkeys(content))
-        text = self._value(content, self._wanted.text_column)
+        column = self._wanted.text_column
+        text = None if column is None else self._value(content, column)
         if text is not None and not isinstance(text, str):
-            return Fault("not_text", f"column {self._wanted.text_column!r} holds {type_name(text)}, not text")
+            return Fault("not_text", f"column {column!r} holds {type_name(text)}, not text")
         if self._wanted.keep == "all":
-            kept = {name: value for name, value in content.items() if name != self._wanted.text_column}
+            kept = {name: value for name, value in content.items() if name != column}
         else:
             names = dict.fromkeys((*self._wanted.keep, *self._wanted.optional))
             kept = {name: self._value(content, name) for name in names}
-        for name, value in ((self._wanted.text_column, text), *kept.items()):
+        for name, value in ((column or "", text), *kept.items()):
             if reason := _unwritable(name) or _unwritable(value):
                 return Fault("lone_surrogate", f"column {payload(name)!r}: {reason}")
         row = len(self._numbers)

@@ -24,12 +24,24 @@ from normloom.readers.wanted import Keep, Wanted
 log = logging.getLogger("normloom.readers")
 
 ARROW = frozenset({"parquet", "arrow"})
+TEXT = "text"  # the column of lines of text if they are not asked for under another name
+_SEEN = 100  # records that tell which columns there are
+
+
+def column_names(source: Located) -> list[str]:
+    """Return the columns of a source as far as its first records show them; none if they cannot be read."""
+    reading = source.reading.model_copy(update={"limit": min(source.reading.limit or _SEEN, _SEEN), "sample": None})
+    try:
+        seen = _read(source.model_copy(update={"reading": reading}), Wanted(text_column=None, keep="all"))
+    except SourceError:  # reading it all will say why
+        return []
+    return seen.rows.columns[1:]
 
 
 def read_source(
     source: Located | str | Path,
     *,
-    text_column: str,
+    text_column: str | None,
     keep: Keep = (),
     optional: Sequence[str] = (),
     limit: int | None = None,
@@ -37,7 +49,7 @@ def read_source(
     """Return the records of a source; what is not `Located` yet is located first.
 
     `rows` has `source_row` (Int64, the number of the record from 1; blank lines are none), `text` (null if the record
-    has no value) and the columns of `keep` ("all": every other column) with their own types, then those of `optional`
+    has no value; left out without a `text_column`) and the columns of `keep` ("all": every other column) with their own types, then those of `optional`
     that are there. A dotted name leads into objects (`meta.focus`) unless a column has that very name. Raises
     SourceError for a file that cannot be read, lacks a needed column or has no record that can be used.
     """
@@ -49,14 +61,18 @@ def read_source(
         wanted = Wanted(text_column=text_column, keep=keep, optional=tuple(dict.fromkeys(optional)))
     except SourceError as error:
         raise SourceError(f"{located.name}: {error}") from None
+    return _said(located, _read(located, wanted))
+
+
+def _read(located: Located, wanted: Wanted) -> Source:
     if located.format in ARROW:
-        return _said(located, read_arrow(located, wanted))
+        return read_arrow(located, wanted)
     headers = Headers(wanted, [])
     collector = Collector(wanted, located.name)
     records = (record for path in located.files for record in _guarded(path, located, headers))
     for number, record in chosen(numbered(records), located.reading):
         collector.add(number, record)
-    return _said(located, collector.finish(headers.found))
+    return collector.finish(headers.found)
 
 
 def _said(located: Located, source: Source) -> Source:
@@ -102,4 +118,4 @@ def _records(path: Path, located: Located, headers: Headers) -> Iterator[Record]
             return json_lines(path, encoding)
         case "json":
             return json_file(path, encoding, located.reading.field)
-    return text_lines(path, encoding, headers.wanted.text_column)
+    return text_lines(path, encoding, headers.wanted.text_column or TEXT)

@@ -18,21 +18,27 @@ _MAX_LISTED = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """The column of texts, the columns to keep (all of them by default or those named), and those kept if there."""
+    """The column of texts if there is one, the columns to keep (all or those named), and those kept if there."""
 
-    text_column: str
+    text_column: str | None
     keep: Keep = ()
     optional: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         named = self.optional if self.keep == "all" else (*self.keep, *self.optional)
-        if taken := [name for name in RESERVED if name in named]:
+        if taken := [name for name in self.reserved if name in named]:
             raise SourceError(f"a column named {taken[0]!r} cannot be kept beside the text: rename it in the file")
+
+    @property
+    def reserved(self) -> tuple[str, ...]:
+        """What the table calls its own."""
+        return RESERVED if self.text_column is not None else RESERVED[:1]
 
     @property
     def needed(self) -> tuple[str, ...]:
         """The columns that must be there, the text's first."""
-        return tuple(dict.fromkeys((self.text_column, *(() if self.keep == "all" else self.keep))))
+        text = (self.text_column,) if self.text_column is not None else ()
+        return tuple(dict.fromkeys((*text, *(() if self.keep == "all" else self.keep))))
 
     def outputs(self, existing: Iterable[str]) -> dict[str, str]:
         """Return which column of the file each kept column is read from, by the kept column's name.
@@ -47,7 +53,7 @@ class Wanted:
         for name in names:
             if name != self.text_column:
                 renamed = name
-                while renamed in RESERVED or (renamed != name and renamed in names):
+                while renamed in self.reserved or (renamed != name and renamed in names):
                     renamed += "_"
                 kept[renamed] = name
         return kept

@@ -1,0 +1,94 @@
+"""The columns of a user's source that no stage reads, on their way from the source to the release.
+
+They are a table of their own, joined where the release is made: what changes in them alone remakes no other table.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict
+
+from normloom.contract import IDENTITY
+from normloom.readers import Keep, Located, read_source
+from normloom.schemas import tables
+from normloom.stage import Output, Stage
+from normloom.tasks.ingest import Ingestion
+
+PREFIX = "source_"
+
+log = logging.getLogger("normloom")
+
+
+class SourceColumns(BaseModel):
+    """Which columns of a source are kept.
+
+    Of all columns those in `used` are left out, which the release has under names of its own. A column named as one
+    of `reserved`, the columns of the release, gets a prefix.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: Located
+    keep: Keep
+    used: tuple[str, ...]
+    reserved: tuple[str, ...]
+
+
+def read_columns(rows: pl.DataFrame, arguments: SourceColumns) -> Output:
+    """Return for each row of the source that was taken in the columns that are kept, with types of their own."""
+    own = columns_of(arguments.source, arguments.keep, arguments.used)
+    names = released_names(own.columns[1:], arguments.reserved)
+    for name, released in names.items():
+        if name != released:
+            log.info("%s: column %r is released as %r", arguments.source.name, name, released)
+    taken = rows.select("row_id", "source_row")
+    return Output(rows=taken.join(own.rename(names), on="source_row", how="left", maintain_order="left"))
+
+
+def columns_of(source: Located, keep: Keep, used: Sequence[str]) -> pl.DataFrame:
+    """Return `source_row` and the columns of a source that are kept."""
+    read = read_source(source, text_column=None, keep=keep).rows
+    return read.drop([name for name in used if keep == "all" and name in read.columns])
+
+
+def released_names(columns: Sequence[str], reserved: Sequence[str]) -> dict[str, str]:
+    """Return the names under which columns are released: their own, or with as many prefixes as make them unique.
+
+    Names that differ in case only count as the same, as they do in SQL.
+    """
+    ours = {name.casefold() for name in (*IDENTITY, *reserved)}
+    own = [name for name in columns if name.casefold() not in ours]
+    taken = ours | {name.casefold() for name in own}
+    seen: set[str] = set()
+    names = {}
+    for name in columns:
+        released = name
+        if name.casefold() in ours or name.casefold() in seen:
+            while released.casefold() in taken:
+                released = PREFIX + released
+            taken.add(released.casefold())
+        seen.add(name.casefold())
+        names[name] = released
+    return names
+
+
+def source_columns(ingested: Stage, *, arguments: SourceColumns, name: str = "source_columns") -> Stage:
+    """Return the stage that reads the kept columns of the rows that were ingested."""
+    return Stage(
+        name=name, function=read_columns, arguments=arguments, contract=tables.SOURCE_COLUMNS, inputs=(ingested,)
+    )
+
+
+def own_columns(ingested: Stage, ingestion: Ingestion, *, released: Sequence[str]) -> Stage | None:
+    """Return the stage that keeps columns of a source of prompts, None if none are kept.
+
+    `released` are the columns that the release has without them.
+    """
+    if not ingestion.keep:
+        return None
+    used = (ingestion.conversations or ingestion.text_column,)
+    arguments = SourceColumns(source=ingestion.source, keep=ingestion.keep, used=used, reserved=tuple(released))
+    return source_columns(ingested, arguments=arguments)
