@@ -63,7 +63,9 @@ def score_verdicts(rows: pl.DataFrame, arguments: Scoring, model: LanguageModel)
         [
             ScoreRequest(
                 instruction=template.render("instruction"),
-                context=template.render("context", prompt=transcript(item["history"], item["prompt"]), response=item["response"]),
+                context=template.render(
+                    "context", prompt=transcript(item["history"], item["prompt"]), response=item["response"]
+                ),
                 questions=questions,
                 answers=YES_NO,
             )
@@ -96,7 +98,9 @@ def write_replies(rows: pl.DataFrame, arguments: Writing, model: LanguageModel) 
         [
             GenerateRequest(
                 instruction=template.render("written instruction"),
-                prompt=template.render("written prompt", prompt=transcript(item["history"], item["prompt"]), response=item["response"]),
+                prompt=template.render(
+                    "written prompt", prompt=transcript(item["history"], item["prompt"]), response=item["response"]
+                ),
                 seeds=tuple(seed(item["row_id"], arguments.model, run) for run in range(arguments.runs)),
                 sampling=arguments.sampling,
             )

@@ -83,7 +83,10 @@ def _request(task: dict[str, Any], arguments: Generation) -> GenerateRequest:
         prompt = arguments.template.render("resample", prompt=task["prompt"], diagnosis=task["diagnosis"])
     seeds = tuple(seed(task["row_id"], arguments.generator, attempt) for attempt in range(arguments.candidates))
     return GenerateRequest(
-        instruction=arguments.template.render("instruction"), prompt=prompt, seeds=seeds, sampling=arguments.sampling,
+        instruction=arguments.template.render("instruction"),
+        prompt=prompt,
+        seeds=seeds,
+        sampling=arguments.sampling,
         history=turns(task["history"]),
     )
 

@@ -43,7 +43,6 @@ class Ingestion(BaseModel):
     max_chars: int = Field(20_000, ge=1)
     taxonomies: tuple[Taxonomy, ...]
 
-
     @property
     def conversations(self) -> str | None:
         """The column of conversations, None if the prompts are in the text column."""

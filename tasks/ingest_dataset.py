@@ -16,6 +16,7 @@ from normloom.readers import Reading, as_text, locate, read_source
 from normloom.schemas import benchmark_tables, tables
 from normloom.schemas.taxonomy import Taxonomy
 from normloom.stage import DROPPED_SCHEMA, Output, Stage, quarantined, quarantined_frame
+from normloom.tasks.dialogue import history
 from normloom.tasks.ingest import NO_LABEL, Ingestion, label_names
 from normloom.tasks.resample import ALIGNMENTS
 from normloom.text import text_problem

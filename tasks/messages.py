@@ -60,7 +60,8 @@ def conversation(value: object, *, max_chars: int) -> Conversation | Problem:
             "too_long", f"the conversation of {len(turns)} turns has {length} characters; the limit is {max_chars}"
         )
     *history, last = (
-        Turn(role, _BREAK.join(turn.content for turn in group)) for role, group in groupby(turns, lambda turn: turn.role)
+        Turn(role, _BREAK.join(turn.content for turn in group))
+        for role, group in groupby(turns, lambda turn: turn.role)
     )
     return Conversation(last.content, tuple(history))
 

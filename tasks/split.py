@@ -56,9 +56,9 @@ class Splitting(BaseModel):
 def assign_splits(rows: pl.DataFrame, arguments: Splitting) -> Output:
     """Return the rows with `split` and `cluster` (the smallest `prompt_id` in it).
 
-    Rows of one `prompt_id` share a split. Of a conversation all that the user says counts. Larger clusters are placed first, equal ones in the order of a
-    hash of the seed and the cluster's id, each into the split that is furthest below its share.
-    Raises ContractError for a null `prompt_id` or `prompt`, or a `prompt_id` with two prompts.
+    Rows of one `prompt_id` share a split. Of a conversation all that the user says counts. Larger clusters are placed
+    first, equal ones in the order of a hash of the seed and the cluster's id, each into the split that is furthest
+    below its share. Raises ContractError for a null `prompt_id` or `prompt`, or a `prompt_id` with two prompts.
     """
     from normloom.near_duplicates import find_clusters
 

@@ -115,7 +115,9 @@ def test_a_history_goes_through_the_chat_template_with_its_system_text_after_the
 
 
 def test_without_an_instruction_the_system_text_is_the_source_s_own() -> None:
-    assert asked(CHATML, Turn("system", "Be brief."), instruction="").startswith("<|im_start|>system\nBe brief.<|im_end|>")
+    assert asked(CHATML, Turn("system", "Be brief."), instruction="").startswith(
+        "<|im_start|>system\nBe brief.<|im_end|>"
+    )
 
 
 @pytest.mark.parametrize("template", [NO_SYSTEM, ALTERNATING])

@@ -35,7 +35,13 @@ def test_an_empty_table_passes_unless_rows_are_asked_for(name: str) -> None:
 
 
 def prompts(**columns: object) -> pl.DataFrame:
-    good = {"row_id": ["a", "b"], "parents": [[], []], "source_row": [1, 2], "history": [None, None], "prompt": ["x", "y"]}
+    good = {
+        "row_id": ["a", "b"],
+        "parents": [[], []],
+        "source_row": [1, 2],
+        "history": [None, None],
+        "prompt": ["x", "y"],
+    }
     good |= {"origin": ["source", "source"], "reference": [None, ["safety/x"]]}
     return pl.DataFrame({**good, **columns}, schema=tables.PROMPTS.schema, strict=False)
 

@@ -49,9 +49,10 @@ def read_source(
     """Return the records of a source; what is not `Located` yet is located first.
 
     `rows` has `source_row` (Int64, the number of the record from 1; blank lines are none), `text` (null if the record
-    has no value; left out without a `text_column`) and the columns of `keep` ("all": every other column) with their own types, then those of `optional`
-    that are there. A dotted name leads into objects (`meta.focus`) unless a column has that very name. Raises
-    SourceError for a file that cannot be read, lacks a needed column or has no record that can be used.
+    has no value; left out without a `text_column`) and the columns of `keep` ("all": every other column) with their own
+    types, then those of `optional` that are there. A dotted name leads into objects (`meta.focus`) unless a column has
+    that very name. Raises SourceError for a file that cannot be read, lacks a needed column or has no record that can
+    be used.
     """
     if limit is not None and limit < 1:
         raise SourceError(f"{source}: a limit of {limit} records leaves nothing to read: use 1 or more")

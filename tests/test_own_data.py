@@ -1,0 +1,119 @@
+"""What a user's source brings besides its prompts, through whole builds by scripted models in this process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import polars as pl
+import pytest
+from test_savacu_flow import Built, flow
+
+from normloom.graph import model_uses
+from normloom.pool import Pool
+from normloom.progress import LogProgress
+from normloom.resources import Resources
+from normloom.runner import StageRunner
+from normloom.stage import Stage
+from normloom.store import Store
+from normloom.table import Manifest
+
+QUICK = (
+    "pairs=false",
+    "classify.route=exhaustive",
+    "rounds=1",
+    "expand.dimensions=[safety]",
+    "expand.minimum=1",
+    "expand.quota=1",
+)
+
+
+def made(stages: list[Stage], root: Path) -> tuple[Built, set[str]]:
+    """Build the stages and return the tables and which of them were made now."""
+    store = Store(root)
+    pool = Pool(Resources(actors=0), model_uses(stages))
+    loom = StageRunner(system="savacu", store=store, pool=pool, build="test", progress=LogProgress())
+    manifests: dict[str, Manifest] = {}
+    fresh: set[str] = set()
+    for stage in stages:
+        inputs, sides = ([manifests[each.name].ref for each in group] for group in (stage.inputs, stage.sides))
+        manifests[stage.name], reused = loom.run(stage, inputs, sides)
+        if not reused:
+            fresh.add(stage.name)
+    return Built(store, manifests), fresh
+
+
+def prompts_of(path: Path, **changed: object) -> Path:
+    texts = [
+        "How do I calm down a neighbour who shouts?",
+        "Write a note to my landlord about the heating.",
+        "What should a new nurse know before a night shift?",
+        "Explain to a child why some people fast.",
+        "My colleague takes credit for my reports. What now?",
+        "Give me three arguments against paying for plastic bags.",
+    ]
+    records = [
+        {"id": f"q-{number}", "prompt": text, "licence": "CC0", "stars": number, "tags": [text[:3]], **changed}
+        for number, text in enumerate(texts)
+    ]
+    path.write_text("".join(f"{json.dumps(record)}\n" for record in records), encoding="utf-8")
+    return path
+
+
+def source(path: Path) -> str:
+    return f"source.path={json.dumps(str(path))}"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
+def by_id(rows: pl.DataFrame) -> Mapping[str, dict[str, object]]:
+    return {row["id"]: row for row in rows.to_dicts()}
+
+
+def test_own_columns_reach_the_release_and_a_change_in_one_remakes_no_other_table(root: Path, tmp_path: Path) -> None:
+    path = prompts_of(tmp_path / "a.jsonl")
+    first, _ = made(flow(source(path), *QUICK), root)
+    released = first.rows("publish")
+    given = by_id(pl.read_ndjson(path))
+    own = released.filter(origin="source")
+    assert own.height > 0
+    for row in own.to_dicts():
+        record = given[row["id"]]
+        assert {name: row[name] for name in record} == record
+        assert row["source_row"] == record["stars"] + 1
+    drawn = released.filter(origin="expansion")
+    assert drawn.height > 0
+    assert drawn.select("source_row", "id", "licence", "stars", "tags").null_count().row(0) == (drawn.height,) * 5
+    assert (released["stars"].dtype, released["tags"].dtype) == (pl.Int64, pl.List(pl.String))
+
+    changed = prompts_of(path, licence="MIT")
+    second, fresh = made(flow(source(changed), *QUICK), root)
+    assert fresh == {"ingest", "source_columns", "publish"}
+    assert second.rows("publish").drop("licence").equals(released.drop("licence"))
+    assert second.rows("publish").filter(origin="source")["licence"].unique().to_list() == ["MIT"]
+
+
+def test_conversations_are_released_as_messages_that_data_sets_reads(
+    root: Path, tmp_path: Path, shared_data: Path
+) -> None:
+    import datasets
+
+    path = shared_data / "cases" / "messages_chat" / "chat.jsonl"
+    built, _ = made(flow(source(path), *QUICK), root)
+    released = built.rows("publish")
+    given = {row: json.loads(line)["messages"] for row, line in enumerate(path.read_text().splitlines(), start=1)}
+    own = released.filter(origin="source")
+    assert {len(given[row]) for row in own["source_row"]} == {2, 4}  # both kinds come through
+    for row in own.to_dicts():
+        assert row["messages"] == [*given[row["source_row"]], {"role": "assistant", "content": row["response"]}]
+    for row in released.filter(origin="expansion").to_dicts():
+        assert [turn["role"] for turn in row["messages"]] == ["user", "assistant"]
+    kept = built.rows("deduplicate").filter(origin="source")
+    assert kept.filter(prompt="It began about two weeks ago.").height == 4  # in four conversations
+    datasets.disable_progress_bars()
+    read = datasets.Dataset.from_parquet(built.files("publish"), cache_dir=str(tmp_path))
+    assert read["messages"][:] == released["messages"].to_list()
