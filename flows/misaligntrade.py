@@ -27,11 +27,13 @@ from normloom.tasks.measure import Measuring, coverage
 from normloom.tasks.publish import Publication, publish
 from normloom.tasks.select import Selection, select
 from normloom.tasks.semantic_type import AskingType, Typing, score_semantic_types, type_semantically
+from normloom.tasks.source_columns import own_columns
 from normloom.tasks.split import split
 from normloom.tasks.take import take
 from normloom.tasks.trade_off import TradeOffs, trade_off
 
 LABELLED = "savacu/classify"
+OWN = "savacu/source_columns"
 
 
 class MisaligntradeModels(Models):
@@ -66,11 +68,17 @@ class MisaligntradeConfig(SavacuConfig):
         return Typing(types=load_taxonomy(self.types))
 
 
-def misaligntrade(config: MisaligntradeConfig, labelled: Stage | None = None) -> list[Stage]:
-    """Return the last stages of the build, the released table first; `labelled` are SaVaCu's labelled prompts."""
+def misaligntrade(config: MisaligntradeConfig, labelled: Stage | None = None, own: Stage | None = None) -> list[Stage]:
+    """Return the last stages of the build, the released table first.
+
+    `labelled` are SaVaCu's labelled prompts, and `own` the columns that their source brought besides.
+    """
     models = config.models
+    publication = Publication(dimensions=DIMENSIONS, carry=("semantic_type",))
     if labelled is None:
-        labelled = label(ingest(config.ingestion), config)
+        prompts = ingest(config.ingestion)
+        labelled = label(prompts, config)
+        own = own_columns(prompts, config.ingestion, released=publication.columns)
     elif config.source.limit:
         labelled = take(labelled, rows=config.source.limit, contract=tables.LABELLED)
     gaps = find_sparse(labelled, arguments=config.gap_search)
@@ -88,9 +96,7 @@ def misaligntrade(config: MisaligntradeConfig, labelled: Stage | None = None) ->
     judged = rejection_sampling(typed, config)
     selected = select(typed, judged, arguments=Selection(pairs=config.pairs))
     parted = split([selected], arguments=config.splitting, contract=tables.SPLIT)
-    released = publish(
-        parted, typed, arguments=Publication(dimensions=DIMENSIONS, carry=("semantic_type",)), part_rows=10_000
-    )
+    released = publish(parted, typed, arguments=publication, part_rows=10_000, own=own)
     measured = TradeOffs(dimensions=DIMENSIONS, threshold=config.judge.threshold)
     return [
         released,
@@ -100,8 +106,8 @@ def misaligntrade(config: MisaligntradeConfig, labelled: Stage | None = None) ->
 
 
 def reads(config: MisaligntradeConfig) -> dict[str, str]:
-    """Return the published table that the build starts from: a file of one's own is used instead."""
-    return {} if config.source.path else {"labelled": LABELLED}
+    """Return the published tables that the build starts from: a file of one's own is used instead."""
+    return {} if config.source.path else {"labelled": LABELLED, "own": OWN}
 
 
 MISALIGNTRADE = System(

@@ -15,6 +15,7 @@ from normloom.graph import stages_of
 from normloom.resources import Resources
 from normloom.stage import Stage, standing
 from normloom.store import Store
+from normloom.table import Manifest
 
 OPTIONS = {"source.path": "--source", "source.text_column": "--text-column", "source.limit": "--limit"}
 OF_THE_BUILD = frozenset({"resources", "quarantine_budget", "release"})  # sections that change no stage
@@ -113,10 +114,23 @@ def _ignored(assignment: str, prepared: Prepared, reads: Mapping[str, Stage | No
 
 
 def _read(reads: Mapping[str, str], reader: str, store: Store) -> dict[str, Stage | None]:
-    """Return a stage for each published table that a flow starts from, None where there is no such table."""
-    found: dict[str, Stage | None] = {}
-    for parameter, table in reads.items():
-        owner, _, stage = table.partition("/")
-        newest = store.current(owner, stage)
-        found[parameter] = standing(newest.ref, reader=reader) if newest else None
-    return found
+    """Return a stage for each published table that a flow starts from, None where there is no such table.
+
+    A table that was made from another source than the first one, by a build that did not come to its end, is none.
+    """
+    newest = {parameter: store.current(*table.split("/")) for parameter, table in reads.items()}
+    first = next(iter(newest.values()), None)
+    origins = _origins(first, store) if first else set()
+    return {
+        parameter: standing(manifest.ref, reader=reader)
+        if manifest and (manifest == first or _origins(manifest, store) <= origins)
+        else None
+        for parameter, manifest in newest.items()
+    }
+
+
+def _origins(manifest: Manifest, store: Store) -> set[str]:
+    """Return the content of the tables at the beginning of the rows of a table."""
+    if not manifest.inputs:
+        return {manifest.content}
+    return {content for ref in manifest.inputs for content in _origins(store.manifest(ref), store)}

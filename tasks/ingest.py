@@ -69,8 +69,9 @@ def read_prompts(arguments: Ingestion) -> Output:
     for record in source.rows.iter_rows(named=True):
         said = _said(record, column, arguments.max_chars)
         reference, unknown = _reference(record, arguments)
-        if isinstance(said, Problem) or unknown:
-            rule, reason = said if isinstance(said, Problem) else unknown
+        problem = said if isinstance(said, Problem) else unknown
+        if isinstance(said, Problem) or problem:
+            rule, reason = problem or said
             aside.append(quarantined({"row_id": None, **record}, rule, f"record {record['source_row']}: {reason}"))
             continue
         usable.append(

@@ -12,16 +12,19 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.errors import ConfigError, SourceError
+from normloom.models.protocol import Turn
 from normloom.readers import Reading, as_text, locate, read_source
 from normloom.schemas import benchmark_tables, tables
 from normloom.schemas.taxonomy import Taxonomy
 from normloom.stage import DROPPED_SCHEMA, Output, Stage, quarantined, quarantined_frame
 from normloom.tasks.dialogue import history
-from normloom.tasks.ingest import NO_LABEL, Ingestion, label_names
+from normloom.tasks.ingest import NO_LABEL, Ingestion, known_by, label_names
+from normloom.tasks.messages import Conversation, conversation
 from normloom.tasks.resample import ALIGNMENTS
 from normloom.text import text_problem
 
 Problem = tuple[str, str]  # rule and reason
+MESSAGES = "messages"  # the column of conversations of a released table, which is used if it is there
 
 
 class DatasetIngestion(Ingestion):
@@ -54,7 +57,7 @@ def read_dataset(arguments: DatasetIngestion) -> Output:
     named = {**arguments.columns, **arguments.references}
     needed = [column for role, column in named.items() if role in {"response", "alignment"} or role != column]
     source = read_source(
-        arguments.source, text_column=arguments.text_column, keep=needed, optional=tuple(named.values())
+        arguments.source, text_column=arguments.text_column, keep=needed, optional=(*named.values(), MESSAGES)
     )
     found = {role: column for role, column in named.items() if column in source.rows.columns}
     texts = {column for role, column in found.items() if role in arguments.columns}
@@ -65,7 +68,8 @@ def read_dataset(arguments: DatasetIngestion) -> Output:
     ]
     usable = []
     for record in rows.iter_rows(named=True):
-        row, problem = _row({role: record[column] for role, column in found.items()}, record["text"], arguments)
+        held = {role: record[column] for role, column in found.items()}
+        row, problem = _row({**held, **_said(record, arguments)}, record["text"], arguments)
         if problem:
             rule, reason = problem
             aside.append(quarantined({"row_id": None, **record}, rule, f"record {record['source_row']}: {reason}"))
@@ -88,6 +92,13 @@ def read_dataset(arguments: DatasetIngestion) -> Output:
     )
 
 
+def _said(record: Mapping[str, Any], arguments: DatasetIngestion) -> dict[str, Any]:
+    """Return what identifies a record, and what its column `messages` has before the prompt."""
+    said = conversation(record.get(MESSAGES), max_chars=arguments.max_chars)
+    history = said.history if isinstance(said, Conversation) and said.prompt == record["text"] else ()
+    return {"source_row": record["source_row"], "history": history}
+
+
 def _row(
     record: Mapping[str, Any], prompt: str | None, arguments: DatasetIngestion
 ) -> tuple[dict[str, Any], Problem | None]:
@@ -105,17 +116,21 @@ def _row(
             labels[taxonomy.dimension] = _labels(record.get(taxonomy.dimension), taxonomy)
         except ConfigError as error:
             return {}, ("unknown_label", f"column {arguments.references[taxonomy.dimension]!r}: {error}")
+    identity = known_by(Conversation(str(prompt), record["history"]))
+    said = [*record["history"], Turn("user", str(prompt)), Turn("assistant", record["response"])]
     return {
         "parents": [],
-        "content": "\x1f".join((str(prompt), str(record["response"]), alignment)),
-        "prompt_id": hashlib.blake2b(str(prompt).encode(), digest_size=16).hexdigest(),
+        "content": "\x1f".join((identity, str(record["response"]), alignment)),
+        "prompt_id": hashlib.blake2b(identity.encode(), digest_size=16).hexdigest(),
         "prompt": prompt,
         "response": record["response"],
+        "messages": [turn._asdict() for turn in said],
         "alignment": alignment,
         "generator": record.get("generator") or "unknown",
         **labels,
         "split": (record.get("split") or "").strip() or None,
         "origin": "source",
+        "source_row": record["source_row"],
     }, None
 
 

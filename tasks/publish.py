@@ -9,6 +9,7 @@ from normloom.contract import IDENTITY
 from normloom.schemas import tables
 from normloom.stage import Output, Stage
 from normloom.tasks.dialogue import messages
+from normloom.tasks.source_columns import released_names
 
 
 class Publication(BaseModel):
@@ -52,8 +53,13 @@ def publish_rows(
 
 
 def with_own_columns(rows: pl.DataFrame, own: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows with the user's columns after theirs, joined by `source_row`."""
-    return rows.join(own.drop(list(IDENTITY)), on="source_row", how="left", maintain_order="left", validate="m:1")
+    """Return the rows with the user's columns after theirs, joined by `source_row`.
+
+    Names that the rows have too get a prefix: those of a table that another system made may be new to it.
+    """
+    own = own.drop(list(IDENTITY))
+    names = released_names([name for name in own.columns if name != "source_row"], rows.columns)
+    return rows.join(own.rename(names), on="source_row", how="left", maintain_order="left", validate="m:1")
 
 
 def publish(

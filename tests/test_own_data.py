@@ -8,9 +8,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from test_misaligntrade_flow import OWN, ROLES, make
 from test_savacu_flow import Built, flow
 
-from normloom.graph import model_uses
+from normloom.flows.settings import stages_for
+from normloom.graph import model_uses, stages_of
 from normloom.pool import Pool
 from normloom.progress import LogProgress
 from normloom.resources import Resources
@@ -117,3 +119,29 @@ def test_conversations_are_released_as_messages_that_data_sets_reads(
     datasets.disable_progress_bars()
     read = datasets.Dataset.from_parquet(built.files("publish"), cache_dir=str(tmp_path))
     assert read["messages"][:] == released["messages"].to_list()
+
+
+def test_own_columns_survive_into_a_system_that_starts_from_the_labelled_prompts(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    made(flow(source(prompts_of(tmp_path / "a.jsonl", semantic_type="mine")), *QUICK), store.root)
+    models = f"models={{{ROLES}, {OWN}}}"
+    assignments = [
+        "rounds=1",
+        "pairs=false",
+        "expand.dimensions=[safety]",
+        "expand.minimum=1",
+        "expand.quota=1",
+        models,
+    ]
+    prepared = stages_for("misaligntrade", profile="local", assignments=assignments, store=store)
+    released = store.scan(make("misaligntrade", prepared.ends, store)["publish"].ref).collect()
+    own = released.filter(origin="source")
+    assert own.height > 0
+    assert all(row["id"] == f"q-{row['source_row'] - 1}" for row in own.to_dicts())
+    assert own["source_semantic_type"].unique().to_list() == ["mine"]
+    assert "mine" not in own["semantic_type"]
+
+    other = flow(source(prompts_of(tmp_path / "b.jsonl", prompt="Is this another file altogether?")), *QUICK)
+    made([stage for stage in other if stage.name in {"ingest", "source_columns"}], store.root)  # and no further
+    prepared = stages_for("misaligntrade", profile="local", assignments=assignments, store=store)
+    assert "savacu_source_columns" not in [stage.name for stage in stages_of(*prepared.ends)]

@@ -56,10 +56,10 @@ class Prompter:
         history = request.history
         try:
             head, said, tail = self.chat.framed_after(request.instruction, history)
-        except ModelError as error:
+        except ModelError as refusal:
             if not history:
                 raise
-            return Prompt((), (), error=str(error))
+            return Prompt((), (), error=str(refusal))
         trunk = [*said, *self.chat.plain([request.prompt])[0], *tail]
         tokens, wanted = len(head) + len(trunk), request.sampling.max_tokens
         error = None
