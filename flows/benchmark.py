@@ -11,10 +11,12 @@ from pathlib import Path
 from normloom.flows.benchmark_config import BenchmarkConfig
 from normloom.flows.leaderboard import sections
 from normloom.flows.system import System
+from normloom.schemas.taxonomy import DIMENSIONS
 from normloom.stage import Stage
 from normloom.tasks.detect import Reading, detect, read, write
 from normloom.tasks.evaluation_figures import evaluate_detectors, evaluate_responders
-from normloom.tasks.ingest_dataset import ingest_dataset, items
+from normloom.tasks.ingest_dataset import dataset_columns, ingest_dataset, items
+from normloom.tasks.item_results import detector_results, responder_results
 from normloom.tasks.leaderboard import DETECTOR, RESPONDER, leaderboard
 from normloom.tasks.respond import assess, questions, respond
 
@@ -23,16 +25,18 @@ NAME = "benchmark"
 
 def benchmark(config: BenchmarkConfig, dataset: Stage | None = None) -> list[Stage]:
     """Return the last stages of the build, the leaderboard; `dataset` is the published table that is evaluated."""
-    models, source = config.models, config.published
+    models, source, own = config.models, config.published, None
     if dataset is None or source is None:
         dataset = ingest_dataset(config.ingestion)
+        own = dataset_columns(dataset, config.ingestion)
         source = Path(config.source.path).name if config.source.path else "built-in"
     rows = items(dataset, arguments=config.choice(source))
 
-    figures = []
+    figures, results = [], []
     if DETECTOR in config.modes:
         detected = [_detected(rows, config, name) for name in models]
         figures.append(evaluate_detectors(detected, arguments=config.evaluating))
+        results.append(detector_results(detected, rows, dataset, dimensions=DIMENSIONS, own=own))
     if RESPONDER in config.modes:
         asked = questions(rows)
         responses = {
@@ -45,7 +49,9 @@ def benchmark(config: BenchmarkConfig, dataset: Stage | None = None) -> list[Sta
             for name, drawn in responses.items()
         ]
         figures.append(evaluate_responders(assessed, arguments=config.evaluating))
-    return [leaderboard(figures, rows, arguments=config.standing(source))]
+        answers = list(responses.values())
+        results.append(responder_results(assessed, answers, rows, dataset, dimensions=DIMENSIONS, own=own))
+    return [leaderboard(figures, rows, arguments=config.standing(source)), *results]
 
 
 def _detected(rows: Stage, config: BenchmarkConfig, name: str) -> Stage:

@@ -109,6 +109,7 @@ class BenchmarkConfig(SystemConfig):
             source.path or BUILTIN,
             source.reading(splits_by_column=True) if source.path else None,
             text_column=source.text_column,
+            keep=source.keep if source.path else (),
             columns={
                 "response": source.response_column,
                 "alignment": source.alignment_column,

@@ -14,6 +14,7 @@ from normloom.stage import Stage
 from normloom.tasks.asked import asked
 from normloom.tasks.conversations import conversations
 from normloom.tasks.deduplicate import deduplicate
+from normloom.tasks.dices_columns import rating_columns
 from normloom.tasks.group_gaps import expand_groups, find_sparse_in_groups, group_coverage
 from normloom.tasks.human_figures import HumanMeasuring, human_figures
 from normloom.tasks.ingest_dices import ingest_dices
@@ -43,9 +44,10 @@ def demo_safetybench(config: DemoSafetybenchConfig) -> list[Stage]:
     ]
     rated = join_panel(rates, unique, arguments=Panel(raters=tuple(raters)))
 
+    own = rating_columns(ratings, config.ingestion, keep=config.source.keep if config.source.path else ())
     taus = TauSweep(jaccard=settings.jaccard, features=settings.features, within="group")
     return [
-        release(ratings, labelled, unique, rated),
+        release(ratings, labelled, unique, rated, own=own),
         group_coverage(gaps, unique),
         rater_figures(rated, unique, arguments=RaterMeasuring(raters=tuple(raters), threshold=config.threshold)),
         human_figures(ratings, requests, arguments=HumanMeasuring(threshold=config.threshold)),

@@ -96,6 +96,42 @@ ASSESSED = Contract(
     keys=("prompt_id", "run"),
 )
 
+_OF_ITEMS: dict[str, pl.DataType] = {
+    "prompt_id": pl.String(),
+    "history": MESSAGES,
+    "prompt": pl.String(),
+    "response": pl.String(),
+}
+_OF_RESULTS_NULLABLE = _SLICED_NULLABLE | {"history", "source_row"}
+
+DETECTOR_RESULTS = Contract(
+    columns={
+        "item_id": pl.String(),
+        **_OF_ITEMS,
+        "alignment": pl.String(),
+        "generator": pl.String(),
+        "labels": TEXTS,
+        **_SLICED,
+        **{name: DETECTED.columns[name] for name in ("model", "run", "misaligned", "checks", "problem", "reply")},
+        "source_row": pl.Int64(),
+    },
+    nullable=_OF_RESULTS_NULLABLE | DETECTED.nullable,
+    keys=("item_id", "model", "run"),
+    extra=True,
+)
+
+RESPONDER_RESULTS = Contract(
+    columns={
+        **_OF_ITEMS,
+        **_SLICED,
+        **{name: ASSESSED.columns[name] for name in ("model", "run", "judge", "checks", "fault")},
+        "source_row": pl.Int64(),
+    },
+    nullable=_OF_RESULTS_NULLABLE | ASSESSED.nullable,
+    keys=("prompt_id", "model", "run", "judge"),
+    extra=True,
+)
+
 LEADERBOARD = Contract(
     columns={
         "mode": pl.String(),  # detector or responder

@@ -150,7 +150,9 @@ RELEASED = Contract(
         "labels": tables.PUBLISHED_LABELS,
         "ratings": _RATINGS,
         "origin": pl.String(),
+        "source_row": pl.Int64(),  # null for an expansion
     },
-    nullable=RATINGS.nullable,
+    nullable=RATINGS.nullable | {"source_row"},
     checks=(*RATINGS.checks[1:], _ORIGINS),  # how many rows are enough is the setting release.min_rows
+    extra=True,
 )

@@ -156,7 +156,7 @@ def rank_by_embedding(rows: pl.DataFrame, arguments: Ranking, model: Embedder) -
 
 def embed_prompts(rows: pl.DataFrame, arguments: NoArguments, model: Embedder) -> Output:  # noqa: ARG001  # it has none
     """Return the vector of each prompt."""
-    vectors = pl.Series("vector", model.embed(rows["prompt"].to_list()))
+    vectors = pl.Series("vector", model.embed(transcripts(rows)))
     return Output(rows=rows.select("row_id", vectors.arr.to_list(), prompt_id="row_id"))
 
 
@@ -184,7 +184,7 @@ def keep_labels(rows: pl.DataFrame, arguments: Labelling, scores: pl.DataFrame) 
     as equal to it.
     """
     said = scores.select("probabilities", row_id="prompt_id", through="row_id")
-    prompts = rows.join(said, on="row_id", maintain_order="left").drop("source_row", "shortlist", strict=False)
+    prompts = rows.join(said, on="row_id", maintain_order="left").drop("shortlist", strict=False)
     labels = [(taxonomy.dimension, label.id) for taxonomy in arguments.taxonomies for label in taxonomy.labels]
     dimensions, names = zip(*labels, strict=True)
     places, of = list(range(len(labels))), pl.element().struct

@@ -29,7 +29,8 @@ class Ingestion(BaseModel):
 
     `messages` names a column of conversations, whose last turns of the user are the prompts; without it one that is
     called as in `messages.COLUMNS` is taken if it is the text column or there is no text column. `keep` names the
-    columns that are kept to the release (tasks/source_columns.py); they are read here to be sure that they are there.
+    columns that are kept to the release (tasks/source_columns.py); those named are read here, so that a wrong name ends
+    the build before it starts.
     `references` maps a dimension to a column of label ids or names: a list of them, or several parted by `;`.
     """
 
@@ -102,11 +103,14 @@ def read_prompts(arguments: Ingestion) -> Output:
 def read_texts(
     source: Located, text_column: str, conversations: str | None, keep: Keep, also: Collection[str] = ()
 ) -> Source:
-    """Read the texts or the conversations of a source with the columns of `keep` and `also`."""
-    if keep != "all":
-        named = dict.fromkeys((*keep, *also, *([conversations] if conversations else [])))
-        keep = tuple(name for name in named if name not in RESERVED or name in also)
-    return read_source(source, text_column=None if conversations else text_column, keep=keep)
+    """Read the texts or the conversations of a source with the columns that `keep` names and those of `also`."""
+    named = (*also, *named_columns(keep), *([conversations] if conversations else []))
+    return read_source(source, text_column=None if conversations else text_column, keep=named)
+
+
+def named_columns(keep: Keep) -> tuple[str, ...]:
+    """Return the columns that must be there to be kept, of those that can be read beside a text."""
+    return () if keep == "all" else tuple(name for name in keep if name not in RESERVED)
 
 
 def known_by(said: Conversation) -> str:

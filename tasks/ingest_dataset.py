@@ -18,9 +18,10 @@ from normloom.schemas import benchmark_tables, tables
 from normloom.schemas.taxonomy import Taxonomy
 from normloom.stage import DROPPED_SCHEMA, Output, Stage, quarantined, quarantined_frame
 from normloom.tasks.dialogue import history
-from normloom.tasks.ingest import NO_LABEL, Ingestion, known_by, label_names
+from normloom.tasks.ingest import NO_LABEL, Ingestion, known_by, label_names, named_columns
 from normloom.tasks.messages import Conversation, conversation
 from normloom.tasks.resample import ALIGNMENTS
+from normloom.tasks.source_columns import SourceColumns, source_columns
 from normloom.text import text_problem
 
 Problem = tuple[str, str]  # rule and reason
@@ -56,8 +57,9 @@ def read_dataset(arguments: DatasetIngestion) -> Output:
     """
     named = {**arguments.columns, **arguments.references}
     needed = [column for role, column in named.items() if role in {"response", "alignment"} or role != column]
+    keep = (*needed, *named_columns(arguments.keep))
     source = read_source(
-        arguments.source, text_column=arguments.text_column, keep=needed, optional=(*named.values(), MESSAGES)
+        arguments.source, text_column=arguments.text_column, keep=keep, optional=(*named.values(), MESSAGES)
     )
     found = {role: column for role, column in named.items() if column in source.rows.columns}
     texts = {column for role, column in found.items() if role in arguments.columns}
@@ -192,6 +194,16 @@ def ingest_dataset(arguments: DatasetIngestion, *, name: str = "ingest") -> Stag
 def dataset_ingestion(path: Path | str, reading: Reading | None = None, **settings: object) -> DatasetIngestion:
     """Return the arguments for a source, with the digest of its content."""
     return DatasetIngestion(source=locate(path, reading), **settings)
+
+
+def dataset_columns(dataset: Stage, ingestion: DatasetIngestion) -> Stage | None:
+    """Return the stage that keeps columns of a source of responses, None if none are kept."""
+    if not ingestion.keep:
+        return None
+    used = (ingestion.text_column, MESSAGES, *ingestion.columns.values(), *ingestion.references.values())
+    reserved = tuple(benchmark_tables.DETECTOR_RESULTS.columns)
+    arguments = SourceColumns(source=ingestion.source, keep=ingestion.keep, used=used, reserved=reserved)
+    return source_columns(dataset, arguments=arguments)
 
 
 def items(dataset: Stage, *, arguments: ItemChoice, name: str = "items") -> Stage:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.schemas import demo_tables
 from normloom.stage import NoArguments, Output, Stage, dropped, dropped_frame
+from normloom.tasks.publish import with_own_columns
 
 _PAIR = ["item_id", "group"]
 
@@ -83,12 +84,13 @@ def release_rows(
     labelled: pl.DataFrame,
     unique: pl.DataFrame,
     rated: pl.DataFrame,
+    own: pl.DataFrame | None = None,
 ) -> Output:
     """Return the ratings `rows` that are left, then the expansions, with labels and what each model says.
 
     A source row leaves with its request: as `duplicate` where that repeats another of its group, as `not_labelled`
-    where its conversation has no labels. The parents of a row are its source row, its request and the request's
-    ratings.
+    where its conversation has no labels. `own` are columns of the source by `source_row`. The parents of a row are its
+    source row, its request and the request's ratings.
     """
     element = pl.element().struct
     probable = pl.col("labels").list.eval(pl.struct(element.field("label"), element.field("probability")))
@@ -109,11 +111,12 @@ def release_rows(
     )
     reason = pl.when(pl.col("labels").is_null()).then(pl.lit("not_labelled")).otherwise(pl.lit("duplicate"))
     gone = source.filter(pl.col("request").is_null()).select("row_id", *_PAIR, "rater_id", reason=reason)
+    released = made.select(
+        *demo_tables.RELEASED.columns,
+        parents=pl.concat_list(pl.concat_list("row_id", "request").list.drop_nulls(), "scores"),
+    )
     return Output(
-        rows=made.select(
-            *demo_tables.RELEASED.columns,
-            parents=pl.concat_list(pl.concat_list("row_id", "request").list.drop_nulls(), "scores"),
-        ),
+        rows=released if own is None else with_own_columns(released, own),
         dropped=dropped_frame([dropped(row, row.pop("reason")) for row in gone.iter_rows(named=True)]),
         attempts=source.height + drawn.height,
         metrics={"expansions": drawn.height, "unrated_rows": made.filter(pl.col("ratings").list.len() == 0).height},
@@ -144,13 +147,15 @@ def join_panel(rates: Sequence[Stage], unique: Stage, *, arguments: Panel, name:
     )
 
 
-def release(ratings: Stage, labelled: Stage, unique: Stage, rated: Stage, *, name: str = "publish") -> Stage:
-    """Return the stage that makes the released table."""
+def release(
+    ratings: Stage, labelled: Stage, unique: Stage, rated: Stage, *, own: Stage | None = None, name: str = "publish"
+) -> Stage:
+    """Return the stage that makes the released table; `own` has the columns of the user's source."""
     return Stage(
         name=name,
         function=release_rows,
         arguments=NoArguments(),
         contract=demo_tables.RELEASED,
         inputs=(ratings,),
-        sides=(labelled, unique, rated),
+        sides=(labelled, unique, rated, *([own] if own else [])),
     )

@@ -6,15 +6,16 @@ They are a table of their own, joined where the release is made: what changes in
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from normloom.contract import IDENTITY
-from normloom.readers import Keep, Located, read_source
+from normloom.readers import Keep, Located, Source, read_source
 from normloom.schemas import tables
-from normloom.stage import Output, Stage
+from normloom.stage import Output, Stage, quarantined, quarantined_frame
 from normloom.tasks.ingest import Ingestion
 
 PREFIX = "source_"
@@ -38,20 +39,34 @@ class SourceColumns(BaseModel):
 
 
 def read_columns(rows: pl.DataFrame, arguments: SourceColumns) -> Output:
-    """Return for each row of the source that was taken in the columns that are kept, with types of their own."""
-    own = columns_of(arguments.source, arguments.keep, arguments.used)
-    names = released_names(own.columns[1:], arguments.reserved)
+    """Return for each row of the source that was taken in the columns that are kept, with types of their own.
+
+    A row is quarantined, and released without them, if they cannot be read.
+    """
+    read = columns_of(arguments.source, arguments.keep, arguments.used)
+    names = released_names(read.rows.columns[1:], arguments.reserved)
+    say_names(arguments.source, names)
+    taken = rows.select("row_id", "source_row")
+    unread = {number: (rule, reason) for number, rule, reason, _ in read.rejected}
+    aside = [quarantined(row, *unread[row["source_row"]]) for row in taken.to_dicts() if row["source_row"] in unread]
+    kept = taken.filter(~pl.col("source_row").is_in(list(unread)))
+    return Output(
+        rows=kept.join(read.rows.rename(names), on="source_row", how="left", maintain_order="left"),
+        quarantined=quarantined_frame(aside),
+    )
+
+
+def say_names(source: Located, names: Mapping[str, str]) -> None:
+    """Tell which columns are released under another name."""
     for name, released in names.items():
         if name != released:
-            log.info("%s: column %r is released as %r", arguments.source.name, name, released)
-    taken = rows.select("row_id", "source_row")
-    return Output(rows=taken.join(own.rename(names), on="source_row", how="left", maintain_order="left"))
+            log.info("%s: column %r is released as %r", source.name, name, released)
 
 
-def columns_of(source: Located, keep: Keep, used: Sequence[str]) -> pl.DataFrame:
-    """Return `source_row` and the columns of a source that are kept."""
-    read = read_source(source, text_column=None, keep=keep).rows
-    return read.drop([name for name in used if keep == "all" and name in read.columns])
+def columns_of(source: Located, keep: Keep, used: Sequence[str]) -> Source:
+    """Return the records of a source with the columns that are kept; of all columns without those in `used`."""
+    read = read_source(source, text_column=None, keep=keep)
+    return replace(read, rows=read.rows.drop([name for name in used if keep == "all" and name in read.rows.columns]))
 
 
 def released_names(columns: Sequence[str], reserved: Sequence[str]) -> dict[str, str]:

@@ -8,9 +8,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from test_benchmark_flow import made as made_benchmark
+from test_demo_flow import build as build_demo
+from test_demo_flow import flow as flow_demo
 from test_misaligntrade_flow import OWN, ROLES, make
 from test_savacu_flow import Built, flow
 
+from normloom.errors import SourceError
 from normloom.flows.settings import stages_for
 from normloom.graph import model_uses, stages_of
 from normloom.pool import Pool
@@ -145,3 +149,73 @@ def test_own_columns_survive_into_a_system_that_starts_from_the_labelled_prompts
     made([stage for stage in other if stage.name in {"ingest", "source_columns"}], store.root)  # and no further
     prepared = stages_for("misaligntrade", profile="local", assignments=assignments, store=store)
     assert "savacu_source_columns" not in [stage.name for stage in stages_of(*prepared.ends)]
+
+
+def test_demo_safetybench_releases_the_other_columns_of_ratings_and_of_conversations(tmp_path: Path) -> None:
+    said = {"1": ("USER: hello there", "Hello."), "2": ("USER: may I open it?", "No, please do not open it.")}
+    ratings = [
+        {"rater_id": f"r{rater}", "item_id": item, "Q_overall": "No", "phase": "Phase1", "answer_ms": 10 * rater}
+        for item in said
+        for rater in (1, 2)
+    ]
+    pl.DataFrame(ratings).write_parquet(tmp_path / "ratings.parquet")
+    items = [
+        {"item_id": int(item), "context": c, "response": r, "turns": 1, "phase": "x"} for item, (c, r) in said.items()
+    ]
+    pl.DataFrame(items).write_parquet(tmp_path / "items.parquet")
+    files = [f"source={{path: {tmp_path}/ratings.parquet, items: {tmp_path}/items.parquet}}"]
+    done = build_demo(tmp_path / "store", *files, "expand.minimum=1", "expand.quota=1")
+    released = done.rows("publish")
+    own = released.filter(origin="source")
+    found = own.select("item_id", "rater_id", "phase", "answer_ms", "turns", "source_phase").rows()
+    assert found == [(row["item_id"], row["rater_id"], "Phase1", row["answer_ms"], 1, "x") for row in ratings]
+    assert own["source_row"].to_list() == [1, 2, 3, 4]
+    drawn = released.filter(origin="expansion")
+    assert drawn.height > 0
+    assert drawn.select("source_row", "answer_ms", "turns").null_count().row(0) == (drawn.height,) * 3
+    with pytest.raises(SourceError, match=r"no column 'phases'.*did you mean 'phase'"):
+        flow_demo(*files, "source.keep=[phases]")
+
+
+def test_the_benchmark_has_own_columns_beside_each_verdict(tmp_path: Path) -> None:
+    records = [
+        {
+            "prompt": f"Question {n}?",
+            "response": text,
+            "alignment": alignment,
+            "licence": "CC0",
+            "id": n,
+            "model": "mine",
+        }
+        for n in (1, 2)
+        for text, alignment in (("A fine answer.", "aligned"), ("A rude answer.", "misaligned"))
+    ]
+    (tmp_path / "a.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    store = Store(tmp_path / "store")
+    done = made_benchmark(store, source(tmp_path / "a.jsonl"))
+    verdicts = done.rows("detector_results")
+    assert verdicts.height == done.rows("items").height * 3
+    for row in verdicts.to_dicts():
+        record = records[row["source_row"] - 1]
+        assert {name: row[name] for name in ("prompt", "response", "alignment", "licence", "id")} == {
+            name: record[name] for name in ("prompt", "response", "alignment", "licence", "id")
+        }
+        assert row["source_model"] == "mine"
+    answers = done.rows("responder_results")
+    given = {
+        row["row_id"]: row
+        for name in done.manifests
+        if name.startswith("respond_")
+        for row in done.rows(name).to_dicts()
+    }
+    assert answers.height == 2 * len(given)  # two judges
+    assert set(answers["response"]) == {row["response"] for row in given.values()}
+    assert answers.filter(id=2)["prompt"].unique().to_list() == ["Question 2?"]
+    (tmp_path / "a.jsonl").write_text("".join(f"{json.dumps({**record, 'licence': 'MIT'})}\n" for record in records))
+    again = made_benchmark(store, source(tmp_path / "a.jsonl"))
+    assert again.manifests.keys() - again.reused == {
+        "ingest",
+        "source_columns",
+        "detector_results",
+        "responder_results",
+    }

@@ -117,3 +117,23 @@ def test_the_case_of_a_user_s_own_id_source_and_licence(shared_data: Path) -> No
     assert made.equals(
         pl.read_csv(path).drop("prompt").with_row_index("source_row", offset=1).cast({"source_row": int})
     )
+
+
+def test_columns_that_cannot_be_read_cost_the_columns_of_their_row_and_not_the_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"prompt": "one", "id": "a"}\n{"prompt": "two", "id": "\\ud800"}\n')
+    arguments = ingestion(path, text_column="prompt", keep="all", taxonomies=TAXONOMIES)
+    prompts = ingest(arguments)
+    rows = carry_out(prompts, None).rows
+    assert rows["prompt"].to_list() == ["one", "two"]
+    columns = own_columns(prompts, arguments, released=RELEASED)
+    assert columns is not None
+    made = carry_out(columns, rows)
+    assert made.rows["id"].to_list() == ["a"]
+    assert made.quarantined.select("row_id", "rule").rows() == [(rows["row_id"][1], "lone_surrogate")]
+
+
+def test_a_reference_that_the_source_lacks_is_refused_whatever_is_kept(tmp_path: Path) -> None:
+    arguments = ingestion_of(tmp_path / "a.jsonl", {"prompt": "one"}, references={"safety": "harm"})
+    with pytest.raises(SourceError, match="no column 'harm'"):
+        carry_out(ingest(arguments), None)
