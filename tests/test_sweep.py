@@ -11,6 +11,7 @@ from toy import SCRIPTED
 
 from normloom.errors import ContractError
 from normloom.features import Features
+from normloom.schemas import tables
 from normloom.schemas.template import Template
 from normloom.simhash import fingerprints
 from normloom.tasks.classify import Asking, Labelling, classify, score_labels
@@ -27,7 +28,8 @@ def labelled(delta: float) -> pl.DataFrame:
     """Prompts as the stage `classify` labels them at a delta, by a model of random mind."""
     texts = [f"prompt {number}" for number in range(40)]
     prompts = pl.DataFrame({"row_id": texts, "source_row": range(40), "prompt": texts, "origin": ["source"] * 40})
-    prompts = prompts.with_columns(reference=pl.lit(None, dtype=pl.List(pl.String)))
+    nothing = {name: pl.lit(None, dtype=tables.PROMPTS.columns[name]) for name in ("history", "reference")}
+    prompts = prompts.with_columns(**nothing)
 
     def shares(context: str, question: str) -> tuple[float, float]:
         yes = round(random.Random(context + question).random(), 1) * 0.98 + 0.01
