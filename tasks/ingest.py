@@ -13,7 +13,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.errors import ConfigError, SourceError
-from normloom.readers import Keep, Located, Reading, Source, column_names, found, locate, read_source
+from normloom.readers import Keep, Located, Reading, Source, column_names, locate, read_source
 from normloom.readers.wanted import RESERVED
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Taxonomy
@@ -52,7 +52,9 @@ class Ingestion(BaseModel):
         if self.text_column in COLUMNS:
             return self.text_column
         names = column_names(self.source)
-        return None if found(self.text_column, names) else next((name for name in COLUMNS if name in names), None)
+        if self.text_column in names or self.text_column.partition(".")[0] in names:
+            return None
+        return next((name for name in COLUMNS if name in names), None)
 
 
 def read_prompts(arguments: Ingestion) -> Output:

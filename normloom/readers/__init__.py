@@ -10,7 +10,7 @@ from normloom.readers.locate import Located, absolute, locate
 from normloom.readers.options import Reading
 from normloom.readers.read import column_names, read_source
 from normloom.readers.records import Rejected, Source
-from normloom.readers.wanted import Keep, found
+from normloom.readers.wanted import Keep
 
-__all__ = ["Keep", "Located", "Reading", "Rejected", "Source", "absolute", "as_text", "column_names", "found", "locate"]
+__all__ = ["Keep", "Located", "Reading", "Rejected", "Source", "absolute", "as_text", "column_names", "locate"]
 __all__ += ["read_source"]
