@@ -25,6 +25,7 @@ from normloom.flows.commands.serve import serve
 from normloom.flows.commands.settings import settings
 from normloom.flows.commands.tables import tables
 from normloom.flows.commands.trace import trace
+from normloom.flows.commands.verify import verify
 from normloom.flows.commands.why import why
 from normloom.flows.interrupt import terminated
 
@@ -49,6 +50,7 @@ COMMANDS = (
     query,
     trace,
     quarantine,
+    verify,
     gc,
     doctor,
 )

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from normloom.errors import UsageError
+from normloom.errors import StoreError, UsageError
 from normloom.graph import model_uses, stages_of
 from normloom.lineage_page import Lineage, publish_build, publish_stage
 from normloom.losses import losses, sentence, upstream
@@ -196,6 +196,8 @@ def _taken(request: BuildRequest, stages: Sequence[Stage], store: Store) -> dict
         if stage.name not in chosen:
             manifest = store.manifest(stage.table) if stage.table else store.current(request.system, stage.name)
             if manifest is None:
+                if damaged := store.why_unreadable(request.system, stage.name):
+                    raise StoreError(damaged)
                 raise UsageError(
                     f"stage {stage.name!r} has no table yet, and what is to be built reads it: "
                     f"build it first, with --from {stage.name} or without --only and --from"

@@ -108,7 +108,7 @@ def idle(store: Store, system: str) -> Iterator[None]:
         path.parent.mkdir(exist_ok=True)
         with _held(path, create=True) as held:
             if not held:
-                raise StoreError(f"a build of {system} is running in {store.root}: run gc again when it has ended")
+                raise StoreError(f"a build of {system} is running in {store.root}: run this again when it has ended")
             yield
 
 

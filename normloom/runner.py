@@ -248,7 +248,7 @@ class StageRunner:
 
     def _jobs(self, table: _Table) -> list[PartJob]:
         stage = table.stage
-        files = tuple(file for ref in table.inputs for file in self._files(ref))
+        files = tuple(file for ref in table.inputs for file in self.store.files(ref))
         rows = sum(count for _, count in files)
         size = stage.part_rows or max(rows, 1)
         whole = PartJob(
@@ -263,7 +263,7 @@ class StageRunner:
             start=0,
             stop=min(size, rows),
             inputs=files if stage.inputs else None,
-            sides=tuple(tuple(self._files(ref)) for ref in table.sides),
+            sides=tuple(tuple(self.store.files(ref)) for ref in table.sides),
             sides_on=stage.sides_on,
         )
         starts = range(0, max(rows, 1), size)
@@ -271,9 +271,6 @@ class StageRunner:
             replace(whole, index=index, start=start, stop=min(start + size, rows)) for index, start in enumerate(starts)
         ]
         return with_own_sides(jobs)
-
-    def _files(self, ref: TableRef) -> list[tuple[Path, int]]:
-        return self.store.manifest(ref).files(self.store.table_directory(ref))
 
     @contextmanager
     def _crew(self, stage: Stage, jobs: Sequence[PartJob]) -> Iterator[Crew]:

@@ -52,6 +52,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
+        self._verified: set[tuple[TableRef, Kind]] = set()
 
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
@@ -87,22 +88,52 @@ class Store:
         manifest = self.published(ref.system, ref.stage, ref.key)
         if manifest is None:
             raise StoreError(
-                f"table {ref} is not in the store at {self.root}, or files of it are missing: build it again"
+                self.why_unreadable(ref.system, ref.stage, ref.key) or f"table {ref} is not in the store at {self.root}"
             )
         return manifest
 
+    def why_unreadable(self, system: str, stage: str, key: str | None = None) -> str | None:
+        """Say why a published table, the newest if no key is given, cannot be read; None if it can or is not there."""
+        key = key or self._current_key(system, stage)
+        directory = self.directory(system, stage, key or "")
+        if key is None or not (directory / MANIFEST).is_file() or self.published(system, stage, key):
+            return None
+        manifest = _load(Manifest.model_validate_json, directory / MANIFEST)
+        parts = [part.index for part in manifest.parts if not _present(directory, part)] if manifest else []
+        what = f"files of its part {parts[0]} are missing or cut" if manifest else "its manifest cannot be read"
+        return f"table {system}/{stage}/{key}: {what}; build {system} again, which makes what is missing"
+
     def scan(self, ref: TableRef, kind: Kind = "rows") -> pl.LazyFrame:
         """Return the rows of a table (or what it dropped or quarantined), lazily."""
-        manifest = self.manifest(ref)
-        return pl.scan_parquet([path for path, _ in manifest.files(self.table_directory(ref), kind)], glob=False)
+        return pl.scan_parquet([path for path, _ in self.files(ref, kind)], glob=False)
+
+    def files(self, ref: TableRef, kind: Kind = "rows") -> list[tuple[Path, int]]:
+        """Return the files of a table with their row counts, in row order.
+
+        Their checksums are verified the first time; raises StoreError naming a file that is not as it was written.
+        """
+        manifest, directory = self.manifest(ref), self.table_directory(ref)
+        if (ref, kind) not in self._verified:
+            for part in manifest.parts:
+                record = part.files[kind]
+                if problem := file_problem(directory / record.name, record):
+                    raise StoreError(
+                        f"table {ref}, part {part.index}: {record.name} {problem}; "
+                        f"run normloom verify {ref.system} --repair, then build again"
+                    )
+            self._verified.add((ref, kind))
+        return manifest.files(directory, kind)
 
     def current(self, system: str, stage: str) -> Manifest | None:
         """Return the manifest of the newest table of a stage, None where none is published."""
+        key = self._current_key(system, stage)
+        return None if key is None else self.published(system, stage, key)
+
+    def _current_key(self, system: str, stage: str) -> str | None:
         try:
-            key = (self.root / system / stage / CURRENT).read_text().strip()
+            return (self.root / system / stage / CURRENT).read_text().strip()
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return self.published(system, stage, key)
 
     def systems(self) -> list[str]:
         """Return the systems that have been built here."""
@@ -113,6 +144,11 @@ class Store:
         stages = [path.name for path in _directories(self.root / system) if path.name != BUILDS]
         manifests = [manifest for stage in stages if (manifest := self.current(system, stage))]
         return sorted(manifests, key=lambda manifest: manifest.created)
+
+    def unreadable(self, system: str) -> list[str]:
+        """Say why each newest table of a system that cannot be read cannot."""
+        stages = sorted(path.name for path in _directories(self.root / system) if path.name != BUILDS)
+        return [why for stage in stages if (why := self.why_unreadable(system, stage))]
 
     def parts(self, directory: Path) -> dict[int, PartRecord]:
         """Return the committed parts of a table that is not published yet, those that verify, by index."""
@@ -226,15 +262,16 @@ def write_frames(
 
 def committed_part(directory: Path, index: int) -> PartRecord | None:
     """Return a committed part, None where it is not there or its files do not verify."""
-    return _committed(_marker(directory, index))
+    return _committed(part_marker(directory, index))
 
 
 def write_part(directory: Path, record: PartRecord) -> None:
     """Write the marker that commits a part; its files must be there."""
-    write_file(_marker(directory, record.index), record.model_dump_json(indent=1).encode())
+    write_file(part_marker(directory, record.index), record.model_dump_json(indent=1).encode())
 
 
-def _marker(directory: Path, index: int) -> Path:
+def part_marker(directory: Path, index: int) -> Path:
+    """Return the file that commits a part."""
     return directory / f"part-{index:05d}.json"
 
 
@@ -262,7 +299,7 @@ def write_file(path: Path, content: bytes) -> None:
 
 def forget_part(directory: Path, record: PartRecord) -> None:
     """Take back a committed part of a table that is not published, its files too."""
-    _marker(directory, record.index).unlink(missing_ok=True)
+    part_marker(directory, record.index).unlink(missing_ok=True)
     for file in record.files.values():
         (directory / file.name).unlink(missing_ok=True)
 
@@ -323,10 +360,21 @@ def _present(directory: Path, part: PartRecord) -> bool:
 
 
 def _verified(directory: Path, part: PartRecord) -> bool:
-    return _present(directory, part) and all(
-        hashlib.sha256((directory / record.name).read_bytes()).hexdigest() == record.sha256
-        for record in part.files.values()
-    )
+    return not any(file_problem(directory / record.name, record) for record in part.files.values())
+
+
+def file_problem(path: Path, record: FileRecord) -> str | None:
+    """Say what is wrong with a stored file, None if it is as it was written."""
+    try:
+        if (size := path.stat().st_size) != record.bytes:
+            return f"has {size:,} bytes, {record.bytes:,} were written"
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return None if digest == record.sha256 else "is not what was written: its checksum differs"
 
 
 def _directories(path: Path) -> list[Path]:

@@ -42,12 +42,13 @@ def query(store: Store, sql: str, *, limit: int | None = None) -> tuple[list[str
         return list(found.columns), found.fetchall()
     except duckdb.Error as error:
         views = [f"{system}_{manifest.stage}" for system in store.systems() for manifest in store.newest(system)]
+        damaged = [why for system in store.systems() for why in store.unreadable(system)]
         there = (
             f"the views are {', '.join(views)}, each also with _dropped and _quarantined"
             if views
             else f"the store at {store.root} has no tables yet"
         )
-        raise UsageError(f"the query cannot be run: {error}; {there}") from error
+        raise UsageError("; ".join([f"the query cannot be run: {error}", *damaged, there])) from error
 
 
 def _quoted(text: str) -> str:

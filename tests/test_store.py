@@ -58,7 +58,7 @@ def test_a_table_that_lacks_a_file_is_not_published(made: tuple[Store, Manifest]
     store, manifest = made
     (store.table_directory(manifest.ref) / manifest.parts[1].files["rows"].name).unlink()
     assert store.published("toy", "echo", manifest.key) is None
-    with pytest.raises(StoreError, match=r"table toy/echo/\w+ is not in the store"):
+    with pytest.raises(StoreError, match=r"table toy/echo/\w+: files of its part 1 are missing"):
         store.scan(manifest.ref)
 
 

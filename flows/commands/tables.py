@@ -43,11 +43,14 @@ def tables(
         ]
         print(json.dumps(rows))
         return
-    if not manifests:
+    unreadable = [why for name in systems for why in where.unreadable(name)]
+    if not manifests and not unreadable:
         raise UsageError(f"no tables{f' of {system}' if system else ''} in {where.root}: run normloom build first")
     out.print(_table(manifests, stale))
     for (name, stage), why in stale.items():
         out.print(f"[yellow]stale[/] {escaped(f'{name}_{stage}')}: {escaped(why)}", highlight=False, soft_wrap=True)
+    for why in unreadable:
+        out.print(f"[red]damaged[/] {escaped(why)}", highlight=False, soft_wrap=True)
     if stale:
         err.print("[dim]normloom build brings stale tables up to date")
 
