@@ -28,6 +28,7 @@ from normloom.flows.commands.trace import trace
 from normloom.flows.commands.verify import verify
 from normloom.flows.commands.why import why
 from normloom.flows.interrupt import terminated
+from normloom.proxies import spare_loopback
 
 app = typer.Typer(
     name="normloom",
@@ -79,6 +80,7 @@ def main() -> NoReturn:
     """Run the command line; 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated."""
     signal.signal(signal.SIGTERM, terminated)
     try:
+        spare_loopback()
         app(standalone_mode=True)
     except NormloomError as error:
         err.print(f"[red]normloom:[/] {escape(str(error))}", highlight=False, soft_wrap=True)

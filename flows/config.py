@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from normloom.errors import ConfigError
+from normloom.flows.environment import substituted
 from normloom.resources import Resources
 
 PROFILES = Path(__file__).parent.parent / "deployments" / "profiles"
@@ -49,7 +50,7 @@ def load_profile(profile: str, system: str) -> dict[str, Any]:
         unknown = ", ".join(map(repr, sections))
         raise ConfigError(f"profile {path}: unknown section {unknown}; it may have `resources` and `systems`")
     own = _by_name(systems.get(system, {}), f"profile {path}, systems.{system}")
-    return {"resources": {} if resources is None else resources, **own}
+    return substituted({"resources": {} if resources is None else resources, **own}, f"profile {path.stem}")
 
 
 def _by_name(value: Any, where: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -11,10 +12,12 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import psutil
 
 GIB = 2**30
+OLLAMA = "http://127.0.0.1:11434/v1"
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,10 @@ class Finding:
 
 def examine(store: Path) -> list[Finding]:
     """Look at Python, libraries, models, devices and the store."""
-    return [_python(), *_libraries(), *_slow_imports(), *_models(), *_devices(), _memory(), examine_store(store)]
+    return [
+        *(_python(), *_libraries(), *_slow_imports(), *_models(), *_devices(), _memory(), *_endpoints()),
+        examine_store(store),
+    ]
 
 
 def _python() -> Finding:
@@ -93,6 +99,28 @@ def _memory() -> Finding:
     if memory.available < 4 * GIB:
         return Finding("memory", "missing", f"{detail}; the local profile takes about 4", "--set resources.actors=1")
     return Finding("memory", "ok", detail)
+
+
+def _endpoints() -> Iterator[Finding]:
+    """Say whether the profiles that ask endpoints have what they need; nothing but this machine is asked."""
+    unset = [name for name in ("NORMLOOM_BASE_URL", "NORMLOOM_MODEL") if not os.environ.get(name)]
+    key = os.environ.get("NORMLOOM_KEY_VARIABLE") or "OPENAI_API_KEY"
+    unset += [] if os.environ.get(key) else [key]
+    if unset:
+        mend = f"export {' '.join(f'{name}=...' for name in unset)}"
+        yield Finding("profile hosted", "missing", f"needs {', '.join(unset)}, not set here", mend)
+    else:
+        host = urlsplit(os.environ["NORMLOOM_BASE_URL"]).hostname
+        detail = f"{os.environ['NORMLOOM_MODEL']} at {host}, key in {key}"
+        yield Finding("profile hosted", "ok", detail)
+    address = os.environ.get("NORMLOOM_BASE_URL") or OLLAMA
+    host, port = urlsplit(address).hostname or "", urlsplit(address).port or 80
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        yield Finding("profile ollama", "missing", f"no server answers at {host}:{port}", "ollama serve")
+    else:
+        yield Finding("profile ollama", "ok", f"a server listens at {host}:{port}")
 
 
 def examine_store(store: Path) -> Finding:

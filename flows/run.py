@@ -16,6 +16,7 @@ from normloom.build import BuildRequest, BuildResult, build, quiet_libraries, re
 from normloom.errors import ClusterError, ConfigError, ModelError
 from normloom.flows import summary
 from normloom.flows.commands.common import err
+from normloom.flows.endpoints import probed
 from normloom.flows.interrupt import stoppable
 from normloom.flows.profile_needs import too_many_processors
 from normloom.flows.settings import stages_for
@@ -26,6 +27,7 @@ from normloom.models.installed import missing_engines
 from normloom.plan import find_published
 from normloom.pool import Pool
 from normloom.progress import LogProgress, Progress
+from normloom.proxies import spare_loopback
 from normloom.quality import import_library
 from normloom.resources import Resources
 from normloom.selection import Selection
@@ -44,6 +46,7 @@ def run_build(
     name: str, *, profile: str, assignments: Sequence[str], root: Path, quiet: bool, selection: Selection = EVERYTHING
 ) -> dict[str, Any]:
     """Build a system and return its report; prints progress and summary unless quiet."""
+    spare_loopback()
     store, console = Store(root), Console(stderr=quiet)
     system, config, resources, ends = stages_for(name, profile=profile, assignments=assignments, store=store)
     request = BuildRequest(
@@ -61,6 +64,16 @@ def run_build(
             err.print(f"[yellow]{escape(crowded)}", soft_wrap=True)
         read_sources(ends, system=name, store=store, selection=selection)
         quiet_libraries()
+        asked = probed(
+            ends,
+            stages=to_make(ends, system=name, store=store, selection=selection),
+            resources=resources,
+            say=lambda found: console.print(f"[dim]{escape(found)}", highlight=False),
+        )
+        if asked != ends and not under_way():  # tables made with these ways to score may be there
+            result = reuse(*asked, request=request, store=store)
+        ends = asked
+    if result is None:
         result = _build(ends, request=request, store=store, resources=resources, console=console)
     if not quiet:
         summary.show(console, result, store, system=system, profile=profile)
@@ -127,6 +140,13 @@ def read_sources(ends: Sequence[Stage], *, system: str, store: Store, selection:
     for stage in stages:
         if not stage.upstream and stage.name in chosen and stage.name not in published:
             stage.function(stage.arguments)
+
+
+def to_make(ends: Sequence[Stage], *, system: str, store: Store, selection: Selection = EVERYTHING) -> set[str]:
+    """Return the chosen stages that have no table under their present key, or are to be made again."""
+    stages = stages_of(*ends)
+    published = find_published(system, stages, store)
+    return {name for name in selection.chosen(stages) if name not in published or selection.again(name)}
 
 
 @contextmanager

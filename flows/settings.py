@@ -11,7 +11,8 @@ from normloom.errors import ConfigError, NormloomError
 from normloom.flows.config import load_profile, override, validated
 from normloom.flows.system import System
 from normloom.flows.systems import system_named
-from normloom.graph import stages_of
+from normloom.graph import stages_of, with_models
+from normloom.models.openai_memory import recall
 from normloom.resources import Resources
 from normloom.stage import Stage, standing
 from normloom.store import Store
@@ -46,7 +47,7 @@ def stages_for(name: str, *, profile: str, assignments: Sequence[str], store: St
         rest = [*assignments[:place], *assignments[place + 1 :]]
         if _is_ignored(assignment, prepared, override(given, rest), reads):
             raise ConfigError(_ignored(assignment, prepared, reads))
-    return prepared
+    return prepared._replace(ends=with_models(prepared.ends, recall))
 
 
 def require_options(system: System, assignments: Sequence[str]) -> None:

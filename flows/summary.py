@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from normloom.build import BuildResult
+from normloom.flows.answers import length_warning, scores_of
 from normloom.flows.report.duplicates import chance_warning
 from normloom.flows.report.head import EMBEDDED
 from normloom.flows.system import System
@@ -58,10 +59,11 @@ def _stage(manifest: Manifest, *, reused: bool) -> dict[str, Any]:
         "tokens_in": manifest.tokens_in,
         "tokens_out": manifest.tokens_out,
         "metrics": dict(manifest.metrics),
+        "scores": scores_of(manifest),
         "work": None if reused or manifest.work is None else _work(manifest.work, manifest.load_seconds),
         "warnings": [
             *(f"{check.name}: {check.detail}" for check in manifest.checks if not check.passed),
-            *filter(None, [chance_warning(manifest)]),
+            *filter(None, [chance_warning(manifest), length_warning(manifest)]),
         ],
     }
 
@@ -157,8 +159,10 @@ def _asides(result: BuildResult) -> Iterator[Text]:
             rules = ", ".join(f"{rule} {count}" for rule, count in manifest.quarantined_by.items())
             view = f"{result.system}_{manifest.stage}_quarantined"
             yield Text(f"Quarantine of {manifest.stage}: {rules} (view {view}).", "yellow")
-        if warning := chance_warning(manifest):
+        for warning in filter(None, [chance_warning(manifest), length_warning(manifest)]):
             yield Text(f"{manifest.stage}: {warning}", "yellow")
+        if scores := scores_of(manifest):
+            yield Text(f"{manifest.stage}: {scores}.")
 
 
 def _closing(result: BuildResult, store: Store) -> Text:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from normloom.errors import ConfigError
 from normloom.models.protocol import ModelSpec
@@ -28,6 +29,22 @@ def stages_of(*ends: Stage) -> list[Stage]:
     for end in ends:
         visit(end)
     return list(ordered.values())
+
+
+def with_models(ends: Sequence[Stage], change: Callable[[ModelSpec], ModelSpec]) -> list[Stage]:
+    """Return the last stages of the same flow with each model changed; the same stages if none is."""
+    stages = stages_of(*ends)
+    if all(change(stage.model) == stage.model for stage in stages if stage.model):
+        return list(ends)
+    made: dict[str, Stage] = {}
+    for stage in stages:
+        made[stage.name] = replace(
+            stage,
+            model=change(stage.model) if stage.model else None,
+            inputs=tuple(made[upstream.name] for upstream in stage.inputs),
+            sides=tuple(made[upstream.name] for upstream in stage.sides),
+        )
+    return [made[end.name] for end in ends]
 
 
 def model_uses(stages: Sequence[Stage]) -> list[ModelSpec]:

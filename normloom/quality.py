@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,8 @@ from normloom.table import CheckResult
 
 ROWS_AT_ONCE = 1_000_000
 SAMPLE = 3
+
+_importing = threading.Lock()  # stages are checked in several threads
 
 # What these expect of a row does not depend on other rows: they may see a table in slices.
 _OF_SINGLE_ROWS = frozenset(
@@ -135,7 +138,8 @@ def _rows(table: pl.LazyFrame, found: Sequence[_Found]) -> pl.DataFrame:
 def import_library() -> Any:
     """Import and return Great Expectations: five seconds, which the first checks of a process need not wait for."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-    import great_expectations as gx
+    with _importing:
+        import great_expectations as gx
 
     return gx
 

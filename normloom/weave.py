@@ -50,6 +50,7 @@ def submit_stages(
 
     Each task leaves the page of its table. Raises the error of the first stage that failed.
     """
+    import prefect.artifacts  # noqa: F401  # here and not in the threads of the stages
     from prefect import task
     from prefect.cache_policies import NO_CACHE
     from prefect.client.schemas.objects import State

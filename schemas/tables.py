@@ -184,8 +184,9 @@ CANDIDATES = Contract(
         "response": pl.String(),
         "finish": pl.String(),
         "tokens_out": pl.Int32(),
+        "reasoning": pl.String(),  # what the model thought before it answered, where it says so
     },
-    nullable=frozenset({"history", "wanted", "diagnosis"}),
+    nullable=frozenset({"history", "wanted", "diagnosis", "reasoning"}),
     checks=(within("finish", "stop", "length"),),
 )
 

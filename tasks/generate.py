@@ -14,7 +14,8 @@ from normloom.schemas.template import Template
 from normloom.stage import Output, Stage, dropped_rows, quarantined_frame, unanswered
 from normloom.tasks.dialogue import turns
 
-_OF_A_DRAW = ("attempt", "seed", "response", "finish", "tokens_out")
+CUT_EMPTY = "cut_empty"  # responses that were cut off at max_tokens before they began
+_OF_A_DRAW = ("attempt", "seed", "response", "finish", "tokens_out", "reasoning")
 _ASKED = ("prompt_id", "history", "prompt", "targets", "wanted", "diagnosis")
 _DRAWN: dict[str, pl.DataType] = {"task": pl.Int64(), **{name: tables.CANDIDATES.columns[name] for name in _OF_A_DRAW}}
 
@@ -46,7 +47,10 @@ def draw_candidates(rows: pl.DataFrame, arguments: Generation, model: LanguageMo
         if completion.error is not None
     ]
     drawn = [
-        (place, attempt, candidate.seed, candidate.text.strip(), candidate.finish, candidate.tokens_out)
+        (
+            *(place, attempt, candidate.seed, candidate.text.strip(), candidate.finish, candidate.tokens_out),
+            candidate.reasoning or None,
+        )
         for place, completion in enumerate(completions)
         for attempt, candidate in enumerate(completion.candidates)
     ]
@@ -62,6 +66,7 @@ def draw_candidates(rows: pl.DataFrame, arguments: Generation, model: LanguageMo
         attempts=candidates.height + dropped.height + len(failed),
         tokens_in=sum(completion.tokens_in for completion in completions),
         tokens_out=sum(candidate.tokens_out for completion in completions for candidate in completion.candidates),
+        metrics={CUT_EMPTY: float(candidates.filter(response="", finish="length").height)},
     )
 
 

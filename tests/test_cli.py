@@ -157,11 +157,11 @@ def test_a_file_may_have_any_name(command: Command, name: str) -> None:
         (["--set", "classify.delta"], "--set 'classify.delta': expected name=value, such as classify.delta=0.4"),
         (
             ["--profile", "lokal"],
-            "there is no profile 'lokal': use one of cpu, gpu, local, paper, vllm-cpu, or the path of",
+            "there is no profile 'lokal': use one of cpu, gpu, hosted, local, ollama, paper, vllm-cpu, or the",
         ),
         (
             ["--profile", "my.yaml"],
-            "there is no profile 'my.yaml': use one of cpu, gpu, local, paper, vllm-cpu, or the path of",
+            "there is no profile 'my.yaml': use one of cpu, gpu, hosted, local, ollama, paper, vllm-cpu, or the",
         ),
         (["--set", "source.references.taste=x"], "source.references: ['taste'] are no dimensions; use safety, value"),
         (["--set", "templates=nowhere"], "there is no template nowhere/classify.txt; nowhere has none"),

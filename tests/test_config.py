@@ -9,10 +9,18 @@ from hypothesis import strategies as st
 
 from normloom.errors import ConfigError
 from normloom.flows.config import load_profile, override, profile_names, validated
+from normloom.flows.environment import substituted
 from normloom.flows.savacu import savacu
 from normloom.flows.savacu_config import SavacuConfig
 from normloom.graph import stages_of
 from normloom.resources import Resources
+
+
+@pytest.fixture(autouse=True)
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the profile `hosted` needs."""
+    monkeypatch.setenv("NORMLOOM_BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("NORMLOOM_MODEL", "toy")
 
 
 def configured(*assignments: str, profile: str = "local") -> tuple[SavacuConfig, Resources]:
@@ -28,7 +36,7 @@ def test_every_profile_makes_a_flow(profile: str) -> None:
 
 
 def test_profiles_are_those_the_help_names() -> None:
-    assert profile_names() == ["cpu", "gpu", "local", "paper", "vllm-cpu"]
+    assert profile_names() == ["cpu", "gpu", "hosted", "local", "ollama", "paper", "vllm-cpu"]
 
 
 def test_the_paper_profile_has_the_paper_s_values() -> None:
@@ -142,7 +150,7 @@ def test_every_wrong_setting_is_named_at_once() -> None:
 
 def test_an_unknown_profile_is_answered_with_those_there_are() -> None:
     with pytest.raises(
-        ConfigError, match="no profile 'lokal': use one of cpu, gpu, local, paper, vllm-cpu, or the path of"
+        ConfigError, match="no profile 'lokal': use one of cpu, gpu, hosted, local, ollama, paper, vllm-cpu, or the"
     ):
         load_profile("lokal", "savacu")
 
@@ -176,3 +184,38 @@ def test_a_profile_with_nothing_about_the_system_gives_no_settings(tmp_path: Pat
     path = tmp_path / "p.yml"
     path.write_text(text)
     assert load_profile(str(path), "savacu") == {"resources": {}}
+
+
+class TestVariables:
+    @pytest.mark.parametrize("system", ["savacu", "misaligntrade", "demo_safetybench", "benchmark"])
+    def test_one_that_is_not_set_is_named(self, monkeypatch: pytest.MonkeyPatch, system: str) -> None:
+        monkeypatch.delenv("NORMLOOM_MODEL")
+        with pytest.raises(
+            ConfigError,
+            match=r"profile hosted needs .* not set: export NORMLOOM_MODEL=\.\.\.$",
+        ):
+            load_profile("hosted", system)
+
+    def test_they_stand_for_texts_and_defaults_for_those_unset(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        judge = configured(profile="hosted")[0].models.judge
+        assert (judge.model, judge.options["key_variable"]) == ("toy", "OPENAI_API_KEY")
+        assert judge.options["base_url"] == "http://127.0.0.1:9/v1"
+        monkeypatch.delenv("NORMLOOM_MODEL")
+        monkeypatch.setenv("NORMLOOM_BASE_URL", " ")
+        judge = configured(profile="ollama")[0].models.judge
+        assert (judge.model, judge.options["base_url"]) == ("llama3.2", "http://127.0.0.1:11434/v1")
+
+    def test_a_key_is_never_filled_in(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-0123456789")
+        profile = tmp_path / "own.yaml"
+        profile.write_text('systems: {savacu: {models: {judge: {model: "${OPENAI_API_KEY}"}}}}')
+        with pytest.raises(ConfigError, match=r"\$\{OPENAI_API_KEY\} is not filled in.*key_variable") as caught:
+            load_profile(str(profile), "savacu")
+        assert "sk-secret" not in str(caught.value)
+
+    @given(value=st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1))
+    def test_a_value_is_taken_as_it_is(self, value: str) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("NORMLOOM_MODEL", value)
+            found = substituted({"a": ["x ${NORMLOOM_MODEL:-y}"]}, "here")
+        assert found == {"a": [f"x {value.strip() or 'y'}"]}

@@ -41,6 +41,13 @@ def compose(*arguments: str, **variables: str) -> subprocess.CompletedProcess[st
     )
 
 
+@pytest.fixture(autouse=True)
+def endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the profile `hosted` needs."""
+    monkeypatch.setenv("NORMLOOM_BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("NORMLOOM_MODEL", "toy")
+
+
 @pytest.mark.parametrize("system", systems())
 @pytest.mark.parametrize("profile", profile_names())
 def test_every_profile_has_valid_settings_for_every_system(profile: str, system: str) -> None:

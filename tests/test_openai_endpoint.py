@@ -5,8 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from scripted_server import KEY, MODEL, ScriptedServer, serving
 
 from normloom.errors import ConfigError, ModelError
 from normloom.models import load_model
-from normloom.models.openai_endpoint import OUTAGE, _seconds_asked
+from normloom.models.openai_endpoint import OUTAGE
 
 
 @pytest.fixture(autouse=True)
@@ -75,15 +74,6 @@ class TestFaults:
             with asking(server.base_url, retries=1, backoff_cap_s=0.01) as model:
                 assert model.generate([writing("BUSY")])[0].error  # and not in a day
 
-    @pytest.mark.parametrize(("stated", "seconds"), [("7", 7), ("0.5", 0.5), ("soon", 0), ("", 0)])
-    def test_retry_after_in_seconds(self, stated: str, seconds: float) -> None:
-        assert _seconds_asked({"retry-after": stated}) == seconds
-
-    def test_retry_after_as_a_date(self) -> None:
-        then = datetime.now(UTC) + timedelta(hours=1)
-        assert 3500 < _seconds_asked({"retry-after": format_datetime(then, usegmt=True)}) <= 3600
-        assert _seconds_asked({}) == 0
-
 
 class TestEndpointErrors:
     @pytest.mark.parametrize(
@@ -94,7 +84,7 @@ class TestEndpointErrors:
             ({"": (429, {"message": "quota", "code": "insufficient_quota"})}, r"cannot pay \(429: quota"),
             (
                 {"": (400, {"message": "unsupported", "param": "temperature"})},
-                r"does not take 'temperature' as it is set \(400: unsupported",
+                r"does not take 'temperature' as it is set \(400: unsupported.*omit: \[temperature\]",
             ),
         ],
     )
@@ -143,6 +133,113 @@ class TestEndpointErrors:
                 model.generate([writing("DOWN")])
 
 
+OTHER_FIELD = {"max_tokens_field": "max_completion_tokens"}
+
+
+class TestRefusedFields:
+    @pytest.mark.parametrize(
+        ("field", "said", "options", "cure"),
+        [
+            ("seed", "Unrecognized request argument supplied: seed", {}, "{omit: [seed]}"),
+            ("temperature", "'temperature' does not support 0.7", {"omit": ["top_p"]}, "{omit: [top_p, temperature]}"),
+            ("top_p", "'top_p' is not supported", {}, "{omit: [top_p]}"),
+            ("stop", "Unsupported parameter: 'stop'", {}, "{omit: [stop]}"),
+            ("max_tokens", "'max_tokens' is not supported", {}, "{max_tokens_field: max_completion_tokens}"),
+            ("max_completion_tokens", "max_completion_tokens: extra", OTHER_FIELD, "{max_tokens_field: max_tokens}"),
+            ("response_format", "This response_format type is unavailable now", {}, "{omit: [response_format]}"),
+            ("top_k", "unknown field `top_k`", {"extra": {"top_k": 3}}, "take 'top_k' out of the model's options"),
+            ("repetition_penalty", "repetition_penalty?", {"repetition_penalty": True}, "repetition_penalty: 1"),
+        ],
+    )
+    def test_the_message_names_the_cure(self, field: str, said: str, options: dict[str, Any], cure: str) -> None:
+        request = replace(
+            writing("text", stop=("zz",), repetition_penalty=1.1 if field == "repetition_penalty" else 1),
+            json_schema='{"type": "object"}',
+        )
+        with (
+            serving(refuses={field: said}) as server,
+            asking(server.base_url, **options) as model,
+            pytest.raises(ModelError, match=f"does not take '{field}'") as caught,
+        ):
+            model.generate([request])
+        assert cure in str(caught.value)
+        assert len(server.bodies) == 1
+
+    @pytest.mark.parametrize("field", ["logprobs", "top_logprobs"])
+    def test_of_scores(self, field: str) -> None:
+        with (
+            serving(refuses={field: f"{field} is not supported"}) as server,
+            asking(server.base_url) as model,
+            pytest.raises(ModelError, match=r"\{scores: written\}"),
+        ):
+            model.score([scoring("context")])
+
+    def test_a_list_of_details_and_a_system_role(self) -> None:
+        details = [{"loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]
+        statuses = {
+            "LISTED": (422, {"message": None, "detail": details}),
+            "ROLE": (400, {"message": "Conversation roles must alternate: system role not supported"}),
+        }
+        with serving(statuses=statuses) as server, asking(server.base_url) as model:
+            with pytest.raises(ModelError, match=r"does not take 'seed'.*omit: \[seed\]"):
+                model.generate([writing("LISTED")])
+            with pytest.raises(ModelError, match=r"system_role: false"):
+                model.generate([writing("ROLE")])
+
+    def test_stop_strings_are_cut_here_where_the_endpoint_does_not_take_them(self, server: ScriptedServer) -> None:
+        requests = [writing(f"prompt {i}", stop=("e",)) for i in range(3)]
+        with asking(server.base_url, omit=["stop"]) as model:
+            found = [completion.candidates[0] for completion in model.generate(requests)]
+            whole = [
+                completion.candidates[0] for completion in model.generate([writing(f"prompt {i}") for i in range(3)])
+            ]
+        assert [(one.text, one.finish) for one in found] == [(one.text.partition("e")[0], "stop") for one in whole]
+
+
+class TestErrorsInside:
+    """Errors in an answer of status 200."""
+
+    @pytest.mark.parametrize(
+        ("told", "reason", "tries"),
+        [
+            ({"message": "upstream overloaded", "code": 502}, "502: upstream overloaded", 3),
+            ({"message": "slow down", "type": "rate_limit_error"}, "429: slow down", 3),
+            ({"message": "hiccup"}, "500: hiccup", 3),
+            ("just words", "500: just words", 3),
+            ({"message": "odd request", "type": "invalid_request_error"}, "refuses the request (400: odd request)", 1),
+            ({"message": "prompt is too long: maximum context length is 9", "code": 400}, "does not fit", 1),
+        ],
+    )
+    def test_each_has_its_class_and_its_reason(self, told: Any, reason: str, tries: int) -> None:
+        with serving(inside={"BAD": told}) as server, asking(server.base_url, retries=2) as model:
+            bad, fine = model.generate([writing("BAD"), writing("fine")])
+            assert fine.error is None
+            assert reason in (bad.error or "")
+            assert len(server.bodies) == tries + 1
+
+    @pytest.mark.parametrize(
+        ("told", "message"),
+        [
+            ({"message": "no key", "code": "401"}, r"refuses the key in SCRIPTED_KEY \(401\)"),
+            ({"message": "broke", "type": "insufficient_quota"}, "cannot pay"),
+            ({"message": "'seed' is unknown", "code": 400}, r"omit: \[seed\]"),
+        ],
+    )
+    def test_what_concerns_all_ends_the_work(self, told: Any, message: str) -> None:
+        with (
+            serving(inside={"": told}) as server,
+            asking(server.base_url) as model,
+            pytest.raises(ModelError, match=message),
+        ):
+            model.generate([writing("text")])
+
+    def test_an_error_in_the_choice(self) -> None:
+        changes = {"error": {"message": "provider went away", "code": 503}}
+        with serving(changes=changes) as server, asking(server.base_url, retries=0) as model:
+            [completion] = model.generate([writing("text")])
+        assert "503: provider went away" in (completion.error or "")
+
+
 class TestLimits:
     def test_threads_share_the_concurrency(self) -> None:
         requests = [[writing(f"prompt {part} {i}", 1, 2) for i in range(8)] for part in range(4)]
@@ -154,6 +251,17 @@ class TestLimits:
                 [c.__class__(candidates=c.candidates, tokens_in=2 * c.tokens_in) for c in server.model.generate(part)]
                 for part in requests
             ]
+
+    def test_a_wait_that_one_is_asked_for_holds_all(self) -> None:
+        statuses = {"BUSY": (429, {"message": "later"})}
+        with (
+            serving(statuses=statuses, headers={"retry-after-ms": "700"}) as server,
+            asking(server.base_url, retries=1, backoff_cap_s=5, concurrency=1) as model,
+        ):
+            model.generate([writing("BUSY"), writing("fine")])
+            first, *others = server.arrivals
+            assert len(others) == 2
+            assert all(arrival - first >= 0.7 for arrival in others)
 
     def test_requests_a_minute_are_kept(self) -> None:
         with serving() as server, asking(server.base_url, requests_per_minute=1200) as model:
@@ -180,6 +288,7 @@ class TestLimits:
         assert usage == {
             "requests": 5,
             "retries": 0,
+            "written_answers": 0,
             "prompt_tokens": read,
             "cached_tokens": 5,
             "cost": pytest.approx((2.5 * read + 10 * written) / 1_000_000),

@@ -87,18 +87,26 @@ class TestAnswers:
             assert true[1 - best] <= line[1 - best] <= line[best]
             assert math.exp(line[0]) + math.exp(line[1]) <= 1 + 1e-9
 
-    def test_answers_are_matched_exactly_unless_a_leading_space_is_allowed(self, server: ScriptedServer) -> None:
-        with asking(server.base_url) as model:
-            [exact] = model.score([scoring("spelling")])
+    def test_blanks_around_an_answer_do_not_count(self) -> None:
+        with serving(fillers=("Maybe", " Yes", "I")) as server, asking(server.base_url) as model:
+            [plain] = model.score([scoring("spelling")])
             [none] = model.score([scoring("spelling", answers=("yes", "no"))])
-        with asking(server.base_url, leading_space=True) as model:
-            [loose] = model.score([scoring("spelling")])
+        [true] = server.model.score([scoring("spelling")])
         assert none.logprobs == ()
         assert "none of yes, no is among the likeliest answers" in (none.error or "")
-        assert "' Yes'" in (none.error or "")
-        for strict, added in zip(exact.logprobs, loose.logprobs, strict=True):
-            assert added[0] > strict[0]
-            assert added[1] == strict[1]
+        for found, strict in zip(plain.logprobs, true.logprobs, strict=True):
+            assert found[0] > strict[0]  # with the token ' Yes'
+            assert found[1] == pytest.approx(strict[1])
+
+    @pytest.mark.parametrize("blanks", [("\n",), (" ", "\n\n")])
+    def test_an_answer_after_blanks_is_read_behind_them(self, server: ScriptedServer, blanks: tuple[str, ...]) -> None:
+        requests = [scoring(f"context {i}") for i in range(4)]
+        with asking(server.base_url) as model:
+            plain = model.score(requests)
+        with serving(blanks=blanks) as indented, asking(indented.base_url, concurrency=1) as model:
+            found = model.score(requests)
+            assert len(indented.bodies) == 13  # one more than questions: that there are blanks is learnt once
+        assert [scores.logprobs for scores in found] == [scores.logprobs for scores in plain]
 
     def test_requests_say_what_was_asked(self, server: ScriptedServer) -> None:
         server.bodies.clear()
@@ -148,6 +156,78 @@ class TestAnswers:
             pytest.raises(ConfigError, match=r"repetition_penalty 1.2 .*set it to 1"),
         ):
             model.generate([writing("text", repetition_penalty=1.2)])
+
+
+class TestReasoning:
+    THINKING = (
+        {"content": None, "reasoning_content": "It is asked for."},
+        {"content": "", "reasoning": "It is asked for."},
+        {"content": "<think>It is asked for."},
+        {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "It is asked for."}]}]},
+    )
+
+    @pytest.mark.parametrize("message", THINKING)
+    def test_it_is_never_part_of_the_text(self, message: dict[str, Any]) -> None:
+        answer = {**message, "content": "An answer."} if not message["content"] else message
+        if isinstance(message["content"], str) and message["content"]:
+            answer = {"content": f"{message['content']}</think>\n\nAn answer."}
+        elif isinstance(message["content"], list):
+            answer = {"content": [*message["content"], {"type": "text", "text": "An answer."}]}
+        messages = {"CUT": message, "WHOLE": answer}
+        with serving(messages=messages, finishes={"CUT": "length"}) as server, asking(server.base_url) as model:
+            cut, whole = (c.candidates[0] for c in model.generate([writing("CUT"), writing("WHOLE")]))
+        assert (cut.text, cut.reasoning, cut.finish) == ("", "It is asked for.", "length")
+        assert (whole.text, whole.reasoning) == ("An answer.", "It is asked for.")
+
+    def test_most_answers_cut_off_before_they_begin_are_warned_of_once(self, caplog: pytest.LogCaptureFixture) -> None:
+        messages = {"CUT": {"content": None, "reasoning": "Hm"}}
+        with serving(messages=messages, finishes={"CUT": "length"}) as server, asking(server.base_url) as model:
+            model.generate([writing("fine")] * 4 + [writing("CUT")] * 4)
+            assert "max_tokens" not in caplog.text
+            model.generate([writing("CUT")] * 10)
+        [warning] = [record.getMessage() for record in caplog.records if "max_tokens" in record.getMessage()]
+        assert "raise the sampling's max_tokens: the model thinks first" in warning
+
+
+class TestScoresWithoutLogprobs:
+    def test_a_written_score_is_the_likelier_answer(self, server: ScriptedServer) -> None:
+        requests = [scoring(f"context {i}") for i in range(6)]
+        true = server.model.score(requests)
+        with serving(logprobs=False, blanks=("\n",)) as mute, asking(mute.base_url, scores="written") as model:
+            found = model.score(requests)
+            assert model.take_usage()["written_answers"] == 18 == len(mute.bodies)
+            assert {body["temperature"] for body in mute.bodies} == {0}
+        for scores, wanted in zip(found, true, strict=True):
+            for line, likely in zip(scores.logprobs, wanted.logprobs, strict=True):
+                best = likely.index(max(likely))
+                assert math.exp(line[best]) == pytest.approx(1)
+                assert math.exp(line[1 - best]) == pytest.approx(0, abs=1e-9)
+
+    def test_votes_are_shares_of_sampled_answers(self) -> None:
+        with serving(logprobs=False) as mute, asking(mute.base_url, scores="votes", votes=8) as model:
+            [scores] = model.score([scoring("context", questions=6)])
+            assert len(mute.bodies) == 48
+            assert sorted({body["seed"] for body in mute.bodies}) == list(range(8))
+        shares = [[round(8 * math.exp(value)) for value in line] for line in scores.logprobs]
+        assert all(yes + no == 8 for yes, no in shares)
+        assert any(0 < yes < 8 for yes, _ in shares)
+
+    def test_what_is_no_answer_is_told(self) -> None:
+        messages = {"ODD": {"content": "Perhaps."}, "CUT": {"content": None, "reasoning": "Hm"}}
+        with (
+            serving(logprobs=False, messages=messages, finishes={"CUT": "length"}) as mute,
+            asking(mute.base_url, scores="written") as model,
+        ):
+            odd, cut = model.score([scoring("ODD"), scoring("CUT")])
+        assert odd.error == "none of Yes, No is what the model answers: 'Perhaps.'"
+        assert "cut off at 16 tokens before it begins" in (cut.error or "")
+        assert "{answer_tokens: 2000}" in (cut.error or "")
+
+    def test_thinking_is_not_judged(self) -> None:
+        message = {"content": "<think>No, no... Yes? No!</think> Yes"}
+        with serving(logprobs=False, messages={"T": message}) as mute, asking(mute.base_url, scores="written") as model:
+            [scores] = model.score([scoring("T", questions=1)])
+        assert scores.logprobs[0][0] == 0
 
 
 class TestRowErrors:

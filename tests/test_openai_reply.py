@@ -15,8 +15,8 @@ def place(drawn: str, **listed: float) -> Position:
     return Position.model_validate({"token": drawn, "logprob": math.log(probability), "top_logprobs": entries})
 
 
-def read(found: Position, *answers: str, leading_space: bool = False) -> list[float]:
-    logprobs = answer_logprobs(found, answers, leading_space=leading_space)
+def read(found: Position, *answers: str) -> list[float]:
+    logprobs = answer_logprobs([found], answers)
     assert logprobs is not None
     return [math.exp(value) for value in logprobs]
 
@@ -34,7 +34,7 @@ def test_equal_spellings_are_added() -> None:
         }
     )
     assert read(twice, "Yes", "No") == pytest.approx([0.5, 0.25])
-    assert read(place("Yes", Yes=0.5, _Yes=0.2, No=0.1), "Yes", "No", leading_space=True) == pytest.approx([0.7, 0.1])
+    assert read(place("Yes", Yes=0.5, _Yes=0.2, No=0.1), "Yes", "No") == pytest.approx([0.7, 0.1])
 
 
 @pytest.mark.parametrize(
@@ -53,9 +53,18 @@ def test_an_unlikely_token_that_was_drawn_bounds_nothing() -> None:
     assert read(place("Odd", Yes=0.5, A=0.1, Odd=0.001), "Yes", "No") == pytest.approx([0.5, 0.1])
 
 
+def test_blanks_before_an_answer_do_not_count() -> None:
+    spaced = place("_Yes", _Yes=0.6, Yes=0.1, _No=0.2)
+    assert read(spaced, "Yes", "No") == pytest.approx([0.7, 0.2])
+    assert answer_logprobs([place("\n", **{"\n": 0.9}), spaced], ("Yes", "No")) == answer_logprobs(
+        [spaced], ("Yes", "No")
+    )
+    assert answer_logprobs([place("Well", Well=0.9), spaced], ("Yes", "No")) is None  # that place is of another word
+
+
 def test_no_listed_answer_is_no_score() -> None:
-    assert answer_logprobs(place("A", A=0.5, _Yes=0.2), ("Yes", "No"), leading_space=False) is None
-    assert answer_logprobs(Position(token="Yes", logprob=0), ("Yes", "No"), leading_space=False) is None
+    assert answer_logprobs([place("A", A=0.5, _Maybe=0.2)], ("Yes", "No")) is None
+    assert answer_logprobs([Position(token="Yes", logprob=0)], ("Yes", "No")) is None
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 
-from normloom.models.rate_limit import Pace
+from normloom.models.rate_limit import Pace, seconds_asked
 
 
 class Clock:
@@ -56,3 +58,57 @@ def test_those_who_wait_go_in_the_order_of_asking() -> None:
 
     asyncio.run(race())
     assert gone == list(range(8))
+
+
+def test_all_are_held_for_as_long_as_is_asked() -> None:
+    clock = Clock()
+    pace = Pace(None, clock=clock)
+    assert pace.reserve() == 0
+    pace.hold(5)
+    clock.now += 2
+    pace.hold(1)  # a shorter one takes nothing away
+    assert pace.reserve() == pytest.approx(3)
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, 0),
+        ({"Retry-After": "7"}, 7),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after": "soon"}, 0),
+        ({"retry-after": ""}, 0),
+        ({"retry-after-ms": "1500", "retry-after": "2"}, 1.5),
+        ({"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "6m0s"}, 360),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "1h2m3.5s"}, 3723.5),
+        ({"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "120ms"}, 0.12),
+        ({"x-ratelimit-remaining-tokens": "900", "x-ratelimit-reset-tokens": "6m0s"}, 0),
+        ({"X-RateLimit-Reset": "12"}, 12),
+    ],
+)
+def test_the_wait_that_headers_ask_for(headers: dict[str, str], seconds: float) -> None:
+    assert seconds_asked(headers) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("name", ["retry-after", "x-ratelimit-reset", "anthropic-ratelimit-tokens-reset"])
+def test_the_wait_until_a_time(name: str) -> None:
+    then = datetime.now(UTC) + timedelta(hours=1)
+    stated = [then.isoformat(), format_datetime(then, usegmt=True), f"{then.timestamp()}", f"{then.timestamp() * 1000}"]
+    for value in stated:
+        assert 3500 < seconds_asked({name: value}) <= 3601, value
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        ("Rate limit reached. Please try again in 6.5s. Visit ...", 6.5),
+        ("Please try again in 120ms.", 0.12),
+        ("try again in 1m30s", 90),
+        ("Please retry in 34.07s.", 34.07),
+        ("{'@type': 'RetryInfo', 'retryDelay': '34s'}", 34),
+        ("slow down", 0),
+    ],
+)
+def test_the_wait_that_an_error_speaks_of(said: str, seconds: float) -> None:
+    assert seconds_asked({}, said) == pytest.approx(seconds)
+    assert seconds_asked({"retry-after": "1"}, said) == 1

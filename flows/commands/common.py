@@ -41,7 +41,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts
 ProfileOption = Annotated[
     str,
     typer.Option(
-        help="Models and sizes: local, cpu, vllm-cpu, gpu, paper, or a YAML file.", autocompletion=_profile_names
+        help="Models and sizes: local, cpu, hosted, ollama, vllm-cpu, gpu, paper, or a YAML file.",
+        autocompletion=_profile_names,
     ),
 ]
 SourceOption = Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from importlib import import_module
 from typing import cast
 
@@ -33,6 +34,8 @@ __all__ = [
     "model_identity",
 ]
 
+_importing = threading.Lock()  # engines' libraries look at one another's modules, which must not be half imported
+
 
 def load_model(spec: ModelSpec, *, threads: int | None = None) -> LanguageModel | Embedder:
     """Load the model that `spec` names into this process.
@@ -41,5 +44,6 @@ def load_model(spec: ModelSpec, *, threads: int | None = None) -> LanguageModel 
     Raises `ConfigError` for an unknown engine or option and `ModelError` where the model cannot be had.
     """
     engine = engine_of(spec)
-    loader = getattr(import_module(engine.module), engine.attribute)
+    with _importing:
+        loader = getattr(import_module(engine.module), engine.attribute)
     return cast("LanguageModel | Embedder", loader(spec, threads=threads))

@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 _OURS = {"model", "messages", "n", "stream", "seed", "temperature", "top_p", "stop", "response_format"}
 _OURS |= {"max_tokens", "max_completion_tokens", "logprobs", "top_logprobs"}
 
+Omitted = Literal["seed", "temperature", "top_p", "stop", "response_format"]
+OMITTED: tuple[str, ...] = Omitted.__args__  # type: ignore[attr-defined]  # what Literal holds
+
 
 class Options(BaseModel):
     """Settings of this engine in `ModelSpec.options`.
@@ -24,10 +27,12 @@ class Options(BaseModel):
     system_role: bool = True  # False puts the instruction at the start of the user's turn
     max_context: int | None = Field(None, ge=1)  # prompt and answer in tokens; by default the endpoint's to refuse
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    omit: tuple[Literal["seed", "temperature", "top_p"], ...] = ()  # what the endpoint does not take
+    omit: tuple[Omitted, ...] = ()  # what the endpoint does not take
     repetition_penalty: bool = False  # whether the endpoint takes this field, which is not OpenAI's
+    scores: Literal["auto", "logprobs", "votes", "written"] = "auto"  # auto: logprobs, or written without them
     top_logprobs: int = Field(20, ge=1)  # likeliest tokens listed for a score
-    leading_space: bool = False  # count the token ' Yes' as the answer 'Yes'
+    votes: int = Field(5, ge=2)  # answers drawn for a score
+    answer_tokens: int = Field(16, ge=1)  # of an answer that is written or voted; a model that thinks needs more
     extra: dict[str, Any] = Field(default_factory=dict)  # further fields of the request's body
 
     key_variable: str | None = Field("OPENAI_API_KEY", pattern="^[A-Z_][A-Z0-9_]*$", exclude=True)
@@ -57,3 +62,8 @@ class Options(BaseModel):
         if taken := sorted(_OURS.intersection(value)):
             raise ValueError(f"{', '.join(taken)} may not stand here: the engine sets it")
         return value
+
+    @property
+    def drawn(self) -> int:
+        """How many answers are written for one score; 0 if it is read from log-probabilities."""
+        return {"votes": self.votes, "written": 1}.get(self.scores, 0)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, Field
@@ -31,10 +33,28 @@ class LogProbabilities(BaseModel):
 
 
 class Message(BaseModel):
-    """The answer's text, or why there is none."""
+    """The answer's text, or why there is none, and what servers that keep thinking apart say of it.
 
-    content: str | None = None
+    Some give text and thinking as typed chunks of the content.
+    """
+
+    content: str | list[Mapping[str, Any]] | None = None
     refusal: str | None = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+
+    @property
+    def text(self) -> str:
+        """The answer."""
+        return _chunks(self.content, "text")
+
+    @property
+    def thought(self) -> str:
+        """What was thought before it, as far as it is told apart."""
+        told = self.reasoning_content or self.reasoning
+        if isinstance(told, str):
+            return told
+        return _chunks(self.content, "thinking") if isinstance(self.content, list) else ""
 
 
 class Choice(BaseModel):
@@ -81,21 +101,49 @@ class Reply(BaseModel):
         return self.usage or Usage()
 
 
-def answer_logprobs(place: Position, answers: Sequence[str], *, leading_space: bool) -> tuple[float, ...] | None:
+def error_inside(content: bytes) -> Any:
+    """Return the error that an answer with a good status holds, of the whole or of its one choice; None without."""
+    try:
+        answer = json.loads(content)
+    except ValueError:
+        return None
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    for part in (answer, *(choices if isinstance(choices, list) else ())):
+        if isinstance(part, dict) and part.get("error"):
+            return part["error"]
+    return None
+
+
+def answer_logprobs(places: Sequence[Position], answers: Sequence[str]) -> tuple[float, ...] | None:
     """Return the log-probability of each answer, None where not one of them is listed.
 
-    Tokens of the same spelling are added up. An answer that is not listed gets the most that it can have: as much
-    as the least likely of those listed, or what they leave over, whichever is less.
+    They are read from the first place at which one is listed; only places at which blanks were drawn may come before
+    it. Tokens that differ in blanks around them are added up. An answer that is not listed gets the most that it can
+    have: as much as the least likely of those listed, or what they leave over, whichever is less.
     """
-    listed = place.top_logprobs
-    spelled: dict[str, float] = {}
-    for entry in listed:
-        token = entry.token.removeprefix(" ") if leading_space else entry.token
-        spelled[token] = float(np.logaddexp(spelled.get(token, -math.inf), entry.logprob))
-    if not any(answer in spelled for answer in answers):
-        return None
+    for place in places:
+        spelled: dict[str, float] = {}
+        for entry in place.top_logprobs:
+            token = entry.token.strip()
+            spelled[token] = float(np.logaddexp(spelled.get(token, -math.inf), entry.logprob))
+        if any(answer in spelled for answer in answers):
+            most = _most_unlisted(place)
+            return tuple(spelled.get(answer, most) for answer in answers)
+        if place.token.strip():
+            return None
+    return None
+
+
+def _most_unlisted(place: Position) -> float:
+    """Return the most that the log-probability of a token which is not listed can be."""
     # some endpoints list the drawn token too, however unlikely it is
-    likeliest = [entry.logprob for entry in listed if entry.token != place.token] or [place.logprob]
-    left_over = 1 - sum(math.exp(entry.logprob) for entry in listed)
-    most = min(*likeliest, math.log(max(left_over, _LEAST)))
-    return tuple(spelled.get(answer, most) for answer in answers)
+    likeliest = [entry.logprob for entry in place.top_logprobs if entry.token != place.token] or [place.logprob]
+    left_over = 1 - sum(math.exp(entry.logprob) for entry in place.top_logprobs)
+    return min(*likeliest, math.log(max(left_over, _LEAST)))
+
+
+def _chunks(content: Any, kind: str) -> str:
+    """Return the text of the chunks of a kind; a chunk of thinking is a text or chunks itself."""
+    if isinstance(content, list):
+        return "".join(_chunks(chunk.get(kind), "text") for chunk in content if chunk.get("type", "text") == kind)
+    return content if isinstance(content, str) else ""

@@ -24,6 +24,7 @@ from normloom.models.locate import PACKAGED, find, locate
 from normloom.models.openvino_batch import Batch, Task
 from normloom.models.prompts import Prompt, Prompter
 from normloom.models.protocol import Candidate, Completion, GenerateRequest, ModelSpec, ScoreRequest, Scores
+from normloom.models.reasoning import candidate
 from normloom.models.registry import parse_options
 from normloom.models.requantize import Precision, requantized
 from normloom.models.transformers_engine import TransformersModel
@@ -122,7 +123,7 @@ class OpenvinoModel:
     def _candidate(self, task: Task) -> Candidate:
         draft = task.draft
         text = task.stops.cut(self._decode(draft.tokens))
-        return Candidate(text=text, seed=draft.seed, finish=draft.finish, tokens_out=len(draft.tokens))
+        return candidate(text=text, seed=draft.seed, finish=draft.finish, tokens_out=len(draft.tokens))
 
     def _decode(self, tokens: Sequence[int]) -> str:
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))

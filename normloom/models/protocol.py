@@ -104,12 +104,13 @@ class GenerateRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One drawn text. `finish` is `stop` or `length`."""
+    """One drawn text. `finish` is `stop` or `length`; `reasoning` is what the model thought before it answered."""
 
     text: str
     seed: int
     finish: str
     tokens_out: int
+    reasoning: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +156,8 @@ class Metered(Protocol):
         """Return what was counted since this was last asked; figures of any two spans may be added up.
 
         `prompt_tokens` and, of these, `cached_tokens` found in the prefix cache; `slots_used` of `slots` over all
-        steps of the batch; `requests` to an endpoint, `retries` among them, and their `cost`.
+        steps of the batch; `requests` to an endpoint, `retries` among them, and their `cost`; `written_answers` that
+        stand for scores.
         """
         ...
 

@@ -27,6 +27,7 @@ from normloom.models.protocol import (
     Scores,
 )
 from normloom.models.reading import Reader
+from normloom.models.reasoning import candidate
 from normloom.models.registry import parse_options, require_free_text
 from normloom.models.scoring import Limits, read_packed, read_whole
 
@@ -161,7 +162,7 @@ class TransformersModel:
         self._usage["slots_used"] += sum(written)
         self._usage["slots"] += max(written) * self.options.generate_batch
         return [
-            Candidate(
+            candidate(
                 text=stops.cut(self._decode(draft.tokens)),
                 seed=draft.seed,
                 finish=draft.finish,

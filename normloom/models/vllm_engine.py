@@ -29,6 +29,7 @@ from normloom.models.protocol import (
     ScoreRequest,
     Scores,
 )
+from normloom.models.reasoning import candidate
 from normloom.models.registry import parse_options
 from normloom.models.vllm_options import Options
 
@@ -158,7 +159,7 @@ class VllmModel:
         if written.finish_reason not in {"stop", "length"}:
             raise ModelError(f"vLLM ended a text for the reason {written.finish_reason!r}, not stop or length")
         text = self._decode(written.token_ids)
-        return Candidate(
+        return candidate(
             text=Stops(self._ends, sampling.stop, self._decode).cut(text),
             seed=seed,
             finish=written.finish_reason,

@@ -1,0 +1,103 @@
+"""SaVaCu under the profiles for endpoints, against a server without log-probabilities, past proxies that are dead."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from scripted_server import KEY, MODEL, serving
+
+SETTINGS = (
+    "models.embedder={engine: scripted, model: embedder}",
+    "classify.delta=0.01",
+    "resources.actors=0",
+    "rounds=0",
+    "pairs=false",
+    "generate.sampling.max_tokens=40",
+)
+
+
+def normloom(*arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    bare = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    return subprocess.run(
+        [sys.executable, "-m", "normloom.flows", *arguments],
+        env={**bare, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+
+
+def build(profile: str, store: Path, environment: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
+    assigned = [part for setting in SETTINGS for part in ("--set", setting)]
+    given = ("build", "savacu", "--profile", profile, "--limit", "4", "--store", str(store), *assigned, *options)
+    return normloom(*given, environment=environment)
+
+
+@pytest.mark.parametrize(("profile", "key"), [("hosted", KEY), ("ollama", None)])
+def test_four_prompts(profile: str, key: str | None, tmp_path: Path) -> None:
+    dead = {"HTTP_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "socks://127.0.0.1:9/"}
+    store = tmp_path / "store"
+    with serving(logprobs=False, key=key, thoughts="I see.", options={"words": 20, "yes_rate": 0.9}) as server:
+        environment = {
+            **dead,
+            "NORMLOOM_BASE_URL": server.base_url,
+            "NORMLOOM_MODEL": MODEL,
+            "NORMLOOM_CACHE": str(tmp_path / "cache"),
+            "OPENAI_API_KEY": KEY if key else "",
+        }
+        done = build(profile, store, environment, "--json")
+        assert done.returncode == 0, done.stderr[-3000:]
+        asked = len(server.bodies)
+        again = build(profile, store, environment)
+        assert again.returncode == 0, again.stderr[-3000:]
+        assert len(server.bodies) == asked  # nothing to do: nobody is asked
+    stages = {stage["name"]: stage for stage in json.loads(done.stdout)["stages"]}
+    assert stages[f"generate_0_{profile}"]["rows_out"] == 8
+    assert stages["score_0"]["scores"] == "each score is one written answer, no probability"
+    assert "answers (asked once); each score is one written" in " ".join(done.stderr.split())
+    assert "score_0: each score is one written answer" in again.stdout
+    assert stages["publish"]["rows_out"] > 0
+    candidates = pl.read_parquet(next(store.glob(f"savacu/generate_0_{profile}/*/rows-*.parquet")))
+    assert set(candidates["reasoning"]) == {"I see."}
+    assert not candidates["response"].str.contains("<|I see").any()
+    told = (done.stdout + done.stderr + again.stdout + again.stderr).encode()
+    assert KEY.encode() not in told
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("environment", "message"),
+    [
+        ({}, "export NORMLOOM_MODEL=... NORMLOOM_BASE_URL=..."),
+        ({"NORMLOOM_BASE_URL": "http://127.0.0.1:9/v1"}, "export NORMLOOM_MODEL=..."),
+        ({"NORMLOOM_BASE_URL": "http://127.0.0.1:9/v1", "NORMLOOM_MODEL": "m"}, "OPENAI_API_KEY is not set"),
+        ({"NORMLOOM_BASE_URL": "http://127.0.0.1:9/v1", "NORMLOOM_MODEL": "m", "OPENAI_API_KEY": KEY}, "be reached"),
+        ({"NORMLOOM_BASE_URL": "http://u:pw@h/v1", "NORMLOOM_MODEL": "m", "OPENAI_API_KEY": KEY}, "without user"),
+    ],
+)
+def test_what_is_missing_is_one_sentence(environment: dict[str, str], message: str, tmp_path: Path) -> None:
+    names = ("NORMLOOM_BASE_URL", "NORMLOOM_MODEL", "OPENAI_API_KEY")
+    done = build("hosted", tmp_path / "store", {**dict.fromkeys(names, ""), **environment})
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert message in done.stderr
+    assert KEY not in done.stderr
+
+
+def test_doctor_names_the_profiles(tmp_path: Path) -> None:
+    with serving() as server:
+        environment = {"NORMLOOM_BASE_URL": server.base_url, "NORMLOOM_MODEL": "", "OPENAI_API_KEY": KEY}
+        done = normloom("doctor", "--json", "--store", str(tmp_path), environment=environment)
+    found: dict[str, Any] = {one["name"]: one for one in json.loads(done.stdout)}
+    assert found["profile hosted"]["state"] == "missing"
+    assert found["profile hosted"]["mend"] == "export NORMLOOM_MODEL=..."
+    assert found["profile ollama"]["state"] == "ok"
+    assert KEY not in done.stdout
