@@ -153,11 +153,17 @@ def _told(line: Text, values: Mapping[str, Any]) -> RenderableType:
     texts = []
     for name, value in values.items():
         shown = _shown(value)
-        if isinstance(value, str) and len(shown) > LONGEST_NAME:
+        if _is_text(value) and len(shown) > LONGEST_NAME:
             texts.append(Text.assemble((f"{name} ", "dim"), shown, no_wrap=True, overflow="ellipsis"))
         elif shown:
             line.append(f"  {name}{' ' if isinstance(value, list) else '='}", "dim").append(shown)
     return Group(line, *texts)
+
+
+def _is_text(value: Any) -> bool:
+    """Tell whether a value is a text, or the turns of a conversation."""
+    turns = isinstance(value, list) and all(isinstance(item, Mapping) and "role" in item for item in value)
+    return isinstance(value, str) or turns
 
 
 def _shown(value: Any) -> str:
