@@ -161,4 +161,4 @@ def dices_ingestion(
     path: Path | str, items: Path | str | None = None, reading: Reading | None = None, **settings: object
 ) -> DicesIngestion:
     """Return the arguments for a source of ratings, and maybe one of conversations, with digests of their content."""
-    return DicesIngestion(source=locate(path, reading), items=locate(items, reading) if items else None, **settings)
+    return DicesIngestion(source=locate(path, reading), items=locate(items) if items else None, **settings)

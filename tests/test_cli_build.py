@@ -12,7 +12,10 @@ import polars as pl
 import pytest
 from hand_made import SCRIPTED_COMMAND
 from prefect_home import prefect_home
+from users_folder import users_folder
 
+import normloom
+from normloom.flows.__main__ import main
 from normloom.schemas.prompts import MEASURE
 from normloom.store import Store
 
@@ -22,6 +25,7 @@ STRANGE = (
     "again and again and again",
     "again and again and again",
 )
+PACKAGES = str(Path(normloom.__file__).parents[1])
 BROKEN = ("", "x" * 100_000, "ring the bell \x07 now")
 
 
@@ -43,15 +47,15 @@ class Builds:
 
 @pytest.fixture(scope="module")
 def builds(tmp_path_factory: pytest.TempPathFactory) -> Builds:
-    place = tmp_path_factory.mktemp("builds")
+    place = users_folder(tmp_path_factory.mktemp("builds"))
     prefect_home(place / "prefect")
     texts = [*pl.read_csv(MEASURE)["prompt"].head(30), *STRANGE, *BROKEN]
-    (place / "a.jsonl").write_text("".join(f"{json.dumps({'ask': text})}\n" for text in texts))
+    (place / "a [1].jsonl").write_text("".join(f"{json.dumps({'ask': text})}\n" for text in texts))
     arguments = [
         "build",
         "savacu",
         "--source",
-        "a.jsonl",
+        "a [1].jsonl",
         "--text-column",
         "ask",
         *SCRIPTED_COMMAND,
@@ -65,9 +69,13 @@ def builds(tmp_path_factory: pytest.TempPathFactory) -> Builds:
 def run(place: Path, *arguments: str) -> Any:
     """Run a command on the store and return the JSON that it prints."""
     done = subprocess.run(
-        [sys.executable, "-m", "flows", *arguments, "--store", str(place / "store"), "--json"],
+        [sys.executable, "-m", "normloom.flows", *arguments, "--store", str(place / "store"), "--json"],
         cwd=place,
-        env={**os.environ, "PREFECT_HOME": str(place / "prefect"), "PYTHONPATH": str(MEASURE.parents[2])},
+        env={
+            **os.environ,
+            "PREFECT_HOME": str(place / "prefect"),
+            "PYTHONPATH": str(Path(normloom.__file__).parents[1]),
+        },
         check=False,
         capture_output=True,
         text=True,
@@ -115,6 +123,34 @@ def test_odd_prompts_go_through_untouched_and_a_repeated_one_once(builds: Builds
     assert [kept.count(text) for text in STRANGE] == [1, 1, 1, 1]
     [lost] = builds.table("deduplicate", "dropped").filter(reason="exact_duplicate").to_dicts()
     assert json.loads(lost["payload"])["prompt"] == STRANGE[2]
+
+
+def test_commands_read_a_store_in_any_folder(
+    builds: Builds, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["normloom", *arguments, "--store", str(builds.store)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        assert ended.value.code == 0, said.err
+        return said.out
+
+    monkeypatch.chdir(builds.store.parent)
+    released = builds.table("publish")
+    [row] = json.loads(told("query", "SELECT * FROM savacu_publish ORDER BY row_id LIMIT 1", "--json"))
+    assert row["row_id"] == released["row_id"].min()
+    assert "date" not in row  # a folder named a=b is no column
+    history = json.loads(told("trace", row["row_id"], "--json"))
+    assert history["rows"][0]["stage"] == "publish"
+    assert "ingest" in {each["stage"] for each in history["rows"]}
+    page = told("report", "savacu").replace("\n", "")
+    assert "data [v1] #5%20 *x" in page
+    assert {table["stage"] for table in json.loads(told("tables", "savacu", "--json"))} >= {"ingest", "publish"}
+    same = json.loads(told("diff", builds.first["build"], builds.second["build"], "--json"))
+    assert "publish" in json.dumps(same)
+    told("gc", "savacu")
+    assert len(json.loads(told("builds", "savacu", "--json"))) == 2
 
 
 def test_a_stage_built_alone_leaves_what_stands_on_it_stale_until_it_is_rebuilt(builds: Builds) -> None:

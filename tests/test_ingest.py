@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hand_made import TAXONOMIES, carry_out
 from toy import runner
@@ -57,6 +59,26 @@ def test_references_are_read_by_id_and_by_name_over_all_dimensions(tmp_path: Pat
         [],
         ["safety/drugs", "value/wealth"],
     ]
+
+
+def test_references_may_be_lists_and_classes_with_names(tmp_path: Path) -> None:
+    path = lines(
+        tmp_path / "a.jsonl",
+        {"prompt": "one", "harm": ["safety/theft", "Fraud"]},
+        {"prompt": "two", "harm": []},
+        {"prompt": "three", "harm": [{"label": "Drugs", "probability": 0.9}]},
+    )
+    made = read(path, references={"safety": "harm"})
+    assert made.rows["reference"].to_list() == [["safety/theft", "safety/fraud"], [], ["safety/drugs"]]
+    (tmp_path / "a.csv").write_text('prompt,harm\none,"[""Fraud"", ""Drugs""]"\n')
+    assert read(tmp_path / "a.csv", references={"safety": "harm"}).rows["reference"].to_list() == [
+        ["safety/fraud", "safety/drugs"]
+    ]
+    told = {"info": {"features": {"harm": {"names": ["None", "Theft"], "_type": "ClassLabel"}}}}
+    table = pa.table({"prompt": ["one", "two"], "harm": [1, 0]})
+    pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(told)}), tmp_path / "a.parquet")
+    made = read(tmp_path / "a.parquet", references={"safety": "harm"})
+    assert made.rows["reference"].to_list() == [["safety/theft"], []]
 
 
 def test_a_record_with_an_unknown_label_is_quarantined_with_the_label_that_was_meant(tmp_path: Path) -> None:

@@ -37,6 +37,13 @@ def read(path: Path, items: Path | None = None, **settings: object) -> Output:
     return carry_out(ingest_dices(dices_ingestion(path, items, **settings)), None)
 
 
+@pytest.mark.parametrize("name", ["ratings.csv", "ratings.parquet"])
+def test_a_folder_with_brackets_is_read_as_any_other(shared_data: Path, name: str) -> None:
+    made = read(shared_data / "cases" / "brackets_in_path" / "data [v1]" / name)
+    assert made.rows.height + made.quarantined.height == made.attempts == 12
+    assert made.rows.height > 0
+
+
 def write(path: Path, *records: dict[str, str], without: tuple[str, ...] = ()) -> Path:
     columns = [name for name in RECORD if name not in without]
     with path.open("w", encoding="utf-8", newline="") as file:

@@ -11,7 +11,7 @@ from openlineage.client.serde import Serde
 from openlineage_schemas import CLASSES, EVENT
 from toy import echo_stage, runner, words_stage
 
-from normloom.openlineage_facets import run_facets, schema_fields
+from normloom.openlineage_facets import output_dataset, run_facets, schema_fields
 from normloom.store import Store
 from normloom.table import Manifest
 
@@ -60,6 +60,14 @@ def test_the_model_facet_adds_up_the_parts_and_leaves_out_what_the_engine_does_n
         run_facets(manifest.model_copy(update={"key_fields": weighty}), reused=False)["normloom_model"]
     )
     assert (facet["revision"], facet["digest"]) == ("v2", "abc")
+
+
+def test_a_store_in_any_folder_tells_its_schema(tmp_path: Path) -> None:
+    store = Store(tmp_path / "data [v1] #5%20 *x" / "date=2026-11-27")
+    manifest = echoes(store)
+    facets = Serde.to_dict(output_dataset(store, manifest, reused=False))["facets"]
+    assert "row_id" in {field["name"] for field in facets["schema"]["fields"]}
+    assert "date" not in {field["name"] for field in facets["schema"]["fields"]}
 
 
 def test_a_check_that_only_warns_is_told_as_failed(tmp_path: Path) -> None:

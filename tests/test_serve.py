@@ -13,6 +13,7 @@ import pytest
 from prefect_api import Api
 from prefect_home import prefect_home
 from scripted_profile import write_profile
+from users_folder import users_folder
 
 from normloom.errors import ConfigError, UsageError
 from normloom.flows.commands.serve import require_login, serve
@@ -63,7 +64,7 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subprocess.Popen[bytes], Path, Api]]:
     """`normloom serve` at work, as a terminal would run it: a process group of its own."""
-    place = tmp_path_factory.mktemp("serve")
+    place = users_folder(tmp_path_factory.mktemp("serve"))
     quick = write_profile(place / "quick.yaml")
     write_profile(place / "slow.yaml", actors=1, latency_s=900)
     with socket.create_server(("127.0.0.1", 0)) as free:

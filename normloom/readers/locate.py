@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.errors import SourceError
-from normloom.readers.opening import COMPRESSIONS, FORMATS, digest_of, format_of, open_raw
+from normloom.readers.opening import COMPRESSIBLE, COMPRESSIONS, FORMATS, digest_of, format_of, open_raw
 from normloom.readers.options import Reading
 from normloom.readers.remote import fetched, is_remote, shown
 from normloom.readers.saved import saved_files
@@ -23,6 +23,7 @@ from normloom.readers.saved import saved_files
 _ASIDE = frozenset({"dataset_info.json", "dataset_infos.json"})  # what data sets say about themselves
 _SPLIT = re.compile(r"(train|test|validation|valid|val|dev|eval)(?![a-z])", re.IGNORECASE)
 _SHOWN = 5
+_MEANT_FOR = {"delimiter": {"csv", "tsv"}, "encoding": COMPRESSIBLE, "field": {"json"}}
 
 
 class Located(BaseModel):
@@ -53,7 +54,11 @@ def locate(name: str | Path, reading: Reading | None = None) -> Located:
     if len(kinds) > 1:
         listed = ", ".join(f"{count} {form}" for form, count in kinds.most_common())
         raise SourceError(f"{name} holds files of several formats ({listed}): name one, such as {name}/*.csv")
-    return Located(name=name, files=files, format=next(iter(kinds)), digest=digest_of(files), reading=reading)
+    form = next(iter(kinds))
+    for setting, formats in _MEANT_FOR.items():
+        if getattr(reading, setting) is not None and form not in formats:
+            raise SourceError(f"{name} is {form}: source.{setting} has no meaning for it, leave it out")
+    return Located(name=name, files=files, format=form, digest=digest_of(files), reading=reading)
 
 
 def absolute(name: str) -> str:
