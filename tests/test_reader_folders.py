@@ -64,6 +64,7 @@ def test_what_cannot_be_a_source_is_said_in_one_sentence(tmp_path: Path) -> None
     assert "suffix '.pdf': expected one of .csv" in refusal(tmp_path / "a.pdf")
     (tmp_path / "deep" / "inner").mkdir(parents=True)
     assert refusal(tmp_path / "deep").endswith("it holds inner")
+    assert "does not exist: check the name" in refusal(tmp_path / "mixed" / "prompts")
     csv(tmp_path / "a.csv", "one")
     assert "is csv: source.field has no meaning for it" in refusal(tmp_path / "a.csv", field="data")
     assert "cannot be opened (embedded null byte)" in refusal("a\0b.csv")

@@ -1,5 +1,10 @@
 """Sources on web servers, in S3 and behind fsspec: real servers on loopback."""
 
+import io
+import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -8,7 +13,9 @@ from pathlib import Path
 
 import boto3
 import fsspec
+import polars as pl
 import pytest
+from hub_server import hub
 from moto.server import ThreadedMotoServer
 
 from normloom.errors import SourceError
@@ -148,3 +155,58 @@ def test_a_subset_of_what_is_on_no_hub_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("prompt\none\n")
     with pytest.raises(SourceError, match="is no data set on a hub"):
         locate(tmp_path / "a.csv", Reading(subset="en"))
+
+
+READ = """
+import json, sys
+from normloom.errors import SourceError
+from normloom.readers import Reading, locate, read_source
+for name, subset, split in json.loads(sys.argv[1]):
+    try:
+        found = locate(name, Reading(subset=subset, split=split))
+        print(json.dumps(read_source(found, text_column="prompt").rows["text"].to_list()))
+    except SourceError as error:
+        print(json.dumps(str(error)))
+"""
+
+
+def test_data_sets_of_the_hub_by_name_and_by_url(tmp_path: Path) -> None:
+    def parquet(*texts: str) -> bytes:
+        made = io.BytesIO()
+        pl.DataFrame({"prompt": texts}).write_parquet(made)
+        return made.getvalue()
+
+    converted = "refs/convert/parquet"
+    files = {
+        (converted, "en/train/0000.parquet"): parquet("one"),
+        (converted, "en/train/0001.parquet"): parquet("two"),
+        (converted, "en/test/0000.parquet"): parquet("three"),
+        (converted, "de/train/0000.parquet"): parquet("eins"),
+        ("main", "data/a.csv"): b"prompt\nplain\n",
+    }
+    asked = [
+        ("owner/name", "en", "train"),
+        ("owner/name", "de", None),
+        ("owner/name", "en", None),
+        ("owner/name", None, "train"),
+        ("owner/name", "fr", "train"),
+        ("owner/other", None, None),
+        ("hf://datasets/owner/name/data/*.csv", None, None),
+    ]
+    with hub("owner/name", files) as endpoint:
+        done = subprocess.run(
+            [sys.executable, "-c", READ, json.dumps(asked)],
+            env={**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf")},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert answers[:2] == [["one", "two"], ["eins"]]
+    assert answers[2] == "owner/name has several splits: set source.split to one of test, train"
+    assert answers[3] == "owner/name has several subsets: set source.subset to one of de, en"
+    assert answers[4] == "owner/name has no subset 'fr': set source.subset to one of de, en"
+    assert answers[5].startswith(
+        "owner/other does not exist here, and the Hugging Face hub has no data set of that name"
+    )
+    assert answers[6] == ["plain"]

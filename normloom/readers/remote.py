@@ -23,10 +23,11 @@ _CONVERTED = "refs%2Fconvert%2Fparquet"  # the branch on which the hub keeps eac
 
 
 def is_remote(name: str) -> bool:
-    """Tell whether a name is a URL, or has the form of a data set on the hub and is nothing here."""
+    """Tell whether a name is a URL, or has the form of a data set on the hub and no folder here to be in."""
     if "://" in name:
         return True
-    return bool(_HUB_ID.fullmatch(name)) and not Path(name).exists() and not Path(name).suffix and name[0] not in ".~"
+    path = Path(name)
+    return bool(_HUB_ID.fullmatch(name)) and not path.suffix and name[0] not in ".~" and not path.parent.exists()
 
 
 def shown(name: str) -> str:
@@ -54,10 +55,9 @@ def fetched(name: str, reading: Reading) -> tuple[Path, ...]:
     except SourceError:
         raise
     except Exception as error:  # each file system raises its own
+        what = shown(name) if "://" in name else f"{name} does not exist here, and as a data set of the hub it"
         said = one_line(error) or type(error).__name__
-        raise SourceError(
-            f"{shown(name)} cannot be fetched ({said}): check the name, the network and access"
-        ) from error
+        raise SourceError(f"{what} cannot be fetched ({said}): check name, network and access") from error
 
 
 def _file_system(name: str) -> tuple[Any, str]:
