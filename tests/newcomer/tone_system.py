@@ -10,6 +10,7 @@ from normloom.flows.savacu_config import SourceSettings
 from normloom.flows.system import System
 from normloom.flows.system_config import SystemConfig
 from normloom.models.protocol import LanguageModel, ModelSpec, ScoreRequest
+from normloom.readers import Reading
 from normloom.schemas.prompts import MEASURE
 from normloom.schemas.template import Template
 from normloom.stage import Output, Stage
@@ -43,7 +44,9 @@ def ask(rows: pl.DataFrame, arguments: Asking, model: LanguageModel) -> Output:
 
 def tone(config: ToneConfig) -> list[Stage]:
     path = config.source.path or MEASURE
-    prompts = ingest(ingestion(path, text_column=config.source.text_column, limit=config.source.limit, taxonomies=()))
+    prompts = ingest(
+        ingestion(path, Reading(limit=config.source.limit), text_column=config.source.text_column, taxonomies=())
+    )
     asking = Asking(template=QUESTION)
     return [Stage(name="tone", function=ask, arguments=asking, contract=TONES, inputs=(prompts,), model=config.model)]
 
