@@ -50,7 +50,7 @@ class BuildLock(BaseModel):
     @property
     def started(self) -> datetime | None:
         """When the build began, None where its id does not tell."""
-        return _started(self.build)
+        return started(self.build)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,7 +148,8 @@ def _named(files: Sequence[Path]) -> str:
     return f"{newest}, ..." if len(files) > NAMED else newest
 
 
-def _started(build: str) -> datetime | None:
+def started(build: str) -> datetime | None:
+    """Return when the build with this id began, None if the id does not tell."""
     try:
         return datetime.strptime(build.partition("-")[0], _STARTED).replace(tzinfo=UTC)
     except ValueError:

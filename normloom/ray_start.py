@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import logging
 import os
 import shutil
@@ -22,6 +23,7 @@ RAY_STARTS = 5  # Ray gives its processes 30 s to come up; a busy machine may ne
 SOCKET_PATH = 103 if sys.platform == "darwin" else 107  # bytes that the kernel takes
 SESSION = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.10"
 SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108  # tried in order, for a private folder each
+_LASTING = {None, errno.EACCES, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS}
 _SIGACTION_BYTES = 512  # no system's struct sigaction is larger; it is kept and put back unread
 
 
@@ -59,11 +61,13 @@ def start_ray(*, address: str | None, processors: float, require_open: Callable[
 def may_pass(error: Exception) -> bool:
     """Tell whether a start that failed so may succeed when it is tried again.
 
-    Wrong arguments, paths and rights stay wrong; what is late or died may come.
+    Wrong arguments, paths and rights stay wrong, and a full disk full; what is late or died may come.
     """
     if isinstance(error, TimeoutError | ConnectionError):
         return True
-    return not isinstance(error, OSError | ValueError | TypeError | LookupError | ImportError | AttributeError)
+    if isinstance(error, OSError):
+        return error.errno not in _LASTING  # Ray itself raises OSError without a number, for a path that is too long
+    return not isinstance(error, ValueError | TypeError | ImportError)
 
 
 def remove_folder(folder: Path | None) -> None:

@@ -150,9 +150,12 @@ class Store:
         stages = sorted(path.name for path in _directories(self.root / system) if path.name != BUILDS)
         return [why for stage in stages if (why := self.why_unreadable(system, stage))]
 
-    def parts(self, directory: Path) -> dict[int, PartRecord]:
-        """Return the committed parts of a table that is not published yet, those that verify, by index."""
-        records = [_committed(path) for path in sorted(directory.glob("part-*.json"))]
+    def parts(self, directory: Path, *, verify: bool = True) -> dict[int, PartRecord]:
+        """Return the committed parts of a table that is not published yet, those whose files are whole, by index.
+
+        Without `verify` files count as whole if their sizes are right; their checksums are not read.
+        """
+        records = [_committed(path, verify=verify) for path in sorted(directory.glob("part-*.json"))]
         return {record.index: record for record in records if record}
 
     @contextmanager
@@ -204,10 +207,13 @@ class Store:
         self.point(manifest.ref)
 
     def point(self, ref: TableRef) -> None:
-        """Make a published table the newest of its stage."""
+        """Make a published table the newest of its stage, younger than any that was refused before."""
         pointer = self.root / ref.system / ref.stage / CURRENT
         if not pointer.exists() or pointer.read_text().strip() != ref.key:
             write_file(pointer, f"{ref.key}\n".encode())
+        else:
+            with writing(pointer):
+                pointer.touch()
 
     def write_build(self, system: str, build: str, text: str) -> Path:
         """Write the lock of a build and return its path."""
@@ -275,9 +281,10 @@ def part_marker(directory: Path, index: int) -> Path:
     return directory / f"part-{index:05d}.json"
 
 
-def _committed(marker: Path) -> PartRecord | None:
+def _committed(marker: Path, *, verify: bool = True) -> PartRecord | None:
     record = _load(PartRecord.model_validate_json, marker)
-    return record if record and _verified(marker.parent, record) else None
+    whole = _verified if verify else _present
+    return record if record and whole(marker.parent, record) else None
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -11,11 +11,13 @@ import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from normloom.builds import started
 from normloom.errors import NormloomError
 from normloom.store import BUILDS, Store, write_file, writing
 
@@ -35,6 +37,11 @@ class UnfinishedBuild(BaseModel):
     host: str = Field(default_factory=platform.node)
     error: str | None = None
     at_work: bool = Field(default=False, exclude=True)
+
+    @property
+    def started(self) -> datetime | None:
+        """When the build began, None if its id does not tell."""
+        return started(self.build)
 
     @property
     def state(self) -> Literal["running", "failed", "interrupted"]:

@@ -87,6 +87,7 @@ def test_builds_as_json(command: Command) -> None:
     assert last == {
         "system": "toy",
         "build": THREE,
+        "state": "finished",
         "profile": "[gpu]",
         "settings": ["classify.delta=0.4"],
         "selection": {},
@@ -101,9 +102,9 @@ def test_builds_as_json(command: Command) -> None:
 
 
 def test_a_system_or_store_without_builds_is_wrong_usage(command: Command, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"there is no system 'other' in .*; there is toy"):
+    with pytest.raises(UsageError, match=r"has no system 'other'; available: toy"):
         command("builds", "other")
-    with pytest.raises(UsageError, match=r"there are no builds in .*empty: run normloom build first"):
+    with pytest.raises(UsageError, match=r"empty has no builds yet: run normloom build first"):
         command("builds", "--store", str(tmp_path / "empty"))
 
 

@@ -11,9 +11,12 @@ from rich.text import Text
 
 from normloom.errors import UsageError
 from normloom.flows.commands.common import DEFAULT_STORE, JsonOption, StoreOption, out
+from normloom.flows.row_text import visible
 
 if TYPE_CHECKING:
-    from normloom.builds import BuildAccount
+    from normloom.builds import BuildAccount, BuildLock
+    from normloom.store import Store
+    from normloom.unfinished import UnfinishedBuild
 
 
 def builds(
@@ -24,6 +27,7 @@ def builds(
 ) -> None:
     """List the builds of a store, newest last: tables made and reused, rows of the last stages, profile, settings.
 
+    Builds that are running, failed or were interrupted are listed too: rerun the command of one to resume it.
     Tables that are gone were removed by normloom gc; a build that needs one makes it again.
 
     Examples:
@@ -32,55 +36,84 @@ def builds(
 
         normloom builds savacu --limit 5 --json
     """
-    from normloom.builds import accounts
     from normloom.store import Store
 
     where = Store(store)
     if system and system not in where.systems():
-        raise UsageError(
-            f"there is no system {system!r} in {where.root}; there is {', '.join(where.systems()) or 'none'}"
-        )
-    found = [account for name in ([system] if system else where.systems()) for account in accounts(where, name, limit)]
+        raise UsageError(f"{where.root} has no system {system!r}; available: {', '.join(where.systems()) or 'none'}")
+    found = [build for name in ([system] if system else where.systems()) for build in _newest(where, name, limit)]
     if json_:
-        print(json.dumps([_described(account) for account in found], ensure_ascii=False))
+        print(json.dumps([_described(build) for build in found], ensure_ascii=False))
         return
     if not found:
-        raise UsageError(f"there are no builds in {where.root}: run normloom build first")
-    for account in found:
-        for line in _lines(account):
+        raise UsageError(f"{where.root} has no builds yet: run normloom build first")
+    for build in found:
+        for line in _lines(build):
             out.print(line, highlight=False)
 
 
-def _lines(account: BuildAccount) -> Iterator[Text]:
-    lock = account.lock
-    counts = {"made": account.made, "reused": account.reused, "gone": account.gone}
-    tables = ", ".join(f"{len(stages)} {what}" for what, stages in counts.items() if stages)
-    when = f"{lock.started:%Y-%m-%d %H:%M} UTC" if lock.started else ""
-    yield Text.assemble((lock.build, "bold"), f"  {lock.system}  {when}  {len(lock.stages)} stages: {tables}")
-    released = ", ".join(f"{name} {rows:,}" for name, rows in account.released.items())
-    yield Text(f"    rows: {released}", "green")
-    if asked := _asked(account):
+def _newest(store: Store, system: str, limit: int) -> list[BuildAccount | UnfinishedBuild]:
+    """Return the newest builds of a system, finished or not, by their start."""
+    from normloom.builds import accounts
+    from normloom.unfinished import unfinished
+
+    found: list[tuple[str, BuildAccount | UnfinishedBuild]] = [
+        *((account.lock.build, account) for account in accounts(store, system, limit)),
+        *((build.build, build) for build in unfinished(store, system)),
+    ]
+    found.sort(key=lambda pair: pair[0].partition("-")[0])  # by the start; stable within a second
+    return [build for _, build in found[-limit:]]
+
+
+def _lines(build: BuildAccount | UnfinishedBuild) -> Iterator[Text]:
+    from normloom.unfinished import UnfinishedBuild
+
+    if isinstance(build, UnfinishedBuild):
+        yield Text.assemble((build.build, "bold"), f"  {build.system}  {_when(build)}  {build.state}")
+        if build.error:
+            yield Text(f"    {visible(build.error)}", "red")
+        asked = _asked(build)
+    else:
+        lock = build.lock
+        yield Text.assemble((lock.build, "bold"), f"  {lock.system}  {_when(lock)}  {_tables(build)}")
+        released = ", ".join(f"{name} {rows:,}" for name, rows in build.released.items())
+        yield Text(f"    rows: {released}", "green")
+        asked = _asked(lock)
+    if asked:
         yield Text(f"    {', '.join(asked)}", "dim")
 
 
-def _asked(account: BuildAccount) -> list[str]:
+def _tables(account: BuildAccount) -> str:
+    counts = {"made": account.made, "reused": account.reused, "gone": account.gone}
+    tables = ", ".join(f"{len(stages)} {what}" for what, stages in counts.items() if stages)
+    return f"{len(account.lock.stages)} stages: {tables}"
+
+
+def _when(build: BuildLock | UnfinishedBuild) -> str:
+    return f"{build.started:%Y-%m-%d %H:%M} UTC" if build.started else ""
+
+
+def _asked(build: BuildLock | UnfinishedBuild) -> list[str]:
     """Return what was asked of a build: its profile, the settings given and the stages chosen."""
-    lock = account.lock
-    profile = [f"profile {lock.profile}"] if lock.profile else []
+    profile = [f"profile {build.profile}"] if build.profile else []
     chosen = [
-        f"{name} {' '.join(value) if isinstance(value, list) else value}" for name, value in lock.selection.items()
+        f"{name} {' '.join(value) if isinstance(value, list) else value}" for name, value in build.selection.items()
     ]
-    return [*profile, *lock.settings, *chosen]
+    return [*profile, *build.settings, *chosen]
 
 
-def _described(account: BuildAccount) -> dict[str, Any]:
-    lock = account.lock
+def _described(build: BuildAccount | UnfinishedBuild) -> dict[str, Any]:
+    from normloom.unfinished import UnfinishedBuild
+
+    lock = build if isinstance(build, UnfinishedBuild) else build.lock
+    told: dict[str, Any] = {"state": "finished"}
+    if isinstance(build, UnfinishedBuild):
+        told = {"state": build.state, "stages": [], "made": [], "reused": [], "gone": [], "released": {}}
+    else:
+        told |= {"stages": list(build.lock.stages), "released": dict(build.released)}
+        told |= {"made": list(build.made), "reused": list(build.reused), "gone": list(build.gone)}
     return {
         **lock.model_dump(exclude={"stages"}),
         "started": lock.started.isoformat() if lock.started else None,
-        "stages": list(lock.stages),
-        "made": list(account.made),
-        "reused": list(account.reused),
-        "gone": list(account.gone),
-        "released": dict(account.released),
+        **told,
     }

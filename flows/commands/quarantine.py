@@ -28,7 +28,7 @@ from normloom.flows.commands.common import (
 
 if TYPE_CHECKING:
     from normloom.store import Store
-    from normloom.table import Manifest
+    from normloom.unpublished import Quarantine
 
 SHOWN = 40
 PAYLOAD_CHARS = 120
@@ -48,10 +48,11 @@ def quarantine(
     set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Show the rows that checks or errors put aside, with rule and reason, and try them again.
+    """Show the rows that checks or errors took out, with rule and reason, and try them again.
 
-    --replay makes the parts that hold such rows again and keeps all others, then builds what follows. Give it the
-    options of the build: with other settings a stage has another table, and there is nothing to replay.
+    Rows of a table that was refused or is not finished are shown too, marked unpublished. --replay makes the parts that
+    hold such rows again and keeps all others, then builds what follows. Give it the options of the build: with other
+    settings a stage has another table, and there is nothing to replay.
 
     Examples:
 
@@ -67,27 +68,30 @@ def quarantine(
     if not replay:
         if given or profile != DEFAULT_PROFILE:
             raise UsageError("--profile, --source, --text-column, --limit and --set go with --replay: add it")
-        _show(where, found, as_json=json_)
+        _show(found, as_json=json_)
+        if not json_:
+            _explain(where, system, found)
         return
     if not found:
         raise UsageError(
             f"no row of {system}{f', stage {stage},' if stage else ''} is in quarantine: nothing to replay"
         )
+    from normloom.flows.interrupt import leaving_quietly
     from normloom.flows.run import run_build
     from normloom.selection import Selection
 
-    report = run_build(
-        system,
-        profile=profile,
-        assignments=given,
-        root=store,
-        quiet=json_,
-        selection=Selection(replay=tuple(manifest.stage for manifest in found)),
-    )
+    before = {quarantine.stage: quarantine.count for quarantine in found}  # of two tables of a stage the younger one's
+    with leaving_quietly(err):
+        report = run_build(
+            system,
+            profile=profile,
+            assignments=given,
+            root=store,
+            quiet=json_,
+            selection=Selection(replay=tuple(before)),
+        )
     counts = {entry["name"]: entry["quarantined"] for entry in report["stages"]}
-    replayed = {
-        manifest.stage: {"before": manifest.count("quarantined"), "after": counts[manifest.stage]} for manifest in found
-    }
+    replayed = {name: {"before": count, "after": counts[name]} for name, count in before.items()}
     if json_:
         print(json.dumps({**report, "replayed": replayed}))
         return
@@ -95,24 +99,36 @@ def quarantine(
         out.print(f"{name}: {count['before'] - count['after']} of {count['before']} rows came back", highlight=False)
 
 
-def _quarantined(store: Store, system: str, stage: str | None) -> list[Manifest]:
-    """Return the newest tables that put rows aside."""
-    newest = store.newest(system)
-    if not newest:
-        raise UsageError(f"there are no tables of {system} in {store.root}: run normloom build {system} first")
-    if stage and stage not in {manifest.stage for manifest in newest}:
-        raise UsageError(
-            f"there is no table of stage {stage!r}; there is {', '.join(manifest.stage for manifest in newest)}"
-        )
-    asked = newest if stage is None else [manifest for manifest in newest if manifest.stage == stage]
-    return [manifest for manifest in asked if manifest.count("quarantined")]
+def _quarantined(store: Store, system: str, stage: str | None) -> list[Quarantine]:
+    """Return what is in quarantine of the newest tables, unpublished ones last."""
+    from normloom.unpublished import quarantines
+
+    found = quarantines(store, system)
+    if not found:
+        raise UsageError(f"{store.root} has no tables of {system} yet: run normloom build {system} first")
+    stages = list(dict.fromkeys(table.stage for table in found))
+    if stage and stage not in stages:
+        raise UsageError(f"stage {stage!r} has no table; available: {', '.join(stages)}")
+    return [table for table in found if table.count and stage in {None, table.stage}]
 
 
-def _show(store: Store, found: list[Manifest], *, as_json: bool) -> None:
+def _explain(store: Store, system: str, found: list[Quarantine]) -> None:
+    """Say what unpublished tables are, and why the newest build did not finish."""
+    from normloom.unfinished import unfinished
+
+    if all(table.published for table in found):
+        return
+    stages = ", ".join(table.stage for table in found if not table.published)
+    err.print(f"unpublished, refused or not finished: the newest table of {stages}", highlight=False, soft_wrap=True)
+    if (builds := unfinished(store, system)) and (error := builds[-1].error):
+        err.print(f"build {builds[-1].build} failed: {escaped(error)}", highlight=False, soft_wrap=True)
+
+
+def _show(found: list[Quarantine], *, as_json: bool) -> None:
     rows: list[dict[str, Any]] = [
-        {"stage": manifest.stage, **row}
-        for manifest in found
-        for row in store.scan(manifest.ref, "quarantined").collect().iter_rows(named=True)
+        {"stage": table.stage, "published": table.published, **row}
+        for table in found
+        for row in table.rows().iter_rows(named=True)
     ]
     if as_json:
         print(json.dumps([{**row, "payload": json.loads(row["payload"])} for row in rows], ensure_ascii=False))
@@ -124,8 +140,9 @@ def _show(store: Store, found: list[Manifest], *, as_json: bool) -> None:
     for name in ("stage", "row_id", "rule", "reason", "payload"):
         table.add_column(name, overflow="fold")
     for row in rows[:SHOWN]:
+        stage = escaped(row["stage"]) + ("" if row["published"] else " (unpublished)")
         payload = row["payload"] if len(row["payload"]) <= PAYLOAD_CHARS else f"{row['payload'][:PAYLOAD_CHARS]}…"
-        table.add_row(*(escaped(row[name]) for name in ("stage", "row_id", "rule", "reason")), escaped(payload))
+        table.add_row(stage, *(escaped(row[name]) for name in ("row_id", "rule", "reason")), escaped(payload))
     out.print(table)
     if len(rows) > SHOWN:
         err.print(f"[dim]first {SHOWN} of {len(rows)} rows; --json gives all")
