@@ -24,6 +24,7 @@ from normloom.losses import losses
 from normloom.schemas.tables import FIGURES
 from normloom.store import Store
 from normloom.table import Manifest, Work
+from normloom.tasks.split import SPLITS
 
 FIGURES_SHOWN = 40  # of one table; the report has them all
 MINUTE = 60
@@ -36,6 +37,7 @@ def as_json(result: BuildResult, store: Store) -> dict[str, Any]:
         "build": result.build,
         "seconds": round(result.seconds, 3),
         "output": None if result.partial else str(store.table_directory(result.released.ref)),
+        "latest": str(result.latest) if result.latest else None,
         "stale": dict(result.stale),
         "lock": str(result.lock),
         "loads": dict(result.loads),
@@ -166,12 +168,11 @@ def _asides(result: BuildResult) -> Iterator[Text]:
 
 
 def _closing(result: BuildResult, store: Store) -> Text:
-    directory = store.table_directory(result.released.ref)
     tokens = sum(manifest.tokens_out for manifest in result.manifests if manifest.stage not in result.reused)
     loads = ", ".join(f"{model} {count}x{_loading(result, model)}" for model, count in result.loads.items()) or "none"
     text = Text.assemble(
         ("Released rows  ", "bold"),
-        f"{directory}/rows-*.parquet\n",
+        f"{result.latest}/{_splits(result)}\n",
         ("Lock           ", "bold"),
         f"{result.lock}\n",
         ("Model loads    ", "bold"),
@@ -191,6 +192,13 @@ def _closing(result: BuildResult, store: Store) -> Text:
     sql = f"FROM {result.system}_{result.released.stage} LIMIT 5"
     text.append(f'normloom query "{sql}"{option}', "cyan")
     return text
+
+
+def _splits(result: BuildResult) -> str:
+    """Name the folders of a release that has any."""
+    folders = [path.name for path in result.latest.iterdir() if path.is_dir()] if result.latest else []
+    named = sorted(folders, key=lambda name: (SPLITS.index(name) if name in SPLITS else len(SPLITS), name))
+    return f" ({', '.join(named)})" if named else ""
 
 
 def _loading(result: BuildResult, model: str) -> str:

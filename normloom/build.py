@@ -17,6 +17,7 @@ import yaml
 
 from normloom.errors import StoreError, UsageError
 from normloom.graph import model_uses, stages_of
+from normloom.latest import show_latest
 from normloom.lineage_page import Lineage, publish_build, publish_stage
 from normloom.losses import losses, sentence, upstream
 from normloom.plan import find_published
@@ -56,6 +57,7 @@ class BuildResult:
     """What a finished build made: the manifests of its stages, which were there already, model loads.
 
     `end` is the stage whose table is released, the first of the last stages.
+    `latest` leads to the released table, None if this build left it out or stale.
     `partial` tells that stages were left out; `stale` says why tables stand on others than the newest. `reads` are the
     tables of other systems that the build started from.
     """
@@ -71,6 +73,7 @@ class BuildResult:
     partial: bool = False
     stale: Mapping[str, str] = field(default_factory=dict)
     reads: Mapping[str, Manifest] = field(default_factory=dict)
+    latest: Path | None = None
 
     @property
     def released(self) -> Manifest:
@@ -226,12 +229,15 @@ def _finished(
         manifest = made[stage.name][0] if stage.name in made else store.current(system, stage.name)
         if manifest:
             standing[stage.name] = manifest
+    end = ends[0].name
+    latest = show_latest(store, made[end][0]) if end in made and end not in stale else None
     lock = store.write_build(system, identity, _lock_text(request, identity, standing.values(), reads, stale))
     return BuildResult(
         system=system,
         build=identity,
         manifests=[made[stage.name][0] for stage in stages if stage.name in made],
-        end=ends[0].name,
+        end=end,
+        latest=latest,
         reused=frozenset(name for name, (_, reused) in made.items() if reused and name not in reads),
         loads=loads,
         lock=lock,

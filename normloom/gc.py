@@ -12,17 +12,20 @@ import os
 import re
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from stat import S_ISDIR
 from typing import Literal
 
 from pydantic import ValidationError
 
 from normloom.builds import locks
 from normloom.errors import StoreError, UsageError
+from normloom.latest import released_key
 from normloom.store import BUILDS, CURRENT, LOCK, MANIFEST, RUNNING, SUPERSEDED, Store
 from normloom.table import Manifest, TableRef
 
@@ -85,9 +88,10 @@ def collect(store: Store, system: str, *, keep: int = KEEP, partial: timedelta =
         kept = {(name, stage.key) for lock in recent for name, stage in lock.stages.items()}
         kept |= {(ref.stage, ref.key) for ref in _read_elsewhere(store, system, keep)}
         kept |= {(stage.name, key) for stage in stages if (key := _pointed(stage / CURRENT))}
+        kept |= {shown for shown in [released_key(store, system)] if shown}
         kept |= _remakes(home, kept)
         garbage = [item for stage in stages for path in _folders(stage) for item in _found(path, kept, partial)]
-        garbage += [item for path in _folders(home) for item in _temporaries(path, path.name)]
+        garbage += [item for path in (home, *_folders(home)) for item in _temporaries(path, path.name)]
     return Collection(system=system, keep=keep, partial=partial, garbage=garbage)
 
 
@@ -149,7 +153,7 @@ def _found(directory: Path, kept: Tables, partial: timedelta) -> Iterator[Garbag
         stage=stage,
         path=directory,
         parts=sum(bool(_MARK.fullmatch(name)) for name in files),
-        bytes=sum(stat.st_size for stat in stats if stat.st_nlink == 1),
+        bytes=_freed(directory, spared),
         touched=max(stat.st_mtime for stat in (directory.stat(), *stats)),
         spared=spared,
     )
@@ -159,6 +163,19 @@ def _found(directory: Path, kept: Tables, partial: timedelta) -> Iterator[Garbag
                 yield item
                 return
     yield from _temporaries(directory, stage)
+
+
+def _freed(directory: Path, spared: frozenset[str]) -> int:
+    """Return the bytes that go with a directory: those of files that have no other name outside it."""
+    links: Counter[tuple[int, int]] = Counter()
+    found: dict[tuple[int, int], os.stat_result] = {}
+    for path in directory.rglob("*"):
+        with suppress(FileNotFoundError):
+            stat = path.lstat()
+            if path.name not in spared and not S_ISDIR(stat.st_mode):
+                links[stat.st_dev, stat.st_ino] += 1
+                found[stat.st_dev, stat.st_ino] = stat
+    return sum(stat.st_size for file, stat in found.items() if links[file] == stat.st_nlink)
 
 
 def _unnamed(directory: Path, files: Mapping[str, os.stat_result]) -> Iterator[Garbage]:
@@ -187,7 +204,10 @@ def _leftover(path: Path, stage: str, stat: os.stat_result) -> Garbage:
 def _remove(item: Garbage) -> bool:
     """Remove one thing and return whether it is gone; it is not where a process holds its lock."""
     if item.what == "leftover":
-        item.path.unlink(missing_ok=True)
+        if item.path.is_dir() and not item.path.is_symlink():
+            shutil.rmtree(item.path)
+        else:
+            item.path.unlink(missing_ok=True)
         return True
     with _held(item.path / LOCK) as held:
         if held:

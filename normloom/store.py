@@ -8,6 +8,7 @@
                                   lock                               who writes here; held while it lives
                                   superseded                         the key of the remake that stands for this table
     <root>/<system>/<stage>/current                                  the key of the newest table
+    <root>/<system>/latest                                           link to the newest release (normloom.latest)
     <root>/<system>/builds/<build>.yaml                              stage -> key of one build
     <root>/<system>/builds/running                                   held, shared, by every build at work
 
@@ -25,6 +26,7 @@ import io
 import os
 import platform
 import secrets
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -43,6 +45,7 @@ LOCK = "lock"
 SUPERSEDED = "superseded"
 BUILDS = "builds"
 RUNNING = "running"
+RELEASE = "release"
 
 Record = TypeVar("Record")
 
@@ -203,6 +206,7 @@ class Store:
         for path in directory.glob("*.parquet"):
             if path.name not in named:
                 path.unlink()
+        shutil.rmtree(directory / RELEASE, ignore_errors=True)  # of files that are not these
         write_file(directory / MANIFEST, manifest.model_dump_json(indent=1).encode())
         self.point(manifest.ref)
 
@@ -297,7 +301,7 @@ def write_file(path: Path, content: bytes) -> None:
                 handle.flush()
                 os.fsync(handle.fileno())
             temporary.replace(path)
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink()
@@ -391,7 +395,8 @@ def _directories(path: Path) -> list[Path]:
         return []
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Let the names in a directory survive a crash."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -54,7 +54,7 @@ class Splitting(BaseModel):
 
 
 def assign_splits(rows: pl.DataFrame, arguments: Splitting) -> Output:
-    """Return the rows with `split` and `cluster` (the smallest `prompt_id` in it).
+    """Return the rows with `split` and `cluster` (the smallest `prompt_id` in it), split by split.
 
     Rows of one `prompt_id` share a split. Of a conversation all that the user says counts. Larger clusters are placed
     first, equal ones in the order of a hash of the seed and the cluster's id, each into the split that is furthest
@@ -73,13 +73,14 @@ def assign_splits(rows: pl.DataFrame, arguments: Splitting) -> Output:
     sizes = dict(clustered.group_by("cluster").len().iter_rows())
     assignment = _fill(sizes, arguments)
     placed = clustered.with_columns(split=pl.col("cluster").replace_strict(assignment, return_dtype=pl.String))
+    order = pl.col("split").replace_strict(SPLITS, range(len(SPLITS)), return_dtype=pl.Int8)
     splits = rows.join(
         placed.select("prompt_id", "split", "cluster"),
         on="prompt_id",
         how="left",
         maintain_order="left",
         validate="m:1",
-    )
+    ).sort(order, maintain_order=True)
     counts = {f"prompts_{name}": placed.filter(split=name).height for name in SPLITS}
     return Output(
         rows=splits.drop("parents", strict=False),  # the parent of a row is the row it came from
