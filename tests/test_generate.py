@@ -1,18 +1,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
 from hand_made import ANY, Writer, carry_out, unique
+from openai_toys import spec_of
+from scripted_server import serving
 from toy import SCRIPTED, runner, words_stage
 
-from normloom.models.protocol import Sampling, Turn
+from normloom.flows.answers import length_warning
+from normloom.models.protocol import ModelSpec, Sampling, Turn
 from normloom.rows import seed
 from normloom.schemas import tables
 from normloom.schemas.template import Template
 from normloom.stage import Output, Stage
 from normloom.store import Store
+from normloom.table import Manifest
 from normloom.tasks.generate import Generation, generate
 
 RESPOND = Template(
@@ -125,9 +130,8 @@ def label_all(rows: pl.DataFrame, arguments: object) -> Output:  # noqa: ARG001
     return Output(rows=rows.rename({"word": "prompt"}).with_columns(labels=labels, history=nothing))
 
 
-def test_candidates_are_the_same_in_parts_of_any_size(tmp_path: Path) -> None:
-    words = words_stage("one", "two", "three")
-    labels = Stage(
+def labelled(words: Stage) -> Stage:
+    return Stage(
         name="labels",
         function=label_all,
         arguments=words.arguments,
@@ -137,14 +141,42 @@ def test_candidates_are_the_same_in_parts_of_any_size(tmp_path: Path) -> None:
         ),
         inputs=(words,),
     )
+
+
+def made_in(
+    store: Path, prompts: Sequence[str], *, part_rows: int, model: ModelSpec = SCRIPTED
+) -> tuple[Store, Manifest]:
+    """Draw candidates for prompts in a store of their own."""
+    loom, words = runner(Store(store)), words_stage(*prompts)
+    labels = labelled(words)
+    first, _ = loom.run(words, [], [])
+    second, _ = loom.run(labels, [first.ref], [])
+    arguments = Generation(generator="g", template=RESPOND)
+    try:
+        third, _ = loom.run(generate(labels, arguments=arguments, model=model, part_rows=part_rows), [second.ref], [])
+    finally:
+        loom.pool.close()
+    return loom.store, third
+
+
+def test_candidates_are_the_same_in_parts_of_any_size(tmp_path: Path) -> None:
     made = []
     for size in (1, 2, 3):
-        loom = runner(Store(tmp_path / str(size)))
-        first, _ = loom.run(words, [], [])
-        second, _ = loom.run(labels, [first.ref], [])
-        arguments = Generation(generator="g", template=RESPOND)
-        third, _ = loom.run(generate(labels, arguments=arguments, model=SCRIPTED, part_rows=size), [second.ref], [])
-        made.append(loom.store.scan(third.ref).collect())
+        store, manifest = made_in(tmp_path / str(size), ["one", "two", "three"], part_rows=size)
+        made.append(store.scan(manifest.ref).collect())
     assert made[0].height == 9
     assert made[0].equals(made[1])
     assert made[0].equals(made[2])
+
+
+def test_responses_cut_off_before_they_begin_are_warned_of(tmp_path: Path) -> None:
+    thinking = {"content": None, "reasoning_content": "Hm, well"}
+    with serving(key=None, messages={"CUT": thinking}, finishes={"CUT": "length"}) as server:
+        spec = spec_of(server.base_url, key_variable=None)
+        store, most = made_in(tmp_path / "most", ["CUT 1", "CUT 2", "fine"], part_rows=2, model=spec)
+        _, few = made_in(tmp_path / "few", ["CUT 1", "fine", "good"], part_rows=2, model=spec)
+    assert length_warning(few) is None
+    warning = length_warning(most) or ""
+    assert warning.startswith("6 of 9 responses are empty, cut off at max_tokens (512) before they began")
+    cut = store.scan(most.ref).filter(response="").select("reasoning", "finish").unique().collect()
+    assert cut.rows() == [("Hm, well", "length")]
