@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import sys
 import time
 from collections import ChainMap, Counter
@@ -30,8 +31,10 @@ from normloom.run_log import RunLog, current_run_log, drain, sending
 
 log = logging.getLogger("normloom.crew")
 
+NAME_BREAK = ", model "
 PARTS = "parts"  # the actor's threads that make parts; it answers to the rest meanwhile
 PLACE_CHECK_SECONDS = 2.0  # how often a crew looks at the cluster, at how far parts are, and for late ones
+ARRIVAL_SECONDS = 8.0  # that a process may take to start where there is a place for it
 LAST_WORDS_SECONDS = 1.0  # for what an actor still has to log, and to end what its model started
 NODE_LOSS_SECONDS = 20.0  # that Ray may take to see that a node is gone; until then deaths look like the model's
 DEATHS_WHILE_LOADING = 2  # more than that, and the model is the cause
@@ -79,6 +82,9 @@ class _Worker:
             finally:
                 self._shares.pop(job.index, None)
 
+    def arrived(self) -> None:
+        """Answer as soon as the process is there, also while the model loads."""
+
     def shares(self) -> dict[int, float]:
         """Return the share that is done of each part in work."""
         return dict(self._shares)
@@ -124,7 +130,8 @@ class ActorCrew:
     A replacement that finds no place, because its node is gone, keeps nobody waiting while others work. Where
     `may_grow` (asked with the number of actors) says that there is room for one more, it is started while parts wait;
     a cluster that the build did not start is asked for what is missing to `max_actors`.
-    With `places` each actor has one of them, which it shares with those of models that sleep meanwhile.
+    With `places` each actor has one of them, which it shares with those of models that sleep meanwhile. If none has
+    arrived after a while, `waiting` is called every few seconds. Actors carry the name of their `holder`.
     """
 
     def __init__(
@@ -134,8 +141,14 @@ class ActorCrew:
         *,
         may_grow: Callable[[Resources, int], bool] = lambda *_: False,
         places: Places | None = None,
+        holder: str = "a build",
+        waiting: Callable[[], None] = lambda: None,
     ) -> None:
         self._spec = spec
+        self._holder = holder
+        self._waiting = waiting
+        self._arriving: list[Any] = []  # references that come when an actor has its place
+        self._started = time.monotonic()
         self._resources = resources
         self._may_grow = may_grow
         self._places = places
@@ -283,7 +296,9 @@ class ActorCrew:
         if self._places:
             asked = self._places.options(self._resources, place)
         worker = ray.remote(concurrency_groups={PARTS: parts_at_once(self._spec)})(_Worker)
-        actor = worker.options(**asked).remote(self._spec, self._resources.threads, sys.path)
+        name = f"{self._holder}{NAME_BREAK}{self._spec.model} {secrets.token_hex(4)}"
+        actor = worker.options(name=name, **asked).remote(self._spec, self._resources.threads, sys.path)
+        self._arriving.append(actor.arrived.options(concurrency_group=PARTS).remote())
         self._place_of[actor] = place
         self._loading[actor.load.remote(current_run_log())] = actor
 
@@ -324,6 +339,9 @@ class ActorCrew:
             if self._ready:
                 return None
             self._require_place()
+            late = time.monotonic() > self._started + ARRIVAL_SECONDS
+            if late and not ray.wait(self._arriving, num_returns=1, timeout=0)[0]:
+                self._waiting()
 
     def _settle(self, reference: Any) -> None:
         """Take in an actor that finished loading; raises ModelError where it cannot load its model."""
@@ -364,6 +382,15 @@ class ActorCrew:
     def _require_open(self) -> None:
         if self._closed:
             raise ModelError(f"the build was stopped while {self._spec.model!r} was at work")
+
+
+def other_holders(holder: str) -> list[str]:
+    """Return who else holds actors in the cluster that Ray is connected to."""
+    from ray.util import list_named_actors
+
+    names = [str(actor["name"]) for actor in list_named_actors(all_namespaces=True)]
+    holders = {name.partition(NAME_BREAK)[0] for name in names if NAME_BREAK in name}
+    return sorted(holders - {holder})
 
 
 def _answers(references: Sequence[Any]) -> Iterator[Any]:

@@ -131,6 +131,7 @@ def build(
     started = datetime.now(UTC)
     system, identity, stages = request.system, new_build_id(), stages_of(*ends)
     chosen, needed = request.selection.chosen(stages), request.selection.needed(stages)
+    pool.holder = f"build {identity} of {system}"
     pool.uses = model_uses([stage for stage in stages if stage.name in chosen])
     runner = StageRunner(
         system=system,

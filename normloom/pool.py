@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from normloom.actor_crew import ActorCrew
+from normloom.actor_crew import ActorCrew, other_holders
 from normloom.crew import Crew, InlineCrew
 from normloom.errors import ConfigError, ModelError
 from normloom.graph import farthest
@@ -22,6 +23,8 @@ from normloom.node_engines import missing_on_nodes
 from normloom.places import Places
 from normloom.ray_start import remove_folder, start_ray
 from normloom.resources import Resources, fit
+
+GIVE_WAY_SECONDS = 0.5
 
 
 @dataclass
@@ -48,11 +51,16 @@ class _Resident:
 
 @dataclass
 class Pool:
-    """Crews by model. `uses` is the model of each stage still to come, in the flow's order: what to free follows."""
+    """Crews by model. `uses` is the model of each stage still to come, in the flow's order: what to free follows.
+
+    `holder` is who others on the same cluster read that they wait for.
+    """
 
     resources: Resources
     uses: Sequence[ModelSpec] = ()
+    holder: str = "a build"
     _residents: dict[str, _Resident] = field(default_factory=dict, init=False)
+    _coming: dict[str, Resources] = field(default_factory=dict, init=False)  # models that wait for a place, or load
     _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
     _places: Places = field(default_factory=Places, init=False)
     _started_ray: bool = field(default=False, init=False)
@@ -61,12 +69,12 @@ class Pool:
     closed: threading.Event = field(default_factory=threading.Event, init=False)
 
     @contextmanager
-    def lease(self, spec: ModelSpec) -> Iterator[Crew]:
-        """Hold the crew of a model, loading it where it is not resident; waits for its turn."""
+    def lease(self, spec: ModelSpec, *, note: Callable[[str], None] = lambda _: None) -> Iterator[Crew]:
+        """Hold the crew of a model, loading it if it is not resident; waits for its turn, and says so by `note`."""
         key = spec.model_dump_json()
         with self._changed:
             self._changed.wait_for(lambda: self._may_take(key, spec))
-            resident = self._residents.get(key) or self._load(key, spec)
+            resident = self._residents.get(key) or self._load(key, spec, note)
             if resident.asleep:
                 self._make_room(spec)
                 resident.wake()
@@ -103,6 +111,8 @@ class Pool:
     def _may_take(self, key: str, spec: ModelSpec) -> bool:
         """Tell whether the model is free, or could be loaded beside those that are in use."""
         resident = self._residents.get(key)
+        if key in self._coming:
+            return False
         if resident and not resident.asleep:
             return not resident.leased
         return self._has_room(spec, [resident for resident in self._residents.values() if resident.leased])
@@ -120,9 +130,13 @@ class Pool:
                 "ask for less with --set resources.actors=N or resources.threads=N"
             )
         shared = wanted.sleepers > 0
-        return fit([(wanted, wanted.actors), *(resident.occupies(shared=shared) for resident in beside)], total)
+        others = [resident.occupies(shared=shared) for resident in beside]
+        return fit([(wanted, wanted.actors), *others, *self._awaited()], total)
 
-    def _load(self, key: str, spec: ModelSpec) -> _Resident:
+    def _awaited(self) -> list[tuple[Resources, int]]:
+        return [(resources, resources.actors) for resources in self._coming.values()]
+
+    def _load(self, key: str, spec: ModelSpec, note: Callable[[str], None]) -> _Resident:
         self._make_room(spec)
         wanted = self.resources.of(spec)
         crew: Crew
@@ -130,7 +144,19 @@ class Pool:
             crew = InlineCrew(spec, threads=wanted.threads)
         else:
             places = self._places if wanted.sleepers else None
-            crew = ActorCrew(spec, wanted, may_grow=self._may_grow, places=places)
+            self._coming[key] = wanted
+            try:
+                crew = ActorCrew(
+                    spec,
+                    wanted,
+                    may_grow=self._may_grow,
+                    places=places,
+                    holder=self.holder,
+                    waiting=partial(self._give_way, wanted, note),
+                )
+            finally:
+                del self._coming[key]
+                self._changed.notify_all()
         self.loads[spec.model] += 1
         self._residents[key] = _Resident(crew, wanted)
         return self._residents[key]
@@ -150,6 +176,26 @@ class Pool:
             if not any(one.resources.sleepers for one in self._residents.values()):
                 self._places.close()
 
+    def _give_way(self, wanted: Resources, note: Callable[[str], None]) -> None:
+        """End an idle model if the cluster, which others use too, has no place for one that is wanted; say who has it.
+
+        Two builds that each kept an idle model and waited for the other's place would wait for ever.
+        """
+        import ray
+
+        self.require_open()
+        if self.resources.address is None:
+            return  # a Ray of our own: what it holds is known
+        if wanted.places(ray.available_resources()) < 1:
+            idle = [key for key, one in self._residents.items() if not one.leased]
+            if idle:
+                self._residents.pop(self._farthest(idle)).crew.close()
+                return
+            held = ", ".join(other_holders(self.holder)) or "other work"
+            needed = " and ".join(f"{count:g} {name}" for name, count in wanted.actor.items() if count)
+            note(f"waits for {needed}, held by {held}")
+        self._changed.wait(GIVE_WAY_SECONDS)  # stages at work may return what they hold
+
     def _farthest(self, names: Sequence[str]) -> str:
         return farthest(names, [use.model_dump_json() for use in self.uses])
 
@@ -159,7 +205,7 @@ class Pool:
             return False  # who holds it is loading a model
         try:
             others = [resident.occupies(shared=False) for resident in self._residents.values()]
-            return fit([(resources, 1), *others], self._total())
+            return fit([(resources, 1), *others, *self._awaited()], self._total())
         finally:
             self._changed.release()
 

@@ -279,7 +279,7 @@ class StageRunner:
             yield InlineCrew()
             return
         self.progress.note(stage.name, self.pool.awaits(stage.model))
-        with self.pool.lease(stage.model) as crew:
+        with self.pool.lease(stage.model, note=partial(self.progress.note, stage.name)) as crew:
             yield crew
 
     def _parts(self, stage: Stage, crew: Crew, jobs: Sequence[PartJob], rows_in: int) -> Iterator[PartRecord]:

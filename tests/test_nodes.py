@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from importlib.util import find_spec
@@ -15,6 +16,7 @@ from typing import Any
 
 import psutil
 import pytest
+import ray
 from patient import start_cluster
 from toy import SCRIPTED, echo_stage, runner, words_stage
 
@@ -73,6 +75,60 @@ def test_an_engine_that_nodes_lack_is_named_before_work_begins(cluster: Any) -> 
         pass
     found = {finding.name: finding for finding in examine_profile("gpu", [f"resources.address={cluster.address}"])}
     assert found["Ray"].state == "ok"
+
+
+@pytest.mark.parametrize("builds", [2, 5])
+def test_builds_that_share_a_cluster_never_wait_for_each_other_s_idle_models(cluster: Any, builds: int) -> None:
+    for _ in range(builds):
+        cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    resources = Resources(actors=1, threads=1, address=cluster.address)
+    idle, told = threading.Barrier(builds), list[str]()
+
+    def work(number: int) -> int:
+        kept, wanted = (SCRIPTED.model_copy(update={"model": f"{name} {number}"}) for name in ("kept", "wanted"))
+        pool = Pool(resources, uses=[kept, wanted], holder=f"build {number}")
+        with closing(pool):
+            with pool.lease(kept):
+                pass
+            idle.wait(120)  # now each build keeps an idle model, and together they fill the cluster
+            with pool.lease(wanted, note=told.append):
+                return number
+
+    ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        with ThreadPoolExecutor(builds) as threads:
+            assert sorted(threads.map(work, range(builds), timeout=300)) == list(range(builds))
+    finally:
+        ray.shutdown()
+
+
+def test_a_build_that_waits_for_a_place_says_who_has_it(cluster: Any) -> None:
+    cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    resources = Resources(actors=1, threads=1, address=cluster.address)
+    one, two = (SCRIPTED.model_copy(update={"model": name}) for name in ("one", "two"))
+    told, heard = list[str](), threading.Event()
+
+    def note(text: str) -> None:
+        told.append(text)
+        heard.set()
+
+    def wait_for_it() -> None:
+        with closing(Pool(resources, uses=[two], holder="build second of toy")) as pool, pool.lease(two, note=note):
+            pass
+
+    ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        with closing(Pool(resources, uses=[one], holder="build first of toy")) as first, first.lease(one):
+            second = threading.Thread(target=wait_for_it)
+            second.start()
+            assert heard.wait(120)
+        second.join(120)
+        assert not second.is_alive()
+    finally:
+        ray.shutdown()
+    assert told[-1] == "waits for 1 CPU, held by build first of toy"
 
 
 def test_a_build_goes_on_when_a_node_is_killed(tmp_path: Path, cluster: Any) -> None:
