@@ -107,3 +107,11 @@ def test_a_padded_header_of_excel_is_answered_with_the_right_name(cases: Path) -
 def test_a_folder_with_brackets_is_no_pattern(cases: Path, name: str) -> None:
     folder = cases / "brackets_in_path" / "data [v1]"
     assert read(folder / name, text_column="Q_overall", keep=["item_id"]).rows.height == 12
+
+
+def test_long_lines_and_characters_across_pieces_are_utf8(tmp_path: Path) -> None:
+    text = "a" + "é" * 3_000_000  # a character goes over the end of each piece that the encoding is judged by
+    (tmp_path / "a.json").write_text(f'[{{"prompt": "{text}"}}]', encoding="utf-8")
+    source = read(tmp_path / "a.json")
+    assert source.rows["text"].to_list() == [text]
+    assert source.found == ()

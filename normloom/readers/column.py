@@ -53,11 +53,7 @@ class Column:
     def _flush(self) -> None:
         if not self._values:
             return
-        kind = NULL
-        for value in self._values:
-            kind = joined(kind, kind_of(value))
-            if kind == MIXED:
-                break
+        kind = _kind(self._values)
         if _typed(kind):
             chunk = pl.Series(self._values, dtype=dtype_of(kind))
         else:
@@ -72,6 +68,17 @@ def as_text(column: pl.Series) -> pl.Series:
     if column.dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null):
         return column.cast(pl.String)
     return pl.Series(column.name, [_written(value) for value in column], dtype=pl.String)
+
+
+def _kind(values: list[Any]) -> Kind:
+    if set(map(type, values)) <= {str, type(None)}:  # most columns are text
+        return "text"
+    kind = NULL
+    for value in values:
+        kind = joined(kind, kind_of(value))
+        if kind == MIXED:
+            break
+    return kind
 
 
 def _typed(kind: Kind) -> bool:

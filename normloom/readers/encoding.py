@@ -23,6 +23,7 @@ _MARKS = {  # UTF-32 first: its little-endian mark begins with that of UTF-16
 _WIDE = frozenset({"utf-16", "utf-32", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"})
 _ESCAPED = re.compile(r"[\udc80-\udcff]")
 _SAMPLE = 1 << 16
+_PIECE = 1 << 20
 _LONGEST_RUN = 2  # of letters beyond ASCII in words of languages that cp1252 is for
 _PUNCTUATION = frozenset("€‚„…†‡‰‹‘’“”•–—™› ¡¢£¥§©ª«®°±²³´µ¶·¹º»¼½¾¿×")
 
@@ -50,23 +51,25 @@ def encoding_of(path: Path) -> str:
     aside) and all of them read as words and punctuation in cp1252. The file is read once for it, line by line.
     """
     with open_text(path) as stream:
-        first = stream.readline()
+        first = stream.readline(_PIECE)  # JSON may be one long line
         for mark, encoding in _MARKS.items():
             if first.startswith(mark):
                 return encoding
         good = bad = size = 0
         sample: list[bytes] = []
+        decoder = codecs.getincrementaldecoder(UTF8)()  # a character may go on in the next piece
         while first:
-            if not first.isascii():
+            if not first.isascii() or decoder.getstate()[0]:
                 try:
-                    first.decode()
+                    decoder.decode(first)
                     good += 1
                 except UnicodeDecodeError:
+                    decoder.reset()
                     bad += 1
                     if size < _SAMPLE:
                         sample.append(first)
                         size += len(first)
-            first = stream.readline()
+            first = stream.readline(_PIECE)
     return "cp1252" if bad > good and all(map(_is_western, sample)) else UTF8
 
 

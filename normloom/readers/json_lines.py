@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator
 from pathlib import Path
 
 from normloom.readers.encoding import Line, lines
 from normloom.readers.json_stream import array_records
 from normloom.readers.json_values import DECODER, as_object
+from normloom.readers.opening import open_text
 from normloom.readers.records import Fault, Record, one_line
 
 
@@ -18,10 +20,16 @@ def json_lines(path: Path, encoding: str) -> Iterator[Record]:
 
 def json_file(path: Path, encoding: str, field: str | None) -> Iterator[Record]:
     """Yield the records of a `.json` file: those of an array, or of each line if the first one is an object."""
-    first = next((line for line in lines(path, encoding) if line.text.strip()), None)
-    if field is None and first and isinstance(_parsed(first, encoding), dict):
-        return json_lines(path, encoding)
+    if field is None and not _begins_as_array(path):
+        first = next((line for line in lines(path, encoding) if line.text.strip()), None)
+        if first and isinstance(_parsed(first, encoding), dict):
+            return json_lines(path, encoding)
     return array_records(path, encoding, field)
+
+
+def _begins_as_array(path: Path) -> bool:
+    with open_text(path) as stream:
+        return stream.read(1 << 16).removeprefix(codecs.BOM_UTF8).lstrip()[:1] == b"["
 
 
 def text_lines(path: Path, encoding: str, column: str) -> Iterator[Record]:
