@@ -130,13 +130,14 @@ def test_an_error_of_ours_fails_the_run_with_its_message(served: Served) -> None
     assert "there is no stage 'no_such_stage'" in api.run(run)["state"]["message"]
 
 
-def test_ctrl_c_ends_the_server_and_the_builds(served: Served) -> None:
+def test_sigterm_ends_the_server_and_the_builds(served: Served) -> None:
     process, place, api = served
     run = api.start("savacu/serve", profile=str(place / "slow.yaml"))
     api.until(lambda: any("_Worker.run" in name for name in commands(process)), run=run)
     below = psutil.Process(process.pid).children(recursive=True)
-    os.killpg(process.pid, signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 0
+    assert (place / "log").read_text().endswith("stopped; finished parts are kept\n")
     ours = [child for child in below if "ray::" not in " ".join(command(child)) or "_Worker" in command(child)]
     psutil.wait_procs(ours, timeout=60)
     assert not [child for child in ours if child.is_running()]

@@ -14,10 +14,12 @@ from toy import SCRIPTED, echo_stage, runner, words_stage
 from toy_builds import build_id, built
 from typer.testing import CliRunner, Result
 
-from normloom.errors import QuarantineBudgetError
+from normloom.errors import QuarantineBudgetError, UsageError
 from normloom.flows.commands.builds import builds
 from normloom.flows.commands.quarantine import quarantine
 from normloom.flows.commands.query import query
+from normloom.flows.report.material import find_material
+from normloom.flows.report.rows import collect
 from normloom.stage import Stage
 from normloom.store import Store
 from normloom.unfinished import KEPT, UnfinishedBuild, recorded, unfinished
@@ -109,6 +111,18 @@ def test_unfinished_builds_are_listed_with_what_ended_them(store: Store, command
     assert any(line.startswith(f"{build_id(4)}  toy") and line.endswith("running") for line in lines)
     assert "    profile local, only echo" in lines
     assert [build.build for build in unfinished(store, "toy")] == [TWO, THREE]  # one that finishes leaves none
+
+
+def test_the_report_tells_of_them(store: Store) -> None:
+    with suppress(QuarantineBudgetError):
+        refused(store, echoes("a", "b", "c", "c"))
+    with pytest.raises(UsageError, match=rf"no build of toy .*; the newest, {TWO}, is failed \(stage 'echo'"):
+        find_material(store, "toy")
+    built(store, echoes("a", "b", "c", "d"), build=THREE)
+    with suppress(QuarantineBudgetError):
+        refused(store, echoes("c", "c", "b", "a"))
+    [table] = collect(find_material(store, "toy"))["unpublished"]
+    assert table == {"stage": "echo", "quarantined_by": {"asked": 2}}
 
 
 def test_old_records_are_removed(store: Store) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -154,9 +156,15 @@ def require_login(host: str, *, open_to_all: bool) -> None:
 
 
 def _serve(deployments: list[Any], url: str, builds: int) -> None:
-    from prefect import serve as prefect_serve
+    from prefect.runner import Runner
 
     from normloom.flows.automations import install
+
+    class Stoppable(Runner):
+        """Prefect's runner, which on SIGTERM leaves its builds alone; here it ends as on Ctrl-C."""
+
+        def handle_sigterm(self, *_: Any, **__: Any) -> None:
+            signal.raise_signal(signal.SIGINT)
 
     install()
     address = url.removesuffix("/api")
@@ -165,4 +173,8 @@ def _serve(deployments: list[Any], url: str, builds: int) -> None:
         full = f"{deployment.flow_name}/{deployment.name}"
         out.print(f"[bold]{full}[/]  PREFECT_API_URL={url} prefect deployment run {full}", highlight=False)
     out.print("Ctrl-C stops the server and its builds; finished parts are kept.")
-    prefect_serve(*deployments, limit=builds, pause_on_shutdown=False, print_starting_message=False)
+    runner = Stoppable(limit=builds, pause_on_shutdown=False)
+    for deployment in deployments:
+        runner.add_deployment(deployment)
+    with suppress(KeyboardInterrupt):
+        asyncio.run(runner.start())

@@ -8,10 +8,11 @@ from functools import cached_property
 
 import polars as pl
 
-from normloom.builds import BuildLock, find_build
+from normloom.builds import BuildLock, find_build, locks
 from normloom.errors import UsageError
 from normloom.store import Store
 from normloom.table import Kind, Manifest
+from normloom.unfinished import unfinished
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +64,12 @@ def find_material(store: Store, system: str, build: str | None = None, *, title:
             f"there is {', '.join(systems)}" if systems else "run normloom build first, or name another with --store"
         )
         raise UsageError(f"there is no system {system!r} in {store.root}; {known}")
+    if build is None and not locks(store, system, newest=1) and (failed := unfinished(store, system)):
+        why = f" ({failed[-1].error})" if failed[-1].error else ""
+        raise UsageError(
+            f"no build of {system} in {store.root} has finished; the newest, {failed[-1].build}, is "
+            f"{failed[-1].state}{why}: normloom quarantine {system} shows the rows in quarantine"
+        )
     lock = find_build(store, build or "last", system=system)
     tables = {stage: store.published(system, stage, entry.key) for stage, entry in lock.stages.items()}
     manifests = {stage: manifest for stage, manifest in tables.items() if manifest}

@@ -10,6 +10,7 @@ from normloom.flows.report.material import Material
 from normloom.flows.report.plots import Flow, sankey
 from normloom.flows.report.section import Data, Section
 from normloom.table import Manifest, TableRef
+from normloom.unpublished import unpublished
 
 STAGE, DROPPED, QUARANTINED = "#3b82f6", "#e8793a", "#dc2626"
 REASONS = 4  # of one stage that are drawn
@@ -17,7 +18,7 @@ _FAINT = {STAGE: "rgba(59,130,246,0.28)", DROPPED: "rgba(232,121,58,0.45)", QUAR
 
 
 def collect(material: Material) -> Data:
-    """Return the account of each stage and the tables whose rows it took in."""
+    """Return the account of each stage, the tables whose rows it took in, and the quarantine of unpublished tables."""
     return {
         "stages": [
             {
@@ -32,7 +33,12 @@ def collect(material: Material) -> Data:
                 "quarantined_by": manifest.quarantined_by,
             }
             for stage, manifest in material.manifests.items()
-        ]
+        ],
+        "unpublished": [
+            {"stage": table.stage, "quarantined_by": table.quarantined_by}
+            for table in unpublished(material.store, material.lock.system)
+            if table.quarantined_by
+        ],
     }
 
 
@@ -64,6 +70,15 @@ def draw(data: Data) -> Iterator[Block]:
             for stage in stages
         ],
     )
+    if refused := data.get("unpublished"):
+        yield Table(
+            title="Rows in quarantine of tables that are not published: refused since this build, or not finished",
+            headings=("stage", "quarantined", "why"),
+            rows=[
+                [table["stage"], sum(table["quarantined_by"].values()), _counted(table["quarantined_by"])]
+                for table in refused
+            ],
+        )
 
 
 def _graph(stages: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], list[Flow]]:
@@ -92,7 +107,11 @@ def _most(reasons: Mapping[str, int]) -> list[tuple[str, int]]:
 
 
 def _why(stage: Mapping[str, Any]) -> str:
-    return ", ".join(f"{why} {rows:,}" for why, rows in {**stage["dropped_by"], **stage["quarantined_by"]}.items())
+    return _counted({**stage["dropped_by"], **stage["quarantined_by"]})
+
+
+def _counted(reasons: Mapping[str, int]) -> str:
+    return ", ".join(f"{why} {rows:,}" for why, rows in reasons.items())
 
 
 SECTION = Section(name="rows", title="Rows through the stages", collect=collect, draw=draw)
