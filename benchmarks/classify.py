@@ -42,7 +42,7 @@ from normloom.tasks.classify import (
 from normloom.tasks.ingest import ingestion, read_prompts
 from normloom.tasks.measure import Measuring, measure_agreement
 
-ENCODER = ModelSpec(engine="embedding", model="all-MiniLM-L6-v2")
+ENCODER = ModelSpec(engine="use", model="universal-sentence-encoder-multilingual-3")
 BEAVERTAILS = Path(__file__).parents[2] / "shared" / "data" / "beavertails_sample" / "prompts.parquet"
 Route = Callable[[pl.DataFrame, Any], Output]
 

@@ -93,7 +93,9 @@ def _safety(rows: int) -> Iterable[LabelSet]:
     words = [_first_word(category) for category in beavertails["category"]]
     yield _set("beavertails", "safety", beavertails["prompt"], map(_any_of("safety"), words))
     simple = _read("simple_safety_tests/prompts.parquet", rows)
-    yield _set("simple_safety_tests", "safety", simple["prompt"], _mapped("safety", simple["harm_area"], _SIMPLE_SAFETY))
+    yield _set(
+        "simple_safety_tests", "safety", simple["prompt"], _mapped("safety", simple["harm_area"], _SIMPLE_SAFETY)
+    )
     strong = _read("strongreject/prompts.parquet", rows)
     references = _mapped("safety", strong["category"], _STRONGREJECT)
     yield _set("strongreject", "safety", strong["forbidden_prompt"], references)

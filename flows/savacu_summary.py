@@ -25,6 +25,8 @@ QUALITY = (
     "Precision: of the labels kept, which are released. Recall: of the source's reference labels. Top-1: the "
     f"likeliest label of prompts with a reference, kept or not. Fewer than {FEWEST} have no figure."
 )
+TOPIC = "A label names a topic; it does not say that a prompt is harmful."
+READ = "A prompt in a language that the encoder does not read gets no label."
 JUDGED = ("round", "verdict", "margin")
 
 
@@ -60,7 +62,8 @@ def _labels(labelled_table: Manifest, result: BuildResult, store: Store) -> Rend
         table.add_column(heading, justify="right")
     for dimension in [name for name in DIMENSIONS if name in kept or (name, "recall") in measured]:
         table.add_row(dimension, f"{kept.get(dimension, 0):,}", *(_quality(dimension, measured) if measured else ()))
-    table.caption = QUALITY if measured else "The source has no reference labels to measure these by."
+    said = [QUALITY if measured else "The source has no reference labels to measure these by.", TOPIC]
+    table.caption = " ".join([*said, READ] if _having(result, *CALIBRATION.columns) else said)
     table.caption_justify = "left"
     return table
 

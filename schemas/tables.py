@@ -53,7 +53,7 @@ CALIBRATION = Contract(
         "dimension": pl.String(),
         "prompts": pl.Int64(),
         "coefficients": pl.String(),
-        "vectors": pl.List(pl.List(pl.Float32)),  # one for each label, in the taxonomy's order
+        "vectors": pl.List(pl.List(pl.Float32)),  # of each label, in the taxonomy's order, then of none
     },
     keys=("dimension",),
     checks=(NOT_EMPTY,),

@@ -97,11 +97,11 @@ def best_threshold(scores: np.ndarray, truth: np.ndarray) -> float:
 
 
 def probabilities(scores: np.ndarray, calibration: Calibration) -> np.ndarray:
-    """Return the probability of each label, shape (prompts, labels), from prompts @ vectors, none in the last column."""
-    if scores.ndim != 2 or scores.shape[1] != len(calibration.intercepts):
+    """Return the probability of each label, shape (prompts, labels), from prompts @ vectors, none in the last."""
+    if scores.shape[1:] != (len(calibration.intercepts),):
         raise ConfigError(
-            f"calibration: expected {len(calibration.intercepts)} scores a prompt, one for each label and one for none; "
-            f"found shape {scores.shape}"
+            f"calibration: expected {len(calibration.intercepts)} scores a prompt, one for each label and one for "
+            f"none; found shape {scores.shape}"
         )
     logits = scores.astype(np.float64) + calibration.intercepts
     shares = np.exp(logits - logits.max(axis=1, keepdims=True))

