@@ -20,7 +20,7 @@ from normloom.flows.endpoints import probed
 from normloom.flows.interrupt import stoppable
 from normloom.flows.profile_needs import too_many_processors
 from normloom.flows.settings import stages_for
-from normloom.flows.terminal import TerminalProgress, busy
+from normloom.flows.terminal import TerminalProgress, busy, printing_above
 from normloom.graph import model_uses, stages_of
 from normloom.models import model_identity
 from normloom.models.installed import missing_engines
@@ -29,6 +29,7 @@ from normloom.pool import Pool
 from normloom.progress import LogProgress, Progress
 from normloom.proxies import spare_loopback
 from normloom.quality import import_library
+from normloom.readers.read import READERS
 from normloom.resources import Resources
 from normloom.selection import Selection
 from normloom.server import HEARTBEAT_SECONDS, prefect_server, serving, using_server
@@ -155,7 +156,7 @@ def _watching(console: Console) -> Iterator[Progress]:
     log.setLevel(logging.INFO)
     log.propagate = False
     if console.is_terminal:
-        with TerminalProgress(console) as progress:
+        with TerminalProgress(console) as progress, printing_above(console, READERS):
             yield progress
         return
     handler = logging.StreamHandler()

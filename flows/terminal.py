@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import threading
 import time
@@ -34,6 +35,26 @@ def busy(console: Console, what: str) -> Iterator[None]:
         return
     print(time.strftime("%H:%M:%S"), what, file=sys.stderr, flush=True)  # noqa: T201  # as the log's lines that follow
     yield
+
+
+class _Above(logging.Handler):
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.INFO)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._console.print(record.getMessage(), style="dim", markup=False, highlight=False)
+
+
+@contextmanager
+def printing_above(console: Console, logger: str) -> Iterator[None]:
+    """Print what a logger is told above the progress bars."""
+    handler = _Above(console)
+    logging.getLogger(logger).addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger(logger).removeHandler(handler)
 
 
 @dataclass

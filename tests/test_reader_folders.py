@@ -188,6 +188,11 @@ def test_unnamed_and_repeated_columns_get_names_of_their_own(tmp_path: Path) -> 
     assert rejected.reason == "the name 'prompt' stands twice in one object"
 
 
+def test_repeated_ids_are_said(tmp_path: Path) -> None:
+    path = csv(tmp_path / "a.csv", "one,1", "two,2", "three,1", header="prompt,id")
+    assert read(path, keep="all").found == ("column 'id' repeats values in 1 records",)
+
+
 def test_damaged_compressed_files_are_refused(tmp_path: Path) -> None:
     import gzip
 

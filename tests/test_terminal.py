@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import io
+import logging
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from toy import SCRIPTED, echo_stage, runner, words_stage
 
-from normloom.flows.terminal import TerminalProgress, busy
+from normloom.flows.terminal import TerminalProgress, busy, printing_above
+from normloom.readers import read_source
+from normloom.readers.read import READERS
 from normloom.store import Store
 from normloom.table import PartRecord
 
@@ -55,3 +58,14 @@ def test_what_starts_is_said_on_standard_error_if_there_is_no_terminal(capsys: A
     out, err = capsys.readouterr()
     assert out == ""
     assert err.endswith(" starting Prefect's server\n")
+
+
+def test_what_readers_found_is_printed_above_the_bars_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a [1].csv").write_text("id;prompt\n1;one\n")
+    logging.getLogger("normloom").setLevel(logging.INFO)
+    console = Console(file=io.StringIO(), force_terminal=True, width=500, no_color=True)
+    with printing_above(console, READERS):
+        read_source(tmp_path / "a [1].csv", text_column="prompt")
+    read_source(tmp_path / "a [1].csv", text_column="prompt")
+    said = console.file.getvalue()
+    assert said.count("a [1].csv: 1 records; fields separated by a semicolon") == 1

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+
+import polars as pl
 
 from normloom.errors import SourceError
 from normloom.readers.arrow import read_arrow
@@ -21,7 +24,8 @@ from normloom.readers.records import Record, Source, one_line
 from normloom.readers.sheet import sheet_records
 from normloom.readers.wanted import Keep, Wanted
 
-log = logging.getLogger("normloom.readers")
+READERS = "normloom.readers"  # the logger that is told what was found
+log = logging.getLogger(READERS)
 
 ARROW = frozenset({"parquet", "arrow"})
 TEXT = "text"  # the column of lines of text if they are not asked for under another name
@@ -80,10 +84,18 @@ def _said(located: Located, source: Source) -> Source:
     """Tell the log what was found."""
     files = f"{len(located.files)} files, " if len(located.files) > 1 else ""
     rejected = f", {len(source.rejected)} rejected" if source.rejected else ""
-    if source.found or files or rejected:
-        said = "; ".join((f"{files}{source.records} records{rejected}", *source.found))
-        log.info("%s: %s", located.name, said)
-    return source
+    found = (*source.found, *_repeats(source.rows))
+    if found or files or rejected:
+        log.info("%s: %s", located.name, "; ".join((f"{files}{source.records} records{rejected}", *found)))
+    return replace(source, found=found)
+
+
+def _repeats(rows: pl.DataFrame) -> Iterator[str]:
+    """Say that ids are no ids."""
+    if "id" in rows.columns and (rows.schema["id"] == pl.String or rows.schema["id"].is_integer()):
+        ids = rows["id"].drop_nulls()
+        if repeated := ids.len() - ids.n_unique():
+            yield f"column 'id' repeats values in {repeated} records"
 
 
 def _guarded(path: Path, located: Located, headers: Headers) -> Iterator[Record]:
