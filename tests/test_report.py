@@ -13,6 +13,7 @@ from report_tables import (
     GENERATOR,
     LABEL,
     ONE,
+    THIRD,
     TWO,
     hand_made,
 )
@@ -22,7 +23,7 @@ from typer.testing import CliRunner, Result
 
 from normloom.errors import UsageError
 from normloom.flows.commands.report import report as report_command
-from normloom.flows.report.blocks import Note, Plot, Table
+from normloom.flows.report.blocks import Note, Plot, Table, rounded
 from normloom.flows.report.duplicates import chance_warning
 from normloom.flows.report.duplicates import draw as draw_duplicates
 from normloom.flows.report.material import Material, find_material
@@ -57,7 +58,18 @@ def blocks(made: Mapping[str, Any], name: str) -> list[object]:
 def test_the_newest_build_is_reported_with_the_sections_that_apply(made: dict[str, Any]) -> None:
     assert (made["system"], made["title"], made["build"]) == ("toy", "toy", TWO)
     names = [each["name"] for each in made["sections"]]
-    assert names == ["build", "rows", "labels", "acceptance", "margins", "splits", "duplicates", "figures", "work"]
+    assert names == [
+        "build",
+        "examples",
+        "rows",
+        "labels",
+        "acceptance",
+        "margins",
+        "splits",
+        "duplicates",
+        "figures",
+        "work",
+    ]
 
 
 def test_a_build_without_such_tables_has_fewer_sections(store: Store) -> None:
@@ -87,18 +99,12 @@ def test_the_rows_of_each_stage_are_accounted_for(made: dict[str, Any]) -> None:
         "quarantined": 1,
         "quarantined_by": {"asked": 1},
     }
-    [flow] = [block.figure["data"][0] for block in blocks(made, "rows") if isinstance(block, Plot)]
-    names = flow["node"]["customdata"]
-    ways = {
-        (names[source], names[target]): rows
-        for source, target, rows in zip(
-            flow["link"]["source"], flow["link"]["target"], flow["link"]["value"], strict=True
-        )
-    }
-    assert ways["words", "echo"] == 6
-    assert ways["echo", "dropped: asked for"] == 1
-    assert ways["echo", "quarantined: asked"] == 1
-    assert ways["deduplicate", "dropped: exact_duplicate"] == 1
+    [plot] = [block.figure for block in blocks(made, "rows") if isinstance(block, Plot)]
+    place = plot["layout"]["yaxis"]["ticktext"].index("echo")
+    assert {bar["name"]: bar["x"][place] for bar in plot["data"]} == {"out": 4, "dropped": 1, "quarantined": 1}
+    [table] = [block for block in blocks(made, "rows") if isinstance(block, Table)]
+    [row] = [row for row in table.rows if row[0] == "echo"]
+    assert row == ["echo", "words", 6, 6, 4, 1, 1, "asked for 1, asked 1"]
 
 
 def test_labels_before_and_after_expansion(made: dict[str, Any]) -> None:
@@ -107,6 +113,33 @@ def test_labels_before_and_after_expansion(made: dict[str, Any]) -> None:
         (LABEL, 3, 4, 1),
         ("value/equality", 2, 0, 0),
     ]
+
+
+def test_examples_are_rows_of_the_tables_and_the_same_each_time(made: dict[str, Any], store: Store) -> None:
+    examples = section(made, "examples")["examples"]
+    assert [example["title"] for example in examples] == ["discarded: nonsense", "discarded: off_task"]
+    assert examples[1]["facts"] == {"generator": "g1", "round": "1"}
+    assert examples[1]["texts"] == {"prompt": THIRD, "discarded response": "yes"}
+    assert section(report(find_material(store, "toy")), "examples")["examples"] == examples
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"),
+        (0, "0"),
+        (0.0778, "0.078"),
+        (8.2e-07, "< 0.001"),
+        (-8.2e-07, "> -0.001"),
+        (-0.25, "-0.250"),
+        (1.0, "1"),
+        (12.345, "12.35"),
+        (284.71, "284.7"),
+        (1234567.8, "1,234,568"),
+    ],
+)
+def test_numbers_are_written_as_people_read_them(value: float | None, text: str) -> None:
+    assert rounded(value) == text
 
 
 def test_acceptance_by_round_generator_and_label(made: dict[str, Any]) -> None:
@@ -211,6 +244,8 @@ def test_each_kind_of_figure_has_its_plot(made: dict[str, Any]) -> None:
         "Detection of misaligned responses": "bar",
     }
     assert plots["Labels kept over delta"]["data"][0]["y"] == [9, 4, 1]
+    heat_maps = [figure["data"][0] for title, figure in plots.items() if kinds[title] == "heatmap"]
+    assert {(each["zmin"], each["zmax"]) for each in heat_maps} == {(0, 0.4)}  # one scale, to the largest share of Yes
     assert plots["Demographic sensitivity"]["data"][0]["z"] == [[0.1, 0.1], [0.2, 0.2]]
     [matrix] = [figure["data"][0]["z"] for title, figure in plots.items() if title.startswith("Trade-off")]
     assert matrix == [[None, 0.25, 0.25], [0.25, None, 0.25], [0.25, 0.25, None]]

@@ -96,7 +96,7 @@ def test_every_section_draws_its_plots(page: Page) -> None:
             assert box is not None
             assert (box["width"] > 300, box["height"] > 100) == (True, True)
     assert page.locator("#figures .barlayer .point").count() >= 9
-    assert page.locator("#rows .sankey-link").count() >= 5
+    assert page.locator("#rows .barlayer .point").count() >= 9
 
 
 def test_texts_of_tables_are_shown_as_they_are(page: Page) -> None:
@@ -130,7 +130,7 @@ def legible(page: Page) -> str:
     for text in ("h2", "td", "th", "p.whole"):
         behind = card if text in {"td", "th"} else colour(page, "body", "backgroundColor")
         assert contrast(colour(page, text, "color"), behind) >= LEGIBLE, text
-    for text in (".ytick text", ".legendtext", ".node-label"):
+    for text in (".ytick text", ".legendtext"):
         assert contrast(colour(page, text, "fill"), card) >= LEGIBLE, text
     return card
 
@@ -150,6 +150,22 @@ def test_it_follows_the_system_s_theme(page: Page, theme: Theme) -> None:
     expect(page.locator("html")).to_have_attribute("data-theme", other)
     wait_for_plots(page)
     legible(page)
+
+
+def test_it_prints_whole_on_white_with_what_is_folded(page: Page, theme: Theme) -> None:
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print", color_scheme=theme)
+    assert page.locator("details:not([open])").count() == 0
+    expect(page.get_by_role("cell", name="one item only")).to_be_visible()
+    assert luminance(colour(page, "body", "backgroundColor")) > 0.9
+    for plot in page.locator(".plot").all():
+        width = plot.evaluate("each => [each.clientWidth, each.querySelector('svg.main-svg').clientWidth]")
+        assert 500 < width[1] <= width[0] <= 700
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    page.emulate_media(media="screen", color_scheme=theme)
+    wait_for_plots(page)
+    assert page.locator("details[open]").count() == 0
+    assert page.locator("html").get_attribute("data-theme") == theme
 
 
 def test_a_narrow_window_needs_no_scrolling_to_the_side(page: Page) -> None:

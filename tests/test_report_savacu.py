@@ -11,6 +11,8 @@ from test_trace_command import SETTINGS
 
 from normloom.builds import BuildLock, StageLock
 from normloom.flows.config import load_profile, override, validated
+from normloom.flows.report.blocks import Plot, Table
+from normloom.flows.report.labels import draw as draw_labels
 from normloom.flows.report.material import find_material
 from normloom.flows.report.report import report
 from normloom.flows.savacu import savacu
@@ -61,7 +63,7 @@ def rows(store: Store, stage: str) -> pl.DataFrame:
 
 def test_all_sections_apply_but_figures_of_merit(sections: dict[str, dict[str, Any]]) -> None:
     assert list(sections) == [
-        *("build", "rows", "labels", "acceptance", "margins", "splits", "duplicates", "references", "work")
+        *("build", "examples", "rows", "labels", "acceptance", "margins", "splits", "duplicates", "references", "work")
     ]
 
 
@@ -88,8 +90,37 @@ def test_every_candidate_is_counted_once_by_round_and_generator(store: Store, se
     assert {(row["label"], verdict): row[verdict] for row in by_label for verdict in verdicts if row[verdict]} == counts
 
 
+def test_examples_have_both_responses_with_labels_and_the_judge_s_reasons(
+    store: Store, sections: dict[str, dict[str, Any]]
+) -> None:
+    published = rows(store, "publish")
+    judged = pl.concat([rows(store, "judge_0"), rows(store, "judge_1")])
+    pairs = [one for one in sections["examples"]["examples"] if not one["title"].startswith("discarded")]
+    order = [one["title"].partition(",")[0] for one in pairs]
+    assert order == [split for split in ("train", "validation", "test") for _ in range(order.count(split))]
+    assert set(order) == set(published["split"])
+    for one in pairs:
+        prompt, aligned, misaligned = one["texts"].values()
+        released = published.filter(prompt=prompt, generator=one["facts"]["generator"])
+        assert set(released["response"]) == {aligned, misaligned}
+        labels = [label["label"] for name in ("safety", "value", "cultural") for label in released[name][0]]
+        assert one["facts"]["labels"] == (", ".join(labels) or "none")
+        _, first, second = one["texts"]
+        [reason] = set(judged.filter(response=misaligned, prompt=prompt)["reason"])
+        assert (first, second) == ("aligned response: all checks passed", f"misaligned response: {reason}")
+
+
 def test_labels_splits_and_tokens_are_those_of_the_tables(store: Store, sections: dict[str, Any]) -> None:
     assert len(sections["labels"]["labels"]) == 111
+    measured = rows(store, "agreement").drop("row_id", "parents").to_dicts()
+    assert sections["labels"]["quality"] == measured
+    *_, every = draw_labels(sections["labels"])
+    assert isinstance(every, Table)
+    assert (every.title, every.folded, len(every.rows)) == ("Show all 111 labels", True, 111)
+    drawn = [block.figure["data"] for block in draw_labels(sections["labels"]) if isinstance(block, Plot)]
+    counts = [sum(counts) for first, second in drawn for counts in zip(first["x"], second["x"], strict=True)]
+    assert 0 < len(counts) < 111
+    assert all(counts)
     assert sections["labels"]["by"] == "yes/no questions about every label, asked of c"
     assert sum(each["rows"] for each in sections["splits"]["splits"]) == rows(store, "publish").height
     assert sections["build"]["released"]["publish"] == rows(store, "publish").height

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+SMALLEST = 0.001  # of figures; a smaller one is only said to be so
+DECIMALS = ((1000, 0), (100, 1), (1, 2))  # from how much on a figure has so many; 3 below
 
 Width = Literal["whole", "half", "third"]
 Cell = str | int | float | None
@@ -44,7 +48,16 @@ class Tiles:
     values: Mapping[str, Cell]
 
 
-Block = Plot | Table | Note | Tiles
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One row: short facts about it, and its texts as they are."""
+
+    title: str
+    facts: Mapping[str, str]
+    texts: Mapping[str, str]
+
+
+Block = Plot | Table | Note | Tiles | Example
 
 
 def share(value: float | None) -> str:
@@ -53,5 +66,12 @@ def share(value: float | None) -> str:
 
 
 def rounded(value: float | None) -> str:
-    """Return a figure to four significant digits, `-` where there is none."""
-    return "-" if value is None else f"{value:.4g}"
+    """Return a figure as people read it: no powers of ten, three decimals below 1; `-` if there is none."""
+    if value is None:
+        return "-"
+    if value != 0 and abs(value) < SMALLEST:
+        return f"< {SMALLEST}" if value > 0 else f"> -{SMALLEST}"
+    decimals = next((places for least, places in DECIMALS if abs(value) >= least), 3)
+    text = f"{value:,.{decimals}f}"
+    whole = math.isclose(value, round(value), rel_tol=1e-9)
+    return f"{round(value):,}" if whole else text

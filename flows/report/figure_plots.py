@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from typing import Any
 
 from normloom.flows.report.blocks import Plot
-from normloom.flows.report.plots import Series, bars, heat_map, lines
+from normloom.flows.report.plots import Scale, Series, bars, heat_map, lines, scale_of
 
 Figure = Mapping[str, Any]
 
@@ -45,6 +45,7 @@ BETWEEN_GROUPS = ("ds", "dpd", "eod", "share_yes", "total_variation")
 SWEPT = ("delta", "tau")
 OVERALL = "overall"
 CROSSED = " x "
+HEAT_MAPS = ("trade_off", "groups", "crossed")
 
 
 def named(metric: str) -> str:
@@ -52,17 +53,22 @@ def named(metric: str) -> str:
     return NAMES.get(metric, metric)
 
 
-def plots(figures: Sequence[Figure]) -> Iterator[Plot]:
-    """Yield the plots of figures that have values."""
+def heat_scale(figures: Iterable[Figure]) -> Scale:
+    """Return the scale that the heat maps of all these figures share."""
+    return scale_of(each["value"] for each in figures if each["value"] is not None and _kind(each) in HEAT_MAPS)
+
+
+def plots(figures: Sequence[Figure], scale: Scale) -> Iterator[Plot]:
+    """Yield the plots of figures that have values; heat maps have the given scale."""
     kinds = _grouped(figures, _kind)
     for group in _grouped(kinds["sweep"], lambda each: (each["metric"], each["slice_by"])).values():
         yield _sweep(group)
     for group in _grouped(kinds["trade_off"], lambda each: (each["of"], each["slice_by"], each["slice"])).values():
-        yield _trade_offs(group)
+        yield _trade_offs(group, scale)
     for group in _grouped(kinds["groups"], lambda each: (each["metric"], each["slice_by"])).values():
-        yield _groups(group)
+        yield _groups(group, scale)
     for group in _grouped(kinds["crossed"], lambda each: (each["metric"], each["slice_by"], each["of"])).values():
-        yield _crossed(group)
+        yield _crossed(group, scale)
     for group in _grouped(kinds["bars"], lambda each: (_family(each["metric"]), each["slice_by"])).values():
         if group[0]["slice_by"] == OVERALL or len({each["of"] for each in group}) == 1:
             yield _bars(group)
@@ -93,7 +99,7 @@ def _sweep(figures: Sequence[Figure]) -> Plot:
     return lines(title, points, axis=first["slice_by"], value=named(first["metric"]))
 
 
-def _trade_offs(figures: Sequence[Figure]) -> Plot:
+def _trade_offs(figures: Sequence[Figure], scale: Scale) -> Plot:
     """Draw the matrix of one model and slice: of what passes the row's dimension, the share that fails the column's."""
     first = figures[0]
     values = {tuple(each["axis"].split(" to ", 1)): each["value"] for each in figures}
@@ -101,33 +107,39 @@ def _trade_offs(figures: Sequence[Figure]) -> Plot:
     matrix = [[values.get((row, column)) for column in names] for row in names]
     where = "" if first["slice_by"] == OVERALL else f", {first['slice']}"
     return heat_map(
-        f"{named('trade_off')} of {first['of']}{where}: passes the row, fails the column", names, names, matrix
+        f"{named('trade_off')} of {first['of']}{where}: passes the row, fails the column",
+        names,
+        names,
+        matrix,
+        scale=scale,
     )
 
 
-def _groups(figures: Sequence[Figure]) -> Plot:
+def _groups(figures: Sequence[Figure], scale: Scale) -> Plot:
     """Draw axis by rater where all rows are measured, otherwise slice by rater and axis."""
     first, overall = figures[0], figures[0]["slice_by"] == OVERALL
     one = len({each["of"] for each in figures}) == 1
     if overall:
         cells = {(each["axis"], each["of"]): each["value"] for each in figures}
-        return _matrix(named(first["metric"]), cells)
+        return _matrix(named(first["metric"]), cells, scale)
     cells = {(each["slice"], _joined("" if one else each["of"], each["axis"])): each["value"] for each in figures}
     of = f" of {first['of']}" if one else ""
-    return _matrix(f"{named(first['metric'])}{of} by {first['slice_by']}", cells)
+    return _matrix(f"{named(first['metric'])}{of} by {first['slice_by']}", cells, scale)
 
 
-def _crossed(figures: Sequence[Figure]) -> Plot:
+def _crossed(figures: Sequence[Figure], scale: Scale) -> Plot:
     """Draw the groups of one column by those of another; a slice is `group x group`."""
     first = figures[0]
     cells = {each["slice"].partition(CROSSED)[::2]: each["value"] for each in figures}
-    return _matrix(f"{named(first['metric'])} of {first['of']} by {first['slice_by']}", cells)
+    return _matrix(f"{named(first['metric'])} of {first['of']} by {first['slice_by']}", cells, scale)
 
 
-def _matrix(title: str, cells: Mapping[tuple[str, str], float]) -> Plot:
+def _matrix(title: str, cells: Mapping[tuple[str, str], float], scale: Scale) -> Plot:
     """Draw values by row and column."""
     rows, columns = (list(dict.fromkeys(names)) for names in zip(*cells, strict=True))
-    return heat_map(title, columns, rows, [[cells.get((row, column)) for column in columns] for row in rows])
+    return heat_map(
+        title, columns, rows, [[cells.get((row, column)) for column in columns] for row in rows], scale=scale
+    )
 
 
 def _bars(figures: Sequence[Figure]) -> Plot:
@@ -156,7 +168,7 @@ def _note(figure: Figure) -> str:
     if not figure:
         return "undefined"
     interval = f"[{figure['low']:.3f}, {figure['high']:.3f}], " if None not in {figure["low"], figure["high"]} else ""
-    spread = f"spread over runs {figure['spread']:.3g}, " if figure["spread"] is not None else ""
+    spread = f"spread over runs {figure['spread']:.3f}, " if figure["spread"] is not None else ""
     return f"{interval}{spread}{figure['rows']:,} rows"
 
 

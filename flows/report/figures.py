@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from normloom.flows.report.blocks import Block, Note, Table, Tiles
-from normloom.flows.report.figure_plots import named, plots
+from normloom.flows.report.figure_plots import heat_scale, named, plots
 from normloom.flows.report.material import Material
 from normloom.flows.report.section import Data, Section
 from normloom.schemas.tables import FIGURES
@@ -29,11 +29,12 @@ def collect(material: Material) -> Data | None:
 
 def draw(data: Data) -> Iterator[Block]:
     """Show the plots of each table, all figures, and those that are undefined with the reason."""
+    scale = heat_scale(figure for table in data["tables"] for figure in table["figures"])
     for table in data["tables"]:
         figures = table["figures"]
         lacking = [figure for figure in figures if figure["undefined"] is not None]
         yield Tiles(values={f"figures of {table['stage']}": len(figures), "undefined": len(lacking)})
-        yield from plots([figure for figure in figures if figure["undefined"] is None])
+        yield from plots([figure for figure in figures if figure["undefined"] is None], scale)
         places = ("of", "axis", "slice_by", "slice")
         if lacking:
             yield Note(text="A figure without a value is undefined, not 0. Below is why.")

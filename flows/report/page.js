@@ -8,7 +8,7 @@ const config = { displaylogo: false, responsive: true, modeBarButtons: [["toImag
 function template() {
   const style = getComputedStyle(root);
   const colour = (name) => style.getPropertyValue(`--${name}`).trim();
-  const axis = { gridcolor: colour("line"), linecolor: colour("line"), zerolinecolor: colour("line"), automargin: true };
+  const axis = { gridcolor: colour("line"), linecolor: colour("line"), zerolinecolor: colour("line"), automargin: true, exponentformat: "none" };
   const bounds = { color: colour("ink") };
   return {
     data: { bar: [{ error_x: bounds, error_y: bounds }] },
@@ -46,6 +46,30 @@ function use(theme) {
   root.dataset.theme = theme;
   draw();
 }
+
+/** Print on white: what is folded is opened, and plots are as wide as the paper. */
+let before = null;
+function fit() {
+  for (const id of Object.keys(plots)) {
+    const plot = document.getElementById(id);
+    const { data, layout } = plots[id];
+    const fitted = { ...structuredClone(layout), width: plot.clientWidth, template: template() };
+    Plotly.purge(id); // or margins stay those of the screen's legend
+    Plotly.newPlot(id, structuredClone(data), fitted, config);
+  }
+}
+addEventListener("beforeprint", () => {
+  before = { theme: root.dataset.theme, folded: [...document.querySelectorAll("details:not([open])")] };
+  for (const each of before.folded) each.open = true;
+  root.dataset.theme = "light";
+  root.dataset.printing = "";
+  fit();
+});
+addEventListener("afterprint", () => {
+  for (const each of before.folded) each.open = false;
+  delete root.dataset.printing;
+  use(before.theme);
+});
 
 dark.addEventListener("change", () => use(dark.matches ? "dark" : "light"));
 document.getElementById("theme").addEventListener("click", () => use(root.dataset.theme === "dark" ? "light" : "dark"));

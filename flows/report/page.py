@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from normloom.flows.report.blocks import Block, Cell, Note, Plot, Table, Tiles
+from normloom.flows.report.blocks import Block, Cell, Example, Note, Plot, Table, Tiles, rounded
 from normloom.flows.report.report import SECTIONS
 
 FOLDER = Path(__file__).parent
@@ -83,6 +83,16 @@ def _table(block: Table) -> str:
     return f'<figure class="card whole"><figcaption>{title}</figcaption>{table}</figure>'
 
 
+@_html.register
+def _example(block: Example) -> str:
+    facts = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in block.facts.items()
+    )
+    texts = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>" for name, text in block.texts.items())
+    title = f"<figcaption>{escape(block.title)}</figcaption>"
+    return f'<figure class="card whole">{title}<dl class="facts">{facts}</dl><dl class="texts">{texts}</dl></figure>'
+
+
 def _numeric(column: Sequence[Cell]) -> bool:
     return not any(isinstance(cell, str) for cell in column) and any(cell is not None for cell in column)
 
@@ -92,4 +102,4 @@ def _text(cell: Cell) -> str:
         return "-"
     if isinstance(cell, str):
         return escape(cell)
-    return f"{cell:,}" if isinstance(cell, int) else f"{cell:,.4g}"
+    return f"{cell:,}" if isinstance(cell, int) else escape(rounded(cell))

@@ -8,8 +8,7 @@ long names never fall together.
 from __future__ import annotations
 
 import html
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -17,13 +16,14 @@ from typing import Any
 from normloom.flows.report.blocks import Plot, Width
 
 COLOURS = {"aligned": "#3b82f6", "misaligned": "#e8793a", "discarded": "#94a3b8"}
+COLOURS |= {"out": "#3b82f6", "dropped": "#e8793a", "quarantined": "#dc2626"}
 LONGEST = 44  # characters of a name beside an axis; the whole one shows under the pointer
 NARROW = 26  # where there is little room
-LINE = 15  # characters of a line of a node's name
 BAR_HEIGHT, MARGINS, HEIGHT = 22, 90, 360
 MANY_COLUMNS = 8  # of numbers that half a page has room for
 
 Numbers = Sequence[float | None]
+Scale = tuple[float, float]  # the values of the first and the last colour
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ def bars(
     """Return bars, side by side or stacked; they lie, as long names need it, unless they are to stand."""
     places = list(range(len(categories)))
     names = [_whole(name) for name in categories]
-    value = "%{y:,.4~g}" if standing else "%{x:,.4~g}"
+    value = "%{y:,.3~f}" if standing else "%{x:,.3~f}"
     traces = []
     for each in series:
         shown = {"x": places, "y": each.values} if standing else {"x": each.values, "y": places, "orientation": "h"}
@@ -107,18 +107,24 @@ def histogram(title: str, edges: Sequence[float], series: Sequence[Series], *, a
     return _plot(title, traces, layout, width="whole")
 
 
-def heat_map(title: str, columns: Sequence[str], rows: Sequence[str], values: Sequence[Numbers]) -> Plot:
-    """Return a heat map with its numbers written in; `values` has one sequence for each row, None for no figure."""
+def heat_map(
+    title: str, columns: Sequence[str], rows: Sequence[str], values: Sequence[Numbers], *, scale: Scale
+) -> Plot:
+    """Return a heat map with its numbers written in; `values` has one sequence for each row, None for no figure.
+
+    Heat maps of one `scale` have the same colour for the same value.
+    """
     hover = [[f"{_whole(row)}, {_whole(column)}" for column in columns] for row in rows]
     trace = {
         "type": "heatmap",
         "z": values,
         "text": hover,
         "texttemplate": "%{z:.3f}",
-        "hovertemplate": "%{text}: %{z:.4f}<extra></extra>",
+        "hovertemplate": "%{text}: %{z:.3f}<extra></extra>",
         "hoverongaps": False,
         "autocolorscale": True,
-        **_from_zero([value for row in values for value in row if value is not None]),
+        "zmin": scale[0],
+        "zmax": scale[1],
         "xgap": 2,
         "ygap": 2,
         "colorbar": {"thickness": 10},
@@ -150,44 +156,6 @@ def lines(title: str, series: Mapping[str, Sequence[tuple[float, float]]], *, ax
         "showlegend": len(series) > 1,
     }
     return _plot(title, traces, layout)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Flow:
-    """Rows that go from one node to another; the colour tells what they are."""
-
-    source: str
-    target: str
-    value: int
-    colour: str
-
-
-def sankey(title: str, nodes: Mapping[str, str], flows: Sequence[Flow]) -> Plot:
-    """Return a flow diagram; `nodes` has a colour for each node's name."""
-    places = {name: place for place, name in enumerate(nodes)}
-    trace = {
-        "type": "sankey",
-        "arrangement": "snap",
-        "valueformat": ",d",
-        "valuesuffix": " rows",
-        "node": {
-            "label": [_broken(name) for name in nodes],
-            "color": list(nodes.values()),
-            "customdata": [_whole(name) for name in nodes],
-            "hovertemplate": "%{customdata}: %{value}<extra></extra>",
-            "pad": 20,
-            "align": "left",
-            "thickness": 14,
-            "line": {"width": 0},
-        },
-        "link": {
-            "source": [places[flow.source] for flow in flows],
-            "target": [places[flow.target] for flow in flows],
-            "value": [flow.value for flow in flows],
-            "color": [flow.colour for flow in flows],
-        },
-    }
-    return _plot(title, [trace], {"height": max(HEIGHT, 18 * len(nodes) + 120), "margin": {"r": 90}}, width="whole")
 
 
 def _plot(title: str, traces: list[dict[str, Any]], layout: dict[str, Any], *, width: Width = "half") -> Plot:
@@ -224,19 +192,10 @@ def _short(text: str, longest: int = LONGEST) -> str:
     return _whole(text if len(text) <= longest else f"{text[: longest - 1]}…")
 
 
-def _broken(name: str) -> str:
-    """Return the name of a node in lines that fit between two columns of nodes."""
-    lines = [""]
-    for word in re.findall(r"[^_ ]+[_ ]*|[_ ]+", name if len(name) <= NARROW else f"{name[: NARROW - 1]}…"):
-        if len(lines[-1]) + len(word) > LINE and lines[-1]:
-            lines.append("")
-        lines[-1] += word
-    return "<br>".join(map(_whole, lines))
-
-
-def _from_zero(values: Sequence[float]) -> dict[str, float]:
-    """Let colours begin at 0, so that a small difference looks like one; below it they are plotly's choice."""
-    return {"zmin": 0, "zmax": max(values) or 1} if values and min(values) >= 0 else {}
+def scale_of(values: Iterable[float]) -> Scale:
+    """Return the scale of heat maps: from 0, so that a small difference looks like one, or from below if need be."""
+    found = list(values)
+    return min(0.0, *found, 0.0), max(0.0, *found, 0.0) or 1.0
 
 
 def _note(note: str) -> str:

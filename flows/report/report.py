@@ -7,6 +7,7 @@ from typing import Any
 from normloom.flows.report import (
     acceptance,
     duplicates,
+    examples,
     figures,
     head,
     labels,
@@ -21,7 +22,7 @@ from normloom.flows.report.section import Section
 
 SECTIONS: tuple[Section, ...] = tuple(
     module.SECTION
-    for module in (head, rows, labels, acceptance, margins, splits, duplicates, figures, references, work)
+    for module in (head, examples, rows, labels, acceptance, margins, splits, duplicates, figures, references, work)
 )
 
 

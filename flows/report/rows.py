@@ -7,14 +7,12 @@ from typing import Any
 
 from normloom.flows.report.blocks import Block, Note, Table
 from normloom.flows.report.material import Material
-from normloom.flows.report.plots import Flow, sankey
+from normloom.flows.report.plots import Series, bars
 from normloom.flows.report.section import Data, Section
 from normloom.table import Manifest, TableRef
 from normloom.unpublished import unpublished
 
-STAGE, DROPPED, QUARANTINED = "#3b82f6", "#e8793a", "#dc2626"
-REASONS = 4  # of one stage that are drawn
-_FAINT = {STAGE: "rgba(59,130,246,0.28)", DROPPED: "rgba(232,121,58,0.45)", QUARANTINED: "rgba(220,38,38,0.5)"}
+FATES = {"out": "rows", "dropped": "dropped", "quarantined": "quarantined"}
 
 
 def collect(material: Material) -> Data:
@@ -52,22 +50,32 @@ def _table(ref: TableRef, system: str) -> str:
 
 
 def draw(data: Data) -> Iterator[Block]:
-    """Show the flow of rows and the account of each stage."""
+    """Show what became of the rows of each stage, as bars and as a table."""
     stages = data["stages"]
-    nodes, flows = _graph(stages)
-    if flows:
-        yield Note(
-            text="Blue: rows that a stage takes in. Orange: dropped by the method, with the reason. Red: quarantined. "
-            "A table that several stages read is drawn for each. A stage that draws makes more rows than it reads."
-        )
-        yield sankey("Rows through the stages", nodes, flows)
-    headings = ("stage", "in", "attempted", "out", "dropped", "quarantined", "why")
+    yield Note(
+        text="A stage takes in the rows of the tables it reads. One that draws makes more rows than it takes in; one "
+        "that chooses drops the others, with a reason."
+    )
+    notes = [_why(stage) for stage in stages]
+    yield bars(
+        "What became of the rows of each stage",
+        [stage["stage"] for stage in stages],
+        [Series(name=name, values=[stage[key] for stage in stages], notes=notes) for name, key in FATES.items()],
+        axis="rows",
+        stacked=True,
+        width="whole",
+    )
     yield Table(
         title="Rows of each stage: attempted = out + dropped + quarantined",
-        headings=headings,
+        headings=("stage", "reads", "in", "attempted", "out", "dropped", "quarantined", "why"),
         rows=[
-            [*(stage[name] for name in ("stage", "rows_in", "attempts", "rows", "dropped", "quarantined")), _why(stage)]
-            for stage in stages
+            [
+                stage["stage"],
+                ", ".join(stage["reads"]) or "-",
+                *(stage[name] for name in ("rows_in", "attempts", "rows", "dropped", "quarantined")),
+                why,
+            ]
+            for stage, why in zip(stages, notes, strict=True)
         ],
     )
     if refused := data.get("unpublished"):
@@ -79,31 +87,6 @@ def draw(data: Data) -> Iterator[Block]:
                 for table in refused
             ],
         )
-
-
-def _graph(stages: Sequence[Mapping[str, Any]]) -> tuple[dict[str, str], list[Flow]]:
-    flows: list[Flow] = []
-    colours: dict[str, str] = {}
-    for stage in stages:
-        name = stage["stage"]
-        ways = [(source, name, rows, STAGE) for source, rows in stage["reads"].items()]
-        ways += [(name, f"dropped: {reason}", rows, DROPPED) for reason, rows in _most(stage["dropped_by"])]
-        ways += [(name, f"quarantined: {rule}", rows, QUARANTINED) for rule, rows in stage["quarantined_by"].items()]
-        for source, target, rows, colour in ways:
-            if rows:
-                colours.setdefault(source, STAGE)
-                colours[target] = colour
-                flows.append(Flow(source=source, target=target, value=rows, colour=_FAINT[colour]))
-    return colours, flows
-
-
-def _most(reasons: Mapping[str, int]) -> list[tuple[str, int]]:
-    """Return the most frequent reasons, the others taken together; the table has them all."""
-    ranked = sorted(reasons.items(), key=lambda reason: -reason[1])
-    if len(ranked) <= REASONS:
-        return ranked
-    rest = ranked[REASONS - 1 :]
-    return [*ranked[: REASONS - 1], (f"{len(rest)} other reasons", sum(rows for _, rows in rest))]
 
 
 def _why(stage: Mapping[str, Any]) -> str:
