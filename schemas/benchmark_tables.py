@@ -55,6 +55,7 @@ WRITTEN = Contract(
 
 DETECTED = Contract(
     columns={
+        "item_id": pl.String(),
         "prompt_id": pl.String(),
         "alignment": pl.String(),
         **_SLICED,

@@ -82,7 +82,16 @@ def score_verdicts(rows: pl.DataFrame, arguments: Scoring, model: LanguageModel)
             {"check": name, "probability": share} for name, share in zip(arguments.dimensions, shares, strict=True)
         ]
         kept = {name: item[name] for name in ("row_id", *_OF_ITEM)}
-        made.append({**kept, "model": arguments.model, "run": 0, "misaligned": misaligned, "checks": checks})
+        made.append(
+            {
+                **kept,
+                "item_id": item["row_id"],
+                "model": arguments.model,
+                "run": 0,
+                "misaligned": misaligned,
+                "checks": checks,
+            }
+        )
     return Output(
         rows=pl.DataFrame(made, schema=_SCHEMA),
         quarantined=quarantined_frame(failed),
@@ -133,7 +142,7 @@ def read_replies(rows: pl.DataFrame, arguments: Reading, replies: pl.DataFrame) 
     verdicts = [verdict_of(reply) for reply in written["reply"]]
     schema = {name: benchmark_tables.DETECTED.columns[name] for name in ("misaligned", "problem")}
     read = written.hstack(pl.DataFrame(verdicts, schema=schema, orient="row"))
-    detected = rows.select("row_id", *_OF_ITEM).join(read, on="row_id", maintain_order="left_right")
+    detected = rows.select("row_id", *_OF_ITEM, item_id="row_id").join(read, on="row_id", maintain_order="left_right")
     none = pl.lit([], dtype=tables.CHECKS)
     return Output(rows=detected.with_columns(model=pl.lit(arguments.model), checks=none), attempts=detected.height)
 

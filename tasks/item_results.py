@@ -30,10 +30,7 @@ def join_verdicts(
 ) -> Output:
     """Return each detector's verdict with the response that it is about."""
     beside = items.with_columns(_row=_FIRST).rename({"row_id": "item_id"})
-    verdicts = rows.with_columns(item_id=_FIRST)
-    return _output(
-        verdicts, beside, "item_id", _own(arguments, dataset, own), benchmark_tables.DETECTOR_RESULTS.columns
-    )
+    return _output(rows, beside, "item_id", _own(arguments, dataset, own), benchmark_tables.DETECTOR_RESULTS.columns)
 
 
 def join_answers(
