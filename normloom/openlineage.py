@@ -153,8 +153,20 @@ class LineageEvents:
     def _write(self, line: str) -> None:
         with self._lock, writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as lines:
-                lines.write(f"{line}\n")
+            append_line(self.path, line)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a file, all of it or, if the disk is full, nothing: readers fail at a line that is cut."""
+    left = f"{line}\n".encode()
+    with path.open("ab", buffering=0) as file:
+        whole = file.seek(0, os.SEEK_END)
+        try:
+            while left:
+                left = left[file.write(left) :]
+        except OSError:
+            file.truncate(whole)
+            raise
 
 
 class _Collector:

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import re
+import resource
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +21,7 @@ from openlineage_schemas import validate
 from toy import SCRIPTED, echo_stage, runner, words_stage
 
 from normloom.errors import QuarantineBudgetError, StoreError
-from normloom.openlineage import LineageEvents
+from normloom.openlineage import LineageEvents, append_line
 from normloom.stage import Stage
 from normloom.store import Store
 from normloom.table import Manifest, TableRef
@@ -394,3 +395,18 @@ def test_a_configuration_that_is_wrong_costs_one_warning(
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_a_line_that_does_not_fit_leaves_no_piece_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    append_line(path, "first")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, hard))  # as a disk that is full: the rest of a write is refused
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            append_line(path, "second" * 10)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_text() == "first\n"
+    append_line(path, "third")
+    assert path.read_text() == "first\nthird\n"
