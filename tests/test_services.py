@@ -1,4 +1,4 @@
-"""The services of docker-compose.yml, started by hand: what is scheduled, fails, is rerun and dies unseen."""
+"""The services of docker-compose.yml, each on a machine of its own: what is scheduled, fails, is rerun, dies unseen."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import os
 import pwd
 import secrets
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,155 +16,114 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
+import yaml
+from machines import Machines, machines
 from prefect_api import Api
 from scripted_profile import write_profile
+from test_deployments import compose
+
+from normloom.server import reachable
 
 ROOT = Path(__file__).parent.parent
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 HEALTHY = "models.generators.g1.options={words: 5}"
 FAILING_STAGE = "generate_0_g1"
+PORT = 4200
 
 
 @dataclass
 class Services:
+    """What the compose file starts, by its own commands and environment."""
+
     place: Path
+    machines: Machines
+    compose: dict[str, Any]
     environment: dict[str, str]
-    api: Api
     stack: ExitStack
-    ray: str
+    api: Api
 
-    def prefect(self, *arguments: str) -> None:
-        done = subprocess.run(
-            [sys.executable, "-m", *arguments],
-            cwd=ROOT,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+    def start(self, name: str, **further: str) -> subprocess.Popen[bytes]:
+        """Start a service, and again whenever it fails, as Docker would."""
+        own = {"PREFECT_HOME": str(self.place / name / "prefect"), **further}
+        environment = self.environment | own | self._written(name)
+        return self.stack.enter_context(self.machines.running(name, self._command(name), environment))
 
-    def worker(self) -> psutil.Process:
-        command = ["prefect", "worker", "start", "--pool", "normloom", "--type", "process"]
-        return self.stack.enter_context(running(command, self.place / "worker.log", self.environment))
+    def run(self, name: str, **further: str) -> None:
+        """Run a service that ends."""
+        process = self.start(name, **further)
+        assert process.wait() == 0, (self.place / f"{name}.log").read_text()
 
+    def _command(self, name: str) -> list[str]:
+        return [word.replace("$$", "$") for word in self.compose[name]["command"]]
 
-@contextmanager
-def running(command: list[str], log: Path, environment: dict[str, str], **options: Any) -> Iterator[psutil.Process]:
-    """A process in a group of its own that is ended, with all it started, at the end."""
-    line = command if "/" in command[0] else [sys.executable, "-m", *command]
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            line, cwd=log.parent, env=environment, stdout=output, stderr=output, start_new_session=True, **options
-        )
-    below: list[psutil.Process] = []
-    try:
-        yield psutil.Process(process.pid)
-    finally:
-        if process.poll() is None:
-            below = psutil.Process(process.pid).children(recursive=True)
-            process.send_signal(signal.SIGINT)
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        for child in below:
-            if child.is_running():
-                child.kill()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
+    def _written(self, name: str) -> dict[str, str]:
+        return {key: str(value).replace("$$", "$") for key, value in self.compose[name].get("environment", {}).items()}
 
 
 @contextmanager
-def database(place: Path) -> Iterator[str]:
-    """A PostgreSQL server of its own; yields what Prefect connects to."""
+def database(stack: ExitStack, apart: Machines, place: Path, password: str) -> Iterator[None]:
+    """A PostgreSQL server on the machine `database`."""
     if not POSTGRES:
         pytest.skip("PostgreSQL is not installed in /usr/lib/postgresql")
-    options: dict[str, Any] = {}
-    if os.getuid() == 0:  # which PostgreSQL refuses to run as
-        if "postgres" not in {entry.pw_name for entry in pwd.getpwall()}:
-            pytest.skip("there is no user postgres to run PostgreSQL as")
-        options = {"user": "postgres", "group": "postgres", "extra_groups": []}
-    password, port = secrets.token_hex(8), free_port()
-    directory = Path(tempfile.mkdtemp(prefix="pg-"))  # not in tmp_path, which only its owner may enter
-    try:
-        (directory / "password").write_text(password)
-        if options:
-            shutil.chown(directory, "postgres")
-            shutil.chown(directory / "password", "postgres")
-        binaries, data = POSTGRES[-1], directory / "data"
-        initialise = ["--auth=scram-sha-256", f"--pwfile={directory / 'password'}", "--username=prefect", "--no-sync"]
-        subprocess.run(
-            [str(binaries / "initdb"), "-D", str(data), *initialise],
-            check=True,
-            capture_output=True,
-            cwd="/",
-            **options,
-        )
-        serve = [str(binaries / "postgres"), "-D", str(data), "-p", str(port), "-k", str(directory), "-F"]
-        with running(serve, place / "postgres.log", dict(os.environ), **options):
-            yield f"postgresql+asyncpg://prefect:{password}@127.0.0.1:{port}/postgres"
-    finally:
-        shutil.rmtree(directory)
+    if "postgres" not in {entry.pw_name for entry in pwd.getpwall()}:
+        pytest.skip("there is no user postgres to run PostgreSQL as")
+    directory = place / "postgres"
+    directory.mkdir()
+    (directory / "password").write_text(password)
+    for path in (directory, directory / "password"):
+        shutil.chown(path, "postgres", "postgres")
+    binaries, data = POSTGRES[-1], directory / "data"
+    initialise = ["--auth=scram-sha-256", f"--pwfile={directory / 'password'}", "--username=prefect", "--no-sync"]
+    as_postgres: dict[str, Any] = {"user": "postgres", "group": "postgres", "extra_groups": []}
+    command = [str(binaries / "initdb"), "-D", str(data), *initialise]
+    subprocess.run(command, check=True, capture_output=True, cwd="/", **as_postgres)
+    with (data / "pg_hba.conf").open("a") as rules:
+        rules.write("host all all all scram-sha-256\n")
+    serve = [str(binaries / "postgres"), "-D", str(data), "-h", "0.0.0.0", "-k", str(directory), "-F"]
+    named = [str(binaries / "psql"), "-h", str(directory), "-U", "prefect", "postgres", "-c", "CREATE DATABASE prefect"]
+    user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+    stack.enter_context(apart.running("database", [*user, *serve], dict(os.environ)))
+    while subprocess.run(named, env=os.environ | {"PGPASSWORD": password}, check=False, capture_output=True).returncode:
+        assert (directory / "data").exists()
+    yield
 
 
 @pytest.fixture
-def services(tmp_path: Path) -> Iterator[Services]:
-    auth, port, ray_port = f"normloom:{secrets.token_hex(8)}", free_port(), free_port()
-    url, ray = f"http://127.0.0.1:{port}/api", f"127.0.0.1:{ray_port}"
-    with ExitStack() as stack:
-        environment = {
-            **os.environ,
-            "PREFECT_HOME": str(tmp_path / "prefect"),
-            "PREFECT_API_URL": url,
-            "PREFECT_API_AUTH_STRING": auth,
-            "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN": secrets.token_hex(32),
-            "NORMLOOM_RAY": ray,
-            "NORMLOOM_STORE": str(tmp_path / "store"),
-            "NORMLOOM_PROFILE": str(write_profile(tmp_path / "broken.yaml", actors=1, raise_on="")),
-        }
-        head = ray_head(stack, ray_port, tmp_path / "ray.log", environment)
-        server_only = {
-            "PREFECT_API_DATABASE_CONNECTION_URL": stack.enter_context(database(tmp_path)),
-            "PREFECT_SERVER_API_AUTH_STRING": auth,
-            "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
-        }
-        start = ["prefect", "server", "start", "--port", str(port)]
-        server = stack.enter_context(running(start, tmp_path / "server.log", environment | server_only))
-        api = Api(url, alive=lambda: server.is_running() and head.is_running(), password=auth)
-        api.until(lambda: answers(port))
-        api.until(lambda: api.call("/health"))
-        services = Services(tmp_path, environment, api, stack, ray)
-        services.prefect("normloom.flows.register")
-        services.prefect("normloom.flows.register")
-        yield services
-
-
-def ray_head(stack: ExitStack, port: int, log: Path, environment: dict[str, str]) -> psutil.Process:
-    """Start Ray's head node; it gives up by itself where the machine is too busy to start it in 30 s."""
-    temporary = stack.enter_context(tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True))
-    start = ["ray.scripts.scripts", "start", "--head", f"--port={port}", "--include-dashboard=false", "--block"]
-    start += ["--num-cpus=2", f"--temp-dir={temporary}"]
-    for _ in range(5):
-        head = stack.enter_context(running(start, log, environment))
-        while head.is_running() and head.status() != psutil.STATUS_ZOMBIE:
-            if "Ray runtime started" in log.read_text():
-                return head
-            time.sleep(0.5)
-    pytest.fail(f"Ray does not start: {log.read_text()}")
-
-
-def answers(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def services() -> Iterator[Services]:
+    place = Path(tempfile.mkdtemp(dir="/var/tmp", prefix="services-"))  # /tmp is another one on each machine
+    place.chmod(0o755)
+    keys = {"POSTGRES_PASSWORD": secrets.token_hex(8), "PREFECT_AUTH": f"me:{secrets.token_hex(8)}"}
+    keys["RAY_TOKEN"] = secrets.token_hex(32)
+    profile = write_profile(place / "broken.yaml", actors=1, raise_on="")
+    done = compose("config", **keys, NORMLOOM_PROFILE=str(profile))
+    assert done.returncode == 0, done.stderr
+    written = yaml.safe_load(done.stdout)["services"]
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "NORMLOOM_STORE": str(place / "store"),
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
+        "GRPC_DNS_RESOLVER": "native",  # names are in /etc/hosts; Ray's own resolver asks a name server alone
+    }
+    try:
+        with ExitStack() as stack:
+            apart = stack.enter_context(machines(list(written), place))
+            url = f"http://{apart.addresses['server']}:{PORT}/api"
+            server: list[subprocess.Popen[bytes]] = []
+            api = Api(url, alive=lambda: all(one.poll() is None for one in server), password=keys["PREFECT_AUTH"])
+            services = Services(place, apart, written, environment, stack, api)
+            stack.enter_context(database(stack, apart, place, keys["POSTGRES_PASSWORD"]))
+            server.append(services.start("server"))
+            services.start("ray-head")
+            services.start("ray-worker")
+            api.until(lambda: reachable(url))
+            services.run("setup")
+            services.run("setup")
+            yield services
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def test_what_is_scheduled_fails_is_rerun_alone_and_finished_and_what_died_is_marked(services: Services) -> None:
@@ -180,16 +136,15 @@ def test_what_is_scheduled_fails_is_rerun_alone_and_finished_and_what_died_is_ma
 
     # A run dies together with the worker that started it: nobody is left to tell.
     slow = str(write_profile(place / "slow.yaml", latency_s=900))
-    worker = services.worker()
+    worker = services.start("worker")
     copied = ("flow_id", "entrypoint", "pull_steps", "work_pool_name", "parameter_openapi_schema", "parameters")
     api.call("/deployments/", {"name": "dies", **{name: deployment[name] for name in copied}})
     dead = api.start("savacu/dies", profile=slow, settings=[], limit=4, store=str(place / "other"))
     api.until(lambda: FAILING_STAGE in api.at_work(dead), run=dead)
-    for process in [*worker.children(recursive=True), worker]:
-        process.kill()
+    worker.kill()
 
     # The schedule fires, and the stage whose model raises fails the run.
-    services.worker()
+    services.start("worker")
     soon = (datetime.now(UTC) + timedelta(seconds=5)).strftime("%Y%m%dT%H%M%SZ")
     rule = f"DTSTART:{soon}\nRRULE:FREQ=SECONDLY;INTERVAL=30;COUNT=10"
     api.call(f"/deployments/{deployment['id']}/schedules", [{"active": True, "schedule": {"rrule": rule}}])
@@ -203,7 +158,7 @@ def test_what_is_scheduled_fails_is_rerun_alone_and_finished_and_what_died_is_ma
     assert FAILING_STAGE in {task["name"] for task in api.tasks(first["id"]) if task["state"]["type"] == "FAILED"}
 
     # The failed stage alone, mended; then the whole build, which takes what is there.
-    settings = [f"resources.address={services.ray}", HEALTHY]
+    settings = ["resources.address=ray-head:6379", HEALTHY]
     alone = api.start("savacu/scheduled", only=[FAILING_STAGE], settings=settings)
     assert api.ended(alone) == "COMPLETED", api.run(alone)["state"]["message"]
     whole = api.start("savacu/scheduled", settings=settings)
