@@ -61,7 +61,7 @@ class Machines:
     ) -> Iterator[subprocess.Popen[bytes]]:
         """Run a service on a machine, started again whenever it fails; ending the process ends all it started."""
         apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--uts"]
-        line = ["ip", "netns", "exec", self._namespace(name), *apart]
+        line = ["setpriv", "--pdeathsig", "KILL", "ip", "netns", "exec", self._namespace(name), *apart]
         line += ["sh", "-c", _INIT, "sh", name, str(self._hosts), *command]
         with (self._place / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(line, cwd=self._place, env=dict(environment), stdout=log, stderr=log)
@@ -78,8 +78,8 @@ class Machines:
 @contextmanager
 def machines(names: Sequence[str], place: Path) -> Iterator[Machines]:
     """Machines for the time of a test, which is skipped if they cannot be had."""
-    if os.getuid() != 0 or not all(map(shutil.which, ("ip", "unshare"))):
-        pytest.skip("machines apart need root, and the commands ip (iproute2) and unshare (util-linux)")
+    if os.getuid() != 0 or not all(map(shutil.which, ("ip", "setpriv", "unshare"))):
+        pytest.skip("machines apart need root, and the commands ip (iproute2), setpriv and unshare (util-linux)")
     made = Machines(names, place)
     try:
         try:
