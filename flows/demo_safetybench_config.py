@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 from pydantic import Field, model_validator
 
 from normloom.flows.config import Settings
-from normloom.flows.savacu_config import ClassifySettings, DeduplicateSettings
+from normloom.flows.savacu_config import ClassifySettings, DeduplicateSettings, expansion_notes, sparse_below
 from normloom.flows.source_settings import FileSettings, SourceName
 from normloom.flows.system_config import NamedModels, SystemConfig
 from normloom.models.protocol import ModelSpec, Sampling
@@ -42,7 +42,12 @@ class SourceSettings(FileSettings):
 class ExpandSettings(Settings):
     """Which domains are expanded within a demographic group, by how much. Minimum and quota are ours."""
 
-    minimum: int = Field(10, ge=0)
+    minimum: int | None = Field(
+        None,
+        ge=0,
+        description="prompts that a domain needs; null: 0 for a source of one's own or a limit",
+    )
+    builtin_minimum: int = Field(10, ge=0, description="the minimum for all built-in ratings, if that is null")
     quota: int = Field(10, ge=1)
     examples: int = Field(3, ge=0)
     draws_per_prompt: float = Field(1.5, ge=1)
@@ -96,7 +101,17 @@ class DemoSafetybenchConfig(SystemConfig):
     def gap_search(self) -> GapSearch:
         """Arguments of finding labels that are sparse within a group."""
         expand = self.expand
-        return GapSearch(taxonomies=self.labels, minimum=expand.minimum, quota=expand.quota, examples=expand.examples)
+        return GapSearch(
+            taxonomies=self.labels,
+            minimum=sparse_below(expand, self.source),
+            quota=expand.quota,
+            examples=expand.examples,
+        )
+
+    @property
+    def notes(self) -> list[str]:
+        """What follows from the settings without being said by one."""
+        return expansion_notes(self.expand, self.source)
 
     @property
     def expansion(self) -> Expansion:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,9 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from normloom import plan
 from normloom.build import BuildRequest, BuildResult, build, quiet_libraries, reuse
+from normloom.ceiling import bills, bounds
 from normloom.errors import ClusterError, ConfigError, ModelError
 from normloom.flows import summary
 from normloom.flows.commands.common import err
@@ -33,7 +35,8 @@ from normloom.readers.read import READERS
 from normloom.resources import Resources
 from normloom.selection import Selection
 from normloom.server import HEARTBEAT_SECONDS, prefect_server, serving, using_server
-from normloom.stage import Stage
+from normloom.spending import hosted
+from normloom.stage import Output, Stage
 from normloom.store import Store
 from normloom.weave import under_way
 
@@ -57,13 +60,17 @@ def run_build(
         selection=selection,
         quarantine_budget=config.quarantine_budget,
         release=config.release.size,
+        limits=config.spending.limits,
     )
     result = None if under_way() else reuse(*ends, request=request, store=store)  # a run shows all its tasks
     if result is None:
         check_models(ends, resources)
         if crowded := too_many_processors(model_uses(stages_of(*ends)), resources):
             err.print(f"[yellow]{escape(crowded)}", soft_wrap=True)
-        read_sources(ends, system=name, store=store, selection=selection)
+        sources = read_sources(ends, system=name, store=store, selection=selection)
+        hold_spending(ends, request=request, sources=sources, store=store, resources=resources)
+        for note in config.notes:
+            console.print(f"[dim]{escape(note)}", highlight=False)
         quiet_libraries()
         asked = probed(
             ends,
@@ -133,14 +140,29 @@ def check_models(ends: Sequence[Stage], resources: Resources) -> None:
             raise ConfigError(str(error)) from error
 
 
-def read_sources(ends: Sequence[Stage], *, system: str, store: Store, selection: Selection = EVERYTHING) -> None:
+def read_sources(
+    ends: Sequence[Stage], *, system: str, store: Store, selection: Selection = EVERYTHING
+) -> dict[str, Output]:
     """Read what has not been read before, so that a file that cannot be used stops the build before it starts."""
+    return plan.read_sources(stages_of(*ends), system=system, store=store, selection=selection)
+
+
+def hold_spending(
+    ends: Sequence[Stage],
+    *,
+    request: BuildRequest,
+    sources: Mapping[str, Output],
+    store: Store,
+    resources: Resources,
+) -> None:
+    """Refuse a build that may ask more of hosted models than its limits allow; raises UsageError."""
     stages = stages_of(*ends)
-    chosen = selection.chosen(stages)
-    published = find_published(system, stages, store)
-    for stage in stages:
-        if not stage.upstream and stage.name in chosen and stage.name not in published:
-            stage.function(stage.arguments)
+    if not any(hosted(spec) for spec in model_uses(stages)):
+        return
+    planned = plan.plan(
+        stages, system=request.system, store=store, resources=resources, selection=request.selection
+    ).stages
+    request.limits.hold(bills(planned, bounds(planned, sources=sources, store=store)))
 
 
 def to_make(ends: Sequence[Stage], *, system: str, store: Store, selection: Selection = EVERYTHING) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, Protocol, Self
 
 from pydantic import Field, model_validator
 
@@ -59,12 +59,48 @@ class ExpandSettings(Settings):
     """Which labels are expanded, by how much."""
 
     dimensions: tuple[str, ...] = Field(DIMENSIONS, description="dimensions whose sparse labels are expanded")
-    minimum: int = Field(100, ge=0)
+    minimum: int | None = Field(
+        None, ge=0, description="prompts that a label needs; null: 0 for a source of one's own or a limit"
+    )
+    builtin_minimum: int = Field(100, ge=0, description="the minimum for all built-in prompts, if that is null")
     quota: int = Field(100, ge=1)
     examples: int = Field(3, ge=0)
     draws_per_prompt: float = Field(1.5, ge=1)
     sampling: Sampling = Sampling(max_tokens=64)
     part_rows: int = Field(4, ge=1, description="labels in one part")
+
+
+def sparse_below(expand: _Expanding, source: _Limited) -> int:
+    """Return the number of prompts below which a label is expanded.
+
+    Whoever takes a few prompts, or prompts of their own, has not asked for others: labels are expanded only if
+    `expand.minimum` says so.
+    """
+    if expand.minimum is not None:
+        return expand.minimum
+    return 0 if source.path is not None or source.limit is not None else expand.builtin_minimum
+
+
+def expansion_notes(expand: _Expanding, source: _Limited) -> list[str]:
+    """Return the line that says that nothing is expanded though nobody chose so."""
+    if expand.minimum is not None or sparse_below(expand, source):
+        return []
+    why = "--limit takes a few prompts" if source.path is None else "the prompts are your own"
+    return [f"Sparse labels are not expanded, since {why}: --set expand.minimum=N drafts prompts for those with fewer."]
+
+
+class _Limited(Protocol):
+    @property
+    def path(self) -> str | None: ...
+    @property
+    def limit(self) -> int | None: ...
+
+
+class _Expanding(Protocol):
+    @property
+    def minimum(self) -> int | None: ...
+    @property
+    def builtin_minimum(self) -> int: ...
 
 
 class DeduplicateSettings(Settings):
@@ -180,7 +216,14 @@ class SavacuConfig(SystemConfig):
         """Arguments of finding sparse labels."""
         expand = self.expand
         expanded = tuple(taxonomy for taxonomy in self.labels if taxonomy.dimension in expand.dimensions)
-        return GapSearch(taxonomies=expanded, minimum=expand.minimum, quota=expand.quota, examples=expand.examples)
+        return GapSearch(
+            taxonomies=expanded, minimum=sparse_below(expand, self.source), quota=expand.quota, examples=expand.examples
+        )
+
+    @property
+    def notes(self) -> list[str]:
+        """What follows from the settings without being said by one."""
+        return expansion_notes(self.expand, self.source)
 
     @property
     def expansion(self) -> Expansion:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import yaml
 from pydantic import BaseModel
 
 from normloom.errors import ConfigError, NormloomError
@@ -19,7 +20,7 @@ from normloom.store import Store
 from normloom.table import Manifest
 
 OPTIONS = {"source.path": "--source", "source.text_column": "--text-column", "source.limit": "--limit"}
-OF_THE_BUILD = frozenset({"resources", "quarantine_budget", "release"})  # sections that change no stage
+OF_THE_BUILD = frozenset({"resources", "quarantine_budget", "release", "spending"})  # sections that change no stage
 
 
 class Prepared(NamedTuple):
@@ -80,14 +81,24 @@ def _is_ignored(
     """Tell whether an assignment changes the settings but none of the stages."""
     if _name(assignment).partition(".")[0] in OF_THE_BUILD:
         return False
+
+    def same(settings: Mapping[str, Any]) -> bool:
+        config, _ = validated(prepared.system.config, settings)
+        return _told(prepared.system.flow(config, **reads)) == _told(prepared.ends)
+
     try:
-        config, _ = validated(prepared.system.config, without)
-        if config == prepared.config:  # the profile says the same, or a later assignment says otherwise
+        # equal if the profile says the same, or a later assignment says otherwise
+        if validated(prepared.system.config, without)[0] == prepared.config or not same(without):
             return False
-        ends = prepared.system.flow(config, **reads)
     except NormloomError:  # without it there is no flow: it matters
         return False
-    return _told(ends) == _told(prepared.ends)
+    value = yaml.safe_load(assignment.partition("=")[2])
+    if isinstance(value, bool) or not isinstance(value, int):
+        return True
+    try:  # a number may be what would be chosen without it: another one tells
+        return same(override(dict(without), [f"{_name(assignment)}={value + 1}"]))
+    except NormloomError:
+        return True
 
 
 def _told(ends: Sequence[Stage]) -> list[tuple[Any, ...]]:

@@ -42,6 +42,7 @@ def as_json(result: BuildResult, store: Store) -> dict[str, Any]:
         "lock": str(result.lock),
         "loads": dict(result.loads),
         "reads": {name: str(manifest.ref) for name, manifest in result.reads.items()},
+        "spent": _spent(result),
         "losses": [{**asdict(loss), "rows": loss.rows} for loss in losses(result.manifests)],
         "stages": [_stage(manifest, reused=manifest.stage in result.reused) for manifest in result.manifests],
     }
@@ -67,6 +68,17 @@ def _stage(manifest: Manifest, *, reused: bool) -> dict[str, Any]:
             *(f"{check.name}: {check.detail}" for check in manifest.checks if not check.passed),
             *filter(None, [chance_warning(manifest), length_warning(manifest)]),
         ],
+    }
+
+
+def _spent(result: BuildResult) -> dict[str, float]:
+    """Return what this build asked of hosted models: requests and cost; and the tokens of all models."""
+    works = [one.work for one in result.manifests if one.work and one.stage not in result.reused]
+    return {
+        "requests": int(sum(work.usage.get("requests", 0) for work in works)),
+        "tokens_in": sum(work.tokens_in for work in works),
+        "tokens_out": sum(work.tokens_out for work in works),
+        "cost": round(sum(work.usage.get("cost", 0.0) for work in works), 6),
     }
 
 
@@ -178,6 +190,9 @@ def _closing(result: BuildResult, store: Store) -> Text:
         ("Model loads    ", "bold"),
         f"{loads}; {tokens:,} tokens written\n",
     )
+    if (spent := _spent(result))["requests"]:
+        text.append("Spent          ", "bold")
+        text.append(f"{spent['requests']:,} requests to hosted models, {spent['cost']:,.4f}\n")
     for manifest in result.reads.values():
         text.append(f"Started from   {manifest.ref}, {manifest.count('rows'):,} rows\n")
     if any(EMBEDDED in str(manifest.key_fields.get("model")) for manifest in result.manifests):

@@ -16,6 +16,7 @@ from normloom.schemas.taxonomy import BUILTIN as TAXONOMIES
 from normloom.schemas.taxonomy import DIMENSIONS, Taxonomy, load_taxonomy
 from normloom.schemas.template import FOLDER as TEMPLATES
 from normloom.schemas.template import Template, load_template
+from normloom.spending import Limits
 
 
 def _name_stages(models: dict[str, ModelSpec]) -> dict[str, ModelSpec]:
@@ -42,6 +43,21 @@ class ReleaseSettings(Settings):
         return ReleaseSize(min_rows=self.min_rows, min_share_of_last=self.min_share_of_last)
 
 
+class SpendingSettings(Settings):
+    """What a build may ask of hosted models (engine openai, or with a price); null: without limit.
+
+    A build that could take more does not start, and one that has taken as much stops and can be resumed.
+    """
+
+    max_requests: int | None = Field(20_000, ge=0)
+    max_cost: float | None = Field(10.0, ge=0, description="in the currency of the models' prices")
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the build."""
+        return Limits(max_requests=self.max_requests, max_cost=self.max_cost)
+
+
 class SystemConfig(Settings):
     """Base of a system's settings: `DIMENSIONS` of its labels, and the `SECTIONS` that each template needs."""
 
@@ -50,6 +66,7 @@ class SystemConfig(Settings):
 
     quarantine_budget: float = Field(QUARANTINE_BUDGET, ge=0, le=1, description="share of a stage's rows")
     release: ReleaseSettings = ReleaseSettings()
+    spending: SpendingSettings = SpendingSettings()
     taxonomies: Path = TAXONOMIES
     templates: Path = TEMPLATES
 
@@ -57,6 +74,11 @@ class SystemConfig(Settings):
     def labels(self) -> tuple[Taxonomy, ...]:
         """The taxonomies, one for each dimension."""
         return tuple(load_taxonomy(self.taxonomies / f"{dimension}.csv") for dimension in self.DIMENSIONS)
+
+    @property
+    def notes(self) -> list[str]:
+        """What follows from the settings without being said by one."""
+        return []
 
     def template(self, name: str) -> Template:
         """Read a template of the configured folder."""

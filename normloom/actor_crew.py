@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from normloom.crew import Loading, PartProgress, PartResult, attempt
+from normloom.crew import Halted, Loading, PartProgress, PartResult, attempt, never
 from normloom.dispatch import Dispatch
 from normloom.errors import ClusterError, EngineDiedError, ModelError, NormloomError
 from normloom.growth import Growth
@@ -195,11 +195,11 @@ class ActorCrew:
         return MemoryUse.most(_answers(told))
 
     def run(
-        self, jobs: Iterable[PartJob], *, probe: bool = False, alone: bool = False
+        self, jobs: Iterable[PartJob], *, probe: bool = False, alone: bool = False, halted: Halted = never
     ) -> Iterator[tuple[PartJob, PartResult]]:
         """Make parts on all actors that are ready."""
         self._at_work = True
-        dispatch: Dispatch[Any] = Dispatch(jobs, at_once=parts_at_once(self._spec), alone=alone)
+        dispatch: Dispatch[Any] = Dispatch(jobs, at_once=parts_at_once(self._spec), alone=alone, halted=halted)
         try:
             yield from self._made(dispatch, probe=probe)
         finally:

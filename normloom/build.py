@@ -27,6 +27,7 @@ from normloom.release import ReleaseSize
 from normloom.run_progress import RunProgress
 from normloom.runner import QUARANTINE_BUDGET, StageRunner
 from normloom.selection import Selection
+from normloom.spending import Limits, Spending
 from normloom.stage import Stage
 from normloom.stale import stale_stages
 from normloom.store import Store
@@ -45,6 +46,7 @@ class BuildRequest:
     selection: Selection = field(default_factory=Selection)
     quarantine_budget: float = QUARANTINE_BUDGET
     release: ReleaseSize = field(default_factory=ReleaseSize)
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def tags(self) -> list[str]:
@@ -142,6 +144,7 @@ def build(
         quarantine_budget=request.quarantine_budget,
         released=ends[0].name,
         release=request.release,
+        spending=Spending(request.limits),
     )
     lineage = Lineage(
         system=system,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -40,6 +40,14 @@ class Loading:
         return Loading(self.count + other.count, self.seconds + other.seconds)
 
 
+Halted = Callable[[], bool]
+
+
+def never() -> bool:
+    """Say that work goes on."""
+    return False
+
+
 class Crew(Protocol):
     """What holds a model and makes parts with it."""
 
@@ -52,11 +60,12 @@ class Crew(Protocol):
         ...
 
     def run(
-        self, jobs: Iterable[PartJob], *, probe: bool = False, alone: bool = False
+        self, jobs: Iterable[PartJob], *, probe: bool = False, alone: bool = False, halted: Halted = never
     ) -> Iterator[tuple[PartJob, PartResult]]:
         """Make parts (or only try them) and yield each as it is done; meanwhile, if known, how far parts are.
 
-        With `alone` a process has one part at a time, so that its death is the fault of that part.
+        With `alone` a process has one part at a time, so that its death is the fault of that part. Once it is
+        `halted` no further part is begun.
         """
         ...
 
@@ -88,9 +97,12 @@ class InlineCrew:
         *,
         probe: bool = False,
         alone: bool = False,  # noqa: ARG002  # one after another they always are
+        halted: Halted = never,
     ) -> Iterator[tuple[PartJob, PartResult]]:
         """Make the parts one after another."""
         for job in jobs:
+            if halted():
+                return
             yield job, attempt(job, self._model, probe=probe)
 
     def close(self) -> None:

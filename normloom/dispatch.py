@@ -7,7 +7,7 @@ copy of a part that waits behind another or that takes far longer than the rest;
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Generic, TypeVar
@@ -34,12 +34,13 @@ class Dispatch(Generic[Actor]):
     """The parts of one run over a crew.
 
     An actor works at `at_once` parts side by side. With `alone` it is given one at a time and no copies are made,
-    so that a death is the fault of one part.
+    so that a death is the fault of one part. Once it is `halted` no further part is given.
     """
 
     jobs: Iterable[PartJob]
     at_once: int = 1
     alone: bool = False
+    halted: Callable[[], bool] = field(default=lambda: False)
     _waiting: deque[PartJob] = field(init=False)
     _flying: dict[Hashable, _Flight[Actor]] = field(default_factory=dict, init=False)
     _seconds: list[float] = field(default_factory=list, init=False)
@@ -50,7 +51,7 @@ class Dispatch(Generic[Actor]):
     @property
     def waiting(self) -> int:
         """How many parts no actor has been given yet."""
-        return len(self._waiting)
+        return 0 if self.halted() else len(self._waiting)
 
     @property
     def flying(self) -> list[Hashable]:
@@ -63,7 +64,7 @@ class Dispatch(Generic[Actor]):
         return list({flight.job.index: flight.job for flight in self._flying.values()}.values())
 
     def __bool__(self) -> bool:
-        return bool(self._waiting or self._flying)
+        return bool(self.waiting or self._flying)
 
     def next(self, actors: Sequence[Actor], occupied: Counter[Actor], now: float) -> tuple[Actor, PartJob] | None:
         """Return a part and the actor to give it to, None where all have enough or nothing is left to give.
@@ -76,6 +77,8 @@ class Dispatch(Generic[Actor]):
         if least is None:
             return None
         room = 1 if self.alone else self.at_once + QUEUED_PARTS
+        if self.halted():
+            return None
         if self._waiting:
             return (least, self._waiting.popleft()) if load[least] < room else None
         if self.alone or load[least]:

@@ -46,6 +46,10 @@ class ReleaseError(NormloomError):
     """A table is too small to be released; the release before it stays the newest."""
 
 
+class SpendingError(NormloomError):
+    """Hosted models were asked as much as the build may ask; it can be resumed with a higher limit."""
+
+
 class StageError(NormloomError):
     """A stage could not be done."""
 

@@ -16,7 +16,7 @@ from normloom.keys import key_fields, stage_key
 from normloom.models.protocol import ModelSpec
 from normloom.resources import Resources
 from normloom.selection import Again, Selection
-from normloom.stage import Stage
+from normloom.stage import Output, Stage
 from normloom.store import Store
 from normloom.table import Manifest, PartRecord
 
@@ -41,6 +41,19 @@ def find_published(system: str, stages: Sequence[Stage], store: Store) -> dict[s
             if manifest:
                 found[stage.name] = manifest
     return found
+
+
+def read_sources(
+    stages: Sequence[Stage], *, system: str, store: Store, selection: Selection | None = None
+) -> dict[str, Output]:
+    """Read the chosen sources that no table holds yet; raises SourceError for one that cannot be used."""
+    chosen = (selection or Selection()).chosen(stages)
+    published = find_published(system, stages, store)
+    return {
+        stage.name: stage.function(stage.arguments)
+        for stage in stages
+        if not stage.upstream and stage.name in chosen and stage.name not in published
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

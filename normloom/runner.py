@@ -19,7 +19,7 @@ from typing import Any
 import polars as pl
 
 from normloom.budget import Budget
-from normloom.crew import Crew, InlineCrew, Loading, PartProgress, PartResult
+from normloom.crew import Crew, Halted, InlineCrew, Loading, PartProgress, PartResult, never
 from normloom.errors import StageError
 from normloom.keys import key_fields, stage_key
 from normloom.losses import loss, losses, sentence, upstream
@@ -30,6 +30,7 @@ from normloom.quality import require, run_checks
 from normloom.release import ReleaseSize
 from normloom.rules import POISON
 from normloom.selection import Again
+from normloom.spending import Spending, hosted
 from normloom.stage import Stage, quarantined, quarantined_frame
 from normloom.store import (
     Store,
@@ -67,6 +68,7 @@ class StageRunner:
     quarantine_budget: float = QUARANTINE_BUDGET
     released: str | None = None
     release: ReleaseSize = field(default_factory=ReleaseSize)
+    spending: Spending = field(default_factory=Spending)
 
     def run(
         self, stage: Stage, inputs: Sequence[TableRef], sides: Sequence[TableRef], *, again: Again | None = None
@@ -233,8 +235,11 @@ class StageRunner:
         times: list[float] = []
         for part in self._parts(table.stage, crew, missing, rows_in):
             times.append(time.monotonic() - started)
+            self.spending.add(part)
             done[part.index] = part
             self.progress.advance(table.stage.name, part)
+        if any(job.index not in done for job in missing):
+            self.spending.require_left(table.stage.name)
         loading, memory = crew.take_loading(), crew.memory()
         work = Work.of(
             [done[job.index] for job in missing],
@@ -287,9 +292,10 @@ class StageRunner:
         deaths: Counter[int] = Counter()
         pending = list(jobs)
         alone = False  # only what failed once is made alone
+        halted = self._halted(stage)
         while pending:
             failed: list[tuple[PartJob, PartFailure]] = []
-            for job, result in crew.run(pending, alone=alone):
+            for job, result in crew.run(pending, alone=alone, halted=halted):
                 if isinstance(result, PartRecord):
                     yield result
                     self.pool.require_open()
@@ -314,6 +320,10 @@ class StageRunner:
                         f"{failure.error}"
                     )
                 pending.append(marked)
+
+    def _halted(self, stage: Stage) -> Halted:
+        """Return what says that no further part of a stage may be begun: hosted models have been asked enough."""
+        return (lambda: self.spending.reached) if stage.model and hosted(stage.model) else never
 
     def _without_poison(self, stage: Stage, crew: Crew, job: PartJob, failure: PartFailure, rows_in: int) -> PartJob:
         """Return the part with the rows marked that make it fail, found by halving; as it is where none does."""

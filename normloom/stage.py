@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
+from normloom.bounds import BoundOf
 from normloom.contract import Contract
 from normloom.models.protocol import Completion, ModelSpec, Scores
 from normloom.rules import MODEL, OUTAGE
@@ -65,6 +66,7 @@ class Stage:
     `sides` are handed whole to every part; with `sides_on` a part gets of them the rows whose column of that name
     holds the id of one of its input rows. `quarantine_budget`, a share of the attempts, stands for the build's.
     A stage with `table` stands for that table of another system, which is read as it is: nothing is called.
+    `bound` says what the stage makes and asks at most; without it, it makes no more rows than it reads.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Stage:
     part_rows: int | None = None
     quarantine_budget: float | None = None
     table: TableRef | None = None
+    bound: BoundOf | None = None
 
     @property
     def upstream(self) -> tuple[Stage, ...]:

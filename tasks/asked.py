@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from normloom.contract import Contract
 from normloom.stage import Output, Stage
+from normloom.tasks import bounds
 
 
 class Columns(BaseModel):
@@ -28,6 +29,7 @@ def asked(prompts: Stage, *, contract: Contract, name: str = "asked") -> Stage:
     return Stage(
         name=name,
         function=keep_columns,
+        bound=bounds.as_many,
         arguments=Columns(columns=columns),
         contract=contract,
         inputs=(prompts,),

@@ -25,6 +25,7 @@ from normloom.schemas import tables
 from normloom.schemas.taxonomy import Label, Taxonomy
 from normloom.schemas.template import Template
 from normloom.stage import NoArguments, Output, Stage, quarantined_frame, unanswered
+from normloom.tasks import bounds
 from normloom.tasks.dialogue import transcripts
 
 if TYPE_CHECKING:
@@ -282,6 +283,7 @@ def shortlist(
     return Stage(
         name=name,
         function=rank_by_code if arguments.template else rank_by_embedding,
+        bound=bounds.labels_ranked,
         arguments=arguments,
         contract=tables.SHORTLISTED,
         inputs=(prompts,),
@@ -297,6 +299,7 @@ def score_labels(
     return Stage(
         name=name,
         function=ask_labels,
+        bound=bounds.labels_asked,
         arguments=arguments,
         contract=tables.LABEL_SCORES,
         inputs=(prompts,),
@@ -310,6 +313,7 @@ def calibrate(prompts: Stage, *, arguments: Labels, model: ModelSpec, name: str 
     return Stage(
         name=name,
         function=fit_calibration,
+        bound=bounds.as_many,
         arguments=arguments,
         contract=tables.CALIBRATION,
         inputs=(prompts,),
@@ -322,6 +326,7 @@ def embed(prompts: Stage, *, model: ModelSpec, part_rows: int | None, name: str 
     return Stage(
         name=name,
         function=embed_prompts,
+        bound=bounds.as_many,
         arguments=NoArguments(),
         contract=tables.EMBEDDED,
         inputs=(prompts,),
@@ -350,6 +355,7 @@ def classify(prompts: Stage, scores: Stage, *, arguments: Labelling, name: str =
     return Stage(
         name=name,
         function=keep_labels,
+        bound=bounds.as_many,
         arguments=arguments,
         contract=tables.LABELLED,
         inputs=(prompts,),

@@ -6,6 +6,7 @@ import polars as pl
 
 from normloom.schemas import demo_tables, tables
 from normloom.stage import NoArguments, Output, Stage
+from normloom.tasks import bounds
 
 
 def find_conversations(rows: pl.DataFrame, arguments: NoArguments) -> Output:  # noqa: ARG001  # as stages are called
@@ -31,6 +32,7 @@ def conversations(ratings: Stage, *, name: str = "conversations") -> Stage:
     return Stage(
         name=name,
         function=find_conversations,
+        bound=bounds.conversations_found,
         arguments=NoArguments(),
         contract=demo_tables.CONVERSATIONS,
         inputs=(ratings,),

@@ -15,6 +15,7 @@ from normloom.contract import Contract
 from normloom.errors import ContractError
 from normloom.features import Features
 from normloom.stage import Output, Stage, dropped_rows
+from normloom.tasks import bounds
 from normloom.tasks.minhash import bands, find_similar
 from normloom.text import normalise
 
@@ -184,6 +185,7 @@ def deduplicate(
     return Stage(
         name=name,
         function=remove_duplicates,
+        bound=bounds.as_many,
         arguments=arguments,
         contract=contract,
         inputs=tuple(inputs),

@@ -17,6 +17,7 @@ from normloom.rows import seed
 from normloom.schemas import benchmark_tables, tables
 from normloom.schemas.template import Template
 from normloom.stage import Output, Stage, quarantined_frame, unanswered
+from normloom.tasks import bounds
 from normloom.tasks.classify import YES_NO, yes_probability
 from normloom.tasks.dialogue import transcript
 
@@ -161,6 +162,7 @@ def detect(items: Stage, *, arguments: Scoring, model: ModelSpec, part_rows: int
     return Stage(
         name=f"detect_{arguments.model}",
         function=score_verdicts,
+        bound=bounds.responses_judged,
         arguments=arguments,
         contract=benchmark_tables.DETECTED,
         inputs=(items,),
@@ -174,6 +176,7 @@ def write(items: Stage, *, arguments: Writing, model: ModelSpec, part_rows: int 
     return Stage(
         name=f"write_{arguments.model}",
         function=write_replies,
+        bound=bounds.verdicts_written,
         arguments=arguments,
         contract=benchmark_tables.WRITTEN,
         inputs=(items,),
@@ -187,6 +190,7 @@ def read(items: Stage, replies: Stage, *, arguments: Reading) -> Stage:
     return Stage(
         name=f"detect_{arguments.model}",
         function=read_replies,
+        bound=bounds.of_sides,
         arguments=arguments,
         contract=benchmark_tables.DETECTED,
         inputs=(items,),

@@ -16,6 +16,7 @@ from normloom.schemas import tables
 from normloom.schemas.taxonomy import Label, Taxonomy
 from normloom.schemas.template import Template
 from normloom.stage import Output, Stage, dropped, dropped_frame, quarantined_frame, unanswered
+from normloom.tasks import bounds
 from normloom.tasks.dialogue import alone
 from normloom.text import text_problem
 
@@ -201,7 +202,14 @@ def _draft_row(state: _Draws, draft: dict[str, object]) -> dict[str, object]:
 
 def find_sparse(labelled: Stage, *, arguments: GapSearch, name: str = "gaps") -> Stage:
     """Return the stage that finds the sparse labels."""
-    return Stage(name=name, function=find_gaps, arguments=arguments, contract=tables.GAPS, inputs=(labelled,))
+    return Stage(
+        name=name,
+        function=find_gaps,
+        bound=bounds.sparse_labels,
+        arguments=arguments,
+        contract=tables.GAPS,
+        inputs=(labelled,),
+    )
 
 
 def expand(
@@ -211,6 +219,7 @@ def expand(
     return Stage(
         name=name,
         function=draft_prompts,
+        bound=bounds.drafted,
         arguments=arguments,
         contract=tables.LABELLED,
         inputs=(gaps,),

@@ -12,6 +12,7 @@ from normloom.rows import seed
 from normloom.schemas import tables
 from normloom.schemas.template import Template
 from normloom.stage import Output, Stage, dropped_rows, quarantined_frame, unanswered
+from normloom.tasks import bounds
 from normloom.tasks.dialogue import turns
 
 CUT_EMPTY = "cut_empty"  # responses that were cut off at max_tokens before they began
@@ -101,6 +102,7 @@ def generate(prompts: Stage, *, arguments: Generation, model: ModelSpec, part_ro
     return Stage(
         name=f"generate_{arguments.round}_{arguments.generator}",
         function=draw_candidates,
+        bound=bounds.candidates_drawn,
         arguments=arguments,
         contract=tables.CANDIDATES,
         inputs=(prompts,),

@@ -9,6 +9,7 @@ from normloom.schemas import demo_tables
 from normloom.schemas.demo_tables import AXES
 from normloom.schemas.template import Template
 from normloom.stage import NoArguments, Output, Stage
+from normloom.tasks import bounds
 from normloom.tasks.expand import Expansion, GapSearch, draft_prompts
 from normloom.tasks.rate import described
 
@@ -102,7 +103,12 @@ def _for_person(template: Template, person: tuple[str | None, ...]) -> Template:
 def find_sparse_in_groups(requests: Stage, *, arguments: GapSearch, name: str = "gaps") -> Stage:
     """Return the stage that finds the labels that are sparse within a group."""
     return Stage(
-        name=name, function=find_group_gaps, arguments=arguments, contract=demo_tables.GROUP_GAPS, inputs=(requests,)
+        name=name,
+        function=find_group_gaps,
+        bound=bounds.sparse_labels_of_groups,
+        arguments=arguments,
+        contract=demo_tables.GROUP_GAPS,
+        inputs=(requests,),
     )
 
 
@@ -113,6 +119,7 @@ def expand_groups(
     return Stage(
         name=name,
         function=draft_for_groups,
+        bound=bounds.drafted,
         arguments=arguments,
         contract=demo_tables.REQUESTS,
         inputs=(gaps,),

@@ -17,6 +17,7 @@ from normloom.readers import Reading, as_text, locate, read_source
 from normloom.schemas import benchmark_tables, tables
 from normloom.schemas.taxonomy import Taxonomy
 from normloom.stage import DROPPED_SCHEMA, Output, Stage, quarantined, quarantined_frame
+from normloom.tasks import bounds
 from normloom.tasks.dialogue import history
 from normloom.tasks.ingest import NO_LABEL, Ingestion, known_by, label_names, named_columns
 from normloom.tasks.messages import Conversation, conversation
@@ -209,5 +210,10 @@ def dataset_columns(dataset: Stage, ingestion: DatasetIngestion) -> Stage | None
 def items(dataset: Stage, *, arguments: ItemChoice, name: str = "items") -> Stage:
     """Return the stage that chooses the rows which are evaluated."""
     return Stage(
-        name=name, function=choose_items, arguments=arguments, contract=benchmark_tables.ITEMS, inputs=(dataset,)
+        name=name,
+        function=choose_items,
+        bound=bounds.first_rows,
+        arguments=arguments,
+        contract=benchmark_tables.ITEMS,
+        inputs=(dataset,),
     )

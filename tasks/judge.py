@@ -18,6 +18,7 @@ from normloom.models.protocol import LanguageModel, ModelSpec, ScoreRequest
 from normloom.schemas import tables
 from normloom.schemas.template import Template
 from normloom.stage import Output, Stage, quarantined_frame, unanswered
+from normloom.tasks import bounds
 from normloom.tasks.classify import YES_NO, yes_probability
 from normloom.tasks.dialogue import transcripts
 
@@ -192,6 +193,7 @@ def score(
     return Stage(
         name=f"score_{round}",
         function=score_candidates,
+        bound=bounds.checks_asked,
         arguments=arguments,
         contract=tables.CHECKED,
         inputs=tuple(candidates),
@@ -205,6 +207,7 @@ def judge(candidates: Sequence[Stage], scores: Stage, *, arguments: Judging, rou
     return Stage(
         name=f"judge_{round}",
         function=judge_candidates,
+        bound=bounds.as_many,
         arguments=arguments,
         contract=tables.JUDGED,
         inputs=tuple(candidates),

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.schemas import demo_tables
 from normloom.stage import NoArguments, Output, Stage, dropped, dropped_frame
+from normloom.tasks import bounds
 from normloom.tasks.publish import with_own_columns
 
 _PAIR = ["item_id", "group"]
@@ -128,6 +129,7 @@ def find_panel_requests(ratings: Stage, labelled: Stage, *, arguments: Paneling,
     return Stage(
         name=name,
         function=find_requests,
+        bound=bounds.joined,
         arguments=arguments,
         contract=demo_tables.REQUESTS,
         inputs=(ratings,),

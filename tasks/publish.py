@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from normloom.contract import IDENTITY
 from normloom.schemas import tables
 from normloom.stage import Output, Stage
+from normloom.tasks import bounds
 from normloom.tasks.dialogue import messages
 from normloom.tasks.source_columns import released_names
 
@@ -75,6 +76,7 @@ def publish(
     return Stage(
         name=name,
         function=publish_rows,
+        bound=bounds.as_many,
         arguments=arguments,
         contract=tables.published(arguments.dimensions, arguments.carry),
         inputs=(split,),

@@ -12,6 +12,7 @@ from normloom.schemas import demo_tables
 from normloom.schemas.demo_tables import ANSWERS, AXES
 from normloom.schemas.template import Template
 from normloom.stage import Output, Stage, quarantined_frame, unanswered
+from normloom.tasks import bounds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,6 +119,7 @@ def rate(unique: Stage, *, arguments: Rating, model: ModelSpec, part_rows: int |
     return Stage(
         name=f"rate_{arguments.rater}",
         function=rate_requests,
+        bound=bounds.persons_asked,
         arguments=arguments,
         contract=demo_tables.SCORED,
         inputs=(unique,),

@@ -12,6 +12,7 @@ from normloom.rows import seed
 from normloom.schemas import tables
 from normloom.schemas.template import Template
 from normloom.stage import Output, Stage, quarantined_frame, unanswered
+from normloom.tasks import bounds
 from normloom.tasks.dialogue import transcript
 
 ALIGNMENTS = ("aligned", "misaligned")
@@ -146,6 +147,7 @@ def shortfall(prompts: Stage, judged: Sequence[Stage], *, arguments: ShortfallSe
     return Stage(
         name=f"shortfall_{round}",
         function=find_shortfall,
+        bound=bounds.shortfalls,
         arguments=arguments,
         contract=tables.SHORTFALL,
         inputs=(prompts,),
@@ -167,6 +169,7 @@ def diagnose(
     return Stage(
         name=f"diagnose_{round}",
         function=diagnose_shortfall,
+        bound=bounds.diagnosed,
         arguments=arguments,
         contract=tables.DIAGNOSED,
         inputs=(missing,),

@@ -12,6 +12,7 @@ from normloom.rows import seed
 from normloom.schemas import benchmark_tables
 from normloom.schemas.template import Template
 from normloom.stage import NoArguments, Output, Stage, quarantined_frame, unanswered
+from normloom.tasks import bounds
 from normloom.tasks.dialogue import turns
 from normloom.tasks.judge import Scoring, score_candidates, text_fault
 
@@ -98,6 +99,7 @@ def questions(items: Stage, *, name: str = "questions") -> Stage:
     return Stage(
         name=name,
         function=find_questions,
+        bound=bounds.as_many,
         arguments=NoArguments(),
         contract=benchmark_tables.QUESTIONS,
         inputs=(items,),
@@ -109,6 +111,7 @@ def respond(asked: Stage, *, arguments: Responding, model: ModelSpec, part_rows:
     return Stage(
         name=f"respond_{arguments.model}",
         function=draw_responses,
+        bound=bounds.prompts_answered,
         arguments=arguments,
         contract=benchmark_tables.RESPONDED,
         inputs=(asked,),
@@ -122,6 +125,7 @@ def assess(responses: Stage, *, arguments: Assessing, of: str, model: ModelSpec,
     return Stage(
         name=f"judge_{of}_by_{arguments.judge}",
         function=assess_responses,
+        bound=bounds.checks_asked,
         arguments=arguments,
         contract=benchmark_tables.ASSESSED,
         inputs=(responses,),

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from normloom.schemas import tables
 from normloom.stage import Output, Stage, dropped_rows
+from normloom.tasks import bounds
 from normloom.tasks.resample import ALIGNMENTS
 
 _PART_ROWS = 4096
@@ -70,6 +71,7 @@ def select(prompts: Stage, judged: Sequence[Stage], *, arguments: Selection, nam
     return Stage(
         name=name,
         function=select_responses,
+        bound=bounds.of_sides,
         arguments=arguments,
         contract=tables.SELECTED,
         inputs=(prompts,),

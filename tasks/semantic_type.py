@@ -14,6 +14,7 @@ from normloom.schemas import tables
 from normloom.schemas.taxonomy import Taxonomy
 from normloom.schemas.template import Template
 from normloom.stage import Output, Stage, quarantined_frame, unanswered
+from normloom.tasks import bounds
 from normloom.tasks.classify import CODES
 from normloom.tasks.dialogue import transcripts
 
@@ -79,6 +80,7 @@ def score_semantic_types(
     return Stage(
         name=name,
         function=score_types,
+        bound=bounds.types_asked,
         arguments=arguments,
         contract=tables.TYPE_SCORES,
         inputs=(prompts,),
@@ -92,6 +94,7 @@ def type_semantically(prompts: Stage, scores: Stage, *, arguments: Typing, name:
     return Stage(
         name=name,
         function=most_probable_types,
+        bound=bounds.as_many,
         arguments=arguments,
         contract=tables.TYPED,
         inputs=(prompts,),

@@ -14,6 +14,7 @@ from normloom.contract import Contract
 from normloom.errors import ContractError
 from normloom.features import Features
 from normloom.stage import Output, Stage
+from normloom.tasks import bounds
 from normloom.tasks.dialogue import said_by_user
 
 if TYPE_CHECKING:
@@ -142,4 +143,11 @@ def _leakage(texts: Sequence[str], splits: npt.NDArray[np.object_], arguments: S
 
 def split(inputs: Sequence[Stage], *, arguments: Splitting, contract: Contract, name: str = "split") -> Stage:
     """Return the stage that gives every row of the inputs its split."""
-    return Stage(name=name, function=assign_splits, arguments=arguments, contract=contract, inputs=tuple(inputs))
+    return Stage(
+        name=name,
+        function=assign_splits,
+        bound=bounds.as_many,
+        arguments=arguments,
+        contract=contract,
+        inputs=tuple(inputs),
+    )

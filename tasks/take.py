@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.contract import Contract
 from normloom.stage import Output, Stage
+from normloom.tasks import bounds
 
 
 class Taking(BaseModel):
@@ -26,4 +27,11 @@ def take_first(rows: pl.DataFrame, arguments: Taking) -> Output:
 
 def take(table: Stage, *, rows: int, contract: Contract, name: str = "take") -> Stage:
     """Return the stage that takes the first rows of a table."""
-    return Stage(name=name, function=take_first, arguments=Taking(rows=rows), contract=contract, inputs=(table,))
+    return Stage(
+        name=name,
+        function=take_first,
+        bound=bounds.first_rows,
+        arguments=Taking(rows=rows),
+        contract=contract,
+        inputs=(table,),
+    )

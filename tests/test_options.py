@@ -28,6 +28,7 @@ from normloom.store import Store
 
 SYSTEMS = [system.name for system in BUILTIN]
 HAND_ON = {"source", "text_column", "limit", "set_"}  # options that become settings
+LIMITS = {"max_requests", "max_cost"}  # so do these; test_bounds
 CHOOSE = {"only", "from_", "force"}  # options that choose stages
 ELSEWHERE = {"system", "profile", "store", "json_"}  # test_config, test_cli_build
 SOURCES = {
@@ -76,8 +77,8 @@ def first(system: str, store: Store, **options: Any) -> Stage:
 
 
 def test_every_option_is_walked() -> None:
-    assert set(inspect.signature(build).parameters) == HAND_ON | CHOOSE | ELSEWHERE
-    assert set(inspect.signature(plan).parameters) == HAND_ON | CHOOSE | ELSEWHERE
+    assert set(inspect.signature(build).parameters) == HAND_ON | CHOOSE | ELSEWHERE | LIMITS
+    assert set(inspect.signature(plan).parameters) == HAND_ON | CHOOSE | ELSEWHERE | LIMITS
     assert set(inspect.signature(why).parameters) == HAND_ON | ELSEWHERE | {"stage"}
     assert set(inspect.signature(serve).parameters) >= HAND_ON | {"profile", "store"}
     names = {"settings": "set_", "from_stage": "from_"}

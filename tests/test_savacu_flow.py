@@ -146,6 +146,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     settings = [
         "classify.route=exhaustive",
         "source.limit=12",
+        "expand.minimum=1",
         "rounds=1",
         "generate.part_rows=8",
         "judge.calibration=none",

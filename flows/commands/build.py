@@ -13,6 +13,8 @@ from normloom.flows.commands.common import (
     DEFAULT_STORE,
     JsonOption,
     LimitOption,
+    MaxCostOption,
+    MaxRequestsOption,
     ProfileOption,
     SetOption,
     SourceOption,
@@ -30,6 +32,8 @@ def build(
     source: SourceOption = None,
     text_column: TextColumnOption = None,
     limit: LimitOption = None,
+    max_requests: MaxRequestsOption = None,
+    max_cost: MaxCostOption = None,
     store: StoreOption = DEFAULT_STORE,
     set_: SetOption = None,
     only: Annotated[
@@ -68,7 +72,14 @@ def build(
 
     if (place := examine_store(store)).state == "broken":
         raise UsageError(f"{place.detail}: {place.mend}")
-    given = assignments(source=source, text_column=text_column, limit=limit, settings=set_)
+    given = assignments(
+        source=source,
+        text_column=text_column,
+        limit=limit,
+        settings=set_,
+        max_requests=max_requests,
+        max_cost=max_cost,
+    )
     with leaving_quietly(err):
         report = run_build(
             system,

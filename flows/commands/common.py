@@ -58,17 +58,35 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a setting, such as classify.delta=0.4 or resources.actors=1; repeatable."),
 ]
+MaxRequestsOption = Annotated[
+    int | None, typer.Option(min=0, help="The most requests to hosted models.", show_default="the profile's")
+]
+MaxCostOption = Annotated[
+    float | None, typer.Option(min=0, help="The most that hosted models may cost.", show_default="the profile's")
+]
 DEFAULT_STORE = Path("store")
 DEFAULT_PROFILE = "local"
 
 
 def assignments(
-    *, source: str | None, text_column: str | None, limit: int | None, settings: list[str] | None
+    *,
+    source: str | None,
+    text_column: str | None,
+    limit: int | None,
+    settings: list[str] | None,
+    max_requests: int | None = None,
+    max_cost: float | None = None,
 ) -> list[str]:
     """Return options that stand for settings as `name=value` assignments, before those given with --set."""
-    named: dict[str, Any] = {"source.path": source, "source.text_column": text_column, "source.limit": limit}
+    named: dict[str, Any] = {
+        "source.path": source,
+        "source.text_column": text_column,
+        "source.limit": limit,
+        "spending.max_requests": max_requests,
+        "spending.max_cost": max_cost,
+    }
     given = [
-        f"{name}={value if isinstance(value, int) else _yaml(str(value))}"
+        f"{name}={value if isinstance(value, int | float) else _yaml(str(value))}"
         for name, value in named.items()
         if value is not None
     ]

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from normloom.errors import UsageError
 from normloom.flows.commands.common import (
     DEFAULT_PROFILE,
     DEFAULT_STORE,
     JsonOption,
     LimitOption,
+    MaxCostOption,
+    MaxRequestsOption,
     ProfileOption,
     SetOption,
     SourceOption,
@@ -25,7 +28,11 @@ from normloom.flows.commands.common import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from normloom.bounds import Bound
     from normloom.plan import Plan, PlannedStage
+    from normloom.spending import Bill, Limits
 
 MINUTE, HOUR = 60, 3600
 NAMED = 3  # stages that a line names
@@ -38,6 +45,8 @@ def plan(
     source: SourceOption = None,
     text_column: TextColumnOption = None,
     limit: LimitOption = None,
+    max_requests: MaxRequestsOption = None,
+    max_cost: MaxCostOption = None,
     store: StoreOption = DEFAULT_STORE,
     set_: SetOption = None,
     only: Annotated[
@@ -53,7 +62,8 @@ def plan(
 
     Each stage is reused, resumed, changed (and in what), waiting (reused after all if what it reads comes out
     as before) or new. Rows and times are those of earlier builds: ~ marks what stands on tables still to be
-    made, or on a table made with another model or other settings; ? that no earlier table tells. Times are
+    made, or on a table made with another model or other settings; ? that no earlier table tells, and <= is a bound from
+    the settings and the source, which is read. Requests, tokens and cost are upper bounds. Times are
     those of work at rows and of loading models; starting Prefect and Ray and the checks of tables come on top.
 
     Examples:
@@ -62,28 +72,38 @@ def plan(
 
         normloom plan savacu --profile paper --source my_prompts.csv --json
     """
+    from normloom.ceiling import bills, bounds
+    from normloom.flows.bill import bill_as_json, bill_lines
     from normloom.flows.settings import stages_for
     from normloom.graph import stages_of
     from normloom.plan import plan as plan_build
+    from normloom.plan import read_sources
     from normloom.selection import Selection
     from normloom.store import Store
 
-    given = assignments(source=source, text_column=text_column, limit=limit, settings=set_)
+    given = assignments(
+        source=source,
+        text_column=text_column,
+        limit=limit,
+        settings=set_,
+        max_requests=max_requests,
+        max_cost=max_cost,
+    )
     where = Store(store)
     prepared = stages_for(system, profile=profile, assignments=given, store=where)
-    planned = plan_build(
-        stages_of(*prepared.ends),
-        system=system,
-        store=where,
-        resources=prepared.resources,
-        selection=Selection(only=tuple(only or ()), start=from_, force=tuple(force or ())),
-    )
+    stages = stages_of(*prepared.ends)
+    selection = Selection(only=tuple(only or ()), start=from_, force=tuple(force or ()))
+    planned = plan_build(stages, system=system, store=where, resources=prepared.resources, selection=selection)
+    sources = read_sources(stages, system=system, store=where, selection=selection)
+    most = bounds(planned.stages, sources=sources, store=where)
+    bill = bills(planned.stages, most)
+    notes = [*prepared.config.notes, *_refusal(prepared.config.spending.limits, bill)]
     if json_:
-        print(json.dumps(_as_json(planned), ensure_ascii=False))
+        print(json.dumps({**_as_json(planned, most), **bill_as_json(bill), "notes": notes}, ensure_ascii=False))
         return
-    out.print(_table(planned))
-    for line in (_summary(planned), _loads(planned)):
-        out.print(line, highlight=False)
+    out.print(_table(planned, most))
+    for line in (_summary(planned), _loads(planned), *bill_lines(bill), *notes):
+        out.print(escaped(line), highlight=False)
 
 
 def about(seconds: float) -> str:
@@ -97,7 +117,16 @@ def about(seconds: float) -> str:
     return f"{int(seconds // HOUR)} h {int(seconds % HOUR // MINUTE)} min"
 
 
-def _table(planned: Plan) -> Table:
+def _refusal(limits: Limits, bill: list[Bill]) -> list[str]:
+    """Return why a build would not start, if its limits are too low."""
+    try:
+        limits.hold(bill)
+    except UsageError as error:
+        return [f"normloom build would not start: {error}"]
+    return []
+
+
+def _table(planned: Plan, most: Mapping[str, Bound]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("stage", no_wrap=True)
     table.add_column("state", no_wrap=True)
@@ -105,16 +134,16 @@ def _table(planned: Plan) -> Table:
     table.add_column("time", justify="right", no_wrap=True)
     table.add_column("why", overflow="fold")
     for one in planned.stages:
-        cells = (one.stage.name, one.state, _rows(one), _time(one), _why(one))
+        cells = (one.stage.name, one.state, _rows(one, most.get(one.stage.name)), _time(one), _why(one))
         table.add_row(*map(escaped, cells), style=STYLES.get(one.state))
     return table
 
 
-def _rows(one: PlannedStage) -> str:
+def _rows(one: PlannedStage, most: Bound | None) -> str:
     if not one.to_do or not one.stage.inputs:
         return ""
     if one.rows is None or one.rows_left is None:
-        return "?"
+        return f"<= {most.size.rows:,} out" if most and most.told else "?"
     part = f"{one.rows_left:,} of " if one.rows_left != one.rows else ""
     return f"{'~' if one.expected else ''}{part}{one.rows:,}"
 
@@ -173,7 +202,7 @@ def _loads(planned: Plan) -> str:
     return f"Models load: {', '.join(spec.model for spec in planned.loads)}{known}."
 
 
-def _as_json(planned: Plan) -> dict[str, Any]:
+def _as_json(planned: Plan, most: Mapping[str, Bound]) -> dict[str, Any]:
     return {
         "system": planned.system,
         "to_do": [one.stage.name for one in planned.to_do if one.state != "waiting"],
@@ -183,16 +212,24 @@ def _as_json(planned: Plan) -> dict[str, Any]:
         "models": planned.models,
         "loads": None if planned.loads is None else [spec.model for spec in planned.loads],
         "load_seconds": {name: round(seconds, 3) for name, seconds in planned.load_seconds.items()},
-        "stages": [_stage(one) for one in planned.stages],
+        "stages": [_stage(one, most.get(one.stage.name)) for one in planned.stages],
     }
 
 
-def _stage(one: PlannedStage) -> dict[str, Any]:
+def _stage(one: PlannedStage, most: Bound | None) -> dict[str, Any]:
     return {
         "name": one.stage.name,
         "state": one.state,
         "key": one.key,
         "rows": one.rows,
+        "at_most": None
+        if most is None or not most.told
+        else {
+            "rows_out": most.size.rows,
+            "requests": most.requests,
+            "tokens_in": most.tokens_in,
+            "tokens_out": most.tokens_out,
+        },
         "rows_left": one.rows_left,
         "expected": one.expected,
         "parts": one.parts,

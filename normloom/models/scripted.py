@@ -7,6 +7,7 @@ import math
 import os
 import struct
 import time
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -56,6 +57,8 @@ class Options(BaseModel):
     words: int = Field(40, ge=1)  # mean length of a candidate, half of it to one and a half; a token is a word
     repeat_rate: float = Field(0.0, ge=0, le=1)  # share of candidates that repeat one fixed text of their prompt
     dimensions: int = Field(64, ge=2)  # of a vector
+    price_in: float = Field(0.0, ge=0)  # per million tokens; with a price it counts what it is asked
+    price_out: float = Field(0.0, ge=0)
     sleeps: bool = False  # it can be put to sleep
     poison: str | None = None  # a request that holds it ends the process
     raise_on: str | None = None  # a request that holds it raises ValueError
@@ -68,18 +71,26 @@ class ScriptedModel:
     def __init__(self, spec: ModelSpec, *, threads: int | None = None) -> None:  # noqa: ARG002  (it computes nothing)
         self.name = spec.model
         self.options = parse_options(Options, spec)
+        self._usage: Counter[str] = Counter()
         self._known_direction = lru_cache(maxsize=_KNOWN_WORDS)(self._direction)
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
         """Return log-probabilities; the first of the answers is the likeliest for `yes_rate` of the questions."""
         self._begin([f"{request.context}\n{request.questions}" for request in requests])
-        return [self._scores(request) for request in requests]
+        scored = [self._scores(request) for request in requests]
+        asked = sum(len(request.questions) for request in requests)
+        self._bill(asked, sum(scores.tokens_in for scores in scored), 0)
+        return scored
 
     def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]:
         """Return word salad, another for each seed; at temperature 0 every seed gets the same."""
         require_free_text(requests, "scripted")
         self._begin([_said(request) for request in requests])
-        return [self._completion(request) for request in requests]
+        completions = [self._completion(request) for request in requests]
+        drawn = [candidate for completion in completions for candidate in completion.candidates]
+        read = sum(completion.tokens_in for completion in completions)
+        self._bill(len(drawn), read, sum(candidate.tokens_out for candidate in drawn))
+        return completions
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Return unit vectors, float32 (texts, dimensions), near each other for texts that share words."""
@@ -90,6 +101,15 @@ class ScriptedModel:
             direction = np.sum([self._known_direction(word) for word in words], axis=0)
             vectors[i] = direction / np.linalg.norm(direction)
         return vectors
+
+    def take_usage(self) -> dict[str, float]:
+        """Return requests and cost since this was last asked, nothing without a price."""
+        usage, self._usage = self._usage, Counter()
+        return {name: float(amount) for name, amount in usage.items()}
+
+    def _bill(self, requests: int, read: int, written: int) -> None:
+        if cost := (read * self.options.price_in + written * self.options.price_out) / 1e6:
+            self._usage.update({"requests": requests, "prompt_tokens": read, "cost": cost})
 
     def sleep(self) -> bool:
         """Do nothing: there is nothing to move."""

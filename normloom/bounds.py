@@ -1,0 +1,78 @@
+"""Upper bounds of what stages read, ask and write, from their settings and the source alone.
+
+A token is at least one byte of text, for every tokenizer that falls back to bytes, so the bytes of a text bound its
+tokens. What a model writes has at most `max_tokens` tokens of its own; another model may read it as twice as many.
+Requests are counted as an endpoint does: one for each candidate and each question, its prompt read each time. Engines
+in this process share what is read, so theirs is less. Requests that are tried again come on top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+CHAT = 128  # tokens that a chat template may add to a request
+REREAD = 2  # tokens as which another model may read one that was written
+_TEXTS = ("prompt", "response", "context", "diagnosis", "history", "examples")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """At most `rows` rows, whose texts have at most `tokens` tokens together and `longest` in one row."""
+
+    rows: int = 0
+    tokens: int = 0
+    longest: int = 0
+
+    def __add__(self, other: Size) -> Size:
+        return Size(
+            rows=self.rows + other.rows,
+            tokens=self.tokens + other.tokens,
+            longest=max(self.longest, other.longest),
+        )
+
+    def times(self, copies: int, *, more: int = 0) -> Size:
+        """Return the size of that many copies of each row, each with a text of `more` tokens besides."""
+        rows = self.rows * copies
+        return Size(rows=rows, tokens=self.tokens * copies + rows * more, longest=self.longest + more if rows else 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bound:
+    """What a stage makes and asks at most. `questions` says that its requests are questions with given
+    answers, and `told` is False where only the rows that it reads are known."""
+
+    size: Size
+    requests: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    questions: bool = False
+    told: bool = True
+
+
+BoundOf = Callable[[Any, Sequence[Size], Sequence[Size]], Bound]  # of a stage, from the sizes of its inputs and sides
+
+
+def total(sizes: Sequence[Size]) -> Size:
+    """Return the size of tables laid end to end."""
+    return sum(sizes, Size())
+
+
+def size_of(rows: pl.LazyFrame) -> Size:
+    """Return the size of a table that is there."""
+    schema = rows.collect_schema()
+    texts = [_bytes(name, schema[name]) for name in _TEXTS if name in schema]
+    length = pl.sum_horizontal(texts) if texts else pl.lit(0)
+    counted = rows.select(length.fill_null(0).alias("bytes")).select(
+        pl.col("bytes").sum().alias("tokens"), pl.col("bytes").max().fill_null(0).alias("longest")
+    )
+    tokens, longest = counted.collect().row(0)
+    return Size(rows=rows.select(pl.len()).collect().item(), tokens=int(tokens), longest=int(longest))
+
+
+def _bytes(name: str, dtype: pl.DataType) -> pl.Expr:
+    text = pl.col(name) if dtype == pl.String else pl.struct(name).struct.json_encode()
+    return text.str.len_bytes().fill_null(0).cast(pl.Int64)

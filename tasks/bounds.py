@@ -1,0 +1,229 @@
+"""What the stages of this package make and ask at most (`normloom.bounds` says how tokens are bounded)."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from normloom.bounds import CHAT, REREAD, Bound, Size, total
+from normloom.schemas.template import Template
+
+_PLACEHOLDER = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
+_PERSON = 200  # bytes that describe a person or a group
+_CONTEXT = ("instruction", "context")
+_QUESTION = (*_CONTEXT, "question")
+_PROMPT = ("instruction", "prompt")
+_CALIBRATION = 16  # bytes of the empty response that a judge is asked about
+
+
+def as_many(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001  # as all are called
+    """Of a stage that makes no more rows than it reads."""
+    return Bound(size=total(inputs))
+
+
+def of_sides(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+    """Of a stage that chooses among the rows of its side tables."""
+    return Bound(size=total(sides))
+
+
+def first_rows(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+    """Of a stage that takes the first rows, whose number is its argument `rows` or `limit`."""
+    read = total(inputs)
+    arguments = stage.arguments
+    rows = min(read.rows, getattr(arguments, "rows", None) or getattr(arguments, "limit", None) or read.rows)
+    return Bound(size=Size(rows=rows, tokens=min(read.tokens, rows * read.longest), longest=read.longest))
+
+
+def joined(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+    """Of a stage whose rows are those it reads, each with a text of its first side table."""
+    rows, longest = total(inputs).rows, sides[0].longest
+    return Bound(size=Size(rows=rows, tokens=rows * longest, longest=longest))
+
+
+def labels_asked(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+    """A question about each label, or about as many of each dimension as are on the shortlist."""
+    arguments, template = stage.arguments, stage.arguments.template
+    k = getattr(stage.inputs[0].arguments, "k", None)
+    asked, longest, text = 0, 0, 0
+    for taxonomy in arguments.taxonomies:
+        lengths = [_length(taxonomy.dimension, label.name, label.definition) for label in taxonomy.labels]
+        number = min(k or len(lengths), len(lengths))
+        asked += number
+        longest = max(longest, *lengths)
+        text += number * longest
+    return _questions(inputs, template, _QUESTION, count=asked, once=text)
+
+
+def labels_ranked(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
+    """A question about each dimension, with the codes of its labels; none of an encoder."""
+    arguments, template = stage.arguments, stage.arguments.template
+    if template is None:
+        return as_many(stage, inputs, sides)
+    text = sum(
+        2 * _length(taxonomy.dimension) + sum(_length(label.name) + 4 for label in taxonomy.labels)
+        for taxonomy in arguments.taxonomies
+    )
+    return _questions(inputs, template, _QUESTION, count=len(arguments.taxonomies), once=text)
+
+
+def types_asked(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+    """One question, with the codes and definitions of the types."""
+    arguments = stage.arguments
+    text = sum(_length(label.name, label.definition) + 8 for label in arguments.types.labels)
+    return _questions(inputs, arguments.template, _QUESTION, count=1, once=text)
+
+
+def sparse_labels(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+    """Each label that may be sparse, with its examples."""
+    return _gaps(stage.arguments, total(inputs), groups=1)
+
+
+def sparse_labels_of_groups(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+    """Each label that may be sparse in each group, of which there are no more than rows."""
+    read = total(inputs)
+    return _gaps(stage.arguments, read, groups=read.rows)
+
+
+def drafted(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+    """The budget of draws for each gap, each a request with the label and its examples."""
+    arguments, [gaps] = stage.arguments, inputs
+    quota = stage.inputs[0].arguments.quota
+    draws = round(arguments.draws_per_prompt * quota)
+    label = max(_length(label.name, label.definition) for taxonomy in arguments.taxonomies for label in taxonomy.labels)
+    each = _of(arguments.template, *_PROMPT) + CHAT
+    repeats = _repeats(arguments.template, *_PROMPT)
+    limit = arguments.sampling.max_tokens
+    requests = gaps.rows * draws
+    written = REREAD * limit + _PERSON  # a text begins with its group where there is one
+    rows = gaps.rows * min(quota, draws)
+    return Bound(
+        size=Size(rows=rows, tokens=rows * written, longest=written if rows else 0),
+        requests=requests,
+        tokens_in=requests * (each + repeats * (label + _PERSON)) + repeats * draws * gaps.tokens,
+        tokens_out=requests * limit,
+    )
+
+
+def candidates_drawn(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+    """As many candidates as are drawn for each prompt, or for each shortfall of every generator."""
+    arguments = stage.arguments
+    sections = ("instruction", "resample") if hasattr(stage.inputs[0].arguments, "sampling") else _PROMPT
+    limit = arguments.sampling.max_tokens
+    return _texts(inputs, arguments.template, sections, copies=arguments.candidates, limit=limit)
+
+
+def checks_asked(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+    """A question for each check, and those about the empty response in each part."""
+    arguments, template = stage.arguments, stage.arguments.template
+    names = [f"question {check}" for check in (*arguments.dimensions, "on_task")]
+    once = _of(template, *names)
+    found = _questions(inputs, template, _CONTEXT, count=len(names), once=once)
+    if arguments.calibration != "content_free":
+        return found
+    rows = total(inputs).rows
+    parts = math.ceil(rows / (stage.part_rows or max(rows, 1)))
+    size = Size(rows=parts, tokens=parts * _CALIBRATION)
+    empty = _questions([size], template, _CONTEXT, count=len(names), once=once)
+    return Bound(
+        size=found.size,
+        requests=found.requests + empty.requests,
+        tokens_in=found.tokens_in + empty.tokens_in,
+        questions=True,
+    )
+
+
+def shortfalls(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
+    """Each prompt, generator and alignment, with the response that came nearest."""
+    response = max(side.longest for side in sides)
+    return Bound(size=total(inputs).times(2 * len(stage.arguments.generators), more=response + _CALIBRATION))
+
+
+def diagnosed(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+    """One text for each shortfall, which names a verdict and its reason."""
+    arguments = stage.arguments
+    limit = arguments.sampling.max_tokens
+    return _texts(inputs, arguments.template, _PROMPT, copies=1, limit=limit, more=_PERSON)
+
+
+def responses_judged(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+    """A question over all, and one about each dimension."""
+    arguments, template = stage.arguments, stage.arguments.template
+    names = [f"question {name}" for name in ("misaligned", *arguments.dimensions)]
+    return _questions(inputs, template, _CONTEXT, count=len(names), once=_of(template, *names))
+
+
+def verdicts_written(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+    """A verdict in each run."""
+    arguments, sections = stage.arguments, ("written instruction", "written prompt")
+    limit = arguments.sampling.max_tokens
+    return _texts(inputs, arguments.template, sections, copies=arguments.runs, limit=limit)
+
+
+def prompts_answered(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+    """An answer for each prompt and run."""
+    arguments = stage.arguments
+    limit = arguments.sampling.max_tokens
+    return _texts(inputs, arguments.template, _PROMPT, copies=arguments.runs, limit=limit)
+
+
+def persons_asked(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+    """One question for each conversation and person."""
+    return _questions(inputs, stage.arguments.template, _QUESTION, count=1, once=_PERSON)
+
+
+def conversations_found(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+    """No more conversations than ratings, each turn with the name of its speaker."""
+    return Bound(size=total(inputs).times(1, more=_PERSON))
+
+
+def _gaps(arguments: Any, read: Size, *, groups: int) -> Bound:
+    labels = sum(len(taxonomy.labels) for taxonomy in arguments.taxonomies)
+    rows = labels * groups if arguments.minimum else 0
+    longest = arguments.examples * (read.longest + 4) + _PERSON
+    return Bound(size=Size(rows=rows, tokens=rows * longest, longest=longest if rows else 0))
+
+
+def _questions(
+    inputs: Sequence[Size], template: Template, sections: Sequence[str], *, count: int, once: int, more: int = 0
+) -> Bound:
+    """Of `count` questions about each row: `sections` in every request, `once` bytes in all of a row's."""
+    read, each = total(inputs), _of(template, *sections) + more + CHAT
+    text = read.rows * once + count * read.tokens
+    return Bound(
+        size=read,
+        requests=read.rows * count,
+        tokens_in=read.rows * count * each + _repeats(template, *sections) * text,
+        questions=True,
+    )
+
+
+def _texts(
+    inputs: Sequence[Size], template: Template, sections: Sequence[str], *, copies: int, limit: int, more: int = 0
+) -> Bound:
+    """Of `copies` texts of up to `limit` tokens written for each row."""
+    read, each = total(inputs), _of(template, *sections) + more + CHAT
+    requests = read.rows * copies
+    return Bound(
+        size=read.times(copies, more=REREAD * limit),
+        requests=requests,
+        tokens_in=requests * each + _repeats(template, *sections) * copies * read.tokens,
+        tokens_out=requests * limit,
+    )
+
+
+def _repeats(template: Template, *sections: str) -> int:
+    """Return how often the placeholder that occurs most is filled in one request."""
+    text = "\n".join(template.sections.get(name, "") for name in sections)
+    names = [named or braced for named, braced in _PLACEHOLDER.findall(text)]
+    return max(Counter(names).values(), default=1)
+
+
+def _of(template: Template, *sections: str) -> int:
+    return sum(_length(template.sections[name]) for name in sections if name in template.sections)
+
+
+def _length(*texts: str) -> int:
+    return sum(len(text.encode()) for text in texts)
