@@ -213,7 +213,7 @@ def measure(report: Report, rows: int, folder: Path, before: dict[str, float]) -
     """Write a store of one size, do what there is to do with it and return the CPU seconds of each."""
     at = ["--store", str(folder / "store")]
     own = [sys.executable, __file__, "--folder", str(folder / "store"), "--rows", str(rows)]
-    command = [sys.executable, "-m", "flows"]
+    command = [sys.executable, "-m", "normloom"]
     report.note(f"{rows:,} rows: writing")
     took, text = measured([*own, "--do", "write"], folder)
     report.add(f"Writing {rows:,} rows", json.loads(text))

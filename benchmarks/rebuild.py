@@ -161,7 +161,7 @@ class Bench:
 
     def start(self, store: str, *settings: str) -> psutil.Popen:
         """Start a build as a user does."""
-        command = [sys.executable, "-m", "flows", "build", "savacu", "--json", "--store", str(self.folder / store)]
+        command = [sys.executable, "-m", "normloom", "build", "savacu", "--json", "--store", str(self.folder / store)]
         command += ["--profile", str(self.folder / "profile.yaml"), "--source", str(self.folder / "prompts.parquet")]
         given = [part for setting in settings for part in ("--set", setting)]
         home = {"PREFECT_HOME": str(self.folder / "prefect"), "PYTHONPATH": str(ROOT)}

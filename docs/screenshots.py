@@ -66,7 +66,7 @@ def build(place: Path, api: str, *options: str) -> None:
     (place / "scripted.yaml").write_text(PROFILE)
     command = ["build", "savacu", "--profile", "scripted.yaml", "--limit", "24", *options]
     subprocess.run(
-        [sys.executable, "-m", "flows", *command],
+        [sys.executable, "-m", "normloom", *command],
         cwd=place,
         env={**os.environ, "PREFECT_API_URL": api, "PYTHONPATH": str(IMAGES.parents[1])},
         stdout=subprocess.DEVNULL,

@@ -75,7 +75,7 @@ class Builder:
     environment: dict[str, str]
 
     def start(self, store: Path, *, actors: int) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "flows", "build", "savacu", *self.arguments, "--json"]
+        command = [sys.executable, "-m", "normloom", "build", "savacu", *self.arguments, "--json"]
         return subprocess.Popen(
             [*command, "--store", str(store), "--set", f"resources.actors={actors}"],
             cwd=ROOT,

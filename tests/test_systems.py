@@ -18,7 +18,7 @@ MODULE_LINES = 60
 def normloom(*arguments: str, path: Path = NEWCOMER, store: Path) -> subprocess.CompletedProcess[str]:
     """Run the command where a package is installed that adds a system."""
     return subprocess.run(
-        [sys.executable, "-m", "flows", *arguments, "--store", str(store)],
+        [sys.executable, "-m", "normloom", *arguments, "--store", str(store)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(path), *sys.path])},
         capture_output=True,
         text=True,
