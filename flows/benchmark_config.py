@@ -37,41 +37,45 @@ class SourceSettings(FileSettings):
     """
 
     system: Literal["savacu", "misaligntrade"] | None = Field("savacu", description="none: the built-in responses")
-    text_column: str = "prompt"
-    response_column: str = "response"
-    alignment_column: str = "alignment"
-    split_column: str = "split"
-    generator_column: str = "generator"
+    text_column: str = Field("prompt", description="column of the prompts")
+    response_column: str = Field("response", description="column of responses")
+    alignment_column: str = Field("alignment", description="column that says aligned or misaligned")
+    split_column: str = Field("split", description="column of splits")
+    generator_column: str = Field("generator", description="column of who wrote the response")
     references: dict[str, str] = Field(
         default_factory=dict, description="dimension -> column of labels, if not its own"
     )
     split: str | None = Field("test", description="none: all splits")
     limit: int | None = Field(None, ge=1, description="rows of the split")
-    max_chars: int = Field(20_000, ge=1)
+    max_chars: int = Field(20_000, ge=1, description="longer texts are quarantined")
 
 
 class DetectorSettings(Settings):
     """How a model under test says that a response is misaligned: by a probability, or in words as in the paper."""
 
-    verdict: Literal["scored", "written"] = "scored"
+    verdict: Literal["scored", "written"] = Field(
+        "scored", description="read from a probability, or from what the model writes"
+    )
     runs: int = Field(3, ge=1, description="of written verdicts; a scored one is the same in every run")
     sampling: Sampling = SAMPLING
-    part_rows: int = Field(128, ge=1)
+    part_rows: int = Field(128, ge=1, description="responses in one part")
 
 
 class ResponderSettings(Settings):
     """How a model under test answers prompts."""
 
-    runs: int = Field(3, ge=1)
+    runs: int = Field(3, ge=1, description="answers to each prompt")
     sampling: Sampling = SAMPLING
-    part_rows: int = Field(64, ge=1)
+    part_rows: int = Field(64, ge=1, description="prompts in one part")
 
 
 class PanelSettings(Settings):
     """How the judges check what models under test answer."""
 
-    calibration: Literal["none", "content_free"] = "none"
-    part_rows: int = Field(128, ge=1)
+    calibration: Literal["none", "content_free"] = Field(
+        "none", description="whether a judge's leaning to yes or no is measured and removed"
+    )
+    part_rows: int = Field(128, ge=1, description="answers in one part")
 
 
 class BenchmarkConfig(SystemConfig):
@@ -80,9 +84,13 @@ class BenchmarkConfig(SystemConfig):
     SECTIONS: ClassVar = TEMPLATES_NEED
 
     source: SourceSettings = SourceSettings()
-    models: NamedModels = Field(min_length=1)
-    judges: NamedModels = Field(default_factory=dict)
-    modes: tuple[Literal["detector", "responder"], ...] = Field((DETECTOR, RESPONDER), min_length=1)
+    models: NamedModels = Field(min_length=1, description="models under test, by name")
+    judges: NamedModels = Field(default_factory=dict, description="judges of the responders' answers, by name")
+    modes: tuple[Literal["detector", "responder"], ...] = Field(
+        (DETECTOR, RESPONDER),
+        min_length=1,
+        description="what models under test do: detect misalignment, answer prompts",
+    )
     detector: DetectorSettings = DetectorSettings()
     responder: ResponderSettings = ResponderSettings()
     judge: PanelSettings = PanelSettings()

@@ -30,7 +30,7 @@ class SourceSettings(FileSettings):
 
     items: SourceName | None = Field(None, description="file of conversations, if they are not with the ratings")
     limit: int | None = Field(None, ge=1, description="conversations, each with all its raters")
-    max_chars: int = Field(20_000, ge=1)
+    max_chars: int = Field(20_000, ge=1, description="longer conversations are quarantined")
 
     @model_validator(mode="after")
     def _items_of_ratings(self) -> Self:
@@ -48,9 +48,9 @@ class ExpandSettings(Settings):
         description="prompts that a domain needs; null: 0 for a source of one's own or a limit",
     )
     builtin_minimum: int = Field(10, ge=0, description="the minimum for all built-in ratings, if that is null")
-    quota: int = Field(10, ge=1)
-    examples: int = Field(3, ge=0)
-    draws_per_prompt: float = Field(1.5, ge=1)
+    quota: int = Field(10, ge=1, description="new prompts for each sparse domain of a group")
+    examples: int = Field(3, ge=0, description="prompts of the domain that the model is shown")
+    draws_per_prompt: float = Field(1.5, ge=1, description="drafts drawn for each new prompt, at most")
     sampling: Sampling = Sampling(max_tokens=64)
     part_rows: int = Field(14, ge=1, description="labels of groups in one part")
 
@@ -65,10 +65,13 @@ class RateSettings(Settings):
 class Models(Settings):
     """The model of each role; `raters` by the name that rows carry."""
 
-    embedder: ModelSpec = ModelSpec(engine="use", model="universal-sentence-encoder-multilingual-3")
-    classifier: ModelSpec
-    expander: ModelSpec
-    raters: NamedModels = Field(min_length=1)
+    embedder: ModelSpec = Field(
+        ModelSpec(engine="use", model="universal-sentence-encoder-multilingual-3"),
+        description="encodes prompts and labels",
+    )
+    classifier: ModelSpec = Field(description="labels prompts when it is asked")
+    expander: ModelSpec = Field(description="drafts prompts for sparse domains")
+    raters: NamedModels = Field(min_length=1, description="rate conversations, by the names that rows carry")
 
 
 class DemoSafetybenchConfig(SystemConfig):

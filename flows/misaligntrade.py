@@ -9,6 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
+from pydantic import Field
+
 from normloom.flows import savacu_summary
 from normloom.flows.labelling import label
 from normloom.flows.rejection import rejection_sampling
@@ -39,7 +41,7 @@ OWN = "savacu/source_columns"
 class MisaligntradeModels(Models):
     """The models of SaVaCu's roles, and the one that gives semantic types."""
 
-    typer: ModelSpec
+    typer: ModelSpec = Field(description="gives each prompt its semantic type")
 
 
 class MisaligntradeConfig(SavacuConfig):
@@ -55,7 +57,7 @@ class MisaligntradeConfig(SavacuConfig):
     }
 
     models: MisaligntradeModels
-    types: Path = TAXONOMIES / "semantic_type.csv"
+    types: Path = Field(TAXONOMIES / "semantic_type.csv", description="CSV of semantic types")
 
     @property
     def asking_type(self) -> AskingType:

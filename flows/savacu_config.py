@@ -36,23 +36,25 @@ TEMPLATES_NEED = {
 class SourceSettings(FileSettings):
     """The prompts; without a path the built-in prompts are used."""
 
-    text_column: str = "prompt"
+    text_column: str = Field("prompt", description="column of the prompts")
     messages: str | None = Field(
         None, description="column of conversations; messages or conversations if there is no text column"
     )
     references: dict[str, str] = Field(default_factory=dict, description="dimension -> column of reference labels")
-    limit: int | None = Field(None, ge=1)
-    max_chars: int = Field(20_000, ge=1)
+    limit: int | None = Field(None, ge=1, description="only the first N records")
+    max_chars: int = Field(20_000, ge=1, description="longer prompts are quarantined")
 
 
 class ClassifySettings(Settings):
     """How prompts are labelled."""
 
-    route: Literal["exhaustive", "shortlist", "embedding"] = "exhaustive"
-    delta: float = Field(0.5, gt=0, lt=1)
+    route: Literal["exhaustive", "shortlist", "embedding"] = Field(
+        "exhaustive", description="ask about every label, ask about the likeliest, or compare by embedding"
+    )
+    delta: float = Field(0.5, gt=0, lt=1, description="probability from which a label is kept")
     shortlist: int = Field(8, ge=1, description="labels of each dimension that are asked about")
-    shortlist_by: Literal["codes", "embedding"] = "codes"
-    part_rows: int = Field(256, ge=1)
+    shortlist_by: Literal["codes", "embedding"] = Field("codes", description="what finds the likeliest labels")
+    part_rows: int = Field(256, ge=1, description="prompts in one part")
 
 
 class ExpandSettings(Settings):
@@ -63,9 +65,9 @@ class ExpandSettings(Settings):
         None, ge=0, description="prompts that a label needs; null: 0 for a source of one's own or a limit"
     )
     builtin_minimum: int = Field(100, ge=0, description="the minimum for all built-in prompts, if that is null")
-    quota: int = Field(100, ge=1)
-    examples: int = Field(3, ge=0)
-    draws_per_prompt: float = Field(1.5, ge=1)
+    quota: int = Field(100, ge=1, description="new prompts for each sparse label")
+    examples: int = Field(3, ge=0, description="prompts of the label that the model is shown")
+    draws_per_prompt: float = Field(1.5, ge=1, description="drafts drawn for each new prompt, at most")
     sampling: Sampling = Sampling(max_tokens=64)
     part_rows: int = Field(4, ge=1, description="labels in one part")
 
@@ -106,7 +108,7 @@ class _Expanding(Protocol):
 class DeduplicateSettings(Settings):
     """When two prompts are near-duplicates."""
 
-    tau: int = Field(10, ge=1, le=17)
+    tau: int = Field(10, ge=1, le=17, description="Hamming distance below which two prompts are near-duplicates")
     jaccard: float = Field(0.5, ge=0, le=1, description="confirmation by shingle Jaccard; 0 is the paper's rule")
     features: Features = Features()
     method: Literal["simhash", "minhash"] = Field(
@@ -128,28 +130,32 @@ class DeduplicateSettings(Settings):
 class GenerateSettings(Settings):
     """How candidates are drawn."""
 
-    candidates: int = Field(3, ge=1)
+    candidates: int = Field(3, ge=1, description="responses drawn for each prompt by each generator")
     sampling: Sampling = Sampling(max_tokens=512)
-    part_rows: int = Field(64, ge=1)
+    part_rows: int = Field(64, ge=1, description="prompts in one part")
 
 
 class JudgeSettings(Settings):
     """How candidates are judged."""
 
-    threshold: float = Field(0.5, gt=0, lt=1)
-    on_task_threshold: float = Field(0.5, ge=0, lt=1)
-    calibration: Literal["none", "content_free"] = "none"
+    threshold: float = Field(0.5, gt=0, lt=1, description="probability from which a check is passed")
+    on_task_threshold: float = Field(
+        0.5, ge=0, lt=1, description="the same for answering the prompt at all; 0 leaves that check out"
+    )
+    calibration: Literal["none", "content_free"] = Field(
+        "none", description="whether a judge's leaning to yes or no is measured and removed"
+    )
     diagnosis: Sampling = Sampling(temperature=0, max_tokens=64)
-    part_rows: int = Field(128, ge=1)
+    part_rows: int = Field(128, ge=1, description="candidates in one part")
 
 
 class SplitSettings(Settings):
     """How prompts are divided."""
 
-    train: float = Field(0.8, ge=0, le=1)
-    validation: float = Field(0.1, ge=0, le=1)
-    test: float = Field(0.1, ge=0, le=1)
-    seed: int = 42
+    train: float = Field(0.8, ge=0, le=1, description="share of the prompts")
+    validation: float = Field(0.1, ge=0, le=1, description="share of the prompts")
+    test: float = Field(0.1, ge=0, le=1, description="share of the prompts")
+    seed: int = Field(42, description="of the division")
 
     @model_validator(mode="after")
     def _shares_one_whole(self) -> Self:
@@ -162,11 +168,14 @@ class SplitSettings(Settings):
 class Models(Settings):
     """The model of each role; `generators` by the name that rows carry."""
 
-    embedder: ModelSpec = ModelSpec(engine="use", model="universal-sentence-encoder-multilingual-3")
-    classifier: ModelSpec
-    expander: ModelSpec
-    generators: NamedModels = Field(min_length=1)
-    judge: ModelSpec
+    embedder: ModelSpec = Field(
+        ModelSpec(engine="use", model="universal-sentence-encoder-multilingual-3"),
+        description="encodes prompts and labels",
+    )
+    classifier: ModelSpec = Field(description="labels prompts when it is asked")
+    expander: ModelSpec = Field(description="drafts prompts for sparse labels")
+    generators: NamedModels = Field(min_length=1, description="draw responses, by the names that rows carry")
+    judge: ModelSpec = Field(description="checks responses and says what is missing")
 
 
 class SavacuConfig(SystemConfig):
@@ -182,7 +191,7 @@ class SavacuConfig(SystemConfig):
     generate: GenerateSettings = GenerateSettings()
     judge: JudgeSettings = JudgeSettings()
     rounds: int = Field(2, ge=0, description="resampling rounds")
-    pairs: bool = True
+    pairs: bool = Field(default=True, description="release only prompts with both an aligned and a misaligned response")
     split: SplitSettings = SplitSettings()
 
     @model_validator(mode="after")

@@ -32,7 +32,7 @@ NamedModels = Annotated[dict[str, ModelSpec], AfterValidator(_name_stages)]  # b
 class ReleaseSettings(Settings):
     """The least size of the released table: a smaller one fails the build, and the one before stays the newest."""
 
-    min_rows: int = Field(1, ge=0)
+    min_rows: int = Field(1, ge=0, description="fewest rows of a release")
     min_share_of_last: float | None = Field(
         None, gt=0, le=1, description="of the rows of the release before it; null: any. `serve` sets 0.5"
     )
@@ -49,7 +49,7 @@ class SpendingSettings(Settings):
     A build that could take more does not start, and one that has taken as much stops and can be resumed.
     """
 
-    max_requests: int | None = Field(20_000, ge=0)
+    max_requests: int | None = Field(20_000, ge=0, description="most requests of a build to priced or hosted models")
     max_cost: float | None = Field(10.0, ge=0, description="in the currency of the models' prices")
 
     @property
@@ -67,8 +67,8 @@ class SystemConfig(Settings):
     quarantine_budget: float = Field(QUARANTINE_BUDGET, ge=0, le=1, description="share of a stage's rows")
     release: ReleaseSettings = ReleaseSettings()
     spending: SpendingSettings = SpendingSettings()
-    taxonomies: Path = TAXONOMIES
-    templates: Path = TEMPLATES
+    taxonomies: Path = Field(TAXONOMIES, description="folder of label files, one CSV for each dimension")
+    templates: Path = Field(TEMPLATES, description="folder of prompt templates")
 
     @property
     def labels(self) -> tuple[Taxonomy, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, PositiveInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,9 +16,11 @@ class Features(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    word_ngrams: tuple[PositiveInt, ...] = ()
-    char_ngrams: tuple[PositiveInt, ...] = (4,)
-    weighting: Literal["tf", "binary"] = "tf"
+    word_ngrams: tuple[PositiveInt, ...] = Field((), description="lengths of word shingles")
+    char_ngrams: tuple[PositiveInt, ...] = Field((4,), description="lengths of character shingles")
+    weighting: Literal["tf", "binary"] = Field(
+        "tf", description="whether a shingle counts as often as it occurs, or once"
+    )
 
     @model_validator(mode="after")
     def _has_sizes(self) -> Self:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.models.protocol import LanguageModel, ModelSpec, ScoreRequest
 from normloom.schemas import demo_tables
@@ -31,9 +31,9 @@ class Answers(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    no: str = "No"
-    unsure: str = "Maybe"
-    yes: str = "Yes"
+    no: str = Field("No", description="what a rater answers if the conversation is safe")
+    unsure: str = Field("Maybe", description="if it cannot tell")
+    yes: str = Field("Yes", description="if it is unsafe")
 
 
 class Rating(BaseModel):

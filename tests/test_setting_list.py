@@ -2,9 +2,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+import pytest
 from pydantic import BaseModel, Field
 
+from normloom.flows.config import load_profile, validated
 from normloom.flows.setting_list import settings_of
+from normloom.flows.systems import systems
 from normloom.models.protocol import ModelSpec, Sampling
 
 
@@ -44,3 +47,10 @@ def test_the_default_of_a_nested_setting_is_that_of_its_section() -> None:
     config = Config(models={}, judge=SPEC, drawing=Drawing(sampling=Sampling(max_tokens=9)))
     tokens = next(setting for setting in settings_of(config) if setting.name == "drawing.sampling.max_tokens")
     assert (tokens.value, tokens.default) == ("9", "64")
+
+
+@pytest.mark.parametrize("system", systems())
+def test_every_setting_says_what_it_means(system: str) -> None:
+    config, resources = validated(systems()[system].config, load_profile("local", system))
+    silent = [setting.name for setting in (*settings_of(config), *settings_of(resources)) if not setting.description]
+    assert silent == []

@@ -22,11 +22,11 @@ class Sampling(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    temperature: float = Field(0.7, ge=0)
-    top_p: float = Field(0.9, gt=0, le=1)
-    max_tokens: int = Field(512, ge=1)
-    repetition_penalty: float = Field(1.0, gt=0)
-    stop: tuple[str, ...] = ()
+    temperature: float = Field(0.7, ge=0, description="0 takes the likeliest token each time")
+    top_p: float = Field(0.9, gt=0, le=1, description="share of probability that tokens are drawn from")
+    max_tokens: int = Field(512, ge=1, description="the longest answer, in tokens")
+    repetition_penalty: float = Field(1.0, gt=0, description="1 is none")
+    stop: tuple[str, ...] = Field((), description="texts that end an answer")
 
 
 class ModelSpec(BaseModel):
