@@ -72,7 +72,7 @@ def _lay_out(manifest: Manifest, table: Path, laid_out: Path) -> None:
 
 def _splits(path: Path) -> list[str]:
     """Return the splits of a file's rows, none if it has no such column or one that names no folder."""
-    if SPLIT not in pl.read_parquet_schema(path):
+    if SPLIT not in pl.scan_parquet(path, glob=False).collect_schema():
         return []
     names = pl.read_parquet(path, columns=[SPLIT], glob=False)[SPLIT].unique(maintain_order=True).to_list()
     return names if all(isinstance(name, str) and _FOLDER.fullmatch(name) for name in names) else []

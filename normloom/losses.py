@@ -34,7 +34,7 @@ class Loss:
 
 def losses(manifests: Iterable[Manifest]) -> list[Loss]:
     """Return what was lost in each of the tables that lost rows, in their order."""
-    found = [loss(one.stage, one.rows_in, one.parts) for one in manifests]
+    found = [loss(one.stage, one.rows_in or one.attempts, one.parts) for one in manifests]
     return [one for one in found if one.rows]
 
 

@@ -61,6 +61,8 @@ def builds(tmp_path_factory: pytest.TempPathFactory) -> Builds:
         *SCRIPTED_COMMAND,
         "--set",
         "rounds=1",
+        "--set",
+        "expand.minimum=1",
     ]
     first, second = run(place, *arguments), run(place, *arguments)
     return Builds(place / "store", arguments, first, second)
