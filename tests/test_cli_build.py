@@ -156,7 +156,7 @@ def test_commands_read_a_store_in_any_folder(
 
 
 def test_a_stage_built_alone_leaves_what_stands_on_it_stale_until_it_is_rebuilt(builds: Builds) -> None:
-    place, changed = builds.store.parent, [*builds.arguments, "--set", "judge.threshold=0.7"]
+    place, changed = builds.store.parent, [*builds.arguments, "--set", "judge.threshold=0.4"]
     planned = {stage["name"]: stage["state"] for stage in run(place, "plan", *changed[1:])["stages"]}
     states = {name: planned[name] for name in ("generate_0_g1", "score_0", "judge_0", "select")}
     assert list(states.values()) == ["reused", "reused", "changed", "waiting"]
