@@ -1,6 +1,7 @@
 """The deduplication stage: what stays, what goes, and what the ledger says."""
 
 import json
+import random
 from itertools import product
 from pathlib import Path
 
@@ -197,3 +198,23 @@ def test_new_rows_beside_a_published_table(tmp_path: Path) -> None:
 def read_prompts(arguments: Words) -> Output:
     made = read_words(arguments)
     return Output(rows=made.rows.rename({"word": "prompt"}), attempts=made.attempts)
+
+
+def prompts_of(case: str, shared_data: Path) -> list[str]:
+    [path] = (shared_data / "cases" / case).glob("*.jsonl")
+    return [json.loads(line)["prompt"] for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_jaccard_alone_decides_alike_on_prompts_that_differ_in_a_name(seed: int, shared_data: Path) -> None:
+    """Their codes are 5 to 14 bits apart, so the distance takes some and leaves others; minhash does not ask for it."""
+    prompts = prompts_of("templated_dups", shared_data)
+    random.Random(seed).shuffle(prompts)  # an order, no secret
+    kept = remove_duplicates(table(*prompts), Deduplication(method="minhash")).rows["prompt"].to_list()
+    assert sum(prompt.startswith("My friend") for prompt in kept) == 1
+
+
+@pytest.mark.parametrize("jaccard", [0.5, 0.0])  # 0 is the paper's rule
+def test_short_prompts_of_languages_without_spaces_stay(jaccard: float, shared_data: Path) -> None:
+    prompts = prompts_of("chinese_short", shared_data)
+    assert remove_duplicates(table(*prompts), Deduplication(jaccard=jaccard)).rows.height == len(prompts)
