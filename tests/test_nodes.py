@@ -128,7 +128,7 @@ def test_a_build_that_waits_for_a_place_says_who_has_it(cluster: Any) -> None:
         assert not second.is_alive()
     finally:
         ray.shutdown()
-    assert told[-1] == "waits for 1 CPU, held by build first of toy"
+    assert told[0] == "waits for 1 CPU, held by build first of toy"
 
 
 def test_a_build_goes_on_when_a_node_is_killed(tmp_path: Path, cluster: Any) -> None:

@@ -18,7 +18,7 @@ absent = pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is insta
 
 def test_the_engine_of_the_local_profile_is_found() -> None:
     found = {finding.name: finding.state for finding in examine_profile("local", [])}
-    assert found["engine transformers"] == found["engine embedding"] == "ok"
+    assert found["engine transformers"] == found["engine use"] == "ok"
     assert missing_engines([ModelSpec(engine="transformers", model="any")]) == {}
 
 
