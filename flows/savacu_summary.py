@@ -63,7 +63,7 @@ def _labels(labelled_table: Manifest, result: BuildResult, store: Store) -> Rend
     for dimension in [name for name in DIMENSIONS if name in kept or (name, "recall") in measured]:
         table.add_row(dimension, f"{kept.get(dimension, 0):,}", *(_quality(dimension, measured) if measured else ()))
     said = [QUALITY if measured else "The source has no reference labels to measure these by.", TOPIC]
-    table.caption = " ".join([*said, READ] if _having(result, *CALIBRATION.columns) else said)
+    table.caption = " ".join([*said, READ] if _having(result, *CALIBRATION.columns) else said) + "\n"
     table.caption_justify = "left"
     return table
 

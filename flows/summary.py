@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -27,6 +28,7 @@ from normloom.table import Manifest, Work
 from normloom.tasks.split import SPLITS
 
 FIGURES_SHOWN = 40  # of one table; the report has them all
+READ_COLUMNS = 2  # of the released table, in the query that the summary suggests
 MINUTE = 60
 
 
@@ -108,7 +110,9 @@ def show(console: Console, result: BuildResult, store: Store, *, system: System,
     own = system.sections(result, store) if system.sections else []
     for section in (*own, *_figures(result, store), *_asides(result)):
         console.print(section)
-    console.print(Panel(_closing(result, store), title="Where it is, what next", title_align="left", box=box.ROUNDED))
+    console.print(Panel(_closing(result), title="Where it is", title_align="left", box=box.ROUNDED))
+    for command in _commands(result, store):  # outside the frame, which would break them
+        console.print(f"  {escape(command)}", style="cyan", highlight=False, soft_wrap=True)
 
 
 def _left(result: BuildResult) -> Text:
@@ -179,7 +183,7 @@ def _asides(result: BuildResult) -> Iterator[Text]:
             yield Text(f"{manifest.stage}: {scores}.")
 
 
-def _closing(result: BuildResult, store: Store) -> Text:
+def _closing(result: BuildResult) -> Text:
     tokens = sum(manifest.tokens_out for manifest in result.manifests if manifest.stage not in result.reused)
     loads = ", ".join(f"{model} {count}x{_loading(result, model)}" for model, count in result.loads.items()) or "none"
     text = Text.assemble(
@@ -201,12 +205,23 @@ def _closing(result: BuildResult, store: Store) -> Text:
             "This build proves the pipeline; for figures to go by, use a profile with larger models.\n",
             "italic",
         )
-    option = "" if store.root == Path("store").absolute() else f" --store {shlex.quote(str(store.root))}"
-    text.append(f"\nnormloom tables {result.system}{option}\n", "cyan")
-    text.append(f"normloom report {result.system}{option}\n", "cyan")
-    sql = f"FROM {result.system}_{result.released.stage} LIMIT 5"
-    text.append(f'normloom query "{sql}"{option}', "cyan")
+    text.rstrip()
     return text
+
+
+def _commands(result: BuildResult, store: Store) -> Iterator[str]:
+    """Yield what a reader of the summary may want to run next."""
+    option = "" if store.root == Path("store").absolute() else f" --store {shlex.quote(str(store.root))}"
+    yield f"normloom tables {result.system}{option}"
+    yield f"normloom report {result.system}{option}"
+    shown = ", ".join(_readable(store.scan(result.released.ref).collect_schema())) or "*"
+    yield f'normloom query "FROM {result.system}_{result.released.stage} SELECT {shown} LIMIT 5"{option}'
+
+
+def _readable(schema: pl.Schema) -> list[str]:
+    """Return the first columns of a table that people read: texts and numbers, no ids."""
+    plain = [name for name, kind in schema.items() if not (kind.is_nested() or name.endswith(("_id", "_row")))]
+    return plain[:READ_COLUMNS]
 
 
 def _splits(result: BuildResult) -> str:

@@ -1,22 +1,27 @@
 from __future__ import annotations
 
+import gc
+import logging
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
+import ray
 from toy import SCRIPTED, echo_stage, runner, words_stage
 
 from normloom.actor_crew import ActorCrew
 from normloom.errors import ModelError
+from normloom.part import PartJob
 from normloom.pool import Pool
 from normloom.progress import LogProgress
 from normloom.resources import Resources
 from normloom.stage import Stage
-from normloom.store import Store
+from normloom.store import LOCK, Store
 from normloom.table import Manifest, PartRecord
 
 TWO = Resources(actors=2, threads=1)
@@ -115,6 +120,59 @@ def test_a_part_whose_process_stands_still_is_made_by_another(tmp_path: Path, po
     assert any(name.endswith("-1.parquet") for name in names)  # a copy won
     there = {path.name for path in store.table_directory(manifest.ref).glob("*.parquet")}
     assert there >= set(names)  # the halted process may have been about to write more, which no manifest names
+
+
+def test_a_part_that_another_writer_took_over_leaves_no_unhandled_error(tmp_path: Path, pool: Pool) -> None:
+    (tmp_path / LOCK).write_text("build other (process 1 on elsewhere, writer other)")
+    stage = echo_stage(words_stage("a"))
+    lost = PartJob(
+        system="toy",
+        stage=stage.name,
+        function=stage.function,
+        arguments=stage.arguments,
+        contract=stage.contract,
+        directory=tmp_path,
+        writer="this",
+        index=0,
+        start=0,
+        stop=1,
+        inputs=(),
+        sides=(),
+    )
+    log, heard = logging.getLogger("ray._private.worker"), Heard()
+    log.addHandler(heard)
+    try:
+        with pool.lease(SCRIPTED) as crew:
+            assert isinstance(crew, ActorCrew)
+            [actor, *_] = crew._ready
+            unread = actor.run.remote(lost, probe=False, run_log=None)
+            ray.get(actor.tell.remote())
+            del unread  # nobody asks for what became of a copy that lost its race
+            gc.collect()
+            raised = actor.run.remote(None, probe=False, run_log=None)  # Ray does tell of what an actor raises
+            ray.get(actor.tell.remote())
+            del raised
+            gc.collect()
+            heard.wait(30)
+    finally:
+        log.removeHandler(heard)
+    [told] = heard.messages
+    assert told.startswith("Unhandled error")
+    assert "is being written by" not in told
+
+
+class Heard(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+        self._first = threading.Event()
+        self.wait = self._first.wait
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+        self._first.set()
 
 
 def actor_processes() -> list[int]:

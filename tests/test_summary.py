@@ -60,5 +60,10 @@ def test_labels_are_shown_by_precision_and_recall_of_those_that_are_kept(
     assert "macro recall" not in shown
 
 
+def test_it_suggests_a_query_that_reads_well(shown: str) -> None:
+    assert 'normloom query "FROM savacu_publish SELECT prompt, response LIMIT 5"' in shown
+
+
 def test_it_is_drawn_for_80_columns(shown: str) -> None:
-    assert max(map(len, shown.splitlines())) <= 80
+    lines = [line for line in shown.splitlines() if not line.startswith("  normloom ")]  # commands are never broken
+    assert max(map(len, lines)) <= 80
