@@ -24,9 +24,10 @@ def examine_profile(profile: str, assignments: Sequence[str]) -> list[Finding]:
     return list(_nodes(specs, resources))
 
 
-def too_many_processors(specs: Sequence[ModelSpec], resources: Resources) -> str | None:
+def too_many_processors(
+    specs: Sequence[ModelSpec], resources: Resources, *, has: int = os.cpu_count() or 1
+) -> str | None:
     """Say by how much a build asks for more processors than this machine has, None if it does not."""
-    has = os.cpu_count() or 1
     wanted = max(
         (resources.of(spec) for spec in specs), key=lambda one: one.actor["CPU"] * one.actors, default=resources
     )

@@ -37,13 +37,12 @@ def test_a_build_with_an_engine_that_is_not_installed_does_not_start() -> None:
         check_models([stage], Resources())
 
 
-def test_a_machine_with_too_few_processors_is_told_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.cpu_count", lambda: 4)
+def test_a_machine_with_too_few_processors_is_told_what_fits() -> None:
     spec = ModelSpec(engine="scripted", model="toy")
-    assert too_many_processors([spec], Resources(actors=2, threads=2)) is None
-    assert too_many_processors([spec], Resources(actors=4, threads=2, address="elsewhere:6379")) is None
-    words = too_many_processors([spec], Resources(actors=4, threads=2))
+    assert too_many_processors([spec], Resources(actors=2, threads=2), has=4) is None
+    assert too_many_processors([spec], Resources(actors=4, threads=2, address="elsewhere:6379"), has=4) is None
+    words = too_many_processors([spec], Resources(actors=4, threads=2), has=4)
     assert words == ("4 actors of 2 CPUs ask for 8, this machine has 4: they will share; --set resources.actors=2 fits")
     assert "--set resources.actors=1 --set resources.threads=4" in (
-        too_many_processors([spec], Resources(actors=1, threads=8)) or ""
+        too_many_processors([spec], Resources(actors=1, threads=8), has=4) or ""
     )
