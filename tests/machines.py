@@ -1,4 +1,4 @@
-"""Machines on this one: network, processes, host name, /tmp and /dev/shm of their own, as containers have them."""
+"""Machines on this one: network, processes, host name and Ray's folders of their own, as containers have them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import pytest
 
 # What a container runtime does: names, private folders, and restarts of what ends with an error.
 _INIT = """
-hostname "$1" && mount --bind "$2" /etc/hosts && mount -t tmpfs none /tmp && mount -t tmpfs none /dev/shm || exit 1
+hostname "$1" && mount --bind "$2" /etc/hosts && mkdir -p /tmp/ray || exit 1
+mount -t tmpfs none /tmp/ray && mount -t tmpfs none /dev/shm || exit 1
 shift 2
 while ! "$@"; do sleep 1; done
 """

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 HEALTHY = "models.generators.g1.options={words: 5}"
 FAILING_STAGE = "generate_0_g1"
 PORT = 4200
+LONGEST = 900  # seconds, of which the test takes a quarter: a service that never comes up ends it
 
 
 @dataclass
@@ -91,7 +93,7 @@ def database(stack: ExitStack, apart: Machines, place: Path, password: str) -> I
 
 @pytest.fixture
 def services() -> Iterator[Services]:
-    place = Path(tempfile.mkdtemp(dir="/var/tmp", prefix="services-"))  # /tmp is another one on each machine
+    place = Path(tempfile.mkdtemp(dir="/var/tmp", prefix="services-"))
     place.chmod(0o755)
     keys = {"POSTGRES_PASSWORD": secrets.token_hex(8), "PREFECT_AUTH": f"me:{secrets.token_hex(8)}"}
     keys["RAY_TOKEN"] = secrets.token_hex(32)
@@ -112,7 +114,12 @@ def services() -> Iterator[Services]:
             apart = stack.enter_context(machines(list(written), place))
             url = f"http://{apart.addresses['server']}:{PORT}/api"
             server: list[subprocess.Popen[bytes]] = []
-            api = Api(url, alive=lambda: all(one.poll() is None for one in server), password=keys["PREFECT_AUTH"])
+            deadline = time.monotonic() + LONGEST
+            api = Api(
+                url,
+                alive=lambda: time.monotonic() < deadline and all(one.poll() is None for one in server),
+                password=keys["PREFECT_AUTH"],
+            )
             services = Services(place, apart, written, environment, stack, api)
             stack.enter_context(database(stack, apart, place, keys["POSTGRES_PASSWORD"]))
             server.append(services.start("server"))
