@@ -19,17 +19,17 @@ _PROMPT = ("instruction", "prompt")
 _CALIBRATION = 16  # bytes of the empty response that a judge is asked about
 
 
-def as_many(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001  # as all are called
+def as_many(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # as all are called
     """Of a stage that makes no more rows than it reads."""
     return Bound(size=total(inputs))
 
 
-def of_sides(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+def of_sides(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """Of a stage that chooses among the rows of its side tables."""
     return Bound(size=total(sides))
 
 
-def first_rows(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+def first_rows(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """Of a stage that takes the first rows, whose number is its argument `rows` or `limit`."""
     read = total(inputs)
     arguments = stage.arguments
@@ -37,13 +37,13 @@ def first_rows(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bou
     return Bound(size=Size(rows=rows, tokens=min(read.tokens, rows * read.longest), longest=read.longest))
 
 
-def joined(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+def joined(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """Of a stage whose rows are those it reads, each with a text of its first side table."""
     rows, longest = total(inputs).rows, sides[0].longest
     return Bound(size=Size(rows=rows, tokens=rows * longest, longest=longest))
 
 
-def labels_asked(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+def labels_asked(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """A question about each label, or about as many of each dimension as are on the shortlist."""
     arguments, template = stage.arguments, stage.arguments.template
     k = getattr(stage.inputs[0].arguments, "k", None)
@@ -69,25 +69,25 @@ def labels_ranked(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> 
     return _questions(inputs, template, _QUESTION, count=len(arguments.taxonomies), once=text)
 
 
-def types_asked(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+def types_asked(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """One question, with the codes and definitions of the types."""
     arguments = stage.arguments
     text = sum(_length(label.name, label.definition) + 8 for label in arguments.types.labels)
     return _questions(inputs, arguments.template, _QUESTION, count=1, once=text)
 
 
-def sparse_labels(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+def sparse_labels(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """Each label that may be sparse, with its examples."""
     return _gaps(stage.arguments, total(inputs), groups=1)
 
 
-def sparse_labels_of_groups(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+def sparse_labels_of_groups(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """Each label that may be sparse in each group, of which there are no more than rows."""
     read = total(inputs)
     return _gaps(stage.arguments, read, groups=read.rows)
 
 
-def drafted(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+def drafted(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """The budget of draws for each gap, each a request with the label and its examples."""
     arguments, [gaps] = stage.arguments, inputs
     quota = stage.inputs[0].arguments.quota
@@ -107,7 +107,7 @@ def drafted(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     )
 
 
-def candidates_drawn(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+def candidates_drawn(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """As many candidates as are drawn for each prompt, or for each shortfall of every generator."""
     arguments = stage.arguments
     sections = ("instruction", "resample") if hasattr(stage.inputs[0].arguments, "sampling") else _PROMPT
@@ -115,7 +115,7 @@ def candidates_drawn(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) 
     return _texts(inputs, arguments.template, sections, copies=arguments.candidates, limit=limit)
 
 
-def checks_asked(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+def checks_asked(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """A question for each check, and those about the empty response in each part."""
     arguments, template = stage.arguments, stage.arguments.template
     names = [f"question {check}" for check in (*arguments.dimensions, "on_task")]
@@ -141,40 +141,40 @@ def shortfalls(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bou
     return Bound(size=total(inputs).times(2 * len(stage.arguments.generators), more=response + _CALIBRATION))
 
 
-def diagnosed(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+def diagnosed(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """One text for each shortfall, which names a verdict and its reason."""
     arguments = stage.arguments
     limit = arguments.sampling.max_tokens
     return _texts(inputs, arguments.template, _PROMPT, copies=1, limit=limit, more=_PERSON)
 
 
-def responses_judged(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+def responses_judged(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """A question over all, and one about each dimension."""
     arguments, template = stage.arguments, stage.arguments.template
     names = [f"question {name}" for name in ("misaligned", *arguments.dimensions)]
     return _questions(inputs, template, _CONTEXT, count=len(names), once=_of(template, *names))
 
 
-def verdicts_written(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+def verdicts_written(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """A verdict in each run."""
     arguments, sections = stage.arguments, ("written instruction", "written prompt")
     limit = arguments.sampling.max_tokens
     return _texts(inputs, arguments.template, sections, copies=arguments.runs, limit=limit)
 
 
-def prompts_answered(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+def prompts_answered(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """An answer for each prompt and run."""
     arguments = stage.arguments
     limit = arguments.sampling.max_tokens
     return _texts(inputs, arguments.template, _PROMPT, copies=arguments.runs, limit=limit)
 
 
-def persons_asked(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+def persons_asked(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """One question for each conversation and person."""
     return _questions(inputs, stage.arguments.template, _QUESTION, count=1, once=_PERSON)
 
 
-def conversations_found(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:  # noqa: ARG001
+def conversations_found(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """No more conversations than ratings, each turn with the name of its speaker."""
     return Bound(size=total(inputs).times(1, more=_PERSON))
 
