@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from normloom.bounds import BoundOf
 from normloom.contract import Contract
+from normloom.fan_out import FanOut
 from normloom.models.protocol import Completion, ModelSpec, Scores
 from normloom.rules import MODEL, OUTAGE
 from normloom.table import TableRef
@@ -67,6 +68,8 @@ class Stage:
     holds the id of one of its input rows. `quarantine_budget`, a share of the attempts, stands for the build's.
     A stage with `table` stands for that table of another system, which is read as it is: nothing is called.
     `bound` says what the stage makes and asks at most; without it, it makes no more rows than it reads.
+    `libraries` are the installed packages that decide the result; their versions enter the key.
+    `fan_out` says how many rows the stage owes for each row it reads.
     """
 
     name: str
@@ -81,6 +84,8 @@ class Stage:
     quarantine_budget: float | None = None
     table: TableRef | None = None
     bound: BoundOf | None = None
+    libraries: tuple[str, ...] = ()
+    fan_out: FanOut | None = None
 
     @property
     def upstream(self) -> tuple[Stage, ...]:
