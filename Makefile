@@ -1,5 +1,7 @@
 # The two commands of the README are `make demo` and `make test`; each installs what it needs.
 # Python compiles what it imports when it first does (--no-compile): of all that is installed that is a small part.
+# What it compiled must be kept, whatever the environment says: without that a build takes twice as long to start.
+unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -46,14 +48,17 @@ check: install  ## Lint, types and import floors
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# A worker that dies ends the run, red: xdist's scheduler by file can wait forever for the worker that takes its place.
+PARALLEL = --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+
 test: check  ## Run the checks and the tests
-	$(BIN)/python -m pytest --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder --durations 25
+	$(BIN)/python -m pytest $(PARALLEL) --durations 25
 
 VLLM_TESTS := tests/test_vllm_engine.py tests/test_vllm_processes.py
 VLLM_TESTS += tests/test_build.py::test_the_run_graph_is_the_stage_graph_fresh_and_reused
 
 test-vllm: install-vllm  ## Test the vllm engine; `make test` then asks vLLM's server, too
-	PREFECT_HOME=$(CURDIR)/$(VLLM_VENV)/prefect $(VLLM_BIN)/python -m pytest --numprocesses 2 --dist loadfile --durations 10 $(VLLM_TESTS)
+	PREFECT_HOME=$(CURDIR)/$(VLLM_VENV)/prefect $(VLLM_BIN)/python -m pytest $(PARALLEL) --durations 10 $(VLLM_TESTS)
 
 format: install  ## Format the code
 	$(BIN)/ruff format .
