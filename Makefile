@@ -42,11 +42,12 @@ $(VLLM_VENV)/.installed: pyproject.toml constraints-vllm.txt
 demo: install  ## Build SaVaCu on built-in prompts with the embedded models (about five minutes)
 	$(BIN)/normloom build savacu $(DEMO_OPTIONS)
 
-check: install  ## Lint, types and import floors
+check: install  ## Lint, types, import floors and dependencies
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry .
 
 # A worker that dies ends the run, red: xdist's scheduler by file can wait forever for the worker that takes its place.
 PARALLEL = --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder --max-worker-restart 0

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +124,9 @@ def test_the_image_has_the_engines_of_the_default_profile() -> None:
         for name, system in systems().items()
         for spec in model_uses(stages_of(*system.flow(validated(system.config, load_profile(profile, name))[0])))
     }
-    extra = f'pip install "normloom[{engine}]"'
-    packages = {install.split()[-1] for install in installs - {None, extra} if install}
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    brought = {f'pip install "normloom[{engine}]"', *(f'pip install "{package}"' for package in extras[engine])}
+    packages = {install.split()[-1] for install in installs - {None, *brought} if install}
     assert all(package in image for package in packages)
     assert re.findall(r"^vllm==", (ROOT / "constraints-gpu.txt").read_text(), re.MULTILINE)
 

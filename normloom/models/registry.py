@@ -47,6 +47,7 @@ ENGINES = {
         version=1,
         libraries=_TORCH,
         imports=("torch", "transformers"),
+        install='pip install "normloom[transformers]"',
     ),
     "embedding": Engine(
         module="normloom.models.embedding",
@@ -54,6 +55,7 @@ ENGINES = {
         version=1,
         libraries=_TORCH,
         imports=("torch", "transformers"),
+        install='pip install "normloom[transformers]"',
     ),
     "use": Engine(
         module="normloom.models.use",
