@@ -17,6 +17,7 @@ from normloom.flows.commands.diff import diff
 from normloom.flows.commands.doctor import doctor
 from normloom.flows.commands.gc import gc
 from normloom.flows.commands.leaderboard import leaderboard
+from normloom.flows.commands.notify import app as notify
 from normloom.flows.commands.plan import plan
 from normloom.flows.commands.quarantine import quarantine
 from normloom.flows.commands.query import query
@@ -57,6 +58,7 @@ COMMANDS = (
 )
 for command in COMMANDS:
     app.command()(command)
+app.add_typer(notify, name="notify")
 
 
 def _show_version(asked: bool) -> None:  # the value of an option

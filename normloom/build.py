@@ -20,6 +20,7 @@ from normloom.graph import model_uses, stages_of
 from normloom.latest import show_latest
 from normloom.lineage_page import Lineage, publish_build, publish_stage
 from normloom.losses import losses, sentence, upstream
+from normloom.notices import telling
 from normloom.plan import find_published
 from normloom.pool import Pool
 from normloom.progress import LogProgress, Progress
@@ -169,7 +170,8 @@ def build(
                 if stage.name in taken:
                     runner.progress.end(taken[stage.name], reused=True)
                     return taken[stage.name], True
-                work = partial(runner.run, stage, inputs, sides, again=request.selection.again(stage.name))
+                run = partial(runner.run, stage, inputs, sides, again=request.selection.again(stage.name))
+                work = partial(telling, run, system=system, stage=stage.name, build=identity)
                 return events.run_stage(stage.name, [*inputs, *sides], work)
 
             def weave() -> BuildResult:

@@ -276,6 +276,8 @@ def main(descriptor: int, parent: int) -> None:
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     import uvicorn
 
+    import normloom.email_block  # noqa: F401  # the server must know the blocks it acts with
+
     application = "prefect.server.api.server:create_app"
     config = uvicorn.Config(application, factory=True, log_level="warning", timeout_graceful_shutdown=3)
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])

@@ -42,12 +42,12 @@ def _migrate(database: Path) -> None:
 
 
 @contextmanager
-def own_prefect(place: Path) -> Iterator[str]:
+def own_prefect(place: Path, *, private: bool = True, log: Path | None = None) -> Iterator[str]:
     """Run a Prefect server whose home becomes the new directory `place`; yield the URL of its API.
 
     Flows of this process run on it, and those of processes with this one's environment.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_HOME", str(prefect_home(place)))
-        with prefect_server() as url, using_server(url):
+        with prefect_server(private=private, log=log) as url, using_server(url):
             yield url
