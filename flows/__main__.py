@@ -86,6 +86,8 @@ def main() -> NoReturn:
         app(standalone_mode=True)
     except NormloomError as error:
         err.print(f"[red]normloom:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        for note in getattr(error, "__notes__", ()):
+            err.print(escape(note), highlight=False, soft_wrap=True)
         sys.exit(WRONG_USAGE if isinstance(error, UsageError) else FAILED)
     sys.exit(0)
 

@@ -10,14 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from prefect import Flow, flow
+from prefect.client.schemas.objects import State
+from prefect.states import Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from normloom.errors import NormloomError
+from normloom.flow_log import logged
 from normloom.flows.commands.common import DEFAULT_PROFILE, assignments
 from normloom.flows.config import load_profile
 from normloom.flows.run import run_build
 from normloom.flows.system import System
 from normloom.flows.systems import systems
 from normloom.selection import Selection
+from normloom.weave import under_way
 
 STAGES_AT_ONCE = 8
 GATE, SHARE = "min_share_of_last", 0.5  # of scheduled builds: nobody looks at a nightly release before it is used
@@ -29,7 +34,7 @@ def gated(assignments: list[str], *, profile: str, system: str) -> list[str]:
     return assignments if isinstance(release, dict) and GATE in release else [f"release.{GATE}={SHARE}", *assignments]
 
 
-def deployed(system: System) -> Flow[..., None]:
+def deployed(system: System) -> Flow[..., State[None] | None]:
     """Return the flow that builds a system with the parameters of a deployment's run."""
 
     def build(  # noqa: PLR0913, PLR0917  # each a field of the run's form
@@ -42,7 +47,7 @@ def deployed(system: System) -> Flow[..., None]:
         force: tuple[str, ...] = (),
         settings: tuple[str, ...] = (),
         store: str = "store",
-    ) -> None:
+    ) -> State[None] | None:
         """Bring the tables of a system up to date.
 
         Args:
@@ -59,7 +64,15 @@ def deployed(system: System) -> Flow[..., None]:
         given = assignments(source=source, text_column=text_column, limit=limit, settings=list(settings))
         given = gated(given, profile=profile, system=system.name)
         selection = Selection(only=only, start=from_stage, force=force)
-        run_build(system.name, profile=profile, assignments=given, root=Path(store), quiet=True, selection=selection)
+        where = Path(store)
+        with logged():
+            try:
+                run_build(system.name, profile=profile, assignments=given, root=where, quiet=True, selection=selection)
+            except NormloomError as error:
+                if not under_way():
+                    raise
+                return Failed(message=str(error))  # a state that begins with the cause
+        return None
 
     build.__name__ = build.__qualname__ = system.name  # by which Prefect finds the flow again in this module
     runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=STAGES_AT_ONCE)

@@ -15,14 +15,14 @@ from rich.markup import escape
 from normloom import plan
 from normloom.build import BuildRequest, BuildResult, build, quiet_libraries, reuse
 from normloom.ceiling import bills, bounds
-from normloom.errors import ClusterError, ConfigError, ModelError
+from normloom.errors import ClusterError, ConfigError, ModelError, NormloomError
 from normloom.flows import summary
 from normloom.flows.commands.common import err
 from normloom.flows.endpoints import probed
 from normloom.flows.interrupt import stoppable
 from normloom.flows.profile_needs import too_many_processors
 from normloom.flows.settings import stages_for
-from normloom.flows.terminal import TerminalProgress, busy, printing_above
+from normloom.flows.terminal import TerminalProgress, busy, handling, printing_above
 from normloom.graph import model_uses, stages_of
 from normloom.models import model_identity
 from normloom.models.installed import missing_engines
@@ -31,7 +31,6 @@ from normloom.pool import Pool
 from normloom.progress import LogProgress, Progress
 from normloom.proxies import spare_loopback
 from normloom.quality import import_library
-from normloom.readers.read import READERS
 from normloom.resources import Resources
 from normloom.selection import Selection
 from normloom.server import HEARTBEAT_SECONDS, prefect_server, serving, using_server
@@ -93,36 +92,42 @@ def _build(
 ) -> BuildResult:
     """Build, and go on once more from what is finished when the machines that hold the models are lost."""
     os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT_SECONDS)  # a server may expect them
-    with _server(store, console):
+    with _server(store, console) as interface:
         for attempt in range(1, ATTEMPTS + 1):
             pool = Pool(resources)
             with stoppable(pool, console), _watching(console) as progress:
                 try:
                     return build(*ends, request=request, store=store, pool=pool, progress=progress)
-                except ClusterError as error:
-                    if attempt == ATTEMPTS:
-                        raise
-                    log.warning("%s; starting again", error)
+                except NormloomError as error:
+                    if isinstance(error, ClusterError) and attempt < ATTEMPTS:
+                        log.warning("%s; starting again", error)
+                        continue
+                    if error.page:
+                        error.add_note(f"its page: {interface}{error.page}")
+                    raise
     raise AssertionError("the last attempt returns or raises")
 
 
 @contextmanager
-def _server(store: Store, console: Console) -> Iterator[None]:
-    """Use the Prefect server that is configured, or that serves this store, or else one for the time being."""
-    with busy(console, "loading libraries"):
-        from prefect.settings import PREFECT_API_URL
+def _server(store: Store, console: Console) -> Iterator[str]:
+    """Use the Prefect server that is configured, or that serves this store, or else one for the time being.
 
-    if PREFECT_API_URL.value():
-        yield
+    Yields where pages of its UI are read: its address, or how to come to one.
+    """
+    with busy(console, "loading libraries"):
+        from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
+
+    if url := PREFECT_API_URL.value():
+        yield PREFECT_UI_URL.value() or url.removesuffix("/api")
     elif url := serving(store.root):
         with using_server(url):
-            yield
+            yield url.removesuffix("/api")
     else:
         with ExitStack() as stack:
             with busy(console, "starting Prefect's server"):
                 url = stack.enter_context(prefect_server(meanwhile=import_library))
             stack.enter_context(using_server(url))
-            yield
+            yield "run normloom serve, open http://127.0.0.1:4200"
 
 
 def check_models(ends: Sequence[Stage], resources: Resources) -> None:
@@ -178,13 +183,10 @@ def _watching(console: Console) -> Iterator[Progress]:
     log.setLevel(logging.INFO)
     log.propagate = False
     if console.is_terminal:
-        with TerminalProgress(console) as progress, printing_above(console, READERS):
+        with TerminalProgress(console) as progress, printing_above(console):
             yield progress
         return
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    log.addHandler(handler)
-    try:
+    with handling(handler):
         yield LogProgress()
-    finally:
-        log.removeHandler(handler)

@@ -23,6 +23,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from normloom.readers.read import READERS
+from normloom.run_log import LOGGERS
 from normloom.table import Manifest, PartRecord
 
 
@@ -43,18 +45,31 @@ class _Above(logging.Handler):
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._console.print(record.getMessage(), style="dim", markup=False, highlight=False)
+        style = "yellow" if record.levelno >= logging.WARNING else "dim"
+        self._console.print(record.getMessage().strip(), style=style, markup=False, highlight=False)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.WARNING or record.name.startswith(READERS)
 
 
 @contextmanager
-def printing_above(console: Console, logger: str) -> Iterator[None]:
-    """Print what a logger is told above the progress bars."""
-    handler = _Above(console)
-    logging.getLogger(logger).addHandler(handler)
+def printing_above(console: Console) -> Iterator[None]:
+    """Print warnings, and what readers found, above the progress bars."""
+    with handling(_Above(console)):
+        yield
+
+
+@contextmanager
+def handling(handler: logging.Handler) -> Iterator[None]:
+    """Have a handler told what our loggers and Python's warnings say."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    for logger in loggers:
+        logger.addHandler(handler)
     try:
         yield
     finally:
-        logging.getLogger(logger).removeHandler(handler)
+        for logger in loggers:
+            logger.removeHandler(handler)
 
 
 @dataclass

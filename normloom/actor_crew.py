@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import secrets
 import sys
 import time
@@ -17,7 +18,7 @@ from typing import Any
 
 from normloom.crew import Halted, Loading, PartProgress, PartResult, attempt, never
 from normloom.dispatch import Dispatch
-from normloom.errors import ClusterError, EngineDiedError, ModelError, NormloomError
+from normloom.errors import BuildCancelledError, ClusterError, EngineDiedError, ModelError, NormloomError, cause
 from normloom.growth import Growth
 from normloom.memory import MemoryUse, memory_use
 from normloom.models import load_model
@@ -37,6 +38,7 @@ PLACE_CHECK_SECONDS = 2.0  # how often a crew looks at the cluster, at how far p
 ARRIVAL_SECONDS = 8.0  # that a process may take to start where there is a place for it
 LAST_WORDS_SECONDS = 1.0  # for what an actor still has to log, and to end what its model started
 NODE_LOSS_SECONDS = 20.0  # that Ray may take to see that a node is gone; until then deaths look like the model's
+REASON_CHARS = 500
 DEATHS_WHILE_LOADING = 2  # more than that, and the model is the cause
 
 
@@ -61,8 +63,7 @@ class _Worker:
                 self._model = load_model(self._spec, threads=self._threads)
             except Exception as error:  # kept with its cause, whatever an engine raises
                 log.warning("process %d cannot load model %s", os.getpid(), self._spec.model, exc_info=True)
-                why = str(error) if isinstance(error, NormloomError) else f"{type(error).__name__}: {error}"
-                return ModelError(f"an actor could not load model {self._spec.model!r}: {why}")
+                return ModelError(f"an actor could not load model {self._spec.model!r}: {cause(error)}")
             seconds = time.monotonic() - started
             log.info("process %d loaded model %s in %.1f s", os.getpid(), self._spec.model, seconds)
             return seconds
@@ -231,9 +232,9 @@ class ActorCrew:
             actor = dispatch.actor_of(done)
             try:
                 result: PartResult | NormloomError = ray.get(done)
-            except ray.exceptions.RayActorError:
+            except ray.exceptions.RayActorError as error:
                 died = dispatch.lost(actor)
-                self._replace(actor)
+                self._replace(actor, error, parts=[job.index for job in died])
                 yield from ((job, PartFailure("the process that held the model died", died=True)) for job in died)
                 continue
             if isinstance(result, NormloomError):
@@ -302,13 +303,15 @@ class ActorCrew:
         self._place_of[actor] = place
         self._loading[actor.load.remote(current_run_log())] = actor
 
-    def _replace(self, actor: Any) -> None:
+    def _replace(self, actor: Any, error: Exception, *, parts: Sequence[int] = ()) -> None:
         """Start another actor in the place of one that died or does not answer, once."""
         import ray
 
         self._require_open()
         if actor not in self._ready:  # something else that it was at has shown its death already
             return
+        at_work = f" while it made part {', '.join(map(str, sorted(parts)))}" if parts else ""
+        log.warning("a process with model %s died%s; starting another: %s", self._spec.model, at_work, how_died(error))
         self._ready.remove(actor)
         self._outrun = {reference: owner for reference, owner in self._outrun.items() if owner != actor}
         ray.kill(actor)  # one that is merely out of reach must not come back and work beside its replacement
@@ -320,8 +323,8 @@ class ActorCrew:
 
         try:
             ray.get(reference)
-        except ray.exceptions.RayActorError:
-            self._replace(actor)
+        except ray.exceptions.RayActorError as error:
+            self._replace(actor, error)
 
     def _wait(self, flying: Sequence[Any]) -> Any:
         """Return the next reference that is done: of a part, or of an actor that finished loading or failed to.
@@ -353,6 +356,7 @@ class ActorCrew:
         except ray.exceptions.RayActorError as error:
             self._require_open()
             self._deaths_loading += 1
+            log.warning("a process died while it loaded model %s: %s", self._spec.model, how_died(error))
             if self._deaths_loading > DEATHS_WHILE_LOADING:
                 deadline = time.monotonic() + NODE_LOSS_SECONDS
                 while time.monotonic() < deadline:
@@ -381,7 +385,15 @@ class ActorCrew:
 
     def _require_open(self) -> None:
         if self._closed:
-            raise ModelError(f"the build was stopped while {self._spec.model!r} was at work")
+            raise BuildCancelledError(f"the build was stopped while {self._spec.model!r} was at work")
+
+
+def how_died(error: Exception) -> str:
+    """Return what Ray knows of the death of an actor, in one line: process and node, then the reason."""
+    told = " ".join(str(error).split())
+    facts = [f"{name} {found[1]}" for name in ("pid", "ip") if (found := re.search(rf"\b{name}: (\S+)", told))]
+    reason = told.partition("because ")[2].partition(" There are some potential root causes")[0] or told
+    return f"{', '.join(facts)}: {reason}"[:REASON_CHARS] if facts else reason[:REASON_CHARS]
 
 
 def other_holders(holder: str) -> list[str]:

@@ -68,11 +68,17 @@ def _transient(counts: Mapping[str, int]) -> int:
     return sum(count for rule, count in counts.items() if rule in TRANSIENT)
 
 
-def _commonest(ledger: pl.DataFrame) -> str:
-    """Return the reason that most entries have, numbers in it aside, with the row of one of them."""
+def by_reason(ledger: pl.DataFrame) -> pl.DataFrame:
+    """Return one entry for each reason, numbers in it aside, with its count `len`, the commonest first."""
     reason = pl.col("reason").str.replace_all(r"\s+", " ").str.strip_chars()
     kinds = ledger.with_columns(reason).with_columns(kind=pl.col("reason").str.replace_all(r"\d+", "0"))
-    common = kinds.group_by("kind", maintain_order=True).agg(pl.len(), pl.all().first()).sort("len", descending=True)
+    common = kinds.group_by("kind", maintain_order=True).agg(pl.len(), pl.all().first())
+    return common.sort("len", descending=True, maintain_order=True)
+
+
+def _commonest(ledger: pl.DataFrame) -> str:
+    """Return the reason that most entries have, with the row of one of them."""
+    common = by_reason(ledger)
     first = common.row(0, named=True)
     text: str = first["reason"]
     text = text if len(text) <= REASON_CHARS else f"{text[:REASON_CHARS]}…"

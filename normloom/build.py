@@ -15,7 +15,8 @@ from typing import Any
 
 import yaml
 
-from normloom.errors import StoreError, UsageError
+from normloom.errors import BuildCancelledError, NormloomError, StoreError, UsageError, cause
+from normloom.failure_page import publish_failure
 from normloom.graph import model_uses, stages_of
 from normloom.latest import show_latest
 from normloom.lineage_page import Lineage, publish_build, publish_stage
@@ -25,6 +26,7 @@ from normloom.plan import find_published
 from normloom.pool import Pool
 from normloom.progress import LogProgress, Progress
 from normloom.release import ReleaseSize
+from normloom.resume import resume_command
 from normloom.run_progress import RunProgress
 from normloom.runner import QUARANTINE_BUDGET, StageRunner
 from normloom.selection import Selection
@@ -34,7 +36,9 @@ from normloom.stale import stale_stages
 from normloom.store import Store
 from normloom.table import Manifest, TableRef
 from normloom.unfinished import UnfinishedBuild, recorded
-from normloom.weave import in_flow_run, submit_stages
+from normloom.weave import current_flow_run, in_flow_run, submit_stages
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +163,7 @@ def build(
         settings=request.settings,
         selection=_selected(request.selection),
     )
-    with store.building(system), recorded(store, unfinished):
+    with store.building(system), recorded(store, unfinished) as record:
         taken = _taken(request, stages, store)
         with (
             closing(pool),
@@ -175,7 +179,15 @@ def build(
                 return events.run_stage(stage.name, [*inputs, *sides], work)
 
             def weave() -> BuildResult:
-                made = submit_stages(needed, make, lineage, pool)
+                record.belongs_to(current_flow_run())
+                try:
+                    made = submit_stages(needed, make, lineage)
+                except BaseException as error:
+                    record.ended(error, stage=next(iter(lineage.failed), None))
+                    pool.close()  # stages at work would go on to their end
+                    if lineage.failed and isinstance(error, Exception) and not isinstance(error, BuildCancelledError):
+                        _tell_failure(error, lineage, runner, unfinished)
+                    raise
                 result = _finished(request, identity, store, ends, made, loads=dict(pool.loads), started=started)
                 _publish_pages(result, lineage, store)
                 return result
@@ -184,6 +196,18 @@ def build(
             return in_flow_run(
                 weave, name=system, run_name=identity, tags=request.tags, parameters=parameters, pool=pool
             )
+
+
+def _tell_failure(error: Exception, lineage: Lineage, runner: StageRunner, build: UnfinishedBuild) -> None:
+    """Leave the page of a build that failed, and its cause as the last word of the run's log."""
+    stage, command = next(iter(lineage.failed)), resume_command(build, runner.store)
+    page = publish_failure(lineage, runner.begun.get(stage), store=runner.store, command=command)
+    if isinstance(error, NormloomError):
+        error.page = page
+        error.add_note(f"to resume: {command}")
+    left = [name for name in lineage.graph if name not in lineage.manifests and name not in lineage.failed]
+    unmade = f"; not made: {', '.join(left)}" if left else ""
+    log.error("build %s failed: %s%s; to resume: %s", build.build, cause(error), unmade, command)
 
 
 def _publish_pages(result: BuildResult, lineage: Lineage, store: Store) -> None:

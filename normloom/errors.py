@@ -7,7 +7,9 @@ from __future__ import annotations
 
 
 class NormloomError(Exception):
-    """Base of all errors raised on purpose."""
+    """Base of all errors raised on purpose; `page` is the path in Prefect's UI of the page of a build that failed."""
+
+    page: str | None = None
 
 
 class UsageError(NormloomError):
@@ -68,3 +70,8 @@ class ClusterError(NormloomError):
 
 class BuildCancelledError(NormloomError):
     """Someone asked for the build to end."""
+
+
+def cause(error: BaseException) -> str:
+    """Return an error in a sentence: one of ours says all that is to be said, others are named."""
+    return str(error) if isinstance(error, NormloomError) else f"{type(error).__name__}: {error}"

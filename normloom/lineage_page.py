@@ -27,9 +27,12 @@ _CLASSES = (
     "classDef reused fill:#e5e7eb,stroke:#6b7280,color:#111827",
     "classDef stale fill:#fde68a,stroke:#b45309,color:#111827",
     "classDef unmade fill:#ffffff,stroke:#9ca3af,color:#4b5563,stroke-dasharray:4",
+    "classDef failed fill:#fecaca,stroke:#b91c1c,color:#111827",
     "classDef here stroke:#1d4ed8,stroke-width:4px",
 )
-_LEGEND = "Green: made by this build. Grey: reused. Yellow: stale. Dashed: not made when this page was written."
+LEGEND = (
+    "Green: made by this build. Grey: reused. Yellow: stale. Red: failed. Dashed: not made when this page was written."
+)
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +48,7 @@ class Lineage:
     """The tables of a system as far as a build knows them; it fills them in while it runs.
 
     `graph` holds the stages that each stage reads, in the flow's order; `pages` the addresses of pages
-    left so far; `stale` why a table is no longer right.
+    left so far; `stale` why a table is no longer right; `failed` the errors of stages that failed, the first one first.
     """
 
     system: str
@@ -54,6 +57,7 @@ class Lineage:
     manifests: dict[str, Manifest] = field(default_factory=dict)
     pages: dict[str, str] = field(default_factory=dict)
     stale: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, Exception] = field(default_factory=dict)
 
     def link(self, stage: str) -> str:
         """Return a link to the page of this build, or where there is none yet to the history of the table."""
@@ -125,7 +129,7 @@ def stage_page(lineage: Lineage, stage: str) -> str:
         f"# {text(stage)}",
         f"{state[0].upper()}{state[1:]}. A stage of {system}.",
         lineage_graph(lineage, here=stage, near=long),
-        _LEGEND,
+        LEGEND,
         "## Rows",
         _rows(manifest),
         "## Checks",
@@ -152,7 +156,7 @@ def build_page(lineage: Lineage, *, loads: Mapping[str, int], lock: str, seconds
         f"{made} of {len(lineage.graph)} tables made, {len(lineage.manifests) - made} reused, in {seconds:,.1f} s. "
         f"Model loads: {loaded}. Lock: {text(lock)}.",
         lineage_graph(lineage),
-        _LEGEND,
+        LEGEND,
         "## Tables",
         table(("table", "state", "attempted", "rows", "dropped", "quarantined", "seconds"), stages),
     )
@@ -191,6 +195,8 @@ def _depth(graph: Mapping[str, Sequence[str]]) -> int:
 
 def _class(lineage: Lineage, stage: str) -> str:
     manifest = lineage.manifests.get(stage)
+    if stage in lineage.failed:
+        return "failed"
     if manifest is None:
         return "unmade"
     if stage in lineage.stale:

@@ -7,6 +7,7 @@ is put to sleep where its engine and the build's resources allow, and ended else
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from normloom.actor_crew import ActorCrew, other_holders
 from normloom.crew import Crew, InlineCrew
-from normloom.errors import ConfigError, ModelError
+from normloom.errors import BuildCancelledError, ConfigError, ModelError
 from normloom.graph import farthest
 from normloom.models.protocol import ModelSpec
 from normloom.node_engines import missing_on_nodes
@@ -25,6 +26,35 @@ from normloom.ray_start import remove_folder, start_ray
 from normloom.resources import Resources, fit
 
 GIVE_WAY_SECONDS = 0.5
+WAIT_SECONDS = 2.0  # between looks for a place that nobody told is free
+SHORT_WAIT_SECONDS = 2.0  # not worth a line
+SAY_AGAIN_SECONDS = 60.0
+
+
+class Waits:
+    """Says what is waited for: when it changes, now and then while it lasts, and when it is over."""
+
+    def __init__(self, note: Callable[[str], None]) -> None:
+        self._note = note
+        self._said: str | None = None
+        self._begun = self._when = 0.0  # by the clock that only goes forward
+
+    def __call__(self, text: str) -> None:
+        """Wait for what `text` says."""
+        now = time.monotonic()
+        self._begun = self._begun or now
+        if now < self._begun + SHORT_WAIT_SECONDS:
+            return
+        if text != self._said or now > self._when + SAY_AGAIN_SECONDS:
+            since = f" (for {now - self._begun:.0f} s)" if text == self._said else ""
+            self._said, self._when = text, now
+            self._note(text + since)
+
+    def over(self) -> None:
+        """Say that the wait is over, if there was one."""
+        if self._said is not None:
+            self._note(f"waits no more after {time.monotonic() - self._begun:.0f} s")
+        self._said, self._begun = None, 0.0
 
 
 @dataclass
@@ -71,10 +101,13 @@ class Pool:
     @contextmanager
     def lease(self, spec: ModelSpec, *, note: Callable[[str], None] = lambda _: None) -> Iterator[Crew]:
         """Hold the crew of a model, loading it if it is not resident; waits for its turn, and says so by `note`."""
-        key = spec.model_dump_json()
+        key, waits = spec.model_dump_json(), Waits(note)
         with self._changed:
-            self._changed.wait_for(lambda: self._may_take(key, spec))
-            resident = self._residents.get(key) or self._load(key, spec, note)
+            while not self._may_take(key, spec):
+                waits(self._waits_for(key, spec))
+                self._changed.wait(WAIT_SECONDS)
+            resident = self._residents.get(key) or self._load(key, spec, waits)
+            waits.over()
             if resident.asleep:
                 self._make_room(spec)
                 resident.wake()
@@ -96,9 +129,9 @@ class Pool:
         return f"loads {spec.model}"
 
     def require_open(self) -> None:
-        """Raise ModelError once the pool is closed."""
+        """Raise BuildCancelledError once the pool is closed."""
         if self.closed.is_set():
-            raise ModelError("the build was stopped; finished parts are kept")
+            raise BuildCancelledError("the build was stopped; finished parts are kept")
 
     def used(self, spec: ModelSpec) -> None:
         """Count one of the uses to come as past: a stage is done with the model, or needs it no more."""
@@ -133,10 +166,17 @@ class Pool:
         others = [resident.occupies(shared=shared) for resident in beside]
         return fit([(wanted, wanted.actors), *others, *self._awaited()], total)
 
+    def _waits_for(self, key: str, spec: ModelSpec) -> str:
+        """Say why a model may not be taken now."""
+        taken = [name for name, one in self._residents.items() if one.leased] + list(self._coming)
+        if key in taken:
+            return f"waits for {spec.model}, which another stage uses"
+        return f"waits for a place, held by {', '.join(ModelSpec.model_validate_json(one).model for one in taken)}"
+
     def _awaited(self) -> list[tuple[Resources, int]]:
         return [(resources, resources.actors) for resources in self._coming.values()]
 
-    def _load(self, key: str, spec: ModelSpec, note: Callable[[str], None]) -> _Resident:
+    def _load(self, key: str, spec: ModelSpec, waits: Waits) -> _Resident:
         self._make_room(spec)
         wanted = self.resources.of(spec)
         crew: Crew
@@ -152,7 +192,7 @@ class Pool:
                     may_grow=self._may_grow,
                     places=places,
                     holder=self.holder,
-                    waiting=partial(self._give_way, wanted, note),
+                    waiting=partial(self._give_way, wanted, waits),
                 )
             finally:
                 del self._coming[key]
@@ -176,7 +216,7 @@ class Pool:
             if not any(one.resources.sleepers for one in self._residents.values()):
                 self._places.close()
 
-    def _give_way(self, wanted: Resources, note: Callable[[str], None]) -> None:
+    def _give_way(self, wanted: Resources, waits: Waits) -> None:
         """End an idle model if the cluster, which others use too, has no place for one that is wanted; say who has it.
 
         Two builds that each kept an idle model and waited for the other's place would wait for ever.
@@ -193,7 +233,7 @@ class Pool:
                 return
             held = ", ".join(other_holders(self.holder)) or "other work"
             needed = " and ".join(f"{count:g} {name}" for name, count in wanted.actor.items() if count)
-            note(f"waits for {needed}, held by {held}")
+            waits(f"waits for {needed}, held by {held}")
         self._changed.wait(GIVE_WAY_SECONDS)  # stages at work may return what they hold
 
     def _farthest(self, names: Sequence[str]) -> str:

@@ -7,7 +7,9 @@ from typing import Protocol
 
 from normloom.table import Manifest, PartRecord
 
-log = logging.getLogger("normloom")
+PROGRESS = "normloom.progress"  # the logger that is told by LogProgress
+
+log = logging.getLogger(PROGRESS)
 
 
 class Progress(Protocol):

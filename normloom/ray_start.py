@@ -13,13 +13,16 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from pathlib import Path
+from time import monotonic as clock
 
 from normloom.errors import ModelError
 
 log = logging.getLogger("normloom.pool")
 
 RAY_STARTS = 5  # Ray gives its processes 30 s to come up; a busy machine may need more
+SAY_SECONDS = 20.0  # between lines that Ray is not up yet
 SOCKET_PATH = 103 if sys.platform == "darwin" else 107  # bytes that the kernel takes
 SESSION = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.10"
 SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108  # tried in order, for a private folder each
@@ -41,10 +44,10 @@ def start_ray(*, address: str | None, processors: float, require_open: Callable[
     folder = None if address else _short_folder()
     local = {"address": "local", "num_cpus": processors, "include_dashboard": False}
     where = {"address": address} if address else {**local, **({"_temp_dir": str(folder)} if folder else {})}
-    starts = 1 if address else RAY_STARTS
+    starts, begun = 1 if address else RAY_STARTS, clock()
     for attempt in range(1, starts + 1):
         try:
-            with _handlers_kept():
+            with _handlers_kept(), _patiently():
                 ray.init(**where, log_to_driver=False, logging_level="error")
         except Exception as error:  # Ray raises one or another when a process of its own is late or dies
             ray.shutdown()
@@ -52,8 +55,9 @@ def start_ray(*, address: str | None, processors: float, require_open: Callable[
             if attempt == starts or not may_pass(error):
                 remove_folder(folder)
                 raise ModelError(f"Ray does not start at {where['address']!r}: {error}") from error
-            log.warning("Ray does not start (%s); trying again", error)
+            log.warning("start %d of %d of Ray failed (%s); trying again", attempt, starts, error)
         else:
+            log.info("%s after %.1f s", f"connected to Ray at {address}" if address else "Ray is up", clock() - begun)
             return folder
     raise AssertionError("the last start returns or raises")
 
@@ -93,6 +97,24 @@ def _short_folder() -> Path | None:
         f"the temporary directory {usual} is too long for Ray's sockets ({SOCKET_PATH} bytes with all that comes below "
         f"it) and none of {', '.join(SHORT_FOLDERS)} can be written: set RAY_TMPDIR to a directory with a short path"
     )
+
+
+@contextmanager
+def _patiently() -> Iterator[None]:
+    """Log now and then that Ray is still starting: it may take minutes before it gives up."""
+    here, up, begun = copy_context(), threading.Event(), clock()  # the context says whose log it is
+
+    def say() -> None:
+        while not up.wait(SAY_SECONDS):
+            log.warning("Ray is not up yet after %.0f s", clock() - begun)
+
+    saying = threading.Thread(target=here.run, args=(say,), name="ray-start", daemon=True)
+    saying.start()
+    try:
+        yield
+    finally:
+        up.set()
+        saying.join()
 
 
 @contextmanager

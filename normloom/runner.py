@@ -6,6 +6,7 @@ fails to its row, account for every row, check the whole table and publish it.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -48,6 +49,17 @@ from normloom.table import Manifest, PartRecord, TableRef, Work, total
 QUARANTINE_BUDGET = 0.1
 DEATHS_BEFORE_BISECTION = 2  # the first may be the machine's fault
 MAX_DEATHS = 6  # of one part in which no row is found that does it
+FAILED = {"warn": "warns", "quarantine": "puts rows into quarantine", "stop": "failed"}  # by a check's `on_fail`
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A table that a stage set out to make: where its parts are, and how many rows it reads."""
+
+    directory: Path
+    rows_in: int
 
 
 @dataclass(frozen=True)
@@ -57,7 +69,8 @@ class StageRunner:
     A stage fails when more than the share `quarantine_budget` of its attempts is in quarantine; the budget
     gates a table and does not change it, so it is no part of the key. Parts of a table that was refused are kept,
     but for those with rows in quarantine for a passing reason (an outage): the next build makes these again.
-    `release` is the least size of the table of the stage `released`.
+    `release` is the least size of the table of the stage `released`. `begun` has the tables that this build set out to
+    make, by stage.
     """
 
     system: str
@@ -69,6 +82,7 @@ class StageRunner:
     released: str | None = None
     release: ReleaseSize = field(default_factory=ReleaseSize)
     spending: Spending = field(default_factory=Spending)
+    begun: dict[str, Begun] = field(default_factory=dict)
 
     def run(
         self, stage: Stage, inputs: Sequence[TableRef], sides: Sequence[TableRef], *, again: Again | None = None
@@ -176,6 +190,7 @@ class StageRunner:
         jobs = self._jobs(table)
         done, back = self._left(table, jobs, again)
         rows_in = sum(len(job) for job in jobs)
+        self.begun[stage.name] = Begun(directory, rows_in)
         self.progress.begin(stage.name, total=rows_in, done=sum(part.stop - part.start for part in done.values()))
         if back:
             counted = ", ".join(f"{rule} {count:,}" for rule, count in _counts(back).items()) or "none"
@@ -191,6 +206,9 @@ class StageRunner:
         self.progress.note(stage.name, "checks")
         rows = pl.scan_parquet([directory / part.files["rows"].name for part in parts], glob=False)
         results, aside = run_checks(rows, stage.contract)
+        for result in results:
+            if not result.passed:
+                log.warning("%s: check %s %s: %s", stage.name, result.name, FAILED[result.on_fail], result.detail)
         if self._budget(stage).holds(_counts(parts, aside), sum(part.attempts for part in parts)):
             require(results, stage=stage.name)
         if aside:

@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from contextvars import copy_context
 from typing import Any, Protocol, TypeVar
 
-from normloom.errors import BuildCancelledError
+from normloom.errors import BuildCancelledError, NormloomError, cause
+from normloom.flow_log import logged
 from normloom.lineage_page import Lineage, publish_stage
 from normloom.pool import Pool
 from normloom.stage import Stage
@@ -43,12 +44,20 @@ def under_way() -> bool:
     return FlowRunContext.get() is not None
 
 
-def submit_stages(
-    stages: Sequence[Stage], make: Make, lineage: Lineage, pool: Pool
-) -> dict[str, tuple[Manifest, bool]]:
+def current_flow_run() -> str:
+    """Return the id of the flow run that is under way."""
+    from prefect.context import FlowRunContext
+
+    run = FlowRunContext.get()
+    assert run
+    assert run.flow_run
+    return str(run.flow_run.id)
+
+
+def submit_stages(stages: Sequence[Stage], make: Make, lineage: Lineage) -> dict[str, tuple[Manifest, bool]]:
     """Make the stages as tasks of the flow run that is under way; return each table and whether it was there already.
 
-    Each task leaves the page of its table. Raises the error of the first stage that failed.
+    Each task leaves the page of its table. Raises the error of the stage that failed first; it names the stage.
     """
     import prefect.artifacts  # noqa: F401  # here and not in the threads of the stages
     from prefect import task
@@ -61,7 +70,13 @@ def submit_stages(
     def submit(stage: Stage, futures: Mapping[str, Any]) -> Any:
         @task(name=stage.name, task_run_name=stage.name, persist_result=False, cache_policy=NO_CACHE)
         def run(inputs: list[TableRef], sides: list[TableRef]) -> TableRef | State[TableRef]:
-            manifest, reused = made[stage.name] = make(stage, inputs, sides)
+            try:
+                manifest, reused = made[stage.name] = make(stage, inputs, sides)
+            except Exception as error:
+                failed = lineage.failed[stage.name] = of_stage(error, stage.name)
+                if failed is error:
+                    raise
+                raise failed from error
             lineage.manifests[stage.name] = manifest
             if stage.table is None:
                 publish_stage(lineage, stage.name)
@@ -75,15 +90,21 @@ def submit_stages(
     futures: dict[str, Any] = {}
     for stage in stages:
         futures[stage.name] = submit(stage, futures)
-    try:
-        for future in futures.values():
-            future.wait()
-    except BaseException:  # an interrupt or a cancel: stages at work would go on to their end
-        pool.close()
-        raise
-    for future in futures.values():  # in order, so that the error told is the cause, not what it brought down
+    for future in futures.values():
+        future.wait()
+    for error in lineage.failed.values():
+        raise error
+    for future in futures.values():  # what fails outside of a stage
         future.result()
     return made
+
+
+def of_stage(error: Exception, stage: str) -> Exception:
+    """Return an error of ours so that its message begins with the stage; others as they are."""
+    begin = f"stage {stage!r}"
+    if isinstance(error, BuildCancelledError) or not isinstance(error, NormloomError) or str(error).startswith(begin):
+        return error
+    return type(error)(f"{begin} failed: {error}")
 
 
 def in_flow_run(
@@ -103,14 +124,14 @@ def in_flow_run(
     from prefect import flow
     from prefect import tags as tagged
     from prefect.context import FlowRunContext
-    from prefect.exceptions import CancelledRun
-    from prefect.states import Cancelled
+    from prefect.states import Cancelled, Failed
     from prefect.task_runners import ThreadPoolTaskRunner
 
     if (run := FlowRunContext.get()) and run.flow_run:
         _name_run(run.flow_run, run_name, tags)
         return work()
     results: list[Result] = []
+    failures: list[Exception] = []
 
     @flow(
         name=name,
@@ -119,22 +140,26 @@ def in_flow_run(
         validate_parameters=False,
     )
     def weave(**parameters: Any) -> Any:  # noqa: ARG001  # Prefect shows them with the run
-        with _cancelling(pool) as asked:
+        with logged(), _cancelling(pool) as asked:
             try:
                 results.append(work())
-            except Exception:
+            except Exception as error:  # noqa: BLE001  # raised again once the run has its state
                 if asked.is_set():
                     return Cancelled(message="finished parts are kept")
-                raise
+                failures.append(error)
+                return Failed(message=cause(error))
         return None
 
     with tagged(*tags):
-        try:
-            weave(**parameters)
-        except CancelledRun:
-            raise BuildCancelledError(
-                f"build {run_name} was cancelled in Prefect's UI; finished parts are kept, rerun the command to resume"
-            ) from None
+        state = weave(**parameters, return_state=True)
+    if failures:
+        raise failures[0]
+    if state.is_cancelled():
+        raise BuildCancelledError(
+            f"build {run_name} was cancelled in Prefect's UI; finished parts are kept, rerun the command to resume"
+        )
+    if not results:
+        state.result()
     return results[0]
 
 

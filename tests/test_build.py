@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextvars import copy_context
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -14,6 +18,7 @@ from toy import ECHOES, SCRIPTED, Echo, echo, words_stage
 from toy_builds import built
 
 from normloom.build import BuildRequest, BuildResult, build, reuse
+from normloom.contract import Check
 from normloom.errors import BuildCancelledError, QuarantineBudgetError, UsageError
 from normloom.models.protocol import ModelSpec
 from normloom.pool import Pool
@@ -21,6 +26,7 @@ from normloom.resources import Resources
 from normloom.selection import Selection
 from normloom.stage import Stage, standing
 from normloom.store import Store
+from normloom.unfinished import unfinished
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -141,6 +147,80 @@ def test_a_build_that_fails_raises_its_cause_and_goes_on_from_there(tmp_path: Pa
     assert {manifest.stage for manifest in store.newest("toy")} == {"words", "left"}
     mended = make(diamond(), store)
     assert {"words", "left"} <= mended.reused
+
+
+def failing(*inputs: Stage) -> Stage:
+    """A stage that warns, logs in a thread of its own, and puts too many rows into quarantine."""
+    return replace(echoing("right", *inputs), function=warn_and_echo, arguments=Echo(aside="c"))
+
+
+def warn_and_echo(rows, arguments, model):  # noqa: ANN001, ANN201
+    warnings.warn("mind the step", stacklevel=1)
+    thread = threading.Thread(target=logging.getLogger("normloom.elsewhere").info, args=("from a thread",))
+    thread.start()
+    thread.join()
+    return echo(rows, arguments, model)
+
+
+def newest_run() -> tuple[Any, list[Any], list[Any]]:
+    """Return the newest flow run with its log and its artifacts."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import ArtifactFilter, LogFilter
+    from prefect.client.schemas.sorting import FlowRunSort, LogSort
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all(timeout=60)
+    with get_client(sync_client=True) as client:
+        run = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)[0]
+        lines = LogFilter.model_validate({"flow_run_id": {"any_": [run.id]}})
+        pages = ArtifactFilter.model_validate({"flow_run_id": {"any_": [run.id]}})
+        return run, client.read_logs(lines, sort=LogSort.TIMESTAMP_ASC), client.read_artifacts(artifact_filter=pages)
+
+
+def test_a_build_that_fails_tells_the_cause_first_in_state_log_and_page(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "prefect.task_runs")
+    store, source = Store(tmp_path), words_stage(*"abccab")
+    checked = Check(expectation="expect_table_row_count_to_equal", arguments={"value": 1}, on_fail="warn")
+    left = replace(echoing("left", source), contract=replace(ECHOES, checks=(checked,)))
+    right = failing(source)
+    joined = echoing("joined", left, right)
+    with warnings.catch_warnings(), pytest.raises(QuarantineBudgetError) as raised:
+        warnings.simplefilter("always")
+        make(echoing("last", joined), store)
+    run, lines, pages = newest_run()
+    why = "stage 'right' put 2 of 6 rows into quarantine (asked 2), more than its budget of 10%: 'because' (row "
+    assert str(raised.value).startswith(why)
+    assert run.state.message.startswith(why)
+    command = f"normloom build toy --profile test --store {store.root}"
+    assert raised.value.__notes__ == [f"to resume: {command}"]
+    errors = [line.message for line in lines if line.level >= logging.ERROR]
+    first, *_, last = errors
+    assert why in first  # of the task, with its traceback
+    assert last.startswith(f"build {run.name} failed: {why}")
+    assert last.endswith(f"; not made: joined, last; to resume: {command}")
+    assert not any("NotReady" in line.message for line in lines)
+    assert sum("not made: a stage that it reads was not made" in line.message for line in lines) == 2
+    told = {(line.name, line.message): line for line in lines}
+    assert told["normloom.elsewhere", "from a thread"].task_run_id is None
+    [warned] = {line.message for line in lines if line.name == "py.warnings"}
+    assert "UserWarning: mind the step" in warned
+    [check] = [line for line in lines if line.name == "normloom.runner"]
+    assert check.message.startswith("left: check ")
+    assert " warns: " in check.message
+    assert check.task_run_id is not None
+    assert len([line for line in lines if "left: published" in line.message]) == 1  # shown progress is not told twice
+    page = next(page for page in pages if page.key == "toy")
+    assert raised.value.page == f"/v2/artifacts/artifact/{page.id}"
+    assert page.description.startswith("FAILED at right: stage 'right' put")
+    assert command in page.data
+    assert "| done | 6 | in 3 finished parts |" in page.data
+    assert '| 2 | asked | because | \\{"word": "c"\\} |' in page.data
+    assert "3 made by this build" not in page.data
+    assert "2 made by this build, 0 reused, 3 not made." in page.data
+    [record] = unfinished(store, "toy")
+    assert (record.state, record.stage, record.flow_run) == ("failed", "right", str(run.id))
 
 
 def test_only_builds_one_stage_on_the_tables_there_are_and_leaves_the_rest_stale(tmp_path: Path) -> None:

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
-from kills import scripted_builder, survive
+from kills import Builder, scripted_builder, survive
 
 KILLS = {"flow": 2, "actor": 1, "raylet": 1}
 
@@ -21,3 +23,10 @@ def test_builds_survive_kills_of_every_kind(tmp_path: Path) -> None:
     assert report.parts_redone == 0
     assert report.reads > 0
     assert report.bad_reads == []
+    assert any("died" in line and line.startswith("a process ") for line in run_logs(builder))
+
+
+def run_logs(builder: Builder) -> list[str]:
+    """Return the lines of all runs' logs in Prefect's database."""
+    with closing(sqlite3.connect(Path(builder.environment["PREFECT_HOME"]) / "prefect.db")) as database:
+        return [message for (message,) in database.execute("SELECT message FROM log")]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -16,8 +17,9 @@ from toy import SCRIPTED, echo_stage, runner, words_stage
 
 from normloom.actor_crew import ActorCrew
 from normloom.errors import ModelError
+from normloom.models.protocol import ModelSpec
 from normloom.part import PartJob
-from normloom.pool import Pool
+from normloom.pool import Pool, Waits
 from normloom.progress import LogProgress
 from normloom.resources import Resources
 from normloom.stage import Stage
@@ -48,7 +50,9 @@ def test_actors_make_the_same_table_as_one_process(tmp_path: Path, pool: Pool) -
     assert spread.content == alone.content
 
 
-def test_a_row_that_ends_its_process_is_put_aside_alone(tmp_path: Path, pool: Pool) -> None:
+def test_a_row_that_ends_its_process_is_put_aside_alone(
+    tmp_path: Path, pool: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
     words = words_stage(*"abcdefg", "deadly", *"hijklmno")
     model = SCRIPTED.model_copy(update={"options": {"poison": "deadly"}})
     store = Store(tmp_path)
@@ -57,6 +61,9 @@ def test_a_row_that_ends_its_process_is_put_aside_alone(tmp_path: Path, pool: Po
     aside = store.scan(manifest.ref, "quarantined").collect().row(0, named=True)
     assert (aside["rule"], aside["reason"]) == ("crash", "the process that held the model died")
     assert "deadly" in aside["payload"]
+    died = [record.getMessage() for record in caplog.records if record.name == "normloom.crew"]
+    assert re.match(r"a process with model toy died while it made part 1; starting another: pid \d+, ip ", died[0])
+    assert "orker" in died[0].partition("ip ")[2]  # Ray's reason
 
 
 def test_actors_tell_how_far_a_part_is_before_it_is_done(tmp_path: Path, pool: Pool) -> None:
@@ -179,6 +186,47 @@ def actor_processes() -> list[int]:
     """Return the processes of this test's actors."""
     family = psutil.Process().children(recursive=True)
     return [process.pid for process in family if process.name().startswith("ray::_Worker")]
+
+
+def test_only_waits_that_last_are_told_and_then_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    waits = Waits(told.append)
+    waits("waits for toy")
+    waits.over()
+    assert told == []
+    monkeypatch.setattr("normloom.pool.SHORT_WAIT_SECONDS", 0.0)
+    for _ in range(3):
+        waits("waits for toy")
+    waits("waits for 1 CPU")
+    waits.over()
+    waits.over()
+    assert told == ["waits for toy", "waits for 1 CPU", "waits no more after 0 s"]
+
+
+def test_a_stage_that_waits_for_a_model_in_use_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("normloom.pool.SHORT_WAIT_SECONDS", 0.0)
+    pool, told, heard = Pool(Resources(actors=0)), list[str](), threading.Event()
+
+    def note(text: str) -> None:
+        told.append(text)
+        heard.set()
+
+    def second(spec: ModelSpec) -> None:
+        with pool.lease(spec, note=note):
+            pass
+
+    for spec, expected in (
+        (SCRIPTED, "waits for toy, which another stage uses"),
+        (SCRIPTED.model_copy(update={"model": "other"}), "waits for a place, held by toy"),
+    ):
+        thread = threading.Thread(target=second, args=(spec,))
+        with pool.lease(SCRIPTED):
+            thread.start()
+            assert heard.wait(30)
+        thread.join(30)
+        assert told == [expected, "waits no more after 0 s"]
+        told.clear()
+        heard.clear()
 
 
 def test_a_model_stays_until_another_needs_its_place(pool: Pool) -> None:

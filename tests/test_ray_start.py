@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -15,13 +16,15 @@ from normloom.store import Store
 
 
 def test_ray_starts_below_a_temporary_directory_with_a_long_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As on clusters whose scheduler gives each job a directory; sockets have paths of at most 107 bytes."""
     long = tmp_path / ("scratch-of-a-job-with-a-name" * 3)
     long.mkdir()
     monkeypatch.setenv("TMPDIR", str(long))
     monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setattr("normloom.ray_start.SAY_SECONDS", 0.1)
+    caplog.set_level(logging.INFO, "normloom.pool")
     before = signal.getsignal(signal.SIGTERM)
     pool = Pool(Resources(actors=1, threads=1))
     words = words_stage("a", "b")
@@ -35,6 +38,10 @@ def test_ray_starts_below_a_temporary_directory_with_a_long_name(
         assert signal.getsignal(signal.SIGTERM) == before  # Ray's own would end the process with a native stack
     finally:
         pool.close()
+    *waiting, up = [record.getMessage() for record in caplog.records if record.name == "normloom.pool"]
+    assert waiting
+    assert all(line.startswith("Ray is not up yet after ") for line in waiting)
+    assert up.startswith("Ray is up after ")
     assert not folder.exists()
     assert list(long.iterdir()) == []
 

@@ -10,7 +10,6 @@ from toy import SCRIPTED, echo_stage, runner, words_stage
 
 from normloom.flows.terminal import TerminalProgress, busy, printing_above
 from normloom.readers import read_source
-from normloom.readers.read import READERS
 from normloom.store import Store
 from normloom.table import PartRecord
 
@@ -64,7 +63,7 @@ def test_what_readers_found_is_printed_above_the_bars_as_it_is(tmp_path: Path) -
     (tmp_path / "a [1].csv").write_text("id;prompt\n1;one\n")
     logging.getLogger("normloom").setLevel(logging.INFO)
     console = Console(file=io.StringIO(), force_terminal=True, width=500, no_color=True)
-    with printing_above(console, READERS):
+    with printing_above(console):
         read_source(tmp_path / "a [1].csv", text_column="prompt")
     read_source(tmp_path / "a [1].csv", text_column="prompt")
     said = console.file.getvalue()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -14,7 +16,7 @@ from toy import SCRIPTED, echo_stage, runner, words_stage
 from toy_builds import build_id, built
 from typer.testing import CliRunner, Result
 
-from normloom.errors import QuarantineBudgetError, UsageError
+from normloom.errors import BuildCancelledError, QuarantineBudgetError, UsageError
 from normloom.flows.commands.builds import builds
 from normloom.flows.commands.quarantine import quarantine
 from normloom.flows.commands.query import query
@@ -22,7 +24,7 @@ from normloom.flows.report.material import find_material
 from normloom.flows.report.rows import collect
 from normloom.stage import Stage
 from normloom.store import Store
-from normloom.unfinished import KEPT, UnfinishedBuild, recorded, unfinished
+from normloom.unfinished import KEPT, UnfinishedBuild, dead, recorded, unfinished
 from normloom.unpublished import unpublished
 
 Command = Callable[..., Result]
@@ -95,22 +97,52 @@ def test_a_published_table_hides_older_refused_ones_and_younger_ones_stand_besid
     assert unpublished(store, "toy") == []
 
 
-def test_unfinished_builds_are_listed_with_what_ended_them(store: Store, command: Command) -> None:
+def test_builds_that_failed_were_cancelled_or_killed_or_run_are_told_apart(store: Store, command: Command) -> None:
     built(store, echoes("a", "b"), build=ONE)
     with suppress(QuarantineBudgetError):
         refused(store, echoes("a", "b", "c", "c"))
     with suppress(KeyboardInterrupt), recorded(store, UnfinishedBuild(system="toy", build=THREE)):
         raise KeyboardInterrupt
-    running = UnfinishedBuild(system="toy", build=build_id(4), profile="local", selection={"only": ["echo"]})
-    with recorded(store, running):
+    killed(store, UnfinishedBuild(system="toy", build=build_id(4), settings=('source.path="my file.csv"',)))
+    running = UnfinishedBuild(system="toy", build=build_id(5), profile="local", selection={"only": ["echo"]})
+    with recorded(store, running) as record:
+        record.belongs_to("a-run")
         found = json.loads(command("builds", "toy", "--json").stdout)
-        assert [build["state"] for build in found] == ["finished", "failed", "interrupted", "running"]
+        assert [build["state"] for build in found] == ["finished", "failed", "cancelled", "killed", "running"]
         assert (found[1]["build"], found[1]["settings"]) == (TWO, ["a=1"])
         assert found[1]["error"].startswith("stage 'echo' put 2 of 4 rows into quarantine (asked 2)")
+        assert found[4]["flow_run"] == "a-run"
         lines = command("builds", "toy").stdout.splitlines()
-    assert any(line.startswith(f"{build_id(4)}  toy") and line.endswith("running") for line in lines)
+        assert [build.build for build in dead(store, "toy")] == [TWO, THREE, build_id(4)]
+    assert any(line.startswith(f"{build_id(5)}  toy") and line.endswith("running") for line in lines)
     assert "    profile local, only echo" in lines
-    assert [build.build for build in unfinished(store, "toy")] == [TWO, THREE]  # one that finishes leaves none
+    again = f"    to resume: normloom build toy --set 'source.path=\"my file.csv\"' --store {store.root}"
+    assert again in lines
+    assert sum("to resume" in line for line in lines) == 3
+    assert [build.build for build in unfinished(store, "toy")] == [TWO, THREE, build_id(4)]  # who finishes leaves none
+
+
+def killed(store: Store, build: UnfinishedBuild) -> None:
+    """Leave the record of a build whose process was killed at work."""
+    dying = (
+        "import os, signal, sys; from pathlib import Path; from normloom.store import Store; "
+        "from normloom.unfinished import UnfinishedBuild, recorded\n"
+        "with recorded(Store(Path(sys.argv[1])), UnfinishedBuild.model_validate_json(sys.argv[2])):\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", dying, str(store.root), build.model_dump_json()], check=False)
+
+
+def test_the_first_word_of_how_a_build_ended_stands(store: Store) -> None:
+    with suppress(KeyboardInterrupt), recorded(store, UnfinishedBuild(system="toy", build=ONE)) as record:
+        record.ended(ValueError("the cause"), stage="echo")
+        raise KeyboardInterrupt
+    with suppress(BuildCancelledError), recorded(store, UnfinishedBuild(system="toy", build=TWO)):
+        raise BuildCancelledError("in the UI")
+    first, second = unfinished(store, "toy")
+    assert (first.state, first.stage, first.error) == ("failed", "echo", "ValueError: the cause")
+    assert (second.state, second.error) == ("cancelled", None)
+    assert sorted(path.name for path in (store.root / "toy" / "builds").iterdir()) == [f"{ONE}.json", f"{TWO}.json"]
 
 
 def test_the_report_tells_of_them(store: Store) -> None:

@@ -27,7 +27,7 @@ def builds(
 ) -> None:
     """List the builds of a store, newest last: tables made and reused, rows of the last stages, profile, settings.
 
-    Builds that are running, failed or were interrupted are listed too: rerun the command of one to resume it.
+    Builds that are running, failed, were cancelled or were killed are listed too, with the command that resumes them.
     Tables that are gone were removed by normloom gc; a build that needs one makes it again.
 
     Examples:
@@ -48,8 +48,8 @@ def builds(
     if not found:
         raise UsageError(f"{where.root} has no builds yet: run normloom build first")
     for build in found:
-        for line in _lines(build):
-            out.print(line, highlight=False)
+        for line in _lines(build, where):
+            out.print(line, highlight=False, soft_wrap=True)
 
 
 def _newest(store: Store, system: str, limit: int) -> list[BuildAccount | UnfinishedBuild]:
@@ -65,7 +65,8 @@ def _newest(store: Store, system: str, limit: int) -> list[BuildAccount | Unfini
     return [build for _, build in found[-limit:]]
 
 
-def _lines(build: BuildAccount | UnfinishedBuild) -> Iterator[Text]:
+def _lines(build: BuildAccount | UnfinishedBuild, store: Store) -> Iterator[Text]:
+    from normloom.resume import resume_command
     from normloom.unfinished import UnfinishedBuild
 
     if isinstance(build, UnfinishedBuild):
@@ -73,6 +74,8 @@ def _lines(build: BuildAccount | UnfinishedBuild) -> Iterator[Text]:
         if build.error:
             yield Text(f"    {visible(build.error)}", "red")
         asked = _asked(build)
+        if not build.at_work:
+            yield Text(f"    to resume: {visible(resume_command(build, store))}")
     else:
         lock = build.lock
         yield Text.assemble((lock.build, "bold"), f"  {lock.system}  {_when(lock)}  {_tables(build)}")
