@@ -70,13 +70,8 @@ def submit_stages(stages: Sequence[Stage], make: Make, lineage: Lineage) -> dict
     def submit(stage: Stage, futures: Mapping[str, Any]) -> Any:
         @task(name=stage.name, task_run_name=stage.name, persist_result=False, cache_policy=NO_CACHE)
         def run(inputs: list[TableRef], sides: list[TableRef]) -> TableRef | State[TableRef]:
-            try:
+            with _failing(stage.name, lineage):
                 manifest, reused = made[stage.name] = make(stage, inputs, sides)
-            except Exception as error:
-                failed = lineage.failed[stage.name] = of_stage(error, stage.name)
-                if failed is error:
-                    raise
-                raise failed from error
             lineage.manifests[stage.name] = manifest
             if stage.table is None:
                 publish_stage(lineage, stage.name)
@@ -99,8 +94,19 @@ def submit_stages(stages: Sequence[Stage], make: Make, lineage: Lineage) -> dict
     return made
 
 
-def of_stage(error: Exception, stage: str) -> Exception:
-    """Return an error of ours so that its message begins with the stage; others as they are."""
+@contextmanager
+def _failing(stage: str, lineage: Lineage) -> Iterator[None]:
+    """Keep the error of a stage that fails, which begins with the stage's name if it is one of ours."""
+    try:
+        yield
+    except Exception as error:
+        failed = lineage.failed[stage] = _of_stage(error, stage)
+        if failed is error:
+            raise
+        raise failed from error
+
+
+def _of_stage(error: Exception, stage: str) -> Exception:
     begin = f"stage {stage!r}"
     if isinstance(error, BuildCancelledError) or not isinstance(error, NormloomError) or str(error).startswith(begin):
         return error
@@ -123,6 +129,7 @@ def in_flow_run(
     os.environ.setdefault("DO_NOT_TRACK", "1")
     from prefect import flow
     from prefect import tags as tagged
+    from prefect.client.schemas.objects import State
     from prefect.context import FlowRunContext
     from prefect.states import Cancelled, Failed
     from prefect.task_runners import ThreadPoolTaskRunner
@@ -151,7 +158,7 @@ def in_flow_run(
         return None
 
     with tagged(*tags):
-        state = weave(**parameters, return_state=True)
+        state: State[Any] = weave(**parameters, return_state=True)  # type: ignore[assignment]
     if failures:
         raise failures[0]
     if state.is_cancelled():

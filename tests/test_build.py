@@ -186,9 +186,9 @@ def test_a_build_that_fails_tells_the_cause_first_in_state_log_and_page(
     left = replace(echoing("left", source), contract=replace(ECHOES, checks=(checked,)))
     right = failing(source)
     joined = echoing("joined", left, right)
-    with warnings.catch_warnings(), pytest.raises(QuarantineBudgetError) as raised:
-        warnings.simplefilter("always")
-        make(echoing("last", joined), store)
+    last = echoing("last", joined)
+    with warnings.catch_warnings(action="always"), pytest.raises(QuarantineBudgetError) as raised:
+        make(last, store)
     run, lines, pages = newest_run()
     why = "stage 'right' put 2 of 6 rows into quarantine (asked 2), more than its budget of 10%: 'because' (row "
     assert str(raised.value).startswith(why)
@@ -196,10 +196,10 @@ def test_a_build_that_fails_tells_the_cause_first_in_state_log_and_page(
     command = f"normloom build toy --profile test --store {store.root}"
     assert raised.value.__notes__ == [f"to resume: {command}"]
     errors = [line.message for line in lines if line.level >= logging.ERROR]
-    first, *_, last = errors
+    first, *_, final = errors
     assert why in first  # of the task, with its traceback
-    assert last.startswith(f"build {run.name} failed: {why}")
-    assert last.endswith(f"; not made: joined, last; to resume: {command}")
+    assert final.startswith(f"build {run.name} failed: {why}")
+    assert final.endswith(f"; not made: joined, last; to resume: {command}")
     assert not any("NotReady" in line.message for line in lines)
     assert sum("not made: a stage that it reads was not made" in line.message for line in lines) == 2
     told = {(line.name, line.message): line for line in lines}
