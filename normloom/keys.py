@@ -68,7 +68,7 @@ def key_fields(system: str, stage: Stage, *, inputs: Sequence[str], sides: Seque
         "inputs": list(inputs),
         "sides": list(sides),
         **({"sides_on": stage.sides_on} if stage.sides_on else {}),
-        "arguments": canonical(stage.arguments),
+        "arguments": {**canonical(stage.arguments), **canonical(stage.values)},
         "part_rows": stage.part_rows,
         "model": model_identity(stage.model) if stage.model else None,
         "contract": canonical(stage.contract),

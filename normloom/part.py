@@ -63,6 +63,7 @@ class PartJob:
     inputs: TableFiles | None
     sides: tuple[TableFiles, ...]
     sides_on: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict)
     poisoned: Mapping[str, PartFailure] = field(default_factory=dict)
     copy: int = 0
 
@@ -165,7 +166,8 @@ def make_rows(job: PartJob, rows: pl.DataFrame, sides: Sequence[pl.DataFrame], m
     if job.inputs is not None and rows.is_empty():
         return Output(rows=pl.DataFrame(schema=job.contract.schema), attempts=0)
     arguments: list[Any] = [job.arguments] if job.inputs is None else [rows, job.arguments, *sides]
-    output = job.function(*arguments, **({"model": model} if model is not None else {}))
+    named = dict(job.values) if model is None else {**job.values, "model": model}
+    output = job.function(*arguments, **named)
     attempts = output.attempts if output.attempts is not None else rows.height
     accounted = output.rows.height + output.dropped.height + output.quarantined.height
     if attempts != accounted:

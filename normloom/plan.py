@@ -50,7 +50,7 @@ def read_sources(
     chosen = (selection or Selection()).chosen(stages)
     published = find_published(system, stages, store)
     return {
-        stage.name: stage.function(stage.arguments)
+        stage.name: stage.function(stage.arguments, **stage.values)
         for stage in stages
         if not stage.upstream and stage.name in chosen and stage.name not in published
     }

@@ -279,6 +279,7 @@ class StageRunner:
             stage=stage.name,
             function=stage.function,
             arguments=stage.arguments,
+            values=stage.values,
             contract=stage.contract,
             directory=table.directory,
             writer=table.writer.token,

@@ -67,6 +67,7 @@ class Stage:
     `sides` are handed whole to every part; with `sides_on` a part gets of them the rows whose column of that name
     holds the id of one of its input rows. `quarantine_budget`, a share of the attempts, stands for the build's.
     A stage with `table` stands for that table of another system, which is read as it is: nothing is called.
+    `values` are keyword arguments of the function, which enter the key as the fields of `arguments` do.
     `bound` says what the stage makes and asks at most; without it, it makes no more rows than it reads.
     `libraries` are the installed packages that decide the result; their versions enter the key.
     `fan_out` says how many rows the stage owes for each row it reads.
@@ -76,6 +77,7 @@ class Stage:
     function: Callable[..., Output]
     arguments: BaseModel
     contract: Contract
+    values: Mapping[str, Any] = field(default_factory=dict)
     inputs: tuple[Stage, ...] = ()
     sides: tuple[Stage, ...] = ()
     sides_on: str | None = None
@@ -91,6 +93,11 @@ class Stage:
     def upstream(self) -> tuple[Stage, ...]:
         """Every stage whose table this one reads."""
         return self.inputs + self.sides
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The fields of the arguments and the values, by name."""
+        return {**dict(self.arguments), **self.values}
 
     def __repr__(self) -> str:
         reads = ", ".join(stage.name for stage in self.upstream)

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import string
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 from normloom.errors import ConfigError
 
 FOLDER = Path(__file__).parent / "templates"
+
+_folder: ContextVar[Path] = ContextVar("folder of templates", default=FOLDER)
 
 _HEADING = re.compile(r"^\[([a-z_ ]+)\]$", re.MULTILINE)
 
@@ -64,3 +72,41 @@ def load_template(name: str, folder: Path = FOLDER, *, needs: Collection[str] = 
     if missing := [section for section in needs if section not in sections]:
         raise ConfigError(f"template {path}: it has no section [{missing[0]}]; its sections are {sorted(sections)}")
     return Template(name=name, sections=sections)
+
+
+@contextmanager
+def templates_of(folder: Path) -> Iterator[None]:
+    """Read the templates that arguments name from a folder, while they are validated.
+
+    A template that the folder lacks is the one that comes with Normloom. Raises ConfigError for a file of the folder
+    that no template is called as.
+    """
+    known = {path.stem for path in FOLDER.glob("*.txt")}
+    for path in sorted(folder.glob("*.txt")):
+        if path.stem not in known:
+            close = difflib.get_close_matches(path.stem, known, n=1)
+            hint = f"did you mean {close[0]}.txt?" if close else f"templates are {', '.join(sorted(known))}"
+            raise ConfigError(f"unknown template {path}; {hint}")
+    token = _folder.set(folder)
+    try:
+        yield
+    finally:
+        _folder.reset(token)
+
+
+@dataclass(frozen=True)
+class Sections:
+    """Annotation of a `Template` field: a name loads the template of that name, which must have these sections."""
+
+    needs: tuple[str, ...]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self._loaded, handler(source))
+
+    def _loaded(self, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        folder = _folder.get()
+        if not (folder / f"{value}.txt").exists() and (FOLDER / f"{value}.txt").exists():
+            folder = FOLDER
+        return load_template(value, folder, needs=self.needs)

@@ -1,0 +1,241 @@
+"""`@step`: a plain function, told once, that makes a table.
+
+A step is called as its function is, with stages in place of frames and a model spec in place of the model:
+
+    @step(makes=tables.JUDGED, name="judge_{round}", sides_on="candidate_id")
+    def judge(rows: pl.DataFrame, args: Judging, scores: pl.DataFrame, *, round: int) -> Output: ...
+
+    judged = judge(candidates, config.judge, scores, round=0)      # a Stage; nothing runs
+    judge.function(frame, Judging(), scores_frame, round=0)        # the function itself, as in a test
+
+The names of the parameters say what they are: `rows` the input (a step without it is a source), `args` the arguments
+(a section of the settings), `model` the model, further ones side tables, and those after `*` plain values of a call.
+Arguments and values enter the stage key. The decorator builds the `Stage` and does nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, ParamSpec
+
+import polars as pl
+from pydantic import BaseModel
+
+from normloom.args import Args
+from normloom.bounds import BoundOf
+from normloom.contract import Contract
+from normloom.errors import ConfigError
+from normloom.models.protocol import ModelSpec
+from normloom.stage import NoArguments, Output, Stage
+
+P = ParamSpec("P")
+
+ROWS, ARGS, MODEL = "rows", "args", "model"
+_OF_THE_CALL = frozenset({"name", "part_rows", "contract"})
+_BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class StepFunction:
+    """The function of a step as the runner calls it; a process elsewhere imports it by name, if it has one."""
+
+    def __init__(self, function: Callable[..., Output | pl.DataFrame]) -> None:
+        functools.update_wrapper(self, function)
+        self._takes_arguments = ARGS in inspect.signature(function).parameters
+
+    def __call__(self, *given: Any, **named: Any) -> Output:
+        if not self._takes_arguments:
+            given = tuple(one for one in given if not isinstance(one, NoArguments))
+        made: Output | pl.DataFrame = self.__wrapped__(*given, **named)  # type: ignore[attr-defined]  # update_wrapper's
+        return Output(rows=made) if isinstance(made, pl.DataFrame) else made
+
+    def __reduce__(self) -> tuple[Callable[..., StepFunction], tuple[Any, ...]]:
+        function = self.__wrapped__  # type: ignore[attr-defined]  # update_wrapper's
+        if _is_importable(function.__module__, function.__qualname__):
+            return _imported, (function.__module__, function.__qualname__)
+        return StepFunction, (function,)
+
+
+def _is_importable(module: str, name: str) -> bool:
+    """Tell whether another process finds the step by its name: not in a script, a notebook or a file on its own."""
+    import cloudpickle
+
+    if module == "__main__" or "<locals>" in name or module in cloudpickle.list_registry_pickle_by_value():
+        return False
+    return isinstance(getattr(sys.modules.get(module), name, None), Step)
+
+
+def _imported(module: str, name: str) -> StepFunction:
+    found: Step[...] = getattr(importlib.import_module(module), name)
+    return found.called
+
+
+class Step(Generic[P]):
+    """A declared step. Calling it returns the `Stage` that it is in a flow; `function` is the bare function."""
+
+    def __init__(
+        self,
+        function: Callable[P, Output | pl.DataFrame],
+        *,
+        makes: Contract | None,
+        name: str | None,
+        stage: Mapping[str, Any],
+    ) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.called = StepFunction(function)
+        self.makes = makes
+        self.name = name or function.__name__
+        self._signature = inspect.signature(function)
+        self._stage = stage
+        parameters = self._signature.parameters
+        if taken := sorted(_OF_THE_CALL & set(parameters)):
+            raise TypeError(f"step {self.name!r}: parameter {taken[0]!r} is an option of every step's call; rename it")
+        self._args = _declared(function) if ARGS in parameters else None
+
+    def __repr__(self) -> str:
+        return f"<step {self.__module__}.{self.__qualname__}>"
+
+    def __call__(
+        self,
+        *given: Any,
+        name: str | None = None,
+        part_rows: int | None = None,
+        contract: Contract | None = None,
+        **named: Any,
+    ) -> Stage:
+        """Return the stage.
+
+        `name`, `part_rows` and `contract` stand in for those of the declaration. Raises ConfigError for a call that
+        the function's signature does not allow.
+        """
+        try:
+            bound = self._signature.bind(*given, **named)
+        except TypeError as error:
+            raise ConfigError(f"step {self.name!r}: {error}; it takes {self._signature}") from None
+        arguments = self._arguments(bound)
+        values = {
+            one.name: bound.arguments.get(one.name, one.default)
+            for one in self._signature.parameters.values()
+            if one.kind is inspect.Parameter.KEYWORD_ONLY and one.name != MODEL
+        }
+        made = contract or self.makes
+        if made is None:
+            raise ConfigError(f"step {self.name!r}: its declaration has no `makes`, so its call needs a `contract`")
+        model = bound.arguments.get(MODEL)
+        options = dict(self._stage)
+        rows = part_rows or getattr(arguments, "part_rows", None) or options.pop("part_rows")
+        options.pop("part_rows", None)
+        return Stage(
+            name=name or self.name.format_map({**dict(arguments), **values}),
+            function=self.called,
+            arguments=arguments,
+            values=values,
+            contract=made,
+            inputs=self._inputs(bound),
+            sides=tuple(self._sides(bound)),
+            model=_spec(model, self.name) if MODEL in self._signature.parameters else None,
+            part_rows=rows,
+            **options,
+        )
+
+    def _arguments(self, bound: inspect.BoundArguments) -> BaseModel:
+        parameter = self._signature.parameters.get(ARGS)
+        if parameter is None:
+            return NoArguments()
+        given = bound.arguments.get(ARGS, parameter.default)
+        if self._args is None and isinstance(given, BaseModel):
+            return given
+        if self._args is None or not isinstance(given, self._args):
+            wanted = self._args.__name__ if self._args else "a pydantic model"
+            raise ConfigError(f"step {self.name!r}: args must be {wanted}, not {type(given).__name__}")
+        return self._args.of(given) if issubclass(self._args, Args) else given
+
+    def _inputs(self, bound: inspect.BoundArguments) -> tuple[Stage, ...]:
+        if ROWS not in self._signature.parameters:
+            return ()
+        inputs = _stages(bound.arguments[ROWS], self.name, ROWS)
+        if not inputs:
+            raise ConfigError(f"step {self.name!r}: rows must be a stage or several, got none")
+        return inputs
+
+    def _sides(self, bound: inspect.BoundArguments) -> Iterable[Stage]:
+        absent = None
+        for one in self._signature.parameters.values():
+            if one.name in {ROWS, ARGS, MODEL}:
+                continue
+            if one.kind is inspect.Parameter.VAR_POSITIONAL:
+                yield from _stages(bound.arguments.get(one.name, ()), self.name, one.name)
+            elif one.kind in _BY_PLACE:
+                side = bound.arguments.get(one.name)
+                if side is None:
+                    absent = absent or one.name
+                    continue
+                if absent:
+                    raise ConfigError(f"step {self.name!r}: {one.name} is given, but {absent} before it is not")
+                [stage] = _stages(side, self.name, one.name)
+                yield stage
+
+
+def step(
+    *,
+    makes: Contract | Mapping[str, Any] | None = None,
+    name: str | None = None,
+    part_rows: int | None = None,
+    sides_on: str | None = None,
+    quarantine_budget: float | None = None,
+    bound: BoundOf | None = None,
+) -> Callable[[Callable[P, Output | pl.DataFrame]], Step[P]]:
+    """Declare a step.
+
+    - `makes`: the contract of its table, or its columns with their Polars types.
+    - `name`: of its stages, the function's by default; may hold arguments and values, as in `rate_{rater}`.
+    - `part_rows`: rows in one part, None for all at once; a field `part_rows` of the arguments comes first.
+    - `sides_on`: column of the side tables that names an input row, so that a part reads only its own of them.
+    - `quarantine_budget`: share of its rows that may be quarantined, in place of the build's.
+    - `bound`: what it makes and asks at most.
+    """
+    columns = makes if isinstance(makes, Contract) or makes is None else Contract(columns=_types(makes))
+    stage = {
+        "part_rows": part_rows,
+        "sides_on": sides_on,
+        "quarantine_budget": quarantine_budget,
+        "bound": bound,
+    }
+
+    def declare(function: Callable[P, Output | pl.DataFrame]) -> Step[P]:
+        return Step(function, makes=columns, name=name, stage=stage)
+
+    return declare
+
+
+def _types(columns: Mapping[str, Any]) -> dict[str, pl.DataType]:
+    """Return column types as instances: `pl.String` stands for `pl.String()`."""
+    return {name: dtype() if isinstance(dtype, type) else dtype for name, dtype in columns.items()}
+
+
+def _declared(function: Callable[..., Any]) -> type[BaseModel] | None:
+    """Return the declared type of the arguments, None if it is not declared or cannot be found from here."""
+    annotation = inspect.signature(function).parameters[ARGS].annotation
+    if isinstance(annotation, str):
+        try:
+            annotation = eval(annotation, inspect.unwrap(function).__globals__)  # noqa: S307  # the function's own text
+        except NameError:
+            return None
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _stages(given: Any, step: str, parameter: str) -> tuple[Stage, ...]:
+    several = (given,) if isinstance(given, Stage) else given
+    if not isinstance(several, Iterable) or not all(isinstance(one, Stage) for one in (several := tuple(several))):
+        raise ConfigError(f"step {step!r}: {parameter} must be a stage, got {type(given).__name__}")
+    return several
+
+
+def _spec(given: Any, step: str) -> ModelSpec:
+    if isinstance(given, ModelSpec):
+        return given
+    raise ConfigError(f"step {step!r}: model must be a model spec, got {type(given).__name__}")
