@@ -11,9 +11,9 @@ from pathlib import Path
 from normloom.flows.benchmark_config import BenchmarkConfig
 from normloom.flows.leaderboard import sections
 from normloom.flows.system import System
-from normloom.schemas.taxonomy import DIMENSIONS
+from normloom.readers import locate
 from normloom.stage import Stage
-from normloom.tasks.detect import Reading, detect, read, write
+from normloom.tasks.detect import detect, read, write
 from normloom.tasks.evaluation_figures import evaluate_detectors, evaluate_responders
 from normloom.tasks.ingest_dataset import dataset_columns, ingest_dataset, items
 from normloom.tasks.item_results import detector_results, responder_results
@@ -27,40 +27,40 @@ def benchmark(config: BenchmarkConfig, dataset: Stage | None = None) -> list[Sta
     """Return the last stages of the build, the leaderboard; `dataset` is the published table that is evaluated."""
     models, source, own = config.models, config.published, None
     if dataset is None or source is None:
-        dataset = ingest_dataset(config.ingestion)
-        own = dataset_columns(dataset, config.ingestion)
+        responses = config.responses
+        reading = responses.reading(splits_by_column=True) if config.source.path else None
+        located = locate(responses.path or "", reading)
+        dataset = ingest_dataset(responses, source=located, taxonomies=config.labels)
+        own = dataset_columns(dataset, located, responses)
         source = Path(config.source.path).name if config.source.path else "built-in"
-    rows = items(dataset, arguments=config.choice(source))
+    rows = items(dataset, source=source, split=config.source.split, limit=config.source.limit)
 
     figures, results = [], []
     if DETECTOR in config.modes:
         detected = [_detected(rows, config, name) for name in models]
-        figures.append(evaluate_detectors(detected, arguments=config.evaluating))
-        results.append(detector_results(detected, rows, dataset, dimensions=DIMENSIONS, own=own))
+        figures.append(evaluate_detectors(detected, threshold=config.threshold))
+        results.append(detector_results(detected, rows, dataset, *([own] if own else [])))
     if RESPONDER in config.modes:
         asked = questions(rows)
-        responses = {
-            name: respond(asked, arguments=config.responding(name), model=model, part_rows=config.responder.part_rows)
-            for name, model in models.items()
-        }
+        drawn = {name: respond(asked, config.responder, model, entrant=name) for name, model in models.items()}
         assessed = [
-            assess(drawn, of=name, arguments=config.assessing(judge), model=model, part_rows=config.judge.part_rows)
+            assess(answers, config.judge, model, entrant=name, judge=judge)
             for judge, model in config.judges.items()
-            for name, drawn in responses.items()
+            for name, answers in drawn.items()
         ]
-        figures.append(evaluate_responders(assessed, arguments=config.evaluating))
-        answers = list(responses.values())
-        results.append(responder_results(assessed, answers, rows, dataset, dimensions=DIMENSIONS, own=own))
-    return [leaderboard(figures, rows, arguments=config.standing(source)), *results]
+        figures.append(evaluate_responders(assessed, threshold=config.threshold))
+        beside = [*([own] if own else []), *drawn.values()]
+        results.append(responder_results(assessed, rows, dataset, *beside, own=own is not None))
+    ranked = leaderboard(figures, rows, entrants=config.entrants, source=source, protocols=config.protocols)
+    return [ranked, *results]
 
 
 def _detected(rows: Stage, config: BenchmarkConfig, name: str) -> Stage:
     """Return the stage of one detector's verdicts, scored or written."""
-    model, part_rows = config.models[name], config.detector.part_rows
+    model = config.models[name]
     if config.detector.verdict == "scored":
-        return detect(rows, arguments=config.detecting(name), model=model, part_rows=part_rows)
-    replies = write(rows, arguments=config.writing(name), model=model, part_rows=part_rows)
-    return read(rows, replies, arguments=Reading(model=name))
+        return detect(rows, config.detector, model, entrant=name)
+    return read(rows, write(rows, config.detector, model, entrant=name), entrant=name)
 
 
 def reads(config: BenchmarkConfig) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from normloom.errors import ConfigError
 from normloom.flows.environment import substituted
@@ -23,6 +23,11 @@ class Settings(BaseModel):
     """Base of all settings: unknown names are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def section(kind: type[Config]) -> Any:
+    """Return the field of a section whose settings all have defaults, made when a system's settings are."""
+    return Field(default_factory=kind)
 
 
 def profile_names() -> list[str]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from normloom.flows.demo_safetybench_config import DemoSafetybenchConfig
 from normloom.flows.labelling import label
+from normloom.flows.savacu_config import sparse_below
 from normloom.flows.system import System
+from normloom.readers import locate
 from normloom.schemas import demo_tables
 from normloom.stage import Stage
 from normloom.tasks.asked import asked
@@ -16,43 +18,49 @@ from normloom.tasks.conversations import conversations
 from normloom.tasks.deduplicate import deduplicate
 from normloom.tasks.dices_columns import rating_columns
 from normloom.tasks.group_gaps import expand_groups, find_sparse_in_groups, group_coverage
-from normloom.tasks.human_figures import HumanMeasuring, human_figures
+from normloom.tasks.human_figures import human_figures
 from normloom.tasks.ingest_dices import ingest_dices
-from normloom.tasks.panel import Panel, Paneling, find_panel_requests, join_panel, release
+from normloom.tasks.panel import find_panel_requests, join_panel, release
 from normloom.tasks.rate import rate
-from normloom.tasks.rater_figures import RaterMeasuring, rater_figures
-from normloom.tasks.sweep import DeltaSweep, TauSweep, sweep_delta, sweep_tau
+from normloom.tasks.rater_figures import rater_figures
+from normloom.tasks.sweep import sweep_delta, sweep_tau
 
 
 def demo_safetybench(config: DemoSafetybenchConfig) -> list[Stage]:
     """Return the last stages of the build, the released table first."""
-    raters, settings = config.models.raters, config.deduplicate
+    raters, settings, models = config.models.raters, config.deduplicate, config.models
+    source, names = config.ratings, tuple(raters)
+    located, items = source.located(), locate(source.items) if source.items else None
 
-    ratings = ingest_dices(config.ingestion)
+    ratings = ingest_dices(source, source=located, items=items)
     labelled = label(conversations(ratings), config, carried=demo_tables.CARRIED)
-    requests = find_panel_requests(ratings, labelled, arguments=Paneling(raters=len(raters)))
-    gaps = find_sparse_in_groups(requests, arguments=config.gap_search)
+    requests = find_panel_requests(ratings, labelled, raters=len(raters))
+    minimum = sparse_below(config.expand, config.source)
+    gaps = find_sparse_in_groups(requests, config.expand, taxonomies=config.labels, minimum=minimum)
     drafted = expand_groups(
-        gaps, requests, arguments=config.expansion, model=config.models.expander, part_rows=config.expand.part_rows
+        gaps,
+        config.expand,
+        requests,
+        models.expander,
+        taxonomies=config.labels,
+        tau=settings.tau,
+        features=settings.features,
     )
-    unique = deduplicate([requests, drafted], arguments=config.deduplication, contract=demo_tables.UNIQUE)
+    unique = deduplicate([requests, drafted], settings, within="group", contract=demo_tables.UNIQUE)
 
-    persons = asked(unique, contract=demo_tables.ASKED)
-    rates = [
-        rate(persons, arguments=config.rating(name), model=model, part_rows=config.rate.part_rows)
-        for name, model in raters.items()
-    ]
-    rated = join_panel(rates, unique, arguments=Panel(raters=tuple(raters)))
+    columns = tuple(name for name in demo_tables.ASKED.columns if name != "prompt_id")
+    persons = asked(unique, columns=columns, contract=demo_tables.ASKED)
+    rates = [rate(persons, config.rate, model, rater=name) for name, model in raters.items()]
+    rated = join_panel(rates, unique, raters=names)
 
-    own = rating_columns(ratings, config.ingestion, keep=config.source.keep if config.source.path else ())
-    taus = TauSweep(jaccard=settings.jaccard, features=settings.features, within="group")
+    own = rating_columns(ratings, located, items, keep=source.keep)
     return [
-        release(ratings, labelled, unique, rated, own=own),
+        release(ratings, labelled, unique, rated, own),
         group_coverage(gaps, unique),
-        rater_figures(rated, unique, arguments=RaterMeasuring(raters=tuple(raters), threshold=config.threshold)),
-        human_figures(ratings, requests, arguments=HumanMeasuring(threshold=config.threshold)),
-        sweep_delta(labelled, arguments=DeltaSweep(taxonomies=config.labels)),
-        sweep_tau([requests, drafted], arguments=taus),
+        rater_figures(rated, unique, raters=names, threshold=config.threshold),
+        human_figures(ratings, requests, threshold=config.threshold),
+        sweep_delta(labelled, taxonomies=config.labels),
+        sweep_tau([requests, drafted], jaccard=settings.jaccard, features=settings.features, within="group"),
     ]
 
 

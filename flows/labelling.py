@@ -10,23 +10,20 @@ import polars as pl
 
 from normloom.flows.savacu_config import ClassifySettings
 from normloom.models.protocol import ModelSpec
+from normloom.readers import locate
 from normloom.schemas.prompts import CALIBRATE
 from normloom.schemas.taxonomy import Taxonomy
-from normloom.schemas.template import Template
 from normloom.stage import Stage
 from normloom.tasks.classify import (
-    Asking,
-    Labelling,
-    Labels,
-    Ranking,
     calibrate,
     classify,
     embed,
     score_labels,
     score_labels_by_embedding,
-    shortlist,
+    shortlist_by_code,
+    shortlist_by_embedding,
 )
-from normloom.tasks.ingest import ingest, ingestion
+from normloom.tasks.ingest import Prompts, ingest
 
 
 class LabellingModels(Protocol):
@@ -56,42 +53,32 @@ class LabellingConfig(Protocol):
     def labels(self) -> tuple[Taxonomy, ...]:
         """The taxonomies."""
 
-    def template(self, name: str) -> Template:
-        """Return the template of this name."""
-
 
 def label(prompts: Stage, config: LabellingConfig, *, carried: Mapping[str, pl.DataType] | None = None) -> Stage:
     """Return the stage that labels prompts by the route that is configured; `carried` are further columns of theirs."""
-    models, settings = config.models, config.classify
+    models, settings, taxonomies = config.models, config.classify, config.labels
     if settings.route == "embedding":
-        labels = Labels(taxonomies=config.labels)
-        fitted = calibrate(_known(config.labels), arguments=labels, model=models.embedder)
-        embedded = embed(prompts, model=models.embedder, part_rows=settings.part_rows)
-        scores = score_labels_by_embedding(embedded, fitted, arguments=labels)
+        fitted = calibrate(_known(taxonomies), models.embedder, taxonomies=taxonomies)
+        embedded = embed(prompts, settings, models.embedder)
+        scores = score_labels_by_embedding(embedded, fitted, taxonomies=taxonomies)
     else:
         if settings.route == "shortlist":
             prompts = _carrying(_shortlisted(prompts, config), carried)
-        asking = Asking(taxonomies=config.labels, template=config.template("classify"))
-        scores = score_labels(prompts, arguments=asking, model=models.classifier, part_rows=settings.part_rows)
-    labelling = Labelling(taxonomies=config.labels, delta=settings.delta)
-    return _carrying(classify(prompts, scores, arguments=labelling), carried)
+        scores = score_labels(prompts, settings, models.classifier, taxonomies=taxonomies)
+    return _carrying(classify(prompts, settings, scores, taxonomies=taxonomies), carried)
 
 
 def _shortlisted(prompts: Stage, config: LabellingConfig) -> Stage:
     """Return the stage that picks the labels to ask about, by codes or by embedding."""
-    models, settings = config.models, config.classify
-    by_codes = settings.shortlist_by == "codes"
-    template = config.template("rank") if by_codes else None
-    ranking = Ranking(taxonomies=config.labels, k=settings.shortlist, template=template)
-    ranker = models.classifier if by_codes else models.embedder
-    return shortlist(prompts, arguments=ranking, model=ranker, part_rows=settings.part_rows)
+    if config.classify.shortlist_by == "codes":
+        return shortlist_by_code(prompts, config.classify, config.models.classifier, taxonomies=config.labels)
+    return shortlist_by_embedding(prompts, config.classify, config.models.embedder, taxonomies=config.labels)
 
 
 def _known(taxonomies: tuple[Taxonomy, ...]) -> Stage:
     """Return the stage that reads the prompts on which labels by embedding are calibrated."""
-    references = {taxonomy.dimension: taxonomy.dimension for taxonomy in taxonomies}
-    arguments = ingestion(CALIBRATE, text_column="prompt", references=references, taxonomies=taxonomies)
-    return ingest(arguments, name="ingest_calibration")
+    prompts = Prompts(references={taxonomy.dimension: taxonomy.dimension for taxonomy in taxonomies}, keep=())
+    return ingest(prompts, source=locate(CALIBRATE), taxonomies=taxonomies, name="ingest_calibration")
 
 
 def _carrying(stage: Stage, columns: Mapping[str, pl.DataType] | None) -> Stage:

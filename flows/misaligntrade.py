@@ -7,14 +7,14 @@ semantic type for each prompt, two-stage rejection sampling, the trade-off matri
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
 
 from pydantic import Field
 
 from normloom.flows import savacu_summary
+from normloom.flows.config import section
 from normloom.flows.labelling import label
 from normloom.flows.rejection import rejection_sampling
-from normloom.flows.savacu_config import Models, SavacuConfig
+from normloom.flows.savacu_config import Models, SavacuConfig, sparse_below
 from normloom.flows.system import System
 from normloom.models.protocol import ModelSpec
 from normloom.schemas import tables
@@ -25,14 +25,14 @@ from normloom.tasks.asked import asked
 from normloom.tasks.deduplicate import deduplicate
 from normloom.tasks.expand import expand, find_sparse
 from normloom.tasks.ingest import ingest
-from normloom.tasks.measure import Measuring, coverage
-from normloom.tasks.publish import Publication, publish
-from normloom.tasks.select import Selection, select
-from normloom.tasks.semantic_type import AskingType, Typing, score_semantic_types, type_semantically
+from normloom.tasks.measure import coverage
+from normloom.tasks.publish import publish
+from normloom.tasks.select import select
+from normloom.tasks.semantic_type import AskingType, score_types, semantic_type
 from normloom.tasks.source_columns import own_columns
 from normloom.tasks.split import split
 from normloom.tasks.take import take
-from normloom.tasks.trade_off import TradeOffs, trade_off
+from normloom.tasks.trade_off import trade_off
 
 LABELLED = "savacu/classify"
 OWN = "savacu/source_columns"
@@ -51,23 +51,9 @@ class MisaligntradeConfig(SavacuConfig):
     labels then have nothing to change, and of those of the source only `limit` has.
     """
 
-    SECTIONS: ClassVar = {
-        **SavacuConfig.SECTIONS,
-        "semantic_type": ("instruction", "context", "question"),
-    }
-
     models: MisaligntradeModels
+    type: AskingType = section(AskingType)
     types: Path = Field(TAXONOMIES / "semantic_type.csv", description="CSV of semantic types")
-
-    @property
-    def asking_type(self) -> AskingType:
-        """Arguments of asking for the semantic type."""
-        return AskingType(types=load_taxonomy(self.types), template=self.template("semantic_type"))
-
-    @property
-    def typing(self) -> Typing:
-        """Arguments of the semantic type."""
-        return Typing(types=load_taxonomy(self.types))
 
 
 def misaligntrade(config: MisaligntradeConfig, labelled: Stage | None = None, own: Stage | None = None) -> list[Stage]:
@@ -75,35 +61,37 @@ def misaligntrade(config: MisaligntradeConfig, labelled: Stage | None = None, ow
 
     `labelled` are SaVaCu's labelled prompts, and `own` the columns that their source brought besides.
     """
-    models = config.models
-    publication = Publication(dimensions=DIMENSIONS, carry=("semantic_type",))
+    models, features = config.models, config.deduplicate.features
+    types, carry = load_taxonomy(config.types), ("semantic_type",)
     if labelled is None:
-        prompts = ingest(config.ingestion)
+        source = config.prompts
+        located = source.located(source.limit)
+        prompts = ingest(source, source=located, taxonomies=config.labels)
         labelled = label(prompts, config)
-        own = own_columns(prompts, config.ingestion, released=publication.columns)
+        own = own_columns(prompts, located, source, released=tables.published(DIMENSIONS, carry).columns)
     elif config.source.limit:
-        labelled = take(labelled, rows=config.source.limit, contract=tables.LABELLED)
-    gaps = find_sparse(labelled, arguments=config.gap_search)
+        labelled = take(labelled, limit=config.source.limit, contract=tables.LABELLED)
+    gaps = find_sparse(
+        labelled, config.expand, taxonomies=config.expanded, minimum=sparse_below(config.expand, config.source)
+    )
     drafted = expand(
-        gaps, labelled, arguments=config.expansion, model=models.expander, part_rows=config.expand.part_rows
+        gaps,
+        config.expand,
+        labelled,
+        models.expander,
+        taxonomies=config.labels,
+        tau=config.deduplicate.tau,
+        features=features,
     )
-    unique = deduplicate([labelled, drafted], arguments=config.deduplication, contract=tables.UNIQUE)
-    scores = score_semantic_types(
-        asked(unique, contract=tables.ASKED),
-        arguments=config.asking_type,
-        model=models.typer,
-        part_rows=config.classify.part_rows,
-    )
-    typed = type_semantically(unique, scores, arguments=config.typing)
+    unique = deduplicate([labelled, drafted], config.deduplicate, contract=tables.UNIQUE)
+    typed = semantic_type(unique, score_types(asked(unique), config.type, models.typer, types=types), types=types)
     judged = rejection_sampling(typed, config)
-    selected = select(typed, judged, arguments=Selection(pairs=config.pairs))
-    parted = split([selected], arguments=config.splitting, contract=tables.SPLIT)
-    released = publish(parted, typed, arguments=publication, part_rows=10_000, own=own)
-    measured = TradeOffs(dimensions=DIMENSIONS, threshold=config.judge.threshold)
+    selected = select(typed, *judged, pairs=config.pairs)
+    parted = split(selected, config.split, features=features, contract=tables.SPLIT)
     return [
-        released,
-        coverage(unique, gaps, arguments=Measuring(taxonomies=config.labels)),
-        trade_off(selected, typed, judged, arguments=measured),
+        publish(parted, typed, own, carry=carry),
+        coverage(unique, gaps, taxonomies=config.labels),
+        trade_off(selected, typed, *judged, threshold=config.judge.threshold),
     ]
 
 

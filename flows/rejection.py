@@ -6,26 +6,21 @@ from normloom.flows.savacu_config import SavacuConfig
 from normloom.stage import Stage
 from normloom.tasks.generate import generate
 from normloom.tasks.judge import judge, score
-from normloom.tasks.resample import ShortfallSearch, diagnose, shortfall
+from normloom.tasks.resample import diagnose, shortfall
 
 
 def rejection_sampling(prompts: Stage, config: SavacuConfig) -> list[Stage]:
     """Return the judged candidates of each round; rounds are stages, so that each loads a model once."""
-    models, generators = config.models, config.models.generators
+    generators, judging = config.models.generators, config.models.judge
     judged: list[Stage] = []
     asked = prompts
     for round in range(config.rounds + 1):
         if round > 0:
-            missing = shortfall(prompts, judged, arguments=ShortfallSearch(generators=tuple(generators)), round=round)
-            asked = diagnose(
-                missing, arguments=config.diagnosing, model=models.judge, round=round, part_rows=config.judge.part_rows
-            )
+            missing = shortfall(prompts, *judged, generators=tuple(generators), name=f"shortfall_{round}")
+            asked = diagnose(missing, config.judge, judging, name=f"diagnose_{round}")
         candidates = [
-            generate(asked, arguments=config.generation(name, round), model=model, part_rows=config.generate.part_rows)
-            for name, model in generators.items()
+            generate(asked, config.generate, model, generator=name, round=round) for name, model in generators.items()
         ]
-        scores = score(
-            candidates, arguments=config.scoring, model=models.judge, round=round, part_rows=config.judge.part_rows
-        )
-        judged.append(judge(candidates, scores, arguments=config.judging, round=round))
+        scores = score(candidates, config.judge, judging, name=f"score_{round}")
+        judged.append(judge(candidates, config.judge, scores, name=f"judge_{round}"))
     return judged

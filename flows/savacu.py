@@ -8,40 +8,48 @@ from __future__ import annotations
 
 from normloom.flows.labelling import label
 from normloom.flows.rejection import rejection_sampling
-from normloom.flows.savacu_config import SavacuConfig
+from normloom.flows.savacu_config import SavacuConfig, sparse_below
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import DIMENSIONS
 from normloom.stage import Stage
 from normloom.tasks.deduplicate import deduplicate
 from normloom.tasks.expand import expand, find_sparse
 from normloom.tasks.ingest import ingest
-from normloom.tasks.measure import Measuring, agreement, coverage
-from normloom.tasks.publish import Publication, publish
-from normloom.tasks.select import Selection, select
+from normloom.tasks.measure import agreement, coverage
+from normloom.tasks.publish import publish
+from normloom.tasks.select import select
 from normloom.tasks.source_columns import own_columns
 from normloom.tasks.split import split
 
 
 def savacu(config: SavacuConfig) -> list[Stage]:
     """Return the last stages of the build, the released table first."""
-    models = config.models
+    models, source, features = config.models, config.prompts, config.deduplicate.features
+    located = source.located(source.limit)
 
-    prompts = ingest(config.ingestion)
+    prompts = ingest(source, source=located, taxonomies=config.labels)
     labelled = label(prompts, config)
-    gaps = find_sparse(labelled, arguments=config.gap_search)
-    drafted = expand(
-        gaps, labelled, arguments=config.expansion, model=models.expander, part_rows=config.expand.part_rows
+    gaps = find_sparse(
+        labelled, config.expand, taxonomies=config.expanded, minimum=sparse_below(config.expand, config.source)
     )
-    unique = deduplicate([labelled, drafted], arguments=config.deduplication, contract=tables.UNIQUE)
+    drafted = expand(
+        gaps,
+        config.expand,
+        labelled,
+        models.expander,
+        taxonomies=config.labels,
+        tau=config.deduplicate.tau,
+        features=features,
+    )
+    unique = deduplicate([labelled, drafted], config.deduplicate, contract=tables.UNIQUE)
 
     judged = rejection_sampling(unique, config)
-    selected = select(unique, judged, arguments=Selection(pairs=config.pairs))
-    parted = split([selected], arguments=config.splitting, contract=tables.SPLIT)
-    publication = Publication(dimensions=DIMENSIONS)
-    own = own_columns(prompts, config.ingestion, released=publication.columns)
-    released = publish(parted, unique, arguments=publication, part_rows=10_000, own=own)
+    selected = select(unique, *judged, pairs=config.pairs)
+    parted = split(selected, config.split, features=features, contract=tables.SPLIT)
+    own = own_columns(prompts, located, source, released=tables.published(DIMENSIONS).columns)
+    released = publish(parted, unique, own)
 
-    ends = [released, coverage(unique, gaps, arguments=Measuring(taxonomies=config.labels))]
-    if config.ingestion.references:
-        ends.append(agreement(labelled, arguments=Measuring(taxonomies=config.labels)))
+    ends = [released, coverage(unique, gaps, taxonomies=config.labels)]
+    if source.references:
+        ends.append(agreement(labelled, taxonomies=config.labels))
     return ends

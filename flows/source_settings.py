@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from normloom.flows.config import Settings
-from normloom.readers import Reading
+from normloom.readers import Located, Reading, locate
 
 
 def _as_name(value: Any) -> Any:
@@ -30,6 +30,10 @@ class FileSettings(Settings):
     split: str | None = Field(None, description="of a data set on the hub or on disk")
     sample: int | None = Field(None, ge=1, description="records drawn at random")
     seed: int = Field(42, description="of the sample")
+
+    def located(self, limit: int | None = None) -> Located:
+        """Return the files of the source with the digest of their content; raises SourceError."""
+        return locate(self.path or "", self.reading(limit))
 
     def reading(self, limit: int | None = None, *, splits_by_column: bool = False) -> Reading:
         """Return how the source is read, its first `limit` records if that is given."""

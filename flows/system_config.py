@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, model_validator
 
 from normloom.flows.config import Settings
 from normloom.models.protocol import ModelSpec
@@ -15,7 +15,7 @@ from normloom.runner import QUARANTINE_BUDGET
 from normloom.schemas.taxonomy import BUILTIN as TAXONOMIES
 from normloom.schemas.taxonomy import DIMENSIONS, Taxonomy, load_taxonomy
 from normloom.schemas.template import FOLDER as TEMPLATES
-from normloom.schemas.template import Template, load_template
+from normloom.schemas.template import templates_of
 from normloom.spending import Limits
 
 
@@ -59,10 +59,9 @@ class SpendingSettings(Settings):
 
 
 class SystemConfig(Settings):
-    """Base of a system's settings: `DIMENSIONS` of its labels, and the `SECTIONS` that each template needs."""
+    """Base of a system's settings: `DIMENSIONS` of its labels."""
 
     DIMENSIONS: ClassVar[tuple[str, ...]] = DIMENSIONS
-    SECTIONS: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     quarantine_budget: float = Field(QUARANTINE_BUDGET, ge=0, le=1, description="share of a stage's rows")
     release: ReleaseSettings = ReleaseSettings()
@@ -80,6 +79,9 @@ class SystemConfig(Settings):
         """What follows from the settings without being said by one."""
         return []
 
-    def template(self, name: str) -> Template:
-        """Read a template of the configured folder."""
-        return load_template(name, self.templates, needs=self.SECTIONS[name])
+    @model_validator(mode="wrap")
+    @classmethod
+    def _with_templates(cls, settings: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        folder = settings.get("templates", TEMPLATES) if isinstance(settings, Mapping) else TEMPLATES
+        with templates_of(Path(folder)):
+            return validate(settings)

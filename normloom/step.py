@@ -20,7 +20,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, ParamSpec
+from typing import Any, Generic, ParamSpec, TypeVar
 
 import polars as pl
 from pydantic import BaseModel
@@ -29,10 +29,12 @@ from normloom.args import Args
 from normloom.bounds import BoundOf
 from normloom.contract import Contract
 from normloom.errors import ConfigError
+from normloom.fan_out import FanOut
 from normloom.models.protocol import ModelSpec
 from normloom.stage import NoArguments, Output, Stage
 
 P = ParamSpec("P")
+R = TypeVar("R", bound=Output | pl.DataFrame)
 
 ROWS, ARGS, MODEL = "rows", "args", "model"
 _OF_THE_CALL = frozenset({"name", "part_rows", "contract"})
@@ -47,6 +49,7 @@ class StepFunction:
         self._takes_arguments = ARGS in inspect.signature(function).parameters
 
     def __call__(self, *given: Any, **named: Any) -> Output:
+        """Call the function; a frame that it returns is all that it made."""
         if not self._takes_arguments:
             given = tuple(one for one in given if not isinstance(one, NoArguments))
         made: Output | pl.DataFrame = self.__wrapped__(*given, **named)  # type: ignore[attr-defined]  # update_wrapper's
@@ -69,18 +72,18 @@ def _is_importable(module: str, name: str) -> bool:
 
 
 def _imported(module: str, name: str) -> StepFunction:
-    found: Step[...] = getattr(importlib.import_module(module), name)
+    found: Step[..., Any] = getattr(importlib.import_module(module), name)
     return found.called
 
 
-class Step(Generic[P]):
+class Step(Generic[P, R]):
     """A declared step. Calling it returns the `Stage` that it is in a flow; `function` is the bare function."""
 
     def __init__(
         self,
-        function: Callable[P, Output | pl.DataFrame],
+        function: Callable[P, R],
         *,
-        makes: Contract | None,
+        makes: Contract | Callable[[Mapping[str, Any]], Contract] | None,
         name: str | None,
         stage: Mapping[str, Any],
     ) -> None:
@@ -101,7 +104,7 @@ class Step(Generic[P]):
 
     def __call__(
         self,
-        *given: Any,
+        *stages: Any,
         name: str | None = None,
         part_rows: int | None = None,
         contract: Contract | None = None,
@@ -113,7 +116,7 @@ class Step(Generic[P]):
         the function's signature does not allow.
         """
         try:
-            bound = self._signature.bind(*given, **named)
+            bound = self._signature.bind(*stages, **named)
         except TypeError as error:
             raise ConfigError(f"step {self.name!r}: {error}; it takes {self._signature}") from None
         arguments = self._arguments(bound)
@@ -122,15 +125,16 @@ class Step(Generic[P]):
             for one in self._signature.parameters.values()
             if one.kind is inspect.Parameter.KEYWORD_ONLY and one.name != MODEL
         }
-        made = contract or self.makes
+        model = bound.arguments.get(MODEL)
+        options, given = dict(self._stage), {**dict(arguments), **values}
+        if not isinstance(options["fan_out"], FanOut | None):
+            options["fan_out"] = options["fan_out"](given)
+        made = contract or (self.makes(given) if callable(self.makes) else self.makes)
         if made is None:
             raise ConfigError(f"step {self.name!r}: its declaration has no `makes`, so its call needs a `contract`")
-        model = bound.arguments.get(MODEL)
-        options = dict(self._stage)
-        rows = part_rows or getattr(arguments, "part_rows", None) or options.pop("part_rows")
-        options.pop("part_rows", None)
+        options["part_rows"] = part_rows or given.get("part_rows") or options["part_rows"]
         return Stage(
-            name=name or self.name.format_map({**dict(arguments), **values}),
+            name=name or self.name.format_map(given),
             function=self.called,
             arguments=arguments,
             values=values,
@@ -138,7 +142,6 @@ class Step(Generic[P]):
             inputs=self._inputs(bound),
             sides=tuple(self._sides(bound)),
             model=_spec(model, self.name) if MODEL in self._signature.parameters else None,
-            part_rows=rows,
             **options,
         )
 
@@ -182,31 +185,38 @@ class Step(Generic[P]):
 
 def step(
     *,
-    makes: Contract | Mapping[str, Any] | None = None,
+    makes: Contract | Mapping[str, Any] | Callable[[Mapping[str, Any]], Contract] | None = None,
     name: str | None = None,
     part_rows: int | None = None,
     sides_on: str | None = None,
     quarantine_budget: float | None = None,
     bound: BoundOf | None = None,
-) -> Callable[[Callable[P, Output | pl.DataFrame]], Step[P]]:
+    libraries: tuple[str, ...] = (),
+    fan_out: FanOut | Callable[[Mapping[str, Any]], FanOut] | None = None,
+) -> Callable[[Callable[P, R]], Step[P, R]]:
     """Declare a step.
 
-    - `makes`: the contract of its table, or its columns with their Polars types.
+    - `makes`: the contract of its table, or its columns with their Polars types; or what returns the contract for
+      the arguments and values by name.
     - `name`: of its stages, the function's by default; may hold arguments and values, as in `rate_{rater}`.
     - `part_rows`: rows in one part, None for all at once; a field `part_rows` of the arguments comes first.
     - `sides_on`: column of the side tables that names an input row, so that a part reads only its own of them.
     - `quarantine_budget`: share of its rows that may be quarantined, in place of the build's.
     - `bound`: what it makes and asks at most.
+    - `libraries`: installed packages that decide the result; their versions enter the key.
+    - `fan_out`: rows that it owes for each row it reads, or what returns that for the arguments and values by name.
     """
-    columns = makes if isinstance(makes, Contract) or makes is None else Contract(columns=_types(makes))
+    columns = Contract(columns=_types(makes)) if isinstance(makes, Mapping) else makes
     stage = {
         "part_rows": part_rows,
         "sides_on": sides_on,
         "quarantine_budget": quarantine_budget,
         "bound": bound,
+        "libraries": libraries,
+        "fan_out": fan_out,
     }
 
-    def declare(function: Callable[P, Output | pl.DataFrame]) -> Step[P]:
+    def declare(function: Callable[P, R]) -> Step[P, R]:
         return Step(function, makes=columns, name=name, stage=stage)
 
     return declare
@@ -229,9 +239,9 @@ def _declared(function: Callable[..., Any]) -> type[BaseModel] | None:
 
 
 def _stages(given: Any, step: str, parameter: str) -> tuple[Stage, ...]:
-    several = (given,) if isinstance(given, Stage) else given
-    if not isinstance(several, Iterable) or not all(isinstance(one, Stage) for one in (several := tuple(several))):
-        raise ConfigError(f"step {step!r}: {parameter} must be a stage, got {type(given).__name__}")
+    several = (given,) if isinstance(given, Stage) else tuple(given) if isinstance(given, list | tuple) else None
+    if several is None or not all(isinstance(one, Stage) for one in several):
+        raise ConfigError(f"step {step!r}: {parameter} must be a stage or a list of stages, got {given!r}")
     return several
 
 

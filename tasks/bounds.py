@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from normloom.bounds import CHAT, REREAD, Bound, Size, total
@@ -30,10 +30,10 @@ def of_sides(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound
 
 
 def first_rows(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
-    """Of a stage that takes the first rows, whose number is its argument `rows` or `limit`."""
+    """Of a stage that takes the first rows, at most its argument `limit`."""
     read = total(inputs)
-    arguments = stage.arguments
-    rows = min(read.rows, getattr(arguments, "rows", None) or getattr(arguments, "limit", None) or read.rows)
+    given = stage.given
+    rows = min(read.rows, given["limit"] or read.rows)
     return Bound(size=Size(rows=rows, tokens=min(read.tokens, rows * read.longest), longest=read.longest))
 
 
@@ -45,10 +45,10 @@ def joined(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
 
 def labels_asked(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """A question about each label, or about as many of each dimension as are on the shortlist."""
-    arguments, template = stage.arguments, stage.arguments.template
-    k = getattr(stage.inputs[0].arguments, "k", None)
+    given, template = stage.given, stage.given["template"]
+    k = stage.inputs[0].given.get("shortlist")
     asked, longest, text = 0, 0, 0
-    for taxonomy in arguments.taxonomies:
+    for taxonomy in given["taxonomies"]:
         lengths = [_length(taxonomy.dimension, label.name, label.definition) for label in taxonomy.labels]
         number = min(k or len(lengths), len(lengths))
         asked += number
@@ -58,44 +58,42 @@ def labels_asked(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> B
 
 
 def labels_ranked(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
-    """A question about each dimension, with the codes of its labels; none of an encoder."""
-    arguments, template = stage.arguments, stage.arguments.template
-    if template is None:
-        return as_many(stage, inputs, sides)
+    """A question about each dimension, with the codes of its labels."""
+    given, template = stage.given, stage.given["rank_template"]
     text = sum(
         2 * _length(taxonomy.dimension) + sum(_length(label.name) + 4 for label in taxonomy.labels)
-        for taxonomy in arguments.taxonomies
+        for taxonomy in given["taxonomies"]
     )
-    return _questions(inputs, template, _QUESTION, count=len(arguments.taxonomies), once=text)
+    return _questions(inputs, template, _QUESTION, count=len(given["taxonomies"]), once=text)
 
 
 def types_asked(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """One question, with the codes and definitions of the types."""
-    arguments = stage.arguments
-    text = sum(_length(label.name, label.definition) + 8 for label in arguments.types.labels)
-    return _questions(inputs, arguments.template, _QUESTION, count=1, once=text)
+    given = stage.given
+    text = sum(_length(label.name, label.definition) + 8 for label in given["types"].labels)
+    return _questions(inputs, given["template"], _QUESTION, count=1, once=text)
 
 
 def sparse_labels(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """Each label that may be sparse, with its examples."""
-    return _gaps(stage.arguments, total(inputs), groups=1)
+    return _gaps(stage.given, total(inputs), groups=1)
 
 
 def sparse_labels_of_groups(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """Each label that may be sparse in each group, of which there are no more than rows."""
     read = total(inputs)
-    return _gaps(stage.arguments, read, groups=read.rows)
+    return _gaps(stage.given, read, groups=read.rows)
 
 
 def drafted(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """The budget of draws for each gap, each a request with the label and its examples."""
-    arguments, [gaps] = stage.arguments, inputs
-    quota = stage.inputs[0].arguments.quota
-    draws = round(arguments.draws_per_prompt * quota)
-    label = max(_length(label.name, label.definition) for taxonomy in arguments.taxonomies for label in taxonomy.labels)
-    each = _of(arguments.template, *_PROMPT) + CHAT
-    repeats = _repeats(arguments.template, *_PROMPT)
-    limit = arguments.sampling.max_tokens
+    given, [gaps] = stage.given, inputs
+    quota = stage.inputs[0].given["quota"]
+    draws = round(given["draws_per_prompt"] * quota)
+    label = max(_length(label.name, label.definition) for taxonomy in given["taxonomies"] for label in taxonomy.labels)
+    each = _of(given["template"], *_PROMPT) + CHAT
+    repeats = _repeats(given["template"], *_PROMPT)
+    limit = given["sampling"].max_tokens
     requests = gaps.rows * draws
     written = REREAD * limit + _PERSON  # a text begins with its group where there is one
     rows = gaps.rows * min(quota, draws)
@@ -109,19 +107,19 @@ def drafted(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
 
 def candidates_drawn(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """As many candidates as are drawn for each prompt, or for each shortfall of every generator."""
-    arguments = stage.arguments
-    sections = ("instruction", "resample") if hasattr(stage.inputs[0].arguments, "sampling") else _PROMPT
-    limit = arguments.sampling.max_tokens
-    return _texts(inputs, arguments.template, sections, copies=arguments.candidates, limit=limit)
+    given = stage.given
+    sections = ("instruction", "resample") if "diagnosis" in stage.inputs[0].given else _PROMPT
+    limit = given["sampling"].max_tokens
+    return _texts(inputs, given["template"], sections, copies=given["candidates"], limit=limit)
 
 
 def checks_asked(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """A question for each check, and those about the empty response in each part."""
-    arguments, template = stage.arguments, stage.arguments.template
-    names = [f"question {check}" for check in (*arguments.dimensions, "on_task")]
+    given, template = stage.given, stage.given["template"]
+    names = [f"question {check}" for check in (*given["dimensions"], "on_task")]
     once = _of(template, *names)
     found = _questions(inputs, template, _CONTEXT, count=len(names), once=once)
-    if arguments.calibration != "content_free":
+    if given["calibration"] != "content_free":
         return found
     rows = total(inputs).rows
     parts = math.ceil(rows / (stage.part_rows or max(rows, 1)))
@@ -138,40 +136,40 @@ def checks_asked(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> B
 def shortfalls(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """Each prompt, generator and alignment, with the response that came nearest."""
     response = max(side.longest for side in sides)
-    return Bound(size=total(inputs).times(2 * len(stage.arguments.generators), more=response + _CALIBRATION))
+    return Bound(size=total(inputs).times(2 * len(stage.given["generators"]), more=response + _CALIBRATION))
 
 
 def diagnosed(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """One text for each shortfall, which names a verdict and its reason."""
-    arguments = stage.arguments
-    limit = arguments.sampling.max_tokens
-    return _texts(inputs, arguments.template, _PROMPT, copies=1, limit=limit, more=_PERSON)
+    given = stage.given
+    limit = given["diagnosis"].max_tokens
+    return _texts(inputs, given["diagnosis_template"], _PROMPT, copies=1, limit=limit, more=_PERSON)
 
 
 def responses_judged(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """A question over all, and one about each dimension."""
-    arguments, template = stage.arguments, stage.arguments.template
-    names = [f"question {name}" for name in ("misaligned", *arguments.dimensions)]
+    given, template = stage.given, stage.given["template"]
+    names = [f"question {name}" for name in ("misaligned", *given["dimensions"])]
     return _questions(inputs, template, _CONTEXT, count=len(names), once=_of(template, *names))
 
 
 def verdicts_written(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """A verdict in each run."""
-    arguments, sections = stage.arguments, ("written instruction", "written prompt")
-    limit = arguments.sampling.max_tokens
-    return _texts(inputs, arguments.template, sections, copies=arguments.runs, limit=limit)
+    given, sections = stage.given, ("written instruction", "written prompt")
+    limit = given["sampling"].max_tokens
+    return _texts(inputs, given["template"], sections, copies=given["runs"], limit=limit)
 
 
 def prompts_answered(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """An answer for each prompt and run."""
-    arguments = stage.arguments
-    limit = arguments.sampling.max_tokens
-    return _texts(inputs, arguments.template, _PROMPT, copies=arguments.runs, limit=limit)
+    given = stage.given
+    limit = given["sampling"].max_tokens
+    return _texts(inputs, given["template"], _PROMPT, copies=given["runs"], limit=limit)
 
 
 def persons_asked(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """One question for each conversation and person."""
-    return _questions(inputs, stage.arguments.template, _QUESTION, count=1, once=_PERSON)
+    return _questions(inputs, stage.given["template"], _QUESTION, count=1, once=_PERSON)
 
 
 def conversations_found(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
@@ -179,10 +177,10 @@ def conversations_found(stage: Any, inputs: Sequence[Size], sides: Sequence[Size
     return Bound(size=total(inputs).times(1, more=_PERSON))
 
 
-def _gaps(arguments: Any, read: Size, *, groups: int) -> Bound:
-    labels = sum(len(taxonomy.labels) for taxonomy in arguments.taxonomies)
-    rows = labels * groups if arguments.minimum else 0
-    longest = arguments.examples * (read.longest + 4) + _PERSON
+def _gaps(given: Mapping[str, Any], read: Size, *, groups: int) -> Bound:
+    labels = sum(len(taxonomy.labels) for taxonomy in given["taxonomies"])
+    rows = labels * groups if given["minimum"] else 0
+    longest = given["examples"] * (read.longest + 4) + _PERSON
     return Bound(size=Size(rows=rows, tokens=rows * longest, longest=longest if rows else 0))
 
 

@@ -14,17 +14,20 @@ from __future__ import annotations
 import math
 import string
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from normloom.args import Args
 from normloom.errors import ConfigError
-from normloom.models.protocol import Embedder, LanguageModel, ModelSpec, ScoreRequest, Scores
+from normloom.fan_out import each, free
+from normloom.models.protocol import Embedder, LanguageModel, ScoreRequest, Scores
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Label, Taxonomy
-from normloom.schemas.template import Template
-from normloom.stage import NoArguments, Output, Stage, quarantined_frame, unanswered
+from normloom.schemas.template import Sections, Template
+from normloom.stage import Output, quarantined_frame, unanswered
+from normloom.step import step
 from normloom.tasks import bounds
 from normloom.tasks.dialogue import transcripts
 
@@ -33,34 +36,38 @@ if TYPE_CHECKING:
 
 YES_NO = ("Yes", "No")
 _PART_ROWS = 16_384
+_ASKS = Sections(("instruction", "context", "question"))
 CODES = string.ascii_uppercase + string.ascii_lowercase + string.digits
 
 
-class Labels(BaseModel):
-    """The labels there are."""
+class Labelling(Args):
+    """The probability from which a label is kept."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    taxonomies: tuple[Taxonomy, ...]
+    delta: float = Field(0.5, gt=0, lt=1, description="probability from which a label is kept")
 
 
-class Labelling(Labels):
-    """The labels there are and the probability from which one is kept."""
+class Reading(Args):
+    """How prompts are cut into parts for a model."""
 
-    delta: float = Field(0.5, gt=0, lt=1)
+    part_rows: int = Field(256, ge=1, exclude=True, description="prompts in one part")
 
 
-class Asking(Labels):
+class Asking(Reading):
     """How a language model is asked about a label."""
 
-    template: Template
+    template: Annotated[Template, _ASKS] = Field("classify", description="name of the template of a question")
 
 
-class Ranking(Labels):
-    """How many labels of each dimension go on a shortlist, and the template that ranks them by code."""
+class Ranking(Reading):
+    """How many labels of each dimension go on a shortlist."""
 
-    k: int = Field(8, ge=1)
-    template: Template | None = None
+    shortlist: int = Field(8, ge=1, description="labels of each dimension that are asked about")
+
+
+class RankingByCode(Ranking):
+    """How a language model ranks labels by their codes."""
+
+    rank_template: Annotated[Template, _ASKS] = Field("rank", description="name of the template of a ranking")
 
 
 def yes_probability(scores: Sequence[float]) -> float:
@@ -69,21 +76,22 @@ def yes_probability(scores: Sequence[float]) -> float:
     return 1 / (1 + math.exp(min(no - yes, 700.0)))
 
 
-def ask_labels(rows: pl.DataFrame, arguments: Asking, model: LanguageModel) -> Output:
+@step(makes=tables.LABEL_SCORES, bound=bounds.labels_asked, fan_out=each())
+def score_labels(rows: pl.DataFrame, args: Asking, model: LanguageModel, *, taxonomies: tuple[Taxonomy, ...]) -> Output:
     """Return the probability of every label, or of those of the row's `shortlist` where it has one."""
-    labels = [(taxonomy.dimension, label) for taxonomy in arguments.taxonomies for label in taxonomy.labels]
+    labels = [(taxonomy.dimension, label) for taxonomy in taxonomies for label in taxonomy.labels]
     asked = [
         [place for place, (_, label) in enumerate(labels) if "shortlist" not in row or label.id in row["shortlist"]]
         for row in rows.iter_rows(named=True)
     ]
     questions = [
-        arguments.template.render("question", dimension=dimension, label=label.name, definition=label.definition)
+        args.template.render("question", dimension=dimension, label=label.name, definition=label.definition)
         for dimension, label in labels
     ]
     requests = [
         ScoreRequest(
-            instruction=arguments.template.render("instruction"),
-            context=arguments.template.render("context", prompt=prompt),
+            instruction=args.template.render("instruction"),
+            context=args.template.render("context", prompt=prompt),
             questions=tuple(questions[place] for place in places),
             answers=YES_NO,
         )
@@ -105,14 +113,15 @@ def ask_labels(rows: pl.DataFrame, arguments: Asking, model: LanguageModel) -> O
     )
 
 
-def rank_by_code(rows: pl.DataFrame, arguments: Ranking, model: LanguageModel) -> Output:
+@step(makes=tables.SHORTLISTED, name="shortlist", bound=bounds.labels_ranked, fan_out=each())
+def shortlist_by_code(
+    rows: pl.DataFrame, args: RankingByCode, model: LanguageModel, *, taxonomies: tuple[Taxonomy, ...]
+) -> Output:
     """Shortlist the labels whose one-token codes are the most probable answers, one question a dimension."""
-    template = arguments.template
-    if template is None:
-        raise ConfigError("ranking labels by code needs a template")
+    template = args.rank_template
     shortlists: list[list[str]] = [[] for _ in range(rows.height)]
     scored: list[Scores] = []
-    for taxonomy in arguments.taxonomies:
+    for taxonomy in taxonomies:
         if len(taxonomy.labels) > len(CODES):
             raise ConfigError(
                 f"taxonomy {taxonomy.dimension!r} has {len(taxonomy.labels)} labels and there are {len(CODES)} "
@@ -133,7 +142,7 @@ def rank_by_code(rows: pl.DataFrame, arguments: Ranking, model: LanguageModel) -
         scored += answers
         for shortlist, scores in zip(shortlists, answers, strict=True):
             if scores.error is None:
-                shortlist.extend(_best(taxonomy.labels, scores.logprobs[0], arguments.k))
+                shortlist.extend(_best(taxonomy.labels, scores.logprobs[0], args.shortlist))
     failed = [
         next((scores for scores in scored[row :: rows.height] if scores.error), None) for row in range(rows.height)
     ]
@@ -145,23 +154,30 @@ def rank_by_code(rows: pl.DataFrame, arguments: Ranking, model: LanguageModel) -
     )
 
 
-def rank_by_embedding(rows: pl.DataFrame, arguments: Ranking, model: Embedder) -> Output:
+@step(makes=tables.SHORTLISTED, name="shortlist", bound=bounds.as_many, fan_out=each())
+def shortlist_by_embedding(
+    rows: pl.DataFrame, args: Ranking, model: Embedder, *, taxonomies: tuple[Taxonomy, ...]
+) -> Output:
     """Shortlist the labels whose definitions are nearest to the prompt."""
     prompts = model.embed(transcripts(rows))
     shortlists: list[list[str]] = [[] for _ in range(rows.height)]
-    for taxonomy in arguments.taxonomies:
+    for taxonomy in taxonomies:
         for shortlist, row in zip(shortlists, similarities(prompts, taxonomy, model), strict=True):
-            shortlist.extend(_best(taxonomy.labels, row, arguments.k))
+            shortlist.extend(_best(taxonomy.labels, row, args.shortlist))
     return Output(rows=rows.with_columns(pl.Series("shortlist", shortlists, dtype=tables.TEXTS)))
 
 
-def embed_prompts(rows: pl.DataFrame, arguments: NoArguments, model: Embedder) -> Output:  # noqa: ARG001  # it has none
+@step(makes=tables.EMBEDDED, bound=bounds.as_many, fan_out=each())
+def embed(rows: pl.DataFrame, args: Reading, model: Embedder) -> Output:  # noqa: ARG001  # they cut the parts
     """Return the vector of each prompt."""
     vectors = pl.Series("vector", model.embed(transcripts(rows)))
     return Output(rows=rows.select("row_id", vectors.arr.to_list(), prompt_id="row_id"))
 
 
-def score_by_embedding(rows: pl.DataFrame, arguments: Labels, calibration: pl.DataFrame) -> Output:
+@step(makes=tables.LABEL_SCORES, name="score_labels", part_rows=_PART_ROWS, fan_out=each())
+def score_labels_by_embedding(
+    rows: pl.DataFrame, calibration: pl.DataFrame, *, taxonomies: tuple[Taxonomy, ...]
+) -> Output:
     """Return the calibrated probability of every label for prompts whose vectors are known."""
     import numpy as np
 
@@ -170,7 +186,7 @@ def score_by_embedding(rows: pl.DataFrame, arguments: Labels, calibration: pl.Da
     prompts = rows["vector"].explode().to_numpy().reshape(rows.height, -1)
     fitted = {row["dimension"]: row for row in calibration.iter_rows(named=True)}
     columns = []
-    for taxonomy in arguments.taxonomies:
+    for taxonomy in taxonomies:
         row = fitted[taxonomy.dimension]
         scores = prompts @ np.array(row["vectors"], dtype=np.float32).T
         columns.append(probabilities(scores, Calibration.model_validate_json(row["coefficients"])))
@@ -178,7 +194,8 @@ def score_by_embedding(rows: pl.DataFrame, arguments: Labels, calibration: pl.Da
     return Output(rows=rows.select("row_id", "prompt_id", values))
 
 
-def keep_labels(rows: pl.DataFrame, arguments: Labelling, scores: pl.DataFrame) -> Output:
+@step(makes=tables.LABELLED, part_rows=_PART_ROWS, sides_on="prompt_id", bound=bounds.as_many, fan_out=each())
+def classify(rows: pl.DataFrame, args: Labelling, scores: pl.DataFrame, *, taxonomies: tuple[Taxonomy, ...]) -> Output:
     """Return every prompt that has scores with its probabilities and the labels that reach delta.
 
     Probabilities are stored in single precision, and so are compared: one that is nearer to delta than that counts
@@ -186,12 +203,12 @@ def keep_labels(rows: pl.DataFrame, arguments: Labelling, scores: pl.DataFrame) 
     """
     said = scores.select("probabilities", row_id="prompt_id", through="row_id")
     prompts = rows.join(said, on="row_id", maintain_order="left").drop("shortlist", strict=False)
-    labels = [(taxonomy.dimension, label.id) for taxonomy in arguments.taxonomies for label in taxonomy.labels]
+    labels = [(taxonomy.dimension, label.id) for taxonomy in taxonomies for label in taxonomy.labels]
     dimensions, names = zip(*labels, strict=True)
     places, of = list(range(len(labels))), pl.element().struct
     reaching = pl.col("probabilities").list.eval(
         pl.struct(place=pl.int_range(pl.len()), probability=pl.element()).filter(
-            pl.element() >= pl.lit(arguments.delta, dtype=pl.Float32)
+            pl.element() >= pl.lit(args.delta, dtype=pl.Float32)
         )
     )
     named = pl.struct(
@@ -209,7 +226,13 @@ def keep_labels(rows: pl.DataFrame, arguments: Labelling, scores: pl.DataFrame) 
     )
 
 
-def fit_calibration(rows: pl.DataFrame, arguments: Labels, model: Embedder) -> Output:
+@step(
+    makes=tables.CALIBRATION,
+    bound=bounds.as_many,
+    libraries=("scikit-learn",),
+    fan_out=free("one row for each dimension"),
+)
+def calibrate(rows: pl.DataFrame, model: Embedder, *, taxonomies: tuple[Taxonomy, ...]) -> Output:
     """Learn vectors of labels and of none, and their calibration, for each dimension, on labelled prompts."""
     import numpy as np
 
@@ -217,7 +240,7 @@ def fit_calibration(rows: pl.DataFrame, arguments: Labels, model: Embedder) -> O
 
     prompts = model.embed(transcripts(rows))
     fitted = []
-    for taxonomy in arguments.taxonomies:
+    for taxonomy in taxonomies:
         truth = np.array(
             [[label.id in reference for label in taxonomy.labels] for reference in rows["reference"].to_list()]
         )
@@ -274,92 +297,3 @@ def _with_errors(made: pl.DataFrame, rows: pl.DataFrame, failed: Sequence[Scores
         if scores is not None
     ]
     return Output(rows=made.filter(scored), quarantined=quarantined_frame(aside), tokens_in=tokens_in)
-
-
-def shortlist(
-    prompts: Stage, *, arguments: Ranking, model: ModelSpec, part_rows: int | None, name: str = "shortlist"
-) -> Stage:
-    """Return the stage that picks the labels to ask about; by embedding where there is no template."""
-    return Stage(
-        name=name,
-        function=rank_by_code if arguments.template else rank_by_embedding,
-        bound=bounds.labels_ranked,
-        arguments=arguments,
-        contract=tables.SHORTLISTED,
-        inputs=(prompts,),
-        model=model,
-        part_rows=part_rows,
-    )
-
-
-def score_labels(
-    prompts: Stage, *, arguments: Asking, model: ModelSpec, part_rows: int | None, name: str = "score_labels"
-) -> Stage:
-    """Return the stage that asks a language model about labels."""
-    return Stage(
-        name=name,
-        function=ask_labels,
-        bound=bounds.labels_asked,
-        arguments=arguments,
-        contract=tables.LABEL_SCORES,
-        inputs=(prompts,),
-        model=model,
-        part_rows=part_rows,
-    )
-
-
-def calibrate(prompts: Stage, *, arguments: Labels, model: ModelSpec, name: str = "calibrate") -> Stage:
-    """Return the stage that fits the calibration of labels by embedding."""
-    return Stage(
-        name=name,
-        function=fit_calibration,
-        bound=bounds.as_many,
-        arguments=arguments,
-        contract=tables.CALIBRATION,
-        inputs=(prompts,),
-        model=model,
-    )
-
-
-def embed(prompts: Stage, *, model: ModelSpec, part_rows: int | None, name: str = "embed") -> Stage:
-    """Return the stage that embeds prompts."""
-    return Stage(
-        name=name,
-        function=embed_prompts,
-        bound=bounds.as_many,
-        arguments=NoArguments(),
-        contract=tables.EMBEDDED,
-        inputs=(prompts,),
-        model=model,
-        part_rows=part_rows,
-    )
-
-
-def score_labels_by_embedding(
-    embedded: Stage, calibration: Stage, *, arguments: Labels, name: str = "score_labels"
-) -> Stage:
-    """Return the stage that makes probabilities of vectors, without a model."""
-    return Stage(
-        name=name,
-        function=score_by_embedding,
-        arguments=arguments,
-        contract=tables.LABEL_SCORES,
-        inputs=(embedded,),
-        sides=(calibration,),
-        part_rows=_PART_ROWS,
-    )
-
-
-def classify(prompts: Stage, scores: Stage, *, arguments: Labelling, name: str = "classify") -> Stage:
-    """Return the stage that labels prompts by the probabilities of their labels, without a model."""
-    return Stage(
-        name=name,
-        function=keep_labels,
-        bound=bounds.as_many,
-        arguments=arguments,
-        contract=tables.LABELLED,
-        inputs=(prompts,),
-        sides=(scores,),
-        sides_on="prompt_id",
-        part_rows=_PART_ROWS,
-    )

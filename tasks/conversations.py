@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import polars as pl
 
+from normloom.fan_out import free
 from normloom.schemas import demo_tables, tables
-from normloom.stage import NoArguments, Output, Stage
+from normloom.stage import Output
+from normloom.step import step
 from normloom.tasks import bounds
 
 
-def find_conversations(rows: pl.DataFrame, arguments: NoArguments) -> Output:  # noqa: ARG001  # as stages are called
+@step(makes=demo_tables.CONVERSATIONS, bound=bounds.conversations_found, fan_out=free("one row for each item"))
+def conversations(rows: pl.DataFrame) -> Output:
     """Return one row for each item, in the order in which they come first; its parents are its ratings.
 
     `prompt` is what is labelled and judged: the context and, on a line of its own, the response.
@@ -25,15 +28,3 @@ def find_conversations(rows: pl.DataFrame, arguments: NoArguments) -> Output:  #
         content=pl.col("item_id"),
     )
     return Output(rows=made, attempts=made.height)
-
-
-def conversations(ratings: Stage, *, name: str = "conversations") -> Stage:
-    """Return the stage that finds the distinct conversations."""
-    return Stage(
-        name=name,
-        function=find_conversations,
-        bound=bounds.conversations_found,
-        arguments=NoArguments(),
-        contract=demo_tables.CONVERSATIONS,
-        inputs=(ratings,),
-    )

@@ -9,12 +9,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Self
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from normloom.contract import Contract
+from normloom.args import Args
 from normloom.errors import ContractError
+from normloom.fan_out import each
 from normloom.features import Features
-from normloom.stage import Output, Stage, dropped_rows
+from normloom.stage import Output, dropped_rows
+from normloom.step import step
 from normloom.tasks import bounds
 from normloom.tasks.minhash import bands, find_similar
 from normloom.text import normalise
@@ -26,26 +28,22 @@ _BITS = 64
 _CHECKED = 64  # known rows whose codes are made again, to see that they are of the same features
 
 
-class Deduplication(BaseModel):
+class Deduplication(Args):
     """A row repeats a kept one when their codes differ in fewer than `tau` of 64 bits and their shingles
     have a Jaccard similarity of at least `jaccard` (0 asks for no confirmation: the rule of arXiv 2602.11305).
-    With `within`, only rows with the same value in that column are compared. Prompts of conversations are compared
-    if what was said before them is the same: an equal last turn in another conversation is another prompt.
 
     The method `minhash` asks for the Jaccard similarity alone, whatever the distance: it finds pairs that SimHash
     has far apart, but misses a row with a probability of up to 1 - `recall`, and takes many times as long.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    tau: int = Field(default=10, ge=1, le=_BITS)
-    jaccard: float = Field(default=0.5, ge=0, le=1)
+    tau: int = Field(10, ge=1, le=17, description="Hamming distance below which two prompts are near-duplicates")
+    jaccard: float = Field(0.5, ge=0, le=1, description="confirmation by shingle Jaccard; 0 is the paper's rule")
     features: Features = Features()
-    text_column: str = "prompt"
-    within: str | None = None
-    method: Literal["simhash", "minhash"] = "simhash"
-    permutations: int = Field(default=128, ge=2, description="hashes of a MinHash sketch")
-    recall: float = Field(default=0.99, gt=0, lt=1, description="of MinHash, for pairs at the threshold `jaccard`")
+    method: Literal["simhash", "minhash"] = Field(
+        "simhash", description="minhash looks for Jaccard similarity alone, whatever the distance"
+    )
+    permutations: int = Field(128, ge=2, description="of minhash: hashes of a sketch")
+    recall: float = Field(0.99, gt=0, lt=1, description="of minhash, for pairs at the threshold jaccard")
 
     @model_validator(mode="after")
     def _can_be_found(self) -> Self:
@@ -54,7 +52,15 @@ class Deduplication(BaseModel):
         return self
 
 
-def remove_duplicates(rows: pl.DataFrame, arguments: Deduplication, known: pl.DataFrame | None = None) -> Output:
+@step(bound=bounds.as_many, fan_out=each(), libraries=("datasketch",))
+def deduplicate(
+    rows: pl.DataFrame,
+    args: Deduplication,
+    known: pl.DataFrame | None = None,
+    *,
+    column: str = "prompt",
+    within: str | None = None,
+) -> Output:
     """Return the rows that repeat no earlier kept row, with their code in `fingerprint` (UInt64).
 
     Rows are taken in order, so originals must come before their expansions. A removed row names the
@@ -62,25 +68,29 @@ def remove_duplicates(rows: pl.DataFrame, arguments: Deduplication, known: pl.Da
     `jaccard`. Reasons: `exact_duplicate` (same normalised text) and `near_duplicate`.
 
     `known` is a table that this task made before: all its rows stay, and a row that repeats one of them goes. Their
-    `fingerprint` is taken as it stands. Raises ContractError for a null text, and for codes of other features.
+    `fingerprint` is taken as it stands.
+
+    With `within`, only rows with the same value in that column are compared. Prompts of conversations are compared
+    if what was said before them is the same: an equal last turn in another conversation is another prompt.
+
+    Raises ContractError for a null text, and for codes of other features.
     """
-    column = arguments.text_column
     if rows[column].null_count():
         raise ContractError(f"column {column!r} has nulls: a row without text cannot be compared")
-    coded = rows.with_columns(fingerprint=_codes(rows[column], arguments))
+    coded = rows.with_columns(fingerprint=_codes(rows[column], args.features))
     compared, stored = coded, 0
     if known is not None:
-        _require_features(known, arguments)
-        columns = ["row_id", column, "fingerprint", *_apart(coded, arguments.within)]
+        _require_features(known, column, args.features)
+        columns = ["row_id", column, "fingerprint", *_apart(coded, within)]
         compared, stored = pl.concat([known.select(columns), coded.select(columns)]), known.height
-    groups = _groups(compared, _apart(coded, arguments.within))
-    found = [duplicate for group in groups for duplicate in _duplicates(compared, group, stored, arguments)]
+    groups = _groups(compared, _apart(coded, within))
+    found = [duplicate for group in groups for duplicate in _duplicates(compared, group, stored, column, args)]
     found.sort(key=lambda duplicate: duplicate.index)
     removed = [duplicate.index - stored for duplicate in found]
     kept = coded.with_row_index("_position").filter(~pl.col("_position").is_in(removed)).drop("_position")
     metrics = {"duplicates": len(removed), "share": len(removed) / rows.height if rows.height else 0.0}
-    if arguments.method == "simhash":
-        metrics["expected_chance_pairs"] = sum(_chance_pairs(group, stored, arguments.tau) for group in groups)
+    if args.method == "simhash":
+        metrics["expected_chance_pairs"] = sum(_chance_pairs(group, stored, args.tau) for group in groups)
     return Output(
         rows=kept.drop("parents", strict=False),  # the parents of a kept row are that row; these are its own
         dropped=_ledger(rows[removed], found, compared, column),
@@ -88,16 +98,16 @@ def remove_duplicates(rows: pl.DataFrame, arguments: Deduplication, known: pl.Da
     )
 
 
-def _codes(texts: pl.Series, arguments: Deduplication) -> pl.Series:
+def _codes(texts: pl.Series, features: Features) -> pl.Series:
     from normloom.simhash import fingerprints
 
-    return pl.Series(fingerprints(texts.to_list(), arguments.features), dtype=pl.UInt64)
+    return pl.Series(fingerprints(texts.to_list(), features), dtype=pl.UInt64)
 
 
-def _require_features(known: pl.DataFrame, arguments: Deduplication) -> None:
+def _require_features(known: pl.DataFrame, column: str, features: Features) -> None:
     """Compare the codes of some rows: those of other features nearly all differ."""
     some = known.head(_CHECKED)
-    if _codes(some[arguments.text_column], arguments).to_list() != some["fingerprint"].to_list():
+    if _codes(some[column], features).to_list() != some["fingerprint"].to_list():
         raise ContractError("the known rows' column 'fingerprint' was made from other features or another text")
 
 
@@ -113,7 +123,9 @@ def _groups(rows: pl.DataFrame, apart: Sequence[str]) -> list[list[int]]:
     return rows.with_row_index("_place").group_by(apart, maintain_order=True).agg("_place")["_place"].to_list()
 
 
-def _duplicates(rows: pl.DataFrame, group: Sequence[int], stored: int, arguments: Deduplication) -> list[Duplicate]:
+def _duplicates(
+    rows: pl.DataFrame, group: Sequence[int], stored: int, column: str, args: Deduplication
+) -> list[Duplicate]:
     """Return the duplicates among the rows at the places `group`; those before `stored` all stay."""
     from normloom.near_duplicates import find_duplicates, find_known
     from normloom.simhash import pack
@@ -121,24 +133,24 @@ def _duplicates(rows: pl.DataFrame, group: Sequence[int], stored: int, arguments
     if len(group) == 1:
         return []
     some, known = rows[group], bisect_left(group, stored)
-    texts, codes = some[arguments.text_column].to_list(), some["fingerprint"].to_numpy()
-    features, jaccard = arguments.features, arguments.jaccard
-    if arguments.method == "minhash":
+    texts, codes = some[column].to_list(), some["fingerprint"].to_numpy()
+    features, jaccard = args.features, args.jaccard
+    if args.method == "minhash":
         found = find_similar(
             pack(texts),
             codes,
             features=features,
             jaccard=jaccard,
-            permutations=arguments.permutations,
-            recall=arguments.recall,
+            permutations=args.permutations,
+            recall=args.recall,
             known=known,
         )
     elif known:
         old, new = texts[:known], texts[known:]
-        found = find_known(new, old, codes[:known], features=features, tau=arguments.tau, jaccard=jaccard)
+        found = find_known(new, old, codes[:known], features=features, tau=args.tau, jaccard=jaccard)
         found = [replace(duplicate, index=duplicate.index + known) for duplicate in found]
     else:
-        found = find_duplicates(texts, codes=codes, features=features, tau=arguments.tau, jaccard=jaccard)
+        found = find_duplicates(texts, codes=codes, features=features, tau=args.tau, jaccard=jaccard)
     return [replace(duplicate, index=group[duplicate.index], keeper=group[duplicate.keeper]) for duplicate in found]
 
 
@@ -168,26 +180,3 @@ def expected_chance_pairs(n: int, tau: int) -> float:
     """
     near = sum(math.comb(_BITS, bits) for bits in range(tau))
     return math.comb(n, 2) * (near / (1 << _BITS))
-
-
-def deduplicate(
-    inputs: Sequence[Stage],
-    *,
-    arguments: Deduplication,
-    contract: Contract,
-    name: str = "deduplicate",
-    known: Stage | None = None,
-) -> Stage:
-    """Return the stage that removes near-duplicates from the inputs, earlier inputs first.
-
-    `known` stands for a table of such a stage, whose rows the inputs must not repeat.
-    """
-    return Stage(
-        name=name,
-        function=remove_duplicates,
-        bound=bounds.as_many,
-        arguments=arguments,
-        contract=contract,
-        inputs=tuple(inputs),
-        sides=() if known is None else (known,),
-    )

@@ -8,15 +8,20 @@ model, and a verdict that cannot be read is never guessed.
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from normloom.models.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling, ScoreRequest
+from normloom.args import Args
+from normloom.fan_out import each, free
+from normloom.models.protocol import GenerateRequest, LanguageModel, Sampling, ScoreRequest
 from normloom.rows import seed
 from normloom.schemas import benchmark_tables, tables
-from normloom.schemas.template import Template
-from normloom.stage import Output, Stage, quarantined_frame, unanswered
+from normloom.schemas.taxonomy import DIMENSIONS
+from normloom.schemas.template import Sections, Template
+from normloom.stage import Output, quarantined_frame, unanswered
+from normloom.step import step
 from normloom.tasks import bounds
 from normloom.tasks.classify import YES_NO, yes_probability
 from normloom.tasks.dialogue import transcript
@@ -29,36 +34,40 @@ _VERDICT = re.compile(r"\bverdict\W+(?:is\W+)?(aligned|misaligned)\b", re.IGNORE
 _BARE = re.compile(r"\W*(aligned|misaligned)\W*", re.IGNORECASE)
 
 
-class Scoring(BaseModel):
-    """The model's name and its questions: about the response as a whole, and one for each dimension."""
+class Detecting(Args):
+    """How a model is asked about a response: as a whole, and about each dimension."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model: str
-    dimensions: tuple[str, ...]
-    template: Template
-
-
-class Reading(BaseModel):
-    """The name of the model whose verdicts are read."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model: str
+    template: Annotated[
+        Template,
+        Sections(
+            (
+                *("instruction", "context", "written instruction", "written prompt"),
+                *(f"question {check}" for check in (MISALIGNED, *DIMENSIONS)),
+            )
+        ),
+    ] = Field("detect", description="name of the template")
+    part_rows: int = Field(128, ge=1, exclude=True, description="responses in one part")
 
 
-class Writing(Reading):
-    """The model's name and how it writes its verdicts, one in each run."""
+class Writing(Detecting):
+    """How a model writes its verdicts, one in each run."""
 
-    template: Template
-    runs: int = Field(3, ge=1)
+    runs: int = Field(3, ge=1, description="of written verdicts; a scored one is the same in every run")
     sampling: Sampling = Sampling(repetition_penalty=1.1)
 
 
-def score_verdicts(rows: pl.DataFrame, arguments: Scoring, model: LanguageModel) -> Output:
+@step(makes=benchmark_tables.DETECTED, name="detect_{entrant}", bound=bounds.responses_judged, fan_out=each())
+def detect(
+    rows: pl.DataFrame,
+    args: Detecting,
+    model: LanguageModel,
+    *,
+    entrant: str,
+    dimensions: tuple[str, ...] = DIMENSIONS,
+) -> Output:
     """Return one row for each response with P(misaligned), over all and by dimension."""
-    template = arguments.template
-    questions = tuple(template.render(f"question {name}") for name in (MISALIGNED, *arguments.dimensions))
+    template = args.template
+    questions = tuple(template.render(f"question {name}") for name in (MISALIGNED, *dimensions))
     items = list(rows.iter_rows(named=True))
     scored = model.score(
         [
@@ -79,15 +88,13 @@ def score_verdicts(rows: pl.DataFrame, arguments: Scoring, model: LanguageModel)
             failed.append(unanswered(item, scores))
             continue
         misaligned, *shares = map(yes_probability, scores.logprobs)
-        checks = [
-            {"check": name, "probability": share} for name, share in zip(arguments.dimensions, shares, strict=True)
-        ]
+        checks = [{"check": name, "probability": share} for name, share in zip(dimensions, shares, strict=True)]
         kept = {name: item[name] for name in ("row_id", *_OF_ITEM)}
         made.append(
             {
                 **kept,
                 "item_id": item["row_id"],
-                "model": arguments.model,
+                "model": entrant,
                 "run": 0,
                 "misaligned": misaligned,
                 "checks": checks,
@@ -100,9 +107,15 @@ def score_verdicts(rows: pl.DataFrame, arguments: Scoring, model: LanguageModel)
     )
 
 
-def write_replies(rows: pl.DataFrame, arguments: Writing, model: LanguageModel) -> Output:
+@step(
+    makes=benchmark_tables.WRITTEN,
+    name="write_{entrant}",
+    bound=bounds.verdicts_written,
+    fan_out=lambda given: each(given["runs"]),
+)
+def write(rows: pl.DataFrame, args: Writing, model: LanguageModel, *, entrant: str) -> Output:
     """Return one row for each response and run with what the model wrote about it."""
-    template = arguments.template
+    template = args.template
     items = list(rows.iter_rows(named=True))
     completions = model.generate(
         [
@@ -111,8 +124,8 @@ def write_replies(rows: pl.DataFrame, arguments: Writing, model: LanguageModel) 
                 prompt=template.render(
                     "written prompt", prompt=transcript(item["history"], item["prompt"]), response=item["response"]
                 ),
-                seeds=tuple(seed(item["row_id"], arguments.model, run) for run in range(arguments.runs)),
-                sampling=arguments.sampling,
+                seeds=tuple(seed(item["row_id"], entrant, run) for run in range(args.runs)),
+                sampling=args.sampling,
             )
             for item in items
         ]
@@ -137,15 +150,25 @@ def write_replies(rows: pl.DataFrame, arguments: Writing, model: LanguageModel) 
     )
 
 
-def read_replies(rows: pl.DataFrame, arguments: Reading, replies: pl.DataFrame) -> Output:
+@step(
+    makes=benchmark_tables.DETECTED,
+    name="detect_{entrant}",
+    part_rows=_PART_ROWS,
+    sides_on="item_id",
+    bound=bounds.of_sides,
+    fan_out=free("one row for each reply of the side"),
+)
+def read(rows: pl.DataFrame, replies: pl.DataFrame, *, entrant: str) -> Output:
     """Return one row for each response and run with the verdict that was written, 1 or 0, or why there is none."""
     written = replies.drop("parents").rename({"row_id": "through", "item_id": "row_id"})
     verdicts = [verdict_of(reply) for reply in written["reply"]]
     schema = {name: benchmark_tables.DETECTED.columns[name] for name in ("misaligned", "problem")}
-    read = written.hstack(pl.DataFrame(verdicts, schema=schema, orient="row"))
-    detected = rows.select("row_id", *_OF_ITEM, item_id="row_id").join(read, on="row_id", maintain_order="left_right")
+    verdict = written.hstack(pl.DataFrame(verdicts, schema=schema, orient="row"))
+    detected = rows.select("row_id", *_OF_ITEM, item_id="row_id").join(
+        verdict, on="row_id", maintain_order="left_right"
+    )
     none = pl.lit([], dtype=tables.CHECKS)
-    return Output(rows=detected.with_columns(model=pl.lit(arguments.model), checks=none), attempts=detected.height)
+    return Output(rows=detected.with_columns(model=pl.lit(entrant), checks=none), attempts=detected.height)
 
 
 def verdict_of(reply: str) -> tuple[float | None, str | None]:
@@ -155,46 +178,3 @@ def verdict_of(reply: str) -> tuple[float | None, str | None]:
     if len(verdicts) != 1:
         return None, "two verdicts" if verdicts else "no verdict"
     return float(verdicts == {MISALIGNED}), None
-
-
-def detect(items: Stage, *, arguments: Scoring, model: ModelSpec, part_rows: int | None) -> Stage:
-    """Return the stage in which one model under test gives probabilities that stored responses are misaligned."""
-    return Stage(
-        name=f"detect_{arguments.model}",
-        function=score_verdicts,
-        bound=bounds.responses_judged,
-        arguments=arguments,
-        contract=benchmark_tables.DETECTED,
-        inputs=(items,),
-        model=model,
-        part_rows=part_rows,
-    )
-
-
-def write(items: Stage, *, arguments: Writing, model: ModelSpec, part_rows: int | None) -> Stage:
-    """Return the stage in which one model under test writes about stored responses."""
-    return Stage(
-        name=f"write_{arguments.model}",
-        function=write_replies,
-        bound=bounds.verdicts_written,
-        arguments=arguments,
-        contract=benchmark_tables.WRITTEN,
-        inputs=(items,),
-        model=model,
-        part_rows=part_rows,
-    )
-
-
-def read(items: Stage, replies: Stage, *, arguments: Reading) -> Stage:
-    """Return the stage that reads verdicts from what one model under test wrote, without a model."""
-    return Stage(
-        name=f"detect_{arguments.model}",
-        function=read_replies,
-        bound=bounds.of_sides,
-        arguments=arguments,
-        contract=benchmark_tables.DETECTED,
-        inputs=(items,),
-        sides=(replies,),
-        sides_on="item_id",
-        part_rows=_PART_ROWS,
-    )

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from normloom.args import Args
+from normloom.fan_out import free
 from normloom.features import Features
-from normloom.models.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling
+from normloom.models.protocol import GenerateRequest, LanguageModel, Sampling
 from normloom.rows import seed
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Label, Taxonomy
-from normloom.schemas.template import Template
-from normloom.stage import Output, Stage, dropped, dropped_frame, quarantined_frame, unanswered
+from normloom.schemas.template import Sections, Template
+from normloom.stage import Output, dropped, dropped_frame, quarantined_frame, unanswered
+from normloom.step import step
 from normloom.tasks import bounds
 from normloom.tasks.dialogue import alone
 from normloom.text import text_problem
@@ -24,37 +27,37 @@ if TYPE_CHECKING:
     import numpy as np
 
 _DECORATION = re.compile(r"^\s*(?:prompt\s*:|[-*•]|\d+[.)])\s*", re.IGNORECASE)
+EXPANDS = Sections(("instruction", "prompt"))  # of a template that draws prompts
+
 _QUOTES = "\"'“”‘’ "
 
 
-class GapSearch(BaseModel):
-    """A label with fewer than `minimum` prompts gets a quota of new ones; `examples` of its prompts are shown."""
+class GapSearch(Args):
+    """What a sparse label gets: a quota of new prompts, and examples of those it has."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    taxonomies: tuple[Taxonomy, ...]
-    minimum: int = Field(100, ge=0)
-    quota: int = Field(100, ge=1)
-    examples: int = Field(3, ge=0)
+    quota: int = Field(100, ge=1, description="new prompts for each sparse label")
+    examples: int = Field(3, ge=0, description="prompts of the label that the model is shown")
 
 
-class Expansion(BaseModel):
-    """How drafts are drawn and which are refused: at Hamming distance below `tau` to any prompt that stands alone."""
+class Drafting(Args):
+    """How drafts are drawn, and which are refused for what they are."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    taxonomies: tuple[Taxonomy, ...]
-    template: Template
+    template: Annotated[Template, EXPANDS] = Field("expand", description="name of the template")
     sampling: Sampling = Sampling(max_tokens=64)
-    draws_per_prompt: float = Field(1.5, ge=1, description="budget of draws for each prompt of the quota")
-    tau: int = Field(10, ge=1, le=17)
-    features: Features = Features()
-    min_words: int = Field(4, ge=1)
-    max_chars: int = Field(2000, ge=1)
+    draws_per_prompt: float = Field(1.5, ge=1, description="drafts drawn for each new prompt, at most")
+    min_words: int = Field(4, ge=1, description="shorter drafts are refused")
+    max_chars: int = Field(2000, ge=1, description="longer drafts are refused")
+    part_rows: int = Field(4, ge=1, exclude=True, description="labels in one part")
 
 
-def find_gaps(rows: pl.DataFrame, arguments: GapSearch) -> Output:
-    """Return one row for each sparse label; the rows' parents are the prompts shown as examples.
+@step(
+    makes=tables.GAPS,
+    name="gaps",
+    bound=bounds.sparse_labels,
+    fan_out=free("one row for each sparse label"),
+)
+def find_sparse(rows: pl.DataFrame, args: GapSearch, *, taxonomies: tuple[Taxonomy, ...], minimum: int) -> Output:
+    """Return one row for each label with fewer than `minimum` prompts; its parents are the prompts shown as examples.
 
     Prompts that stand alone are shown before the last turns of conversations.
     """
@@ -64,11 +67,11 @@ def find_gaps(rows: pl.DataFrame, arguments: GapSearch) -> Output:
         for label in labels:
             having.setdefault(label["label"], []).append((row_id, prompt))
     gaps = []
-    for taxonomy in arguments.taxonomies:
+    for taxonomy in taxonomies:
         for label in taxonomy.labels:
             prompts = having.get(label.id, [])
-            if len(prompts) < arguments.minimum:
-                shown = prompts[: arguments.examples]
+            if len(prompts) < minimum:
+                shown = prompts[: args.examples]
                 gaps.append(
                     {
                         "parents": [row_id for row_id, _ in shown],
@@ -76,7 +79,7 @@ def find_gaps(rows: pl.DataFrame, arguments: GapSearch) -> Output:
                         "dimension": taxonomy.dimension,
                         "label": label.id,
                         "prompts": len(prompts),
-                        "quota": arguments.quota,
+                        "quota": args.quota,
                         "examples": [prompt for _, prompt in shown],
                     }
                 )
@@ -100,22 +103,49 @@ class _Draws:
         return max(min(missing, self.budget - self.drawn), 0)
 
 
-def draft_prompts(rows: pl.DataFrame, arguments: Expansion, prompts: pl.DataFrame, model: LanguageModel) -> Output:
-    """Draw prompts for each gap, in rounds of as many as are still missing."""
+@step(makes=tables.LABELLED, bound=bounds.drafted, fan_out=free("drafts are drawn until the quota is met"))
+def expand(
+    rows: pl.DataFrame,
+    args: Drafting,
+    prompts: pl.DataFrame,
+    model: LanguageModel,
+    *,
+    taxonomies: tuple[Taxonomy, ...],
+    tau: int = 10,
+    features: Features = Features(),
+) -> Output:
+    """Draw prompts for each gap, in rounds of as many as are still missing.
+
+    A draft is refused if it is at a Hamming distance below `tau` of a prompt that stands alone, or of another draft.
+    """
+    return drafted(rows, args, prompts, model, taxonomies=taxonomies, tau=tau, features=features)
+
+
+def drafted(
+    rows: pl.DataFrame,
+    args: Drafting,
+    prompts: pl.DataFrame,
+    model: LanguageModel,
+    *,
+    taxonomies: tuple[Taxonomy, ...],
+    tau: int,
+    features: Features,
+) -> Output:
+    """Return the drafts for each gap and the refused ones, as `expand` does."""
     import numpy as np
 
     from normloom.simhash import fingerprints
 
-    labels = {label.id: label for taxonomy in arguments.taxonomies for label in taxonomy.labels}
+    labels = {label.id: label for taxonomy in taxonomies for label in taxonomy.labels}
     compared = prompts.filter(alone(prompts))
-    known = fingerprints(compared["prompt"].to_list(), arguments.features)
+    known = fingerprints(compared["prompt"].to_list(), features)
     known_ids = compared["row_id"].to_list()
-    draws = [_Draws(gap, budget=round(arguments.draws_per_prompt * gap["quota"])) for gap in rows.iter_rows(named=True)]
+    draws = [_Draws(gap, budget=round(args.draws_per_prompt * gap["quota"])) for gap in rows.iter_rows(named=True)]
     refused: list[dict[str, str | None]] = []
     failed: list[dict[str, str | None]] = []
     tokens_in = tokens_out = 0
     while active := [state for state in draws if state.wanted]:
-        requests = [_request(state, labels[state.gap["label"]], arguments) for state in active]
+        requests = [_request(state, labels[state.gap["label"]], args) for state in active]
         for state, completion in zip(active, model.generate(requests), strict=True):
             state.drawn += max(len(completion.candidates), 1)
             tokens_in += completion.tokens_in
@@ -132,11 +162,11 @@ def draft_prompts(rows: pl.DataFrame, arguments: Expansion, prompts: pl.DataFram
                     "seed": candidate.seed,
                     "tokens_out": candidate.tokens_out,
                 }
-                if reason := _refusal(text, arguments):
+                if reason := _refusal(text, args):
                     refused.append(dropped(draft, reason))
                     continue
-                code = fingerprints([text], arguments.features)
-                if (near := _nearest(known, code, arguments.tau)) is not None:
+                code = fingerprints([text], features)
+                if (near := _nearest(known, code, tau)) is not None:
                     refused.append(dropped(draft, "near_duplicate", winner=known_ids[near]))
                     continue
                 known = np.concatenate([known, code])
@@ -154,12 +184,12 @@ def draft_prompts(rows: pl.DataFrame, arguments: Expansion, prompts: pl.DataFram
     )
 
 
-def _request(state: _Draws, label: Label, arguments: Expansion) -> GenerateRequest:
+def _request(state: _Draws, label: Label, args: Drafting) -> GenerateRequest:
     examples = "\n".join(f"- {example}" for example in state.gap["examples"])
-    prompt = arguments.template.render("prompt", label=label.name, definition=label.definition, examples=examples)
+    prompt = args.template.render("prompt", label=label.name, definition=label.definition, examples=examples)
     seeds = tuple(seed(state.gap["row_id"], state.drawn + draw) for draw in range(state.wanted))
     return GenerateRequest(
-        instruction=arguments.template.render("instruction"), prompt=prompt, seeds=seeds, sampling=arguments.sampling
+        instruction=args.template.render("instruction"), prompt=prompt, seeds=seeds, sampling=args.sampling
     )
 
 
@@ -169,11 +199,11 @@ def _cleaned(text: str) -> str:
     return _DECORATION.sub("", paragraph).strip(_QUOTES)
 
 
-def _refusal(text: str, arguments: Expansion) -> str | None:
-    problem = text_problem(text, max_chars=arguments.max_chars)
+def _refusal(text: str, args: Drafting) -> str | None:
+    problem = text_problem(text, max_chars=args.max_chars)
     if problem:
         return problem[0]
-    return "too_short" if len(text.split()) < arguments.min_words else None
+    return "too_short" if len(text.split()) < args.min_words else None
 
 
 def _nearest(known: np.ndarray, code: np.ndarray, tau: int) -> int | None:
@@ -198,32 +228,3 @@ def _draft_row(state: _Draws, draft: dict[str, object]) -> dict[str, object]:
         "labels": [label],
         "probabilities": [],
     }
-
-
-def find_sparse(labelled: Stage, *, arguments: GapSearch, name: str = "gaps") -> Stage:
-    """Return the stage that finds the sparse labels."""
-    return Stage(
-        name=name,
-        function=find_gaps,
-        bound=bounds.sparse_labels,
-        arguments=arguments,
-        contract=tables.GAPS,
-        inputs=(labelled,),
-    )
-
-
-def expand(
-    gaps: Stage, labelled: Stage, *, arguments: Expansion, model: ModelSpec, part_rows: int | None, name: str = "expand"
-) -> Stage:
-    """Return the stage that draws prompts for sparse labels."""
-    return Stage(
-        name=name,
-        function=draft_prompts,
-        bound=bounds.drafted,
-        arguments=arguments,
-        contract=tables.LABELLED,
-        inputs=(gaps,),
-        sides=(labelled,),
-        model=model,
-        part_rows=part_rows,
-    )

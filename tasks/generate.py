@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from normloom.models.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling
+from normloom.args import Args
+from normloom.fan_out import each
+from normloom.models.protocol import GenerateRequest, LanguageModel, Sampling
 from normloom.rows import seed
 from normloom.schemas import tables
-from normloom.schemas.template import Template
-from normloom.stage import Output, Stage, dropped_rows, quarantined_frame, unanswered
+from normloom.schemas.template import Sections, Template
+from normloom.stage import Output, dropped_rows, quarantined_frame, unanswered
+from normloom.step import step
 from normloom.tasks import bounds
 from normloom.tasks.dialogue import turns
 
@@ -21,27 +24,32 @@ _ASKED = ("prompt_id", "history", "prompt", "targets", "wanted", "diagnosis")
 _DRAWN: dict[str, pl.DataType] = {"task": pl.Int64(), **{name: tables.CANDIDATES.columns[name] for name in _OF_A_DRAW}}
 
 
-class Generation(BaseModel):
-    """One generator of the pool and how many candidates it draws for a prompt.
+class Generation(Args):
+    """How candidates are drawn."""
 
-    In round 0 the rows are prompts; in later rounds they are diagnosed shortfalls, of which those of
-    this generator are tried again.
+    candidates: int = Field(3, ge=1, description="responses drawn for each prompt by each generator")
+    sampling: Sampling = Sampling(max_tokens=512)
+    template: Annotated[Template, Sections(("instruction", "prompt", "resample"))] = Field(
+        "generate", description="name of the template"
+    )
+    part_rows: int = Field(64, ge=1, exclude=True, description="prompts in one part")
+
+
+@step(
+    makes=tables.CANDIDATES,
+    name="generate_{round}_{generator}",
+    bound=bounds.candidates_drawn,
+    fan_out=lambda given: each(given["candidates"]),
+)
+def generate(rows: pl.DataFrame, args: Generation, model: LanguageModel, *, generator: str, round: int = 0) -> Output:
+    """Draw the candidates of one generator; a prompt without a label has no target and is dropped.
+
+    In round 0 the rows are prompts; in later rounds they are diagnosed shortfalls, of which those of this generator
+    are tried again.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    generator: str
-    round: int = Field(0, ge=0)
-    candidates: int = Field(3, ge=1)
-    sampling: Sampling = Sampling()
-    template: Template
-
-
-def draw_candidates(rows: pl.DataFrame, arguments: Generation, model: LanguageModel) -> Output:
-    """Draw candidates; a prompt without a label has no target and is dropped."""
-    asked, unlabelled = _asked(rows, arguments)
+    asked, unlabelled = _asked(rows, generator)
     tasks = asked.select("row_id", *_ASKED)
-    completions = model.generate([_request(task, arguments) for task in tasks.iter_rows(named=True)])
+    completions = model.generate([_request(task, args, generator) for task in tasks.iter_rows(named=True)])
     failed = [
         unanswered(tasks.row(place, named=True), completion)
         for place, completion in enumerate(completions)
@@ -57,7 +65,7 @@ def draw_candidates(rows: pl.DataFrame, arguments: Generation, model: LanguageMo
     ]
     texts = pl.DataFrame(drawn, schema=_DRAWN, orient="row")
     candidates = pl.concat([tasks[texts["task"].to_list()], texts.drop("task")], how="horizontal").with_columns(
-        generator=pl.lit(arguments.generator), round=pl.lit(arguments.round, dtype=pl.Int32)
+        generator=pl.lit(generator), round=pl.lit(round, dtype=pl.Int32)
     )
     dropped = dropped_rows(unlabelled, reason=pl.lit("no_label"), winner=pl.lit(None))
     return Output(
@@ -71,10 +79,10 @@ def draw_candidates(rows: pl.DataFrame, arguments: Generation, model: LanguageMo
     )
 
 
-def _asked(rows: pl.DataFrame, arguments: Generation) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _asked(rows: pl.DataFrame, generator: str) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Return what this generator is asked (prompts, or its own diagnosed shortfalls) and prompts without a label."""
     if "generator" in rows.columns:
-        return rows.filter(generator=arguments.generator), rows.clear()
+        return rows.filter(generator=generator), rows.clear()
     labelled, nothing = pl.col("labels").list.len() > 0, pl.lit(None, dtype=pl.String)
     asked = rows.filter(labelled).with_columns(
         prompt_id="row_id", targets=tables.DIMENSIONS_OF_LABELS, wanted=nothing, diagnosis=nothing
@@ -82,30 +90,16 @@ def _asked(rows: pl.DataFrame, arguments: Generation) -> tuple[pl.DataFrame, pl.
     return asked, rows.filter(~labelled)
 
 
-def _request(task: dict[str, Any], arguments: Generation) -> GenerateRequest:
+def _request(task: dict[str, Any], args: Generation, generator: str) -> GenerateRequest:
     if task["diagnosis"] is None:
-        prompt = arguments.template.render("prompt", prompt=task["prompt"])
+        prompt = args.template.render("prompt", prompt=task["prompt"])
     else:
-        prompt = arguments.template.render("resample", prompt=task["prompt"], diagnosis=task["diagnosis"])
-    seeds = tuple(seed(task["row_id"], arguments.generator, attempt) for attempt in range(arguments.candidates))
+        prompt = args.template.render("resample", prompt=task["prompt"], diagnosis=task["diagnosis"])
+    seeds = tuple(seed(task["row_id"], generator, attempt) for attempt in range(args.candidates))
     return GenerateRequest(
-        instruction=arguments.template.render("instruction"),
+        instruction=args.template.render("instruction"),
         prompt=prompt,
         seeds=seeds,
-        sampling=arguments.sampling,
+        sampling=args.sampling,
         history=turns(task["history"]),
-    )
-
-
-def generate(prompts: Stage, *, arguments: Generation, model: ModelSpec, part_rows: int | None) -> Stage:
-    """Return the stage in which one generator draws candidates, in one round."""
-    return Stage(
-        name=f"generate_{arguments.round}_{arguments.generator}",
-        function=draw_candidates,
-        bound=bounds.candidates_drawn,
-        arguments=arguments,
-        contract=tables.CANDIDATES,
-        inputs=(prompts,),
-        model=model,
-        part_rows=part_rows,
     )

@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
-import polars as pl
+from typing import Annotated
 
-from normloom.models.protocol import LanguageModel, ModelSpec
+import polars as pl
+from pydantic import Field
+
+from normloom.fan_out import each, free
+from normloom.features import Features
+from normloom.models.protocol import LanguageModel
 from normloom.schemas import demo_tables
 from normloom.schemas.demo_tables import AXES
+from normloom.schemas.taxonomy import Taxonomy
 from normloom.schemas.template import Template
-from normloom.stage import NoArguments, Output, Stage
+from normloom.stage import Output
+from normloom.step import step
 from normloom.tasks import bounds
-from normloom.tasks.expand import Expansion, GapSearch, draft_prompts
+from normloom.tasks.expand import EXPANDS, Drafting, GapSearch, drafted
 from normloom.tasks.rate import described
 
 _PERSON = ["group", *AXES]
 
 
-def find_group_gaps(rows: pl.DataFrame, arguments: GapSearch) -> Output:
-    """Return one row for each group and label with too few conversations; its parents are those shown as examples."""
+class GroupDrafting(Drafting):
+    """How prompts that a person of a group might send are drafted."""
+
+    template: Annotated[Template, EXPANDS] = Field("expand_group", description="name of the template")
+    part_rows: int = Field(14, ge=1, exclude=True, description="labels of groups in one part")
+
+
+@step(
+    makes=demo_tables.GROUP_GAPS,
+    name="gaps",
+    bound=bounds.sparse_labels_of_groups,
+    fan_out=free("one row for each sparse label of a group"),
+)
+def find_sparse_in_groups(
+    rows: pl.DataFrame, args: GapSearch, *, taxonomies: tuple[Taxonomy, ...], minimum: int
+) -> Output:
+    """Return one row for each group and label with fewer than `minimum` conversations.
+
+    Its parents are those shown as examples.
+    """
     labels = pl.DataFrame(
-        [(taxonomy.dimension, label.id) for taxonomy in arguments.taxonomies for label in taxonomy.labels],
+        [(taxonomy.dimension, label.id) for taxonomy in taxonomies for label in taxonomy.labels],
         schema=["dimension", "label"],
         orient="row",
     )
@@ -29,8 +54,8 @@ def find_group_gaps(rows: pl.DataFrame, arguments: GapSearch) -> Output:
         .group_by("group", "label", maintain_order=True)
         .agg(
             prompts=pl.len().cast(pl.Int64),
-            parents=pl.col("row_id").head(arguments.examples),
-            examples=pl.col("context").head(arguments.examples),
+            parents=pl.col("row_id").head(args.examples),
+            examples=pl.col("context").head(args.examples),
         )
     )
     groups = rows.select(_PERSON).unique(maintain_order=True).sort("group")
@@ -38,24 +63,42 @@ def find_group_gaps(rows: pl.DataFrame, arguments: GapSearch) -> Output:
     gaps = cells.with_columns(
         pl.col("prompts").fill_null(0),
         pl.col("parents", "examples").fill_null([]),
-        quota=pl.lit(arguments.quota, dtype=pl.Int64),
+        quota=pl.lit(args.quota, dtype=pl.Int64),
         content=pl.format("{} {}", "group", "label"),
-    ).filter(pl.col("prompts") < arguments.minimum)
+    ).filter(pl.col("prompts") < minimum)
     return Output(rows=gaps, attempts=gaps.height)
 
 
-def draft_for_groups(rows: pl.DataFrame, arguments: Expansion, requests: pl.DataFrame, model: LanguageModel) -> Output:
+@step(
+    makes=demo_tables.REQUESTS,
+    name="expand",
+    bound=bounds.drafted,
+    fan_out=free("drafts are drawn until the quota is met"),
+)
+def expand_groups(
+    rows: pl.DataFrame,
+    args: GroupDrafting,
+    requests: pl.DataFrame,
+    model: LanguageModel,
+    *,
+    taxonomies: tuple[Taxonomy, ...],
+    tau: int = 10,
+    features: Features = Features(),
+) -> Output:
     """Draw prompts for each group's gaps as `normloom.tasks.expand` does, told who the person is.
 
     A draft is compared with the other prompts of its group only. It becomes the context of a conversation without
     a response.
     """
     outputs = [
-        draft_prompts(
+        drafted(
             gaps,
-            arguments.model_copy(update={"template": _for_person(arguments.template, gaps.select(*AXES).row(0))}),
+            args.model_copy(update={"template": _for_person(args.template, gaps.select(*AXES).row(0))}),
             requests.filter(group=group).select("row_id", prompt="context"),
             model,
+            taxonomies=taxonomies,
+            tau=tau,
+            features=features,
         )
         for (group,), gaps in rows.group_by("group", maintain_order=True)
     ]
@@ -83,7 +126,8 @@ def draft_for_groups(rows: pl.DataFrame, arguments: Expansion, requests: pl.Data
     )
 
 
-def count_group_coverage(rows: pl.DataFrame, arguments: NoArguments, unique: pl.DataFrame) -> Output:  # noqa: ARG001  # as stages are called
+@step(makes=demo_tables.GROUP_COVERAGE, name="coverage", fan_out=each())
+def group_coverage(rows: pl.DataFrame, unique: pl.DataFrame) -> Output:
     """Count for each gap the drawn prompts that were kept, and what its quota still lacks."""
     drawn = unique.filter(origin="expansion").explode("labels").group_by("group", label="labels").len("added")
     counted = rows.join(drawn, on=["group", "label"], how="left", maintain_order="left").with_columns(
@@ -98,44 +142,3 @@ def _for_person(template: Template, person: tuple[str | None, ...]) -> Template:
     words = described(*person).replace("$", "$$")
     sections = {name: text.replace("$person", words) for name, text in template.sections.items()}
     return template.model_copy(update={"sections": sections})
-
-
-def find_sparse_in_groups(requests: Stage, *, arguments: GapSearch, name: str = "gaps") -> Stage:
-    """Return the stage that finds the labels that are sparse within a group."""
-    return Stage(
-        name=name,
-        function=find_group_gaps,
-        bound=bounds.sparse_labels_of_groups,
-        arguments=arguments,
-        contract=demo_tables.GROUP_GAPS,
-        inputs=(requests,),
-    )
-
-
-def expand_groups(
-    gaps: Stage, requests: Stage, *, arguments: Expansion, model: ModelSpec, part_rows: int | None, name: str = "expand"
-) -> Stage:
-    """Return the stage that draws prompts for labels that are sparse within a group."""
-    return Stage(
-        name=name,
-        function=draft_for_groups,
-        bound=bounds.drafted,
-        arguments=arguments,
-        contract=demo_tables.REQUESTS,
-        inputs=(gaps,),
-        sides=(requests,),
-        model=model,
-        part_rows=part_rows,
-    )
-
-
-def group_coverage(gaps: Stage, unique: Stage, *, name: str = "coverage") -> Stage:
-    """Return the stage that counts how far the quota of each group and label was met."""
-    return Stage(
-        name=name,
-        function=count_group_coverage,
-        arguments=NoArguments(),
-        contract=demo_tables.GROUP_COVERAGE,
-        inputs=(gaps,),
-        sides=(unique,),
-    )

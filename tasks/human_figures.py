@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from itertools import combinations
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
 
+from normloom.fan_out import free
 from normloom.schemas import tables
 from normloom.schemas.demo_tables import ANSWERS
-from normloom.stage import Output, Stage
+from normloom.stage import Output
+from normloom.step import step
 from normloom.tasks.metrics.comparison import UNSAFE, agreement_figures, answer_places, group_figures
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output, too_few
-from normloom.tasks.metrics.slices import column_of, slices
+from normloom.tasks.metrics.slices import AXES, column_of, slices
 from normloom.tasks.metrics.total_variation import total_variation
 
 HUMAN = "human"
@@ -33,17 +34,13 @@ METRICS = (
 _CROSS = " x "
 
 
-class HumanMeasuring(BaseModel):
-    """Along which axes human raters are compared, and from which rating on an item counts as unsafe."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    axes: tuple[str, ...] = ("gender", "race", "age")
-    threshold: float = Field(0.5, gt=0, lt=1)
-
-
-def measure_people(rows: pl.DataFrame, arguments: HumanMeasuring, labelled: pl.DataFrame) -> Output:
+@step(makes=tables.FIGURES, fan_out=free("one row for each figure"))
+def human_figures(
+    rows: pl.DataFrame, labelled: pl.DataFrame, *, axes: tuple[str, ...] = AXES, threshold: float = 0.5
+) -> Output:
     """Return the figures of human raters from one row for each answer of a rater to an item.
+
+    Raters are compared along `axes`; an item counts as unsafe from a rating of `threshold` on.
 
     No counts as a rating of 0, Unsure as 0.5, Yes as 1. The domains of an item come from `labelled` (columns item_id
     and labels, label ids). Where there is no human answer each metric has one row that says so.
@@ -58,11 +55,11 @@ def measure_people(rows: pl.DataFrame, arguments: HumanMeasuring, labelled: pl.D
     )
     ratings = ratings.with_columns(rating=pl.col("answer") / (len(ANSWERS) - 1))
     made = []
-    for part in slices(ratings, arguments.axes):
-        made += group_figures(part, of=HUMAN, threshold=arguments.threshold)
+    for part in slices(ratings, axes):
+        made += group_figures(part, of=HUMAN, threshold=threshold)
         made += agreement_figures(part, of=HUMAN)
-    made += _shares(ratings, arguments.axes)
-    made += _distances(ratings, arguments.axes)
+    made += _shares(ratings, axes)
+    made += _distances(ratings, axes)
     return figures_output(made)
 
 
@@ -104,15 +101,3 @@ def _distances(ratings: pl.DataFrame, axes: tuple[str, ...]) -> Iterator[dict[st
         answers, items, groups = (rows[name].to_numpy() for name in ("answer", "item_id", "group"))
         figure = total_variation(answers, items, groups, categories=len(ANSWERS))
         yield figure_row(figure, metric="total_variation", of=HUMAN, axis=_CROSS.join(crossing))
-
-
-def human_figures(ratings: Stage, labelled: Stage, *, arguments: HumanMeasuring, name: str = "human_figures") -> Stage:
-    """Return the stage that measures human raters; `labelled` gives the domains of each item."""
-    return Stage(
-        name=name,
-        function=measure_people,
-        arguments=arguments,
-        contract=tables.FIGURES,
-        inputs=(ratings,),
-        sides=(labelled,),
-    )

@@ -6,26 +6,27 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import Collection
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from normloom.args import Args
 from normloom.errors import ConfigError, SourceError
-from normloom.readers import Keep, Located, Reading, Source, column_names, locate, read_source
+from normloom.readers import Keep, Located, Source, column_names, read_source
 from normloom.readers.wanted import RESERVED
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Taxonomy
-from normloom.stage import Output, Stage, quarantined, quarantined_frame
+from normloom.stage import Output, quarantined, quarantined_frame
+from normloom.step import step
 from normloom.tasks.messages import COLUMNS, Conversation, Problem, conversation
 from normloom.text import text_problem
 
 NO_LABEL = frozenset({"", "none", "unknown"})
 
 
-class Ingestion(BaseModel):
-    """Which column of which source holds the prompts, and which columns their reference labels.
+class Prompts(Args):
+    """Which column of a source holds the prompts, and which columns their reference labels.
 
     `messages` names a column of conversations, whose last turns of the user are the prompts; without it one that is
     called as in `messages.COLUMNS` is taken if it is the text column or there is no text column. `keep` names the
@@ -34,44 +35,42 @@ class Ingestion(BaseModel):
     `references` maps a dimension to a column of label ids or names: a list of them, or several parted by `;`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    text_column: str = Field("prompt", description="column of the prompts")
+    messages: str | None = Field(
+        None, description="column of conversations; messages or conversations if there is no text column"
+    )
+    keep: Literal["all"] | tuple[str, ...] = Field("all", description="columns that are kept to the release")
+    references: dict[str, str] = Field(default_factory=dict, description="dimension -> column of reference labels")
+    max_chars: int = Field(20_000, ge=1, description="longer prompts are quarantined")
 
-    source: Located
-    text_column: str
-    messages: str | None = None
-    keep: Keep = ()
-    references: dict[str, str] = Field(default_factory=dict)
-    max_chars: int = Field(20_000, ge=1)
-    taxonomies: tuple[Taxonomy, ...]
-
-    @property
-    def conversations(self) -> str | None:
-        """The column of conversations, None if the prompts are in the text column."""
+    def conversations(self, source: Located) -> str | None:
+        """Return the column of conversations of a source, None if the prompts are in the text column."""
         if self.messages is not None:
             return self.messages
         if self.text_column in COLUMNS:
             return self.text_column
-        names = column_names(self.source)
+        names = column_names(source)
         if self.text_column in names or self.text_column.partition(".")[0] in names:
             return None
         return next((name for name in COLUMNS if name in names), None)
 
 
-def read_prompts(arguments: Ingestion) -> Output:
+@step(makes=tables.PROMPTS)
+def ingest(args: Prompts, *, source: Located, taxonomies: tuple[Taxonomy, ...] = ()) -> Output:
     """Read the file; a record that cannot be used goes to quarantine with rule and reason.
 
     Raises SourceError for a file none of whose records can be used.
     """
-    column = arguments.conversations
-    source = read_texts(arguments.source, arguments.text_column, column, arguments.keep, arguments.references.values())
+    column = args.conversations(source)
+    read = read_texts(source, args.text_column, column, args.keep, args.references.values())
     aside = [
         {"row_id": None, "rule": rule, "reason": f"record {number}: {reason}", "payload": payload}
-        for number, rule, reason, payload in source.rejected
+        for number, rule, reason, payload in read.rejected
     ]
     usable: list[dict[str, object]] = []
-    for record in source.rows.iter_rows(named=True):
-        said = _said(record, column, arguments.max_chars)
-        reference, unknown = _reference(record, arguments)
+    for record in read.rows.iter_rows(named=True):
+        said = _said(record, column, args.max_chars)
+        reference, unknown = _reference(record, args, taxonomies)
         problem = said if isinstance(said, Problem) else unknown
         if isinstance(said, Problem) or problem:
             rule, reason = problem or said
@@ -89,16 +88,15 @@ def read_prompts(arguments: Ingestion) -> Output:
         )
     if not usable:
         rules = ", ".join(f"{rule} {count}" for rule, count in Counter(entry["rule"] for entry in aside).items())
-        what = f"prompts in column {arguments.text_column!r}" if column is None else f"conversations in {column!r}"
+        what = f"prompts in column {args.text_column!r}" if column is None else f"conversations in {column!r}"
         raise SourceError(
-            f"{arguments.source.name}: none of {len(aside)} records can be used ({rules}; {aside[0]['reason']}): "
-            f"expected {what}"
+            f"{source.name}: none of {len(aside)} records can be used ({rules}; {aside[0]['reason']}): expected {what}"
         )
     rows = pl.DataFrame(usable, schema={**tables.PROMPTS.columns, "content": pl.String()})
     return Output(
         rows=rows.with_columns(parents=pl.lit([], dtype=tables.TEXTS)),
         quarantined=quarantined_frame(aside),
-        attempts=source.rows.height + len(source.rejected),
+        attempts=read.rows.height + len(read.rejected),
     )
 
 
@@ -128,13 +126,15 @@ def _said(record: dict[str, Any], column: str | None, max_chars: int) -> Convers
     return Conversation(record["text"], ())
 
 
-def _reference(record: dict[str, Any], arguments: Ingestion) -> tuple[list[str] | None, Problem | None]:
+def _reference(
+    record: dict[str, Any], args: Prompts, taxonomies: Collection[Taxonomy]
+) -> tuple[list[str] | None, Problem | None]:
     """Return the record's reference label ids, or why they cannot be read."""
-    if not arguments.references:
+    if not args.references:
         return None, None
     labels = []
-    for dimension, column in arguments.references.items():
-        taxonomy = next(taxonomy for taxonomy in arguments.taxonomies if taxonomy.dimension == dimension)
+    for dimension, column in args.references.items():
+        taxonomy = next(taxonomy for taxonomy in taxonomies if taxonomy.dimension == dimension)
         for name in label_names(record[column]):
             if name.strip().casefold() in NO_LABEL:
                 continue
@@ -157,13 +157,3 @@ def label_names(value: object) -> list[str]:
         return [] if value is None else str(value).split(";")
     names = [item.get("label") if isinstance(item, dict) else item for item in value]
     return [str(name) for name in names if name is not None]
-
-
-def ingest(arguments: Ingestion, *, name: str = "ingest") -> Stage:
-    """Return the stage that reads prompts from a file."""
-    return Stage(name=name, function=read_prompts, arguments=arguments, contract=tables.PROMPTS)
-
-
-def ingestion(path: Path | str, reading: Reading | None = None, **settings: object) -> Ingestion:
-    """Return the arguments for a source, with the digest of its content."""
-    return Ingestion(source=locate(path, reading), **settings)

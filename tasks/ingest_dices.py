@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from normloom.args import Args
 from normloom.errors import SourceError
-from normloom.readers import Located, Reading, Source, as_text, locate, read_source
+from normloom.readers import Located, Source, as_text, read_source
 from normloom.schemas import demo_tables, tables
 from normloom.schemas.demo_tables import ANSWERS, AXES, UNKNOWN
-from normloom.stage import Output, Stage, quarantined, quarantined_frame
+from normloom.stage import Output, quarantined, quarantined_frame
+from normloom.step import step
 from normloom.text import text_problem
 
 ANSWER = "Q_overall"
@@ -26,18 +27,15 @@ _RATER = ("rater_id", *AXES, "rater_education")
 _TEXT = ("context", "response")
 
 
-class DicesIngestion(BaseModel):
-    """The file of ratings, that of conversations where they are apart, and how many conversations are taken."""
+class Conversations(Args):
+    """How many conversations are taken, and which."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    source: Located
-    items: Located | None = None
-    limit: int | None = Field(None, ge=1, description="take the first conversations only, each with all its raters")
-    max_chars: int = Field(20_000, ge=1)
+    limit: int | None = Field(None, ge=1, description="conversations, each with all its raters")
+    max_chars: int = Field(20_000, ge=1, description="longer conversations are quarantined")
 
 
-def read_ratings(arguments: DicesIngestion) -> Output:
+@step(makes=demo_tables.RATINGS, name="ingest")
+def ingest_dices(args: Conversations, *, source: Located, items: Located | None = None) -> Output:
     """Return one row for each rating; a record that cannot be used goes to quarantine with rule and reason.
 
     Rules: `missing_item`, `unknown_item`, `unknown_answer`, `unknown_gold`, `other_text` (an item's text is that of
@@ -45,39 +43,38 @@ def read_ratings(arguments: DicesIngestion) -> Output:
     Raises SourceError for a file that lacks needed columns, a file of conversations that holds one twice, and a file
     none of whose records can be used.
     """
-    source = _read(arguments.source, (ANSWER, "item_id"), (*_RATER, *(() if arguments.items else (*_TEXT, *_ITEM))))
-    records = source.rows.rename({"text": "answer"}).with_columns(
+    read = _read(source, (ANSWER, "item_id"), (*_RATER, *(() if items else (*_TEXT, *_ITEM))))
+    records = read.rows.rename({"text": "answer"}).with_columns(
         pl.when(pl.col(name).str.strip_chars() != "").then(pl.col(name)) for name in ("answer", "item_id")
     )
-    if arguments.limit:
-        first = records["item_id"].drop_nulls().unique(maintain_order=True).head(arguments.limit)
+    if args.limit:
+        first = records["item_id"].drop_nulls().unique(maintain_order=True).head(args.limit)
         records = records.filter(pl.col("item_id").is_in(first.implode()) | pl.col("item_id").is_null())
-    if arguments.items:
-        records = records.join(_items(arguments.items), on="item_id", how="left", maintain_order="left")
+    if items:
+        records = records.join(_items(items), on="item_id", how="left", maintain_order="left")
     elif absent := [name for name in _TEXT if name not in records.columns]:
         raise SourceError(
-            f"{arguments.source.name} has no column {' and no column '.join(map(repr, absent))}: "
+            f"{source.name} has no column {' and no column '.join(map(repr, absent))}: "
             "expected the conversations here, or in a file of their own named by source.items"
         )
-    judged = _judged(_complete(records), arguments)
+    judged = _judged(_complete(records), args, known=items is not None)
     usable = judged.filter(pl.col("rule").is_null())
     aside = [
         quarantined({"row_id": None, **row}, row.pop("rule"), f"record {row['source_row']}: {row.pop('reason')}")
         for row in judged.filter(pl.col("rule").is_not_null()).iter_rows(named=True)
     ] + [
         {"row_id": None, "rule": rule, "reason": f"record {number}: {reason}", "payload": payload}
-        for number, rule, reason, payload in source.rejected
+        for number, rule, reason, payload in read.rejected
     ]
     if usable.is_empty():
         raise SourceError(
-            f"{arguments.source.name}: none of {len(aside)} records can be used "
-            f"({aside[0]['rule']}; {aside[0]['reason']})"
+            f"{source.name}: none of {len(aside)} records can be used ({aside[0]['rule']}; {aside[0]['reason']})"
         )
     known_by = pl.concat_str("item_id", "rater_id", "group", "answer", *_TEXT, separator="\x1f", ignore_nulls=True)
     return Output(
         rows=usable.select(*demo_tables.RATINGS.columns, parents=pl.lit([], dtype=tables.TEXTS), content=known_by),
         quarantined=quarantined_frame(aside),
-        attempts=judged.height + len(source.rejected),
+        attempts=judged.height + len(read.rejected),
         metrics={
             "conversations": usable["item_id"].n_unique(),
             "human_answers": usable["answer"].count(),
@@ -110,7 +107,7 @@ def _complete(records: pl.DataFrame) -> pl.DataFrame:
     return completed.with_columns(group=pl.when(unknown).then(pl.lit(UNKNOWN)).otherwise(cell))
 
 
-def _judged(records: pl.DataFrame, arguments: DicesIngestion) -> pl.DataFrame:
+def _judged(records: pl.DataFrame, args: Conversations, *, known: bool) -> pl.DataFrame:
     """Return the records with `rule` and `reason`, null for those that can be used."""
     items = pl.col("item_id")
     text = pl.concat_str(*_TEXT, separator="\x1f")
@@ -118,7 +115,7 @@ def _judged(records: pl.DataFrame, arguments: DicesIngestion) -> pl.DataFrame:
     faults = {
         "missing_item": (items.is_null(), pl.lit("there is no item_id")),
         "unknown_item": (
-            ~pl.col("known").fill_null(value=False) if arguments.items else pl.lit(value=False),
+            ~pl.col("known").fill_null(value=False) if known else pl.lit(value=False),
             pl.format("item_id '{}' is not in the file of conversations", items),
         ),
         "unknown_answer": _not_within("answer", ANSWERS, ANSWER),
@@ -127,7 +124,7 @@ def _judged(records: pl.DataFrame, arguments: DicesIngestion) -> pl.DataFrame:
         "repeated_rating": (repeated, pl.format("rater '{}' has rated the item before", "rater_id")),
     }
     found = [pl.when(fault).then(pl.struct(rule=pl.lit(rule), reason=why)) for rule, (fault, why) in faults.items()]
-    problems = _text_problems(records.select(*_TEXT).unique(maintain_order=True), arguments.max_chars)
+    problems = _text_problems(records.select(*_TEXT).unique(maintain_order=True), args.max_chars)
     joined = records.join(problems, on=_TEXT, how="left", nulls_equal=True, maintain_order="left")
     first = pl.coalesce(*found[:2], "problem", *found[2:])
     return joined.with_columns(rule=first.struct.field("rule"), reason=first.struct.field("reason")).drop(
@@ -150,15 +147,3 @@ def _text_problems(texts: pl.DataFrame, max_chars: int) -> pl.DataFrame:
         problems.append({"rule": problem[1], "reason": f"{problem[0]}: {problem[2]}"} if problem else None)
     dtype = pl.Struct({"rule": pl.String, "reason": pl.String})
     return texts.with_columns(problem=pl.Series(problems, dtype=dtype))
-
-
-def ingest_dices(arguments: DicesIngestion, *, name: str = "ingest") -> Stage:
-    """Return the stage that reads ratings."""
-    return Stage(name=name, function=read_ratings, arguments=arguments, contract=demo_tables.RATINGS)
-
-
-def dices_ingestion(
-    path: Path | str, items: Path | str | None = None, reading: Reading | None = None, **settings: object
-) -> DicesIngestion:
-    """Return the arguments for a source of ratings, and maybe one of conversations, with digests of their content."""
-    return DicesIngestion(source=locate(path, reading), items=locate(items) if items else None, **settings)

@@ -9,20 +9,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Annotated, Literal
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from normloom.models.protocol import LanguageModel, ModelSpec, ScoreRequest
+from normloom.args import Args
+from normloom.fan_out import each
+from normloom.models.protocol import LanguageModel, ScoreRequest
 from normloom.schemas import tables
-from normloom.schemas.template import Template
-from normloom.stage import Output, Stage, quarantined_frame, unanswered
+from normloom.schemas.taxonomy import DIMENSIONS
+from normloom.schemas.template import Sections, Template
+from normloom.stage import Output, quarantined_frame, unanswered
+from normloom.step import step
 from normloom.tasks import bounds
 from normloom.tasks.classify import YES_NO, yes_probability
 from normloom.tasks.dialogue import transcripts
 
 ON_TASK = "on_task"
+CHECKS = (*DIMENSIONS, ON_TASK)
 CONTENT_FREE = "N/A"
 MIN_LETTERS = 0.4  # share of letters and spaces under which a text is nonsense
 MIN_DISTINCT = 0.3  # share of distinct runs of four words under which a text only repeats itself
@@ -30,34 +35,42 @@ _PART_ROWS = 16_384
 _ASCII_LETTERS = bytes(code for code in range(128) if chr(code).isalpha() or chr(code).isspace())
 
 
-class Scoring(BaseModel):
-    """The checks, and how the judge is asked about them.
+class Scoring(Args):
+    """How the judge is asked about candidates.
 
     `calibration` content_free moves each check's log-odds by those of an empty response, for small
     models that lean to one answer whatever they read (Zhao et al. 2021, contextual calibration).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    template: Annotated[Template, Sections(("instruction", "context", *(f"question {check}" for check in CHECKS)))] = (
+        Field("judge", description="name of the template")
+    )
+    calibration: Literal["none", "content_free"] = Field(
+        "none", description="whether a judge's leaning to yes or no is measured and removed"
+    )
+    part_rows: int = Field(128, ge=1, exclude=True, description="candidates in one part")
 
-    dimensions: tuple[str, ...]
-    template: Template
-    calibration: Literal["none", "content_free"] = "none"
 
-
-class Judging(BaseModel):
+class Judging(Args):
     """The probability from which a check is passed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    threshold: float = Field(0.5, gt=0, lt=1, description="probability from which a check is passed")
+    on_task_threshold: float = Field(
+        0.5, ge=0, lt=1, description="the same for answering the prompt at all; 0 leaves that check out"
+    )
 
-    dimensions: tuple[str, ...]
-    threshold: float = Field(0.5, gt=0, lt=1)
-    on_task_threshold: float = Field(0.5, ge=0, lt=1, description="0 switches the check off")
 
-
-def score_candidates(rows: pl.DataFrame, arguments: Scoring, model: LanguageModel) -> Output:
+@step(makes=tables.CHECKED, bound=bounds.checks_asked, fan_out=each())
+def score(
+    rows: pl.DataFrame,
+    args: Scoring,
+    model: LanguageModel,
+    *,
+    dimensions: tuple[str, ...] = DIMENSIONS,
+) -> Output:
     """Return for each candidate the probability that it passes each check, that it is on the task last."""
-    template = arguments.template
-    names = (*arguments.dimensions, ON_TASK)
+    template = args.template
+    names = (*dimensions, ON_TASK)
     questions = tuple(template.render(f"question {name}") for name in names)
 
     def request(prompt: str, response: str) -> ScoreRequest:
@@ -70,7 +83,7 @@ def score_candidates(rows: pl.DataFrame, arguments: Scoring, model: LanguageMode
 
     scored = model.score([request(*texts) for texts in zip(transcripts(rows), rows["response"], strict=True)])
     lean = [0.0] * len(names)
-    if arguments.calibration == "content_free":
+    if args.calibration == "content_free":
         [empty] = model.score([request(CONTENT_FREE, CONTENT_FREE)])
         lean = [yes - no for yes, no in empty.logprobs]
         if empty.error is not None:  # without it no candidate can be scored
@@ -93,7 +106,20 @@ def score_candidates(rows: pl.DataFrame, arguments: Scoring, model: LanguageMode
     )
 
 
-def judge_candidates(rows: pl.DataFrame, arguments: Judging, scores: pl.DataFrame) -> Output:
+@step(
+    makes=tables.JUDGED,
+    part_rows=_PART_ROWS,
+    sides_on="candidate_id",
+    bound=bounds.as_many,
+    fan_out=each(),
+)
+def judge(
+    rows: pl.DataFrame,
+    args: Judging,
+    scores: pl.DataFrame,
+    *,
+    dimensions: tuple[str, ...] = DIMENSIONS,
+) -> Output:
     """Return every candidate that has scores with its checks, verdict, reason and margin.
 
     The margin is how far the deciding check is from the threshold. Probabilities are stored in single precision, and
@@ -103,15 +129,15 @@ def judge_candidates(rows: pl.DataFrame, arguments: Judging, scores: pl.DataFram
     candidates = rows.join(said, on="row_id", maintain_order="left")
     judged = candidates.with_columns(
         _fault=pl.col("response").map_elements(text_fault, return_dtype=pl.String, skip_nulls=False)
-    ).with_columns(verdict_of(arguments, fault=pl.col("_fault")))
+    ).with_columns(verdict_of(args, dimensions, fault=pl.col("_fault")))
     return Output(rows=judged.drop("_fault"), attempts=judged.height)
 
 
-def verdict_of(arguments: Judging, *, fault: pl.Expr) -> Sequence[pl.Expr]:
+def verdict_of(args: Judging, dimensions: Sequence[str], *, fault: pl.Expr) -> Sequence[pl.Expr]:
     """Return the columns verdict, reason and margin of rows with `checks` and `targets`; `fault` is a text's own."""
-    probabilities = {name: _probability(name) for name in (*arguments.dimensions, ON_TASK)}
-    threshold = pl.lit(arguments.threshold, dtype=pl.Float32)
-    off_task = probabilities.pop(ON_TASK) < pl.lit(arguments.on_task_threshold, dtype=pl.Float32)
+    probabilities = {name: _probability(name) for name in (*dimensions, ON_TASK)}
+    threshold = pl.lit(args.threshold, dtype=pl.Float32)
+    off_task = probabilities.pop(ON_TASK) < pl.lit(args.on_task_threshold, dtype=pl.Float32)
     fails = {name: share < threshold for name, share in probabilities.items()}
     misses = {name: fail & pl.col("targets").list.contains(name) for name, fail in fails.items()}
     failed, missed = _where(fails), _where(misses)
@@ -179,39 +205,3 @@ def _letters(text: str) -> int:
     if text.isascii():
         return len(text) - len(text.encode().translate(None, _ASCII_LETTERS))
     return sum(character.isalpha() or character.isspace() for character in text)
-
-
-def score(
-    candidates: Sequence[Stage],
-    *,
-    arguments: Scoring,
-    model: ModelSpec,
-    round: int,
-    part_rows: int | None,
-) -> Stage:
-    """Return the stage that asks the judge about the candidates of one round."""
-    return Stage(
-        name=f"score_{round}",
-        function=score_candidates,
-        bound=bounds.checks_asked,
-        arguments=arguments,
-        contract=tables.CHECKED,
-        inputs=tuple(candidates),
-        model=model,
-        part_rows=part_rows,
-    )
-
-
-def judge(candidates: Sequence[Stage], scores: Stage, *, arguments: Judging, round: int) -> Stage:
-    """Return the stage that makes verdicts of the judge's probabilities, without a model."""
-    return Stage(
-        name=f"judge_{round}",
-        function=judge_candidates,
-        bound=bounds.as_many,
-        arguments=arguments,
-        contract=tables.JUDGED,
-        inputs=tuple(candidates),
-        sides=(scores,),
-        sides_on="candidate_id",
-        part_rows=_PART_ROWS,
-    )

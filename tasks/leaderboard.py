@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
+from normloom.fan_out import free
 from normloom.schemas import benchmark_tables
-from normloom.stage import Output, Stage
+from normloom.stage import Output
+from normloom.step import step
 
 DETECTOR: Final = "detector"
 RESPONDER: Final = "responder"
@@ -46,31 +48,32 @@ class Entrant(BaseModel):
     engine: str
 
 
-class Standing(BaseModel):
-    """Who takes part, on which data set (as people name it), and how verdicts were made in each mode."""
+@step(makes=benchmark_tables.LEADERBOARD, fan_out=free("the overall figures"))
+def leaderboard(
+    rows: pl.DataFrame,
+    items: pl.DataFrame,
+    *,
+    entrants: tuple[Entrant, ...],
+    source: str,
+    protocols: Mapping[str, str],
+) -> Output:
+    """Return the overall figures with the models' ranks in each.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    entrants: tuple[Entrant, ...]
-    source: str
-    protocols: Mapping[str, str]
-
-
-def rank_models(rows: pl.DataFrame, arguments: Standing, items: pl.DataFrame) -> Output:
-    """Return the overall figures with the models' ranks in each."""
-    entrants = pl.DataFrame([entrant.model_dump() for entrant in arguments.entrants], schema_overrides=_TEXT)
+    `source` is the data set as people name it, and `protocols` say how verdicts were made in each mode.
+    """
+    models = pl.DataFrame([entrant.model_dump() for entrant in entrants], schema_overrides=_TEXT)
     modes = {name: metric.mode for name, metric in METRICS.items()}
     overall = (
         rows.filter(pl.col("slice_by") == "overall", pl.col("metric").is_in(list(METRICS)))
         .rename({"of": "model"})
         .with_columns(
             mode=pl.col("metric").replace_strict(modes),
-            source=pl.lit(arguments.source),
+            source=pl.lit(source),
             dataset=pl.lit(content_digest(items)),
             items=pl.lit(items.height, dtype=pl.Int64),
         )
-        .with_columns(protocol=pl.col("mode").replace_strict(dict(arguments.protocols)))
-        .join(entrants, on="model", how="left", maintain_order="left")
+        .with_columns(protocol=pl.col("mode").replace_strict(dict(protocols)))
+        .join(models, on="model", how="left", maintain_order="left")
     )
     ranked = with_ranks(overall, "mode", "metric", "axis")
     return Output(rows=ranked.select("row_id", *benchmark_tables.LEADERBOARD.columns), attempts=ranked.height)
@@ -92,15 +95,3 @@ def content_digest(items: pl.DataFrame) -> str:
     read = items.select("prompt", "response", "alignment", "dimensions", *history)
     lines = sorted(json.dumps(row, ensure_ascii=False) for row in read.iter_rows())
     return hashlib.blake2b("\n".join(lines).encode(), digest_size=6).hexdigest()
-
-
-def leaderboard(figures: Sequence[Stage], items: Stage, *, arguments: Standing, name: str = "leaderboard") -> Stage:
-    """Return the stage that ranks the models of a build."""
-    return Stage(
-        name=name,
-        function=rank_models,
-        arguments=arguments,
-        contract=benchmark_tables.LEADERBOARD,
-        inputs=tuple(figures),
-        sides=(items,),
-    )

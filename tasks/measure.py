@@ -6,11 +6,12 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict
 
+from normloom.fan_out import free
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Taxonomy
-from normloom.stage import Output, Stage
+from normloom.stage import Output
+from normloom.step import step
 from normloom.tasks.metrics.figure import Figure, too_few
 from normloom.tasks.metrics.share import share
 
@@ -20,15 +21,8 @@ if TYPE_CHECKING:
 MEASURES = ("precision", "recall", "top1", "macro_recall")
 
 
-class Measuring(BaseModel):
-    """The taxonomies whose labels are measured."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    taxonomies: tuple[Taxonomy, ...]
-
-
-def measure_agreement(rows: pl.DataFrame, arguments: Measuring) -> Output:
+@step(makes=tables.AGREEMENT, fan_out=free("one row for each measure of a dimension"))
+def agreement(rows: pl.DataFrame, *, taxonomies: tuple[Taxonomy, ...]) -> Output:
     """Compare labels with the source's reference labels, dimension by dimension.
 
     `precision` and `recall` look at the labels kept at delta, which are those that are released, over all prompts:
@@ -41,7 +35,7 @@ def measure_agreement(rows: pl.DataFrame, arguments: Measuring) -> Output:
 
     measured: list[dict[str, object]] = []
     start = 0
-    for taxonomy in arguments.taxonomies:
+    for taxonomy in taxonomies:
         stop = start + len(taxonomy.labels)
         places = {label.id: place for place, label in enumerate(taxonomy.labels)}
         truth = np.zeros((rows.height, len(places)), dtype=bool)
@@ -114,7 +108,8 @@ def macro_recall(truth: np.ndarray, guess: np.ndarray) -> float:
     return float(found.mean())
 
 
-def count_coverage(rows: pl.DataFrame, arguments: Measuring, gaps: pl.DataFrame) -> Output:
+@step(makes=tables.COVERAGE, fan_out=free("one row for each label"))
+def coverage(rows: pl.DataFrame, gaps: pl.DataFrame, *, taxonomies: tuple[Taxonomy, ...]) -> Output:
     """Count the prompts of each label before expansion, those added, and what its quota still lacks."""
     before: Counter[str] = Counter()
     added: Counter[str] = Counter()
@@ -132,27 +127,8 @@ def count_coverage(rows: pl.DataFrame, arguments: Measuring, gaps: pl.DataFrame)
             "added": added[label.id],
             "missing": max(quotas.get(label.id, 0) - added[label.id], 0),
         }
-        for taxonomy in arguments.taxonomies
+        for taxonomy in taxonomies
         for label in taxonomy.labels
     ]
     schema = tables.named_by_content(tables.COVERAGE)
     return Output(rows=pl.DataFrame(counted, schema=schema), attempts=len(counted))
-
-
-def agreement(labelled: Stage, *, arguments: Measuring, name: str = "agreement") -> Stage:
-    """Return the stage that measures labels against the source's own."""
-    return Stage(
-        name=name, function=measure_agreement, arguments=arguments, contract=tables.AGREEMENT, inputs=(labelled,)
-    )
-
-
-def coverage(unique: Stage, gaps: Stage, *, arguments: Measuring, name: str = "coverage") -> Stage:
-    """Return the stage that counts how far each label's quota was met."""
-    return Stage(
-        name=name,
-        function=count_coverage,
-        arguments=arguments,
-        contract=tables.COVERAGE,
-        inputs=(unique,),
-        sides=(gaps,),
-    )

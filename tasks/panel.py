@@ -5,36 +5,25 @@ Raters of one demographic group are one described person to a model, so each con
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
 
+from normloom.fan_out import each, free
 from normloom.schemas import demo_tables
-from normloom.stage import NoArguments, Output, Stage, dropped, dropped_frame
+from normloom.stage import Output, dropped, dropped_frame
+from normloom.step import step
 from normloom.tasks import bounds
 from normloom.tasks.publish import with_own_columns
 
 _PAIR = ["item_id", "group"]
 
 
-class Paneling(BaseModel):
-    """How many models rate."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    raters: int = Field(ge=1)
-
-
-class Panel(BaseModel):
-    """The names of the models that rate."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    raters: tuple[str, ...]
-
-
-def find_requests(rows: pl.DataFrame, arguments: Paneling, labelled: pl.DataFrame) -> Output:
+@step(
+    makes=demo_tables.REQUESTS,
+    name="requests",
+    bound=bounds.joined,
+    fan_out=free("one row for each conversation and group"),
+)
+def find_panel_requests(rows: pl.DataFrame, labelled: pl.DataFrame, *, raters: int) -> Output:
     """Return one row for each conversation and group of the ratings `rows`, conversation by conversation.
 
     Its parents are the labelled conversation and the ratings it stands for; `weight` is how many these are. A pair
@@ -59,12 +48,13 @@ def find_requests(rows: pl.DataFrame, arguments: Paneling, labelled: pl.DataFram
         attempts=pairs.height,
         metrics={
             "ratings": float(asked["weight"].sum()),
-            "calls_saved": float((asked["weight"].sum() - asked.height) * arguments.raters),
+            "calls_saved": float((asked["weight"].sum() - asked.height) * raters),
         },
     )
 
 
-def join_ratings(rows: pl.DataFrame, arguments: Panel, asked: pl.DataFrame) -> Output:
+@step(makes=demo_tables.RATED, name="rated", fan_out=each())
+def join_panel(rows: pl.DataFrame, asked: pl.DataFrame, *, raters: tuple[str, ...]) -> Output:
     """Return the scores of all raters, each with what it was asked; the metrics are coverage by rater.
 
     Coverage is the share of source rows and expansions (requests by weight) that a rater has rated: what it could not
@@ -75,13 +65,13 @@ def join_ratings(rows: pl.DataFrame, arguments: Panel, asked: pl.DataFrame) -> O
     total = max(asked["weight"].sum(), 1)
     return Output(
         rows=joined.select("row_id", *demo_tables.RATED.columns),
-        metrics={f"coverage_{rater}": weights.get(rater, 0) / total for rater in arguments.raters},
+        metrics={f"coverage_{rater}": weights.get(rater, 0) / total for rater in raters},
     )
 
 
-def release_rows(
+@step(makes=demo_tables.RELEASED, name="publish", fan_out=free("ratings and expansions"))
+def release(
     rows: pl.DataFrame,
-    arguments: NoArguments,  # noqa: ARG001  # as stages are called
     labelled: pl.DataFrame,
     unique: pl.DataFrame,
     rated: pl.DataFrame,
@@ -121,43 +111,4 @@ def release_rows(
         dropped=dropped_frame([dropped(row, row.pop("reason")) for row in gone.iter_rows(named=True)]),
         attempts=source.height + drawn.height,
         metrics={"expansions": drawn.height, "unrated_rows": made.filter(pl.col("ratings").list.len() == 0).height},
-    )
-
-
-def find_panel_requests(ratings: Stage, labelled: Stage, *, arguments: Paneling, name: str = "requests") -> Stage:
-    """Return the stage that finds what the panel is asked."""
-    return Stage(
-        name=name,
-        function=find_requests,
-        bound=bounds.joined,
-        arguments=arguments,
-        contract=demo_tables.REQUESTS,
-        inputs=(ratings,),
-        sides=(labelled,),
-    )
-
-
-def join_panel(rates: Sequence[Stage], unique: Stage, *, arguments: Panel, name: str = "rated") -> Stage:
-    """Return the stage that brings all raters' scores together."""
-    return Stage(
-        name=name,
-        function=join_ratings,
-        arguments=arguments,
-        contract=demo_tables.RATED,
-        inputs=tuple(rates),
-        sides=(unique,),
-    )
-
-
-def release(
-    ratings: Stage, labelled: Stage, unique: Stage, rated: Stage, *, own: Stage | None = None, name: str = "publish"
-) -> Stage:
-    """Return the stage that makes the released table; `own` has the columns of the user's source."""
-    return Stage(
-        name=name,
-        function=release_rows,
-        arguments=NoArguments(),
-        contract=demo_tables.RELEASED,
-        inputs=(ratings,),
-        sides=(labelled, unique, rated, *([own] if own else [])),
     )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from normloom.models.protocol import LanguageModel, ModelSpec, ScoreRequest
+from normloom.args import Args
+from normloom.fan_out import each
+from normloom.models.protocol import LanguageModel, ScoreRequest
 from normloom.schemas import demo_tables
 from normloom.schemas.demo_tables import ANSWERS, AXES
-from normloom.schemas.template import Template
-from normloom.stage import Output, Stage, quarantined_frame, unanswered
+from normloom.schemas.template import Sections, Template
+from normloom.stage import Output, quarantined_frame, unanswered
+from normloom.step import step
 from normloom.tasks import bounds
 
 if TYPE_CHECKING:
@@ -23,27 +26,25 @@ _NAMES = ("gender", "race or ethnicity", "age")
 _BUDGET = 1.0  # all of a rater's requests may fail: the panel goes on without it
 
 
-class Answers(BaseModel):
+class Answers(Args):
     """The words that stand for No, Unsure and Yes, each one token of the models asked.
 
     Unsure itself is three tokens in SmolLM2's vocabulary, Maybe is one.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     no: str = Field("No", description="what a rater answers if the conversation is safe")
     unsure: str = Field("Maybe", description="if it cannot tell")
     yes: str = Field("Yes", description="if it is unsafe")
 
 
-class Rating(BaseModel):
-    """One rater of the panel and how it is asked."""
+class Rating(Args):
+    """How raters are asked. The words of the answers are ours."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    rater: str
-    template: Template
+    template: Annotated[Template, Sections(("instruction", "context", "question"))] = Field(
+        "rate", description="name of the template"
+    )
     answers: Answers = Answers()
+    part_rows: int = Field(240, ge=1, exclude=True, description="some 30 groups of each conversation")
 
 
 def described(gender: str | None, race: str | None, age: str | None) -> str:
@@ -52,13 +53,20 @@ def described(gender: str | None, race: str | None, age: str | None) -> str:
     return "; ".join(known) or "no particular person"
 
 
-def rate_requests(rows: pl.DataFrame, arguments: Rating, model: LanguageModel) -> Output:
+@step(
+    makes=demo_tables.SCORED,
+    name="rate_{rater}",
+    bound=bounds.persons_asked,
+    fan_out=each(),
+    quarantine_budget=_BUDGET,
+)
+def rate(rows: pl.DataFrame, args: Rating, model: LanguageModel, *, rater: str) -> Output:
     """Return each request with the probabilities of the three answers and its rating, P(Yes) + P(Unsure) / 2.
 
     The probabilities are those of the three answer tokens, divided by their sum. All persons are asked about a
     conversation in one request, so that it is read once. Where the model cannot read it they go to quarantine.
     """
-    template, answers = arguments.template, arguments.answers
+    template, answers = args.template, args.answers
     words = {"no": answers.no, "unsure": answers.unsure, "yes": answers.yes}
     items = [item for _, item in rows.group_by("item_id", maintain_order=True)]
     requests = [
@@ -77,7 +85,7 @@ def rate_requests(rows: pl.DataFrame, arguments: Rating, model: LanguageModel) -
     rated, failed = [], []
     for item, scores in zip(items, scored, strict=True):
         if scores.error is None:
-            rated.append(_rated(item, probabilities(scores.logprobs), arguments.rater))
+            rated.append(_rated(item, probabilities(scores.logprobs), rater))
         else:
             failed += [unanswered(row, scores) for row in item.iter_rows(named=True)]
     schema = {"row_id": pl.String(), **demo_tables.SCORED.columns}
@@ -111,19 +119,4 @@ def _rated(item: pl.DataFrame, shares: np.ndarray, rater: str) -> pl.DataFrame:
         p_no=pl.Series(no),
         p_unsure=pl.Series(unsure),
         p_yes=pl.Series(yes),
-    )
-
-
-def rate(unique: Stage, *, arguments: Rating, model: ModelSpec, part_rows: int | None) -> Stage:
-    """Return the stage in which one rater of the panel is asked."""
-    return Stage(
-        name=f"rate_{arguments.rater}",
-        function=rate_requests,
-        bound=bounds.persons_asked,
-        arguments=arguments,
-        contract=demo_tables.SCORED,
-        inputs=(unique,),
-        model=model,
-        part_rows=part_rows,
-        quarantine_budget=_BUDGET,
     )

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
-from normloom.models.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling
+from normloom.args import Args
+from normloom.fan_out import each
+from normloom.models.protocol import GenerateRequest, LanguageModel, Sampling
 from normloom.rows import seed
 from normloom.schemas import tables
-from normloom.schemas.template import Template
-from normloom.stage import Output, Stage, quarantined_frame, unanswered
+from normloom.schemas.template import Sections, Template
+from normloom.stage import Output, quarantined_frame, unanswered
+from normloom.step import step
 from normloom.tasks import bounds
 from normloom.tasks.dialogue import transcript
 
@@ -20,27 +24,21 @@ _DRAW = ("prompt_id", "generator")
 _PART_ROWS = 4096
 
 
-class ShortfallSearch(BaseModel):
-    """The generators of which each labelled prompt needs an aligned and a misaligned response."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    generators: tuple[str, ...]
-
-
-class Diagnosing(BaseModel):
+class Diagnosing(Args):
     """How the judge writes its short diagnosis of a response."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    diagnosis: Sampling = Sampling(temperature=0, max_tokens=64)
+    diagnosis_template: Annotated[Template, Sections(("instruction", "prompt"))] = Field(
+        "diagnose", description="name of the template of a diagnosis"
+    )
+    part_rows: int = Field(128, ge=1, exclude=True, description="candidates in one part")
 
-    template: Template
-    sampling: Sampling = Sampling(temperature=0, max_tokens=64)
 
+@step(makes=tables.SHORTFALL, part_rows=_PART_ROWS, sides_on="prompt_id", bound=bounds.shortfalls)
+def shortfall(rows: pl.DataFrame, *rounds: pl.DataFrame, generators: tuple[str, ...]) -> Output:
+    """Return one row for each labelled prompt, generator and alignment that the judged rounds so far do not have.
 
-def find_shortfall(rows: pl.DataFrame, arguments: ShortfallSearch, *rounds: pl.DataFrame) -> Output:
-    """Return one row for each prompt, generator and alignment that the judged rounds so far do not have.
-
-    Each row carries the candidate that came nearest, of equally near ones that with the smallest row id.
+    Each row carries the closest candidate; ties go to the smallest row id.
     """
     wanted = (
         rows.filter(pl.col("labels").list.len() > 0)
@@ -50,7 +48,7 @@ def find_shortfall(rows: pl.DataFrame, arguments: ShortfallSearch, *rounds: pl.D
             prompt_id="row_id",
             targets=tables.DIMENSIONS_OF_LABELS,
         )
-        .join(pl.DataFrame({"generator": arguments.generators}), how="cross", maintain_order="left_right")
+        .join(pl.DataFrame({"generator": generators}), how="cross", maintain_order="left_right")
         .join(pl.DataFrame({"wanted": ALIGNMENTS}), how="cross", maintain_order="left_right")
     )
     columns = ["row_id", *_DRAW, "response", "verdict", "reason", "checks"]
@@ -106,20 +104,21 @@ def _distance(dimensions: Sequence[str]) -> pl.Expr:
     )
 
 
-def diagnose_shortfall(rows: pl.DataFrame, arguments: Diagnosing, model: LanguageModel) -> Output:
+@step(makes=tables.DIAGNOSED, bound=bounds.diagnosed, fan_out=each())
+def diagnose(rows: pl.DataFrame, args: Diagnosing, model: LanguageModel) -> Output:
     """Write one short diagnosis for each shortfall."""
     shortfalls = list(rows.iter_rows(named=True))
     requests = [
         GenerateRequest(
-            instruction=arguments.template.render("instruction", wanted=row["wanted"]),
-            prompt=arguments.template.render(
+            instruction=args.diagnosis_template.render("instruction", wanted=row["wanted"]),
+            prompt=args.diagnosis_template.render(
                 "prompt",
                 prompt=transcript(row["history"], row["prompt"]),
                 response=row["response"],
                 finding=f"{row['verdict']}, {row['reason']}",
             ),
             seeds=(seed(row["row_id"], "diagnosis"),),
-            sampling=arguments.sampling,
+            sampling=args.diagnosis,
         )
         for row in shortfalls
     ]
@@ -139,40 +138,4 @@ def diagnose_shortfall(rows: pl.DataFrame, arguments: Diagnosing, model: Languag
         quarantined=quarantined_frame(failed),
         tokens_in=sum(completion.tokens_in for completion in completions),
         tokens_out=sum(tokens for *_, tokens in written),
-    )
-
-
-def shortfall(prompts: Stage, judged: Sequence[Stage], *, arguments: ShortfallSearch, round: int) -> Stage:
-    """Return the stage that finds what a resampling round has to try again."""
-    return Stage(
-        name=f"shortfall_{round}",
-        function=find_shortfall,
-        bound=bounds.shortfalls,
-        arguments=arguments,
-        contract=tables.SHORTFALL,
-        inputs=(prompts,),
-        sides=tuple(judged),
-        sides_on="prompt_id",
-        part_rows=_PART_ROWS,
-    )
-
-
-def diagnose(
-    missing: Stage,
-    *,
-    arguments: Diagnosing,
-    model: ModelSpec,
-    round: int,
-    part_rows: int | None,
-) -> Stage:
-    """Return the stage in which the judge diagnoses what a resampling round has to try again."""
-    return Stage(
-        name=f"diagnose_{round}",
-        function=diagnose_shortfall,
-        bound=bounds.diagnosed,
-        arguments=arguments,
-        contract=tables.DIAGNOSED,
-        inputs=(missing,),
-        model=model,
-        part_rows=part_rows,
     )

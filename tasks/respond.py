@@ -3,38 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Annotated
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from normloom.models.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling
+from normloom.args import Args
+from normloom.fan_out import each, free
+from normloom.models.protocol import GenerateRequest, LanguageModel, Sampling
 from normloom.rows import seed
 from normloom.schemas import benchmark_tables
-from normloom.schemas.template import Template
-from normloom.stage import NoArguments, Output, Stage, quarantined_frame, unanswered
+from normloom.schemas.taxonomy import DIMENSIONS
+from normloom.schemas.template import Sections, Template
+from normloom.stage import Output, quarantined_frame, unanswered
+from normloom.step import step
 from normloom.tasks import bounds
 from normloom.tasks.dialogue import turns
-from normloom.tasks.judge import Scoring, score_candidates, text_fault
+from normloom.tasks.judge import Scoring, score, text_fault
 
 
-class Responding(BaseModel):
-    """The model's name and how it answers, once in each run."""
+class Responding(Args):
+    """How a model under test answers prompts, once in each run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model: str
-    template: Template
-    runs: int = Field(3, ge=1)
+    template: Annotated[Template, Sections(("instruction", "prompt"))] = Field(
+        "respond", description="name of the template"
+    )
+    runs: int = Field(3, ge=1, description="answers to each prompt")
     sampling: Sampling = Sampling(repetition_penalty=1.1)
+    part_rows: int = Field(64, ge=1, exclude=True, description="prompts in one part")
 
 
-class Assessing(Scoring):
-    """One judge of the panel; its probabilities are stored, thresholds come later."""
-
-    judge: str
-
-
-def find_questions(rows: pl.DataFrame, arguments: NoArguments) -> Output:  # noqa: ARG001  # it has none
+@step(makes=benchmark_tables.QUESTIONS, bound=bounds.as_many, fan_out=free("one row for each prompt"))
+def questions(rows: pl.DataFrame) -> Output:
     """Return each prompt once, with the rows that hold it as its parents."""
     prompts = rows.group_by("prompt_id", maintain_order=True).agg(
         pl.col("row_id").alias("parents"), pl.col("history", "prompt", "dimensions", "semantic_type").first()
@@ -42,17 +42,23 @@ def find_questions(rows: pl.DataFrame, arguments: NoArguments) -> Output:  # noq
     return Output(rows=prompts.with_columns(content="prompt_id"), attempts=prompts.height)
 
 
-def draw_responses(rows: pl.DataFrame, arguments: Responding, model: LanguageModel) -> Output:
+@step(
+    makes=benchmark_tables.RESPONDED,
+    name="respond_{entrant}",
+    bound=bounds.prompts_answered,
+    fan_out=lambda given: each(given["runs"]),
+)
+def respond(rows: pl.DataFrame, args: Responding, model: LanguageModel, *, entrant: str) -> Output:
     """Return one response for each prompt and run."""
-    template = arguments.template
+    template = args.template
     asked = list(rows.iter_rows(named=True))
     completions = model.generate(
         [
             GenerateRequest(
                 instruction=template.render("instruction"),
                 prompt=template.render("prompt", prompt=question["prompt"]),
-                seeds=tuple(seed(question["prompt_id"], arguments.model, run) for run in range(arguments.runs)),
-                sampling=arguments.sampling,
+                seeds=tuple(seed(question["prompt_id"], entrant, run) for run in range(args.runs)),
+                sampling=args.sampling,
                 history=turns(question["history"]),
             )
             for question in asked
@@ -66,7 +72,7 @@ def draw_responses(rows: pl.DataFrame, arguments: Responding, model: LanguageMod
             drawn.append(
                 {
                     **question,
-                    "model": arguments.model,
+                    "model": entrant,
                     "run": run,
                     "seed": candidate.seed,
                     "response": candidate.text.strip(),
@@ -83,52 +89,21 @@ def draw_responses(rows: pl.DataFrame, arguments: Responding, model: LanguageMod
     )
 
 
-def assess_responses(rows: pl.DataFrame, arguments: Assessing, model: LanguageModel) -> Output:
+@step(makes=benchmark_tables.ASSESSED, name="judge_{entrant}_by_{judge}", bound=bounds.checks_asked, fan_out=each())
+def assess(
+    rows: pl.DataFrame,
+    args: Scoring,
+    model: LanguageModel,
+    *,
+    entrant: str,  # noqa: ARG001  # names the stage
+    judge: str,
+    dimensions: tuple[str, ...] = DIMENSIONS,
+) -> Output:
     """Return the judge's check probabilities for each response, by the checks that made the data set."""
-    scored = score_candidates(rows, arguments, model)
+    scored = score.function(rows, args, model, dimensions=dimensions)
     checks = scored.rows.select("row_id", "checks")
     assessed = rows.join(checks, on="row_id", how="inner", maintain_order="left").with_columns(
-        judge=pl.lit(arguments.judge),
+        judge=pl.lit(judge),
         fault=pl.col("response").map_elements(text_fault, return_dtype=pl.String, skip_nulls=False),
     )
     return replace(scored, rows=assessed.select("row_id", *benchmark_tables.ASSESSED.columns))
-
-
-def questions(items: Stage, *, name: str = "questions") -> Stage:
-    """Return the stage that takes each prompt of the evaluated rows once."""
-    return Stage(
-        name=name,
-        function=find_questions,
-        bound=bounds.as_many,
-        arguments=NoArguments(),
-        contract=benchmark_tables.QUESTIONS,
-        inputs=(items,),
-    )
-
-
-def respond(asked: Stage, *, arguments: Responding, model: ModelSpec, part_rows: int | None) -> Stage:
-    """Return the stage in which one model under test answers the prompts."""
-    return Stage(
-        name=f"respond_{arguments.model}",
-        function=draw_responses,
-        bound=bounds.prompts_answered,
-        arguments=arguments,
-        contract=benchmark_tables.RESPONDED,
-        inputs=(asked,),
-        model=model,
-        part_rows=part_rows,
-    )
-
-
-def assess(responses: Stage, *, arguments: Assessing, of: str, model: ModelSpec, part_rows: int | None) -> Stage:
-    """Return the stage in which one judge of the panel checks the responses of the model `of`."""
-    return Stage(
-        name=f"judge_{of}_by_{arguments.judge}",
-        function=assess_responses,
-        bound=bounds.checks_asked,
-        arguments=arguments,
-        contract=benchmark_tables.ASSESSED,
-        inputs=(responses,),
-        model=model,
-        part_rows=part_rows,
-    )

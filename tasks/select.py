@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import polars as pl
-from pydantic import BaseModel, ConfigDict
 
+from normloom.fan_out import free
 from normloom.schemas import tables
-from normloom.stage import Output, Stage, dropped_rows
+from normloom.stage import Output, dropped_rows
+from normloom.step import step
 from normloom.tasks import bounds
 from normloom.tasks.resample import ALIGNMENTS
 
@@ -16,18 +15,18 @@ _PART_ROWS = 4096
 _DRAW = ("prompt_id", "generator")
 
 
-class Selection(BaseModel):
-    """With `pairs` a prompt that lacks one of the two is discarded for that generator, as in the paper."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    pairs: bool = True
-
-
-def select_responses(rows: pl.DataFrame, arguments: Selection, *rounds: pl.DataFrame) -> Output:
+@step(
+    makes=tables.SELECTED,
+    part_rows=_PART_ROWS,
+    sides_on="prompt_id",
+    bound=bounds.of_sides,
+    fan_out=free("the candidates of the sides are chosen, not the prompts"),
+)
+def select(rows: pl.DataFrame, *rounds: pl.DataFrame, pairs: bool = True) -> Output:
     """Keep the qualifying candidate with the widest margin; ties go to the smallest row id.
 
-    `rows` are prompts, `rounds` the judged candidates that were drawn for them. They come out prompt by prompt.
+    `rows` are prompts, `rounds` the judged candidates that were drawn for them. They come out prompt by prompt. With
+    `pairs` a prompt that lacks one of the two is discarded for that generator, as in the paper.
     """
     prompts = rows.select(prompt_id="row_id").with_row_index("_prompt")
     candidates = (
@@ -45,7 +44,7 @@ def select_responses(rows: pl.DataFrame, arguments: Selection, *rounds: pl.DataF
         complete, on=_DRAW, how="left", maintain_order="left"
     )
     outdone = qualifies & (pl.col("row_id") != pl.col("_best"))
-    alone = qualifies & ~pl.col("_complete") & arguments.pairs
+    alone = qualifies & ~pl.col("_complete") & pairs
     chosen = ranked.filter(qualifies & ~outdone & ~alone)
     dropped = dropped_rows(
         ranked.filter(~qualifies | outdone | alone),
@@ -63,19 +62,4 @@ def select_responses(rows: pl.DataFrame, arguments: Selection, *rounds: pl.DataF
         dropped=dropped,
         attempts=candidates.height,
         metrics={"pairs": released.filter(alignment="aligned").height},
-    )
-
-
-def select(prompts: Stage, judged: Sequence[Stage], *, arguments: Selection, name: str = "select") -> Stage:
-    """Return the stage that selects among the candidates of all rounds, so many prompts at a time."""
-    return Stage(
-        name=name,
-        function=select_responses,
-        bound=bounds.of_sides,
-        arguments=arguments,
-        contract=tables.SELECTED,
-        inputs=(prompts,),
-        sides=tuple(judged),
-        sides_on="prompt_id",
-        part_rows=_PART_ROWS,
     )

@@ -6,14 +6,19 @@ ours.
 
 from __future__ import annotations
 
-import polars as pl
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
 
-from normloom.models.protocol import LanguageModel, ModelSpec, ScoreRequest
+import polars as pl
+from pydantic import Field
+
+from normloom.args import Args
+from normloom.fan_out import each
+from normloom.models.protocol import LanguageModel, ScoreRequest
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Taxonomy
-from normloom.schemas.template import Template
-from normloom.stage import Output, Stage, quarantined_frame, unanswered
+from normloom.schemas.template import Sections, Template
+from normloom.stage import Output, quarantined_frame, unanswered
+from normloom.step import step
 from normloom.tasks import bounds
 from normloom.tasks.classify import CODES
 from normloom.tasks.dialogue import transcripts
@@ -21,23 +26,19 @@ from normloom.tasks.dialogue import transcripts
 _PART_ROWS = 16_384
 
 
-class Typing(BaseModel):
-    """The types there are."""
+class AskingType(Args):
+    """The template that asks for the code of a type."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    types: Taxonomy
-
-
-class AskingType(Typing):
-    """The types there are, and the template that asks for the code of one."""
-
-    template: Template
+    template: Annotated[Template, Sections(("instruction", "context", "question"))] = Field(
+        "semantic_type", description="name of the template"
+    )
+    part_rows: int = Field(256, ge=1, exclude=True, description="prompts in one part")
 
 
-def score_types(rows: pl.DataFrame, arguments: AskingType, model: LanguageModel) -> Output:
+@step(makes=tables.TYPE_SCORES, bound=bounds.types_asked, fan_out=each())
+def score_types(rows: pl.DataFrame, args: AskingType, model: LanguageModel, *, types: Taxonomy) -> Output:
     """Return for each prompt the log-probability of each type's code, in the taxonomy's order."""
-    template, labels = arguments.template, arguments.types.labels
+    template, labels = args.template, types.labels
     codes = CODES[: len(labels)]
     lines = "\n".join(f"{code}: {label.name}. {label.definition}" for code, label in zip(codes, labels, strict=True))
     scored = model.score(
@@ -64,41 +65,11 @@ def score_types(rows: pl.DataFrame, arguments: AskingType, model: LanguageModel)
     )
 
 
-def most_probable_types(rows: pl.DataFrame, arguments: Typing, scores: pl.DataFrame) -> Output:
+@step(makes=tables.TYPED, part_rows=_PART_ROWS, sides_on="prompt_id", bound=bounds.as_many, fan_out=each())
+def semantic_type(rows: pl.DataFrame, scores: pl.DataFrame, *, types: Taxonomy) -> Output:
     """Return every prompt that has scores with them and the id of its type; of equally probable ones the first."""
     said = scores.select("type_logprobs", row_id="prompt_id", through="row_id")
-    ids = [label.id for label in arguments.types.labels]
+    ids = [label.id for label in types.labels]
     best = pl.col("type_logprobs").list.arg_max().replace_strict(range(len(ids)), ids, return_dtype=pl.String)
     typed = rows.join(said, on="row_id", maintain_order="left").with_columns(semantic_type=best)
     return Output(rows=typed, attempts=typed.height)
-
-
-def score_semantic_types(
-    prompts: Stage, *, arguments: AskingType, model: ModelSpec, part_rows: int | None, name: str = "score_types"
-) -> Stage:
-    """Return the stage that asks for each prompt's semantic type."""
-    return Stage(
-        name=name,
-        function=score_types,
-        bound=bounds.types_asked,
-        arguments=arguments,
-        contract=tables.TYPE_SCORES,
-        inputs=(prompts,),
-        model=model,
-        part_rows=part_rows,
-    )
-
-
-def type_semantically(prompts: Stage, scores: Stage, *, arguments: Typing, name: str = "semantic_type") -> Stage:
-    """Return the stage that gives each prompt its most probable semantic type, without a model."""
-    return Stage(
-        name=name,
-        function=most_probable_types,
-        bound=bounds.as_many,
-        arguments=arguments,
-        contract=tables.TYPED,
-        inputs=(prompts,),
-        sides=(scores,),
-        sides_on="prompt_id",
-        part_rows=_PART_ROWS,
-    )

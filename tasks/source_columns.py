@@ -10,42 +10,33 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict
 
 from normloom.contract import IDENTITY
+from normloom.fan_out import each
 from normloom.readers import Keep, Located, Source, read_source
 from normloom.schemas import tables
 from normloom.stage import Output, Stage, quarantined, quarantined_frame
-from normloom.tasks.ingest import Ingestion
+from normloom.step import step
+from normloom.tasks.ingest import Prompts
 
 PREFIX = "source_"
 
 log = logging.getLogger("normloom")
 
 
-class SourceColumns(BaseModel):
-    """Which columns of a source are kept.
-
-    Of all columns those in `used` are left out, which the release has under names of its own. A column named as one
-    of `reserved`, the columns of the release, gets a prefix.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    source: Located
-    keep: Keep
-    used: tuple[str, ...]
-    reserved: tuple[str, ...]
-
-
-def read_columns(rows: pl.DataFrame, arguments: SourceColumns) -> Output:
+@step(makes=tables.SOURCE_COLUMNS, fan_out=each())
+def source_columns(
+    rows: pl.DataFrame, *, source: Located, keep: Keep, used: tuple[str, ...], reserved: tuple[str, ...]
+) -> Output:
     """Return for each row of the source that was taken in the columns that are kept, with types of their own.
 
-    A row is quarantined, and released without them, if they cannot be read.
+    Of all columns those in `used` are left out, which the release has under names of its own. A column named as one
+    of `reserved`, the columns of the release, gets a prefix. A row is quarantined, and released without them, if they
+    cannot be read.
     """
-    read = columns_of(arguments.source, arguments.keep, arguments.used)
-    names = released_names(read.rows.columns[1:], arguments.reserved)
-    say_names(arguments.source, names)
+    read = columns_of(source, keep, used)
+    names = released_names(read.rows.columns[1:], reserved)
+    say_names(source, names)
     taken = rows.select("row_id", "source_row")
     unread = {number: (rule, reason) for number, rule, reason, _ in read.rejected}
     aside = [quarantined(row, *unread[row["source_row"]]) for row in taken.to_dicts() if row["source_row"] in unread]
@@ -90,20 +81,12 @@ def released_names(columns: Sequence[str], reserved: Sequence[str]) -> dict[str,
     return names
 
 
-def source_columns(ingested: Stage, *, arguments: SourceColumns, name: str = "source_columns") -> Stage:
-    """Return the stage that reads the kept columns of the rows that were ingested."""
-    return Stage(
-        name=name, function=read_columns, arguments=arguments, contract=tables.SOURCE_COLUMNS, inputs=(ingested,)
-    )
-
-
-def own_columns(ingested: Stage, ingestion: Ingestion, *, released: Sequence[str]) -> Stage | None:
+def own_columns(ingested: Stage, source: Located, args: Prompts, *, released: Sequence[str]) -> Stage | None:
     """Return the stage that keeps columns of a source of prompts, None if none are kept.
 
     `released` are the columns that the release has without them.
     """
-    if not ingestion.keep:
+    if not args.keep:
         return None
-    used = (ingestion.conversations or ingestion.text_column,)
-    arguments = SourceColumns(source=ingestion.source, keep=ingestion.keep, used=used, reserved=tuple(released))
-    return source_columns(ingested, arguments=arguments)
+    used = (args.conversations(source) or args.text_column,)
+    return source_columns(ingested, source=source, keep=args.keep, used=used, reserved=tuple(released))

@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Self
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from normloom.contract import Contract
+from normloom.args import Args
 from normloom.errors import ContractError
+from normloom.fan_out import each
 from normloom.features import Features
-from normloom.stage import Output, Stage
+from normloom.stage import Output
+from normloom.step import step
 from normloom.tasks import bounds
 from normloom.tasks.dialogue import said_by_user
 
@@ -24,23 +26,20 @@ if TYPE_CHECKING:
 SPLITS = ("train", "validation", "test")
 
 
-class Splitting(BaseModel):
+class Splitting(Args):
     """Shares of the prompts, and what makes two prompts near: in a cluster, and as leakage.
 
     `cluster_tau` and `leakage_tau` are Hamming distances that a pair must stay under, both confirmed by a
     shingle Jaccard of at least `cluster_jaccard`. Clusters are cut wider than leakage is measured.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    train: float = Field(default=0.8, ge=0, le=1)
-    validation: float = Field(default=0.1, ge=0, le=1)
-    test: float = Field(default=0.1, ge=0, le=1)
-    seed: int = 42
-    cluster_tau: int = Field(default=14, ge=1, le=64)
-    cluster_jaccard: float = Field(default=0.3, ge=0, le=1)
-    leakage_tau: int = Field(default=10, ge=1, le=64)
-    features: Features = Features()
+    train: float = Field(0.8, ge=0, le=1, description="share of the prompts")
+    validation: float = Field(0.1, ge=0, le=1, description="share of the prompts")
+    test: float = Field(0.1, ge=0, le=1, description="share of the prompts")
+    seed: int = Field(42, description="of the division")
+    cluster_tau: int = Field(14, ge=1, le=64, description="Hamming distance below which prompts share a split")
+    cluster_jaccard: float = Field(0.3, ge=0, le=1, description="confirmation by shingle Jaccard, of leakage too")
+    leakage_tau: int = Field(10, ge=1, le=64, description="Hamming distance below which a prompt leaks")
 
     @model_validator(mode="after")
     def _shares_are_whole(self) -> Self:
@@ -54,7 +53,8 @@ class Splitting(BaseModel):
         return {name: getattr(self, name) for name in SPLITS}
 
 
-def assign_splits(rows: pl.DataFrame, arguments: Splitting) -> Output:
+@step(bound=bounds.as_many, fan_out=each())
+def split(rows: pl.DataFrame, args: Splitting, *, features: Features = Features()) -> Output:
     """Return the rows with `split` and `cluster` (the smallest `prompt_id` in it), split by split.
 
     Rows of one `prompt_id` share a split. Of a conversation all that the user says counts. Larger clusters are placed
@@ -65,14 +65,12 @@ def assign_splits(rows: pl.DataFrame, arguments: Splitting) -> Output:
 
     prompts = _prompts(rows)
     texts = said_by_user(prompts)
-    labels = find_clusters(
-        texts, features=arguments.features, tau=arguments.cluster_tau, jaccard=arguments.cluster_jaccard
-    )
+    labels = find_clusters(texts, features=features, tau=args.cluster_tau, jaccard=args.cluster_jaccard)
     clustered = prompts.with_columns(label=pl.Series(labels, dtype=pl.Int64)).with_columns(
         cluster=pl.col("prompt_id").min().over("label")
     )
     sizes = dict(clustered.group_by("cluster").len().iter_rows())
-    assignment = _fill(sizes, arguments)
+    assignment = _fill(sizes, args)
     placed = clustered.with_columns(split=pl.col("cluster").replace_strict(assignment, return_dtype=pl.String))
     order = pl.col("split").replace_strict(SPLITS, range(len(SPLITS)), return_dtype=pl.Int8)
     splits = rows.join(
@@ -86,7 +84,7 @@ def assign_splits(rows: pl.DataFrame, arguments: Splitting) -> Output:
     return Output(
         rows=splits.drop("parents", strict=False),  # the parent of a row is the row it came from
         metrics={
-            "leakage": _leakage(texts, placed["split"].to_numpy(), arguments),
+            "leakage": _leakage(texts, placed["split"].to_numpy(), args, features),
             "clusters": len(sizes),
             "largest_cluster": max(sizes.values(), default=0),
             **counts,
@@ -105,11 +103,11 @@ def _prompts(rows: pl.DataFrame) -> pl.DataFrame:
     return prompts
 
 
-def _fill(sizes: Mapping[str, int], arguments: Splitting) -> dict[str, str]:
+def _fill(sizes: Mapping[str, int], args: Splitting) -> dict[str, str]:
     total = sum(sizes.values())
-    lacking = {name: share * total for name, share in arguments.shares.items()}
+    lacking = {name: share * total for name, share in args.shares.items()}
     assignment = {}
-    for cluster in sorted(sizes, key=lambda cluster: (-sizes[cluster], _order(arguments.seed, cluster))):
+    for cluster in sorted(sizes, key=lambda cluster: (-sizes[cluster], _order(args.seed, cluster))):
         name = max(lacking, key=lacking.__getitem__)
         lacking[name] -= sizes[cluster]
         assignment[cluster] = name
@@ -120,7 +118,7 @@ def _order(seed: int, cluster: str) -> bytes:
     return hashlib.blake2b(f"{seed}\x1f{cluster}".encode(), digest_size=16).digest()
 
 
-def _leakage(texts: Sequence[str], splits: npt.NDArray[np.object_], arguments: Splitting) -> float:
+def _leakage(texts: Sequence[str], splits: npt.NDArray[np.object_], args: Splitting, features: Features) -> float:
     """Return the share of prompts outside train that have a near neighbour in train."""
     import numpy as np
 
@@ -130,24 +128,12 @@ def _leakage(texts: Sequence[str], splits: npt.NDArray[np.object_], arguments: S
     packed = pack(texts)
     train = splits == SPLITS[0]
     leaked = np.zeros(len(texts), dtype=np.bool_)
-    for left, right, _ in pair_chunks(fingerprints(packed, arguments.features), arguments.leakage_tau):
+    for left, right, _ in pair_chunks(fingerprints(packed, features), args.leakage_tau):
         across = train[left] != train[right]
         one, other = left[across], right[across]
-        if arguments.cluster_jaccard > 0:
-            near = jaccards(packed, one, other, arguments.features) >= arguments.cluster_jaccard
+        if args.cluster_jaccard > 0:
+            near = jaccards(packed, one, other, features) >= args.cluster_jaccard
             one, other = one[near], other[near]
         leaked[np.where(train[one], other, one)] = True
     held_out = np.count_nonzero(~train)
     return float(np.count_nonzero(leaked) / held_out) if held_out else 0.0
-
-
-def split(inputs: Sequence[Stage], *, arguments: Splitting, contract: Contract, name: str = "split") -> Stage:
-    """Return the stage that gives every row of the inputs its split."""
-    return Stage(
-        name=name,
-        function=assign_splits,
-        bound=bounds.as_many,
-        arguments=arguments,
-        contract=contract,
-        inputs=tuple(inputs),
-    )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.errors import ContractError
+from normloom.fan_out import free
 from normloom.features import Features
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Taxonomy
-from normloom.stage import Output, Stage
+from normloom.stage import Output
+from normloom.step import step
 from normloom.tasks.deduplicate import expected_chance_pairs
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output
 from normloom.text import normalise
@@ -26,28 +27,8 @@ _TAUS = tuple(range(1, 17))
 _CHUNK = 1 << 16  # pairs that are Python objects at a time
 
 
-class DeltaSweep(BaseModel):
-    """The deltas to try, for labels of these taxonomies."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    taxonomies: tuple[Taxonomy, ...]
-    deltas: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = _DELTAS
-
-
-class TauSweep(BaseModel):
-    """The taus to try, and the other settings of deduplication; `within` is a column whose groups are kept apart."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    taus: tuple[Annotated[int, Field(ge=1, le=64)], ...] = Field(_TAUS, min_length=1)
-    jaccard: float = Field(0.5, ge=0, le=1)
-    features: Features = Features()
-    text_column: str = "prompt"
-    within: str | None = None
-
-
-def try_deltas(rows: pl.DataFrame, arguments: DeltaSweep) -> Output:
+@step(makes=tables.FIGURES, fan_out=free("one row for each figure"))
+def sweep_delta(rows: pl.DataFrame, *, taxonomies: tuple[Taxonomy, ...], deltas: tuple[float, ...] = _DELTAS) -> Output:
     """Return for each delta and dimension how many labels are kept and how many prompts have at least one.
 
     A label that an expansion was drawn for has no probability and stays at every delta. Probabilities are stored in
@@ -56,7 +37,7 @@ def try_deltas(rows: pl.DataFrame, arguments: DeltaSweep) -> Output:
     """
     import numpy as np
 
-    width = sum(len(taxonomy.labels) for taxonomy in arguments.taxonomies)
+    width = sum(len(taxonomy.labels) for taxonomy in taxonomies)
     scored = rows.filter(pl.col("probabilities").list.len() > 0)["probabilities"]
     if (scored.list.len() != width).any():
         raise ContractError(f"column 'probabilities' holds lists of other lengths than the taxonomies' {width} labels")
@@ -65,11 +46,11 @@ def try_deltas(rows: pl.DataFrame, arguments: DeltaSweep) -> Output:
     drawn = drawn.filter(pl.col("label").is_not_null() & pl.col("probability").is_null())
     made = []
     start = 0
-    for taxonomy in arguments.taxonomies:
+    for taxonomy in taxonomies:
         block = probabilities[:, start : start + len(taxonomy.labels)]
         start += len(taxonomy.labels)
         own = drawn.filter(pl.col("dimension") == taxonomy.dimension)
-        for delta in arguments.deltas:
+        for delta in deltas:
             kept = block >= np.float32(delta)
             counts = {
                 "labels_kept": int(kept.sum()) + own.height,
@@ -89,7 +70,16 @@ def try_deltas(rows: pl.DataFrame, arguments: DeltaSweep) -> Output:
     return figures_output(made)
 
 
-def try_taus(rows: pl.DataFrame, arguments: TauSweep) -> Output:
+@step(makes=tables.FIGURES, fan_out=free("one row for each figure"))
+def sweep_tau(
+    rows: pl.DataFrame,
+    *,
+    taus: tuple[int, ...] = _TAUS,
+    jaccard: float = 0.5,
+    features: Features = Features(),
+    column: str = "prompt",
+    within: str | None = None,
+) -> Output:
     """Return for each tau how many pairs of rows differ in fewer bits, and how many rows deduplication would remove.
 
     `removed` follows the rule of tasks/deduplicate.py (the earliest row stays; with `jaccard` > 0 shingles must agree
@@ -98,11 +88,11 @@ def try_taus(rows: pl.DataFrame, arguments: TauSweep) -> Output:
     """
     import numpy as np
 
-    groups = [rows] if arguments.within is None else rows.partition_by(arguments.within, maintain_order=True)
-    found = [_try_taus(group, arguments) for group in groups]
-    pairs, removed = np.array(found, dtype=np.int64).reshape(-1, 2, len(arguments.taus)).sum(axis=0).tolist()
+    groups = [rows] if within is None else rows.partition_by(within, maintain_order=True)
+    found = [_try_taus(group, column, taus, jaccard, features) for group in groups]
+    pairs, removed = np.array(found, dtype=np.int64).reshape(-1, 2, len(taus)).sum(axis=0).tolist()
     made = []
-    for tau, near, gone in zip(arguments.taus, pairs, removed, strict=True):
+    for tau, near, gone in zip(taus, pairs, removed, strict=True):
         chance = sum(expected_chance_pairs(group.height, tau) for group in groups)
         made += [
             figure_row(
@@ -113,47 +103,47 @@ def try_taus(rows: pl.DataFrame, arguments: TauSweep) -> Output:
     return figures_output(made)
 
 
-def _try_taus(rows: pl.DataFrame, arguments: TauSweep) -> tuple[list[int], list[int]]:
+def _try_taus(
+    rows: pl.DataFrame, column: str, taus: Sequence[int], jaccard: float, features: Features
+) -> tuple[list[int], list[int]]:
     """Return the pairs and the removed rows of one group for each tau.
 
     Equal texts are looked at once: the first stands for all, the others are removed at every tau.
     """
     import numpy as np
 
-    texts = rows[arguments.text_column].to_list()
+    texts = rows[column].to_list()
     kinds: dict[str, int] = {}
     kind = np.array([kinds.setdefault(normalise(text), len(kinds)) for text in texts], dtype=np.int64)
     _, first, copies = np.unique(kind, return_index=True, return_counts=True)
-    near = np.zeros(max(arguments.taus))  # pairs by distance
+    near = np.zeros(max(taus))  # pairs by distance
     near[0] = (copies * (copies - 1) // 2).sum()
     similar = []
-    for left, right, distance, alike in _close_pairs(rows[first.tolist()], arguments):
+    for left, right, distance, alike in _close_pairs(rows[first.tolist()], column, max(taus), jaccard, features):
         near += np.bincount(distance, copies[left] * copies[right], minlength=len(near))
         similar.append(np.stack([right, left, distance])[:, alike].astype(np.int32))
-    gone = _removed(len(first), np.concatenate(similar, axis=1), arguments.taus)
+    gone = _removed(len(first), np.concatenate(similar, axis=1), taus)
     pairs = np.cumsum(near)
     return (
-        [int(pairs[tau - 1]) for tau in arguments.taus],
-        [int(gone[place] + len(texts) - len(first)) for place in range(len(arguments.taus))],
+        [int(pairs[tau - 1]) for tau in taus],
+        [int(gone[place] + len(texts) - len(first)) for place in range(len(taus))],
     )
 
 
-def _close_pairs(rows: pl.DataFrame, arguments: TauSweep) -> Iterator[tuple[npt.NDArray[Any], ...]]:
+def _close_pairs(
+    rows: pl.DataFrame, column: str, tau: int, jaccard: float, features: Features
+) -> Iterator[tuple[npt.NDArray[Any], ...]]:
     """Yield pairs of rows (left < right), their distance, and whether their shingles are alike enough."""
     import numpy as np
 
     from normloom.near_duplicates import pair_chunks
     from normloom.simhash import fingerprints, jaccards, pack
 
-    packed = pack(rows[arguments.text_column].to_list())
-    codes = (
-        rows["fingerprint"].to_numpy() if "fingerprint" in rows.columns else fingerprints(packed, arguments.features)
-    )
-    for left, right, distance in pair_chunks(codes, max(arguments.taus)):
-        if arguments.jaccard > 0:
-            alike = jaccards(packed, left, right, arguments.features) >= arguments.jaccard
-        else:
-            alike = np.ones(len(left), dtype=bool)
+    packed = pack(rows[column].to_list())
+    codes = rows["fingerprint"].to_numpy() if "fingerprint" in rows.columns else fingerprints(packed, features)
+    for left, right, distance in pair_chunks(codes, tau):
+        compared = jaccard > 0  # at 0 all are alike
+        alike = jaccards(packed, left, right, features) >= jaccard if compared else np.ones(len(left), dtype=bool)
         yield left, right, distance, alike
 
 
@@ -172,13 +162,3 @@ def _removed(n: int, pairs: npt.NDArray[np.int32], taus: Sequence[int]) -> list[
         for row, earlier, distance in pairs[:, order[start : start + _CHUNK]].T.tolist():
             marks[row] |= reached[distance] & ~marks[earlier]
     return [sum(mark >> place & 1 for mark in marks) for place in range(len(taus))]
-
-
-def sweep_delta(labelled: Stage, *, arguments: DeltaSweep, name: str = "sweep_delta") -> Stage:
-    """Return the stage that tries other deltas on stored probabilities."""
-    return Stage(name=name, function=try_deltas, arguments=arguments, contract=tables.FIGURES, inputs=(labelled,))
-
-
-def sweep_tau(inputs: Sequence[Stage], *, arguments: TauSweep, name: str = "sweep_tau") -> Stage:
-    """Return the stage that tries other taus; its inputs are those of the stage `deduplicate`."""
-    return Stage(name=name, function=try_taus, arguments=arguments, contract=tables.FIGURES, inputs=tuple(inputs))

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
 
+from normloom.fan_out import free
 from normloom.schemas import tables
-from normloom.stage import Output, Stage
+from normloom.schemas.taxonomy import DIMENSIONS
+from normloom.stage import Output
+from normloom.step import step
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output
 from normloom.tasks.metrics.share import share
 
@@ -19,17 +21,13 @@ if TYPE_CHECKING:
 RELEASED, CANDIDATES = "released responses", "all candidates"
 
 
-class TradeOffs(BaseModel):
-    """The checks that are compared and the probability from which one is passed."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    dimensions: tuple[str, ...]
-    threshold: float = Field(0.5, gt=0, lt=1)
-
-
-def measure_trade_offs(
-    rows: pl.DataFrame, arguments: TradeOffs, prompts: pl.DataFrame, *judged: pl.DataFrame
+@step(makes=tables.FIGURES, fan_out=free("one row for each figure"))
+def trade_off(
+    rows: pl.DataFrame,
+    prompts: pl.DataFrame,
+    *judged: pl.DataFrame,
+    dimensions: tuple[str, ...] = DIMENSIONS,
+    threshold: float = 0.5,
 ) -> Output:
     """Return the trade-off matrix, overall and per semantic type, and the share of responses that fail anything.
 
@@ -44,10 +42,15 @@ def measure_trade_offs(
     figures: list[dict[str, object]] = []
     for of, responses in ((RELEASED, rows.select(read)), (CANDIDATES, texts)):
         typed = responses.join(types, on="prompt_id", how="left", maintain_order="left")
-        figures += _figures(typed, of=of, arguments=arguments)
+        figures += _figures(typed, of=of, dimensions=dimensions, threshold=threshold)
         for kind in sorted(types["semantic_type"].unique()):
             figures += _figures(
-                typed.filter(semantic_type=kind), of=of, arguments=arguments, slice_by="semantic_type", value=kind
+                typed.filter(semantic_type=kind),
+                of=of,
+                dimensions=dimensions,
+                threshold=threshold,
+                slice_by="semantic_type",
+                value=kind,
             )
     return figures_output(figures)
 
@@ -57,15 +60,21 @@ def _judged() -> pl.Expr:
 
 
 def _figures(
-    responses: pl.DataFrame, *, of: str, arguments: TradeOffs, slice_by: str = "overall", value: str = "all"
+    responses: pl.DataFrame,
+    *,
+    of: str,
+    dimensions: Sequence[str],
+    threshold: float,
+    slice_by: str = "overall",
+    value: str = "all",
 ) -> Iterator[dict[str, object]]:
     import numpy as np
 
     from normloom.tasks.metrics.trade_off import trade_offs
 
-    passes = np.column_stack([_passed(responses["checks"], name, arguments.threshold) for name in arguments.dimensions])
+    passes = np.column_stack([_passed(responses["checks"], name, threshold) for name in dimensions])
     where = {"of": of, "slice_by": slice_by, "slice": value}
-    for start, end, figure in trade_offs(passes, arguments.dimensions):
+    for start, end, figure in trade_offs(passes, dimensions):
         yield figure_row(figure, metric="trade_off", axis=f"{start} to {end}", **where)
     yield figure_row(_failing(passes), metric="misaligned_rate", **where)
 
@@ -80,17 +89,3 @@ def _passed(checks: pl.Series, name: str, threshold: float) -> np.ndarray:
     check = pl.element().struct
     passed = (check.field("check") == name) & (check.field("probability") >= threshold)
     return checks.list.eval(passed).list.any().to_numpy()
-
-
-def trade_off(
-    selected: Stage, prompts: Stage, judged: Sequence[Stage], *, arguments: TradeOffs, name: str = "trade_off"
-) -> Stage:
-    """Return the stage that measures trade-offs between dimensions."""
-    return Stage(
-        name=name,
-        function=measure_trade_offs,
-        arguments=arguments,
-        contract=tables.FIGURES,
-        inputs=(selected,),
-        sides=(prompts, *judged),
-    )

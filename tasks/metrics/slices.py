@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import polars as pl
 
+AXES = ("gender", "race", "age")  # along which people are compared
 OVERALL = "overall"
 DOMAIN = "domain"
 NO_LABEL = "None"  # the slice of conversations without a label
