@@ -95,7 +95,7 @@ def _route(labelled: Manifest, result: BuildResult) -> str:
     if _having(result, *CALIBRATION.columns):
         how = "by embedding"
     elif shortlisted:
-        how = f"by yes/no questions about {shortlisted[0].key_fields['arguments']['k']} a dimension"
+        how = f"by yes/no questions about {shortlisted[0].key_fields['arguments']['shortlist']} a dimension"
     else:
         how = "by yes/no questions about all"
     tables = {manifest.stage: manifest for manifest in result.manifests}

@@ -105,7 +105,7 @@ def _told(ends: Sequence[Stage]) -> list[tuple[Any, ...]]:
     """Return all that tells two flows apart, stage by stage."""
     return [
         (
-            *(stage.name, stage.function, stage.arguments, stage.model, stage.part_rows, stage.contract),
+            *(stage.name, stage.function, stage.arguments, stage.values, stage.model, stage.part_rows, stage.contract),
             *(stage.quarantine_budget, stage.table, [upstream.name for upstream in stage.upstream]),
         )
         for stage in stages_of(*ends)

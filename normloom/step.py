@@ -64,7 +64,7 @@ class StepFunction:
 
 def _is_importable(module: str, name: str) -> bool:
     """Tell whether another process finds the step by its name: not in a script, a notebook or a file on its own."""
-    import cloudpickle
+    from ray import cloudpickle
 
     if module == "__main__" or "<locals>" in name or module in cloudpickle.list_registry_pickle_by_value():
         return False
@@ -100,7 +100,7 @@ class Step(Generic[P, R]):
         self._args = _declared(function) if ARGS in parameters else None
 
     def __repr__(self) -> str:
-        return f"<step {self.__module__}.{self.__qualname__}>"
+        return f"<step {self.function.__module__}.{self.function.__qualname__}>"
 
     def __call__(
         self,
@@ -155,7 +155,7 @@ class Step(Generic[P, R]):
         if self._args is None or not isinstance(given, self._args):
             wanted = self._args.__name__ if self._args else "a pydantic model"
             raise ConfigError(f"step {self.name!r}: args must be {wanted}, not {type(given).__name__}")
-        return self._args.of(given) if issubclass(self._args, Args) else given
+        return _own(given, self._args) if issubclass(self._args, Args) else given
 
     def _inputs(self, bound: inspect.BoundArguments) -> tuple[Stage, ...]:
         if ROWS not in self._signature.parameters:
@@ -220,6 +220,11 @@ def step(
         return Step(function, makes=columns, name=name, stage=stage)
 
     return declare
+
+
+def _own(given: BaseModel, kind: type[BaseModel]) -> BaseModel:
+    """Return the fields of a section that are arguments of this kind."""
+    return kind.model_construct(**{name: getattr(given, name) for name in kind.model_fields})
 
 
 def _types(columns: Mapping[str, Any]) -> dict[str, pl.DataType]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from normloom.errors import ConfigError
@@ -92,6 +92,11 @@ def templates_of(folder: Path) -> Iterator[None]:
         yield
     finally:
         _folder.reset(token)
+
+
+def template_named(name: str) -> Any:
+    """Return the field of a template that is called as this by default."""
+    return Field(name, description="name of the template")
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from normloom.fan_out import each, free
 from normloom.models.protocol import Embedder, LanguageModel, ScoreRequest, Scores
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Label, Taxonomy
-from normloom.schemas.template import Sections, Template
+from normloom.schemas.template import Sections, Template, template_named
 from normloom.stage import Output, quarantined_frame, unanswered
 from normloom.step import step
 from normloom.tasks import bounds
@@ -55,7 +55,7 @@ class Reading(Args):
 class Asking(Reading):
     """How a language model is asked about a label."""
 
-    template: Annotated[Template, _ASKS] = Field("classify", description="name of the template of a question")
+    template: Annotated[Template, _ASKS] = template_named("classify")
 
 
 class Ranking(Reading):
@@ -67,7 +67,7 @@ class Ranking(Reading):
 class RankingByCode(Ranking):
     """How a language model ranks labels by their codes."""
 
-    rank_template: Annotated[Template, _ASKS] = Field("rank", description="name of the template of a ranking")
+    rank_template: Annotated[Template, _ASKS] = template_named("rank")
 
 
 def yes_probability(scores: Sequence[float]) -> float:

@@ -19,7 +19,7 @@ from normloom.models.protocol import GenerateRequest, LanguageModel, Sampling, S
 from normloom.rows import seed
 from normloom.schemas import benchmark_tables, tables
 from normloom.schemas.taxonomy import DIMENSIONS
-from normloom.schemas.template import Sections, Template
+from normloom.schemas.template import Sections, Template, template_named
 from normloom.stage import Output, quarantined_frame, unanswered
 from normloom.step import step
 from normloom.tasks import bounds
@@ -45,7 +45,7 @@ class Detecting(Args):
                 *(f"question {check}" for check in (MISALIGNED, *DIMENSIONS)),
             )
         ),
-    ] = Field("detect", description="name of the template")
+    ] = template_named("detect")
     part_rows: int = Field(128, ge=1, exclude=True, description="responses in one part")
 
 

@@ -16,7 +16,7 @@ from normloom.models.protocol import GenerateRequest, LanguageModel, Sampling
 from normloom.rows import seed
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Label, Taxonomy
-from normloom.schemas.template import Sections, Template
+from normloom.schemas.template import Sections, Template, template_named
 from normloom.stage import Output, dropped, dropped_frame, quarantined_frame, unanswered
 from normloom.step import step
 from normloom.tasks import bounds
@@ -42,7 +42,7 @@ class GapSearch(Args):
 class Drafting(Args):
     """How drafts are drawn, and which are refused for what they are."""
 
-    template: Annotated[Template, EXPANDS] = Field("expand", description="name of the template")
+    template: Annotated[Template, EXPANDS] = template_named("expand")
     sampling: Sampling = Sampling(max_tokens=64)
     draws_per_prompt: float = Field(1.5, ge=1, description="drafts drawn for each new prompt, at most")
     min_words: int = Field(4, ge=1, description="shorter drafts are refused")

@@ -12,7 +12,7 @@ from normloom.fan_out import each
 from normloom.models.protocol import GenerateRequest, LanguageModel, Sampling
 from normloom.rows import seed
 from normloom.schemas import tables
-from normloom.schemas.template import Sections, Template
+from normloom.schemas.template import Sections, Template, template_named
 from normloom.stage import Output, dropped_rows, quarantined_frame, unanswered
 from normloom.step import step
 from normloom.tasks import bounds
@@ -29,9 +29,7 @@ class Generation(Args):
 
     candidates: int = Field(3, ge=1, description="responses drawn for each prompt by each generator")
     sampling: Sampling = Sampling(max_tokens=512)
-    template: Annotated[Template, Sections(("instruction", "prompt", "resample"))] = Field(
-        "generate", description="name of the template"
-    )
+    template: Annotated[Template, Sections(("instruction", "prompt", "resample"))] = template_named("generate")
     part_rows: int = Field(64, ge=1, exclude=True, description="prompts in one part")
 
 

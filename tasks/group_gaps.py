@@ -13,7 +13,7 @@ from normloom.models.protocol import LanguageModel
 from normloom.schemas import demo_tables
 from normloom.schemas.demo_tables import AXES
 from normloom.schemas.taxonomy import Taxonomy
-from normloom.schemas.template import Template
+from normloom.schemas.template import Template, template_named
 from normloom.stage import Output
 from normloom.step import step
 from normloom.tasks import bounds
@@ -26,7 +26,7 @@ _PERSON = ["group", *AXES]
 class GroupDrafting(Drafting):
     """How prompts that a person of a group might send are drafted."""
 
-    template: Annotated[Template, EXPANDS] = Field("expand_group", description="name of the template")
+    template: Annotated[Template, EXPANDS] = template_named("expand_group")
     part_rows: int = Field(14, ge=1, exclude=True, description="labels of groups in one part")
 
 

@@ -19,7 +19,7 @@ from normloom.fan_out import each
 from normloom.models.protocol import LanguageModel, ScoreRequest
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import DIMENSIONS
-from normloom.schemas.template import Sections, Template
+from normloom.schemas.template import Sections, Template, template_named
 from normloom.stage import Output, quarantined_frame, unanswered
 from normloom.step import step
 from normloom.tasks import bounds
@@ -27,7 +27,7 @@ from normloom.tasks.classify import YES_NO, yes_probability
 from normloom.tasks.dialogue import transcripts
 
 ON_TASK = "on_task"
-CHECKS = (*DIMENSIONS, ON_TASK)
+_CHECKS = Sections(("instruction", "context", *(f"question {check}" for check in (*DIMENSIONS, ON_TASK))))
 CONTENT_FREE = "N/A"
 MIN_LETTERS = 0.4  # share of letters and spaces under which a text is nonsense
 MIN_DISTINCT = 0.3  # share of distinct runs of four words under which a text only repeats itself
@@ -42,9 +42,7 @@ class Scoring(Args):
     models that lean to one answer whatever they read (Zhao et al. 2021, contextual calibration).
     """
 
-    template: Annotated[Template, Sections(("instruction", "context", *(f"question {check}" for check in CHECKS)))] = (
-        Field("judge", description="name of the template")
-    )
+    template: Annotated[Template, _CHECKS] = template_named("judge")
     calibration: Literal["none", "content_free"] = Field(
         "none", description="whether a judge's leaning to yes or no is measured and removed"
     )

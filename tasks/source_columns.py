@@ -6,7 +6,7 @@ They are a table of their own, joined where the release is made: what changes in
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import polars as pl
@@ -81,7 +81,7 @@ def released_names(columns: Sequence[str], reserved: Sequence[str]) -> dict[str,
     return names
 
 
-def own_columns(ingested: Stage, source: Located, args: Prompts, *, released: Sequence[str]) -> Stage | None:
+def own_columns(ingested: Stage, source: Located, args: Prompts, *, released: Iterable[str]) -> Stage | None:
     """Return the stage that keeps columns of a source of prompts, None if none are kept.
 
     `released` are the columns that the release has without them.
