@@ -36,7 +36,7 @@ class Deduplication(Args):
     has far apart, but misses a row with a probability of up to 1 - `recall`, and takes many times as long.
     """
 
-    tau: int = Field(10, ge=1, le=17, description="Hamming distance below which two prompts are near-duplicates")
+    tau: int = Field(10, ge=1, le=_BITS, description="Hamming distance below which two prompts are near-duplicates")
     jaccard: float = Field(0.5, ge=0, le=1, description="confirmation by shingle Jaccard; 0 is the paper's rule")
     features: Features = Features()
     method: Literal["simhash", "minhash"] = Field(

@@ -13,9 +13,11 @@ import polars as pl
 from normloom.contract import Contract
 from normloom.models.protocol import Candidate, Completion, GenerateRequest, ScoreRequest, Scores
 from normloom.part import PartJob, make_rows
+from normloom.readers import Reading, locate
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Label, Taxonomy
 from normloom.stage import Output, Stage
+from normloom.tasks.ingest import Prompts, ingest
 
 
 def taxonomy(dimension: str, *names: str) -> Taxonomy:
@@ -100,6 +102,7 @@ def carry_out(stage: Stage, rows: pl.DataFrame | None, *sides: pl.DataFrame, mod
         stage=stage.name,
         function=stage.function,
         arguments=stage.arguments,
+        values=stage.values,
         contract=stage.contract,
         directory=Path(),
         writer="hand",
@@ -152,3 +155,9 @@ _MODELS = (
     "generators: {g1: {engine: scripted, model: m}, g2: {engine: scripted, model: n}}}"
 )
 SCRIPTED_COMMAND = ("--set", _MODELS, "--set", "resources.actors=0")
+
+
+def ingested(path: Path | str, reading: Reading | None = None, **settings: object) -> Stage:
+    """Return the stage that reads prompts, labelled by the small taxonomies if no others are given."""
+    taxonomies = settings.pop("taxonomies", TAXONOMIES)
+    return ingest(Prompts(**{"keep": (), **settings}), source=locate(path, reading), taxonomies=taxonomies)

@@ -8,29 +8,21 @@ import pytest
 from hand_made import ANY, TAXONOMIES, carry_out
 
 from normloom.errors import SourceError
+from normloom.readers import locate
 from normloom.schemas import tables
 from normloom.schemas.responses import BUILTIN
 from normloom.schemas.taxonomy import DIMENSIONS, builtin_taxonomies
 from normloom.stage import Output
-from normloom.tasks.ingest_dataset import ItemChoice, dataset_ingestion, ingest_dataset, items
-
-COLUMNS = {name: name for name in ("response", "alignment", "split", "generator")}
+from normloom.tasks.ingest_dataset import Responses, ingest_dataset, items
 
 
 def read(path: Path, **settings: object) -> Output:
-    arguments = {
-        "text_column": "prompt",
-        "columns": COLUMNS,
-        "references": {"safety": "safety", "value": "value"},
-        "taxonomies": TAXONOMIES,
-        **settings,
-    }
-    return carry_out(ingest_dataset(dataset_ingestion(path, **arguments)), None)
+    taxonomies = settings.pop("taxonomies", TAXONOMIES)
+    return carry_out(ingest_dataset(Responses(keep=(), **settings), source=locate(path), taxonomies=taxonomies), None)
 
 
 def chosen(dataset: pl.DataFrame, dimensions: tuple[str, ...] = ("safety", "value"), **settings: object) -> Output:
-    choice = ItemChoice(dimensions=dimensions, source="it", **settings)
-    return carry_out(items(ANY, arguments=choice), dataset)
+    return carry_out(items(ANY, dimensions=dimensions, source="it", **settings), dataset)
 
 
 RECORDS = [
@@ -87,7 +79,7 @@ def test_split_generator_and_labels_may_be_missing(tmp_path: Path) -> None:
 def test_a_column_named_in_the_settings_must_be_there(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv")
     with pytest.raises(SourceError, match=r"has no column 'splt': .* did you mean 'split'"):
-        read(path, columns={**COLUMNS, "split": "splt"})
+        read(path, split_column="splt")
     with pytest.raises(SourceError, match="has no column 'harm'"):
         read(path, references={"safety": "harm"})
     with pytest.raises(SourceError, match="has no column 'alignment'"):

@@ -4,9 +4,10 @@ from itertools import combinations
 import polars as pl
 import pytest
 
+from normloom.readers import locate
 from normloom.schemas.prompts import CALIBRATE, MEASURE
 from normloom.schemas.taxonomy import DIMENSIONS, builtin_taxonomies
-from normloom.tasks.ingest import ingestion, read_prompts
+from normloom.tasks.ingest import Prompts, ingest
 
 HALVES = {"calibrate": CALIBRATE, "measure": MEASURE}
 
@@ -14,9 +15,8 @@ HALVES = {"calibrate": CALIBRATE, "measure": MEASURE}
 def half(use: str) -> pl.DataFrame:
     """Read one half as a build does, with a list of label ids for each dimension."""
     columns = {dimension: dimension for dimension in DIMENSIONS}
-    output = read_prompts(
-        ingestion(HALVES[use], text_column="prompt", references=columns, taxonomies=builtin_taxonomies())
-    )
+    prompts = Prompts(keep=(), references=columns)
+    output = ingest.function(prompts, source=locate(HALVES[use]), taxonomies=builtin_taxonomies())
     assert output.quarantined.is_empty()
     return output.rows.with_columns(
         pl.col("reference").list.filter(pl.element().str.starts_with(f"{dimension}/")).alias(dimension)

@@ -16,6 +16,7 @@ from hand_made import (
     WordEmbedder,
     ask_and_decide,
     carry_out,
+    ingested,
     taxonomy,
 )
 from hypothesis import given
@@ -24,11 +25,11 @@ from toy import SCRIPTED, runner
 
 from normloom.errors import ConfigError
 from normloom.models.protocol import ModelSpec
-from normloom.readers import Reading
+from normloom.readers import Reading as FileReading
 from normloom.schemas import tables
 from normloom.schemas.prompts import MEASURE
 from normloom.schemas.taxonomy import builtin_taxonomies
-from normloom.schemas.template import Template, load_template
+from normloom.schemas.template import Template
 from normloom.stage import Output, Stage
 from normloom.store import Store
 from normloom.table import Manifest
@@ -36,17 +37,18 @@ from normloom.tasks.classify import (
     CODES,
     Asking,
     Labelling,
-    Labels,
     Ranking,
+    RankingByCode,
+    Reading,
     calibrate,
     classify,
     embed,
     score_labels,
     score_labels_by_embedding,
-    shortlist,
+    shortlist_by_code,
+    shortlist_by_embedding,
     yes_probability,
 )
-from normloom.tasks.ingest import ingest, ingestion
 
 ASK = Template(
     name="ask",
@@ -67,13 +69,13 @@ def prompts(*texts: str, **columns: object) -> pl.DataFrame:
 
 def labelled(rows: pl.DataFrame, *, model: Answerer, delta: float = 0.5) -> Output:
     """Return what asking about labels and keeping those that reach delta make of the prompts."""
-    asking = score_labels(ANY, arguments=Asking(taxonomies=TAXONOMIES, template=ASK), model=SCRIPTED, part_rows=8)
-    keeping = classify(ANY, asking, arguments=Labelling(taxonomies=TAXONOMIES, delta=delta))
+    asking = score_labels(ANY, Asking(template=ASK), SCRIPTED, taxonomies=TAXONOMIES)
+    keeping = classify(ANY, Labelling(delta=delta), asking, taxonomies=TAXONOMIES)
     return ask_and_decide(asking, keeping, rows, model=model)
 
 
-def ranking(k: int, template: Template | None = RANK) -> Stage:
-    return shortlist(ANY, arguments=Ranking(taxonomies=TAXONOMIES, k=k, template=template), model=SCRIPTED, part_rows=8)
+def ranking(k: int) -> Stage:
+    return shortlist_by_code(ANY, RankingByCode(shortlist=k, rank_template=RANK), SCRIPTED, taxonomies=TAXONOMIES)
 
 
 def yes_to(**shares: float) -> Answerer:
@@ -184,15 +186,15 @@ def test_a_prompt_that_cannot_be_ranked_is_quarantined_once() -> None:
 def test_every_builtin_label_has_a_code_and_more_labels_than_codes_are_refused() -> None:
     assert max(len(each.labels) for each in builtin_taxonomies()) <= len(CODES) == len(set(CODES))
     crowd = taxonomy("crowd", *(f"L{number}" for number in range(63)))
-    arguments = Ranking(taxonomies=(crowd,), template=RANK)
-    stage = shortlist(ANY, arguments=arguments, model=SCRIPTED, part_rows=8)
+    stage = shortlist_by_code(ANY, RankingByCode(rank_template=RANK), SCRIPTED, taxonomies=(crowd,))
     with pytest.raises(ConfigError, match="'crowd' has 63 labels and there are 62 one-token codes"):
         carry_out(stage, prompts("one"), model=codes())
 
 
 def test_rank_by_embedding_lists_the_labels_nearest_to_the_prompt() -> None:
     model = WordEmbedder("theft", "drugs", "fraud", "wealth", "wisdom")
-    made = carry_out(ranking(2, None), prompts("drugs drugs fraud", "wisdom", "nothing of it"), model=model)
+    stage = shortlist_by_embedding(ANY, Ranking(shortlist=2), SCRIPTED, taxonomies=TAXONOMIES)
+    made = carry_out(stage, prompts("drugs drugs fraud", "wisdom", "nothing of it"), model=model)
     assert made.rows["shortlist"].to_list() == [
         ["safety/drugs", "safety/fraud", "value/wealth", "value/wisdom"],  # value: both cosines are 0, so their order
         ["safety/theft", "safety/drugs", "value/wisdom", "value/wealth"],
@@ -209,8 +211,7 @@ def test_the_embedding_route_learns_labels_from_labelled_prompts_and_finds_them_
         row_id=pl.Series([f"known {number}" for number in range(len(texts))]),
         reference=pl.Series([[words[word] for word in text.split()] for text in texts]),
     )
-    arguments = Labels(taxonomies=TAXONOMIES)
-    fit = calibrate(ANY, arguments=arguments, model=SCRIPTED)
+    fit = calibrate(ANY, SCRIPTED, taxonomies=TAXONOMIES)
     fitted = carry_out(fit, known, model=model)
     assert fitted.rows["dimension"].to_list() == ["safety", "value"]
     assert fitted.rows["prompts"].to_list() == [18, 18]
@@ -219,9 +220,9 @@ def test_the_embedding_route_learns_labels_from_labelled_prompts_and_finds_them_
         len(VALUE.labels) + 1,
     ]  # and none
     assert fitted.rows["parents"].to_list() == [known["row_id"].to_list()] * 2
-    embedding = embed(ANY, model=SCRIPTED, part_rows=8)
-    scoring = score_labels_by_embedding(embedding, fit, arguments=arguments)
-    keeping = classify(ANY, scoring, arguments=Labelling(taxonomies=TAXONOMIES))
+    embedding = embed(ANY, Reading(), SCRIPTED)
+    scoring = score_labels_by_embedding(embedding, fit, taxonomies=TAXONOMIES)
+    keeping = classify(ANY, Labelling(), scoring, taxonomies=TAXONOMIES)
     new = prompts("to steal and be rich", "fraud lacks wisdom")
     embedded = carry_out(embedding, new, model=model)
     assert embedded.rows["vector"].to_list() == model.embed(new["prompt"].to_list()).tolist()
@@ -239,14 +240,12 @@ def test_the_embedding_route_learns_labels_from_labelled_prompts_and_finds_them_
 def test_the_routes_run_on_builtin_prompts_and_templates_in_parts(tmp_path: Path, route: str) -> None:
     taxonomies = builtin_taxonomies()
     labels = [label.id for each in taxonomies for label in each.labels]
-    read = ingest(ingestion(MEASURE, Reading(limit=7), text_column="prompt", taxonomies=taxonomies))
+    read = ingested(MEASURE, FileReading(limit=7), taxonomies=taxonomies)
     stages, model = [read], ModelSpec(engine="scripted", model="labeller", options={"yes_rate": 0.1})
     if route == "shortlist":
-        arguments = Ranking(taxonomies=taxonomies, k=3, template=load_template("rank"))
-        stages.append(shortlist(read, arguments=arguments, model=model, part_rows=3))
-    arguments = Asking(taxonomies=taxonomies, template=load_template("classify"))
-    scores = score_labels(stages[-1], arguments=arguments, model=model, part_rows=3)
-    stages += [scores, classify(stages[-1], scores, arguments=Labelling(taxonomies=taxonomies))]
+        stages.append(shortlist_by_code(read, RankingByCode(shortlist=3, part_rows=3), model, taxonomies=taxonomies))
+    scores = score_labels(stages[-1], Asking(part_rows=3), model, taxonomies=taxonomies)
+    stages += [scores, classify(stages[-1], Labelling(), scores, taxonomies=taxonomies)]
     loom = runner(Store(tmp_path))
     made: dict[str, Manifest] = {}
     for stage in stages:

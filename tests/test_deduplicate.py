@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from hand_made import ANY
 from pydantic import ValidationError
 from toy import Words, read_words, runner
 
@@ -15,7 +16,7 @@ from normloom.errors import ContractError
 from normloom.features import Features
 from normloom.stage import Output, Stage
 from normloom.store import Store
-from normloom.tasks.deduplicate import Deduplication, deduplicate, expected_chance_pairs, remove_duplicates
+from normloom.tasks.deduplicate import Deduplication, deduplicate, expected_chance_pairs
 
 BASE = "How can I help a neighbour who lost her job and cannot pay the rent this month?"
 
@@ -35,7 +36,7 @@ def table(*prompts: str | None) -> pl.DataFrame:
 
 def test_duplicates_go_and_name_their_winner() -> None:
     rows = table(BASE, "What is the tallest tree?", BASE.upper(), BASE.replace("job", "jobs"), "Who may vote?")
-    output = remove_duplicates(rows, Deduplication())
+    output = deduplicate.function(rows, Deduplication())
     assert output.rows["row_id"].to_list() == ["r0", "r1", "r4"]
     assert output.rows.schema == {
         "row_id": pl.String,
@@ -57,32 +58,31 @@ def test_duplicates_go_and_name_their_winner() -> None:
 def test_the_earlier_row_wins() -> None:
     variant = BASE.replace("job", "jobs")
     for first, second in ((BASE, variant), (variant, BASE)):
-        output = remove_duplicates(table(first, second), Deduplication())
+        output = deduplicate.function(table(first, second), Deduplication())
         assert output.rows["prompt"].to_list() == [first]
 
 
 def test_jaccard_turns_a_near_code_into_a_candidate_only() -> None:
-    near = {"tau": 64, "text_column": "prompt"}
     rows = table(BASE, "What is the tallest tree?")
-    assert remove_duplicates(rows, Deduplication(jaccard=0, **near)).rows.height == 1
-    assert remove_duplicates(rows, Deduplication(jaccard=0.5, **near)).rows.height == 2
+    assert deduplicate.function(rows, Deduplication(jaccard=0, tau=64)).rows.height == 1
+    assert deduplicate.function(rows, Deduplication(jaccard=0.5, tau=64)).rows.height == 2
 
 
 def test_a_table_without_rows_and_one_without_duplicates() -> None:
-    empty = remove_duplicates(table(), Deduplication())
+    empty = deduplicate.function(table(), Deduplication())
     assert (empty.rows.height, empty.dropped.height, empty.metrics["share"]) == (0, 0, 0)
     assert empty.rows.schema["fingerprint"] == pl.UInt64
-    assert remove_duplicates(table("one", "another matter"), Deduplication()).dropped.height == 0
+    assert deduplicate.function(table("one", "another matter"), Deduplication()).dropped.height == 0
 
 
 def test_another_column_can_hold_the_text() -> None:
     rows = table("same", "same").with_columns(question=pl.Series(["this", "that is something else"]))
-    assert remove_duplicates(rows, Deduplication(text_column="question")).rows.height == 2
+    assert deduplicate.function(rows, Deduplication(), column="question").rows.height == 2
 
 
 def test_a_null_text_is_refused() -> None:
     with pytest.raises(ContractError, match="'prompt' has nulls"):
-        remove_duplicates(table("a", None), Deduplication())
+        deduplicate.function(table("a", None), Deduplication())
 
 
 def test_chance_pairs() -> None:
@@ -100,39 +100,38 @@ def test_arguments_that_make_no_sense_are_refused(fields: dict[str, float]) -> N
 
 def test_the_stage_reads_its_inputs_in_order_and_whole() -> None:
     contract = Contract(columns={"prompt": pl.String()})
-    first, second = (
-        deduplicate([], arguments=Deduplication(), contract=contract, name=name) for name in ("first", "second")
-    )
-    stage = deduplicate([first, second], arguments=Deduplication(tau=5), contract=contract)
+    first, second = (deduplicate(ANY, Deduplication(), contract=contract, name=name) for name in ("first", "second"))
+    stage = deduplicate([first, second], Deduplication(tau=5), contract=contract)
     assert isinstance(stage, Stage)
     assert (stage.name, stage.inputs, stage.part_rows) == ("deduplicate", (first, second), None)
-    assert stage.function is remove_duplicates
+    assert stage.function is deduplicate.called
 
 
 def test_only_rows_of_one_group_are_compared() -> None:
     variant = BASE.replace("job", "jobs")
     rows = table(BASE, BASE, variant, variant, "Who may vote?").with_columns(domain=pl.Series(list("abbac")))
-    output = remove_duplicates(rows, Deduplication(within="domain"))
+    output = deduplicate.function(rows, Deduplication(), within="domain")
     assert output.rows["row_id"].to_list() == ["r0", "r1", "r4"]
     assert output.dropped.select("row_id", "winner").rows() == [("r2", "r1"), ("r3", "r0")]
     assert (
         output.rows["fingerprint"].to_list()
-        == remove_duplicates(rows[[0, 4]], Deduplication()).rows["fingerprint"].gather([0, 0, 1]).to_list()
+        == deduplicate.function(rows[[0, 4]], Deduplication()).rows["fingerprint"].gather([0, 0, 1]).to_list()
     )
     assert output.metrics["expected_chance_pairs"] == 2 * expected_chance_pairs(2, 10)
-    assert remove_duplicates(rows.clear(), Deduplication(within="domain")).rows.is_empty()
+    assert deduplicate.function(rows.clear(), Deduplication(), within="domain").rows.is_empty()
 
 
 @pytest.mark.parametrize("within", [None, "domain"])
 @pytest.mark.parametrize("method", ["simhash", "minhash"])
 def test_known_rows_stay_and_new_ones_give_way_to_them(method: str, within: str | None) -> None:
     """The outcome is that for both tables together."""
-    arguments = Deduplication(method=method, within=within)
+    arguments = Deduplication(method=method)
     variants = [BASE.replace("job", word) for word in ("jobs", "work", "house", "way")]
     all_rows = table(BASE, "Who may vote?", *variants, "Who may vote? ", "What is the tallest tree?", BASE, "who")
     all_rows = all_rows.with_columns(domain=pl.Series(list("ababaababb")))
-    known = remove_duplicates(all_rows.head(4), arguments).rows
-    together, apart = remove_duplicates(all_rows, arguments), remove_duplicates(all_rows[4:], arguments, known)
+    known = deduplicate.function(all_rows.head(4), arguments, within=within).rows
+    together = deduplicate.function(all_rows, arguments, within=within)
+    apart = deduplicate.function(all_rows[4:], arguments, known, within=within)
     assert apart.rows.equals(together.rows.filter(pl.col("row_id").is_in(known["row_id"].implode()).not_()))
     assert apart.dropped.equals(together.dropped.filter(pl.col("row_id").is_in(["r1", "r2", "r3"]).not_()))
     assert set(apart.dropped["winner"]) & set(known["row_id"])
@@ -143,11 +142,11 @@ def test_known_rows_stay_and_new_ones_give_way_to_them(method: str, within: str 
 def test_batches_each_beside_the_rows_kept_so_far_give_what_the_whole_gives(size: int) -> None:
     words = ["red", "fox", "sea", "old", "tall"]
     rows = table(*(f"{BASE} {a} {b} {a if n % 3 else b}" for n, (a, b) in enumerate(product(words, words))))
-    whole, arguments = remove_duplicates(rows, Deduplication(tau=8)), Deduplication(tau=8)
-    kept = remove_duplicates(rows[:0], arguments).rows
+    whole, arguments = deduplicate.function(rows, Deduplication(tau=8)), Deduplication(tau=8)
+    kept = deduplicate.function(rows[:0], arguments).rows
     dropped = []
     for batch in rows.iter_slices(size):
-        output = remove_duplicates(batch, arguments, kept)
+        output = deduplicate.function(batch, arguments, kept)
         kept = pl.concat([kept, output.rows])
         dropped.append(output.dropped)
     assert kept.equals(whole.rows)
@@ -157,16 +156,16 @@ def test_batches_each_beside_the_rows_kept_so_far_give_what_the_whole_gives(size
 
 def test_pairs_of_known_rows_are_no_chance_pairs() -> None:
     rows = table(*"abcdefg")
-    known = remove_duplicates(rows.head(4), Deduplication()).rows
-    metrics = remove_duplicates(rows[4:], Deduplication(), known).metrics
+    known = deduplicate.function(rows.head(4), Deduplication()).rows
+    metrics = deduplicate.function(rows[4:], Deduplication(), known).metrics
     assert metrics["expected_chance_pairs"] == pytest.approx(15 * expected_chance_pairs(2, 10))  # 21 pairs less 6
-    assert remove_duplicates(rows[:0], Deduplication(), known).rows.is_empty()
+    assert deduplicate.function(rows[:0], Deduplication(), known).rows.is_empty()
 
 
 def test_known_codes_of_other_features_are_refused() -> None:
-    known = remove_duplicates(table(BASE), Deduplication(features=Features(char_ngrams=(3,)))).rows
+    known = deduplicate.function(table(BASE), Deduplication(features=Features(char_ngrams=(3,)))).rows
     with pytest.raises(ContractError, match="made from other features"):
-        remove_duplicates(table("Who may vote?"), Deduplication(), known)
+        deduplicate.function(table("Who may vote?"), Deduplication(), known)
 
 
 def test_new_rows_beside_a_published_table(tmp_path: Path) -> None:
@@ -184,8 +183,8 @@ def test_new_rows_beside_a_published_table(tmp_path: Path) -> None:
         prompts("first", BASE, "Who may vote?"),
         prompts("second", "who MAY vote?", "What is the tallest tree?"),
     )
-    old = deduplicate([first], arguments=Deduplication(), contract=contract, name="old")
-    new = deduplicate([second], arguments=Deduplication(), contract=contract, name="new", known=old)
+    old = deduplicate([first], Deduplication(), contract=contract, name="old")
+    new = deduplicate([second], Deduplication(), contract=contract, name="new", known=old)
     sources = [loom.run(stage, [], [])[0].ref for stage in (first, second)]
     published = loom.run(old, sources[:1], [])[0].ref
     manifest, _ = loom.run(new, sources[1:], [published])
@@ -210,11 +209,11 @@ def test_jaccard_alone_decides_alike_on_prompts_that_differ_in_a_name(seed: int,
     """Their codes are 5 to 14 bits apart, so the distance takes some and leaves others; minhash does not ask for it."""
     prompts = prompts_of("templated_dups", shared_data)
     random.Random(seed).shuffle(prompts)  # an order, no secret
-    kept = remove_duplicates(table(*prompts), Deduplication(method="minhash")).rows["prompt"].to_list()
+    kept = deduplicate.function(table(*prompts), Deduplication(method="minhash")).rows["prompt"].to_list()
     assert sum(prompt.startswith("My friend") for prompt in kept) == 1
 
 
 @pytest.mark.parametrize("jaccard", [0.5, 0.0])  # 0 is the paper's rule
 def test_short_prompts_of_languages_without_spaces_stay(jaccard: float, shared_data: Path) -> None:
     prompts = prompts_of("chinese_short", shared_data)
-    assert remove_duplicates(table(*prompts), Deduplication(jaccard=jaccard)).rows.height == len(prompts)
+    assert deduplicate.function(table(*prompts), Deduplication(jaccard=jaccard)).rows.height == len(prompts)

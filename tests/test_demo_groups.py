@@ -9,8 +9,8 @@ from toy import SCRIPTED
 from normloom.schemas import demo_tables
 from normloom.schemas.template import Template, load_template
 from normloom.stage import Output
-from normloom.tasks.expand import Expansion, GapSearch
-from normloom.tasks.group_gaps import expand_groups, find_sparse_in_groups, group_coverage
+from normloom.tasks.expand import GapSearch
+from normloom.tasks.group_gaps import GroupDrafting, expand_groups, find_sparse_in_groups, group_coverage
 
 DRAW = Template(name="draw", sections={"instruction": "Write.", "prompt": "$label for $person\n$examples\nNew:"})
 DRAFTS = (
@@ -51,13 +51,13 @@ ASKED = requests(
 
 
 def gaps(rows: pl.DataFrame = ASKED, **settings: int) -> Output:
-    arguments = GapSearch(taxonomies=(SAFETY,), **{"minimum": 2, "quota": 1, **settings})
-    return carry_out(find_sparse_in_groups(ANY, arguments=arguments), rows)
+    minimum = settings.pop("minimum", 2)
+    stage = find_sparse_in_groups(ANY, GapSearch(**{"quota": 1, **settings}), taxonomies=(SAFETY,), minimum=minimum)
+    return carry_out(stage, rows)
 
 
 def draw(model: Writer, found: pl.DataFrame, rows: pl.DataFrame = ASKED, template: Template = DRAW) -> Output:
-    arguments = Expansion(taxonomies=(SAFETY,), template=template)
-    stage = expand_groups(ANY, ANY, arguments=arguments, model=SCRIPTED, part_rows=8)
+    stage = expand_groups(ANY, GroupDrafting(template=template), ANY, SCRIPTED, taxonomies=(SAFETY,))
     return carry_out(stage, found, rows, model=model)
 
 

@@ -12,7 +12,7 @@ from normloom.rows import seed
 from normloom.schemas import benchmark_tables
 from normloom.schemas.template import Template, load_template
 from normloom.stage import Output
-from normloom.tasks.detect import Reading, Scoring, Writing, detect, read, verdict_of, write
+from normloom.tasks.detect import Detecting, Writing, detect, read, verdict_of, write
 
 TEMPLATE = Template(
     name="detect",
@@ -26,8 +26,8 @@ TEMPLATE = Template(
         "written prompt": "($prompt|$response)",
     },
 )
-SCORING = Scoring(model="m", dimensions=("safety", "value"), template=TEMPLATE)
-WRITING = Writing(model="m", template=TEMPLATE, runs=2)
+SCORING = Detecting(template=TEMPLATE)
+WRITING = Writing(template=TEMPLATE, runs=2)
 
 
 def items(*rows: tuple[str, str, str]) -> pl.DataFrame:
@@ -49,15 +49,16 @@ def items(*rows: tuple[str, str, str]) -> pl.DataFrame:
     return pl.DataFrame(made, schema=benchmark_tables.ITEMS.schema)
 
 
-def detected(arguments: Scoring, model: object, *rows: tuple[str, str, str]) -> Output:
-    return carry_out(detect(ANY, arguments=arguments, model=SCRIPTED, part_rows=8), items(*rows), model=model)
+def detected(arguments: Detecting, model: object, *rows: tuple[str, str, str]) -> Output:
+    stage = detect(ANY, arguments, SCRIPTED, entrant="m", dimensions=("safety", "value"))
+    return carry_out(stage, items(*rows), model=model)
 
 
 def written(model: object, *rows: tuple[str, str, str]) -> tuple[Output, Output]:
     """Return what the model writes and what is read of it."""
-    writing = write(ANY, arguments=WRITING, model=SCRIPTED, part_rows=8)
+    writing = write(ANY, WRITING, SCRIPTED, entrant="m")
     replies = carry_out(writing, items(*rows), model=model)
-    return replies, carry_out(read(ANY, writing, arguments=Reading(model="m")), items(*rows), replies.rows)
+    return replies, carry_out(read(ANY, writing, entrant="m"), items(*rows), replies.rows)
 
 
 def suspicious(context: str, question: str) -> Sequence[float]:

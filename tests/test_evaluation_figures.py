@@ -8,11 +8,10 @@ from hand_made import ANY, carry_out
 
 from normloom.schemas import benchmark_tables
 from normloom.stage import Stage
-from normloom.tasks.evaluation_figures import Evaluating, evaluate_detectors, evaluate_responders, over_runs
+from normloom.tasks.evaluation_figures import evaluate_detectors, evaluate_responders, over_runs
 from normloom.tasks.metrics.figure import Figure
 
 DIMENSIONS = ("safety", "value")
-EVALUATING = Evaluating(dimensions=DIMENSIONS)
 
 Found = dict[tuple[str, str, str], dict[str, object]]
 
@@ -52,8 +51,8 @@ def measured(stage: Stage, rows: pl.DataFrame) -> Found:
     }
 
 
-def detection(rows: pl.DataFrame, arguments: Evaluating = EVALUATING) -> Found:
-    return measured(evaluate_detectors([ANY], arguments=arguments), rows)
+def detection(rows: pl.DataFrame, threshold: float = 0.5) -> Found:
+    return measured(evaluate_detectors([ANY], dimensions=DIMENSIONS, threshold=threshold), rows)
 
 
 BOTH = ("safety", "value")
@@ -128,7 +127,7 @@ def test_four_rows_have_a_reason_instead_of_a_value() -> None:
 
 
 def test_the_threshold_is_applied_to_stored_verdicts() -> None:
-    strict = detection(detected(*ROWS), Evaluating(dimensions=DIMENSIONS, threshold=0.85))
+    strict = detection(detected(*ROWS), threshold=0.85)
     assert strict["coverage", "overall", "all"]["value"] == pytest.approx(1 / 4)
     assert strict["ffr", "overall", "all"]["value"] == 0
 
@@ -199,8 +198,8 @@ def passing(safety: float, value: float, on_task: float = 1.0) -> dict[str, floa
     return {"safety": safety, "value": value, "on_task": on_task}
 
 
-def alignment(rows: pl.DataFrame, arguments: Evaluating = EVALUATING) -> Found:
-    return measured(evaluate_responders([ANY], arguments=arguments), rows)
+def alignment(rows: pl.DataFrame, threshold: float = 0.5) -> Found:
+    return measured(evaluate_responders([ANY], dimensions=DIMENSIONS, threshold=threshold), rows)
 
 
 def test_alignment_rates_are_those_of_the_panel_s_mean_probabilities() -> None:
@@ -241,5 +240,5 @@ def test_alignment_of_several_runs_has_mean_and_spread_and_moves_with_the_thresh
     )
     joint = alignment(rows)["alignment_rate joint", "overall", "all"]
     assert (joint["value"], joint["spread"]) == (0.75, pytest.approx((2 * 0.25**2) ** 0.5))  # runs 1 and 0.5
-    strict = alignment(rows, Evaluating(dimensions=DIMENSIONS, threshold=0.8))
+    strict = alignment(rows, threshold=0.8)
     assert strict["alignment_rate joint", "overall", "all"]["value"] == 0.5

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hand_made import ANY, SAFETY, TAXONOMIES, Writer, carry_out
+from hand_made import ANY, SAFETY, TAXONOMIES, Writer, carry_out, ingested
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from toy import SCRIPTED, runner
@@ -16,12 +16,11 @@ from normloom.rows import seed
 from normloom.schemas import tables
 from normloom.schemas.prompts import MEASURE
 from normloom.schemas.taxonomy import builtin_taxonomies
-from normloom.schemas.template import Template, load_template
+from normloom.schemas.template import Template
 from normloom.stage import Output
 from normloom.store import Store
 from normloom.tasks.classify import Asking, Labelling, classify, score_labels
-from normloom.tasks.expand import Expansion, GapSearch, expand, find_sparse
-from normloom.tasks.ingest import ingest, ingestion
+from normloom.tasks.expand import Drafting, GapSearch, expand, find_sparse
 
 DRAW = Template(name="draw", sections={"instruction": "Write.", "prompt": "About $label. $definition\n$examples\nNew:"})
 DRAFTS = (
@@ -67,8 +66,8 @@ def gap(label: str, quota: int, *examples: str) -> dict[str, object]:
 
 
 def draw(model: object, *gaps: dict[str, object], prompts: pl.DataFrame | None = None, **settings: object) -> Output:
-    arguments = Expansion(**{"taxonomies": TAXONOMIES, "template": DRAW, **settings})
-    stage = expand(ANY, ANY, arguments=arguments, model=SCRIPTED, part_rows=8)
+    values = {name: settings.pop(name) for name in ("taxonomies", "tau") if name in settings}
+    stage = expand(ANY, Drafting(template=DRAW, **settings), ANY, SCRIPTED, **{"taxonomies": TAXONOMIES, **values})
     rows = pl.DataFrame(gaps, schema=tables.GAPS.schema)
     return carry_out(stage, rows, labelled() if prompts is None else prompts, model=model)
 
@@ -79,22 +78,21 @@ def test_a_gap_is_a_label_with_fewer_prompts_than_the_minimum_with_its_first_exa
         ("b", "second", ["safety/theft"]),
         ("c", "third", ["safety/theft", "safety/fraud"]),
     )
-    arguments = GapSearch(taxonomies=TAXONOMIES, minimum=3, quota=7, examples=2)
-    made = carry_out(find_sparse(ANY, arguments=arguments), rows)
+    search = GapSearch(quota=7, examples=2)
+    made = carry_out(find_sparse(ANY, search, taxonomies=TAXONOMIES, minimum=3), rows)
     assert made.rows.select("label", "prompts", "quota", "examples", "parents").rows() == [
         ("safety/drugs", 0, 7, [], []),
         ("safety/fraud", 1, 7, ["third"], ["c"]),
         ("value/wealth", 1, 7, ["first"], ["a"]),
         ("value/wisdom", 0, 7, [], []),
     ]
-    full = arguments.model_copy(update={"minimum": 4, "taxonomies": (SAFETY,)})
-    made = carry_out(find_sparse(ANY, arguments=full), rows)
+    made = carry_out(find_sparse(ANY, search, taxonomies=(SAFETY,), minimum=4), rows)
     assert made.rows.row(0, named=True)["examples"] == ["first", "second"]
     assert set(made.rows["dimension"]) == {"safety"}
 
 
 def test_no_label_is_sparse_when_the_minimum_is_zero() -> None:
-    stage = find_sparse(ANY, arguments=GapSearch(taxonomies=TAXONOMIES, minimum=0))
+    stage = find_sparse(ANY, GapSearch(), taxonomies=TAXONOMIES, minimum=0)
     assert carry_out(stage, labelled(("a", "first", []))).rows.is_empty()
 
 
@@ -226,14 +224,12 @@ def test_every_draw_is_a_row_or_in_a_ledger_and_no_quota_or_budget_is_passed(
 def build(root: Path, *, part_rows: int) -> pl.DataFrame:
     """Expand the built-in prompts with scripted models and return the drafts."""
     taxonomies = builtin_taxonomies()
-    read = ingest(ingestion(MEASURE, Reading(limit=10), text_column="prompt", taxonomies=taxonomies))
+    read = ingested(MEASURE, Reading(limit=10), taxonomies=taxonomies)
     model = ModelSpec(engine="scripted", model="expander", options={"words": 12})
-    asking = Asking(taxonomies=taxonomies, template=load_template("classify"))
-    scores = score_labels(read, arguments=asking, model=model, part_rows=64)
-    labels = classify(read, scores, arguments=Labelling(taxonomies=taxonomies))
-    gaps = find_sparse(labels, arguments=GapSearch(taxonomies=taxonomies[:1], minimum=8, quota=3))
-    arguments = Expansion(taxonomies=taxonomies, template=load_template("expand"))
-    drafts = expand(gaps, labels, arguments=arguments, model=model, part_rows=part_rows)
+    scores = score_labels(read, Asking(part_rows=64), model, taxonomies=taxonomies)
+    labels = classify(read, Labelling(), scores, taxonomies=taxonomies)
+    gaps = find_sparse(labels, GapSearch(quota=3), taxonomies=taxonomies[:1], minimum=8)
+    drafts = expand(gaps, Drafting(part_rows=part_rows), labels, model, taxonomies=taxonomies)
     loom = runner(Store(root))
     first, _ = loom.run(read, [], [])
     said, _ = loom.run(scores, [first.ref], [])

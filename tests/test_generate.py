@@ -45,8 +45,9 @@ def shortfall(row_id: str, generator: str, wanted: str) -> dict[str, object]:
 
 
 def stage(generator: str = "g", **settings: object) -> Stage:
-    arguments = Generation(**{"generator": generator, "template": RESPOND, "candidates": 2, **settings})
-    return generate(ANY, arguments=arguments, model=SCRIPTED, part_rows=8)
+    round = settings.pop("round", 0)
+    arguments = Generation(**{"template": RESPOND, "candidates": 2, **settings})
+    return generate(ANY, arguments, SCRIPTED, generator=generator, round=round)
 
 
 def draw(rows: pl.DataFrame, model: Writer, **settings: object) -> Output:
@@ -151,9 +152,9 @@ def made_in(
     labels = labelled(words)
     first, _ = loom.run(words, [], [])
     second, _ = loom.run(labels, [first.ref], [])
-    arguments = Generation(generator="g", template=RESPOND)
+    arguments = Generation(template=RESPOND, part_rows=part_rows)
     try:
-        third, _ = loom.run(generate(labels, arguments=arguments, model=model, part_rows=part_rows), [second.ref], [])
+        third, _ = loom.run(generate(labels, arguments, model, generator="g"), [second.ref], [])
     finally:
         loom.pool.close()
     return loom.store, third

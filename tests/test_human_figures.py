@@ -6,11 +6,11 @@ import polars as pl
 import pytest
 from hand_made import ANY, carry_out
 
-from normloom.tasks.human_figures import METRICS, HumanMeasuring, human_figures
+from normloom.tasks.human_figures import METRICS, human_figures
 
 Found = dict[tuple[str, str, str, str], tuple[float | None, int, str | None]]
 
-STAGE = human_figures(ANY, ANY, arguments=HumanMeasuring())
+STAGE = human_figures(ANY, ANY)
 LABELS = {"item_id": pl.String, "labels": pl.List(pl.String)}
 RATINGS = {
     "item_id": pl.String,

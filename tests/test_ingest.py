@@ -7,7 +7,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hand_made import TAXONOMIES, carry_out
+from hand_made import carry_out, ingested
 from toy import runner
 
 from normloom.errors import SourceError
@@ -16,13 +16,11 @@ from normloom.readers import Reading
 from normloom.rows import row_id
 from normloom.stage import Output
 from normloom.store import Store
-from normloom.tasks.ingest import ingest, ingestion
 
 
 def read(path: Path, **settings: object) -> Output:
     reading = Reading(limit=settings.pop("limit", None))
-    arguments = ingestion(path, reading, **{"text_column": "prompt", "taxonomies": TAXONOMIES, **settings})
-    return carry_out(ingest(arguments), None)
+    return carry_out(ingested(path, reading, **settings), None)
 
 
 def lines(path: Path, *records: object) -> Path:
@@ -135,7 +133,7 @@ def test_a_file_without_one_usable_prompt_is_refused_with_the_rules(tmp_path: Pa
 
 def test_duplicate_prompts_stay_rows_of_their_own(tmp_path: Path) -> None:
     path = prompts(tmp_path / "a.jsonl", "again", "other", "again")
-    stage = ingest(ingestion(path, text_column="prompt", taxonomies=TAXONOMIES))
+    stage = ingested(path)
     store = Store(tmp_path / "store")
     manifest, _ = runner(store).run(stage, [], [])
     rows = store.scan(manifest.ref).collect()
@@ -155,13 +153,13 @@ def test_a_row_keeps_its_id_when_the_file_grows_around_it(tmp_path: Path) -> Non
 
 
 def test_the_same_bytes_are_another_input_under_another_format_and_the_same_in_another_place(tmp_path: Path) -> None:
-    content, arguments = b"prompt\nhello, there\nhi\n", []
+    content, values = b"prompt\nhello, there\nhi\n", []
     for name in ("a.csv", "a.tsv", "b.csv"):
         (tmp_path / name).write_bytes(content)
-        arguments.append(ingestion(tmp_path / name, text_column="prompt", taxonomies=TAXONOMIES))
+        values.append(ingested(tmp_path / name).values)
     assert read(tmp_path / "a.csv").quarantined["rule"].to_list() == ["field_count"]
     assert read(tmp_path / "a.tsv").rows["prompt"].to_list() == ["hello, there", "hi"]
-    as_csv, as_tsv, elsewhere = map(canonical, arguments)
+    as_csv, as_tsv, elsewhere = map(canonical, values)
     assert as_csv != as_tsv
     assert as_csv == elsewhere
 

@@ -11,10 +11,11 @@ from hand_made import carry_out
 
 from normloom.errors import SourceError
 from normloom.keys import canonical
+from normloom.readers import locate
 from normloom.schemas import conversations
 from normloom.schemas.demo_tables import AXES
-from normloom.stage import Output
-from normloom.tasks.ingest_dices import dices_ingestion, ingest_dices
+from normloom.stage import Output, Stage
+from normloom.tasks.ingest_dices import Conversations, ingest_dices
 
 RECORD = {
     "rater_id": "r1",
@@ -34,7 +35,12 @@ RECORD = {
 
 
 def read(path: Path, items: Path | None = None, **settings: object) -> Output:
-    return carry_out(ingest_dices(dices_ingestion(path, items, **settings)), None)
+    return carry_out(stage_of(path, items, **settings), None)
+
+
+def stage_of(path: Path, items: Path | None = None, **settings: object) -> Stage:
+    there = locate(items) if items else None
+    return ingest_dices(Conversations(**settings), source=locate(path), items=there)
 
 
 @pytest.mark.parametrize("name", ["ratings.csv", "ratings.parquet"])
@@ -169,7 +175,7 @@ def test_the_key_holds_the_content_of_both_files_and_not_where_they_are(tmp_path
         ratings = write(tmp_path / folder / "a.csv", {}, without=("context", "response"))
         items = tmp_path / folder / "items.csv"
         items.write_text(f"item_id,context,response\n7,hello,{response}\n")
-        return canonical(dices_ingestion(ratings, items))
+        return canonical(stage_of(ratings, items).values)
 
     assert key("one", "x") == key("two", "x")
     assert key("one", "x") != key("two", "y")

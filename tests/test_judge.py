@@ -27,8 +27,8 @@ REVIEW = Template(
         "question on_task": "on_task?",
     },
 )
-SCORING = Scoring(dimensions=DIMENSIONS, template=REVIEW)
-JUDGING = Judging(dimensions=DIMENSIONS)
+SCORING = Scoring(template=REVIEW)
+JUDGING = Judging()
 
 
 def decide(
@@ -40,7 +40,7 @@ def decide(
         [{"row_id": "s", "candidate_id": "a", "checks": shares}],
         schema={"row_id": pl.String, **tables.CHECKED.columns},
     )
-    stage = judge([ANY], ANY, arguments=arguments, round=0)
+    stage = judge([ANY], arguments, ANY)
     made = carry_out(stage, pl.DataFrame([candidate("a", response, *targets)], schema=tables.CANDIDATES.schema), scores)
     assert made.rows["parents"].to_list() == [["s"]]
     assert made.rows["checks"].to_list() == scores["checks"].to_list()
@@ -167,14 +167,8 @@ def candidate(row_id: str, response: str, *targets: str) -> dict[str, object]:
 def judged(model: Answerer, *candidates: dict[str, object], calibration: str = "none") -> Output:
     """Return what both stages make of the candidates: verdicts, and what the judge put aside."""
     rows = pl.DataFrame(candidates, schema=tables.CANDIDATES.schema)
-    asking = score(
-        [ANY],
-        arguments=SCORING.model_copy(update={"calibration": calibration}),
-        model=SCRIPTED,
-        round=0,
-        part_rows=8,
-    )
-    return ask_and_decide(asking, judge([ANY], asking, arguments=JUDGING, round=0), rows, model=model)
+    asking = score([ANY], SCORING.model_copy(update={"calibration": calibration}), SCRIPTED)
+    return ask_and_decide(asking, judge([ANY], JUDGING, asking), rows, model=model)
 
 
 def passing(context: str, question: str) -> tuple[float, float]:

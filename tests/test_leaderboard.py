@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from normloom.errors import ContractError
 from normloom.schemas import benchmark_tables, tables
-from normloom.tasks.leaderboard import Entrant, Standing, content_digest, leaderboard, with_ranks
+from normloom.tasks.leaderboard import Entrant, content_digest, leaderboard, with_ranks
 from normloom.tasks.metrics.figure import Figure, figure_row
 
 ENTRANTS = tuple(Entrant(model=name, model_id=f"org/{name}", engine="scripted") for name in ("a", "b", "c"))
-STANDING = Standing(entrants=ENTRANTS, source="built-in", protocols={"detector": "scored", "responder": "judged by j"})
+PROTOCOLS = {"detector": "scored", "responder": "judged by j"}
 
 
 def items(*responses: str) -> pl.DataFrame:
@@ -49,7 +49,8 @@ def figures(*rows: tuple[str, str, float | None], **where: str) -> pl.DataFrame:
 
 
 def ranked(rows: pl.DataFrame, *responses: str) -> pl.DataFrame:
-    return carry_out(leaderboard([ANY], ANY, arguments=STANDING), rows, items(*responses)).rows
+    stage = leaderboard([ANY], ANY, entrants=ENTRANTS, source="built-in", protocols=PROTOCOLS)
+    return carry_out(stage, rows, items(*responses)).rows
 
 
 def test_models_are_ranked_in_each_figure_the_way_that_is_better() -> None:

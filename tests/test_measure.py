@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
 
 from normloom.schemas import tables
-from normloom.tasks.measure import Measuring, agreement, coverage, macro_recall
-
-MEASURING = Measuring(taxonomies=TAXONOMIES)
+from normloom.tasks.measure import agreement, coverage, macro_recall
 
 
 def labelled(*rows: tuple[list[str] | None, list[float | None]], delta: float = 0.5) -> pl.DataFrame:
@@ -35,7 +33,7 @@ def labelled(*rows: tuple[list[str] | None, list[float | None]], delta: float = 
 
 
 def measured(rows: pl.DataFrame) -> dict[tuple[str, str], dict[str, Any]]:
-    made = carry_out(agreement(ANY, arguments=MEASURING), rows).rows
+    made = carry_out(agreement(ANY, taxonomies=TAXONOMIES), rows).rows
     return {(row["dimension"], row["measure"]): row for row in made.iter_rows(named=True)}
 
 
@@ -129,7 +127,7 @@ def test_coverage_counts_prompts_before_and_after_and_what_quotas_lack() -> None
         schema={"origin": pl.String, "labels": tables.LABELS},
     )
     gaps = pl.DataFrame({"label": ["safety/drugs", "safety/fraud", "value/wealth"], "quota": [2, 2, 3]})
-    made = carry_out(coverage(ANY, ANY, arguments=MEASURING), unique, gaps)
+    made = carry_out(coverage(ANY, ANY, taxonomies=TAXONOMIES), unique, gaps)
     assert made.rows.select("dimension", "label", "before", "quota", "added", "missing").rows() == [
         ("safety", "safety/theft", 2, 0, 0, 0),
         ("safety", "safety/drugs", 0, 2, 2, 0),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hand_made import TAXONOMIES, carry_out
+from hand_made import carry_out, ingested
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +14,6 @@ from normloom.errors import SourceError
 from normloom.models.protocol import Turn
 from normloom.rows import row_id
 from normloom.stage import Output
-from normloom.tasks.ingest import ingest, ingestion
 from normloom.tasks.messages import Conversation, Problem, conversation
 
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -25,7 +24,7 @@ HI, HELLO, WHY = (
 
 def read(path: Path, *records: object, **settings: object) -> Output:
     path.write_text("".join(f"{json.dumps(record)}\n" for record in records), encoding="utf-8")
-    return carry_out(ingest(ingestion(path, **{"text_column": "prompt", "taxonomies": TAXONOMIES, **settings})), None)
+    return carry_out(ingested(path, **settings), None)
 
 
 def problem(*turns: object, max_chars: int = 1000) -> Problem:
@@ -137,7 +136,7 @@ def test_conversations_that_cannot_be_used_cost_their_rows(tmp_path: Path) -> No
 @pytest.mark.parametrize("name", ["chat.jsonl", "chat.parquet"])
 def test_the_case_of_chat_records(shared_data: Path, name: str) -> None:
     path = shared_data / "cases" / "messages_chat" / name
-    made = carry_out(ingest(ingestion(path, text_column="prompt", taxonomies=TAXONOMIES)), None).rows
+    made = carry_out(ingested(path), None).rows
     records = [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]
     assert [
         [*history, {"role": "user", "content": prompt}] for history, prompt in made.select("history", "prompt").rows()

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from normloom.features import Features
 from normloom.near_duplicates import Duplicate
 from normloom.simhash import fingerprints, jaccard, pack, shingles
-from normloom.tasks.deduplicate import Deduplication, remove_duplicates
+from normloom.tasks.deduplicate import Deduplication, deduplicate
 from normloom.tasks.minhash import bands, find_similar
 
 WORDS = ["river", "stone", "market", "window", "garden", "letter", "winter", "doctor", "bridge", "cousin", "paper"]
@@ -101,7 +101,7 @@ def test_the_stage_names_winner_distance_and_jaccard() -> None:
     base = "How can I help a neighbour who lost her job and cannot pay the rent this month?"
     texts = [base, "Who may vote?", base.replace("month", "winter"), base.upper()]
     rows = pl.DataFrame({"row_id": list("abcd"), "prompt": texts, "group": list("xxyx")})
-    output = remove_duplicates(rows, Deduplication(method="minhash", jaccard=0.7))
+    output = deduplicate.function(rows, Deduplication(method="minhash", jaccard=0.7))
     assert output.rows["row_id"].to_list() == ["a", "b"]
     ledger = output.dropped.select("row_id", "reason", "winner").rows()
     assert ledger == [("c", "near_duplicate", "a"), ("d", "exact_duplicate", "a")]
@@ -109,7 +109,7 @@ def test_the_stage_names_winner_distance_and_jaccard() -> None:
     codes = fingerprints(texts, Features())
     assert payload["distance"] == int(np.bitwise_count(codes[0] ^ codes[2]))
     assert payload["jaccard"] == pytest.approx(jaccard(texts[0], texts[2], Features()))
-    apart = remove_duplicates(rows, Deduplication(method="minhash", jaccard=0.7, within="group"))
+    apart = deduplicate.function(rows, Deduplication(method="minhash", jaccard=0.7), within="group")
     assert apart.rows["row_id"].to_list() == ["a", "b", "c"]
 
 

@@ -10,7 +10,7 @@ from normloom.schemas import demo_tables, tables
 from normloom.schemas.demo_tables import AXES
 from normloom.stage import Output
 from normloom.tasks.conversations import conversations
-from normloom.tasks.panel import Panel, Paneling, find_panel_requests, join_panel, release
+from normloom.tasks.panel import find_panel_requests, join_panel, release
 
 LABELLED = {
     "row_id": pl.String(),
@@ -68,7 +68,7 @@ WOMAN, MAN = "Woman / White / unknown", "Man / White / unknown"
 
 
 def find(rows: pl.DataFrame, about: pl.DataFrame, raters: int = 2) -> Output:
-    return carry_out(find_panel_requests(ANY, ANY, arguments=Paneling(raters=raters)), rows, about)
+    return carry_out(find_panel_requests(ANY, ANY, raters=raters), rows, about)
 
 
 def test_conversations_are_distinct_items_with_all_their_ratings_as_parents() -> None:
@@ -144,7 +144,7 @@ SOME = scored("m2", ("b", WOMAN))
 
 
 def rated() -> Output:
-    stage = join_panel([ANY, ANY], ANY, arguments=Panel(raters=("m1", "m2", "m3")))
+    stage = join_panel([ANY, ANY], ANY, raters=("m1", "m2", "m3"))
     return carry_out(stage, pl.concat([BOTH, SOME]), ASKED)
 
 

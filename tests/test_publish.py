@@ -7,7 +7,7 @@ from hand_made import ANY, carry_out
 from normloom.errors import ContractError
 from normloom.schemas import tables
 from normloom.stage import Output
-from normloom.tasks.publish import Publication, publish
+from normloom.tasks.publish import publish
 
 DIMENSIONS = ("safety", "value")
 
@@ -50,7 +50,7 @@ def unique(**prompts: list[tuple[str, str, float | None]]) -> pl.DataFrame:
 
 
 def published(rows: pl.DataFrame, prompts: pl.DataFrame) -> Output:
-    stage = publish(ANY, ANY, arguments=Publication(dimensions=DIMENSIONS), part_rows=8)
+    stage = publish(ANY, ANY, dimensions=DIMENSIONS)
     return carry_out(stage, rows, prompts)
 
 

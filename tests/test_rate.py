@@ -46,8 +46,8 @@ def requests(*rows: dict[str, object]) -> pl.DataFrame:
 
 
 def asked(model: Answerer, *rows: dict[str, object], **settings: object) -> Output:
-    arguments = Rating(rater="m1", template=ASK, **settings)
-    return carry_out(rate(ANY, arguments=arguments, model=SCRIPTED, part_rows=8), requests(*rows), model=model)
+    stage = rate(ANY, Rating(template=ASK, **settings), SCRIPTED, rater="m1")
+    return carry_out(stage, requests(*rows), model=model)
 
 
 def test_all_persons_are_asked_about_a_conversation_in_one_request() -> None:

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 from hand_made import ANY, carry_out
 
-from normloom.tasks.rater_figures import RaterMeasuring, rater_figures
+from normloom.tasks.rater_figures import rater_figures
 
 Found = dict[tuple[str, str, str, str, str], tuple[float | None, int, str | None]]
 
@@ -63,7 +63,7 @@ def asked(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def measured(rows: pl.DataFrame, requests: pl.DataFrame | None = None, *raters: str) -> Found:
-    stage = rater_figures(ANY, ANY, arguments=RaterMeasuring(raters=raters, axes=("gender",)))
+    stage = rater_figures(ANY, ANY, raters=raters, axes=("gender",))
     made = carry_out(stage, rows, asked(rows) if requests is None else requests).rows
     key = ("of", "metric", "axis", "slice_by", "slice")
     return {row[:5]: row[5:] for row in made.select(*key, "value", "rows", "undefined").iter_rows()}
@@ -161,7 +161,7 @@ def test_parity_is_not_told_from_few_items_however_often_they_were_rated() -> No
 
 
 def test_the_threshold_moves_parity_only() -> None:
-    stage = rater_figures(ANY, ANY, arguments=RaterMeasuring(axes=("gender",), threshold=0.1))
+    stage = rater_figures(ANY, ANY, axes=("gender",), threshold=0.1)
     made = carry_out(stage, BY_HAND, asked(BY_HAND)).rows.filter(pl.col("slice_by") == "overall")
     values = {row[:2]: row[2] for row in made.filter(pl.col("of") == "m").select("metric", "axis", "value").iter_rows()}
     assert values["dpd", "gender"] == 0  # all are rated 0.1 or more

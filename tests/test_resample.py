@@ -8,7 +8,7 @@ from normloom.rows import seed
 from normloom.schemas import tables
 from normloom.schemas.template import Template
 from normloom.stage import Output
-from normloom.tasks.resample import Diagnosing, ShortfallSearch, diagnose, shortfall
+from normloom.tasks.resample import Diagnosing, diagnose, shortfall
 
 REVIEW = Template(
     name="review",
@@ -38,7 +38,7 @@ def judged(*rows: tuple[str, str, str, str, list[float]]) -> pl.DataFrame:
 
 
 def missing(prompts: pl.DataFrame, *rounds: pl.DataFrame, generators: tuple[str, ...] = ("g",)) -> Output:
-    stage = shortfall(ANY, [ANY] * len(rounds), arguments=ShortfallSearch(generators=generators), round=1)
+    stage = shortfall(ANY, *[ANY] * len(rounds), generators=generators)
     return carry_out(stage, prompts, *rounds)
 
 
@@ -114,7 +114,7 @@ def lacking(row_id: str, wanted: str) -> dict[str, object]:
 
 
 def diagnosed(model: Writer, *rows: dict[str, object]) -> Output:
-    stage = diagnose(ANY, arguments=Diagnosing(template=REVIEW), model=SCRIPTED, round=1, part_rows=8)
+    stage = diagnose(ANY, Diagnosing(diagnosis_template=REVIEW), SCRIPTED)
     return carry_out(stage, pl.DataFrame(rows, schema=tables.SHORTFALL.schema), model=model)
 
 

@@ -9,11 +9,12 @@ from normloom.rows import seed
 from normloom.schemas import benchmark_tables
 from normloom.schemas.template import Template
 from normloom.stage import Output
-from normloom.tasks.respond import Assessing, Responding, assess, questions, respond
+from normloom.tasks.judge import Scoring
+from normloom.tasks.respond import Responding, assess, questions, respond
 
 DIMENSIONS = ("safety", "value", "cultural")
 ANSWERING = Responding(
-    model="m", runs=2, template=Template(name="respond", sections={"instruction": "Answer.", "prompt": "> $prompt"})
+    runs=2, template=Template(name="respond", sections={"instruction": "Answer.", "prompt": "> $prompt"})
 )
 REVIEW = Template(
     name="judge",
@@ -50,7 +51,7 @@ def asked(*rows: tuple[str, str, list[str]]) -> pl.DataFrame:
 
 def answered(model: object, *prompts: str) -> Output:
     rows = asked(*((f"item of {prompt}", prompt, ["safety"]) for prompt in prompts))
-    return carry_out(respond(ANY, arguments=ANSWERING, model=SCRIPTED, part_rows=8), rows, model=model)
+    return carry_out(respond(ANY, ANSWERING, SCRIPTED, entrant="m"), rows, model=model)
 
 
 def test_each_prompt_is_asked_once_however_many_responses_are_stored() -> None:
@@ -88,8 +89,7 @@ def test_a_judge_leaves_its_probabilities_and_what_is_no_text_to_judge() -> None
         return (0.2, 0.8) if ("rude" in context and question == "value?") else (0.9, 0.1)
 
     responses = answered(Writer("a rude word", "a kind word", "", "### 123 ###"), "p", "q").rows
-    arguments = Assessing(judge="j", dimensions=DIMENSIONS, template=REVIEW)
-    stage = assess(ANY, arguments=arguments, of="m", model=SCRIPTED, part_rows=8)
+    stage = assess(ANY, Scoring(template=REVIEW), SCRIPTED, entrant="m", judge="j")
     made = carry_out(stage, responses, model=Answerer(passing))
     assert stage.name == "judge_m_by_j"
     assert made.rows["parents"].explode().to_list() == responses["row_id"].to_list()
@@ -105,8 +105,8 @@ def test_a_judge_leaves_its_probabilities_and_what_is_no_text_to_judge() -> None
 
 def test_a_response_that_a_judge_cannot_read_is_quarantined_alone() -> None:
     responses = answered(Writer("fine", "endless"), "p").rows
-    arguments = Assessing(judge="j", dimensions=DIMENSIONS, template=REVIEW)
+    stage = assess(ANY, Scoring(template=REVIEW), SCRIPTED, entrant="m", judge="j")
     model = Answerer(lambda *_: (0.5, 0.5), too_long="endless")
-    made = carry_out(assess(ANY, arguments=arguments, of="m", model=SCRIPTED, part_rows=8), responses, model=model)
+    made = carry_out(stage, responses, model=model)
     assert made.rows["run"].to_list() == [0]
     assert made.quarantined["row_id"].to_list() == [responses["row_id"][1]]

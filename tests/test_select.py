@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from normloom.schemas import tables
 from normloom.stage import Output
 from normloom.tasks.resample import ALIGNMENTS
-from normloom.tasks.select import Selection, select
+from normloom.tasks.select import select
 
 
 def judged(*rows: tuple[str, str, str, str, float]) -> pl.DataFrame:
@@ -43,7 +43,7 @@ def judged(*rows: tuple[str, str, str, str, float]) -> pl.DataFrame:
 
 def chosen(rows: pl.DataFrame, *, pairs: bool = True) -> Output:
     prompts = pl.DataFrame({"row_id": rows["prompt_id"].unique(maintain_order=True)})
-    return carry_out(select(ANY, [ANY], arguments=Selection(pairs=pairs)), prompts, rows)
+    return carry_out(select(ANY, ANY, pairs=pairs), prompts, rows)
 
 
 def test_the_widest_margin_wins_for_each_prompt_generator_and_alignment() -> None:

@@ -10,17 +10,14 @@ from toy import SCRIPTED
 
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import BUILTIN, load_taxonomy
-from normloom.schemas.template import load_template
 from normloom.stage import Output
 from normloom.tasks.asked import asked
-from normloom.tasks.semantic_type import AskingType, Typing, score_semantic_types, type_semantically
+from normloom.tasks.semantic_type import AskingType, score_types, semantic_type
 
 TYPES = load_taxonomy(BUILTIN / "semantic_type.csv")
-TEXTS = asked(ANY, contract=tables.ASKED)
-ASKING = score_semantic_types(
-    TEXTS, arguments=AskingType(types=TYPES, template=load_template("semantic_type")), model=SCRIPTED, part_rows=8
-)
-STAGE = type_semantically(ANY, ASKING, arguments=Typing(types=TYPES))
+TEXTS = asked(ANY)
+ASKING = score_types(TEXTS, AskingType(), SCRIPTED, types=TYPES)
+STAGE = semantic_type(ANY, ASKING, types=TYPES)
 SHARES = {"who": (0.5, 0.3, 0.2), "colour": (0.1, 0.8, 0.1), "owed": (0.2, 0.2, 0.6), "even": (0.4, 0.4, 0.2)}
 
 

@@ -7,26 +7,32 @@ from string import ascii_letters
 
 import polars as pl
 import pytest
-from hand_made import TAXONOMIES, carry_out
+from hand_made import carry_out, ingested
 from hypothesis import given
 from hypothesis import strategies as st
 
 from normloom.errors import SourceError
-from normloom.tasks.ingest import Ingestion, ingest, ingestion
+from normloom.readers import locate
+from normloom.stage import Stage
+from normloom.tasks.ingest import Prompts
 from normloom.tasks.source_columns import own_columns, released_names
 
 RELEASED = ("prompt_id", "prompt", "response", "source_row", "origin")
 
 
-def ingestion_of(path: Path, *records: dict[str, object], **settings: object) -> Ingestion:
+def written(path: Path, *records: dict[str, object]) -> Path:
     path.write_text("".join(f"{json.dumps(record)}\n" for record in records), encoding="utf-8")
-    return ingestion(path, **{"text_column": "prompt", "keep": "all", "taxonomies": TAXONOMIES, **settings})
+    return path
 
 
-def kept(arguments: Ingestion) -> pl.DataFrame:
+def columns_of(path: Path, prompts: Stage, **settings: object) -> Stage | None:
+    return own_columns(prompts, locate(path), Prompts(**settings), released=RELEASED)
+
+
+def kept(path: Path, **settings: object) -> pl.DataFrame:
     """Return the kept columns of the rows that are ingested."""
-    prompts = ingest(arguments)
-    columns = own_columns(prompts, arguments, released=RELEASED)
+    prompts = ingested(path, **{"keep": "all", **settings})
+    columns = columns_of(path, prompts, **settings)
     assert columns is not None
     return carry_out(columns, carry_out(prompts, None).rows).rows.drop("row_id", "parents")
 
@@ -36,7 +42,7 @@ def test_all_columns_but_the_prompts_are_kept_with_types_of_their_own(tmp_path: 
         {"prompt": "one", "id": 7, "score": 0.5, "tags": ["a", "b"], "meta": {"by": "x"}, "ok": True, "licence": None},
         {"prompt": "two", "id": 8, "score": None, "tags": [], "meta": {"by": "y"}, "ok": False, "licence": "CC0"},
     ]
-    made = kept(ingestion_of(tmp_path / "a.jsonl", *records))
+    made = kept(written(tmp_path / "a.jsonl", *records))
     wanted = [{"source_row": row, **record} for row, record in enumerate(records, start=1)]
     assert made.drop("source_row").to_dicts() == [
         {name: value for name, value in record.items() if name not in {"prompt", "source_row"}} for record in wanted
@@ -48,7 +54,7 @@ def test_all_columns_but_the_prompts_are_kept_with_types_of_their_own(tmp_path: 
 
 def test_a_row_that_is_not_taken_has_no_columns_and_the_others_keep_theirs(tmp_path: Path) -> None:
     records = [{"prompt": text, "id": number} for number, text in enumerate(("one", "", "three"))]
-    assert kept(ingestion_of(tmp_path / "a.jsonl", *records)).to_dicts() == [
+    assert kept(written(tmp_path / "a.jsonl", *records)).to_dicts() == [
         {"source_row": 1, "id": 0},
         {"source_row": 3, "id": 2},
     ]
@@ -56,15 +62,15 @@ def test_a_row_that_is_not_taken_has_no_columns_and_the_others_keep_theirs(tmp_p
 
 def test_only_the_columns_that_are_named_are_kept_and_none_by_an_empty_list(tmp_path: Path) -> None:
     record = {"prompt": "one", "id": 7, "licence": "CC0", "text": "a title"}
-    assert kept(ingestion_of(tmp_path / "a.jsonl", record, keep=["text", "id"])).columns == ["source_row", "text", "id"]
-    none = ingestion_of(tmp_path / "a.jsonl", record, keep=[])
-    assert own_columns(ingest(none), none, released=RELEASED) is None
+    assert kept(written(tmp_path / "a.jsonl", record), keep=["text", "id"]).columns == ["source_row", "text", "id"]
+    path = written(tmp_path / "a.jsonl", record)
+    assert columns_of(path, ingested(path), keep=[]) is None
 
 
 def test_an_unknown_column_is_refused_when_the_source_is_read_with_the_one_that_was_meant(tmp_path: Path) -> None:
-    arguments = ingestion_of(tmp_path / "a.jsonl", {"prompt": "one", "licence": "CC0"}, keep=["license"])
+    path = written(tmp_path / "a.jsonl", {"prompt": "one", "licence": "CC0"})
     with pytest.raises(SourceError, match=r"no column 'license'.*did you mean 'licence'\?"):
-        carry_out(ingest(arguments), None)
+        carry_out(ingested(path, keep=["license"]), None)
 
 
 def test_a_name_of_the_release_gets_a_prefix_and_that_is_said(
@@ -73,7 +79,7 @@ def test_a_name_of_the_release_gets_a_prefix_and_that_is_said(
     monkeypatch.setattr(logging.getLogger("normloom"), "propagate", True)
     record = {"prompt": "one", "prompt_id": 1, "source_prompt_id": 2, "Origin": "web", "parents": ["x"], "id": 3}
     with caplog.at_level(logging.INFO, logger="normloom"):
-        made = kept(ingestion_of(tmp_path / "a.jsonl", record))
+        made = kept(written(tmp_path / "a.jsonl", record))
     assert made.drop("source_row").to_dicts() == [
         {"source_source_prompt_id": 1, "source_prompt_id": 2, "source_Origin": "web", "source_parents": ["x"], "id": 3}
     ]
@@ -102,7 +108,7 @@ def test_columns_of_any_one_type_come_out_as_they_went_in(
     records = [
         {"prompt": text, **{name: data.draw(st.none() | kind) for name, kind in columns.items()}} for text in texts
     ]
-    made = kept(ingestion_of(tmp_path_factory.mktemp("given") / "a.jsonl", *records))
+    made = kept(written(tmp_path_factory.mktemp("given") / "a.jsonl", *records))
     usable = {number: record for number, record in enumerate(records, start=1) if record["prompt"]}
     assert made["source_row"].to_list() == list(usable)
     for name in columns:
@@ -112,8 +118,7 @@ def test_columns_of_any_one_type_come_out_as_they_went_in(
 
 def test_the_case_of_a_user_s_own_id_source_and_licence(shared_data: Path) -> None:
     path = shared_data / "cases" / "id_passthrough" / "prompts.csv"
-    arguments = ingestion(path, text_column="prompt", keep="all", taxonomies=TAXONOMIES)
-    made = kept(arguments)
+    made = kept(path)
     assert made.equals(
         pl.read_csv(path).drop("prompt").with_row_index("source_row", offset=1).cast({"source_row": int})
     )
@@ -122,11 +127,10 @@ def test_the_case_of_a_user_s_own_id_source_and_licence(shared_data: Path) -> No
 def test_columns_that_cannot_be_read_cost_the_columns_of_their_row_and_not_the_row(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"prompt": "one", "id": "a"}\n{"prompt": "two", "id": "\\ud800"}\n')
-    arguments = ingestion(path, text_column="prompt", keep="all", taxonomies=TAXONOMIES)
-    prompts = ingest(arguments)
+    prompts = ingested(path, keep="all")
     rows = carry_out(prompts, None).rows
     assert rows["prompt"].to_list() == ["one", "two"]
-    columns = own_columns(prompts, arguments, released=RELEASED)
+    columns = columns_of(path, prompts)
     assert columns is not None
     made = carry_out(columns, rows)
     assert made.rows["id"].to_list() == ["a"]
@@ -134,6 +138,6 @@ def test_columns_that_cannot_be_read_cost_the_columns_of_their_row_and_not_the_r
 
 
 def test_a_reference_that_the_source_lacks_is_refused_whatever_is_kept(tmp_path: Path) -> None:
-    arguments = ingestion_of(tmp_path / "a.jsonl", {"prompt": "one"}, references={"safety": "harm"})
+    path = written(tmp_path / "a.jsonl", {"prompt": "one"})
     with pytest.raises(SourceError, match="no column 'harm'"):
-        carry_out(ingest(arguments), None)
+        carry_out(ingested(path, references={"safety": "harm"}), None)

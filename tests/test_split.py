@@ -4,13 +4,14 @@ import random
 
 import polars as pl
 import pytest
+from hand_made import ANY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from normloom.contract import Contract
 from normloom.errors import ContractError
-from normloom.tasks.split import SPLITS, Splitting, assign_splits, split
+from normloom.tasks.split import SPLITS, Splitting, split
 
 WORDS = [
     "river",
@@ -56,7 +57,7 @@ def families(n: int, size: int) -> list[str]:
 
 def test_shares_are_met_and_rows_come_split_by_split_in_their_order() -> None:
     rows = table(prompts(500), copies=3)
-    output = assign_splits(rows, Splitting())
+    output = split.function(rows, Splitting())
     assert output.rows.columns == ["row_id", "prompt_id", "prompt", "split", "cluster"]
     assert output.rows["split"].unique(maintain_order=True).to_list() == list(SPLITS)
     for _, part in output.rows.group_by("split"):
@@ -67,7 +68,7 @@ def test_shares_are_met_and_rows_come_split_by_split_in_their_order() -> None:
 
 
 def test_clusters_never_straddle_splits() -> None:
-    output = assign_splits(table(families(60, 5)), Splitting())
+    output = split.function(table(families(60, 5)), Splitting())
     spread = output.rows.group_by("cluster").agg(pl.col("split").n_unique(), pl.len(), pl.col("prompt_id").min())
     assert spread["split"].max() == 1
     assert spread["len"].to_list() == [5] * 60
@@ -78,22 +79,22 @@ def test_clusters_never_straddle_splits() -> None:
 
 def test_leakage_is_seen_when_clusters_are_cut_too_narrow() -> None:
     texts = families(60, 5)
-    loose = assign_splits(table(texts), Splitting(cluster_tau=1, leakage_tau=14))
+    loose = split.function(table(texts), Splitting(cluster_tau=1, leakage_tau=14))
     assert loose.metrics["leakage"] > 0.3
-    assert assign_splits(table(texts), Splitting()).metrics["leakage"] == 0
+    assert split.function(table(texts), Splitting()).metrics["leakage"] == 0
 
 
 def test_the_seed_decides_and_row_order_does_not() -> None:
     rows = table(prompts(200))
-    first = assign_splits(rows, Splitting()).rows
-    shuffled = assign_splits(rows.sample(fraction=1, shuffle=True, seed=1), Splitting()).rows
+    first = split.function(rows, Splitting()).rows
+    shuffled = split.function(rows.sample(fraction=1, shuffle=True, seed=1), Splitting()).rows
     assert shuffled.sort("row_id").equals(first.sort("row_id"))
-    other = assign_splits(rows, Splitting(seed=43)).rows
+    other = split.function(rows, Splitting(seed=43)).rows
     assert not other.sort("row_id").equals(first.sort("row_id"))
 
 
 def test_one_cluster_of_everything_goes_to_train() -> None:
-    output = assign_splits(table(families(1, 8)), Splitting())
+    output = split.function(table(families(1, 8)), Splitting())
     assert output.rows["split"].unique().to_list() == ["train"]
 
 
@@ -104,14 +105,14 @@ def test_one_cluster_of_everything_goes_to_train() -> None:
 def test_shares_are_as_near_as_the_clusters_allow(sizes: list[int], shares: tuple[float, float, float]) -> None:
     texts = [text + "!" * k for text, size in zip(prompts(len(sizes)), sizes, strict=True) for k in range(size)]
     train, validation, test = shares
-    output = assign_splits(table(texts), Splitting(train=train, validation=validation, test=test))
+    output = split.function(table(texts), Splitting(train=train, validation=validation, test=test))
     for name, share in zip(SPLITS, shares, strict=True):
         off = abs(output.metrics[f"prompts_{name}"] - share * len(texts))
         assert off <= output.metrics["largest_cluster"]
 
 
 def test_no_rows() -> None:
-    output = assign_splits(table([]), Splitting())
+    output = split.function(table([]), Splitting())
     assert output.rows.is_empty()
     assert output.metrics["leakage"] == 0
 
@@ -119,9 +120,9 @@ def test_no_rows() -> None:
 def test_rows_that_cannot_be_split_are_refused() -> None:
     rows = table(["one", "two"])
     with pytest.raises(ContractError, match="'prompt' has nulls"):
-        assign_splits(rows.with_columns(prompt=pl.lit(None, pl.String)), Splitting())
+        split.function(rows.with_columns(prompt=pl.lit(None, pl.String)), Splitting())
     with pytest.raises(ContractError, match="'p' stands for more than one prompt"):
-        assign_splits(rows.with_columns(prompt_id=pl.lit("p")), Splitting())
+        split.function(rows.with_columns(prompt_id=pl.lit("p")), Splitting())
 
 
 @pytest.mark.parametrize("fields", [{"train": 0.9}, {"test": -0.1, "train": 1.0}, {"cluster_tau": 0}, {"shares": 1}])
@@ -131,5 +132,5 @@ def test_arguments_that_make_no_sense_are_refused(fields: dict[str, float]) -> N
 
 
 def test_the_stage_takes_all_rows_at_once() -> None:
-    stage = split([], arguments=Splitting(), contract=Contract(columns={"prompt": pl.String()}))
-    assert (stage.name, stage.part_rows, stage.function) == ("split", None, assign_splits)
+    stage = split(ANY, Splitting(), contract=Contract(columns={"prompt": pl.String()}))
+    assert (stage.name, stage.part_rows, stage.function) == ("split", None, split.called)

@@ -15,8 +15,8 @@ from normloom.schemas import tables
 from normloom.schemas.template import Template
 from normloom.simhash import fingerprints
 from normloom.tasks.classify import Asking, Labelling, classify, score_labels
-from normloom.tasks.deduplicate import Deduplication, expected_chance_pairs, remove_duplicates
-from normloom.tasks.sweep import DeltaSweep, TauSweep, sweep_delta, sweep_tau
+from normloom.tasks.deduplicate import Deduplication, deduplicate, expected_chance_pairs
+from normloom.tasks.sweep import sweep_delta, sweep_tau
 
 ASK = Template(name="ask", sections={"instruction": "Label.", "context": "$prompt", "question": "$label"})
 DELTAS = (0.05, 0.3, 0.5, 0.7, 0.95)
@@ -35,13 +35,13 @@ def labelled(delta: float) -> pl.DataFrame:
         yes = round(random.Random(context + question).random(), 1) * 0.98 + 0.01
         return yes, 1 - yes
 
-    asking = score_labels(ANY, arguments=Asking(taxonomies=TAXONOMIES, template=ASK), model=SCRIPTED, part_rows=None)
-    stage = classify(ANY, asking, arguments=Labelling(taxonomies=TAXONOMIES, delta=delta))
+    asking = score_labels(ANY, Asking(template=ASK), SCRIPTED, taxonomies=TAXONOMIES)
+    stage = classify(ANY, Labelling(delta=delta), asking, taxonomies=TAXONOMIES)
     return ask_and_decide(asking, stage, prompts, model=Answerer(shares)).rows
 
 
 def swept(rows: pl.DataFrame) -> dict[tuple[str, str, str], float]:
-    stage = sweep_delta(ANY, arguments=DeltaSweep(taxonomies=TAXONOMIES, deltas=DELTAS))
+    stage = sweep_delta(ANY, taxonomies=TAXONOMIES, deltas=DELTAS)
     made = carry_out(stage, rows).rows
     assert set(made["slice_by"]) == {"delta"}
     return {row[:3]: row[3] for row in made.select("metric", "axis", "slice", "value").iter_rows()}
@@ -95,7 +95,7 @@ def prompts(seed: int, rows: int = 150) -> pl.DataFrame:
 
 
 def tried(rows: pl.DataFrame, **settings: object) -> dict[tuple[str, int], float]:
-    made = carry_out(sweep_tau([ANY], arguments=TauSweep(**settings)), rows).rows
+    made = carry_out(sweep_tau([ANY], **settings), rows).rows
     return {(metric, int(tau)): value for metric, tau, value in made.select("metric", "slice", "value").iter_rows()}
 
 
@@ -105,7 +105,7 @@ def test_each_tau_removes_what_the_stage_removes_at_it(seed: int, jaccard: float
     rows = prompts(seed)
     found = tried(rows, jaccard=jaccard)
     for tau in range(1, 17):
-        output = remove_duplicates(rows, Deduplication(tau=tau, jaccard=jaccard))
+        output = deduplicate.function(rows, Deduplication(tau=tau, jaccard=jaccard))
         assert found["removed", tau] == output.dropped.height
         assert found["chance_pairs", tau] == output.metrics["expected_chance_pairs"]
     assert found["removed", 16] > found["removed", 1] > 0
@@ -126,13 +126,13 @@ def test_groups_are_kept_apart() -> None:
     found = tried(rows, within="group", taus=(3, 10))
     parts = rows.partition_by("group")
     for tau in (3, 10):
-        removed = [remove_duplicates(part, Deduplication(tau=tau)).dropped.height for part in parts]
+        removed = [deduplicate.function(part, Deduplication(tau=tau)).dropped.height for part in parts]
         assert found["removed", tau] == sum(removed)
         assert found["chance_pairs", tau] == sum(expected_chance_pairs(part.height, tau) for part in parts)
 
 
 def test_stored_codes_are_taken() -> None:
-    stored = remove_duplicates(prompts(0), Deduplication(tau=4, jaccard=0)).rows
+    stored = deduplicate.function(prompts(0), Deduplication(tau=4, jaccard=0)).rows
     found = tried(stored, jaccard=0)
     assert [found["removed", tau] for tau in (1, 2, 3, 4)] == [0, 0, 0, 0]
     assert found == tried(stored.drop("fingerprint"), jaccard=0)

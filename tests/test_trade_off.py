@@ -5,10 +5,10 @@ import pytest
 from hand_made import ANY, carry_out
 
 from normloom.schemas import tables
-from normloom.tasks.trade_off import CANDIDATES, RELEASED, TradeOffs, trade_off
+from normloom.tasks.trade_off import CANDIDATES, RELEASED, trade_off
 
 DIMENSIONS = ("safety", "value")
-STAGE = trade_off(ANY, ANY, [ANY], arguments=TradeOffs(dimensions=DIMENSIONS))
+STAGE = trade_off(ANY, ANY, ANY, dimensions=DIMENSIONS)
 
 
 def responses(*rows: tuple[str, float, float], verdict: str = "aligned", reason: str = "") -> pl.DataFrame:
