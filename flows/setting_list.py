@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from normloom.models.protocol import ModelSpec
+from normloom.schemas.template import Template
 
 _BOUNDS = {
     annotated_types.Ge: "at least",
@@ -59,7 +60,7 @@ def _settings(config: BaseModel, defaults: object, prefix: str) -> Iterator[Sett
     """Yield the settings of a section; `defaults` is the section as it is by default, if the whole of it has one."""
     for name, field in type(config).model_fields.items():
         value, default = getattr(config, name), getattr(defaults, name, _default(field))
-        if isinstance(value, BaseModel) and not isinstance(value, ModelSpec):
+        if isinstance(value, BaseModel) and not isinstance(value, ModelSpec | Template):
             yield from _settings(value, default, f"{prefix}{name}.")
         elif isinstance(value, Mapping) and value and all(isinstance(one, ModelSpec) for one in value.values()):
             for key, spec in value.items():
@@ -88,6 +89,8 @@ def _written(value: object) -> str:
     """Return a value in one line of YAML; a model without what it leaves at its defaults."""
     if isinstance(value, ModelSpec):
         return f"{value.model} ({value.engine})"
+    if isinstance(value, Template):
+        return value.name
     if isinstance(value, BaseModel):
         value = value.model_dump(mode="json", exclude_defaults=True)
     if isinstance(value, tuple):

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, model_validator
 
+from normloom.errors import ConfigError
 from normloom.flows.config import Settings
 from normloom.models.protocol import ModelSpec
 from normloom.release import ReleaseSize
@@ -83,5 +84,7 @@ class SystemConfig(Settings):
     @classmethod
     def _with_templates(cls, settings: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
         folder = settings.get("templates", TEMPLATES) if isinstance(settings, Mapping) else TEMPLATES
+        if not Path(folder).is_dir():
+            raise ConfigError(f"setting templates: {folder} is not a folder")
         with templates_of(Path(folder)):
             return validate(settings)

@@ -97,6 +97,9 @@ class Step(Generic[P, R]):
         parameters = self._signature.parameters
         if taken := sorted(_OF_THE_CALL & set(parameters)):
             raise TypeError(f"step {self.name!r}: parameter {taken[0]!r} is an option of every step's call; rename it")
+        sides = [one.name for one in parameters.values() if one.kind is not inspect.Parameter.KEYWORD_ONLY]
+        if MODEL in sides and sides[-1] != MODEL:  # the runner hands side tables over by place
+            raise TypeError(f"step {self.name!r}: parameter 'model' must come after the side tables")
         self._args = _declared(function) if ARGS in parameters else None
 
     def __repr__(self) -> str:

@@ -191,7 +191,7 @@ def hand_made() -> list[Stage]:
             for prompt, labels in PROMPTS.items()
         ),
     )
-    unique = deduplicate([prompts], arguments=Deduplication(), contract=tables.UNIQUE)
+    unique = deduplicate([prompts], Deduplication(), contract=tables.UNIQUE)
     said = Candidates(
         said=(
             (FIRST, 0, "g1", "aligned", "", 0.9),
@@ -239,6 +239,6 @@ def hand_made() -> list[Stage]:
             for alignment in ("aligned", "misaligned")
         ),
     )
-    parted = split([selected], arguments=Splitting(), contract=tables.SPLIT)
+    parted = split([selected], Splitting(), contract=tables.SPLIT)
     echoed = echo_stage(words_stage(*"abcdef"), drop="b", aside="c")
     return [echoed, judged, coverage, parted, rater_figures()]

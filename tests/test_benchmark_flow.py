@@ -21,6 +21,7 @@ from normloom.flows.leaderboard import standings
 from normloom.graph import model_uses, stages_of
 from normloom.pool import Pool
 from normloom.progress import LogProgress
+from normloom.readers import locate
 from normloom.resources import Resources
 from normloom.runner import StageRunner
 from normloom.schemas.responses import BUILTIN
@@ -214,7 +215,9 @@ def test_a_verdict_is_traced_to_the_record_that_was_read(built: Made) -> None:
 
 def published(store: Store) -> Stage:
     """Publish the built-in responses as if they were SaVaCu's, and return the stage that stands for them."""
-    source = ingest_dataset(configured().ingestion, name="publish")
+    config = configured()
+    responses = config.responses
+    source = ingest_dataset(responses, source=locate(BUILTIN), taxonomies=config.labels, name="publish")
     loom = StageRunner(
         system="savacu", store=store, pool=Pool(Resources(actors=0)), build="test", progress=LogProgress()
     )

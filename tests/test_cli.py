@@ -164,7 +164,7 @@ def test_a_file_may_have_any_name(command: Command, name: str) -> None:
             "there is no profile 'my.yaml': use one of cpu, gpu, hosted, local, ollama, paper, vllm-cpu, or the",
         ),
         (["--set", "source.references.taste=x"], "source.references: ['taste'] are no dimensions; use safety, value"),
-        (["--set", "templates=nowhere"], "there is no template nowhere/classify.txt; nowhere has none"),
+        (["--set", "templates=nowhere"], "setting templates: nowhere is not a folder"),
         (["--set", "models.judge.engine=vlm"], "model 'j': there is no engine 'vlm'; use one of: "),
         (["--set", "taxonomies=nowhere"], "nowhere/safety.csv: expected a CSV file with the columns id,name,group,d"),
     ],

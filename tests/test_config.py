@@ -134,7 +134,7 @@ def test_a_wrong_setting_is_named_with_what_was_expected(assignment: str, messag
 
 def test_the_method_that_finds_duplicates_is_a_setting() -> None:
     config, _ = configured("deduplicate={method: minhash, jaccard: 0.7, recall: 0.9}")
-    chosen = config.deduplication
+    chosen = config.deduplicate
     assert (chosen.method, chosen.jaccard, chosen.recall) == ("minhash", 0.7, 0.9)
 
 

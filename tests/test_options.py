@@ -93,8 +93,8 @@ def test_a_given_source_is_what_is_read(system: str, store: Store, source: Path)
     found = stages(system, store, source=source, text_column=column)
     assert not any(stage.table for stage in found.values())
     read = next(iter(found.values()))
-    assert read.arguments.source.name == str(source)  # type: ignore[attr-defined]
-    assert read.function(read.arguments).rows.height == 3
+    assert read.given["source"].name == str(source)
+    assert read.function(read.arguments, **read.values).rows.height == 3
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -104,7 +104,14 @@ def test_a_text_column_is_read_or_refused(system: str, store: Store, source: Pat
             stages(system, store, source=source, text_column="other")
         return
     read = first(system, store, source=source, text_column="other")
-    assert set(read.function(read.arguments).rows["prompt"]) <= {"Is it?", "May I?", "Can they?", "x y", "y z", "z a"}
+    assert set(read.function(read.arguments, **read.values).rows["prompt"]) <= {
+        "Is it?",
+        "May I?",
+        "Can they?",
+        "x y",
+        "y z",
+        "z a",
+    }
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

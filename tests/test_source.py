@@ -142,7 +142,7 @@ def test_a_module_that_is_passed_on_counts_whole(project: Project) -> None:
 
 
 def test_a_stage_of_the_product_reaches_its_helpers_and_not_the_command_line() -> None:
-    found = source_digests([("normloom.tasks.judge", "judge_candidates")])
+    found = source_digests([("normloom.tasks.judge", "judge")])
     assert {
         "normloom.tasks.judge:verdict_of",
         "normloom.tasks.judge:text_fault",
@@ -153,14 +153,14 @@ def test_a_stage_of_the_product_reaches_its_helpers_and_not_the_command_line() -
 @pytest.mark.parametrize(
     ("asking", "deciding"),
     [
-        ("judge:score_candidates", {"judge:judge_candidates", "judge:verdict_of", "judge:text_fault"}),
-        ("classify:ask_labels", {"classify:keep_labels"}),
+        ("judge:score", {"judge:judge", "judge:verdict_of", "judge:text_fault"}),
+        ("classify:score_labels", {"classify:classify"}),
         (
-            "classify:embed_prompts",
-            {"classify:score_by_embedding", "classify:keep_labels", "calibration:probabilities"},
+            "classify:embed",
+            {"classify:score_labels_by_embedding", "classify:classify", "calibration:probabilities"},
         ),
-        ("semantic_type:score_types", {"semantic_type:most_probable_types"}),
-        ("detect:write_replies", {"detect:read_replies", "detect:verdict_of"}),
+        ("semantic_type:score_types", {"semantic_type:semantic_type"}),
+        ("detect:write", {"detect:read", "detect:verdict_of"}),
     ],
 )
 def test_what_asks_a_model_does_not_reach_what_is_made_of_its_answers(asking: str, deciding: set[str]) -> None:
@@ -171,6 +171,6 @@ def test_what_asks_a_model_does_not_reach_what_is_made_of_its_answers(asking: st
 
 
 def test_kernels_behind_decorators_are_reached() -> None:
-    found = source_digests([("normloom.tasks.deduplicate", "remove_duplicates")])
+    found = source_digests([("normloom.tasks.deduplicate", "deduplicate")])
     assert any(name.startswith("normloom.near_duplicates:") for name in found)
     assert any(name.startswith("normloom.simhash:") for name in found)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict
 
+from normloom.args import Args
 from normloom.contract import Check, Contract
+from normloom.fan_out import each
+from normloom.flows.config import section
 from normloom.flows.savacu_config import SourceSettings
 from normloom.flows.system import System
 from normloom.flows.system_config import SystemConfig
 from normloom.models.protocol import LanguageModel, ModelSpec, ScoreRequest
-from normloom.readers import Reading
 from normloom.schemas.prompts import MEASURE
 from normloom.schemas.template import Template
-from normloom.stage import Output, Stage
+from normloom.stage import Stage
+from normloom.step import step
 from normloom.tasks.classify import YES_NO, yes_probability
-from normloom.tasks.ingest import ingest, ingestion
+from normloom.tasks.ingest import ingest
 
 TONES = Contract(
     columns={"prompt": pl.String(), "polite": pl.Float64()},
@@ -24,31 +26,29 @@ TONES = Contract(
 QUESTION = Template(name="tone", sections={"context": "Prompt: $prompt", "question": "Is it polite? Answer Yes or No."})
 
 
-class Asking(BaseModel):
-    model_config = ConfigDict(frozen=True)
-    template: Template
+class Asking(Args):
+    template: Template = QUESTION
 
 
 class ToneConfig(SystemConfig):
-    source: SourceSettings = SourceSettings()
+    source: SourceSettings = section(SourceSettings)
+    tone: Asking = section(Asking)
     model: ModelSpec = ModelSpec(engine="scripted", model="tone")
 
 
-def ask(rows: pl.DataFrame, arguments: Asking, model: LanguageModel) -> Output:
-    question = arguments.template.render("question")
-    contexts = [arguments.template.render("context", prompt=prompt) for prompt in rows["prompt"]]
+@step(makes=TONES, fan_out=each())
+def tone(rows: pl.DataFrame, args: Asking, model: LanguageModel) -> pl.DataFrame:
+    question = args.template.render("question")
+    contexts = [args.template.render("context", prompt=prompt) for prompt in rows["prompt"]]
     requests = [ScoreRequest(instruction="", context=text, questions=(question,), answers=YES_NO) for text in contexts]
     polite = [yes_probability(scores.logprobs[0]) for scores in model.score(requests)]
-    return Output(rows=rows.select("row_id", "prompt", pl.Series("polite", polite)))
+    return rows.select("row_id", "prompt", pl.Series("polite", polite))
 
 
-def tone(config: ToneConfig) -> list[Stage]:
-    path = config.source.path or MEASURE
-    prompts = ingest(
-        ingestion(path, Reading(limit=config.source.limit), text_column=config.source.text_column, taxonomies=())
-    )
-    asking = Asking(template=QUESTION)
-    return [Stage(name="tone", function=ask, arguments=asking, contract=TONES, inputs=(prompts,), model=config.model)]
+def tones(config: ToneConfig) -> list[Stage]:
+    source = config.source if config.source.path else SourceSettings(path=str(MEASURE), limit=config.source.limit)
+    prompts = ingest(source, source=source.located(source.limit))
+    return [tone(prompts, config.tone, config.model)]
 
 
-TONE = System(name="tone", title="Tone of prompts", config=ToneConfig, flow=tone)
+TONE = System(name="tone", title="Tone of prompts", config=ToneConfig, flow=tones)
