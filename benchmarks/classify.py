@@ -21,26 +21,27 @@ from common import EMBEDDED, Clock, Report, parser
 
 from normloom.models import load_model
 from normloom.models.protocol import ModelSpec
+from normloom.readers import locate
 from normloom.schemas import tables
 from normloom.schemas.prompts import CALIBRATE, MEASURE
 from normloom.schemas.taxonomy import DIMENSIONS, Taxonomy, builtin_taxonomies
-from normloom.schemas.template import load_template
-from normloom.stage import NoArguments, Output
+from normloom.stage import Output
 from normloom.tasks.classify import (
     Asking,
     Labelling,
-    Labels,
     Ranking,
-    ask_labels,
-    embed_prompts,
-    fit_calibration,
-    keep_labels,
-    rank_by_code,
-    rank_by_embedding,
-    score_by_embedding,
+    RankingByCode,
+    Reading,
+    calibrate,
+    classify,
+    embed,
+    score_labels,
+    score_labels_by_embedding,
+    shortlist_by_code,
+    shortlist_by_embedding,
 )
-from normloom.tasks.ingest import ingestion, read_prompts
-from normloom.tasks.measure import Measuring, measure_agreement
+from normloom.tasks.ingest import Prompts, ingest
+from normloom.tasks.measure import agreement
 
 ENCODER = ModelSpec(engine="use", model="universal-sentence-encoder-multilingual-3")
 BEAVERTAILS = Path(__file__).parents[2] / "shared" / "data" / "beavertails_sample" / "prompts.parquet"
@@ -66,9 +67,9 @@ def main() -> None:
     report = Report(given.json)
 
     report.note("loading models")
-    encoder = load_model(ENCODER, threads=given.threads)
+    encoder: Any = load_model(ENCODER, threads=given.threads)
     every = in_turns(prompts_of(given, taxonomies))
-    fitted = fit_calibration(builtin(CALIBRATE, taxonomies), Labels(taxonomies=taxonomies), model=encoder)
+    fitted = calibrate.function(builtin(CALIBRATE, taxonomies), encoder, taxonomies=taxonomies)
     routes = routes_of(taxonomies, given.k, encoder, fitted.rows)
 
     rates: list[dict[str, Any]] = []
@@ -104,22 +105,28 @@ def main() -> None:
 
 def routes_of(taxonomies: tuple[Taxonomy, ...], k: int, encoder: Any, calibration: pl.DataFrame) -> dict[str, Route]:
     """Return each route as a function of rows and language model."""
-    asking = Asking(taxonomies=taxonomies, template=load_template("classify"))
-    coding = Ranking(taxonomies=taxonomies, k=k, template=load_template("rank"))
-    ranking = Ranking(taxonomies=taxonomies, k=k)
-    labels, labelling = Labels(taxonomies=taxonomies), Labelling(taxonomies=taxonomies)
+    coding, ranking = RankingByCode(shortlist=k), Ranking(shortlist=k)
+
+    def kept(rows: pl.DataFrame, scores: Output) -> Output:
+        return classify.function(rows, Labelling(), scores.rows, taxonomies=taxonomies)
 
     def asked(rows: pl.DataFrame, model: Any) -> Output:
-        return keep_labels(rows, labelling, ask_labels(rows, asking, model=model).rows)
+        return kept(rows, score_labels.function(rows, Asking(), model, taxonomies=taxonomies))
 
     def embedded(rows: pl.DataFrame, _: Any) -> Output:
-        vectors = embed_prompts(rows, NoArguments(), model=encoder).rows
-        return keep_labels(rows, labelling, score_by_embedding(vectors, labels, calibration).rows)
+        vectors = embed.function(rows, Reading(), encoder).rows
+        return kept(rows, score_labels_by_embedding.function(vectors, calibration, taxonomies=taxonomies))
+
+    def coded(rows: pl.DataFrame, model: Any) -> Output:
+        return asked(shortlist_by_code.function(rows, coding, model, taxonomies=taxonomies).rows, model)
+
+    def near(rows: pl.DataFrame, model: Any) -> Output:
+        return asked(shortlist_by_embedding.function(rows, ranking, encoder, taxonomies=taxonomies).rows, model)
 
     return {
         "exhaustive": asked,
-        "codes": lambda rows, model: asked(rank_by_code(rows, coding, model=model).rows, model),
-        "shortlist": lambda rows, model: asked(rank_by_embedding(rows, ranking, model=encoder).rows, model),
+        "codes": coded,
+        "shortlist": near,
         "embedding": embedded,
     }
 
@@ -187,7 +194,7 @@ def quality(labelled: dict[str, pl.DataFrame], taxonomies: tuple[Taxonomy, ...])
     found = []
     for name, rows in labelled.items():
         kept = rows["labels"].list.len().mean()
-        for measure in measure_agreement(rows, Measuring(taxonomies=taxonomies)).rows.iter_rows(named=True):
+        for measure in agreement.function(rows, taxonomies=taxonomies).rows.iter_rows(named=True):
             if measure["measure"] in {"macro_recall", "top1"} and measure["value"] is not None:
                 wanted = ("dimension", "measure", "value", "prior", "prompts")
                 found.append({"route": name, **{key: measure[key] for key in wanted}, "kept/prompt": kept})
@@ -202,16 +209,15 @@ def prompts_of(given: Namespace, taxonomies: tuple[Taxonomy, ...]) -> pl.DataFra
         return beavertails(taxonomies[0])
     references = {taxonomies[0].dimension: given.label_column} if given.label_column else {}
     path = Path(given.source)
-    made = read_prompts(ingestion(path, text_column=given.text_column, references=references, taxonomies=taxonomies))
-    return identified(made.rows)
+    prompts = Prompts(text_column=given.text_column, references=references, keep=())
+    return identified(ingest.function(prompts, source=locate(path), taxonomies=taxonomies).rows)
 
 
 def builtin(path: Path, taxonomies: tuple[Taxonomy, ...]) -> pl.DataFrame:
     """Return one half of the built-in prompts."""
     references = {taxonomy.dimension: taxonomy.dimension for taxonomy in taxonomies}
-    return identified(
-        read_prompts(ingestion(path, text_column="prompt", references=references, taxonomies=taxonomies)).rows
-    )
+    prompts = Prompts(references=references, keep=())
+    return identified(ingest.function(prompts, source=locate(path), taxonomies=taxonomies).rows)
 
 
 def beavertails(taxonomy: Taxonomy) -> pl.DataFrame:

@@ -28,13 +28,11 @@ from normloom.resources import Resources
 from normloom.runner import StageRunner
 from normloom.schemas import tables
 from normloom.schemas.prompts import MEASURE
-from normloom.schemas.taxonomy import DIMENSIONS
-from normloom.schemas.template import load_template
 from normloom.stage import Output, Stage
 from normloom.store import Store
 from normloom.table import Manifest, PartRecord, TableRef
-from normloom.tasks.generate import Generation, draw_candidates
-from normloom.tasks.judge import Scoring, score_candidates
+from normloom.tasks.generate import Generation, generate
+from normloom.tasks.judge import Scoring, score
 
 EMBEDDED = ModelSpec(model="SmolLM2-135M-Instruct", dtype="float32")
 
@@ -131,14 +129,19 @@ def _without_parents(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(parents=pl.Series([[]] * rows.height, dtype=tables.TEXTS))
 
 
+def drawn(rows: pl.DataFrame, arguments: Generation, model: LanguageModel) -> Output:
+    """Draw candidates as the product does."""
+    return generate.function(rows, arguments, model, generator="bench")
+
+
 def timed_candidates(rows: pl.DataFrame, arguments: Generation, model: LanguageModel) -> Output:
     """Draw candidates as the product does; the part's metrics say what its engine took."""
-    return _timed(draw_candidates, rows, arguments, model)
+    return _timed(drawn, rows, arguments, model)
 
 
 def timed_scores(rows: pl.DataFrame, arguments: Scoring, model: LanguageModel) -> Output:
     """Ask the judge about candidates as the product does; the part's metrics say what its engine took."""
-    return _timed(score_candidates, rows, arguments, model)
+    return _timed(score.function, rows, arguments, model)
 
 
 def _timed(function: Callable[..., Output], rows: pl.DataFrame, arguments: BaseModel, model: Any) -> Output:
@@ -177,19 +180,16 @@ def generating(texts: Sequence[str], *, candidates: int, max_tokens: int) -> Wor
     """Return the work of drawing candidates, sampled as in the local profile."""
     source = Stage(name="ask", function=ask, arguments=Texts(texts=tuple(texts)), contract=ASKED)
     arguments = Generation(
-        generator="bench",
         candidates=candidates,
         sampling=Sampling(temperature=0.7, top_p=0.9, max_tokens=max_tokens),
-        template=load_template("generate"),
     )
-    return Work("generate", source, timed_candidates, draw_candidates, arguments, tables.CANDIDATES)
+    return Work("generate", source, timed_candidates, drawn, arguments, tables.CANDIDATES)
 
 
 def judging(texts: Sequence[str]) -> Work:
     """Return the work of judging responses: four questions about each."""
     source = Stage(name="respond", function=respond, arguments=Texts(texts=tuple(texts)), contract=DRAWN)
-    arguments = Scoring(dimensions=DIMENSIONS, template=load_template("judge"))
-    return Work("judge", source, timed_scores, score_candidates, arguments, tables.CHECKED)
+    return Work("judge", source, timed_scores, score.function, Scoring(), tables.CHECKED)
 
 
 def builtin_prompts(count: int) -> list[str]:
