@@ -61,19 +61,40 @@ def run_build(
         release=config.release.size,
         limits=config.spending.limits,
     )
+    result = make(ends, request=request, store=store, resources=resources, console=console, notes=config.notes)
+    if not quiet:
+        summary.show(console, result, store, system=system, profile=profile)
+    return summary.as_json(result, store)
+
+
+def make(
+    ends: Sequence[Stage],
+    *,
+    request: BuildRequest,
+    store: Store,
+    resources: Resources,
+    console: Console,
+    notes: Sequence[str] = (),
+) -> BuildResult:
+    """Bring the tables of a flow up to date, starting what it takes and no more; says what it does on the console.
+
+    What can be known to fail does so before anything starts: models that cannot be had, sources that cannot be read,
+    limits that would be passed.
+    """
     result = None if under_way() else reuse(*ends, request=request, store=store)  # a run shows all its tasks
     if result is None:
         check_models(ends, resources)
-        if crowded := too_many_processors(model_uses(stages_of(*ends)), resources):
+        crowded = too_many_processors(model_uses(stages_of(*ends)), resources)
+        if crowded and not console.quiet:
             err.print(f"[yellow]{escape(crowded)}", soft_wrap=True)
-        sources = read_sources(ends, system=name, store=store, selection=selection)
+        sources = read_sources(ends, system=request.system, store=store, selection=request.selection)
         hold_spending(ends, request=request, sources=sources, store=store, resources=resources)
-        for note in config.notes:
+        for note in notes:
             console.print(f"[dim]{escape(note)}", highlight=False)
         quiet_libraries()
         asked = probed(
             ends,
-            stages=to_make(ends, system=name, store=store, selection=selection),
+            stages=to_make(ends, system=request.system, store=store, selection=request.selection),
             resources=resources,
             say=lambda found: console.print(f"[dim]{escape(found)}", highlight=False),
         )
@@ -82,9 +103,7 @@ def run_build(
         ends = asked
     if result is None:
         result = _build(ends, request=request, store=store, resources=resources, console=console)
-    if not quiet:
-        summary.show(console, result, store, system=system, profile=profile)
-    return summary.as_json(result, store)
+    return result
 
 
 def _build(
@@ -179,7 +198,10 @@ def to_make(ends: Sequence[Stage], *, system: str, store: Store, selection: Sele
 
 @contextmanager
 def _watching(console: Console) -> Iterator[Progress]:
-    """Show progress bars in a terminal, and elsewhere plain lines on standard error."""
+    """Show progress bars in a terminal, elsewhere plain lines on standard error, and nothing on a quiet console."""
+    if console.quiet:
+        yield LogProgress()
+        return
     log.setLevel(logging.INFO)
     log.propagate = False
     if console.is_terminal:

@@ -256,4 +256,6 @@ def _stages(given: Any, step: str, parameter: str) -> tuple[Stage, ...]:
 def _spec(given: Any, step: str) -> ModelSpec:
     if isinstance(given, ModelSpec):
         return given
-    raise ConfigError(f"step {step!r}: model must be a model spec, got {type(given).__name__}")
+    if isinstance(given, str):
+        return ModelSpec(model=given)
+    raise ConfigError(f"step {step!r}: model must be a model spec or a model's name, got {type(given).__name__}")

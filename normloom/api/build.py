@@ -1,0 +1,130 @@
+"""Build and plan: a system by name, as the commands do, or a flow of steps."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from normloom.api.result import Result
+from normloom.build import BuildRequest
+from normloom.changes import Change
+from normloom.errors import UsageError
+from normloom.graph import stages_of
+from normloom.plan import Plan
+from normloom.plan import plan as plan_stages
+from normloom.resources import Resources
+from normloom.selection import Selection
+from normloom.stage import Stage
+from normloom.store import Store
+
+Target = str | Stage | Sequence[Stage]
+NAME = "flow"  # of a flow that was given no name
+
+
+def build(  # noqa: PLR0913  # the options of the command
+    target: Target,
+    *,
+    store: str | os.PathLike[str] = "store",
+    name: str | None = None,
+    profile: str = "local",
+    source: str | None = None,
+    text_column: str | None = None,
+    limit: int | None = None,
+    settings: Sequence[str] = (),
+    only: Sequence[str] = (),
+    from_stage: str | None = None,
+    force: Sequence[str] = (),
+    resources: Resources | None = None,
+    progress: bool = False,
+) -> Result:
+    """Bring the tables of a system or a flow up to date and return them.
+
+    `target` is the name of a system, built as `normloom build` does (`settings` are its `--set`, such as
+    "judge.threshold=0.6"), or the last stage of a flow, or several, the released one first. A flow of stages is known
+    in the store by `name` and runs in this process unless `resources` ask for actors. Nothing is printed; `progress`
+    shows it. What is started (Prefect's server, actors) is stopped. Raises NormloomError.
+    """
+    from rich.console import Console
+
+    from normloom.flows.run import make
+
+    selection = Selection(only=tuple(only), start=from_stage, force=tuple(force))
+    root = Store(Path(store))
+    console = Console(stderr=True, quiet=not progress)
+    found = _found(target, root, name, profile, _assigned(source, text_column, limit, settings), resources)
+    request = found.request(selection)
+    return Result(make(found.ends, request=request, store=root, resources=found.resources, console=console), root)
+
+
+def plan(  # noqa: PLR0913  # the options of the command
+    target: Target,
+    *,
+    store: str | os.PathLike[str] = "store",
+    name: str | None = None,
+    profile: str = "local",
+    source: str | None = None,
+    text_column: str | None = None,
+    limit: int | None = None,
+    settings: Sequence[str] = (),
+    resources: Resources | None = None,
+) -> Plan:
+    """Return what `build` would do with the same arguments; starts nothing."""
+    root = Store(Path(store))
+    found = _found(target, root, name, profile, _assigned(source, text_column, limit, settings), resources)
+    return plan_stages(stages_of(*found.ends), system=found.system, store=root, resources=found.resources)
+
+
+def why(target: Target, stage: str | None = None, **given: Any) -> Sequence[Change]:
+    """Return what differs from the newest table of a stage (of the released one without a name); as `plan`."""
+    planned = plan(target, **given)
+    chosen = planned[stage] if stage else planned.stages[-1]
+    return chosen.changes
+
+
+@dataclass(frozen=True)
+class _Found:
+    system: str
+    ends: Sequence[Stage]
+    resources: Resources
+    profile: str = ""
+    settings: tuple[str, ...] = ()
+    config: Any = None
+
+    def request(self, selection: Selection) -> BuildRequest:
+        of_settings = (
+            {}
+            if self.config is None
+            else {
+                "quarantine_budget": self.config.quarantine_budget,
+                "release": self.config.release.size,
+                "limits": self.config.spending.limits,
+            }
+        )
+        return BuildRequest(
+            system=self.system, profile=self.profile, settings=self.settings, selection=selection, **of_settings
+        )
+
+
+def _assigned(source: str | None, text_column: str | None, limit: int | None, settings: Sequence[str]) -> list[str]:
+    from normloom.flows.commands.common import assignments
+
+    return assignments(source=source, text_column=text_column, limit=limit, settings=list(settings))
+
+
+def _found(
+    target: Target, store: Store, name: str | None, profile: str, settings: list[str], resources: Resources | None
+) -> _Found:
+    if isinstance(target, str):
+        from normloom.flows.settings import stages_for
+
+        prepared = stages_for(target, profile=profile, assignments=settings, store=store)
+        return _Found(target, prepared.ends, resources or prepared.resources, profile, tuple(settings), prepared.config)
+    if settings:
+        raise UsageError(f"{settings[0]} is a setting of a system; a flow of stages has its arguments in its steps")
+    ends = [target] if isinstance(target, Stage) else list(target)
+    if not ends or not all(isinstance(stage, Stage) for stage in ends):
+        raise UsageError(f"expected the name of a system, a stage or several, got {target!r}")
+    return _Found(name or NAME, ends, resources or Resources(actors=0))

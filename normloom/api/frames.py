@@ -1,0 +1,108 @@
+"""Any data as the source of a flow: frames, Arrow tables, Hugging Face data sets, records, files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict, PrivateAttr
+
+from normloom.contract import IDENTITY, Contract
+from normloom.errors import UsageError
+from normloom.readers import Located, locate, read_source
+from normloom.stage import Output, Stage, quarantined_frame
+from normloom.step import step
+
+_OWN = (*IDENTITY, "content", "through")
+
+
+class Frame(BaseModel):
+    """A frame in memory; its key is the digest of its content."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    digest: str
+    _rows: list[pl.DataFrame] = PrivateAttr(default_factory=list)
+
+    @classmethod
+    def of(cls, rows: pl.DataFrame) -> Frame:
+        """Return the frame with its digest: names, types and values, in order."""
+        hashed = hashlib.blake2b(repr(rows.schema).encode(), digest_size=16)
+        for line in rows.iter_rows():
+            hashed.update(repr(line).encode())
+        made = cls(digest=hashed.hexdigest())
+        made._rows.append(rows)
+        return made
+
+    @property
+    def rows(self) -> pl.DataFrame:
+        """The rows."""
+        return self._rows[0]
+
+
+def table(data: Any, *, name: str = "table") -> Stage:
+    """Return the source that holds the data: one row for each of its rows.
+
+    `data` is a Polars or pandas frame, an Arrow table, a Hugging Face data set, an iterable of dicts, or the path of a
+    file, folder, pattern or URL (docs/sources.md lists the formats; records that cannot be read are quarantined).
+    Raises UsageError for data that is no table and for names that Normloom gives itself: row_id, parents, content,
+    through.
+    """
+    if isinstance(data, str | os.PathLike):
+        return _file(source=locate(os.fspath(data)), name=name)
+    rows = _frame(data)
+    if taken := [column for column in rows.columns if column in _OWN]:
+        raise UsageError(f"table {name!r}: column {taken[0]!r} is a name of Normloom's own: rename it")
+    if unstorable := [column for column, kind in rows.schema.items() if kind == pl.Object]:
+        raise UsageError(f"table {name!r}: column {unstorable[0]!r} holds objects of no one type: convert it")
+    return _memory(frame=Frame.of(rows), name=name)
+
+
+@step(makes=lambda given: _any_of(given["frame"].rows.schema))
+def _memory(*, frame: Frame) -> Output:
+    return _known(frame.rows)
+
+
+@step(makes=Contract(columns={"source_row": pl.Int64()}, extra=True))
+def _file(*, source: Located) -> Output:
+    read = read_source(source, text_column=None, keep="all")
+    aside: list[dict[str, str | None]] = [
+        {"row_id": None, "rule": rule, "reason": f"record {number}: {reason}", "payload": payload}
+        for number, rule, reason, payload in read.rejected
+    ]
+    known = _known(read.rows)
+    return Output(rows=known.rows, quarantined=quarantined_frame(aside), attempts=known.rows.height + len(aside))
+
+
+def _any_of(schema: Mapping[str, pl.DataType]) -> Contract:
+    return Contract(columns=dict(schema), nullable=frozenset(schema))
+
+
+def _known(rows: pl.DataFrame) -> Output:
+    """Return rows without parents, each known by all that it holds."""
+    told = rows.select(pl.struct(pl.exclude("source_row")).struct.json_encode()).to_series() if rows.width else None
+    return Output(
+        rows=rows.with_columns(parents=pl.lit([], dtype=pl.List(pl.String)), content=told), attempts=rows.height
+    )
+
+
+def _frame(data: Any) -> pl.DataFrame:
+    if isinstance(data, pl.DataFrame):
+        return data
+    if isinstance(data, pl.LazyFrame):
+        return data.collect()
+    if hasattr(data, "with_format") and hasattr(data, "data"):  # a Hugging Face data set
+        data = data.with_format("arrow")[:]
+    columnar = hasattr(data, "__dataframe__") or hasattr(data, "__arrow_c_stream__")  # pandas, Arrow and their like
+    if not columnar and (isinstance(data, Mapping | bytes) or not isinstance(data, Iterable)):
+        raise UsageError(f"a table is a frame, an iterable of dicts or a path, not {type(data).__name__}")
+    try:
+        rows = data if columnar else list(data)
+        if not columnar and not all(isinstance(row, Mapping) for row in rows):
+            raise UsageError(f"a table is a frame, an iterable of dicts or a path, not {type(data).__name__} of others")
+        return pl.DataFrame(rows)
+    except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
+        raise UsageError(f"a table cannot be made of {type(data).__name__}: {error}") from error
