@@ -30,12 +30,16 @@ from normloom.table import Manifest, PartRecord
 
 @contextmanager
 def busy(console: Console, what: str) -> Iterator[None]:
-    """Say what is under way before there is progress to show: a spinner in a terminal, elsewhere a line."""
-    if console.is_terminal:
+    """Say what is under way before there is progress to show: a spinner in a terminal, elsewhere a line.
+
+    A quiet console says nothing.
+    """
+    if console.is_terminal and not console.quiet:
         with console.status(f"[dim]{what}"):
             yield
         return
-    print(time.strftime("%H:%M:%S"), what, file=sys.stderr, flush=True)  # noqa: T201  # as the log's lines that follow
+    if not console.quiet:
+        print(time.strftime("%H:%M:%S"), what, file=sys.stderr, flush=True)  # noqa: T201  # as the log's lines that follow
     yield
 
 

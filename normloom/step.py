@@ -199,8 +199,8 @@ def step(
 ) -> Callable[[Callable[P, R]], Step[P, R]]:
     """Declare a step.
 
-    - `makes`: the contract of its table, or its columns with their Polars types; or what returns the contract for
-      the arguments and values by name.
+    - `makes`: the contract of its table; or its columns with their Polars types, which may then be null; or what
+      returns the contract for the arguments and values by name.
     - `name`: of its stages, the function's by default; may hold arguments and values, as in `rate_{rater}`.
     - `part_rows`: rows in one part, None for all at once; a field `part_rows` of the arguments comes first.
     - `sides_on`: column of the side tables that names an input row, so that a part reads only its own of them.
@@ -209,7 +209,7 @@ def step(
     - `libraries`: installed packages that decide the result; their versions enter the key.
     - `fan_out`: rows that it owes for each row it reads, or what returns that for the arguments and values by name.
     """
-    columns = Contract(columns=_types(makes)) if isinstance(makes, Mapping) else makes
+    columns = Contract(columns=_types(makes), nullable=frozenset(makes)) if isinstance(makes, Mapping) else makes
     stage = {
         "part_rows": part_rows,
         "sides_on": sides_on,
