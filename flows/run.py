@@ -53,7 +53,7 @@ def run_build(
     store, console = Store(root), Console(stderr=quiet)
     system, config, resources, ends = stages_for(name, profile=profile, assignments=assignments, store=store)
     request = BuildRequest(
-        system=name,
+        system=system.name,
         profile=profile,
         settings=tuple(assignments),
         selection=selection,

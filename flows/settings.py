@@ -39,10 +39,10 @@ def stages_for(name: str, *, profile: str, assignments: Sequence[str], store: St
     notice is refused: whoever asks for it would take the build for another than it is.
     """
     system = system_named(name)
-    given = load_profile(profile, name)
+    given = load_profile(profile, system.name)
     require_options(system, assignments)
     config, resources = validated(system.config, override(given, assignments))
-    reads = _read(system.reads(config), name, store)
+    reads = _read(system.reads(config), system.name, store)
     prepared = Prepared(system, config, resources, system.flow(config, **reads))
     for place, assignment in enumerate(assignments):
         rest = [*assignments[:place], *assignments[place + 1 :]]

@@ -12,6 +12,7 @@ from normloom.errors import ConfigError
 from normloom.flows import savacu_summary
 from normloom.flows.benchmark import BENCHMARK
 from normloom.flows.demo_safetybench import DEMO_SAFETYBENCH
+from normloom.flows.flow_file import is_flow_file, system_of
 from normloom.flows.misaligntrade import MISALIGNTRADE
 from normloom.flows.savacu import savacu
 from normloom.flows.savacu_config import SavacuConfig
@@ -47,7 +48,14 @@ def systems() -> dict[str, System]:
 
 
 def system_named(name: str) -> System:
-    """Return a system by name; raises ConfigError naming those there are."""
+    """Return a system by name, or of a file (`my_flow.py`, `my_flow.py:NAME`); raises ConfigError."""
+    if is_flow_file(name):
+        return system_of(name)
     if name not in systems():
-        raise ConfigError(f"there is no system {name!r}; there is {', '.join(systems())}")
+        raise ConfigError(f"unknown system {name!r}; available: {', '.join(systems())}, or the path of a Python file")
     return systems()[name]
+
+
+def name_of(system: str) -> str:
+    """Return the name under which a store has a system that may be given as a file."""
+    return system_of(system).name if is_flow_file(system) else system

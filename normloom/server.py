@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -233,7 +234,9 @@ def _drain() -> None:
     """Send what Prefect still holds back in this process: logs and the events that record task runs."""
     for module, worker in (("prefect.events.worker", "EventsWorker"), ("prefect.logging.handlers", "APILogWorker")):
         if module in sys.modules:
-            getattr(sys.modules[module], worker).drain_all(timeout=GRACE_SECONDS)
+            drain = getattr(sys.modules[module], worker).drain_all
+            with ThreadPoolExecutor(1) as thread:  # in this one a notebook may run a loop, and it would not wait
+                thread.submit(drain, timeout=GRACE_SECONDS).result()
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -147,14 +147,19 @@ def unanswered(row: Mapping[str, Any], answer: Completion | Scores) -> dict[str,
 
 
 def dropped_rows(
-    rows: pl.DataFrame, *, reason: pl.Expr, winner: pl.Expr, leaving_out: Sequence[str] = ()
+    rows: pl.DataFrame, *, reason: pl.Expr, winner: pl.Expr | None = None, leaving_out: Sequence[str] = ()
 ) -> pl.DataFrame:
     """Return the ledger of many rows that the method took out, with the reason and winner that the expressions give.
 
     The columns `leaving_out` are no part of what was dropped.
     """
     payload = pl.struct(pl.exclude("row_id", "parents", *leaving_out)).struct.json_encode()
-    columns = {"row_id": pl.col("row_id"), "reason": reason, "winner": winner, "payload": payload}
+    columns = {
+        "row_id": pl.col("row_id"),
+        "reason": reason,
+        "winner": pl.lit(None) if winner is None else winner,
+        "payload": payload,
+    }
     return rows.select(columns[name].cast(dtype).alias(name) for name, dtype in DROPPED_SCHEMA.items())
 
 

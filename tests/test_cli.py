@@ -179,7 +179,7 @@ def test_a_wrong_setting_stops_before_any_work(command: Command, arguments: list
 def test_an_unknown_system_is_answered_with_those_there_are(command: Command) -> None:
     ran = command("build", "savaku")
     there = "savacu, misaligntrade, demo_safetybench, benchmark"
-    assert (ran.code, ran.sentence) == (2, f"there is no system 'savaku'; there is {there}")
+    assert (ran.code, ran.sentence) == (2, f"unknown system 'savaku'; available: {there}, or the path of a Python file")
 
 
 @pytest.mark.parametrize("arguments", [["build"], ["weave"], ["build", "savacu", "--limit", "0"], ["query"]])

@@ -70,6 +70,6 @@ def test_an_entry_point_that_is_no_system_is_named(tmp_path: Path, target: str, 
 
 
 def test_an_unknown_system_names_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="there is no system 'savacy'; there is savacu, misaligntrade"):
+    with pytest.raises(ConfigError, match="unknown system 'savacy'; available: savacu, misaligntrade"):
         system_named("savacy")
     assert list(systems())[:2] == ["savacu", "misaligntrade"]

@@ -31,7 +31,7 @@ def _profile_names() -> list[str]:
 SystemArgument = Annotated[
     str,
     typer.Argument(
-        help="The system: savacu, misaligntrade, demo_safetybench, benchmark, or one of a package.",
+        help="The system: savacu, misaligntrade, demo_safetybench, benchmark, one of a package, or a Python file.",
         show_default=False,
         autocompletion=_system_names,
     ),

@@ -93,8 +93,10 @@ def plan(
     prepared = stages_for(system, profile=profile, assignments=given, store=where)
     stages = stages_of(*prepared.ends)
     selection = Selection(only=tuple(only or ()), start=from_, force=tuple(force or ()))
-    planned = plan_build(stages, system=system, store=where, resources=prepared.resources, selection=selection)
-    sources = read_sources(stages, system=system, store=where, selection=selection)
+    planned = plan_build(
+        stages, system=prepared.system.name, store=where, resources=prepared.resources, selection=selection
+    )
+    sources = read_sources(stages, system=prepared.system.name, store=where, selection=selection)
     most = bounds(planned.stages, sources=sources, store=where)
     bill = bills(planned.stages, most)
     notes = [*prepared.config.notes, *_refusal(prepared.config.spending.limits, bill)]

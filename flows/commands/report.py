@@ -39,17 +39,19 @@ def report(
     With --json one object: system, title, build and sections, each with name, title and data. No page is written
     then, unless --out asks for it.
     """
+    from normloom.flows.flow_file import is_flow_file
     from normloom.flows.report.material import find_material
     from normloom.flows.report.page import page as drawn
     from normloom.flows.report.report import report as reported
-    from normloom.flows.systems import systems
+    from normloom.flows.systems import name_of, system_named, systems
     from normloom.store import Store
 
+    given, system = system, name_of(system)
     where = page or Path(f"{system}-report.html")
     figures = where.with_suffix(".json")
     if figures == where:
         raise UsageError(f"--out {where} would be the page and its figures: give the page a name that ends in .html")
-    known = systems().get(system)
+    known = system_named(given) if is_flow_file(given) else systems().get(system)
     made = reported(find_material(Store(store), system, build, title=known.title if known else None))
     text = json.dumps(made, ensure_ascii=False)
     if page or not json_:

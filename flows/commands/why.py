@@ -66,7 +66,7 @@ def why(
     prepared = stages_for(system, profile=profile, assignments=given, store=where)
     stages = stages_of(*prepared.ends)
     Selection(only=(stage,)).chosen(stages)  # refuses a name that is no stage
-    planned = plan(stages, system=system, store=where, resources=prepared.resources)[stage]
+    planned = plan(stages, system=prepared.system.name, store=where, resources=prepared.resources)[stage]
     old, changed, causes = _compared(planned, where)
     if json_:
         print(json.dumps(_as_json(planned, old, changed, causes), ensure_ascii=False))

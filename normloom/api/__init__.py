@@ -16,7 +16,7 @@ from normloom.fan_out import each, free
 from normloom.models.protocol import Embedder, LanguageModel, ModelSpec, Sampling
 from normloom.models.yes import yes
 from normloom.resources import Resources
-from normloom.stage import Output, Stage
+from normloom.stage import Output, Stage, dropped_rows
 from normloom.step import step
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "Sampling",
     "Stage",
     "build",
+    "dropped_rows",
     "each",
     "free",
     "open_store",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ def build(  # noqa: PLR0913  # the options of the command
 
     from normloom.flows.run import make
 
+    logging.getLogger("ray.widgets").setLevel(logging.WARNING)  # in a notebook, of packages it does not need
     selection = Selection(only=tuple(only), start=from_stage, force=tuple(force))
     root = Store(Path(store))
     console = Console(stderr=True, quiet=not progress)
@@ -121,7 +123,14 @@ def _found(
         from normloom.flows.settings import stages_for
 
         prepared = stages_for(target, profile=profile, assignments=settings, store=store)
-        return _Found(target, prepared.ends, resources or prepared.resources, profile, tuple(settings), prepared.config)
+        return _Found(
+            prepared.system.name,
+            prepared.ends,
+            resources or prepared.resources,
+            profile,
+            tuple(settings),
+            prepared.config,
+        )
     if settings:
         raise UsageError(f"{settings[0]} is a setting of a system; a flow of stages has its arguments in its steps")
     ends = [target] if isinstance(target, Stage) else list(target)
