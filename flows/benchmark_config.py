@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from normloom.flows.config import section
+from normloom.flows.config import Role, section
 from normloom.flows.source_settings import FileSettings
 from normloom.flows.system_config import NamedModels, SystemConfig
 from normloom.models.protocol import Sampling
@@ -70,6 +70,11 @@ class BenchmarkConfig(SystemConfig):
         if unknown := sorted(set(self.source.references) - set(DIMENSIONS)):
             raise ValueError(f"source.references: {unknown} are no dimensions; use {', '.join(DIMENSIONS)}")
         return self
+
+    @classmethod
+    def roles(cls) -> dict[str, Role]:
+        """Return the roles: the models under test, and the judges of what they answer."""
+        return {"entrants": Role(("models",), several=True), "judges": Role(("judges",), several=True)}
 
     @property
     def published(self) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,6 +17,13 @@ from normloom.resources import Resources
 PROFILES = Path(__file__).parent.parent / "deployments" / "profiles"
 
 Config = TypeVar("Config", bound=BaseModel)
+
+
+class Role(NamedTuple):
+    """Where the settings of a system have a role's model, or `several` by name."""
+
+    setting: tuple[str, ...]
+    several: bool = False
 
 
 class Settings(BaseModel):
@@ -35,8 +42,12 @@ def profile_names() -> list[str]:
     return sorted(path.stem for path in PROFILES.glob("*.yaml"))
 
 
-def load_profile(profile: str, system: str) -> dict[str, Any]:
-    """Return the settings of a system in a profile: a built-in one by name, or a YAML file by path."""
+def load_profile(profile: str, system: str, roles: Mapping[str, Role] | None = None) -> dict[str, Any]:
+    """Return the settings of a system in a profile: a built-in one by name, or a YAML file by path.
+
+    A profile names `models` once, and which of them plays which role (`roles`, those of one system under its own
+    section); `roles` says which of them the system has (by default those of the system of this name).
+    """
     path = Path(profile) if profile.endswith((".yaml", ".yml")) else PROFILES / f"{profile}.yaml"
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -51,11 +62,53 @@ def load_profile(profile: str, system: str) -> dict[str, Any]:
     sections = _by_name(content, f"profile {path}")
     resources = sections.pop("resources", {})
     systems = _by_name(sections.pop("systems", {}), f"profile {path}, systems")
+    models = _by_name(sections.pop("models", {}), f"profile {path}, models")
+    played = _by_name(sections.pop("roles", {}), f"profile {path}, roles")
     if sections:
         unknown = ", ".join(map(repr, sections))
-        raise ConfigError(f"profile {path}: unknown section {unknown}; it may have `resources` and `systems`")
+        raise ConfigError(f"profile {path}: unknown section {unknown}; available: models, roles, resources, systems")
     own = _by_name(systems.get(system, {}), f"profile {path}, systems.{system}")
-    return substituted({"resources": {} if resources is None else resources, **own}, f"profile {path.stem}")
+    played |= _by_name(own.pop("roles", {}), f"profile {path}, systems.{system}.roles")
+    cast = _cast(models, played, _roles_of(system) if roles is None else roles, f"profile {path}")
+    settings = {"resources": {} if resources is None else resources, **_merged(cast, own)}
+    return substituted(settings, f"profile {path.stem}")
+
+
+def _cast(
+    models: Mapping[str, Any], played: Mapping[str, Any], roles: Mapping[str, Role], where: str
+) -> dict[str, Any]:
+    """Return the settings that give each role of a system its models."""
+    settings: dict[str, Any] = {}
+    for name, role in roles.items():
+        if name not in played:
+            continue
+        given = played[name]
+        names = [given] if isinstance(given, str) else list(given)
+        if unknown := [one for one in names if one not in models]:
+            raise ConfigError(f"{where}: role {name}: unknown model {unknown[0]!r}; available: {', '.join(models)}")
+        if not role.several and len(names) != 1:
+            raise ConfigError(f"{where}: role {name} is played by one model, not {len(names)}")
+        value = {one: models[one] for one in names} if role.several else models[names[0]]
+        inner = settings
+        for step in role.setting[:-1]:
+            inner = inner.setdefault(step, {})
+        inner[role.setting[-1]] = value
+    return settings
+
+
+def _roles_of(system: str) -> Mapping[str, Role]:
+    from normloom.flows.systems import systems
+
+    return systems()[system].config.roles() if system in systems() else {}
+
+
+def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings with others over them: those of a section one by one, a model as a whole."""
+    both = {**under, **over}
+    for name in under.keys() & over.keys():
+        if isinstance(under[name], Mapping) and isinstance(over[name], Mapping) and "model" not in over[name]:
+            both[name] = _merged(under[name], over[name])
+    return both
 
 
 def _by_name(value: Any, where: str) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def stages_for(name: str, *, profile: str, assignments: Sequence[str], store: St
     notice is refused: whoever asks for it would take the build for another than it is.
     """
     system = system_named(name)
-    given = load_profile(profile, system.name)
+    given = load_profile(profile, system.name, system.config.roles())
     require_options(system, assignments)
     config, resources = validated(system.config, override(given, assignments))
     reads = _read(system.reads(config), system.name, store)

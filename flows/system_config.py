@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, model_validator
 
 from normloom.errors import ConfigError
-from normloom.flows.config import Settings
+from normloom.flows.config import Role, Settings
 from normloom.models.protocol import ModelSpec
 from normloom.release import ReleaseSize
 from normloom.runner import QUARANTINE_BUDGET
@@ -79,6 +79,16 @@ class SystemConfig(Settings):
     def notes(self) -> list[str]:
         """What follows from the settings without being said by one."""
         return []
+
+    @classmethod
+    def roles(cls) -> dict[str, Role]:
+        """Return the roles that models play in the system, those of its section `models`, by name."""
+        models = cls.model_fields.get("models")
+        kind: Any = models.annotation if models else None
+        fields = getattr(kind, "model_fields", {})
+        return {
+            name: Role(("models", name), several=field.annotation is not ModelSpec) for name, field in fields.items()
+        }
 
     @model_validator(mode="wrap")
     @classmethod

@@ -161,7 +161,7 @@ def test_an_unknown_profile_is_answered_with_those_there_are() -> None:
         ("resources: [", "is not valid YAML: .*line 1"),
         ("caf\xe9".encode("latin-1"), "is not valid YAML: "),
         ("- a", r"expected settings by name, found \['a'\]"),
-        ("ressources: {}", "unknown section 'ressources'; it may have `resources` and `systems`"),
+        ("ressources: {}", "unknown section 'ressources'; available: models, roles, resources, systems"),
         ("systems: 3", "systems: expected settings by name, found 3"),
         ("systems: {savacu: [1]}", r"systems\.savacu: expected settings by name, found \[1\]"),
     ],
@@ -219,3 +219,42 @@ class TestVariables:
             patch.setenv("NORMLOOM_MODEL", value)
             found = substituted({"a": ["x ${NORMLOOM_MODEL:-y}"]}, "here")
         assert found == {"a": [f"x {value.strip() or 'y'}"]}
+
+
+ROLES = """
+models:
+  small: {engine: scripted, model: s}
+  large: {engine: scripted, model: l}
+roles: {classifier: small, expander: small, judge: large, generators: [small, large], entrants: [small], judges: large}
+systems:
+  savacu:
+    roles: {judge: small}
+    models: {expander: {engine: scripted, model: x}}
+"""
+
+
+def test_a_profile_names_models_once_and_the_roles_they_play(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(ROLES)
+    config, _ = configured("models.classifier.options={words: 3}", profile=str(path))
+    models = config.models
+    assert [spec.model for spec in (models.classifier, models.expander, models.judge)] == ["s", "x", "s"]
+    assert {name: spec.model for name, spec in models.generators.items()} == {"small": "s", "large": "l"}
+    assert models.classifier.options == {"words": 3}
+    benchmark = load_profile(str(path), "benchmark")
+    assert {name: list(benchmark[name]) for name in ("models", "judges")} == {"models": ["small"], "judges": ["large"]}
+
+
+@pytest.mark.parametrize(
+    ("roles", "sentence"),
+    [
+        ("{judge: big}", "role judge: unknown model 'big'; available: small"),
+        ("{judge: [small, small]}", "role judge is played by one model, not 2"),
+    ],
+)
+def test_a_role_that_cannot_be_played_is_named(tmp_path: Path, roles: str, sentence: str) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(f"models: {{small: {{engine: scripted, model: s}}}}\nroles: {roles}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_profile(str(path), "savacu")
+    assert sentence in str(caught.value)
