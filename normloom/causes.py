@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from normloom.changes import Change, compare
+from normloom.changes import Change, compare_keys
 from normloom.store import Store
 from normloom.table import Manifest
 
@@ -73,7 +73,7 @@ def without_reads(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def own_changes(old: Version, new: Version) -> list[Change]:
     """Return the fields of the stage itself that differ."""
-    found = compare(old.fields, new.fields)
+    found = compare_keys(old.fields, new.fields)
     if not found and old.remake != new.remake and old.reads == new.reads:
         return [Change(field="remake", old=old.remake, new=new.remake)]
     return found

@@ -14,6 +14,7 @@ MOST_LINES = 24  # of one diff
 MOST_CHANGES = 12  # described one by one
 NAMED = 3  # fields that a summary names
 SOURCE = "source."
+CODE = "code"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,28 @@ def compare(old: Any, new: Any, field: str = "") -> list[Change]:
     if _is_list(old) and _is_list(new):
         return list(_in_order(old, new, field))
     return [Change(field=field, old=old, new=new)]
+
+
+def compare_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
+    """Return the differences of the fields of two keys; names of code count only if the code is other code."""
+    found = compare(old, new)
+    if any(change.field == "format" for change in found):  # what is recorded of code then differs in any case
+        return [change for change in found if not _is_of_code(change) and change.kind == "changed"]
+    if old.get(CODE) == new.get(CODE):
+        return [change for change in found if not _is_of_code(change)]
+    moved = {change.old for change in found if _is_symbol(change) and change.kind == "removed"}
+    moved &= {change.new for change in found if _is_symbol(change) and change.kind == "added"}
+    told = [change for change in found if not (_is_symbol(change) and {change.old, change.new} & moved)]
+    symbols = any(_is_symbol(change) for change in told)
+    return [change for change in told if not (change.field == "function" or (change.field == CODE and symbols))]
+
+
+def _is_of_code(change: Change) -> bool:
+    return _is_symbol(change) or change.field in (CODE, "function")
+
+
+def _is_symbol(change: Change) -> bool:
+    return change.field.startswith(SOURCE)
 
 
 def summarise(changes: Sequence[Change]) -> str:

@@ -10,7 +10,7 @@ from typing import Literal
 import duckdb
 
 from normloom.builds import BuildLock, StageLock
-from normloom.changes import compare
+from normloom.changes import compare_keys
 from normloom.errors import StoreError, UsageError
 from normloom.store import Store
 from normloom.table import Manifest, TableRef
@@ -55,7 +55,7 @@ def diff(before: BuildLock, after: BuildLock, store: Store, *, examples: int = 3
 
 def changed_fields(before: Manifest, after: Manifest) -> list[str]:
     """Return the fields of the stage keys that differ, by their paths."""
-    fields = [change.field for change in compare(dict(before.key_fields), dict(after.key_fields))]
+    fields = [change.field for change in compare_keys(dict(before.key_fields), dict(after.key_fields))]
     return fields + (["remake"] if before.remake != after.remake else [])
 
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from normloom.contract import Contract
 from normloom.errors import AccountingError, ContractError
+from normloom.fan_out import FanOut
 from normloom.models.protocol import Metered
 from normloom.rows import row_ids
 from normloom.rules import CRASH, POISON
@@ -64,6 +65,7 @@ class PartJob:
     sides: tuple[TableFiles, ...]
     sides_on: str | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
+    fan_out: FanOut | None = None
     poisoned: Mapping[str, PartFailure] = field(default_factory=dict)
     copy: int = 0
 
@@ -168,6 +170,10 @@ def make_rows(job: PartJob, rows: pl.DataFrame, sides: Sequence[pl.DataFrame], m
     arguments: list[Any] = [job.arguments] if job.inputs is None else [rows, job.arguments, *sides]
     named = dict(job.values) if model is None else {**job.values, "model": model}
     output = job.function(*arguments, **named)
+    if job.fan_out is not None and job.inputs is not None:
+        job.fan_out.hold(rows, output, where=f"stage {job.stage!r}, part {job.index}")
+        if output.attempts is None:  # each row has been accounted for
+            output = replace(output, attempts=output.rows.height + output.dropped.height + output.quarantined.height)
     attempts = output.attempts if output.attempts is not None else rows.height
     accounted = output.rows.height + output.dropped.height + output.quarantined.height
     if attempts != accounted:

@@ -280,6 +280,7 @@ class StageRunner:
             function=stage.function,
             arguments=stage.arguments,
             values=stage.values,
+            fan_out=stage.fan_out,
             contract=stage.contract,
             directory=table.directory,
             writer=table.writer.token,

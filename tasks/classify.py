@@ -154,7 +154,7 @@ def shortlist_by_code(
     )
 
 
-@step(makes=tables.SHORTLISTED, name="shortlist", bound=bounds.as_many, fan_out=each())
+@step(makes=tables.SHORTLISTED, name="shortlist", bound=bounds.as_many, fan_out=each(), libraries=("numpy",))
 def shortlist_by_embedding(
     rows: pl.DataFrame, args: Ranking, model: Embedder, *, taxonomies: tuple[Taxonomy, ...]
 ) -> Output:
@@ -167,14 +167,14 @@ def shortlist_by_embedding(
     return Output(rows=rows.with_columns(pl.Series("shortlist", shortlists, dtype=tables.TEXTS)))
 
 
-@step(makes=tables.EMBEDDED, bound=bounds.as_many, fan_out=each())
+@step(makes=tables.EMBEDDED, bound=bounds.as_many, fan_out=each(), libraries=("numpy",))
 def embed(rows: pl.DataFrame, args: Reading, model: Embedder) -> Output:  # noqa: ARG001  # they cut the parts
     """Return the vector of each prompt."""
     vectors = pl.Series("vector", model.embed(transcripts(rows)))
     return Output(rows=rows.select("row_id", vectors.arr.to_list(), prompt_id="row_id"))
 
 
-@step(makes=tables.LABEL_SCORES, name="score_labels", part_rows=_PART_ROWS, fan_out=each())
+@step(makes=tables.LABEL_SCORES, name="score_labels", part_rows=_PART_ROWS, fan_out=each(), libraries=("numpy",))
 def score_labels_by_embedding(
     rows: pl.DataFrame, calibration: pl.DataFrame, *, taxonomies: tuple[Taxonomy, ...]
 ) -> Output:
@@ -194,7 +194,13 @@ def score_labels_by_embedding(
     return Output(rows=rows.select("row_id", "prompt_id", values))
 
 
-@step(makes=tables.LABELLED, part_rows=_PART_ROWS, sides_on="prompt_id", bound=bounds.as_many, fan_out=each())
+@step(
+    makes=tables.LABELLED,
+    part_rows=_PART_ROWS,
+    sides_on="prompt_id",
+    bound=bounds.as_many,
+    fan_out=free("rows without scores are on record where they were asked"),
+)
 def classify(rows: pl.DataFrame, args: Labelling, scores: pl.DataFrame, *, taxonomies: tuple[Taxonomy, ...]) -> Output:
     """Return every prompt that has scores with its probabilities and the labels that reach delta.
 
@@ -229,8 +235,8 @@ def classify(rows: pl.DataFrame, args: Labelling, scores: pl.DataFrame, *, taxon
 @step(
     makes=tables.CALIBRATION,
     bound=bounds.as_many,
-    libraries=("scikit-learn",),
     fan_out=free("one row for each dimension"),
+    libraries=("numpy", "scikit-learn"),
 )
 def calibrate(rows: pl.DataFrame, model: Embedder, *, taxonomies: tuple[Taxonomy, ...]) -> Output:
     """Learn vectors of labels and of none, and their calibration, for each dimension, on labelled prompts."""

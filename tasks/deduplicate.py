@@ -52,7 +52,7 @@ class Deduplication(Args):
         return self
 
 
-@step(bound=bounds.as_many, fan_out=each(), libraries=("datasketch",))
+@step(bound=bounds.as_many, fan_out=each(), libraries=("datasketch", "numba", "numpy"))
 def deduplicate(
     rows: pl.DataFrame,
     args: Deduplication,

@@ -144,7 +144,6 @@ def write(rows: pl.DataFrame, args: Writing, model: LanguageModel, *, entrant: s
     return Output(
         rows=made,
         quarantined=quarantined_frame(failed),
-        attempts=len(written) + len(failed),
         tokens_in=sum(completion.tokens_in for completion in completions),
         tokens_out=int(made["tokens_out"].sum()),
     )

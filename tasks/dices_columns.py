@@ -6,7 +6,7 @@ import polars as pl
 
 from normloom.errors import SourceError
 from normloom.fan_out import each
-from normloom.readers import Keep, Located, as_text, column_names, read_source
+from normloom.readers import LIBRARIES, Keep, Located, as_text, column_names, read_source
 from normloom.readers.wanted import columns_hint
 from normloom.schemas import demo_tables, tables
 from normloom.stage import Output, Stage
@@ -17,7 +17,7 @@ from normloom.tasks.source_columns import columns_of, released_names, say_names
 _USED = (ANSWER, *(name for name in demo_tables.RATINGS.columns if name not in {"source_row", "answer", "group"}))
 
 
-@step(makes=tables.SOURCE_COLUMNS, name="source_columns", fan_out=each())
+@step(makes=tables.SOURCE_COLUMNS, name="source_columns", fan_out=each(), libraries=LIBRARIES)
 def kept_columns(
     rows: pl.DataFrame, *, source: Located, keep: Keep, items: Located | None = None, keep_items: Keep = ()
 ) -> Output:

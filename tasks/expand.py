@@ -103,7 +103,12 @@ class _Draws:
         return max(min(missing, self.budget - self.drawn), 0)
 
 
-@step(makes=tables.LABELLED, bound=bounds.drafted, fan_out=free("drafts are drawn until the quota is met"))
+@step(
+    makes=tables.LABELLED,
+    bound=bounds.drafted,
+    fan_out=free("drafts are drawn until the quota is met"),
+    libraries=("numba", "numpy"),
+)
 def expand(
     rows: pl.DataFrame,
     args: Drafting,

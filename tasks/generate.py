@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import polars as pl
@@ -37,7 +38,7 @@ class Generation(Args):
     makes=tables.CANDIDATES,
     name="generate_{round}_{generator}",
     bound=bounds.candidates_drawn,
-    fan_out=lambda given: each(given["candidates"]),
+    fan_out=lambda given: each(_owed(given)),
 )
 def generate(rows: pl.DataFrame, args: Generation, model: LanguageModel, *, generator: str, round: int = 0) -> Output:
     """Draw the candidates of one generator; a prompt without a label has no target and is dropped.
@@ -70,11 +71,16 @@ def generate(rows: pl.DataFrame, args: Generation, model: LanguageModel, *, gene
         rows=candidates.select("row_id", *tables.CANDIDATES.columns),
         dropped=dropped,
         quarantined=quarantined_frame(failed),
-        attempts=candidates.height + dropped.height + len(failed),
         tokens_in=sum(completion.tokens_in for completion in completions),
         tokens_out=sum(candidate.tokens_out for completion in completions for candidate in completion.candidates),
         metrics={CUT_EMPTY: float(candidates.filter(response="", finish="length").height)},
     )
+
+
+def _owed(given: Mapping[str, Any]) -> int | pl.Expr:
+    """Return the candidates that a row is owed: in later rounds those of this generator's shortfalls."""
+    candidates: int = given["candidates"]
+    return pl.when(generator=given["generator"]).then(candidates).otherwise(0) if given["round"] else candidates
 
 
 def _asked(rows: pl.DataFrame, generator: str) -> tuple[pl.DataFrame, pl.DataFrame]:

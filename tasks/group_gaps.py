@@ -74,6 +74,7 @@ def find_sparse_in_groups(
     name="expand",
     bound=bounds.drafted,
     fan_out=free("drafts are drawn until the quota is met"),
+    libraries=("numba", "numpy"),
 )
 def expand_groups(
     rows: pl.DataFrame,

@@ -34,7 +34,11 @@ METRICS = (
 _CROSS = " x "
 
 
-@step(makes=tables.FIGURES, fan_out=free("one row for each figure"))
+@step(
+    makes=tables.FIGURES,
+    fan_out=free("one row for each figure"),
+    libraries=("fairlearn", "krippendorff", "numpy", "pandas", "pingouin", "scipy"),
+)
 def human_figures(
     rows: pl.DataFrame, labelled: pl.DataFrame, *, axes: tuple[str, ...] = AXES, threshold: float = 0.5
 ) -> Output:

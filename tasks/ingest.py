@@ -13,7 +13,7 @@ from pydantic import Field
 
 from normloom.args import Args
 from normloom.errors import ConfigError, SourceError
-from normloom.readers import Keep, Located, Source, column_names, read_source
+from normloom.readers import LIBRARIES, Keep, Located, Source, column_names, read_source
 from normloom.readers.wanted import RESERVED
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Taxonomy
@@ -55,7 +55,7 @@ class Prompts(Args):
         return next((name for name in COLUMNS if name in names), None)
 
 
-@step(makes=tables.PROMPTS)
+@step(makes=tables.PROMPTS, libraries=LIBRARIES)
 def ingest(args: Prompts, *, source: Located, taxonomies: tuple[Taxonomy, ...] = ()) -> Output:
     """Read the file; a record that cannot be used goes to quarantine with rule and reason.
 

@@ -14,7 +14,7 @@ from normloom.args import Args
 from normloom.errors import ConfigError, SourceError
 from normloom.fan_out import each
 from normloom.models.protocol import Turn
-from normloom.readers import Located, as_text, read_source
+from normloom.readers import LIBRARIES, Located, as_text, read_source
 from normloom.schemas import benchmark_tables, tables
 from normloom.schemas.taxonomy import DIMENSIONS, Taxonomy
 from normloom.stage import DROPPED_SCHEMA, Output, Stage, quarantined, quarantined_frame
@@ -68,6 +68,7 @@ class Responses(Args):
 @step(
     makes=lambda given: benchmark_tables.dataset(tuple(taxonomy.dimension for taxonomy in given["taxonomies"])),
     name="ingest",
+    libraries=LIBRARIES,
 )
 def ingest_dataset(args: Responses, *, source: Located, taxonomies: tuple[Taxonomy, ...]) -> Output:
     """Read the file; a record that cannot be used goes to quarantine with rule and reason.

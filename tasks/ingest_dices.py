@@ -14,7 +14,7 @@ from pydantic import Field
 
 from normloom.args import Args
 from normloom.errors import SourceError
-from normloom.readers import Located, Source, as_text, read_source
+from normloom.readers import LIBRARIES, Located, Source, as_text, read_source
 from normloom.schemas import demo_tables, tables
 from normloom.schemas.demo_tables import ANSWERS, AXES, UNKNOWN
 from normloom.stage import Output, quarantined, quarantined_frame
@@ -34,7 +34,7 @@ class Conversations(Args):
     max_chars: int = Field(20_000, ge=1, description="longer conversations are quarantined")
 
 
-@step(makes=demo_tables.RATINGS, name="ingest")
+@step(makes=demo_tables.RATINGS, name="ingest", libraries=LIBRARIES)
 def ingest_dices(args: Conversations, *, source: Located, items: Located | None = None) -> Output:
     """Return one row for each rating; a record that cannot be used goes to quarantine with rule and reason.
 

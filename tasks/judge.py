@@ -15,7 +15,7 @@ import polars as pl
 from pydantic import Field
 
 from normloom.args import Args
-from normloom.fan_out import each
+from normloom.fan_out import each, free
 from normloom.models.protocol import LanguageModel, ScoreRequest
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import DIMENSIONS
@@ -109,7 +109,7 @@ def score(
     part_rows=_PART_ROWS,
     sides_on="candidate_id",
     bound=bounds.as_many,
-    fan_out=each(),
+    fan_out=free("rows without scores are on record where they were asked"),
 )
 def judge(
     rows: pl.DataFrame,

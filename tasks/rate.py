@@ -57,6 +57,7 @@ def described(gender: str | None, race: str | None, age: str | None) -> str:
     bound=bounds.persons_asked,
     fan_out=each(),
     quarantine_budget=_BUDGET,
+    libraries=("numpy",),
 )
 def rate(rows: pl.DataFrame, args: Rating, model: LanguageModel, *, rater: str) -> Output:
     """Return each request with the probabilities of the three answers and its rating, P(Yes) + P(Unsure) / 2.

@@ -15,7 +15,11 @@ from normloom.tasks.metrics.slices import AXES, slices
 PANEL = "panel"
 
 
-@step(makes=tables.FIGURES, fan_out=free("one row for each figure"))
+@step(
+    makes=tables.FIGURES,
+    fan_out=free("one row for each figure"),
+    libraries=("fairlearn", "krippendorff", "numpy", "pandas", "pingouin", "scipy"),
+)
 def rater_figures(
     rows: pl.DataFrame,
     asked: pl.DataFrame,

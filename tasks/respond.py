@@ -81,7 +81,6 @@ def respond(rows: pl.DataFrame, args: Responding, model: LanguageModel, *, entra
     return Output(
         rows=pl.DataFrame(drawn, schema={"row_id": pl.String, **benchmark_tables.RESPONDED.columns}),
         quarantined=quarantined_frame(failed),
-        attempts=len(drawn) + len(failed),
         tokens_in=sum(completion.tokens_in for completion in completions),
         tokens_out=sum(row["tokens_out"] for row in drawn),
     )

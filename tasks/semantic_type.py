@@ -12,7 +12,7 @@ import polars as pl
 from pydantic import Field
 
 from normloom.args import Args
-from normloom.fan_out import each
+from normloom.fan_out import each, free
 from normloom.models.protocol import LanguageModel, ScoreRequest
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Taxonomy
@@ -63,7 +63,13 @@ def score_types(rows: pl.DataFrame, args: AskingType, model: LanguageModel, *, t
     )
 
 
-@step(makes=tables.TYPED, part_rows=_PART_ROWS, sides_on="prompt_id", bound=bounds.as_many, fan_out=each())
+@step(
+    makes=tables.TYPED,
+    part_rows=_PART_ROWS,
+    sides_on="prompt_id",
+    bound=bounds.as_many,
+    fan_out=free("rows without scores are on record where they were asked"),
+)
 def semantic_type(rows: pl.DataFrame, scores: pl.DataFrame, *, types: Taxonomy) -> Output:
     """Return every prompt that has scores with them and the id of its type; of equally probable ones the first."""
     said = scores.select("type_logprobs", row_id="prompt_id", through="row_id")

@@ -13,7 +13,7 @@ import polars as pl
 
 from normloom.contract import IDENTITY
 from normloom.fan_out import each
-from normloom.readers import Keep, Located, Source, read_source
+from normloom.readers import LIBRARIES, Keep, Located, Source, read_source
 from normloom.schemas import tables
 from normloom.stage import Output, Stage, quarantined, quarantined_frame
 from normloom.step import step
@@ -24,7 +24,7 @@ PREFIX = "source_"
 log = logging.getLogger("normloom")
 
 
-@step(makes=tables.SOURCE_COLUMNS, fan_out=each())
+@step(makes=tables.SOURCE_COLUMNS, fan_out=each(), libraries=LIBRARIES)
 def source_columns(
     rows: pl.DataFrame, *, source: Located, keep: Keep, used: tuple[str, ...], reserved: tuple[str, ...]
 ) -> Output:

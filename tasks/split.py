@@ -53,7 +53,7 @@ class Splitting(Args):
         return {name: getattr(self, name) for name in SPLITS}
 
 
-@step(bound=bounds.as_many, fan_out=each())
+@step(bound=bounds.as_many, fan_out=each(), libraries=("numba", "numpy"))
 def split(rows: pl.DataFrame, args: Splitting, *, features: Features = Features()) -> Output:
     """Return the rows with `split` and `cluster` (the smallest `prompt_id` in it), split by split.
 

@@ -27,7 +27,7 @@ _TAUS = tuple(range(1, 17))
 _CHUNK = 1 << 16  # pairs that are Python objects at a time
 
 
-@step(makes=tables.FIGURES, fan_out=free("one row for each figure"))
+@step(makes=tables.FIGURES, fan_out=free("one row for each figure"), libraries=("numpy",))
 def sweep_delta(rows: pl.DataFrame, *, taxonomies: tuple[Taxonomy, ...], deltas: tuple[float, ...] = _DELTAS) -> Output:
     """Return for each delta and dimension how many labels are kept and how many prompts have at least one.
 
@@ -70,7 +70,7 @@ def sweep_delta(rows: pl.DataFrame, *, taxonomies: tuple[Taxonomy, ...], deltas:
     return figures_output(made)
 
 
-@step(makes=tables.FIGURES, fan_out=free("one row for each figure"))
+@step(makes=tables.FIGURES, fan_out=free("one row for each figure"), libraries=("numba", "numpy"))
 def sweep_tau(
     rows: pl.DataFrame,
     *,

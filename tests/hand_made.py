@@ -103,6 +103,7 @@ def carry_out(stage: Stage, rows: pl.DataFrame | None, *sides: pl.DataFrame, mod
         function=stage.function,
         arguments=stage.arguments,
         values=stage.values,
+        fan_out=stage.fan_out,
         contract=stage.contract,
         directory=Path(),
         writer="hand",

@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
+import pytest
 from hand_made import ANY, Writer, carry_out, unique
 from openai_toys import spec_of
 from scripted_server import serving
 from toy import SCRIPTED, runner, words_stage
 
+from normloom.errors import AccountingError
 from normloom.flows.answers import length_warning
-from normloom.models.protocol import ModelSpec, Sampling, Turn
+from normloom.models.protocol import Completion, GenerateRequest, ModelSpec, Sampling, Turn
 from normloom.rows import seed
 from normloom.schemas import tables
 from normloom.schemas.template import Template
@@ -181,3 +184,16 @@ def test_responses_cut_off_before_they_begin_are_warned_of(tmp_path: Path) -> No
     assert warning.startswith("6 of 9 responses are empty, cut off at max_tokens (512) before they began")
     cut = store.scan(most.ref).filter(response="").select("reasoning", "finish").unique().collect()
     assert cut.rows() == [("Hm, well", "length")]
+
+
+class Forgetful(Writer):
+    """A model that loses the last candidate of each prompt and says nothing."""
+
+    def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]:
+        return [replace(done, candidates=done.candidates[:-1]) for done in super().generate(requests)]
+
+
+def test_a_candidate_that_the_engine_loses_fails_the_stage() -> None:
+    rows = unique(one=[("safety", "safety/theft", 0.9)], two=[("safety", "safety/theft", 0.9)])
+    with pytest.raises(AccountingError, match=r"stage 'generate_0_g', part 0: 2 of 2 rows .* is owed 3 and got 2"):
+        draw(rows, Forgetful(last="x"), candidates=3)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from normloom.contract import IDENTITY, Contract
 from normloom.errors import UsageError
-from normloom.readers import Located, locate, read_source
+from normloom.readers import LIBRARIES, Located, locate, read_source
 from normloom.stage import Output, Stage, quarantined_frame
 from normloom.step import step
 
@@ -66,7 +66,7 @@ def _memory(*, frame: Frame) -> Output:
     return _known(frame.rows)
 
 
-@step(makes=Contract(columns={"source_row": pl.Int64()}, extra=True))
+@step(makes=Contract(columns={"source_row": pl.Int64()}, extra=True), libraries=LIBRARIES)
 def _file(*, source: Located) -> Output:
     read = read_source(source, text_column=None, keep="all")
     aside: list[dict[str, str | None]] = [

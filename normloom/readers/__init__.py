@@ -12,5 +12,18 @@ from normloom.readers.read import column_names, read_source
 from normloom.readers.records import Rejected, Source
 from normloom.readers.wanted import Keep
 
-__all__ = ["Keep", "Located", "Reading", "Rejected", "Source", "absolute", "as_text", "column_names", "locate"]
+LIBRARIES = ("pyarrow", "python-calamine")  # whose versions may change what is read, with polars, that all stages use
+
+__all__ = [
+    "LIBRARIES",
+    "Keep",
+    "Located",
+    "Reading",
+    "Rejected",
+    "Source",
+    "absolute",
+    "as_text",
+    "column_names",
+    "locate",
+]
 __all__ += ["read_source"]
