@@ -36,7 +36,7 @@ from normloom.stale import stale_stages
 from normloom.store import Store
 from normloom.table import Manifest, TableRef
 from normloom.unfinished import UnfinishedBuild, recorded
-from normloom.weave import current_flow_run, in_flow_run, submit_stages
+from normloom.weave import current_flow_run, current_task_run, in_flow_run, submit_stages
 
 log = logging.getLogger(__name__)
 
@@ -134,6 +134,8 @@ def build(
     the first stage that failed, and UsageError for a selection that cannot be built.
     """
     from normloom.openlineage import LineageEvents
+    from normloom.openlineage_ends import end_dead_runs
+    from normloom.openlineage_facets import sources_of
 
     started = datetime.now(UTC)
     system, identity, stages = request.system, new_build_id(), stages_of(*ends)
@@ -165,30 +167,41 @@ def build(
     )
     with store.building(system), recorded(store, unfinished) as record:
         taken = _taken(request, stages, store)
-        with (
-            closing(pool),
-            LineageEvents(system=system, build=identity, store=store, profile=request.profile) as events,
-        ):
+        end_dead_runs(store, system)
+        with closing(pool):
 
-            def make(stage: Stage, inputs: Sequence[TableRef], sides: Sequence[TableRef]) -> tuple[Manifest, bool]:
+            def make(
+                events: LineageEvents, stage: Stage, inputs: Sequence[TableRef], sides: Sequence[TableRef]
+            ) -> tuple[Manifest, bool]:
                 if stage.name in taken:
                     runner.progress.end(taken[stage.name], reused=True)
                     return taken[stage.name], True
                 run = partial(runner.run, stage, inputs, sides, again=request.selection.again(stage.name))
                 work = partial(telling, run, system=system, stage=stage.name, build=identity)
-                return events.run_stage(stage.name, [*inputs, *sides], work)
+                sources = sources_of(stage.arguments)
+                return events.run_stage(
+                    stage.name, [*inputs, *sides], work, sources=sources, task_run=current_task_run()
+                )
 
             def weave() -> BuildResult:
-                record.belongs_to(current_flow_run())
-                try:
-                    made = submit_stages(needed, make, lineage)
-                except BaseException as error:
-                    record.ended(error, stage=next(iter(lineage.failed), None))
-                    pool.close()  # stages at work would go on to their end
-                    if lineage.failed and isinstance(error, Exception) and not isinstance(error, BuildCancelledError):
-                        _tell_failure(error, lineage, runner, unfinished)
-                    raise
-                result = _finished(request, identity, store, ends, made, loads=dict(pool.loads), started=started)
+                run = current_flow_run()
+                record.belongs_to(run)
+                with LineageEvents(
+                    system=system, build=identity, store=store, profile=request.profile, flow_run=run
+                ) as events:
+                    try:
+                        made = submit_stages(needed, partial(make, events), lineage)
+                    except BaseException as error:
+                        record.ended(error, stage=next(iter(lineage.failed), None))
+                        pool.close()  # stages at work would go on to their end
+                        if (
+                            lineage.failed
+                            and isinstance(error, Exception)
+                            and not isinstance(error, BuildCancelledError)
+                        ):
+                            _tell_failure(error, lineage, runner, unfinished)
+                        raise
+                    result = _finished(request, identity, store, ends, made, loads=dict(pool.loads), started=started)
                 _publish_pages(result, lineage, store)
                 return result
 

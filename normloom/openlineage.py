@@ -14,6 +14,7 @@ import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
@@ -27,8 +28,16 @@ from openlineage.client.facet_v2 import RunFacet, error_message_run, job_type_jo
 from openlineage.client.serde import Serde
 from openlineage.client.transport.noop import NoopConfig, NoopTransport
 
-from normloom.errors import StoreError
-from normloom.openlineage_facets import PRODUCER, input_dataset, output_dataset, run_facets
+from normloom.errors import BuildCancelledError, StoreError
+from normloom.openlineage_facets import (
+    PRODUCER,
+    NormloomPrefectRunFacet,
+    input_dataset,
+    output_dataset,
+    run_facets,
+    source_dataset,
+)
+from normloom.readers.locate import Located
 from normloom.store import BUILDS, Store, writing
 from normloom.table import Manifest, TableRef
 
@@ -43,23 +52,25 @@ log = logging.getLogger("normloom.openlineage")
 class LineageEvents:
     """The events of one build: a context around it, in which `run_stage` is around each stage, in any thread."""
 
-    def __init__(self, *, system: str, build: str, store: Store, profile: str | None = None) -> None:
+    def __init__(
+        self, *, system: str, build: str, store: Store, profile: str | None = None, flow_run: str | None = None
+    ) -> None:
         self.system = system
         self.build = build
         self.store = store
         self.profile = profile
-        self._collector: _Collector | None = None
-        self._running: dict[str, list[InputDataset]] = {}
+        self.flow_run = flow_run
+        self._collector: Collector | None = None
+        self._running: dict[str, _Running] = {}
         self._lock = Lock()
 
     @property
     def path(self) -> Path:
         """Where the events are, one JSON object in a line."""
-        return self.store.root / self.system / BUILDS / f"{self.build}.openlineage.jsonl"
+        return record_of(self.store, self.system, self.build)
 
     def __enter__(self) -> LineageEvents:
-        client = _configured_client()
-        self._collector = _Collector(client, self.path) if client else None
+        self._collector = configured_collector(self.path)
         self._emit(RunState.START)
         return self
 
@@ -76,16 +87,23 @@ class LineageEvents:
                 self._collector.close()
 
     def run_stage(
-        self, stage: str, tables: Sequence[TableRef], work: Callable[[], tuple[Manifest, bool]]
+        self,
+        stage: str,
+        tables: Sequence[TableRef],
+        work: Callable[[], tuple[Manifest, bool]],
+        *,
+        sources: Sequence[Located] = (),
+        task_run: str | None = None,
     ) -> tuple[Manifest, bool]:
         """Return what `work` returns, the stage's manifest and whether it was published before; say when and how.
 
-        `tables` are all that the stage reads.
+        `tables` and `sources` are all that the stage reads; `task_run` is its id in Prefect.
         """
         inputs = [input_dataset(self.store, self.store.manifest(ref)) for ref in dict.fromkeys(tables)]
+        running = _Running([*map(source_dataset, sources), *inputs], task_run)
         with self._lock:
-            self._running[stage] = inputs
-        self._emit(RunState.START, stage, inputs=inputs)
+            self._running[stage] = running
+        self._emit(RunState.START, stage, running)
         try:
             manifest, reused = work()
         except BaseException as error:
@@ -111,17 +129,17 @@ class LineageEvents:
     ) -> None:
         """Emit the last event of a stage, unless the end of the build has done so: a run ends once."""
         with self._lock:
-            inputs = self._running.pop(stage, None)
-        if inputs is not None:
-            self._emit(state, stage, facets={**(facets or {}), **_error_facets(error)}, inputs=inputs, outputs=outputs)
+            running = self._running.pop(stage, None)
+        if running:
+            self._emit(state, stage, running, facets={**(facets or {}), **_error_facets(error)}, outputs=outputs)
 
     def _emit(
         self,
         state: RunState,
         stage: str | None = None,
+        running: _Running | None = None,
         *,
         facets: Mapping[str, RunFacet] | None = None,
-        inputs: Sequence[InputDataset] = (),
         outputs: Sequence[OutputDataset] = (),
     ) -> None:
         tags = {"build": self.build, **({"profile": self.profile} if self.profile else {})}
@@ -129,6 +147,9 @@ class LineageEvents:
             "tags": tags_run.TagsRunFacet([tags_run.TagsRunFacetFields(*tag, "NORMLOOM") for tag in tags.items()]),
             **(facets or {}),
         }
+        if self.flow_run:
+            task_run = running.task_run if running else None
+            run["normloom_prefect"] = NormloomPrefectRunFacet(flowRunId=self.flow_run, taskRunId=task_run)
         if stage:
             build = parent_run.Run(self._run_id()), parent_run.Job(NAMESPACE, self.system)
             run["parent"] = parent_run.ParentRunFacet(*build)
@@ -140,7 +161,7 @@ class LineageEvents:
             producer=PRODUCER,
             run=Run(self._run_id(stage), run),
             job=Job(NAMESPACE, name, {"jobType": kind}),
-            inputs=list(inputs),
+            inputs=running.inputs if running else [],
             outputs=list(outputs),
         )
         self._write(Serde.to_json(event))
@@ -157,10 +178,15 @@ class LineageEvents:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Add a line to a file, all of it or, if the disk is full, nothing: readers fail at a line that is cut."""
+    """Add a line to a file, all of it or, if the disk is full, nothing: readers fail at a line that is cut.
+
+    A line that was cut before, as when a machine loses power, does not take this one with it.
+    """
     left = f"{line}\n".encode()
-    with path.open("ab", buffering=0) as file:
+    with path.open("a+b", buffering=0) as file:
         whole = file.seek(0, os.SEEK_END)
+        if whole and os.pread(file.fileno(), 1, whole - 1) != b"\n":
+            left = b"\n" + left
         try:
             while left:
                 left = left[file.write(left) :]
@@ -169,7 +195,20 @@ def append_line(path: Path, line: str) -> None:
             raise
 
 
-class _Collector:
+def record_of(store: Store, system: str, build: str) -> Path:
+    """Return the file of a build's events."""
+    return store.root / system / BUILDS / f"{build}.openlineage.jsonl"
+
+
+@dataclass(frozen=True)
+class _Running:
+    """What a stage at work reads, and its task run in Prefect."""
+
+    inputs: list[InputDataset]
+    task_run: str | None
+
+
+class Collector:
     """Sends events in their order from a thread of its own."""
 
     def __init__(self, client: OpenLineageClient, record: Path) -> None:
@@ -181,6 +220,7 @@ class _Collector:
         self._thread.start()
 
     def put(self, event: RunEvent) -> None:
+        """Send an event after those before it."""
         self._events.put(event)
 
     def close(self) -> None:
@@ -206,6 +246,12 @@ class _Collector:
             log.warning("events did not reach the OpenLineage collector (%s); all are in %s", reason, self._record)
 
 
+def configured_collector(record: Path) -> Collector | None:
+    """Return the collector that the user configured, None if there is none; `record` is named if it does not answer."""
+    client = _configured_client()
+    return Collector(client, record) if client else None
+
+
 def _configured_client() -> OpenLineageClient | None:
     """Return a client for the transport that the user configured, None where there is none or it is disabled."""
     try:
@@ -225,7 +271,8 @@ def _configured_client() -> OpenLineageClient | None:
 def _state(error: BaseException | None) -> RunState:
     if error is None:
         return RunState.COMPLETE
-    return RunState.FAIL if isinstance(error, Exception) else RunState.ABORT
+    stopped = isinstance(error, BuildCancelledError) or not isinstance(error, Exception)
+    return RunState.ABORT if stopped else RunState.FAIL
 
 
 def _error_facets(error: BaseException | None) -> dict[str, RunFacet]:

@@ -1,14 +1,18 @@
-"""Manifests as OpenLineage datasets and facets: the published ones, and two of our own.
+"""Manifests, and the sources of a user, as OpenLineage datasets and facets: the published ones, and three of our own.
 
-Datasets are named as OpenLineage names local files: namespace `file`, and the path of the stage in the store;
-the key of a table is the dataset's version. The JSON schemas of our own facets lie in `docs/openlineage`.
+Datasets are named as OpenLineage names local files: namespace `file`, and the path of the stage in the store; the key
+of a table is the dataset's version. A source is a file, folder or pattern in namespace `file`, or what a URL names, in
+the namespace of its protocol and host; the digest of its content is the version. The JSON schemas of our own facets lie
+in `docs/openlineage`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from importlib import metadata
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 import attr
 import polars as pl
@@ -24,11 +28,15 @@ from openlineage.client.facet_v2 import (
     set_producer,
     test_run,
 )
+from pydantic import BaseModel
 
+from normloom.readers.locate import Located
+from normloom.readers.remote import is_remote, shown
 from normloom.store import Store
 from normloom.table import CheckResult, Manifest
 
 PRODUCER = f"pkg:generic/normloom@{metadata.version('normloom')}"
+HUB = "hf://datasets/"
 FACETS = "urn:normloom:facets:1-0-0"
 
 set_producer(PRODUCER)  # facets take it from the client
@@ -70,6 +78,43 @@ class NormloomRowsRunFacet(RunFacet):
     @staticmethod
     def _get_schema() -> str:
         return f"{FACETS}:NormloomRowsRunFacet.json#/$defs/NormloomRowsRunFacet"
+
+
+@attr.define(kw_only=True)
+class NormloomPrefectRunFacet(RunFacet):
+    """The runs in Prefect: the flow run of the build, and the task run of a stage."""
+
+    flowRunId: str  # noqa: N815
+    taskRunId: str | None  # noqa: N815
+
+    @staticmethod
+    def _get_schema() -> str:
+        return f"{FACETS}:NormloomPrefectRunFacet.json#/$defs/NormloomPrefectRunFacet"
+
+
+def sources_of(arguments: BaseModel) -> list[Located]:
+    """Return the sources among the arguments of a stage."""
+    return [value for name in type(arguments).model_fields if isinstance(value := getattr(arguments, name), Located)]
+
+
+def source_dataset(source: Located) -> InputDataset:
+    """Return a source as a dataset, without what may be a secret in its URL."""
+    if is_remote(source.name):
+        named = source.name if "://" in source.name else f"{HUB}{source.name}"
+        parts = urlsplit(shown(named))
+        namespace, name = f"{parts.scheme}://{parts.netloc}", parts.path.strip("/") or "/"
+        uri = f"{namespace}/{quote(name)}"
+    else:
+        path = Path(source.name).absolute()
+        namespace, name, uri = "file", str(path), path.as_uri()
+    return InputDataset(
+        namespace=namespace,
+        name=name,
+        facets={
+            "dataSource": datasource_dataset.DatasourceDatasetFacet(name=namespace, uri=uri),
+            "version": dataset_version_dataset.DatasetVersionDatasetFacet(source.digest),
+        },
+    )
 
 
 def input_dataset(store: Store, manifest: Manifest) -> InputDataset:

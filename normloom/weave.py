@@ -54,6 +54,14 @@ def current_flow_run() -> str:
     return str(run.flow_run.id)
 
 
+def current_task_run() -> str | None:
+    """Return the id of the task run that this code is part of, None outside of one."""
+    from prefect.context import TaskRunContext
+
+    context = TaskRunContext.get()
+    return str(context.task_run.id) if context else None
+
+
 def submit_stages(stages: Sequence[Stage], make: Make, lineage: Lineage) -> dict[str, tuple[Manifest, bool]]:
     """Make the stages as tasks of the flow run that is under way; return each table and whether it was there already.
 

@@ -21,6 +21,7 @@ from normloom.build import BuildRequest, BuildResult, build, reuse
 from normloom.contract import Check
 from normloom.errors import BuildCancelledError, QuarantineBudgetError, UsageError
 from normloom.models.protocol import ModelSpec
+from normloom.openlineage import record_of
 from normloom.pool import Pool
 from normloom.resources import Resources
 from normloom.selection import Selection
@@ -219,6 +220,11 @@ def test_a_build_that_fails_tells_the_cause_first_in_state_log_and_page(
     assert '| 2 | asked | because | \\{"word": "c"\\} |' in page.data
     assert "3 made by this build" not in page.data
     assert "2 made by this build, 0 reused, 3 not made." in page.data
+    events = [json.loads(line) for line in record_of(store, "toy", run.name).read_text().splitlines()]
+    ids = {event["run"]["facets"]["normloom_prefect"]["flowRunId"] for event in events}
+    assert ids == {str(run.id)}
+    tasks = [event["run"]["facets"]["normloom_prefect"].get("taskRunId") for event in events]
+    assert (tasks[0], str(check.task_run_id) in tasks) == (None, True)
     [record] = unfinished(store, "toy")
     assert (record.state, record.stage, record.flow_run) == ("failed", "right", str(run.id))
 

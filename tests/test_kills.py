@@ -11,6 +11,8 @@ from pathlib import Path
 
 from kills import Builder, scripted_builder, survive
 
+from normloom.openlineage_ends import open_runs, read_events
+
 KILLS = {"flow": 2, "actor": 1, "raylet": 1}
 
 
@@ -23,6 +25,9 @@ def test_builds_survive_kills_of_every_kind(tmp_path: Path) -> None:
     assert report.parts_redone == 0
     assert report.reads > 0
     assert report.bad_reads == []
+    events = [*tmp_path.glob("build-*/savacu/builds/*.openlineage.jsonl")]
+    assert len(events) == report.runs - 1  # a run of the builds that were killed each, and not of the one left alone
+    assert [path.name for path in events if open_runs(read_events(path))] == []  # the next build told how they ended
     assert any("died" in line and line.startswith("a process ") for line in run_logs(builder))
 
 

@@ -8,12 +8,14 @@ import resource
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
+import duckdb
 import openlineage_schemas as schemas
 import pytest
 from openlineage.client.serde import Serde
@@ -22,9 +24,16 @@ from toy import SCRIPTED, echo_stage, runner, words_stage
 
 from normloom.errors import QuarantineBudgetError, StoreError
 from normloom.openlineage import LineageEvents, append_line
+from normloom.openlineage_ends import end_dead_runs, read_events
+from normloom.openlineage_facets import sources_of
+from normloom.readers import Located
 from normloom.stage import Stage
 from normloom.store import Store
 from normloom.table import Manifest, TableRef
+from normloom.tasks.ingest import Ingestion
+from normloom.unfinished import Record, UnfinishedBuild
+
+FLOW_RUN, TASK_RUN = (f"00000000-0000-4000-8000-00000000000{number}" for number in (1, 2))
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +49,7 @@ def not_configured(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
 
 
 def lineage_of(store: Store, build: str = "b1") -> LineageEvents:
-    return LineageEvents(system="toy", build=build, store=store, profile="test")
+    return LineageEvents(system="toy", build=build, store=store, profile="test", flow_run=FLOW_RUN)
 
 
 def make(store: Store, *later: Callable[[Stage], Stage], build: str = "b1") -> list[dict[str, Any]]:
@@ -48,7 +57,8 @@ def make(store: Store, *later: Callable[[Stage], Stage], build: str = "b1") -> l
     lineage, loom, words = lineage_of(store, build), runner(store), words_stage("a", "b", "c", "d")
 
     def run(stage: Stage, inputs: Sequence[TableRef]) -> Manifest:
-        return lineage.run_stage(stage.name, inputs, partial(loom.run, stage, inputs, []))[0]
+        work = partial(loom.run, stage, inputs, [])
+        return lineage.run_stage(stage.name, inputs, work, task_run=TASK_RUN)[0]
 
     try:
         with lineage:
@@ -178,6 +188,106 @@ def test_a_failing_stage_fails_its_run_and_the_build_s(tmp_path: Path) -> None:
     assert events[4]["outputs"] == []
 
 
+def test_runs_name_their_runs_in_prefect(tmp_path: Path) -> None:
+    for event in make(Store(tmp_path), echo_stage):
+        facet = event["run"]["facets"]["normloom_prefect"]
+        task_run = None if event["job"]["name"] == "toy" else TASK_RUN
+        assert (facet["flowRunId"], facet.get("taskRunId")) == (FLOW_RUN, task_run)
+
+
+@pytest.mark.parametrize(
+    ("name", "namespace", "known_as"),
+    [
+        ("https://me:secret@example.org:8443/a%20b/p.csv?token=secret", "https://example.org:8443", "a%20b/p.csv"),
+        ("s3://key:secret@bucket/prompts/*.parquet?endpoint_override=x", "s3://bucket", "prompts/*.parquet"),
+        ("hf://datasets/org/name/data.jsonl", "hf://datasets", "org/name/data.jsonl"),
+        ("no-such-org/name", "hf://datasets", "no-such-org/name"),
+        ("prompts.csv", "file", "{here}/prompts.csv"),
+        ("shards of it/*.csv", "file", "{here}/shards of it/*.csv"),
+    ],
+)
+def test_a_source_is_an_input_dataset_without_secrets(tmp_path: Path, name: str, namespace: str, known_as: str) -> None:
+    Path("shards of it").mkdir()
+    source = Located(name=name, files=(Path("prompts.csv"),), format="csv", digest="d1g3st")
+    arguments = Ingestion(source=source, text_column="prompt", taxonomies=())
+    lineage, stage = lineage_of(Store(tmp_path)), words_stage("a")
+    with lineage:
+        lineage.run_stage("words", [], partial(runner(lineage.store).run, stage, [], []), sources=sources_of(arguments))
+    events = read(lineage)
+    for event in events:
+        validate(event)
+    assert "secret" not in lineage.path.read_text()
+    [dataset] = events[2]["inputs"]
+    assert events[1]["inputs"] == [dataset]
+    assert (dataset["namespace"], dataset["name"]) == (namespace, known_as.format(here=Path.cwd()))
+    assert dataset["facets"]["version"]["datasetVersion"] == "d1g3st"
+    assert dataset["facets"]["dataSource"]["uri"].startswith("file:///" if namespace == "file" else namespace)
+
+
+def begun(store: Store, *, cut: bool = False) -> LineageEvents:
+    """Leave the events of a build that was killed while it made its second stage."""
+    lineage = lineage_of(store)
+    with suppress(KeyboardInterrupt), lineage:
+        manifest, _ = lineage.run_stage("words", [], partial(runner(store).run, words_stage("a"), [], []))
+        lineage.run_stage("echo", [manifest.ref], partial(interrupted, manifest), task_run=TASK_RUN)
+    lines = lineage.path.read_text().splitlines(keepends=True)[:-2]
+    lineage.path.write_text("".join(lines) + ('{"eventType": "COMP' if cut else ""))
+    return lineage
+
+
+def interrupted(_: Manifest) -> tuple[Manifest, bool]:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "why"),
+    [
+        (None, "ABORT", "the process of the build was killed"),
+        (KeyboardInterrupt(), "ABORT", "the build was cancelled"),
+        (StoreError("the disk is full"), "FAIL", "the disk is full"),
+    ],
+)
+def test_the_runs_of_a_dead_build_get_their_end_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    collector: Collector,
+    error: BaseException | None,
+    state: str,
+    why: str,
+) -> None:
+    store = Store(tmp_path)
+    lineage = begun(store, cut=True)
+    record = Record(lineage.path.with_name("b1.json"), UnfinishedBuild(system="toy", build="b1"))
+    assert end_dead_runs(store, "toy") == []  # it is at work
+    if error:
+        record.ended(error)
+    record.close(finished=False)
+    monkeypatch.setenv("OPENLINEAGE_URL", collector.url)
+    assert end_dead_runs(store, "toy") == ["b1"]
+    assert end_dead_runs(store, "toy") == []
+    events = list(read_events(lineage.path))
+    ends = events[-2:]
+    assert sequence(events) == [*WHOLE[:4], ("toy.echo", state), ("toy", state)]
+    for start, end in zip((events[3], events[0]), ends, strict=True):
+        validate(end)
+        assert end["run"]["runId"] == start["run"]["runId"]
+        assert end["inputs"] == start["inputs"]
+        assert end["run"]["facets"].pop("errorMessage")["message"] == why
+        assert end["run"]["facets"] == start["run"]["facets"]
+    assert sequence([event for _, event in collector.received]) == [("toy.echo", state), ("toy", state)]
+
+
+def test_the_documented_query_skips_a_line_that_is_cut(tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "openlineage.md").read_text()
+    [query] = re.findall(r'normloom query "(FROM read_json.*?)"', page, re.DOTALL)
+    store = Store(tmp_path / "store")
+    begun(store, cut=True).path.rename(tmp_path / "cut.jsonl")
+    make(store, echo_stage, build="b2")
+    (tmp_path / "cut.jsonl").rename(lineage_of(store).path)
+    found = duckdb.sql(query.replace("store/savacu", f"{store.root}/toy"))
+    assert [row[0] for row in found.fetchall()] == ["toy", "toy.echo", "toy.words", "toy.words"]
+
+
 def test_an_interrupt_aborts_the_build_and_the_stages_at_work_once(tmp_path: Path) -> None:
     store = Store(tmp_path)
     lineage, started, interrupted = lineage_of(store), Event(), Event()
@@ -235,6 +345,7 @@ FAULTS: list[schemas.Fault] = [
     (lambda event: event["run"]["facets"]["normloom_model"].update(tokensOut=-1), "minimum"),
     (lambda event: event["run"]["facets"]["normloom_model"].pop("_producer"), "_producer"),
     (lambda event: event["run"]["facets"]["parent"]["run"].update(runId="1"), "uuid"),
+    (lambda event: event["run"]["facets"]["normloom_prefect"].pop("flowRunId"), "flowRunId"),
     (lambda event: event["outputs"][0]["facets"]["schema"]["fields"][1]["fields"][0].pop("name"), "name"),
     (lambda event: event.update(eventType="DONE"), "DONE"),
     (lambda event: event["inputs"][0]["facets"]["version"].pop("_schemaURL"), "_schemaURL"),
@@ -267,7 +378,7 @@ def test_the_published_schemas_take_our_events_and_no_broken_ones(tmp_path: Path
 
 def test_every_facet_is_what_the_client_s_class_of_it_makes(tmp_path: Path) -> None:
     facets = [(name, facet) for event in lives(tmp_path) for name, facet, *_ in schemas.facets_of(event)]
-    assert {name for name, _ in facets} == {*schemas.CLASSES, "normloom_model", "normloom_rows"}
+    assert {name for name, _ in facets} == {*schemas.CLASSES, "normloom_model", "normloom_prefect", "normloom_rows"}
     for name, facet in facets:
         if name in schemas.CLASSES:
             fields = {field: value for field, value in facet.items() if not field.startswith("_")}
