@@ -21,6 +21,7 @@ from normloom.flows.commands.notify import app as notify
 from normloom.flows.commands.plan import plan
 from normloom.flows.commands.quarantine import quarantine
 from normloom.flows.commands.query import query
+from normloom.flows.commands.releases import releases
 from normloom.flows.commands.report import report
 from normloom.flows.commands.serve import serve
 from normloom.flows.commands.settings import settings
@@ -47,6 +48,7 @@ COMMANDS = (
     report,
     leaderboard,
     builds,
+    releases,
     diff,
     tables,
     query,

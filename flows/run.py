@@ -59,6 +59,7 @@ def run_build(
         selection=selection,
         quarantine_budget=config.quarantine_budget,
         release=config.release.size,
+        fresh_hours=config.release.fresh_hours,
         limits=config.spending.limits,
     )
     result = make(ends, request=request, store=store, resources=resources, console=console, notes=config.notes)

@@ -31,6 +31,7 @@ from normloom.run_progress import RunProgress
 from normloom.runner import QUARANTINE_BUDGET, StageRunner
 from normloom.selection import Selection
 from normloom.spending import Limits, Spending
+from normloom.spent import Spent
 from normloom.stage import Stage
 from normloom.stale import stale_stages
 from normloom.store import Store
@@ -43,7 +44,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class BuildRequest:
-    """What is asked of a build. `profile` and `settings` made its stages; they are recorded, not read."""
+    """What is asked of a build. `profile` and `settings` made its stages; they are recorded, not read.
+
+    `fresh_hours` is how long its release is fresh; it is recorded for those who look at the store.
+    """
 
     system: str
     profile: str = ""
@@ -52,6 +56,7 @@ class BuildRequest:
     quarantine_budget: float = QUARANTINE_BUDGET
     release: ReleaseSize = field(default_factory=ReleaseSize)
     limits: Limits = field(default_factory=Limits)
+    fresh_hours: float | None = None
 
     @property
     def tags(self) -> list[str]:
@@ -274,7 +279,8 @@ def _finished(
             standing[stage.name] = manifest
     end = ends[0].name
     latest = show_latest(store, made[end][0]) if end in made and end not in stale else None
-    lock = store.write_build(system, identity, _lock_text(request, identity, standing.values(), reads, stale))
+    spent = Spent.of(stages, made)
+    lock = store.write_build(system, identity, _lock_text(request, identity, standing.values(), reads, stale, spent))
     return BuildResult(
         system=system,
         build=identity,
@@ -303,6 +309,7 @@ def _lock_text(
     manifests: Iterable[Manifest],
     reads: Mapping[str, Manifest],
     stale: Mapping[str, str],
+    spent: Spent,
 ) -> str:
     """Return the build as YAML made to be read in a diff."""
     selection = _selected(request.selection)
@@ -324,6 +331,8 @@ def _lock_text(
         "profile": request.profile,
         "settings": list(request.settings),
         **({"selection": selection} if selection else {}),
+        **({"fresh_hours": request.fresh_hours} if request.fresh_hours else {}),
+        "spent": spent.model_dump(exclude_none=True),
     }
     read = {name: manifest.ref.model_dump() for name, manifest in reads.items()}
     whole = {**head, **({"reads": read} if read else {}), "stages": stages}

@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from normloom.errors import StoreError, UsageError
+from normloom.spent import Spent
 from normloom.store import BUILDS, Store
 from normloom.table import Manifest, TableRef
 
@@ -46,6 +47,8 @@ class BuildLock(BaseModel):
     settings: Sequence[str] = ()
     selection: Mapping[str, Any] = Field(default_factory=dict)
     reads: Mapping[str, TableRef] = Field(default_factory=dict)  # tables of other systems
+    fresh_hours: float | None = None  # how long its release is fresh
+    spent: Spent | None = None
 
     @property
     def started(self) -> datetime | None:

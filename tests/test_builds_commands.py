@@ -92,6 +92,8 @@ def test_builds_as_json(command: Command) -> None:
         "settings": ["classify.delta=0.4"],
         "selection": {},
         "reads": {},
+        "fresh_hours": None,
+        "spent": {"requests": 0, "tokens_in": 0, "tokens_out": 0, "cost": None, "currency": None},
         "started": "2026-11-22T00:00:03+00:00",
         "stages": ["words", "echo", "labelled"],
         "made": ["echo"],

@@ -28,6 +28,7 @@ def built(
     profile: str = "",
     settings: Sequence[str] = (),
     system: str = "toy",
+    fresh_hours: float | None = None,
 ) -> BuildLock:
     loom = StageRunner(
         system=system,
@@ -44,7 +45,7 @@ def built(
             continue
         inputs, sides = ([made[upstream.name].ref for upstream in group] for group in (stage.inputs, stage.sides))
         made[stage.name], _ = loom.run(stage, inputs, sides, again="all" if stage.name in force else None)
-    request = BuildRequest(system=system, profile=profile, settings=tuple(settings))
+    request = BuildRequest(system=system, profile=profile, settings=tuple(settings), fresh_hours=fresh_hours)
     result = reuse(*ends, request=request, store=store)
     assert result is not None
     text = result.lock.read_text().replace(result.build, build)

@@ -25,7 +25,8 @@ def builds(
     limit: Annotated[int, typer.Option(min=1, help="Builds to list of each system, the newest.")] = 20,
     json_: JsonOption = False,
 ) -> None:
-    """List the builds of a store, newest last: tables made and reused, rows of the last stages, profile, settings.
+    """List the builds of a store, newest last: tables made and reused, rows of the last stages, what
+    models were asked and its cost by the prices in the settings, profile, settings.
 
     Builds that are running, failed, were cancelled or were killed are listed too, with the command that resumes them.
     Tables that are gone were removed by normloom gc; a build that needs one makes it again.
@@ -81,6 +82,8 @@ def _lines(build: BuildAccount | UnfinishedBuild, store: Store) -> Iterator[Text
         yield Text.assemble((lock.build, "bold"), f"  {lock.system}  {_when(lock)}  {_tables(build)}")
         released = ", ".join(f"{name} {rows:,}" for name, rows in build.released.items())
         yield Text(f"    rows: {released}", "green")
+        if lock.spent and (lock.spent.tokens_in or lock.spent.requests):
+            yield Text(f"    models: {lock.spent}")
         asked = _asked(lock)
     if asked:
         yield Text(f"    {', '.join(asked)}", "dim")
