@@ -60,7 +60,13 @@ def demo_safetybench(config: DemoSafetybenchConfig) -> list[Stage]:
         rater_figures(rated, unique, raters=names, threshold=config.threshold),
         human_figures(ratings, requests, threshold=config.threshold),
         sweep_delta(labelled, taxonomies=config.labels),
-        sweep_tau([requests, drafted], jaccard=settings.jaccard, features=settings.features, within="group"),
+        sweep_tau(
+            [requests, drafted],
+            jaccard=settings.jaccard,
+            alike=settings.alike,
+            features=settings.features,
+            within="group",
+        ),
     ]
 
 

@@ -1,4 +1,4 @@
-"""What numba compiles for near-duplicates: shingles and their codes, codes in buckets, removal, clusters.
+"""What numba compiles for near-duplicates: shingles and their codes, codes in buckets, similar sets, removal, clusters.
 
 All of it stands in one file: numba keeps what it compiled as long as the function's own file stands, whatever becomes
 of the compiled functions that it calls in others. The functions run without Python's lock, so threads can share work.
@@ -38,6 +38,9 @@ _FNV_PRIME = np.uint64(0x100000001B3)
 _MIX_1 = np.uint64(0xFF51AFD7ED558CCD)  # MurmurHash3's finaliser: FNV-1a alone spreads short runs badly
 _MIX_2 = np.uint64(0xC4CEB9FE1A85EC53)
 _MIX_SHIFT = np.uint64(33)
+_32, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
+_EACH_COUNT, _EACH_PART = 0x10001, 0x9E3779B1  # signatures of empty parts differ by their number and count
+_ROUNDING = 1e-6  # bounds of sizes are loosened by this: a division may come out a little low
 _CONTINUATION, _CONTINUATION_MASK, _SPACE = 0x80, 0xC0, 0x20
 
 
@@ -75,6 +78,24 @@ class Index(NamedTuple):
     spans: Array  # (4, 65536, 2) uint32: where a bucket starts, and stops so far
     band_codes: Array  # (4, n) uint64
     band_rows: Array  # (4, n) uint32
+
+
+class Sets(NamedTuple):
+    """The shingle sets of n texts by their parts, to find the stored ones of a Jaccard similarity of at least `least`.
+
+    A set is dealt into as many parts as the sets of about its size are; a part's signature is the sum of its hashes.
+    Two sets that differ in at most d shingles have all but d of their signatures in common.
+    """
+
+    least: float
+    edges: Array  # (c + 1,) int64: class k is the sets of edges[k] to edges[k + 1] - 1 shingles
+    parts: Array  # (c,) int64: how many parts a set of the class has
+    sizes: Array  # (n,) int64: shingles of each text
+    starts: Array  # (n + 1,) int64: where the signatures of each text start
+    signatures: Array  # uint32, in the order of the parts; at the end as many more as any set has
+    spans: Array  # (buckets + 1, 2) int64: where a bucket of signatures starts, and stops so far
+    entries: Array  # uint32: stored texts by the buckets of their rarest signatures, `tag << row_bits | row`
+    row_bits: np.uint32
 
 
 class Unit(NamedTuple):
@@ -141,6 +162,32 @@ def shingle_set(data: Array, bounds: Array, text: int, grams: Array) -> Array:
         if count == 0 or value != hashes[count - 1]:
             hashes[count] = value
             count += 1
+    return hashes[:count]
+
+
+@_compiled
+def _distinct(texts: Packed, text: int, grams: Array) -> Array:
+    """Return what `shingle_set` does in no order: sorting takes four times as long."""
+    hashes = _feature_hashes(texts.data, texts.bounds[text], texts.bounds[text + 1], grams)
+    room = 2
+    while room < 2 * len(hashes):
+        room *= 2
+    taken = np.zeros(room, dtype=np.uint64)  # open addressing; 0 is a free place
+    count, has_zero = 0, False
+    for value in hashes:
+        if value == 0:
+            if has_zero:
+                continue
+            has_zero = True
+        else:
+            place = np.int64(value & np.uint64(room - 1))
+            while taken[place] != 0 and taken[place] != value:
+                place = (place + 1) & (room - 1)
+            if taken[place] == value:
+                continue
+            taken[place] = value
+        hashes[count] = value
+        count += 1
     return hashes[:count]
 
 
@@ -348,6 +395,183 @@ def next_pairs(unit: Unit, size: int, index: Index, plan: Plan, pairs: Array) ->
 
 
 @_compiled
+def _class_of(size: int, edges: Array) -> int:
+    return int(np.searchsorted(edges, size, side="right")) - 1
+
+
+@_compiled
+def _difference(sizes: int, least: float) -> int:
+    """Return how many shingles two sets of together `sizes` may not share at a Jaccard similarity of `least`."""
+    return int((1 - least) / (1 + least) * sizes + _ROUNDING)
+
+
+@_compiled
+def _sign(shingles: Array, signatures: Array) -> None:
+    """Write the signatures of a set's parts."""
+    parts = len(signatures)
+    for part in range(parts):
+        signatures[part] = (parts * _EACH_COUNT + part + 1) * _EACH_PART
+    for value in shingles:
+        chosen = np.int64(((value >> _32) * np.uint64(parts)) >> _32)
+        signatures[chosen] += np.uint32(value & _LOW)
+
+
+@_compiled
+def sign_texts(start: int, stop: int, texts: Packed, grams: Array, edges: Array, parts: Array, sizes: Array) -> Array:
+    """Write the sizes of the texts' shingle sets and return their signatures."""
+    signatures = np.empty(1024, dtype=np.uint32)
+    count = 0
+    for text in range(start, stop):
+        shingles = _distinct(texts, text, grams)
+        sizes[text] = len(shingles)
+        more = parts[_class_of(len(shingles), edges)]
+        while count + more > len(signatures):
+            signatures = np.concatenate((signatures, np.empty_like(signatures)))
+        _sign(shingles, signatures[count : count + more])
+        count += more
+    return signatures[:count].copy()
+
+
+@_compiled
+def count_signatures(signatures: Array, spans: Array) -> None:
+    """Give each bucket room for the texts of its signatures."""
+    mask = len(spans) - 2
+    for signature in signatures:
+        spans[np.int64(signature) & mask, 0] += 1
+    total = 0
+    for bucket in range(len(spans)):
+        size = spans[bucket, 0]
+        spans[bucket, 0] = spans[bucket, 1] = total
+        total += size
+
+
+@_compiled
+def _rarities(signatures: Array, few: int, spans: Array) -> tuple[Array, int]:
+    """Return a key for each part, smaller for signatures of fewer texts, and the key that `few` parts are below.
+
+    All keys of a set differ, and two sets have their common signatures in the same order.
+    """
+    keys = np.empty(len(signatures), dtype=np.int64)
+    for part in range(len(signatures)):
+        bucket = np.int64(signatures[part]) & (len(spans) - 2)
+        keys[part] = (spans[bucket + 1, 0] - spans[bucket, 0]) << ROW_BITS | part
+    below = np.int64(NO_KEY)
+    for _ in range(len(keys) - few):
+        most = np.int64(-1)
+        for key in keys:
+            if most < key < below:
+                most = key
+        below = most
+    return keys, int(below)
+
+
+@_compiled
+def _entry(signature: np.uint32, row: int, row_bits: np.uint32) -> np.uint32:
+    return np.uint32((np.int64(signature) >> np.int64(row_bits)) << np.int64(row_bits) | row)
+
+
+@_compiled
+def store_set(row: int, sets: Sets) -> None:
+    """Store a text in the buckets of its rarest signatures, one more than a similar set may lack of its own."""
+    if sets.least > 1:
+        return
+    own = sets.signatures[sets.starts[row] : sets.starts[row + 1]]
+    most = int(sets.sizes[row] / sets.least + _ROUNDING)
+    keys, below = _rarities(own, _difference(sets.sizes[row] + most, sets.least) + 1, sets.spans)
+    for part in range(len(own)):
+        if keys[part] < below:
+            bucket = np.int64(own[part]) & (len(sets.spans) - 2)
+            sets.entries[sets.spans[bucket, 1]] = _entry(own[part], row, sets.row_bits)
+            sets.spans[bucket, 1] += 1
+
+
+@_compiled
+def store_sets(start: int, stop: int, sets: Sets) -> None:
+    """Store texts in order."""
+    for row in range(start, stop):
+        store_set(row, sets)
+
+
+@_compiled
+def _shared(own: Array, others: Array) -> int:
+    """Return how many signatures are equal."""
+    shared = np.int32(0)
+    for part in range(np.uint64(len(own))):  # no test inside, no sign: this loop runs on vectors
+        shared += np.int32(own[part] == others[part])
+    return int(shared)
+
+
+@_compiled
+def _leads_to(row: int, part: int, own: Array, keys: Array, common: int, sets: Sets) -> bool:
+    """Tell whether a stored text shares `common` signatures and this part's is the first that leads there."""
+    others = sets.signatures[sets.starts[row] : sets.starts[row] + len(own)]
+    if own[part] != others[part] or _shared(own, others) < common:
+        return False
+    for other in range(len(own)):  # noqa: SIM110  # numba compiles no generator
+        if own[other] == others[other] and keys[other] < keys[part]:
+            return False
+    return True
+
+
+@_compiled
+def _search_part(  # noqa: PLR0913, PLR0917  # compiled: nothing is given by keyword
+    part: int, shingles: Array, own: Array, keys: Array, group: int, since: int, sets: Sets, rule: Rule, found: Array
+) -> int:
+    """Do what `similar_sets` does by one signature, for the texts of one class of sizes."""
+    count, size = 0, len(shingles)
+    bottom, top = sets.edges[group], min(int(size / sets.least + _ROUNDING), sets.edges[group + 1] - 1)
+    common = len(own) - _difference(size + top, sets.least)
+    bucket = np.int64(own[part]) & (len(sets.spans) - 2)
+    bits = np.int64(sets.row_bits)
+    for place in range(sets.spans[bucket, 1] - 1, sets.spans[bucket, 0] - 1, -1):
+        entry = np.int64(sets.entries[place])
+        row = int(entry & ((1 << bits) - 1))
+        if row < since:
+            break
+        if entry >> bits != np.int64(own[part]) >> bits or not _leads_to(row, part, own, keys, common, sets):
+            continue
+        if bottom <= sets.sizes[row] <= top:
+            other = shingle_set(rule.texts.data, rule.texts.bounds, row, rule.grams)
+            if overlap(np.sort(shingles), other) >= sets.least:
+                found[count] = row
+                count += 1
+    return count
+
+
+@_compiled
+def similar_sets(shingles: Array, since: int, sets: Sets, rule: Rule, found: Array) -> int:
+    """Write the stored texts from row `since` on that are similar to these shingles; return how many there are.
+
+    `found` has room for all that are stored. Why none is missed: docs/decisions/0016-similar-sets.md.
+    """
+    count, size = 0, len(shingles)
+    if sets.least > 1 or size == 0:
+        return 0
+    smallest, largest = int(np.ceil(size * sets.least - _ROUNDING)), int(size / sets.least + _ROUNDING)
+    for group in range(_class_of(smallest, sets.edges), _class_of(largest, sets.edges) + 1):
+        own = np.empty(sets.parts[group], dtype=np.uint32)
+        _sign(shingles, own)
+        differing = _difference(size + min(largest, sets.edges[group + 1] - 1), sets.least)
+        keys, below = _rarities(own, differing + 1, sets.spans)
+        for part in range(len(own)):
+            if keys[part] < below:
+                count += _search_part(part, shingles, own, keys, group, since, sets, rule, found[count:])
+    return count
+
+
+@_compiled
+def _nearest_similar(row: int, since: int, codes: Array, sets: Sets, rule: Rule, found: Array) -> int:
+    """Return the least key of the similar sets stored from row `since` on, or `NO_KEY`."""
+    if sets.least > 1:
+        return NO_KEY
+    shingles = _distinct(rule.texts, row, rule.grams)
+    nearest = NO_KEY
+    for other in found[: similar_sets(shingles, since, sets, rule, found)]:
+        nearest = min(nearest, np.int64(distance_of(codes[row] ^ codes[other])) << ROW_BITS | other)
+    return nearest
+
+
+@_compiled
 def _first_similar(found: Array, row: int, rule: Rule) -> int:
     """Return the first of the keys whose row is similar to this one, or `NO_KEY`."""
     if len(found) == 0:
@@ -363,20 +587,26 @@ def _first_similar(found: Array, row: int, rule: Rule) -> int:
 
 
 @_compiled
-def look_up_rows(start: int, stop: int, codes: Array, index: Index, plan: Plan, rule: Rule, keys: Array) -> None:
-    """Write the key of each row's keeper among the stored rows."""
+def look_up_rows(
+    start: int, stop: int, codes: Array, index: Index, plan: Plan, sets: Sets, rule: Rule, keys: Array
+) -> None:
+    """Write the key of each row's keeper among the stored rows: the nearest within tau, else of the similar sets."""
     found = np.empty(index.size[0], dtype=np.int64)
     for row in range(start, stop):
         keys[row] = _first_similar(neighbours(codes[row], index, plan, found), row, rule)
+        if keys[row] == NO_KEY:
+            keys[row] = _nearest_similar(row, 0, codes, sets, rule, found)
 
 
 @_compiled
-def settle_rows(start: int, stop: int, codes: Array, index: Index, plan: Plan, rule: Rule, keys: Array) -> None:
+def settle_rows(
+    start: int, stop: int, codes: Array, index: Index, plan: Plan, sets: Sets, rule: Rule, keys: Array
+) -> None:
     """Write the key of each row whose keeper is a nearer row of the block, and store the rows without keeper."""
     first = index.size[0]
     found = np.empty(stop - start, dtype=np.int64)
     for row in range(start, stop):
-        below = plan.tau if keys[row] == NO_KEY else np.uint64(keys[row] >> ROW_BITS)
+        below = min(plan.tau, np.uint64(keys[row] >> ROW_BITS))
         if nearest_of(codes[row], index.codes, first, index.size[0]) < below:
             count = 0
             for place in range(first, index.size[0]):
@@ -385,8 +615,34 @@ def settle_rows(start: int, stop: int, codes: Array, index: Index, plan: Plan, r
                     found[count] = np.int64(distance) << ROW_BITS | np.int64(index.rows[place])
                     count += 1
             keys[row] = min(keys[row], _first_similar(np.sort(found[:count]), row, rule))
+        if np.uint64(keys[row] >> ROW_BITS) >= plan.tau:
+            keys[row] = min(keys[row], _nearest_similar(row, start, codes, sets, rule, found))
         if keys[row] == NO_KEY:
             store(codes[row], row, index)
+            store_set(row, sets)
+
+
+@_compiled
+def mark_rows(pairs: Array, reached: Array, every: np.uint64, sets: Sets, rule: Rule, marks: Array) -> None:
+    """Write for each row at which of several taus it goes: a bit each, all of them in `every`.
+
+    `pairs` is (3, pairs), sorted: a row, an earlier one and their distance; `reached` has for each distance the taus
+    above it. A row goes if one stays that is within tau or a similar set.
+    """
+    found = np.empty(len(marks), dtype=np.int64)
+    at = 0
+    for row in range(len(marks)):
+        mark = np.uint64(0)
+        while at < pairs.shape[1] and pairs[0, at] == row:
+            mark |= reached[pairs[2, at]] & ~marks[pairs[1, at]]
+            at += 1
+        if mark != every and sets.least <= 1:
+            shingles = _distinct(rule.texts, row, rule.grams)
+            for other in found[: similar_sets(shingles, 0, sets, rule, found)]:
+                mark |= every & ~marks[other]
+        marks[row] = mark
+        if mark != every:
+            store_set(row, sets)
 
 
 @_compiled

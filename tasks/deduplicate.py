@@ -30,7 +30,9 @@ _CHECKED = 64  # known rows whose codes are made again, to see that they are of 
 
 class Deduplication(Args):
     """A row repeats a kept one when their codes differ in fewer than `tau` of 64 bits and their shingles
-    have a Jaccard similarity of at least `jaccard` (0 asks for no confirmation: the rule of arXiv 2602.11305).
+    have a Jaccard similarity of at least `jaccard` (0 asks for no confirmation: the rule of arXiv 2602.11305);
+    or when that similarity is at least `alike`, whatever the distance: codes of texts that differ in a word are apart
+    by chance, so of prompts of one template some would be removed by chance.
 
     The method `minhash` asks for the Jaccard similarity alone, whatever the distance: it finds pairs that SimHash
     has far apart, but misses a row with a probability of up to 1 - `recall`, and takes many times as long.
@@ -38,6 +40,9 @@ class Deduplication(Args):
 
     tau: int = Field(10, ge=1, le=_BITS, description="Hamming distance below which two prompts are near-duplicates")
     jaccard: float = Field(0.5, ge=0, le=1, description="confirmation by shingle Jaccard; 0 is the paper's rule")
+    alike: float = Field(
+        0.8, ge=0.5, le=1, description="shingle Jaccard that suffices whatever the distance, unless jaccard is 0"
+    )
     features: Features = Features()
     method: Literal["simhash", "minhash"] = Field(
         "simhash", description="minhash looks for Jaccard similarity alone, whatever the distance"
@@ -50,6 +55,11 @@ class Deduplication(Args):
         if self.method == "minhash":
             bands(self.jaccard, permutations=self.permutations, recall=self.recall)
         return self
+
+
+def sufficient(jaccard: float, alike: float) -> float | None:
+    """Return the Jaccard similarity that suffices whatever the distance; None if codes alone decide."""
+    return max(jaccard, alike) if jaccard else None
 
 
 @step(bound=bounds.as_many, fan_out=each(), libraries=("datasketch", "numba", "numpy"))
@@ -81,9 +91,9 @@ def deduplicate(
     compared, stored = coded, 0
     if known is not None:
         _require_features(known, column, args.features)
-        columns = ["row_id", column, "fingerprint", *_apart(coded, within)]
+        columns = ["row_id", column, "fingerprint", *compared_within(coded, within)]
         compared, stored = pl.concat([known.select(columns), coded.select(columns)]), known.height
-    groups = _groups(compared, _apart(coded, within))
+    groups = _groups(compared, compared_within(coded, within))
     found = [duplicate for group in groups for duplicate in _duplicates(compared, group, stored, column, args)]
     found.sort(key=lambda duplicate: duplicate.index)
     removed = [duplicate.index - stored for duplicate in found]
@@ -111,7 +121,7 @@ def _require_features(known: pl.DataFrame, column: str, features: Features) -> N
         raise ContractError("the known rows' column 'fingerprint' was made from other features or another text")
 
 
-def _apart(rows: pl.DataFrame, within: str | None) -> list[str]:
+def compared_within(rows: pl.DataFrame, within: str | None) -> list[str]:
     """Return the columns in which two rows must agree to be compared."""
     return [name for name in (within, "history") if name in rows.columns]
 
@@ -134,7 +144,8 @@ def _duplicates(
         return []
     some, known = rows[group], bisect_left(group, stored)
     texts, codes = some[column].to_list(), some["fingerprint"].to_numpy()
-    features, jaccard = args.features, args.jaccard
+    features, tau, jaccard = args.features, args.tau, args.jaccard
+    alike = sufficient(jaccard, args.alike)
     if args.method == "minhash":
         found = find_similar(
             pack(texts),
@@ -147,10 +158,10 @@ def _duplicates(
         )
     elif known:
         old, new = texts[:known], texts[known:]
-        found = find_known(new, old, codes[:known], features=features, tau=args.tau, jaccard=jaccard)
+        found = find_known(new, old, codes[:known], features=features, tau=tau, jaccard=jaccard, alike=alike)
         found = [replace(duplicate, index=duplicate.index + known) for duplicate in found]
     else:
-        found = find_duplicates(texts, codes=codes, features=features, tau=args.tau, jaccard=jaccard)
+        found = find_duplicates(texts, codes=codes, features=features, tau=tau, jaccard=jaccard, alike=alike)
     return [replace(duplicate, index=group[duplicate.index], keeper=group[duplicate.keeper]) for duplicate in found]
 
 

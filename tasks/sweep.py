@@ -14,7 +14,7 @@ from normloom.schemas import tables
 from normloom.schemas.taxonomy import Taxonomy
 from normloom.stage import Output
 from normloom.step import step
-from normloom.tasks.deduplicate import expected_chance_pairs
+from normloom.tasks.deduplicate import compared_within, expected_chance_pairs, sufficient
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output
 from normloom.text import normalise
 
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from normloom.kernels import Packed
+
 _DELTAS = tuple(step / 20 for step in range(1, 20))
 _TAUS = tuple(range(1, 17))
-_CHUNK = 1 << 16  # pairs that are Python objects at a time
 
 
 @step(makes=tables.FIGURES, fan_out=free("one row for each figure"), libraries=("numpy",))
@@ -76,6 +77,7 @@ def sweep_tau(
     *,
     taus: tuple[int, ...] = _TAUS,
     jaccard: float = 0.5,
+    alike: float = 0.8,
     features: Features = Features(),
     column: str = "prompt",
     within: str | None = None,
@@ -83,13 +85,15 @@ def sweep_tau(
     """Return for each tau how many pairs of rows differ in fewer bits, and how many rows deduplication would remove.
 
     `removed` follows the rule of tasks/deduplicate.py (the earliest row stays; with `jaccard` > 0 shingles must agree
-    too), so it equals that stage's count over the same rows; `pairs` looks at codes alone and `chance_pairs` says
-    how many of them random codes would give. Codes come from the column `fingerprint` where there is one.
+    too, and agreement of `alike` suffices), so it equals that stage's count over the same rows; `pairs` looks at codes
+    alone and `chance_pairs` says how many of them random codes would give. Codes come from the column `fingerprint`
+    if there is one.
     """
     import numpy as np
 
-    groups = [rows] if within is None else rows.partition_by(within, maintain_order=True)
-    found = [_try_taus(group, column, taus, jaccard, features) for group in groups]
+    apart = compared_within(rows, within)
+    groups = rows.partition_by(apart, maintain_order=True) if apart else [rows]
+    found = [_try_taus(group, column, taus, jaccard, sufficient(jaccard, alike), features) for group in groups]
     pairs, removed = np.array(found, dtype=np.int64).reshape(-1, 2, len(taus)).sum(axis=0).tolist()
     made = []
     for tau, near, gone in zip(taus, pairs, removed, strict=True):
@@ -104,13 +108,16 @@ def sweep_tau(
 
 
 def _try_taus(
-    rows: pl.DataFrame, column: str, taus: Sequence[int], jaccard: float, features: Features
+    rows: pl.DataFrame, column: str, taus: Sequence[int], jaccard: float, alike: float | None, features: Features
 ) -> tuple[list[int], list[int]]:
     """Return the pairs and the removed rows of one group for each tau.
 
     Equal texts are looked at once: the first stands for all, the others are removed at every tau.
     """
     import numpy as np
+
+    from normloom.near_duplicates import count_duplicates
+    from normloom.simhash import fingerprints, pack
 
     texts = rows[column].to_list()
     kinds: dict[str, int] = {}
@@ -119,10 +126,14 @@ def _try_taus(
     near = np.zeros(max(taus))  # pairs by distance
     near[0] = (copies * (copies - 1) // 2).sum()
     similar = []
-    for left, right, distance, alike in _close_pairs(rows[first.tolist()], column, max(taus), jaccard, features):
+    distinct = rows[first.tolist()]
+    packed = pack(distinct[column].to_list())
+    stored = "fingerprint" in rows.columns
+    codes = distinct["fingerprint"].to_numpy() if stored else fingerprints(packed, features)
+    for left, right, distance, confirmed in _close_pairs(packed, codes, max(taus), jaccard, features):
         near += np.bincount(distance, copies[left] * copies[right], minlength=len(near))
-        similar.append(np.stack([right, left, distance])[:, alike].astype(np.int32))
-    gone = _removed(len(first), np.concatenate(similar, axis=1), taus)
+        similar.append(np.stack([right, left, distance])[:, confirmed].astype(np.int32))
+    gone = count_duplicates(packed, np.concatenate(similar, axis=1), taus, features=features, alike=alike)
     pairs = np.cumsum(near)
     return (
         [int(pairs[tau - 1]) for tau in taus],
@@ -131,34 +142,15 @@ def _try_taus(
 
 
 def _close_pairs(
-    rows: pl.DataFrame, column: str, tau: int, jaccard: float, features: Features
+    packed: Packed, codes: npt.NDArray[np.uint64], tau: int, jaccard: float, features: Features
 ) -> Iterator[tuple[npt.NDArray[Any], ...]]:
     """Yield pairs of rows (left < right), their distance, and whether their shingles are alike enough."""
     import numpy as np
 
     from normloom.near_duplicates import pair_chunks
-    from normloom.simhash import fingerprints, jaccards, pack
+    from normloom.simhash import jaccards
 
-    packed = pack(rows[column].to_list())
-    codes = rows["fingerprint"].to_numpy() if "fingerprint" in rows.columns else fingerprints(packed, features)
     for left, right, distance in pair_chunks(codes, tau):
         compared = jaccard > 0  # at 0 all are alike
         alike = jaccards(packed, left, right, features) >= jaccard if compared else np.ones(len(left), dtype=bool)
         yield left, right, distance, alike
-
-
-def _removed(n: int, pairs: npt.NDArray[np.int32], taus: Sequence[int]) -> list[int]:
-    """Return for each tau how many of n rows have an earlier row that stays within tau of them.
-
-    `pairs` is (3, pairs): a row, an earlier one and their distance. Bit t of a row's mark says whether it goes at
-    the t-th tau, so that one pass in the order of rows serves all of them.
-    """
-    import numpy as np
-
-    reached = [sum((distance < tau) << place for place, tau in enumerate(taus)) for distance in range(max(taus))]
-    marks = [0] * n
-    order = np.argsort(pairs[0], kind="stable")
-    for start in range(0, len(order), _CHUNK):
-        for row, earlier, distance in pairs[:, order[start : start + _CHUNK]].T.tolist():
-            marks[row] |= reached[distance] & ~marks[earlier]
-    return [sum(mark >> place & 1 for mark in marks) for place in range(len(taus))]

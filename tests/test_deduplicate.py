@@ -138,11 +138,13 @@ def test_known_rows_stay_and_new_ones_give_way_to_them(method: str, within: str 
     assert apart.dropped.height >= 3
 
 
+@pytest.mark.parametrize(("tau", "alike"), [(8, 1), (8, 0.75), (1, 0.75)])
 @pytest.mark.parametrize("size", [1, 4, 25])
-def test_batches_each_beside_the_rows_kept_so_far_give_what_the_whole_gives(size: int) -> None:
+def test_batches_each_beside_the_rows_kept_so_far_give_what_the_whole_gives(size: int, tau: int, alike: float) -> None:
     words = ["red", "fox", "sea", "old", "tall"]
-    rows = table(*(f"{BASE} {a} {b} {a if n % 3 else b}" for n, (a, b) in enumerate(product(words, words))))
-    whole, arguments = deduplicate.function(rows, Deduplication(tau=8)), Deduplication(tau=8)
+    rows = table(*(f"{BASE[:30]} {a} {b} {a if n % 3 else b}" for n, (a, b) in enumerate(product(words, words))))
+    arguments = Deduplication(tau=tau, alike=alike)
+    whole = deduplicate.function(rows, arguments)
     kept = deduplicate.function(rows[:0], arguments).rows
     dropped = []
     for batch in rows.iter_slices(size):
@@ -204,13 +206,25 @@ def prompts_of(case: str, shared_data: Path) -> list[str]:
     return [json.loads(line)["prompt"] for line in path.read_text().splitlines()]
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_jaccard_alone_decides_alike_on_prompts_that_differ_in_a_name(seed: int, shared_data: Path) -> None:
-    """Their codes are 5 to 14 bits apart, so the distance takes some and leaves others; minhash does not ask for it."""
+@pytest.mark.parametrize("method", ["simhash", "minhash"])
+@pytest.mark.parametrize("seed", range(12))
+def test_one_decision_for_all_prompts_that_differ_in_a_name(seed: int, method: str, shared_data: Path) -> None:
+    """Their codes are 5 to 14 bits apart, so the distance alone takes some and leaves others, by chance."""
     prompts = prompts_of("templated_dups", shared_data)
     random.Random(seed).shuffle(prompts)  # an order, no secret
-    kept = deduplicate.function(table(*prompts), Deduplication(method="minhash")).rows["prompt"].to_list()
-    assert sum(prompt.startswith("My friend") for prompt in kept) == 1
+    output = deduplicate.function(table(*prompts), Deduplication(method=method))
+    first, *others = [f"r{row}" for row, prompt in enumerate(prompts) if prompt.startswith("My friend")]
+    assert first in output.rows["row_id"].to_list()
+    ledger = output.dropped.filter(pl.col("row_id").is_in(others)).select("row_id", "reason", "winner").rows()
+    assert ledger == [(row, "near_duplicate", first) for row in others]
+
+
+def test_codes_alone_decide_if_no_jaccard_is_asked(shared_data: Path) -> None:
+    """The paper's rule has no second one beside it."""
+    prompts = prompts_of("templated_dups", shared_data)
+    kept = deduplicate.function(table(*prompts), Deduplication(jaccard=0)).rows
+    assert 1 < sum(prompt.startswith("My friend") for prompt in kept["prompt"]) < 8
+    assert kept.equals(deduplicate.function(table(*prompts), Deduplication(jaccard=0, alike=0.5)).rows)
 
 
 @pytest.mark.parametrize("jaccard", [0.5, 0.0])  # 0 is the paper's rule

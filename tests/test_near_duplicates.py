@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from normloom import hamming, near_duplicates
 from normloom.hamming import close_pairs, pair_chunks
 from normloom.near_duplicates import Duplicate, clusters, find_clusters, find_duplicates, find_known
-from normloom.simhash import Features, fingerprints, jaccard
+from normloom.simhash import Features, fingerprints, jaccard, shingles
 from normloom.text import normalise
 
 Codes = npt.NDArray[np.uint64]
@@ -118,16 +118,25 @@ def test_no_codes_one_code_and_a_tau_that_makes_no_sense() -> None:
             close_pairs(np.zeros(2, dtype=np.uint64), tau)
 
 
-def greedy(texts: list[str], features: Features, tau: int, threshold: float, known: int = 0) -> list[Duplicate]:
+def greedy(
+    texts: list[str], features: Features, tau: int, threshold: float, known: int = 0, alike: float = 2
+) -> list[Duplicate]:
+    """Follow the rule row by row, comparing each with all that were kept."""
     codes = fingerprints(texts, features)
+    sets = [set(shingles(text, features).tolist()) for text in texts]
+
+    def similarity(one: int, other: int) -> float:
+        union = sets[one] | sets[other]
+        return len(sets[one] & sets[other]) / len(union) if union else 1.0
+
     kept: list[int] = []
     duplicates = []
     for row in range(len(texts)):
         near = sorted((int(np.bitwise_count(codes[row] ^ codes[other])), other) for other in kept)
-        near = [(d, k) for d, k in near if d < tau and jaccard(texts[row], texts[k], features) >= threshold]
+        near = [(d, k) for d, k in near if similarity(row, k) >= (min(threshold, alike) if d < tau else alike)]
         if near and row >= known:
             distance, keeper = near[0]
-            duplicates.append(Duplicate(row, keeper, distance, jaccard(texts[row], texts[keeper], features)))
+            duplicates.append(Duplicate(row, keeper, distance, similarity(row, keeper)))
         else:
             kept.append(row)
     return duplicates
@@ -147,6 +156,55 @@ def test_removal_follows_the_rule_row_by_row(texts: list[str], tau: int, thresho
             patch.setattr(hamming, "_SCANNED_PER_LOOKUP", 0)
         found = find_duplicates(texts, features=features, tau=tau, jaccard=threshold)
     assert found == greedy(texts, features, tau, threshold)
+
+
+@st.composite
+def edited(draw: st.DrawFn) -> list[str]:
+    """Return texts, most of them an earlier one with some words replaced, doubled or left out."""
+    word = st.sampled_from(
+        ["tell", "me", "of", "the", "red", "fox", "sea", "tall", "old", "bridge", "market", "请问", "租金"]
+    )
+    texts = [" ".join(draw(st.lists(word, max_size=30)))]
+    for _ in range(draw(st.integers(0, 30))):
+        words = draw(st.sampled_from(texts)).split()
+        for place in draw(st.lists(st.integers(0, max(len(words) - 1, 0)), max_size=3)):
+            words[place : place + 1] = draw(st.lists(word, max_size=2))
+        texts.append(" ".join(words))
+    return texts
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    texts=edited(),
+    tau=st.sampled_from([1, 5, 10]),
+    alike=st.floats(0.5, 1) | st.sampled_from([0.5, 0.75, 0.8, 1.0]),
+    features=st.sampled_from([Features(), Features(char_ngrams=(2,)), Features(char_ngrams=(), word_ngrams=(1, 2))]),
+    block=st.sampled_from([1, 5, 4096]),
+    known=st.integers(0, 8),
+)
+def test_texts_that_are_alike_repeat_each_other_whatever_their_codes(
+    texts: list[str], tau: int, alike: float, features: Features, block: int, known: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(near_duplicates, "_BLOCK", block)
+        patch.setattr(near_duplicates, "_PIECE", 3)
+        found = find_duplicates(texts, features=features, tau=tau, jaccard=0.5, alike=alike)
+        assert found == greedy(texts, features, tau, 0.5, alike=alike)
+        old, new = texts[:known], texts[known:]
+        beside = find_known(new, old, fingerprints(old, features), features=features, tau=tau, jaccard=0.5, alike=alike)
+    wanted = greedy(texts, features, tau, 0.5, len(old), alike)
+    assert beside == [Duplicate(d.index - len(old), d.keeper, d.distance, d.jaccard) for d in wanted]
+
+
+def test_similar_sets_are_found_among_thousands_of_texts() -> None:
+    """Prompts of one template, of three slots: many share a part of their text, some nearly all of it."""
+    rng, features = np.random.default_rng(12), Features()
+    slots = [[" ".join(phrases(1, 100 * slot + n)[0].split()[: 3 + slot]) for n in range(12)] for slot in range(3)]
+    texts = [" and then ".join(rng.choice(slot) for slot in slots) + f" in town {n % 40}" for n in range(1500)]
+    found = find_duplicates(texts, features=features, tau=1, jaccard=1, alike=0.8)
+    assert found == greedy(texts, features, 1, 1.0, alike=0.8)
+    assert 100 < len(found) < 1400
+    assert found == find_duplicates(texts, features=features, tau=1, jaccard=1, alike=0.8, threads=1)
 
 
 def phrases(n: int, seed: int) -> list[str]:

@@ -43,7 +43,7 @@ def test_an_address_that_others_reach_needs_one(host: str, monkeypatch: pytest.M
 
 def test_wrong_settings_stop_it_before_a_server_is_started(tmp_path: Path) -> None:
     store = tmp_path / "store"
-    with pytest.raises(ConfigError, match="no system 'savaku'"):
+    with pytest.raises(ConfigError, match="unknown system 'savaku'"):
         serve(["savaku"], store=store)
     with pytest.raises(ConfigError, match="no profile 'lokal'"):
         serve(profile="lokal", store=store)

@@ -99,16 +99,17 @@ def tried(rows: pl.DataFrame, **settings: object) -> dict[tuple[str, int], float
     return {(metric, int(tau)): value for metric, tau, value in made.select("metric", "slice", "value").iter_rows()}
 
 
-@pytest.mark.parametrize("jaccard", [0.0, 0.5])
+@pytest.mark.parametrize(("jaccard", "alike"), [(0.0, 0.8), (0.5, 0.8), (0.5, 1.0), (0.9, 0.6)])
 @pytest.mark.parametrize("seed", range(3))
-def test_each_tau_removes_what_the_stage_removes_at_it(seed: int, jaccard: float) -> None:
+def test_each_tau_removes_what_the_stage_removes_at_it(seed: int, jaccard: float, alike: float) -> None:
     rows = prompts(seed)
-    found = tried(rows, jaccard=jaccard)
+    found = tried(rows, jaccard=jaccard, alike=alike)
     for tau in range(1, 17):
-        output = deduplicate.function(rows, Deduplication(tau=tau, jaccard=jaccard))
+        output = deduplicate.function(rows, Deduplication(tau=tau, jaccard=jaccard, alike=alike))
         assert found["removed", tau] == output.dropped.height
         assert found["chance_pairs", tau] == output.metrics["expected_chance_pairs"]
-    assert found["removed", 16] > found["removed", 1] > 0
+    assert found["removed", 16] >= found["removed", 1] > 0
+    assert found["removed", 16] > found["removed", 1] or jaccard > alike  # where one similarity decides at any tau
 
 
 def test_pairs_are_those_of_all_codes() -> None:
@@ -129,6 +130,12 @@ def test_groups_are_kept_apart() -> None:
         removed = [deduplicate.function(part, Deduplication(tau=tau)).dropped.height for part in parts]
         assert found["removed", tau] == sum(removed)
         assert found["chance_pairs", tau] == sum(expected_chance_pairs(part.height, tau) for part in parts)
+
+
+def test_prompts_of_other_conversations_are_kept_apart() -> None:
+    rows = prompts(2).with_columns(history=pl.concat_list("group"))
+    removed = deduplicate.function(rows, Deduplication()).dropped.height
+    assert tried(rows)["removed", 10] == removed < tried(rows.drop("history"))["removed", 10]
 
 
 def test_stored_codes_are_taken() -> None:
