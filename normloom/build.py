@@ -183,7 +183,7 @@ def build(
                     return taken[stage.name], True
                 run = partial(runner.run, stage, inputs, sides, again=request.selection.again(stage.name))
                 work = partial(telling, run, system=system, stage=stage.name, build=identity)
-                sources = sources_of(stage.arguments)
+                sources = sources_of(stage.given)
                 return events.run_stage(
                     stage.name, [*inputs, *sides], work, sources=sources, task_run=current_task_run()
                 )

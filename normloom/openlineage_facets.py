@@ -28,7 +28,6 @@ from openlineage.client.facet_v2 import (
     set_producer,
     test_run,
 )
-from pydantic import BaseModel
 
 from normloom.readers.locate import Located
 from normloom.readers.remote import is_remote, shown
@@ -92,9 +91,9 @@ class NormloomPrefectRunFacet(RunFacet):
         return f"{FACETS}:NormloomPrefectRunFacet.json#/$defs/NormloomPrefectRunFacet"
 
 
-def sources_of(arguments: BaseModel) -> list[Located]:
-    """Return the sources among the arguments of a stage."""
-    return [value for name in type(arguments).model_fields if isinstance(value := getattr(arguments, name), Located)]
+def sources_of(given: Mapping[str, Any]) -> list[Located]:
+    """Return the sources among what a stage is given."""
+    return [value for value in given.values() if isinstance(value, Located)]
 
 
 def source_dataset(source: Located) -> InputDataset:

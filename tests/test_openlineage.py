@@ -30,7 +30,7 @@ from normloom.readers import Located
 from normloom.stage import Stage
 from normloom.store import Store
 from normloom.table import Manifest, TableRef
-from normloom.tasks.ingest import Ingestion
+from normloom.tasks.ingest import Prompts, ingest
 from normloom.unfinished import Record, UnfinishedBuild
 
 FLOW_RUN, TASK_RUN = (f"00000000-0000-4000-8000-00000000000{number}" for number in (1, 2))
@@ -209,10 +209,10 @@ def test_runs_name_their_runs_in_prefect(tmp_path: Path) -> None:
 def test_a_source_is_an_input_dataset_without_secrets(tmp_path: Path, name: str, namespace: str, known_as: str) -> None:
     Path("shards of it").mkdir()
     source = Located(name=name, files=(Path("prompts.csv"),), format="csv", digest="d1g3st")
-    arguments = Ingestion(source=source, text_column="prompt", taxonomies=())
+    given = ingest(Prompts(), source=source).given
     lineage, stage = lineage_of(Store(tmp_path)), words_stage("a")
     with lineage:
-        lineage.run_stage("words", [], partial(runner(lineage.store).run, stage, [], []), sources=sources_of(arguments))
+        lineage.run_stage("words", [], partial(runner(lineage.store).run, stage, [], []), sources=sources_of(given))
     events = read(lineage)
     for event in events:
         validate(event)
