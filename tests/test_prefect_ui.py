@@ -30,10 +30,10 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium t
 expect.set_options(timeout=ENOUGH)
 
 
-@dataclass(frozen=True)
 ATTEMPTS = 5
 
 
+@dataclass(frozen=True)
 class Server:
     """A Prefect server with its UI."""
 
