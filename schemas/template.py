@@ -8,12 +8,10 @@ import string
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler
-from pydantic_core import CoreSchema, core_schema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from normloom.errors import ConfigError
 
@@ -99,19 +97,15 @@ def template_named(name: str) -> Any:
     return Field(name, description="name of the template")
 
 
-@dataclass(frozen=True)
-class Sections:
-    """Annotation of a `Template` field: a name loads the template of that name, which must have these sections."""
+def sections(needs: tuple[str, ...]) -> BeforeValidator:
+    """Return the annotation of a `Template` field: a name loads the template of that name, which must have these."""
 
-    needs: tuple[str, ...]
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.no_info_before_validator_function(self._loaded, handler(source))
-
-    def _loaded(self, value: Any) -> Any:
+    def loaded(value: Any) -> Any:
         if not isinstance(value, str):
             return value
         folder = _folder.get()
         if not (folder / f"{value}.txt").exists() and (FOLDER / f"{value}.txt").exists():
             folder = FOLDER
-        return load_template(value, folder, needs=self.needs)
+        return load_template(value, folder, needs=needs)
+
+    return BeforeValidator(loaded)

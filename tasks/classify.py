@@ -25,7 +25,7 @@ from normloom.fan_out import each, free
 from normloom.models.protocol import Embedder, LanguageModel, ScoreRequest, Scores
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Label, Taxonomy
-from normloom.schemas.template import Sections, Template, template_named
+from normloom.schemas.template import Template, sections, template_named
 from normloom.stage import Output, quarantined_frame, unanswered
 from normloom.step import step
 from normloom.tasks import bounds
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 YES_NO = ("Yes", "No")
 _PART_ROWS = 16_384
-_ASKS = Sections(("instruction", "context", "question"))
+_ASKS = sections(("instruction", "context", "question"))
 CODES = string.ascii_uppercase + string.ascii_lowercase + string.digits
 
 

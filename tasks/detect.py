@@ -19,7 +19,7 @@ from normloom.models.protocol import GenerateRequest, LanguageModel, Sampling, S
 from normloom.rows import seed
 from normloom.schemas import benchmark_tables, tables
 from normloom.schemas.taxonomy import DIMENSIONS
-from normloom.schemas.template import Sections, Template, template_named
+from normloom.schemas.template import Template, sections, template_named
 from normloom.stage import Output, quarantined_frame, unanswered
 from normloom.step import step
 from normloom.tasks import bounds
@@ -39,7 +39,7 @@ class Detecting(Args):
 
     template: Annotated[
         Template,
-        Sections(
+        sections(
             (
                 *("instruction", "context", "written instruction", "written prompt"),
                 *(f"question {check}" for check in (MISALIGNED, *DIMENSIONS)),

@@ -16,7 +16,7 @@ from normloom.models.protocol import GenerateRequest, LanguageModel, Sampling
 from normloom.rows import seed
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Label, Taxonomy
-from normloom.schemas.template import Sections, Template, template_named
+from normloom.schemas.template import Template, sections, template_named
 from normloom.stage import Output, dropped, dropped_frame, quarantined_frame, unanswered
 from normloom.step import step
 from normloom.tasks import bounds
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 _DECORATION = re.compile(r"^\s*(?:prompt\s*:|[-*•]|\d+[.)])\s*", re.IGNORECASE)
-EXPANDS = Sections(("instruction", "prompt"))  # of a template that draws prompts
+EXPANDS = sections(("instruction", "prompt"))  # of a template that draws prompts
 
 _QUOTES = "\"'“”‘’ "
 

@@ -13,7 +13,7 @@ from normloom.fan_out import each
 from normloom.models.protocol import GenerateRequest, LanguageModel, Sampling
 from normloom.rows import seed
 from normloom.schemas import tables
-from normloom.schemas.template import Sections, Template, template_named
+from normloom.schemas.template import Template, sections, template_named
 from normloom.stage import Output, dropped_rows, quarantined_frame, unanswered
 from normloom.step import step
 from normloom.tasks import bounds
@@ -30,7 +30,7 @@ class Generation(Args):
 
     candidates: int = Field(3, ge=1, description="responses drawn for each prompt by each generator")
     sampling: Sampling = Sampling(max_tokens=512)
-    template: Annotated[Template, Sections(("instruction", "prompt", "resample"))] = template_named("generate")
+    template: Annotated[Template, sections(("instruction", "prompt", "resample"))] = template_named("generate")
     part_rows: int = Field(64, ge=1, exclude=True, description="prompts in one part")
 
 

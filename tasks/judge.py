@@ -19,7 +19,7 @@ from normloom.fan_out import each, free
 from normloom.models.protocol import LanguageModel, ScoreRequest
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import DIMENSIONS
-from normloom.schemas.template import Sections, Template, template_named
+from normloom.schemas.template import Template, sections, template_named
 from normloom.stage import Output, quarantined_frame, unanswered
 from normloom.step import step
 from normloom.tasks import bounds
@@ -27,7 +27,7 @@ from normloom.tasks.classify import YES_NO, yes_probability
 from normloom.tasks.dialogue import transcripts
 
 ON_TASK = "on_task"
-_CHECKS = Sections(("instruction", "context", *(f"question {check}" for check in (*DIMENSIONS, ON_TASK))))
+_CHECKS = sections(("instruction", "context", *(f"question {check}" for check in (*DIMENSIONS, ON_TASK))))
 CONTENT_FREE = "N/A"
 MIN_LETTERS = 0.4  # share of letters and spaces under which a text is nonsense
 MIN_DISTINCT = 0.3  # share of distinct runs of four words under which a text only repeats itself

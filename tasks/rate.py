@@ -12,7 +12,7 @@ from normloom.fan_out import each
 from normloom.models.protocol import LanguageModel, ScoreRequest
 from normloom.schemas import demo_tables
 from normloom.schemas.demo_tables import ANSWERS, AXES
-from normloom.schemas.template import Sections, Template, template_named
+from normloom.schemas.template import Template, sections, template_named
 from normloom.stage import Output, quarantined_frame, unanswered
 from normloom.step import step
 from normloom.tasks import bounds
@@ -40,7 +40,7 @@ class Answers(Args):
 class Rating(Args):
     """How raters are asked. The words of the answers are ours."""
 
-    template: Annotated[Template, Sections(("instruction", "context", "question"))] = template_named("rate")
+    template: Annotated[Template, sections(("instruction", "context", "question"))] = template_named("rate")
     answers: Answers = Answers()
     part_rows: int = Field(240, ge=1, exclude=True, description="some 30 groups of each conversation")
 

@@ -13,7 +13,7 @@ from normloom.fan_out import each
 from normloom.models.protocol import GenerateRequest, LanguageModel, Sampling
 from normloom.rows import seed
 from normloom.schemas import tables
-from normloom.schemas.template import Sections, Template, template_named
+from normloom.schemas.template import Template, sections, template_named
 from normloom.stage import Output, quarantined_frame, unanswered
 from normloom.step import step
 from normloom.tasks import bounds
@@ -28,7 +28,7 @@ class Diagnosing(Args):
     """How the judge writes its short diagnosis of a response."""
 
     diagnosis: Sampling = Sampling(temperature=0, max_tokens=64)
-    diagnosis_template: Annotated[Template, Sections(("instruction", "prompt"))] = template_named("diagnose")
+    diagnosis_template: Annotated[Template, sections(("instruction", "prompt"))] = template_named("diagnose")
     part_rows: int = Field(128, ge=1, exclude=True, description="candidates in one part")
 
 

@@ -14,7 +14,7 @@ from normloom.models.protocol import GenerateRequest, LanguageModel, Sampling
 from normloom.rows import seed
 from normloom.schemas import benchmark_tables
 from normloom.schemas.taxonomy import DIMENSIONS
-from normloom.schemas.template import Sections, Template, template_named
+from normloom.schemas.template import Template, sections, template_named
 from normloom.stage import Output, quarantined_frame, unanswered
 from normloom.step import step
 from normloom.tasks import bounds
@@ -25,7 +25,7 @@ from normloom.tasks.judge import Scoring, score, text_fault
 class Responding(Args):
     """How a model under test answers prompts, once in each run."""
 
-    template: Annotated[Template, Sections(("instruction", "prompt"))] = template_named("respond")
+    template: Annotated[Template, sections(("instruction", "prompt"))] = template_named("respond")
     runs: int = Field(3, ge=1, description="answers to each prompt")
     sampling: Sampling = Sampling(repetition_penalty=1.1)
     part_rows: int = Field(64, ge=1, exclude=True, description="prompts in one part")

@@ -16,7 +16,7 @@ from normloom.fan_out import each, free
 from normloom.models.protocol import LanguageModel, ScoreRequest
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Taxonomy
-from normloom.schemas.template import Sections, Template, template_named
+from normloom.schemas.template import Template, sections, template_named
 from normloom.stage import Output, quarantined_frame, unanswered
 from normloom.step import step
 from normloom.tasks import bounds
@@ -29,7 +29,7 @@ _PART_ROWS = 16_384
 class AskingType(Args):
     """The template that asks for the code of a type."""
 
-    template: Annotated[Template, Sections(("instruction", "context", "question"))] = template_named("semantic_type")
+    template: Annotated[Template, sections(("instruction", "context", "question"))] = template_named("semantic_type")
     part_rows: int = Field(256, ge=1, exclude=True, description="prompts in one part")
 
 
