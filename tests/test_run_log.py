@@ -170,7 +170,12 @@ def test_threads_of_a_part_share_its_log(api: tuple[str, list[tuple[str, str | N
     assert entry["message"] == "stage: from an engine's thread"
 
 
+def handlers() -> list[list[logging.Handler]]:
+    return [[*logging.getLogger(name).handlers] for name in ("normloom", "py.warnings")]
+
+
 def test_without_a_server_parts_go_on_and_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    before = handlers()
     with sending(run_log("http://127.0.0.1:9/api")):
         log.warning("to nobody")
     drain(120)
@@ -178,4 +183,4 @@ def test_without_a_server_parts_go_on_and_nothing_is_printed(capfd: pytest.Captu
         log.warning("to nobody again")
     drain(120)
     assert capfd.readouterr() == ("", "")
-    assert not any(logging.getLogger(name).handlers for name in ("normloom", "py.warnings"))
+    assert handlers() == before
