@@ -49,8 +49,8 @@ def benchmark(config: BenchmarkConfig, dataset: Stage | None = None) -> list[Sta
             for name, answers in drawn.items()
         ]
         figures.append(evaluate_responders(assessed, threshold=config.threshold))
-        beside = [*([own] if own else []), *drawn.values()]
-        results.append(responder_results(assessed, rows, dataset, *beside, own=own is not None))
+        sides = [*([own] if own else []), *drawn.values()]
+        results.append(responder_results(assessed, rows, dataset, *sides, own=own is not None))
     ranked = leaderboard(figures, rows, entrants=config.entrants, source=source, protocols=config.protocols)
     return [ranked, *results]
 

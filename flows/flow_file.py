@@ -1,4 +1,4 @@
-"""A system in a file of one's own: no package, no entry point."""
+"""A system in a user's own file, without a package or an entry point."""
 
 from __future__ import annotations
 
@@ -29,7 +29,6 @@ def is_flow_file(name: str) -> bool:
     return name.partition(":")[0].endswith(SUFFIX)
 
 
-@cache
 def system_of(name: str) -> System:
     """Return the system of `FILE.py` or `FILE.py:NAME`, called as the file is.
 
@@ -38,7 +37,9 @@ def system_of(name: str) -> System:
     """
     file, _, wanted = name.partition(":")
     path = Path(file).resolve()
-    module = _loaded(path)
+    if not path.is_file():
+        raise ConfigError(f"{file} is not a file")
+    module = _loaded(path, path.stat().st_mtime_ns)
     if wanted and not hasattr(module, wanted):
         raise ConfigError(f"{file} has no {wanted!r}; {_there(module)}")
     found = getattr(module, wanted) if wanted else _only(module, file)
@@ -49,13 +50,14 @@ def system_of(name: str) -> System:
     return System(name=path.stem, title=path.stem, config=_config(found, name), flow=_flow(found))
 
 
-def _loaded(path: Path) -> ModuleType:
+@cache
+def _loaded(path: Path, changed: int) -> ModuleType:  # noqa: ARG001  # a file that has changed is imported again
     """Import a file under a name of its own; workers get its functions and classes by value."""
     from ray import cloudpickle
 
     spec = importlib.util.spec_from_file_location(f"normloom_flow_{path.stem}", path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise ConfigError(f"{path} is no file")
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{path} cannot be imported: it is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     try:

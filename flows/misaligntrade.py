@@ -12,9 +12,10 @@ from pydantic import Field
 
 from normloom.flows import savacu_summary
 from normloom.flows.config import section
+from normloom.flows.expansion import expanded
 from normloom.flows.labelling import label
 from normloom.flows.rejection import rejection_sampling
-from normloom.flows.savacu_config import Models, SavacuConfig, sparse_below
+from normloom.flows.savacu_config import Models, SavacuConfig
 from normloom.flows.system import System
 from normloom.models.protocol import ModelSpec
 from normloom.schemas import tables
@@ -22,8 +23,6 @@ from normloom.schemas.taxonomy import BUILTIN as TAXONOMIES
 from normloom.schemas.taxonomy import DIMENSIONS, load_taxonomy
 from normloom.stage import Stage
 from normloom.tasks.asked import asked
-from normloom.tasks.deduplicate import deduplicate
-from normloom.tasks.expand import expand, find_sparse
 from normloom.tasks.ingest import ingest
 from normloom.tasks.measure import coverage
 from normloom.tasks.publish import publish
@@ -71,19 +70,7 @@ def misaligntrade(config: MisaligntradeConfig, labelled: Stage | None = None, ow
         own = own_columns(prompts, located, source, released=tables.published(DIMENSIONS, carry).columns)
     elif config.source.limit:
         labelled = take(labelled, limit=config.source.limit, contract=tables.LABELLED)
-    gaps = find_sparse(
-        labelled, config.expand, taxonomies=config.expanded, minimum=sparse_below(config.expand, config.source)
-    )
-    drafted = expand(
-        gaps,
-        config.expand,
-        labelled,
-        models.expander,
-        taxonomies=config.labels,
-        tau=config.deduplicate.tau,
-        features=features,
-    )
-    unique = deduplicate([labelled, drafted], config.deduplicate, contract=tables.UNIQUE)
+    gaps, unique = expanded(labelled, config)
     typed = semantic_type(unique, score_types(asked(unique), config.type, models.typer, types=types), types=types)
     judged = rejection_sampling(typed, config)
     selected = select(typed, *judged, pairs=config.pairs)

@@ -46,7 +46,7 @@ class Receiver:
 
 
 def webhook(url: str) -> tuple[Block, str]:
-    """Return the block of a webhook, and what may be shown of it; raises UsageError for what is no address."""
+    """Return the block of a webhook, and what may be shown of it; raises UsageError if it is not an address."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise UsageError("the address of a webhook must begin with http:// or https:// and name a host")
@@ -62,7 +62,7 @@ def email(
     if not host or (port and not port.isdecimal()):
         raise UsageError(f"--smtp {server}: expected HOST or HOST:PORT")
     if "@" not in to:
-        raise UsageError(f"{to!r} is no e-mail address")
+        raise UsageError(f"{to!r} is not an e-mail address")
     login = f"{quote(user, safe='')}:{quote(password, safe='')}@" if user else ""
     port = port or {"ssl": "465", "starttls": "587", "none": "25"}[security]
     mode = {"none": "insecure"}.get(security, security)
@@ -128,7 +128,7 @@ def send_test(name: str, *, seconds: float = TEST_SECONDS) -> None:
 
 
 def remove(name: str) -> None:
-    """Tell a receiver nothing any more, and forget its address."""
+    """Remove a receiver and forget its address."""
     with get_client(sync_client=True) as client:
         _forget(client, name, _known(client, name))
 

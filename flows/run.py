@@ -54,6 +54,7 @@ def run_build(
     system, config, resources, ends = stages_for(name, profile=profile, assignments=assignments, store=store)
     request = BuildRequest(
         system=system.name,
+        target=name,
         profile=profile,
         settings=tuple(assignments),
         selection=selection,

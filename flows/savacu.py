@@ -6,14 +6,13 @@ two-stage rejection sampling (generate and judge; resample what is still missing
 
 from __future__ import annotations
 
+from normloom.flows.expansion import expanded
 from normloom.flows.labelling import label
 from normloom.flows.rejection import rejection_sampling
-from normloom.flows.savacu_config import SavacuConfig, sparse_below
+from normloom.flows.savacu_config import SavacuConfig
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import DIMENSIONS
 from normloom.stage import Stage
-from normloom.tasks.deduplicate import deduplicate
-from normloom.tasks.expand import expand, find_sparse
 from normloom.tasks.ingest import ingest
 from normloom.tasks.measure import agreement, coverage
 from normloom.tasks.publish import publish
@@ -24,24 +23,12 @@ from normloom.tasks.split import split
 
 def savacu(config: SavacuConfig) -> list[Stage]:
     """Return the last stages of the build, the released table first."""
-    models, source, features = config.models, config.prompts, config.deduplicate.features
+    source, features = config.prompts, config.deduplicate.features
     located = source.located(source.limit)
 
     prompts = ingest(source, source=located, taxonomies=config.labels)
     labelled = label(prompts, config)
-    gaps = find_sparse(
-        labelled, config.expand, taxonomies=config.expanded, minimum=sparse_below(config.expand, config.source)
-    )
-    drafted = expand(
-        gaps,
-        config.expand,
-        labelled,
-        models.expander,
-        taxonomies=config.labels,
-        tau=config.deduplicate.tau,
-        features=features,
-    )
-    unique = deduplicate([labelled, drafted], config.deduplicate, contract=tables.UNIQUE)
+    gaps, unique = expanded(labelled, config)
 
     judged = rejection_sampling(unique, config)
     selected = select(unique, *judged, pairs=config.pairs)

@@ -46,10 +46,12 @@ log = logging.getLogger(__name__)
 class BuildRequest:
     """What is asked of a build. `profile` and `settings` made its stages; they are recorded, not read.
 
-    `fresh_hours` is how long its release is fresh; it is recorded for those who look at the store.
+    `fresh_hours` is how long its release is fresh; it is recorded for those who look at the store. `target` is what the
+    command is given to build the system: its name if empty, None if no command builds it.
     """
 
     system: str
+    target: str | None = ""
     profile: str = ""
     settings: tuple[str, ...] = ()
     selection: Selection = field(default_factory=Selection)
@@ -169,6 +171,7 @@ def build(
         profile=request.profile,
         settings=request.settings,
         selection=_selected(request.selection),
+        target=request.target,
     )
     with store.building(system), recorded(store, unfinished) as record:
         taken = _taken(request, stages, store)

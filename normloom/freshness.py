@@ -17,7 +17,7 @@ class Release:
 
     `build` is the last that made it or found that nothing had changed, and `confirmed` when that began: what it read
     was up to date then. `fresh_hours` is what that build's settings allow (None: any time). `behind` says which table
-    it stands on has been made anew since.
+    it depends on has been made again since.
     """
 
     system: str
@@ -70,6 +70,6 @@ def _release(store: Store, system: str) -> Release | None:
 
 
 def _confirms(lock: BuildLock, stage: str, key: str) -> bool:
-    """Tell whether a build looked at all that a release stands on; one of chosen stages did not."""
+    """Tell whether a build looked at everything a release depends on; one of chosen stages did not."""
     held = lock.stages.get(stage)
     return held is not None and held.key == key and not held.stale and not {"only", "start"} & set(lock.selection)

@@ -83,8 +83,8 @@ class NormloomRowsRunFacet(RunFacet):
 class NormloomPrefectRunFacet(RunFacet):
     """The runs in Prefect: the flow run of the build, and the task run of a stage."""
 
-    flowRunId: str  # noqa: N815
-    taskRunId: str | None  # noqa: N815
+    flowRunId: str  # noqa: N815  # OpenLineage writes fields so
+    taskRunId: str | None  # noqa: N815  # as above
 
     @staticmethod
     def _get_schema() -> str:

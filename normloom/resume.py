@@ -14,7 +14,9 @@ _OPTIONS = {"only": "--only", "start": "--from", "force": "--force"}  # of a sel
 
 def resume_command(build: UnfinishedBuild, store: Store) -> str:
     """Return the command that was given, quoted for a shell; what it finished is kept."""
-    given = ["normloom", "build", build.system]
+    if build.target is None:
+        return "build it from Python again"
+    given = ["normloom", "build", build.target or build.system]
     if build.profile:
         given += ["--profile", build.profile]
     for assignment in build.settings:

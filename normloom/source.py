@@ -224,8 +224,8 @@ class _Normal(ast.NodeTransformer):
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
         super().generic_visit(node)
-        if isinstance(getattr(node, "body", None), list) and not node.body:  # type: ignore[attr-defined]
-            node.body = [ast.Pass()]  # type: ignore[attr-defined]
+        if isinstance(getattr(node, "body", None), list) and not node.body:  # type: ignore[attr-defined]  # it has
+            node.body = [ast.Pass()]  # type: ignore[attr-defined]  # as above
         return node
 
     def visit_Import(self, node: ast.Import) -> None:

@@ -116,7 +116,7 @@ def _parsed(text: str) -> list[ast.stmt]:
     try:
         with parsing:
             return ast.parse(text).body
-    except SyntaxError:  # a cell that is none of Python
+    except SyntaxError:  # a cell that is not Python
         return []
 
 

@@ -30,11 +30,13 @@ KEPT = 50  # records of a system; older ones are removed when a build starts
 class UnfinishedBuild(BaseModel):
     """What was asked of a build that has not finished, and how it ended.
 
-    `stage` is the stage whose error ended it, if one did. `flow_run` is the id of its run in Prefect.
+    `stage` is the stage whose error ended it, if one did. `flow_run` is the id of its run in Prefect. `target` is as in
+    `BuildRequest`.
     """
 
     model_config = ConfigDict(frozen=True)
     system: str
+    target: str | None = ""
     build: str
     profile: str = ""
     settings: Sequence[str] = ()

@@ -228,7 +228,6 @@ def classify(rows: pl.DataFrame, args: Labelling, scores: pl.DataFrame, *, taxon
             tokens_out=pl.lit(None, dtype=pl.Int32),
             labels=reaching.list.eval(named),
         ),
-        attempts=prompts.height,
     )
 
 
@@ -262,7 +261,7 @@ def calibrate(rows: pl.DataFrame, model: Embedder, *, taxonomies: tuple[Taxonomy
             }
         )
     schema = tables.named_by_content(tables.CALIBRATION)
-    return Output(rows=pl.DataFrame(fitted, schema=schema), attempts=len(fitted))
+    return Output(rows=pl.DataFrame(fitted, schema=schema))
 
 
 def embed_texts(taxonomy: Taxonomy, model: Embedder) -> np.ndarray:

@@ -38,7 +38,7 @@ class Deduplication(Args):
     has far apart, but misses a row with a probability of up to 1 - `recall`, and takes many times as long.
     """
 
-    tau: int = Field(10, ge=1, le=_BITS, description="Hamming distance below which two prompts are near-duplicates")
+    tau: int = Field(10, ge=1, le=17, description="Hamming distance below which two prompts are near-duplicates")
     jaccard: float = Field(0.5, ge=0, le=1, description="confirmation by shingle Jaccard; 0 is the paper's rule")
     alike: float = Field(
         0.8, ge=0.5, le=1, description="shingle Jaccard that suffices whatever the distance, unless jaccard is 0"

@@ -84,7 +84,7 @@ def find_sparse(rows: pl.DataFrame, args: GapSearch, *, taxonomies: tuple[Taxono
                     }
                 )
     schema = tables.named_by_content(tables.GAPS)
-    return Output(rows=pl.DataFrame(gaps, schema=schema), attempts=len(gaps))
+    return Output(rows=pl.DataFrame(gaps, schema=schema))
 
 
 @dataclass
@@ -123,20 +123,6 @@ def expand(
 
     A draft is refused if it is at a Hamming distance below `tau` of a prompt that stands alone, or of another draft.
     """
-    return drafted(rows, args, prompts, model, taxonomies=taxonomies, tau=tau, features=features)
-
-
-def drafted(
-    rows: pl.DataFrame,
-    args: Drafting,
-    prompts: pl.DataFrame,
-    model: LanguageModel,
-    *,
-    taxonomies: tuple[Taxonomy, ...],
-    tau: int,
-    features: Features,
-) -> Output:
-    """Return the drafts for each gap and the refused ones, as `expand` does."""
     import numpy as np
 
     from normloom.simhash import fingerprints

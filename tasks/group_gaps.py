@@ -17,7 +17,7 @@ from normloom.schemas.template import Template, template_named
 from normloom.stage import Output
 from normloom.step import step
 from normloom.tasks import bounds
-from normloom.tasks.expand import EXPANDS, Drafting, GapSearch, drafted
+from normloom.tasks.expand import EXPANDS, Drafting, GapSearch, expand
 from normloom.tasks.rate import described
 
 _PERSON = ["group", *AXES]
@@ -66,7 +66,7 @@ def find_sparse_in_groups(
         quota=pl.lit(args.quota, dtype=pl.Int64),
         content=pl.format("{} {}", "group", "label"),
     ).filter(pl.col("prompts") < minimum)
-    return Output(rows=gaps, attempts=gaps.height)
+    return Output(rows=gaps)
 
 
 @step(
@@ -92,7 +92,7 @@ def expand_groups(
     a response.
     """
     outputs = [
-        drafted(
+        expand.function(
             gaps,
             args.model_copy(update={"template": _for_person(args.template, gaps.select(*AXES).row(0))}),
             requests.filter(group=group).select("row_id", prompt="context"),

@@ -128,7 +128,7 @@ def judge(
     judged = candidates.with_columns(
         _fault=pl.col("response").map_elements(text_fault, return_dtype=pl.String, skip_nulls=False)
     ).with_columns(verdict_of(args, dimensions, fault=pl.col("_fault")))
-    return Output(rows=judged.drop("_fault"), attempts=judged.height)
+    return Output(rows=judged.drop("_fault"))
 
 
 def verdict_of(args: Judging, dimensions: Sequence[str], *, fault: pl.Expr) -> Sequence[pl.Expr]:

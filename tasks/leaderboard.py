@@ -76,7 +76,7 @@ def leaderboard(
         .join(models, on="model", how="left", maintain_order="left")
     )
     ranked = with_ranks(overall, "mode", "metric", "axis")
-    return Output(rows=ranked.select("row_id", *benchmark_tables.LEADERBOARD.columns), attempts=ranked.height)
+    return Output(rows=ranked.select("row_id", *benchmark_tables.LEADERBOARD.columns))
 
 
 _TEXT = {"revision": pl.String}

@@ -64,7 +64,7 @@ def agreement(rows: pl.DataFrame, *, taxonomies: tuple[Taxonomy, ...]) -> Output
             )
         start = stop
     schema = tables.named_by_content(tables.AGREEMENT)
-    return Output(rows=pl.DataFrame(measured, schema=schema), attempts=len(measured))
+    return Output(rows=pl.DataFrame(measured, schema=schema))
 
 
 def _measures(truth: np.ndarray, kept: np.ndarray, scores: np.ndarray) -> dict[str, tuple[Figure, float | None]]:
@@ -131,4 +131,4 @@ def coverage(rows: pl.DataFrame, gaps: pl.DataFrame, *, taxonomies: tuple[Taxono
         for label in taxonomy.labels
     ]
     schema = tables.named_by_content(tables.COVERAGE)
-    return Output(rows=pl.DataFrame(counted, schema=schema), attempts=len(counted))
+    return Output(rows=pl.DataFrame(counted, schema=schema))

@@ -9,7 +9,7 @@ import polars as pl
 from pydantic import Field
 
 from normloom.args import Args
-from normloom.fan_out import each
+from normloom.fan_out import each, free
 from normloom.models.protocol import GenerateRequest, LanguageModel, Sampling
 from normloom.rows import seed
 from normloom.schemas import tables
@@ -32,7 +32,13 @@ class Diagnosing(Args):
     part_rows: int = Field(128, ge=1, exclude=True, description="candidates in one part")
 
 
-@step(makes=tables.SHORTFALL, part_rows=_PART_ROWS, sides_on="prompt_id", bound=bounds.shortfalls)
+@step(
+    makes=tables.SHORTFALL,
+    part_rows=_PART_ROWS,
+    sides_on="prompt_id",
+    bound=bounds.shortfalls,
+    fan_out=free("one row for each alignment that is missing"),
+)
 def shortfall(rows: pl.DataFrame, *rounds: pl.DataFrame, generators: tuple[str, ...]) -> Output:
     """Return one row for each labelled prompt, generator and alignment that the judged rounds so far do not have.
 
@@ -79,7 +85,7 @@ def shortfall(rows: pl.DataFrame, *rounds: pl.DataFrame, generators: tuple[str, 
         verdict=pl.col("verdict").fill_null("none"),
         reason=pl.col("reason").fill_null("no candidate was drawn"),
     )
-    return Output(rows=shortfalls, attempts=shortfalls.height)
+    return Output(rows=shortfalls)
 
 
 def _distance(dimensions: Sequence[str]) -> pl.Expr:

@@ -37,7 +37,7 @@ def questions(rows: pl.DataFrame) -> Output:
     prompts = rows.group_by("prompt_id", maintain_order=True).agg(
         pl.col("row_id").alias("parents"), pl.col("history", "prompt", "dimensions", "semantic_type").first()
     )
-    return Output(rows=prompts.with_columns(content="prompt_id"), attempts=prompts.height)
+    return Output(rows=prompts.with_columns(content="prompt_id"))
 
 
 @step(

@@ -76,4 +76,4 @@ def semantic_type(rows: pl.DataFrame, scores: pl.DataFrame, *, types: Taxonomy) 
     ids = [label.id for label in types.labels]
     best = pl.col("type_logprobs").list.arg_max().replace_strict(range(len(ids)), ids, return_dtype=pl.String)
     typed = rows.join(said, on="row_id", maintain_order="left").with_columns(semantic_type=best)
-    return Output(rows=typed, attempts=typed.height)
+    return Output(rows=typed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ from datasets import Dataset
 
 import normloom.api as nl
 from normloom.errors import UsageError
+from normloom.models.protocol import Completion, GenerateRequest, ScoreRequest, Scores
 from normloom.stage import dropped, dropped_frame
 
 ROWS = [{"prompt": "Could you help me, please?", "n": 1}, {"prompt": "<b>Give it.</b>", "n": None}]
@@ -24,6 +26,11 @@ class Politeness(nl.Args):
 
 @nl.step(makes={"prompt": pl.String, "n": pl.Int64, "polite": pl.Float64})
 def tone(rows: pl.DataFrame, model: nl.LanguageModel) -> pl.DataFrame:
+    return rows.with_columns(polite=nl.yes(model, "Is it polite?", rows["prompt"]))
+
+
+@nl.step(makes={"prompt": pl.String, "n": pl.Int64, "polite": pl.Float64}, part_rows=2, quarantine_budget=0.5)
+def tolerant(rows: pl.DataFrame, model: nl.LanguageModel) -> pl.DataFrame:
     return rows.with_columns(polite=nl.yes(model, "Is it polite?", rows["prompt"]))
 
 
@@ -113,6 +120,50 @@ def test_a_flow_is_planned_built_reused_and_looked_at(tmp_path: Path, capfd: pyt
     assert [row.stage for row in found.rows] == ["short", "tone", "table"]
     assert nl.query("SELECT count(*) AS n FROM politeness_tone", store=store).item() == 2
     assert nl.trace(store, found.row_id).rows == found.rows
+
+
+def test_bytes_are_rows_like_any_others() -> None:
+    stage = nl.table(pl.DataFrame({"picture": [b"\x00\xff", b"\x00\xff", b"1"], "source_row": [3, 1, 2]}))
+    made = stage.function(stage.arguments, **stage.values).rows
+    assert made["source_row"].to_list() == [3, 1, 2]
+    assert made["content"].n_unique() == 3
+
+
+def test_a_text_that_the_model_cannot_read_costs_its_row(tmp_path: Path) -> None:
+    deaf = SCRIPTED.model_copy(update={"options": {"overflow_on": "Give it"}})
+    built = nl.build(tolerant(nl.table(ROWS), deaf), store=tmp_path, name="deaf", resources=nl.Resources(actors=0))
+    assert built.rows.collect()["prompt"].to_list() == [ROWS[0]["prompt"]]
+    assert built.quarantined.select("stage", "rule").collect().rows() == [("tolerant", "poison")]
+
+
+class Away:
+    """A model behind an endpoint that does not answer now."""
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
+        return [Scores(logprobs=(), tokens_in=0, error="503", transient=True) for _ in requests]
+
+    def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]:
+        raise NotImplementedError
+
+
+def test_an_endpoint_that_is_away_is_not_the_row_s_fault() -> None:
+    """The runner sees a connection error, which it does not take for a result."""
+    with pytest.raises(ConnectionError, match="503"):
+        nl.yes(Away(), "Is it polite?", ["a"])
+
+
+def test_how_to_resume_is_said_for_what_was_built(tmp_path: Path) -> None:
+    lost = SCRIPTED.model_copy(update={"options": {"raise_on": "e"}})
+    with pytest.raises(nl.NormloomError) as caught:
+        nl.build(tone(nl.table(ROWS), lost), store=tmp_path, name="lost")
+    assert "to resume: build it from Python again" in caught.value.__notes__
+
+
+def test_what_cannot_be_explained_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="name the stage of savacu to explain"):
+        nl.why("savacu", store=tmp_path)
+    with pytest.raises(UsageError, match="unknown stage 'tune'; available: table, tone"):
+        nl.why(tone(nl.table(ROWS), SCRIPTED), "tune", store=tmp_path)
 
 
 def test_what_cannot_be_built_is_said(tmp_path: Path) -> None:

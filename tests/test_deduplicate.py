@@ -63,9 +63,10 @@ def test_the_earlier_row_wins() -> None:
 
 
 def test_jaccard_turns_a_near_code_into_a_candidate_only() -> None:
-    rows = table(BASE, "What is the tallest tree?")
-    assert deduplicate.function(rows, Deduplication(jaccard=0, tau=64)).rows.height == 1
-    assert deduplicate.function(rows, Deduplication(jaccard=0.5, tau=64)).rows.height == 2
+    coins = "How do curators decide which coins from a buried hoard to display?"
+    rows = table(coins, "Two sailors, a parrot and a storm: write a five-minute radio sketch.")  # 16 bits apart
+    assert deduplicate.function(rows, Deduplication(jaccard=0, tau=17)).rows.height == 1
+    assert deduplicate.function(rows, Deduplication(jaccard=0.5, tau=17)).rows.height == 2
 
 
 def test_a_table_without_rows_and_one_without_duplicates() -> None:
@@ -92,7 +93,7 @@ def test_chance_pairs() -> None:
     assert expected_chance_pairs(0, 10) == 0
 
 
-@pytest.mark.parametrize("fields", [{"tau": 0}, {"tau": 65}, {"jaccard": 1.1}, {"distance": 3}])
+@pytest.mark.parametrize("fields", [{"tau": 0}, {"tau": 18}, {"jaccard": 1.1}, {"distance": 3}])
 def test_arguments_that_make_no_sense_are_refused(fields: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
         Deduplication(**fields)

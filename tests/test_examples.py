@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -63,6 +64,16 @@ def test_a_file_that_is_no_flow_is_refused(tmp_path: Path, text: str, name: str,
     assert sentence in str(caught.value)
 
 
+def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    text = "from normloom.flows.system import System\nfrom normloom.flows.flow_file import FlowConfig\n"
+    text += "def stages(config): return []\nONE = System(name='{}', title='', config=FlowConfig, flow=stages)\n"
+    for place, name in enumerate(("first", "second"), start=1):
+        file.write_text(text.format(name))
+        os.utime(file, ns=(place, place))
+        assert system_of(str(file)).name == name
+
+
 def test_a_file_that_is_not_there_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"nowhere\.py is no file"):
+    with pytest.raises(ConfigError, match=r"nowhere\.py is not a file"):
         system_of("nowhere.py")

@@ -11,6 +11,10 @@ from hypothesis import strategies as st
 
 from normloom.errors import AccountingError
 from normloom.fan_out import FanOut, each, free
+from normloom.flows.config import load_profile, validated
+from normloom.flows.system import System
+from normloom.flows.systems import BUILTIN
+from normloom.graph import stages_of
 from normloom.stage import Output, dropped, dropped_frame, quarantined, quarantined_frame
 
 READ = pl.DataFrame({"row_id": ["a", "b"], "copies": [1, 2]})
@@ -78,3 +82,12 @@ def test_the_account_is_that_of_every_row(rows: list[tuple[int, int, bool]]) -> 
     else:
         with pytest.raises(AccountingError):
             hold()
+
+
+@pytest.mark.parametrize("system", BUILTIN, ids=lambda system: system.name)
+@pytest.mark.parametrize("profile", ["local", "paper"])
+def test_every_stage_of_the_product_says_what_it_owes(system: System, profile: str) -> None:
+    """One without inputs, a source, counts the records that it was given."""
+    config, _ = validated(system.config, load_profile(profile, system.name))
+    stages = stages_of(*system.flow(config))
+    assert [stage.name for stage in stages if stage.inputs and stage.fan_out is None] == []

@@ -25,8 +25,13 @@ def test_builds_survive_kills_of_every_kind(tmp_path: Path) -> None:
     assert report.parts_redone == 0
     assert report.reads > 0
     assert report.bad_reads == []
-    events = [*tmp_path.glob("build-*/savacu/builds/*.openlineage.jsonl")]
-    assert len(events) >= 2  # of builds that were killed; one that dies at its start has none
+    [builds] = tmp_path.glob("build-*/savacu/builds")
+    events = [*builds.glob("*.openlineage.jsonl")]
+    told = {path.name.partition(".")[0] for path in events}
+    killed, finished = ({path.stem for path in builds.glob(f"*.{kind}")} for kind in ("json", "yaml"))
+    assert len(killed) == KILLS["flow"]
+    assert finished <= told <= finished | killed  # one that dies at its start has told nothing
+    assert killed & told
     assert [path.name for path in events if open_runs(read_events(path))] == []  # the next build told how they ended
     assert any("died" in line and line.startswith("a process ") for line in run_logs(builder))
 

@@ -174,7 +174,7 @@ def test_addresses_and_passwords_stand_nowhere(house: House) -> None:
         (("add", "webhook", "hooks.example.org"), "must begin with http"),
         (("add", "webhook", "http://127.0.0.1", "--on", "fail"), "expected some of failure, late"),
         (("add", "webhook", "http://127.0.0.1", "--system", "savaku"), "savaku"),
-        (("add", "email", "nobody", "--smtp", "localhost"), "no e-mail address"),
+        (("add", "email", "nobody", "--smtp", "localhost"), "not an e-mail address"),
         (("add", "email", "a@example.org", "--smtp", "localhost:smtp"), "HOST:PORT"),
     ],
 )

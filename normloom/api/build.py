@@ -80,10 +80,18 @@ def plan(  # noqa: PLR0913  # the options of the command
 
 
 def why(target: Target, stage: str | None = None, **given: Any) -> Sequence[Change]:
-    """Return what differs from the newest table of a stage (of the released one without a name); as `plan`."""
+    """Return what differs from the newest table of a stage, by default the first of a flow's last ones.
+
+    Takes the arguments of `plan`. Raises UsageError for a stage that the flow does not have.
+    """
+    if stage is None and isinstance(target, str):
+        raise UsageError(f"name the stage of {target} to explain")
     planned = plan(target, **given)
-    chosen = planned[stage] if stage else planned.stages[-1]
-    return chosen.changes
+    name = stage or (target if isinstance(target, Stage) else target[0]).name  # type: ignore[union-attr]  # no name
+    known = [one.stage.name for one in planned.stages]
+    if name not in known:
+        raise UsageError(f"unknown stage {name!r}; available: {', '.join(known)}")
+    return planned[name].changes
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,7 @@ class _Found:
     profile: str = ""
     settings: tuple[str, ...] = ()
     config: Any = None
+    target: str | None = None
 
     def request(self, selection: Selection) -> BuildRequest:
         of_settings = (
@@ -106,7 +115,12 @@ class _Found:
             }
         )
         return BuildRequest(
-            system=self.system, profile=self.profile, settings=self.settings, selection=selection, **of_settings
+            system=self.system,
+            target=self.target,
+            profile=self.profile,
+            settings=self.settings,
+            selection=selection,
+            **of_settings,
         )
 
 
@@ -127,9 +141,10 @@ def _found(
             prepared.system.name,
             prepared.ends,
             resources or prepared.resources,
-            profile,
-            tuple(settings),
-            prepared.config,
+            profile=profile,
+            settings=tuple(settings),
+            config=prepared.config,
+            target=target,
         )
     if settings:
         raise UsageError(f"{settings[0]} is a setting of a system; a flow of stages has its arguments in its steps")

@@ -73,8 +73,8 @@ def _file(*, source: Located) -> Output:
         {"row_id": None, "rule": rule, "reason": f"record {number}: {reason}", "payload": payload}
         for number, rule, reason, payload in read.rejected
     ]
-    known = _known(read.rows)
-    return Output(rows=known.rows, quarantined=quarantined_frame(aside), attempts=known.rows.height + len(aside))
+    known = _known(read.rows.drop("source_row")).rows.with_columns(read.rows["source_row"])
+    return Output(rows=known, quarantined=quarantined_frame(aside), attempts=known.height + len(aside))
 
 
 def _any_of(schema: Mapping[str, pl.DataType]) -> Contract:
@@ -82,11 +82,13 @@ def _any_of(schema: Mapping[str, pl.DataType]) -> Contract:
 
 
 def _known(rows: pl.DataFrame) -> Output:
-    """Return rows without parents, each known by all that it holds."""
-    told = rows.select(pl.struct(pl.exclude("source_row")).struct.json_encode()).to_series() if rows.width else None
-    return Output(
-        rows=rows.with_columns(parents=pl.lit([], dtype=pl.List(pl.String)), content=told), attempts=rows.height
-    )
+    """Return rows without parents, each known by the digest of all that it holds."""
+    told = pl.Series("content", [_digest(line) for line in rows.iter_rows()], dtype=pl.String)
+    return Output(rows=rows.with_columns(told, parents=pl.lit([], dtype=pl.List(pl.String))), attempts=rows.height)
+
+
+def _digest(line: tuple[Any, ...]) -> str:
+    return hashlib.blake2b(repr(line).encode(), digest_size=16).hexdigest()
 
 
 def _frame(data: Any) -> pl.DataFrame:

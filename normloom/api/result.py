@@ -59,7 +59,7 @@ class Result:
 
     @property
     def reused(self) -> frozenset[str]:
-        """The stages whose tables were there already."""
+        """The stages whose tables already existed."""
         return self.built.reused
 
     def _ledger(self, kind: Literal["dropped", "quarantined"]) -> pl.LazyFrame:
