@@ -30,6 +30,7 @@ from normloom.resume import resume_command
 from normloom.run_progress import RunProgress
 from normloom.runner import QUARANTINE_BUDGET, StageRunner
 from normloom.selection import Selection
+from normloom.server import CONSOLE_LEVEL
 from normloom.spending import Limits, Spending
 from normloom.spent import Spent
 from normloom.stage import Stage
@@ -344,7 +345,7 @@ def _lock_text(
 
 def quiet_libraries() -> None:
     """Keep what libraries log from breaking into progress bars; Prefect's server still gets it all."""
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    os.environ.setdefault(CONSOLE_LEVEL, "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
     for name in ("httpx", "httpx2"):  # a line for each request
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -32,6 +32,7 @@ from normloom.errors import NormloomError, UsageError
 
 SERVED = ".serve.json"
 SERVER_PASSWORD = "PREFECT_SERVER_API_AUTH_STRING"  # noqa: S105  # the name of a variable
+CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 STARTUP_SECONDS = 180.0  # a first start migrates the database: 15 seconds of one core, more on a busy laptop
 GRACE_SECONDS = 10.0
 DEATH_CHECK_SECONDS = 1.0
@@ -208,6 +209,7 @@ def _settings(host: str, port: int, url: str, *, private: bool) -> dict[str, str
     left_out = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in SHARED_SERVICES} if private else {}
     return {
         **left_out,
+        CONSOLE_LEVEL: "NOTSET",  # a build silences its own console, and the server's tells why it does not start
         "DO_NOT_TRACK": "1",
         "PREFECT_API_URL": url,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

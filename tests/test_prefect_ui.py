@@ -134,7 +134,9 @@ def open_tab(page: Page, name: str) -> Locator:
 
 
 def node_labels(graph: Locator) -> list[str]:
-    return [" ".join(text.split()) for text in graph.locator(".nodeLabel").all_inner_texts()]
+    labels = graph.locator(".nodeLabel")
+    expect(labels.first).to_be_visible()  # the drawing stands before its texts
+    return [" ".join(text.split()) for text in labels.all_inner_texts()]
 
 
 def cells(table: Locator) -> list[list[str]]:

@@ -16,7 +16,16 @@ import psutil
 import pytest
 
 from normloom.errors import UsageError
-from normloom.server import SERVED, ServerError, announced, prefect_server, reachable, serving, using_server
+from normloom.server import (
+    CONSOLE_LEVEL,
+    SERVED,
+    ServerError,
+    announced,
+    prefect_server,
+    reachable,
+    serving,
+    using_server,
+)
 
 PARENT = """
 from normloom.server import prefect_server
@@ -78,7 +87,10 @@ def test_a_host_that_is_not_this_machine_is_named() -> None:
         pass
 
 
-def test_a_server_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("quiet", [False, True], ids=["alone", "for a build"])
+def test_a_server_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quiet: bool) -> None:
+    if quiet:
+        monkeypatch.setenv(CONSOLE_LEVEL, "CRITICAL")  # as quiet_libraries does
     monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", f"sqlite+aiosqlite:///{tmp_path}/missing/prefect.db")
     with pytest.raises(ServerError, match="unable to open database file"), prefect_server():
         pass
