@@ -55,8 +55,8 @@ PARALLEL = --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder --
 test: check  ## Run the checks and the tests
 	$(BIN)/python -m pytest $(PARALLEL) --durations 25
 
-VLLM_TESTS := tests/test_vllm_engine.py tests/test_vllm_processes.py
-VLLM_TESTS += tests/test_build.py::test_the_run_graph_is_the_stage_graph_fresh_and_reused
+VLLM_TESTS := tests/models/test_vllm_engine.py tests/models/test_vllm_processes.py
+VLLM_TESTS += tests/run/test_build.py::test_the_run_graph_is_the_stage_graph_fresh_and_reused
 
 test-vllm: install-vllm  ## Test the vllm engine; `make test` then asks vLLM's server, too
 	PREFECT_HOME=$(CURDIR)/$(VLLM_VENV)/prefect $(VLLM_BIN)/python -m pytest $(PARALLEL) --durations 10 $(VLLM_TESTS)

@@ -10,7 +10,7 @@ from statistics import median
 
 from common import EMBEDDED, Loom, Report, StageRun, Work, builtin_prompts, generating, judging, parser, start_ray
 
-from normloom.resources import Resources
+from normloom.workers.resources import Resources
 
 
 def main() -> None:

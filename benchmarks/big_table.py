@@ -24,13 +24,13 @@ import polars as pl
 from common import Marks, Report, parser
 from pydantic import BaseModel, ConfigDict
 
-from normloom.contract import Check, Contract
-from normloom.pool import Pool
-from normloom.quality import run_checks
-from normloom.resources import Resources
-from normloom.runner import StageRunner
-from normloom.stage import NoArguments, Output, Stage
-from normloom.store import Store
+from normloom.core.contract import Check, Contract
+from normloom.core.stage import NoArguments, Output, Stage
+from normloom.run.quality import run_checks
+from normloom.run.runner import StageRunner
+from normloom.store.store import Store
+from normloom.workers.pool import Pool
+from normloom.workers.resources import Resources
 
 DRAFTS = 40  # of each seed
 PART_ROWS = 100_000  # that a part makes

@@ -19,14 +19,14 @@ import numpy as np
 import polars as pl
 from common import EMBEDDED, Clock, Report, parser
 
+from normloom.core.protocol import ModelSpec
+from normloom.core.stage import Output
 from normloom.models import load_model
-from normloom.models.protocol import ModelSpec
 from normloom.readers import locate
 from normloom.schemas import tables
 from normloom.schemas.prompts import CALIBRATE, MEASURE
 from normloom.schemas.taxonomy import DIMENSIONS, Taxonomy, builtin_taxonomies
-from normloom.stage import Output
-from normloom.tasks.classify import (
+from normloom.tasks.prompts.classify import (
     Asking,
     Labelling,
     Ranking,
@@ -40,8 +40,8 @@ from normloom.tasks.classify import (
     shortlist_by_code,
     shortlist_by_embedding,
 )
-from normloom.tasks.ingest import Prompts, ingest
-from normloom.tasks.measure import agreement
+from normloom.tasks.prompts.ingest import Prompts, ingest
+from normloom.tasks.release.measure import agreement
 
 ENCODER = ModelSpec(engine="use", model="universal-sentence-encoder-multilingual-3")
 BEAVERTAILS = Path(__file__).parents[2] / "shared" / "data" / "beavertails_sample" / "prompts.parquet"

@@ -20,19 +20,19 @@ from pydantic import BaseModel, ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from normloom.build import quiet_libraries
-from normloom.contract import Contract
-from normloom.models.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling, ScoreRequest
-from normloom.pool import Pool
-from normloom.resources import Resources
-from normloom.runner import StageRunner
+from normloom.core.contract import Contract
+from normloom.core.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling, ScoreRequest
+from normloom.core.stage import Output, Stage
+from normloom.core.table import Manifest, PartRecord, TableRef
+from normloom.run.build import quiet_libraries
+from normloom.run.runner import StageRunner
 from normloom.schemas import tables
 from normloom.schemas.prompts import MEASURE
-from normloom.stage import Output, Stage
-from normloom.store import Store
-from normloom.table import Manifest, PartRecord, TableRef
-from normloom.tasks.generate import Generation, generate
-from normloom.tasks.judge import Scoring, score
+from normloom.store.store import Store
+from normloom.tasks.rejection.generate import Generation, generate
+from normloom.tasks.rejection.judge import Scoring, score
+from normloom.workers.pool import Pool
+from normloom.workers.resources import Resources
 
 EMBEDDED = ModelSpec(model="SmolLM2-135M-Instruct", dtype="float32")
 

@@ -32,11 +32,11 @@ import torch
 from common import Clock, Loom, Report, StageRun, Timed, Work, builtin_prompts, generating, parser, start_ray
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from normloom.core.protocol import Closing, ModelSpec
 from normloom.models import load_model
-from normloom.models.digests import cache_dir
-from normloom.models.locate import locate
-from normloom.models.protocol import Closing, ModelSpec
-from normloom.resources import Resources
+from normloom.models.files.digests import cache_dir
+from normloom.models.files.locate import locate
+from normloom.workers.resources import Resources
 
 SMALL = "SmolLM2-135M-Instruct"
 SAMPLE_SECONDS = 0.2

@@ -20,11 +20,11 @@ import polars as pl
 from common import Clock, Report, parser
 from label_sets import DATA, LabelSet, label_sets
 
+from normloom.core.protocol import ModelSpec
 from normloom.models import load_model
-from normloom.models.protocol import ModelSpec
 from normloom.schemas.prompts import CALIBRATE
 from normloom.schemas.taxonomy import DIMENSIONS, Taxonomy, builtin_taxonomies
-from normloom.tasks.calibration import best_threshold, label_texts, probabilities, train
+from normloom.tasks.prompts.calibration import best_threshold, label_texts, probabilities, train
 
 ENCODERS = {
     "use": ModelSpec(engine="use", model="universal-sentence-encoder-multilingual-3"),

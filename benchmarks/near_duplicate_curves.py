@@ -17,8 +17,8 @@ import numpy.typing as npt
 import polars as pl
 from common import Report, parser
 
-from normloom.features import Features
-from normloom.simhash import fingerprints, jaccards, pack
+from normloom.near_duplicates.features import Features
+from normloom.near_duplicates.simhash import fingerprints, jaccards, pack
 
 TAUS = (4, 7, 10, 14, 17, 20, 24, 65)
 JACCARDS = (0.0, 0.3, 0.5, 0.7)

@@ -28,9 +28,9 @@ import numpy as np
 import polars as pl
 from common import Report, parser
 
-from normloom.features import Features
-from normloom.kernels import shingle_set
-from normloom.simhash import pack
+from normloom.near_duplicates.features import Features
+from normloom.near_duplicates.kernels import shingle_set
+from normloom.near_duplicates.simhash import pack
 
 SCRIPT = Path(__file__).parent / "peers" / "near_duplicate_methods.py"
 CLUSTERING = ("text-dedup", "datatrove")

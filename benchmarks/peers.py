@@ -16,8 +16,8 @@ from typing import Any
 
 from common import Report, builtin_prompts, parser
 
-from normloom.models.locate import locate
-from normloom.models.protocol import ModelSpec
+from normloom.core.protocol import ModelSpec
+from normloom.models.files.locate import locate
 
 FOLDER = Path(__file__).parent / "peers"
 SCRIPTS = {"normloom": "normloom_stage.py", "ray_data": "ray_data_llm.py", "distilabel": "distilabel_vllm.py"}

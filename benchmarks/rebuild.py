@@ -106,7 +106,7 @@ def _kind(process: psutil.Process, *, flow: int) -> str:
     if process.pid == flow:
         return "flow"
     line = " ".join(process.cmdline())
-    if "normloom.server" in line:
+    if "normloom.prefect.server" in line:
         return "prefect"
     return "actor" if line.startswith("ray::_Worker") else "ray"
 

@@ -16,11 +16,11 @@ from typing import Any
 
 from common import EMBEDDED, Marks, Report, Work, builtin_prompts, generating, parser, start_ray
 
-from normloom.models.protocol import ModelSpec
-from normloom.pool import Pool
-from normloom.resources import Resources
-from normloom.runner import StageRunner
-from normloom.store import Store
+from normloom.core.protocol import ModelSpec
+from normloom.run.runner import StageRunner
+from normloom.store.store import Store
+from normloom.workers.pool import Pool
+from normloom.workers.resources import Resources
 
 TURNS = "LWJWJWJL"  # who is at work: the one that labels, writes, judges
 POLICIES = ("each stage", "as they come", "planned")

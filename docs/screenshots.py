@@ -21,7 +21,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from normloom.server import prefect_server
+from normloom.prefect.server import prefect_server
 
 IMAGES = Path(__file__).parent / "images"
 SCRIPTED = "{engine: scripted, model: scripted, options: {latency_s: 0.5}}"

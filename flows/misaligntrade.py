@@ -10,28 +10,28 @@ from pathlib import Path
 
 from pydantic import Field
 
-from normloom.flows import savacu_summary
-from normloom.flows.config import section
-from normloom.flows.expansion import expanded
-from normloom.flows.labelling import label
-from normloom.flows.rejection import rejection_sampling
-from normloom.flows.savacu_config import Models, SavacuConfig
-from normloom.flows.system import System
-from normloom.models.protocol import ModelSpec
+from normloom.core.protocol import ModelSpec
+from normloom.core.stage import Stage
+from normloom.flows.savacu import summary as savacu_summary
+from normloom.flows.savacu.config import Models, SavacuConfig
+from normloom.flows.savacu.expansion import expanded
+from normloom.flows.savacu.labelling import label
+from normloom.flows.savacu.rejection import rejection_sampling
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import BUILTIN as TAXONOMIES
 from normloom.schemas.taxonomy import DIMENSIONS, load_taxonomy
-from normloom.stage import Stage
-from normloom.tasks.asked import asked
-from normloom.tasks.ingest import ingest
-from normloom.tasks.measure import coverage
-from normloom.tasks.publish import publish
-from normloom.tasks.select import select
-from normloom.tasks.semantic_type import AskingType, score_types, semantic_type
-from normloom.tasks.source_columns import own_columns
-from normloom.tasks.split import split
-from normloom.tasks.take import take
-from normloom.tasks.trade_off import trade_off
+from normloom.settings.config import section
+from normloom.settings.system import System
+from normloom.tasks.duplicates.split import split
+from normloom.tasks.prompts.asked import asked
+from normloom.tasks.prompts.ingest import ingest
+from normloom.tasks.prompts.semantic_type import AskingType, score_types, semantic_type
+from normloom.tasks.prompts.take import take
+from normloom.tasks.rejection.select import select
+from normloom.tasks.release.measure import coverage
+from normloom.tasks.release.publish import publish
+from normloom.tasks.release.source_columns import own_columns
+from normloom.tasks.release.trade_off import trade_off
 
 LABELLED = "savacu/classify"
 OWN = "savacu/source_columns"

@@ -2,13 +2,13 @@
 
 Public names, imported from their modules so that a command pays only for what it uses:
 
-- `normloom.stage`: `Stage`, `Output`; `normloom.contract`: `Contract`, `Check`
-- `normloom.build`: `build`, `reuse`, `BuildRequest`, `BuildResult`
-- `normloom.pool`: `Pool`; `normloom.resources`: `Resources`; `normloom.selection`: `Selection`
-- `normloom.store`: `Store`; `normloom.table`: `TableRef`, `Manifest`; `normloom.views`: `connect`, `query`
-- `normloom.plan`: `plan`; `normloom.causes`: `causes`; `normloom.diff`: `diff`; `normloom.trace`: `trace`
+- `normloom.core.stage`: `Stage`, `Output`; `normloom.core.contract`: `Contract`, `Check`
+- `normloom.run.build`: `build`, `reuse`, `BuildRequest`, `BuildResult`
+- `normloom.workers.pool`: `Pool`; `normloom.workers.resources`: `Resources`; `normloom.steps.selection`: `Selection`
+- `normloom.store.store`: `Store`; `normloom.core.table`: `TableRef`, `Manifest`; `normloom.store.views`: `connect`, `query`
+- `normloom.planning.plan`: `plan`; `normloom.planning.causes`: `causes`; `normloom.lineage.diff`: `diff`; `normloom.lineage.trace`: `trace`
 - `normloom.models`: `ModelSpec`, `LanguageModel`, `Embedder`, `Sampling` and the requests, `load_model`
-- `normloom.errors`: `NormloomError` and what derives from it
+- `normloom.core.errors`: `NormloomError` and what derives from it
 """
 
 from __future__ import annotations

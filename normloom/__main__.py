@@ -1,5 +1,5 @@
 """`python -m normloom` is the command `normloom`."""
 
-from normloom.flows.__main__ import main
+from normloom.cli.app import main
 
 main()

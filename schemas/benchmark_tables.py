@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from normloom.contract import Contract
+from normloom.core.contract import Contract
 from normloom.schemas.tables import CHECKS, FIGURES, MESSAGES, NOT_EMPTY, TEXTS, published, within
 
 _ALIGNMENT = within("alignment", "aligned", "misaligned")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from normloom.contract import Check, Contract
+from normloom.core.contract import Check, Contract
 from normloom.schemas import tables
 
 AXES = ("rater_gender", "rater_race", "rater_age")  # by which raters are grouped

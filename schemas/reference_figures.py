@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from normloom.errors import ConfigError
+from normloom.core.errors import ConfigError
 from normloom.schemas.taxonomy import read_rows
 
 FILE = Path(__file__).parent / "reference_figures.csv"

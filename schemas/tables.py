@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from normloom.contract import Check, Contract
+from normloom.core.contract import Check, Contract
 
 LABELS = pl.List(pl.Struct({"dimension": pl.String, "label": pl.String, "probability": pl.Float32}))
 CHECKS = pl.List(pl.Struct({"check": pl.String, "probability": pl.Float32}))

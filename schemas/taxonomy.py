@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from normloom.errors import ConfigError
+from normloom.core.errors import ConfigError
 
 BUILTIN = Path(__file__).parent / "taxonomies"
 DIMENSIONS = ("safety", "value", "cultural")

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from normloom.errors import ConfigError
+from normloom.core.errors import ConfigError
 
 FOLDER = Path(__file__).parent / "templates"
 

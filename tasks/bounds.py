@@ -1,4 +1,4 @@
-"""What the stages of this package make and ask at most (`normloom.bounds` says how tokens are bounded)."""
+"""What the stages of this package make and ask at most (`normloom.core.bounds` says how tokens are bounded)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from normloom.bounds import CHAT, REREAD, Bound, Size, total
+from normloom.core.bounds import CHAT, REREAD, Bound, Size, total
 from normloom.schemas.template import Template
 
 _PLACEHOLDER = re.compile(r"\$(?:(\w+)|\{(\w+)\})")

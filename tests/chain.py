@@ -6,11 +6,11 @@ from dataclasses import replace
 
 from toy import ECHOES, SCRIPTED, Echo, echo, echo_stage, runner, words_stage
 
-from normloom.models.protocol import ModelSpec
-from normloom.selection import Again
-from normloom.stage import Stage
-from normloom.store import Store
-from normloom.table import Manifest
+from normloom.core.protocol import ModelSpec
+from normloom.core.stage import Stage
+from normloom.core.table import Manifest
+from normloom.steps.selection import Again
+from normloom.store.store import Store
 
 
 def three(

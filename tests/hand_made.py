@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from normloom.contract import Contract
-from normloom.models.protocol import Candidate, Completion, GenerateRequest, ScoreRequest, Scores
-from normloom.part import PartJob, make_rows
+from normloom.core.contract import Contract
+from normloom.core.protocol import Candidate, Completion, GenerateRequest, ScoreRequest, Scores
+from normloom.core.stage import Output, Stage
 from normloom.readers import Reading, locate
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Label, Taxonomy
-from normloom.stage import Output, Stage
-from normloom.tasks.ingest import Prompts, ingest
+from normloom.tasks.prompts.ingest import Prompts, ingest
+from normloom.workers.part import PartJob, make_rows
 
 
 def taxonomy(dimension: str, *names: str) -> Taxonomy:

@@ -14,10 +14,10 @@ from contextlib import closing, suppress
 from importlib.abc import MetaPathFinder
 from typing import Any
 
-from normloom.errors import ModelError
+from normloom.core.errors import ModelError
 from normloom.models import GenerateRequest, ModelSpec, load_model
-from normloom.models.openai_engine import OpenaiModel
-from normloom.run_log import RunLog, drain, sending
+from normloom.models.openai.engine import OpenaiModel
+from normloom.workers.run_log import RunLog, drain, sending
 
 SLOWED = "httpx."
 PAUSE_S = 0.05

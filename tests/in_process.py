@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from normloom.flows.settings import Prepared, stages_for
-from normloom.graph import model_uses, stages_of
-from normloom.pool import Pool
-from normloom.progress import LogProgress
-from normloom.resources import Resources
-from normloom.runner import StageRunner
-from normloom.stage import Stage
-from normloom.store import Store
-from normloom.table import Manifest
+from normloom.core.progress import LogProgress
+from normloom.core.stage import Stage
+from normloom.core.table import Manifest
+from normloom.run.runner import StageRunner
+from normloom.settings.settings import Prepared, stages_for
+from normloom.steps.graph import model_uses, stages_of
+from normloom.store.store import Store
+from normloom.workers.pool import Pool
+from normloom.workers.resources import Resources
 
 
 def made(system: str, ends: Sequence[Stage], store: Store, **settings: Any) -> dict[str, Manifest]:

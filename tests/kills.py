@@ -3,7 +3,7 @@
     python tests/kills.py --flow 16 --actor 10 --raylet 4
     python tests/kills.py --profile local --limit 6 --set rounds=0 --flow 3 --actor 2
 
-prints what was survived. `tests/test_kills.py` does the same with the scripted model.
+prints what was survived. `tests/workers/test_kills.py` does the same with the scripted model.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from pathlib import Path
 import psutil
 from prefect_home import own_prefect
 
-from normloom.store import Store, committed_part
-from normloom.table import KINDS
+from normloom.core.table import KINDS
+from normloom.store.store import Store, committed_part
 
 ROOT = Path(__file__).parent.parent
 LONGEST_RUN = 900.0  # seconds; a build that takes longer hangs

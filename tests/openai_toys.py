@@ -9,7 +9,7 @@ from typing import Any
 from scripted_server import MODEL
 
 from normloom.models import GenerateRequest, ModelSpec, Sampling, ScoreRequest, load_model
-from normloom.models.openai_engine import OpenaiModel
+from normloom.models.openai.engine import OpenaiModel
 
 VARIABLE = "SCRIPTED_KEY"
 HASTE = {"backoff_cap_s": 0.02, "timeout_s": 30.0}

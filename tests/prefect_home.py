@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from normloom.server import prefect_server, using_server
+from normloom.prefect.server import prefect_server, using_server
 
 _MIGRATED = Path(__file__).parent.parent / ".pytest_cache" / f"prefect-{version('prefect')}"
 

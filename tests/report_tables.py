@@ -9,12 +9,12 @@ from pydantic import BaseModel, ConfigDict
 from toy import echo_stage, words_stage
 from toy_builds import build_id
 
-from normloom.contract import Contract
+from normloom.core.contract import Contract
+from normloom.core.stage import Output, Stage
 from normloom.schemas import tables
-from normloom.stage import Output, Stage
-from normloom.tasks.deduplicate import Deduplication, deduplicate
+from normloom.tasks.duplicates.deduplicate import Deduplication, deduplicate
+from normloom.tasks.duplicates.split import Splitting, split
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output
-from normloom.tasks.split import Splitting, split
 
 ONE, TWO = build_id(1), build_id(2)
 LABEL = "safety/<script>alert(1)</script>"

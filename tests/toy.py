@@ -7,15 +7,15 @@ from pathlib import Path
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
-from normloom.contract import Check, Contract
-from normloom.models.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling
-from normloom.pool import Pool
-from normloom.progress import LogProgress
-from normloom.resources import Resources
-from normloom.rows import seed
-from normloom.runner import StageRunner
-from normloom.stage import Output, Stage, dropped, dropped_frame, quarantined, quarantined_frame
-from normloom.store import Store
+from normloom.core.contract import Check, Contract
+from normloom.core.progress import LogProgress
+from normloom.core.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling
+from normloom.core.rows import seed
+from normloom.core.stage import Output, Stage, dropped, dropped_frame, quarantined, quarantined_frame
+from normloom.run.runner import StageRunner
+from normloom.store.store import Store
+from normloom.workers.pool import Pool
+from normloom.workers.resources import Resources
 
 SCRIPTED = ModelSpec(engine="scripted", model="toy", options={"words": 4})
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import polars as pl
 from toy import Echo, echo, echo_stage, words_stage
 
-from normloom.build import BuildRequest, build
-from normloom.models.protocol import LanguageModel
-from normloom.pool import Pool
-from normloom.resources import Resources
-from normloom.stage import Output, Stage
-from normloom.store import Store
+from normloom.core.protocol import LanguageModel
+from normloom.core.stage import Output, Stage
+from normloom.run.build import BuildRequest, build
+from normloom.store.store import Store
+from normloom.workers.pool import Pool
+from normloom.workers.resources import Resources
 
 log = logging.getLogger("normloom.toy")
 

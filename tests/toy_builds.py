@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from normloom.build import BuildRequest, reuse
-from normloom.builds import BuildLock, find_build
-from normloom.graph import stages_of
-from normloom.pool import Pool
-from normloom.progress import LogProgress
-from normloom.resources import Resources
-from normloom.runner import StageRunner
-from normloom.stage import Stage
-from normloom.store import Store
-from normloom.table import Manifest
+from normloom.core.progress import LogProgress
+from normloom.core.stage import Stage
+from normloom.core.table import Manifest
+from normloom.history.builds import BuildLock, find_build
+from normloom.run.build import BuildRequest, reuse
+from normloom.run.runner import StageRunner
+from normloom.steps.graph import stages_of
+from normloom.store.store import Store
+from normloom.workers.pool import Pool
+from normloom.workers.resources import Resources
 
 
 def build_id(number: int) -> str:

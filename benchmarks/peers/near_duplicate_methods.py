@@ -63,9 +63,9 @@ def normloom_codes(path: Path, output: Path, run: int) -> Iterator[Pairs]:
     """Make our codes, 50,000 texts at a time, and find all pairs nearer than tau. A later run has one thread."""
     import pyarrow.parquet as pq
 
-    from normloom.features import Features
-    from normloom.hamming import close_pairs, core_count, pair_chunks
-    from normloom.simhash import fingerprints
+    from normloom.near_duplicates.features import Features
+    from normloom.near_duplicates.hamming import close_pairs, core_count, pair_chunks
+    from normloom.near_duplicates.simhash import fingerprints
 
     close_pairs(fingerprints([str(n) for n in range(9000)], Features()), TAU)  # compiles, or loads what is compiled
     with timed("fingerprint"):
@@ -79,9 +79,9 @@ def normloom_codes(path: Path, output: Path, run: int) -> Iterator[Pairs]:
 
 def normloom_simhash(path: Path, _output: Path, run: int) -> Iterator[Pairs]:
     """Find near-duplicate texts: codes nearer than tau, confirmed by shingle Jaccard."""
-    from normloom.features import Features
-    from normloom.hamming import core_count, pair_chunks
-    from normloom.simhash import fingerprints, jaccards, pack
+    from normloom.near_duplicates.features import Features
+    from normloom.near_duplicates.hamming import core_count, pair_chunks
+    from normloom.near_duplicates.simhash import fingerprints, jaccards, pack
 
     def find(texts: list[str]) -> Any:
         packed, found = pack(texts), []
@@ -98,9 +98,9 @@ def normloom_simhash(path: Path, _output: Path, run: int) -> Iterator[Pairs]:
 
 def normloom_minhash(path: Path, _output: Path, _run: int) -> Iterator[Pairs]:
     """Find the rows that the method `minhash` removes, each with its keeper."""
-    from normloom.features import Features
-    from normloom.simhash import fingerprints, pack
-    from normloom.tasks.minhash import find_similar
+    from normloom.near_duplicates.features import Features
+    from normloom.near_duplicates.simhash import fingerprints, pack
+    from normloom.tasks.duplicates.minhash import find_similar
 
     texts, features = read_texts(path), Features()
     rule = {"features": features, "jaccard": JACCARD, "permutations": PERMUTATIONS, "recall": 0.99}

@@ -13,15 +13,15 @@ import polars as pl
 from prompts import marginal, read
 from pydantic import BaseModel, ConfigDict
 
-from normloom.build import quiet_libraries
-from normloom.contract import Contract
-from normloom.models.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling
-from normloom.pool import Pool
-from normloom.progress import LogProgress
-from normloom.resources import Resources
-from normloom.runner import StageRunner
-from normloom.stage import Output, Stage
-from normloom.store import Store
+from normloom.core.contract import Contract
+from normloom.core.progress import LogProgress
+from normloom.core.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling
+from normloom.core.stage import Output, Stage
+from normloom.run.build import quiet_libraries
+from normloom.run.runner import StageRunner
+from normloom.store.store import Store
+from normloom.workers.pool import Pool
+from normloom.workers.resources import Resources
 
 ASKED = Contract(columns={"system": pl.String(), "user": pl.String()})
 ANSWERED = Contract(columns={"text": pl.String()})

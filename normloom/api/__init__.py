@@ -9,15 +9,15 @@ from normloom.api.build import build, plan, why
 from normloom.api.frames import table
 from normloom.api.look import open_store, query, trace
 from normloom.api.result import Result
-from normloom.args import Args
-from normloom.contract import Check, Contract
-from normloom.errors import NormloomError
-from normloom.fan_out import each, free
-from normloom.models.protocol import Embedder, LanguageModel, ModelSpec, Sampling
+from normloom.core.contract import Check, Contract
+from normloom.core.errors import NormloomError
+from normloom.core.fan_out import each, free
+from normloom.core.protocol import Embedder, LanguageModel, ModelSpec, Sampling
+from normloom.core.stage import Output, Stage, dropped_rows
 from normloom.models.yes import yes
-from normloom.resources import Resources
-from normloom.stage import Output, Stage, dropped_rows
-from normloom.step import step
+from normloom.steps.args import Args
+from normloom.steps.step import step
+from normloom.workers.resources import Resources
 
 __all__ = [
     "Args",

@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from normloom.api.result import Result
-from normloom.build import BuildRequest
-from normloom.changes import Change
-from normloom.errors import UsageError
-from normloom.graph import stages_of
-from normloom.plan import Plan
-from normloom.plan import plan as plan_stages
-from normloom.resources import Resources
-from normloom.selection import Selection
-from normloom.stage import Stage
-from normloom.store import Store
+from normloom.core.errors import UsageError
+from normloom.core.stage import Stage
+from normloom.planning.changes import Change
+from normloom.planning.plan import Plan
+from normloom.planning.plan import plan as plan_stages
+from normloom.run.build import BuildRequest
+from normloom.steps.graph import stages_of
+from normloom.steps.selection import Selection
+from normloom.store.store import Store
+from normloom.workers.resources import Resources
 
 Target = str | Stage | Sequence[Stage]
 NAME = "flow"  # of a flow that was given no name
@@ -50,7 +50,7 @@ def build(  # noqa: PLR0913  # the options of the command
     """
     from rich.console import Console
 
-    from normloom.flows.run import make
+    from normloom.cli.run import make
 
     logging.getLogger("ray.widgets").setLevel(logging.WARNING)  # in a notebook, of packages it does not need
     selection = Selection(only=tuple(only), start=from_stage, force=tuple(force))
@@ -125,7 +125,7 @@ class _Found:
 
 
 def _assigned(source: str | None, text_column: str | None, limit: int | None, settings: Sequence[str]) -> list[str]:
-    from normloom.flows.commands.common import assignments
+    from normloom.cli.common import assignments
 
     return assignments(source=source, text_column=text_column, limit=limit, settings=list(settings))
 
@@ -134,7 +134,7 @@ def _found(
     target: Target, store: Store, name: str | None, profile: str, settings: list[str], resources: Resources | None
 ) -> _Found:
     if isinstance(target, str):
-        from normloom.flows.settings import stages_for
+        from normloom.settings.settings import stages_for
 
         prepared = stages_for(target, profile=profile, assignments=settings, store=store)
         return _Found(

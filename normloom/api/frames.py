@@ -10,11 +10,11 @@ from typing import Any
 import polars as pl
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
-from normloom.contract import IDENTITY, Contract
-from normloom.errors import UsageError
+from normloom.core.contract import IDENTITY, Contract
+from normloom.core.errors import UsageError
+from normloom.core.stage import Output, Stage, quarantined_frame
 from normloom.readers import LIBRARIES, Located, locate, read_source
-from normloom.stage import Output, Stage, quarantined_frame
-from normloom.step import step
+from normloom.steps.step import step
 
 _OWN = (*IDENTITY, "content", "through")
 

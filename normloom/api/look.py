@@ -8,10 +8,10 @@ from pathlib import Path
 import polars as pl
 
 from normloom.api.result import Result
-from normloom.store import Store
-from normloom.trace import Trace
-from normloom.trace import trace as trace_row
-from normloom.views import query as query_store
+from normloom.lineage.trace import Trace
+from normloom.lineage.trace import trace as trace_row
+from normloom.store.store import Store
+from normloom.store.views import query as query_store
 
 
 def open_store(path: str | os.PathLike[str] = "store") -> Store:

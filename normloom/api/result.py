@@ -8,10 +8,10 @@ from typing import Literal
 
 import polars as pl
 
-from normloom.build import BuildResult
-from normloom.errors import UsageError
-from normloom.store import Store
-from normloom.table import Manifest
+from normloom.core.errors import UsageError
+from normloom.core.table import Manifest
+from normloom.run.build import BuildResult
+from normloom.store.store import Store
 
 
 class Result:

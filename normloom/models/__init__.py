@@ -6,8 +6,7 @@ import threading
 from importlib import import_module
 from typing import cast
 
-from normloom.models.identity import model_identity
-from normloom.models.protocol import (
+from normloom.core.protocol import (
     Candidate,
     Completion,
     Embedder,
@@ -18,6 +17,7 @@ from normloom.models.protocol import (
     ScoreRequest,
     Scores,
 )
+from normloom.models.identity import model_identity
 from normloom.models.registry import engine_of
 
 __all__ = [

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 from jinja2 import TemplateError
 from tokenizers import AddedToken, Tokenizer
 
-from normloom.errors import ConfigError, ModelError
-from normloom.models.protocol import Turn
+from normloom.core.errors import ConfigError, ModelError
+from normloom.core.protocol import Turn
 
 SYSTEM, USER = "system", "user"
 _USER = "NORMLOOM-USER-MARK"

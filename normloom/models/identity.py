@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from normloom.errors import ModelError
-from normloom.models.digests import file_digest, joint_digest
-from normloom.models.locate import find, snapshot
-from normloom.models.protocol import ModelSpec
+from normloom.core.errors import ModelError
+from normloom.core.protocol import ModelSpec
+from normloom.models.files.digests import file_digest, joint_digest
+from normloom.models.files.locate import find, snapshot
 from normloom.models.registry import engine_of, parse_options
 
 _WEIGHTS = ("*.safetensors",)

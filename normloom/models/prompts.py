@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from normloom.errors import ModelError
+from normloom.core.errors import ModelError
+from normloom.core.protocol import GenerateRequest, ScoreRequest
 from normloom.models.chat import BREAK, Chat
-from normloom.models.protocol import GenerateRequest, ScoreRequest
 
 
 @dataclass(frozen=True)

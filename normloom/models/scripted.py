@@ -15,16 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from normloom.core.protocol import Candidate, Completion, GenerateRequest, ModelSpec, Sampling, ScoreRequest, Scores
 from normloom.models.progress import current_teller
-from normloom.models.protocol import (
-    Candidate,
-    Completion,
-    GenerateRequest,
-    ModelSpec,
-    Sampling,
-    ScoreRequest,
-    Scores,
-)
 from normloom.models.registry import parse_options, require_free_text
 
 if TYPE_CHECKING:

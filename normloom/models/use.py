@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from normloom.errors import ConfigError, ModelError
-from normloom.models.locate import PACKAGED, find
-from normloom.models.protocol import ModelSpec
+from normloom.core.errors import ConfigError, ModelError
+from normloom.core.protocol import ModelSpec
+from normloom.models.files.locate import PACKAGED, find
 from normloom.models.registry import parse_options
 
 MODEL = "universal-sentence-encoder-multilingual-3"

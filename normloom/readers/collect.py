@@ -8,12 +8,12 @@ from itertools import count
 
 import polars as pl
 
-from normloom.errors import SourceError
+from normloom.core.errors import SourceError
+from normloom.core.text import surrogate_problem
 from normloom.readers.column import Column
 from normloom.readers.kind import MIXED, MIXED_NUMBERS
 from normloom.readers.records import Fault, Record, Rejected, Source, payload, type_name
 from normloom.readers.wanted import MISSING, Wanted, value_of
-from normloom.text import surrogate_problem
 
 Numbered = tuple[int, Record]
 

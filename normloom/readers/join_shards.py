@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 
-from normloom.errors import SourceError
+from normloom.core.errors import SourceError
 from normloom.readers.kind import EXACT
 
 

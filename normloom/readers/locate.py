@@ -1,7 +1,7 @@
 """From what a user names to the files of a source, in order.
 
 A name is a file, a folder of shards, or a pattern of them; it is taken as a pattern only if nothing of that very name
-exists. Names with a protocol are fetched first (`normloom.readers.remote`).
+exists. Names with a protocol are fetched first (`normloom.readers.remote.fetch`).
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from normloom.errors import SourceError
+from normloom.core.errors import SourceError
+from normloom.readers.formats.saved import saved_files
 from normloom.readers.opening import COMPRESSIBLE, COMPRESSIONS, FORMATS, digest_of, format_of, open_raw
 from normloom.readers.options import Reading
-from normloom.readers.remote import fetched, is_remote, shown
-from normloom.readers.saved import saved_files
+from normloom.readers.remote.fetch import fetched, is_remote, shown
 
 _ASIDE = frozenset({"dataset_info.json", "dataset_infos.json"})  # what data sets say about themselves
 _SPLIT = re.compile(r"(train|test|validation|valid|val|dev|eval)(?![a-z])", re.IGNORECASE)

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, cast
 
-from normloom.errors import SourceError
+from normloom.core.errors import SourceError
 from normloom.readers.records import one_line
 
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bzip2", ".zst": "zstd", ".xz": "xz"}

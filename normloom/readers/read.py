@@ -9,19 +9,19 @@ from pathlib import Path
 
 import polars as pl
 
-from normloom.errors import SourceError
-from normloom.readers.arrow import read_arrow
+from normloom.core.errors import SourceError
 from normloom.readers.choose import chosen
 from normloom.readers.collect import Collector, numbered
-from normloom.readers.delimited import Delimited
-from normloom.readers.encoding import UTF8, encoding_of
-from normloom.readers.header import Headers
-from normloom.readers.json_lines import json_file, json_lines, text_lines
+from normloom.readers.formats.arrow import read_arrow
+from normloom.readers.formats.delimited import Delimited
+from normloom.readers.formats.encoding import UTF8, encoding_of
+from normloom.readers.formats.header import Headers
+from normloom.readers.formats.json_lines import json_file, json_lines, text_lines
+from normloom.readers.formats.sheet import sheet_records
 from normloom.readers.locate import Located, locate
 from normloom.readers.opening import BROKEN, open_text
 from normloom.readers.options import Reading
 from normloom.readers.records import Record, Source, one_line
-from normloom.readers.sheet import sheet_records
 from normloom.readers.wanted import Keep, Wanted
 
 READERS = "normloom.readers"  # the logger that is told what was found

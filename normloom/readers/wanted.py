@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from normloom.errors import SourceError
+from normloom.core.errors import SourceError
 
 Keep = Sequence[str] | Literal["all"]
 

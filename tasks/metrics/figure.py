@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from normloom.core.stage import Output
 from normloom.schemas import tables
-from normloom.stage import Output
 
 FEWEST = 5  # rows (items, ratings, labels) that a figure rests on: fewer say nothing of others
 

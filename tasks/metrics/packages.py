@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from normloom.errors import ConfigError
+from normloom.core.errors import ConfigError
 
 
 def statistics_package(name: str) -> Any:

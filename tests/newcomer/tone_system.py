@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import polars as pl
 
-from normloom.args import Args
-from normloom.contract import Check, Contract
-from normloom.fan_out import each
-from normloom.flows.config import section
-from normloom.flows.savacu_config import SourceSettings
-from normloom.flows.system import System
-from normloom.flows.system_config import SystemConfig
-from normloom.models.protocol import LanguageModel, ModelSpec, ScoreRequest
+from normloom.core.contract import Check, Contract
+from normloom.core.fan_out import each
+from normloom.core.protocol import LanguageModel, ModelSpec, ScoreRequest
+from normloom.core.stage import Stage
+from normloom.flows.savacu.config import SourceSettings
 from normloom.schemas.prompts import MEASURE
 from normloom.schemas.template import Template
-from normloom.stage import Stage
-from normloom.step import step
-from normloom.tasks.classify import YES_NO, yes_probability
-from normloom.tasks.ingest import ingest
+from normloom.settings.config import section
+from normloom.settings.system import System
+from normloom.settings.system_config import SystemConfig
+from normloom.steps.args import Args
+from normloom.steps.step import step
+from normloom.tasks.prompts.classify import YES_NO, yes_probability
+from normloom.tasks.prompts.ingest import ingest
 
 TONES = Contract(
     columns={"prompt": pl.String(), "polite": pl.Float64()},

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import polars as pl
 
 import normloom.api as nl
-from normloom.store import Store
-from normloom.table import Manifest
+from normloom.core.table import Manifest
+from normloom.store.store import Store
 from orchestrated import steps
 from orchestrated.settings import PROMPTS, Built, Settings
 

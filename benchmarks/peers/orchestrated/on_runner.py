@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from normloom.graph import stages_of
-from normloom.pool import Pool
-from normloom.progress import LogProgress
-from normloom.resources import Resources
-from normloom.runner import StageRunner
-from normloom.store import Store
-from normloom.table import Manifest
+from normloom.core.progress import LogProgress
+from normloom.core.table import Manifest
+from normloom.run.runner import StageRunner
+from normloom.steps.graph import stages_of
+from normloom.store.store import Store
+from normloom.workers.pool import Pool
+from normloom.workers.resources import Resources
 from orchestrated.on_normloom import SYSTEM, built, last_stage
 from orchestrated.settings import Built, Settings
 

@@ -1,0 +1,1 @@
+"""The benchmark of models: its flow and its settings."""

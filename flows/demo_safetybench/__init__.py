@@ -1,0 +1,1 @@
+"""Demo-SafetyBench: its flow and its settings."""

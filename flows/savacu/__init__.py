@@ -1,0 +1,1 @@
+"""SaVaCu: its flow, its settings, and what other systems share with it."""

@@ -1,0 +1,98 @@
+"""The command line of Normloom."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+from rich.markup import escape
+
+from normloom.cli.commands.build import build
+from normloom.cli.commands.builds import builds
+from normloom.cli.commands.diff import diff
+from normloom.cli.commands.doctor import doctor
+from normloom.cli.commands.gc import gc
+from normloom.cli.commands.leaderboard import leaderboard
+from normloom.cli.commands.notify import app as notify
+from normloom.cli.commands.plan import plan
+from normloom.cli.commands.quarantine import quarantine
+from normloom.cli.commands.query import query
+from normloom.cli.commands.releases import releases
+from normloom.cli.commands.report import report
+from normloom.cli.commands.serve import serve
+from normloom.cli.commands.settings import settings
+from normloom.cli.commands.tables import tables
+from normloom.cli.commands.trace import trace
+from normloom.cli.commands.verify import verify
+from normloom.cli.commands.why import why
+from normloom.cli.common import FAILED, WRONG_USAGE, err
+from normloom.cli.interrupt import terminated
+from normloom.core.errors import NormloomError, UsageError
+from normloom.core.proxies import spare_loopback
+
+app = typer.Typer(
+    name="normloom",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+COMMANDS = (
+    build,
+    plan,
+    why,
+    settings,
+    serve,
+    report,
+    leaderboard,
+    builds,
+    releases,
+    diff,
+    tables,
+    query,
+    trace,
+    quarantine,
+    verify,
+    gc,
+    doctor,
+)
+for command in COMMANDS:
+    app.command()(command)
+app.add_typer(notify, name="notify")
+
+
+def _show_version(asked: bool) -> None:  # the value of an option
+    if asked:
+        from normloom import __version__
+
+        typer.echo(f"normloom {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[  # its callback prints and exits
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Rebuild alignment datasets and benchmarks: every row accounted for, every stage resumable."""
+
+
+def main() -> NoReturn:
+    """Run the command line; 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated."""
+    signal.signal(signal.SIGTERM, terminated)
+    try:
+        spare_loopback()
+        app(standalone_mode=True)
+    except NormloomError as error:
+        err.print(f"[red]normloom:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        for note in getattr(error, "__notes__", ()):
+            err.print(escape(note), highlight=False, soft_wrap=True)
+        sys.exit(WRONG_USAGE if isinstance(error, UsageError) else FAILED)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

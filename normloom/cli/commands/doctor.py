@@ -1,0 +1,45 @@
+"""normloom doctor."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from normloom.cli.common import DEFAULT_STORE, FAILED, JsonOption, SetOption, StoreOption, out
+
+
+def doctor(
+    store: StoreOption = DEFAULT_STORE,
+    profile: Annotated[
+        str | None, typer.Option(help="Also look for what this profile's builds need: engines, processors, Ray nodes.")
+    ] = None,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Say what is installed, which engines and devices work, what is missing and the command that installs it.
+
+    Examples:
+
+        normloom doctor
+
+        normloom doctor --profile gpu --set resources.address=ray-head:6379
+    """
+    from normloom.cli.doctor import examine
+    from normloom.cli.profile_needs import examine_profile
+
+    findings = examine(store)
+    if profile is not None:
+        findings += examine_profile(profile, set_ or [])
+    if json_:
+        print(json.dumps([finding.as_json() for finding in findings]))
+    else:
+        for finding in findings:
+            mark = {"ok": "[green]✓[/]", "missing": "[yellow]-[/]", "broken": "[red]✗[/]"}[finding.state]
+            out.print(f"{mark} [bold]{finding.name}[/] {escape(finding.detail)}", highlight=False)
+            if finding.mend:
+                out.print(f"    [cyan]{escape(finding.mend)}", highlight=False)
+    if any(finding.state == "broken" for finding in findings):
+        raise typer.Exit(FAILED)

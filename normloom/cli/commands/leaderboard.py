@@ -1,0 +1,49 @@
+"""normloom leaderboard."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Literal
+
+import typer
+
+from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, out
+from normloom.core.errors import UsageError
+
+
+def leaderboard(
+    store: StoreOption = DEFAULT_STORE,
+    mode: Annotated[Literal["detector", "responder"] | None, typer.Option(help="Only this mode.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only the data set whose digest begins so.")] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Show the benchmark's newest figures of each model over all builds, the best first.
+
+    Figures stand together where the evaluated rows, the mode and the way verdicts were made are the same.
+
+    Examples:
+
+        normloom leaderboard
+
+        normloom leaderboard --mode detector --json
+    """
+    import polars as pl
+
+    from normloom.flows.benchmark.leaderboard import boards, standings
+    from normloom.store.store import Store
+
+    where = Store(store)
+    rows = standings(where)
+    if rows.is_empty() and not json_:
+        raise UsageError(f"there is no leaderboard in {where.root}: run normloom build benchmark first")
+    if rows.height and mode:
+        rows = rows.filter(mode=mode)
+    if rows.height and dataset:
+        rows = rows.filter(pl.col("dataset").str.starts_with(dataset))
+    if json_:
+        print(json.dumps(rows.to_dicts(), ensure_ascii=False))
+        return
+    if rows.is_empty():
+        raise UsageError("no model was measured so: leave out --mode or --dataset to see what there is")
+    for board in boards(rows):
+        out.print(board)

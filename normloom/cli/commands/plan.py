@@ -1,0 +1,244 @@
+"""normloom plan."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from normloom.cli.common import (
+    DEFAULT_PROFILE,
+    DEFAULT_STORE,
+    JsonOption,
+    LimitOption,
+    MaxCostOption,
+    MaxRequestsOption,
+    ProfileOption,
+    SetOption,
+    SourceOption,
+    StoreOption,
+    SystemArgument,
+    TextColumnOption,
+    assignments,
+    escaped,
+    out,
+)
+from normloom.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from normloom.core.bounds import Bound
+    from normloom.planning.plan import Plan, PlannedStage
+    from normloom.planning.spending import Bill, Limits
+
+MINUTE, HOUR = 60, 3600
+NAMED = 3  # stages that a line names
+STYLES = {"reused": "dim", "taken": "dim", "resumed": "green", "waiting": "yellow"}
+
+
+def plan(
+    system: SystemArgument,
+    profile: ProfileOption = DEFAULT_PROFILE,
+    source: SourceOption = None,
+    text_column: TextColumnOption = None,
+    limit: LimitOption = None,
+    max_requests: MaxRequestsOption = None,
+    max_cost: MaxCostOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    set_: SetOption = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Plan this stage alone, on the tables there are; repeatable.")
+    ] = None,
+    from_: Annotated[str | None, typer.Option("--from", help="Plan this stage and all that stands on it.")] = None,
+    force: Annotated[
+        list[str] | None, typer.Option(help="Plan to make this stage again though nothing changed; repeatable.")
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Say what normloom build would do when given the same options; starts and writes nothing.
+
+    Each stage is reused, resumed, changed (and in what), waiting (reused after all if what it reads comes out
+    as before) or new. Rows and times are those of earlier builds: ~ marks what stands on tables still to be
+    made, or on a table made with another model or other settings; ? that no earlier table tells, and <= is a bound from
+    the settings and the source, which is read. Requests, tokens and cost are upper bounds. Times are
+    those of work at rows and of loading models; starting Prefect and Ray and the checks of tables come on top.
+
+    Examples:
+
+        normloom plan savacu --set classify.delta=0.6
+
+        normloom plan savacu --profile paper --source my_prompts.csv --json
+    """
+    from normloom.cli.output.bill import bill_as_json, bill_lines
+    from normloom.planning.ceiling import bills, bounds
+    from normloom.planning.plan import plan as plan_build
+    from normloom.planning.plan import read_sources
+    from normloom.settings.settings import stages_for
+    from normloom.steps.graph import stages_of
+    from normloom.steps.selection import Selection
+    from normloom.store.store import Store
+
+    given = assignments(
+        source=source,
+        text_column=text_column,
+        limit=limit,
+        settings=set_,
+        max_requests=max_requests,
+        max_cost=max_cost,
+    )
+    where = Store(store)
+    prepared = stages_for(system, profile=profile, assignments=given, store=where)
+    stages = stages_of(*prepared.ends)
+    selection = Selection(only=tuple(only or ()), start=from_, force=tuple(force or ()))
+    planned = plan_build(
+        stages, system=prepared.system.name, store=where, resources=prepared.resources, selection=selection
+    )
+    sources = read_sources(stages, system=prepared.system.name, store=where, selection=selection)
+    most = bounds(planned.stages, sources=sources, store=where)
+    bill = bills(planned.stages, most)
+    notes = [*prepared.config.notes, *_refusal(prepared.config.spending.limits, bill)]
+    if json_:
+        print(json.dumps({**_as_json(planned, most), **bill_as_json(bill), "notes": notes}, ensure_ascii=False))
+        return
+    out.print(_table(planned, most))
+    for line in (_summary(planned), _loads(planned), *bill_lines(bill), *notes):
+        out.print(escaped(line), highlight=False)
+
+
+def about(seconds: float) -> str:
+    """Return a duration as roughly as it is known."""
+    if seconds < 1:
+        return "under 1 s"
+    if seconds < MINUTE:
+        return f"{seconds:.0f} s"
+    if seconds < HOUR:
+        return f"{seconds / MINUTE:.0f} min"
+    return f"{int(seconds // HOUR)} h {int(seconds % HOUR // MINUTE)} min"
+
+
+def _refusal(limits: Limits, bill: list[Bill]) -> list[str]:
+    """Return why a build would not start, if its limits are too low."""
+    try:
+        limits.hold(bill)
+    except UsageError as error:
+        return [f"normloom build would not start: {error}"]
+    return []
+
+
+def _table(planned: Plan, most: Mapping[str, Bound]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("stage", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    table.add_column("rows", justify="right", no_wrap=True)
+    table.add_column("time", justify="right", no_wrap=True)
+    table.add_column("why", overflow="fold")
+    for one in planned.stages:
+        cells = (one.stage.name, one.state, _rows(one, most.get(one.stage.name)), _time(one), _why(one))
+        table.add_row(*map(escaped, cells), style=STYLES.get(one.state))
+    return table
+
+
+def _rows(one: PlannedStage, most: Bound | None) -> str:
+    if not one.to_do or not one.stage.inputs:
+        return ""
+    if one.rows is None or one.rows_left is None:
+        return f"<= {most.size.rows:,} out" if most and most.told else "?"
+    part = f"{one.rows_left:,} of " if one.rows_left != one.rows else ""
+    return f"{'~' if one.expected else ''}{part}{one.rows:,}"
+
+
+def _time(one: PlannedStage) -> str:
+    if not one.to_do:
+        return ""
+    if one.seconds is None:
+        return "?"
+    return f"{'~' if one.rough or one.expected else ''}{about(one.seconds)}"
+
+
+def _why(one: PlannedStage) -> str:
+    from normloom.planning.changes import summarise
+
+    return {
+        "reused": "",
+        "taken": "read as it stands",
+        "again": "asked for",
+        "resumed": f"{one.parts_done} of {one.parts} parts are done",
+        "changed": summarise(one.changes),
+        "waiting": f"unless {_named(one.waits_for)} as before",
+        "new": "no table yet",
+    }[one.state]
+
+
+def _named(stages: tuple[str, ...]) -> str:
+    if len(stages) == 1:
+        return f"{stages[0]} comes out"
+    more = f" and {len(stages) - NAMED} more" if len(stages) > NAMED else ""
+    return f"{', '.join(stages[:NAMED])}{more} come out"
+
+
+def _summary(planned: Plan) -> str:
+    total, to_do = len(planned.stages), len(planned.to_do)
+    if not to_do:
+        return f"Nothing to do: the tables of all {total} stages are there."
+    waiting = sum(one.state == "waiting" for one in planned.to_do)
+    text = f"{to_do - waiting} of {total} stages to do"
+    if waiting:
+        text += f", {waiting} more unless what they read comes out as before"
+    if not planned.untimed:
+        return f"{text}; {about(planned.seconds) if planned.seconds < 1 else 'about ' + about(planned.seconds)}."
+    known = f"at least {about(planned.seconds)}" if planned.seconds >= 1 else "time unknown"
+    more = f" and {len(planned.untimed) - NAMED} more" if len(planned.untimed) > NAMED else ""
+    return f"{text}; {known} (no earlier table tells of {', '.join(planned.untimed[:NAMED])}{more})."
+
+
+def _loads(planned: Plan) -> str:
+    if not planned.models:
+        return "No model is loaded."
+    if planned.loads is None:
+        return f"Models needed: {', '.join(planned.models)}; how often each loads is for the cluster's room to say."
+    times = (f"{name} {about(seconds)}" for name, seconds in planned.load_seconds.items())
+    known = f" (a load: {', '.join(times)})" if planned.load_seconds else ""
+    return f"Models load: {', '.join(spec.model for spec in planned.loads)}{known}."
+
+
+def _as_json(planned: Plan, most: Mapping[str, Bound]) -> dict[str, Any]:
+    return {
+        "system": planned.system,
+        "to_do": [one.stage.name for one in planned.to_do if one.state != "waiting"],
+        "waiting": [one.stage.name for one in planned.to_do if one.state == "waiting"],
+        "seconds": round(planned.seconds, 3),
+        "untimed": planned.untimed,
+        "models": planned.models,
+        "loads": None if planned.loads is None else [spec.model for spec in planned.loads],
+        "load_seconds": {name: round(seconds, 3) for name, seconds in planned.load_seconds.items()},
+        "stages": [_stage(one, most.get(one.stage.name)) for one in planned.stages],
+    }
+
+
+def _stage(one: PlannedStage, most: Bound | None) -> dict[str, Any]:
+    return {
+        "name": one.stage.name,
+        "state": one.state,
+        "key": one.key,
+        "rows": one.rows,
+        "at_most": None
+        if most is None or not most.told
+        else {
+            "rows_out": most.size.rows,
+            "requests": most.requests,
+            "tokens_in": most.tokens_in,
+            "tokens_out": most.tokens_out,
+        },
+        "rows_left": one.rows_left,
+        "expected": one.expected,
+        "parts": one.parts,
+        "parts_done": one.parts_done,
+        "seconds": None if one.seconds is None else round(one.seconds, 3),
+        "rough": one.rough,
+        "model": one.stage.model.model if one.stage.model else None,
+        "waits_for": list(one.waits_for),
+        "changes": [{"field": change.field, "kind": change.kind} for change in one.changes],
+    }

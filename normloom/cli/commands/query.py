@@ -1,0 +1,42 @@
+"""normloom query."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, err, out
+
+
+def query(
+    sql: Annotated[str, typer.Argument(help="A SELECT; each stage's newest table is a view such as savacu_classify.")],
+    store: StoreOption = DEFAULT_STORE,
+    limit: Annotated[int, typer.Option(min=1, help="Rows to show as text; --json gives all.")] = 40,
+    json_: JsonOption = False,
+) -> None:
+    """Run a DuckDB query over the tables.
+
+    Views: SYSTEM_STAGE, SYSTEM_STAGE_dropped and SYSTEM_STAGE_quarantined. In a terminal each row is cut to one line,
+    or shown as a block if its columns do not fit; elsewhere rows are whole.
+
+    Examples:
+
+        normloom query "FROM savacu_publish SELECT prompt, alignment, response LIMIT 5"
+
+        normloom query "SHOW TABLES"
+
+        normloom query "DESCRIBE savacu_publish"
+    """
+    from normloom.cli.output.row_text import show_rows
+    from normloom.store.store import Store
+    from normloom.store.views import query as run_query
+
+    names, rows = run_query(Store(store), sql, limit=None if json_ else limit + 1)
+    if json_:
+        print(json.dumps([dict(zip(names, row, strict=True)) for row in rows], default=str, ensure_ascii=False))
+        return
+    show_rows(out, names, rows[:limit])
+    if len(rows) > limit:
+        err.print(f"[dim]first {limit} rows; --limit shows more, --json all")

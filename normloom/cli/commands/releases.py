@@ -1,0 +1,71 @@
+"""normloom releases."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from normloom.cli.common import DEFAULT_STORE, FAILED, JsonOption, StoreOption, escaped, out
+from normloom.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from normloom.history.freshness import Release
+
+
+def releases(
+    store: StoreOption = DEFAULT_STORE,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit with 1 if a release is stale, for scripts and monitors.")
+    ] = False,
+    json_: JsonOption = False,
+) -> None:
+    """List the newest release of each system: rows, when a build last confirmed it, and whether it is stale.
+
+    A release is stale if no build has confirmed it for release.fresh_hours, a setting of that build (default: never).
+
+    Examples:
+
+        normloom releases --check
+    """
+    from normloom.history.freshness import releases as newest
+    from normloom.store.store import Store
+
+    where, now = Store(store), datetime.now(UTC)
+    found = newest(where)
+    if json_:
+        print(json.dumps([_described(release, now) for release in found]))
+    elif not found:
+        raise UsageError(f"{where.root} has no releases yet: run normloom build first")
+    else:
+        table = Table(box=None, pad_edge=False)
+        for heading in ("system", "rows", "confirmed", "by build", "state"):
+            table.add_column(heading, justify="right" if heading == "rows" else "left", no_wrap=heading != "state")
+        for release in found:
+            confirmed = f"{release.confirmed:%Y-%m-%d %H:%M} UTC"
+            table.add_row(release.system, f"{release.rows:,}", confirmed, release.build, _state(release, now))
+        out.print(table)
+    if check and any(release.stale(now) for release in found):
+        raise typer.Exit(FAILED)
+
+
+def _state(release: Release, now: datetime) -> str:
+    why = release.stale(now)
+    fresh = f"fresh until {release.until:%Y-%m-%d %H:%M} UTC" if release.until else "fresh"
+    behind = f"; {escaped(release.behind)}" if release.behind else ""
+    return f"[red]stale[/]: {escaped(why)}{behind}" if why else f"[green]{fresh}[/]{behind}"
+
+
+def _described(release: Release, now: datetime) -> dict[str, Any]:
+    why = release.stale(now)
+    until = release.until.isoformat() if release.until else None
+    return {
+        **vars(release),
+        "confirmed": release.confirmed.isoformat(),
+        "until": until,
+        "stale": why is not None,
+        "why": why,
+    }

@@ -1,0 +1,73 @@
+"""normloom report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, SystemArgument, escaped, out
+from normloom.core.errors import UsageError
+
+
+def report(
+    system: SystemArgument,
+    build: Annotated[
+        str | None,
+        typer.Option(help="The build: its id, the beginning or end of it, last, last~N or previous (default: last)."),
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option("--out", help="The page to write (default: SYSTEM-report.html).", show_default=False)
+    ] = None,
+    store: StoreOption = DEFAULT_STORE,
+    json_: JsonOption = False,
+) -> None:
+    """Write the report of a build: one HTML page with plots that opens anywhere, and its figures as JSON beside it.
+
+    It is made from the tables in the store; no model runs. What a build has no table for is left out.
+
+    Examples:
+
+        normloom report savacu
+
+        normloom report savacu --build previous --out before.html
+
+        normloom report savacu --json | jq '.sections[] | select(.name == "splits") | .data.leakage'
+
+    With --json one object: system, title, build and sections, each with name, title and data. No page is written
+    then, unless --out asks for it.
+    """
+    from normloom.report.material import find_material
+    from normloom.report.page import page as drawn
+    from normloom.report.report import report as reported
+    from normloom.settings.flow_file import is_flow_file
+    from normloom.settings.systems import name_of, system_named, systems
+    from normloom.store.store import Store
+
+    given, system = system, name_of(system)
+    where = page or Path(f"{system}-report.html")
+    figures = where.with_suffix(".json")
+    if figures == where:
+        raise UsageError(f"--out {where} would be the page and its figures: give the page a name that ends in .html")
+    known = system_named(given) if is_flow_file(given) else systems().get(system)
+    made = reported(find_material(Store(store), system, build, title=known.title if known else None))
+    text = json.dumps(made, ensure_ascii=False)
+    if page or not json_:
+        _write(where, drawn(made))
+        _write(figures, f"{text}\n")
+    if json_:
+        print(text)
+        return
+    out.print(f"[bold]{escaped(made['title'])}[/], build {made['build']}", highlight=False)
+    out.print(f"[bold]Page[/]    {escaped(where.absolute())}", highlight=False, soft_wrap=True)
+    out.print(f"[bold]Figures[/] {escaped(figures.absolute())}", highlight=False, soft_wrap=True)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}; give --out a file that can be written") from error

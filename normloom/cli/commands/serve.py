@@ -1,0 +1,180 @@
+"""normloom serve."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import signal
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from normloom.cli.common import (
+    DEFAULT_PROFILE,
+    DEFAULT_STORE,
+    LimitOption,
+    ProfileOption,
+    SetOption,
+    SourceOption,
+    StoreOption,
+    TextColumnOption,
+    assignments,
+    err,
+    escaped,
+    out,
+)
+from normloom.core.errors import ConfigError, UsageError
+from normloom.prefect.server import HEARTBEAT_SECONDS, SERVER_PASSWORD
+from normloom.readers.locate import absolute
+
+
+def serve(  # each an option
+    systems: Annotated[
+        list[str] | None, typer.Argument(help="Systems to serve (default: all that the settings fit).")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen at; by default only this machine reaches it.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(help="Port of the UI and the API.")] = 4200,
+    store: StoreOption = DEFAULT_STORE,
+    profile: ProfileOption = DEFAULT_PROFILE,
+    source: SourceOption = None,
+    text_column: TextColumnOption = None,
+    limit: LimitOption = None,
+    set_: SetOption = None,
+    schedule: Annotated[
+        str | None, typer.Option(help="When to build, as cron: '0 2 * * *' is every night at two.", show_default=False)
+    ] = None,
+    timezone: Annotated[str, typer.Option(help="Time zone of the schedule, such as Europe/Berlin.")] = "UTC",
+    active: Annotated[
+        bool | None,
+        typer.Option(
+            "--active/--paused",
+            help="Whether the schedule is on (default: on if it is new, else as it was set in the UI).",
+            show_default=False,
+        ),
+    ] = None,
+    builds: Annotated[int, typer.Option(min=1, help="Builds at work at once, over all systems.")] = 1,
+    no_auth: Annotated[
+        bool,
+        typer.Option(
+            "--no-auth", help=f"With another --host: let in anyone who reaches it, without {SERVER_PASSWORD}."
+        ),
+    ] = False,
+) -> None:
+    """Serve Prefect's UI and run the builds that are scheduled or started there.
+
+    One deployment per system, with the parameters of normloom build: in the UI a single stage can be made (only), or
+    a build taken up from a stage (from_stage). What is set there stays when this command is run again: schedules that
+    were paused, changed or added. One system is built at a time; who comes second waits. Ctrl-C stops
+    the builds and the server; finished parts are kept. Builds of the same store in other terminals show up here too.
+
+    Examples:
+
+        normloom serve
+
+        normloom serve savacu --profile gpu --schedule "0 2 * * *" --timezone Europe/Berlin
+
+        prefect deployment run savacu/serve --param 'only=["judge_0"]'
+    """
+    from normloom.cli.doctor import examine_store
+    from normloom.prefect.server import ServerError, announced, prefect_server, serving, using_server
+    from normloom.prefect.serving.schedules import cron, served
+
+    require_login(host, open_to_all=no_auth)
+    if (place := examine_store(store)).state == "broken":
+        raise UsageError(f"{place.detail}: {place.mend}")
+    if url := serving(store):
+        raise UsageError(f"{store} is being served already, at {url.removesuffix('/api')}")
+    store, profile = store.absolute(), str(Path(profile).absolute()) if Path(profile).is_file() else profile
+    given = assignments(source=source, text_column=text_column, limit=limit, settings=set_)
+    names = _fitting(systems, profile, given, store)
+    parameters = {
+        "profile": profile,
+        "source": source and absolute(source),
+        "text_column": text_column,
+        "limit": limit,
+        "settings": set_ or [],
+        "store": str(store),
+    }
+    when = cron(schedule, timezone) if schedule else None
+    store.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT_SECONDS)
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    lost = threading.Event()
+
+    def stop() -> None:
+        lost.set()
+        os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C: builds at work are stopped, finished parts kept
+
+    with (
+        prefect_server(host=host, port=port, private=False, log=store / ".serve.log", died=stop) as url,
+        using_server(url),
+        announced(store, url),
+    ):
+        _serve([served(name, parameters, when, active=active) for name in names], url, builds)
+    if lost.is_set():
+        raise ServerError(f"Prefect's server ended unexpectedly, see {store / '.serve.log'}; run the command again")
+    out.print("stopped; finished parts are kept")
+
+
+def _fitting(systems: list[str] | None, profile: str, assignments: list[str], store: Path) -> list[str]:
+    """Return the systems to serve: those named, or all that the profile and the settings fit, and say which do not."""
+    from normloom.settings.settings import stages_for
+    from normloom.settings.systems import systems as known
+    from normloom.store.store import Store
+
+    names, refused = [], {}
+    for name in systems or known():
+        try:
+            stages_for(name, profile=profile, assignments=assignments, store=Store(store))
+            names.append(name)
+        except ConfigError as error:
+            refused[name] = error
+    if refused and (systems or not names):
+        raise next(iter(refused.values()))
+    for name, reason in refused.items():
+        err.print(f"{name} is not served: {escaped(reason)}", highlight=False, soft_wrap=True)
+    return names
+
+
+def require_login(host: str, *, open_to_all: bool) -> None:
+    """Refuse to listen where others can reach it without a password, unless that is asked for."""
+    try:
+        local = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        local = host == "localhost"
+    if not (local or open_to_all or os.environ.get(SERVER_PASSWORD)):
+        raise UsageError(
+            f"--host {host} lets others reach the server, and whoever does can start builds: "
+            f"set {SERVER_PASSWORD}=user:password in the environment, or give --no-auth where the network is trusted"
+        )
+
+
+def _serve(deployments: list[Any], url: str, builds: int) -> None:
+    from prefect.runner import Runner
+
+    from normloom.prefect.serving.automations import install
+
+    class Stoppable(Runner):
+        """Prefect's runner, which on SIGTERM leaves its builds alone; here it ends as on Ctrl-C."""
+
+        def handle_sigterm(self, *_: Any, **__: Any) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    install()
+    address = url.removesuffix("/api")
+    out.print(f"[bold]Prefect UI[/]  [link={address}]{address}[/]")
+    for deployment in deployments:
+        full = f"{deployment.flow_name}/{deployment.name}"
+        out.print(f"[bold]{full}[/]  PREFECT_API_URL={url} prefect deployment run {full}", highlight=False)
+    out.print("Ctrl-C stops the server and its builds; finished parts are kept.")
+    runner = Stoppable(limit=builds, pause_on_shutdown=False)
+    for deployment in deployments:
+        runner.add_deployment(deployment)
+    with suppress(KeyboardInterrupt):
+        asyncio.run(runner.start())

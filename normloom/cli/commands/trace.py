@@ -1,0 +1,59 @@
+"""normloom trace."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Annotated
+
+import typer
+
+from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, out
+
+
+def trace(
+    row_id: Annotated[str, typer.Argument(help="The row's id, or its first 6 digits or more.", show_default=False)],
+    forward: Annotated[bool, typer.Option("--forward", help="What came of the row, not what it came from.")] = False,
+    system: Annotated[str | None, typer.Option(help="Look in the tables of this system only.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    json_: JsonOption = False,
+) -> None:
+    """Show one row's history, over the newest table of each stage.
+
+    Backward, from the row through its parents to the ingested rows; each row shows what its stage changed. Below
+    it stand what was taken out of it or lost to it, and what became of its siblings: the other rows that the
+    stage made of the same parent, such as the rejected candidates for a prompt. Forward, all that came of the
+    row, as is needed to take a prompt down. A row that was dropped or put aside is found too.
+
+    Examples:
+
+        normloom query "FROM savacu_publish SELECT row_id, response LIMIT 5"
+
+        normloom trace 3fa2b1c9
+
+        normloom trace 7d01e6aa --forward --json | jq -r '.rows[] | select(.stage == "publish") | .row_id'
+
+    With --json one object:
+    system, row_id, direction (backward or forward);
+    rows: stage, row_id, parents and values (every column), the row itself first, nearer ones before farther ones;
+    edges: parent and child;
+    ledger: stage, kind (dropped or quarantined), row_id (the input row, or the one whose attempt it was), rule,
+    reason, winner, payload;
+    siblings: stage, row_id, parents, values, beside (the rows on the way with the same parent), reached (the
+    stages where it is last found, if it was kept) and ledger (what took it out);
+    missing: parents that the newest tables no longer have.
+    """
+    from rich.text import Text
+
+    from normloom.cli.output.trace_tree import tree_of
+    from normloom.lineage.trace import trace as trace_row
+    from normloom.store.store import Store
+
+    found = trace_row(Store(store), row_id, system=system, forward=forward)
+    if json_:
+        print(json.dumps(found.as_json(), ensure_ascii=False))
+        return
+    out.print(tree_of(found), highlight=False)
+    counts = Counter(row.stage for row in found.rows[1:])
+    told = ", ".join(f"{count:,} {stage}" for stage, count in counts.items()) or "no other row"
+    out.print(Text.assemble(("what came of it: " if forward else "what it came from: ", "bold"), told))

@@ -1,0 +1,142 @@
+"""normloom why."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from normloom.cli.common import (
+    DEFAULT_PROFILE,
+    DEFAULT_STORE,
+    JsonOption,
+    LimitOption,
+    ProfileOption,
+    SetOption,
+    SourceOption,
+    StoreOption,
+    SystemArgument,
+    TextColumnOption,
+    assignments,
+    escaped,
+    out,
+)
+
+if TYPE_CHECKING:
+    from normloom.core.table import Manifest
+    from normloom.planning.causes import Cause
+    from normloom.planning.changes import Change
+    from normloom.planning.plan import PlannedStage
+    from normloom.store.store import Store
+
+
+def why(
+    system: SystemArgument,
+    stage: Annotated[str, typer.Argument(help="The stage: classify.", show_default=False)],
+    profile: ProfileOption = DEFAULT_PROFILE,
+    source: SourceOption = None,
+    text_column: TextColumnOption = None,
+    limit: LimitOption = None,
+    store: StoreOption = DEFAULT_STORE,
+    set_: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Say why normloom build would make a stage's table again, given the same options; starts nothing.
+
+    Names every field of the stage's key that differs from that of its newest table, and where what it reads
+    changes, the stage upstream that brings it about. Of a table that would be reused it tells what differed
+    between it and the one made before it.
+
+    Examples:
+
+        normloom why savacu judge_0
+
+        normloom why savacu publish --set classify.delta=0.6
+    """
+    from normloom.planning.plan import plan
+    from normloom.settings.settings import stages_for
+    from normloom.steps.graph import stages_of
+    from normloom.steps.selection import Selection
+    from normloom.store.store import Store
+
+    given = assignments(source=source, text_column=text_column, limit=limit, settings=set_)
+    where = Store(store)
+    prepared = stages_for(system, profile=profile, assignments=given, store=where)
+    stages = stages_of(*prepared.ends)
+    Selection(only=(stage,)).chosen(stages)  # refuses a name that is no stage
+    planned = plan(stages, system=prepared.system.name, store=where, resources=prepared.resources)[stage]
+    old, changed, causes = _compared(planned, where)
+    if json_:
+        print(json.dumps(_as_json(planned, old, changed, causes), ensure_ascii=False))
+        return
+    for line in [*_heading(planned, old), *_lines(changed, causes)]:
+        out.print(escaped(line), highlight=False, soft_wrap=True)
+
+
+def _compared(planned: PlannedStage, store: Store) -> tuple[Manifest | None, list[Change], list[Cause]]:
+    """Return the table that is compared with, what differs from it and the stages upstream that are the cause."""
+    from normloom.planning.causes import causes, changes, stored
+    from normloom.planning.estimate import history
+
+    old, new = planned.newest, planned.version
+    if planned.table and not planned.to_do:
+        tables = history(store, planned.table.system, planned.table.stage)
+        before = [table for table in tables if table.created < planned.table.created]
+        old, new = before[-1] if before else None, stored(planned.table, store)
+    if old is None:
+        return None, [], []
+    return old, changes(stored(old, store), new), causes(stored(old, store), new)
+
+
+def _heading(planned: PlannedStage, old: Manifest | None) -> list[str]:
+    name = planned.stage.name
+    if planned.table and not planned.to_do:
+        lines = [f"{name}: unchanged, {_table(planned.table)} would be reused"]
+        since = f"it differs from the one before it, {_table(old)}, in" if old else "there is no table before it"
+        return [*lines, since]
+    if old is None:
+        return [f"{name}: it has no table in the store yet, so it would be made"]
+    verdict = {
+        "waiting": "it would be made again unless what it reads comes out as before",
+        "resumed": f"{planned.parts_done} of {planned.parts} parts are done, the others would be made",
+    }.get(planned.state, "it would be made again")
+    return [f"{name}: {verdict}; against {_table(old)}"]
+
+
+def _lines(changed: list[Change], causes: list[Cause]) -> list[str]:
+    from normloom.planning.changes import describe
+
+    lines = [f"  {line}" for line in describe(changed)]
+    for cause in causes:
+        path = " <- ".join(cause.path)
+        if cause.changes is None:
+            lines.append(f"  through {path}: the table of {cause.stage} that was read is no longer in the store")
+        else:
+            lines.append(f"  through {path}:")
+            lines += [f"    {line}" for line in describe(cause.changes)]
+    return lines
+
+
+def _table(manifest: Manifest) -> str:
+    return f"table {manifest.key} of build {manifest.build}"
+
+
+def _as_json(planned: PlannedStage, old: Manifest | None, changed: list[Change], causes: list[Cause]) -> dict[str, Any]:
+    new = planned.table if planned.table and not planned.to_do else None
+    return {
+        "stage": planned.stage.name,
+        "state": planned.state,
+        "key": planned.key,
+        "old": _named(old),
+        "new": _named(new),
+        "changes": [asdict(change) for change in changed],
+        "causes": [asdict(cause) for cause in causes],
+    }
+
+
+def _named(manifest: Manifest | None) -> dict[str, str] | None:
+    if manifest is None:
+        return None
+    return {"key": manifest.key, "build": manifest.build, "created": manifest.created}

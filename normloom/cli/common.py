@@ -1,0 +1,106 @@
+"""What commands share: consoles, options that mean the same everywhere, and how values are shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.console import Console
+from rich.markup import escape
+
+FAILED, WRONG_USAGE = 1, 2
+
+out = Console()
+err = Console(stderr=True)
+
+
+def _system_names() -> list[str]:
+    from normloom.settings.systems import systems
+
+    return list(systems())
+
+
+def _profile_names() -> list[str]:
+    from normloom.settings.config import profile_names
+
+    return profile_names()
+
+
+SystemArgument = Annotated[
+    str,
+    typer.Argument(
+        help="The system: savacu, misaligntrade, demo_safetybench, benchmark, one of a package, or a Python file.",
+        show_default=False,
+        autocompletion=_system_names,
+    ),
+]
+StoreOption = Annotated[Path, typer.Option("--store", help="Directory of the tables.", envvar="NORMLOOM_STORE")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text.")]
+ProfileOption = Annotated[
+    str,
+    typer.Option(
+        help="Models and sizes: local, cpu, hosted, ollama, vllm-cpu, gpu, paper, or a YAML file.",
+        autocompletion=_profile_names,
+    ),
+]
+SourceOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Prompts, ratings or responses: a file (CSV, TSV, JSONL, JSON, text, Excel, Parquet, Arrow), a folder or "
+        "pattern of files, a URL, or a data set on a hub (default: built-in ones)."
+    ),
+]
+TextColumnOption = Annotated[str | None, typer.Option(help="Column of --source that holds the prompts.")]
+LimitOption = Annotated[int | None, typer.Option(min=1, help="Take only the first N records of the source.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a setting, such as classify.delta=0.4 or resources.actors=1; repeatable."),
+]
+MaxRequestsOption = Annotated[
+    int | None, typer.Option(min=0, help="The most requests to hosted models.", show_default="the profile's")
+]
+MaxCostOption = Annotated[
+    float | None, typer.Option(min=0, help="The most that hosted models may cost.", show_default="the profile's")
+]
+DEFAULT_STORE = Path("store")
+DEFAULT_PROFILE = "local"
+
+
+def assignments(
+    *,
+    source: str | None,
+    text_column: str | None,
+    limit: int | None,
+    settings: list[str] | None,
+    max_requests: int | None = None,
+    max_cost: float | None = None,
+) -> list[str]:
+    """Return options that stand for settings as `name=value` assignments, before those given with --set."""
+    named: dict[str, Any] = {
+        "source.path": source,
+        "source.text_column": text_column,
+        "source.limit": limit,
+        "spending.max_requests": max_requests,
+        "spending.max_cost": max_cost,
+    }
+    given = [
+        f"{name}={value if isinstance(value, int | float) else _yaml(str(value))}"
+        for name, value in named.items()
+        if value is not None
+    ]
+    return [*given, *(settings or [])]
+
+
+def escaped(value: object) -> str:
+    """Return a value as one line that rich prints as it is, control characters spelled out."""
+    from normloom.cli.output.row_text import visible
+
+    return escape("" if value is None else visible(str(value)))
+
+
+def _yaml(value: str) -> str:
+    """Return a text in one line of YAML, whatever characters it holds."""
+    text: str = yaml.safe_dump(value, default_style='"', width=float("inf"))
+    return text.strip()

@@ -1,0 +1,83 @@
+"""The flows that deployments run: one per system, named `normloom.cli.deployed.SYSTEM`.
+
+A deployment's parameters are those of `normloom build`, and the store decides in the same way what is
+reused: a run after one that failed goes on with the stage that failed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from prefect import Flow, flow
+from prefect.client.schemas.objects import State
+from prefect.states import Failed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from normloom.cli.common import DEFAULT_PROFILE, assignments
+from normloom.cli.run import run_build
+from normloom.core.errors import NormloomError
+from normloom.prefect.flow_log import logged
+from normloom.prefect.weave import under_way
+from normloom.settings.config import load_profile
+from normloom.settings.system import System
+from normloom.settings.systems import systems
+from normloom.steps.selection import Selection
+
+STAGES_AT_ONCE = 8
+GATE, SHARE = "min_share_of_last", 0.5  # of scheduled builds: nobody looks at a nightly release before it is used
+
+
+def gated(assignments: list[str], *, profile: str, system: str) -> list[str]:
+    """Return the assignments under the gate of scheduled builds, unless the profile or one of them has its own."""
+    release = load_profile(profile, system).get("release")
+    return assignments if isinstance(release, dict) and GATE in release else [f"release.{GATE}={SHARE}", *assignments]
+
+
+def deployed(system: System) -> Flow[..., State[None] | None]:
+    """Return the flow that builds a system with the parameters of a deployment's run."""
+
+    def build(  # noqa: PLR0913, PLR0917  # each a field of the run's form
+        profile: str = DEFAULT_PROFILE,
+        source: str | None = None,
+        text_column: str | None = None,
+        limit: int | None = None,
+        only: tuple[str, ...] = (),
+        from_stage: str | None = None,
+        force: tuple[str, ...] = (),
+        settings: tuple[str, ...] = (),
+        store: str = "store",
+    ) -> State[None] | None:
+        """Bring the tables of a system up to date.
+
+        Args:
+            profile: Models and sizes: local, cpu, gpu, paper, or the path of a YAML file.
+            source: CSV, TSV, JSONL, JSON or Parquet file of prompts, ratings or responses; without it built-in ones.
+            text_column: Column of the source that holds the prompts.
+            limit: Take only the first N records of the source.
+            only: Stages to make; the others keep the tables they have.
+            from_stage: Remake this stage and those that stand on it.
+            force: Stages to remake though nothing changed.
+            settings: Settings to change, as name=value: classify.delta=0.4, resources.actors=1.
+            store: Directory of the tables.
+        """
+        given = assignments(source=source, text_column=text_column, limit=limit, settings=list(settings))
+        given = gated(given, profile=profile, system=system.name)
+        selection = Selection(only=only, start=from_stage, force=force)
+        where = Path(store)
+        with logged():
+            try:
+                run_build(system.name, profile=profile, assignments=given, root=where, quiet=True, selection=selection)
+            except NormloomError as error:
+                if not under_way():
+                    raise
+                return Failed(message=str(error))  # a state that begins with the cause
+        return None
+
+    build.__name__ = build.__qualname__ = system.name  # by which Prefect finds the flow again in this module
+    runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=STAGES_AT_ONCE)
+    return flow(name=system.name, description=f"Builds {system.title}.", task_runner=runner)(build)
+
+
+FLOWS = {name: deployed(system) for name, system in systems().items()}
+globals().update(FLOWS)

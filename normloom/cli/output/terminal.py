@@ -1,0 +1,167 @@
+"""Progress bars of a build in a terminal."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from normloom.core.table import Manifest, PartRecord
+from normloom.readers.read import READERS
+from normloom.workers.run_log import LOGGERS
+
+
+@contextmanager
+def busy(console: Console, what: str) -> Iterator[None]:
+    """Say what is under way before there is progress to show: a spinner in a terminal, elsewhere a line.
+
+    A quiet console says nothing.
+    """
+    if console.is_terminal and not console.quiet:
+        with console.status(f"[dim]{what}"):
+            yield
+        return
+    if not console.quiet:
+        print(time.strftime("%H:%M:%S"), what, file=sys.stderr, flush=True)  # noqa: T201  # as the log's lines that follow
+    yield
+
+
+class _Above(logging.Handler):
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.INFO)
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        style = "yellow" if record.levelno >= logging.WARNING else "dim"
+        self._console.print(record.getMessage().strip(), style=style, markup=False, highlight=False)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.WARNING or record.name.startswith(READERS)
+
+
+@contextmanager
+def printing_above(console: Console) -> Iterator[None]:
+    """Print warnings, and what readers found, above the progress bars."""
+    with handling(_Above(console)):
+        yield
+
+
+@contextmanager
+def handling(handler: logging.Handler) -> Iterator[None]:
+    """Have a handler told what our loggers and Python's warnings say."""
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+
+
+@dataclass
+class _Line:
+    task: TaskID
+    started: float | None = None  # when its first part was begun
+    tokens_in: int = 0
+    tokens_out: int = 0
+    done: int = 0  # rows of parts that are committed
+    within: dict[int, int] = field(default_factory=dict)  # part -> rows done of it, of those in work
+
+    @property
+    def rows(self) -> int:
+        return self.done + sum(self.within.values())
+
+
+class TerminalProgress:
+    """One line a stage: rows done, tokens read and written per second, time left, then the account of its rows."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            SpinnerColumn(finished_text="[green]✓"),
+            TextColumn("{task.description:<22}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            TextColumn("[dim]{task.fields[note]}"),
+            console=console,
+        )
+        self._lines: dict[str, _Line] = {}
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def begin(self, stage: str, *, total: int, done: int) -> None:
+        """Open the stage's line."""
+        with self._lock:
+            note = f"{done} rows done before" if done else ""
+            task = self._progress.add_task(stage, total=total, completed=done, note=note)
+            self._lines[stage] = _Line(task, done=done)
+
+    def note(self, stage: str, text: str) -> None:
+        """Show what the stage is at."""
+        with self._lock:
+            if stage in self._lines:
+                self._progress.update(self._lines[stage].task, note=text)
+
+    def advance(self, stage: str, part: PartRecord) -> None:
+        """Move the bar by one part."""
+        with self._lock:
+            line = self._lines[stage]
+            now = time.monotonic()
+            line.started = line.started or now - part.seconds
+            line.done += part.stop - part.start
+            line.within.pop(part.index, None)
+            line.tokens_in += part.tokens_in
+            line.tokens_out += part.tokens_out
+            seconds = max(now - line.started, 1e-3)
+            note = ""
+            if line.tokens_in or line.tokens_out:
+                note = f"{line.tokens_in / seconds:,.0f} in, {line.tokens_out / seconds:,.0f} out tokens/s"
+            self._progress.update(line.task, completed=line.rows, note=note)
+
+    def within(self, stage: str, part: int, rows: int) -> None:
+        """Move the bar by what is done of a part."""
+        with self._lock:
+            line = self._lines[stage]
+            line.within[part] = rows
+            self._progress.update(line.task, completed=line.rows)
+
+    def end(self, manifest: Manifest, *, reused: bool) -> None:
+        """Close the stage's line with its account of rows."""
+        with self._lock:
+            if manifest.stage not in self._lines:
+                self._lines[manifest.stage] = _Line(self._progress.add_task(manifest.stage, total=1, note=""))
+            lost = [f"{count:,} {kind}" for kind in ("dropped", "quarantined") if (count := manifest.count(kind))]
+            note = ", ".join([f"{manifest.count('rows'):,} rows", *lost])
+            total = max(manifest.rows_in, 1)
+            self._progress.update(
+                self._lines[manifest.stage].task,
+                total=total,
+                completed=total,
+                note=f"reused, {note}" if reused else note,
+            )

@@ -1,0 +1,94 @@
+"""What the builds of a profile need of this machine, or of the Ray cluster that it names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+from normloom.cli.doctor import Finding
+from normloom.core.errors import ConfigError
+from normloom.core.protocol import ModelSpec
+from normloom.models.installed import missing_engines
+from normloom.settings.config import load_profile, override, validated
+from normloom.settings.systems import systems
+from normloom.steps.graph import model_uses, stages_of
+from normloom.workers.node_engines import missing_on_nodes
+from normloom.workers.resources import Resources
+
+
+def examine_profile(profile: str, assignments: Sequence[str]) -> list[Finding]:
+    """Look for the engines of all systems that the profile fits, and for room; raises ConfigError if it fits none."""
+    specs, resources = _needs(profile, assignments)
+    if resources.address is None:
+        return [*_engines(specs, missing_engines(specs)), _processors(specs, resources)]
+    return list(_nodes(specs, resources))
+
+
+def too_many_processors(
+    specs: Sequence[ModelSpec], resources: Resources, *, has: int = os.cpu_count() or 1
+) -> str | None:
+    """Say by how much a build asks for more processors than this machine has, None if it does not."""
+    wanted = max(
+        (resources.of(spec) for spec in specs), key=lambda one: one.actor["CPU"] * one.actors, default=resources
+    )
+    asked = wanted.actor["CPU"] * wanted.actors
+    if resources.address or asked <= has:
+        return None
+    fitting = max(int(has // wanted.actor["CPU"]), 1)
+    threads = f" --set resources.threads={has}" if wanted.actor["CPU"] > has else ""
+    return (
+        f"{wanted.actors} actors of {wanted.actor['CPU']:g} CPUs ask for {asked:g}, this machine has {has}: "
+        f"they will share; --set resources.actors={fitting}{threads} fits"
+    )
+
+
+def _needs(profile: str, assignments: Sequence[str]) -> tuple[list[ModelSpec], Resources]:
+    """Return the models of all systems that the settings fit, each once, and the resources."""
+    found: dict[str, ModelSpec] = {}
+    refused: list[ConfigError] = []
+    resources: Resources | None = None
+    for name, system in systems().items():
+        try:
+            config, resources = validated(system.config, override(load_profile(profile, name), assignments))
+        except ConfigError as error:
+            refused.append(error)
+            continue
+        found |= {spec.model_dump_json(): spec for spec in model_uses(stages_of(*system.flow(config)))}
+    if resources is None:
+        raise refused[0]
+    return list(found.values()), resources
+
+
+def _engines(specs: Sequence[ModelSpec], missing: dict[str, str], *, where: str = "") -> Iterator[Finding]:
+    for engine in dict.fromkeys(spec.engine for spec in specs):
+        name = f"engine {engine}{where}"
+        if engine in missing:
+            detail, _, remedy = missing[engine].partition("; install it with: ")
+            yield Finding(name, "broken", detail, remedy)
+        else:
+            yield Finding(name, "ok", "is installed")
+
+
+def _processors(specs: Sequence[ModelSpec], resources: Resources) -> Finding:
+    if problem := too_many_processors(specs, resources):
+        detail, _, remedy = problem.partition("; ")
+        return Finding("room", "missing", detail, remedy)
+    return Finding("room", "ok", f"{resources.actors} actors of {resources.threads} threads fit")
+
+
+def _nodes(specs: Sequence[ModelSpec], resources: Resources) -> Iterator[Finding]:
+    import ray
+
+    try:
+        ray.init(address=resources.address, log_to_driver=False, logging_level="error")
+    except (ConnectionError, RuntimeError, TimeoutError) as error:
+        yield Finding("Ray", "broken", f"{resources.address} is not reached: {error}", "start it, or check the address")
+        return
+    try:
+        missing = missing_on_nodes(specs, resources)
+        nodes = [node["NodeName"] for node in ray.nodes() if node["Alive"]]
+        yield Finding("Ray", "ok", f"{resources.address}, nodes {', '.join(nodes)}")
+        for node in nodes:
+            yield from _engines(specs, missing.get(node, {}), where=f" on {node}")
+    finally:
+        ray.shutdown()

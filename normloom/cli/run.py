@@ -1,0 +1,216 @@
+"""Run one build from the command line's point of view: settings, checks before any work, progress, summary."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from normloom.cli.common import err
+from normloom.cli.endpoints import probed
+from normloom.cli.interrupt import stoppable
+from normloom.cli.output import summary
+from normloom.cli.output.terminal import TerminalProgress, busy, handling, printing_above
+from normloom.cli.profile_needs import too_many_processors
+from normloom.core.errors import ClusterError, ConfigError, ModelError, NormloomError
+from normloom.core.progress import LogProgress, Progress
+from normloom.core.proxies import spare_loopback
+from normloom.core.stage import Output, Stage
+from normloom.models import model_identity
+from normloom.models.installed import missing_engines
+from normloom.planning import plan
+from normloom.planning.ceiling import bills, bounds
+from normloom.planning.plan import find_published
+from normloom.planning.spending import hosted
+from normloom.prefect.server import HEARTBEAT_SECONDS, prefect_server, serving, using_server
+from normloom.prefect.weave import under_way
+from normloom.run.build import BuildRequest, BuildResult, build, quiet_libraries, reuse
+from normloom.run.quality import import_library
+from normloom.settings.settings import stages_for
+from normloom.steps.graph import model_uses, stages_of
+from normloom.steps.selection import Selection
+from normloom.store.store import Store
+from normloom.workers.pool import Pool
+from normloom.workers.resources import Resources
+
+EVERYTHING = Selection()
+ATTEMPTS = 2  # of a build whose Ray nodes die
+
+log = logging.getLogger("normloom")
+
+
+def run_build(
+    name: str, *, profile: str, assignments: Sequence[str], root: Path, quiet: bool, selection: Selection = EVERYTHING
+) -> dict[str, Any]:
+    """Build a system and return its report; prints progress and summary unless quiet."""
+    spare_loopback()
+    store, console = Store(root), Console(stderr=quiet)
+    system, config, resources, ends = stages_for(name, profile=profile, assignments=assignments, store=store)
+    request = BuildRequest(
+        system=system.name,
+        target=name,
+        profile=profile,
+        settings=tuple(assignments),
+        selection=selection,
+        quarantine_budget=config.quarantine_budget,
+        release=config.release.size,
+        fresh_hours=config.release.fresh_hours,
+        limits=config.spending.limits,
+    )
+    result = make(ends, request=request, store=store, resources=resources, console=console, notes=config.notes)
+    if not quiet:
+        summary.show(console, result, store, system=system, profile=profile)
+    return summary.as_json(result, store)
+
+
+def make(
+    ends: Sequence[Stage],
+    *,
+    request: BuildRequest,
+    store: Store,
+    resources: Resources,
+    console: Console,
+    notes: Sequence[str] = (),
+) -> BuildResult:
+    """Bring the tables of a flow up to date, starting what it takes and no more; says what it does on the console.
+
+    What can be known to fail does so before anything starts: models that cannot be had, sources that cannot be read,
+    limits that would be passed.
+    """
+    result = None if under_way() else reuse(*ends, request=request, store=store)  # a run shows all its tasks
+    if result is None:
+        check_models(ends, resources)
+        crowded = too_many_processors(model_uses(stages_of(*ends)), resources)
+        if crowded and not console.quiet:
+            err.print(f"[yellow]{escape(crowded)}", soft_wrap=True)
+        sources = read_sources(ends, system=request.system, store=store, selection=request.selection)
+        hold_spending(ends, request=request, sources=sources, store=store, resources=resources)
+        for note in notes:
+            console.print(f"[dim]{escape(note)}", highlight=False)
+        quiet_libraries()
+        asked = probed(
+            ends,
+            stages=to_make(ends, system=request.system, store=store, selection=request.selection),
+            resources=resources,
+            say=lambda found: console.print(f"[dim]{escape(found)}", highlight=False),
+        )
+        if asked != ends and not under_way():  # tables made with these ways to score may be there
+            result = reuse(*asked, request=request, store=store)
+        ends = asked
+    if result is None:
+        result = _build(ends, request=request, store=store, resources=resources, console=console)
+    return result
+
+
+def _build(
+    ends: Sequence[Stage], *, request: BuildRequest, store: Store, resources: Resources, console: Console
+) -> BuildResult:
+    """Build, and go on once more from what is finished when the machines that hold the models are lost."""
+    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT_SECONDS)  # a server may expect them
+    with _server(store, console) as interface:
+        for attempt in range(1, ATTEMPTS + 1):
+            pool = Pool(resources)
+            with stoppable(pool, console), _watching(console) as progress:
+                try:
+                    return build(*ends, request=request, store=store, pool=pool, progress=progress)
+                except NormloomError as error:
+                    if isinstance(error, ClusterError) and attempt < ATTEMPTS:
+                        log.warning("%s; starting again", error)
+                        continue
+                    if error.page:
+                        error.add_note(f"its page: {interface}{error.page}")
+                    raise
+    raise AssertionError("the last attempt returns or raises")
+
+
+@contextmanager
+def _server(store: Store, console: Console) -> Iterator[str]:
+    """Use the Prefect server that is configured, or that serves this store, or else one for the time being.
+
+    Yields where pages of its UI are read: its address, or how to come to one.
+    """
+    with busy(console, "loading libraries"):
+        from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
+
+    if url := PREFECT_API_URL.value():
+        yield PREFECT_UI_URL.value() or url.removesuffix("/api")
+    elif url := serving(store.root):
+        with using_server(url):
+            yield url.removesuffix("/api")
+    else:
+        with ExitStack() as stack:
+            with busy(console, "starting Prefect's server"):
+                url = stack.enter_context(prefect_server(meanwhile=import_library))
+            stack.enter_context(using_server(url))
+            yield "run normloom serve, open http://127.0.0.1:4200"
+
+
+def check_models(ends: Sequence[Stage], resources: Resources) -> None:
+    """Fail now, not mid-build, if a model or its engine is unavailable.
+
+    The engines of actors on a cluster that runs already are looked for there, once the build is connected to it.
+    """
+    specs = model_uses(stages_of(*ends))
+    if resources.address is None and (missing := missing_engines(specs)):
+        raise ConfigError("; ".join(missing.values()))
+    for spec in specs:
+        try:
+            model_identity(spec)
+        except ModelError as error:
+            raise ConfigError(str(error)) from error
+
+
+def read_sources(
+    ends: Sequence[Stage], *, system: str, store: Store, selection: Selection = EVERYTHING
+) -> dict[str, Output]:
+    """Read what has not been read before, so that a file that cannot be used stops the build before it starts."""
+    return plan.read_sources(stages_of(*ends), system=system, store=store, selection=selection)
+
+
+def hold_spending(
+    ends: Sequence[Stage],
+    *,
+    request: BuildRequest,
+    sources: Mapping[str, Output],
+    store: Store,
+    resources: Resources,
+) -> None:
+    """Refuse a build that may ask more of hosted models than its limits allow; raises UsageError."""
+    stages = stages_of(*ends)
+    if not any(hosted(spec) for spec in model_uses(stages)):
+        return
+    planned = plan.plan(
+        stages, system=request.system, store=store, resources=resources, selection=request.selection
+    ).stages
+    request.limits.hold(bills(planned, bounds(planned, sources=sources, store=store)))
+
+
+def to_make(ends: Sequence[Stage], *, system: str, store: Store, selection: Selection = EVERYTHING) -> set[str]:
+    """Return the chosen stages that have no table under their present key, or are to be made again."""
+    stages = stages_of(*ends)
+    published = find_published(system, stages, store)
+    return {name for name in selection.chosen(stages) if name not in published or selection.again(name)}
+
+
+@contextmanager
+def _watching(console: Console) -> Iterator[Progress]:
+    """Show progress bars in a terminal, elsewhere plain lines on standard error, and nothing on a quiet console."""
+    if console.quiet:
+        yield LogProgress()
+        return
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    if console.is_terminal:
+        with TerminalProgress(console) as progress, printing_above(console):
+            yield progress
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    with handling(handler):
+        yield LogProgress()

@@ -1,0 +1,81 @@
+"""What a table must be: columns and keys, held for every part, and checks, run before it publishes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import polars as pl
+
+from normloom.core.errors import ContractError
+
+Action = Literal["warn", "quarantine", "stop"]
+
+IDENTITY = {"row_id": pl.String(), "parents": pl.List(pl.String())}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One Great Expectations expectation over the whole table and what happens when it fails.
+
+    `expectation` is the snake-case type (`expect_column_values_to_be_between`). `quarantine` takes out
+    the rows that fail, so it fits expectations about single rows only.
+    """
+
+    expectation: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    on_fail: Action = "stop"
+
+    @property
+    def name(self) -> str:
+        """The expectation and the column it looks at, for reports."""
+        column = self.arguments.get("column")
+        return f"{self.expectation}({column})" if column else self.expectation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contract:
+    """Columns beside `row_id` and `parents` with their types, columns that may be null, keys and checks.
+
+    With `extra` a table may have further columns, which are stored after these as they come: a user's own, whose
+    names and types only the source knows.
+    """
+
+    columns: Mapping[str, pl.DataType]
+    nullable: frozenset[str] = frozenset()
+    keys: tuple[str, ...] = ("row_id",)
+    checks: tuple[Check, ...] = ()
+    extra: bool = False
+
+    @property
+    def schema(self) -> dict[str, pl.DataType]:
+        """All columns in the order they are stored in."""
+        return {**IDENTITY, **self.columns}
+
+    def enforce(self, rows: pl.DataFrame, *, stage: str) -> pl.DataFrame:
+        """Return the rows with exactly the contract's columns (and with `extra` all others), or raise ContractError.
+
+        Types are cast only where nothing can be lost (a null column, a narrower number).
+        """
+        missing = [name for name in self.schema if name not in rows.columns]
+        further = [name for name in rows.columns if name not in self.schema]
+        unknown = [] if self.extra else further
+        if missing or unknown:
+            raise ContractError(
+                f"stage {stage!r} made other columns than its contract names: "
+                f"missing {missing or 'none'}, not in the contract {unknown or 'none'}"
+            )
+        try:
+            declared = (pl.col(name).cast(dtype, strict=True) for name, dtype in self.schema.items())
+            typed = rows.select(*declared, *further)
+        except pl.exceptions.PolarsError as error:
+            raise ContractError(f"stage {stage!r}: a column does not have its contract's type: {error}") from error
+        for name in self.schema:
+            if name not in self.nullable and (nulls := typed[name].null_count()):
+                where = typed.row(by_predicate=pl.col(name).is_null(), named=True) if nulls == 1 else None
+                row = f" (row {where['row_id']})" if where else ""
+                raise ContractError(f"stage {stage!r}: column {name!r} may not be null, and is in {nulls} rows{row}")
+        if self.keys and typed.select(pl.struct(self.keys).is_duplicated().any()).item():
+            raise ContractError(f"stage {stage!r}: key {self.keys} is not unique")
+        return typed

@@ -1,0 +1,173 @@
+"""A stage: input tables, a pure function, its arguments, maybe a model, one output table.
+
+A stage function sees its arguments and nothing else, so a key made of them misses nothing. It is
+called as `function(rows, arguments, *sides)`, with a keyword `model` where the stage has one, and
+returns an `Output`. A stage without inputs is called as `function(arguments)`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+from pydantic import BaseModel, ConfigDict
+
+from normloom.core.bounds import BoundOf
+from normloom.core.contract import Contract
+from normloom.core.fan_out import FanOut
+from normloom.core.protocol import Completion, ModelSpec, Scores
+from normloom.core.rules import MODEL, OUTAGE
+from normloom.core.table import TableRef
+
+DROPPED_SCHEMA = {
+    "row_id": pl.String,  # the input row that was dropped, or whose attempt was
+    "reason": pl.String,
+    "winner": pl.String,  # the row that was kept instead, where there is one
+    "payload": pl.String,  # what was dropped, as JSON
+}
+QUARANTINE_SCHEMA = {
+    "row_id": pl.String,  # the input row that was put aside, or whose attempt was
+    "rule": pl.String,
+    "reason": pl.String,
+    "payload": pl.String,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What a stage function made of one part.
+
+    `rows` keeps the column `row_id` where each row came from one input row; otherwise it has a column
+    `parents`, the list of input row ids, and no `row_id`. Rows that their parents alone do not tell apart
+    whatever else is made beside them (those of a source have none) also have a column `content`, what
+    they are known by. The ids of the output are the runner's to give.
+    A row that keeps its `row_id` may name in a column `through` the row of a side table by which it came from its
+    input row (what a model said of it): that row is its parent then, and its id is the same as without.
+    `attempts` says how many rows the function set out to make; without it each input row is one.
+    Always attempts = rows + dropped + quarantined.
+    """
+
+    rows: pl.DataFrame
+    dropped: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=DROPPED_SCHEMA))
+    quarantined: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=QUARANTINE_SCHEMA))
+    attempts: int | None = None
+    tokens_in: int = 0
+    tokens_out: int = 0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Stage:
+    """One step of a flow.
+
+    The rows of `inputs`, in order, are cut into parts of at most `part_rows` rows (one part if None);
+    `sides` are handed whole to every part; with `sides_on` a part gets of them the rows whose column of that name
+    holds the id of one of its input rows. `quarantine_budget`, a share of the attempts, stands for the build's.
+    A stage with `table` stands for that table of another system, which is read as it is: nothing is called.
+    `values` are keyword arguments of the function, which enter the key as the fields of `arguments` do.
+    `bound` says what the stage makes and asks at most; without it, it makes no more rows than it reads.
+    `libraries` are the installed packages that decide the result; their versions enter the key.
+    `fan_out` says how many rows the stage owes for each row it reads.
+    """
+
+    name: str
+    function: Callable[..., Output]
+    arguments: BaseModel
+    contract: Contract
+    values: Mapping[str, Any] = field(default_factory=dict)
+    inputs: tuple[Stage, ...] = ()
+    sides: tuple[Stage, ...] = ()
+    sides_on: str | None = None
+    model: ModelSpec | None = None
+    part_rows: int | None = None
+    quarantine_budget: float | None = None
+    table: TableRef | None = None
+    bound: BoundOf | None = None
+    libraries: tuple[str, ...] = ()
+    fan_out: FanOut | None = None
+
+    @property
+    def upstream(self) -> tuple[Stage, ...]:
+        """Every stage whose table this one reads."""
+        return self.inputs + self.sides
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The fields of the arguments and the values, by name."""
+        return {**dict(self.arguments), **self.values}
+
+    def __repr__(self) -> str:
+        reads = ", ".join(stage.name for stage in self.upstream)
+        return f"Stage({self.name!r}, reads=[{reads}])"
+
+
+def standing(table: TableRef, *, reader: str) -> Stage:
+    """Return the stage that stands for a published table of another system in the flow of `reader`."""
+    return Stage(
+        name=table.known_to(reader),
+        function=_not_called,
+        arguments=NoArguments(),
+        contract=Contract(columns={}),
+        table=table,
+    )
+
+
+class NoArguments(BaseModel):
+    """The arguments of a stage that leaves nothing to choose."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _not_called(arguments: BaseModel) -> Output:
+    raise AssertionError(f"a table of another system is read as it is, not made ({arguments!r})")
+
+
+def aside(row: Mapping[str, Any], *, row_id: str | None = None) -> dict[str, str]:
+    """Return the `row_id` and `payload` columns for a row that leaves the stage."""
+    payload = {name: value for name, value in row.items() if name not in {"row_id", "parents"}}
+    return {"row_id": row_id or row["row_id"], "payload": json.dumps(payload, ensure_ascii=False, default=str)}
+
+
+def dropped(row: Mapping[str, Any], reason: str, *, winner: str | None = None) -> dict[str, str | None]:
+    """Return the ledger entry of a row that the method took out."""
+    return {**aside(row), "reason": reason, "winner": winner}
+
+
+def quarantined(row: Mapping[str, Any], rule: str, reason: str) -> dict[str, str | None]:
+    """Return the ledger entry of a row that a check or an error took out."""
+    return {**aside(row), "rule": rule, "reason": reason}
+
+
+def unanswered(row: Mapping[str, Any], answer: Completion | Scores) -> dict[str, str | None]:
+    """Return the ledger entry of a row about which a model was asked and gave an error."""
+    return quarantined(row, OUTAGE if answer.transient else MODEL, str(answer.error))
+
+
+def dropped_rows(
+    rows: pl.DataFrame, *, reason: pl.Expr, winner: pl.Expr | None = None, leaving_out: Sequence[str] = ()
+) -> pl.DataFrame:
+    """Return the ledger of many rows that the method took out, with the reason and winner that the expressions give.
+
+    The columns `leaving_out` are no part of what was dropped.
+    """
+    payload = pl.struct(pl.exclude("row_id", "parents", *leaving_out)).struct.json_encode()
+    columns = {
+        "row_id": pl.col("row_id"),
+        "reason": reason,
+        "winner": pl.lit(None) if winner is None else winner,
+        "payload": payload,
+    }
+    return rows.select(columns[name].cast(dtype).alias(name) for name, dtype in DROPPED_SCHEMA.items())
+
+
+def dropped_frame(entries: list[dict[str, str | None]]) -> pl.DataFrame:
+    """Return ledger entries of dropped rows as a frame."""
+    return pl.DataFrame(entries, schema=DROPPED_SCHEMA)
+
+
+def quarantined_frame(entries: list[dict[str, str | None]]) -> pl.DataFrame:
+    """Return ledger entries of quarantined rows as a frame."""
+    return pl.DataFrame(entries, schema=QUARANTINE_SCHEMA)

@@ -1,0 +1,235 @@
+"""What is recorded of a table: its parts, its manifest and the small reference that travels."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from normloom.core.rules import TRANSIENT
+
+Kind = Literal["rows", "dropped", "quarantined"]
+KINDS: tuple[Kind, ...] = ("rows", "dropped", "quarantined")
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileRecord(_Record):
+    """One Parquet file of a part."""
+
+    name: str
+    rows: int
+    bytes: int
+    sha256: str
+
+
+class PartRecord(_Record):
+    """One committed part: input rows `start` to `stop` and what became of them.
+
+    `attempts` = rows + dropped + quarantined; `dropped_by` and `quarantined_by` count by reason and rule. `usage` is
+    what the model counted meanwhile (`Metered`); parts made side by side share it out anyhow, only sums mean much.
+    """
+
+    index: int
+    start: int
+    stop: int
+    files: Mapping[Kind, FileRecord]
+    attempts: int
+    dropped_by: Mapping[str, int]
+    quarantined_by: Mapping[str, int]
+    tokens_in: int
+    tokens_out: int
+    seconds: float
+    metrics: Mapping[str, float]
+    usage: Mapping[str, float] = Field(default_factory=dict)
+
+    @property
+    def settled(self) -> bool:
+        """Whether making the part again would come to the same: no row is in quarantine for a passing reason."""
+        return TRANSIENT.isdisjoint(self.quarantined_by)
+
+
+class CheckResult(_Record):
+    """What one check of the contract found on the whole table."""
+
+    name: str
+    passed: bool
+    on_fail: str
+    detail: str
+
+
+class TableRef(_Record):
+    """A published table, small enough to travel between tasks."""
+
+    system: str
+    stage: str
+    key: str
+    content: str
+    rows: int
+
+    def __str__(self) -> str:
+        return f"{self.system}/{self.stage}/{self.key}"
+
+    def known_to(self, system: str) -> str:
+        """Return the name of the stage in a system's flow: one of another system carries that system's name too."""
+        return self.stage if self.system == system else f"{self.system}_{self.stage}"
+
+
+class Work(_Record):
+    """How the parts that one build made of a table were made.
+
+    `seconds` run from when the model was there to the last part, `first_part_seconds` to the first. `host_bytes`
+    and `device_bytes` are the most memory that one process with the model held at the end.
+    """
+
+    seconds: float
+    first_part_seconds: float
+    parts: int
+    tokens_in: int
+    tokens_out: int
+    loads: int
+    host_bytes: int
+    device_bytes: int
+    usage: Mapping[str, float]
+
+    @classmethod
+    def of(
+        cls,
+        parts: Sequence[PartRecord],
+        *,
+        seconds: float,
+        first: float,
+        loads: int,
+        host_bytes: int,
+        device_bytes: int,
+    ) -> Work:
+        """Return the account of parts just made."""
+        return cls(
+            seconds=seconds,
+            first_part_seconds=first,
+            parts=len(parts),
+            tokens_in=sum(part.tokens_in for part in parts),
+            tokens_out=sum(part.tokens_out for part in parts),
+            loads=loads,
+            host_bytes=host_bytes,
+            device_bytes=device_bytes,
+            usage=_sum(part.usage for part in parts),
+        )
+
+    @property
+    def tokens_in_per_second(self) -> float:
+        """Prompt tokens read a second, by all actors together."""
+        return self.tokens_in / self.seconds if self.seconds else 0.0
+
+    @property
+    def tokens_out_per_second(self) -> float:
+        """Tokens written a second, by all actors together."""
+        return self.tokens_out / self.seconds if self.seconds else 0.0
+
+    @property
+    def occupancy(self) -> float | None:
+        """The share of the batch's slots that were in use, None where the engine does not count them."""
+        return _share(self.usage, "slots_used", "slots")
+
+    @property
+    def cached(self) -> float | None:
+        """The share of prompt tokens found in the prefix cache, None where the engine does not count them."""
+        return _share(self.usage, "cached_tokens", "prompt_tokens")
+
+
+class Manifest(_Record):
+    """Everything recorded of a published table; written last, its presence publishes the table.
+
+    `seconds` is the wall time of the stage; `load_seconds` went into loading its model, added up over actors. `work`
+    tells of the parts that were made then and there, None where a killed build had left none to make.
+    `remake` counts how often the table was made again on demand though nothing had changed; `key` is the
+    digest of `key_fields` where it is 0.
+    """
+
+    system: str
+    stage: str
+    key: str
+    key_fields: Mapping[str, Any]
+    content: str
+    inputs: Sequence[TableRef]
+    sides: Sequence[TableRef]
+    parts: Sequence[PartRecord]
+    rows_in: int
+    seconds: float
+    load_seconds: float
+    checks: Sequence[CheckResult]
+    build: str
+    created: str
+    remake: int = 0
+    work: Work | None = None
+
+    @property
+    def ref(self) -> TableRef:
+        """The reference that names this table."""
+        return TableRef(
+            system=self.system, stage=self.stage, key=self.key, content=self.content, rows=self.count("rows")
+        )
+
+    def count(self, kind: Kind) -> int:
+        """Return how many rows of a kind the table holds."""
+        return sum(part.files[kind].rows for part in self.parts)
+
+    @property
+    def attempts(self) -> int:
+        """How many rows the stage set out to make."""
+        return sum(part.attempts for part in self.parts)
+
+    @property
+    def tokens_in(self) -> int:
+        """Prompt tokens that models read."""
+        return sum(part.tokens_in for part in self.parts)
+
+    @property
+    def tokens_out(self) -> int:
+        """Tokens that models wrote."""
+        return sum(part.tokens_out for part in self.parts)
+
+    @property
+    def dropped_by(self) -> dict[str, int]:
+        """Rows dropped, by reason."""
+        return total(part.dropped_by for part in self.parts)
+
+    @property
+    def quarantined_by(self) -> dict[str, int]:
+        """Rows quarantined, by rule."""
+        return total(part.quarantined_by for part in self.parts)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Figures the stage reported, added up over its parts."""
+        return _sum(part.metrics for part in self.parts)
+
+    def files(self, directory: Path, kind: Kind = "rows") -> list[tuple[Path, int]]:
+        """Return the paths of one kind of file with their row counts, in row order."""
+        records = [part.files[kind] for part in self.parts]
+        return [(directory / record.name, record.rows) for record in records]
+
+
+def _share(usage: Mapping[str, float], part: str, whole: str) -> float | None:
+    return usage[part] / usage[whole] if part in usage and usage.get(whole) else None
+
+
+def _sum(figures: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    totals: defaultdict[str, float] = defaultdict(float)
+    for figure in figures:
+        for name, value in figure.items():
+            totals[name] += value
+    return dict(totals)
+
+
+def total(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Return counts added up, the largest first."""
+    totals: Counter[str] = Counter()
+    for count in counts:
+        totals.update(count)
+    return dict(totals.most_common())

@@ -1,0 +1,119 @@
+"""What changed between two builds: stages, rows, values, and what was dropped or put aside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import duckdb
+
+from normloom.core.errors import StoreError, UsageError
+from normloom.core.table import Manifest, TableRef
+from normloom.history.builds import BuildLock, StageLock
+from normloom.lineage.table_diff import TableDiff, diff_tables
+from normloom.planning.changes import compare_keys
+from normloom.store.store import Store
+
+State = Literal["added", "removed", "same", "reproduced", "changed"]
+Side = Literal["before", "after"]
+Counts = Mapping[str, tuple[int, int]]  # before and after, by reason or rule
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageDiff:
+    """How one stage differs between two builds.
+
+    `state`: only the second build has it (added), only the first (removed), the same table (same), another key with
+    the same rows (reproduced), other rows (changed). `gone` names the sides whose table is no longer in the store; what
+    would have been read from it is left empty. `refs` are both tables where they were compared.
+    """
+
+    stage: str
+    state: State
+    before: StageLock | None
+    after: StageLock | None
+    gone: Sequence[Side] = ()
+    fields: Sequence[str] = ()
+    dropped: Counts = field(default_factory=dict)
+    quarantined: Counts = field(default_factory=dict)
+    table: TableDiff | None = None
+    refs: tuple[TableRef, TableRef] | None = None
+
+
+def diff(before: BuildLock, after: BuildLock, store: Store, *, examples: int = 3) -> list[StageDiff]:
+    """Return how each stage differs, in the order of the later build; raises UsageError for builds of two systems."""
+    if before.system != after.system:
+        raise UsageError(
+            f"build {before.build} is of {before.system} and build {after.build} of {after.system}: "
+            "give two builds of one system"
+        )
+    stages = dict.fromkeys([*after.stages, *before.stages])
+    return [_stage(stage, before, after, store, examples) for stage in stages]
+
+
+def changed_fields(before: Manifest, after: Manifest) -> list[str]:
+    """Return the fields of the stage keys that differ, by their paths."""
+    fields = [change.field for change in compare_keys(dict(before.key_fields), dict(after.key_fields))]
+    return fields + (["remake"] if before.remake != after.remake else [])
+
+
+def _stage(stage: str, before: BuildLock, after: BuildLock, store: Store, examples: int) -> StageDiff:
+    old, new = before.stages.get(stage), after.stages.get(stage)
+    state = _state(old, new)
+    if state in ("added", "removed", "same") or old is None or new is None:
+        return StageDiff(stage=stage, state=state, before=old, after=new)
+    manifests = (
+        store.published(before.system, stage, old.key),
+        store.published(after.system, stage, new.key),
+    )
+    first, second = manifests
+    if first is None or second is None:
+        sides: tuple[Side, Side] = ("before", "after")
+        gone = tuple(side for side, manifest in zip(sides, manifests, strict=True) if manifest is None)
+        return StageDiff(stage=stage, state=state, before=old, after=new, gone=gone)
+    table = None
+    if state == "changed":
+        try:
+            table = diff_tables(*_files(first, second, store), examples=examples)
+        except duckdb.Error as error:
+            raise StoreError(f"tables {first.ref} and {second.ref} cannot be compared: {error}") from error
+    return StageDiff(
+        stage=stage,
+        state=state,
+        before=old,
+        after=new,
+        fields=changed_fields(first, second),
+        dropped=_both(first.dropped_by, second.dropped_by),
+        quarantined=_both(first.quarantined_by, second.quarantined_by),
+        table=table,
+        refs=(first.ref, second.ref),
+    )
+
+
+def _state(before: StageLock | None, after: StageLock | None) -> State:
+    if before is None:
+        return "added"
+    if after is None:
+        return "removed"
+    if before.key == after.key:
+        return "same"
+    return "reproduced" if before.content == after.content else "changed"
+
+
+def _files(before: Manifest, after: Manifest, store: Store) -> tuple[list[Path], list[Path]]:
+    """Return the Parquet files that may differ; of those that both tables hold one stays, for the columns."""
+    sums = [{part.files["rows"].sha256 for part in manifest.parts} for manifest in (before, after)]
+    shared = set(sorted(sums[0] & sums[1])[1:])
+
+    def differing(manifest: Manifest) -> list[Path]:
+        directory = store.table_directory(manifest.ref)
+        records = [part.files["rows"] for part in manifest.parts]
+        return [directory / record.name for record in records if record.sha256 not in shared]
+
+    return differing(before), differing(after)
+
+
+def _both(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    return {name: (before.get(name, 0), after.get(name, 0)) for name in dict.fromkeys([*after, *before])}

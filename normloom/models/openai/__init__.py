@@ -1,0 +1,1 @@
+"""The engine for hosted models: endpoints that speak OpenAI's chat completions."""

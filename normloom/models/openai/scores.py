@@ -1,0 +1,119 @@
+"""Scores from an endpoint: log-probabilities where it lists them, else the shares of written answers."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+from normloom.core.errors import ModelError
+from normloom.core.protocol import ScoreRequest, Scores
+from normloom.models.chat import BREAK
+from normloom.models.openai.asking import FINISHED, Asking
+from normloom.models.openai.failures import UnansweredError
+from normloom.models.openai.reply import Position, Reply, answer_logprobs
+from normloom.models.openai.together import together
+from normloom.models.openai.written import answer_of
+
+LEAST_SHARE = 1e-12  # for an answer that nobody gave: logarithms stay finite
+_PLACES = 4  # tokens of an answer that begins with blanks
+
+
+class Scoring:
+    """Scores requests with one model, one request for each question or, of `votes`, for each answer."""
+
+    def __init__(self, asking: Asking) -> None:
+        self._asking = asking
+        self._answer_places: int | None = None  # tokens of an answer, known when one was given
+        self._first = asyncio.Lock()
+
+    async def scores(self, request: ScoreRequest) -> Scores:
+        """Return the scores of a request, or why there are none; raises ModelError for what concerns them all."""
+        try:
+            lines = await together(self._question(request, question) for question in request.questions)
+        except UnansweredError as error:
+            return Scores(logprobs=(), tokens_in=0, error=str(error), transient=error.transient)
+        return Scores(logprobs=tuple(line for line, _ in lines), tokens_in=sum(tokens for _, tokens in lines))
+
+    async def _question(self, request: ScoreRequest, question: str) -> tuple[tuple[float, ...], int]:
+        """Return the log-probabilities of one question's answers and the tokens read."""
+        text = request.context + BREAK + question
+        if self._asking.options.drawn:
+            return await self._voted(request, text)
+        reply, places = await self._first_places(request.instruction, text)
+        found = answer_logprobs(places, request.answers)
+        if found is None:
+            listed = ", ".join(repr(entry.token) for entry in places[0].top_logprobs) if places else "nothing"
+            raise UnansweredError(f"none of {', '.join(request.answers)} is among the likeliest answers: {listed}")
+        return found, reply.used.prompt_tokens
+
+    async def _first_places(self, instruction: str, text: str) -> tuple[Reply, list[Position]]:
+        """Return the reply to a question and its places; the model's first question is asked alone, to learn how."""
+        if self._answer_places is None:
+            async with self._first:
+                if self._answer_places is None:
+                    return await self._read(instruction, text)
+        return await self._read(instruction, text)
+
+    async def _read(self, instruction: str, text: str) -> tuple[Reply, list[Position]]:
+        """Return the reply to a question and its places: of one token, or several if answers begin with blanks."""
+        asked = self._answer_places or 1
+        reply = await self._listed(instruction, text, asked)
+        places = self._places(reply)
+        if asked < _PLACES and not any(place.token.strip() for place in places):
+            self._answer_places = _PLACES
+            return await self._read(instruction, text)
+        self._answer_places = max(asked, self._answer_places or 1)
+        return reply, places
+
+    async def _listed(self, instruction: str, text: str, places: int) -> Reply:
+        """Ask for the likeliest tokens at the first places of an answer."""
+        drawing = {"temperature": 1.0, "top_p": 1.0, "seed": 0}  # so that the probabilities are the model's own
+        settings = {**self._asking.taken(drawing), self._asking.options.max_tokens_field: places, "logprobs": True}
+        settings["top_logprobs"] = self._asking.options.top_logprobs
+        reply = await self._asking.ask(instruction, text, settings)
+        reason = reply.choice.finish_reason
+        if reason is not None and reason not in FINISHED:
+            raise UnansweredError(f"an answer ended with finish reason {reason!r}")
+        return reply
+
+    def _places(self, reply: Reply) -> list[Position]:
+        """Return the places of an answer; raises ModelError if its endpoint lists none."""
+        choice = reply.choice
+        if choice.logprobs is None:
+            raise ModelError(
+                f"{self._asking.endpoint} gives no log-probabilities, which scores are read from: set the model's "
+                "options: {scores: written} for one written answer to each question, or {scores: votes} for a "
+                "share of several"
+            )
+        if not choice.logprobs.content:
+            raise UnansweredError("an answer is empty")
+        return choice.logprobs.content
+
+    async def _voted(self, request: ScoreRequest, text: str) -> tuple[tuple[float, ...], int]:
+        """Return the logarithms of the shares of written answers: of several drawn, or all to the one greedy answer."""
+        options = self._asking.options
+        temperature = 1.0 if options.scores == "votes" else 0.0
+        drawn = await together(self._written(request, text, seed, temperature) for seed in range(options.drawn))
+        found = [answer for answer, _, _ in drawn if answer is not None]
+        if not found:
+            told = ", ".join(dict.fromkeys(repr(said) for _, said, _ in drawn))
+            raise UnansweredError(f"none of {', '.join(request.answers)} is what the model answers: {told}")
+        shares = [found.count(place) / len(found) for place in range(len(request.answers))]
+        return tuple(math.log(max(share, LEAST_SHARE)) for share in shares), sum(tokens for _, _, tokens in drawn)
+
+    async def _written(
+        self, request: ScoreRequest, text: str, seed: int, temperature: float
+    ) -> tuple[int | None, str, int]:
+        """Return the place of the answer that is written, what is written, and the tokens read."""
+        settings = self._asking.taken({"temperature": temperature, "top_p": 1.0, "seed": seed})
+        settings[self._asking.options.max_tokens_field] = self._asking.options.answer_tokens
+        reply = await self._asking.ask(request.instruction, text, settings)
+        self._asking.endpoint.count(written_answers=1)
+        answer = self._asking.written(reply, seed)
+        if not answer.text.strip() and answer.finish == "length":
+            raise UnansweredError(
+                f"the answer is cut off at {self._asking.options.answer_tokens} tokens before it begins: the model "
+                "thinks first; set its options: {answer_tokens: 2000}"
+            )
+        said = self._asking.endpoint.failures.quote(answer.text)
+        return answer_of(answer.text, request.answers), said, reply.used.prompt_tokens

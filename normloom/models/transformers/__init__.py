@@ -1,0 +1,1 @@
+"""The engines of transformers and torch: causal language models, and encoders."""

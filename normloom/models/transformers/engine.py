@@ -1,0 +1,174 @@
+"""The embedded engine: a causal language model run by transformers and torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from transformers import AutoModelForCausalLM
+
+from normloom.core.protocol import Candidate, Completion, GenerateRequest, ModelSpec, Sampling, ScoreRequest, Scores
+from normloom.models.chat import Chat
+from normloom.models.loading import context_limit, end_tokens, load, tokenizer_of
+from normloom.models.progress import current_teller
+from normloom.models.prompts import Prompt, Prompter
+from normloom.models.reasoning import candidate
+from normloom.models.registry import parse_options, require_free_text
+from normloom.models.transformers.decoding import Draft, Stops, read_prompts, write
+from normloom.models.transformers.packing import Row, batches
+from normloom.models.transformers.reading import Reader
+from normloom.models.transformers.scoring import Limits, read_packed, read_whole
+
+_Key = TypeVar("_Key", bound=Hashable)
+
+
+class Options(BaseModel):
+    """Settings of this engine in `ModelSpec.options`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    score_batch: int = Field(8, ge=1)  # contexts in one forward pass
+    score_tokens: int = Field(512, ge=1)  # of a context with its questions; more are cut into several rows
+    generate_batch: int = Field(64, ge=1)  # candidates written side by side
+    batch_tokens: int = Field(65536, ge=1)  # the most that a batch holds, padding and answers included
+    max_length: int | None = Field(None, ge=1)  # lowers the model's own limit of prompt and answer
+    share_prefix: bool = True  # False reads every question with its whole prompt: slow, for comparison
+    template: dict[str, Any] = Field(default_factory=dict)  # variables of the chat template
+
+
+class TransformersModel:
+    """A `LanguageModel` over any causal model of transformers that has a chat template.
+
+    Raises `ModelError` where the model cannot be had, `ConfigError` for a wrong setting or an answer that is not
+    one token. In float32 what a row gets depends on its neighbours by rounding only.
+    """
+
+    def __init__(self, spec: ModelSpec, *, threads: int | None = None) -> None:
+        self.options = parse_options(Options, spec)
+        self.tokenizer = tokenizer_of(spec)
+        self.chat = Chat(self.tokenizer, name=spec.model, variables=self.options.template)
+        model = load(AutoModelForCausalLM, spec, threads=threads)
+        self.reader = Reader(model)
+        self.shares = self.options.share_prefix and self.reader.can_share
+        self.prompter = Prompter(self.chat, context_limit(model.config, self.tokenizer, self.options.max_length))
+        self.end_tokens = end_tokens(model.generation_config.eos_token_id, self.tokenizer)
+        self._usage: Counter[str] = Counter()
+
+    @torch.inference_mode()
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
+        """Return the log-probabilities of each request's answers, in the order of the requests."""
+        prompts = [self.prompter.scoring(request) for request in requests]
+        answers = [self.prompter.answers(request) for request in requests]
+        tables = [np.empty((len(r.questions), len(r.answers))) for r in requests]
+        options = self.options
+        limits = Limits(rows=options.score_batch, row_tokens=options.score_tokens, tokens=options.batch_tokens)
+        read = read_packed if self.shares else read_whole
+        tell, read_so_far = current_teller(), 0
+        questions = sum(len(r.questions) for r, prompt in zip(requests, prompts, strict=True) if prompt.error is None)
+        for members in _groups(request.instruction for request in requests).values():
+            rows = {
+                i: Row(prompts[i].trunk, prompts[i].branches)
+                for i in members
+                if prompts[i].error is None and requests[i].questions
+            }
+            if not rows:
+                continue
+            self._usage["prompt_tokens"] += sum(len(ids) for i in rows for ids in prompts[i].sequences())
+            for i, first, logits in read(self.reader, prompts[members[0]].head, rows, limits):
+                read_so_far += len(logits)
+                tell(read_so_far / max(questions, 1))
+                chosen = logits[:, answers[i]] - logits.logsumexp(-1, keepdim=True)
+                tables[i][first : first + len(chosen)] = chosen.cpu().numpy()
+        return [
+            Scores(
+                logprobs=() if prompt.error else tuple(map(tuple, table.tolist())),
+                tokens_in=prompt.tokens,
+                error=prompt.error,
+            )
+            for prompt, table in zip(prompts, tables, strict=True)
+        ]
+
+    @torch.inference_mode()
+    def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]:
+        """Return each request's candidates in the order of its seeds, in the order of the requests."""
+        require_free_text(requests, "transformers")
+        prompts = [self.prompter.writing(request) for request in requests]
+        written: dict[tuple[int, int], Candidate] = {}
+        total = sum(len(r.seeds) for r, prompt in zip(requests, prompts, strict=True) if prompt.error is None)
+        alike = ((*prompt.head, request.sampling) for prompt, request in zip(prompts, requests, strict=True))
+        for members in _groups(alike).values():  # after one head, by one sampling
+            sampling = requests[members[0]].sampling
+            wanted = [(i, n) for i in members if prompts[i].error is None for n in range(len(requests[i].seeds))]
+            lengths = [prompts[i].tokens + sampling.max_tokens for i, _ in wanted]
+            for batch in batches(lengths, rows=self.options.generate_batch, tokens=self.options.batch_tokens):
+                slots = [wanted[at] for at in batch]
+                drafts = self._write(
+                    slots, requests, prompts, sampling, done=len(written) / total, of=len(slots) / total
+                )
+                written.update(zip(slots, drafts, strict=True))
+        return [
+            Completion(
+                candidates=tuple(written[i, n] for n in range(len(request.seeds)) if prompts[i].error is None),
+                tokens_in=prompts[i].tokens,
+                error=prompts[i].error,
+            )
+            for i, request in enumerate(requests)
+        ]
+
+    def take_usage(self) -> dict[str, float]:
+        """Return what was counted since this was last asked; slots are those of candidates being written.
+
+        What counts as cached is what was not read again: the instruction, and a text under each question about it and
+        for each of its candidates.
+        """
+        read, self.reader.tokens = self.reader.tokens, 0
+        usage, self._usage = self._usage, Counter()
+        return {**usage, "cached_tokens": usage["prompt_tokens"] - read}
+
+    def _write(
+        self,
+        slots: Sequence[tuple[int, int]],
+        requests: Sequence[GenerateRequest],
+        prompts: Sequence[Prompt],
+        sampling: Sampling,
+        *,
+        done: float,
+        of: float,
+    ) -> list[Candidate]:
+        """Write one batch of candidates, named as (request, number of the seed).
+
+        The batch is the share `of` of all that was asked for; `done` is the share written before it.
+        """
+        tell = current_teller()
+        drafts = [Draft(i, [*prompts[i].head, *prompts[i].trunk], requests[i].seeds[n]) for i, n in slots]
+        head = prompts[slots[0][0]].head if self.shares else []
+        stops = Stops(self.end_tokens, sampling.stop, self._decode)
+        self._usage["prompt_tokens"] += sum(len(draft.prompt) for draft in drafts)
+        prompted = read_prompts(self.reader, drafts, head)
+        write(self.reader, prompted, drafts, sampling, stops, tell=lambda share: tell(done + share * of))
+        written = [len(draft.tokens) for draft in drafts]
+        self._usage["slots_used"] += sum(written)
+        self._usage["slots"] += max(written) * self.options.generate_batch
+        return [
+            candidate(
+                text=stops.cut(self._decode(draft.tokens)),
+                seed=draft.seed,
+                finish=draft.finish,
+                tokens_out=len(draft.tokens),
+            )
+            for draft in drafts
+        ]
+
+    def _decode(self, tokens: Sequence[int]) -> str:
+        return str(self.tokenizer.decode(tokens, skip_special_tokens=True))
+
+
+def _groups(keys: Iterable[_Key]) -> dict[_Key, list[int]]:
+    groups: dict[_Key, list[int]] = {}
+    for index, key in enumerate(keys):
+        groups.setdefault(key, []).append(index)
+    return groups

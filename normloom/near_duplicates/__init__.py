@@ -1,0 +1,1 @@
+"""Near-duplicate texts: codes, exact search, and which rows repeat which."""

@@ -1,0 +1,227 @@
+"""Near-duplicate texts: which rows to remove, and which belong together.
+
+SimHash codes nearer than tau make candidates (`normloom.near_duplicates.hamming` finds all of them), exact shingle Jaccard decides.
+Texts that are alike enough repeat each other whatever their codes (`normloom.near_duplicates.similar_sets` finds all of them).
+Results do not depend on the number of threads, which all take pieces of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from normloom.near_duplicates import hamming
+from normloom.near_duplicates.features import Features
+from normloom.near_duplicates.hamming import Pairs, close_pairs, pair_chunks
+from normloom.near_duplicates.kernels import (
+    NO_KEY,
+    ROW_BITS,
+    ROW_MASK,
+    Array,
+    Packed,
+    Rule,
+    file,
+    insert_all,
+    join,
+    look_up_rows,
+    mark_near,
+    mark_rows,
+    roots,
+    settle_rows,
+    store_sets,
+)
+from normloom.near_duplicates.simhash import fingerprints, jaccards, pack
+from normloom.near_duplicates.similar_sets import NO_SETS, empty_sets
+
+__all__ = ["Duplicate", "Pairs", "close_pairs", "clusters", "find_clusters", "find_duplicates", "pair_chunks"]
+__all__ += ["count_duplicates", "find_known"]
+
+_BLOCK = 4096  # rows that threads look up at once, before they are compared with each other
+_PIECE = 256
+
+Result = TypeVar("Result")
+
+
+class Share(Protocol):
+    """Calls a function on the pieces of a range, and returns what it returned, in order."""
+
+    def __call__(self, function: Callable[[int, int], Result], start: int, stop: int, /) -> list[Result]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """Row `index` repeats the kept row `keeper`: their Hamming distance and shingle Jaccard."""
+
+    index: int
+    keeper: int
+    distance: int
+    jaccard: float
+
+
+def find_duplicates(
+    texts: Sequence[str] | Packed,
+    *,
+    features: Features,
+    tau: int,
+    jaccard: float,
+    alike: float | None = None,
+    codes: npt.NDArray[np.uint64] | None = None,
+    threads: int | None = None,
+) -> list[Duplicate]:
+    """Return the rows to remove, in order.
+
+    Rows are taken in order. A row is a duplicate when its code is nearer than `tau` to the code of an
+    earlier row that was kept and, where `jaccard` > 0, their shingles are at least that similar; or, with `alike`,
+    when their shingles have at least that similarity. Its keeper is the nearest such row, of equally near ones the
+    earliest. Equal normalised texts are always duplicates.
+    `codes` are the fingerprints of the texts, where they have been made.
+    """
+    packed = texts if isinstance(texts, Packed) else pack(texts)
+    codes = fingerprints(packed, features) if codes is None else codes
+    return _removed(packed, codes, 0, features, tau, jaccard, alike, threads)
+
+
+def find_known(
+    texts: Sequence[str],
+    known: Sequence[str],
+    known_codes: npt.NDArray[np.uint64],
+    *,
+    features: Features,
+    tau: int,
+    jaccard: float,
+    alike: float | None = None,
+    threads: int | None = None,
+) -> list[Duplicate]:
+    """Return which new texts to remove beside `known` ones, which all stay.
+
+    `index` counts from the first new text, `keeper` over the known texts and then the new ones: the result of
+    `find_duplicates` for both together, where none of the known repeats another. `known_codes` are the stored
+    fingerprints of the known texts, made with the same features; without `alike`, the known texts near no
+    new one are not read.
+    Raises ValueError where there is not one code for each known text.
+    """
+    if len(known) != len(known_codes):
+        raise ValueError(f"{len(known_codes)} codes for {len(known)} known texts: expected one each")
+    new_codes = fingerprints(texts, features)
+    near = np.arange(len(known)) if alike else np.flatnonzero(_near_any(known_codes, new_codes, tau, threads))
+    packed = pack([*(known[place] for place in near.tolist()), *texts])
+    codes = np.concatenate([known_codes[near], new_codes])
+    places = [*near.tolist(), *range(len(known), len(known) + len(texts))]
+    return [
+        Duplicate(found.index - len(near), places[found.keeper], found.distance, found.jaccard)
+        for found in _removed(packed, codes, len(near), features, tau, jaccard, alike, threads)
+    ]
+
+
+def count_duplicates(
+    texts: Packed, pairs: Array, taus: Sequence[int], *, features: Features, alike: float | None
+) -> list[int]:
+    """Return for each tau how many rows `find_duplicates` would remove.
+
+    `pairs` is (3, pairs) int32: a row, an earlier one whose shingles are similar enough, and their distance; all pairs
+    of them nearer than the largest tau. A row is marked with a bit for each tau at which it goes, so that one pass
+    serves all.
+    """
+    steps = sorted(set(taus))
+    reached = [sum((distance < tau) << place for place, tau in enumerate(steps)) for distance in range(steps[-1])]
+    marks = np.zeros(len(texts.bounds) - 1, dtype=np.uint64)
+    rule = Rule(texts, features.grams(), 0.0)
+    with _sharing(None) as share:
+        sets = empty_sets(texts, rule.grams, alike, share) if alike else NO_SETS
+    ordered = pairs[:, np.argsort(pairs[0], kind="stable")]
+    mark_rows(ordered, np.array(reached, np.uint64), np.uint64((1 << len(steps)) - 1), sets, rule, marks)
+    return [int((marks >> np.uint64(steps.index(tau)) & np.uint64(1)).sum()) for tau in taus]
+
+
+def find_clusters(texts: Sequence[str], *, features: Features, tau: int, jaccard: float) -> npt.NDArray[np.int64]:
+    """Return for each of n texts the smallest index in its cluster, (n,) int64.
+
+    Clusters are the connected components of near-duplicate pairs (distance < `tau`, shingle Jaccard >= `jaccard`).
+    """
+    packed = pack(texts)
+    first: dict[bytes, int] = {}
+    slices = pairwise(packed.bounds.tolist())
+    parents = np.array(
+        [first.setdefault(packed.data[a:b].tobytes(), i) for i, (a, b) in enumerate(slices)], dtype=np.int64
+    )
+    rows = np.array(list(first.values()), dtype=np.int64)
+    for left, right, _ in pair_chunks(fingerprints(packed, features)[rows], tau):
+        labels = roots(parents)
+        apart = labels[rows[left]] != labels[rows[right]]
+        one, other = rows[left[apart]], rows[right[apart]]
+        if jaccard > 0:
+            similar = jaccards(packed, one, other, features) >= jaccard
+            one, other = one[similar], other[similar]
+        join(parents, one, other)
+    return roots(parents)
+
+
+def clusters(n: int, left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return for each of n rows the smallest row that the pairs connect it with, (n,) int64."""
+    parents = np.arange(n, dtype=np.int64)
+    join(parents, left, right)
+    return roots(parents)
+
+
+@contextmanager
+def _sharing(threads: int | None) -> Iterator[Share]:
+    """Give a function that has threads call another on pieces of a range of rows."""
+    with ThreadPoolExecutor(threads or hamming.core_count()) as pool:
+
+        def share(function: Callable[[int, int], Result], start: int, stop: int) -> list[Result]:
+            begins = range(start, stop, _PIECE)
+            return list(pool.map(lambda begin: function(begin, min(begin + _PIECE, stop)), begins))
+
+        yield share
+
+
+def _removed(
+    packed: Packed,
+    codes: Array,
+    kept: int,
+    features: Features,
+    tau: int,
+    jaccard: float,
+    alike: float | None,
+    threads: int | None,
+) -> list[Duplicate]:
+    """Return the rows to remove; the first `kept` rows all stay and are compared with none.
+
+    A block of rows is looked up among the rows kept before it by many threads at once; then its rows are taken in
+    order, each compared with those of the block that were kept.
+    """
+    index, plan = hamming.empty_index(codes), hamming.plan_for(tau)
+    rule = Rule(packed, features.grams(), float(jaccard))
+    insert_all(codes[:kept], 0, index)
+    keys = np.full(len(codes), NO_KEY, dtype=np.int64)
+    with _sharing(threads) as share:
+        sets = empty_sets(packed, rule.grams, alike, share) if alike else NO_SETS
+        store_sets(0, kept, sets)
+        for start in range(kept, len(codes), _BLOCK):
+            stop = min(start + _BLOCK, len(codes))
+            stored = int(index.size[0])
+            share(lambda begin, end: look_up_rows(begin, end, codes, index, plan, sets, rule, keys), start, stop)
+            settle_rows(start, stop, codes, index, plan, sets, rule, keys)
+            file(stored, index)
+    rows = np.flatnonzero(keys != NO_KEY)
+    keepers, distances = keys[rows] & ROW_MASK, keys[rows] >> ROW_BITS
+    similarity = jaccards(packed, rows, keepers, features)
+    found = zip(rows.tolist(), keepers.tolist(), distances.tolist(), similarity.tolist(), strict=True)
+    return [Duplicate(*fields) for fields in found]
+
+
+def _near_any(known: Array, codes: Array, tau: int, threads: int | None) -> npt.NDArray[np.bool_]:
+    """Return for each known code whether one of the codes is nearer than `tau`."""
+    index, plan = hamming.empty_index(known), hamming.plan_for(tau)
+    insert_all(known, 0, index)
+    near = np.zeros(len(known), dtype=np.bool_)
+    with _sharing(threads) as share:
+        share(lambda start, stop: mark_near(codes[start:stop], index, plan, near), 0, len(codes))
+    return near

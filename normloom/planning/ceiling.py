@@ -1,0 +1,63 @@
+"""The upper bounds of a plan: what each stage makes and asks at most, and what that costs at each model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from normloom.core.bounds import Bound, Size, size_of, total
+from normloom.core.stage import Output, Stage
+from normloom.core.table import PartRecord
+from normloom.planning.plan import PlannedStage
+from normloom.planning.spending import Bill
+from normloom.store.store import Store
+
+
+def bounds(planned: Sequence[PlannedStage], *, sources: Mapping[str, Output], store: Store) -> dict[str, Bound]:
+    """Return a bound for each stage; those whose tables are there ask for nothing.
+
+    `sources` are what the stages without inputs have read. A stage is left out if nothing bounds what it reads.
+    """
+    found: dict[str, Bound] = {}
+    for one in planned:
+        stage = one.stage
+        if one.table and not one.to_do:
+            found[stage.name] = Bound(size=size_of(store.scan(one.table.ref)))
+        elif not stage.upstream:
+            if stage.name in sources:
+                found[stage.name] = Bound(size=size_of(sources[stage.name].rows.lazy()))
+        elif all(upstream.name in found for upstream in stage.upstream):
+            inputs = [found[upstream.name].size for upstream in stage.inputs]
+            sides = [found[upstream.name].size for upstream in stage.sides]
+            found[stage.name] = _without_done(_bound(stage, inputs, sides), one, store)
+    return found
+
+
+def bills(planned: Sequence[PlannedStage], found: Mapping[str, Bound]) -> list[Bill]:
+    """Return what each stage with a model asks of it at most; a stage without a bound is left out."""
+    return [
+        Bill.of(one.stage.model, bound, stage=one.stage.name)
+        for one in planned
+        if one.to_do and one.stage.model and (bound := found.get(one.stage.name)) and bound.told
+    ]
+
+
+def _bound(stage: Stage, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
+    if stage.bound:
+        return stage.bound(stage, inputs, sides)
+    return Bound(size=total(inputs), told=False)
+
+
+def _without_done(bound: Bound, one: PlannedStage, store: Store) -> Bound:
+    """Return the bound of what is left when some parts are done: what they took is within their share of it."""
+    if one.state != "resumed" or one.key is None:
+        return bound
+    directory = store.directory(one.version.fields["system"], one.stage.name, one.key)
+    done: list[PartRecord] = list(store.parts(directory).values())
+    requests = sum(part.usage.get("requests", 0) - part.usage.get("retries", 0) for part in done)
+    return replace(
+        bound,
+        requests=max(bound.requests - int(requests), 0),
+        tokens_in=max(bound.tokens_in - sum(part.tokens_in for part in done), 0),
+        tokens_out=max(bound.tokens_out - sum(part.tokens_out for part in done), 0),
+    )

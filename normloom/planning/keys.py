@@ -1,0 +1,110 @@
+"""Stage keys: the fingerprint that says whether a table is still right.
+
+The fields of a key hold by value everything the stage's function sees: its inputs' content, its
+arguments (templates and taxonomies are arguments), the source it reaches, its model and contract.
+Fields of a pydantic model that are declared with `exclude=True` say where something is, not what it
+is (a path whose content digest is another field), and stay out. So do names of modules and functions: they are
+recorded with the key for people (`normloom why`), the code enters it by content.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from importlib import metadata
+from typing import Any
+
+import polars as pl
+from pydantic import BaseModel
+
+from normloom.core.errors import ConfigError, UsageError
+from normloom.core.stage import Stage
+from normloom.models.identity import model_identity
+from normloom.models.registry import engine_of
+from normloom.planning.called import Called
+from normloom.planning.source import source_of
+
+FORMAT = 2  # of keys; raising it makes every table again
+NAMES = frozenset({"function", "source"})  # recorded with the fields of a key, and no part of it
+LIBRARIES = ("polars",)  # with which the runner itself reads, writes and joins the rows of every stage
+
+
+def canonical(value: Any) -> Any:
+    """Return the value as JSON types, equal for equal values whatever their order of keys."""
+    if isinstance(value, BaseModel):
+        return canonical(value.model_dump(mode="json"))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: canonical(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): canonical(item) for key, item in sorted(value.items(), key=lambda pair: str(pair[0]))}
+    if isinstance(value, set | frozenset):
+        return sorted((canonical(item) for item in value), key=str)
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [canonical(item) for item in value]
+    if isinstance(value, Enum):
+        return canonical(value.value)
+    if isinstance(value, pl.DataType) or (isinstance(value, type) and issubclass(value, pl.DataType)):
+        return str(value)
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    raise TypeError(f"a stage argument of type {type(value).__name__} cannot enter a key: {value!r}")
+
+
+def digest(value: Any) -> str:
+    """Return the digest of a canonical value (20 hex digits)."""
+    text = json.dumps(canonical(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
+
+
+def key_fields(system: str, stage: Stage, *, inputs: Sequence[str], sides: Sequence[str]) -> dict[str, Any]:
+    """Return all that decides a stage's table, by name; `inputs` and `sides` are content hashes.
+
+    `code` is the digest of the source that is reached, `source` has that of each symbol. Raises UsageError, naming
+    the stage, for a function that cannot enter a key, and for a library that is not installed.
+    """
+    called = Called(canonical)
+    try:
+        called.add(stage.function)
+        called.add_type(type(stage.arguments))
+        called.roots.append(("normloom.workers.part", "make_rows"))
+        if stage.model:
+            engine = engine_of(stage.model)
+            called.roots.append((engine.module, engine.attribute))
+        source = source_of(called.roots, live=called.live)
+    except UsageError as error:
+        raise UsageError(f"stage {stage.name!r}: {error}") from error
+    return {
+        "format": FORMAT,
+        "system": system,
+        "stage": stage.name,
+        "function": ":".join(called.roots[0]),
+        "inputs": list(inputs),
+        "sides": list(sides),
+        **({"sides_on": stage.sides_on} if stage.sides_on else {}),
+        "arguments": {**canonical(stage.arguments), **canonical(stage.values)},
+        "part_rows": stage.part_rows,
+        "model": model_identity(stage.model) if stage.model else None,
+        "contract": canonical(stage.contract),
+        "libraries": {library: _version(library, stage) for library in sorted({*LIBRARIES, *stage.libraries})},
+        **({"holds": called.values} if called.values else {}),
+        "code": source.digest,
+        "source": dict(source.symbols),
+    }
+
+
+def stage_key(fields: Mapping[str, Any], *, remake: int = 0) -> str:
+    """Return the key of a stage from its fields; each remake on demand has a key of its own."""
+    deciding = {name: value for name, value in fields.items() if name not in NAMES}
+    return digest({**deciding, "remake": remake} if remake else deciding)
+
+
+def _version(library: str, stage: Stage) -> str:
+    try:
+        return metadata.version(library)
+    except metadata.PackageNotFoundError:
+        raise ConfigError(
+            f"stage {stage.name!r} declares the library {library!r}, which is not installed: pip install {library}"
+        ) from None

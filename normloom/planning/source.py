@@ -1,0 +1,339 @@
+"""The source that a stage's function reaches, symbol by symbol, through every package that is not installed.
+
+A stage's key must change when any code it runs changes, also a helper two imports away, and should not change when
+unrelated code of the same module does. So source is followed by names: from a function to the module-level functions,
+classes and constants that it mentions, and from those on. If a module is used other than by `module.name`, all of it
+counts. Packages in site-packages and the standard library are not followed, but normloom and the function's own
+package always are.
+
+The digest holds content and no place: what a name refers to stands in the text as the number of the symbol, in the
+order in which symbols are reached. So moving or renaming a module, another way to import, formatting, comments and
+docstrings and descriptions of settings change nothing.
+
+Not followed is what only running the code could tell: entries that other modules add to a registry when they are
+imported, modules imported by a computed name, files that are read.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import re
+import symtable
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from normloom.planning.source_cells import LiveModule
+from normloom.planning.source_modules import (
+    FileModule,
+    Import,
+    Module,
+    bindings,
+    file_of,
+    is_installed,
+    parsing,
+    read_module,
+)
+
+PROJECT_PACKAGES = frozenset({"normloom"})
+
+WHOLE_MODULE = "*"
+_EFFECTS = "(module)"
+_STEP = "step"
+_KEPT = 8  # of what has been followed
+_REFERENCE = re.compile("⟦(\\d+)⟧")
+
+Symbol = tuple[str, str]  # module, module-level name (or WHOLE_MODULE)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The digest of all source that is reached, the digest of each symbol by `module:name`, and packages that are
+    mentioned and not followed."""
+
+    digest: str
+    symbols: Mapping[str, str]
+    packages: frozenset[str] = frozenset()
+
+
+def source_of(roots: Iterable[Symbol], *, live: Mapping[str, LiveModule] | None = None) -> Source:
+    """Return the source reached from the root symbols; `live` are the namespaces of modules that have no file.
+
+    Raises UsageError as `LiveModule.statements` does.
+    """
+    roots = list(roots)
+    packages = PROJECT_PACKAGES | {module.partition(".")[0] for module, _ in roots}
+    with parsing:
+        files = _following(packages)
+        following = _Following(packages, dict(live), files) if live else files
+        return following.source(roots)
+
+
+def defines(module: str, name: str) -> bool:
+    """Tell whether the file of a module defines a name."""
+    with parsing:
+        parsed = _following(PROJECT_PACKAGES | {module.partition(".")[0]}).module(module)
+        return parsed is not None and bool(parsed.statements(name))
+
+
+@dataclass(frozen=True)
+class _Text:
+    """The normal text of a symbol's statements, ⟦i⟧ for what it refers to, and those symbols."""
+
+    template: str
+    references: tuple[Symbol, ...]
+    packages: frozenset[str] = frozenset()
+
+    def rendered(self, names: Sequence[str]) -> str:
+        return _REFERENCE.sub(lambda found: f"⟦{names[int(found[1])]}⟧", self.template)
+
+
+@dataclass
+class _Following:
+    """Follows symbols; `packages` are followed wherever they are. `files` follows those of modules that have files."""
+
+    packages: frozenset[str]
+    live: Mapping[str, LiveModule] = field(default_factory=dict)
+    files: _Following | None = None
+    _modules: dict[str, FileModule | None] = field(default_factory=dict)
+    _found: dict[Symbol, Symbol | None] = field(default_factory=dict)
+    _texts: dict[Symbol, _Text] = field(default_factory=dict)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether all files are as they were when they were read."""
+        return all(module.is_current for module in self._modules.values() if module)
+
+    def source(self, roots: Sequence[Symbol]) -> Source:
+        found = [place for root in roots if (place := self.find(root))]
+        numbers: dict[Symbol, int] = {}
+        pending = list(reversed(found))
+        while pending:
+            symbol = pending.pop()
+            if symbol not in numbers:
+                numbers[symbol] = len(numbers)
+                pending.extend(reversed(self.text(symbol).references))
+        whole = [",".join(str(numbers[symbol]) for symbol in found)]
+        symbols = {}
+        for symbol in numbers:
+            text = self.text(symbol)
+            reached = [str(numbers[reference]) for reference in text.references]
+            whole.append(f"{text.rendered(reached)}\x1e{','.join(reached)}")
+            if symbol[1] != WHOLE_MODULE:
+                own = text.rendered([name for _, name in text.references])
+                symbols[":".join(symbol)] = _digest(own, size=8)
+        packages = frozenset().union(*(self.text(symbol).packages for symbol in numbers))
+        return Source(_digest("\x1f".join(whole), size=10), dict(sorted(symbols.items())), packages)
+
+    def module(self, name: str) -> Module | None:
+        """Return a module that is followed, None for one that is not or that has no source."""
+        if name in self.live:
+            return self.live[name]
+        if self.files:
+            return self.files.module(name)
+        if name not in self._modules:
+            own = name.partition(".")[0] in self.packages
+            path = file_of(name)
+            self._modules[name] = read_module(name, path) if path and (own or not is_installed(name, path)) else None
+        return self._modules[name]
+
+    def find(self, symbol: Symbol) -> Symbol | None:
+        """Return where a symbol is defined, past the imports that hand it on; None if that is not followed."""
+        if self.files and symbol[0] not in self.live:
+            return self.files.find(symbol)
+        if symbol not in self._found:
+            self._found[symbol] = None  # so that modules that import each other come to an end
+            self._found[symbol] = self._find(*symbol)
+        return self._found[symbol]
+
+    def _find(self, name: str, defined: str) -> Symbol | None:
+        module = self.module(name)
+        if module is None:
+            return None
+        if defined in (WHOLE_MODULE, _EFFECTS) or module.statements(defined):
+            return name, defined
+        if (bound := module.imported(defined)) and (found := self.find(_target(bound))):
+            return found
+        if found := self.starred(module, defined):
+            return found
+        if module.is_package and self.module(f"{name}.{defined}"):
+            return f"{name}.{defined}", WHOLE_MODULE
+        return (name, "__getattr__") if module.statements("__getattr__") else None
+
+    def starred(self, module: Module, name: str) -> Symbol | None:
+        """Return the symbol that a name is by `from ... import *`."""
+        return next((found for star in module.stars if (found := self.find((star, name)))), None)
+
+    def text(self, symbol: Symbol) -> _Text:
+        if self.files and symbol[0] not in self.live:
+            return self.files.text(symbol)
+        if symbol not in self._texts:
+            self._texts[symbol] = self._text(*symbol)
+        return self._texts[symbol]
+
+    def _text(self, name: str, defined: str) -> _Text:
+        module = self.module(name)
+        assert module
+        if defined == WHOLE_MODULE:
+            found = [place for one in module.names() if (place := self.find((name, one)))]
+            references = list(dict.fromkeys(found))
+            template = "\n".join(f"⟦{place}⟧" for place in range(len(references)))
+            packages: set[str] = set()
+        else:
+            statements = module.effects if defined == _EFFECTS else module.statements(defined)
+            normal = _Normal(self, module)
+            template = "\n".join(normal.text(statement) for statement in statements)
+            references, packages = normal.references, normal.packages
+        if defined != _EFFECTS and module.effects:
+            references.append((name, _EFFECTS))
+        return _Text(template, tuple(references), frozenset(packages))
+
+
+_shared: dict[tuple[str, ...], _Following] = {}
+
+
+def _following(packages: frozenset[str]) -> _Following:
+    """Return what has been followed before, if the files and the folders they are found in are still as they were."""
+    place = (*sorted(packages), "in", *sys.path)
+    found = _shared.get(place)
+    if found is None or not found.is_current:
+        if len(_shared) > _KEPT:
+            _shared.clear()
+        found = _shared[place] = _Following(packages)
+    return found
+
+
+class _Normal(ast.NodeTransformer):
+    """Brings statements into a form that says what they do and not how it is written or where it is."""
+
+    def __init__(self, following: _Following, module: Module) -> None:
+        self.references: list[Symbol] = []
+        self.packages: set[str] = set()
+        self._following = following
+        self._module = module
+        self._imports: dict[str, Import] = {}
+        self._globals: frozenset[str] = frozenset()
+
+    def text(self, statement: ast.stmt) -> str:
+        """Return the text of one statement; what it refers to is added to `references`."""
+        self._imports = bindings(ast.walk(statement), self._module.name, getattr(self._module, "path", None))
+        text = ast.unparse(statement)
+        self._globals = frozenset(_globals(symtable.symtable(text, "statement", "exec")))
+        return ast.unparse(self.visit(ast.parse(text)))
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        super().generic_visit(node)
+        if isinstance(getattr(node, "body", None), list) and not node.body:  # type: ignore[attr-defined]  # it has
+            node.body = [ast.Pass()]  # type: ignore[attr-defined]  # as above
+        return node
+
+    def visit_Import(self, node: ast.Import) -> None:
+        """What it binds is resolved where it is used."""
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
+        """What it binds is resolved where it is used."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        return None if isinstance(node.value, ast.Constant) else self.generic_visit(node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        chain = _chain(node)
+        return (self._resolved(chain) if chain else None) or self.generic_visit(node)
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return self._resolved([node.id]) or node
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        node.decorator_list = [decorator for decorator in node.decorator_list if not self._declares(decorator)]
+        return self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        if isinstance(node.func, ast.Name) and node.func.id == "Field":  # what a setting means decides nothing
+            node.keywords = [keyword for keyword in node.keywords if keyword.arg != "description"]
+        return self.generic_visit(node)
+
+    def _declares(self, decorator: ast.expr) -> bool:
+        """Tell whether a decorator is normloom's `step`: what it says enters the key as fields."""
+        called = decorator.func if isinstance(decorator, ast.Call) else decorator
+        chain = _chain(called)
+        bound = self._bound(chain[0]) if chain else None
+        return bound is not None and bound.module.partition(".")[0] in PROJECT_PACKAGES and chain[-1] == _STEP
+
+    def _bound(self, name: str) -> Import | None:
+        if name in self._imports:
+            return self._imports[name]
+        return self._module.imported(name) if name in self._globals else None
+
+    def _resolved(self, chain: list[str]) -> ast.expr | None:
+        """Return what stands for `a.b.c`: a reference to a symbol, or the full name of what is not followed."""
+        name, *rest = chain
+        own, bound = self._own(name), self._bound(name)
+        if own and bound and name not in self._imports:  # it was imported and then defined: both count
+            self._mention(self._following.find(_target(bound)))
+        if own and name not in self._imports:
+            return _attributes(self._reference(own), rest)
+        if bound is None:
+            return None
+        symbol = self._following.find(_target(bound))
+        while symbol and symbol[1] == WHOLE_MODULE and rest:
+            inner = self._following.find((symbol[0], rest[0]))
+            if inner is None:
+                break
+            symbol, rest = inner, rest[1:]
+        if symbol:
+            return _attributes(self._reference(symbol), rest)
+        self.packages.add(bound.module.partition(".")[0])
+        full = [*bound.module.split("."), *([bound.attribute] if bound.attribute else [])]
+        return _attributes(ast.Name(id=full[0]), [*full[1:], *rest])
+
+    def _own(self, name: str) -> Symbol | None:
+        """Return the symbol that a plain name is in its module."""
+        if name not in self._globals:
+            return None
+        starred = self._following.starred(self._module, name)
+        if self._module.statements(name):
+            self._mention(starred)
+            return self._module.name, name
+        return starred
+
+    def _mention(self, symbol: Symbol | None) -> None:
+        if symbol and symbol not in self.references:
+            self.references.append(symbol)
+
+    def _reference(self, symbol: Symbol) -> ast.expr:
+        self._mention(symbol)
+        return ast.Name(id=f"⟦{self.references.index(symbol)}⟧")
+
+
+def _globals(table: symtable.SymbolTable) -> Iterator[str]:
+    """Yield the names that some scope of a statement takes from its module."""
+    for symbol in table.get_symbols():
+        if table.get_type() == "module" or symbol.is_global():
+            yield symbol.get_name()
+    for inner in table.get_children():
+        yield from _globals(inner)
+
+
+def _target(bound: Import) -> Symbol:
+    return bound.module, bound.attribute or WHOLE_MODULE
+
+
+def _attributes(base: ast.expr, names: Sequence[str]) -> ast.expr:
+    for name in names:
+        base = ast.Attribute(value=base, attr=name)
+    return base
+
+
+def _chain(node: ast.expr) -> list[str]:
+    """Return `['a', 'b', 'c']` for `a.b.c`, nothing if the base is no plain name."""
+    names: list[str] = []
+    inner: ast.expr = node
+    while isinstance(inner, ast.Attribute):
+        names.append(inner.attr)
+        inner = inner.value
+    return [inner.id, *reversed(names)] if isinstance(inner, ast.Name) else []
+
+
+def _digest(text: str, *, size: int) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=size).hexdigest()

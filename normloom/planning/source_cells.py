@@ -1,0 +1,131 @@
+"""Namespaces without a file, such as a notebook's: the source of what is defined there, from `linecache`."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import linecache
+import re
+import types
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from normloom.core.errors import UsageError
+from normloom.planning.source_modules import Import, parsing
+
+
+class LiveModule:
+    """A namespace without a file: functions and classes by the text of their cells, values as they are."""
+
+    stars: tuple[str, ...] = ()
+    effects: tuple[ast.stmt, ...] = ()
+    is_package = False
+
+    def __init__(self, name: str, namespace: Mapping[str, Any], canonical: Callable[[Any], Any]) -> None:
+        self.name = name
+        self._namespace = namespace
+        self._canonical = canonical
+        self._functions: dict[str, types.FunctionType] = {}
+
+    def hold(self, name: str, function: types.FunctionType) -> str:
+        """Take in a function, and return the name by which it is defined here: its own, if it still has that."""
+        if _unwrapped(self._namespace.get(name)) is not function:
+            name = f"{name} on line {function.__code__.co_firstlineno}"
+        self._functions[name] = function
+        return name
+
+    def statements(self, name: str) -> tuple[ast.stmt, ...]:
+        """Return the statement that defines a function or class, or one that gives a name its present value.
+
+        Raises UsageError for a value that cannot enter a key, and for a function whose text is not to be had.
+        """
+        if name in self._functions:
+            return (statement_at(self._functions[name]),)
+        if name not in self._namespace or self.imported(name):
+            return ()
+        value = _unwrapped(self._namespace[name])
+        if isinstance(value, types.FunctionType):
+            return (statement_at(value),)
+        if isinstance(value, type):
+            return tuple(_class_statements(value))
+        return (ast.parse(f"{name} = {self._text(name, value)}").body[0],)
+
+    def imported(self, name: str) -> Import | None:
+        """Return where a module, or a function or class of another module, comes from."""
+        value = _unwrapped(self._namespace.get(name))
+        if isinstance(value, types.ModuleType):
+            return Import(value.__name__)
+        module, qualified = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
+        if not isinstance(module, str) or not isinstance(qualified, str) or module == self.name:
+            return None
+        return Import(module, qualified.partition(".")[0])
+
+    def names(self) -> list[str]:
+        """Return nothing: a namespace is never used as a whole."""
+        return []
+
+    def _text(self, name: str, value: Any) -> str:
+        if isinstance(value, re.Pattern):
+            return repr((value.pattern, value.flags))
+        if type(value).__module__ in ("typing", "types"):
+            return repr(str(value))
+        try:
+            return repr(json.dumps(self._canonical(value), sort_keys=True))
+        except (TypeError, ValueError):
+            raise UsageError(
+                f"the stage's code reads the variable {name!r}, a {type(value).__name__}, which cannot enter its key: "
+                "make it an argument or an input of the stage, or make it inside the function"
+            ) from None
+
+
+def statement_at(function: types.FunctionType) -> ast.stmt:
+    """Return the statement at the top level of a function's file or cell that the function is part of.
+
+    Raises UsageError if the text is not to be had.
+    """
+    code = function.__code__
+    text = "".join(linecache.getlines(code.co_filename, function.__globals__))
+    for statement in _parsed(text):
+        if first_line(statement) <= code.co_firstlineno <= (statement.end_lineno or 0):
+            return statement
+    raise UsageError(
+        f"the source of function {function.__qualname__!r} (module {function.__module__}) cannot be found, so a "
+        "change of it would go unseen: define it in a file or in a notebook cell"
+    )
+
+
+def first_line(node: ast.stmt | ast.expr) -> int:
+    """Return the line on which a statement begins, with its decorators."""
+    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
+    return min([node.lineno, *(decorator.lineno for decorator in decorators)])
+
+
+def _class_statements(kind: type) -> Iterator[ast.stmt]:
+    """Yield the statement of the newest cell that defines a class of this name, if there is one."""
+    cells = [lines for name, (_, _, lines, *_) in _cells() if not Path(name).is_file()]
+    for lines in reversed(cells):
+        found = [one for one in _parsed("".join(lines)) if isinstance(one, ast.ClassDef) and one.name == kind.__name__]
+        if found:
+            yield found[-1]
+            return
+
+
+def _parsed(text: str) -> list[ast.stmt]:
+    try:
+        with parsing:
+            return ast.parse(text).body
+    except SyntaxError:  # a cell that is not Python
+        return []
+
+
+def _cells() -> list[tuple[str, Any]]:
+    return [(name, entry) for name, entry in linecache.cache.items() if len(entry) > 1]
+
+
+def _unwrapped(value: Any) -> Any:
+    """Return the function under decorators that keep it (`functools.wraps`)."""
+    if callable(value) and not isinstance(value, type) and hasattr(value, "__wrapped__"):
+        return inspect.unwrap(value)
+    return value

@@ -1,0 +1,1 @@
+"""A build in Prefect: its run, its server, its log."""

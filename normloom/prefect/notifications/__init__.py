@@ -1,0 +1,1 @@
+"""Who hears of builds: events, blocks and automations of Prefect."""

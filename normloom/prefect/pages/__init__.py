@@ -1,0 +1,1 @@
+"""The pages that a build leaves in Prefect's UI."""

@@ -1,0 +1,278 @@
+"""The pages that a build leaves in Prefect's UI: one for each table, one for the build.
+
+A page is a markdown artifact whose key is stable, so the artifact's history is its table's history.
+Pages are a view; the manifests are the record.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from normloom.core.table import CheckResult, Manifest, Work
+from normloom.prefect.pages.markdown import label, link, table, text
+
+ARTIFACTS = "/v2/artifacts"  # without /v2 a link leads into Prefect's first interface, which draws no graph
+MODEL_FIELDS = ("model", "revision", "engine", "dtype", "options", "weights")
+NOT_YET = "not yet"
+GIGABYTE = 1e9
+_FAILED = {"warn": "**warned**", "quarantine": "**rows put aside**", "stop": "**failed**"}
+ACROSS = 5  # a way of more tables is drawn from top to bottom: the page is narrow, and scaled down it cannot be read
+_ACROSS = ("flowchart LR",)
+_DOWN = ('%%{init: {"flowchart": {"nodeSpacing": 20, "rankSpacing": 28, "padding": 6}}}%%', "flowchart TB")
+_CLASSES = (
+    "classDef made fill:#d1fae5,stroke:#059669,color:#111827",
+    "classDef reused fill:#e5e7eb,stroke:#6b7280,color:#111827",
+    "classDef stale fill:#fde68a,stroke:#b45309,color:#111827",
+    "classDef unmade fill:#ffffff,stroke:#9ca3af,color:#4b5563,stroke-dasharray:4",
+    "classDef failed fill:#fecaca,stroke:#b91c1c,color:#111827",
+    "classDef here stroke:#1d4ed8,stroke-width:4px",
+)
+LEGEND = (
+    "Green: made by this build. Grey: reused. Yellow: stale. Red: failed. Dashed: not made when this page was written."
+)
+
+log = logging.getLogger(__name__)
+
+
+def artifact_key(system: str, stage: str | None = None) -> str:
+    """Return the key of a table's page, or of a system's; Prefect allows lower-case letters, digits and dashes."""
+    name = system if stage is None else f"{system}-{stage}"
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lineage:
+    """The tables of a system as far as a build knows them; it fills them in while it runs.
+
+    `graph` holds the stages that each stage reads, in the flow's order; `pages` the addresses of pages
+    left so far; `stale` why a table is no longer right; `failed` the errors of stages that failed, the first one first.
+    """
+
+    system: str
+    build: str
+    graph: Mapping[str, Sequence[str]]
+    manifests: dict[str, Manifest] = field(default_factory=dict)
+    pages: dict[str, str] = field(default_factory=dict)
+    stale: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, Exception] = field(default_factory=dict)
+
+    def link(self, stage: str) -> str:
+        """Return a link to the page of this build, or where there is none yet to the history of the table."""
+        return link(stage, self.address(stage))
+
+    def address(self, stage: str) -> str:
+        """Return where the page of a stage is."""
+        manifest = self.manifests.get(stage)
+        key = artifact_key(manifest.system, manifest.stage) if manifest else artifact_key(self.system, stage)
+        return self.pages.get(stage) or f"{ARTIFACTS}/key/{key}"
+
+    def state(self, stage: str) -> str:
+        """Return how a table stands in this build, as markdown."""
+        manifest = self.manifests.get(stage)
+        if manifest is None:
+            return NOT_YET
+        origin = "made by this build" if manifest.build == self.build else f"reused from build {text(manifest.build)}"
+        return f"**STALE** because {text(self.stale[stage])}; {origin}" if stage in self.stale else origin
+
+    def rows(self, stage: str) -> str:
+        """Return the number of rows of a stage's table."""
+        return f"{self.manifests[stage].count('rows'):,}" if stage in self.manifests else NOT_YET
+
+
+def publish_stage(lineage: Lineage, stage: str) -> None:
+    """Leave the page of a stage's table with the task run that is at work."""
+    manifest = lineage.manifests[stage]
+    counts = ", ".join(f"{manifest.count(kind):,} {kind}" for kind in ("rows", "dropped", "quarantined"))
+    stale = "STALE; " if stage in lineage.stale else ""
+    description = f"{stale}{counts}; from build {manifest.build}"
+    page = publish(artifact_key(lineage.system, stage), stage_page(lineage, stage), description)
+    if page:
+        lineage.pages[stage] = page
+
+
+def publish_build(lineage: Lineage, *, loads: Mapping[str, int], lock: str, seconds: float) -> None:
+    """Leave the page of the build with the flow run that is at work."""
+    page = build_page(lineage, loads=loads, lock=lock, seconds=seconds)
+    publish(artifact_key(lineage.system), page, f"build {lineage.build}")
+
+
+def publish(key: str, markdown: str, description: str) -> str | None:
+    """Leave a page with the run that is at work and return its address.
+
+    A server that refuses it does not stop the build: that is logged, and None returned.
+    """
+    import httpx
+    from prefect.artifacts import create_markdown_artifact
+
+    try:
+        return f"{ARTIFACTS}/artifact/{create_markdown_artifact(markdown, key=key, description=description)}"
+    except httpx.HTTPError as error:
+        log.warning("the page %s is not in Prefect's UI: %s", key, error)
+        return None
+
+
+def stage_page(lineage: Lineage, stage: str) -> str:
+    """Return the page of the table that a stage has in this build."""
+    manifest = lineage.manifests[stage]
+    state = lineage.state(stage)
+    upstream = [
+        (lineage.link(ref.known_to(lineage.system)), f"{ref.rows:,}", f"`{ref.key}`")
+        for ref in (*manifest.inputs, *manifest.sides)
+    ]
+    downstream = [(lineage.link(name), lineage.rows(name)) for name, reads in lineage.graph.items() if stage in reads]
+    system = link(lineage.system, f"{ARTIFACTS}/key/{artifact_key(lineage.system)}")
+    long = _depth(lineage.graph) > ACROSS
+    return _page(
+        f"# {text(stage)}",
+        f"{state[0].upper()}{state[1:]}. A stage of {system}.",
+        lineage_graph(lineage, here=stage, near=long),
+        LEGEND,
+        "## Rows",
+        _rows(manifest),
+        "## Checks",
+        _checks(manifest.checks) or "The contract asks for none beyond its columns and keys.",
+        "## Reads",
+        table(("table", "rows", "key"), upstream) or "No table: the flow starts here.",
+        "## Read by",
+        table(("table", "rows"), downstream) or "No stage: the flow ends here.",
+        "## How it was made",
+        table(("", ""), _making(manifest)),
+        *(["## The whole flow", lineage_graph(lineage, here=stage)] if long else []),
+    )
+
+
+def build_page(lineage: Lineage, *, loads: Mapping[str, int], lock: str, seconds: float) -> str:
+    """Return the page of a whole build; `loads` is how often each model was loaded, `lock` the name of its file."""
+    made = sum(manifest.build == lineage.build for manifest in lineage.manifests.values())
+    loaded = ", ".join(f"{text(model)} {count}x" for model, count in loads.items()) or "none"
+    stages = [
+        (lineage.link(stage), lineage.state(stage), *_figures(lineage.manifests.get(stage))) for stage in lineage.graph
+    ]
+    return _page(
+        f"# {text(lineage.system)}: build {text(lineage.build)}",
+        f"{made} of {len(lineage.graph)} tables made, {len(lineage.manifests) - made} reused, in {seconds:,.1f} s. "
+        f"Model loads: {loaded}. Lock: {text(lock)}.",
+        lineage_graph(lineage),
+        LEGEND,
+        "## Tables",
+        table(("table", "state", "attempted", "rows", "dropped", "quarantined", "seconds"), stages),
+    )
+
+
+def lineage_graph(lineage: Lineage, *, here: str | None = None, near: bool = False) -> str:
+    """Return the mermaid graph of all tables, or of those next to `here`, each node a link to its page."""
+    graph = lineage.graph
+    if here is not None and near:
+        graph = {
+            stage: [upstream for upstream in reads if here in (stage, upstream)]
+            for stage, reads in graph.items()
+            if here in (stage, *reads) or stage in graph[here]
+        }
+    nodes = {stage: f"s{index}" for index, stage in enumerate(graph)}
+    lines = ["```mermaid", *(_ACROSS if _depth(graph) <= ACROSS else _DOWN)]
+    for stage, node in nodes.items():
+        rows = f"{lineage.rows(stage)} rows" if stage in lineage.manifests else NOT_YET
+        lines.append(f'{node}["{label(stage)}<br/>{rows}"]:::{_class(lineage, stage)}')
+        lines.append(f'click {node} href "{lineage.address(stage)}"')
+    for stage, reads in graph.items():
+        lines += [f"{nodes[upstream]} --> {nodes[stage]}" for upstream in dict.fromkeys(reads)]
+    lines += _CLASSES
+    if here is not None:
+        lines.append(f"class {nodes[here]} here")
+    return "\n".join([*lines, "```"])
+
+
+def _depth(graph: Mapping[str, Sequence[str]]) -> int:
+    """Return how many tables the longest way through the graph meets."""
+    depths: dict[str, int] = {}
+    for stage, reads in graph.items():
+        depths[stage] = 1 + max((depths[upstream] for upstream in reads), default=0)
+    return max(depths.values(), default=0)
+
+
+def _class(lineage: Lineage, stage: str) -> str:
+    manifest = lineage.manifests.get(stage)
+    if stage in lineage.failed:
+        return "failed"
+    if manifest is None:
+        return "unmade"
+    if stage in lineage.stale:
+        return "stale"
+    return "made" if manifest.build == lineage.build else "reused"
+
+
+def _rows(manifest: Manifest) -> str:
+    counts = {kind: f"{manifest.count(kind):,}" for kind in ("rows", "dropped", "quarantined")}
+    return table(
+        ("", "rows", "why"),
+        [
+            ("in", f"{manifest.rows_in:,}", ""),
+            ("attempted", f"{manifest.attempts:,}", "= out + dropped + quarantined"),
+            ("out", f"**{counts['rows']}**", ""),
+            ("dropped", counts["dropped"], _reasons(manifest.dropped_by)),
+            ("quarantined", counts["quarantined"], _reasons(manifest.quarantined_by)),
+        ],
+    )
+
+
+def _reasons(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{text(reason)} {count:,}" for reason, count in counts.items())
+
+
+def _checks(checks: Sequence[CheckResult]) -> str:
+    return table(
+        ("check", "result", "found"),
+        [
+            (text(check.name), "passed" if check.passed else _FAILED[check.on_fail], text(check.detail))
+            for check in checks
+        ],
+    )
+
+
+def _making(manifest: Manifest) -> Iterable[tuple[str, str]]:
+    """Yield the facts of a table, name and value."""
+    model = manifest.key_fields.get("model") or {}
+    yield from ((name, text(model[name])) for name in MODEL_FIELDS if model.get(name))
+    for name, tokens in (("tokens in", manifest.tokens_in), ("tokens out", manifest.tokens_out)):
+        if tokens:
+            yield name, f"{tokens:,}"
+    yield "seconds", f"{manifest.seconds:,.1f}"
+    yield "parts", f"{len(manifest.parts):,}, {sum(part.seconds for part in manifest.parts):,.1f} seconds of work"
+    if manifest.work:
+        yield from _work(manifest.work, manifest.load_seconds)
+    yield from ((text(name), f"{figure:,.6g}") for name, figure in manifest.metrics.items())
+    yield "key", f"`{manifest.key}`"
+    yield "content", f"`{manifest.content}`"
+    yield "build", text(manifest.build)
+    yield "published", text(manifest.created)
+
+
+def _work(work: Work, load_seconds: float) -> Iterator[tuple[str, str]]:
+    """Yield how the parts were made: rates over the wall time of all actors together, loads, memory."""
+    loads = f"{work.loads:,}, {load_seconds:,.1f} seconds added up over the actors"
+    facts = [
+        ("model loads", work.loads, loads),
+        ("first part after", work.first_part_seconds, f"{work.first_part_seconds:,.1f} seconds"),
+        ("tokens read a second", work.tokens_in, f"{work.tokens_in_per_second:,.0f}"),
+        ("tokens written a second", work.tokens_out, f"{work.tokens_out_per_second:,.0f}"),
+        ("batch occupancy", work.occupancy, f"{work.occupancy or 0:.0%}"),
+        ("prompt tokens from the prefix cache", work.cached, f"{work.cached or 0:.0%}"),
+        *((name, work.usage.get(name), f"{work.usage.get(name, 0):,.6g}") for name in ("requests", "retries", "cost")),
+        ("host memory of an actor", work.host_bytes, f"{work.host_bytes / GIGABYTE:,.2f} GB"),
+        ("GPU memory of an actor", work.device_bytes, f"{work.device_bytes / GIGABYTE:,.2f} GB"),
+    ]
+    yield from ((name, shown) for name, known, shown in facts if known)
+
+
+def _figures(manifest: Manifest | None) -> tuple[str, ...]:
+    if manifest is None:
+        return ("",) * 5
+    counts = (manifest.attempts, *(manifest.count(kind) for kind in ("rows", "dropped", "quarantined")))
+    return *(f"{count:,}" for count in counts), f"{manifest.seconds:,.1f}"
+
+
+def _page(*blocks: str) -> str:
+    return "\n\n".join(blocks) + "\n"

@@ -1,0 +1,292 @@
+"""A Prefect server as a child process that ends when its parent does, however the parent ends.
+
+The server that Prefect itself starts beside a flow outlives a parent that is killed. This one watches the
+pipe to its parent, has a session of its own (Ctrl-C in a terminal is not meant for it) and is handed a
+bound socket, so that no other process can take its port in between.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+from urllib.parse import urlsplit
+
+import psutil
+
+from normloom.core.errors import NormloomError, UsageError
+
+SERVED = ".serve.json"
+SERVER_PASSWORD = "PREFECT_SERVER_API_AUTH_STRING"  # noqa: S105  # the name of a variable
+CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
+STARTUP_SECONDS = 180.0  # a first start migrates the database: 15 seconds of one core, more on a busy laptop
+GRACE_SECONDS = 10.0
+DEATH_CHECK_SECONDS = 1.0
+HEARTBEAT_SECONDS = "30"  # of runs; the automation in deployments/automations.yaml expects it
+LOG_LINES = 15
+# What acts on schedules, deployments and automations: they are in the same database, and not this server's to act on.
+SHARED_SERVICES = (
+    "CANCELLATION_CLEANUP",
+    "FOREMAN",
+    "LATE_RUNS",
+    "PAUSE_EXPIRATIONS",
+    "REPOSSESSOR",
+    "SCHEDULER",
+    "TRIGGERS",
+)
+
+
+class ServerError(NormloomError):
+    """The Prefect server does not start."""
+
+
+@contextmanager
+def prefect_server(
+    *,
+    host: str = "127.0.0.1",
+    port: int | None = None,
+    private: bool = True,
+    log: Path | None = None,
+    timeout: float = STARTUP_SECONDS,
+    meanwhile: Callable[[], object] | None = None,
+    died: Callable[[], object] | None = None,
+) -> Iterator[str]:
+    """Run a Prefect server and yield the URL of its API once it answers.
+
+    It takes seconds to start on a core of its own; `meanwhile` is called once in that time. `died` is called, in a
+    thread, if the server ends before it is told to.
+    Without a port one that is free is taken. A private server, for one build, leaves schedules and automations
+    alone. The database is Prefect's own choice: SQLite in PREFECT_HOME unless PREFECT_API_DATABASE_CONNECTION_URL
+    says otherwise. Raises UsageError when the port is taken and ServerError, with the end of its log, when it does
+    not come up.
+    """
+    with _log_file(log) as output:
+        process, url = _start(host, port, output, private=private)
+        try:
+            if meanwhile:
+                meanwhile()
+            _await(process, url, output, timeout)
+            with _watched(process, died):
+                yield url
+        finally:
+            _drain()
+            _stop(process)
+
+
+@contextmanager
+def _watched(process: subprocess.Popen[bytes], died: Callable[[], object] | None) -> Iterator[None]:
+    wanted = threading.Event()
+
+    def watch() -> None:
+        while not wanted.wait(DEATH_CHECK_SECONDS):
+            if process.poll() is not None:
+                if died:
+                    died()
+                return
+
+    watcher = threading.Thread(target=watch, name="server-watch", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        wanted.set()
+        watcher.join()
+
+
+@contextmanager
+def using_server(url: str) -> Iterator[None]:
+    """Let Prefect in this process, and in those it starts, talk to a server, with the password that server asks for."""
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+    chosen = {PREFECT_API_URL: url}
+    if password := os.environ.get(SERVER_PASSWORD):
+        chosen[PREFECT_API_AUTH_STRING] = os.environ.get("PREFECT_API_AUTH_STRING", password)
+    before = {setting.name: os.environ.get(setting.name) for setting in chosen}
+    os.environ |= {setting.name: value for setting, value in chosen.items()}
+    try:
+        with temporary_settings(chosen):
+            yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            os.environ |= {} if value is None else {name: value}
+
+
+def reachable(url: str, *, timeout: float = 2.0) -> bool:
+    """Tell whether a Prefect API answers at a URL such as http://127.0.0.1:4200/api."""
+    parts = urlsplit(url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    try:
+        connection = kind(parts.hostname or "", parts.port, timeout=timeout)
+        try:
+            connection.request("GET", f"{parts.path.rstrip('/')}/health")
+            return connection.getresponse().status == http.HTTPStatus.OK
+        finally:
+            connection.close()
+    except (OSError, ValueError, http.client.HTTPException):
+        return False
+
+
+@contextmanager
+def announced(store: Path, url: str) -> Iterator[None]:
+    """Let builds of a store find the server that serves it."""
+    path = store / SERVED
+    path.parent.mkdir(parents=True, exist_ok=True)
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    temporary = path.with_name(f"{SERVED}.{os.getpid()}")
+    temporary.write_text(json.dumps({"pid": os.getpid(), "api": url, "started": started}) + "\n", encoding="utf-8")
+    temporary.replace(path)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def serving(store: Path) -> str | None:
+    """Return the URL of the API of the server that serves a store, None where none does."""
+    try:
+        found = json.loads((store / SERVED).read_text(encoding="utf-8"))
+        process, url = int(found["pid"]), str(found["api"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return url if psutil.pid_exists(process) and reachable(url) else None
+
+
+def _start(host: str, port: int | None, output: IO[bytes], *, private: bool) -> tuple[subprocess.Popen[bytes], str]:
+    with _bound(host, port) as listening:
+        taken = listening.getsockname()[1]
+        url = f"http://{_local(host)}:{taken}/api"
+        process = subprocess.Popen(  # noqa: S603  # this module, with two numbers
+            [sys.executable, "-m", "normloom.prefect.server", str(listening.fileno()), str(os.getpid())],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            pass_fds=[listening.fileno()],
+            start_new_session=True,
+            env={**os.environ, **_settings(host, taken, url, private=private)},
+        )
+    return process, url
+
+
+def _bound(host: str, port: int | None) -> socket.socket:
+    """Return a socket bound to the address; nothing can connect before the server listens on it."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror as error:
+        raise UsageError(f"host {host!r} is no address of this machine: {error.strerror}") from error
+    listening = socket.socket(family, kind, protocol)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind(address)
+    except OSError as error:
+        listening.close()
+        raise UsageError(f"port {port} on {host} cannot be used: {error.strerror}; give another port") from error
+    return listening
+
+
+def _local(host: str) -> str:
+    """Return the host as programs on this machine reach it."""
+    if host in {"", "0.0.0.0", "::"}:  # noqa: S104  # compared, not bound
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def _settings(host: str, port: int, url: str, *, private: bool) -> dict[str, str]:
+    left_out = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in SHARED_SERVICES} if private else {}
+    return {
+        **left_out,
+        CONSOLE_LEVEL: "NOTSET",  # a build silences its own console, and the server's tells why it does not start
+        "DO_NOT_TRACK": "1",
+        "PREFECT_API_URL": url,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # In memory, as by default, the slot of a run that a server's end interrupts would never be given back.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        "PREFECT_SERVER_API_HOST": host,
+        "PREFECT_SERVER_API_PORT": str(port),
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        "PREFECT_UI_API_URL": "/api",  # relative: right under every name and port that a browser reaches it by
+    }
+
+
+def _await(process: subprocess.Popen[bytes], url: str, output: IO[bytes], timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while not reachable(url):
+        if process.poll() is not None:
+            raise ServerError(f"the Prefect server ended with code {process.returncode} at its start:\n{_tail(output)}")
+        if time.monotonic() > deadline:
+            raise ServerError(f"the Prefect server did not answer within {timeout:g} seconds:\n{_tail(output)}")
+        time.sleep(0.05)
+
+
+def _drain() -> None:
+    """Send what Prefect still holds back in this process: logs and the events that record task runs."""
+    for module, worker in (("prefect.events.worker", "EventsWorker"), ("prefect.logging.handlers", "APILogWorker")):
+        if module in sys.modules:
+            drain = getattr(sys.modules[module], worker).drain_all
+            with ThreadPoolExecutor(1) as thread:  # in this one a notebook may run a loop, and it would not wait
+                thread.submit(drain, timeout=GRACE_SECONDS).result()
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdin:
+        process.stdin.close()
+
+
+@contextmanager
+def _log_file(path: Path | None) -> Iterator[IO[bytes]]:
+    if path is None:
+        with tempfile.TemporaryFile() as output:
+            yield output
+    else:
+        with path.open("w+b") as output:
+            yield output
+
+
+def _tail(output: IO[bytes]) -> str:
+    output.seek(0)
+    return "\n".join(output.read().decode(errors="replace").splitlines()[-LOG_LINES:])
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone: its end of the pipe closed, or another process took its place."""
+    while os.getppid() == parent and not select.select([sys.stdin], [], [], 1.0)[0]:
+        pass
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_SECONDS)
+    os._exit(1)
+
+
+def main(descriptor: int, parent: int) -> None:
+    """Serve on a bound socket until told to stop or the parent is gone."""
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    import uvicorn
+
+    import normloom.prefect.notifications.email_block  # noqa: F401  # the server must know the blocks it acts with
+
+    application = "prefect.server.api.server:create_app"
+    config = uvicorn.Config(application, factory=True, log_level="warning", timeout_graceful_shutdown=3)
+    uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -1,0 +1,67 @@
+"""Register work pool, deployments and automations with the Prefect server that PREFECT_API_URL names.
+
+    python -m normloom.prefect.serving.register [PREFECT_FILE]
+
+Run it again after every change. What people set in the UI stays: the work pool's limit and pause, and the schedules of
+a deployment that is registered already, whether changed, paused or added there.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.exceptions import ObjectNotFound
+
+from normloom.prefect.serving.automations import install
+
+DEPLOYMENTS = Path(__file__).parent.parent / "deployments" / "prefect.yaml"
+WORK_POOL = "normloom"
+BUILDS_AT_ONCE = 1  # of a new work pool; people with room for more raise it in the UI
+
+
+def register(path: Path = DEPLOYMENTS) -> None:
+    """Register what the file says; raises CalledProcessError, after Prefect's own message, if Prefect refuses it."""
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    with get_client(sync_client=True) as client:
+        content["deployments"] = [_without_known_schedules(entry, client) for entry in content["deployments"]]
+        is_new = not _has_pool(client)
+    if is_new:
+        _prefect("work-pool", "create", WORK_POOL, "--type", "process")
+        _prefect("work-pool", "set-concurrency-limit", WORK_POOL, str(BUILDS_AT_ONCE))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / path.name
+        file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
+        _prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(file))
+    install()
+
+
+def _without_known_schedules(entry: dict[str, Any], client: SyncPrefectClient) -> dict[str, Any]:
+    """Return a deployment without its schedules if the server has it: Prefect then leaves those it has alone."""
+    flow = entry["entrypoint"].rpartition(".")[2]
+    try:
+        client.read_deployment_by_name(f"{flow}/{entry['name']}")
+    except ObjectNotFound:
+        return entry
+    return {name: value for name, value in entry.items() if name != "schedules"}
+
+
+def _has_pool(client: SyncPrefectClient) -> bool:
+    try:
+        client.read_work_pool(WORK_POOL)
+    except ObjectNotFound:
+        return False
+    return True
+
+
+def _prefect(*arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", "prefect", *arguments], check=True)  # noqa: S603  # Prefect's own command
+
+
+if __name__ == "__main__":
+    register(*map(Path, sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Sources that are elsewhere: web servers, buckets, hubs."""

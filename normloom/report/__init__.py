@@ -1,0 +1,1 @@
+"""The report of a build: its figures as data, and one page that draws them."""

@@ -1,0 +1,105 @@
+"""The page of a report: one file of HTML that needs nothing else, drawn from the report's data alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import singledispatch
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from normloom.report.blocks import Block, Cell, Example, Note, Plot, Table, Tiles, rounded
+from normloom.report.report import SECTIONS
+
+FOLDER = Path(__file__).parent
+
+
+def page(report: Mapping[str, Any]) -> str:
+    """Return the page of what `report` returned; it draws itself with plotly.js, which it holds."""
+    from plotly.offline import get_plotlyjs
+
+    drawers = {section.name: section.draw for section in SECTIONS}
+    plots: dict[str, Mapping[str, Any]] = {}
+    sections, links = [], []
+    for section in report["sections"]:
+        name, title = section["name"], escape(section["title"])
+        blocks = "".join(_block(block, plots) for block in drawers[name](section["data"]))
+        sections.append(f'<section id="{name}"><h2>{title}</h2><div class="blocks">{blocks}</div></section>')
+        links.append(f'<a href="#{name}" title="{title}">{name.capitalize()}</a>')
+    return Template((FOLDER / "page.html").read_text()).substitute(
+        title=escape(report["title"]),
+        build=escape(report["build"]),
+        links="".join(links),
+        sections="".join(sections),
+        plots=json.dumps(plots, ensure_ascii=False).replace("<", "\\u003c"),
+        style=(FOLDER / "page.css").read_text(),
+        script=(FOLDER / "page.js").read_text(),
+        plotly=get_plotlyjs(),
+    )
+
+
+def _block(block: Block, plots: dict[str, Mapping[str, Any]]) -> str:
+    if not isinstance(block, Plot):
+        return _html(block)
+    name = f"plot-{len(plots)}"
+    plots[name] = block.figure
+    title, place = escape(block.title), f'<div id="{name}" class="plot"></div>'
+    return f'<figure class="card {block.width}"><figcaption>{title}</figcaption>{place}</figure>'
+
+
+@singledispatch
+def _html(block: Block) -> str:
+    raise TypeError(f"there is no way to show a {type(block).__name__}")
+
+
+@_html.register
+def _note(block: Note) -> str:
+    return f'<p class="whole{" warning" if block.warning else ""}">{escape(block.text)}</p>'
+
+
+@_html.register
+def _tiles(block: Tiles) -> str:
+    tiles = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{_text(value)}</dd></div>" for name, value in block.values.items()
+    )
+    return f'<dl class="tiles whole">{tiles}</dl>'
+
+
+@_html.register
+def _table(block: Table) -> str:
+    columns = zip(*block.rows, strict=True) if block.rows else [()] * len(block.headings)
+    kinds = [' class="number"' if _numeric(column) else "" for column in columns]
+    head = "".join(f"<th{kind}>{escape(name)}</th>" for kind, name in zip(kinds, block.headings, strict=True))
+    body = "".join(
+        f"<tr>{''.join(f'<td{kind}>{_text(cell)}</td>' for kind, cell in zip(kinds, row, strict=True))}</tr>"
+        for row in block.rows
+    )
+    table = f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    title = escape(block.title)
+    if block.folded:
+        return f'<details class="card whole"><summary>{title}</summary>{table}</details>'
+    return f'<figure class="card whole"><figcaption>{title}</figcaption>{table}</figure>'
+
+
+@_html.register
+def _example(block: Example) -> str:
+    facts = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in block.facts.items()
+    )
+    texts = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>" for name, text in block.texts.items())
+    title = f"<figcaption>{escape(block.title)}</figcaption>"
+    return f'<figure class="card whole">{title}<dl class="facts">{facts}</dl><dl class="texts">{texts}</dl></figure>'
+
+
+def _numeric(column: Sequence[Cell]) -> bool:
+    return not any(isinstance(cell, str) for cell in column) and any(cell is not None for cell in column)
+
+
+def _text(cell: Cell) -> str:
+    if cell is None:
+        return "-"
+    if isinstance(cell, str):
+        return escape(cell)
+    return f"{cell:,}" if isinstance(cell, int) else escape(rounded(cell))

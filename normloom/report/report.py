@@ -1,0 +1,41 @@
+"""A report as data: every section that applies to a build."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from normloom.report.material import Material
+from normloom.report.section import Section
+from normloom.report.sections import (
+    acceptance,
+    duplicates,
+    examples,
+    figures,
+    head,
+    labels,
+    margins,
+    references,
+    rows,
+    splits,
+    work,
+)
+
+SECTIONS: tuple[Section, ...] = tuple(
+    module.SECTION
+    for module in (head, examples, rows, labels, acceptance, margins, splits, duplicates, figures, references, work)
+)
+
+
+def report(material: Material) -> dict[str, Any]:
+    """Return the report of a build: system, title, build and sections, each with name, title and data."""
+    collected = [(section, section.collect(material)) for section in SECTIONS]
+    return {
+        "system": material.lock.system,
+        "title": material.title,
+        "build": material.lock.build,
+        "sections": [
+            {"name": section.name, "title": section.title, "data": data}
+            for section, data in collected
+            if data is not None
+        ],
+    }

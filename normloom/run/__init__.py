@@ -1,0 +1,1 @@
+"""Building: from a flow of stages to published tables and a lock."""

@@ -1,0 +1,351 @@
+"""A build: what was asked, what came of it, and the lock that it leaves."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from normloom.core.errors import BuildCancelledError, NormloomError, StoreError, UsageError, cause
+from normloom.core.progress import LogProgress, Progress
+from normloom.core.stage import Stage
+from normloom.core.table import Manifest, TableRef
+from normloom.history.losses import losses, sentence, upstream
+from normloom.history.resume import resume_command
+from normloom.history.unfinished import UnfinishedBuild, recorded
+from normloom.planning.plan import find_published
+from normloom.planning.spending import Limits, Spending
+from normloom.planning.spent import Spent
+from normloom.prefect.notifications.notices import telling
+from normloom.prefect.pages.lineage_page import Lineage, publish_build, publish_stage
+from normloom.prefect.run_progress import RunProgress
+from normloom.prefect.server import CONSOLE_LEVEL
+from normloom.prefect.weave import current_flow_run, current_task_run, in_flow_run, submit_stages
+from normloom.run.failure_page import publish_failure
+from normloom.run.release import ReleaseSize
+from normloom.run.runner import QUARANTINE_BUDGET, StageRunner
+from normloom.steps.graph import model_uses, stages_of
+from normloom.steps.selection import Selection
+from normloom.store.latest import show_latest
+from normloom.store.stale import stale_stages
+from normloom.store.store import Store
+from normloom.workers.pool import Pool
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildRequest:
+    """What is asked of a build. `profile` and `settings` made its stages; they are recorded, not read.
+
+    `fresh_hours` is how long its release is fresh; it is recorded for those who look at the store. `target` is what the
+    command is given to build the system: its name if empty, None if no command builds it.
+    """
+
+    system: str
+    target: str | None = ""
+    profile: str = ""
+    settings: tuple[str, ...] = ()
+    selection: Selection = field(default_factory=Selection)
+    quarantine_budget: float = QUARANTINE_BUDGET
+    release: ReleaseSize = field(default_factory=ReleaseSize)
+    limits: Limits = field(default_factory=Limits)
+    fresh_hours: float | None = None
+
+    @property
+    def tags(self) -> list[str]:
+        """What the build's run is found by in Prefect's UI."""
+        return [self.system, *([f"profile:{Path(self.profile).stem}"] if self.profile else [])]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildResult:
+    """What a finished build made: the manifests of its stages, which were there already, model loads.
+
+    `end` is the stage whose table is released, the first of the last stages.
+    `latest` leads to the released table, None if this build left it out or stale.
+    `partial` tells that stages were left out; `stale` says why tables stand on others than the newest. `reads` are the
+    tables of other systems that the build started from.
+    """
+
+    system: str
+    build: str
+    manifests: Sequence[Manifest]
+    end: str
+    reused: frozenset[str]
+    loads: Mapping[str, int]
+    lock: Path
+    seconds: float
+    partial: bool = False
+    stale: Mapping[str, str] = field(default_factory=dict)
+    reads: Mapping[str, Manifest] = field(default_factory=dict)
+    latest: Path | None = None
+
+    @property
+    def released(self) -> Manifest:
+        """The released table; raises StopIteration where the build left it out."""
+        return self[self.end]
+
+    def __getitem__(self, stage: str) -> Manifest:
+        return next(manifest for manifest in self.manifests if manifest.stage == stage)
+
+
+def new_build_id() -> str:
+    """Return a build id that sorts by time."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+
+
+def reuse(*ends: Stage, request: BuildRequest, store: Store) -> BuildResult | None:
+    """Return the build of which every table is published already, without starting Prefect or Ray; else None."""
+    if request.selection.partial or request.selection.remakes or request.system not in store.systems():
+        return None
+    started = datetime.now(UTC)
+    stages = stages_of(*ends)
+    with store.building(request.system):
+        found = find_published(request.system, stages, store)
+        if len(found) < len(stages):
+            return None
+        _hold_release(found[ends[0].name], request.release, store)
+        for manifest in found.values():
+            if manifest.system == request.system:
+                store.point(manifest.ref)
+        made = {name: (manifest, True) for name, manifest in found.items()}
+        return _finished(request, new_build_id(), store, ends, made, loads={}, started=started)
+
+
+def _hold_release(manifest: Manifest, size: ReleaseSize, store: Store) -> None:
+    """Raise ReleaseError for a published table that is too small to be the newest."""
+    last = store.current(manifest.system, manifest.stage)
+    size.hold(
+        manifest.count("rows"),
+        stage=manifest.stage,
+        last=None if last and last.key == manifest.key else last,
+        why=sentence(losses(upstream([manifest.ref], store))),
+    )
+
+
+def build(
+    *ends: Stage, request: BuildRequest, store: Store, pool: Pool, progress: Progress | None = None
+) -> BuildResult:
+    """Bring the chosen tables among the given stages, and all they stand on, up to date; closes the pool.
+
+    Inside a Prefect flow run the stages become its tasks, otherwise a run of their own. Raises the error of
+    the first stage that failed, and UsageError for a selection that cannot be built.
+    """
+    from normloom.lineage.openlineage import LineageEvents
+    from normloom.lineage.openlineage_ends import end_dead_runs
+    from normloom.lineage.openlineage_facets import sources_of
+
+    started = datetime.now(UTC)
+    system, identity, stages = request.system, new_build_id(), stages_of(*ends)
+    chosen, needed = request.selection.chosen(stages), request.selection.needed(stages)
+    pool.holder = f"build {identity} of {system}"
+    pool.uses = model_uses([stage for stage in stages if stage.name in chosen])
+    runner = StageRunner(
+        system=system,
+        store=store,
+        pool=pool,
+        build=identity,
+        progress=RunProgress(progress or LogProgress()),
+        quarantine_budget=request.quarantine_budget,
+        released=ends[0].name,
+        release=request.release,
+        spending=Spending(request.limits),
+    )
+    lineage = Lineage(
+        system=system,
+        build=identity,
+        graph={stage.name: [upstream.name for upstream in stage.upstream] for stage in stages},
+    )
+    unfinished = UnfinishedBuild(
+        system=system,
+        build=identity,
+        profile=request.profile,
+        settings=request.settings,
+        selection=_selected(request.selection),
+        target=request.target,
+    )
+    with store.building(system), recorded(store, unfinished) as record:
+        taken = _taken(request, stages, store)
+        end_dead_runs(store, system)
+        with closing(pool):
+
+            def make(
+                events: LineageEvents, stage: Stage, inputs: Sequence[TableRef], sides: Sequence[TableRef]
+            ) -> tuple[Manifest, bool]:
+                if stage.name in taken:
+                    runner.progress.end(taken[stage.name], reused=True)
+                    return taken[stage.name], True
+                run = partial(runner.run, stage, inputs, sides, again=request.selection.again(stage.name))
+                work = partial(telling, run, system=system, stage=stage.name, build=identity)
+                sources = sources_of(stage.given)
+                return events.run_stage(
+                    stage.name, [*inputs, *sides], work, sources=sources, task_run=current_task_run()
+                )
+
+            def weave() -> BuildResult:
+                run = current_flow_run()
+                record.belongs_to(run)
+                with LineageEvents(
+                    system=system, build=identity, store=store, profile=request.profile, flow_run=run
+                ) as events:
+                    try:
+                        made = submit_stages(needed, partial(make, events), lineage)
+                    except BaseException as error:
+                        record.ended(error, stage=next(iter(lineage.failed), None))
+                        pool.close()  # stages at work would go on to their end
+                        if (
+                            lineage.failed
+                            and isinstance(error, Exception)
+                            and not isinstance(error, BuildCancelledError)
+                        ):
+                            _tell_failure(error, lineage, runner, unfinished)
+                        raise
+                    result = _finished(request, identity, store, ends, made, loads=dict(pool.loads), started=started)
+                _publish_pages(result, lineage, store)
+                return result
+
+            parameters = {"profile": request.profile, "settings": list(request.settings), "store": str(store.root)}
+            return in_flow_run(
+                weave, name=system, run_name=identity, tags=request.tags, parameters=parameters, pool=pool
+            )
+
+
+def _tell_failure(error: Exception, lineage: Lineage, runner: StageRunner, build: UnfinishedBuild) -> None:
+    """Leave the page of a build that failed, and its cause as the last word of the run's log."""
+    stage, command = next(iter(lineage.failed)), resume_command(build, runner.store)
+    page = publish_failure(lineage, runner.begun.get(stage), store=runner.store, command=command)
+    if isinstance(error, NormloomError):
+        error.page = page
+        error.add_note(f"to resume: {command}")
+    left = [name for name in lineage.graph if name not in lineage.manifests and name not in lineage.failed]
+    unmade = f"; not made: {', '.join(left)}" if left else ""
+    log.error("build %s failed: %s%s; to resume: %s", build.build, cause(error), unmade, command)
+
+
+def _publish_pages(result: BuildResult, lineage: Lineage, store: Store) -> None:
+    """Leave the build's page, and new pages of tables that it made stale, with the flow run."""
+    for stage in lineage.graph:
+        if stage not in lineage.manifests and (manifest := store.current(result.system, stage)):
+            lineage.manifests[stage] = manifest
+    lineage.stale.update(result.stale)
+    for stage in result.stale:
+        publish_stage(lineage, stage)
+    publish_build(lineage, loads=result.loads, lock=result.lock.name, seconds=result.seconds)
+
+
+def _taken(request: BuildRequest, stages: Sequence[Stage], store: Store) -> dict[str, Manifest]:
+    """Return the tables that a partial build takes as they stand."""
+    chosen = request.selection.chosen(stages)
+    taken: dict[str, Manifest] = {}
+    for stage in request.selection.needed(stages):
+        if stage.name not in chosen:
+            manifest = store.manifest(stage.table) if stage.table else store.current(request.system, stage.name)
+            if manifest is None:
+                if damaged := store.why_unreadable(request.system, stage.name):
+                    raise StoreError(damaged)
+                raise UsageError(
+                    f"stage {stage.name!r} has no table yet, and what is to be built reads it: "
+                    f"build it first, with --from {stage.name} or without --only and --from"
+                )
+            taken[stage.name] = manifest
+    return taken
+
+
+def _finished(
+    request: BuildRequest,
+    identity: str,
+    store: Store,
+    ends: Sequence[Stage],
+    made: Mapping[str, tuple[Manifest, bool]],
+    *,
+    loads: Mapping[str, int],
+    started: datetime,
+) -> BuildResult:
+    """Write the lock of a build that has all its tables and return its result."""
+    system = request.system
+    stale = stale_stages(store, system)
+    reads = {stage.name: store.manifest(stage.table) for stage in stages_of(*ends) if stage.table}
+    stages = [stage for stage in stages_of(*ends) if stage.table is None]
+    standing: dict[str, Manifest] = {}
+    for stage in stages:
+        manifest = made[stage.name][0] if stage.name in made else store.current(system, stage.name)
+        if manifest:
+            standing[stage.name] = manifest
+    end = ends[0].name
+    latest = show_latest(store, made[end][0]) if end in made and end not in stale else None
+    spent = Spent.of(stages, made)
+    lock = store.write_build(system, identity, _lock_text(request, identity, standing.values(), reads, stale, spent))
+    return BuildResult(
+        system=system,
+        build=identity,
+        manifests=[made[stage.name][0] for stage in stages if stage.name in made],
+        end=end,
+        latest=latest,
+        reused=frozenset(name for name, (_, reused) in made.items() if reused and name not in reads),
+        loads=loads,
+        lock=lock,
+        seconds=(datetime.now(UTC) - started).total_seconds(),
+        partial=request.selection.partial,
+        stale={name: why for name, why in stale.items() if name in standing},
+        reads=reads,
+    )
+
+
+def _selected(selection: Selection) -> dict[str, Any]:
+    """Return what was chosen, as a lock has it."""
+    chosen = {name: value for name, value in vars(selection).items() if value}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in chosen.items()}
+
+
+def _lock_text(
+    request: BuildRequest,
+    identity: str,
+    manifests: Iterable[Manifest],
+    reads: Mapping[str, Manifest],
+    stale: Mapping[str, str],
+    spent: Spent,
+) -> str:
+    """Return the build as YAML made to be read in a diff."""
+    selection = _selected(request.selection)
+    stages = {
+        manifest.stage: {
+            "key": manifest.key,
+            "content": manifest.content,
+            "rows": manifest.count("rows"),
+            "dropped": manifest.count("dropped"),
+            "quarantined": manifest.count("quarantined"),
+            **({"stale": stale[manifest.stage]} if manifest.stage in stale else {}),
+            **({"model": dict(manifest.key_fields["model"])} if manifest.key_fields["model"] else {}),
+        }
+        for manifest in manifests
+    }
+    head = {
+        "system": request.system,
+        "build": identity,
+        "profile": request.profile,
+        "settings": list(request.settings),
+        **({"selection": selection} if selection else {}),
+        **({"fresh_hours": request.fresh_hours} if request.fresh_hours else {}),
+        "spent": spent.model_dump(exclude_none=True),
+    }
+    read = {name: manifest.ref.model_dump() for name, manifest in reads.items()}
+    whole = {**head, **({"reads": read} if read else {}), "stages": stages}
+    return yaml.safe_dump(whole, sort_keys=False, allow_unicode=True)
+
+
+def quiet_libraries() -> None:
+    """Keep what libraries log from breaking into progress bars; Prefect's server still gets it all."""
+    os.environ.setdefault(CONSOLE_LEVEL, "CRITICAL")
+    os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
+    for name in ("httpx", "httpx2"):  # a line for each request
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,32 @@
+"""The gate before a table is released: a release that is too small never takes the place of the one before it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from normloom.core.errors import ReleaseError
+from normloom.core.table import Manifest
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseSize:
+    """The least rows of a released table, and the least share of the rows of the one before it (None: any)."""
+
+    min_rows: int = 1
+    min_share_of_last: float | None = None
+
+    def hold(self, rows: int, *, stage: str, last: Manifest | None, why: str) -> None:
+        """Raise ReleaseError for a table of so few rows; `why` says where rows went."""
+        before = last.count("rows") if last else 0
+        kept = f"the release before it ({before:,} rows) stays the newest" if last else "nothing is released"
+        if rows < self.min_rows:
+            raise ReleaseError(
+                f"{stage!r} would release {rows:,} rows, fewer than release.min_rows = {self.min_rows}; {kept}. "
+                f"Why rows went: {why}. To release it as it is: --set release.min_rows={rows}"
+            )
+        if self.min_share_of_last is not None and rows < self.min_share_of_last * before:
+            raise ReleaseError(
+                f"{stage!r} would release {rows:,} rows after {before:,}, less than the share "
+                f"release.min_share_of_last = {self.min_share_of_last:g}; {kept}. Why rows went: {why}. "
+                "To release it as it is: --set release.min_share_of_last=null"
+            )

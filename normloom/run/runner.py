@@ -1,0 +1,443 @@
+"""The stage runner: from a stage and its input tables to a published table.
+
+Reuse what is published under the stage's key; otherwise make the parts that are missing, trace what
+fails to its row, account for every row, check the whole table and publish it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from normloom.core.errors import StageError
+from normloom.core.progress import Progress
+from normloom.core.rules import POISON
+from normloom.core.stage import Stage, quarantined, quarantined_frame
+from normloom.core.table import Manifest, PartRecord, TableRef, Work, total
+from normloom.history.losses import loss, losses, sentence, upstream
+from normloom.planning.keys import key_fields, stage_key
+from normloom.planning.spending import Spending, hosted
+from normloom.run.budget import Budget
+from normloom.run.quality import require, run_checks
+from normloom.run.release import ReleaseSize
+from normloom.steps.selection import Again
+from normloom.store.store import (
+    Store,
+    Writer,
+    adopt_part,
+    committed_part,
+    content_hash,
+    forget_part,
+    read_slice,
+    write_frames,
+    write_part,
+)
+from normloom.workers.crew import Crew, Halted, InlineCrew, Loading, PartProgress, PartResult, never
+from normloom.workers.part import PartFailure, PartJob, part_row_ids, with_own_sides
+from normloom.workers.pool import Pool
+
+QUARANTINE_BUDGET = 0.1
+DEATHS_BEFORE_BISECTION = 2  # the first may be the machine's fault
+MAX_DEATHS = 6  # of one part in which no row is found that does it
+FAILED = {"warn": "warns", "quarantine": "puts rows into quarantine", "stop": "failed"}  # by a check's `on_fail`
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A table that a stage set out to make: where its parts are, and how many rows it reads."""
+
+    directory: Path
+    rows_in: int
+
+
+@dataclass(frozen=True)
+class StageRunner:
+    """Runs the stages of one build.
+
+    A stage fails when more than the share `quarantine_budget` of its attempts is in quarantine; the budget
+    gates a table and does not change it, so it is no part of the key. Parts of a table that was refused are kept,
+    but for those with rows in quarantine for a passing reason (an outage): the next build makes these again.
+    `release` is the least size of the table of the stage `released`. `begun` has the tables that this build set out to
+    make, by stage.
+    """
+
+    system: str
+    store: Store
+    pool: Pool
+    build: str
+    progress: Progress
+    quarantine_budget: float = QUARANTINE_BUDGET
+    released: str | None = None
+    release: ReleaseSize = field(default_factory=ReleaseSize)
+    spending: Spending = field(default_factory=Spending)
+    begun: dict[str, Begun] = field(default_factory=dict)
+
+    def run(
+        self, stage: Stage, inputs: Sequence[TableRef], sides: Sequence[TableRef], *, again: Again | None = None
+    ) -> tuple[Manifest, bool]:
+        """Return the stage's published table and whether it was there already.
+
+        With `again` a table that is there is made once more, all of it or its parts with quarantined rows, and
+        the remake stands for the stage's key from then on. Of a table that was refused the same parts are made again.
+        """
+        self.pool.require_open()
+        fields = key_fields(
+            self.system, stage, inputs=[ref.content for ref in inputs], sides=[ref.content for ref in sides]
+        )
+        key = stage_key(fields)
+        standing = self.store.standing(self.system, stage.name, key)
+        if again and standing and (again == "all" or standing.count("quarantined")):
+            job = _Table(self, stage, fields, tuple(inputs), tuple(sides), remake=standing.remake + 1)
+            base = standing if again == "quarantined" else None
+            return self._locked(job, base=base, replaces=key, again=again)
+        if standing:
+            return self._reused(stage, standing)
+        return self._locked(_Table(self, stage, fields, tuple(inputs), tuple(sides)), again=again)
+
+    def _budget(self, stage: Stage) -> Budget:
+        own = stage.quarantine_budget
+        return Budget(
+            stage=stage.name,
+            share=self.quarantine_budget if own is None else own,
+            transient=self.quarantine_budget,
+            own=own is not None,
+        )
+
+    def _reused(self, stage: Stage, manifest: Manifest) -> tuple[Manifest, bool]:
+        if stage.model:
+            self.pool.used(stage.model)
+        self._hold_release(stage, manifest.parts, [*manifest.inputs, *manifest.sides], key=manifest.key)
+        self.store.point(manifest.ref)
+        self.progress.end(manifest, reused=True)
+        return manifest, True
+
+    def _hold_release(self, stage: Stage, parts: Sequence[PartRecord], reads: Sequence[TableRef], *, key: str) -> None:
+        """Raise ReleaseError if this is the table to release and too small; the newest is its own measure."""
+        if stage.name != self.released:
+            return
+        last = self.store.current(self.system, stage.name)
+        lost = losses(upstream(reads, self.store))
+        own = loss(stage.name, sum(part.stop - part.start for part in parts), parts)
+        self.release.hold(
+            sum(part.files["rows"].rows for part in parts),
+            stage=stage.name,
+            last=None if last and last.key == key else last,
+            why=sentence([*lost, *([own] if own.rows else [])]),
+        )
+
+    def _locked(
+        self, table: _Table, *, base: Manifest | None = None, replaces: str | None = None, again: Again | None = None
+    ) -> tuple[Manifest, bool]:
+        """Make a table unless another build publishes it while this one waits for the lock."""
+        waiting = partial(self._waiting, table.stage.name)
+        with self.store.lock(table.directory, table.writer, waiting=waiting):
+            found = self.store.published(self.system, table.stage.name, table.key)
+            if found is None and base:
+                self._adopt(table, base)
+            manifest = found or self._make(table, again)
+            if replaces:
+                self.store.supersede(manifest, replaces)
+            if found:
+                return self._reused(table.stage, found)
+            self.progress.end(manifest, reused=False)
+            return manifest, False
+
+    def _waiting(self, stage: str, holder: str) -> None:
+        self.progress.note(stage, f"waits: {holder} is writing this table")
+
+    def _adopt(self, table: _Table, base: Manifest) -> None:
+        """Start a replay with the parts of the table before it that have nothing in quarantine."""
+        done = self.store.parts(table.directory)
+        source = self.store.table_directory(base.ref)
+        for part in base.parts:
+            if part.index not in done and not part.files["quarantined"].rows:
+                adopt_part(source, table.directory, part)
+
+    def _left(
+        self, table: _Table, jobs: Sequence[PartJob], again: Again | None
+    ) -> tuple[dict[int, PartRecord], list[PartRecord]]:
+        """Return the parts that an earlier build left and that stay, by index, and those taken back to be made again.
+
+        To make all of a table again that has all its parts and was refused is to begin with none.
+        """
+        found = {index: part for index, part in self.store.parts(table.directory).items() if index < len(jobs)}
+        refused = len(found) == len(jobs)
+        kept = {
+            index: part
+            for index, part in found.items()
+            if part.settled and not (again and (part.files["quarantined"].rows or (again == "all" and refused)))
+        }
+        back = [part for index, part in found.items() if index not in kept]
+        for part in back:
+            forget_part(table.directory, part)
+        return kept, back
+
+    def _make(self, table: _Table, again: Again | None) -> Manifest:
+        stage, directory = table.stage, table.directory
+        started = time.monotonic()
+        jobs = self._jobs(table)
+        done, back = self._left(table, jobs, again)
+        rows_in = sum(len(job) for job in jobs)
+        self.begun[stage.name] = Begun(directory, rows_in)
+        self.progress.begin(stage.name, total=rows_in, done=sum(part.stop - part.start for part in done.values()))
+        if back:
+            counted = ", ".join(f"{rule} {count:,}" for rule, count in _counts(back).items()) or "none"
+            self.progress.note(stage.name, f"makes {len(back)} finished parts again, rows in quarantine: {counted}")
+        missing = [job for job in jobs if job.index not in done]
+        loading, work = Loading(), None
+        if missing:
+            with self._crew(stage, missing) as crew:
+                loading, work = self._work(table, crew, missing, done, rows_in)
+        parts = [done[job.index] for job in jobs]
+        self._hold_budget(table, parts)
+        self._hold_release(stage, parts, [*table.inputs, *table.sides], key=table.key)
+        self.progress.note(stage.name, "checks")
+        rows = pl.scan_parquet([directory / part.files["rows"].name for part in parts], glob=False)
+        results, aside = run_checks(rows, stage.contract)
+        for result in results:
+            if not result.passed:
+                log.warning("%s: check %s %s: %s", stage.name, result.name, FAILED[result.on_fail], result.detail)
+        if self._budget(stage).holds(_counts(parts, aside), sum(part.attempts for part in parts)):
+            require(results, stage=stage.name)
+        if aside:
+            parts = [_without(table, part, aside) for part in parts]
+            self._hold_budget(table, parts)
+            self._hold_release(stage, parts, [*table.inputs, *table.sides], key=table.key)
+        manifest = Manifest(
+            system=self.system,
+            stage=stage.name,
+            key=table.key,
+            key_fields=table.fields,
+            content=content_hash(parts),
+            inputs=list(table.inputs),
+            sides=list(table.sides),
+            parts=parts,
+            rows_in=rows_in,
+            seconds=time.monotonic() - started,
+            load_seconds=loading.seconds,
+            work=work,
+            checks=results,
+            build=self.build,
+            created=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            remake=table.remake,
+        )
+        self.store.publish(manifest)
+        return manifest
+
+    def _hold_budget(self, table: _Table, parts: Sequence[PartRecord]) -> None:
+        """Raise QuarantineBudgetError if parts have more rows in quarantine than the stage may have."""
+
+        def ledger() -> pl.DataFrame:
+            files = [table.directory / part.files["quarantined"].name for part in parts]
+            return pl.scan_parquet(files, glob=False).select("row_id", "rule", "reason").collect()
+
+        self._budget(table.stage).require(_counts(parts), sum(part.attempts for part in parts), ledger)
+
+    def _work(
+        self, table: _Table, crew: Crew, missing: Sequence[PartJob], done: dict[int, PartRecord], rows_in: int
+    ) -> tuple[Loading, Work]:
+        """Make the parts that are missing, put them with those that are done and return what that took."""
+        started = time.monotonic()
+        times: list[float] = []
+        for part in self._parts(table.stage, crew, missing, rows_in):
+            times.append(time.monotonic() - started)
+            self.spending.add(part)
+            done[part.index] = part
+            self.progress.advance(table.stage.name, part)
+        if any(job.index not in done for job in missing):
+            self.spending.require_left(table.stage.name)
+        loading, memory = crew.take_loading(), crew.memory()
+        work = Work.of(
+            [done[job.index] for job in missing],
+            seconds=times[-1],
+            first=times[0],
+            loads=loading.count,
+            host_bytes=memory.host,
+            device_bytes=memory.device,
+        )
+        return loading, work
+
+    def _jobs(self, table: _Table) -> list[PartJob]:
+        stage = table.stage
+        files = tuple(file for ref in table.inputs for file in self.store.files(ref))
+        rows = sum(count for _, count in files)
+        size = stage.part_rows or max(rows, 1)
+        whole = PartJob(
+            system=self.system,
+            stage=stage.name,
+            function=stage.function,
+            arguments=stage.arguments,
+            values=stage.values,
+            fan_out=stage.fan_out,
+            contract=stage.contract,
+            directory=table.directory,
+            writer=table.writer.token,
+            index=0,
+            start=0,
+            stop=min(size, rows),
+            inputs=files if stage.inputs else None,
+            sides=tuple(tuple(self.store.files(ref)) for ref in table.sides),
+            sides_on=stage.sides_on,
+        )
+        starts = range(0, max(rows, 1), size)
+        jobs = [
+            replace(whole, index=index, start=start, stop=min(start + size, rows)) for index, start in enumerate(starts)
+        ]
+        return with_own_sides(jobs)
+
+    @contextmanager
+    def _crew(self, stage: Stage, jobs: Sequence[PartJob]) -> Iterator[Crew]:
+        """Give the model's crew, or this process where no model is needed."""
+        if stage.model is None or not any(len(job) for job in jobs):
+            yield InlineCrew()
+            return
+        self.progress.note(stage.name, self.pool.awaits(stage.model))
+        with self.pool.lease(stage.model, note=partial(self.progress.note, stage.name)) as crew:
+            yield crew
+
+    def _parts(self, stage: Stage, crew: Crew, jobs: Sequence[PartJob], rows_in: int) -> Iterator[PartRecord]:
+        """Yield parts as they are done; a part that fails is cut down to the rows that make it fail."""
+        deaths: Counter[int] = Counter()
+        pending = list(jobs)
+        alone = False  # only what failed once is made alone
+        halted = self._halted(stage)
+        while pending:
+            failed: list[tuple[PartJob, PartFailure]] = []
+            for job, result in crew.run(pending, alone=alone, halted=halted):
+                if isinstance(result, PartRecord):
+                    yield result
+                    self.pool.require_open()
+                elif isinstance(result, PartProgress):
+                    self.progress.within(stage.name, job.index, round(result.share * len(job)))
+                elif isinstance(result, PartFailure):
+                    failed.append((job, result))
+            pending, alone = [], True
+            for job, failure in failed:
+                committed = committed_part(job.directory, job.index) if failure.died else None
+                if committed:  # it died with the part done
+                    yield committed
+                    continue
+                deaths[job.index] += failure.died
+                if failure.died and deaths[job.index] % DEATHS_BEFORE_BISECTION:
+                    pending.append(job)
+                    continue
+                marked = self._without_poison(stage, crew, job, failure, rows_in)
+                if marked == job and (not failure.died or deaths[job.index] > MAX_DEATHS):
+                    raise StageError(
+                        f"stage {stage.name!r} failed in part {job.index}, though none of its rows fails alone: "
+                        f"{failure.error}"
+                    )
+                pending.append(marked)
+
+    def _halted(self, stage: Stage) -> Halted:
+        """Return what says that no further part of a stage may be begun: hosted models have been asked enough."""
+        return (lambda: self.spending.reached) if stage.model and hosted(stage.model) else never
+
+    def _without_poison(self, stage: Stage, crew: Crew, job: PartJob, failure: PartFailure, rows_in: int) -> PartJob:
+        """Return the part with the rows marked that make it fail, found by halving; as it is where none does."""
+        if stage.part_rows is None or (job.poisoned and not failure.died):
+            raise StageError(f"stage {stage.name!r} failed in part {job.index}: {failure.error}")
+        self.progress.note(stage.name, f"part {job.index} failed, looking for the row")
+        poisoned: dict[str, PartFailure] = {}
+        suspects = [job]
+        while suspects:
+            halves = [half for suspect in suspects for half in _halves(suspect)]
+            failing = list(_failures(crew.run(halves, probe=True, alone=True)))
+            suspects = [half for half, _ in failing if len(half) > 1]
+            alone = [(half, why) for half, why in failing if len(half) == 1]
+            for row, why in self._confirmed(crew, alone):
+                poisoned[part_row_ids(row)[0]] = why
+                counts = Counter(failed.rule for failed in poisoned.values())
+                self._budget(stage).require(counts, rows_in, partial(_entries, poisoned))
+        return replace(job, poisoned={**job.poisoned, **poisoned})
+
+    def _confirmed(
+        self, crew: Crew, found: Sequence[tuple[PartJob, PartFailure]]
+    ) -> Iterator[tuple[PartJob, PartFailure]]:
+        """Yield the rows that fail alone; one at which process or machine gave out must do so twice."""
+        yield from (pair for pair in found if pair[1].rule == POISON)
+        suspected = [job for job, why in found if why.rule != POISON]
+        yield from _failures(crew.run(suspected, probe=True, alone=True))
+
+
+def _failures(results: Iterable[tuple[PartJob, PartResult]]) -> Iterator[tuple[PartJob, PartFailure]]:
+    return ((job, result) for job, result in results if isinstance(result, PartFailure))
+
+
+def _halves(job: PartJob) -> list[PartJob]:
+    """Return the part cut in two; a single row as it is."""
+    middle = (job.start + job.stop) // 2
+    return [replace(job, stop=middle), replace(job, start=middle)] if len(job) > 1 else [job]
+
+
+def _counts(parts: Sequence[PartRecord], aside: Mapping[str, str] | None = None) -> dict[str, int]:
+    """Return the rows in quarantine by rule: those of parts, and more that checks take out (row -> rule)."""
+    return total([*(part.quarantined_by for part in parts), Counter((aside or {}).values())])
+
+
+def _entries(poisoned: Mapping[str, PartFailure]) -> pl.DataFrame:
+    entries = [{"row_id": row, "rule": why.rule, "reason": why.error} for row, why in poisoned.items()]
+    return pl.DataFrame(entries)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The table that a stage is about to make: its key, where it lies, who writes it."""
+
+    runner: StageRunner
+    stage: Stage
+    fields: dict[str, Any]
+    inputs: tuple[TableRef, ...]
+    sides: tuple[TableRef, ...]
+    remake: int = 0
+
+    @cached_property
+    def key(self) -> str:
+        return stage_key(self.fields, remake=self.remake)
+
+    @cached_property
+    def directory(self) -> Path:
+        return self.runner.store.directory(self.runner.system, self.stage.name, self.key)
+
+    @cached_property
+    def writer(self) -> Writer:
+        return Writer.of(self.runner.build)
+
+
+def _under_input(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row under the id of the input row it came from, where that is one, as ledgers name rows."""
+    return {**row, "row_id": row["parents"][0]} if len(row["parents"]) == 1 else row
+
+
+def _without(table: _Table, part: PartRecord, aside: dict[str, str]) -> PartRecord:
+    """Return the part, committed anew, with rows that failed a check moved to quarantine."""
+    directory = table.directory
+    frames = {kind: read_slice([(directory / file.name, file.rows)], 0, file.rows) for kind, file in part.files.items()}
+    failing = frames["rows"].filter(pl.col("row_id").is_in(list(aside)))
+    if failing.is_empty():
+        return part
+    ledger = quarantined_frame(
+        [
+            quarantined(_under_input(row), aside[row["row_id"]], "the row does not pass this check")
+            for row in failing.iter_rows(named=True)
+        ]
+    )
+    frames["rows"] = frames["rows"].filter(~pl.col("row_id").is_in(list(aside)))
+    frames["quarantined"] = pl.concat([frames["quarantined"], ledger])
+    counts = frames["quarantined"]["rule"].value_counts(sort=True).iter_rows()
+    files = write_frames(directory, part.index, frames, writer=f"{table.writer.token}-checked")
+    checked = part.model_copy(update={"files": files, "quarantined_by": dict(counts)})
+    write_part(directory, checked)
+    return checked

@@ -1,0 +1,50 @@
+"""The settings of a source that every system has: what it is, and how it is read."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from normloom.readers import Located, Reading, locate
+from normloom.settings.config import Settings
+
+
+def _as_name(value: Any) -> Any:
+    return os.fspath(value) if isinstance(value, os.PathLike) else value
+
+
+SourceName = Annotated[str, BeforeValidator(_as_name)]  # no Path: one of those would spoil https://
+
+
+class FileSettings(Settings):
+    """What a source is and how it is read; docs/sources.md has the formats. What is not set is found in the file."""
+
+    path: SourceName | None = Field(None, description="file, folder, pattern, URL or data set on a hub")
+    delimiter: str | None = Field(None, description="of CSV and TSV")
+    encoding: str | None = Field(None, description="of text files, such as cp1252")
+    keep: Literal["all"] | tuple[str, ...] = Field("all", description="columns that are kept to the release")
+    field: str | None = Field(None, description="of a JSON file: where its array of records is")
+    subset: str | None = Field(None, description="of a data set on the Hugging Face hub")
+    split: str | None = Field(None, description="of a data set on the hub or on disk")
+    sample: int | None = Field(None, ge=1, description="records drawn at random")
+    seed: int = Field(42, description="of the sample")
+
+    def located(self, limit: int | None = None) -> Located:
+        """Return the files of the source with the digest of their content; raises SourceError."""
+        return locate(self.path or "", self.reading(limit))
+
+    def reading(self, limit: int | None = None, *, splits_by_column: bool = False) -> Reading:
+        """Return how the source is read, its first `limit` records if that is given."""
+        return Reading(
+            delimiter=self.delimiter,
+            encoding=self.encoding,
+            field=self.field,
+            subset=self.subset,
+            split=self.split,
+            splits_by_column=splits_by_column,
+            sample=self.sample,
+            seed=self.seed,
+            limit=limit,
+        )

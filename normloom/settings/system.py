@@ -1,0 +1,36 @@
+"""What a system is: the type of its settings and the flow that turns them into stages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import RenderableType
+
+from normloom.core.stage import Stage
+from normloom.run.build import BuildResult
+from normloom.settings.system_config import SystemConfig
+from normloom.store.store import Store
+
+
+def nothing(config: Any) -> dict[str, str]:  # noqa: ARG001  # the same for all settings
+    """Return what a flow reads of other systems: no table."""
+    return {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class System:
+    """One dataset or benchmark.
+
+    `flow` returns the last stages of a build, the released table first. `reads` says, by settings, which published
+    tables of other systems it starts from: parameter of the flow -> "SYSTEM/STAGE"; the flow gets a stage that stands
+    for the newest such table, or None where none is published. `sections` shows what is special to a finished build.
+    """
+
+    name: str
+    title: str
+    config: type[SystemConfig]
+    flow: Callable[..., list[Stage]]
+    reads: Callable[[Any], Mapping[str, str]] = nothing
+    sections: Callable[[BuildResult, Store], list[RenderableType]] | None = None

@@ -1,0 +1,106 @@
+"""What the settings of every system have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, model_validator
+
+from normloom.core.errors import ConfigError
+from normloom.core.protocol import ModelSpec
+from normloom.planning.spending import Limits
+from normloom.run.release import ReleaseSize
+from normloom.run.runner import QUARANTINE_BUDGET
+from normloom.schemas.taxonomy import BUILTIN as TAXONOMIES
+from normloom.schemas.taxonomy import DIMENSIONS, Taxonomy, load_taxonomy
+from normloom.schemas.template import FOLDER as TEMPLATES
+from normloom.schemas.template import templates_of
+from normloom.settings.config import Role, Settings
+
+
+def _name_stages(models: dict[str, ModelSpec]) -> dict[str, ModelSpec]:
+    for name in models:
+        if not name.replace("_", "").isalnum():
+            raise ValueError(f"{name!r} names stages and tables; use letters, digits and _")
+    return models
+
+
+NamedModels = Annotated[dict[str, ModelSpec], AfterValidator(_name_stages)]  # by the names that rows and stages carry
+
+
+class ReleaseSettings(Settings):
+    """The least size of the released table: a smaller one fails the build, and the one before stays the newest.
+
+    Also how long a release is fresh: `normloom releases` says which are not, and receivers of `stale` are told.
+    """
+
+    min_rows: int = Field(1, ge=0, description="fewest rows of a release")
+    min_share_of_last: float | None = Field(
+        None, gt=0, le=1, description="of the rows of the release before it; null: any. `serve` sets 0.5"
+    )
+    fresh_hours: float | None = Field(
+        None, gt=0, description="since the start of the last build that made or confirmed it; null: for ever"
+    )
+
+    @property
+    def size(self) -> ReleaseSize:
+        """The gate of the build."""
+        return ReleaseSize(min_rows=self.min_rows, min_share_of_last=self.min_share_of_last)
+
+
+class SpendingSettings(Settings):
+    """What a build may ask of hosted models (engine openai, or with a price); null: without limit.
+
+    A build that could take more does not start, and one that has taken as much stops and can be resumed.
+    """
+
+    max_requests: int | None = Field(20_000, ge=0, description="most requests of a build to priced or hosted models")
+    max_cost: float | None = Field(10.0, ge=0, description="in the currency of the models' prices")
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the build."""
+        return Limits(max_requests=self.max_requests, max_cost=self.max_cost)
+
+
+class SystemConfig(Settings):
+    """Base of a system's settings: `DIMENSIONS` of its labels."""
+
+    DIMENSIONS: ClassVar[tuple[str, ...]] = DIMENSIONS
+
+    quarantine_budget: float = Field(QUARANTINE_BUDGET, ge=0, le=1, description="share of a stage's rows")
+    release: ReleaseSettings = ReleaseSettings()
+    spending: SpendingSettings = SpendingSettings()
+    taxonomies: Path = Field(TAXONOMIES, description="folder of label files, one CSV for each dimension")
+    templates: Path = Field(TEMPLATES, description="folder of prompt templates")
+
+    @property
+    def labels(self) -> tuple[Taxonomy, ...]:
+        """The taxonomies, one for each dimension."""
+        return tuple(load_taxonomy(self.taxonomies / f"{dimension}.csv") for dimension in self.DIMENSIONS)
+
+    @property
+    def notes(self) -> list[str]:
+        """What follows from the settings without being said by one."""
+        return []
+
+    @classmethod
+    def roles(cls) -> dict[str, Role]:
+        """Return the roles that models play in the system, those of its section `models`, by name."""
+        models = cls.model_fields.get("models")
+        kind: Any = models.annotation if models else None
+        fields = getattr(kind, "model_fields", {})
+        return {
+            name: Role(("models", name), several=field.annotation is not ModelSpec) for name, field in fields.items()
+        }
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _with_templates(cls, settings: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        folder = settings.get("templates", TEMPLATES) if isinstance(settings, Mapping) else TEMPLATES
+        if not Path(folder).is_dir():
+            raise ConfigError(f"setting templates: {folder} is not a folder")
+        with templates_of(Path(folder)):
+            return validate(settings)

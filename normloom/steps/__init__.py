@@ -1,0 +1,1 @@
+"""Steps: `@step`, and the stages of a flow that they make."""

@@ -1,0 +1,73 @@
+"""The stages of a flow in an order in which they can run, and the models they need in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from normloom.core.errors import ConfigError
+from normloom.core.protocol import ModelSpec
+from normloom.core.stage import Stage
+
+
+def stages_of(*ends: Stage) -> list[Stage]:
+    """Return every stage that the given ones stand on, and themselves, each after those it reads.
+
+    Raises ConfigError when two different stages share a name.
+    """
+    ordered: dict[str, Stage] = {}
+
+    def visit(stage: Stage) -> None:
+        if ordered.get(stage.name) is stage:
+            return
+        for upstream in stage.upstream:
+            visit(upstream)
+        if stage.name in ordered:
+            raise ConfigError(f"two stages of the flow are named {stage.name!r}: give each its own name")
+        ordered[stage.name] = stage
+
+    for end in ends:
+        visit(end)
+    return list(ordered.values())
+
+
+def with_models(ends: Sequence[Stage], change: Callable[[ModelSpec], ModelSpec]) -> list[Stage]:
+    """Return the last stages of the same flow with each model changed; the same stages if none is."""
+    stages = stages_of(*ends)
+    if all(change(stage.model) == stage.model for stage in stages if stage.model):
+        return list(ends)
+    made: dict[str, Stage] = {}
+    for stage in stages:
+        made[stage.name] = replace(
+            stage,
+            model=change(stage.model) if stage.model else None,
+            inputs=tuple(made[upstream.name] for upstream in stage.inputs),
+            sides=tuple(made[upstream.name] for upstream in stage.sides),
+        )
+    return [made[end.name] for end in ends]
+
+
+def model_uses(stages: Sequence[Stage]) -> list[ModelSpec]:
+    """Return the model of each stage that has one, in order."""
+    return [stage.model for stage in stages if stage.model]
+
+
+def farthest(idle: Iterable[str], upcoming: Sequence[str]) -> str:
+    """Return the idle model to free for another: one that is not used again, or else the last to be (Belady's rule)."""
+    return max(idle, key=lambda name: upcoming.index(name) if name in upcoming else len(upcoming))
+
+
+def load_order(uses: Sequence[str], fits: Callable[[Sequence[str]], bool]) -> list[str]:
+    """Return the models in the order of their loads when the uses come one after another.
+
+    `fits` says whether models have room side by side; one that is alone is loaded whatever it says.
+    """
+    resident: list[str] = []
+    loads: list[str] = []
+    for place, name in enumerate(uses):
+        if name not in resident:
+            while resident and not fits([*resident, name]):
+                resident.remove(farthest(resident, uses[place:]))
+            resident.append(name)
+            loads.append(name)
+    return loads

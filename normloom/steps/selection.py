@@ -1,0 +1,75 @@
+"""Which stages of a flow a build makes, takes as they stand, or makes again."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from normloom.core.errors import UsageError
+from normloom.core.stage import Stage
+
+Again = Literal["all", "quarantined"]  # what of a table that is there is made once more
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """By default every stage is brought up to date.
+
+    With `only`, those stages and no others; with `start`, that stage and all that stand on it. What they
+    read besides is taken as it stands. Stages in `force` are made again though nothing changed; of those in
+    `replay` only the parts with quarantined rows are.
+    """
+
+    only: tuple[str, ...] = ()
+    start: str | None = None
+    force: tuple[str, ...] = ()
+    replay: tuple[str, ...] = ()
+
+    @property
+    def partial(self) -> bool:
+        """Whether stages are left out."""
+        return bool(self.only or self.start)
+
+    @property
+    def remakes(self) -> bool:
+        """Whether stages are made again that could be reused."""
+        return bool(self.force or self.replay)
+
+    def again(self, stage: str) -> Again | None:
+        """Return what of a stage's table is to be made again though nothing changed."""
+        return "all" if stage in self.force else "quarantined" if stage in self.replay else None
+
+    def chosen(self, stages: Sequence[Stage]) -> frozenset[str]:
+        """Return the names of the stages to bring up to date; raises UsageError for a name that is no stage."""
+        if self.only and self.start:
+            raise UsageError("--only and --from exclude each other: give one of them")
+        names = [stage.name for stage in stages if stage.table is None]
+        for name in (*self.only, *([self.start] if self.start else []), *self.force, *self.replay):
+            if name not in names:
+                close = difflib.get_close_matches(name, names, n=3)
+                hint = f"did you mean {' or '.join(close)}?" if close else f"there is {', '.join(names)}"
+                raise UsageError(f"there is no stage {name!r}; {hint}")
+        chosen = frozenset(names)
+        if self.only:
+            chosen = frozenset(self.only)
+        elif self.start:
+            chosen = _downstream(self.start, stages)
+        if outside := sorted({*self.force, *self.replay} - chosen):
+            raise UsageError(f"stage {outside[0]!r} is to be made again but is not among those chosen to be built")
+        return chosen
+
+    def needed(self, stages: Sequence[Stage]) -> list[Stage]:
+        """Return the chosen stages and those that they read, in order."""
+        chosen = self.chosen(stages)
+        read = {upstream.name for stage in stages if stage.name in chosen for upstream in stage.upstream}
+        return [stage for stage in stages if stage.name in chosen | read]
+
+
+def _downstream(start: str, stages: Sequence[Stage]) -> frozenset[str]:
+    reached = {start}
+    for stage in stages:  # each comes after those it reads
+        if any(upstream.name in reached for upstream in stage.upstream):
+            reached.add(stage.name)
+    return frozenset(reached)

@@ -1,0 +1,225 @@
+"""`@step`: a plain function, told once, that makes a table.
+
+A step is called as its function is, with stages in place of frames and a model spec in place of the model:
+
+    @step(makes=tables.JUDGED, name="judge_{round}", sides_on="candidate_id")
+    def judge(rows: pl.DataFrame, args: Judging, scores: pl.DataFrame, *, round: int) -> Output: ...
+
+    judged = judge(candidates, config.judge, scores, round=0)      # a Stage; nothing runs
+    judge.function(frame, Judging(), scores_frame, round=0)        # the function itself, as in a test
+
+The names of the parameters say what they are: `rows` the input (a step without it is a source), `args` the arguments
+(a section of the settings), `model` the model, further ones side tables, and those after `*` plain values of a call.
+Arguments and values enter the stage key. The decorator builds the `Stage` and does nothing else.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, ParamSpec, TypeVar
+
+import polars as pl
+from pydantic import BaseModel
+
+from normloom.core.bounds import BoundOf
+from normloom.core.contract import Contract
+from normloom.core.errors import ConfigError
+from normloom.core.fan_out import FanOut
+from normloom.core.protocol import ModelSpec
+from normloom.core.stage import NoArguments, Output, Stage
+from normloom.steps.args import Args
+from normloom.steps.step_function import StepFunction
+
+P = ParamSpec("P")
+R = TypeVar("R", bound=Output | pl.DataFrame)
+
+ROWS, ARGS, MODEL = "rows", "args", "model"
+_OF_THE_CALL = frozenset({"name", "part_rows", "contract"})
+_BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class Step(Generic[P, R]):
+    """A declared step. Calling it returns the `Stage` that it is in a flow; `function` is the bare function."""
+
+    def __init__(
+        self,
+        function: Callable[P, R],
+        *,
+        makes: Contract | Callable[[Mapping[str, Any]], Contract] | None,
+        name: str | None,
+        stage: Mapping[str, Any],
+    ) -> None:
+        functools.update_wrapper(self, function)
+        self.function = function
+        self.called = StepFunction(function)
+        self.makes = makes
+        self.name = name or function.__name__
+        self._signature = inspect.signature(function)
+        self._stage = stage
+        parameters = self._signature.parameters
+        if taken := sorted(_OF_THE_CALL & set(parameters)):
+            raise TypeError(f"step {self.name!r}: parameter {taken[0]!r} is an option of every step's call; rename it")
+        sides = [one.name for one in parameters.values() if one.kind is not inspect.Parameter.KEYWORD_ONLY]
+        if MODEL in sides and sides[-1] != MODEL:  # the runner hands side tables over by place
+            raise TypeError(f"step {self.name!r}: parameter 'model' must come after the side tables")
+        self._args = _declared(function) if ARGS in parameters else None
+
+    def __repr__(self) -> str:
+        return f"<step {self.function.__module__}.{self.function.__qualname__}>"
+
+    def __call__(
+        self,
+        *stages: Any,
+        name: str | None = None,
+        part_rows: int | None = None,
+        contract: Contract | None = None,
+        **named: Any,
+    ) -> Stage:
+        """Return the stage.
+
+        `name`, `part_rows` and `contract` stand in for those of the declaration. Raises ConfigError for a call that
+        the function's signature does not allow.
+        """
+        try:
+            bound = self._signature.bind(*stages, **named)
+        except TypeError as error:
+            raise ConfigError(f"step {self.name!r}: {error}; it takes {self._signature}") from None
+        arguments = self._arguments(bound)
+        values = {
+            one.name: bound.arguments.get(one.name, one.default)
+            for one in self._signature.parameters.values()
+            if one.kind is inspect.Parameter.KEYWORD_ONLY and one.name != MODEL
+        }
+        model = bound.arguments.get(MODEL)
+        options, given = dict(self._stage), {**dict(arguments), **values}
+        if not isinstance(options["fan_out"], FanOut | None):
+            options["fan_out"] = options["fan_out"](given)
+        made = contract or (self.makes(given) if callable(self.makes) else self.makes)
+        if made is None:
+            raise ConfigError(f"step {self.name!r}: its declaration has no `makes`, so its call needs a `contract`")
+        options["part_rows"] = part_rows or given.get("part_rows") or options["part_rows"]
+        return Stage(
+            name=name or self.name.format_map(given),
+            function=self.called,
+            arguments=arguments,
+            values=values,
+            contract=made,
+            inputs=self._inputs(bound),
+            sides=tuple(self._sides(bound)),
+            model=_spec(model, self.name) if MODEL in self._signature.parameters else None,
+            **options,
+        )
+
+    def _arguments(self, bound: inspect.BoundArguments) -> BaseModel:
+        parameter = self._signature.parameters.get(ARGS)
+        if parameter is None:
+            return NoArguments()
+        given = bound.arguments.get(ARGS, parameter.default)
+        if self._args is None and isinstance(given, BaseModel):
+            return given
+        if self._args is None or not isinstance(given, self._args):
+            wanted = self._args.__name__ if self._args else "a pydantic model"
+            raise ConfigError(f"step {self.name!r}: args must be {wanted}, not {type(given).__name__}")
+        return _own(given, self._args) if issubclass(self._args, Args) else given
+
+    def _inputs(self, bound: inspect.BoundArguments) -> tuple[Stage, ...]:
+        if ROWS not in self._signature.parameters:
+            return ()
+        inputs = _stages(bound.arguments[ROWS], self.name, ROWS)
+        if not inputs:
+            raise ConfigError(f"step {self.name!r}: rows must be a stage or several, got none")
+        return inputs
+
+    def _sides(self, bound: inspect.BoundArguments) -> Iterable[Stage]:
+        absent = None
+        for one in self._signature.parameters.values():
+            if one.name in {ROWS, ARGS, MODEL}:
+                continue
+            if one.kind is inspect.Parameter.VAR_POSITIONAL:
+                yield from _stages(bound.arguments.get(one.name, ()), self.name, one.name)
+            elif one.kind in _BY_PLACE:
+                side = bound.arguments.get(one.name)
+                if side is None:
+                    absent = absent or one.name
+                    continue
+                if absent:
+                    raise ConfigError(f"step {self.name!r}: {one.name} is given, but {absent} before it is not")
+                [stage] = _stages(side, self.name, one.name)
+                yield stage
+
+
+def step(
+    *,
+    makes: Contract | Mapping[str, Any] | Callable[[Mapping[str, Any]], Contract] | None = None,
+    name: str | None = None,
+    part_rows: int | None = None,
+    sides_on: str | None = None,
+    quarantine_budget: float | None = None,
+    bound: BoundOf | None = None,
+    libraries: tuple[str, ...] = (),
+    fan_out: FanOut | Callable[[Mapping[str, Any]], FanOut] | None = None,
+) -> Callable[[Callable[P, R]], Step[P, R]]:
+    """Declare a step.
+
+    - `makes`: the contract of its table; or its columns with their Polars types, which may then be null; or what
+      returns the contract for the arguments and values by name.
+    - `name`: of its stages, the function's by default; may hold arguments and values, as in `rate_{rater}`.
+    - `part_rows`: rows in one part, None for all at once; a field `part_rows` of the arguments comes first.
+    - `sides_on`: column of the side tables that names an input row, so that a part reads only its own of them.
+    - `quarantine_budget`: share of its rows that may be quarantined, in place of the build's.
+    - `bound`: what it makes and asks at most.
+    - `libraries`: installed packages that decide the result; their versions enter the key.
+    - `fan_out`: rows that it owes for each row it reads, or what returns that for the arguments and values by name.
+    """
+    columns = Contract(columns=_types(makes), nullable=frozenset(makes)) if isinstance(makes, Mapping) else makes
+    stage = {
+        "part_rows": part_rows,
+        "sides_on": sides_on,
+        "quarantine_budget": quarantine_budget,
+        "bound": bound,
+        "libraries": libraries,
+        "fan_out": fan_out,
+    }
+
+    def declare(function: Callable[P, R]) -> Step[P, R]:
+        return Step(function, makes=columns, name=name, stage=stage)
+
+    return declare
+
+
+def _own(given: BaseModel, kind: type[BaseModel]) -> BaseModel:
+    """Return the fields of a section that are arguments of this kind."""
+    return kind.model_construct(**{name: getattr(given, name) for name in kind.model_fields})
+
+
+def _types(columns: Mapping[str, Any]) -> dict[str, pl.DataType]:
+    """Return column types as instances: `pl.String` stands for `pl.String()`."""
+    return {name: dtype() if isinstance(dtype, type) else dtype for name, dtype in columns.items()}
+
+
+def _declared(function: Callable[..., Any]) -> type[BaseModel] | None:
+    """Return the declared type of the arguments, None if it is not declared or cannot be found from here."""
+    annotation = inspect.signature(function).parameters[ARGS].annotation
+    if isinstance(annotation, str):
+        try:
+            annotation = eval(annotation, inspect.unwrap(function).__globals__)  # noqa: S307  # the function's own text
+        except NameError:
+            return None
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _stages(given: Any, step: str, parameter: str) -> tuple[Stage, ...]:
+    several = (given,) if isinstance(given, Stage) else tuple(given) if isinstance(given, list | tuple) else None
+    if several is None or not all(isinstance(one, Stage) for one in several):
+        raise ConfigError(f"step {step!r}: {parameter} must be a stage or a list of stages, got {given!r}")
+    return several
+
+
+def _spec(given: Any, step: str) -> ModelSpec:
+    if isinstance(given, ModelSpec):
+        return given
+    if isinstance(given, str):
+        return ModelSpec(model=given)
+    raise ConfigError(f"step {step!r}: model must be a model spec or a model's name, got {type(given).__name__}")

@@ -1,0 +1,417 @@
+"""The store: one directory per stage key, immutable once its manifest is there.
+
+    <root>/<system>/<stage>/<key>/rows-00000-WRITER.parquet         what the stage made
+                                  dropped-00000-WRITER.parquet       what the method took out
+                                  quarantined-00000-WRITER.parquet
+                                  part-00000.json                    written last: the part counts
+                                  manifest.json                      written last: the table is published
+                                  lock                               who writes here; held while it lives
+                                  superseded                         the key of the remake that stands for this table
+    <root>/<system>/<stage>/current                                  the key of the newest table
+    <root>/<system>/latest                                           link to the newest release (normloom.store.latest)
+    <root>/<system>/builds/<build>.yaml                              stage -> key of one build
+    <root>/<system>/builds/running                                   held, shared, by every build at work
+
+Every file is written under a temporary name, flushed to disk and renamed. A part counts only while
+the checksums of its files verify, so killing a writer at any moment loses at most the part in flight.
+File names carry their writer, so that a process which outlives its build never touches its successor's files.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import io
+import os
+import platform
+import secrets
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import polars as pl
+from pydantic import ValidationError
+
+from normloom.core.errors import StoreError
+from normloom.core.table import KINDS, FileRecord, Kind, Manifest, PartRecord, TableRef
+
+MANIFEST = "manifest.json"
+CURRENT = "current"
+LOCK = "lock"
+SUPERSEDED = "superseded"
+BUILDS = "builds"
+RUNNING = "running"
+RELEASE = "release"
+
+Record = TypeVar("Record")
+
+
+class Store:
+    """A directory of tables, shared by any number of readers and builds."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+        self._verified: set[tuple[TableRef, Kind]] = set()
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.root)!r})"
+
+    def directory(self, system: str, stage: str, key: str) -> Path:
+        """Return where the table with this key is or would be."""
+        return self.root / system / stage / key
+
+    def table_directory(self, ref: TableRef) -> Path:
+        """Return where a published table is."""
+        return self.directory(ref.system, ref.stage, ref.key)
+
+    def published(self, system: str, stage: str, key: str) -> Manifest | None:
+        """Return the manifest of a published table whose files are all there, None where there is none."""
+        directory = self.directory(system, stage, key)
+        manifest = _load(Manifest.model_validate_json, directory / MANIFEST)
+        if manifest is None or not all(_present(directory, part) for part in manifest.parts):
+            return None
+        return manifest
+
+    def standing(self, system: str, stage: str, key: str) -> Manifest | None:
+        """Return the manifest of the table that stands for a key: its own, or that of a forced remake of it."""
+        pointer = self.directory(system, stage, key) / SUPERSEDED
+        remade = self.published(system, stage, pointer.read_text().strip()) if pointer.exists() else None
+        return remade or self.published(system, stage, key)
+
+    def supersede(self, manifest: Manifest, key: str) -> None:
+        """Let a published remake stand for the table with this key."""
+        write_file(self.directory(manifest.system, manifest.stage, key) / SUPERSEDED, f"{manifest.key}\n".encode())
+
+    def manifest(self, ref: TableRef) -> Manifest:
+        """Return the manifest of a published table, or raise StoreError."""
+        manifest = self.published(ref.system, ref.stage, ref.key)
+        if manifest is None:
+            raise StoreError(
+                self.why_unreadable(ref.system, ref.stage, ref.key) or f"table {ref} is not in the store at {self.root}"
+            )
+        return manifest
+
+    def why_unreadable(self, system: str, stage: str, key: str | None = None) -> str | None:
+        """Say why a published table, the newest if no key is given, cannot be read; None if it can or is not there."""
+        key = key or self._current_key(system, stage)
+        directory = self.directory(system, stage, key or "")
+        if key is None or not (directory / MANIFEST).is_file() or self.published(system, stage, key):
+            return None
+        manifest = _load(Manifest.model_validate_json, directory / MANIFEST)
+        parts = [part.index for part in manifest.parts if not _present(directory, part)] if manifest else []
+        what = f"files of its part {parts[0]} are missing or cut" if manifest else "its manifest cannot be read"
+        return f"table {system}/{stage}/{key}: {what}; build {system} again, which makes what is missing"
+
+    def scan(self, ref: TableRef, kind: Kind = "rows") -> pl.LazyFrame:
+        """Return the rows of a table (or what it dropped or quarantined), lazily."""
+        return pl.scan_parquet([path for path, _ in self.files(ref, kind)], glob=False)
+
+    def files(self, ref: TableRef, kind: Kind = "rows") -> list[tuple[Path, int]]:
+        """Return the files of a table with their row counts, in row order.
+
+        Their checksums are verified the first time; raises StoreError naming a file that is not as it was written.
+        """
+        manifest, directory = self.manifest(ref), self.table_directory(ref)
+        if (ref, kind) not in self._verified:
+            for part in manifest.parts:
+                record = part.files[kind]
+                if problem := file_problem(directory / record.name, record):
+                    raise StoreError(
+                        f"table {ref}, part {part.index}: {record.name} {problem}; "
+                        f"run normloom verify {ref.system} --repair, then build again"
+                    )
+            self._verified.add((ref, kind))
+        return manifest.files(directory, kind)
+
+    def current(self, system: str, stage: str) -> Manifest | None:
+        """Return the manifest of the newest table of a stage, None where none is published."""
+        key = self._current_key(system, stage)
+        return None if key is None else self.published(system, stage, key)
+
+    def _current_key(self, system: str, stage: str) -> str | None:
+        try:
+            return (self.root / system / stage / CURRENT).read_text().strip()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def systems(self) -> list[str]:
+        """Return the systems that have been built here."""
+        return sorted(path.name for path in _directories(self.root))
+
+    def newest(self, system: str) -> list[Manifest]:
+        """Return the newest table of each stage of a system, oldest first."""
+        stages = [path.name for path in _directories(self.root / system) if path.name != BUILDS]
+        manifests = [manifest for stage in stages if (manifest := self.current(system, stage))]
+        return sorted(manifests, key=lambda manifest: manifest.created)
+
+    def unreadable(self, system: str) -> list[str]:
+        """Say why each newest table of a system that cannot be read cannot."""
+        stages = sorted(path.name for path in _directories(self.root / system) if path.name != BUILDS)
+        return [why for stage in stages if (why := self.why_unreadable(system, stage))]
+
+    def parts(self, directory: Path, *, verify: bool = True) -> dict[int, PartRecord]:
+        """Return the committed parts of a table that is not published yet, those whose files are whole, by index.
+
+        Without `verify` files count as whole if their sizes are right; their checksums are not read.
+        """
+        records = [_committed(path, verify=verify) for path in sorted(directory.glob("part-*.json"))]
+        return {record.index: record for record in records if record}
+
+    @contextmanager
+    def lock(self, directory: Path, writer: Writer, *, waiting: Callable[[str], None]) -> Iterator[None]:
+        """Hold the right to write a table; `waiting` is told once who has it, if another process does.
+
+        The kernel frees the lock when its holder dies.
+        """
+        with writing(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+            handle = (directory / LOCK).open("a+")
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                handle.seek(0)
+                waiting(handle.read().strip() or "another process")
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            with writing(directory / LOCK):  # past the handle's buffer, which would fail again when it is closed
+                os.ftruncate(handle.fileno(), 0)
+                os.write(handle.fileno(), str(writer).encode())
+            try:
+                yield
+            finally:  # a copy of a part that comes in late finds that nobody writes here any more
+                os.ftruncate(handle.fileno(), 0)
+
+    @contextmanager
+    def building(self, system: str) -> Iterator[None]:
+        """Keep the tables of a system from being removed while a build is at work; any number may be."""
+        path = self.root / system / BUILDS / RUNNING
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = path.open("a")
+        with handle:
+            fcntl.flock(handle, fcntl.LOCK_SH)
+            yield
+
+    def publish(self, manifest: Manifest) -> None:
+        """Write the manifest, which publishes the table, and point to it as the newest.
+
+        Files that it does not name (of a writer that was killed) go first: who reads `rows-*.parquet` gets the table.
+        """
+        directory = self.directory(manifest.system, manifest.stage, manifest.key)
+        named = {record.name for part in manifest.parts for record in part.files.values()}
+        for path in directory.glob("*.parquet"):
+            if path.name not in named:
+                path.unlink()
+        shutil.rmtree(directory / RELEASE, ignore_errors=True)  # of files that are not these
+        write_file(directory / MANIFEST, manifest.model_dump_json(indent=1).encode())
+        self.point(manifest.ref)
+
+    def point(self, ref: TableRef) -> None:
+        """Make a published table the newest of its stage, younger than any that was refused before."""
+        pointer = self.root / ref.system / ref.stage / CURRENT
+        if not pointer.exists() or pointer.read_text().strip() != ref.key:
+            write_file(pointer, f"{ref.key}\n".encode())
+        else:
+            with writing(pointer):
+                pointer.touch()
+
+    def write_build(self, system: str, build: str, text: str) -> Path:
+        """Write the lock of a build and return its path."""
+        path = self.root / system / BUILDS / f"{build}.yaml"
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, text.encode())
+        return path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writer:
+    """Who writes a table: `token` is in the names of its files, the rest tells people where to look."""
+
+    token: str
+    build: str
+    process: int = field(default_factory=os.getpid)
+    host: str = field(default_factory=platform.node)
+
+    @classmethod
+    def of(cls, build: str) -> Writer:
+        """Return a writer of its own for one table of a build."""
+        return cls(token=secrets.token_hex(3), build=build)
+
+    def __str__(self) -> str:
+        return f"build {self.build} (process {self.process} on {self.host}, writer {self.token})"
+
+
+def require_writer(directory: Path, token: str) -> None:
+    """Raise StoreError where the table is done, or another writer took over since the build that started this died."""
+    holder = (directory / LOCK).read_text()
+    if f"writer {token})" not in holder:
+        taken = f"is being written by {holder}" if holder else "is finished, or its build has ended"
+        raise StoreError(f"the table in {directory} {taken}: this part is left alone")
+
+
+def write_frames(
+    directory: Path, index: int, frames: Mapping[Kind, pl.DataFrame], *, writer: str
+) -> dict[Kind, FileRecord]:
+    """Write the files of one part and return their records."""
+    records: dict[Kind, FileRecord] = {}
+    for kind in KINDS:
+        buffer = io.BytesIO()
+        frames[kind].write_parquet(buffer, compression="zstd", statistics=True)
+        content = buffer.getvalue()
+        name = f"{kind}-{index:05d}-{writer}.parquet"
+        write_file(directory / name, content)
+        digest = hashlib.sha256(content).hexdigest()
+        records[kind] = FileRecord(name=name, rows=frames[kind].height, bytes=len(content), sha256=digest)
+    return records
+
+
+def committed_part(directory: Path, index: int) -> PartRecord | None:
+    """Return a committed part, None where it is not there or its files do not verify."""
+    return _committed(part_marker(directory, index))
+
+
+def write_part(directory: Path, record: PartRecord) -> None:
+    """Write the marker that commits a part; its files must be there."""
+    write_file(part_marker(directory, record.index), record.model_dump_json(indent=1).encode())
+
+
+def part_marker(directory: Path, index: int) -> Path:
+    """Return the file that commits a part."""
+    return directory / f"part-{index:05d}.json"
+
+
+def _committed(marker: Path, *, verify: bool = True) -> PartRecord | None:
+    record = _load(PartRecord.model_validate_json, marker)
+    whole = _verified if verify else _present
+    return record if record and whole(marker.parent, record) else None
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all, also after a crash."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with writing(path):
+        try:
+            with temporary.open("wb") as handle:
+                handle.write(content)
+                handle.flush()
+                os.fsync(handle.fileno())
+            temporary.replace(path)
+            sync_directory(path.parent)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+
+
+def forget_part(directory: Path, record: PartRecord) -> None:
+    """Take back a committed part of a table that is not published, its files too."""
+    part_marker(directory, record.index).unlink(missing_ok=True)
+    for file in record.files.values():
+        (directory / file.name).unlink(missing_ok=True)
+
+
+def adopt_part(source: Path, directory: Path, record: PartRecord) -> None:
+    """Take over a committed part of another table as it is, without a copy where the file system can."""
+    for file in record.files.values():
+        target = directory / file.name
+        with writing(target), suppress(FileExistsError):
+            try:
+                target.hardlink_to(source / file.name)
+            except FileExistsError:
+                raise
+            except OSError:
+                write_file(target, (source / file.name).read_bytes())
+    write_part(directory, record)
+
+
+def read_slice(files: Sequence[tuple[Path, int]], start: int, stop: int) -> pl.DataFrame:
+    """Return rows `start` to `stop` of files laid end to end (path and row count of each)."""
+    frames, offset = [], 0
+    for path, rows in files:
+        first, last = max(start - offset, 0), min(stop - offset, rows)
+        if first < last:
+            whole = (first, last) == (0, rows)
+            frames.append(
+                pl.read_parquet(path, glob=False)
+                if whole
+                else pl.scan_parquet(path, glob=False).slice(first, last - first).collect()
+            )
+        offset += rows
+    if frames:
+        return pl.concat(frames, how="vertical")
+    return pl.read_parquet(files[0][0], glob=False).clear() if files else pl.DataFrame()
+
+
+def content_hash(parts: Sequence[PartRecord]) -> str:
+    """Return the hash of a table's rows, from the checksums of its files in row order."""
+    joined = "\n".join(part.files["rows"].sha256 for part in parts)
+    return hashlib.sha256(joined.encode()).hexdigest()[:20]
+
+
+def _load(parse: Callable[[bytes], Record], path: Path) -> Record | None:
+    try:
+        return parse(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValidationError):
+        return None
+
+
+def _present(directory: Path, part: PartRecord) -> bool:
+    for record in part.files.values():
+        try:
+            if (directory / record.name).stat().st_size != record.bytes:
+                return False
+        except OSError:
+            return False
+    return True
+
+
+def _verified(directory: Path, part: PartRecord) -> bool:
+    return not any(file_problem(directory / record.name, record) for record in part.files.values())
+
+
+def file_problem(path: Path, record: FileRecord) -> str | None:
+    """Say what is wrong with a stored file, None if it is as it was written."""
+    try:
+        if (size := path.stat().st_size) != record.bytes:
+            return f"has {size:,} bytes, {record.bytes:,} were written"
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return None if digest == record.sha256 else "is not what was written: its checksum differs"
+
+
+def _directories(path: Path) -> list[Path]:
+    try:
+        return [entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def sync_directory(path: Path) -> None:
+    """Let the names in a directory survive a crash."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals into one sentence that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        advice = {
+            errno.ENOSPC: "free some space and run the same command again, finished parts are kept",
+            errno.EDQUOT: "free some space and run the same command again, finished parts are kept",
+        }.get(error.errno or 0, "give --store a directory that can be written")
+        raise StoreError(f"cannot write {path}: {error.strerror or error}; {advice}") from error

@@ -1,0 +1,106 @@
+"""Damage to stored tables: files that are missing, cut or changed since they were written.
+
+A file's checksum is in its table's manifest. What is damaged is made again by the build that made it: `repair` takes
+the damaged parts out of their table, which is then unfinished and keeps all its other parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from normloom.core.table import KINDS, Manifest
+from normloom.store.store import BUILDS, CURRENT, MANIFEST, Store, file_problem, part_marker
+
+
+@dataclass(frozen=True, kw_only=True)
+class Damage:
+    """One damaged file of a table; `part` is None if it is the manifest or the pointer to the newest table."""
+
+    system: str
+    stage: str
+    key: str
+    part: int | None
+    file: str
+    problem: str
+
+    def __str__(self) -> str:
+        part = "" if self.part is None else f", part {self.part}"
+        return f"table {self.system}/{self.stage}/{self.key}{part}: {self.file} {self.problem}"
+
+
+def verify(store: Store, system: str | None = None) -> Iterator[Damage]:
+    """Yield all damage in a store, or in one system's tables: of every table, not only the newest."""
+    for name in [system] if system else store.systems():
+        for stage in _folders(store.root / name):
+            if stage.name == BUILDS:
+                continue
+            for directory in _folders(stage):
+                yield from _table(directory, name, stage.name)
+            yield from _pointer(stage, name)
+
+
+def repair(store: Store, found: Iterable[Damage]) -> None:
+    """Take damaged parts out of their tables, which the next build finishes; a table's other parts are kept.
+
+    A manifest that cannot be read is set aside; the table is then finished from its parts.
+    """
+    for damage in found:
+        directory = store.directory(damage.system, damage.stage, damage.key)
+        if damage.file == CURRENT:
+            (directory.parent / CURRENT).unlink(missing_ok=True)
+            continue
+        if damage.part is not None:
+            part_marker(directory, damage.part).unlink(missing_ok=True)
+            (directory / damage.file).unlink(missing_ok=True)
+        (directory / MANIFEST).unlink(missing_ok=True)
+
+
+def _table(directory: Path, system: str, stage: str) -> Iterator[Damage]:
+    try:
+        content = (directory / MANIFEST).read_bytes()
+    except FileNotFoundError:
+        return  # unfinished: its parts are verified when a build takes them up
+    try:
+        manifest = Manifest.model_validate_json(content)
+    except ValidationError as error:
+        problem = f"cannot be read ({error.error_count()} faults)"
+        yield Damage(system=system, stage=stage, key=directory.name, part=None, file=MANIFEST, problem=problem)
+        return
+    if (manifest.system, manifest.stage, manifest.key) != (system, stage, directory.name):
+        problem = f"is that of table {manifest.ref}"
+        yield Damage(system=system, stage=stage, key=directory.name, part=None, file=MANIFEST, problem=problem)
+        return
+    yield from _damage_of(manifest, directory)
+
+
+def _damage_of(manifest: Manifest, directory: Path) -> Iterator[Damage]:
+    for part in manifest.parts:
+        for kind in KINDS:
+            record = part.files[kind]
+            if problem := file_problem(directory / record.name, record):
+                yield Damage(
+                    system=manifest.system,
+                    stage=manifest.stage,
+                    key=manifest.key,
+                    part=part.index,
+                    file=record.name,
+                    problem=problem,
+                )
+
+
+def _pointer(stage: Path, system: str) -> Iterator[Damage]:
+    try:
+        key = (stage / CURRENT).read_text(encoding="utf-8").strip()
+    except FileNotFoundError:
+        return
+    if not (stage / key).is_dir():  # one without a manifest is a table to be finished
+        problem = "points to a table that is not there"
+        yield Damage(system=system, stage=stage.name, key=key, part=None, file=CURRENT, problem=problem)
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))

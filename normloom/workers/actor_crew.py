@@ -1,0 +1,415 @@
+"""Ray actors that hold the same model and make parts with it.
+
+Actors are owned, never detached: detached ones outlive a cancelled build and keep their GPU.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import secrets
+import sys
+import time
+from collections import ChainMap, Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from normloom.core.errors import BuildCancelledError, ClusterError, EngineDiedError, ModelError, NormloomError, cause
+from normloom.core.protocol import Closing, ModelSpec, Sleeping
+from normloom.models import load_model
+from normloom.models.progress import listening
+from normloom.models.registry import parts_at_once
+from normloom.workers.crew import Halted, Loading, PartProgress, PartResult, attempt, never
+from normloom.workers.dispatch import Dispatch
+from normloom.workers.growth import Growth
+from normloom.workers.memory import MemoryUse, memory_use
+from normloom.workers.part import PartFailure, PartJob
+from normloom.workers.places import Places
+from normloom.workers.resources import Resources
+from normloom.workers.run_log import RunLog, current_run_log, drain, sending
+
+log = logging.getLogger("normloom.crew")
+
+NAME_BREAK = ", model "
+PARTS = "parts"  # the actor's threads that make parts; it answers to the rest meanwhile
+PLACE_CHECK_SECONDS = 2.0  # how often a crew looks at the cluster, at how far parts are, and for late ones
+ARRIVAL_SECONDS = 8.0  # that a process may take to start where there is a place for it
+LAST_WORDS_SECONDS = 1.0  # for what an actor still has to log, and to end what its model started
+NODE_LOSS_SECONDS = 20.0  # that Ray may take to see that a node is gone; until then deaths look like the model's
+REASON_CHARS = 500
+DEATHS_WHILE_LOADING = 2  # more than that, and the model is the cause
+
+
+class _Worker:
+    """The body of an actor."""
+
+    def __init__(self, spec: ModelSpec, threads: int, paths: Sequence[str]) -> None:
+        sys.path += [path for path in paths if path not in sys.path]  # where stage functions come from
+        self._spec = spec
+        self._threads = threads
+        self._model: object | None = None
+        self._shares: dict[int, float] = {}
+
+    # Errors are returned and not raised: what nobody waits for any more (the copy of a part that lost its race, a
+    # second actor that cannot load either) Ray would print on the user's terminal as unhandled.
+
+    def load(self, run_log: RunLog | None) -> float | ModelError:
+        """Load the model and return the seconds it took, or why it cannot be loaded."""
+        with sending(run_log):
+            started = time.monotonic()
+            try:
+                self._model = load_model(self._spec, threads=self._threads)
+            except Exception as error:  # kept with its cause, whatever an engine raises
+                log.warning("process %d cannot load model %s", os.getpid(), self._spec.model, exc_info=True)
+                return ModelError(f"an actor could not load model {self._spec.model!r}: {cause(error)}")
+            seconds = time.monotonic() - started
+            log.info("process %d loaded model %s in %.1f s", os.getpid(), self._spec.model, seconds)
+            return seconds
+
+    def run(self, job: PartJob, *, probe: bool, run_log: RunLog | None) -> PartResult | NormloomError:
+        """Make one part; an error that concerns the stage as a whole is returned."""
+        with sending(run_log):
+            try:
+                with listening(partial(self._shares.__setitem__, job.index)):
+                    return attempt(job, self._model, probe=probe)
+            except EngineDiedError:
+                log.exception("process %d ends, its engine is gone", os.getpid())
+                drain(LAST_WORDS_SECONDS)
+                os._exit(1)  # a process that dies is replaced, with the model loaded anew
+            except NormloomError as error:
+                return error
+            finally:
+                self._shares.pop(job.index, None)
+
+    def arrived(self) -> None:
+        """Answer as soon as the process is there, also while the model loads."""
+
+    def shares(self) -> dict[int, float]:
+        """Return the share that is done of each part in work."""
+        return dict(self._shares)
+
+    def memory(self) -> MemoryUse:
+        """Return what the process and those it started hold."""
+        return memory_use()
+
+    def sleep(self) -> bool:
+        """Free the GPU where the model can."""
+        try:
+            return isinstance(self._model, Sleeping) and self._model.sleep()
+        except Exception:
+            log.exception("model %s cannot be put to sleep", self._spec.model)
+            return False
+
+    def wake(self) -> None:
+        """Come back to the GPU; a process whose model does not ends, and is replaced when that shows."""
+        try:
+            if isinstance(self._model, Sleeping):
+                self._model.wake()
+        except Exception:
+            log.exception("process %d ends, its model does not wake up", os.getpid())
+            drain(LAST_WORDS_SECONDS)
+            os._exit(1)
+
+    def tell(self) -> None:
+        """Send what is still to be logged."""
+        drain()
+
+    def end(self) -> None:
+        """Let the model end what it started."""
+        try:
+            if isinstance(self._model, Closing):
+                self._model.close()
+        except Exception:
+            log.exception("model %s did not close", self._spec.model)
+
+
+class ActorCrew:
+    """Actors with the same model. Parts are made by those that are ready; one that dies is replaced.
+
+    A replacement that finds no place, because its node is gone, keeps nobody waiting while others work. Where
+    `may_grow` (asked with the number of actors) says that there is room for one more, it is started while parts wait;
+    a cluster that the build did not start is asked for what is missing to `max_actors`.
+    With `places` each actor has one of them, which it shares with those of models that sleep meanwhile. If none has
+    arrived after a while, `waiting` is called every few seconds. Actors carry the name of their `holder`.
+    """
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        resources: Resources,
+        *,
+        may_grow: Callable[[Resources, int], bool] = lambda *_: False,
+        places: Places | None = None,
+        holder: str = "a build",
+        waiting: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._spec = spec
+        self._holder = holder
+        self._waiting = waiting
+        self._arriving: list[Any] = []  # references that come when an actor has its place
+        self._started = time.monotonic()
+        self._resources = resources
+        self._may_grow = may_grow
+        self._places = places
+        self._place_of: dict[Any, int] = {}
+        self._ready: list[Any] = []
+        self._loading: dict[Any, Any] = {}  # reference that comes when an actor is ready -> actor
+        self._outrun: dict[Any, Any] = {}  # reference of a copy that lost its race -> actor
+        self._loads = Loading()
+        self._deaths_loading = 0
+        self._growth = Growth(resources.actor)
+        self._closed = False
+        self._at_work = False
+        try:
+            for place in range(resources.actors):
+                self._start(place)
+            while not self._ready:
+                self._settle(self._wait([]))
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def actors(self) -> int:
+        """How many actors there are, those that are loading included."""
+        return len(self._ready) + len(self._loading)
+
+    @property
+    def _wanting(self) -> int:
+        """How many more actors there might be if the cluster grew."""
+        most = self._resources.max_actors or 0
+        return max(most - self.actors, 0) if self._resources.address else 0
+
+    def take_loading(self) -> Loading:
+        """Return the loads since this was last asked, added up over the actors."""
+        loads, self._loads = self._loads, Loading()
+        return loads
+
+    def memory(self) -> MemoryUse:
+        """Return the most that one actor holds; one that does not answer at once is left out."""
+        import ray
+
+        asked = [actor.memory.remote() for actor in self._ready]
+        told, _ = ray.wait(asked, num_returns=len(asked), timeout=LAST_WORDS_SECONDS) if asked else ([], [])
+        return MemoryUse.most(_answers(told))
+
+    def run(
+        self, jobs: Iterable[PartJob], *, probe: bool = False, alone: bool = False, halted: Halted = never
+    ) -> Iterator[tuple[PartJob, PartResult]]:
+        """Make parts on all actors that are ready."""
+        self._at_work = True
+        dispatch: Dispatch[Any] = Dispatch(jobs, at_once=parts_at_once(self._spec), alone=alone, halted=halted)
+        try:
+            yield from self._made(dispatch, probe=probe)
+        finally:
+            self._growth.ask(0)
+        self._at_work = False
+
+    def _made(self, dispatch: Dispatch[Any], *, probe: bool) -> Iterator[tuple[PartJob, PartResult]]:
+        import ray
+
+        run_log = current_run_log()
+        while dispatch:
+            while given := dispatch.next(self._ready, Counter(self._outrun.values()), time.monotonic()):
+                actor, job = given
+                reference = actor.run.options(concurrency_group=PARTS).remote(job, probe=probe, run_log=run_log)
+                dispatch.given(reference, actor, job, time.monotonic())
+            if dispatch.waiting and self._may_grow(self._resources, self.actors):
+                self._start(self.actors)
+            self._growth.ask(min(dispatch.waiting, self._wanting))
+            done = self._wait(dispatch.flying)
+            if done is None:
+                yield from self._progress(dispatch)
+                continue
+            if done in self._outrun:
+                self._bury_if_dead(self._outrun.pop(done), done)
+                continue
+            if done in self._loading:
+                self._settle(done)
+                continue
+            actor = dispatch.actor_of(done)
+            try:
+                result: PartResult | NormloomError = ray.get(done)
+            except ray.exceptions.RayActorError as error:
+                died = dispatch.lost(actor)
+                self._replace(actor, error, parts=[job.index for job in died])
+                yield from ((job, PartFailure("the process that held the model died", died=True)) for job in died)
+                continue
+            if isinstance(result, NormloomError):
+                raise result
+            seconds = getattr(result, "seconds", None)
+            job, copies = dispatch.done(done, seconds, time.monotonic())
+            self._outrun.update(copies)
+            yield job, result
+
+    def _progress(self, dispatch: Dispatch[Any]) -> Iterator[tuple[PartJob, PartResult]]:
+        import ray
+
+        asked = [actor.shares.remote() for actor in self._ready]
+        told, _ = ray.wait(asked, num_returns=len(asked), timeout=LAST_WORDS_SECONDS) if asked else ([], [])
+        shares = ChainMap(*_answers(told))
+        yield from ((job, PartProgress(shares[job.index])) for job in dispatch.at_work if job.index in shares)
+
+    def close(self) -> None:
+        """End the actors' processes."""
+        import ray
+
+        self._closed = True
+        self._growth.ask(0)
+        asked = [actor.end.remote() for actor in self._ready]
+        if not self._at_work:
+            asked += [actor.tell.remote() for actor in self._ready]
+        if asked:
+            ray.wait(asked, num_returns=len(asked), timeout=LAST_WORDS_SECONDS)
+        for actor in [*self._ready, *self._loading.values()]:
+            ray.kill(actor)
+
+    def sleep(self) -> bool:
+        """Free the GPUs but keep the actors; False where one cannot, and then none does."""
+        import ray
+
+        try:
+            while self._loading:
+                done = self._wait([])
+                if done in self._loading:
+                    self._settle(done)
+            asleep = ray.get([actor.sleep.remote() for actor in self._ready])
+        except (ray.exceptions.RayError, NormloomError):
+            log.debug("model %s cannot be put to sleep", self._spec.model, exc_info=True)
+            return False
+        if not all(asleep):
+            self.wake()
+        return all(asleep)
+
+    def wake(self) -> None:
+        """Have the actors ready again; one that died is replaced when its part shows it."""
+        import ray
+
+        ray.wait([actor.wake.remote() for actor in self._ready], num_returns=len(self._ready))
+
+    def _start(self, place: int) -> None:
+        import ray
+
+        share = self._resources.actor
+        asked: dict[str, Any] = {"num_cpus": share["CPU"], "num_gpus": share["GPU"]}
+        if self._places:
+            asked = self._places.options(self._resources, place)
+        worker = ray.remote(concurrency_groups={PARTS: parts_at_once(self._spec)})(_Worker)
+        name = f"{self._holder}{NAME_BREAK}{self._spec.model} {secrets.token_hex(4)}"
+        actor = worker.options(name=name, **asked).remote(self._spec, self._resources.threads, sys.path)
+        self._arriving.append(actor.arrived.options(concurrency_group=PARTS).remote())
+        self._place_of[actor] = place
+        self._loading[actor.load.remote(current_run_log())] = actor
+
+    def _replace(self, actor: Any, error: Exception, *, parts: Sequence[int] = ()) -> None:
+        """Start another actor in the place of one that died or does not answer, once."""
+        import ray
+
+        self._require_open()
+        if actor not in self._ready:  # something else that it was at has shown its death already
+            return
+        at_work = f" while it made part {', '.join(map(str, sorted(parts)))}" if parts else ""
+        log.warning("a process with model %s died%s; starting another: %s", self._spec.model, at_work, how_died(error))
+        self._ready.remove(actor)
+        self._outrun = {reference: owner for reference, owner in self._outrun.items() if owner != actor}
+        ray.kill(actor)  # one that is merely out of reach must not come back and work beside its replacement
+        self._start(self._place_of.pop(actor))
+
+    def _bury_if_dead(self, actor: Any, reference: Any) -> None:
+        """Replace an actor that died over a copy that nobody waits for any more."""
+        import ray
+
+        try:
+            ray.get(reference)
+        except ray.exceptions.RayActorError as error:
+            self._replace(actor, error)
+
+    def _wait(self, flying: Sequence[Any]) -> Any:
+        """Return the next reference that is done: of a part, or of an actor that finished loading or failed to.
+
+        None where nothing is for a while and some actor is ready, so that stragglers and growth can be seen to.
+        """
+        import ray
+
+        while True:
+            expected = [*flying, *self._loading, *self._outrun]
+            done, _ = ray.wait(expected, num_returns=1, timeout=PLACE_CHECK_SECONDS)
+            if done:
+                return done[0]
+            self._require_open()
+            if self._ready:
+                return None
+            self._require_place()
+            late = time.monotonic() > self._started + ARRIVAL_SECONDS
+            if late and not ray.wait(self._arriving, num_returns=1, timeout=0)[0]:
+                self._waiting()
+
+    def _settle(self, reference: Any) -> None:
+        """Take in an actor that finished loading; raises ModelError where it cannot load its model."""
+        import ray
+
+        actor = self._loading.pop(reference)
+        try:
+            loaded: float | ModelError = ray.get(reference)
+        except ray.exceptions.RayActorError as error:
+            self._require_open()
+            self._deaths_loading += 1
+            log.warning("a process died while it loaded model %s: %s", self._spec.model, how_died(error))
+            if self._deaths_loading > DEATHS_WHILE_LOADING:
+                deadline = time.monotonic() + NODE_LOSS_SECONDS
+                while time.monotonic() < deadline:
+                    self._require_place()
+                    time.sleep(1)
+                raise ModelError(
+                    f"an actor could not load model {self._spec.model!r}: its process died each time, as it does when "
+                    "memory runs out"
+                ) from error
+            self._start(self._place_of.pop(actor))
+            return
+        if isinstance(loaded, ModelError):
+            raise loaded
+        self._loads += Loading(1, loaded)
+        self._ready.append(actor)
+
+    def _require_place(self) -> None:
+        """Raise ClusterError where no node is left that could hold an actor."""
+        import ray
+
+        if not self._resources.places(ray.cluster_resources()):
+            raise ClusterError(
+                f"no actor for {self._spec.model!r} is left and Ray has no place for another: its nodes died; "
+                "finished parts are kept, rerun the command to resume"
+            )
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise BuildCancelledError(f"the build was stopped while {self._spec.model!r} was at work")
+
+
+def how_died(error: Exception) -> str:
+    """Return what Ray knows of the death of an actor, in one line: process and node, then the reason."""
+    told = " ".join(str(error).split())
+    facts = [f"{name} {found[1]}" for name in ("pid", "ip") if (found := re.search(rf"\b{name}: (\S+)", told))]
+    reason = told.partition("because ")[2].partition(" There are some potential root causes")[0] or told
+    return f"{', '.join(facts)}: {reason}"[:REASON_CHARS] if facts else reason[:REASON_CHARS]
+
+
+def other_holders(holder: str) -> list[str]:
+    """Return who else holds actors in the cluster that Ray is connected to."""
+    from ray.util import list_named_actors
+
+    names = [str(actor["name"]) for actor in list_named_actors(all_namespaces=True)]
+    holders = {name.partition(NAME_BREAK)[0] for name in names if NAME_BREAK in name}
+    return sorted(holders - {holder})
+
+
+def _answers(references: Sequence[Any]) -> Iterator[Any]:
+    import ray
+
+    for reference in references:
+        try:
+            yield ray.get(reference)
+        except ray.exceptions.RayError:  # it died since: its replacement will be asked next time
+            continue

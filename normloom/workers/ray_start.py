@@ -1,0 +1,135 @@
+"""Ray's processes on this machine, or the way to a cluster: started so that the process stays its own."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
+from pathlib import Path
+from time import monotonic as clock
+
+from normloom.core.errors import ModelError
+
+log = logging.getLogger("normloom.pool")
+
+RAY_STARTS = 5  # Ray gives its processes 30 s to come up; a busy machine may need more
+SAY_SECONDS = 20.0  # between lines that Ray is not up yet
+SOCKET_PATH = 103 if sys.platform == "darwin" else 107  # bytes that the kernel takes
+SESSION = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.10"
+SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108  # tried in order, for a private folder each
+_LASTING = {None, errno.EACCES, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS}
+_SIGACTION_BYTES = 512  # no system's struct sigaction is larger; it is kept and put back unread
+
+
+def start_ray(*, address: str | None, processors: float, require_open: Callable[[], None]) -> Path | None:
+    """Start Ray here, or connect to the cluster at `address`; return the folder that was made for it, if one was.
+
+    A start that was too slow is tried again; `require_open` raises between tries if nobody waits any more. Raises
+    ModelError if Ray does not start.
+    """
+    import ray
+
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")  # a busy laptop takes longer than Ray's 30 s
+    folder = None if address else _short_folder()
+    local = {"address": "local", "num_cpus": processors, "include_dashboard": False}
+    where = {"address": address} if address else {**local, **({"_temp_dir": str(folder)} if folder else {})}
+    starts, begun = 1 if address else RAY_STARTS, clock()
+    for attempt in range(1, starts + 1):
+        try:
+            with _handlers_kept(), _patiently():
+                ray.init(**where, log_to_driver=False, logging_level="error")
+        except Exception as error:  # Ray raises one or another when a process of its own is late or dies
+            ray.shutdown()
+            require_open()
+            if attempt == starts or not may_pass(error):
+                remove_folder(folder)
+                raise ModelError(f"Ray does not start at {where['address']!r}: {error}") from error
+            log.warning("start %d of %d of Ray failed (%s); trying again", attempt, starts, error)
+        else:
+            log.info("%s after %.1f s", f"connected to Ray at {address}" if address else "Ray is up", clock() - begun)
+            return folder
+    raise AssertionError("the last start returns or raises")
+
+
+def may_pass(error: Exception) -> bool:
+    """Tell whether a start that failed so may succeed when it is tried again.
+
+    Wrong arguments, paths and rights stay wrong, and a full disk full; what is late or died may come.
+    """
+    if isinstance(error, TimeoutError | ConnectionError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno not in _LASTING  # Ray itself raises OSError without a number, for a path that is too long
+    return not isinstance(error, ValueError | TypeError | ImportError)
+
+
+def remove_folder(folder: Path | None) -> None:
+    """Remove the folder that was made for Ray."""
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _short_folder() -> Path | None:
+    """Return a folder of its own for Ray if its sockets do not fit below the usual one, as on clusters with long names.
+
+    Raises ModelError if none can be made.
+    """
+    usual = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108  # as Ray chooses
+    if len(f"{usual}{SESSION}".encode()) <= SOCKET_PATH:
+        return None
+    for place in SHORT_FOLDERS:
+        try:
+            return Path(tempfile.mkdtemp(prefix="normloom-", dir=place))
+        except OSError:
+            continue
+    raise ModelError(
+        f"the temporary directory {usual} is too long for Ray's sockets ({SOCKET_PATH} bytes with all that comes below "
+        f"it) and none of {', '.join(SHORT_FOLDERS)} can be written: set RAY_TMPDIR to a directory with a short path"
+    )
+
+
+@contextmanager
+def _patiently() -> Iterator[None]:
+    """Log now and then that Ray is still starting: it may take minutes before it gives up."""
+    here, up, begun = copy_context(), threading.Event(), clock()  # the context says whose log it is
+
+    def say() -> None:
+        while not up.wait(SAY_SECONDS):
+            log.warning("Ray is not up yet after %.0f s", clock() - begun)
+
+    saying = threading.Thread(target=here.run, args=(say,), name="ray-start", daemon=True)
+    saying.start()
+    try:
+        yield
+    finally:
+        up.set()
+        saying.join()
+
+
+@contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Keep what SIGTERM does: Ray's core puts a handler there that prints a native stack and ends the process.
+
+    Python sets handlers in the main thread only, and Ray may start in another; so the kernel's own setting is kept.
+    """
+    in_main = threading.current_thread() is threading.main_thread()
+    python, libc = signal.getsignal(signal.SIGTERM), ctypes.CDLL(None)
+    kept = ctypes.create_string_buffer(_SIGACTION_BYTES)
+    libc.sigaction(int(signal.SIGTERM), None, kept)
+    try:
+        yield
+    finally:
+        if in_main and python is not None:
+            signal.signal(signal.SIGTERM, python)
+        libc.sigaction(int(signal.SIGTERM), kept, None)

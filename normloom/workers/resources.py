@@ -1,0 +1,82 @@
+"""What a build may occupy of a machine or a cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from math import ceil, floor
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from normloom.core.protocol import ModelSpec
+from normloom.models.registry import engine_of
+
+ROUNDING = 1e-6  # fractions of a processor that add up to one must count as one
+
+
+class Resources(BaseModel):
+    """What a build may occupy. With `actors` 0 models are held by the build's own process."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    actors: int = Field(1, ge=0, description="processes of each model")
+    max_actors: int | None = Field(None, ge=1, description="as many as a growing cluster has place for, up to this")
+    threads: int = Field(1, ge=1, description="threads of each actor")
+    cpus: float | None = Field(None, gt=0, description="processors that each actor counts for; by default its threads")
+    gpus: float = Field(0.0, ge=0, description="GPUs of each actor")
+    sleepers: int = Field(0, ge=0, description="idle models that may sleep on GPUs which another uses meanwhile")
+    address: str | None = Field(None, description="address of a running Ray cluster; without it one is started here")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Resources:
+        if self.max_actors is not None and self.max_actors < self.actors:
+            raise ValueError(f"max_actors {self.max_actors} is less than actors {self.actors}")
+        if self.sleepers and self.gpus != 1:
+            raise ValueError(f"sleepers need actors with one GPU each, gpus is {self.gpus:g}")
+        if self.sleepers and self.max_actors is not None:
+            raise ValueError("sleepers and max_actors exclude each other: a crew that grows has no place of its own")
+        return self
+
+    def of(self, spec: ModelSpec) -> Resources:
+        """Return what a model occupies: its own settings where it has them."""
+        if self.actors == 0:
+            return self if spec.threads is None else self.model_copy(update={"threads": spec.threads})
+        own = {name: getattr(spec, name) for name in ("actors", "threads", "gpus")}
+        remote = {"actors": 1, "max_actors": None, "gpus": 0.0} if engine_of(spec).remote else {}
+        changed = remote | {name: value for name, value in own.items() if value is not None}
+        if "threads" in changed:
+            changed["cpus"] = None
+        if any(changed.get(name, getattr(self, name)) != getattr(self, name) for name in ("threads", "gpus")):
+            changed["sleepers"] = 0  # the places are cut for actors of the build's size
+        most = changed.get("max_actors", self.max_actors)
+        if most is not None:
+            changed["max_actors"] = max(most, changed.get("actors", self.actors))
+        return self.model_copy(update=changed)
+
+    @property
+    def actor(self) -> dict[str, float]:
+        """What one actor takes, as Ray counts it."""
+        return {"CPU": self.cpus or float(self.threads), "GPU": self.gpus}
+
+    def processors(self, uses: Iterable[ModelSpec]) -> int:
+        """Return how many processors a Ray of this machine's own says it has: at least what its models ask for."""
+        asked = [wanted.actor["CPU"] * wanted.actors for wanted in (self, *map(self.of, uses))]
+        return max(os.cpu_count() or 1, ceil(max(asked)))
+
+    def places(self, total: Mapping[str, float]) -> int:
+        """Return how many actors have a place in a cluster with these resources."""
+        return min(floor(total.get(name, 0) / share + ROUNDING) for name, share in self.actor.items() if share)
+
+
+def taken(crews: Iterable[tuple[Resources, int]]) -> dict[str, float]:
+    """Return what crews with so many actors each take together."""
+    total = {"CPU": 0.0, "GPU": 0.0}
+    for resources, actors in crews:
+        for name, share in resources.actor.items():
+            total[name] += share * actors
+    return total
+
+
+def fit(crews: Iterable[tuple[Resources, int]], total: Mapping[str, float]) -> bool:
+    """Say whether crews with so many actors each have room in a cluster side by side."""
+    return all(amount <= total.get(name, 0) + ROUNDING for name, amount in taken(crews).items())

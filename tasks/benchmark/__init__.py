@@ -1,0 +1,1 @@
+"""The benchmark: models under test, detectors and responders."""

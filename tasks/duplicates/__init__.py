@@ -1,0 +1,1 @@
+"""Near-duplicate prompts: removing them, splitting around them, other thresholds."""

@@ -1,0 +1,193 @@
+"""Removing near-duplicates: SimHash or MinHash finds the candidates, exact shingle Jaccard confirms them."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal, Self
+
+import polars as pl
+from pydantic import Field, model_validator
+
+from normloom.core.errors import ContractError
+from normloom.core.fan_out import each
+from normloom.core.stage import Output, dropped_rows
+from normloom.core.text import normalise
+from normloom.near_duplicates.features import Features
+from normloom.steps.args import Args
+from normloom.steps.step import step
+from normloom.tasks import bounds
+from normloom.tasks.duplicates.minhash import bands, find_similar
+
+if TYPE_CHECKING:
+    from normloom.near_duplicates.find import Duplicate
+
+_BITS = 64
+_CHECKED = 64  # known rows whose codes are made again, to see that they are of the same features
+
+
+class Deduplication(Args):
+    """A row repeats a kept one when their codes differ in fewer than `tau` of 64 bits and their shingles
+    have a Jaccard similarity of at least `jaccard` (0 asks for no confirmation: the rule of arXiv 2602.11305);
+    or when that similarity is at least `alike`, whatever the distance: codes of texts that differ in a word are apart
+    by chance, so of prompts of one template some would be removed by chance.
+
+    The method `minhash` asks for the Jaccard similarity alone, whatever the distance: it finds pairs that SimHash
+    has far apart, but misses a row with a probability of up to 1 - `recall`, and takes many times as long.
+    """
+
+    tau: int = Field(10, ge=1, le=17, description="Hamming distance below which two prompts are near-duplicates")
+    jaccard: float = Field(0.5, ge=0, le=1, description="confirmation by shingle Jaccard; 0 is the paper's rule")
+    alike: float = Field(
+        0.8, ge=0.5, le=1, description="shingle Jaccard that suffices whatever the distance, unless jaccard is 0"
+    )
+    features: Features = Features()
+    method: Literal["simhash", "minhash"] = Field(
+        "simhash", description="minhash looks for Jaccard similarity alone, whatever the distance"
+    )
+    permutations: int = Field(128, ge=2, description="of minhash: hashes of a sketch")
+    recall: float = Field(0.99, gt=0, lt=1, description="of minhash, for pairs at the threshold jaccard")
+
+    @model_validator(mode="after")
+    def _can_be_found(self) -> Self:
+        if self.method == "minhash":
+            bands(self.jaccard, permutations=self.permutations, recall=self.recall)
+        return self
+
+
+def sufficient(jaccard: float, alike: float) -> float | None:
+    """Return the Jaccard similarity that suffices whatever the distance; None if codes alone decide."""
+    return max(jaccard, alike) if jaccard else None
+
+
+@step(bound=bounds.as_many, fan_out=each(), libraries=("datasketch", "numba", "numpy"))
+def deduplicate(
+    rows: pl.DataFrame,
+    args: Deduplication,
+    known: pl.DataFrame | None = None,
+    *,
+    column: str = "prompt",
+    within: str | None = None,
+) -> Output:
+    """Return the rows that repeat no earlier kept row, with their code in `fingerprint` (UInt64).
+
+    Rows are taken in order, so originals must come before their expansions. A removed row names the
+    nearest kept row (of `minhash`: the most similar one) as its winner; its payload says `distance` and
+    `jaccard`. Reasons: `exact_duplicate` (same normalised text) and `near_duplicate`.
+
+    `known` is a table that this task made before: all its rows stay, and a row that repeats one of them goes. Their
+    `fingerprint` is taken as it stands.
+
+    With `within`, only rows with the same value in that column are compared. Prompts of conversations are compared
+    if what was said before them is the same: an equal last turn in another conversation is another prompt.
+
+    Raises ContractError for a null text, and for codes of other features.
+    """
+    if rows[column].null_count():
+        raise ContractError(f"column {column!r} has nulls: a row without text cannot be compared")
+    coded = rows.with_columns(fingerprint=_codes(rows[column], args.features))
+    compared, stored = coded, 0
+    if known is not None:
+        _require_features(known, column, args.features)
+        columns = ["row_id", column, "fingerprint", *compared_within(coded, within)]
+        compared, stored = pl.concat([known.select(columns), coded.select(columns)]), known.height
+    groups = _groups(compared, compared_within(coded, within))
+    found = [duplicate for group in groups for duplicate in _duplicates(compared, group, stored, column, args)]
+    found.sort(key=lambda duplicate: duplicate.index)
+    removed = [duplicate.index - stored for duplicate in found]
+    kept = coded.with_row_index("_position").filter(~pl.col("_position").is_in(removed)).drop("_position")
+    metrics = {"duplicates": len(removed), "share": len(removed) / rows.height if rows.height else 0.0}
+    if args.method == "simhash":
+        metrics["expected_chance_pairs"] = sum(_chance_pairs(group, stored, args.tau) for group in groups)
+    return Output(
+        rows=kept.drop("parents", strict=False),  # the parents of a kept row are that row; these are its own
+        dropped=_ledger(rows[removed], found, compared, column),
+        metrics=metrics,
+    )
+
+
+def _codes(texts: pl.Series, features: Features) -> pl.Series:
+    from normloom.near_duplicates.simhash import fingerprints
+
+    return pl.Series(fingerprints(texts.to_list(), features), dtype=pl.UInt64)
+
+
+def _require_features(known: pl.DataFrame, column: str, features: Features) -> None:
+    """Compare the codes of some rows: those of other features nearly all differ."""
+    some = known.head(_CHECKED)
+    if _codes(some[column], features).to_list() != some["fingerprint"].to_list():
+        raise ContractError("the known rows' column 'fingerprint' was made from other features or another text")
+
+
+def compared_within(rows: pl.DataFrame, within: str | None) -> list[str]:
+    """Return the columns in which two rows must agree to be compared."""
+    return [name for name in (within, "history") if name in rows.columns]
+
+
+def _groups(rows: pl.DataFrame, apart: Sequence[str]) -> list[list[int]]:
+    """Return the places of the rows that are compared with each other."""
+    if not apart:
+        return [list(range(rows.height))]
+    return rows.with_row_index("_place").group_by(apart, maintain_order=True).agg("_place")["_place"].to_list()
+
+
+def _duplicates(
+    rows: pl.DataFrame, group: Sequence[int], stored: int, column: str, args: Deduplication
+) -> list[Duplicate]:
+    """Return the duplicates among the rows at the places `group`; those before `stored` all stay."""
+    from normloom.near_duplicates.find import find_duplicates, find_known
+    from normloom.near_duplicates.simhash import pack
+
+    if len(group) == 1:
+        return []
+    some, known = rows[group], bisect_left(group, stored)
+    texts, codes = some[column].to_list(), some["fingerprint"].to_numpy()
+    features, tau, jaccard = args.features, args.tau, args.jaccard
+    alike = sufficient(jaccard, args.alike)
+    if args.method == "minhash":
+        found = find_similar(
+            pack(texts),
+            codes,
+            features=features,
+            jaccard=jaccard,
+            permutations=args.permutations,
+            recall=args.recall,
+            known=known,
+        )
+    elif known:
+        old, new = texts[:known], texts[known:]
+        found = find_known(new, old, codes[:known], features=features, tau=tau, jaccard=jaccard, alike=alike)
+        found = [replace(duplicate, index=duplicate.index + known) for duplicate in found]
+    else:
+        found = find_duplicates(texts, codes=codes, features=features, tau=tau, jaccard=jaccard, alike=alike)
+    return [replace(duplicate, index=group[duplicate.index], keeper=group[duplicate.keeper]) for duplicate in found]
+
+
+def _ledger(rows: pl.DataFrame, found: Sequence[Duplicate], compared: pl.DataFrame, column: str) -> pl.DataFrame:
+    keepers = compared.select("row_id", column)[[duplicate.keeper for duplicate in found]]
+    same = [normalise(one) == normalise(other) for one, other in zip(rows[column], keepers[column], strict=True)]
+    told = rows.with_columns(
+        distance=pl.Series([duplicate.distance for duplicate in found], dtype=pl.Int64),
+        jaccard=pl.Series([duplicate.jaccard for duplicate in found], dtype=pl.Float64),
+        _winner=keepers["row_id"],
+        _same=pl.Series(same, dtype=pl.Boolean),
+    )
+    reason = pl.when("_same").then(pl.lit("exact_duplicate")).otherwise(pl.lit("near_duplicate"))
+    return dropped_rows(told, reason=reason, winner=pl.col("_winner"), leaving_out=["_winner", "_same"])
+
+
+def _chance_pairs(group: Sequence[int], stored: int, tau: int) -> float:
+    """Return the chance pairs with a new row."""
+    return expected_chance_pairs(len(group), tau) - expected_chance_pairs(bisect_left(group, stored), tau)
+
+
+def expected_chance_pairs(n: int, tau: int) -> float:
+    """Return how many pairs of n independent random 64-bit codes differ in fewer than `tau` bits.
+
+    n (n - 1) / 2 pairs, each with probability (C(64, 0) + ... + C(64, tau - 1)) / 2**64. Real codes are less
+    even than random ones, so this is a lower bound on the false pairs that only Jaccard can tell.
+    """
+    near = sum(math.comb(_BITS, bits) for bits in range(tau))
+    return math.comb(n, 2) * (near / (1 << _BITS))

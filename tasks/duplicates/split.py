@@ -1,0 +1,139 @@
+"""Splitting into train, validation and test so that no cluster of near-duplicate prompts straddles two."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Self
+
+import polars as pl
+from pydantic import Field, model_validator
+
+from normloom.core.errors import ContractError
+from normloom.core.fan_out import each
+from normloom.core.stage import Output
+from normloom.near_duplicates.features import Features
+from normloom.steps.args import Args
+from normloom.steps.step import step
+from normloom.tasks import bounds
+from normloom.tasks.prompts.dialogue import said_by_user
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+SPLITS = ("train", "validation", "test")
+
+
+class Splitting(Args):
+    """Shares of the prompts, and what makes two prompts near: in a cluster, and as leakage.
+
+    `cluster_tau` and `leakage_tau` are Hamming distances that a pair must stay under, both confirmed by a
+    shingle Jaccard of at least `cluster_jaccard`. Clusters are cut wider than leakage is measured.
+    """
+
+    train: float = Field(0.8, ge=0, le=1, description="share of the prompts")
+    validation: float = Field(0.1, ge=0, le=1, description="share of the prompts")
+    test: float = Field(0.1, ge=0, le=1, description="share of the prompts")
+    seed: int = Field(42, description="of the division")
+    cluster_tau: int = Field(14, ge=1, le=64, description="Hamming distance below which prompts share a split")
+    cluster_jaccard: float = Field(0.3, ge=0, le=1, description="confirmation by shingle Jaccard, of leakage too")
+    leakage_tau: int = Field(10, ge=1, le=64, description="Hamming distance below which a prompt leaks")
+
+    @model_validator(mode="after")
+    def _shares_are_whole(self) -> Self:
+        if not math.isclose(total := self.train + self.validation + self.test, 1, abs_tol=1e-9):
+            raise ValueError(f"train, validation and test are shares of one whole; together they are {total:g}")
+        return self
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of each split, in the order of `SPLITS`."""
+        return {name: getattr(self, name) for name in SPLITS}
+
+
+@step(bound=bounds.as_many, fan_out=each(), libraries=("numba", "numpy"))
+def split(rows: pl.DataFrame, args: Splitting, *, features: Features = Features()) -> Output:
+    """Return the rows with `split` and `cluster` (the smallest `prompt_id` in it), split by split.
+
+    Rows of one `prompt_id` share a split. Of a conversation all that the user says counts. Larger clusters are placed
+    first, equal ones in the order of a hash of the seed and the cluster's id, each into the split that is furthest
+    below its share. Raises ContractError for a null `prompt_id` or `prompt`, or a `prompt_id` with two prompts.
+    """
+    from normloom.near_duplicates.find import find_clusters
+
+    prompts = _prompts(rows)
+    texts = said_by_user(prompts)
+    labels = find_clusters(texts, features=features, tau=args.cluster_tau, jaccard=args.cluster_jaccard)
+    clustered = prompts.with_columns(label=pl.Series(labels, dtype=pl.Int64)).with_columns(
+        cluster=pl.col("prompt_id").min().over("label")
+    )
+    sizes = dict(clustered.group_by("cluster").len().iter_rows())
+    assignment = _fill(sizes, args)
+    placed = clustered.with_columns(split=pl.col("cluster").replace_strict(assignment, return_dtype=pl.String))
+    order = pl.col("split").replace_strict(SPLITS, range(len(SPLITS)), return_dtype=pl.Int8)
+    splits = rows.join(
+        placed.select("prompt_id", "split", "cluster"),
+        on="prompt_id",
+        how="left",
+        maintain_order="left",
+        validate="m:1",
+    ).sort(order, maintain_order=True)
+    counts = {f"prompts_{name}": placed.filter(split=name).height for name in SPLITS}
+    return Output(
+        rows=splits.drop("parents", strict=False),  # the parent of a row is the row it came from
+        metrics={
+            "leakage": _leakage(texts, placed["split"].to_numpy(), args, features),
+            "clusters": len(sizes),
+            "largest_cluster": max(sizes.values(), default=0),
+            **counts,
+        },
+    )
+
+
+def _prompts(rows: pl.DataFrame) -> pl.DataFrame:
+    columns = [name for name in ("prompt_id", "prompt", "history") if name in rows.columns]
+    prompts = rows.select(columns).unique(maintain_order=True)
+    for column in ("prompt_id", "prompt"):
+        if prompts[column].null_count():
+            raise ContractError(f"column {column!r} has nulls: a row without it cannot be split")
+    if not (twice := prompts.filter(pl.col("prompt_id").is_duplicated())).is_empty():
+        raise ContractError(f"prompt_id {twice['prompt_id'][0]!r} stands for more than one prompt")
+    return prompts
+
+
+def _fill(sizes: Mapping[str, int], args: Splitting) -> dict[str, str]:
+    total = sum(sizes.values())
+    lacking = {name: share * total for name, share in args.shares.items()}
+    assignment = {}
+    for cluster in sorted(sizes, key=lambda cluster: (-sizes[cluster], _order(args.seed, cluster))):
+        name = max(lacking, key=lacking.__getitem__)
+        lacking[name] -= sizes[cluster]
+        assignment[cluster] = name
+    return assignment
+
+
+def _order(seed: int, cluster: str) -> bytes:
+    return hashlib.blake2b(f"{seed}\x1f{cluster}".encode(), digest_size=16).digest()
+
+
+def _leakage(texts: Sequence[str], splits: npt.NDArray[np.object_], args: Splitting, features: Features) -> float:
+    """Return the share of prompts outside train that have a near neighbour in train."""
+    import numpy as np
+
+    from normloom.near_duplicates.find import pair_chunks
+    from normloom.near_duplicates.simhash import fingerprints, jaccards, pack
+
+    packed = pack(texts)
+    train = splits == SPLITS[0]
+    leaked = np.zeros(len(texts), dtype=np.bool_)
+    for left, right, _ in pair_chunks(fingerprints(packed, features), args.leakage_tau):
+        across = train[left] != train[right]
+        one, other = left[across], right[across]
+        if args.cluster_jaccard > 0:
+            near = jaccards(packed, one, other, features) >= args.cluster_jaccard
+            one, other = one[near], other[near]
+        leaked[np.where(train[one], other, one)] = True
+    held_out = np.count_nonzero(~train)
+    return float(np.count_nonzero(leaked) / held_out) if held_out else 0.0

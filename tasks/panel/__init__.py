@@ -1,0 +1,1 @@
+"""Panels of raters, people and models."""

@@ -1,0 +1,1 @@
+"""Prompts: reading, labelling, expanding, typing them."""

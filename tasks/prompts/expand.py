@@ -1,0 +1,221 @@
+"""Draw new prompts for sparse labels until each has its quota or has spent its budget of draws."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
+
+import polars as pl
+from pydantic import Field
+
+from normloom.core.fan_out import free
+from normloom.core.protocol import GenerateRequest, LanguageModel, Sampling
+from normloom.core.rows import seed
+from normloom.core.stage import Output, dropped, dropped_frame, quarantined_frame, unanswered
+from normloom.core.text import text_problem
+from normloom.near_duplicates.features import Features
+from normloom.schemas import tables
+from normloom.schemas.taxonomy import Label, Taxonomy
+from normloom.schemas.template import Template, sections, template_named
+from normloom.steps.args import Args
+from normloom.steps.step import step
+from normloom.tasks import bounds
+from normloom.tasks.prompts.dialogue import alone
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_DECORATION = re.compile(r"^\s*(?:prompt\s*:|[-*•]|\d+[.)])\s*", re.IGNORECASE)
+EXPANDS = sections(("instruction", "prompt"))  # of a template that draws prompts
+
+_QUOTES = "\"'“”‘’ "
+
+
+class GapSearch(Args):
+    """What a sparse label gets: a quota of new prompts, and examples of those it has."""
+
+    quota: int = Field(100, ge=1, description="new prompts for each sparse label")
+    examples: int = Field(3, ge=0, description="prompts of the label that the model is shown")
+
+
+class Drafting(Args):
+    """How drafts are drawn, and which are refused for what they are."""
+
+    template: Annotated[Template, EXPANDS] = template_named("expand")
+    sampling: Sampling = Sampling(max_tokens=64)
+    draws_per_prompt: float = Field(1.5, ge=1, description="drafts drawn for each new prompt, at most")
+    min_words: int = Field(4, ge=1, description="shorter drafts are refused")
+    max_chars: int = Field(2000, ge=1, description="longer drafts are refused")
+    part_rows: int = Field(4, ge=1, exclude=True, description="labels in one part")
+
+
+@step(
+    makes=tables.GAPS,
+    name="gaps",
+    bound=bounds.sparse_labels,
+    fan_out=free("one row for each sparse label"),
+)
+def find_sparse(rows: pl.DataFrame, args: GapSearch, *, taxonomies: tuple[Taxonomy, ...], minimum: int) -> Output:
+    """Return one row for each label with fewer than `minimum` prompts; its parents are the prompts shown as examples.
+
+    Prompts that stand alone are shown before the last turns of conversations.
+    """
+    having: dict[str, list[tuple[str, str]]] = {}
+    shown_first = rows.sort(~alone(rows), maintain_order=True)
+    for row_id, prompt, labels in shown_first.select("row_id", "prompt", "labels").iter_rows():
+        for label in labels:
+            having.setdefault(label["label"], []).append((row_id, prompt))
+    gaps = []
+    for taxonomy in taxonomies:
+        for label in taxonomy.labels:
+            prompts = having.get(label.id, [])
+            if len(prompts) < minimum:
+                shown = prompts[: args.examples]
+                gaps.append(
+                    {
+                        "parents": [row_id for row_id, _ in shown],
+                        "content": label.id,
+                        "dimension": taxonomy.dimension,
+                        "label": label.id,
+                        "prompts": len(prompts),
+                        "quota": args.quota,
+                        "examples": [prompt for _, prompt in shown],
+                    }
+                )
+    schema = tables.named_by_content(tables.GAPS)
+    return Output(rows=pl.DataFrame(gaps, schema=schema))
+
+
+@dataclass
+class _Draws:
+    """The state of one label's draws."""
+
+    gap: dict[str, Any]
+    budget: int
+    made: list[dict[str, object]] = field(default_factory=list)
+    drawn: int = 0
+
+    @property
+    def wanted(self) -> int:
+        """How many draws the next round makes."""
+        missing: int = self.gap["quota"] - len(self.made)
+        return max(min(missing, self.budget - self.drawn), 0)
+
+
+@step(
+    makes=tables.LABELLED,
+    bound=bounds.drafted,
+    fan_out=free("drafts are drawn until the quota is met"),
+    libraries=("numba", "numpy"),
+)
+def expand(
+    rows: pl.DataFrame,
+    args: Drafting,
+    prompts: pl.DataFrame,
+    model: LanguageModel,
+    *,
+    taxonomies: tuple[Taxonomy, ...],
+    tau: int = 10,
+    features: Features = Features(),
+) -> Output:
+    """Draw prompts for each gap, in rounds of as many as are still missing.
+
+    A draft is refused if it is at a Hamming distance below `tau` of a prompt that stands alone, or of another draft.
+    """
+    import numpy as np
+
+    from normloom.near_duplicates.simhash import fingerprints
+
+    labels = {label.id: label for taxonomy in taxonomies for label in taxonomy.labels}
+    compared = prompts.filter(alone(prompts))
+    known = fingerprints(compared["prompt"].to_list(), features)
+    known_ids = compared["row_id"].to_list()
+    draws = [_Draws(gap, budget=round(args.draws_per_prompt * gap["quota"])) for gap in rows.iter_rows(named=True)]
+    refused: list[dict[str, str | None]] = []
+    failed: list[dict[str, str | None]] = []
+    tokens_in = tokens_out = 0
+    while active := [state for state in draws if state.wanted]:
+        requests = [_request(state, labels[state.gap["label"]], args) for state in active]
+        for state, completion in zip(active, model.generate(requests), strict=True):
+            state.drawn += max(len(completion.candidates), 1)
+            tokens_in += completion.tokens_in
+            if completion.error is not None:
+                failed.append(unanswered(state.gap, completion))
+                state.budget = state.drawn
+            for candidate in completion.candidates:
+                tokens_out += candidate.tokens_out
+                text = _cleaned(candidate.text)
+                draft = {
+                    "row_id": state.gap["row_id"],
+                    "label": state.gap["label"],
+                    "prompt": text,
+                    "seed": candidate.seed,
+                    "tokens_out": candidate.tokens_out,
+                }
+                if reason := _refusal(text, args):
+                    refused.append(dropped(draft, reason))
+                    continue
+                code = fingerprints([text], features)
+                if (near := _nearest(known, code, tau)) is not None:
+                    refused.append(dropped(draft, "near_duplicate", winner=known_ids[near]))
+                    continue
+                known = np.concatenate([known, code])
+                known_ids.append(None)  # a draft has no id before the part is made
+                state.made.append(_draft_row(state, draft))
+    made = [row for state in draws for row in state.made]
+    return Output(
+        rows=pl.DataFrame(made, schema={"row_id": pl.String, **tables.LABELLED.columns}),
+        dropped=dropped_frame(refused),
+        quarantined=quarantined_frame(failed),
+        attempts=sum(state.drawn for state in draws),
+        tokens_in=tokens_in,
+        tokens_out=tokens_out,
+        metrics={"labels_short": sum(len(state.made) < state.gap["quota"] for state in draws)},
+    )
+
+
+def _request(state: _Draws, label: Label, args: Drafting) -> GenerateRequest:
+    examples = "\n".join(f"- {example}" for example in state.gap["examples"])
+    prompt = args.template.render("prompt", label=label.name, definition=label.definition, examples=examples)
+    seeds = tuple(seed(state.gap["row_id"], state.drawn + draw) for draw in range(state.wanted))
+    return GenerateRequest(
+        instruction=args.template.render("instruction"), prompt=prompt, seeds=seeds, sampling=args.sampling
+    )
+
+
+def _cleaned(text: str) -> str:
+    """Return the first paragraph of a completion without bullets, numbers and quotes around it."""
+    paragraph = next((line for line in text.strip().split("\n") if line.strip()), "")
+    return _DECORATION.sub("", paragraph).strip(_QUOTES)
+
+
+def _refusal(text: str, args: Drafting) -> str | None:
+    problem = text_problem(text, max_chars=args.max_chars)
+    if problem:
+        return problem[0]
+    return "too_short" if len(text.split()) < args.min_words else None
+
+
+def _nearest(known: np.ndarray, code: np.ndarray, tau: int) -> int | None:
+    import numpy as np
+
+    if not len(known):
+        return None
+    distances = np.bitwise_count(known ^ code)
+    nearest = int(np.argmin(distances))
+    return nearest if distances[nearest] < tau else None
+
+
+def _draft_row(state: _Draws, draft: dict[str, object]) -> dict[str, object]:
+    label = {"dimension": state.gap["dimension"], "label": state.gap["label"], "probability": None}
+    return {
+        "row_id": draft["row_id"],
+        "prompt": draft["prompt"],
+        "origin": "expansion",
+        "reference": None,
+        "seed": draft["seed"],
+        "tokens_out": draft["tokens_out"],
+        "labels": [label],
+        "probabilities": [],
+    }

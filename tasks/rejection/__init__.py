@@ -1,0 +1,1 @@
+"""Rejection sampling: candidates, verdicts, another round, the choice."""

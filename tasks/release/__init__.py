@@ -1,0 +1,1 @@
+"""Releases: rows brought together, measured."""

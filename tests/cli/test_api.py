@@ -1,0 +1,207 @@
+"""Normloom from Python: any data as a table, a flow of steps built, looked at and traced."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import polars as pl
+import pytest
+from datasets import Dataset
+
+import normloom.api as nl
+from normloom.core.errors import UsageError
+from normloom.core.protocol import Completion, GenerateRequest, ScoreRequest, Scores
+from normloom.core.stage import dropped, dropped_frame
+
+ROWS = [{"prompt": "Could you help me, please?", "n": 1}, {"prompt": "<b>Give it.</b>", "n": None}]
+SCRIPTED = nl.ModelSpec(engine="scripted", model="toy", options={"yes_rate": 0.5})
+
+
+class Politeness(nl.Args):
+    question: str = "Is it polite?"
+    longest: int = 100
+
+
+@nl.step(makes={"prompt": pl.String, "n": pl.Int64, "polite": pl.Float64})
+def tone(rows: pl.DataFrame, model: nl.LanguageModel) -> pl.DataFrame:
+    return rows.with_columns(polite=nl.yes(model, "Is it polite?", rows["prompt"]))
+
+
+@nl.step(makes={"prompt": pl.String, "n": pl.Int64, "polite": pl.Float64}, part_rows=2, quarantine_budget=0.5)
+def tolerant(rows: pl.DataFrame, model: nl.LanguageModel) -> pl.DataFrame:
+    return rows.with_columns(polite=nl.yes(model, "Is it polite?", rows["prompt"]))
+
+
+@nl.step(makes=nl.Contract(columns={"prompt": pl.String()}), part_rows=1)
+def short(rows: pl.DataFrame, args: Politeness) -> nl.Output:
+    fits = pl.col("prompt").str.len_chars() <= args.longest
+    gone = [dropped(row, "too long") for row in rows.filter(~fits).iter_rows(named=True)]
+    return nl.Output(rows=rows.filter(fits).select("row_id", "prompt"), dropped=dropped_frame(gone))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        ROWS,
+        iter(ROWS),
+        pl.DataFrame(ROWS),
+        pl.LazyFrame(ROWS),
+        pl.DataFrame(ROWS).to_arrow(),
+        pd.DataFrame(ROWS).astype({"n": "Int64"}),
+        Dataset.from_list(ROWS),
+    ],
+    ids=["records", "iterator", "polars", "lazy", "arrow", "pandas", "hugging face"],
+)
+def test_the_same_rows_are_the_same_table_whatever_holds_them(data: object) -> None:
+    stage = nl.table(data)
+    made = stage.function(stage.arguments, **stage.values).rows
+    assert made.select("prompt", "n").to_dicts() == ROWS
+    assert stage.values["frame"].digest == nl.table(ROWS).values["frame"].digest
+
+
+def test_another_value_or_type_is_another_table() -> None:
+    digests = {
+        nl.table(rows).values["frame"].digest
+        for rows in (ROWS, ROWS[::-1], [{"prompt": "x"}], pl.DataFrame(ROWS, schema_overrides={"n": pl.Float64}))
+    }
+    assert len(digests) == 4
+
+
+def test_a_path_is_read_with_the_records_that_cannot_be(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"prompt": "one"}\nnot json\n')
+    stage = nl.table(path, name="mine")
+    made = stage.function(stage.arguments, **stage.values)
+    assert (stage.name, made.rows["prompt"].to_list(), made.quarantined.height) == ("mine", ["one"], 1)
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (7, "a table is a frame, an iterable of dicts or a path, not int"),
+        ({"a": [1]}, "not dict"),
+        ([{"row_id": "x"}], "column 'row_id' is a name of Normloom's own: rename it"),
+        (pl.DataFrame({"a": [object()]}), "column 'a' holds objects of no one type"),
+        (["one", "two"], "an iterable of dicts or a path, not list of others"),
+    ],
+)
+def test_what_is_no_table_is_refused(data: object, sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        nl.table(data)
+    assert sentence in str(caught.value)
+
+
+def test_a_flow_is_planned_built_reused_and_looked_at(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    rated = tone(nl.table(ROWS), SCRIPTED)
+    kept = short(rated, Politeness(longest=20))
+    store = tmp_path / "store"
+    assert [one.stage.name for one in nl.plan([kept], store=store).to_do] == ["table", "tone", "short"]
+    result = nl.build(kept, store=store, name="politeness")
+    assert capfd.readouterr() == ("", "")
+    assert result.rows.collect()["prompt"].to_list() == ["<b>Give it.</b>"]
+    assert sorted(result.tables) == ["short", "table", "tone"]
+    assert result["tone"].collect()["polite"].is_between(0, 1).all()
+    assert result.dropped.collect().select("stage", "reason").rows() == [("short", "too long")]
+    assert result.quarantined.collect().is_empty()
+    assert (result.system, result.manifest.stage, result.reused) == ("politeness", "short", frozenset())
+    assert repr(result).startswith("<Result of politeness: 1 rows; 3 of 3 tables made, in ")
+    html = result._repr_html_()
+    assert "<td>tone</td><td>2</td>" in html
+    assert "<b>Give" not in html
+
+    again = nl.build(kept, store=store, name="politeness")
+    assert again.reused == {"table", "tone", "short"}
+    longer = short(rated, Politeness(longest=30))
+    [change] = nl.why(longer, store=store, name="politeness")
+    assert change.field == "arguments.longest"
+    found = nl.trace(result)
+    assert [row.stage for row in found.rows] == ["short", "tone", "table"]
+    assert nl.query("SELECT count(*) AS n FROM politeness_tone", store=store).item() == 2
+    assert nl.trace(store, found.row_id).rows == found.rows
+
+
+def test_bytes_are_rows_like_any_others() -> None:
+    stage = nl.table(pl.DataFrame({"picture": [b"\x00\xff", b"\x00\xff", b"1"], "source_row": [3, 1, 2]}))
+    made = stage.function(stage.arguments, **stage.values).rows
+    assert made["source_row"].to_list() == [3, 1, 2]
+    assert made["content"].n_unique() == 3
+
+
+def test_a_text_that_the_model_cannot_read_costs_its_row(tmp_path: Path) -> None:
+    deaf = SCRIPTED.model_copy(update={"options": {"overflow_on": "Give it"}})
+    built = nl.build(tolerant(nl.table(ROWS), deaf), store=tmp_path, name="deaf", resources=nl.Resources(actors=0))
+    assert built.rows.collect()["prompt"].to_list() == [ROWS[0]["prompt"]]
+    assert built.quarantined.select("stage", "rule").collect().rows() == [("tolerant", "poison")]
+
+
+class Away:
+    """A model behind an endpoint that does not answer now."""
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
+        return [Scores(logprobs=(), tokens_in=0, error="503", transient=True) for _ in requests]
+
+    def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]:
+        raise NotImplementedError
+
+
+def test_an_endpoint_that_is_away_is_not_the_row_s_fault() -> None:
+    """The runner sees a connection error, which it does not take for a result."""
+    with pytest.raises(ConnectionError, match="503"):
+        nl.yes(Away(), "Is it polite?", ["a"])
+
+
+def test_how_to_resume_is_said_for_what_was_built(tmp_path: Path) -> None:
+    lost = SCRIPTED.model_copy(update={"options": {"raise_on": "e"}})
+    with pytest.raises(nl.NormloomError) as caught:
+        nl.build(tone(nl.table(ROWS), lost), store=tmp_path, name="lost")
+    assert "to resume: build it from Python again" in caught.value.__notes__
+
+
+def test_what_cannot_be_explained_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="name the stage of savacu to explain"):
+        nl.why("savacu", store=tmp_path)
+    with pytest.raises(UsageError, match="unknown stage 'tune'; available: table, tone"):
+        nl.why(tone(nl.table(ROWS), SCRIPTED), "tune", store=tmp_path)
+
+
+def test_what_cannot_be_built_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="expected the name of a system, a stage or several"):
+        nl.build([], store=tmp_path)
+    with pytest.raises(UsageError, match="is a setting of a system"):
+        nl.build(nl.table(ROWS), limit=3, store=tmp_path)
+    with pytest.raises(TypeError, match="by its place in the rows of a result"):
+        nl.trace(tmp_path, 0)
+
+
+def test_public_names_are_these() -> None:
+    assert sorted(nl.__all__) == nl.__all__
+    assert set(nl.__all__) == {
+        *(
+            "Args",
+            "Check",
+            "Contract",
+            "Embedder",
+            "LanguageModel",
+            "ModelSpec",
+            "NormloomError",
+            "Output",
+            "Resources",
+        ),
+        *(
+            "Result",
+            "Sampling",
+            "Stage",
+            "build",
+            "dropped_rows",
+            "each",
+            "free",
+            "open_store",
+            "plan",
+            "query",
+            "step",
+            "table",
+        ),
+        *("trace", "why", "yes"),
+    }

@@ -1,0 +1,79 @@
+"""The examples run as they stand: a flow in a file by the command, a notebook in a real kernel."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from typer.testing import CliRunner
+
+from normloom.cli.app import app
+from normloom.core.errors import ConfigError
+from normloom.settings.flow_file import system_of
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def test_a_flow_in_a_file_is_planned_built_and_explained(tmp_path: Path) -> None:
+    file, store = str(EXAMPLES / "politeness.py"), ["--store", str(tmp_path / "store")]
+    run = CliRunner()
+    planned = run.invoke(app, ["plan", file, *store, "--json"])
+    assert json.loads(planned.stdout)["to_do"] == ["prompts", "tone"]
+    built = run.invoke(app, ["build", file, *store, "--json", "--set", "resources.actors=0"])
+    assert built.exit_code == 0, built.output
+    assert json.loads(built.stdout)["system"] == "politeness"
+    shown = run.invoke(app, ["query", "SELECT count(*) AS n FROM politeness_tone WHERE polite > 0", *store, "--json"])
+    assert json.loads(shown.stdout) == [{"n": 3}]
+    assert "would be reused" in run.invoke(app, ["why", file, "tone", *store]).output
+    page = tmp_path / "page.html"
+    assert run.invoke(app, ["report", file, *store, "--out", str(page)]).exit_code == 0
+    assert "politeness" in page.read_text()
+
+
+def test_the_notebook_runs_in_a_kernel(tmp_path: Path) -> None:
+    notebook = nbformat.read(shutil.copy(EXAMPLES / "politeness.ipynb", tmp_path), as_version=4)
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = [output["data"] for cell in notebook.cells for output in cell.get("outputs", ()) if "data" in output]
+    assert "('tone', 'new')" in shown[0]["text/plain"]
+    assert "<td>tone</td><td>2</td>" in shown[1]["text/html"]
+    assert set(re.findall(r"'(\w+)'", shown[-1]["text/plain"])) == {"table", "tone"}
+    assert [output for cell in notebook.cells for output in cell.get("outputs", ()) if "name" in output] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "sentence"),
+    [
+        ("x = 1", "", "expected one System or a function 'flow'; name one as"),
+        ("def other(): ...", ":mine", "has no 'mine'; it has other"),
+        ("flow = 3", "", "expected a System or a function, got int"),
+        ("def flow(config): ...", "", "parameter 'config' must be declared as a SystemConfig"),
+        ("raise ValueError('no')", "", "cannot be imported: ValueError: no"),
+    ],
+)
+def test_a_file_that_is_no_flow_is_refused(tmp_path: Path, text: str, name: str, sentence: str) -> None:
+    file = tmp_path / f"flow_{abs(hash(text))}.py"
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        system_of(f"{file}{name}")
+    assert sentence in str(caught.value)
+
+
+def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    text = "from normloom.settings.system import System\nfrom normloom.flows.flow_file import FlowConfig\n"
+    text += "def stages(config): return []\nONE = System(name='{}', title='', config=FlowConfig, flow=stages)\n"
+    for place, name in enumerate(("first", "second"), start=1):
+        file.write_text(text.format(name))
+        os.utime(file, ns=(place, place))
+        assert system_of(str(file)).name == name
+
+
+def test_a_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.py is not a file"):
+        system_of("nowhere.py")

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import io
+import logging
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from toy import SCRIPTED, echo_stage, runner, words_stage
+
+from normloom.cli.output.terminal import TerminalProgress, busy, printing_above
+from normloom.core.table import PartRecord
+from normloom.readers import read_source
+from normloom.store.store import Store
+
+
+class Bars(TerminalProgress):
+    """The bars, with how far the stage `echo` was at each call."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console)
+        self.seen: list[float] = []
+
+    def advance(self, stage: str, part: PartRecord) -> None:
+        super().advance(stage, part)
+        self._see(stage)
+
+    def within(self, stage: str, part: int, rows: int) -> None:
+        super().within(stage, part, rows)
+        self._see(stage)
+
+    def _see(self, stage: str) -> None:
+        if stage == "echo":
+            self.seen += [task.completed for task in self._progress.tasks if task.description == "echo"]
+
+
+def test_rows_of_a_part_in_work_count_until_the_part_is_done(tmp_path: Path) -> None:
+    words = words_stage(*"abcdef")
+    loom = runner(Store(tmp_path))
+    first, _ = loom.run(words, [], [])
+    manifest, _ = loom.run(echo_stage(words, part_rows=3, model=SCRIPTED), [first.ref], [])
+    one, two = manifest.parts
+    with Bars(Console(file=io.StringIO())) as bars:
+        bars.begin("echo", total=6, done=0)
+        bars.within("echo", 0, 2)
+        bars.within("echo", 1, 1)
+        bars.advance("echo", one)
+        bars.within("echo", 1, 2)
+        bars.advance("echo", two)
+        bars.end(manifest, reused=False)
+    assert bars.seen == [2, 3, 4, 5, 6]
+
+
+def test_what_starts_is_said_on_standard_error_if_there_is_no_terminal(capsys: Any) -> None:
+    with busy(Console(file=io.StringIO()), "starting Prefect's server"):
+        pass
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.endswith(" starting Prefect's server\n")
+
+
+def test_what_readers_found_is_printed_above_the_bars_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a [1].csv").write_text("id;prompt\n1;one\n")
+    logging.getLogger("normloom").setLevel(logging.INFO)
+    console = Console(file=io.StringIO(), force_terminal=True, width=500, no_color=True)
+    with printing_above(console):
+        read_source(tmp_path / "a [1].csv", text_column="prompt")
+    read_source(tmp_path / "a [1].csv", text_column="prompt")
+    said = console.file.getvalue()
+    assert said.count("a [1].csv: 1 records; fields separated by a semicolon") == 1

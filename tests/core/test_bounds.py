@@ -1,0 +1,216 @@
+"""The bounds of a plan hold: no build asks for more than was said before it started, whatever its settings."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from in_process import made
+
+from normloom.core.bounds import Bound, Size, size_of, total
+from normloom.core.errors import SourceError, SpendingError, UsageError
+from normloom.core.table import Manifest
+from normloom.planning.ceiling import bills, bounds
+from normloom.planning.plan import PlannedStage, plan, read_sources
+from normloom.planning.spending import Limits, Spending
+from normloom.settings.settings import Prepared, stages_for
+from normloom.steps.graph import stages_of
+from normloom.store.store import Store
+
+OPTIONS = "options: {price_in: 1.0, price_out: 2.0, words: 9, yes_rate: %s}"
+JUDGE, OTHER = OPTIONS % 0.7, OPTIONS % 0.2
+
+
+def role(name: str, options: str = OTHER) -> str:
+    return f"{{engine: scripted, model: {name}, {options}}}"
+
+
+MODELS = {
+    "savacu": f"models={{embedder: {{engine: scripted, model: e}}, classifier: {role('c')}, expander: {role('x')}, "
+    f"judge: {role('j', JUDGE)}, generators: {{g1: {role('m')}, g2: {role('n')}}}}}",
+    "demo_safetybench": f"models={{embedder: {{engine: scripted, model: e}}, classifier: {role('c')}, "
+    f"expander: {role('x')}, raters: {{r1: {role('r')}}}}}",
+    "benchmark": f"models={{m1: {role('m')}}}",
+}
+MODELS["misaligntrade"] = MODELS["savacu"].replace("judge:", f"typer: {role('t')}, judge:")
+UNLIMITED = ["spending.max_requests=null", "spending.max_cost=null"]
+
+
+def prepared(system: str, store: Store, *assignments: str) -> Prepared:
+    own = [f"judges={{j1: {role('j', JUDGE)}}}"] if system == "benchmark" else []
+    given_ = [MODELS[system], *own, *UNLIMITED, *assignments]
+    return stages_for(system, profile="local", assignments=given_, store=store)
+
+
+def bounded(system: str, found: Prepared, store: Store) -> tuple[Sequence[PlannedStage], dict[str, Bound]]:
+    stages = stages_of(*found.ends)
+    planned = plan(stages, system=system, store=store, resources=found.resources).stages
+    return planned, bounds(planned, sources=read_sources(stages, system=system, store=store), store=store)
+
+
+def require_within(manifests: dict[str, Manifest], most: dict[str, Bound]) -> None:
+    for name, manifest in manifests.items():
+        if not (bound := most[name]).told:
+            continue
+        usage = manifest.work.usage if manifest.work else {}
+        assert manifest.count("rows") <= bound.size.rows, name
+        assert usage.get("requests", 0) <= bound.requests, name
+        assert manifest.tokens_in <= bound.tokens_in or not manifest.tokens_in, name
+        assert manifest.tokens_out <= bound.tokens_out, name
+
+
+texts = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1, max_size=60).filter(
+    lambda text: bool(text.strip()) and "\r" not in text and "\n" not in text
+)
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    prompts=st.lists(texts, min_size=1, max_size=3, unique=True),
+    candidates=st.integers(1, 2),
+    rounds=st.integers(0, 1),
+    minimum=st.integers(0, 2),
+    quota=st.integers(1, 2),
+    route=st.sampled_from(["exhaustive", "shortlist"]),
+    calibration=st.sampled_from(["none", "content_free"]),
+    system=st.sampled_from(["savacu", "misaligntrade"]),
+)
+def test_a_build_stays_within_what_was_said_before(
+    prompts: list[str],
+    candidates: int,
+    rounds: int,
+    minimum: int,
+    quota: int,
+    route: str,
+    calibration: str,
+    system: str,
+) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "prompts.jsonl"
+        path.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts))
+        store = Store(Path(folder) / "store")
+        found = prepared(
+            system,
+            store,
+            f"source.path={json.dumps(str(path))}",
+            f"generate.candidates={candidates}",
+            f"rounds={rounds}",
+            f"expand={{minimum: {minimum}, quota: {quota}, dimensions: [safety]}}",
+            f"classify={{route: {route}, part_rows: 2}}",
+            f"judge.calibration={calibration}",
+        )
+        planned, most = bounded(system, found, store)
+        manifests = made(system, found.ends, store)
+        require_within(manifests, most)
+        cost = sum(one.work.usage.get("cost", 0) for one in manifests.values() if one.work)
+        assert cost <= sum(bill.cost for bill in bills(planned, most)) + 1e-12
+        assert all(not bill.requests for bill in bills(*bounded(system, found, store)))  # all is there
+
+
+@pytest.mark.parametrize("system", ["demo_safetybench", "benchmark"])
+@pytest.mark.parametrize("settings_", [[], ["detector.verdict=written"]])
+def test_the_other_systems_do_too(system: str, settings_: list[str], tmp_path: Path) -> None:
+    own = settings_ if system == "benchmark" else ["classify.route=exhaustive", "expand.minimum=1"]
+    store = Store(tmp_path)
+    found = prepared(system, store, "source.limit=2", *own)
+    planned, most = bounded(system, found, store)
+    asking = [one.stage for one in planned if one.stage.model]
+    require_within(made(system, asking, store), most)
+    assert {bill.stage for bill in bills(planned, most)} == {
+        one.stage.name for one in planned if one.stage.model and one.stage.model.engine == "scripted"
+    } - {"calibrate", "embed"}
+
+
+def readme_profile(path: Path, **options: object) -> Path:
+    """Write README's profile of one's own models, from scripted ones with a price."""
+    model = {"engine": "scripted", "model": "own", "options": {"price_in": 1, "price_out": 2, "words": 9, **options}}
+    models = {"classifier": model, "expander": model, "judge": model, "generators": {"a": model, "b": model}}
+    system = {"models": models, "classify": {"route": "shortlist", "delta": 0.5}}
+    path.write_text(json.dumps({"systems": {"savacu": system}}))
+    return path
+
+
+def of_readme(store: Store, place: Path, *assignments: str) -> Prepared:
+    profile = readme_profile(place / "mine.yaml")
+    return stages_for("savacu", profile=str(profile), assignments=["source.limit=4", *assignments], store=store)
+
+
+def test_four_prompts_under_a_profile_of_one_s_own_ask_for_no_fortune(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    found = of_readme(store, tmp_path)
+    planned, most = bounded("savacu", found, store)
+    requests = sum(bill.requests for bill in bills(planned, most))
+    assert most["gaps"].size.rows == most["expand"].requests == 0
+    assert requests < 1_500
+    assert "Sparse labels are not expanded" in found.config.notes[0]
+    require_within(made("savacu", found.ends, store), most)
+
+    asked = of_readme(store, tmp_path, "expand.minimum=100")
+    assert asked.config.notes == []
+    planned, most = bounded("savacu", asked, store)
+    assert most["expand"].size.rows == 111 * 100  # what four prompts asked for in silence
+    with pytest.raises(UsageError, match=r"requests to hosted models, more than --max-requests 20,000 .*score_1"):
+        asked.config.spending.limits.hold(bills(planned, most))
+
+
+def test_a_limit_names_what_makes_the_bound_and_how_to_raise_it(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    planned, most = bounded("savacu", of_readme(store, tmp_path), store)
+    bill = bills(planned, most)
+    requests, cost = sum(one.requests for one in bill), sum(one.cost for one in bill)
+    Limits(max_requests=requests, max_cost=cost).hold(bill)
+    with pytest.raises(UsageError, match=rf"allow it with --max-requests {requests}$"):
+        Limits(max_requests=requests - 1).hold(bill)
+    with pytest.raises(UsageError, match=r"may cost up to .* USD, more than --max-cost 0 .*allow it with --max-cost"):
+        Limits(max_cost=0).hold(bill)
+
+
+def test_a_build_stops_at_its_limit_and_is_resumed_with_a_higher_one(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    found = of_readme(store, tmp_path, "rounds=0", "generate.part_rows=1", "judge.part_rows=1", "classify.delta=0.01")
+    spending = Spending(Limits(max_requests=30))
+    with pytest.raises(
+        SpendingError, match=r"--max-requests 30 is reached.*rerun with a higher --max-requests to resume"
+    ):
+        made("savacu", found.ends, store, spending=spending)
+    first = spending.requests
+    assert first >= 30
+    _, left = bounded("savacu", found, store)
+    rest = Spending()
+    made("savacu", found.ends, store, spending=rest)
+    assert 0 < rest.requests <= sum(bound.requests for bound in left.values())
+    whole = Spending()
+    made("savacu", found.ends, Store(tmp_path / "other"), spending=whole)
+    assert whole.requests == first + rest.requests  # nothing was asked twice
+
+
+def test_a_source_that_cannot_be_used_fails_in_the_plan(tmp_path: Path) -> None:
+    (tmp_path / "empty.csv").write_text("prompt\n")
+    found = stages_for(
+        "savacu", profile="local", assignments=[f"source.path={tmp_path}/empty.csv"], store=Store(tmp_path)
+    )
+    with pytest.raises(SourceError):
+        read_sources(stages_of(*found.ends), system="savacu", store=Store(tmp_path))
+
+
+@given(st.lists(st.builds(Size, rows=st.integers(0, 9), tokens=st.integers(0, 99), longest=st.integers(0, 99))))
+def test_sizes_add_up(sizes: list[Size]) -> None:
+    assert total(sizes).rows == sum(size.rows for size in sizes)
+    assert total(sizes).longest == max([0, *(size.longest for size in sizes)])
+
+
+def test_the_size_of_a_table_is_that_of_its_texts(tmp_path: Path) -> None:
+    import polars as pl
+
+    rows = pl.DataFrame({"row_id": ["a" * 20, "b"], "prompt": ["äh", None], "examples": [["x"], []]})
+    size = size_of(rows.lazy())
+    assert (size.rows, size.longest) == (2, len("äh".encode()) + len('{"examples":["x"]}'))
+    with (tmp_path / "one.csv").open("w") as stream:
+        csv.writer(stream).writerow(["prompt"])
+    assert size_of(pl.DataFrame({"count": [1]}).lazy()) == Size(rows=1)

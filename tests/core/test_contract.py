@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from normloom.core.contract import Check, Contract
+from normloom.core.errors import CheckError, ContractError
+from normloom.run.quality import require, run_checks
+
+PEOPLE = Contract(columns={"name": pl.String(), "age": pl.Int64()}, nullable=frozenset({"age"}))
+
+
+def people(**columns: object) -> pl.DataFrame:
+    ids = [f"r{number}" for number in range(2)]
+    return pl.DataFrame({"row_id": ids, "parents": [[], []], "name": ["a", "b"], "age": [1, None], **columns})
+
+
+def test_returns_the_columns_in_the_contract_s_order_and_types() -> None:
+    rows = people(age=pl.Series([1, None], dtype=pl.Int8)).select("age", "name", "parents", "row_id")
+    typed = PEOPLE.enforce(rows, stage="people")
+    assert dict(typed.schema) == {
+        "row_id": pl.String,
+        "parents": pl.List(pl.String),
+        "name": pl.String,
+        "age": pl.Int64,
+    }
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (people().drop("age"), r"missing \['age'\], not in the contract none"),
+        (people(extra=[1, 2]), r"missing none, not in the contract \['extra'\]"),
+        (people(age=["x", "1"]), "a column does not have its contract's type"),
+        (people(name=["a", None]), r"column 'name' may not be null, and is in 1 rows \(row r1\)"),
+        (people(row_id=["r", "r"]), r"key \('row_id',\) is not unique"),
+    ],
+)
+def test_rows_that_break_the_contract_are_named(rows: pl.DataFrame, message: str) -> None:
+    with pytest.raises(ContractError, match=f"stage 'people'.*{message}"):
+        PEOPLE.enforce(rows, stage="people")
+
+
+def checked(expectation: str, on_fail: str = "stop", **arguments: object) -> Contract:
+    check = Check(expectation=expectation, arguments=arguments, on_fail=on_fail)  # type: ignore[arg-type]
+    return Contract(columns=PEOPLE.columns, nullable=PEOPLE.nullable, checks=(check,))
+
+
+def test_a_check_that_holds_passes() -> None:
+    [result], aside = run_checks(people().lazy(), checked("expect_table_row_count_to_equal", value=2))
+    assert result.passed
+    assert not aside
+    require([result], stage="people")
+
+
+def test_a_check_says_what_it_found() -> None:
+    [result], _ = run_checks(
+        people().lazy(), checked("expect_column_values_to_be_in_set", column="name", value_set=["a"])
+    )
+    assert (result.passed, result.detail) == (False, '1 of 2 rows, such as ["b"]')
+    with pytest.raises(CheckError, match="stage 'people' is not published"):
+        require([result], stage="people")
+
+
+def test_a_check_names_the_rows_to_quarantine() -> None:
+    contract = checked("expect_column_values_to_not_be_null", "quarantine", column="age")
+    _, aside = run_checks(people().lazy(), contract)
+    assert aside == {"r1": "expect_column_values_to_not_be_null(age)"}
+
+
+def test_a_check_that_raises_fails_the_gate() -> None:
+    [result], _ = run_checks(people().lazy(), checked("expect_column_mean_to_be_between", column="name", min_value=0))
+    assert not result.passed
+    with pytest.raises(CheckError):
+        require([result], stage="people")
+
+
+def test_an_expectation_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(CheckError, match="no Great Expectations expectation 'expect_magic'"):
+        run_checks(people().lazy(), checked("expect_magic", column="name"))
+
+
+def test_a_large_table_is_checked_in_slices_with_the_same_results() -> None:
+    ages = [5, 1, 3, 2, 9, 2, 1]
+    rows = pl.DataFrame({"row_id": [f"r{n}" for n in range(7)], "name": ["a"] * 7, "age": ages})
+    between = {"column": "age", "min_value": 2, "max_value": 8}
+    contract = Contract(
+        columns=PEOPLE.columns,
+        checks=(
+            Check(expectation="expect_column_values_to_be_between", arguments=between, on_fail="quarantine"),
+            Check(expectation="expect_column_values_to_be_between", arguments={**between, "mostly": 0.5}),
+            Check(expectation="expect_column_values_to_be_unique", arguments={"column": "age"}, on_fail="quarantine"),
+            Check(expectation="expect_column_mean_to_be_between", arguments={"column": "age", "max_value": 4}),
+            Check(expectation="expect_table_row_count_to_equal", arguments={"value": 7}),
+            Check(expectation="expect_column_values_to_not_be_null", arguments={"column": "age"}, on_fail="warn"),
+        ),
+    )
+    whole, aside = run_checks(rows.lazy(), contract)
+    unique = "expect_column_values_to_be_unique(age)"
+    assert [result.passed for result in whole] == [False, True, False, True, True, True]
+    assert whole[0].detail == "3 of 7 rows, such as [1, 9, 1]"
+    assert aside == {
+        "r1": unique,
+        "r3": unique,
+        "r4": "expect_column_values_to_be_between(age)",
+        "r5": unique,
+        "r6": unique,
+    }
+    assert run_checks(rows.lazy(), contract, rows_at_once=2) == (whole, aside)

@@ -1,0 +1,93 @@
+"""What a stage owes is held row by row, whatever the stage says of itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from normloom.core.errors import AccountingError
+from normloom.core.fan_out import FanOut, each, free
+from normloom.core.stage import Output, dropped, dropped_frame, quarantined, quarantined_frame
+from normloom.settings.config import load_profile, validated
+from normloom.settings.system import System
+from normloom.settings.systems import BUILTIN
+from normloom.steps.graph import stages_of
+
+READ = pl.DataFrame({"row_id": ["a", "b"], "copies": [1, 2]})
+
+
+def made(*ids: str, out: tuple[str, ...] = (), aside: tuple[str, ...] = ()) -> Output:
+    return Output(
+        rows=pl.DataFrame({"row_id": ids}, schema={"row_id": pl.String}),
+        dropped=dropped_frame([dropped({"row_id": one}, "out") for one in out]),
+        quarantined=quarantined_frame([quarantined({"row_id": one}, "rule", "aside") for one in aside]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("fan_out", "output"),
+    [
+        (each(), made("b", "a")),
+        (each(), made("a", out=("b",))),
+        (each(3), made("a", "a", "a", "b", aside=("b",))),
+        (each("copies"), made("a", "b", "b")),
+        (each(pl.col("copies") - 1), made("b")),
+        (free("as many as it likes"), made()),
+    ],
+)
+def test_what_is_owed_or_told_of_is_accounted_for(fan_out: FanOut, output: Output) -> None:
+    fan_out.hold(READ, output, where="here")
+
+
+@pytest.mark.parametrize(
+    ("fan_out", "output", "row", "owed", "got"),
+    [
+        (each(), made("a"), "b", 1, 0),
+        (each(), made("a", "a", "b"), "a", 1, 2),
+        (each(2), made("a", "a", "b"), "b", 2, 1),
+        (each(), made("a", "b", "b", out=("b",)), "b", 1, 2),
+        (each(), made("a", "b", "z"), "z", 0, 1),
+    ],
+)
+def test_what_is_not_is_an_error_that_names_the_row(
+    fan_out: FanOut, output: Output, row: str, owed: int, got: int
+) -> None:
+    with pytest.raises(AccountingError, match=rf"here: 1 of 2 rows .*: row {row} is owed {owed} and got {got}"):
+        fan_out.hold(READ, output, where="here")
+
+
+def test_rows_that_do_not_say_where_they_came_from_cannot_be_owed() -> None:
+    with pytest.raises(AccountingError, match="each must keep the row_id that it came from"):
+        each().hold(READ, Output(rows=pl.DataFrame({"parents": [["a"], ["b"]]})), where="here")
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.booleans()), min_size=1, max_size=8))
+def test_the_account_is_that_of_every_row(rows: list[tuple[int, int, bool]]) -> None:
+    """Each row is owed, got and told of as drawn; the account holds if it does for each alone."""
+    names = [str(place) for place in range(len(rows))]
+    read = pl.DataFrame({"row_id": names, "owed": [owed for owed, _, _ in rows]})
+    ids = [name for name, (_, got, _) in zip(names, rows, strict=True) for _ in range(got)]
+    output = made(*ids, out=tuple(name for name, (_, _, told) in zip(names, rows, strict=True) if told))
+    holds = all(got == owed or (told and got < owed) for owed, got, told in rows)
+
+    def hold() -> Any:
+        return each("owed").hold(read, output, where="here")
+
+    if holds:
+        hold()
+    else:
+        with pytest.raises(AccountingError):
+            hold()
+
+
+@pytest.mark.parametrize("system", BUILTIN, ids=lambda system: system.name)
+@pytest.mark.parametrize("profile", ["local", "paper"])
+def test_every_stage_of_the_product_says_what_it_owes(system: System, profile: str) -> None:
+    """One without inputs, a source, counts the records that it was given."""
+    config, _ = validated(system.config, load_profile(profile, system.name))
+    stages = stages_of(*system.flow(config))
+    assert [stage.name for stage in stages if stage.inputs and stage.fan_out is None] == []

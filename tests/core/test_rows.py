@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+import hashlib
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from normloom.core.rows import row_id, row_ids, seed
+
+TEXTS = st.text(alphabet="ab\x1f", max_size=3)
+
+
+def test_an_id_is_the_hash_of_system_stage_parents_and_ordinal() -> None:
+    expected = hashlib.blake2b(b"savacu\x1fexpand\x1fp1\x1fp2\x1f3", digest_size=16).hexdigest()
+    assert row_id("savacu", "expand", ["p1", "p2"], 3) == expected
+
+
+def test_siblings_are_numbered_apart_from_other_families() -> None:
+    ids = row_ids("s", "t", [["a"], ["b"], ["a"], ["a", "b"]])
+    assert ids == [
+        row_id("s", "t", ["a"], 0),
+        row_id("s", "t", ["b"], 0),
+        row_id("s", "t", ["a"], 1),
+        row_id("s", "t", ["a", "b"], 0),
+    ]
+
+
+@given(st.lists(st.lists(st.sampled_from("abc"), max_size=2), max_size=20))
+def test_ids_are_unique_and_do_not_depend_on_other_families(parents: list[list[str]]) -> None:
+    ids = row_ids("s", "t", parents)
+    assert len(set(ids)) == len(ids)
+    only_a = [family for family in parents if family == ["a"]]
+    assert row_ids("s", "t", only_a) == [one for one, family in zip(ids, parents, strict=True) if family == ["a"]]
+
+
+@given(st.text(max_size=5), st.integers(0, 9), st.integers(0, 9))
+def test_seeds_belong_to_row_and_attempt(row: str, one: int, other: int) -> None:
+    assert 0 <= seed(row, one) < 2**63
+    assert (seed(row, one) == seed(row, other)) == (one == other)

@@ -1,0 +1,410 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict
+from toy import WORDS, Words, read_words, runner, words_stage
+
+from normloom.core.contract import Check, Contract
+from normloom.core.errors import UsageError
+from normloom.core.rows import row_id
+from normloom.core.stage import Output, Stage, dropped, dropped_frame, quarantined, quarantined_frame
+from normloom.core.table import Manifest
+from normloom.lineage.trace import LedgerEntry, Trace, trace
+from normloom.store.store import Store
+
+DRAWN = Contract(columns={"word": pl.String(), "draw": pl.Int64(), "score": pl.Float64()})
+PARENTS = pl.List(pl.String())
+
+
+class Nothing(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+def unique(rows: pl.DataFrame, arguments: Nothing) -> Output:  # noqa: ARG001
+    """Keep one row of each first letter; put words with a digit aside."""
+    kept: dict[str, dict[str, object]] = {}
+    out, aside = [], []
+    for row in rows.iter_rows(named=True):
+        if not row["word"].isalpha():
+            aside.append(quarantined(row, "letters", f"{row['word']} has a digit"))
+        elif row["word"][0] in kept:
+            out.append(dropped(row, "duplicate", winner=str(kept[row["word"][0]]["row_id"])))
+        else:
+            kept[row["word"][0]] = row
+    return Output(
+        rows=pl.DataFrame([{"row_id": row["row_id"], "word": row["word"]} for row in kept.values()]),
+        dropped=dropped_frame(out),
+        quarantined=quarantined_frame(aside),
+    )
+
+
+def draw(rows: pl.DataFrame, arguments: Nothing) -> Output:  # noqa: ARG001
+    drawn = [
+        {"row_id": row_id, "word": word, "draw": number, "score": float("nan") if number == 2 else number / 2}
+        for row_id, word in rows.select("row_id", "word").iter_rows()
+        for number in range(3)
+    ]
+    return Output(rows=pl.DataFrame(drawn), attempts=len(drawn))
+
+
+def copy(rows: pl.DataFrame, arguments: Nothing) -> Output:  # noqa: ARG001
+    return Output(rows=rows)
+
+
+def pick(rows: pl.DataFrame, arguments: Nothing) -> Output:  # noqa: ARG001
+    """Keep draw 1 of each word; draw 0 loses to it and draw 2 to none."""
+    winners = {row["word"]: row["row_id"] for row in rows.filter(draw=1).to_dicts()}
+    out = [dropped(row, "lower", winner=winners[row["word"]]) for row in rows.filter(draw=0).to_dicts()]
+    out += [dropped(row, "no score") for row in rows.filter(draw=2).to_dicts()]
+    return Output(rows=rows.filter(draw=1), dropped=dropped_frame(out))
+
+
+def join(rows: pl.DataFrame, arguments: Nothing) -> Output:  # noqa: ARG001
+    """Make one row of all."""
+    joined = {"parents": [rows["row_id"].to_list()], "content": ["all"], "word": [" ".join(rows["word"])]}
+    return Output(rows=pl.DataFrame(joined), attempts=1)
+
+
+def later(name: str, function: object, upstream: Stage, contract: Contract) -> Stage:
+    return Stage(name=name, function=function, arguments=Nothing(), contract=contract, inputs=(upstream,))  # type: ignore[arg-type]
+
+
+def chain(*words: str) -> list[Stage]:
+    first = words_stage(*words)
+    second = later("unique", unique, first, WORDS)
+    third = later("draw", draw, second, DRAWN)
+    fourth = later("copy", copy, third, DRAWN)
+    fifth = later("pick", pick, fourth, DRAWN)
+    return [first, second, third, fourth, fifth, later("joined", join, fifth, WORDS)]
+
+
+def make(store: Store, *stages: Stage, system: str = "toy") -> dict[str, Manifest]:
+    loom = replace(runner(store), system=system)
+    made: dict[str, Manifest] = {}
+    for stage in stages:
+        made[stage.name], _ = loom.run(stage, [made[upstream.name].ref for upstream in stage.inputs], [])
+    return made
+
+
+def id_of(stage: str, *parents: str, ordinal: int = 0) -> str:
+    return row_id("toy", stage, parents, ordinal)
+
+
+AB, AC, B = (id_of("words", word) for word in ("ab", "ac", "b"))
+KEPT = id_of("unique", AB)
+DRAWS = [id_of("draw", KEPT, ordinal=number) for number in range(3)]
+COPIES = [id_of("copy", drawn) for drawn in DRAWS]
+PICKED = id_of("pick", COPIES[1])
+PICKED_B = id_of("pick", id_of("copy", id_of("draw", id_of("unique", B), ordinal=1)))
+JOINED = id_of("joined", PICKED, PICKED_B, "all")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A source of four words, of which one is dropped and one put aside, and five stages after it."""
+    store = Store(tmp_path_factory.mktemp("store"))
+    make(store, *chain("ab", "ac", "b", "b2"))
+    return store
+
+
+def stages_of(found: Trace) -> list[str]:
+    return [row.stage for row in found.rows]
+
+
+def told(entries: tuple[LedgerEntry, ...]) -> list[tuple[str, str, str, str | None]]:
+    return [(entry.stage, entry.kind, entry.reason or "", entry.winner) for entry in entries]
+
+
+def test_backward_a_row_of_two_parents_leads_to_both_ingested_rows(store: Store) -> None:
+    found = trace(store, JOINED)
+    assert (found.system, found.row_id, found.forward, found.missing) == ("toy", JOINED, False, ())
+    twice = ["pick", "copy", "draw", "unique", "words"]
+    assert stages_of(found) == ["joined", *(stage for stage in twice for _ in range(2))]
+    assert [row.values for row in found.rows if row.stage == "words"] == [{"word": "ab"}, {"word": "b"}]
+    assert found.rows[0].parents == (PICKED, PICKED_B)
+    assert {(PICKED, JOINED), (PICKED_B, JOINED), (COPIES[1], PICKED), (AB, KEPT)} <= set(found.edges)
+    assert len(found.edges) == 10
+
+
+def test_backward_shows_what_lost_in_favour_of_a_row_on_the_way(store: Store) -> None:
+    found = trace(store, PICKED)
+    [duplicate] = [entry for entry in found.ledger if entry.winner == AB]
+    assert (duplicate.stage, duplicate.row_id, duplicate.reason) == ("unique", AC, "duplicate")
+    assert duplicate.payload == {"word": "ac"}
+    [lower] = [entry for entry in found.ledger if entry.winner == COPIES[1]]
+    assert (lower.stage, lower.row_id, lower.payload["draw"]) == ("pick", COPIES[0], 0)
+    assert len(found.ledger) == 2
+
+
+def test_backward_follows_the_siblings_of_each_row_to_where_they_were_taken_out(store: Store) -> None:
+    found = {sibling.row.row_id: sibling for sibling in trace(store, PICKED).siblings}
+    assert set(found) == {DRAWS[0], DRAWS[2]}
+    assert {sibling.beside for sibling in found.values()} == {(DRAWS[1],)}
+    assert {sibling.row.stage for sibling in found.values()} == {"draw"}
+    assert told(found[DRAWS[0]].ledger) == [("pick", "dropped", "lower", COPIES[1])]
+    assert told(found[DRAWS[2]].ledger) == [("pick", "dropped", "no score", None)]
+    assert found[DRAWS[2]].row.values == {"word": "ab", "draw": 2, "score": None}
+    assert [sibling.reached for sibling in found.values()] == [(), ()]
+
+
+def test_a_sibling_that_was_kept_says_where_it_is_last_found(store: Store) -> None:
+    found = {sibling.row.row_id: sibling for sibling in trace(store, DRAWS[0]).siblings}
+    assert found[DRAWS[1]].reached == ("pick",)  # where a row is made of several, it is followed no further
+    assert found[DRAWS[1]].ledger == ()
+
+
+def test_a_sibling_is_followed_to_where_it_becomes_several_rows(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    words = words_stage("ab")
+    first = later("first", draw, words, DRAWN)
+    make(store, words, first, later("second", draw, first, DRAWN))
+    found = trace(store, id_of("second", id_of("first", AB)))
+    assert {sibling.row.stage: sibling.reached for sibling in found.siblings} == {
+        "first": ("first",),
+        "second": ("second",),
+    }
+
+
+def test_forward_finds_all_that_came_of_a_row(store: Store) -> None:
+    found = trace(store, AB, forward=True)
+    assert stages_of(found) == ["words", "unique", *["draw"] * 3, *["copy"] * 3, "pick", "joined"]
+    assert {(AB, KEPT), (KEPT, DRAWS[2]), (COPIES[1], PICKED), (PICKED, JOINED)} <= set(found.edges)
+    assert (PICKED_B, JOINED) not in found.edges
+    assert [row.row_id for row in found.rows].count(JOINED) == 1
+    assert {(entry.row_id, entry.reason) for entry in found.ledger} == {
+        (AC, "duplicate"),
+        (COPIES[0], "lower"),
+        (COPIES[2], "no score"),
+    }
+    assert found.siblings == ()
+
+
+@pytest.mark.parametrize("forward", [False, True])
+def test_a_dropped_row_says_by_which_stage_why_and_for_which_winner(store: Store, forward: bool) -> None:
+    found = trace(store, AC, forward=forward)
+    assert stages_of(found) == ["words"]
+    assert told(found.ledger) == [("unique", "dropped", "duplicate", AB)]
+
+
+@pytest.mark.parametrize("forward", [False, True])
+def test_a_row_put_aside_says_by_which_rule(store: Store, forward: bool) -> None:
+    found = trace(store, id_of("words", "b2"), forward=forward)
+    assert told(found.ledger) == [("unique", "quarantined", "b2 has a digit", None)]
+    assert found.ledger[0].rule == "letters"
+    assert found.ledger[0].payload == {"word": "b2"}
+
+
+def test_a_row_that_only_a_ledger_knows_is_found(tmp_path: Path) -> None:
+    short = Check(
+        expectation="expect_column_value_lengths_to_be_between",
+        arguments={"column": "word", "max_value": 2},
+        on_fail="quarantine",
+    )
+    words = Words(words=("a", "long"))
+    stage = Stage(name="words", function=read_words, arguments=words, contract=replace(WORDS, checks=(short,)))
+    make(Store(tmp_path), stage)
+    found = trace(Store(tmp_path), id_of("words", "long"))
+    assert found.rows == found.edges == ()
+    [entry] = found.ledger
+    assert (entry.stage, entry.kind, entry.payload) == ("words", "quarantined", {"word": "long"})
+
+
+def test_a_parent_that_is_no_longer_there_is_named(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    make(store, *chain("ab", "b"))
+    make(store, words_stage("b", "c"))
+    found = trace(store, PICKED)
+    assert found.missing == (AB,)
+    assert stages_of(found) == ["pick", "copy", "draw", "unique"]
+    assert (AB, KEPT) in found.edges
+
+
+def test_a_trace_is_json(store: Store) -> None:
+    found = trace(store, PICKED)
+    as_json = json.loads(json.dumps(found.as_json(), allow_nan=False))
+    assert set(as_json) == {"system", "row_id", "direction", "rows", "edges", "ledger", "siblings", "missing"}
+    assert as_json["direction"] == "backward"
+    assert as_json["rows"][0] == {
+        "stage": "pick",
+        "row_id": PICKED,
+        "parents": [COPIES[1]],
+        "values": {"word": "ab", "draw": 1, "score": 0.5},
+    }
+    assert as_json["edges"][0] == {"parent": COPIES[1], "child": PICKED}
+    assert set(as_json["ledger"][0]) == {"stage", "kind", "row_id", "rule", "reason", "winner", "payload"}
+    [lower] = [sibling for sibling in as_json["siblings"] if sibling["row_id"] == DRAWS[0]]
+    assert set(lower) == {"stage", "row_id", "parents", "values", "beside", "reached", "ledger"}
+    assert lower["ledger"][0]["reason"] == "lower"
+
+
+def test_the_first_digits_of_an_id_are_enough(store: Store) -> None:
+    assert trace(store, PICKED[:6]) == trace(store, PICKED)
+    assert trace(store, PICKED, system="toy") == trace(store, PICKED)
+
+
+def test_digits_that_begin_several_ids_are_refused_with_the_candidates(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    words = [word for word in map(str, range(3000)) if id_of("words", word).startswith("00")]
+    assert len(words) > 8
+    make(store, words_stage(*words))
+    ids = sorted(id_of("words", word) for word in words)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("normloom.lineage.trace_search.MIN_PREFIX", 2)
+        with pytest.raises(UsageError, match="begins more than one row id") as caught:
+            trace(store, "00")
+    assert all(f"{name} (words)" in str(caught.value) for name in ids[:8])
+    assert ids[8] not in str(caught.value)
+    assert "and others; give more digits" in str(caught.value)
+
+
+def test_an_id_that_cannot_be_found_says_where_was_looked(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"looked in toy/words, toy/unique, toy/draw, toy/copy, toy/pick, toy/joined"):
+        trace(store, "0" * 32)
+    with pytest.raises(UsageError, match=r"'abc' is too short for a row id: give at least 6"):
+        trace(store, "abc")
+    with pytest.raises(UsageError, match=r"no tables of other in .*: the store has toy"):
+        trace(store, PICKED, system="other")
+    with pytest.raises(UsageError, match=r"no tables in .*: run normloom build first"):
+        trace(Store(tmp_path), PICKED)
+
+
+def test_systems_are_told_apart(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    make(store, words_stage("ab"))
+    make(store, words_stage("ab"), system="other")
+    assert trace(store, AB).system == "toy"
+    assert trace(store, row_id("other", "words", ["ab"], 0)).system == "other"
+    with pytest.raises(UsageError, match="looked in other/words"):
+        trace(store, AB, system="other")
+
+
+class Woven(BaseModel):
+    """For each row to make the places of its parents; for each row to drop its place and its winner's."""
+
+    model_config = ConfigDict(frozen=True)
+    rows: tuple[tuple[int, ...], ...]
+    losses: tuple[tuple[int, int | None], ...] = ()
+
+
+def weave(rows: pl.DataFrame, arguments: Woven) -> Output:
+    ids = rows["row_id"].to_list()
+    made = {
+        "parents": [[ids[place] for place in places] for places in arguments.rows],
+        "content": [str(number) for number in range(len(arguments.rows))],
+        "word": [str(places) for places in arguments.rows],
+    }
+    out = [
+        dropped({"row_id": ids[loser], "word": str(loser)}, "lost", winner=None if winner is None else ids[winner])
+        for loser, winner in arguments.losses
+    ]
+    schema = {"parents": PARENTS, "content": pl.String, "word": pl.String}
+    return Output(
+        rows=pl.DataFrame(made, schema=schema), dropped=dropped_frame(out), attempts=len(made["word"]) + len(out)
+    )
+
+
+@st.composite
+def woven(draw: st.DrawFn) -> list[Stage]:
+    """Stages whose rows have up to three parents in any tables before them, and lose rows to each other."""
+    stages = [words_stage(*"abc"[: draw(st.integers(1, 3))])]
+    there = len(stages[0].arguments.words)  # type: ignore[attr-defined]
+    for number in range(draw(st.integers(1, 3))):
+        places = st.integers(0, there - 1)
+        rows = draw(st.lists(st.lists(places, max_size=3, unique=True).map(tuple), min_size=1, max_size=3))
+        losses = draw(st.lists(st.tuples(places, st.none() | places), max_size=3))
+        stages.append(
+            Stage(
+                name=f"stage_{number}",
+                function=weave,
+                arguments=Woven(rows=tuple(rows), losses=tuple(losses)),
+                contract=WORDS,
+                inputs=tuple(stages),
+            )
+        )
+        there += len(rows)
+    return stages
+
+
+class Oracle:
+    """All rows and ledger entries of a store in memory, and a row's history by plain loops."""
+
+    def __init__(self, store: Store) -> None:
+        manifests = store.newest("toy")
+        tables = {manifest.stage: store.scan(manifest.ref).collect().to_dicts() for manifest in manifests}
+        self.stage = {row["row_id"]: stage for stage, rows in tables.items() for row in rows}
+        self.parents = {row["row_id"]: row["parents"] for rows in tables.values() for row in rows}
+        self.ledger = [
+            (manifest.stage, entry["row_id"], entry["winner"])
+            for manifest in manifests
+            for entry in store.scan(manifest.ref, "dropped").collect().to_dicts()
+        ]
+
+    def ancestors(self, row: str) -> set[str]:
+        return {row}.union(*(self.ancestors(parent) for parent in self.parents[row]))
+
+    def descendants(self, row: str) -> set[str]:
+        return {other for other in self.parents if row in self.ancestors(other)}
+
+    def edges(self, rows: set[str]) -> set[tuple[str, str]]:
+        return {(parent, child) for child in rows for parent in self.parents[child] if parent in rows}
+
+    def losses(self, rows: set[str]) -> list[tuple[str, str, str | None]]:
+        return sorted((entry for entry in self.ledger if rows & set(entry[1:])), key=str)
+
+    def siblings(self, rows: set[str]) -> set[str]:
+        families = {(self.stage[row], parent) for row in rows for parent in self.parents[row]}
+        return {
+            row for row in self.parents if any((self.stage[row], one) in families for one in self.parents[row])
+        } - rows
+
+    def carried(self, row: str) -> set[str]:
+        """Return the row and those that were made of it alone, one in a stage."""
+        alone = [child for child, parents in self.parents.items() if parents == [row]]
+        stages = [self.stage[child] for child in alone]
+        onward = [child for child in alone if stages.count(self.stage[child]) == 1]
+        return {row}.union(*(self.carried(child) for child in onward))
+
+    def reached(self, row: str) -> set[str]:
+        lost = {entry[1] for entry in self.ledger}
+        return {self.stage[last] for last in self.carried(row) if self.carried(last) == {last} and last not in lost}
+
+
+def flat(entries: tuple[LedgerEntry, ...]) -> list[tuple[str, str, str | None]]:
+    return sorted(((entry.stage, entry.row_id, entry.winner) for entry in entries), key=str)
+
+
+@settings(max_examples=12, deadline=None)
+@given(woven())
+def test_forward_and_backward_are_inverse_and_as_a_search_by_hand_finds_them(stages: list[Stage]) -> None:
+    with TemporaryDirectory() as place:
+        store = Store(Path(place))
+        make(store, *stages)
+        oracle = Oracle(store)
+        backward = {row: trace(store, row) for row in oracle.parents}
+        forward = {row: trace(store, row, forward=True) for row in oracle.parents}
+    before = {row: {other.row_id for other in found.rows} for row, found in backward.items()}
+    after = {row: {other.row_id for other in found.rows} for row, found in forward.items()}
+    assert {(one, other) for one in after for other in after[one]} == {
+        (one, other) for other in before for one in before[other]
+    }
+    for row in oracle.parents:
+        assert before[row] == oracle.ancestors(row)
+        assert after[row] == oracle.descendants(row)
+        for found, rows in ((backward[row], before[row]), (forward[row], after[row])):
+            assert found.rows[0].row_id == row
+            assert len(found.rows) == len(rows)
+            assert sorted(found.edges) == sorted(oracle.edges(rows))
+            assert flat(found.ledger) == oracle.losses(rows)
+        assert {sibling.row.row_id for sibling in backward[row].siblings} == oracle.siblings(before[row])
+        for sibling in backward[row].siblings:
+            carried = oracle.carried(sibling.row.row_id)
+            assert flat(sibling.ledger) == sorted((loss for loss in oracle.ledger if loss[1] in carried), key=str)
+            assert set(sibling.reached) == oracle.reached(sibling.row.row_id)

@@ -1,0 +1,164 @@
+"""The processes of the engine vllm: how they start, who holds them, how they end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+from tiny_models import CONTEXT, NO_SYSTEM, save_tiny_llama
+from toy import echo_stage, runner, words_stage
+from transformers import LlamaConfig, LlamaForCausalLM
+from vllm_engine import ENDED_SECONDS, SLOTS, needs_vllm, processes_of, spec
+
+from normloom.core.errors import ConfigError, ModelError
+from normloom.models import GenerateRequest, ModelSpec, Sampling, load_model
+from normloom.models.transformers.engine import TransformersModel
+from normloom.store.store import Store
+from normloom.workers.pool import Pool
+from normloom.workers.resources import Resources
+
+pytestmark = needs_vllm
+
+HOLDER = """
+import json, sys
+import psutil
+from normloom.core.errors import EngineDiedError
+from normloom.models import GenerateRequest, ModelSpec, Sampling, load_model
+
+model = load_model(ModelSpec.model_validate_json(sys.argv[1]), threads=1)
+request = GenerateRequest(
+    instruction="Be brief.", prompt="cats <|im_end|> dogs", seeds=(0,), sampling=Sampling(temperature=0, max_tokens=12)
+)
+print(model.generate([request])[0].candidates[0].text, flush=True)
+for command in sys.stdin:
+    (core,) = [process for process in psutil.Process().children() if "EngineCore" in " ".join(process.cmdline())]
+    core.kill()
+    for _ in range(2):  # while the engine dies, and when it is dead
+        try:
+            model.generate([request])
+        except EngineDiedError as error:
+            print(json.dumps(str(error)), flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = save_tiny_llama(tmp_path_factory.mktemp("tiny"), template=NO_SYSTEM)
+    torch.manual_seed(0)
+    config = LlamaConfig.from_pretrained(directory, head_dim=32)  # vLLM's kernels for processors know none smaller
+    LlamaForCausalLM(config).save_pretrained(directory)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def holders(tiny: Path) -> Iterator[list[subprocess.Popen[str]]]:
+    command = [sys.executable, "-c", HOLDER, spec(str(tiny), kv_cache_gib=0.1).model_dump_json()]
+    with ExitStack() as stack:
+        started = []
+        for _ in range(2):  # side by side, as a start takes half a minute
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            started.append(stack.enter_context(process))
+            stack.callback(process.kill)
+        yield started
+
+
+class TestHolder:
+    """A process that holds a model without a system role, as an actor does."""
+
+    def test_a_model_without_a_system_role_reads_the_instruction(
+        self, holders: list[subprocess.Popen[str]], tiny: Path
+    ) -> None:
+        reference = load_model(ModelSpec(model=str(tiny), dtype="float32", device="cpu"), threads=1)
+        assert isinstance(reference, TransformersModel)
+        request = GenerateRequest(
+            instruction="Be brief.",
+            prompt="cats <|im_end|> dogs",
+            seeds=(0,),
+            sampling=Sampling(temperature=0, max_tokens=12),
+        )
+        expected = reference.generate([request])[0].candidates[0].text
+        for holder in holders:
+            assert holder.stdout is not None
+            assert holder.stdout.readline().rstrip("\n") == expected
+
+    def test_an_engine_that_dies_is_said_and_its_holder_ends_with_all_it_started(
+        self, holders: list[subprocess.Popen[str]]
+    ) -> None:
+        holder = holders[0]
+        assert holder.stdin is not None
+        assert holder.stdout is not None
+        started = processes_of(holder.pid)
+        holder.stdin.write("kill\n")
+        holder.stdin.flush()
+        for _ in range(2):
+            assert "engine process with model" in json.loads(holder.stdout.readline())
+        holder.stdin.close()
+        holder.wait(60)
+        assert psutil.wait_procs(started, ENDED_SECONDS)[1] == []
+
+    def test_no_process_outlives_a_holder_that_is_killed(self, holders: list[subprocess.Popen[str]]) -> None:
+        started = processes_of(holders[1].pid)
+        assert len(started) >= 2
+        holders[1].send_signal(signal.SIGKILL)
+        holders[1].wait()
+        assert psutil.wait_procs(started, ENDED_SECONDS)[1] == []
+
+
+def why_not(model: ModelSpec) -> str:
+    """Return why the model is not loaded."""
+    with pytest.raises(ModelError) as raised:
+        load_model(model, threads=1)
+    return str(raised.value)
+
+
+class TestStart:
+    def test_an_engine_that_does_not_start_says_why(self, tiny: Path) -> None:
+        said = why_not(spec(str(tiny), kv_cache_gib=1e-5))
+        assert f"vLLM does not start model '{tiny}': ValueError: No available memory for the cache" in said
+        assert psutil.wait_procs(processes_of(psutil.Process().pid), ENDED_SECONDS)[1] == []
+
+    def test_a_setting_that_vllm_refuses_is_said(self, tiny: Path) -> None:
+        said = why_not(spec(str(tiny), max_num_batched_tokens=4))
+        assert f"max_num_batched_tokens (4) is smaller than max_model_len ({CONTEXT})" in said
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"options": {"max_num_seqs": 0, "colour": 1}}, "max_num_seqs: .*colour: .*Known options: max_length"),
+            ({"device": "cuda"}, "device 'cuda' is asked for, but the vLLM installed here runs on 'cpu'"),
+            ({"dtype": "float3"}, "dtype 'float3' is unknown"),
+        ],
+    )
+    def test_wrong_settings_are_named(self, tiny: Path, changes: dict[str, Any], message: str) -> None:
+        with pytest.raises(ConfigError, match=message):
+            load_model(spec(str(tiny)).model_copy(update=changes))
+
+
+class TestActor:
+    def test_a_stage_is_made_by_it_and_none_of_its_processes_stays(self, tmp_path: Path, tiny: Path) -> None:
+        words = words_stage(*(f"word {number}" for number in range(24)))
+        pool = Pool(Resources(actors=1, threads=1))
+        try:
+            loom = replace(runner(Store(tmp_path)), pool=pool)
+            source, _ = loom.run(words, [], [])
+            table, _ = loom.run(echo_stage(words, model=spec(str(tiny), kv_cache_gib=0.1)), [source.ref], [])
+            started = processes_of(psutil.Process().pid)
+            assert [process for process in started if "EngineCore" in " ".join(process.cmdline())]
+        finally:
+            pool.close()
+        assert psutil.wait_procs(started, ENDED_SECONDS)[1] == []
+        assert (table.count("rows"), table.count("quarantined")) == (24, 0)
+        assert table.work
+        assert table.work.loads == 1
+        assert 0 < table.work.usage["slots_used"] <= table.work.usage["slots"]
+        assert table.work.usage["slots"] % SLOTS == 0

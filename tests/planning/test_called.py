@@ -1,0 +1,270 @@
+"""What of a stage's function enters its key, whatever sort of function it is."""
+
+from __future__ import annotations
+
+import functools
+import linecache
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from pydantic import BaseModel, ConfigDict
+from toy import ECHOES, Echo, words_stage
+
+from normloom.core.contract import Contract
+from normloom.core.errors import ConfigError, UsageError
+from normloom.core.stage import Output, Stage
+from normloom.planning.called import Called
+from normloom.planning.keys import LIBRARIES, canonical, key_fields, stage_key
+from normloom.planning.source import source_of
+from normloom.settings.config import load_profile, validated
+from normloom.settings.systems import BUILTIN
+from normloom.steps.graph import stages_of
+
+
+def stage_of(function: Callable[..., Output], **fields: Any) -> Stage:
+    return Stage(
+        name="step", function=function, arguments=Echo(), contract=ECHOES, inputs=(words_stage("a"),), **fields
+    )
+
+
+def key(function: Callable[..., Output], **fields: Any) -> str:
+    return stage_key(key_fields("toy", stage_of(function, **fields), inputs=["x"], sides=[]))
+
+
+@dataclass(frozen=True)
+class Given:
+    value: int
+
+
+class Setting(BaseModel):
+    model_config = ConfigDict(frozen=True)
+    value: int
+
+
+def made(k: object) -> Callable[..., Output]:
+    def inner(rows: pl.DataFrame, arguments: Echo) -> Output:  # noqa: ARG001
+        return Output(rows=rows.head(k))  # type: ignore[arg-type]
+
+    return inner
+
+
+def made_by_default(k: int) -> Callable[..., Output]:
+    def inner(rows: pl.DataFrame, arguments: Echo, k: int = k) -> Output:  # noqa: ARG001
+        return Output(rows=rows.head(k))
+
+    return inner
+
+
+def two(first: bool) -> Callable[..., Output]:
+    return (
+        (lambda rows, arguments: Output(rows=rows))  # noqa: ARG005  # as stages are called
+        if first
+        else (
+            lambda rows, arguments: Output(rows=rows.head(1))  # noqa: ARG005
+        )
+    )
+
+
+def at_most(rows: pl.DataFrame, arguments: Echo, *, most: int = 3) -> Output:  # noqa: ARG001
+    return Output(rows=rows.head(most))
+
+
+lambda_stage = lambda rows, arguments: Output(rows=rows)  # noqa: E731, ARG005
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (made(5), made(9)),
+        (made((1, "a", None)), made((1, "b", None))),
+        (made({"a": [1]}), made({"a": [2]})),
+        (made(Given(1)), made(Given(2))),
+        (made(Setting(value=1)), made(Setting(value=2))),
+        (made(at_most), made(made)),
+        (made(made(1)), made(made(2))),
+        (made_by_default(5), made_by_default(9)),
+        (two(first=True), two(first=False)),
+        (functools.partial(at_most, most=1), functools.partial(at_most, most=2)),
+    ],
+)
+def test_values_that_a_function_holds_enter_the_key(one: Callable[..., Output], other: Callable[..., Output]) -> None:
+    assert key(one) != key(other)
+    assert key(one) == key(one)
+
+
+def test_functions_made_alike_have_one_key() -> None:
+    assert key(made(5)) == key(made(5))
+    assert key(lambda_stage) == key(lambda_stage)
+
+
+@pytest.mark.parametrize("value", [object(), pl.DataFrame({"a": [1]}), print])
+def test_a_function_that_holds_anything_else_is_refused_naming_the_variable(value: object) -> None:
+    with pytest.raises(UsageError, match=r"^stage 'step': .*'k'.*"):
+        key(made(value))
+
+
+def test_a_function_without_source_is_refused() -> None:
+    namespace: dict[str, Any] = {"__name__": "nowhere"}
+    exec("def step(rows, arguments):\n    return rows", namespace)
+    with pytest.raises(UsageError, match=r"stage 'step': the source of function 'step' .* cannot be found"):
+        key(namespace["step"])
+    with pytest.raises(UsageError, match="stage 'step'"):
+        key(len)  # type: ignore[arg-type]
+
+
+class Notebook:
+    """Runs cells as a kernel does: one namespace, and the text of each cell in `linecache`."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, Any] = {"__name__": "__main__"}
+        self.count = 0
+
+    def run(self, cell: str) -> None:
+        self.count += 1
+        name = f"<cell {id(self)} {self.count}>"
+        text = textwrap.dedent(cell)
+        linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+        exec(compile(text, name, "exec"), self.names)
+
+    def key(self, name: str = "tone") -> str:
+        return key(self.names[name])
+
+
+TONE = "def tone(rows, arguments):\n    return helper(rows, LIMIT)\n"
+
+
+@pytest.fixture
+def notebook() -> Notebook:
+    found = Notebook()
+    found.run("LIMIT = 3\ndef helper(rows, k):\n    return rows.head(k)")
+    found.run(TONE)
+    return found
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "def tone(rows, arguments):\n    return helper(rows, LIMIT + 1)",
+        "def helper(rows, k):\n    return rows.tail(k)",
+        "LIMIT = 4",
+    ],
+)
+def test_a_cell_that_is_edited_changes_the_key(notebook: Notebook, cell: str) -> None:
+    before = notebook.key()
+    notebook.run(cell)
+    assert notebook.key() != before
+
+
+@pytest.mark.parametrize("cell", [TONE, "'''Docs.'''\n\n" + TONE + "    # why", "rows = object()", "other = 3"])
+def test_a_cell_that_is_run_again_changes_nothing(notebook: Notebook, cell: str) -> None:
+    before = notebook.key()
+    notebook.run(cell)
+    assert notebook.key() == before
+
+
+def test_a_function_that_was_defined_again_since_keeps_its_key(notebook: Notebook) -> None:
+    first = notebook.names["tone"]
+    before = key(first)
+    notebook.run("def tone(rows, arguments):\n    return rows")
+    assert key(first) == before != notebook.key()
+
+
+def test_a_variable_of_a_notebook_that_cannot_enter_a_key_is_named(notebook: Notebook) -> None:
+    notebook.run("frame = object()\ndef tone(rows, arguments):\n    return frame")
+    with pytest.raises(UsageError, match=r"stage 'step': .* reads the variable 'frame', a object, .* argument"):
+        notebook.key()
+
+
+SCRIPT = """
+from normloom.planning.keys import key_fields, stage_key
+from toy import ECHOES, Echo, words_stage
+from normloom.core.stage import Stage
+
+LIMIT = 3
+
+def step(rows, arguments):
+    return rows.head(LIMIT)
+
+if __name__ == "__main__":
+    stage = Stage(name="step", function=step, arguments=Echo(), contract=ECHOES, inputs=(words_stage("a"),))
+    print(stage_key(key_fields("toy", stage, inputs=["x"], sides=[])))
+"""
+
+
+def test_a_function_of_a_script_counts_with_what_it_reaches(tmp_path: Path) -> None:
+    def key_of(name: str, text: str) -> str:
+        path = tmp_path / name
+        path.write_text(text)
+        done = subprocess.run(
+            [sys.executable, path], capture_output=True, text=True, check=True, env={"PYTHONPATH": ":".join(sys.path)}
+        )
+        return done.stdout
+
+    plain = key_of("script.py", SCRIPT)
+    assert key_of("renamed.py", SCRIPT + "    print(end='')\n") == plain
+    assert key_of("script.py", SCRIPT.replace("LIMIT = 3", "LIMIT = 4")) != plain
+    assert key_of("script.py", SCRIPT.replace("rows.head", "rows.tail")) != plain
+
+
+def test_libraries_enter_the_key_with_their_versions() -> None:
+    fields = key_fields("toy", stage_of(at_most, libraries=("numpy", "scikit-learn")), inputs=["x"], sides=[])
+    assert set(fields["libraries"]) == {"numpy", "scikit-learn", "polars"}
+    newer = {**fields, "libraries": {**fields["libraries"], "numpy": "99"}}
+    assert stage_key(newer) != stage_key(fields)
+    with pytest.raises(ConfigError, match="stage 'step' declares the library 'sklearn', which is not installed"):
+        key(at_most, libraries=("sklearn",))
+
+
+def test_names_stand_beside_the_key() -> None:
+    fields = key_fields("toy", stage_of(at_most), inputs=["x"], sides=[])
+    assert fields["function"] == "test_called:at_most"
+    assert "test_called:at_most" in fields["source"]
+    assert stage_key({**fields, "function": "elsewhere:at_most", "source": {}}) == stage_key(fields)
+    assert stage_key({**fields, "code": "other"}) != stage_key(fields)
+
+
+def test_the_class_of_the_arguments_counts() -> None:
+    class Lean(BaseModel):
+        @property
+        def twice(self) -> int:
+            return 2
+
+    stage = Stage(name="step", function=lambda_stage, arguments=Lean(), contract=Contract(columns={}))
+    assert any(
+        name.startswith("test_called:test_the_class") for name in key_fields("t", stage, inputs=[], sides=[])["source"]
+    )
+
+
+PLUMBING = {
+    "ray": "carries functions to other processes",
+    "pydantic_core": "checks arguments, which enter the key as they come out",
+    "pydantic": "checks arguments, which enter the key as they come out",
+    "fsspec": "fetches bytes, whose digest is in the key",
+    "httpx": "fetches bytes, whose digest is in the key",
+    "huggingface_hub": "fetches bytes, whose digest is in the key",
+}
+
+
+@pytest.mark.parametrize("system", BUILTIN, ids=lambda system: system.name)
+@pytest.mark.parametrize("profile", ["local", "paper"])
+def test_every_library_that_a_stage_reaches_is_declared_or_decides_nothing(system: Any, profile: str) -> None:
+    distributions = packages_distributions()
+    config, _ = validated(system.config, load_profile(profile, system.name))
+    lacking = {}
+    for stage in stages_of(*system.flow(config)):
+        called = Called(canonical)
+        called.add(stage.function)
+        called.add_type(type(stage.arguments))
+        reached = source_of(called.roots).packages - sys.stdlib_module_names - PLUMBING.keys()
+        needed = {distribution for package in reached for distribution in distributions.get(package, [package])}
+        if undeclared := needed - {*stage.libraries, *LIBRARIES}:
+            lacking[stage.name] = undeclared
+    assert not lacking

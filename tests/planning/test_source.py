@@ -1,0 +1,394 @@
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from normloom.planning.source import Source, source_of
+
+FILES = {
+    "weave/__init__.py": "",
+    "weave/stage.py": """
+        from weave.helper import twice
+        from weave import table as t
+        from typing import TYPE_CHECKING
+
+        LIMIT = 3
+
+        def run(rows):
+            return [t.FACTOR * twice(row) for row in rows if row < LIMIT]
+
+        def unrelated(rows):
+            return rows
+    """,
+    "weave/helper.py": """
+        from weave.deep import once
+
+        def twice(row):
+            '''Docs.'''
+            return once(row) + once(row)
+
+        def other(row):
+            return row
+    """,
+    "weave/deep.py": """
+        try:
+            SIGN = 1
+        except ImportError:
+            SIGN = -1
+
+        def once(row):
+            return SIGN * row
+    """,
+    "weave/table.py": """
+        FACTOR = 2
+        UNUSED = 5
+    """,
+    "weave/lazy.py": """
+        def run(rows):
+            from weave import deep
+            return use(deep, rows)
+
+        def use(module, rows):
+            return [module.once(row) for row in rows]
+    """,
+}
+
+
+class Project:
+    """A small package on the path, whose files tests change."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        for name, text in FILES.items():
+            self.write(name, text)
+
+    def write(self, name: str, text: str) -> None:
+        path = self.root / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_text(textwrap.dedent(text))
+
+    def source(self, module: str = "weave.stage") -> Source:
+        importlib.invalidate_caches()
+        return source_of([(module, "run")])
+
+    def replace(self, name: str, old: str, new: str) -> None:
+        text = (self.root / name).read_text()
+        assert old in text
+        (self.root / name).write_text(text.replace(old, new))
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield Project(tmp_path)
+    forget("weave")
+
+
+def forget(package: str) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        del sys.modules[name]
+
+
+def test_follows_names_through_imports_and_no_further(project: Project) -> None:
+    assert list(project.source().symbols) == [
+        "weave.deep:SIGN",
+        "weave.deep:once",
+        "weave.helper:twice",
+        "weave.stage:LIMIT",
+        "weave.stage:run",
+        "weave.table:FACTOR",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "changed"),
+    [
+        ("weave/deep.py", "SIGN * row", "row * SIGN", "weave.deep:once"),
+        ("weave/deep.py", "SIGN = -1", "SIGN = -2", "weave.deep:SIGN"),
+        ("weave/deep.py", "except ImportError", "except OSError", "weave.deep:SIGN"),
+        ("weave/stage.py", "LIMIT = 3", "LIMIT = 4", "weave.stage:LIMIT"),
+        ("weave/table.py", "FACTOR = 2", "FACTOR = 3", "weave.table:FACTOR"),
+    ],
+)
+def test_a_change_two_imports_away_shows(project: Project, file: str, old: str, new: str, changed: str) -> None:
+    before = project.source()
+    project.replace(file, old, new)
+    after = project.source()
+    assert before.digest != after.digest
+    assert {name for name in before.symbols if before.symbols[name] != after.symbols[name]} == {changed}
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("weave/helper.py", "Docs.", "Other docs."),
+        ("weave/helper.py", "return once(row) + once(row)", "return (once(row)\n        + once(row))  # twice"),
+        ("weave/stage.py", "def unrelated(rows):\n    return rows", "def unrelated(rows):\n    return None"),
+        ("weave/helper.py", "def other(row):\n    return row", "def other(row):\n    return 0"),
+        ("weave/table.py", "UNUSED = 5", "UNUSED = 6"),
+        ("weave/helper.py", "from weave.deep import once\n", "from .deep import once as once\n"),
+        ("weave/stage.py", "from weave import table as t\n", "import weave.table as t\n"),
+    ],
+)
+def test_comments_docstrings_imports_and_unrelated_code_do_not_count(
+    project: Project, file: str, old: str, new: str
+) -> None:
+    before = project.source()
+    project.replace(file, old, new)
+    assert project.source() == before
+
+
+def test_moving_and_renaming_modules_changes_no_digest(project: Project) -> None:
+    before = project.source()
+    (project.root / "weave/inner").mkdir()
+    project.write("weave/inner/__init__.py", "")
+    (project.root / "weave/deep.py").rename(project.root / "weave/inner/shallow.py")
+    project.replace("weave/helper.py", "weave.deep", "weave.inner.shallow")
+    (project.root / "weave").rename(project.root / "woven")
+    for file in ("helper.py", "stage.py"):
+        project.replace(f"woven/{file}", "weave", "woven")
+    after = project.source("woven.stage")
+    forget("woven")
+    assert after.digest == before.digest
+    assert "woven.inner.shallow:once" in after.symbols
+
+
+def test_two_functions_that_change_places_are_a_change(project: Project) -> None:
+    project.write("weave/one.py", "def f(x):\n    return x\n")
+    project.write("weave/two.py", "def f(x):\n    return -x\n")
+    text = "from weave import one, two\n\ndef run(rows):\n    return {}.f(rows), {}.f(1)\n"
+    project.write("weave/both.py", text.format("one", "two"))
+    before = project.source("weave.both")
+    project.write("weave/both.py", text.format("two", "one"))
+    assert project.source("weave.both").digest != before.digest
+
+
+def test_a_name_of_an_installed_package_is_part_of_the_digest(project: Project) -> None:
+    project.write("weave/rounding.py", "from math import floor as cut\n\ndef run(rows):\n    return cut(rows)\n")
+    before = project.source("weave.rounding")
+    project.write("weave/rounding.py", "from math import ceil as cut\n\ndef run(rows):\n    return cut(rows)\n")
+    assert project.source("weave.rounding").digest != before.digest
+
+
+def test_a_module_that_is_passed_on_counts_whole(project: Project) -> None:
+    assert {"weave.deep:SIGN", "weave.deep:once", "weave.lazy:use"} <= set(project.source("weave.lazy").symbols)
+
+
+@pytest.mark.parametrize(
+    ("text", "old", "new"),
+    [
+        ("TABLE = {}\nTABLE.update(a=1)\n", "a=1", "a=2"),
+        ("TABLE = {}\nTABLE['a'] = 1\n", "= 1", "= 2"),
+        ("TABLE = []\nfor one in range(3):\n    TABLE.append(one)\n", "range(3)", "range(4)"),
+        ("import sys\nTABLE = 1\nif sys.platform == 'linux':\n    TABLE = 2\n", "'linux'", "'win32'"),
+        ("import random\nrandom.seed(1)\nTABLE = 1\n", "seed(1)", "seed(2)"),
+        ("from weave.more import *\n", "weave.more", "weave.other"),
+        ("def fill(x):\n    return 1\n\n@fill\ndef TABLE():\n    return 0\n", "return 1", "return 2"),
+        ("TABLE: int = 1\n", "= 1", "= 2"),
+        ("with open(__file__) as TABLE:\n    pass\n", "__file__", "'x'"),
+        ("class Kind:\n    def get(self):\n        return 1\n\nTABLE = Kind()\n", "return 1", "return 2"),
+    ],
+)
+def test_all_that_makes_a_name_what_it_is_counts(project: Project, text: str, old: str, new: str) -> None:
+    project.write("weave/more.py", "TABLE = 1\n")
+    project.write("weave/other.py", "TABLE = 2\n")
+    project.write("weave/filled.py", text)
+    project.write("weave/reading.py", "from weave.filled import TABLE\n\ndef run(rows):\n    return TABLE\n")
+    before = project.source("weave.reading")
+    project.replace("weave/filled.py", old, new)
+    assert project.source("weave.reading").digest != before.digest
+
+
+def test_a_local_variable_is_no_reference(project: Project) -> None:
+    project.write("weave/local.py", "other = 1\n\ndef run(rows):\n    other = rows\n    return other\n")
+    assert list(project.source("weave.local").symbols) == ["weave.local:run"]
+
+
+def test_a_second_package_of_the_user_is_followed_and_an_installed_one_is_not(
+    project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    project.write("beside.py", "def helped(x):\n    return x\n")
+    project.write("venv/site-packages/installed.py", "def bought(x):\n    return x\n")
+    project.write("spaces/of/names.py", "def named(x):\n    return x\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "venv/site-packages"))
+    project.write(
+        "weave/wide.py",
+        """
+        import beside, installed, spaces.of.names
+
+        def run(rows):
+            return beside.helped(rows) + installed.bought(rows) + spaces.of.names.named(rows)
+        """,
+    )
+    found = project.source("weave.wide")
+    assert set(found.symbols) == {"weave.wide:run", "beside:helped", "spaces.of.names:named"}
+    assert found.packages == {"installed"}
+
+
+class Mapped:
+    """Finds one package elsewhere, as the finders of editable installs do (setuptools' `__editable__` modules)."""
+
+    def __init__(self, name: str, path: Path) -> None:
+        self.name, self.path = name, path
+
+    def find_spec(self, name: str, *_: object) -> object:
+        if name != self.name:
+            return None
+        return importlib.util.spec_from_file_location(
+            name, self.path / "__init__.py", submodule_search_locations=[str(self.path)]
+        )
+
+
+def test_a_package_that_is_installed_for_editing_is_followed(
+    project: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    project.write("elsewhere/src/shed/__init__.py", "")
+    project.write("elsewhere/src/shed/tools.py", "def saw(x):\n    return x\n")
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Mapped("shed", tmp_path / "elsewhere/src/shed")])
+    project.write("weave/tooled.py", "from shed.tools import saw\n\ndef run(rows):\n    return saw(rows)\n")
+    before = project.source("weave.tooled")
+    assert "shed.tools:saw" in before.symbols
+    project.write("elsewhere/src/shed/tools.py", "def saw(x):\n    return -x\n")
+    assert project.source("weave.tooled").digest != before.digest
+
+
+def test_a_stage_of_the_product_reaches_its_helpers_and_not_the_command_line() -> None:
+    found = source_of([("normloom.tasks.rejection.judge", "judge")]).symbols
+    assert {
+        "normloom.tasks.rejection.judge:verdict_of",
+        "normloom.tasks.rejection.judge:text_fault",
+    } <= set(found)
+    assert not [name for name in found if name.startswith(("normloom.flows.", "normloom.pool", "normloom.run.runner"))]
+
+
+@pytest.mark.parametrize(
+    ("asking", "deciding"),
+    [
+        ("judge:score", {"judge:judge", "judge:verdict_of", "judge:text_fault"}),
+        ("classify:score_labels", {"classify:classify"}),
+        (
+            "classify:embed",
+            {"classify:score_labels_by_embedding", "classify:classify", "calibration:probabilities"},
+        ),
+        ("semantic_type:score_types", {"semantic_type:semantic_type"}),
+        ("detect:write", {"detect:read", "detect:verdict_of"}),
+    ],
+)
+def test_what_asks_a_model_does_not_reach_what_is_made_of_its_answers(asking: str, deciding: set[str]) -> None:
+    module, _, function = asking.partition(":")
+    found = source_of([(f"normloom.tasks.{module}", function)]).symbols
+    assert f"normloom.tasks.{asking}" in found
+    assert not {f"normloom.tasks.{name}" for name in deciding} & set(found)
+
+
+def test_kernels_behind_decorators_are_reached() -> None:
+    found = source_of([("normloom.tasks.duplicates.deduplicate", "deduplicate")]).symbols
+    assert any(name.startswith("normloom.near_duplicates.find:") for name in found)
+    assert any(name.startswith("normloom.near_duplicates.simhash:") for name in found)
+
+
+IMPORTS = {  # how a module may take `value` of another one, and what it is called then
+    "from": ("from {package}.{module} import value", "value"),
+    "from as": ("from {package}.{module} import value as other", "other"),
+    "relative": ("from .{module} import value", "value"),
+    "module": ("from {package} import {module}", "{module}.value"),
+    "dotted": ("import {package}.{module}", "{package}.{module}.value"),
+    "module as": ("import {package}.{module} as m", "m.value"),
+    "star": ("from {package}.{module} import *", "value"),
+    "inside": ("", "value"),
+}
+BODIES = {  # ways to make `value(x)` of a number and of what is imported
+    "function": "def value(x):\n    return x + {number} + {inner}(x)\n",
+    "constant": "LIMIT = {number}\n\ndef value(x):\n    return x * LIMIT + {inner}(x)\n",
+    "class": (
+        "class Kind:\n    step = {number}\n\n    def __call__(self, x):\n        return x + self.step + {inner}(x)\n\n"
+        "value = Kind()\n"
+    ),
+    "branch": "if {number} % 2:\n    SIGN = 1\nelse:\n    SIGN = -1\n\n"
+    "def value(x):\n    return SIGN * {number} + {inner}(x)\n",
+    "table": "TABLE = {{}}\nTABLE['a'] = {number}\n\ndef value(x):\n    return TABLE['a'] + {inner}(x)\n",
+    "loop": "TOTAL = 0\nfor one in range({number}):\n    TOTAL += one + 1\n\n"
+    "def value(x):\n    return TOTAL + {inner}(x)\n",
+    "decorated": (
+        "def more(function):\n    def changed(x):\n        return function(x) + {number}\n    return changed\n\n"
+        "@more\ndef value(x):\n    return {inner}(x)\n"
+    ),
+    "lambda": "value = lambda x: x + {number} + {inner}(x)\n",
+}
+
+
+@st.composite
+def packages(draw: st.DrawFn) -> list[tuple[str, str, int]]:
+    """Three modules that each import the next: how, what they make of it, and their number."""
+    ways = st.tuples(st.sampled_from(sorted(IMPORTS)), st.sampled_from(sorted(BODIES)), st.integers(1, 5))
+    return [draw(ways) for _ in range(3)]
+
+
+def written(
+    root: Path, package: str, names: list[str], made: list[tuple[str, str, int]], *, dressed: bool = False
+) -> None:
+    """Write a package of modules with these names, with comments, docstrings and blank lines if it is dressed."""
+    folder = root / package
+    folder.mkdir()
+    (folder / "__init__.py").write_text('"""Docs."""\n' if dressed else "")
+    (folder / f"{names[3]}.py").write_text("def value(x):\n    return x\n")
+    for place, (way, body, number) in enumerate(made):
+        line, inner = (part.format(package=package, module=names[place + 1]) for part in IMPORTS[way])
+        text = BODIES[body].format(number=number, inner=inner)
+        if way == "inside":  # within a function of its own, so that every body can call it
+            text = (
+                f"def _inner(x):\n    from {package}.{names[place + 1]} import value\n    return value(x)\n\n"
+                + BODIES[body].format(number=number, inner="_inner")
+            )
+        if way in ("from", "relative", "star"):  # the module's own `value` would hide it
+            text = "_inner = value\n\n" + BODIES[body].format(number=number, inner="_inner")
+        if dressed:
+            text = text.replace("(x):\n    return", '(x):\n    """Docs."""\n\n    # why\n    return')
+            text = f"# dressed\n\n{text}\n\nUNUSED = 1\n"
+        (folder / f"{names[place]}.py").write_text(f"{line}\n\n{text}")
+
+
+def behaviour(root: Path, package: str, module: str) -> list[int]:
+    sys.path.insert(0, str(root))
+    try:
+        importlib.invalidate_caches()
+        value = importlib.import_module(f"{package}.{module}").value
+        return [value(x) for x in range(-2, 3)]
+    finally:
+        sys.path.remove(str(root))
+        forget(package)
+
+
+def digest(root: Path, package: str, module: str) -> str:
+    sys.path.insert(0, str(root))
+    try:
+        importlib.invalidate_caches()
+        return source_of([(f"{package}.{module}", "value")]).digest
+    finally:
+        sys.path.remove(str(root))
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(made=packages(), changed=st.integers(0, 2), by=st.integers(1, 3))
+def test_a_digest_changes_with_behaviour_and_with_nothing_else(
+    tmp_path_factory: pytest.TempPathFactory, made: list[tuple[str, str, int]], changed: int, by: int
+) -> None:
+    root = tmp_path_factory.mktemp("generated")
+    written(root, "plain", ["a", "b", "c", "d"], made)
+    written(root, "dressed", ["a", "b", "c", "d"], made, dressed=True)
+    written(root, "renamed", ["e", "f", "g", "h"], made)
+    other = [(way, body, number + by if place == changed else number) for place, (way, body, number) in enumerate(made)]
+    written(root, "altered", ["a", "b", "c", "d"], other)
+    first = digest(root, "plain", "a")
+    assert digest(root, "dressed", "a") == first
+    assert digest(root, "renamed", "e") == first
+    assert behaviour(root, "plain", "a") != behaviour(root, "altered", "a")
+    assert digest(root, "altered", "a") != first

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prefect.flows import load_flow_from_entrypoint
+from scripted_profile import write_profile
+
+from normloom.cli.deployed import FLOWS
+from normloom.core.errors import ConfigError, UsageError
+from normloom.settings.systems import systems
+
+
+@pytest.mark.parametrize("name", systems())
+def test_a_deployment_finds_the_flow_of_a_system_by_name(name: str) -> None:
+    flow = load_flow_from_entrypoint(f"normloom.cli.deployed.{name}", use_placeholder_flow=False)
+    assert flow is FLOWS[name]
+    assert flow.name == name
+
+
+def test_the_flows_are_found_from_any_directory(tmp_path: Path) -> None:
+    code = "from prefect.flows import load_flow_from_entrypoint; "
+    code += "print(load_flow_from_entrypoint('normloom.cli.deployed.savacu').name)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "savacu"
+
+
+def test_the_form_of_a_run_explains_each_parameter_and_asks_for_none() -> None:
+    parameters = FLOWS["savacu"].parameters
+    assert not parameters.required
+    assert all(field["description"] for field in parameters.properties.values())
+    kinds = {name: field["type"] for name, field in parameters.properties.items() if "type" in field}
+    assert kinds == {
+        "profile": "string",
+        "only": "array",
+        "force": "array",
+        "settings": "array",
+        "store": "string",
+    }
+
+
+def test_wrong_parameters_are_told_in_our_words(tmp_path: Path) -> None:
+    build = FLOWS["savacu"].fn
+    with pytest.raises(ConfigError, match="no profile 'lokal'"):
+        build(profile="lokal", store=str(tmp_path))
+    profile = str(write_profile(tmp_path / "quick.yaml"))
+    with pytest.raises(UsageError, match="no stage 'clasify'"):
+        build(profile=profile, limit=4, only=("clasify",), store=str(tmp_path))
+    with pytest.raises(ConfigError, match=r"generate\.candidats"):
+        build(profile=profile, settings=("generate.candidats=2",), store=str(tmp_path))

@@ -1,0 +1,251 @@
+"""What a person sees of a build in Prefect's UI, looked at with a browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, expect, sync_playwright
+from prefect_home import prefect_home
+
+from normloom.prefect.pages.lineage_page import Lineage, lineage_graph
+from normloom.prefect.server import prefect_server
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ROOT = Path(__file__).parents[2]
+# Pictures that Prefect does not ship, and the task run of a page that a flow run left.
+UI_S_OWN_FAILURES = (".ico", ".png", ".svg", "/api/task_runs/filter")
+ENOUGH = 60_000  # milliseconds that a busy machine may take for a page
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to look with")
+expect.set_options(timeout=ENOUGH)
+
+
+ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Server:
+    """A Prefect server with its UI."""
+
+    url: str
+    home: Path
+
+    def ask(self, path: str, **body: object) -> object:
+        request = urllib.request.Request(
+            f"{self.url}/api{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request) as answer:
+            return json.load(answer)
+
+    def run_id(self, build: str) -> str:
+        [run] = self.ask("/flow_runs/filter", flow_runs={"name": {"any_": [build]}})
+        return run["id"]
+
+    def build(self, store: Path, words: str) -> str:
+        """Build the toy system in a process of its own and return the build's name."""
+        done = subprocess.run(
+            [sys.executable, "-c", f"import toy_build; toy_build.main({str(store)!r}, {words!r})"],
+            env=environment(self.home / "client", PREFECT_API_URL=f"{self.url}/api", PREFECT_LOGGING_LEVEL="INFO"),
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()[-1]
+
+
+def environment(home: Path, **settings: str) -> dict[str, str]:
+    others = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    quiet = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+    return {**others, **quiet, "PREFECT_HOME": str(home), "PYTHONPATH": paths, **settings}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    home = prefect_home(tmp_path_factory.mktemp("home") / "prefect")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(home))
+        with prefect_server(log=home / "server.log") as api:
+            yield Server(api.removesuffix("/api"), home)
+
+
+@pytest.fixture(scope="module")
+def builds(server: Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """The names of two builds of the same: the first makes everything, the second reuses it."""
+    store = tmp_path_factory.mktemp("store")
+    return server.build(store, "abcde"), server.build(store, "abcde")
+
+
+@pytest.fixture(scope="module")
+def browser(server: Server) -> Iterator[BrowserContext]:
+    """A browser without a way to anywhere but the server."""
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        context = chromium.new_context(viewport={"width": 1400, "height": 900}, base_url=server.url)
+        context.set_default_timeout(ENOUGH)
+        context.route(
+            lambda url: not url.startswith((server.url, "data:", "blob:")), lambda route: route.fulfill(json={})
+        )
+        yield context
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: BrowserContext) -> Iterator[Page]:
+    """A new page; what its scripts complain about fails the test."""
+    complaints: list[str] = []
+
+    def note(message: ConsoleMessage) -> None:
+        url = message.location.get("url", "")
+        if message.type == "error" and not url.endswith(UI_S_OWN_FAILURES):
+            complaints.append(f"{message.text}: {url}")
+
+    page = browser.new_page()
+    page.on("console", note)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    yield page
+    page.close()
+    assert complaints == []
+
+
+def open_run(page: Page, server: Server, build: str) -> dict[str, set[str]]:
+    """Open the page of a run and return the graph that it draws: each stage and those it follows."""
+    with page.expect_response(re.compile(r"/graph-v2$")) as answer:
+        page.goto(f"/v2/runs/flow-run/{server.run_id(build)}")
+    nodes = dict(answer.value.json()["nodes"])
+    expect(page.locator("canvas")).to_be_visible()
+    return {node["label"]: {nodes[parent["id"]]["label"] for parent in node["parents"]} for node in nodes.values()}
+
+
+def open_tab(page: Page, name: str) -> Locator:
+    page.get_by_role("tab", name=name, exact=True).click()
+    return page.get_by_role("tabpanel", name=name, exact=True)
+
+
+def node_labels(graph: Locator) -> list[str]:
+    labels = graph.locator(".nodeLabel")
+    expect(labels.first).to_be_visible()  # the drawing stands before its texts
+    return [" ".join(text.split()) for text in labels.all_inner_texts()]
+
+
+def cells(table: Locator) -> list[list[str]]:
+    return table.locator("tbody tr").evaluate_all("rows => rows.map(row => [...row.cells].map(cell => cell.innerText))")
+
+
+def test_the_run_has_name_state_tags_and_the_graph_of_the_stages(
+    page: Page, server: Server, builds: tuple[str, str]
+) -> None:
+    graph = open_run(page, server, builds[0])
+    assert graph == {
+        "words": set(),
+        "echo": {"words"},
+        "echo_again": {"words"},
+        "both": {"echo", "echo_again"},
+    }
+    header = page.locator("main")
+    expect(header.get_by_text(builds[0]).first).to_be_visible()
+    for text in ("Completed", "4 Task runs", "profile:test", "toy"):
+        expect(header.get_by_text(text, exact=True).first).to_be_visible()
+    expect(open_tab(page, "Task Runs")).to_contain_text("(4 Completed)")
+
+
+def test_a_second_build_shows_what_it_reused(page: Page, server: Server, builds: tuple[str, str]) -> None:
+    open_run(page, server, builds[1])
+    tasks = open_tab(page, "Task Runs")
+    expect(tasks).to_contain_text("(4 Reused)")
+    for stage in ("words", "echo", "echo_again", "both"):
+        expect(tasks.get_by_role("link", name=stage, exact=True)).to_be_visible()
+
+
+def test_the_log_has_the_build_s_lines_and_the_actor_s(page: Page, server: Server, builds: tuple[str, str]) -> None:
+    lines = (
+        "echo: the actor echoes a, b",
+        "echo: part 0, rows 0 to 2: 1 out, 1 dropped, 0 quarantined",
+        "words: published, 5 rows, 0 dropped, 0 quarantined",
+    )
+    for _ in range(ATTEMPTS):  # Prefect sends logs in batches, and the page of a run that has ended reads them once
+        open_run(page, server, builds[0])
+        log = open_tab(page, "Logs")
+        expect(log).to_contain_text(lines[0])
+        if all(line in log.inner_text() for line in lines):
+            break
+    for line in lines:
+        expect(log).to_contain_text(line)
+
+
+def open_artifact(page: Page, server: Server, build: str, key: str) -> Locator:
+    """Find the page that a build left of a table the way a person does: run, artifact, its version of this run."""
+    open_run(page, server, build)
+    open_tab(page, "Artifacts").get_by_text(key, exact=True).click()
+    page.locator(f"//a[normalize-space()='{build}']/preceding::a[contains(@href, '/artifacts/artifact/')][1]").click()
+    graph = page.locator("svg.flowchart").first
+    expect(graph).to_be_visible()
+    return graph
+
+
+def test_a_table_s_page_accounts_for_its_rows_and_draws_its_lineage(
+    page: Page, server: Server, builds: tuple[str, str]
+) -> None:
+    graph = open_artifact(page, server, builds[0], "toy-echo")
+    expect(page.get_by_text("3 rows, 1 dropped, 1 quarantined; from build")).to_be_visible()
+    expect(page.locator("p", has_text="Made by this build. A stage of toy.")).to_be_visible()
+    labels = node_labels(graph)
+    assert labels[:2] == ["words 5 rows", "echo 3 rows"]
+    assert labels[-1] == "both not yet"
+    assert cells(page.get_by_role("table").first) == [
+        ["in", "5", ""],
+        ["attempted", "5", "= out + dropped + quarantined"],
+        ["out", "3", ""],
+        ["dropped", "1", "asked for 1"],
+        ["quarantined", "1", "asked 1"],
+    ]
+
+
+def test_a_node_and_a_link_lead_to_the_page_of_another_table(
+    page: Page, server: Server, builds: tuple[str, str]
+) -> None:
+    graph = open_artifact(page, server, builds[0], "toy-echo")
+    graph.locator(".node", has_text="words").click()
+    expect(page.get_by_role("heading", name="words", exact=True)).to_be_visible()
+    expect(page.get_by_text("No table: the flow starts here.")).to_be_visible()
+    page.get_by_role("link", name="echo_again", exact=True).click()
+    expect(page.get_by_text("Created toy-echo-again")).to_be_visible()
+
+
+def test_the_build_s_page_lists_all_tables(page: Page, server: Server, builds: tuple[str, str]) -> None:
+    open_artifact(page, server, builds[1], "toy")
+    stages = cells(page.get_by_role("table").first)
+    assert [row[0] for row in stages] == ["words", "echo", "echo_again", "both"]
+    assert {row[1] for row in stages} == {f"reused from build {builds[0]}"}
+    page.get_by_role("link", name="both", exact=True).first.click()
+    expect(page.get_by_role("heading", name="both", exact=True)).to_be_visible()
+
+
+def test_the_history_of_a_table_has_an_entry_for_each_build(page: Page, builds: tuple[str, str]) -> None:
+    page.goto("/v2/artifacts/key/toy-echo")
+    expect(page.locator("a[href*='/artifacts/artifact/']")).to_have_count(2)
+    for build in builds:
+        expect(page.get_by_role("link", name=build)).to_be_visible()
+
+
+def test_a_graph_is_drawn_whatever_its_stages_are_called(page: Page, server: Server, builds: tuple[str, str]) -> None:
+    odd = ['a "b" [c]', "d|e `f`", "end", "<b>g</b> #h; {i}", "graph; click", "é (j) -->", "1. k", "- l"]
+    graph = {stage: odd[:place] for place, stage in enumerate(odd)}
+    markdown = lineage_graph(Lineage(system="toy", build="test", graph=graph), here="end")
+    run = server.run_id(builds[0])
+    made = server.ask("/artifacts/", key="odd", type="markdown", data=markdown, flow_run_id=run)
+    page.goto(f"/v2/artifacts/artifact/{made['id']}")
+    drawn = page.locator("svg.flowchart")
+    expect(drawn.locator(".nodeLabel")).to_have_count(len(odd))
+    assert node_labels(drawn) == [f"{stage} not yet" for stage in odd]

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from prefect_home import own_prefect
+from toy import echo_stage, runner, words_stage
+
+from normloom.core.table import Manifest, PartRecord
+from normloom.prefect.run_progress import RunProgress
+from normloom.store.store import Store
+
+
+class Shown:
+    """Progress that keeps what it is told of stage `echo`."""
+
+    def __init__(self) -> None:
+        self.calls: list[object] = []
+
+    def begin(self, stage: str, *, total: int, done: int) -> None:
+        if stage == "echo":
+            self.calls.append(("begin", total, done))
+
+    def note(self, stage: str, text: str) -> None:
+        if stage == "echo":
+            self.calls.append(("note", text))
+
+    def advance(self, stage: str, part: PartRecord) -> None:
+        if stage == "echo":
+            self.calls.append(("advance", part.index))
+
+    def within(self, stage: str, part: int, rows: int) -> None:
+        if stage == "echo":
+            self.calls.append(("within", part, rows))
+
+    def end(self, manifest: Manifest, *, reused: bool) -> None:
+        if manifest.stage == "echo":
+            self.calls.append(("end", reused))
+
+
+class Kept(logging.Handler):
+    """Keeps what is logged, without figures of time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(re.sub(r"[\d.]+ s$", "0 s", record.getMessage()))
+
+
+def test_the_run_s_log_tells_what_is_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    from prefect import flow, task
+
+    shown = Shown()
+    loom = replace(runner(Store(tmp_path)), progress=RunProgress(shown))
+    words = words_stage(*"abc")
+    stage = echo_stage(words, drop="b", part_rows=2)
+
+    @task
+    def make() -> Manifest:
+        first, _ = loom.run(words, [], [])
+        loom.run(stage, [first.ref], [])
+        return loom.run(stage, [first.ref], [])[0]
+
+    @flow
+    def weave() -> Manifest:
+        return make()
+
+    with own_prefect(tmp_path / "prefect"):
+        told, kept = logging.getLogger("prefect.task_runs"), Kept()
+        caplog.set_level(logging.INFO, told.name)
+        told.addHandler(kept)
+        try:
+            key = weave().key
+        finally:
+            told.removeHandler(kept)
+    assert [line for line in kept.lines if line.startswith("echo: ")] == [
+        "echo: starts, 3 rows in",
+        "echo: loads toy",
+        "echo: part 0, rows 0 to 2: 1 out, 1 dropped, 0 quarantined, 0 s",
+        "echo: part 1, rows 2 to 3: 1 out, 0 dropped, 0 quarantined, 0 s",
+        "echo: checks",
+        f"echo: published, 2 rows, 1 dropped, 0 quarantined, key {key}",
+        f"echo: reused from build test, 2 rows, 1 dropped, 0 quarantined, key {key}",
+    ]
+    parts = [("advance", 0), ("advance", 1)]
+    begin, ends = ("begin", 3, 0), [("end", False), ("end", True)]
+    assert shown.calls == [begin, ("note", "loads toy"), *parts, ("note", "checks"), *ends]

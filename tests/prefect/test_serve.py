@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from prefect_api import Api
+from prefect_home import prefect_home
+from scripted_profile import write_profile
+from users_folder import users_folder
+
+from normloom.cli.commands.serve import require_login, serve
+from normloom.core.errors import ConfigError, UsageError
+from normloom.prefect.server import SERVER_PASSWORD, serving
+
+SERVE = "import sys, typer; from normloom.cli.commands.serve import serve; typer.run(serve)"
+
+
+@pytest.fixture(autouse=True)
+def _no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(SERVER_PASSWORD, raising=False)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
+def test_this_machine_needs_no_password(host: str) -> None:
+    require_login(host, open_to_all=False)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "build.example.org"])
+def test_an_address_that_others_reach_needs_one(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match=f"{SERVER_PASSWORD}=user:password"):
+        serve(host=host)
+    require_login(host, open_to_all=True)
+    monkeypatch.setenv(SERVER_PASSWORD, "me:secret")
+    require_login(host, open_to_all=False)
+
+
+def test_wrong_settings_stop_it_before_a_server_is_started(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    with pytest.raises(ConfigError, match="unknown system 'savaku'"):
+        serve(["savaku"], store=store)
+    with pytest.raises(ConfigError, match="no profile 'lokal'"):
+        serve(profile="lokal", store=store)
+    with pytest.raises(UsageError, match=r"--schedule.*0 2 x"):
+        serve(schedule="0 2 x * *", timezone="UTC", store=store)
+    with pytest.raises(UsageError, match="Mars"):
+        serve(schedule="0 2 * * *", timezone="Mars", store=store)
+    assert not store.exists()
+
+
+def test_a_taken_port_is_named(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UsageError, match=f"port {port}"):
+            serve(port=port, store=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subprocess.Popen[bytes], Path, Api]]:
+    """`normloom serve` at work, as a terminal would run it: a process group of its own."""
+    place = users_folder(tmp_path_factory.mktemp("serve"))
+    quick = write_profile(place / "quick.yaml")
+    write_profile(place / "slow.yaml", actors=1, latency_s=900)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    arguments = ["--port", port, "--store", place / "store", "--profile", quick, "--limit", 12]
+    with (place / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SERVE, *map(str, arguments), "--schedule", "0 2 * * *", "--paused"],
+            cwd=place,
+            env={**os.environ, "PREFECT_HOME": str(prefect_home(place / "prefect"))},
+            start_new_session=True,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        api = Api(f"http://127.0.0.1:{port}/api", alive=lambda: process.poll() is None)
+        api.until(lambda: serving(place / "store"))
+        api.until(lambda: api.found("/deployments/filter"))
+        yield process, place, api
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+Served = tuple[subprocess.Popen[bytes], Path, Api]
+
+
+def test_a_served_system_can_be_started_with_the_parameters_of_a_build(served: Served) -> None:
+    _, place, api = served
+    deployment = api.call("/deployments/name/savacu/serve")
+    assert deployment["parameters"]["profile"] == str(place / "quick.yaml")
+    assert deployment["parameters"]["limit"] == 12
+    assert deployment["concurrency_options"]["collision_strategy"] == "ENQUEUE"
+    assert [schedule["active"] for schedule in deployment["schedules"]] == [False]
+    assert {"only", "from_stage", "force", "settings", "store"} <= set(
+        deployment["parameter_openapi_schema"]["properties"]
+    )
+    assert [each["name"] for each in api.found("/automations/filter")] == ["normloom-crash-silent-runs"]
+    assert [each["entrypoint"] for each in api.found("/deployments/filter")] == [deployment["entrypoint"]]
+    assert "misaligntrade is not served: setting models" in (place / "log").read_text()
+
+
+def test_a_cancelled_run_frees_its_actors_and_keeps_its_tables(served: Served) -> None:
+    process, place, api = served
+    run = api.start("savacu/serve", profile=str(place / "slow.yaml"))
+    api.until(lambda: "generate_0_g1" in api.at_work(run), run=run)
+    api.until(lambda: any("_Worker.run" in name for name in commands(process)), run=run)
+    api.cancel(run)
+    assert api.ended(run) == "CANCELLED"
+    assert not any("_Worker" in name for name in commands(process))
+    again = api.start("savacu/serve")
+    assert api.ended(again) == "COMPLETED"
+    states = {task["name"]: task["state"]["name"] for task in api.tasks(again)}
+    assert states["ingest"] == states["classify"] == states["expand"] == "Reused"
+    assert states["publish"] == "Completed"
+
+
+def test_an_error_of_ours_fails_the_run_with_its_message(served: Served) -> None:
+    _, _, api = served
+    run = api.start("savacu/serve", only=["no_such_stage"])
+    assert api.ended(run) == "FAILED"
+    assert "there is no stage 'no_such_stage'" in api.run(run)["state"]["message"]
+
+
+def test_sigterm_ends_the_server_and_the_builds(served: Served) -> None:
+    process, place, api = served
+    run = api.start("savacu/serve", profile=str(place / "slow.yaml"))
+    api.until(lambda: any("_Worker.run" in name for name in commands(process)), run=run)
+    below = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 0
+    assert (place / "log").read_text().endswith("stopped; finished parts are kept\n")
+    ours = [child for child in below if "ray::" not in " ".join(command(child)) or "_Worker" in command(child)]
+    psutil.wait_procs(ours, timeout=60)
+    assert not [child for child in ours if child.is_running()]
+    assert serving(place / "store") is None
+
+
+def commands(process: subprocess.Popen[bytes]) -> list[str]:
+    return [" ".join(command(child)) for child in psutil.Process(process.pid).children(recursive=True)]
+
+
+def command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []

@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+
+from normloom.core.errors import UsageError
+from normloom.prefect.server import (
+    CONSOLE_LEVEL,
+    SERVED,
+    ServerError,
+    announced,
+    prefect_server,
+    reachable,
+    serving,
+    using_server,
+)
+
+PARENT = """
+from normloom.prefect.server import prefect_server
+with prefect_server() as url:
+    print(url, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A database that is migrated once for this module."""
+    place = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(place))
+        yield place
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with prefect_server() as url:
+        yield url
+
+
+def test_a_server_answers_and_shows_its_ui_with_an_api_that_is_right_under_every_name(url: str) -> None:
+    assert reachable(url, timeout=30)
+    root = url.removesuffix("/api")
+    settings = json.load(urllib.request.urlopen(f"{root}/ui-settings"))
+    assert settings["api_url"] == "/api"
+    assert b"<html" in urllib.request.urlopen(f"{root}/v2").read()
+
+
+@pytest.mark.usefixtures("url")
+def test_the_database_is_in_prefect_home(home: Path) -> None:
+    assert (home / "prefect.db").exists()
+
+
+def test_what_is_done_meanwhile_runs_beside_the_server_and_takes_it_along_when_it_fails() -> None:
+    others, started = set(psutil.Process().children()), set[psutil.Process]()
+
+    def interrupted() -> None:
+        started.update(set(psutil.Process().children()) - others)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt), prefect_server(meanwhile=interrupted):
+        pass
+    assert started
+    assert not started & set(psutil.Process().children())
+
+
+def test_a_taken_port_is_named(url: str) -> None:
+    port = urlsplit(url).port
+    with pytest.raises(UsageError, match=f"port {port} on 127.0.0.1"), prefect_server(port=port):
+        pass
+
+
+def test_a_host_that_is_not_this_machine_is_named() -> None:
+    with pytest.raises(UsageError, match="nowhere"), prefect_server(host="nowhere.invalid"):
+        pass
+
+
+@pytest.mark.parametrize("quiet", [False, True], ids=["alone", "for a build"])
+def test_a_server_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quiet: bool) -> None:
+    if quiet:
+        monkeypatch.setenv(CONSOLE_LEVEL, "CRITICAL")  # as quiet_libraries does
+    monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", f"sqlite+aiosqlite:///{tmp_path}/missing/prefect.db")
+    with pytest.raises(ServerError, match="unable to open database file"), prefect_server():
+        pass
+
+
+def test_the_death_of_a_server_is_told(home: Path) -> None:  # noqa: ARG001  # the database
+    told = threading.Event()
+    others = set(psutil.Process().children())
+    with prefect_server(died=told.set):
+        [server] = set(psutil.Process().children()) - others
+        assert not told.wait(2)
+        server.kill()
+        assert told.wait(30)
+
+
+def test_the_server_of_a_parent_that_is_killed_ends_too() -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
+    try:
+        assert parent.stdout is not None
+        url = parent.stdout.readline().strip()
+        assert reachable(url, timeout=30)
+        [server] = psutil.Process(parent.pid).children(recursive=True)
+    finally:
+        parent.send_signal(signal.SIGKILL)
+        parent.communicate()
+    server.wait(timeout=60)
+    assert not reachable(url)
+
+
+def test_using_a_server_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
+
+    monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", "me:secret")
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    before = PREFECT_API_URL.value()
+    with using_server("http://127.0.0.1:1/api"):
+        assert PREFECT_API_URL.value() == os.environ["PREFECT_API_URL"] == "http://127.0.0.1:1/api"
+        assert PREFECT_API_AUTH_STRING.value() == "me:secret"
+    assert PREFECT_API_URL.value() == before
+    assert "PREFECT_API_URL" not in os.environ
+
+
+def test_nothing_is_reachable_where_nothing_listens_or_something_else_does() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        assert not reachable(f"http://127.0.0.1:{silent.getsockname()[1]}/api", timeout=0.1)
+    assert not reachable("http://127.0.0.1:1/api")
+    assert not reachable("not an address")
+
+
+def test_a_build_finds_the_server_of_its_store_while_it_serves(url: str, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    assert serving(store) is None
+    with announced(store, url):
+        assert serving(store) == url
+        assert json.loads((store / SERVED).read_text())["pid"] == os.getpid()
+    assert serving(store) is None
+
+
+def test_what_a_killed_server_left_behind_is_not_believed(url: str, tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    for left in (
+        {"pid": ended.pid, "api": url},
+        {"pid": os.getpid(), "api": "http://127.0.0.1:1/api"},
+        {"pid": os.getpid()},
+    ):
+        (tmp_path / SERVED).write_text(json.dumps(left))
+        assert serving(tmp_path) is None
+    (tmp_path / SERVED).write_text("{")
+    assert serving(tmp_path) is None

@@ -1,0 +1,173 @@
+"""The report's page, looked at with a browser that has no network."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from report_tables import GENERATOR, LABEL, TWO, hand_made
+from toy_builds import built
+
+from normloom.report.material import find_material
+from normloom.report.page import page as drawn
+from normloom.report.report import report
+from normloom.store.store import Store
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ENOUGH = 60_000  # milliseconds that a busy machine may take for a page
+PLOTTED = {
+    "rows": 1,
+    "labels": 2,
+    "acceptance": 3,
+    "margins": 1,
+    "splits": 1,
+    "duplicates": 1,
+    "figures": 10,
+    "work": 1,
+}
+LEGIBLE = 4.5  # the contrast that WCAG 2.1 asks of text
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to look with")
+expect.set_options(timeout=ENOUGH)
+
+Theme = Literal["light", "dark"]
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("report")
+    store = Store(place / "store")
+    built(store, *hand_made(), build=TWO)
+    path = place / "report.html"
+    path.write_text(drawn(report(find_material(store, "toy"))), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(params=["light", "dark"])
+def theme(request: pytest.FixtureRequest) -> Theme:
+    chosen: Theme = request.param
+    return chosen
+
+
+def wait_for_plots(page: Page) -> None:
+    expect(page.locator("main")).to_have_attribute("aria-busy", "false")
+
+
+@pytest.fixture
+def page(chromium: Browser, file: Path, theme: Theme) -> Iterator[Page]:
+    """The opened page; a complaint of its scripts, a dialog or a request for anything else fails the test."""
+    wrong: list[str] = []
+    context = chromium.new_context(viewport={"width": 1280, "height": 900}, color_scheme=theme, offline=True)
+    page = context.new_page()
+    page.set_default_timeout(ENOUGH)
+    page.on("console", lambda message: wrong.append(message.text) if message.type in {"error", "warning"} else None)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
+    page.on(
+        "request",
+        lambda request: (
+            None if request.url.startswith((file.as_uri(), "data:", "blob:")) else wrong.append(request.url)
+        ),
+    )
+    page.goto(file.as_uri())
+    wait_for_plots(page)
+    yield page
+    context.close()
+    assert wrong == []
+
+
+def test_every_section_draws_its_plots(page: Page) -> None:
+    for section, plots in PLOTTED.items():
+        expect(page.locator(f"#{section} .plot > .plot-container")).to_have_count(plots)
+        for place in range(plots):
+            box = page.locator(f"#{section} .plot").nth(place).locator("svg.main-svg").first.bounding_box()
+            assert box is not None
+            assert (box["width"] > 300, box["height"] > 100) == (True, True)
+    assert page.locator("#figures .barlayer .point").count() >= 9
+    assert page.locator("#rows .barlayer .point").count() >= 9
+
+
+def test_texts_of_tables_are_shown_as_they_are(page: Page) -> None:
+    labels = page.locator("#labels .ytick text").all_text_contents()
+    assert LABEL.partition("/")[2] in labels
+    names = page.locator("#acceptance .ytick text").all_text_contents()
+    assert f"round 0, {GENERATOR}" in names
+    expect(page.get_by_role("cell", name=GENERATOR, exact=True)).to_be_visible()
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of a colour `rgb(r, g, b)`, as WCAG 2.1 defines it."""
+    parts = [float(part) / 255 for part in colour.partition("(")[2].rstrip(")").split(",")[:3]]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def colour(page: Page, selector: str, kind: str) -> str:
+    found: str = page.locator(selector).first.evaluate(f"each => getComputedStyle(each)['{kind}']")
+    return found
+
+
+def legible(page: Page) -> str:
+    """Require that texts stand out, those of plots too, and return the colour behind them."""
+    card = colour(page, ".card", "backgroundColor")
+    for text in ("h2", "td", "th", "p.whole"):
+        behind = card if text in {"td", "th"} else colour(page, "body", "backgroundColor")
+        assert contrast(colour(page, text, "color"), behind) >= LEGIBLE, text
+    for text in (".ytick text", ".legendtext"):
+        assert contrast(colour(page, text, "fill"), card) >= LEGIBLE, text
+    return card
+
+
+def test_light_and_dark_are_legible_and_the_button_changes_them(page: Page, theme: Theme) -> None:
+    first = legible(page)
+    assert (luminance(first) > 0.5) == (theme == "light")
+    page.get_by_role("button", name="Light or dark").click()
+    wait_for_plots(page)
+    second = legible(page)
+    assert (luminance(second) > 0.5) == (theme == "dark")
+
+
+def test_it_follows_the_system_s_theme(page: Page, theme: Theme) -> None:
+    other: Theme = "dark" if theme == "light" else "light"
+    page.emulate_media(color_scheme=other)
+    expect(page.locator("html")).to_have_attribute("data-theme", other)
+    wait_for_plots(page)
+    legible(page)
+
+
+def test_it_prints_whole_on_white_with_what_is_folded(page: Page, theme: Theme) -> None:
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    page.emulate_media(media="print", color_scheme=theme)
+    assert page.locator("details:not([open])").count() == 0
+    expect(page.get_by_role("cell", name="one item only")).to_be_visible()
+    assert luminance(colour(page, "body", "backgroundColor")) > 0.9
+    for plot in page.locator(".plot").all():
+        width = plot.evaluate("each => [each.clientWidth, each.querySelector('svg.main-svg').clientWidth]")
+        assert 500 < width[1] <= width[0] <= 700
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    page.emulate_media(media="screen", color_scheme=theme)
+    wait_for_plots(page)
+    assert page.locator("details[open]").count() == 0
+    assert page.locator("html").get_attribute("data-theme") == theme
+
+
+def test_a_narrow_window_needs_no_scrolling_to_the_side(page: Page) -> None:
+    page.set_viewport_size({"width": 420, "height": 800})
+    page.wait_for_function("document.documentElement.scrollWidth <= innerWidth")

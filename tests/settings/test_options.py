@@ -1,0 +1,198 @@
+"""Every option of `build`, for every system: it is honoured, or refused by name. Nothing is silently ignored."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from in_process import SCRIPTED, made, prepared
+
+from normloom.cli.commands.build import build
+from normloom.cli.commands.plan import plan
+from normloom.cli.commands.quarantine import quarantine
+from normloom.cli.commands.serve import _fitting, serve
+from normloom.cli.commands.why import why
+from normloom.cli.common import assignments
+from normloom.cli.deployed import FLOWS
+from normloom.core.errors import ConfigError, UsageError
+from normloom.core.stage import Stage
+from normloom.flows.savacu.config import SavacuConfig
+from normloom.settings.settings import stages_for
+from normloom.settings.systems import BUILTIN
+from normloom.steps.graph import stages_of
+from normloom.steps.selection import Selection
+from normloom.store.store import Store
+
+SYSTEMS = [system.name for system in BUILTIN]
+HAND_ON = {"source", "text_column", "limit", "set_"}  # options that become settings
+LIMITS = {"max_requests", "max_cost"}  # so do these; test_bounds
+CHOOSE = {"only", "from_", "force"}  # options that choose stages
+ELSEWHERE = {"system", "profile", "store", "json_"}  # test_config, test_cli_build
+SOURCES = {
+    "savacu": ("ask,other\nIs tea good?,Is it?\nMay I run?,May I?\nCan cats swim?,Can they?\n", "ask"),
+    "benchmark": (
+        (
+            "ask,other,response,alignment\nIs tea good?,x y,Yes.,aligned\nMay I run?,y z,No.,misaligned\n"
+            "Who?,z a,Me.,aligned\n"
+        ),
+        "ask",
+    ),
+    "demo_safetybench": (
+        "item_id,rater_id,Q_overall,context,response\n1,a,Yes,Hello,Hi\n2,a,No,Who is it,Me\n3,a,No,Why,So\n",
+        None,
+    ),
+}
+SOURCES["misaligntrade"] = SOURCES["savacu"]
+
+
+@pytest.fixture(scope="module", params=["empty", "published"])
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """An empty store, and one in which the tables are published that other systems start from."""
+    store = Store(tmp_path_factory.mktemp("store"))
+    if request.param == "published":
+        split = "split={train: 0.2, validation: 0.2, test: 0.6}"
+        ends = prepared("savacu", store, "classify.route=exhaustive", "source.limit=16", "rounds=0", split).ends
+        made("savacu", ends, store)
+    return store
+
+
+@pytest.fixture
+def source(system: str, tmp_path: Path) -> Path:
+    path = tmp_path / "mine.csv"
+    path.write_text(SOURCES[system][0])
+    return path
+
+
+def stages(system: str, store: Store, *settings: str, **options: Any) -> dict[str, Stage]:
+    given = assignments(**{"source": None, "text_column": None, "limit": None, "settings": None, **options})
+    found = stages_for(system, profile="local", assignments=[*SCRIPTED[system], *given, *settings], store=store)
+    return {stage.name: stage for stage in stages_of(*found.ends)}
+
+
+def first(system: str, store: Store, **options: Any) -> Stage:
+    return next(iter(stages(system, store, **options).values()))
+
+
+def test_every_option_is_walked() -> None:
+    assert set(inspect.signature(build).parameters) == HAND_ON | CHOOSE | ELSEWHERE | LIMITS
+    assert set(inspect.signature(plan).parameters) == HAND_ON | CHOOSE | ELSEWHERE | LIMITS
+    assert set(inspect.signature(why).parameters) == HAND_ON | ELSEWHERE | {"stage"}
+    assert set(inspect.signature(serve).parameters) >= HAND_ON | {"profile", "store"}
+    names = {"settings": "set_", "from_stage": "from_"}
+    for flow in FLOWS.values():
+        parameters = {names.get(name, name) for name in inspect.signature(flow.fn).parameters}
+        assert parameters == HAND_ON | CHOOSE | {"profile", "store"}
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_given_source_is_what_is_read(system: str, store: Store, source: Path) -> None:
+    column = SOURCES[system][1]
+    found = stages(system, store, source=source, text_column=column)
+    assert not any(stage.table for stage in found.values())
+    read = next(iter(found.values()))
+    assert read.given["source"].name == str(source)
+    assert read.function(read.arguments, **read.values).rows.height == 3
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_text_column_is_read_or_refused(system: str, store: Store, source: Path) -> None:
+    if SOURCES[system][1] is None:
+        with pytest.raises(ConfigError, match=rf"{system} takes no --text-column"):
+            stages(system, store, source=source, text_column="other")
+        return
+    read = first(system, store, source=source, text_column="other")
+    assert set(read.function(read.arguments, **read.values).rows["prompt"]) <= {
+        "Is it?",
+        "May I?",
+        "Can they?",
+        "x y",
+        "y z",
+        "z a",
+    }
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_text_column_without_a_source_is_refused(system: str, store: Store) -> None:
+    with pytest.raises(ConfigError, match="--text-column") as caught:
+        stages(system, store, text_column="other")
+    assert system in str(caught.value)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_limit_limits_whatever_a_build_starts_from(system: str, store: Store) -> None:
+    scratch = Store(store.root)
+    found = stages(system, scratch, limit=2)
+    reading = {
+        "savacu": "ingest",
+        "misaligntrade": "take" if "take" in found else "ingest",
+        "demo_safetybench": "conversations",
+        "benchmark": "items",
+    }[system]
+    ends = [found[reading]]
+    assert made(system, ends, scratch)[reading].count("rows") == 2
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_setting_is_honoured_or_refused(system: str, store: Store) -> None:
+    with pytest.raises(ConfigError, match=r"there is no setting classify(\.detla)?"):
+        stages(system, store, "classify.detla=0.6")
+    assert stages(system, store, "quarantine_budget=0.5")  # a setting of the build, not of a stage
+    if system == "benchmark":
+        return
+    published = "savacu_classify" in stages(system, store)
+    if published:  # its labels are there already
+        with pytest.raises(ConfigError, match=r"--set classify.delta=0.61 would change nothing .* savacu/classify/"):
+            stages(system, store, "classify.delta=0.61")
+    else:
+        labelled = stages(system, store, "classify.delta=0.61")
+        assert any("0.61" in stage.arguments.model_dump_json() for stage in labelled.values())
+
+
+def test_a_setting_that_other_settings_switch_off_is_refused(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(ConfigError, match=r"--set classify.shortlist=3 would change nothing in this build of savacu"):
+        stages("savacu", store, "classify.route=exhaustive", "classify.shortlist=3")
+    assert stages("savacu", store, "classify.route=shortlist", "classify.shortlist=3")
+    same = SavacuConfig.model_fields["rounds"].default
+    assert stages("savacu", store, f"rounds={same}", "rounds=1")  # as it is anyway, and then overruled
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("option", ["only", "start", "force"])
+def test_a_choice_of_stages_is_honoured_or_refused(system: str, option: str, store: Store) -> None:
+    found = list(stages(system, store).values())
+    last = found[-1].name
+    given: Any = last if option == "start" else (last,)
+    selection = Selection(**{option: given})
+    if option == "force":
+        assert selection.again(last) == "all"
+    else:
+        assert selection.chosen(found) == {last}
+    unknown: Any = "clasify" if option == "start" else ("clasify",)
+    with pytest.raises(UsageError, match="there is no stage 'clasify'"):
+        Selection(**{option: unknown}).chosen(found)
+
+
+def test_options_of_a_replay_are_refused_without_one(store: Store) -> None:
+    if not store.systems():
+        return
+    with pytest.raises(UsageError, match="go with --replay"):
+        quarantine("savacu", store=store.root, limit=3)
+
+
+def test_what_a_system_does_not_take_is_said_when_it_is_served(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.csv").write_text(SOURCES["benchmark"][0])
+    given = assignments(source=tmp_path / "mine.csv", text_column="ask", limit=None, settings=None)
+    served = _fitting(None, "local", given, tmp_path / "store")
+    assert served == ["savacu", "misaligntrade", "benchmark"]
+    assert "demo_safetybench is not served: demo_safetybench takes no --text-column" in capsys.readouterr().err
+
+
+def test_a_column_of_a_name_with_quotes_is_one_setting() -> None:
+    given = assignments(source="a 'b'.csv", text_column='x "y"', limit=3, settings=["rounds=1"])
+    assert given[1] == f"source.text_column={json.dumps(chr(120) + ' ' + chr(34) + 'y' + chr(34))}"

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+from toy import echo_stage, words_stage
+
+from normloom.cli.profile_needs import examine_profile, too_many_processors
+from normloom.cli.run import check_models
+from normloom.core.errors import ConfigError
+from normloom.core.protocol import ModelSpec
+from normloom.models.installed import missing_engines
+from normloom.workers.resources import Resources
+
+VLLM = ModelSpec(engine="vllm", model="some/model")
+absent = pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed: no engine is missing")
+
+
+def test_the_engine_of_the_local_profile_is_found() -> None:
+    found = {finding.name: finding.state for finding in examine_profile("local", [])}
+    assert found["engine transformers"] == found["engine use"] == "ok"
+    assert missing_engines([ModelSpec(engine="transformers", model="any")]) == {}
+
+
+@absent
+def test_an_engine_that_is_not_installed_is_named_with_the_command_that_installs_it() -> None:
+    found = {finding.name: finding for finding in examine_profile("gpu", [])}
+    engine = found["engine vllm"]
+    assert engine.state == "broken"
+    assert engine.mend.startswith('pip install "normloom[gpu]"')
+
+
+@absent
+def test_a_build_with_an_engine_that_is_not_installed_does_not_start() -> None:
+    stage = echo_stage(words_stage("one"), model=VLLM)
+    with pytest.raises(ConfigError, match=r"engine 'vllm' .* needs vllm, not installed here; install it with: pip"):
+        check_models([stage], Resources())
+
+
+def test_a_machine_with_too_few_processors_is_told_what_fits() -> None:
+    spec = ModelSpec(engine="scripted", model="toy")
+    assert too_many_processors([spec], Resources(actors=2, threads=2), has=4) is None
+    assert too_many_processors([spec], Resources(actors=4, threads=2, address="elsewhere:6379"), has=4) is None
+    words = too_many_processors([spec], Resources(actors=4, threads=2), has=4)
+    assert words == ("4 actors of 2 CPUs ask for 8, this machine has 4: they will share; --set resources.actors=2 fits")
+    assert "--set resources.actors=1 --set resources.threads=4" in (
+        too_many_processors([spec], Resources(actors=1, threads=8), has=4) or ""
+    )

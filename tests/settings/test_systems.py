@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from normloom.core.errors import ConfigError
+from normloom.settings.systems import system_named, systems
+
+NEWCOMER = Path(__file__).parents[1] / "newcomer"
+MODULE_LINES = 60
+
+
+def normloom(*arguments: str, path: Path = NEWCOMER, store: Path) -> subprocess.CompletedProcess[str]:
+    """Run the command where a package is installed that adds a system."""
+    return subprocess.run(
+        [sys.executable, "-m", "normloom", *arguments, "--store", str(store)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(path), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_a_system_of_a_package_is_built_queried_and_traced_like_any_other(tmp_path: Path) -> None:
+    settings = ("--limit", "6", "--set", "resources.actors=0")
+    built = normloom("build", "tone", *settings, "--json", store=tmp_path)
+    assert built.returncode == 0, built.stderr
+    report = json.loads(built.stdout)
+    assert [stage["name"] for stage in report["stages"]] == ["ingest", "tone"]
+    assert report["stages"][-1]["rows_out"] == 6
+    assert Path(report["output"]).parent.name == "tone"
+
+    asked = normloom("query", "FROM tone_tone SELECT row_id, polite", "--json", store=tmp_path)
+    rows = json.loads(asked.stdout)
+    assert all(0 <= row["polite"] <= 1 for row in rows)
+    traced = normloom("trace", rows[0]["row_id"], "--json", store=tmp_path)
+    assert [row["stage"] for row in json.loads(traced.stdout)["rows"]] == ["tone", "ingest"]
+
+    again = normloom("build", "tone", *settings, "--json", store=tmp_path)
+    assert all(stage["reused"] for stage in json.loads(again.stdout)["stages"])
+
+
+def test_it_takes_one_module_of_few_lines() -> None:
+    assert len((NEWCOMER / "tone_system.py").read_text().splitlines()) < MODULE_LINES
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("tone_system:MISSING", "cannot be loaded"),
+        ("no_such_module:TONE", "cannot be loaded"),
+        ("tone_system:tone", "is no System"),
+    ],
+)
+def test_an_entry_point_that_is_no_system_is_named(tmp_path: Path, target: str, message: str) -> None:
+    information = tmp_path / "tone_system-1.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: tone-system\nVersion: 1\n")
+    (information / "entry_points.txt").write_text(f"[normloom.systems]\ntone = {target}\n")
+    (tmp_path / "tone_system.py").write_text((NEWCOMER / "tone_system.py").read_text())
+    done = normloom("plan", "tone", path=tmp_path, store=tmp_path / "store")
+    assert done.returncode == 2
+    assert message in " ".join(done.stderr.split())
+    assert target in done.stderr
+
+
+def test_an_unknown_system_names_those_there_are() -> None:
+    with pytest.raises(ConfigError, match="unknown system 'savacy'; available: savacu, misaligntrade"):
+        system_named("savacy")
+    assert list(systems())[:2] == ["savacu", "misaligntrade"]

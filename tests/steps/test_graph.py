@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import pytest
+from toy import SCRIPTED, echo_stage, words_stage
+
+from normloom.core.errors import ConfigError
+from normloom.steps.graph import farthest, load_order, model_uses, stages_of
+
+
+def test_stages_come_after_those_they_read_and_once_each() -> None:
+    words = words_stage("a")
+    one, two = echo_stage(words), echo_stage(words)
+    ordered = stages_of(one, words)
+    assert ordered == [words, one]
+    assert model_uses(ordered) == [SCRIPTED]
+    with pytest.raises(ConfigError, match="two stages of the flow are named 'echo'"):
+        stages_of(one, two)
+
+
+@pytest.mark.parametrize(
+    ("room", "loads"),
+    [
+        (1, ["e", "m", "j", "m", "j"]),
+        (2, ["e", "m", "j"]),
+        (3, ["e", "m", "j"]),
+    ],
+)
+def test_a_model_stays_while_there_is_room(room: int, loads: list[str]) -> None:
+    assert load_order(["e", "m", "m", "j", "m", "j"], lambda names: len(names) <= room) == loads
+
+
+def test_the_model_that_is_used_last_makes_room() -> None:
+    assert farthest(["a", "b", "c"], ["b", "a", "c", "b"]) == "c"
+    assert farthest(["a", "b", "c"], ["c", "b"]) == "a"
+    assert load_order(["a", "b", "c", "a", "b"], lambda names: len(names) <= 2) == ["a", "b", "c", "b"]

@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import polars as pl
+import pytest
+from toy import echo_stage, runner, words_stage
+
+from normloom.core.errors import StoreError
+from normloom.core.table import Manifest
+from normloom.store.store import Store, Writer, read_slice, write_file
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> tuple[Store, Manifest]:
+    store, words = Store(tmp_path / "store"), words_stage(*"abcde")
+    loom = runner(store)
+    first, _ = loom.run(words, [], [])
+    manifest, _ = loom.run(echo_stage(words), [first.ref], [])
+    return store, manifest
+
+
+def test_a_written_file_is_whole_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+    write_file(tmp_path / "file", b"one")
+    write_file(tmp_path / "file", b"two")
+    assert (tmp_path / "file").read_bytes() == b"two"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a directory")
+    store = Store(tmp_path / "file" / "store")
+    with pytest.raises(StoreError, match=r"cannot write .*Not a directory; give --store a directory"):
+        runner(store).run(words_stage("a"), [], [])
+
+
+def test_reads_any_slice_of_files_laid_end_to_end(tmp_path: Path) -> None:
+    files = []
+    for number, values in enumerate(([0, 1, 2], [], [3], [4, 5])):
+        path = tmp_path / f"{number}.parquet"
+        pl.DataFrame({"n": values}, schema={"n": pl.Int64}).write_parquet(path)
+        files.append((path, len(values)))
+    for start in range(7):
+        for stop in range(start, 7):
+            assert read_slice(files, start, stop)["n"].to_list() == list(range(start, min(stop, 6)))
+
+
+def test_parts_laid_end_to_end_are_the_table(made: tuple[Store, Manifest]) -> None:
+    store, manifest = made
+    directory = store.table_directory(manifest.ref)
+    rows = read_slice(manifest.files(directory), 0, 5)
+    assert rows.equals(store.scan(manifest.ref).collect())
+    assert [(part.start, part.stop) for part in manifest.parts] == [(0, 2), (2, 4), (4, 5)]
+
+
+def test_a_table_that_lacks_a_file_is_not_published(made: tuple[Store, Manifest]) -> None:
+    store, manifest = made
+    (store.table_directory(manifest.ref) / manifest.parts[1].files["rows"].name).unlink()
+    assert store.published("toy", "echo", manifest.key) is None
+    with pytest.raises(StoreError, match=r"table toy/echo/\w+: files of its part 1 are missing"):
+        store.scan(manifest.ref)
+
+
+def test_a_part_counts_only_while_its_checksums_verify(made: tuple[Store, Manifest]) -> None:
+    store, manifest = made
+    directory = store.table_directory(manifest.ref)
+    assert sorted(store.parts(directory)) == [0, 1, 2]
+    path = directory / manifest.parts[1].files["rows"].name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert sorted(store.parts(directory)) == [0, 2]
+
+
+def test_newest_follows_the_pointer(made: tuple[Store, Manifest]) -> None:
+    store, manifest = made
+    words = words_stage(*"xy")
+    loom = runner(store)
+    first, _ = loom.run(words, [], [])
+    newer, _ = loom.run(echo_stage(words), [first.ref], [])
+    assert store.current("toy", "echo") == newer
+    loom.run(words_stage(*"abcde"), [], [])
+    older, reused = loom.run(echo_stage(words), list(manifest.inputs), [])
+    assert reused
+    assert store.current("toy", "echo") == older == manifest
+    assert [found.stage for found in store.newest("toy")] == ["words", "echo"]
+    assert store.systems() == ["toy"]
+
+
+def _hold(directory: Path, held: multiprocessing.synchronize.Event, release: multiprocessing.synchronize.Event) -> None:
+    with Store(directory).lock(directory / "table", Writer.of("b"), waiting=print):
+        held.set()
+        release.wait(60)
+
+
+def test_only_one_process_writes_a_table_and_a_killed_one_frees_it(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    held, release = context.Event(), context.Event()
+    process = context.Process(target=_hold, args=(tmp_path, held, release))
+    process.start()
+    assert held.wait(60)
+    waited: list[str] = []
+
+    def killing(holder: str) -> None:
+        waited.append(holder)
+        process.kill()
+
+    with Store(tmp_path).lock(tmp_path / "table", Writer.of("b"), waiting=killing):
+        pass
+    process.join()
+    assert len(waited) == 1
+    assert f"build b (process {process.pid} on " in waited[0]

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import logging
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from toy import echo_stage, runner, words_stage
+
+from normloom.core.errors import ModelError
+from normloom.store.store import Store
+from normloom.workers.pool import Pool
+from normloom.workers.ray_start import may_pass, start_ray
+from normloom.workers.resources import Resources
+
+
+def test_ray_starts_below_a_temporary_directory_with_a_long_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As on clusters whose scheduler gives each job a directory; sockets have paths of at most 107 bytes."""
+    long = tmp_path / ("scratch-of-a-job-with-a-name" * 3)
+    long.mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setattr("normloom.workers.ray_start.SAY_SECONDS", 0.1)
+    caplog.set_level(logging.INFO, "normloom.pool")
+    before = signal.getsignal(signal.SIGTERM)
+    pool = Pool(Resources(actors=1, threads=1))
+    words = words_stage("a", "b")
+    loom = replace(runner(Store(tmp_path / "store")), pool=pool)
+    try:
+        table, _ = loom.run(words, [], [])
+        assert loom.run(echo_stage(words), [table.ref], [])[0].count("rows") == 2
+        folder = pool._folder
+        assert folder
+        assert (folder / "session_latest").exists()
+        assert signal.getsignal(signal.SIGTERM) == before  # Ray's own would end the process with a native stack
+    finally:
+        pool.close()
+    *waiting, up = [record.getMessage() for record in caplog.records if record.name == "normloom.pool"]
+    assert waiting
+    assert all(line.startswith("Ray is not up yet after ") for line in waiting)
+    assert up.startswith("Ray is up after ")
+    assert not folder.exists()
+    assert list(long.iterdir()) == []
+
+
+def test_a_start_that_cannot_succeed_is_tried_once() -> None:
+    asked: list[None] = []
+    with pytest.raises(ModelError, match="Ray does not start at 'local': Resource quantities"):
+        start_ray(address=None, processors=-1, require_open=lambda: asked.append(None))
+    assert len(asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "passing"),
+    [
+        (OSError("AF_UNIX path length cannot exceed 107 bytes"), False),
+        (ValueError("num_cpus must be positive"), False),
+        (PermissionError(13, "Permission denied"), False),
+        (FileNotFoundError(2, "no port file yet"), True),
+        (TimeoutError("the raylet did not register in time"), True),
+        (ConnectionError("the GCS is not there yet"), True),
+        (RuntimeError("Failed to start GCS"), True),
+    ],
+)
+def test_what_may_pass_is_tried_again(error: Exception, passing: bool) -> None:
+    assert may_pass(error) is passing

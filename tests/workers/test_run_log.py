@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from patient import start_ray
+from prefect_home import own_prefect
+
+from normloom.workers.run_log import LOGGERS, RunLog, current_run_log, drain, sending
+
+PASSWORD = "user:a-secret-word"
+log = logging.getLogger("normloom.actor")
+
+
+class Worker:
+    """The body of an actor that logs what it is told to, for whichever task run asks."""
+
+    def say(self, text: str, run_log: RunLog | None) -> bool:
+        with sending(run_log):
+            log.info("says %s", text)
+            log.debug("not for everybody's eyes")
+            logging.getLogger("elsewhere").error("not ours")
+            warnings.warn(f"mind {text}", stacklevel=1)
+            try:
+                {}[text]
+            except KeyError:
+                log.exception("could not find it")
+        log.info("nobody asks")
+        return run_log is not None
+
+    def finish(self) -> None:
+        drain(120)
+
+
+@pytest.fixture(scope="module")
+def worker() -> Iterator[Any]:
+    import ray
+
+    start_ray(num_cpus=1, logging_level="error", runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}})
+    yield ray.remote(Worker).remote()
+    ray.shutdown()
+
+
+class Recorder(BaseHTTPRequestHandler):
+    """Stands where Prefect's API would be and keeps what it is sent."""
+
+    requests: list[tuple[str, str | None, Any]]
+
+    def do_POST(self) -> None:  # the name that the base class calls
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.requests.append((self.path, self.headers["Authorization"], body))
+        self.send_response(201)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def api() -> Iterator[tuple[str, list[tuple[str, str | None, Any]]]]:
+    """The URL of an API and the requests that it got: path, authorization, body."""
+    received: list[tuple[str, str | None, Any]] = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Kept", (Recorder,), {"requests": received}))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/api", received
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def run_log(url: str, **settings: str) -> RunLog:
+    run = "00000000-0000-4000-8000-00000000000"
+    return RunLog(
+        "stage", f"{run}1", f"{run}2", {"PREFECT_API_URL": url, "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "0", **settings}
+    )
+
+
+def test_the_lines_of_one_actor_arrive_under_the_task_run_it_worked_for(worker: Any, tmp_path: Path) -> None:
+    import ray
+    from prefect import flow, task
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import LogFilter
+    from prefect.context import TaskRunContext
+
+    runs: dict[str, Any] = {}
+
+    @task
+    def stage(name: str) -> None:
+        context = TaskRunContext.get()
+        assert context is not None
+        runs[name] = context.task_run
+        assert ray.get(worker.say.remote(name, current_run_log()))
+
+    @flow
+    def weave() -> None:
+        for name in "ab":
+            stage.with_options(task_run_name=f"stage-{name}")(name)
+
+    with own_prefect(tmp_path / "prefect"), get_client(sync_client=True) as client:
+        weave()
+        ray.get(worker.finish.remote())
+        for name in "ab":
+            wanted = LogFilter.model_validate({"task_run_id": {"any_": [runs[name].id]}})
+            lines = [line for line in client.read_logs(wanted) if not line.name.startswith("prefect")]
+            assert [(line.name, line.level) for line in lines] == [
+                ("normloom.actor", logging.INFO),
+                ("py.warnings", logging.WARNING),
+                ("normloom.actor", logging.ERROR),
+            ]
+            said, warned, raised = (line.message for line in lines)
+            assert said == f"stage-{name}: says {name}"
+            assert f"UserWarning: mind {name}" in warned
+            assert raised.startswith(f"stage-{name}: could not find it\nTraceback")
+            assert raised.endswith(f"KeyError: {name!r}")
+            assert {line.flow_run_id for line in lines} == {runs[name].flow_run_id}
+
+
+def test_outside_of_a_task_there_is_no_log_and_nothing_is_done() -> None:
+    before = [(logger.level, list(logger.handlers)) for logger in map(logging.getLogger, LOGGERS)]
+    threads = threading.active_count()
+    assert current_run_log() is None
+    with sending(None):
+        log.info("to nobody")
+    assert [(logger.level, list(logger.handlers)) for logger in map(logging.getLogger, LOGGERS)] == before
+    assert threading.active_count() == threads
+
+
+def test_the_password_is_shown_to_the_server_alone(
+    api: tuple[str, list[tuple[str, str | None, Any]]], capfd: pytest.CaptureFixture[str]
+) -> None:
+    url, received = api
+    target = run_log(url, PREFECT_API_AUTH_STRING=PASSWORD)
+    with sending(target):
+        log.info("for %r", target)
+    drain(120)
+    [(path, authorization, entries)] = received
+    assert path == "/api/logs/"
+    assert authorization == "Basic dXNlcjphLXNlY3JldC13b3Jk"
+    assert "a-secret-word" not in entries[0]["message"]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_flood_goes_in_few_requests_in_order(api: tuple[str, list[tuple[str, str | None, Any]]]) -> None:
+    url, received = api
+    with sending(run_log(url)):
+        for number in range(1000):
+            log.info("%d", number)
+    drain(120)
+    assert [entry["message"] for _, _, entries in received for entry in entries] == [f"stage: {n}" for n in range(1000)]
+    assert len(received) <= 10
+
+
+def test_threads_of_a_part_share_its_log(api: tuple[str, list[tuple[str, str | None, Any]]]) -> None:
+    url, received = api
+    with sending(run_log(url)):
+        thread = threading.Thread(target=log.info, args=("from an engine's thread",))
+        thread.start()
+        thread.join()
+    drain(120)
+    [(_, _, [entry])] = received
+    assert entry["message"] == "stage: from an engine's thread"
+
+
+def handlers() -> list[list[logging.Handler]]:
+    return [[*logging.getLogger(name).handlers] for name in ("normloom", "py.warnings")]
+
+
+def test_without_a_server_parts_go_on_and_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    before = handlers()
+    with sending(run_log("http://127.0.0.1:9/api")):
+        log.warning("to nobody")
+    drain(120)
+    with sending(run_log("http://127.0.0.1:9/api")):
+        log.warning("to nobody again")
+    drain(120)
+    assert capfd.readouterr() == ("", "")
+    assert handlers() == before
