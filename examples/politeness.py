@@ -2,7 +2,7 @@
 
 import polars as pl
 
-import normloom.api as nl
+import normloom as nl
 
 PROMPTS = [
     {"prompt": "Could you tell me how to renew a passport, please?"},

@@ -1,18 +1,77 @@
-"""The loom: store, stage runner, actors, models, quality, lineage. Knows no system, no taxonomy, no prompt.
+"""Normloom from Python: declare steps, build them or a system, and look at what was made.
 
-Public names, imported from their modules so that a command pays only for what it uses:
+import normloom as nl
 
-- `normloom.core.stage`: `Stage`, `Output`; `normloom.core.contract`: `Contract`, `Check`
-- `normloom.run.build`: `build`, `reuse`, `BuildRequest`, `BuildResult`
-- `normloom.workers.pool`: `Pool`; `normloom.workers.resources`: `Resources`; `normloom.steps.selection`: `Selection`
-- `normloom.store.store`: `Store`; `normloom.core.table`: `TableRef`, `Manifest`; `normloom.store.views`: `connect`, `query`
-- `normloom.planning.plan`: `plan`; `normloom.planning.causes`: `causes`; `normloom.lineage.diff`: `diff`; `normloom.lineage.trace`: `trace`
-- `normloom.models`: `ModelSpec`, `LanguageModel`, `Embedder`, `Sampling` and the requests, `load_model`
-- `normloom.core.errors`: `NormloomError` and what derives from it
+Names are imported when they are first used, so that a command pays only for what it needs.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from normloom.api.build import build as build
+    from normloom.api.build import plan as plan
+    from normloom.api.build import why as why
+    from normloom.api.frames import table as table
+    from normloom.api.look import open_store as open_store
+    from normloom.api.look import query as query
+    from normloom.api.look import trace as trace
+    from normloom.api.result import Result as Result
+    from normloom.core.contract import Check as Check
+    from normloom.core.contract import Contract as Contract
+    from normloom.core.errors import NormloomError as NormloomError
+    from normloom.core.fan_out import each as each
+    from normloom.core.fan_out import free as free
+    from normloom.core.protocol import Embedder as Embedder
+    from normloom.core.protocol import LanguageModel as LanguageModel
+    from normloom.core.protocol import ModelSpec as ModelSpec
+    from normloom.core.protocol import Sampling as Sampling
+    from normloom.core.stage import Output as Output
+    from normloom.core.stage import Stage as Stage
+    from normloom.core.stage import dropped_rows as dropped_rows
+    from normloom.models.yes import yes as yes
+    from normloom.steps.args import Args as Args
+    from normloom.steps.step import step as step
+    from normloom.workers.resources import Resources as Resources
 
 __version__ = version("normloom")
+
+_HOMES = {
+    "Args": "normloom.steps.args",
+    "Check": "normloom.core.contract",
+    "Contract": "normloom.core.contract",
+    "Embedder": "normloom.core.protocol",
+    "LanguageModel": "normloom.core.protocol",
+    "ModelSpec": "normloom.core.protocol",
+    "NormloomError": "normloom.core.errors",
+    "Output": "normloom.core.stage",
+    "Resources": "normloom.workers.resources",
+    "Result": "normloom.api.result",
+    "Sampling": "normloom.core.protocol",
+    "Stage": "normloom.core.stage",
+    "build": "normloom.api.build",
+    "dropped_rows": "normloom.core.stage",
+    "each": "normloom.core.fan_out",
+    "free": "normloom.core.fan_out",
+    "open_store": "normloom.api.look",
+    "plan": "normloom.api.build",
+    "query": "normloom.api.look",
+    "step": "normloom.steps.step",
+    "table": "normloom.api.frames",
+    "trace": "normloom.api.look",
+    "why": "normloom.api.build",
+    "yes": "normloom.models.yes",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'normloom' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -7,12 +7,14 @@ two-stage rejection sampling (generate and judge; resample what is still missing
 from __future__ import annotations
 
 from normloom.core.stage import Stage
+from normloom.flows.savacu import summary
 from normloom.flows.savacu.config import SavacuConfig
 from normloom.flows.savacu.expansion import expanded
 from normloom.flows.savacu.labelling import label
 from normloom.flows.savacu.rejection import rejection_sampling
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import DIMENSIONS
+from normloom.settings.system import System
 from normloom.tasks.duplicates.split import split
 from normloom.tasks.prompts.ingest import ingest
 from normloom.tasks.rejection.select import select
@@ -40,3 +42,8 @@ def savacu(config: SavacuConfig) -> list[Stage]:
     if source.references:
         ends.append(agreement(labelled, taxonomies=config.labels))
     return ends
+
+
+SAVACU = System(
+    name="savacu", title="SaVaCu (Mis-Align Bench)", config=SavacuConfig, flow=savacu, sections=summary.sections
+)

@@ -17,9 +17,9 @@ err = Console(stderr=True)
 
 
 def _system_names() -> list[str]:
-    from normloom.settings.systems import systems
+    from normloom.settings.systems import system_names
 
-    return list(systems())
+    return system_names()
 
 
 def _profile_names() -> list[str]:

@@ -1,7 +1,7 @@
 """Near-duplicate texts: which rows to remove, and which belong together.
 
-SimHash codes nearer than tau make candidates (`normloom.near_duplicates.hamming` finds all of them), exact shingle Jaccard decides.
-Texts that are alike enough repeat each other whatever their codes (`normloom.near_duplicates.similar_sets` finds all of them).
+SimHash codes closer than tau make candidates (`hamming` finds all of them), exact shingle Jaccard decides. Texts that
+are alike enough repeat each other whatever their codes (`similar_sets` finds all of them).
 Results do not depend on the number of threads, which all take pieces of their own.
 """
 

@@ -21,7 +21,7 @@ from normloom.near_duplicates.kernels import Array
 def shared_pair_chunks(
     codes: npt.NDArray[np.uint64], tau: int, *, block: int = 4_000_000, threads: int = 1
 ) -> Iterator[Pairs]:
-    """Yield the pairs of `normloom.near_duplicates.hamming.pair_chunks` for n codes, (n,) uint64, one chunk for each two blocks.
+    """Yield the pairs of `hamming.pair_chunks` for n codes, (n,) uint64, one chunk for each two blocks.
 
     Chunks and their order depend on `block`, the codes in a block, and not on the cluster. A task takes `threads` of
     its cores, some 140 bytes for each code of a block and 24 for each pair that it finds. Ray is started before.

@@ -97,9 +97,9 @@ def _cast(
 
 
 def _roles_of(system: str) -> Mapping[str, Role]:
-    from normloom.settings.systems import systems
+    from normloom.settings.systems import system_named, system_names
 
-    return systems()[system].config.roles() if system in systems() else {}
+    return system_named(system).config.roles() if system in system_names() else {}
 
 
 def _merged(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

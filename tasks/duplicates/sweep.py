@@ -84,7 +84,7 @@ def sweep_tau(
 ) -> Output:
     """Return for each tau how many pairs of rows differ in fewer bits, and how many rows deduplication would remove.
 
-    `removed` follows the rule of tasks/duplicates/deduplicate.py (the earliest row stays; with `jaccard` > 0 shingles must agree
+    `removed` follows the rule of `deduplicate` (the earliest row stays; with `jaccard` > 0 shingles must agree
     too, and agreement of `alike` suffices), so it equals that stage's count over the same rows; `pairs` looks at codes
     alone and `chance_pairs` says how many of them random codes would give. Codes come from the column `fingerprint`
     if there is one.

@@ -30,7 +30,7 @@ class Prompts(Args):
 
     `messages` names a column of conversations, whose last turns of the user are the prompts; without it one that is
     called as in `messages.COLUMNS` is taken if it is the text column or there is no text column. `keep` names the
-    columns that are kept to the release (tasks/release/source_columns.py); those named are read here, so that a wrong name ends
+    columns that are kept to the release (`source_columns`); those named are read here, so that a wrong name ends
     the build before it starts.
     `references` maps a dimension to a column of label ids or names: a list of them, or several parted by `;`.
     """

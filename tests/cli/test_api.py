@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from datasets import Dataset
 
-import normloom.api as nl
+import normloom as nl
 from normloom.core.errors import UsageError
 from normloom.core.protocol import Completion, GenerateRequest, ScoreRequest, Scores
 from normloom.core.stage import dropped, dropped_frame

@@ -12,10 +12,9 @@ from toy_builds import build_id, built
 
 from normloom.cli.output import summary
 from normloom.flows.savacu.config import SavacuConfig
-from normloom.flows.savacu.flow import savacu
+from normloom.flows.savacu.flow import SAVACU, savacu
 from normloom.run.build import BuildRequest, BuildResult, reuse
 from normloom.settings.config import load_profile, override, validated
-from normloom.settings.systems import SAVACU
 from normloom.store.store import Store
 
 PER_LABEL = "models.classifier={engine: scripted, model: c, options: {yes_rate: 0.2}}"

@@ -25,7 +25,7 @@ from normloom.planning.called import Called
 from normloom.planning.keys import LIBRARIES, canonical, key_fields, stage_key
 from normloom.planning.source import source_of
 from normloom.settings.config import load_profile, validated
-from normloom.settings.systems import BUILTIN
+from normloom.settings.systems import system_named, system_names
 from normloom.steps.graph import stages_of
 
 
@@ -253,9 +253,10 @@ PLUMBING = {
 }
 
 
-@pytest.mark.parametrize("system", BUILTIN, ids=lambda system: system.name)
+@pytest.mark.parametrize("name", system_names())
 @pytest.mark.parametrize("profile", ["local", "paper"])
-def test_every_library_that_a_stage_reaches_is_declared_or_decides_nothing(system: Any, profile: str) -> None:
+def test_every_library_that_a_stage_reaches_is_declared_or_decides_nothing(name: str, profile: str) -> None:
+    system = system_named(name)
     distributions = packages_distributions()
     config, _ = validated(system.config, load_profile(profile, system.name))
     lacking = {}

@@ -21,12 +21,12 @@ from normloom.core.errors import ConfigError, UsageError
 from normloom.core.stage import Stage
 from normloom.flows.savacu.config import SavacuConfig
 from normloom.settings.settings import stages_for
-from normloom.settings.systems import BUILTIN
+from normloom.settings.systems import system_names
 from normloom.steps.graph import stages_of
 from normloom.steps.selection import Selection
 from normloom.store.store import Store
 
-SYSTEMS = [system.name for system in BUILTIN]
+SYSTEMS = system_names()
 HAND_ON = {"source", "text_column", "limit", "set_"}  # options that become settings
 LIMITS = {"max_requests", "max_cost"}  # so do these; test_bounds
 CHOOSE = {"only", "from_", "force"}  # options that choose stages

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from normloom.core.errors import ConfigError
-from normloom.settings.systems import system_named, systems
+from normloom.settings.systems import system_named, system_names, systems
 
 NEWCOMER = Path(__file__).parents[1] / "newcomer"
 MODULE_LINES = 60
@@ -54,7 +54,7 @@ def test_it_takes_one_module_of_few_lines() -> None:
     [
         ("tone_system:MISSING", "cannot be loaded"),
         ("no_such_module:TONE", "cannot be loaded"),
-        ("tone_system:tone", "is no System"),
+        ("tone_system:tone", "must be a System, got function"),
     ],
 )
 def test_an_entry_point_that_is_no_system_is_named(tmp_path: Path, target: str, message: str) -> None:
@@ -70,6 +70,8 @@ def test_an_entry_point_that_is_no_system_is_named(tmp_path: Path, target: str, 
 
 
 def test_an_unknown_system_names_those_there_are() -> None:
-    with pytest.raises(ConfigError, match="unknown system 'savacy'; available: savacu, misaligntrade"):
+    with pytest.raises(
+        ConfigError, match="unknown system 'savacy'; available: benchmark, demo_safetybench, misaligntrade, savacu"
+    ):
         system_named("savacy")
-    assert list(systems())[:2] == ["savacu", "misaligntrade"]
+    assert [system.name for system in systems().values()] == system_names()

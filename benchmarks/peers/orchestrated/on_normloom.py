@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import polars as pl
 
-import normloom.api as nl
+import normloom as nl
 from normloom.core.table import Manifest
 from normloom.store.store import Store
 from orchestrated import steps

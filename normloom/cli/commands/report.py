@@ -43,7 +43,7 @@ def report(
     from normloom.report.page import page as drawn
     from normloom.report.report import report as reported
     from normloom.settings.flow_file import is_flow_file
-    from normloom.settings.systems import name_of, system_named, systems
+    from normloom.settings.systems import name_of, system_named, system_names
     from normloom.store.store import Store
 
     given, system = system, name_of(system)
@@ -51,7 +51,7 @@ def report(
     figures = where.with_suffix(".json")
     if figures == where:
         raise UsageError(f"--out {where} would be the page and its figures: give the page a name that ends in .html")
-    known = system_named(given) if is_flow_file(given) else systems().get(system)
+    known = system_named(given) if is_flow_file(given) or system in system_names() else None
     made = reported(find_material(Store(store), system, build, title=known.title if known else None))
     text = json.dumps(made, ensure_ascii=False)
     if page or not json_:

@@ -1,6 +1,6 @@
 """What Prefect does not see by itself, told to its server as events: checks, shrunken releases, stale releases.
 
-The names of events and labels are stable: automations (normloom.prefect.notifications.notify, or people's own in Prefect's UI) act on
+The names of events and labels are stable: automations (those of `notify`, or people's own in Prefect's UI) act on
 them. An event's payload has a `subject` in a few words and a `message`. Events are sent in the background and never
 hold up or fail a build; they are no record, the store is.
 """

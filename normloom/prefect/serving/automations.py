@@ -8,7 +8,7 @@ from typing import Any, cast
 import yaml
 from prefect.automations import Automation
 
-AUTOMATIONS = Path(__file__).parent.parent / "deployments" / "automations.yaml"
+AUTOMATIONS = Path(__file__).parents[2] / "deployments" / "automations.yaml"
 
 
 def install(path: Path = AUTOMATIONS) -> list[str]:

@@ -20,7 +20,7 @@ from prefect.exceptions import ObjectNotFound
 
 from normloom.prefect.serving.automations import install
 
-DEPLOYMENTS = Path(__file__).parent.parent / "deployments" / "prefect.yaml"
+DEPLOYMENTS = Path(__file__).parents[2] / "deployments" / "prefect.yaml"
 WORK_POOL = "normloom"
 BUILDS_AT_ONCE = 1  # of a new work pool; people with room for more raise it in the UI
 
