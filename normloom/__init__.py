@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __version__ = version("normloom")
 
-_HOMES = {
+HOMES = {
     "Args": "normloom.steps.args",
     "Check": "normloom.core.contract",
     "Contract": "normloom.core.contract",
@@ -68,10 +68,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in HOMES:
         raise AttributeError(f"module 'normloom' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(HOMES[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *HOMES])

@@ -178,7 +178,7 @@ def test_a_wrong_setting_stops_before_any_work(command: Command, arguments: list
 
 def test_an_unknown_system_is_answered_with_those_there_are(command: Command) -> None:
     ran = command("build", "savaku")
-    there = "savacu, misaligntrade, demo_safetybench, benchmark"
+    there = "benchmark, demo_safetybench, misaligntrade, savacu"
     assert (ran.code, ran.sentence) == (2, f"unknown system 'savaku'; available: {there}, or the path of a Python file")
 
 

@@ -7,7 +7,7 @@ from io import StringIO
 
 import pytest
 from rich.console import Console
-from test_trace_command import SETTINGS
+from scripted_profile import SETTINGS
 from toy_builds import build_id, built
 
 from normloom.cli.output import summary

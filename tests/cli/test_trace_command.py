@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 import typer
 from rich.console import Console
+from scripted_profile import SETTINGS
 from typer.testing import CliRunner
 
 from normloom.cli.commands.trace import trace
@@ -24,21 +25,6 @@ from normloom.steps.graph import model_uses, stages_of
 from normloom.store.store import Store
 from normloom.workers.pool import Pool
 from normloom.workers.resources import Resources
-
-MODELS = (
-    "models={embedder: {engine: scripted, model: e}, expander: {engine: scripted, model: m, options: {words: 12}}, "
-    "classifier: {engine: scripted, model: c, options: {yes_rate: 0.05}}, "
-    "judge: {engine: scripted, model: j, options: {yes_rate: 0.7}}, "
-    "generators: {g1: {engine: scripted, model: m}, g2: {engine: scripted, model: n}}}"
-)
-SETTINGS = (
-    MODELS,
-    "classify.route=exhaustive",
-    "source.limit=12",
-    "rounds=1",
-    "judge.calibration=none",
-    "expand={minimum: 1, quota: 1, dimensions: [safety]}",
-)
 
 
 @dataclass(frozen=True)

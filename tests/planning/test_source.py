@@ -266,20 +266,29 @@ def test_a_stage_of_the_product_reaches_its_helpers_and_not_the_command_line() -
         "normloom.tasks.rejection.judge:verdict_of",
         "normloom.tasks.rejection.judge:text_fault",
     } <= set(found)
-    assert not [name for name in found if name.startswith(("normloom.flows.", "normloom.pool", "normloom.run.runner"))]
+    assert not [
+        name for name in found if name.startswith(("normloom.flows.", "normloom.workers.pool", "normloom.run.runner"))
+    ]
 
 
 @pytest.mark.parametrize(
     ("asking", "deciding"),
     [
-        ("judge:score", {"judge:judge", "judge:verdict_of", "judge:text_fault"}),
-        ("classify:score_labels", {"classify:classify"}),
         (
-            "classify:embed",
-            {"classify:score_labels_by_embedding", "classify:classify", "calibration:probabilities"},
+            "rejection.judge:score",
+            {"rejection.judge:judge", "rejection.judge:verdict_of", "rejection.judge:text_fault"},
         ),
-        ("semantic_type:score_types", {"semantic_type:semantic_type"}),
-        ("detect:write", {"detect:read", "detect:verdict_of"}),
+        ("prompts.classify:score_labels", {"prompts.classify:classify"}),
+        (
+            "prompts.classify:embed",
+            {
+                "prompts.classify:score_labels_by_embedding",
+                "prompts.classify:classify",
+                "prompts.calibration:probabilities",
+            },
+        ),
+        ("prompts.semantic_type:score_types", {"prompts.semantic_type:semantic_type"}),
+        ("benchmark.detect:write", {"benchmark.detect:read", "benchmark.detect:verdict_of"}),
     ],
 )
 def test_what_asks_a_model_does_not_reach_what_is_made_of_its_answers(asking: str, deciding: set[str]) -> None:

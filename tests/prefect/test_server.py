@@ -28,6 +28,7 @@ from normloom.prefect.server import (
 )
 
 PARENT = """
+import time
 from normloom.prefect.server import prefect_server
 with prefect_server() as url:
     print(url, flush=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from test_trace_command import SETTINGS
+from scripted_profile import SETTINGS
 
 from normloom.core.progress import LogProgress
 from normloom.core.table import Manifest

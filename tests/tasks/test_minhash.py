@@ -121,7 +121,7 @@ def test_a_threshold_that_no_bands_reach_is_refused() -> None:
 
 def test_what_is_found_does_not_depend_on_the_process() -> None:
     script = (
-        "import sys; sys.path.insert(0, 'tests')\n"
+        "import sys; sys.path.insert(0, 'tests/tasks')\n"
         "from test_minhash import found_in, made_texts\n"
         "print(found_in(made_texts(), 0.6))"
     )
