@@ -54,7 +54,7 @@ def test_it_takes_one_module_of_few_lines() -> None:
     [
         ("tone_system:MISSING", "cannot be loaded"),
         ("no_such_module:TONE", "cannot be loaded"),
-        ("tone_system:tone", "must be a System, got function"),
+        ("tone_system:tone", "must be a System, got Step"),
     ],
 )
 def test_an_entry_point_that_is_no_system_is_named(tmp_path: Path, target: str, message: str) -> None:
