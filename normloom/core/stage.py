@@ -104,7 +104,7 @@ class Stage:
         return f"Stage({self.name!r}, reads=[{reads}])"
 
 
-def standing(table: TableRef, *, reader: str) -> Stage:
+def published_stage(table: TableRef, *, reader: str) -> Stage:
     """Return the stage that stands for a published table of another system in the flow of `reader`."""
     return Stage(
         name=table.known_to(reader),

@@ -62,7 +62,7 @@ class UnfinishedBuild(BaseModel):
         return "cancelled" if self.cancelled else "failed" if self.error else "killed"
 
 
-class Record:
+class BuildRecord:
     """The record of a build at work: its file, held until `close`."""
 
     def __init__(self, path: Path, build: UnfinishedBuild) -> None:
@@ -115,13 +115,13 @@ class Record:
 
 
 @contextmanager
-def recorded(store: Store, build: UnfinishedBuild) -> Iterator[Record]:
+def recorded(store: Store, build: UnfinishedBuild) -> Iterator[BuildRecord]:
     """Keep a record of a build for as long as it lasts, and afterwards if it does not finish."""
     path = store.root / build.system / BUILDS / f"{build.build}.json"
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     _prune(path.parent)
-    record = Record(path, build)
+    record = BuildRecord(path, build)
     finished = False
     try:
         yield record

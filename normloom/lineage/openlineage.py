@@ -60,7 +60,7 @@ class LineageEvents:
         self.store = store
         self.profile = profile
         self.flow_run = flow_run
-        self._collector: Collector | None = None
+        self._collector: EventCollector | None = None
         self._running: dict[str, _Running] = {}
         self._lock = Lock()
 
@@ -208,7 +208,7 @@ class _Running:
     task_run: str | None
 
 
-class Collector:
+class EventCollector:
     """Sends events in their order from a thread of its own."""
 
     def __init__(self, client: OpenLineageClient, record: Path) -> None:
@@ -246,10 +246,10 @@ class Collector:
             log.warning("events did not reach the OpenLineage collector (%s); all are in %s", reason, self._record)
 
 
-def configured_collector(record: Path) -> Collector | None:
+def configured_collector(record: Path) -> EventCollector | None:
     """Return the collector that the user configured, None if there is none; `record` is named if it does not answer."""
     client = _configured_client()
-    return Collector(client, record) if client else None
+    return EventCollector(client, record) if client else None
 
 
 def _configured_client() -> OpenLineageClient | None:

@@ -33,7 +33,7 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Frame:
+class Framed:
     """A prompt around the user's text.
 
     `head` is what all prompts of an instruction begin with, `said` what the history of this one adds, `tail` the
@@ -46,7 +46,7 @@ class Frame:
 
 
 class EncodedFrame(NamedTuple):
-    """Token ids of a `Frame` without history."""
+    """Token ids of a `Framed` without history."""
 
     head: list[int]
     tail: list[int]
@@ -59,7 +59,7 @@ def opening(instruction: str, history: Sequence[Turn]) -> tuple[list[str], list[
     return given, [turn for turn in history if turn.role != SYSTEM]
 
 
-def frame(render: Render, instruction: str, history: Sequence[Turn] = ()) -> Frame:
+def frame(render: Render, instruction: str, history: Sequence[Turn] = ()) -> Framed:
     """Return the prompt that `render` makes of instruction and history, cut open where the user's text goes.
 
     A template without a system role (it raises, or leaves the text out) gets what belongs there at the start of the
@@ -82,7 +82,7 @@ def frame(render: Render, instruction: str, history: Sequence[Turn] = ()) -> Fra
     before, tail = _cut(text, _USER)
     pieces.append(Piece(before, control=True))
     constant = 2 * bool(instruction) if history else len(pieces)
-    return Frame(tuple(pieces[:constant]), tuple(pieces[constant:]), tail)
+    return Framed(tuple(pieces[:constant]), tuple(pieces[constant:]), tail)
 
 
 def _rendered(render: Render, marks: Sequence[str], dialogue: Sequence[Turn]) -> tuple[str, bool]:

@@ -25,7 +25,7 @@ from normloom.near_duplicates.kernels import (
     ROW_BITS,
     ROW_MASK,
     Array,
-    Packed,
+    FlatTexts,
     Rule,
     file,
     insert_all,
@@ -66,7 +66,7 @@ class Duplicate:
 
 
 def find_duplicates(
-    texts: Sequence[str] | Packed,
+    texts: Sequence[str] | FlatTexts,
     *,
     features: Features,
     tau: int,
@@ -83,7 +83,7 @@ def find_duplicates(
     earliest. Equal normalised texts are always duplicates.
     `codes` are the fingerprints of the texts, where they have been made.
     """
-    packed = texts if isinstance(texts, Packed) else pack(texts)
+    packed = texts if isinstance(texts, FlatTexts) else pack(texts)
     codes = fingerprints(packed, features) if codes is None else codes
     return _removed(packed, codes, 0, features, tau, jaccard, alike, threads)
 
@@ -121,7 +121,7 @@ def find_known(
 
 
 def count_duplicates(
-    texts: Packed, pairs: Array, taus: Sequence[int], *, features: Features, alike: float | None
+    texts: FlatTexts, pairs: Array, taus: Sequence[int], *, features: Features, alike: float | None
 ) -> list[int]:
     """Return for each tau how many rows `find_duplicates` would remove.
 
@@ -183,7 +183,7 @@ def _sharing(threads: int | None) -> Iterator[Share]:
 
 
 def _removed(
-    packed: Packed,
+    packed: FlatTexts,
     codes: Array,
     kept: int,
     features: Features,

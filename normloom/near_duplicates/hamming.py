@@ -25,7 +25,7 @@ from normloom.near_duplicates.kernels import (
     WIDTH,
     Array,
     Index,
-    Plan,
+    SearchPlan,
     Unit,
     insert_all,
     next_pairs,
@@ -88,7 +88,7 @@ def core_count() -> int:
     return count
 
 
-def plan_for(tau: int) -> Plan:
+def plan_for(tau: int) -> SearchPlan:
     """Return how to search at a threshold. Raises ValueError for a `tau` outside 1..64."""
     if not 1 <= tau <= BANDS * WIDTH:
         raise ValueError(f"tau is {tau}: expected 1 to 64 bits")
@@ -97,7 +97,7 @@ def plan_for(tau: int) -> Plan:
     masks = [sum(1 << bit for bit in bits) for count in range(most + 1) for bits in combinations(range(WIDTH), count)]
     patterns = [sum(mask.bit_count() <= allowed for mask in masks) for allowed in flips]
     scan_below = _SCANNED_PER_LOOKUP * sum(patterns) if flips[0] <= _MOST_FLIPS else 1 << ROW_BITS
-    return Plan(
+    return SearchPlan(
         np.uint64(tau), np.array(masks, np.int64), np.array(flips, np.int64), np.array(patterns, np.int64), scan_below
     )
 
@@ -127,7 +127,7 @@ def _one_bucket(codes: npt.NDArray[np.uint64]) -> Index:
     return Index(np.array([n]), codes, rows, spans, codes[None], rows[None])
 
 
-def _in_order(index: Index, plan: Plan, size: int, threads: int) -> Iterator[Array]:
+def _in_order(index: Index, plan: SearchPlan, size: int, threads: int) -> Iterator[Array]:
     """Yield the pairs of all units in the order of the units, a few of them in work at once."""
     units = deque(_units(index, plan))
     room = int((index.spans[..., 1] - index.spans[..., 0]).max(initial=0))
@@ -148,7 +148,7 @@ def _in_order(index: Index, plan: Plan, size: int, threads: int) -> Iterator[Arr
             yield found
 
 
-def _units(index: Index, plan: Plan) -> Iterator[Unit]:
+def _units(index: Index, plan: SearchPlan) -> Iterator[Unit]:
     """Cut the bands that the plan needs into pieces of about as many codes, at least one."""
     n, bands = index.band_codes.shape[1], len(index.spans)
     pieces = min(_UNITS // bands, n // _LEAST + 1)

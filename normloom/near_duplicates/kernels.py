@@ -44,7 +44,7 @@ _ROUNDING = 1e-6  # bounds of sizes are loosened by this: a division may come ou
 _CONTINUATION, _CONTINUATION_MASK, _SPACE = 0x80, 0xC0, 0x20
 
 
-class Packed(NamedTuple):
+class FlatTexts(NamedTuple):
     """Normalised texts as UTF-8: text i is `data[bounds[i]:bounds[i + 1]]` (uint8, int64)."""
 
     data: Array
@@ -54,12 +54,12 @@ class Packed(NamedTuple):
 class Rule(NamedTuple):
     """What confirms a candidate: texts whose shingles have a Jaccard similarity of at least `jaccard`."""
 
-    texts: Packed
+    texts: FlatTexts
     grams: Array
     jaccard: float
 
 
-class Plan(NamedTuple):
+class SearchPlan(NamedTuple):
     """How to search for codes nearer than `tau`."""
 
     tau: np.uint64
@@ -166,7 +166,7 @@ def shingle_set(data: Array, bounds: Array, text: int, grams: Array) -> Array:
 
 
 @_compiled
-def _distinct(texts: Packed, text: int, grams: Array) -> Array:
+def _distinct(texts: FlatTexts, text: int, grams: Array) -> Array:
     """Return what `shingle_set` does in no order: sorting takes four times as long."""
     hashes = _feature_hashes(texts.data, texts.bounds[text], texts.bounds[text + 1], grams)
     room = 2
@@ -308,7 +308,7 @@ def _found_before(difference: np.uint64, band: int, flips: Array) -> bool:
 
 
 @_compiled
-def _look_up(code: np.uint64, band: int, index: Index, plan: Plan, found: Array) -> int:
+def _look_up(code: np.uint64, band: int, index: Index, plan: SearchPlan, found: Array) -> int:
     """Write `distance << 32 | row` of the stored codes that this band finds and no earlier band does."""
     codes, rows, count = index.band_codes[band], index.band_rows[band], 0
     bucket = np.int64((code >> np.uint64(band * WIDTH)) & _BAND_MASK)
@@ -329,7 +329,7 @@ def _look_up(code: np.uint64, band: int, index: Index, plan: Plan, found: Array)
 
 
 @_compiled
-def neighbours(code: np.uint64, index: Index, plan: Plan, found: Array) -> Array:
+def neighbours(code: np.uint64, index: Index, plan: SearchPlan, found: Array) -> Array:
     """Return `distance << 32 | row` of the stored rows nearer than tau, nearest and then earliest first.
 
     `found` has room for as many as are stored.
@@ -348,7 +348,7 @@ def neighbours(code: np.uint64, index: Index, plan: Plan, found: Array) -> Array
 
 
 @_compiled
-def mark_near(codes: Array, index: Index, plan: Plan, near: Array) -> None:
+def mark_near(codes: Array, index: Index, plan: SearchPlan, near: Array) -> None:
     """Set `near` at the stored rows that are nearer than tau to one of the codes."""
     found = np.empty(index.size[0], dtype=np.int64)
     for code in codes:
@@ -357,7 +357,7 @@ def mark_near(codes: Array, index: Index, plan: Plan, near: Array) -> None:
 
 
 @_compiled
-def next_pairs(unit: Unit, size: int, index: Index, plan: Plan, pairs: Array) -> tuple[int, bool]:
+def next_pairs(unit: Unit, size: int, index: Index, plan: SearchPlan, pairs: Array) -> tuple[int, bool]:
     """Write pairs until there are `size` or the unit ends; return how many, and whether it ended.
 
     Each pair of buckets is compared once, from the one with the lower number.
@@ -417,7 +417,9 @@ def _sign(shingles: Array, signatures: Array) -> None:
 
 
 @_compiled
-def sign_texts(start: int, stop: int, texts: Packed, grams: Array, edges: Array, parts: Array, sizes: Array) -> Array:
+def sign_texts(
+    start: int, stop: int, texts: FlatTexts, grams: Array, edges: Array, parts: Array, sizes: Array
+) -> Array:
     """Write the sizes of the texts' shingle sets and return their signatures."""
     signatures = np.empty(1024, dtype=np.uint32)
     count = 0
@@ -588,7 +590,7 @@ def _first_similar(found: Array, row: int, rule: Rule) -> int:
 
 @_compiled
 def look_up_rows(
-    start: int, stop: int, codes: Array, index: Index, plan: Plan, sets: Sets, rule: Rule, keys: Array
+    start: int, stop: int, codes: Array, index: Index, plan: SearchPlan, sets: Sets, rule: Rule, keys: Array
 ) -> None:
     """Write the key of each row's keeper among the stored rows: the nearest within tau, else of the similar sets."""
     found = np.empty(index.size[0], dtype=np.int64)
@@ -600,7 +602,7 @@ def look_up_rows(
 
 @_compiled
 def settle_rows(
-    start: int, stop: int, codes: Array, index: Index, plan: Plan, sets: Sets, rule: Rule, keys: Array
+    start: int, stop: int, codes: Array, index: Index, plan: SearchPlan, sets: Sets, rule: Rule, keys: Array
 ) -> None:
     """Write the key of each row whose keeper is a nearer row of the block, and store the rows without keeper."""
     first = index.size[0]

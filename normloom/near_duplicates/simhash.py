@@ -15,24 +15,24 @@ import numpy.typing as npt
 from normloom.core.text import normalise
 from normloom.near_duplicates import kernels
 from normloom.near_duplicates.features import Features
-from normloom.near_duplicates.kernels import Array, Packed
+from normloom.near_duplicates.kernels import Array, FlatTexts
 
 
-def pack(texts: Sequence[str]) -> Packed:
+def pack(texts: Sequence[str]) -> FlatTexts:
     """Normalise the texts and lay them end to end."""
     encoded = [normalise(text).encode("utf-8", "surrogatepass") for text in texts]
     bounds = np.zeros(len(encoded) + 1, dtype=np.int64)
     np.cumsum(np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded)), out=bounds[1:])
-    return Packed(np.frombuffer(b"".join(encoded), dtype=np.uint8), bounds)
+    return FlatTexts(np.frombuffer(b"".join(encoded), dtype=np.uint8), bounds)
 
 
-def fingerprints(texts: Sequence[str] | Packed, features: Features) -> npt.NDArray[np.uint64]:
+def fingerprints(texts: Sequence[str] | FlatTexts, features: Features) -> npt.NDArray[np.uint64]:
     """Return the SimHash codes of n texts, (n,) uint64.
 
     A bit is the sign of its feature votes. A tie goes by one feature, which near-duplicates mostly share:
     always 0 would draw the codes of short texts together.
     """
-    packed = texts if isinstance(texts, Packed) else pack(texts)
+    packed = texts if isinstance(texts, FlatTexts) else pack(texts)
     codes: npt.NDArray[np.uint64] = kernels.simhashes(*packed, features.grams(), features.weighting == "binary")
     return codes
 
@@ -48,7 +48,7 @@ def jaccard(a: str, b: str, features: Features) -> float:
     return float(kernels.overlap(shingles(a, features), shingles(b, features)))
 
 
-def jaccards(packed: Packed, left: Array, right: Array, features: Features) -> npt.NDArray[np.float64]:
+def jaccards(packed: FlatTexts, left: Array, right: Array, features: Features) -> npt.NDArray[np.float64]:
     """Return the Jaccard similarities of the text pairs (left[k], right[k])."""
     similarity: npt.NDArray[np.float64] = kernels.similarities(*packed, left, right, features.grams())
     return similarity

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normloom.near_duplicates.kernels import Array, Packed, Sets, count_signatures, sign_texts
+from normloom.near_duplicates.kernels import Array, FlatTexts, Sets, count_signatures, sign_texts
 
 if TYPE_CHECKING:
     from normloom.near_duplicates.find import Share
@@ -33,7 +33,7 @@ NO_SETS = Sets(
 )
 
 
-def empty_sets(texts: Packed, grams: Array, least: float, share: Share) -> Sets:
+def empty_sets(texts: FlatTexts, grams: Array, least: float, share: Share) -> Sets:
     """Return the sets of these texts, none of them stored. Takes about 8 bytes for every third shingle."""
     n = len(texts.bounds) - 1
     edges, parts = _classes(int(np.diff(texts.bounds).max(initial=1)) * len(grams), least)

@@ -37,7 +37,7 @@ def find_published(system: str, stages: Sequence[Stage], store: Store) -> dict[s
             inputs = [found[upstream.name].content for upstream in stage.inputs]
             sides = [found[upstream.name].content for upstream in stage.sides]
             key = stage_key(key_fields(system, stage, inputs=inputs, sides=sides))
-            manifest = store.standing(system, stage.name, key)
+            manifest = store.resolved(system, stage.name, key)
             if manifest:
                 found[stage.name] = manifest
     return found
@@ -213,7 +213,7 @@ class _Planner:
             sides=[self.planned[upstream.name].content or "" for upstream in stage.sides],
         )
         key = None if waits_for else stage_key(fields)
-        table = self.store.standing(self.system, stage.name, key) if key else None
+        table = self.store.resolved(self.system, stage.name, key) if key else None
         version = Version(
             stage=stage.name,
             fields=json.loads(json.dumps(without_reads(fields))),

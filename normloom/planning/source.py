@@ -48,7 +48,7 @@ Symbol = tuple[str, str]  # module, module-level name (or WHOLE_MODULE)
 
 
 @dataclass(frozen=True)
-class Source:
+class ReachedSource:
     """The digest of all source that is reached, the digest of each symbol by `module:name`, and packages that are
     mentioned and not followed."""
 
@@ -57,7 +57,7 @@ class Source:
     packages: frozenset[str] = frozenset()
 
 
-def source_of(roots: Iterable[Symbol], *, live: Mapping[str, LiveModule] | None = None) -> Source:
+def source_of(roots: Iterable[Symbol], *, live: Mapping[str, LiveModule] | None = None) -> ReachedSource:
     """Return the source reached from the root symbols; `live` are the namespaces of modules that have no file.
 
     Raises UsageError as `LiveModule.statements` does.
@@ -105,7 +105,7 @@ class _Following:
         """Whether all files are as they were when they were read."""
         return all(module.is_current for module in self._modules.values() if module)
 
-    def source(self, roots: Sequence[Symbol]) -> Source:
+    def source(self, roots: Sequence[Symbol]) -> ReachedSource:
         found = [place for root in roots if (place := self.find(root))]
         numbers: dict[Symbol, int] = {}
         pending = list(reversed(found))
@@ -124,7 +124,7 @@ class _Following:
                 own = text.rendered([name for _, name in text.references])
                 symbols[":".join(symbol)] = _digest(own, size=8)
         packages = frozenset().union(*(self.text(symbol).packages for symbol in numbers))
-        return Source(_digest("\x1f".join(whole), size=10), dict(sorted(symbols.items())), packages)
+        return ReachedSource(_digest("\x1f".join(whole), size=10), dict(sorted(symbols.items())), packages)
 
     def module(self, name: str) -> Module | None:
         """Return a module that is followed, None for one that is not or that has no source."""

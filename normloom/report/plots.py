@@ -44,16 +44,16 @@ def bars(
     *,
     axis: str,
     stacked: bool = False,
-    standing: bool = False,
+    vertical: bool = False,
     width: Width = "half",
 ) -> Plot:
     """Return bars, side by side or stacked; they lie, as long names need it, unless they are to stand."""
     places = list(range(len(categories)))
     names = [_whole(name) for name in categories]
-    value = "%{y:,.3~f}" if standing else "%{x:,.3~f}"
+    value = "%{y:,.3~f}" if vertical else "%{x:,.3~f}"
     traces = []
     for each in series:
-        shown = {"x": places, "y": each.values} if standing else {"x": each.values, "y": places, "orientation": "h"}
+        shown = {"x": places, "y": each.values} if vertical else {"x": each.values, "y": places, "orientation": "h"}
         notes = each.notes or [""] * len(names)
         trace = {
             "type": "bar",
@@ -66,16 +66,16 @@ def bars(
             **shown,
         }
         if any(bound is not None for bound in each.low):
-            trace["error_y" if standing else "error_x"] = _interval(each)
+            trace["error_y" if vertical else "error_x"] = _interval(each)
         traces.append(trace)
     along = {"title": {"text": _whole(axis)}, "rangemode": "tozero"}
     across = _categories(categories, longest=NARROW if width == "third" else LONGEST)
     thickness = len(categories) if stacked else len(categories) * max(len(series) * 0.6, 1)
     layout = {
         "barmode": "stack" if stacked else "group",
-        "xaxis": across if standing else along,
-        "yaxis": along if standing else {**across, "autorange": "reversed"},
-        "height": HEIGHT if standing else int(MARGINS + BAR_HEIGHT * max(thickness, 3)),
+        "xaxis": across if vertical else along,
+        "yaxis": along if vertical else {**across, "autorange": "reversed"},
+        "height": HEIGHT if vertical else int(MARGINS + BAR_HEIGHT * max(thickness, 3)),
         "showlegend": len(series) > 1,
     }
     return _plot(title, traces, layout, width=width)

@@ -276,15 +276,15 @@ def _finished(
     stale = stale_stages(store, system)
     reads = {stage.name: store.manifest(stage.table) for stage in stages_of(*ends) if stage.table}
     stages = [stage for stage in stages_of(*ends) if stage.table is None]
-    standing: dict[str, Manifest] = {}
+    done: dict[str, Manifest] = {}
     for stage in stages:
         manifest = made[stage.name][0] if stage.name in made else store.current(system, stage.name)
         if manifest:
-            standing[stage.name] = manifest
+            done[stage.name] = manifest
     end = ends[0].name
     latest = show_latest(store, made[end][0]) if end in made and end not in stale else None
     spent = Spent.of(stages, made)
-    lock = store.write_build(system, identity, _lock_text(request, identity, standing.values(), reads, stale, spent))
+    lock = store.write_build(system, identity, _lock_text(request, identity, done.values(), reads, stale, spent))
     return BuildResult(
         system=system,
         build=identity,
@@ -296,7 +296,7 @@ def _finished(
         lock=lock,
         seconds=(datetime.now(UTC) - started).total_seconds(),
         partial=request.selection.partial,
-        stale={name: why for name, why in stale.items() if name in standing},
+        stale={name: why for name, why in stale.items() if name in done},
         reads=reads,
     )
 

@@ -97,13 +97,13 @@ class StageRunner:
             self.system, stage, inputs=[ref.content for ref in inputs], sides=[ref.content for ref in sides]
         )
         key = stage_key(fields)
-        standing = self.store.standing(self.system, stage.name, key)
-        if again and standing and (again == "all" or standing.count("quarantined")):
-            job = _Table(self, stage, fields, tuple(inputs), tuple(sides), remake=standing.remake + 1)
-            base = standing if again == "quarantined" else None
+        existing = self.store.resolved(self.system, stage.name, key)
+        if again and existing and (again == "all" or existing.count("quarantined")):
+            job = _Table(self, stage, fields, tuple(inputs), tuple(sides), remake=existing.remake + 1)
+            base = existing if again == "quarantined" else None
             return self._locked(job, base=base, replaces=key, again=again)
-        if standing:
-            return self._reused(stage, standing)
+        if existing:
+            return self._reused(stage, existing)
         return self._locked(_Table(self, stage, fields, tuple(inputs), tuple(sides)), again=again)
 
     def _budget(self, stage: Stage) -> Budget:

@@ -9,7 +9,7 @@ import yaml
 from pydantic import BaseModel
 
 from normloom.core.errors import ConfigError, NormloomError
-from normloom.core.stage import Stage, standing
+from normloom.core.stage import Stage, published_stage
 from normloom.core.table import Manifest
 from normloom.models.openai.memory import recall
 from normloom.settings.config import load_profile, override, validated
@@ -134,7 +134,7 @@ def _read(reads: Mapping[str, str], reader: str, store: Store) -> dict[str, Stag
     first = next(iter(newest.values()), None)
     origins = _origins(first, store) if first else set()
     return {
-        parameter: standing(manifest.ref, reader=reader)
+        parameter: published_stage(manifest.ref, reader=reader)
         if manifest and (manifest == first or _origins(manifest, store) <= origins)
         else None
         for parameter, manifest in newest.items()

@@ -76,7 +76,7 @@ class Store:
             return None
         return manifest
 
-    def standing(self, system: str, stage: str, key: str) -> Manifest | None:
+    def resolved(self, system: str, stage: str, key: str) -> Manifest | None:
         """Return the manifest of the table that stands for a key: its own, or that of a forced remake of it."""
         pointer = self.directory(system, stage, key) / SUPERSEDED
         remade = self.published(system, stage, pointer.read_text().strip()) if pointer.exists() else None

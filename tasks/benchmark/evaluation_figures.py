@@ -28,7 +28,7 @@ JOINT = "joint"
 OWN_QUESTION = "own question"
 
 
-class Slice(NamedTuple):
+class VerdictSlice(NamedTuple):
     """Some of the rows of one model: `runs` holds them run by run."""
 
     by: str
@@ -105,17 +105,17 @@ def over_runs(figures: Sequence[Figure]) -> Figure:
     )
 
 
-def slices(rows: pl.DataFrame, dimensions: Sequence[str]) -> Iterator[Slice]:
+def slices(rows: pl.DataFrame, dimensions: Sequence[str]) -> Iterator[VerdictSlice]:
     """Yield all rows; those labelled in each dimension, in both of each pair of dimensions; each semantic type."""
-    yield Slice("overall", "all", _by_run(rows, rows))
+    yield VerdictSlice("overall", "all", _by_run(rows, rows))
     labelled = pl.col("dimensions").list
     for dimension in dimensions:
-        yield Slice("dimension", dimension, _by_run(rows.filter(labelled.contains(dimension)), rows))
+        yield VerdictSlice("dimension", dimension, _by_run(rows.filter(labelled.contains(dimension)), rows))
     for one, other in combinations(dimensions, 2):
         both = labelled.contains(one) & labelled.contains(other)
-        yield Slice("pair", f"{one}+{other}", _by_run(rows.filter(both), rows))
+        yield VerdictSlice("pair", f"{one}+{other}", _by_run(rows.filter(both), rows))
     for kind in sorted(rows["semantic_type"].drop_nulls().unique()):
-        yield Slice("semantic_type", kind, _by_run(rows.filter(semantic_type=kind), rows))
+        yield VerdictSlice("semantic_type", kind, _by_run(rows.filter(semantic_type=kind), rows))
 
 
 def _by_run(rows: pl.DataFrame, of: pl.DataFrame) -> list[pl.DataFrame]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from normloom.near_duplicates.find import Duplicate
-    from normloom.near_duplicates.kernels import Packed
+    from normloom.near_duplicates.kernels import FlatTexts
 
 _SCHEME = "affine64"  # our shingle hashes have 64 bits
 _SEED = 1
@@ -36,7 +36,7 @@ def bands(jaccard: float, *, permutations: int, recall: float) -> tuple[int, int
 
 
 def find_similar(
-    texts: Packed,
+    texts: FlatTexts,
     codes: npt.NDArray[np.uint64],
     *,
     features: Features,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from normloom.near_duplicates.kernels import Packed
+    from normloom.near_duplicates.kernels import FlatTexts
 
 _DELTAS = tuple(step / 20 for step in range(1, 20))
 _TAUS = tuple(range(1, 17))
@@ -142,7 +142,7 @@ def _try_taus(
 
 
 def _close_pairs(
-    packed: Packed, codes: npt.NDArray[np.uint64], tau: int, jaccard: float, features: Features
+    packed: FlatTexts, codes: npt.NDArray[np.uint64], tau: int, jaccard: float, features: Features
 ) -> Iterator[tuple[npt.NDArray[Any], ...]]:
     """Yield pairs of rows (left < right), their distance, and whether their shingles are alike enough."""
     import numpy as np

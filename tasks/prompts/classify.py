@@ -46,19 +46,19 @@ class Labelling(Args):
     delta: float = Field(0.5, gt=0, lt=1, description="probability from which a label is kept")
 
 
-class Reading(Args):
+class Parts(Args):
     """How prompts are cut into parts for a model."""
 
     part_rows: int = Field(256, ge=1, exclude=True, description="prompts in one part")
 
 
-class Asking(Reading):
+class Asking(Parts):
     """How a language model is asked about a label."""
 
     template: Annotated[Template, _ASKS] = template_named("classify")
 
 
-class Ranking(Reading):
+class Ranking(Parts):
     """How many labels of each dimension go on a shortlist."""
 
     shortlist: int = Field(8, ge=1, description="labels of each dimension that are asked about")
@@ -168,7 +168,7 @@ def shortlist_by_embedding(
 
 
 @step(makes=tables.EMBEDDED, bound=bounds.as_many, fan_out=each(), libraries=("numpy",))
-def embed(rows: pl.DataFrame, args: Reading, model: Embedder) -> Output:  # noqa: ARG001  # they cut the parts
+def embed(rows: pl.DataFrame, args: Parts, model: Embedder) -> Output:  # noqa: ARG001  # they cut the parts
     """Return the vector of each prompt."""
     vectors = pl.Series("vector", model.embed(transcripts(rows)))
     return Output(rows=rows.select("row_id", vectors.arr.to_list(), prompt_id="row_id"))

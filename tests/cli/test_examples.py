@@ -66,7 +66,7 @@ def test_a_file_that_is_no_flow_is_refused(tmp_path: Path, text: str, name: str,
 
 def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
-    text = "from normloom.settings.system import System\nfrom normloom.flows.flow_file import FlowConfig\n"
+    text = "from normloom.settings.system import System\nfrom normloom.settings.flow_file import FlowConfig\n"
     text += "def stages(config): return []\nONE = System(name='{}', title='', config=FlowConfig, flow=stages)\n"
     for place, name in enumerate(("first", "second"), start=1):
         file.write_text(text.format(name))

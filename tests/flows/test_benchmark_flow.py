@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from normloom.cli.commands.leaderboard import leaderboard
 from normloom.core.errors import ConfigError, UsageError
 from normloom.core.progress import LogProgress
-from normloom.core.stage import Stage, standing
+from normloom.core.stage import Stage, published_stage
 from normloom.core.table import Manifest, TableRef
 from normloom.flows.benchmark.config import BenchmarkConfig
 from normloom.flows.benchmark.flow import BENCHMARK, benchmark
@@ -222,7 +222,7 @@ def published(store: Store) -> Stage:
         system="savacu", store=store, pool=Pool(Resources(actors=0)), build="test", progress=LogProgress()
     )
     manifest, _ = loom.run(source, [], [])
-    return standing(manifest.ref, reader="benchmark")
+    return published_stage(manifest.ref, reader="benchmark")
 
 
 def test_a_published_data_set_is_evaluated_and_traced_into_its_system(tmp_path: Path) -> None:

@@ -377,9 +377,9 @@ def test_all_that_recent_builds_name_verifies_and_all_else_is_gone(
         assert collect(store, "toy", keep=keep).garbage == []
         for (stage, key), remade in pointers.items():  # who has the key of a table still finds the remake of it
             if (stage, remade) in kept:
-                standing = store.standing("toy", stage, key)
-                assert standing is not None
-                assert standing.key == remade
+                existing = store.resolved("toy", stage, key)
+                assert existing is not None
+                assert existing.key == remade
 
 
 def _manifest(store: Store, stage: str, key: str) -> Manifest:

@@ -25,7 +25,7 @@ from toy import SCRIPTED, echo_stage, runner, words_stage
 from normloom.core.errors import QuarantineBudgetError, StoreError
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest, TableRef
-from normloom.history.unfinished import Record, UnfinishedBuild
+from normloom.history.unfinished import BuildRecord, UnfinishedBuild
 from normloom.lineage.openlineage import LineageEvents, append_line
 from normloom.lineage.openlineage_ends import end_dead_runs, read_events
 from normloom.lineage.openlineage_facets import sources_of
@@ -257,7 +257,7 @@ def test_the_runs_of_a_dead_build_get_their_end_once(
 ) -> None:
     store = Store(tmp_path)
     lineage = begun(store, cut=True)
-    record = Record(lineage.path.with_name("b1.json"), UnfinishedBuild(system="toy", build="b1"))
+    record = BuildRecord(lineage.path.with_name("b1.json"), UnfinishedBuild(system="toy", build="b1"))
     assert end_dead_runs(store, "toy") == []  # it is at work
     if error:
         record.ended(error)

@@ -114,7 +114,7 @@ def test_codes_do_not_depend_on_the_texts_beside(size: int) -> None:
 
 def test_codes_do_not_depend_on_the_process() -> None:
     script = (
-        "from normloom.simhash import Features, fingerprints\n"
+        "from normloom.near_duplicates.simhash import Features, fingerprints\n"
         "print(fingerprints(['How do I help?', 'سلام', '👩‍👧'], Features(word_ngrams=(1,))).tolist())"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "1234"}

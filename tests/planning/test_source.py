@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from normloom.planning.source import Source, source_of
+from normloom.planning.source import ReachedSource, source_of
 
 FILES = {
     "weave/__init__.py": "",
@@ -75,7 +75,7 @@ class Project:
         path.parent.mkdir(exist_ok=True, parents=True)
         path.write_text(textwrap.dedent(text))
 
-    def source(self, module: str = "weave.stage") -> Source:
+    def source(self, module: str = "weave.stage") -> ReachedSource:
         importlib.invalidate_caches()
         return source_of([(module, "run")])
 

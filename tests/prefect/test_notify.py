@@ -24,7 +24,7 @@ from normloom.cli.commands.notify import PASSWORD, URL, app
 from normloom.core.contract import Check
 from normloom.core.errors import ReleaseError, UsageError
 from normloom.prefect.notifications import notify
-from normloom.prefect.notifications.news import Wanted
+from normloom.prefect.notifications.news import Subscription
 from normloom.prefect.notifications.notify import NotifyError
 from normloom.run.build import BuildRequest, build
 from normloom.run.release import ReleaseSize
@@ -123,7 +123,7 @@ def test_a_receiver_that_refuses_is_said(house: House) -> None:
     block, where = notify.email(
         "me@example.org", server=house.post.address, user="normloom", password="wr0ng", security="none"
     )
-    notify.add("locked", block, where, Wanted())
+    notify.add("locked", block, where, Subscription())
     with pytest.raises(NotifyError, match=r"'locked' was not reached: .*\S"):
         notify.send_test("locked")
     for name in ("gone", "locked"):
@@ -134,8 +134,8 @@ def test_builds_that_fail_are_late_or_release_less_are_told_and_cancelled_ones_a
     house: House, tmp_path: Path
 ) -> None:
     block, where = notify.webhook(house.web.url)
-    notify.add("all", block, where, Wanted(late=timedelta(seconds=10)))
-    notify.add("others", *notify.webhook(house.web.url + "/others"), Wanted(systems=["savacu"]))
+    notify.add("all", block, where, Subscription(late=timedelta(seconds=10)))
+    notify.add("others", *notify.webhook(house.web.url + "/others"), Subscription(systems=["savacu"]))
     store = Store(tmp_path / "store")
     build_toy(store, "a", "b", "c", "d", checked=True)
     with pytest.raises(ReleaseError):

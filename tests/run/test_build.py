@@ -20,7 +20,7 @@ from toy_builds import built
 from normloom.core.contract import Check
 from normloom.core.errors import BuildCancelledError, QuarantineBudgetError, UsageError
 from normloom.core.protocol import ModelSpec
-from normloom.core.stage import Stage, standing
+from normloom.core.stage import Stage, published_stage
 from normloom.history.unfinished import unfinished
 from normloom.lineage.openlineage import record_of
 from normloom.run.build import BuildRequest, BuildResult, build, reuse
@@ -345,10 +345,10 @@ def test_a_table_of_another_system_is_read_as_it_stands(tmp_path: Path) -> None:
     lock = built(store, words_stage("a", "b"), build="earlier", system="source")
     table = store.published("source", "words", lock.stages["words"].key)
     assert table
-    result = make(echoing("left", standing(table.ref, reader="toy")), store)
+    result = make(echoing("left", published_stage(table.ref, reader="toy")), store)
     assert [manifest.stage for manifest in result.manifests] == ["left"]
     assert result.reads == {"source_words": table}
     assert result.released.stage == "left"
     assert result.reused == frozenset()
-    again = make(echoing("left", standing(table.ref, reader="toy")), store)
+    again = make(echoing("left", published_stage(table.ref, reader="toy")), store)
     assert again.reused == {"left"}

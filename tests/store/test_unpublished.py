@@ -126,7 +126,7 @@ def killed(store: Store, build: UnfinishedBuild) -> None:
     """Leave the record of a build whose process was killed at work."""
     dying = (
         "import os, signal, sys; from pathlib import Path; from normloom.store.store import Store; "
-        "from normloom.unfinished import UnfinishedBuild, recorded\n"
+        "from normloom.history.unfinished import UnfinishedBuild, recorded\n"
         "with recorded(Store(Path(sys.argv[1])), UnfinishedBuild.model_validate_json(sys.argv[2])):\n"
         "    os.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -16,7 +16,7 @@ from normloom.core.errors import UsageError
 if TYPE_CHECKING:
     from prefect.blocks.core import Block
 
-    from normloom.prefect.notifications.news import Wanted
+    from normloom.prefect.notifications.news import Subscription
 
 URL, PASSWORD = "NORMLOOM_WEBHOOK_URL", "NORMLOOM_SMTP_PASSWORD"
 
@@ -134,8 +134,8 @@ def remove(
     out.print(f"{name} is told nothing any more", highlight=False)
 
 
-def _wanted(on: str, systems: list[str] | None, late_minutes: int) -> Wanted:
-    from normloom.prefect.notifications.news import NEWS, Wanted
+def _wanted(on: str, systems: list[str] | None, late_minutes: int) -> Subscription:
+    from normloom.prefect.notifications.news import NEWS, Subscription
     from normloom.settings.systems import system_named
 
     asked = [word.strip() for word in on.split(",") if word.strip()]
@@ -144,10 +144,10 @@ def _wanted(on: str, systems: list[str] | None, late_minutes: int) -> Wanted:
     for name in systems or ():
         system_named(name)
     news = [known for known in NEWS if known in asked]
-    return Wanted(news=news, systems=tuple(systems or ()), late=timedelta(minutes=late_minutes))
+    return Subscription(news=news, systems=tuple(systems or ()), late=timedelta(minutes=late_minutes))
 
 
-def _add(name: str, block: Block, where: str, wanted: Wanted, store: Path) -> None:
+def _add(name: str, block: Block, where: str, wanted: Subscription, store: Path) -> None:
     from normloom.prefect.notifications import notify
     from normloom.prefect.serving.at_server import at_server
 

@@ -16,7 +16,7 @@ from normloom.models.reasoning import candidate
 FINISHED = ("stop", "length")
 
 
-class Asking:
+class Asker:
     """Asks one endpoint as its options say."""
 
     def __init__(self, endpoint: Endpoint, options: Options) -> None:

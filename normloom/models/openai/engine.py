@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 
 from normloom.core.errors import ConfigError, ModelError
 from normloom.core.protocol import Candidate, Completion, GenerateRequest, ModelSpec, Sampling, ScoreRequest, Scores
-from normloom.models.openai.asking import Asking
+from normloom.models.openai.asking import Asker
 from normloom.models.openai.endpoint import Endpoint
 from normloom.models.openai.failures import UnansweredError
 from normloom.models.openai.options import Options
 from normloom.models.openai.reply import Reply
-from normloom.models.openai.scores import Scoring
+from normloom.models.openai.scores import Scorer
 from normloom.models.openai.together import together
 from normloom.models.progress import current_teller
 from normloom.models.registry import parse_options
@@ -44,8 +44,8 @@ class OpenaiModel:
         self.spec = spec
         self.options = parse_options(Options, spec)
         self._endpoint = Endpoint(spec, self.options)
-        self._asking = Asking(self._endpoint, self.options)
-        self._scoring = Scoring(self._asking)
+        self._asking = Asker(self._endpoint, self.options)
+        self._scoring = Scorer(self._asking)
         self._lengths: Counter[bool] = Counter()  # texts that were cut off before their answer, and the others
         self._warned = False
         self._loop = asyncio.new_event_loop()

@@ -8,7 +8,7 @@ import math
 from normloom.core.errors import ModelError
 from normloom.core.protocol import ScoreRequest, Scores
 from normloom.models.chat import BREAK
-from normloom.models.openai.asking import FINISHED, Asking
+from normloom.models.openai.asking import FINISHED, Asker
 from normloom.models.openai.failures import UnansweredError
 from normloom.models.openai.reply import Position, Reply, answer_logprobs
 from normloom.models.openai.together import together
@@ -18,10 +18,10 @@ LEAST_SHARE = 1e-12  # for an answer that nobody gave: logarithms stay finite
 _PLACES = 4  # tokens of an answer that begins with blanks
 
 
-class Scoring:
+class Scorer:
     """Scores requests with one model, one request for each question or, of `votes`, for each answer."""
 
-    def __init__(self, asking: Asking) -> None:
+    def __init__(self, asking: Asker) -> None:
         self._asking = asking
         self._answer_places: int | None = None  # tokens of an answer, known when one was given
         self._first = asyncio.Lock()

@@ -19,9 +19,9 @@ from normloom.models.prompts import Prompt, Prompter
 from normloom.models.reasoning import candidate
 from normloom.models.registry import parse_options, require_free_text
 from normloom.models.transformers.decoding import Draft, Stops, read_prompts, write
-from normloom.models.transformers.packing import Row, batches
+from normloom.models.transformers.packing import PackedRow, batches
 from normloom.models.transformers.reading import Reader
-from normloom.models.transformers.scoring import Limits, read_packed, read_whole
+from normloom.models.transformers.scoring import BatchLimits, read_packed, read_whole
 
 _Key = TypeVar("_Key", bound=Hashable)
 
@@ -65,13 +65,13 @@ class TransformersModel:
         answers = [self.prompter.answers(request) for request in requests]
         tables = [np.empty((len(r.questions), len(r.answers))) for r in requests]
         options = self.options
-        limits = Limits(rows=options.score_batch, row_tokens=options.score_tokens, tokens=options.batch_tokens)
+        limits = BatchLimits(rows=options.score_batch, row_tokens=options.score_tokens, tokens=options.batch_tokens)
         read = read_packed if self.shares else read_whole
         tell, read_so_far = current_teller(), 0
         questions = sum(len(r.questions) for r, prompt in zip(requests, prompts, strict=True) if prompt.error is None)
         for members in _groups(request.instruction for request in requests).values():
             rows = {
-                i: Row(prompts[i].trunk, prompts[i].branches)
+                i: PackedRow(prompts[i].trunk, prompts[i].branches)
                 for i in members
                 if prompts[i].error is None and requests[i].questions
             }

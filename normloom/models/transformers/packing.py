@@ -17,7 +17,7 @@ _TRUNK, _PADDING = -1, -2
 
 
 @dataclass(frozen=True)
-class Row:
+class PackedRow:
     """Token ids of one context (which may be empty) and of the questions about it (at least one, none empty)."""
 
     trunk: Sequence[int]
@@ -40,7 +40,7 @@ class Packed:
     ends: int
 
 
-def pack(rows: Sequence[Row], *, prefix: int) -> Packed:
+def pack(rows: Sequence[PackedRow], *, prefix: int) -> Packed:
     """Pack rows that follow a shared prefix of `prefix` tokens."""
     ends = max(len(row.branches) for row in rows)
     bodies = max(len(row) - len(row.branches) for row in rows)

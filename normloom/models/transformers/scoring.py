@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import torch
 
-from normloom.models.transformers.packing import Row, batches, chunks, pack
+from normloom.models.transformers.packing import PackedRow, batches, chunks, pack
 from normloom.models.transformers.reading import Prefix, Reader, padded
 
 
 @dataclass(frozen=True)
-class Limits:
+class BatchLimits:
     """Sizes of a batch: rows, tokens of one row before its questions are cut into several, tokens in all."""
 
     rows: int
@@ -21,7 +21,7 @@ class Limits:
     tokens: int
 
 
-class Reading(NamedTuple):
+class QuestionLogits(NamedTuple):
     """Float32 logits (questions, vocabulary) of some questions of one row, from question `first` on."""
 
     row: int
@@ -32,10 +32,12 @@ class Reading(NamedTuple):
 class _Part(NamedTuple):
     row: int
     first: int
-    content: Row
+    content: PackedRow
 
 
-def read_packed(reader: Reader, head: Sequence[int], rows: Mapping[int, Row], limits: Limits) -> Iterator[Reading]:
+def read_packed(
+    reader: Reader, head: Sequence[int], rows: Mapping[int, PackedRow], limits: BatchLimits
+) -> Iterator[QuestionLogits]:
     """Read rows after `head`, which is read once; the context of a row that is cut is read once too."""
     prefix = reader.prefix(head)
     whole = [_Part(i, 0, row) for i, row in rows.items() if len(row) <= limits.row_tokens]
@@ -44,12 +46,12 @@ def read_packed(reader: Reader, head: Sequence[int], rows: Mapping[int, Row], li
         if len(row) > limits.row_tokens:
             parts, first = [], 0
             for branches in chunks(row.branches, tokens=limits.row_tokens):
-                parts.append(_Part(i, first, Row([], branches)))
+                parts.append(_Part(i, first, PackedRow([], branches)))
                 first += len(branches)
             yield from _read(reader, reader.extended(prefix, row.trunk), parts, limits)
 
 
-def _read(reader: Reader, prefix: Prefix, parts: Sequence[_Part], limits: Limits) -> Iterator[Reading]:
+def _read(reader: Reader, prefix: Prefix, parts: Sequence[_Part], limits: BatchLimits) -> Iterator[QuestionLogits]:
     lengths = [prefix.length + len(part.content) for part in parts]
     for batch in batches(lengths, rows=limits.rows, tokens=limits.tokens):
         packed = pack([parts[at].content for at in batch], prefix=prefix.length)
@@ -58,10 +60,12 @@ def _read(reader: Reader, prefix: Prefix, parts: Sequence[_Part], limits: Limits
         logits = reader.logits(packed.ids, mask=packed.mask, positions=packed.positions, cache=cache, keep=packed.ends)
         for line, at in zip(logits, batch, strict=True):
             part = parts[at]
-            yield Reading(part.row, part.first, line[: len(part.content.branches)])
+            yield QuestionLogits(part.row, part.first, line[: len(part.content.branches)])
 
 
-def read_whole(reader: Reader, head: Sequence[int], rows: Mapping[int, Row], limits: Limits) -> Iterator[Reading]:
+def read_whole(
+    reader: Reader, head: Sequence[int], rows: Mapping[int, PackedRow], limits: BatchLimits
+) -> Iterator[QuestionLogits]:
     """Read each question with all that comes before it: for models that cannot share, and for comparison."""
     asked = [(i, k, [*head, *row.trunk, *branch]) for i, row in rows.items() for k, branch in enumerate(row.branches)]
     lengths = [len(ids) for _, _, ids in asked]
@@ -70,4 +74,4 @@ def read_whole(reader: Reader, head: Sequence[int], rows: Mapping[int, Row], lim
         reader.tokens += sum(lengths[at] for at in batch)
         logits = reader.logits(ids, mask=mask, positions=positions, cache=None, keep=1)
         for line, at in zip(logits, batch, strict=True):
-            yield Reading(*asked[at][:2], line)
+            yield QuestionLogits(*asked[at][:2], line)

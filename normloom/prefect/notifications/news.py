@@ -22,7 +22,7 @@ _EVENTS = {"check": ("check.warned", "check.failed"), TEST: ("notify.test",)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class Subscription:
     """What a receiver is told of: kinds of news, of which systems (none: all), and when a run counts as late."""
 
     news: Sequence[News] = NEWS
@@ -45,7 +45,7 @@ class Words:
         return f'{{"news": "{news}", {told}"time": {{{{ event.occurred | string | tojson }}}}}}'
 
 
-def words(news: str, wanted: Wanted) -> Words:
+def words(news: str, wanted: Subscription) -> Words:
     """Return the words of a kind of news."""
     if news == "failure":
         why = "{{ flow_run.state.message | default('', true) | truncate(1500) }}"
@@ -59,7 +59,7 @@ def words(news: str, wanted: Wanted) -> Words:
     return Words(system=system, subject="{{ event.payload.subject }}", message="{{ event.payload.message }}")
 
 
-def trigger(news: str, wanted: Wanted) -> dict[str, Any]:
+def trigger(news: str, wanted: Subscription) -> dict[str, Any]:
     """Return what a kind of news is triggered by."""
     if news == "failure":
         return _not_followed(("Failed", "Crashed", "TimedOut"), ("Cancelled",), SETTLING, wanted)
@@ -75,7 +75,7 @@ def trigger(news: str, wanted: Wanted) -> dict[str, Any]:
     }
 
 
-def _not_followed(states: Sequence[str], by: Sequence[str], within: timedelta, wanted: Wanted) -> dict[str, Any]:
+def _not_followed(states: Sequence[str], by: Sequence[str], within: timedelta, wanted: Subscription) -> dict[str, Any]:
     """Return what is triggered by runs in some states that do not get to others in time."""
     flow = {"prefect.resource.role": "flow", "prefect.resource.name": list(wanted.systems)}
     return {

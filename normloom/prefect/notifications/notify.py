@@ -21,7 +21,7 @@ from prefect.exceptions import ObjectNotFound
 
 from normloom.core.errors import NormloomError, UsageError
 from normloom.prefect.notifications.email_block import EmailNotification
-from normloom.prefect.notifications.news import NEWS, TEST, Wanted, trigger, words
+from normloom.prefect.notifications.news import NEWS, TEST, Subscription, trigger, words
 from normloom.prefect.notifications.notices import PREFIX, tell
 
 AUTOMATION = f"{PREFIX}-notify-"
@@ -72,7 +72,7 @@ def email(
     return block, f"e-mail to {to}"
 
 
-def add(name: str, block: Block, where: str, wanted: Wanted) -> None:
+def add(name: str, block: Block, where: str, wanted: Subscription) -> None:
     """Let a receiver be told; one of that name is replaced."""
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r}: a name is made of lower-case letters, digits and single hyphens")
@@ -84,7 +84,7 @@ def add(name: str, block: Block, where: str, wanted: Wanted) -> None:
             {
                 "name": f"{AUTOMATION}{name}-{news}",
                 "description": where,
-                "trigger": trigger(news, wanted if news != TEST else Wanted(systems=[name])),
+                "trigger": trigger(news, wanted if news != TEST else Subscription(systems=[name])),
                 "actions": [_action(document, block, news, wanted)],
             }
         ).create()
@@ -144,7 +144,7 @@ def _forget(client: SyncPrefectClient, name: str, automations: Sequence[Automati
         client.delete_block_document(document.id)
 
 
-def _action(document: str, block: Block, news: str, wanted: Wanted) -> dict[str, Any]:
+def _action(document: str, block: Block, news: str, wanted: Subscription) -> dict[str, Any]:
     said = words(news, wanted)
     if isinstance(block, Webhook):
         return {"type": "call-webhook", "block_document_id": document, "payload": said.payload(news)}

@@ -104,7 +104,7 @@ def _distances(stage: Data) -> Block:
         series,
         axis="rows",
         stacked=True,
-        standing=True,
+        vertical=True,
         width="whole",
     )
 

@@ -9,7 +9,7 @@ from toy import echo_stage, words_stage
 from toy_builds import build_id, built
 
 from normloom.core.errors import UsageError
-from normloom.core.stage import Stage, standing
+from normloom.core.stage import Stage, published_stage
 from normloom.history.builds import accounts
 from normloom.history.gc import collect
 from normloom.lineage.trace import trace
@@ -26,7 +26,7 @@ def words(store: Store, *given: str, number: int = 0) -> Stage:
     lock = built(store, words_stage(*given), build=build_id(number), system="source")
     found = store.published("source", "words", lock.stages["words"].key)
     assert found
-    return standing(found.ref, reader="toy")
+    return published_stage(found.ref, reader="toy")
 
 
 @pytest.fixture
