@@ -167,6 +167,13 @@ def prompts_answered(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) 
     return _texts(inputs, given["template"], _PROMPT, copies=given["runs"], limit=limit)
 
 
+def persona_replies(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
+    """The replies that are drawn for each prompt."""
+    given = stage.given
+    limit = given["sampling"].max_tokens
+    return _texts(inputs, given["template"], _PROMPT, copies=given["replies"], limit=limit)
+
+
 def persons_asked(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """One question for each conversation and person."""
     return _questions(inputs, stage.given["template"], _QUESTION, count=1, once=_PERSON)

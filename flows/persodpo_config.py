@@ -1,0 +1,91 @@
+"""The settings of PersoDPO. The defaults are the paper's values, as its code has them where its text differs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+from urllib.parse import urlsplit
+
+from normloom.schemas.personas import PROMPTS
+from normloom.tasks.preferences.measure import Measuring
+from pydantic import Field, model_validator
+
+from normloom.core.protocol import ModelSpec
+from normloom.readers import Located, locate
+from normloom.settings.config import Settings, section
+from normloom.settings.source_settings import FileSettings, SourceName
+from normloom.settings.system_config import NamedModels, SystemConfig
+from normloom.tasks.preferences.pairs import Pairing
+from normloom.tasks.preferences.prompts import PersonaPrompts
+from normloom.tasks.preferences.quality import Length, Quality
+from normloom.tasks.preferences.replies import Replying
+
+
+class SourceSettings(FileSettings, PersonaPrompts):
+    """Prompts of persona dialogue, or replies to them with the signals that were released; built-in ones without a path.
+
+    `published` names a released table of aligned and misaligned responses whose pairs are used instead.
+    """
+
+    holds: Literal["prompts", "replies"] = Field(
+        "prompts", description="what the file has: prompts, or replies to them"
+    )
+    prompts: SourceName | None = Field(
+        None, description="file of the prompts that the replies answer; null: `prompts` beside the replies, same format"
+    )
+    published: str | None = Field(
+        None, pattern=r"^\w+/\w+$", description="released table whose pairs are used, such as savacu/publish"
+    )
+
+    @model_validator(mode="after")
+    def _is_one_source(self) -> Self:
+        if self.published and self.path:
+            raise ValueError("published and path both name a source: set one of them")
+        if self.holds == "replies" and not (self.path or self.published):
+            raise ValueError("holds is replies, but there is no file: name the replies with --source")
+        return self
+
+    @property
+    def located_prompts(self) -> Located:
+        """The file of the prompts."""
+        if self.path is None:
+            return locate(str(PROMPTS))
+        return locate(self.prompts or _beside(self.path)) if self.holds == "replies" else self.located()
+
+
+def _beside(replies: str) -> str:
+    """Return the path or URL of the prompts that lie beside the replies."""
+    name = f"prompts{Path(urlsplit(replies).path).suffix}"
+    return f"{replies.rpartition('/')[0]}/{name}" if "/" in replies else name
+
+
+class QualitySettings(Length, Quality):
+    """How the quality of a reply is made of its signals."""
+
+
+class Models(Settings):
+    """The model of each role; `generators` by the name that rows carry."""
+
+    generators: NamedModels = Field(default_factory=dict, description="draw replies, by the names that rows carry")
+    encoder: ModelSpec = Field(
+        ModelSpec(engine="embedding", model="all-MiniLM-L6-v2"), description="measures signals by sentence vectors"
+    )
+
+
+class PersodpoConfig(SystemConfig):
+    """All settings of one build."""
+
+    source: SourceSettings = section(SourceSettings)
+    models: Models = section(Models)
+    reply: Replying = section(Replying)
+    signals: Measuring = section(Measuring)
+    quality: QualitySettings = section(QualitySettings)
+    pairs: Pairing = section(Pairing)
+
+    @model_validator(mode="after")
+    def _has_replies(self) -> Self:
+        if self.source.holds == "prompts" and not self.source.published and not self.models.generators:
+            raise ValueError(
+                "models.generators: someone must reply to the prompts; name a model, or set source.holds=replies"
+            )
+        return self

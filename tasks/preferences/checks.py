@@ -1,0 +1,110 @@
+"""Checks over whole tables of pairs, as METHODS names them: what each asks, what was found, whether it passed.
+
+A check that fails here is a warning in the summary and the report: the published pairs fail two of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import polars as pl
+
+from normloom.core.fan_out import free
+from normloom.core.stage import Output
+from normloom.schemas import preference_tables, tables
+from normloom.schemas.preference_tables import HELD_OUT, TRAIN
+from normloom.steps.step import step
+from normloom.tasks.preferences.pair_figures import variation
+
+LEAST_VARIATION = 0.1  # of a weight: one that varies less is a constant in all but name
+
+
+@step(makes=preference_tables.CHECKED, name="checks", fan_out=free("one row for each check"))
+def check_pairs(rows: pl.DataFrame) -> Output:
+    """Return the checks of pairs alone: splits apart (C2, C3), a weight that varies (C9)."""
+    return checks_output(_of_pairs(rows))
+
+
+@step(makes=preference_tables.CHECKED, name="reply_checks", fan_out=free("one row for each check"))
+def check_replies(rows: pl.DataFrame, scored: pl.DataFrame, ranges: pl.DataFrame) -> Output:
+    """Return the checks of replies and signals: replies as planned (C1), the bonus (C8), no constant signal (C12)."""
+    return checks_output(_of_replies(rows, scored, ranges))
+
+
+def checked(check: str, of: str, asks: str, *, found: str, passed: bool) -> dict[str, object]:
+    """Return one check as a row of a table under `preference_tables.CHECKED`."""
+    return {
+        "parents": [],
+        "content": f"{check}\x1f{of}",
+        "check": check,
+        "of": of,
+        "asks": asks,
+        "found": found,
+        "passed": passed,
+    }
+
+
+def checks_output(rows: Iterator[dict[str, object]]) -> Output:
+    """Return what a stage of checks makes."""
+    frame = pl.DataFrame(list(rows), schema=tables.named_by_content(preference_tables.CHECKED))
+    return Output(rows=frame, attempts=frame.height)
+
+
+def _of_replies(parsed: pl.DataFrame, scored: pl.DataFrame, ranges: pl.DataFrame) -> Iterator[dict[str, object]]:
+    counts = parsed.group_by("model").agg(replies=pl.len(), prompts=pl.col("prompt_id").n_unique()).sort("model")
+    prompts = parsed["prompt_id"].n_unique()
+    lacking = counts.filter(pl.col("prompts") < prompts)["model"].to_list()
+    yield checked(
+        "C1",
+        "replies",
+        "each model answers each prompt",
+        found=f"{parsed.height:,} replies of {counts.height} models to {prompts:,} prompts"
+        + (f"; prompts without a reply of {', '.join(lacking)}" if lacking else ""),
+        passed=not lacking,
+    )
+    fired = int(scored["bonus_fired"].sum())
+    yield checked(
+        "C8",
+        "json_bonus",
+        "the bonus is given to some replies and not to all",
+        found=f"{fired:,} of {scored.height:,} replies",
+        passed=0 < fired < scored.height,
+    )
+    constant = ranges.filter(pl.col("least") == pl.col("most"))["signal"].to_list()
+    yield checked(
+        "C12",
+        "signals",
+        "no signal is the same for all replies",
+        found=f"constant: {', '.join(constant) or 'none'}",
+        passed=not constant,
+    )
+
+
+def _of_pairs(pairs: pl.DataFrame) -> Iterator[dict[str, object]]:
+    for (method,), made in pairs.group_by("method", maintain_order=True):
+        counts = {split: made.filter(split=split).height for split in (TRAIN, HELD_OUT)}
+        yield checked(
+            "C2",
+            str(method),
+            "each split has pairs",
+            found=", ".join(f"{split} {count:,}" for split, count in counts.items()),
+            passed=all(counts.values()),
+        )
+        splits = made.group_by("dialogue").agg(pl.col("split").n_unique())
+        both = splits.filter(pl.col("split") > 1).height
+        yield checked(
+            "C3",
+            str(method),
+            "no prompt is in both splits",
+            found=f"{both:,} of {splits.height:,} prompts are",
+            passed=both == 0,
+        )
+        if made["margin"].null_count() < made.height:
+            varies = variation(made["weight"])
+            yield checked(
+                "C9",
+                str(method),
+                f"the weights vary by at least {LEAST_VARIATION:g} of their mean",
+                found=f"coefficient of variation {varies:.3f}",
+                passed=varies >= LEAST_VARIATION,
+            )

@@ -1,0 +1,100 @@
+"""Read the prompts of persona dialogue: who is talking, what was said before, and what was said next."""
+
+from __future__ import annotations
+
+import hashlib
+
+import polars as pl
+from pydantic import Field
+
+from normloom.core.errors import SourceError
+from normloom.core.stage import Output, dropped_rows, quarantined, quarantined_frame
+from normloom.core.text import text_problem
+from normloom.readers import LIBRARIES, Located, as_text, read_source
+from normloom.schemas import preference_tables, tables
+from normloom.schemas.preference_tables import TRAIN, VALID
+from normloom.steps.args import Args
+from normloom.steps.step import step
+
+NEEDED = ("prompt_id", "persona", "context")
+OPTIONAL = ("split", "reference")
+
+
+class PersonaPrompts(Args):
+    """Which prompts are taken."""
+
+    limit: int | None = Field(None, ge=1, description="only the first N prompts of each split")
+    max_chars: int = Field(20_000, ge=1, description="longer personas and contexts are quarantined")
+
+
+@step(makes=preference_tables.PERSONA_PROMPTS, name="prompts", libraries=LIBRARIES)
+def read_prompts(args: PersonaPrompts, *, source: Located) -> Output:
+    """Return the prompts; without a column `split` all are for training.
+
+    Quarantine rules: `repeated_id`, `unknown_split`, and those of `normloom.core.text` for prompt_id, persona and context.
+    A training prompt whose persona and context are those of a validation prompt is dropped as `leak`, and prompts
+    beyond the limit as `limit`. Raises SourceError if no record can be used.
+    """
+    read = read_source(source, text_column=None, keep=NEEDED, optional=OPTIONAL)
+    records = _complete(read.rows)
+    taken, faults, seen = [], [], set()
+    for record in records.iter_rows(named=True):
+        if problem := _problem(record, seen, args.max_chars):
+            rule, reason = problem
+            faults.append(quarantined({"row_id": None, **record}, rule, f"record {record['source_row']}: {reason}"))
+            continue
+        seen.add(record["prompt_id"])
+        taken.append({**record, "dialogue": dialogue_of(record["persona"], record["context"])})
+    rejected = [
+        {"row_id": None, "rule": rule, "reason": f"record {number}: {reason}", "payload": payload}
+        for number, rule, reason, payload in read.rejected
+    ]
+    aside = quarantined_frame([*faults, *rejected])
+    if not taken:
+        first = aside.row(0, named=True)
+        raise SourceError(
+            f"{source.name}: none of {aside.height} records can be used ({first['rule']}; {first['reason']}): "
+            f"expected prompts in columns {', '.join(NEEDED)}"
+        )
+    rows = pl.DataFrame(taken, schema=preference_tables.PERSONA_PROMPTS.columns)
+    shared = rows.filter(split=VALID)["dialogue"].implode()
+    place = pl.int_range(pl.len()).over("split")
+    why = (
+        pl.when((pl.col("split") == TRAIN) & pl.col("dialogue").is_in(shared))
+        .then(pl.lit("leak"))
+        .when(place >= (args.limit or rows.height))
+        .then(pl.lit("limit"))
+    )
+    judged = rows.with_columns(why=why, row_id=pl.lit(None, dtype=pl.String))
+    gone = judged.filter(pl.col("why").is_not_null())
+    return Output(
+        rows=judged.filter(pl.col("why").is_null())
+        .drop("why", "row_id")
+        .with_columns(parents=pl.lit([], dtype=tables.TEXTS), content="prompt_id"),
+        dropped=dropped_rows(gone, reason=pl.col("why"), leaving_out=("why",)),
+        quarantined=aside,
+        attempts=records.height + len(read.rejected),
+    )
+
+
+def dialogue_of(persona: str, context: str) -> str:
+    """Return what a persona and a context are known by: prompts with the same texts are one."""
+    return hashlib.blake2b(f"{persona}\x1f{context}".encode(), digest_size=16).hexdigest()
+
+
+def _complete(rows: pl.DataFrame) -> pl.DataFrame:
+    absent = [pl.lit(None, dtype=pl.String).alias(name) for name in OPTIONAL if name not in rows.columns]
+    texts = [as_text(rows[name]) for name in rows.columns if name != "source_row"]
+    return rows.with_columns(*texts, *absent).with_columns(pl.col("split").fill_null(TRAIN))
+
+
+def _problem(record: dict[str, str], seen: set[str], max_chars: int) -> tuple[str, str] | None:
+    for name in NEEDED:
+        if found := text_problem(record[name], max_chars=max_chars):
+            rule, reason = found
+            return rule, f"column {name!r}: {reason}"
+    if record["prompt_id"] in seen:
+        return "repeated_id", f"prompt_id {record['prompt_id']!r} is another record's too"
+    if record["split"] not in {TRAIN, VALID}:
+        return "unknown_split", f"split is {record['split']!r}, expected {TRAIN} or {VALID}"
+    return None
