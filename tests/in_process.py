@@ -63,5 +63,10 @@ SCRIPTED = {
     "savacu": [_models(*_WRITES)],
     "misaligntrade": [_models(*_WRITES, "typer")],
     "demo_safetybench": [_models("embedder", "classifier", "expander", "raters")],
+    "persodpo": [
+        "models={encoder: {engine: scripted, model: e}, generators: {"  # noqa: ISC004
+        'g1: {engine: scripted, model: m, options: {frame: \'{"response": "%s"}\', frame_rate: 0.8, words: 12}}, '
+        'g2: {engine: scripted, model: n, options: {frame: \'{"response": "%s"}\', frame_rate: 0.5, words: 30}}}}'
+    ],
     "benchmark": [f"models={_ROLES['generators']}", f"judges={{j1: {_ROLES['judge']}}}"],
 }

@@ -47,6 +47,8 @@ class Options(BaseModel):
     yes_rate: float = Field(0.5, gt=0, lt=1)  # share of questions whose first answer is the likeliest
     latency_s: float = Field(0.0, ge=0)  # waited in each call
     words: int = Field(40, ge=1)  # mean length of a candidate, half of it to one and a half; a token is a word
+    frame: str | None = Field(None, pattern="%s")  # what stands around the words, such as '{"response": "%s"}'
+    frame_rate: float = Field(1.0, ge=0, le=1)  # share of the candidates that have it
     repeat_rate: float = Field(0.0, ge=0, le=1)  # share of candidates that repeat one fixed text of their prompt
     dimensions: int = Field(64, ge=2)  # of a vector
     price_in: float = Field(0.0, ge=0)  # per million tokens; with a price it counts what it is asked
@@ -156,6 +158,8 @@ class ScriptedModel:
         text = text[: min(stops)] if stops else text
         if finish == "stop" and not stops:
             text += "."
+        if self.options.frame and _uniform(_also(source, "frame"), 1)[0] < self.options.frame_rate:
+            text = self.options.frame.replace("%s", text)
         return Candidate(text=text, seed=seed, finish=finish, tokens_out=max(1, len(text.split())))
 
     def _begin(self, texts: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import polars as pl
 
@@ -13,6 +14,7 @@ from normloom.schemas.preference_tables import CONTENT, FORMAT
 from normloom.steps.step import step
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output
 from normloom.tasks.preferences.pairs import Pairing
+from normloom.tasks.preferences.quality import average_words
 
 MODEL, STATUS = "model", "parse_status"
 REPLIES = "replies"
@@ -44,7 +46,7 @@ def _of_replies(parsed: pl.DataFrame, scored: pl.DataFrame, args: Pairing) -> It
     yield _row(scored["bonus_fired"].sum(), scored, metric="bonus_fired", of=REPLIES)
     if scored.is_empty():
         return
-    yield _row(int(scored["words"].mean() or 0), scored, metric="average_words", of=REPLIES)  # type: ignore[arg-type]  # a number
+    yield _row(average_words(scored), scored, metric="average_words", of=REPLIES)
     for name, at in (("lower", args.lower), ("upper", args.upper)):
         quantile = float(np.quantile(scored["quality"].to_numpy(), at))
         yield _row(quantile, scored, metric="quality_quantile", of=name)
@@ -61,7 +63,7 @@ def _of_pairs(pairs: pl.DataFrame, method: str) -> Iterator[dict[str, object]]:
         for model, count in pairs.group_by(f"{side}_model").len().sort(f"{side}_model").iter_rows():
             yield _row(count, pairs, metric=side, of=method, slice_by=MODEL, slice=model)
     longer = (pairs["chosen_words"] > pairs["rejected_words"]).mean()
-    yield _row(longer, pairs, metric="longer_is_chosen", of=method)  # type: ignore[arg-type]  # a share
+    yield _row(longer, pairs, metric="longer_is_chosen", of=method)
     yield from _margins(pairs, method)
 
 
@@ -76,16 +78,16 @@ def _margins(pairs: pl.DataFrame, method: str) -> Iterator[dict[str, object]]:
         ("mean", margin.mean()),
         ("max", margin.max()),
     ):
-        yield _row(value, known, metric="margin", of=method, axis=name)  # type: ignore[arg-type]  # numbers
-    yield _row(weight.mean(), known, metric="weight", of=method, axis="mean")  # type: ignore[arg-type]  # a number
+        yield _row(value, known, metric="margin", of=method, axis=name)
+    yield _row(weight.mean(), known, metric="weight", of=method, axis="mean")
     yield _row(variation(weight), known, metric="weight", of=method, axis="variation")
 
 
 def variation(values: pl.Series) -> float:
     """Return the coefficient of variation: standard deviation (of the population) over mean."""
-    mean = values.mean()
-    return float(values.std(ddof=0) or 0.0) / mean if isinstance(mean, float) and mean else 0.0  # type: ignore[arg-type]  # a number
+    mean, deviation = values.mean(), values.std(ddof=0)
+    return deviation / mean if isinstance(deviation, float) and isinstance(mean, float) and mean else 0.0
 
 
-def _row(value: float, rows: pl.DataFrame, **place: str) -> dict[str, object]:
-    return figure_row(Figure(value=float(value), rows=rows.height), **place)  # type: ignore[arg-type]  # texts
+def _row(value: Any, rows: pl.DataFrame, **place: str) -> dict[str, object]:
+    return figure_row(Figure(value=float(value), rows=rows.height), **place)

@@ -31,13 +31,13 @@ class PersonaPrompts(Args):
 def read_prompts(args: PersonaPrompts, *, source: Located) -> Output:
     """Return the prompts; without a column `split` all are for training.
 
-    Quarantine rules: `repeated_id`, `unknown_split`, and those of `normloom.core.text` for prompt_id, persona and context.
+    Quarantine rules: `repeated_id`, `unknown_split`, and those of `normloom.core.text` for the three columns needed.
     A training prompt whose persona and context are those of a validation prompt is dropped as `leak`, and prompts
     beyond the limit as `limit`. Raises SourceError if no record can be used.
     """
     read = read_source(source, text_column=None, keep=NEEDED, optional=OPTIONAL)
     records = _complete(read.rows)
-    taken, faults, seen = [], [], set()
+    taken, faults, seen = [], [], set[str]()
     for record in records.iter_rows(named=True):
         if problem := _problem(record, seen, args.max_chars):
             rule, reason = problem

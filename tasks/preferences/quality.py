@@ -155,12 +155,11 @@ def quality(rows: pl.DataFrame, args: Quality, ranges: pl.DataFrame, *signals: p
     weighted = [args.weights.of(name) * pl.col(name) for name in SIGNAL_NAMES]
     scored = joined.with_columns(quality=sum(weighted, pl.lit(0.0)))  # in their order, on which sums of floats depend
     lacks = pl.col("quality").is_null()
-    missing = pl.when(pl.col("parse_status") == NONE).then(pl.lit(NONE))
-    if args.failures == "left_out":
-        missing = missing.when(pl.col("parse_status") != OK).then(pl.col("parse_status"))
+    unscored = (pl.col("parse_status") == NONE) | (pl.lit(args.failures == "left_out") & (pl.col("parse_status") != OK))
+    reason = pl.when(unscored).then(pl.col("parse_status")).otherwise(pl.lit("no_signal"))
     gone = scored.filter(lacks).select(*rows.columns)
     return Output(
         rows=scored.filter(~lacks).select("row_id", *preference_tables.SCORED.columns),
-        dropped=dropped_rows(gone, reason=missing.otherwise(pl.lit("no_signal"))),
+        dropped=dropped_rows(gone, reason=reason),
         metrics={"bonus_fired": float(scored.filter(~lacks)["bonus_fired"].sum())},
     )

@@ -15,11 +15,7 @@ def release_pairs(rows: pl.DataFrame) -> pl.DataFrame:
     """Return the pairs in the columns that preference trainers read: prompt, chosen and rejected as messages."""
     return rows.select(
         "row_id",
-        *(
-            name
-            for name in preference_tables.RELEASED_PAIRS.columns
-            if name in rows.columns and name not in {"chosen", "rejected"}
-        ),
+        *(name for name in preference_tables.PAIRS.columns if name not in {"messages", "chosen", "rejected"}),
         prompt="messages",
         chosen=_said("chosen"),
         rejected=_said("rejected"),

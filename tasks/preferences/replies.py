@@ -113,10 +113,9 @@ def read_replies(rows: pl.DataFrame, *, source: Located, limited: bool) -> Outpu
     (`limited`), it is left alone. Further rules: `missing` for a record without an id, model or reply, `repeated_id`.
     """
     read = read_source(source, text_column=None, keep=_REPLY, optional=("seconds",))
-    if "seconds" not in read.rows.columns:
-        read.rows.insert_column(-1, pl.lit(None, dtype=pl.Float64).alias("seconds"))
+    seconds = pl.col("seconds") if "seconds" in read.rows.columns else pl.lit(None)
     records = read.rows.with_columns(
-        *(as_text(read.rows[name]) for name in _REPLY), pl.col("seconds").cast(pl.Float64, strict=False)
+        *(as_text(read.rows[name]) for name in _REPLY), seconds=seconds.cast(pl.Float64, strict=False)
     )
     prompts = rows.select("prompt_id", "dialogue", "row_id")
     known = records.join(prompts, on="prompt_id", how="left", maintain_order="left")
@@ -171,9 +170,8 @@ def released_signals(rows: pl.DataFrame, *, source: Located) -> Output:
     A value outside the signal's range, or missing for a reply that parsed, is quarantined as `out_of_range`.
     """
     read = read_source(source, text_column=None, keep=("gen_id", *MEASURED))
-    values = read.rows.with_columns(as_text(read.rows["gen_id"])).unpivot(
-        MEASURED, index="gen_id", variable_name="signal", value_name="value"
-    )
+    first = read.rows.with_columns(as_text(read.rows["gen_id"])).unique("gen_id", keep="first", maintain_order=True)
+    values = first.unpivot(MEASURED, index="gen_id", variable_name="signal", value_name="value")
     scored = rows.filter(pl.col("parse_status") != NONE).select("row_id", "gen_id", "parse_status")
     named = scored.join(pl.DataFrame({"signal": MEASURED}), how="cross", maintain_order="left")
     told = named.join(values, on=("gen_id", "signal"), how="left", maintain_order="left").with_columns(

@@ -1,13 +1,14 @@
 """How well a shortcut alone tells chosen from rejected: the length of a reply, its format, who wrote it.
 
 A policy that is trained on pairs which one of them tells apart may learn just that. The measure is the area under the
-ROC curve of a logistic regression on the one feature, each reply scored by a fit on other prompts; its interval is a
-percentile bootstrap over prompts, since the pairs of a prompt share their replies.
+ROC curve: of the format as it is, of the length by a small tree, of the generator by a logistic regression, each
+reply scored by a fit on other prompts. Its interval is a percentile bootstrap over prompts, since the pairs of a prompt
+share their replies.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -16,7 +17,7 @@ from normloom.core.stage import Output
 from normloom.schemas import preference_tables
 from normloom.schemas.preference_tables import FORMAT
 from normloom.steps.step import step
-from normloom.tasks.metrics.figure import Figure, figure_row, figures_output, too_few
+from normloom.tasks.metrics.figure import FEWEST, Figure, figure_row, figures_output, too_few
 from normloom.tasks.metrics.mean import RESAMPLES, SEED
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 LENGTH, GENERATOR = "length", "generator"
 FEATURES = (LENGTH, FORMAT, GENERATOR)
-FOLDS, BINS = 5, 10
+FOLDS, LEAVES = 5, 10
 AUC = "auc"
 
 
@@ -39,8 +40,10 @@ def shortcuts(rows: pl.DataFrame) -> Output:
     figures = []
     for (method,), pairs in rows.group_by("method", maintain_order=True):
         sides = _sides(pairs)
-        for feature in FEATURES:
-            figures.append(figure_row(_figure(sides, feature, pairs.height), metric=AUC, of=feature, axis=str(method)))
+        figures += [
+            figure_row(_figure(sides, feature, pairs.height), metric=AUC, of=feature, axis=str(method))
+            for feature in FEATURES
+        ]
     return figures_output(figures)
 
 
@@ -50,12 +53,15 @@ def _sides(pairs: pl.DataFrame) -> pl.DataFrame:
         "dialogue",
         chosen=pl.lit(value=True),
         length="chosen_words",
-        format=pl.lit("parsed"),
+        format=pl.lit(1.0),
         generator="chosen_model",
     )
-    failed = pl.when(rejected_kind=FORMAT).then(pl.lit("failed")).otherwise(pl.lit("parsed"))
     rejected = pairs.select(
-        "dialogue", chosen=pl.lit(value=False), length="rejected_words", format=failed, generator="rejected_model"
+        "dialogue",
+        chosen=pl.lit(value=False),
+        length="rejected_words",
+        format=(pl.col("rejected_kind") != FORMAT).cast(pl.Float64),
+        generator="rejected_model",
     )
     return pl.concat([chosen, rejected])
 
@@ -72,17 +78,19 @@ def _figure(sides: pl.DataFrame, feature: str, pairs: int) -> Figure:
 
 
 def _scores(sides: pl.DataFrame, feature: str, groups: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """Return for each side the probability that it is chosen, by a fit on other prompts."""
+    """Return what speaks for each side: whether it parsed, or the probability that it is chosen by a fit elsewhere."""
+    if feature == FORMAT:
+        return sides[feature].to_numpy()
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GroupKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import KBinsDiscretizer, OneHotEncoder
+    from sklearn.preprocessing import OneHotEncoder
+    from sklearn.tree import DecisionTreeClassifier
 
-    encoder: Any = OneHotEncoder(handle_unknown="ignore")
-    if feature == LENGTH:
-        encoder = KBinsDiscretizer(BINS, encode="onehot", quantile_method="averaged_inverted_cdf", subsample=None)
     values = sides.select(feature).to_numpy()
-    model = make_pipeline(encoder, LogisticRegression())
+    model = make_pipeline(OneHotEncoder(handle_unknown="ignore"), LogisticRegression())
+    if feature == LENGTH:
+        model = DecisionTreeClassifier(max_leaf_nodes=LEAVES, min_samples_leaf=FEWEST, random_state=SEED)
     folds = GroupKFold(min(FOLDS, int(groups.max()) + 1))
     predicted = cross_val_predict(
         model, values, sides["chosen"].to_numpy(), groups=groups, cv=folds, method="predict_proba"
@@ -96,21 +104,20 @@ def auc_over_groups(
 ) -> tuple[float, float, float]:
     """Return the area under the ROC curve with its 95 % interval by resampling groups; all are (rows,).
 
-    Rows of one group, score and truth count together: a draw then weighs few rows, however many there are.
+    A draw is a count of each group; the area is the share of (chosen, rejected) that are in the right order, ties half
+    (Mann and Whitney 1947), over the distinct scores. Draws that have but one class are left out.
     """
     import numpy as np
     from sklearn.metrics import roc_auc_score
 
-    distinct, place = np.unique(scores.round(12), return_inverse=True)
-    kinds = place * 2 + truth
-    counts = np.zeros((groups.max() + 1, 2 * len(distinct)))
-    np.add.at(counts, (groups, kinds), 1)
-    labels, values = np.arange(2 * len(distinct)) % 2, np.repeat(distinct, 2)
-
-    def area(weights: npt.NDArray[np.float64]) -> float:
-        return float(roc_auc_score(labels, values, sample_weight=weights))
-
-    rng, number = np.random.default_rng(SEED), len(counts)
-    draws = [area(rng.multinomial(number, np.full(number, 1 / number)) @ counts) for _ in range(RESAMPLES)]
+    distinct, place = np.unique(scores, return_inverse=True)
+    counts = np.zeros((2, groups.max() + 1, len(distinct)))
+    np.add.at(counts, (truth.astype(np.int64), groups, place), 1)
+    number = counts.shape[1]
+    drawn = np.random.default_rng(SEED).multinomial(number, np.full(number, 1 / number), size=RESAMPLES)
+    rejected, chosen = drawn @ counts
+    below = rejected.cumsum(axis=1) - rejected / 2
+    pairs = chosen.sum(axis=1) * rejected.sum(axis=1)
+    draws = ((chosen * below).sum(axis=1)[pairs > 0]) / pairs[pairs > 0]
     low, high = np.quantile(draws, [0.025, 0.975])
-    return area(counts.sum(axis=0)), float(low), float(high)
+    return float(roc_auc_score(truth, scores)), float(low), float(high)

@@ -157,11 +157,11 @@ def test_a_file_may_have_any_name(command: Command, name: str) -> None:
         (["--set", "classify.delta"], "--set 'classify.delta': expected name=value, such as classify.delta=0.4"),
         (
             ["--profile", "lokal"],
-            "there is no profile 'lokal': use one of cpu, gpu, hosted, local, ollama, paper, vllm-cpu, or the",
+            "there is no profile 'lokal': use one of cpu, gpu, hosted, local, ollama, paper, replay, vllm-cpu, or the",
         ),
         (
             ["--profile", "my.yaml"],
-            "there is no profile 'my.yaml': use one of cpu, gpu, hosted, local, ollama, paper, vllm-cpu, or the",
+            "no profile 'my.yaml': use one of cpu, gpu, hosted, local, ollama, paper, replay, vllm-cpu, or the",
         ),
         (["--set", "source.references.taste=x"], "source.references: ['taste'] are no dimensions; use safety, value"),
         (["--set", "templates=nowhere"], "setting templates: nowhere is not a folder"),
@@ -178,7 +178,7 @@ def test_a_wrong_setting_stops_before_any_work(command: Command, arguments: list
 
 def test_an_unknown_system_is_answered_with_those_there_are(command: Command) -> None:
     ran = command("build", "savaku")
-    there = "benchmark, demo_safetybench, misaligntrade, savacu"
+    there = "benchmark, demo_safetybench, misaligntrade, persodpo, savacu"
     assert (ran.code, ran.sentence) == (2, f"unknown system 'savaku'; available: {there}, or the path of a Python file")
 
 

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from normloom.schemas.personas import PROMPTS
-from normloom.tasks.preferences.measure import Measuring
 from pydantic import Field, model_validator
 
+from normloom.core.errors import ConfigError
 from normloom.core.protocol import ModelSpec
 from normloom.readers import Located, locate
+from normloom.schemas.personas import PROMPTS
 from normloom.settings.config import Settings, section
 from normloom.settings.source_settings import FileSettings, SourceName
 from normloom.settings.system_config import NamedModels, SystemConfig
+from normloom.tasks.preferences.measure import Measuring
 from normloom.tasks.preferences.pairs import Pairing
 from normloom.tasks.preferences.prompts import PersonaPrompts
 from normloom.tasks.preferences.quality import Length, Quality
@@ -22,7 +23,7 @@ from normloom.tasks.preferences.replies import Replying
 
 
 class SourceSettings(FileSettings, PersonaPrompts):
-    """Prompts of persona dialogue, or replies to them with the signals that were released; built-in ones without a path.
+    """Prompts of persona dialogue, or replies to them with their released signals; built-in prompts without a path.
 
     `published` names a released table of aligned and misaligned responses whose pairs are used instead.
     """
@@ -41,13 +42,13 @@ class SourceSettings(FileSettings, PersonaPrompts):
     def _is_one_source(self) -> Self:
         if self.published and self.path:
             raise ValueError("published and path both name a source: set one of them")
-        if self.holds == "replies" and not (self.path or self.published):
-            raise ValueError("holds is replies, but there is no file: name the replies with --source")
         return self
 
     @property
     def located_prompts(self) -> Located:
         """The file of the prompts."""
+        if self.path is None and self.holds == "replies":
+            raise ConfigError("source.holds is replies, but there is no file: name the replies with --source")
         if self.path is None:
             return locate(str(PROMPTS))
         return locate(self.prompts or _beside(self.path)) if self.holds == "replies" else self.located()

@@ -1,0 +1,1 @@
+"""PersoDPO: its flow, its settings, and what its summary says."""

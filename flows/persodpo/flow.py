@@ -1,0 +1,80 @@
+"""PersoDPO: preference pairs for persona dialogue from automatic signals (arXiv 2602.04493).
+
+Replies of several models to one prompt are scored by five signals; those of high quality are preferred to those of
+low. The pairs of SaVaCu and MisAlignTrade, whose responses are aligned and misaligned, can stand in their place.
+"""
+
+from __future__ import annotations
+
+from normloom.core.errors import ConfigError
+from normloom.core.stage import Stage
+from normloom.flows.persodpo import summary
+from normloom.flows.persodpo.config import PersodpoConfig
+from normloom.settings.system import System
+from normloom.tasks.preferences.checks import check_pairs, check_replies
+from normloom.tasks.preferences.measure import measure
+from normloom.tasks.preferences.pair_figures import pair_figures, reply_figures
+from normloom.tasks.preferences.pairs import Asked, published_pairs, quality_pairs, simple_pairs
+from normloom.tasks.preferences.parse import parse
+from normloom.tasks.preferences.prompts import read_prompts
+from normloom.tasks.preferences.quality import length, quality, ranges
+from normloom.tasks.preferences.release import release_pairs
+from normloom.tasks.preferences.replies import read_replies, released_signals, reply
+from normloom.tasks.preferences.shortcuts import shortcuts
+
+PUBLISHED = "published"
+
+
+def persodpo(config: PersodpoConfig, published: Stage | None = None) -> list[Stage]:
+    """Return the last stages of the build, the released pairs first; `published` is what they are made of if given."""
+    if config.source.published:
+        pairs, also = _published(config, published)
+        made = [pairs]
+    else:
+        pairs, simple, also = _scored(config)
+        made = [pairs, simple]
+    return [release_pairs(pairs), *also, pair_figures(made), shortcuts(made), check_pairs(made)]
+
+
+def _scored(config: PersodpoConfig) -> tuple[Stage, Stage, list[Stage]]:
+    """Return the pairs by quality, those of the simple baseline, and what is measured on the way."""
+    source, rules = config.source, config.quality
+    prompts = read_prompts(source, source=source.located_prompts)
+    parsed = parse(_replies(prompts, config))
+    if config.signals.by == "released":
+        signals = released_signals(parsed, source=source.located())
+    else:
+        encoder = config.models.encoder
+        signals = measure(parsed, config.signals, prompts, encoder, encoder=encoder.model)
+    measured = [signals, length(parsed, rules)]
+    found = ranges(measured, rules, parsed)
+    scored = quality(parsed, rules, found, *measured)
+    asked = Asked(**dict(config.pairs), template=config.reply.template)
+    made = [make(scored, asked, parsed, prompts) for make in (quality_pairs, simple_pairs)]
+    return made[0], made[1], [reply_figures(parsed, config.pairs, scored), check_replies(parsed, scored, found)]
+
+
+def _replies(prompts: Stage, config: PersodpoConfig) -> list[Stage]:
+    if config.source.holds == "replies":
+        return [read_replies(prompts, source=config.source.located(), limited=config.source.limit is not None)]
+    models = config.models.generators
+    return [reply(prompts, config.reply, model, generator=name) for name, model in models.items()]
+
+
+def _published(config: PersodpoConfig, published: Stage | None) -> tuple[Stage, list[Stage]]:
+    if published is None:
+        system = str(config.source.published).partition("/")[0]
+        raise ConfigError(
+            f"source.published: {config.source.published} is not in this store; build it first: normloom build {system}"
+        )
+    return published_pairs(published, config.pairs), []
+
+
+def reads(config: PersodpoConfig) -> dict[str, str]:
+    """Return the released table that the build starts from, if it does."""
+    return {PUBLISHED: config.source.published} if config.source.published else {}
+
+
+PERSODPO = System(
+    name="persodpo", title="PersoDPO", config=PersodpoConfig, flow=persodpo, reads=reads, sections=summary.sections
+)
