@@ -76,11 +76,11 @@ def average_words(replies: pl.DataFrame) -> int:
 class Weights(Args):
     """What each signal counts in the quality; the paper's."""
 
-    coherence: float = Field(0.14, ge=0, le=1)
-    consistency: float = Field(0.20, ge=0, le=1)
-    utterance_entailment: float = Field(0.18, ge=0, le=1)
-    persona_distance: float = Field(0.16, ge=0, le=1)
-    length_format: float = Field(0.32, ge=0, le=1)
+    coherence: float = Field(0.14, ge=0, le=1, description="share of the quality")
+    consistency: float = Field(0.20, ge=0, le=1, description="share of the quality")
+    utterance_entailment: float = Field(0.18, ge=0, le=1, description="share of the quality")
+    persona_distance: float = Field(0.16, ge=0, le=1, description="share of the quality")
+    length_format: float = Field(0.32, ge=0, le=1, description="share of the quality")
 
     @model_validator(mode="after")
     def _are_one_whole(self) -> Self:

@@ -161,7 +161,7 @@ def test_a_file_may_have_any_name(command: Command, name: str) -> None:
         ),
         (
             ["--profile", "my.yaml"],
-            "no profile 'my.yaml': use one of cpu, gpu, hosted, local, ollama, paper, replay, vllm-cpu, or the",
+            "there is no profile 'my.yaml': use one of cpu, gpu, hosted, local, ollama, paper, replay, vllm-cpu, or ",
         ),
         (["--set", "source.references.taste=x"], "source.references: ['taste'] are no dimensions; use safety, value"),
         (["--set", "templates=nowhere"], "setting templates: nowhere is not a folder"),

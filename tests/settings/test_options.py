@@ -45,6 +45,10 @@ SOURCES = {
         None,
     ),
 }
+SOURCES["persodpo"] = (
+    "prompt_id,persona,context\n1,I like tea.,User1: Hello\n2,I swim.,User1: Hello\n3,I paint.,User1: Who is it?\n",
+    None,
+)
 SOURCES["misaligntrade"] = SOURCES["savacu"]
 
 
@@ -130,9 +134,12 @@ def test_a_limit_limits_whatever_a_build_starts_from(system: str, store: Store) 
         "misaligntrade": "take" if "take" in found else "ingest",
         "demo_safetybench": "conversations",
         "benchmark": "items",
+        "persodpo": "prompts",
     }[system]
     ends = [found[reading]]
-    assert made(system, ends, scratch)[reading].count("rows") == 2
+    assert made(system, ends, scratch)[reading].count("rows") == (
+        4 if system == "persodpo" else 2
+    )  # of each of its splits
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
@@ -140,7 +147,7 @@ def test_a_setting_is_honoured_or_refused(system: str, store: Store) -> None:
     with pytest.raises(ConfigError, match=r"there is no setting classify(\.detla)?"):
         stages(system, store, "classify.detla=0.6")
     assert stages(system, store, "quarantine_budget=0.5")  # a setting of the build, not of a stage
-    if system == "benchmark":
+    if system in {"benchmark", "persodpo"}:  # which give no labels
         return
     published = "savacu_classify" in stages(system, store)
     if published:  # its labels are there already
