@@ -67,7 +67,7 @@ def _published(config: PersodpoConfig, published: Stage | None) -> tuple[Stage, 
         raise ConfigError(
             f"source.published: {config.source.published} is not in this store; build it first: normloom build {system}"
         )
-    return published_pairs(published, config.pairs), []
+    return published_pairs(published, config.pairs, limit=config.source.limit), []
 
 
 def reads(config: PersodpoConfig) -> dict[str, str]:

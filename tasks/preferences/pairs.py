@@ -146,19 +146,24 @@ def _without_equal(pairs: pl.DataFrame) -> Output:
 
 
 @step(makes=preference_tables.PAIRS, name="pairs", fan_out=free("one pair for each aligned and misaligned response"))
-def published_pairs(rows: pl.DataFrame, args: Pairing) -> Output:
+def published_pairs(rows: pl.DataFrame, args: Pairing, *, limit: int | None = None) -> Output:
     """Return the pairs of a released table: in each prompt every aligned response against every misaligned one.
 
     The table has the columns prompt_id, messages (the whole conversation), response, alignment and generator, as those
     of SaVaCu and MisAlignTrade have; its test split is held out, without one the share that the settings say. A
-    prompt that lacks one of the two is dropped as `one_sided`. Raises SourceError for a table without these columns.
+    prompt that lacks one of the two is dropped as `one_sided`, those after the first `limit` prompts with pairs as
+    `limit`. Raises SourceError for a table without these columns.
     """
     needed = ("prompt_id", "messages", "response", "alignment", "generator")
     if absent := [name for name in needed if name not in rows.columns]:
         raise SourceError(f"the released table has no column {absent[0]!r}: pairs are made of {', '.join(needed)}")
     sides = {side: _side(rows, alignment) for alignment, side in SIDES.items()}
     paired = sides["chosen"].join(sides["rejected"], on="prompt_id", suffix="_rejected", maintain_order="left_right")
-    alone = rows.filter(~pl.col("prompt_id").is_in(paired["prompt_id"].implode()))
+    two_sided = paired["prompt_id"].unique(maintain_order=True)
+    taken = pl.col("prompt_id").is_in(two_sided.head(limit or two_sided.len()).implode())
+    why = pl.when(pl.col("prompt_id").is_in(two_sided.implode())).then(pl.lit("limit")).otherwise(pl.lit("one_sided"))
+    left = rows.filter(~taken).select("row_id", reason=why)
+    paired = paired.filter(taken)
     columns = {
         "messages": pl.col("messages").list.head(pl.col("messages").list.len() - 1),
         "parents": pl.concat_list("row_id", "row_id_rejected"),
@@ -176,8 +181,10 @@ def published_pairs(rows: pl.DataFrame, args: Pairing) -> Output:
             f"{side}_words": pl.col(f"response{suffix}").str.split(" ").list.len().cast(pl.Int64),
         }
     made = _without_equal(paired.select("prompt_id", dialogue="prompt_id", **columns))
-    lonely = [{"row_id": row_id, "reason": "one_sided", "winner": None, "payload": None} for row_id in alone["row_id"]]
-    dropped = pl.concat([made.dropped, dropped_frame(lonely)])
+    gone = [
+        {"row_id": row_id, "reason": reason, "winner": None, "payload": None} for row_id, reason in left.iter_rows()
+    ]
+    dropped = pl.concat([made.dropped, dropped_frame(gone)])
     return Output(rows=made.rows, dropped=dropped, attempts=made.rows.height + dropped.height)
 
 

@@ -105,6 +105,13 @@ def test_aligned_and_misaligned_responses_become_pairs() -> None:
     assert made.attempts == 3
 
 
+def test_a_limit_takes_the_first_prompts_that_have_pairs() -> None:
+    rows = pl.concat([released(), released(row_id=["e", "f", "g", "h"], prompt_id=["r", "r", "r", "s"])])
+    made = published_pairs.function(rows, Pairing(), limit=1)
+    assert set(made.rows["prompt_id"]) == {"p"}
+    assert made.dropped.filter(reason="limit")["row_id"].to_list() == ["e", "f", "g"]
+
+
 def test_the_test_split_of_a_release_is_held_out() -> None:
     made = published_pairs.function(released(split=["test"] * 4), Pairing())
     assert made.rows["split"].to_list() == [HELD_OUT]
