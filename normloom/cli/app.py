@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from typing import Annotated, NoReturn
@@ -83,6 +84,7 @@ def options(
 def main() -> NoReturn:
     """Run the command line; 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated."""
     signal.signal(signal.SIGTERM, terminated)
+    code: str | int | None = 0
     try:
         spare_loopback()
         app(standalone_mode=True)
@@ -90,8 +92,20 @@ def main() -> NoReturn:
         err.print(f"[red]normloom:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         for note in getattr(error, "__notes__", ()):
             err.print(escape(note), highlight=False, soft_wrap=True)
-        sys.exit(WRONG_USAGE if isinstance(error, UsageError) else FAILED)
-    sys.exit(0)
+        code = WRONG_USAGE if isinstance(error, UsageError) else FAILED
+    except SystemExit as ended:
+        code = ended.code
+    _end(code)
+
+
+def _end(code: str | int | None) -> NoReturn:
+    """End the process; what Prefect has not sent to a server that is gone is not waited for, which takes minutes."""
+    reach = sys.modules.get("normloom.prefect.reach")
+    if reach and reach.server_is_lost() and not isinstance(code, str):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code or 0)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

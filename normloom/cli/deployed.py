@@ -18,13 +18,12 @@ from normloom.cli.common import DEFAULT_PROFILE, assignments
 from normloom.cli.run import run_build
 from normloom.core.errors import NormloomError
 from normloom.prefect.flow_log import logged
-from normloom.prefect.weave import under_way
+from normloom.prefect.flow_run import STAGES_AT_ONCE, Account, under_way
 from normloom.settings.config import load_profile
 from normloom.settings.system import System
 from normloom.settings.systems import systems
 from normloom.steps.selection import Selection
 
-STAGES_AT_ONCE = 8
 GATE, SHARE = "min_share_of_last", 0.5  # of scheduled builds: nobody looks at a nightly release before it is used
 
 
@@ -34,7 +33,7 @@ def gated(assignments: list[str], *, profile: str, system: str) -> list[str]:
     return assignments if isinstance(release, dict) and GATE in release else [f"release.{GATE}={SHARE}", *assignments]
 
 
-def deployed(system: System) -> Flow[..., State[None] | None]:
+def deployed(system: System) -> Flow[..., State[Any]]:
     """Return the flow that builds a system with the parameters of a deployment's run."""
 
     def build(  # noqa: PLR0913, PLR0917  # each a field of the run's form
@@ -47,7 +46,7 @@ def deployed(system: System) -> Flow[..., State[None] | None]:
         force: tuple[str, ...] = (),
         settings: tuple[str, ...] = (),
         store: str = "store",
-    ) -> State[None] | None:
+    ) -> State[Any]:
         """Bring the tables of a system up to date.
 
         Args:
@@ -67,12 +66,15 @@ def deployed(system: System) -> Flow[..., State[None] | None]:
         where = Path(store)
         with logged():
             try:
-                run_build(system.name, profile=profile, assignments=given, root=where, quiet=True, selection=selection)
+                report = run_build(
+                    system.name, profile=profile, assignments=given, root=where, quiet=True, selection=selection
+                )
             except NormloomError as error:
                 if not under_way():
                     raise
                 return Failed(message=str(error))  # a state that begins with the cause
-        return None
+        reused = [stage["reused"] for stage in report["stages"]]
+        return Account(made=reused.count(False), reused=reused.count(True)).state()
 
     build.__name__ = build.__qualname__ = system.name  # by which Prefect finds the flow again in this module
     runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=STAGES_AT_ONCE)

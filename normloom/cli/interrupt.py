@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: free the actors at once, give Prefect a moment to record the state, then leave."""
+"""Ctrl-C and SIGTERM: free the actors at once, see that Prefect's server knows of the run's end, then leave."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
@@ -34,13 +35,14 @@ def stoppable(pool: Pool, console: Console) -> Iterator[None]:
 
     In a flow run of a deployment SIGTERM is Prefect's, which cancels runs by it.
     """
-    from normloom.prefect.weave import under_way
+    from normloom.prefect.flow_run import under_way  # imported here, for every command imports this module
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001  # the signature of a signal handler
         for ignored in previous:
             signal.signal(ignored, signal.SIG_IGN)
         threading.Thread(target=pool.close, daemon=True).start()
-        leaving = threading.Timer(GRACE_SECONDS, _leave, [console, _SHELL + number])
+        here = copy_context()  # Prefect's settings, above all which server, are the context's
+        leaving = threading.Timer(GRACE_SECONDS, here.run, [_leave, console, number])
         leaving.daemon = True
         leaving.start()
         raise InterruptedBuildError(number)
@@ -70,7 +72,12 @@ def terminated(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG00
     raise SystemExit(_SHELL + number)
 
 
-def _leave(console: Console, code: int) -> NoReturn:
+def _leave(console: Console, number: int) -> NoReturn:
+    from normloom.prefect.run_marks import abandon
+
     console.show_cursor()
     console.print(f"\n{MESSAGE}")
-    os._exit(code)
+    try:
+        abandon(f"interrupted by {signal.Signals(number).name}")
+    finally:  # whatever comes of it: the next build tells the server
+        os._exit(_SHELL + number)

@@ -28,8 +28,9 @@ from normloom.planning import plan
 from normloom.planning.ceiling import bills, bounds
 from normloom.planning.plan import find_published
 from normloom.planning.spending import hosted
+from normloom.prefect.flow_run import hold_run_under_way, under_way
+from normloom.prefect.run_marks import settle
 from normloom.prefect.server import HEARTBEAT_SECONDS, prefect_server, serving, using_server
-from normloom.prefect.weave import under_way
 from normloom.run.build import BuildRequest, BuildResult, build, quiet_libraries, reuse
 from normloom.run.quality import import_library
 from normloom.settings.settings import stages_for
@@ -51,6 +52,7 @@ def run_build(
     """Build a system and return its report; prints progress and summary unless quiet."""
     spare_loopback()
     store, console = Store(root), Console(stderr=quiet)
+    hold_run_under_way(store.root)
     system, config, resources, ends = stages_for(name, profile=profile, assignments=assignments, store=store)
     request = BuildRequest(
         system=system.name,
@@ -114,6 +116,7 @@ def _build(
     """Build, and go on once more from what is finished when the machines that hold the models are lost."""
     os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT_SECONDS)  # a server may expect them
     with _server(store, console) as interface:
+        settle(store.root)
         for attempt in range(1, ATTEMPTS + 1):
             pool = Pool(resources)
             with stoppable(pool, console), _watching(console) as progress:

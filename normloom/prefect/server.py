@@ -83,7 +83,8 @@ def prefect_server(
             with _watched(process, died):
                 yield url
         finally:
-            _drain()
+            if process.poll() is None:
+                _drain()
             _stop(process)
 
 

@@ -19,17 +19,19 @@ from normloom.core.errors import BuildCancelledError, NormloomError, StoreError,
 from normloom.core.progress import LogProgress, Progress
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest, TableRef
+from normloom.history.builds import BuildLock, locks
 from normloom.history.losses import losses, sentence, upstream
 from normloom.history.resume import resume_command
 from normloom.history.unfinished import UnfinishedBuild, recorded
 from normloom.planning.plan import find_published
 from normloom.planning.spending import Limits, Spending
 from normloom.planning.spent import Spent
+from normloom.prefect.flow_run import Account, RunRequest, current_flow_run, current_task_run, in_flow_run
 from normloom.prefect.notifications.notices import telling
 from normloom.prefect.pages.lineage_page import Lineage, publish_build, publish_stage
 from normloom.prefect.run_progress import RunProgress
 from normloom.prefect.server import CONSOLE_LEVEL
-from normloom.prefect.weave import current_flow_run, current_task_run, in_flow_run, submit_stages
+from normloom.prefect.weave import submit_stages
 from normloom.run.failure_page import publish_failure
 from normloom.run.release import ReleaseSize
 from normloom.run.runner import QUARANTINE_BUDGET, StageRunner
@@ -39,6 +41,8 @@ from normloom.store.latest import show_latest
 from normloom.store.stale import stale_stages
 from normloom.store.store import Store
 from normloom.workers.pool import Pool
+
+EARLIER = 50  # builds of which pages tell
 
 log = logging.getLogger(__name__)
 
@@ -165,6 +169,8 @@ def build(
         system=system,
         build=identity,
         graph={stage.name: [upstream.name for upstream in stage.upstream] for stage in stages},
+        earlier=_earlier(store, system),
+        store=str(store.root),
     )
     unfinished = UnfinishedBuild(
         system=system,
@@ -214,10 +220,27 @@ def build(
                 _publish_pages(result, lineage, store)
                 return result
 
-            parameters = {"profile": request.profile, "settings": list(request.settings), "store": str(store.root)}
-            return in_flow_run(
-                weave, name=system, run_name=identity, tags=request.tags, parameters=parameters, pool=pool
+            run = RunRequest(
+                flow=system,
+                name=identity,
+                tags=request.tags,
+                parameters={"profile": request.profile, "settings": list(request.settings), "store": str(store.root)},
+                store=store.root,
             )
+            return in_flow_run(weave, request=run, pool=pool, reach=lineage.reach, account=_account)
+
+
+def _earlier(store: Store, system: str) -> list[BuildLock]:
+    try:
+        return locks(store, system, newest=EARLIER)
+    except StoreError as error:  # what is damaged is missing from the pages, no more
+        log.warning("%s", error)
+        return []
+
+
+def _account(result: BuildResult) -> Account:
+    made = [manifest.stage for manifest in result.manifests if manifest.stage not in result.reused]
+    return Account(made=len(made), reused=len(result.manifests) - len(made))
 
 
 def _tell_failure(error: Exception, lineage: Lineage, runner: StageRunner, build: UnfinishedBuild) -> None:
@@ -344,8 +367,14 @@ def _lock_text(
 
 
 def quiet_libraries() -> None:
-    """Keep what libraries log from breaking into progress bars; Prefect's server still gets it all."""
+    """Keep what libraries log from breaking into progress bars; Prefect's server still gets it all.
+
+    A server that is gone is told once, by us: what Prefect says of each event and log line that it cannot send is left
+    out.
+    """
     os.environ.setdefault(CONSOLE_LEVEL, "CRITICAL")
+    os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")
+    logging.raiseExceptions = False
     os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
     for name in ("httpx", "httpx2"):  # a line for each request
         logging.getLogger(name).setLevel(logging.ERROR)

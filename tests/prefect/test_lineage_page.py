@@ -11,6 +11,7 @@ from toy import SCRIPTED, Words, echo_stage, runner, words_stage
 
 from normloom.core.contract import Check, Contract
 from normloom.core.table import CheckResult, Work
+from normloom.history.builds import BuildLock, StageLock
 from normloom.prefect.pages.lineage_page import Lineage, artifact_key, build_page, lineage_graph, stage_page
 from normloom.steps.graph import stages_of
 from normloom.store.store import Store
@@ -242,3 +243,20 @@ def test_an_excluded_path_is_in_no_page(lineage: Lineage, tmp_path: Path) -> Non
     known = replace(lineage, manifests={**lineage.manifests, "words": manifest})
     pages = [stage_page(known, "words"), build_page(known, loads={}, lock="test.yaml", seconds=0)]
     assert not any(str(tmp_path) in page for page in pages)
+
+
+def test_a_page_tells_when_its_table_was_made_and_how_its_rows_changed(lineage: Lineage) -> None:
+    now = lineage.manifests["echo"]
+
+    def build(day: int, key: str, rows: int) -> BuildLock:
+        stage = StageLock(key=key, content=key, rows=rows, dropped=day)
+        return BuildLock(system="toy", build=f"202611{day:02}T020000-0000", stages={"echo": stage})
+
+    earlier = [build(1, "one", 7), build(2, "one", 7), build(3, "two", 1), build(4, now.key, 3), build(5, now.key, 3)]
+    found = tables(stage_page(replace(lineage, earlier=earlier), "echo"))[-2]
+    assert found == [
+        ["build", "began", "rows", "change", "dropped", "quarantined"],
+        ["test", "", "3", "+2", "1", "1"],
+        ["20261103T020000-0000", "2026-11-03 02:00 UTC", "1", "-6", "3", "0"],
+        ["20261101T020000-0000", "2026-11-01 02:00 UTC", "7", "", "1", "0"],
+    ]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from users_folder import users_folder
 
 from normloom.cli.commands.serve import require_login, serve
 from normloom.core.errors import ConfigError, UsageError
+from normloom.prefect.run_marks import RUNS
 from normloom.prefect.server import SERVER_PASSWORD, serving
 
 SERVE = "import sys, typer; from normloom.cli.commands.serve import serve; typer.run(serve)"
@@ -67,6 +69,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subproces
     place = users_folder(tmp_path_factory.mktemp("serve"))
     quick = write_profile(place / "quick.yaml")
     write_profile(place / "slow.yaml", actors=1, latency_s=900)
+    write_profile(place / "inline.yaml", latency_s=901)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     arguments = ["--port", port, "--store", place / "store", "--profile", quick, "--limit", 12]
@@ -121,6 +124,29 @@ def test_a_cancelled_run_frees_its_actors_and_keeps_its_tables(served: Served) -
     states = {task["name"]: task["state"]["name"] for task in api.tasks(again)}
     assert states["ingest"] == states["classify"] == states["expand"] == "Reused"
     assert states["publish"] == "Completed"
+
+
+def test_a_killed_run_is_crashed_and_its_slot_is_free(served: Served) -> None:
+    _, place, api = served
+    run = api.start("savacu/serve", profile=str(place / "inline.yaml"))
+    api.until(lambda: "generate_0_g1" in api.at_work(run), run=run)
+    [mark] = (place / "store" / RUNS).glob(f"{run}.*.json")
+    os.kill(json.loads(mark.read_text())["process"], signal.SIGKILL)
+    assert api.ended(run) == "CRASHED"
+    deployment = api.call("/deployments/name/savacu/serve")["id"]
+    assert api.call(f"/v2/concurrency_limits/deployment:{deployment}")["active_slots"] == 0
+
+
+def test_a_run_keeps_a_name_that_was_typed_and_says_that_it_made_nothing(served: Served) -> None:
+    _, _, api = served
+    deployment = api.call("/deployments/name/savacu/serve")["id"]
+    run = api.call(f"/deployments/{deployment}/create_flow_run", {"name": "release candidate"})["id"]
+    assert api.ended(run) == "COMPLETED"
+    ended = api.run(run)
+    assert ended["name"] == "release candidate"
+    assert any(tag.startswith("build:") for tag in ended["tags"])
+    made_nothing = ("Reused", "0 of 19 tables made, 19 reused")
+    assert (ended["state"]["name"], ended["state"]["message"]) == made_nothing
 
 
 def test_an_error_of_ours_fails_the_run_with_its_message(served: Served) -> None:

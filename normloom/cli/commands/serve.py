@@ -82,6 +82,7 @@ def serve(  # each an option
         prefect deployment run savacu/serve --param 'only=["judge_0"]'
     """
     from normloom.cli.doctor import examine_store
+    from normloom.prefect.run_marks import settling
     from normloom.prefect.server import ServerError, announced, prefect_server, serving, using_server
     from normloom.prefect.serving.schedules import cron, served
 
@@ -115,6 +116,7 @@ def serve(  # each an option
         prefect_server(host=host, port=port, private=False, log=store / ".serve.log", died=stop) as url,
         using_server(url),
         announced(store, url),
+        settling(store),
     ):
         _serve([served(name, parameters, when, active=active) for name in names], url, builds)
     if lost.is_set():

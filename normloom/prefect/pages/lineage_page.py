@@ -12,12 +12,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from normloom.core.table import CheckResult, Manifest, Work
+from normloom.history.builds import BuildLock, StageLock, started
 from normloom.prefect.pages.markdown import label, link, table, text
+from normloom.prefect.reach import Reach, few_tries
 
 ARTIFACTS = "/v2/artifacts"  # without /v2 a link leads into Prefect's first interface, which draws no graph
 MODEL_FIELDS = ("model", "revision", "engine", "dtype", "options", "weights")
 NOT_YET = "not yet"
 GIGABYTE = 1e9
+HISTORY = 10  # entries
 _FAILED = {"warn": "**warned**", "quarantine": "**rows put aside**", "stop": "**failed**"}
 ACROSS = 5  # a way of more tables is drawn from top to bottom: the page is narrow, and scaled down it cannot be read
 _ACROSS = ("flowchart LR",)
@@ -58,6 +61,9 @@ class Lineage:
     pages: dict[str, str] = field(default_factory=dict)
     stale: dict[str, str] = field(default_factory=dict)
     failed: dict[str, Exception] = field(default_factory=dict)
+    earlier: Sequence[BuildLock] = ()  # builds of the store, oldest first
+    store: str = ""
+    reach: Reach = field(default_factory=Reach)
 
     def link(self, stage: str) -> str:
         """Return a link to the page of this build, or where there is none yet to the history of the table."""
@@ -87,8 +93,9 @@ def publish_stage(lineage: Lineage, stage: str) -> None:
     manifest = lineage.manifests[stage]
     counts = ", ".join(f"{manifest.count(kind):,} {kind}" for kind in ("rows", "dropped", "quarantined"))
     stale = "STALE; " if stage in lineage.stale else ""
-    description = f"{stale}{counts}; from build {manifest.build}"
-    page = publish(artifact_key(lineage.system, stage), stage_page(lineage, stage), description)
+    origin = "made" if manifest.build == lineage.build else "reused"
+    description = f"{stale}{origin}; {counts}; from build {manifest.build}; store {lineage.store}"
+    page = publish(artifact_key(lineage.system, stage), stage_page(lineage, stage), description, lineage.reach)
     if page:
         lineage.pages[stage] = page
 
@@ -96,22 +103,30 @@ def publish_stage(lineage: Lineage, stage: str) -> None:
 def publish_build(lineage: Lineage, *, loads: Mapping[str, int], lock: str, seconds: float) -> None:
     """Leave the page of the build with the flow run that is at work."""
     page = build_page(lineage, loads=loads, lock=lock, seconds=seconds)
-    publish(artifact_key(lineage.system), page, f"build {lineage.build}")
+    publish(artifact_key(lineage.system), page, f"build {lineage.build}", lineage.reach)
 
 
-def publish(key: str, markdown: str, description: str) -> str | None:
+def publish(key: str, markdown: str, description: str, reach: Reach) -> str | None:
     """Leave a page with the run that is at work and return its address.
 
-    A server that refuses it does not stop the build: that is logged, and None returned.
+    A server that refuses it or does not answer does not stop the build: that is logged, and None returned.
     """
-    import httpx
+    from httpx import HTTPStatusError, RequestError
     from prefect.artifacts import create_markdown_artifact
 
+    if not reach.worth_trying():
+        return None
     try:
-        return f"{ARTIFACTS}/artifact/{create_markdown_artifact(markdown, key=key, description=description)}"
-    except httpx.HTTPError as error:
+        with few_tries(1):
+            page = create_markdown_artifact(markdown, key=key, description=description)
+    except HTTPStatusError as error:
         log.warning("the page %s is not in Prefect's UI: %s", key, error)
         return None
+    except RequestError as error:
+        reach.lost(error)
+        return None
+    reach.back()
+    return f"{ARTIFACTS}/artifact/{page}"
 
 
 def stage_page(lineage: Lineage, stage: str) -> str:
@@ -138,6 +153,8 @@ def stage_page(lineage: Lineage, stage: str) -> str:
         table(("table", "rows", "key"), upstream) or "No table: the flow starts here.",
         "## Read by",
         table(("table", "rows"), downstream) or "No stage: the flow ends here.",
+        "## When it was made in this store",
+        _history(manifest, lineage.earlier),
         "## How it was made",
         table(("", ""), _making(manifest)),
         *(["## The whole flow", lineage_graph(lineage, here=stage)] if long else []),
@@ -230,6 +247,41 @@ def _checks(checks: Sequence[CheckResult]) -> str:
             for check in checks
         ],
     )
+
+
+def _history(manifest: Manifest, earlier: Sequence[BuildLock]) -> str:
+    """Return the builds that made this table and those before it, newest first; builds that reused it are left out."""
+    made: list[tuple[str, StageLock]] = []
+    for lock in earlier:
+        stage = lock.stages.get(manifest.stage)
+        if lock.system == manifest.system and stage and not (made and made[-1][1].key == stage.key):
+            made.append((lock.build, stage))
+    if made and made[-1][1].key == manifest.key:
+        made.pop()
+    counts = {kind: manifest.count(kind) for kind in ("rows", "dropped", "quarantined")}
+    made.append((manifest.build, StageLock(key=manifest.key, content=manifest.content, **counts)))
+    before = [None, *(stage.rows for _, stage in made)]
+    rows = [
+        (
+            text(build),
+            _when(build),
+            f"{stage.rows:,}",
+            _change(stage.rows, last),
+            f"{stage.dropped:,}",
+            f"{stage.quarantined:,}",
+        )
+        for (build, stage), last in zip(made, before, strict=False)
+    ]
+    return table(("build", "began", "rows", "change", "dropped", "quarantined"), rows[-HISTORY:][::-1])
+
+
+def _when(build: str) -> str:
+    began = started(build)
+    return f"{began:%Y-%m-%d %H:%M} UTC" if began else ""
+
+
+def _change(rows: int, last: int | None) -> str:
+    return "" if last is None else f"{rows - last:+,}"
 
 
 def _making(manifest: Manifest) -> Iterable[tuple[str, str]]:

@@ -2,12 +2,15 @@
 
     python -m normloom.prefect.serving.register [PREFECT_FILE]
 
+If the store that NORMLOOM_STORE names is in reach, the server is told of its runs whose process is gone.
+
 Run it again after every change. What people set in the UI stays: the work pool's limit and pause, and the schedules of
 a deployment that is registered already, whether changed, paused or added there.
 """
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,6 +21,7 @@ import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import ObjectNotFound
 
+from normloom.prefect.run_marks import settle
 from normloom.prefect.serving.automations import install
 
 DEPLOYMENTS = Path(__file__).parents[2] / "deployments" / "prefect.yaml"
@@ -39,6 +43,8 @@ def register(path: Path = DEPLOYMENTS) -> None:
         file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
         _prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(file))
     install()
+    if store := os.environ.get("NORMLOOM_STORE"):
+        settle(Path(store))
 
 
 def _without_known_schedules(entry: dict[str, Any], client: SyncPrefectClient) -> dict[str, Any]:
