@@ -14,6 +14,6 @@ def users_folder(place: Path) -> Path:
         (folder / name).mkdir(parents=True)
         (folder / name / "__init__.py").write_text("raise RuntimeError('a module of the user was imported')\n")
     (folder / "tasks").mkdir()
-    for name in ("tasks/prompts/ingest.py", "tasks.py", "keys.py", "store.py"):
+    for name in ("tasks/ingest.py", "tasks.py", "keys.py", "store.py"):
         (folder / name).write_text("raise RuntimeError('a module of the user was imported')\n")
     return folder

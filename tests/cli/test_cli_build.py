@@ -71,7 +71,7 @@ def builds(tmp_path_factory: pytest.TempPathFactory) -> Builds:
 def run(place: Path, *arguments: str) -> Any:
     """Run a command on the store and return the JSON that it prints."""
     done = subprocess.run(
-        [sys.executable, "-m", "normloom.flows", *arguments, "--store", str(place / "store"), "--json"],
+        [sys.executable, "-m", "normloom", *arguments, "--store", str(place / "store"), "--json"],
         cwd=place,
         env={
             **os.environ,

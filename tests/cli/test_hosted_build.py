@@ -26,7 +26,7 @@ SETTINGS = (
 def normloom(*arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     bare = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     return subprocess.run(
-        [sys.executable, "-m", "normloom.flows", *arguments],
+        [sys.executable, "-m", "normloom", *arguments],
         env={**bare, **environment},
         capture_output=True,
         text=True,

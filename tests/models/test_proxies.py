@@ -90,7 +90,7 @@ def test_a_proxy_that_no_client_can_use_is_one_sentence(monkeypatch: pytest.Monk
         spare_loopback()
     assert "secret-word" not in str(caught.value)
     done = subprocess.run(
-        [sys.executable, "-m", "normloom.flows", "tables"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "normloom", "tables"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
