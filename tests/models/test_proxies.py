@@ -89,9 +89,7 @@ def test_a_proxy_that_no_client_can_use_is_one_sentence(monkeypatch: pytest.Monk
     with pytest.raises(UsageError, match=r"variable ALL_PROXY is no proxy that can be used; unset it") as caught:
         spare_loopback()
     assert "secret-word" not in str(caught.value)
-    done = subprocess.run(
-        [sys.executable, "-m", "normloom", "tables"], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-m", "normloom", "tables"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert len(done.stderr.strip().splitlines()) == 1
 
