@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from normloom.core.contract import Contract
+from normloom.core.outlook import Outlook
 from normloom.core.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling, ScoreRequest
 from normloom.core.stage import Output, Stage
 from normloom.core.table import Manifest, PartRecord, TableRef
@@ -225,6 +226,9 @@ class Marks:
 
     def end(self, manifest: Manifest, *, reused: bool) -> None:
         """Ignore the end."""
+
+    def whole(self, outlook: Outlook) -> None:
+        """Ignore how far the build is."""
 
 
 @dataclass

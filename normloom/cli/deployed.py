@@ -12,13 +12,12 @@ from typing import Any
 from prefect import Flow, flow
 from prefect.client.schemas.objects import State
 from prefect.states import Failed
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from normloom.cli.common import DEFAULT_PROFILE, assignments
 from normloom.cli.run import run_build
 from normloom.core.errors import NormloomError
 from normloom.prefect.flow_log import logged
-from normloom.prefect.flow_run import STAGES_AT_ONCE, Account, under_way
+from normloom.prefect.flow_run import Account, under_way
 from normloom.settings.config import load_profile
 from normloom.settings.system import System
 from normloom.settings.systems import systems
@@ -77,8 +76,7 @@ def deployed(system: System) -> Flow[..., State[Any]]:
         return Account(made=reused.count(False), reused=reused.count(True)).state()
 
     build.__name__ = build.__qualname__ = system.name  # by which Prefect finds the flow again in this module
-    runner: TaskRunner[Any] = ThreadPoolTaskRunner(max_workers=STAGES_AT_ONCE)
-    return flow(name=system.name, description=f"Builds {system.title}.", task_runner=runner)(build)
+    return flow(name=system.name, description=f"Builds {system.title}.")(build)
 
 
 FLOWS = {name: deployed(system) for name, system in systems().items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Protocol
 
+from normloom.core.outlook import Outlook
 from normloom.core.table import Manifest, PartRecord
 
 PROGRESS = "normloom.progress"  # the logger that is told by LogProgress
@@ -35,9 +36,15 @@ class Progress(Protocol):
         """Say that a table is published, or was already."""
         ...
 
+    def whole(self, outlook: Outlook) -> None:
+        """Say how far the whole build is."""
+        ...
+
 
 class LogProgress:
     """Progress as log records, for runs that nobody watches."""
+
+    _tables = 0  # that were done when it was last said how far the build is
 
     def begin(self, stage: str, *, total: int, done: int) -> None:
         """Log the start."""
@@ -65,3 +72,9 @@ class LogProgress:
             manifest.count("quarantined"),
             manifest.key,
         )
+
+    def whole(self, outlook: Outlook) -> None:
+        """Log it each time that a table is done, but for the last."""
+        if self._tables < outlook.tables < outlook.of:
+            log.info("%s", outlook)
+        self._tables = outlook.tables

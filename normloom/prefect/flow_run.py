@@ -24,7 +24,6 @@ from normloom.workers.pool import Pool
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun, State
 
-STAGES_AT_ONCE = 8  # threads that wait for actors or run stages without a model
 CANCEL_POLL_SECONDS = 2.0
 
 Result = TypeVar("Result")
@@ -139,14 +138,12 @@ class _OwnRun(Generic[Result]):
         """Run the flow and return the work's result, or raise its error."""
         from prefect import flow
         from prefect import tags as tagged
-        from prefect.task_runners import ThreadPoolTaskRunner
 
         handler = signal.getsignal(signal.SIGTERM)
 
         @flow(
             name=self.request.flow,
             flow_run_name=self.request.name,
-            task_runner=ThreadPoolTaskRunner(max_workers=STAGES_AT_ONCE),  # type: ignore[arg-type]
             validate_parameters=False,
         )
         def weave(**parameters: Any) -> Any:  # noqa: ARG001  # Prefect shows them with the run

@@ -14,6 +14,7 @@ from normloom.core.errors import BuildCancelledError, NormloomError
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest, TableRef
 from normloom.prefect.pages.lineage_page import Lineage, publish_stage
+from normloom.prefect.task_runs import TaskRuns, task_runs
 
 
 class Make(Protocol):
@@ -27,7 +28,8 @@ class Make(Protocol):
 def submit_stages(stages: Sequence[Stage], make: Make, lineage: Lineage) -> dict[str, tuple[Manifest, bool]]:
     """Make the stages as tasks of the flow run that is under way; return each table and whether it was there already.
 
-    Each task leaves the page of its table. Raises the error of the stage that failed first; it names the stage.
+    All of them are drawn in the run's graph from the start. Each task leaves the page of its table. Raises the error
+    of the stage that failed first; it names the stage.
     """
     import prefect.artifacts  # noqa: F401  # here and not in the threads of the stages
     from prefect import task
@@ -38,7 +40,7 @@ def submit_stages(stages: Sequence[Stage], make: Make, lineage: Lineage) -> dict
 
     made: dict[str, tuple[Manifest, bool]] = {}
 
-    def submit(stage: Stage, futures: Mapping[str, Any]) -> Any:
+    def submit(runs: TaskRuns, stage: Stage, futures: Mapping[str, Any]) -> Any:
         @task(name=stage.name, task_run_name=stage.name, persist_result=False, cache_policy=NO_CACHE)
         def run(inputs: list[TableRef], sides: list[TableRef]) -> TableRef | State[TableRef]:
             with _failing(stage.name, lineage):
@@ -50,15 +52,18 @@ def submit_stages(stages: Sequence[Stage], make: Make, lineage: Lineage) -> dict
                 return Completed(name="Reused", message=f"key {manifest.key} is published", data=manifest.ref)
             return manifest.ref
 
-        inputs = [futures[upstream.name] for upstream in stage.inputs if upstream.name in futures]
-        return run.submit(inputs, [futures[upstream.name] for upstream in stage.sides if upstream.name in futures])
+        reads = {
+            "inputs": [futures[upstream.name] for upstream in stage.inputs if upstream.name in futures],
+            "sides": [futures[upstream.name] for upstream in stage.sides if upstream.name in futures],
+        }
+        return runs.submit(run, stage.name, reads)
 
     futures: dict[str, Any] = {}
-    with TagsContext(current_tags=set()):  # a task with tags cannot begin without the server, which limits them
+    with task_runs() as runs, TagsContext(current_tags=set()):  # a task with tags needs the server, which limits them
         for stage in stages:
-            futures[stage.name] = submit(stage, futures)
-    for future in futures.values():
-        future.wait()
+            futures[stage.name] = submit(runs, stage, futures)
+        for future in futures.values():
+            future.wait()
     for error in lineage.failed.values():
         raise error
     for future in futures.values():  # what fails outside of a stage

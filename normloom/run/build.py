@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from normloom.core.errors import BuildCancelledError, NormloomError, StoreError, UsageError, cause
+from normloom.core.outlook import Forecast
 from normloom.core.progress import LogProgress, Progress
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest, TableRef
@@ -23,12 +24,13 @@ from normloom.history.builds import BuildLock, locks
 from normloom.history.losses import losses, sentence, upstream
 from normloom.history.resume import resume_command
 from normloom.history.unfinished import UnfinishedBuild, recorded
-from normloom.planning.plan import find_published
+from normloom.planning.plan import Plan, find_published, plan
 from normloom.planning.spending import Limits, Spending
 from normloom.planning.spent import Spent
 from normloom.prefect.flow_run import Account, RunRequest, current_flow_run, current_task_run, in_flow_run
 from normloom.prefect.notifications.notices import telling
 from normloom.prefect.pages.lineage_page import Lineage, publish_build, publish_stage
+from normloom.prefect.pages.progress_page import progress_page
 from normloom.prefect.run_progress import RunProgress
 from normloom.prefect.server import CONSOLE_LEVEL
 from normloom.prefect.weave import submit_stages
@@ -154,24 +156,6 @@ def build(
     chosen, needed = request.selection.chosen(stages), request.selection.needed(stages)
     pool.holder = f"build {identity} of {system}"
     pool.uses = model_uses([stage for stage in stages if stage.name in chosen])
-    runner = StageRunner(
-        system=system,
-        store=store,
-        pool=pool,
-        build=identity,
-        progress=RunProgress(progress or LogProgress()),
-        quarantine_budget=request.quarantine_budget,
-        released=ends[0].name,
-        release=request.release,
-        spending=Spending(request.limits),
-    )
-    lineage = Lineage(
-        system=system,
-        build=identity,
-        graph={stage.name: [upstream.name for upstream in stage.upstream] for stage in stages},
-        earlier=_earlier(store, system),
-        store=str(store.root),
-    )
     unfinished = UnfinishedBuild(
         system=system,
         build=identity,
@@ -183,6 +167,27 @@ def build(
     with store.building(system), recorded(store, unfinished) as record:
         taken = _taken(request, stages, store)
         end_dead_runs(store, system)
+        planned = plan(stages, system=system, store=store, resources=pool.resources, selection=request.selection)
+        forecast = Forecast.of(planned)
+        runner = StageRunner(
+            system=system,
+            store=store,
+            pool=pool,
+            build=identity,
+            progress=RunProgress(progress or LogProgress(), forecast),
+            quarantine_budget=request.quarantine_budget,
+            released=ends[0].name,
+            release=request.release,
+            spending=Spending(request.limits),
+        )
+        lineage = Lineage(
+            system=system,
+            build=identity,
+            graph={stage.name: [upstream.name for upstream in stage.upstream] for stage in stages},
+            earlier=_tables_before(stages, planned, store),
+            builds=_builds_before(store, system),
+            store=str(store.root),
+        )
         with closing(pool):
 
             def make(
@@ -205,7 +210,8 @@ def build(
                     system=system, build=identity, store=store, profile=request.profile, flow_run=run
                 ) as events:
                     try:
-                        made = submit_stages(needed, partial(make, events), lineage)
+                        with progress_page(system, forecast, lineage.reach):
+                            made = submit_stages(needed, partial(make, events), lineage)
                     except BaseException as error:
                         record.ended(error, stage=next(iter(lineage.failed), None))
                         pool.close()  # stages at work would go on to their end
@@ -230,7 +236,7 @@ def build(
             return in_flow_run(weave, request=run, pool=pool, reach=lineage.reach, account=_account)
 
 
-def _earlier(store: Store, system: str) -> list[BuildLock]:
+def _builds_before(store: Store, system: str) -> list[BuildLock]:
     try:
         return locks(store, system, newest=EARLIER)
     except StoreError as error:  # what is damaged is missing from the pages, no more
@@ -255,14 +261,25 @@ def _tell_failure(error: Exception, lineage: Lineage, runner: StageRunner, build
     log.error("build %s failed: %s%s; to resume: %s", build.build, cause(error), unmade, command)
 
 
+def _tables_before(stages: Sequence[Stage], planned: Plan, store: Store) -> dict[str, Manifest]:
+    """Return the tables that there are before a build: those that it will reuse, else the newest."""
+    found = {stage.name: store.current(planned.system, stage.name) for stage in stages if stage.table is None}
+    found |= {one.stage.name: one.table or one.newest for one in planned.stages}
+    return {name: manifest for name, manifest in found.items() if manifest}
+
+
 def _publish_pages(result: BuildResult, lineage: Lineage, store: Store) -> None:
-    """Leave the build's page, and new pages of tables that it made stale, with the flow run."""
+    """Leave the build's page with the flow run, and bring those of tables up to date.
+
+    Those that it left say now what became of the tables after them; those that it made stale get new ones.
+    """
     for stage in lineage.graph:
         if stage not in lineage.manifests and (manifest := store.current(result.system, stage)):
             lineage.manifests[stage] = manifest
     lineage.stale.update(result.stale)
-    for stage in result.stale:
-        publish_stage(lineage, stage)
+    for stage in dict.fromkeys([*result.stale, *lineage.graph]):
+        if (stage in lineage.pages or stage in result.stale) and not publish_stage(lineage, stage):
+            break  # a server that is away takes its time to say so, each time
     publish_build(lineage, loads=result.loads, lock=result.lock.name, seconds=result.seconds)
 
 

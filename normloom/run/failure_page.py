@@ -22,9 +22,10 @@ def publish_failure(lineage: Lineage, begun: Begun | None, *, store: Store, comm
     """Leave the page with the flow run that is at work, as a version of the system's page; return its address."""
     stage, error = next(iter(lineage.failed.items()))
     page = failure_page(lineage, begun, store=store, command=command)
-    return publish(
+    published = publish(
         artifact_key(lineage.system), page, f"FAILED at {stage}: {cause(error)}"[:PAYLOAD_CHARS], lineage.reach
     )
+    return f"{ARTIFACTS}/artifact/{published}" if published else None
 
 
 def failure_page(lineage: Lineage, begun: Begun | None, *, store: Store, command: str) -> str:

@@ -12,7 +12,7 @@ from hand_made import SCRIPTED_COMMAND
 from toy import runner
 from typer.testing import CliRunner
 
-from normloom.cli.commands.plan import about, plan
+from normloom.cli.commands.plan import plan
 from normloom.cli.commands.why import why
 from normloom.core.errors import ConfigError, UsageError
 from normloom.core.table import Manifest
@@ -156,10 +156,3 @@ def test_settings_that_are_wrong_are_named(tmp_path: Path) -> None:
         stages_for("savacu", profile="local", assignments=["classify.delt=1"], store=Store(tmp_path))
     with pytest.raises(ConfigError, match="unknown system 'savacy'"):
         stages_for("savacy", profile="local", assignments=[], store=Store(tmp_path))
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.3, "under 1 s"), (12.4, "12 s"), (250, "4 min"), (7900, "2 h 11 min")]
-)
-def test_durations_are_told_as_roughly_as_they_are_known(seconds: float, text: str) -> None:
-    assert about(seconds) == text

@@ -93,10 +93,10 @@ def test_a_page_shows_checks_and_what_they_found(lineage: Lineage) -> None:
 
 
 def test_a_page_links_to_what_the_table_reads_and_who_reads_it(lineage: Lineage) -> None:
-    known = replace(lineage, pages={"words": "/v2/artifacts/artifact/17"})
+    known = replace(lineage, pages={"words": "17"})
     page = stage_page(known, "echo")
     assert f"| [words](/v2/artifacts/artifact/17) | 5 | `{lineage.manifests['words'].key}` |" in page
-    assert "| [again](/v2/artifacts/key/toy-again) | 8 |" in page
+    assert "| [again](/v2/artifacts/key/toy-again) | 8 | made by this build |" in page
     assert "[toy](/v2/artifacts/key/toy)" in page
     assert "No table: the flow starts here." in stage_page(lineage, "words")
     assert "No stage: the flow ends here." in stage_page(lineage, "again")
@@ -184,6 +184,18 @@ def test_the_graph_tells_tables_of_this_build_from_others(lineage: Lineage) -> N
     assert ":::stale" in lineage_graph(replace(some, stale={"words": "its source changed"}))
 
 
+def test_a_table_that_the_build_has_not_reached_is_told_from_one_that_is_not_there(lineage: Lineage) -> None:
+    made = {name: lineage.manifests[name] for name in ("words", "echo")}
+    earlier = {**lineage.manifests, "echo": lineage.manifests["words"]}  # what the build has goes before
+    some = replace(lineage, build="later", manifests=made, earlier={name: earlier[name] for name in ("echo", "again")})
+    graph = lineage_graph(some)
+    assert re.findall(r":::(\w+)", graph) == ["reused", "reused", "unmade", "earlier"]
+    assert "other<br/>not yet" in graph
+    assert "again<br/>8 rows" in graph
+    assert "| [again](/v2/artifacts/key/toy-again) | 8 | from build test, not reached yet |" in stage_page(some, "echo")
+    assert "| [other](/v2/artifacts/key/toy-other) | not yet | not yet |" in stage_page(some, "words")
+
+
 def test_a_long_flow_is_drawn_from_top_to_bottom_below_the_table_s_neighbours(lineage: Lineage) -> None:
     flow = {**lineage.graph, "select": ["again"], "split": ["select"], "publish": ["split"]}
     page = stage_page(replace(lineage, graph=flow), "again")
@@ -197,7 +209,7 @@ def test_a_long_flow_is_drawn_from_top_to_bottom_below_the_table_s_neighbours(li
 
 def test_the_build_s_page_lists_every_stage(lineage: Lineage) -> None:
     some = {name: lineage.manifests[name] for name in ("words", "echo")}
-    known = replace(lineage, manifests=some, pages={"words": "/v2/artifacts/artifact/17"})
+    known = replace(lineage, manifests=some, pages={"words": "17"})
     page = build_page(known, loads={"a|b": 2}, lock="test.yaml", seconds=3.21)
     assert "2 of 4 tables made, 0 reused, in 3.2 s. Model loads: a\\|b 2x. Lock: test.yaml." in page
     [stages] = tables(page)

@@ -10,15 +10,20 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, expect, sync_playwright
 from prefect_home import prefect_home
+from scripted_profile import write_profile
 
+from normloom.cli.forms import offer_stages
 from normloom.prefect.pages.lineage_page import Lineage, lineage_graph
-from normloom.prefect.server import prefect_server
+from normloom.prefect.server import prefect_server, using_server
+from normloom.prefect.serving.schedules import served
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ROOT = Path(__file__).parents[2]
@@ -53,15 +58,19 @@ class Server:
 
     def build(self, store: Path, words: str) -> str:
         """Build the toy system in a process of its own and return the build's name."""
+        return self.python("-c", f"import toy_build; toy_build.main({str(store)!r}, {words!r})").split()[-1]
+
+    def python(self, *arguments: str) -> str:
+        """Run Python as a client of the server and return what it prints."""
         done = subprocess.run(
-            [sys.executable, "-c", f"import toy_build; toy_build.main({str(store)!r}, {words!r})"],
+            [sys.executable, *arguments],
             env=environment(self.home / "client", PREFECT_API_URL=f"{self.url}/api", PREFECT_LOGGING_LEVEL="INFO"),
             check=False,
             capture_output=True,
             text=True,
         )
         assert done.returncode == 0, done.stderr
-        return done.stdout.split()[-1]
+        return done.stdout
 
 
 def environment(home: Path, **settings: str) -> dict[str, str]:
@@ -213,8 +222,8 @@ def test_a_table_s_page_accounts_for_its_rows_and_draws_its_lineage(
     expect(page.get_by_text("3 rows, 1 dropped, 1 quarantined; from build")).to_be_visible()
     expect(page.locator("p", has_text="Made by this build. A stage of toy.")).to_be_visible()
     labels = node_labels(graph)
-    assert labels[:2] == ["words 5 rows", "echo 3 rows"]
-    assert labels[-1] == "both not yet"
+    assert labels == ["words 5 rows", "echo 3 rows", "echo_again 5 rows", "both 8 rows"]
+    assert cells(page.get_by_role("table").nth(2)) == [["both", "8", "made by this build"]]
     assert cells(page.get_by_role("table").first) == [
         ["in", "5", ""],
         ["attempted", "5", "= out + dropped + quarantined"],
@@ -222,6 +231,47 @@ def test_a_table_s_page_accounts_for_its_rows_and_draws_its_lineage(
         ["dropped", "1", "asked for 1"],
         ["quarantined", "1", "asked 1"],
     ]
+
+
+def test_the_run_tells_how_far_it_is(page: Page, server: Server, builds: tuple[str, str]) -> None:
+    for build in builds:
+        open_run(page, server, build)
+        artifacts = open_tab(page, "Artifacts")
+        artifacts.get_by_text("toy-build-progress", exact=True).click()
+        expect(page.get_by_text("4 of 4 tables, 100% of the work").first).to_be_visible()
+
+
+def register(server: Server, parameters: dict[str, object]) -> UUID:
+    with using_server(f"{server.url}/api"):
+        deployment = served("savacu", parameters, None, active=None).apply()
+        offer_stages("savacu/serve")
+    return deployment
+
+
+def test_stages_are_picked_in_the_form_of_a_run(page: Page, server: Server, tmp_path: Path) -> None:
+    profile = str(write_profile(tmp_path / "quick.yaml"))
+    parameters = {"profile": profile, "limit": 4, "settings": [], "store": str(tmp_path / "store")}
+    with ThreadPoolExecutor() as thread:  # Prefect's client is another in this one, where Playwright has its event loop
+        deployment = thread.submit(register, server, parameters).result()
+    page.goto(f"/v2/deployments/deployment/{deployment}")
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.get_by_role("menuitem", name="Custom run").click()
+    options = page.get_by_role("option")
+    for parameter in ("from_stage", "force", "only"):
+        page.get_by_role("button", name=f"Select {parameter}").click()
+        expect(options.get_by_text("generate_0_g1", exact=True)).to_be_visible()
+        if parameter == "only":
+            options.get_by_text("ingest", exact=True).click()
+        page.keyboard.press("Escape")
+        expect(options).to_have_count(0)
+    with page.expect_response(re.compile(r"/create_flow_run$")) as answer:
+        page.get_by_role("button", name="Submit", exact=True).click()
+    run = answer.value.json()["id"]
+    server.python("-m", "prefect", "flow-run", "execute", run)
+    page.goto(f"/v2/runs/flow-run/{run}")
+    tasks = open_tab(page, "Task Runs")
+    expect(tasks).to_contain_text("(1 Completed)")
+    expect(tasks.get_by_role("link", name="ingest", exact=True)).to_be_visible()
 
 
 def test_a_node_and_a_link_lead_to_the_page_of_another_table(
@@ -232,7 +282,8 @@ def test_a_node_and_a_link_lead_to_the_page_of_another_table(
     expect(page.get_by_role("heading", name="words", exact=True)).to_be_visible()
     expect(page.get_by_text("No table: the flow starts here.")).to_be_visible()
     page.get_by_role("link", name="echo_again", exact=True).click()
-    expect(page.get_by_text("Created toy-echo-again")).to_be_visible()
+    expect(page.get_by_role("heading", name="echo_again", exact=True)).to_be_visible()
+    expect(page.get_by_role("link", name=builds[0], exact=True)).to_be_visible()
 
 
 def test_the_build_s_page_lists_all_tables(page: Page, server: Server, builds: tuple[str, str]) -> None:

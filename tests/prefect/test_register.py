@@ -14,8 +14,8 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.schedules import Schedule
 from prefect_home import own_prefect
 
+from normloom.cli.register import WORK_POOL, register
 from normloom.core.errors import UsageError
-from normloom.prefect.serving.register import WORK_POOL, register
 from normloom.prefect.serving.schedules import cron, served
 
 NIGHTLY = cron("0 2 * * *", "UTC")

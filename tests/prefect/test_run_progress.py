@@ -9,6 +9,7 @@ import pytest
 from prefect_home import own_prefect
 from toy import echo_stage, runner, words_stage
 
+from normloom.core.outlook import Forecast, Outlook
 from normloom.core.table import Manifest, PartRecord
 from normloom.prefect.run_progress import RunProgress
 from normloom.store.store import Store
@@ -40,6 +41,9 @@ class Shown:
         if manifest.stage == "echo":
             self.calls.append(("end", reused))
 
+    def whole(self, outlook: Outlook) -> None:
+        self.calls.append(str(outlook).partition(",")[0])
+
 
 class Kept(logging.Handler):
     """Keeps what is logged, without figures of time."""
@@ -56,7 +60,7 @@ def test_the_run_s_log_tells_what_is_shown(tmp_path: Path, caplog: pytest.LogCap
     from prefect import flow, task
 
     shown = Shown()
-    loom = replace(runner(Store(tmp_path)), progress=RunProgress(shown))
+    loom = replace(runner(Store(tmp_path)), progress=RunProgress(shown, Forecast("toy", {"words": None, "echo": None})))
     words = words_stage(*"abc")
     stage = echo_stage(words, drop="b", part_rows=2)
 
@@ -87,6 +91,10 @@ def test_the_run_s_log_tells_what_is_shown(tmp_path: Path, caplog: pytest.LogCap
         f"echo: published, 2 rows, 1 dropped, 0 quarantined, key {key}",
         f"echo: reused from build test, 2 rows, 1 dropped, 0 quarantined, key {key}",
     ]
-    parts = [("advance", 0), ("advance", 1)]
-    begin, ends = ("begin", 3, 0), [("end", False), ("end", True)]
-    assert shown.calls == [begin, ("note", "loads toy"), *parts, ("note", "checks"), *ends]
+    tables = ["0 of 2 tables", "1 of 2 tables"]
+    assert shown.calls == [
+        *(tables[0], tables[0], tables[1]),  # words: begins, has its part, ends
+        *(("begin", 3, 0), tables[1], ("note", "loads toy")),
+        *(("advance", 0), tables[1], ("advance", 1), tables[1], ("note", "checks")),
+        *(("end", False), "2 of 2 tables", ("end", True), "2 of 2 tables"),
+    ]

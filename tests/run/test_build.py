@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 import yaml
 from prefect_home import own_prefect
@@ -20,7 +21,7 @@ from toy_builds import built
 from normloom.core.contract import Check
 from normloom.core.errors import BuildCancelledError, QuarantineBudgetError, UsageError
 from normloom.core.protocol import ModelSpec
-from normloom.core.stage import Stage, published_stage
+from normloom.core.stage import Output, Stage, published_stage
 from normloom.history.unfinished import unfinished
 from normloom.lineage.openlineage import record_of
 from normloom.run.build import BuildRequest, BuildResult, build, reuse
@@ -87,6 +88,7 @@ def run_graph() -> tuple[set[tuple[str, str]], dict[str, str], list[str]]:
     return edges, states, run.tags
 
 
+MANY = 12  # more than are at work at once
 STAGES = {"words", "left", "right", "joined", "beside", "last"}
 EDGES = {
     ("words", "left"),
@@ -117,6 +119,33 @@ def test_the_run_graph_is_the_stage_graph_fresh_and_reused(tmp_path: Path) -> No
     assert changed.reused == {"words", "left", "beside", "last"}
     assert changed["joined"].content == fresh["joined"].content
     assert {name for name, state in states.items() if state == "Reused"} == changed.reused
+
+
+def test_all_stages_are_drawn_under_their_names_while_the_first_is_at_work(tmp_path: Path) -> None:
+    drawn: dict[str, str] = {}
+
+    def look(rows: pl.DataFrame, arguments: Echo) -> Output:  # noqa: ARG001
+        from prefect.client.orchestration import get_client
+        from prefect.context import TaskRunContext
+
+        run = TaskRunContext.get()
+        assert run
+        with get_client(sync_client=True) as client:
+            for _ in range(60):
+                path = {"id": run.task_run.flow_run_id}
+                nodes = dict(client.request("GET", "/flow_runs/{id}/graph-v2", path_params=path).json()["nodes"])
+                drawn.update({node["label"]: node["state_type"] for node in nodes.values()})
+                if len(nodes) > MANY and drawn["look"] == "RUNNING":
+                    break
+                time.sleep(0.2)
+        return Output(rows=rows.with_columns(echo="word"), attempts=rows.height)
+
+    first = Stage(name="look", function=look, arguments=Echo(), contract=ECHOES, inputs=(words_stage(*"ab"),))
+    ends = [echoing(f"echo_{number}", first) for number in range(MANY)]
+    request = BuildRequest(system="toy", profile="test")
+    build(*ends, request=request, store=Store(tmp_path), pool=Pool(Resources(actors=0)))
+    waiting = {stage.name: "PENDING" for stage in ends}
+    assert drawn == {"words": "COMPLETED", "look": "RUNNING", **waiting}
 
 
 def test_a_finished_build_is_recognised_without_starting_anything(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from normloom.cli.common import (
     out,
 )
 from normloom.core.errors import UsageError
+from normloom.core.outlook import about
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from normloom.planning.plan import Plan, PlannedStage
     from normloom.planning.spending import Bill, Limits
 
-MINUTE, HOUR = 60, 3600
 NAMED = 3  # stages that a line names
 STYLES = {"reused": "dim", "taken": "dim", "resumed": "green", "waiting": "yellow"}
 
@@ -106,17 +106,6 @@ def plan(
     out.print(_table(planned, most))
     for line in (_summary(planned), _loads(planned), *bill_lines(bill), *notes):
         out.print(escaped(line), highlight=False)
-
-
-def about(seconds: float) -> str:
-    """Return a duration as roughly as it is known."""
-    if seconds < 1:
-        return "under 1 s"
-    if seconds < MINUTE:
-        return f"{seconds:.0f} s"
-    if seconds < HOUR:
-        return f"{seconds / MINUTE:.0f} min"
-    return f"{int(seconds // HOUR)} h {int(seconds % HOUR // MINUTE)} min"
 
 
 def _refusal(limits: Limits, bill: list[Bill]) -> list[str]:

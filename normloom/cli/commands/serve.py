@@ -69,9 +69,10 @@ def serve(  # each an option
     """Serve Prefect's UI and run the builds that are scheduled or started there.
 
     One deployment per system, with the parameters of normloom build: in the UI a single stage can be made (only), or
-    a build taken up from a stage (from_stage). What is set there stays when this command is run again: schedules that
-    were paused, changed or added. One system is built at a time; who comes second waits. Ctrl-C stops
-    the builds and the server; finished parts are kept. Builds of the same store in other terminals show up here too.
+    a build taken up from a stage (from_stage); stages are picked from a list. What is set there stays when this
+    command is run again: schedules that were paused, changed or added. One system is built at a time; who comes second
+    waits. Ctrl-C stops the builds and the server; finished parts are kept. Builds of the same store in other terminals
+    show up here too.
 
     Examples:
 
@@ -160,6 +161,7 @@ def require_login(host: str, *, open_to_all: bool) -> None:
 def _serve(deployments: list[Any], url: str, builds: int) -> None:
     from prefect.runner import Runner
 
+    from normloom.cli.forms import offer_stages
     from normloom.prefect.serving.automations import install
 
     class Stoppable(Runner):
@@ -178,5 +180,6 @@ def _serve(deployments: list[Any], url: str, builds: int) -> None:
     runner = Stoppable(limit=builds, pause_on_shutdown=False)
     for deployment in deployments:
         runner.add_deployment(deployment)
+        offer_stages(f"{deployment.flow_name}/{deployment.name}")
     with suppress(KeyboardInterrupt):
         asyncio.run(runner.start())

@@ -18,11 +18,14 @@ from rich.progress import (
     MofNCompleteColumn,
     Progress,
     SpinnerColumn,
+    Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
+from normloom.core.outlook import Outlook, RowsDone
 from normloom.core.table import Manifest, PartRecord
 from normloom.readers.read import READERS
 from normloom.workers.run_log import LOGGERS
@@ -82,16 +85,21 @@ class _Line:
     started: float | None = None  # when its first part was begun
     tokens_in: int = 0
     tokens_out: int = 0
-    done: int = 0  # rows of parts that are committed
-    within: dict[int, int] = field(default_factory=dict)  # part -> rows done of it, of those in work
+    done: RowsDone = field(default_factory=RowsDone)
 
-    @property
-    def rows(self) -> int:
-        return self.done + sum(self.within.values())
+
+class _Left(TimeRemainingColumn):
+    """The time left as the build reckons it, where it does."""
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["left"], style="cyan") if "left" in task.fields else super().render(task)
 
 
 class TerminalProgress:
-    """One line a stage: rows done, tokens read and written per second, time left, then the account of its rows."""
+    """A line for the build, and one a stage: rows done, time left, tokens read and written per second.
+
+    When a stage is done its line has the account of its rows.
+    """
 
     def __init__(self, console: Console) -> None:
         self._progress = Progress(
@@ -99,11 +107,12 @@ class TerminalProgress:
             TextColumn("{task.description:<22}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            _Left(compact=True, elapsed_when_finished=True),
             TextColumn("[dim]{task.fields[note]}"),
             console=console,
         )
         self._lines: dict[str, _Line] = {}
+        self._build: TaskID | None = None
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -120,7 +129,7 @@ class TerminalProgress:
         with self._lock:
             note = f"{done} rows done before" if done else ""
             task = self._progress.add_task(stage, total=total, completed=done, note=note)
-            self._lines[stage] = _Line(task, done=done)
+            self._lines[stage] = _Line(task, done=RowsDone(done))
 
     def note(self, stage: str, text: str) -> None:
         """Show what the stage is at."""
@@ -134,22 +143,21 @@ class TerminalProgress:
             line = self._lines[stage]
             now = time.monotonic()
             line.started = line.started or now - part.seconds
-            line.done += part.stop - part.start
-            line.within.pop(part.index, None)
+            line.done.add(part)
             line.tokens_in += part.tokens_in
             line.tokens_out += part.tokens_out
             seconds = max(now - line.started, 1e-3)
             note = ""
             if line.tokens_in or line.tokens_out:
                 note = f"{line.tokens_in / seconds:,.0f} in, {line.tokens_out / seconds:,.0f} out tokens/s"
-            self._progress.update(line.task, completed=line.rows, note=note)
+            self._progress.update(line.task, completed=line.done.rows, note=note)
 
     def within(self, stage: str, part: int, rows: int) -> None:
         """Move the bar by what is done of a part."""
         with self._lock:
             line = self._lines[stage]
-            line.within[part] = rows
-            self._progress.update(line.task, completed=line.rows)
+            line.done.within[part] = rows
+            self._progress.update(line.task, completed=line.done.rows)
 
     def end(self, manifest: Manifest, *, reused: bool) -> None:
         """Close the stage's line with its account of rows."""
@@ -165,3 +173,11 @@ class TerminalProgress:
                 completed=total,
                 note=f"reused, {note}" if reused else note,
             )
+
+    def whole(self, outlook: Outlook) -> None:
+        """Move the build's bar."""
+        with self._lock:
+            if self._build is None:
+                self._build = self._progress.add_task("[bold]build", total=outlook.of, note="", left="")
+            note = f"tables, {outlook.share:.0%} of the work"
+            self._progress.update(self._build, completed=outlook.tables, note=note, left=outlook.left)

@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from normloom.core.table import CheckResult, Manifest, Work
 from normloom.history.builds import BuildLock, StageLock, started
@@ -29,12 +30,14 @@ _CLASSES = (
     "classDef made fill:#d1fae5,stroke:#059669,color:#111827",
     "classDef reused fill:#e5e7eb,stroke:#6b7280,color:#111827",
     "classDef stale fill:#fde68a,stroke:#b45309,color:#111827",
+    "classDef earlier fill:#f3f4f6,stroke:#6b7280,color:#111827,stroke-dasharray:4",
     "classDef unmade fill:#ffffff,stroke:#9ca3af,color:#4b5563,stroke-dasharray:4",
     "classDef failed fill:#fecaca,stroke:#b91c1c,color:#111827",
     "classDef here stroke:#1d4ed8,stroke-width:4px",
 )
 LEGEND = (
-    "Green: made by this build. Grey: reused. Yellow: stale. Red: failed. Dashed: not made when this page was written."
+    "Green: made by this build. Grey: reused. Yellow: stale. Red: failed. "
+    "Dashed: not reached when this page was written (grey: there is a table of an earlier build)."
 )
 
 log = logging.getLogger(__name__)
@@ -50,18 +53,20 @@ def artifact_key(system: str, stage: str | None = None) -> str:
 class Lineage:
     """The tables of a system as far as a build knows them; it fills them in while it runs.
 
-    `graph` holds the stages that each stage reads, in the flow's order; `pages` the addresses of pages
-    left so far; `stale` why a table is no longer right; `failed` the errors of stages that failed, the first one first.
+    `graph` holds the stages that each stage reads, in the flow's order; `earlier` the tables there are before the
+    build comes to them; `builds` those of the store, oldest first; `pages` the ids of the pages left so far; `stale`
+    why a table is no longer right; `failed` the errors of stages that failed, the first one first.
     """
 
     system: str
     build: str
     graph: Mapping[str, Sequence[str]]
+    earlier: Mapping[str, Manifest] = field(default_factory=dict)
     manifests: dict[str, Manifest] = field(default_factory=dict)
     pages: dict[str, str] = field(default_factory=dict)
     stale: dict[str, str] = field(default_factory=dict)
     failed: dict[str, Exception] = field(default_factory=dict)
-    earlier: Sequence[BuildLock] = ()  # builds of the store, oldest first
+    builds: Sequence[BuildLock] = ()
     store: str = ""
     reach: Reach = field(default_factory=Reach)
 
@@ -71,33 +76,46 @@ class Lineage:
 
     def address(self, stage: str) -> str:
         """Return where the page of a stage is."""
-        manifest = self.manifests.get(stage)
+        if stage in self.pages:
+            return f"{ARTIFACTS}/artifact/{self.pages[stage]}"
+        manifest = self.table(stage)
         key = artifact_key(manifest.system, manifest.stage) if manifest else artifact_key(self.system, stage)
-        return self.pages.get(stage) or f"{ARTIFACTS}/key/{key}"
+        return f"{ARTIFACTS}/key/{key}"
+
+    def table(self, stage: str) -> Manifest | None:
+        """Return the table of a stage: the one it has in this build, or else the earlier one."""
+        return self.manifests.get(stage) or self.earlier.get(stage)
 
     def state(self, stage: str) -> str:
         """Return how a table stands in this build, as markdown."""
         manifest = self.manifests.get(stage)
         if manifest is None:
-            return NOT_YET
+            earlier = self.earlier.get(stage)
+            return f"from build {text(earlier.build)}, not reached yet" if earlier else NOT_YET
         origin = "made by this build" if manifest.build == self.build else f"reused from build {text(manifest.build)}"
         return f"**STALE** because {text(self.stale[stage])}; {origin}" if stage in self.stale else origin
 
     def rows(self, stage: str) -> str:
         """Return the number of rows of a stage's table."""
-        return f"{self.manifests[stage].count('rows'):,}" if stage in self.manifests else NOT_YET
+        manifest = self.table(stage)
+        return f"{manifest.count('rows'):,}" if manifest else NOT_YET
 
 
-def publish_stage(lineage: Lineage, stage: str) -> None:
-    """Leave the page of a stage's table with the task run that is at work."""
+def publish_stage(lineage: Lineage, stage: str) -> bool:
+    """Leave the page of a stage's table with the run that is at work, or bring the one that it has up to date.
+
+    Returns whether the server took it.
+    """
     manifest = lineage.manifests[stage]
     counts = ", ".join(f"{manifest.count(kind):,} {kind}" for kind in ("rows", "dropped", "quarantined"))
     stale = "STALE; " if stage in lineage.stale else ""
     origin = "made" if manifest.build == lineage.build else "reused"
     description = f"{stale}{origin}; {counts}; from build {manifest.build}; store {lineage.store}"
-    page = publish(artifact_key(lineage.system, stage), stage_page(lineage, stage), description, lineage.reach)
+    key = artifact_key(lineage.system, stage)
+    page = publish(key, stage_page(lineage, stage), description, lineage.reach, page=lineage.pages.get(stage))
     if page:
         lineage.pages[stage] = page
+    return page is not None
 
 
 def publish_build(lineage: Lineage, *, loads: Mapping[str, int], lock: str, seconds: float) -> None:
@@ -106,19 +124,25 @@ def publish_build(lineage: Lineage, *, loads: Mapping[str, int], lock: str, seco
     publish(artifact_key(lineage.system), page, f"build {lineage.build}", lineage.reach)
 
 
-def publish(key: str, markdown: str, description: str, reach: Reach) -> str | None:
-    """Leave a page with the run that is at work and return its address.
+def publish(key: str, markdown: str, description: str, reach: Reach, *, page: str | None = None) -> str | None:
+    """Leave a page with the run that is at work, or change the one with the id `page`, and return its id.
 
     A server that refuses it or does not answer does not stop the build: that is logged, and None returned.
     """
     from httpx import HTTPStatusError, RequestError
     from prefect.artifacts import create_markdown_artifact
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.actions import ArtifactUpdate
 
     if not reach.worth_trying():
         return None
     try:
         with few_tries(1):
-            page = create_markdown_artifact(markdown, key=key, description=description)
+            if page is None:
+                page = str(create_markdown_artifact(markdown, key=key, description=description))
+            else:
+                with get_client(sync_client=True) as client:
+                    client.update_artifact(UUID(page), ArtifactUpdate(data=markdown, description=description))
     except HTTPStatusError as error:
         log.warning("the page %s is not in Prefect's UI: %s", key, error)
         return None
@@ -126,7 +150,7 @@ def publish(key: str, markdown: str, description: str, reach: Reach) -> str | No
         reach.lost(error)
         return None
     reach.back()
-    return f"{ARTIFACTS}/artifact/{page}"
+    return page
 
 
 def stage_page(lineage: Lineage, stage: str) -> str:
@@ -137,7 +161,11 @@ def stage_page(lineage: Lineage, stage: str) -> str:
         (lineage.link(ref.known_to(lineage.system)), f"{ref.rows:,}", f"`{ref.key}`")
         for ref in (*manifest.inputs, *manifest.sides)
     ]
-    downstream = [(lineage.link(name), lineage.rows(name)) for name, reads in lineage.graph.items() if stage in reads]
+    downstream = [
+        (lineage.link(name), lineage.rows(name), lineage.state(name))
+        for name, reads in lineage.graph.items()
+        if stage in reads
+    ]
     system = link(lineage.system, f"{ARTIFACTS}/key/{artifact_key(lineage.system)}")
     long = _depth(lineage.graph) > ACROSS
     return _page(
@@ -152,9 +180,9 @@ def stage_page(lineage: Lineage, stage: str) -> str:
         "## Reads",
         table(("table", "rows", "key"), upstream) or "No table: the flow starts here.",
         "## Read by",
-        table(("table", "rows"), downstream) or "No stage: the flow ends here.",
+        table(("table", "rows", "state"), downstream) or "No stage: the flow ends here.",
         "## When it was made in this store",
-        _history(manifest, lineage.earlier),
+        _history(manifest, lineage.builds),
         "## How it was made",
         table(("", ""), _making(manifest)),
         *(["## The whole flow", lineage_graph(lineage, here=stage)] if long else []),
@@ -191,7 +219,7 @@ def lineage_graph(lineage: Lineage, *, here: str | None = None, near: bool = Fal
     nodes = {stage: f"s{index}" for index, stage in enumerate(graph)}
     lines = ["```mermaid", *(_ACROSS if _depth(graph) <= ACROSS else _DOWN)]
     for stage, node in nodes.items():
-        rows = f"{lineage.rows(stage)} rows" if stage in lineage.manifests else NOT_YET
+        rows = f"{lineage.rows(stage)} rows" if lineage.table(stage) else NOT_YET
         lines.append(f'{node}["{label(stage)}<br/>{rows}"]:::{_class(lineage, stage)}')
         lines.append(f'click {node} href "{lineage.address(stage)}"')
     for stage, reads in graph.items():
@@ -215,7 +243,7 @@ def _class(lineage: Lineage, stage: str) -> str:
     if stage in lineage.failed:
         return "failed"
     if manifest is None:
-        return "unmade"
+        return "earlier" if stage in lineage.earlier else "unmade"
     if stage in lineage.stale:
         return "stale"
     return "made" if manifest.build == lineage.build else "reused"
@@ -249,10 +277,10 @@ def _checks(checks: Sequence[CheckResult]) -> str:
     )
 
 
-def _history(manifest: Manifest, earlier: Sequence[BuildLock]) -> str:
+def _history(manifest: Manifest, builds: Sequence[BuildLock]) -> str:
     """Return the builds that made this table and those before it, newest first; builds that reused it are left out."""
     made: list[tuple[str, StageLock]] = []
-    for lock in earlier:
+    for lock in builds:
         stage = lock.stages.get(manifest.stage)
         if lock.system == manifest.system and stage and not (made and made[-1][1].key == stage.key):
             made.append((lock.build, stage))

@@ -1,6 +1,6 @@
 """Register work pool, deployments and automations with the Prefect server that PREFECT_API_URL names.
 
-    python -m normloom.prefect.serving.register [PREFECT_FILE]
+    python -m normloom.cli.register [PREFECT_FILE]
 
 If the store that NORMLOOM_STORE names is in reach, the server is told of its runs whose process is gone.
 
@@ -21,10 +21,11 @@ import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import ObjectNotFound
 
+from normloom.cli.forms import offer_stages
 from normloom.prefect.run_marks import settle
 from normloom.prefect.serving.automations import install
 
-DEPLOYMENTS = Path(__file__).parents[2] / "deployments" / "prefect.yaml"
+DEPLOYMENTS = Path(__file__).parents[1] / "deployments" / "prefect.yaml"
 WORK_POOL = "normloom"
 BUILDS_AT_ONCE = 1  # of a new work pool; people with room for more raise it in the UI
 
@@ -42,16 +43,21 @@ def register(path: Path = DEPLOYMENTS) -> None:
         file = Path(folder) / path.name
         file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
         _prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(file))
+    for entry in content["deployments"]:
+        offer_stages(_full_name(entry))
     install()
     if store := os.environ.get("NORMLOOM_STORE"):
         settle(Path(store))
 
 
+def _full_name(entry: dict[str, Any]) -> str:
+    return f"{entry['entrypoint'].rpartition('.')[2]}/{entry['name']}"
+
+
 def _without_known_schedules(entry: dict[str, Any], client: SyncPrefectClient) -> dict[str, Any]:
     """Return a deployment without its schedules if the server has it: Prefect then leaves those it has alone."""
-    flow = entry["entrypoint"].rpartition(".")[2]
     try:
-        client.read_deployment_by_name(f"{flow}/{entry['name']}")
+        client.read_deployment_by_name(_full_name(entry))
     except ObjectNotFound:
         return entry
     return {name: value for name, value in entry.items() if name != "schedules"}

@@ -1,0 +1,59 @@
+"""What the form of a run offers in Prefect's UI: stages are picked from a list instead of typed."""
+
+from __future__ import annotations
+
+import logging
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import DeploymentUpdate
+
+from normloom.cli.common import DEFAULT_PROFILE, DEFAULT_STORE, assignments
+from normloom.core.errors import NormloomError
+from normloom.settings.settings import stages_for
+from normloom.steps.graph import stages_of
+from normloom.store.store import Store
+
+ONE, SEVERAL = ("from_stage",), ("only", "force")  # parameters of a run that name stages
+
+log = logging.getLogger("normloom")
+
+
+def offer_stages(name: str) -> None:
+    """Let the form of a registered deployment, FLOW/NAME, offer the stages that its own parameters lead to.
+
+    It is an offer: a run with another profile has other stages, so the server is not to refuse their names. The
+    build does that, as it checks every parameter, in its own words.
+    """
+    with get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name(name)
+        try:
+            stages = _stages(name.partition("/")[0], deployment.parameters)
+        except NormloomError as error:
+            log.warning("the form of %s does not list the stages: %s", name, error)
+            return
+        schema = deepcopy(dict(deployment.parameter_openapi_schema or {}))
+        choice = {"type": "string", "enum": stages}
+        for parameter, field in schema["properties"].items():
+            if parameter in ONE:
+                del field["anyOf"]  # of a text and nothing, for which Prefect draws a switch and no list
+                field.update(choice)
+            elif parameter in SEVERAL:
+                field.update(items=choice, uniqueItems=True)
+        update = DeploymentUpdate(parameter_openapi_schema=schema, enforce_parameter_schema=False)
+        client.update_deployment(deployment.id, update)
+
+
+def _stages(system: str, parameters: dict[str, Any]) -> list[str]:
+    """Return the names of the stages that a run with these parameters has."""
+    given = assignments(
+        source=parameters.get("source"),
+        text_column=parameters.get("text_column"),
+        limit=parameters.get("limit"),
+        settings=parameters.get("settings"),
+    )
+    store = Store(Path(parameters.get("store") or DEFAULT_STORE))
+    ends = stages_for(system, profile=parameters.get("profile") or DEFAULT_PROFILE, assignments=given, store=store).ends
+    return [stage.name for stage in stages_of(*ends) if stage.table is None]
