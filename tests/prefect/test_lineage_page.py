@@ -265,7 +265,7 @@ def test_a_page_tells_when_its_table_was_made_and_how_its_rows_changed(lineage: 
         return BuildLock(system="toy", build=f"202611{day:02}T020000-0000", stages={"echo": stage})
 
     earlier = [build(1, "one", 7), build(2, "one", 7), build(3, "two", 1), build(4, now.key, 3), build(5, now.key, 3)]
-    found = tables(stage_page(replace(lineage, earlier=earlier), "echo"))[-2]
+    found = tables(stage_page(replace(lineage, builds=earlier), "echo"))[-2]
     assert found == [
         ["build", "began", "rows", "change", "dropped", "quarantined"],
         ["test", "", "3", "+2", "1", "1"],
