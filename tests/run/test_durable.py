@@ -63,7 +63,7 @@ def test_an_orphaned_flow_and_its_successor_never_write_one_table_together(
     arguments = ["build", "savacu", *builder.arguments, "--store", str(tmp_path), "--set", "resources.actors=0"]
     starting = (
         "import subprocess, sys; "
-        "flow = subprocess.Popen([sys.executable, '-m', 'flows', *sys.argv[1:]], stdout=subprocess.DEVNULL); "
+        "flow = subprocess.Popen([sys.executable, '-m', 'normloom', *sys.argv[1:]], stdout=subprocess.DEVNULL); "
         "print(flow.pid, flush=True); flow.wait()"
     )
     runner = subprocess.Popen(
@@ -77,6 +77,7 @@ def test_an_orphaned_flow_and_its_successor_never_write_one_table_together(
     orphan = int(runner.stdout.readline())
     try:
         while not list(tmp_path.glob("savacu/*/*/part-*.json")):
+            assert orphan_lives(orphan)
             time.sleep(0.1)
         runner.kill()
         runner.communicate()
