@@ -16,6 +16,7 @@ from normloom.cli.commands.diff import diff
 from normloom.cli.commands.doctor import doctor
 from normloom.cli.commands.gc import gc
 from normloom.cli.commands.leaderboard import leaderboard
+from normloom.cli.commands.metrics import metrics
 from normloom.cli.commands.notify import app as notify
 from normloom.cli.commands.plan import plan
 from normloom.cli.commands.quarantine import quarantine
@@ -27,6 +28,7 @@ from normloom.cli.commands.settings import settings
 from normloom.cli.commands.tables import tables
 from normloom.cli.commands.trace import trace
 from normloom.cli.commands.verify import verify
+from normloom.cli.commands.watch import watch
 from normloom.cli.commands.why import why
 from normloom.cli.common import FAILED, WRONG_USAGE, err
 from normloom.cli.interrupt import terminated
@@ -50,6 +52,8 @@ COMMANDS = (
     leaderboard,
     builds,
     releases,
+    metrics,
+    watch,
     diff,
     tables,
     query,

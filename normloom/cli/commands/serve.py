@@ -59,6 +59,9 @@ def serve(  # each an option
         ),
     ] = None,
     builds: Annotated[int, typer.Option(min=1, help="Builds at work at once, over all systems.")] = 1,
+    metrics_port: Annotated[
+        int | None, typer.Option(help="Serve figures for Prometheus at http://127.0.0.1:PORT/metrics.")
+    ] = None,
     no_auth: Annotated[
         bool,
         typer.Option(
@@ -83,6 +86,7 @@ def serve(  # each an option
         prefect deployment run savacu/serve --param 'only=["judge_0"]'
     """
     from normloom.cli.doctor import examine_store
+    from normloom.prefect.notifications.watch import watching
     from normloom.prefect.run_marks import settling
     from normloom.prefect.server import ServerError, announced, prefect_server, serving, using_server
     from normloom.prefect.serving.schedules import cron, served
@@ -118,6 +122,7 @@ def serve(  # each an option
         using_server(url),
         announced(store, url),
         settling(store),
+        watching(store, metrics_port=metrics_port),
     ):
         _serve([served(name, parameters, when, active=active) for name in names], url, builds)
     if lost.is_set():

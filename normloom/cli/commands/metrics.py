@@ -1,0 +1,37 @@
+"""normloom metrics."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from normloom.cli.common import DEFAULT_STORE, StoreOption
+
+
+def metrics(
+    store: StoreOption = DEFAULT_STORE,
+    textfile: Annotated[
+        Path | None,
+        typer.Option(help="Write them to this file, in one step, for the node exporter.", show_default=False),
+    ] = None,
+) -> None:
+    """Print a store's figures for Prometheus: rows, dropped and quarantined by reason, tokens, cost, builds, releases.
+
+    normloom serve --metrics-port and normloom watch serve the same, and the runs that wait.
+
+    Examples:
+
+        normloom metrics --textfile /var/lib/node_exporter/normloom.prom
+    """
+    from prometheus_client import generate_latest, write_to_textfile
+
+    from normloom.prefect.notifications.prometheus import registry
+    from normloom.store.store import Store
+
+    figures = registry(Store(store))
+    if textfile:
+        write_to_textfile(str(textfile), figures)
+    else:
+        print(generate_latest(figures).decode(), end="")
