@@ -198,3 +198,36 @@ RELEASED_PAIRS = Contract(
     nullable=PAIRS.nullable,
     checks=(NOT_EMPTY, *PAIRS.checks),
 )
+
+CURVE = Contract(
+    columns={
+        "step": pl.Int64(),
+        "epoch": pl.Float64(),
+        "loss": pl.Float64(),  # what was minimised, weights and all
+        "unweighted_loss": pl.Float64(),
+        "learning_rate": pl.Float64(),
+        "gradient_norm": pl.Float64(),
+        "reward_accuracy": pl.Float64(),  # share of the step's pairs whose chosen reply has the larger implicit reward
+        "reward_margin": pl.Float64(),
+        "tokens": pl.Int64(),  # read so far
+        "seconds": pl.Float64(),  # of the step
+    },
+    keys=("step",),
+    checks=(NOT_EMPTY,),
+)
+
+LOG_PROBS = Contract(
+    columns={
+        "pair_id": pl.String(),
+        "dialogue": pl.String(),
+        "policy": pl.String(),
+        "split": pl.String(),
+        "chosen_logprob": pl.Float64(),  # natural, the sum over the reply's tokens
+        "rejected_logprob": pl.Float64(),
+        "chosen_tokens": pl.Int64(),
+        "rejected_tokens": pl.Int64(),
+        "prompt_tokens": pl.Int64(),
+    },
+    keys=("pair_id",),
+    checks=(_between("chosen_logprob", None, 0), _between("rejected_logprob", None, 0)),
+)

@@ -126,6 +126,38 @@ class Completion:
     transient: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReplyRequest:
+    """A prompt and a reply to it whose log-probability is asked for; `history` is as in `GenerateRequest`."""
+
+    instruction: str
+    prompt: str
+    reply: str
+    history: tuple[Turn, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplyScore:
+    """The log-probability of a reply (natural, the sum over its `tokens`, of which the last one ends the turn).
+
+    `error` says why there is none: prompt and reply do not fit into the context.
+    """
+
+    logprob: float
+    tokens_in: int
+    tokens: int
+    error: str | None = None
+
+
+@runtime_checkable
+class ReplyScorer(Protocol):
+    """A language model that can tell how likely it is to give a reply, as preference training asks."""
+
+    def score_replies(self, requests: Sequence[ReplyRequest]) -> list[ReplyScore]:
+        """Return the log-probability of each reply, in the requests' order."""
+        ...
+
+
 @runtime_checkable
 class LanguageModel(Protocol):
     """A causal language model held by an actor."""

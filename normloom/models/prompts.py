@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from normloom.core.errors import ModelError
-from normloom.core.protocol import GenerateRequest, ScoreRequest
+from normloom.core.protocol import GenerateRequest, ReplyRequest, Sampling, ScoreRequest
 from normloom.models.chat import BREAK, Chat
 
 
@@ -32,6 +32,15 @@ class Prompt:
         """Return the whole prompt of each question; of a prompt without questions, itself."""
         shared = [*self.head, *self.trunk]
         return [[*shared, *branch] for branch in self.branches] if self.branches else [shared]
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A prompt and a reply to it in tokens; `error` says that they pass the limit."""
+
+    prompt: Sequence[int]
+    reply: Sequence[int]
+    error: str | None = None
 
 
 class Prompter:
@@ -67,6 +76,22 @@ class Prompter:
             what = f"conversation of {len(history) + 1} turns and" if history else "prompt of"
             error = f"the {what} {tokens} tokens with max_tokens {wanted} passes the model's limit {self.limit}"
         return Prompt(head, trunk, (), error)
+
+    def exchange(self, request: ReplyRequest, *, end: int) -> Exchange:
+        """Return a prompt as it is written after, and the reply to it with the token that ends it."""
+        asked = GenerateRequest(
+            instruction=request.instruction,
+            prompt=request.prompt,
+            history=request.history,
+            seeds=(),
+            sampling=Sampling(max_tokens=1),
+        )
+        prompt = self.writing(asked)
+        reply = [*self.chat.plain([request.reply])[0], end]
+        tokens, error = prompt.tokens + len(reply), prompt.error
+        if error is None and tokens > self.limit:
+            error = f"prompt and reply are {tokens} tokens, the limit is {self.limit}"
+        return Exchange([*prompt.head, *prompt.trunk], reply, error)
 
     def answers(self, request: ScoreRequest) -> list[int]:
         """Return the token of each answer; raises ConfigError for an answer that is not one token."""

@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from normloom.core.protocol import Candidate, Completion, GenerateRequest, ModelSpec, Sampling, ScoreRequest, Scores
+from normloom.core.protocol import (
+    Candidate,
+    Completion,
+    GenerateRequest,
+    ModelSpec,
+    ReplyRequest,
+    ReplyScore,
+    Sampling,
+    ScoreRequest,
+    Scores,
+)
 from normloom.models.progress import current_teller
 from normloom.models.registry import parse_options, require_free_text
 
@@ -85,6 +95,17 @@ class ScriptedModel:
         read = sum(completion.tokens_in for completion in completions)
         self._bill(len(drawn), read, sum(candidate.tokens_out for candidate in drawn))
         return completions
+
+    def score_replies(self, requests: Sequence[ReplyRequest]) -> list[ReplyScore]:
+        """Return a log-probability between -3 and 0 a word."""
+        self._begin([f"{request.prompt}\n{request.reply}" for request in requests])
+        return [self._reply_score(request) for request in requests]
+
+    def _reply_score(self, request: ReplyRequest) -> ReplyScore:
+        read, words = len(f"{request.instruction} {request.prompt}".split()), len(request.reply.split()) + 1
+        error = _overflow(read + words) if self._holds(self.options.overflow_on, request.prompt) else None
+        drawn = _uniform(self._hash("reply", request.instruction, request.prompt, request.reply), words)
+        return ReplyScore(logprob=-3 * sum(drawn), tokens_in=read, tokens=words, error=error)
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Return unit vectors, float32 (texts, dimensions), near each other for texts that share words."""

@@ -12,7 +12,7 @@ import torch
 from tiny_models import CONTEXT, save_tiny_llama
 
 from normloom.core.errors import ConfigError, ModelError
-from normloom.core.protocol import Turn
+from normloom.core.protocol import ReplyRequest, Turn
 from normloom.models import (
     GenerateRequest,
     LanguageModel,
@@ -364,3 +364,33 @@ class TestSmolLM2:
         (candidate,) = smol.generate([request])[0].candidates
         assert "Paris" in candidate.text
         assert candidate.finish == "stop"
+
+
+def test_a_reply_is_as_likely_as_its_tokens_one_after_another(tiny: TransformersModel) -> None:
+    asked = [
+        ReplyRequest(instruction=INSTRUCTION, prompt="Is it about cats?", reply="Yes, it is about cats."),
+        ReplyRequest(instruction=INSTRUCTION, prompt="And dogs? " * 5, reply="No."),
+        ReplyRequest(instruction="", prompt="Hm?", reply="No.", history=(Turn("user", "Hi"), Turn("assistant", "Yes"))),
+    ]
+    scores = tiny.score_replies(asked)
+    for request, score in zip(asked, scores, strict=True):
+        exchange = tiny.prompter.exchange(request, end=tiny.tokenizer.eos_token_id)
+        assert exchange.reply[-1] == tiny.tokenizer.eos_token_id
+        ids = torch.tensor([[*exchange.prompt, *exchange.reply]])
+        with torch.inference_mode():
+            log_probs = tiny.reader.model(ids).logits.log_softmax(-1)[0]
+        first = len(exchange.prompt)
+        slow = sum(log_probs[first + place - 1, token].item() for place, token in enumerate(exchange.reply))
+        assert score.logprob == pytest.approx(slow, abs=1e-4)
+        assert (score.tokens, score.tokens_in) == (len(exchange.reply), first)
+
+
+def test_a_reply_that_does_not_fit_is_an_error_and_costs_no_other(tiny: TransformersModel) -> None:
+    long = ReplyRequest(instruction=INSTRUCTION, prompt="Why?", reply="Yes " * CONTEXT)
+    short = replace(long, reply="Yes")
+    found = tiny.score_replies([long, short, replace(short, reply="<|im_end|>")])
+    assert found[0].error is not None
+    assert found[0].error.endswith(f"the limit is {CONTEXT}")
+    assert found[1].error is None
+    assert found[1].tokens == 2
+    assert found[2].tokens > 2  # what a row says is text, never a control token

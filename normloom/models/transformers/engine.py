@@ -11,7 +11,17 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from transformers import AutoModelForCausalLM
 
-from normloom.core.protocol import Candidate, Completion, GenerateRequest, ModelSpec, Sampling, ScoreRequest, Scores
+from normloom.core.protocol import (
+    Candidate,
+    Completion,
+    GenerateRequest,
+    ModelSpec,
+    ReplyRequest,
+    ReplyScore,
+    Sampling,
+    ScoreRequest,
+    Scores,
+)
 from normloom.models.chat import Chat
 from normloom.models.loading import context_limit, end_tokens, load, tokenizer_of
 from normloom.models.progress import current_teller
@@ -21,6 +31,7 @@ from normloom.models.registry import parse_options, require_free_text
 from normloom.models.transformers.decoding import Draft, Stops, read_prompts, write
 from normloom.models.transformers.packing import PackedRow, batches
 from normloom.models.transformers.reading import Reader
+from normloom.models.transformers.replies import reply_log_probs
 from normloom.models.transformers.scoring import BatchLimits, read_packed, read_whole
 
 _Key = TypeVar("_Key", bound=Hashable)
@@ -117,6 +128,28 @@ class TransformersModel:
                 error=prompts[i].error,
             )
             for i, request in enumerate(requests)
+        ]
+
+    @torch.inference_mode()
+    def score_replies(self, requests: Sequence[ReplyRequest]) -> list[ReplyScore]:
+        """Return the log-probability of each reply, in the order of the requests."""
+        exchanges = [self.prompter.exchange(request, end=self.tokenizer.eos_token_id) for request in requests]
+        fitting = [exchange for exchange in exchanges if exchange.error is None]
+        options, tell = self.options, current_teller()
+        read = iter(
+            reply_log_probs(
+                self.reader.model, fitting, rows=options.score_batch, tokens=options.batch_tokens, tell=tell
+            )
+        )
+        self._usage["prompt_tokens"] += sum(len(exchange.prompt) + len(exchange.reply) for exchange in fitting)
+        return [
+            ReplyScore(
+                logprob=next(read) if exchange.error is None else float("nan"),
+                tokens_in=len(exchange.prompt),
+                tokens=len(exchange.reply),
+                error=exchange.error,
+            )
+            for exchange in exchanges
         ]
 
     def take_usage(self) -> dict[str, float]:
