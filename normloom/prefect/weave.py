@@ -14,7 +14,7 @@ from normloom.core.errors import BuildCancelledError, NormloomError
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest, TableRef
 from normloom.prefect.pages.lineage_page import Lineage, publish_stage
-from normloom.prefect.task_runs import TaskRuns, task_runs
+from normloom.prefect.task_runs import TaskRuns
 
 
 class Make(Protocol):
@@ -25,7 +25,9 @@ class Make(Protocol):
         ...
 
 
-def submit_stages(stages: Sequence[Stage], make: Make, lineage: Lineage) -> dict[str, tuple[Manifest, bool]]:
+def submit_stages(
+    runs: TaskRuns, stages: Sequence[Stage], make: Make, lineage: Lineage
+) -> dict[str, tuple[Manifest, bool]]:
     """Make the stages as tasks of the flow run that is under way; return each table and whether it was there already.
 
     All of them are drawn in the run's graph from the start. Each task leaves the page of its table. Raises the error
@@ -40,7 +42,7 @@ def submit_stages(stages: Sequence[Stage], make: Make, lineage: Lineage) -> dict
 
     made: dict[str, tuple[Manifest, bool]] = {}
 
-    def submit(runs: TaskRuns, stage: Stage, futures: Mapping[str, Any]) -> Any:
+    def submit(stage: Stage, futures: Mapping[str, Any]) -> Any:
         @task(name=stage.name, task_run_name=stage.name, persist_result=False, cache_policy=NO_CACHE)
         def run(inputs: list[TableRef], sides: list[TableRef]) -> TableRef | State[TableRef]:
             with _failing(stage.name, lineage):
@@ -59,9 +61,9 @@ def submit_stages(stages: Sequence[Stage], make: Make, lineage: Lineage) -> dict
         return runs.submit(run, stage.name, reads)
 
     futures: dict[str, Any] = {}
-    with task_runs() as runs, TagsContext(current_tags=set()):  # a task with tags needs the server, which limits them
+    with TagsContext(current_tags=set()):  # a task with tags needs the server, which limits them
         for stage in stages:
-            futures[stage.name] = submit(runs, stage, futures)
+            futures[stage.name] = submit(stage, futures)
         for future in futures.values():
             future.wait()
     for error in lineage.failed.values():

@@ -33,6 +33,7 @@ from normloom.prefect.pages.lineage_page import Lineage, publish_build, publish_
 from normloom.prefect.pages.progress_page import progress_page
 from normloom.prefect.run_progress import RunProgress
 from normloom.prefect.server import CONSOLE_LEVEL
+from normloom.prefect.task_runs import task_runs
 from normloom.prefect.weave import submit_stages
 from normloom.run.failure_page import publish_failure
 from normloom.run.release import ReleaseSize
@@ -206,12 +207,15 @@ def build(
             def weave() -> BuildResult:
                 run = current_flow_run()
                 record.belongs_to(run)
-                with LineageEvents(
-                    system=system, build=identity, store=store, profile=request.profile, flow_run=run
-                ) as events:
+                with (
+                    LineageEvents(
+                        system=system, build=identity, store=store, profile=request.profile, flow_run=run
+                    ) as events,
+                    task_runs() as runs,
+                ):
                     try:
                         with progress_page(system, forecast, lineage.reach):
-                            made = submit_stages(needed, partial(make, events), lineage)
+                            made = submit_stages(runs, needed, partial(make, events), lineage)
                     except BaseException as error:
                         record.ended(error, stage=next(iter(lineage.failed), None))
                         pool.close()  # stages at work would go on to their end
