@@ -231,3 +231,18 @@ LOG_PROBS = Contract(
     keys=("pair_id",),
     checks=(_between("chosen_logprob", None, 0), _between("rejected_logprob", None, 0)),
 )
+
+EVALUATED = Contract(
+    columns={
+        "policy": pl.String(),
+        "prompt_id": pl.String(),
+        "dialogue": pl.String(),
+        "valid": pl.Boolean(),
+        "raw_status": pl.String(),  # how the raw reply parses
+        "seconds": pl.Float64(),
+        **dict.fromkeys(MEASURED, pl.Float64()),  # failures at the worst value
+    },
+    nullable=frozenset({"seconds"}),
+    keys=("policy", "prompt_id"),
+    checks=tuple(_between(name, *BOUNDS[name]) for name in MEASURED),
+)

@@ -34,6 +34,9 @@ class SourceSettings(FileSettings, PersonaPrompts):
     prompts: SourceName | None = Field(
         None, description="file of the prompts that the replies answer; null: `prompts` beside the replies, same format"
     )
+    validation: SourceName | None = Field(
+        None, description="file of replies to the validation prompts by policies, with their released signals"
+    )
     published: str | None = Field(
         None, pattern=r"^\w+/\w+$", description="released table whose pairs are used, such as savacu/publish"
     )

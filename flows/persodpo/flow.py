@@ -10,8 +10,10 @@ from normloom.core.errors import ConfigError
 from normloom.core.stage import Stage
 from normloom.flows.persodpo import summary
 from normloom.flows.persodpo.config import PersodpoConfig
+from normloom.readers import locate
 from normloom.settings.system import System
-from normloom.tasks.preferences.checks import check_pairs, check_replies
+from normloom.tasks.preferences.checks import check_evaluation, check_pairs, check_replies
+from normloom.tasks.preferences.evaluation import evaluation_figures, read_evaluated
 from normloom.tasks.preferences.measure import measure
 from normloom.tasks.preferences.pair_figures import pair_figures, reply_figures
 from normloom.tasks.preferences.pairs import Asked, published_pairs, quality_pairs, simple_pairs
@@ -51,7 +53,11 @@ def _scored(config: PersodpoConfig) -> tuple[Stage, Stage, list[Stage]]:
     scored = quality(parsed, rules, found, *measured)
     asked = Asked(**dict(config.pairs), template=config.reply.template)
     made = [make(scored, asked, parsed, prompts) for make in (quality_pairs, simple_pairs)]
-    return made[0], made[1], [reply_figures(parsed, config.pairs, scored), check_replies(parsed, scored, found)]
+    also = [reply_figures(parsed, config.pairs, scored), check_replies(parsed, scored, found)]
+    if source.validation:
+        answered = read_evaluated(prompts, source=locate(source.validation))
+        also += [evaluation_figures(answered), check_evaluation(answered)]
+    return made[0], made[1], also
 
 
 def _replies(prompts: Stage, config: PersodpoConfig) -> list[Stage]:

@@ -12,7 +12,7 @@ import polars as pl
 from normloom.core.fan_out import free
 from normloom.core.stage import Output
 from normloom.schemas import preference_tables, tables
-from normloom.schemas.preference_tables import HELD_OUT, TRAIN
+from normloom.schemas.preference_tables import HELD_OUT, OK, TRAIN
 from normloom.steps.step import step
 from normloom.tasks.preferences.pair_figures import variation
 
@@ -29,6 +29,12 @@ def check_pairs(rows: pl.DataFrame) -> Output:
 def check_replies(rows: pl.DataFrame, scored: pl.DataFrame, ranges: pl.DataFrame) -> Output:
     """Return the checks of replies and signals: replies as planned (C1), the bonus (C8), no constant signal (C12)."""
     return checks_output(_of_replies(rows, scored, ranges))
+
+
+@step(makes=preference_tables.CHECKED, name="evaluation_checks", fan_out=free("one row for each check and policy"))
+def check_evaluation(rows: pl.DataFrame) -> Output:
+    """Return the checks of evaluated replies: the raw replies are those that the signals are of (C11)."""
+    return checks_output(_of_policies(rows))
 
 
 def checked(check: str, of: str, asks: str, *, found: str, passed: bool) -> dict[str, object]:
@@ -78,6 +84,18 @@ def _of_replies(parsed: pl.DataFrame, scored: pl.DataFrame, ranges: pl.DataFrame
         found=f"constant: {', '.join(constant) or 'none'}",
         passed=not constant,
     )
+
+
+def _of_policies(replies: pl.DataFrame) -> Iterator[dict[str, object]]:
+    for (policy,), answered in replies.group_by("policy", maintain_order=True):
+        parse = (answered["raw_status"] == OK).sum()
+        yield checked(
+            "C11",
+            str(policy),
+            "as many raw replies parse as have signals",
+            found=f"{parse:,} of {answered.height:,} raw replies parse, {answered['valid'].sum():,} replies have signals",
+            passed=answered["valid"].sum() == parse,
+        )
 
 
 def _of_pairs(pairs: pl.DataFrame) -> Iterator[dict[str, object]]:

@@ -15,7 +15,7 @@ from normloom.core.rows import seed
 from normloom.core.stage import Output, quarantined, quarantined_frame, unanswered
 from normloom.readers import LIBRARIES, Located, as_text, read_source
 from normloom.schemas import preference_tables
-from normloom.schemas.preference_tables import BOUNDS, MEASURED, NONE, OK, WORST
+from normloom.schemas.preference_tables import BOUNDS, MEASURED, NONE, OK, TRAIN, WORST
 from normloom.schemas.template import Template, sections, template_named
 from normloom.steps.args import Args
 from normloom.steps.step import step
@@ -54,14 +54,14 @@ class Replying(Asking):
     makes=preference_tables.REPLIES,
     name="reply_{generator}",
     bound=bounds.persona_replies,
-    fan_out=lambda given: each(given["replies"]),
+    fan_out=lambda given: each(pl.when(split=given["split"]).then(given["replies"]).otherwise(0)),
 )
-def reply(rows: pl.DataFrame, args: Replying, model: LanguageModel, *, generator: str) -> Output:
-    """Return the raw replies of one model.
+def reply(rows: pl.DataFrame, args: Replying, model: LanguageModel, *, generator: str, split: str = TRAIN) -> Output:
+    """Return the raw replies of one model to the prompts of a split.
 
     `seconds` are the part's, shared out evenly: replies of a batch are made side by side.
     """
-    asked = list(rows.iter_rows(named=True))
+    asked = list(rows.filter(split=split).iter_rows(named=True))
     started = time.monotonic()
     completions = model.generate(
         [
@@ -107,9 +107,9 @@ def reply(rows: pl.DataFrame, args: Replying, model: LanguageModel, *, generator
     fan_out=free("as many replies as the file has to a prompt"),
 )
 def read_replies(rows: pl.DataFrame, *, source: Located, limited: bool) -> Output:
-    """Return the replies of a file to the prompts.
+    """Return the replies of a file to the training prompts.
 
-    A reply to a prompt that is not there is quarantined as `unknown_prompt`; if only some prompts were taken
+    A reply to a prompt that is not one of them is quarantined as `unknown_prompt`; if only some prompts were taken
     (`limited`), it is left alone. Further rules: `missing` for a record without an id, model or reply, `repeated_id`.
     """
     read = read_source(source, text_column=None, keep=_REPLY, optional=("seconds",))
@@ -117,7 +117,7 @@ def read_replies(rows: pl.DataFrame, *, source: Located, limited: bool) -> Outpu
     records = read.rows.with_columns(
         *(as_text(read.rows[name]) for name in _REPLY), seconds=seconds.cast(pl.Float64, strict=False)
     )
-    prompts = rows.select("prompt_id", "dialogue", "row_id")
+    prompts = rows.filter(split=TRAIN).select("prompt_id", "dialogue", "row_id")
     known = records.join(prompts, on="prompt_id", how="left", maintain_order="left")
     if limited:
         known = known.filter(pl.col("row_id").is_not_null() | pl.col("prompt_id").is_null())

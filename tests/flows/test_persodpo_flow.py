@@ -27,7 +27,8 @@ def figures(store: Store, tables: Mapping[str, Manifest], stage: str) -> Figures
 
 
 def replayed(folder: Path, store: Store, *assignments: str) -> dict[str, Manifest]:
-    path = f"source.path={folder / 'generations.parquet'}"
+    files = f"path: {folder / 'generations.parquet'}, validation: {folder / 'validation.parquet'}"
+    path = f"source={{{files}, holds: replies}}"
     return made(
         "persodpo", stages_for("persodpo", profile="replay", assignments=[path, *assignments], store=store).ends, store
     )
@@ -102,12 +103,30 @@ class TestReplay:
         assert (warned.on_fail, warned.name) == ("warn", "expect_column_max_to_be_between(value)")
 
     def test_its_checks_fail_where_the_authors_code_does(self, tables: dict[str, Manifest], store: Store) -> None:
-        rows = pl.concat([store.scan(tables[name].ref) for name in ("checks", "reply_checks")]).collect()
+        rows = pl.concat(
+            [store.scan(tables[name].ref) for name in ("checks", "reply_checks", "evaluation_checks")]
+        ).collect()
         failed = rows.filter(~pl.col("passed")).select("check", "of", "found").rows()
         assert sorted(failed) == [
+            ("C11", "PersoDPO perso", "197 of 1,000 raw replies parse, 603 replies have signals"),
+            ("C11", "Qwen2-0.5B as is", "0 of 1,000 raw replies parse, 610 replies have signals"),
             ("C8", "json_bonus", "0 of 10,347 replies"),
             ("C9", "quality", "coefficient of variation 0.052"),
         ]
+
+    def test_policies_are_measured_over_all_replies_and_over_the_valid_ones(
+        self, tables: dict[str, Manifest], store: Store, expected: dict[str, Any]
+    ) -> None:
+        found = figures(store, tables, "evaluation_figures")
+        for policy, values in expected["validation"].items():
+            assert found["raw_reply_parses", policy] * 1000 == pytest.approx(values["raw_reply_parses"])
+            assert round(found["failure", policy], 3) == values["failure"]
+            assert round(found["seconds", policy], 4) == values["seconds_mean"]
+            for signal in SIGNALS:
+                for over in ("all", "valid"):
+                    assert found[f"{signal}_{over}", policy] == pytest.approx(values[f"{signal}_{over}"], abs=5e-5)
+        change = found["failure_change", "simple DPO", "Qwen2-0.5B as is"]
+        assert change == pytest.approx(0 - 0.390)
 
     def test_a_pair_leads_to_its_replies_and_their_prompt(self, tables: dict[str, Manifest], store: Store) -> None:
         pair = store.scan(tables["publish"].ref).select("row_id", "prompt_id").head(1).collect()
@@ -183,7 +202,7 @@ def test_replies_of_one_s_own_become_pairs(tmp_path: Path) -> None:
 def test_models_of_a_profile_reply_and_are_measured(tmp_path: Path) -> None:
     store = Store(tmp_path)
     tables = made("persodpo", prepared("persodpo", store).ends, store)
-    assert tables["reply_g1"].count("rows") == tables["reply_g2"].count("rows") == 4 * 24
+    assert tables["reply_g1"].count("rows") == tables["reply_g2"].count("rows") == 4 * 18  # the prompts for training
     signals = store.scan(tables["signals"].ref).collect()
     assert set(signals.filter(signal="coherence")["source"]) == {"cosine of context and reply (e)"}
     valid = signals.join(

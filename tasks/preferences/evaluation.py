@@ -1,0 +1,113 @@
+"""How policies reply to prompts that none was trained on: each signal over all replies and over the valid ones.
+
+Over all replies a failure counts with the worst value of the signal, so the format alone can decide the order of two
+policies; over the valid ones it does not, but each policy is then measured on other prompts. Both are told, with the
+share of failures. Intervals are percentile bootstraps over prompts; differences of two policies are paired by prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import polars as pl
+
+from normloom.core.errors import SourceError
+from normloom.core.fan_out import each, free
+from normloom.core.stage import Output, quarantined, quarantined_frame
+from normloom.readers import LIBRARIES, Located, as_text, read_source
+from normloom.schemas import preference_tables, tables
+from normloom.schemas.preference_tables import MEASURED, OK, WORST
+from normloom.steps.step import step
+from normloom.tasks.metrics.figure import figure_row, figures_output
+from normloom.tasks.preferences.dpo_figures import mean_over_groups
+from normloom.tasks.preferences.parse import response_of
+
+FAILURE, SECONDS = "failure", "seconds"
+_NAMED = ("policy", "prompt_id", "raw_reply")
+
+
+@step(
+    makes=preference_tables.EVALUATED,
+    name="evaluated",
+    libraries=LIBRARIES,
+    fan_out=free("a reply of each policy that the file has"),
+)
+def read_evaluated(rows: pl.DataFrame, *, source: Located) -> Output:
+    """Return the replies of policies that were released with their signals; `rows` are the prompts.
+
+    The file has policy, prompt_id, raw_reply, the four signals, and maybe seconds and sheet_response: the response that
+    the signals are of, null where parsing failed. Without it a reply is valid if its raw reply parses. A reply to a
+    prompt that is not there is quarantined as `unknown_prompt`.
+    """
+    read = read_source(source, text_column=None, keep=(*_NAMED, *MEASURED), optional=(SECONDS, "sheet_response")).rows
+    parsed = pl.Series("raw_status", [response_of(raw or "")[0] for raw in as_text(read["raw_reply"])], dtype=pl.String)
+    told = read.with_columns(parsed, *(as_text(read[name]) for name in ("policy", "prompt_id")))
+    valid = pl.col("sheet_response").is_not_null() if "sheet_response" in told.columns else pl.col("raw_status") == OK
+    seconds = pl.col(SECONDS) if SECONDS in told.columns else pl.lit(None)
+    known = told.with_columns(valid=valid, seconds=seconds.cast(pl.Float64)).join(
+        rows.select("prompt_id", "dialogue", "row_id"), on="prompt_id", how="left", maintain_order="left"
+    )
+    lost = [
+        quarantined(
+            {**row, "row_id": None}, "unknown_prompt", f"record {row['source_row']}: prompt {row['prompt_id']!r}"
+        )
+        for row in known.filter(pl.col("row_id").is_null()).iter_rows(named=True)
+    ]
+    usable = known.filter(pl.col("row_id").is_not_null())
+    if usable.is_empty():
+        raise SourceError(f"{source.name}: none of {known.height} replies answers one of {rows.height} prompts")
+    return Output(
+        rows=_evaluated(usable).with_columns(parents=pl.concat_list("row_id"), content="policy").drop("row_id"),
+        quarantined=quarantined_frame(lost),
+        attempts=known.height,
+    )
+
+
+@step(makes=preference_tables.EVALUATED, name="evaluated", fan_out=each())
+def evaluated(rows: pl.DataFrame, signals: pl.DataFrame) -> pl.DataFrame:
+    """Return the parsed replies of policies with their signals, failures at the worst values."""
+    wide = signals.pivot(on="signal", on_columns=MEASURED, index="gen_id", values="value")
+    told = rows.join(wide, on="gen_id", how="left", maintain_order="left")
+    valid = (pl.col("parse_status") == OK) & pl.all_horizontal(pl.col(name).is_not_null() for name in MEASURED)
+    return _evaluated(told.with_columns(policy="model", raw_status="parse_status", valid=valid))
+
+
+def _evaluated(rows: pl.DataFrame) -> pl.DataFrame:
+    worst = [
+        pl.when("valid").then(pl.col(name).cast(pl.Float64)).fill_null(WORST[name]).alias(name) for name in MEASURED
+    ]
+    return rows.with_columns(worst).select("row_id", *preference_tables.EVALUATED.columns)
+
+
+@step(makes=tables.FIGURES, fan_out=free("one row for each figure"), libraries=("numpy",))
+def evaluation_figures(rows: pl.DataFrame) -> Output:
+    """Return for each policy the share of failures, the seconds, and each signal twice; and differences by pairs."""
+    policies = rows["policy"].unique(maintain_order=True).to_list()
+    figures = [figure for policy in policies for figure in _of_policy(rows.filter(policy=policy), policy)]
+    return figures_output([*figures, *_differences(rows, policies)])
+
+
+def _of_policy(replies: pl.DataFrame, policy: str) -> Iterator[dict[str, object]]:
+    failed = replies.with_columns(failure=1 - pl.col("valid").cast(pl.Float64))
+    yield figure_row(mean_over_groups(failed, FAILURE), metric=FAILURE, of=policy)
+    yield figure_row(mean_over_groups(replies, SECONDS), metric=SECONDS, of=policy)
+    raw = replies.with_columns(raw=(pl.col("raw_status") == OK).cast(pl.Float64))
+    yield figure_row(mean_over_groups(raw, "raw"), metric="raw_reply_parses", of=policy)
+    for name in MEASURED:
+        yield figure_row(mean_over_groups(replies, name), metric=f"{name}_all", of=policy)
+        yield figure_row(mean_over_groups(replies.filter("valid"), name), metric=f"{name}_valid", of=policy)
+
+
+def _differences(rows: pl.DataFrame, policies: list[str]) -> Iterator[dict[str, object]]:
+    measured = {**{f"{name}_all": pl.col(name) for name in MEASURED}, FAILURE: 1 - pl.col("valid").cast(pl.Float64)}
+    told = rows.select("policy", "prompt_id", "dialogue", "valid", *MEASURED, **measured)
+    for place, one in enumerate(policies):
+        for other in policies[place + 1 :]:
+            both = told.filter(policy=other).join(told.filter(policy=one), on="prompt_id", suffix="_before")
+            for name in (FAILURE, *(f"{name}_all" for name in MEASURED)):
+                change = both.select("dialogue", change=pl.col(name) - pl.col(f"{name}_before"))
+                yield figure_row(mean_over_groups(change, "change"), metric=f"{name}_change", of=other, axis=one)
+            valid = both.filter(pl.col("valid") & pl.col("valid_before"))  # by both: prompts are the same then
+            for name in MEASURED:
+                change = valid.select("dialogue", change=pl.col(name) - pl.col(f"{name}_before"))
+                yield figure_row(mean_over_groups(change, "change"), metric=f"{name}_valid_change", of=other, axis=one)
