@@ -88,13 +88,13 @@ def _of_replies(parsed: pl.DataFrame, scored: pl.DataFrame, ranges: pl.DataFrame
 
 def _of_policies(replies: pl.DataFrame) -> Iterator[dict[str, object]]:
     for (policy,), answered in replies.group_by("policy", maintain_order=True):
-        parse = (answered["raw_status"] == OK).sum()
+        parse, measured = (answered["raw_status"] == OK).sum(), answered["valid"].sum()
         yield checked(
             "C11",
             str(policy),
             "as many raw replies parse as have signals",
-            found=f"{parse:,} of {answered.height:,} raw replies parse, {answered['valid'].sum():,} replies have signals",
-            passed=answered["valid"].sum() == parse,
+            found=f"{parse:,} of {answered.height:,} raw replies parse, {measured:,} replies have signals",
+            passed=measured == parse,
         )
 
 
