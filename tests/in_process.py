@@ -66,7 +66,8 @@ SCRIPTED = {
     "persodpo": [
         "models={encoder: {engine: scripted, model: e}, generators: {"  # noqa: ISC004
         'g1: {engine: scripted, model: m, options: {frame: \'{"response": "%s"}\', frame_rate: 0.8, words: 12}}, '
-        'g2: {engine: scripted, model: n, options: {frame: \'{"response": "%s"}\', frame_rate: 0.5, words: 30}}}}'
+        'g2: {engine: scripted, model: n, options: {frame: \'{"response": "%s"}\', frame_rate: 0.5, words: 30}}, '
+        'g3: {engine: scripted, model: o, options: {frame: \'{"response": "%s\', words: 20}}}}'
     ],
     "benchmark": [f"models={_ROLES['generators']}", f"judges={{j1: {_ROLES['judge']}}}"],
 }

@@ -14,6 +14,7 @@ from normloom.report.sections import (
     head,
     labels,
     margins,
+    preferences,
     references,
     rows,
     splits,
@@ -22,7 +23,20 @@ from normloom.report.sections import (
 
 SECTIONS: tuple[Section, ...] = tuple(
     module.SECTION
-    for module in (head, examples, rows, labels, acceptance, margins, splits, duplicates, figures, references, work)
+    for module in (
+        head,
+        examples,
+        rows,
+        labels,
+        acceptance,
+        margins,
+        preferences,
+        splits,
+        duplicates,
+        figures,
+        references,
+        work,
+    )
 )
 
 
