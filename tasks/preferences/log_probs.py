@@ -40,7 +40,7 @@ def log_probs(
     asked, gone = [], []
     for pair in rows.iter_rows(named=True):
         if reason := "other_split" if split and pair["split"] != split else fault(pair):
-            gone.append(dropped(_named(pair), reason))
+            gone.append(dropped(named(pair), reason))
         else:
             asked.append(pair)
     scores = model.score_replies([request(pair, pair[side]) for pair in asked for side in SIDES])
@@ -48,7 +48,7 @@ def log_probs(
     for pair, chosen, rejected in zip(asked, scores[::2], scores[1::2], strict=True):
         longest = max(one.tokens_in + one.tokens for one in (chosen, rejected))
         if chosen.error or rejected.error or (args.max_tokens and longest > args.max_tokens):
-            gone.append(dropped(_named(pair), "too_long"))
+            gone.append(dropped(named(pair), "too_long"))
             continue
         made.append(
             {
@@ -86,6 +86,6 @@ def request(pair: dict[str, Any], reply: str) -> ReplyRequest:
     return ReplyRequest(instruction="\n\n".join(system), prompt=last["content"], reply=reply, history=tuple(turns))
 
 
-def _named(pair: dict[str, Any]) -> dict[str, Any]:
+def named(pair: dict[str, Any]) -> dict[str, Any]:
     """Return what the ledger keeps of a pair; its texts are in the table of pairs."""
     return {name: pair[name] for name in ("row_id", "prompt_id", "chosen_id", "rejected_id")}

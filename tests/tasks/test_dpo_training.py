@@ -74,16 +74,15 @@ def silent(step: int, of: int, figures: Mapping[str, float]) -> None:
 
 def trainer(tiny: Path, scratch: Path) -> WeightedDPOTrainer:
     model, pairs = policy(tiny).model, some_pairs()
-    with pytest.warns(FutureWarning, match="gradient_checkpointing"):
-        return WeightedDPOTrainer(
-            model=model,
-            peft_config=_adapter(ARGS, model),
-            args=_configured(ARGS, scratch, on_cpu=True),
-            data_collator=Collator(pad_token_id=2),
-            train_dataset=_data_set(pairs, PAIR, WEIGHT),
-            processing_class=tokenizer(),
-            names=list(pairs.names),
-        )
+    return WeightedDPOTrainer(
+        model=model,
+        peft_config=_adapter(ARGS, model),
+        args=_configured(ARGS, scratch, on_cpu=True),
+        data_collator=Collator(pad_token_id=2),
+        train_dataset=_data_set(pairs, PAIR, WEIGHT),
+        processing_class=tokenizer(),
+        names=list(pairs.names),
+    )
 
 
 def loss_and_gradient(

@@ -1,0 +1,93 @@
+"""Train a policy on preference pairs: from rows to tokens, from tokens to an adapter, from an adapter to its curve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from pydantic import Field
+
+from normloom.core.errors import StageError
+from normloom.core.protocol import ModelSpec
+from normloom.core.stage import Output, dropped, dropped_frame
+from normloom.schemas.preference_tables import TRAIN
+from normloom.tasks.preferences.dpo.training import Pairs, Policy, Tell, Training, train
+from normloom.tasks.preferences.log_probs import fault, named, request
+
+LIBRARIES = ("trl", "peft", "torch", "transformers", "accelerate")
+
+
+class Dpo(Training):
+    """How a policy is trained, and whether the weight of a pair counts."""
+
+    weighted: bool = Field(default=True, description="each pair's loss counts by its weight; false: all alike")
+
+
+def learn(
+    rows: pl.DataFrame, args: Dpo, reference: pl.DataFrame, *, policy: ModelSpec, scratch: Path, tell: Tell
+) -> Output:
+    """Train an adapter of `policy` on the training pairs and return its curve; the adapter is in `scratch/adapter`.
+
+    `reference` are the log-probabilities that the policy gave the replies before (`log_probs`): a pair that is not
+    there was too long. Dropped are pairs without a reply, with two equal ones, those that were too long, and held-out
+    ones. A run that was killed goes on in the same `scratch`. Raises StageError if no pair is left, or for a loss that
+    is not finite.
+    """
+    before = {row["pair_id"]: row for row in reference.iter_rows(named=True)}
+    kept, gone = [], []
+    for pair in rows.iter_rows(named=True):
+        reason = "held_out" if pair["split"] != TRAIN else fault(pair)
+        reason = reason or (None if pair["row_id"] in before else "too_long")
+        if reason:
+            gone.append(dropped(named(pair), reason))
+        else:
+            kept.append(pair)
+    if not kept:
+        reasons = ", ".join(sorted({str(entry["reason"]) for entry in gone})) or "there is none"
+        raise StageError(f"none of {rows.height} pairs can be learned from ({reasons})")
+    curve = train(_pairs(kept, before, args, policy), args, load(policy), scratch=scratch, tell=tell)
+    made = curve.with_columns(parents=pl.lit([], dtype=pl.List(pl.String)), content=pl.col("step").cast(pl.String))
+    return Output(
+        rows=made,
+        dropped=dropped_frame(gone),
+        attempts=made.height + len(gone),
+        tokens_in=int(curve["tokens"].max() or 0),  # type: ignore[arg-type]  # a count
+        metrics={"pairs": float(len(kept))},
+    )
+
+
+def load(policy: ModelSpec) -> Policy:
+    """Return a policy loaded to be trained, in float32 unless its spec says otherwise."""
+    from transformers import AutoModelForCausalLM
+
+    from normloom.models.loading import load as loaded
+    from normloom.models.loading import tokenizer_of
+
+    spec = policy.model_copy(update={"dtype": "float32"}) if policy.dtype == "auto" else policy
+    return Policy(loaded(AutoModelForCausalLM, spec, threads=policy.threads), tokenizer_of(spec), policy.model)
+
+
+def _pairs(kept: Sequence[dict[str, Any]], before: dict[str, dict[str, Any]], args: Dpo, policy: ModelSpec) -> Pairs:
+    """Return pairs in the tokens in which the policy reads prompts and writes replies."""
+    from normloom.models.chat import Chat
+    from normloom.models.loading import tokenizer_of
+    from normloom.models.prompts import Prompter
+
+    tokenizer = tokenizer_of(policy)
+    prompter = Prompter(Chat(tokenizer, name=policy.model), limit=int(tokenizer.model_max_length))
+    end = int(tokenizer.eos_token_id)
+    sides = {
+        side: [prompter.exchange(request(pair, pair[side]), end=end) for pair in kept]
+        for side in ("chosen", "rejected")
+    }
+    return Pairs(
+        prompts=[list(exchange.prompt) for exchange in sides["chosen"]],
+        chosen=[list(exchange.reply) for exchange in sides["chosen"]],
+        rejected=[list(exchange.reply) for exchange in sides["rejected"]],
+        ref_chosen=[before[pair["row_id"]]["chosen_logprob"] for pair in kept],
+        ref_rejected=[before[pair["row_id"]]["rejected_logprob"] for pair in kept],
+        weights=[pair["weight"] if args.weighted else 1.0 for pair in kept],
+        names=[pair["row_id"] for pair in kept],
+    )
