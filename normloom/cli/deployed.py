@@ -16,20 +16,24 @@ from prefect.states import Failed
 from normloom.cli.common import DEFAULT_PROFILE, assignments
 from normloom.cli.run import run_build
 from normloom.core.errors import NormloomError
+from normloom.history.fresh import fresh_since
 from normloom.prefect.flow_log import logged
 from normloom.prefect.flow_run import Account, under_way
 from normloom.settings.config import load_profile
 from normloom.settings.system import System
 from normloom.settings.systems import systems
 from normloom.steps.selection import Selection
+from normloom.store.store import Store
 
-GATE, SHARE = "min_share_of_last", 0.5  # of scheduled builds: nobody looks at a nightly release before it is used
+# Settings of scheduled builds, which nobody looks at: how small a release may be, and what an upgrade may make again.
+GATES = {("release", "min_share_of_last"): 0.5, ("remake", "max_stages"): 5}
 
 
 def gated(assignments: list[str], *, profile: str, system: str) -> list[str]:
-    """Return the assignments under the gate of scheduled builds, unless the profile or one of them has its own."""
-    release = load_profile(profile, system).get("release")
-    return assignments if isinstance(release, dict) and GATE in release else [f"release.{GATE}={SHARE}", *assignments]
+    """Return the assignments under the gates of scheduled builds, where neither the profile nor one of them has one."""
+    given = load_profile(profile, system)
+    own = {gate for gate in GATES if isinstance(section := given.get(gate[0]), dict) and gate[1] in section}
+    return [*(f"{'.'.join(gate)}={value}" for gate, value in GATES.items() if gate not in own), *assignments]
 
 
 def deployed(system: System) -> Flow[..., State[Any]]:
@@ -43,6 +47,7 @@ def deployed(system: System) -> Flow[..., State[Any]]:
         only: tuple[str, ...] = (),
         from_stage: str | None = None,
         force: tuple[str, ...] = (),
+        fresh: bool = False,  # noqa: FBT001, FBT002
         settings: tuple[str, ...] = (),
         store: str = "store",
     ) -> State[Any]:
@@ -53,16 +58,18 @@ def deployed(system: System) -> Flow[..., State[Any]]:
             source: CSV, TSV, JSONL, JSON or Parquet file of prompts, ratings or responses; without it built-in ones.
             text_column: Column of the source that holds the prompts.
             limit: Take only the first N records of the source.
-            only: Stages to make; the others keep the tables they have.
-            from_stage: Remake this stage and those that stand on it.
-            force: Stages to remake though nothing changed.
+            only: Stages to bring up to date; the others keep the tables they have.
+            from_stage: Bring this stage and all downstream of it up to date.
+            force: Stages to make again though nothing changed.
+            fresh: Make every stage again though nothing changed. A run after one that failed resumes it.
             settings: Settings to change, as name=value: classify.delta=0.4, resources.actors=1.
             store: Directory of the tables.
         """
         given = assignments(source=source, text_column=text_column, limit=limit, settings=list(settings))
         given = gated(given, profile=profile, system=system.name)
-        selection = Selection(only=only, start=from_stage, force=force)
         where = Path(store)
+        since = fresh_since(Store(where), system.name) if fresh else None
+        selection = Selection(only=only, start=from_stage, force=force, fresh=since)
         with logged():
             try:
                 report = run_build(

@@ -22,10 +22,12 @@ from normloom.core.errors import ClusterError, ConfigError, ModelError, Normloom
 from normloom.core.progress import LogProgress, Progress
 from normloom.core.proxies import spare_loopback
 from normloom.core.stage import Output, Stage
+from normloom.history.gc import old_tables
 from normloom.models import model_identity
 from normloom.models.installed import missing_engines
 from normloom.planning import plan
 from normloom.planning.ceiling import bills, bounds
+from normloom.planning.guard import RemakeLimits
 from normloom.planning.plan import find_published
 from normloom.planning.spending import hosted
 from normloom.prefect.flow_run import hold_run_under_way, under_way
@@ -64,6 +66,7 @@ def run_build(
         release=config.release.size,
         fresh_hours=config.release.fresh_hours,
         limits=config.spending.limits,
+        remake=config.remake.limits,
     )
     result = make(ends, request=request, store=store, resources=resources, console=console, notes=config.notes)
     if not quiet:
@@ -91,9 +94,10 @@ def make(
         crowded = too_many_processors(model_uses(stages_of(*ends)), resources)
         if crowded and not console.quiet:
             err.print(f"[yellow]{escape(crowded)}", soft_wrap=True)
+        hold_remakes(ends, request=request, store=store, resources=resources)
         sources = read_sources(ends, system=request.system, store=store, selection=request.selection)
         hold_spending(ends, request=request, sources=sources, store=store, resources=resources)
-        for note in notes:
+        for note in filter(None, (*notes, old_tables(store, request.system))):
             console.print(f"[dim]{escape(note)}", highlight=False)
         quiet_libraries()
         asked = probed(
@@ -194,11 +198,22 @@ def hold_spending(
     request.limits.hold(bills(planned, bounds(planned, sources=sources, store=store)))
 
 
+def hold_remakes(ends: Sequence[Stage], *, request: BuildRequest, store: Store, resources: Resources) -> None:
+    """Refuse a build that would make more again than `remake` in its settings allows; raises UsageError."""
+    stages = stages_of(*ends)
+    if request.remake != RemakeLimits():
+        request.remake.hold(
+            plan.plan(stages, system=request.system, store=store, resources=resources, selection=request.selection)
+        )
+
+
 def to_make(ends: Sequence[Stage], *, system: str, store: Store, selection: Selection = EVERYTHING) -> set[str]:
     """Return the chosen stages that have no table under their present key, or are to be made again."""
     stages = stages_of(*ends)
     published = find_published(system, stages, store)
-    return {name for name in selection.chosen(stages) if name not in published or selection.again(name)}
+    return {
+        name for name in selection.chosen(stages) if name not in published or selection.again(name, published[name])
+    }
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -174,6 +175,10 @@ class Manifest(_Record):
         return TableRef(
             system=self.system, stage=self.stage, key=self.key, content=self.content, rows=self.count("rows")
         )
+
+    def made_before(self, moment: str) -> bool:
+        """Tell whether the table was published before a moment in ISO 8601."""
+        return datetime.fromisoformat(self.created) < datetime.fromisoformat(moment)
 
     def count(self, kind: Kind) -> int:
         """Return how many rows of a kind the table holds."""

@@ -26,6 +26,7 @@ from pydantic import ValidationError
 from normloom.core.errors import StoreError, UsageError
 from normloom.core.table import Manifest, TableRef
 from normloom.history.builds import locks
+from normloom.planning.keys import FORMAT as KEY_FORMAT
 from normloom.store.latest import released_key
 from normloom.store.store import BUILDS, CURRENT, LOCK, MANIFEST, RUNNING, SUPERSEDED, Store
 
@@ -64,14 +65,29 @@ class Collection:
     system: str
     keep: int
     partial: timedelta
+    old_keys: bool
     garbage: Sequence[Garbage]
 
 
-def collect(store: Store, system: str, *, keep: int = KEEP, partial: timedelta = PARTIAL) -> Collection:
+def old_tables(store: Store, system: str) -> str:
+    """Say how many of the newest tables have keys of an earlier format, which no build reuses; nothing if none has."""
+    count = sum(_is_outdated(table) for table in store.newest(system))
+    if not count:
+        return ""
+    return (
+        f"{count} tables of {system} in {store.root} were made by an earlier version and have keys of another format: "
+        f"builds make them again; normloom gc {system} --old-keys removes them"
+    )
+
+
+def collect(
+    store: Store, system: str, *, keep: int = KEEP, partial: timedelta = PARTIAL, old_keys: bool = False
+) -> Collection:
     """Return what may go: all tables but the newest of each stage and those of the last `keep` builds of each system.
 
     The remake that stands for a table stays with it. Unpublished tables go when untouched for `partial` or when they
-    have no finished part, unless a process holds their lock. Raises StoreError where the lock of a build is damaged.
+    have no finished part, unless a process holds their lock. With `old_keys` all tables whose keys have an earlier
+    format go too, except the release. Raises StoreError if the lock of a build is damaged.
     """
     if system not in store.systems():
         raise UsageError(
@@ -88,18 +104,20 @@ def collect(store: Store, system: str, *, keep: int = KEEP, partial: timedelta =
         kept = {(name, stage.key) for lock in recent for name, stage in lock.stages.items()}
         kept |= {(ref.stage, ref.key) for ref in _read_elsewhere(store, system, keep)}
         kept |= {(stage.name, key) for stage in stages if (key := _pointed(stage / CURRENT))}
+        if old_keys:
+            kept = {(stage, key) for stage, key in kept if not _is_outdated(store.published(system, stage, key))}
         kept |= {shown for shown in [released_key(store, system)] if shown}
         kept |= _remakes(home, kept)
         garbage = [item for stage in stages for path in _folders(stage) for item in _found(path, kept, partial)]
         garbage += [item for path in (home, *_folders(home)) for item in _temporaries(path, path.name)]
-    return Collection(system=system, keep=keep, partial=partial, garbage=garbage)
+    return Collection(system=system, keep=keep, partial=partial, old_keys=old_keys, garbage=garbage)
 
 
 def remove(store: Store, shown: Collection) -> list[Garbage]:
     """Remove what was shown and may still go, and return it; raises StoreError while a build of the system runs."""
     with idle(store, shown.system):
         agreed = {(item.what, item.path) for item in shown.garbage}
-        found = collect(store, shown.system, keep=shown.keep, partial=shown.partial).garbage
+        found = collect(store, shown.system, keep=shown.keep, partial=shown.partial, old_keys=shown.old_keys).garbage
         with _cleaning(store.root):
             return [item for item in found if (item.what, item.path) in agreed and _remove(item)]
 
@@ -114,6 +132,10 @@ def idle(store: Store, system: str) -> Iterator[None]:
             if not held:
                 raise StoreError(f"a build of {system} is running in {store.root}: run this again when it has ended")
             yield
+
+
+def _is_outdated(table: Manifest | None) -> bool:
+    return table is not None and table.key_fields.get("format") != KEY_FORMAT
 
 
 def _read_elsewhere(store: Store, system: str, keep: int) -> Iterator[TableRef]:

@@ -28,6 +28,8 @@ def resume_command(build: UnfinishedBuild, store: Store) -> str:
 
 
 def _selected(build: UnfinishedBuild) -> Iterator[str]:
+    if "fresh" in build.selection:
+        yield "--fresh"
     for name, value in build.selection.items():
         if option := _OPTIONS.get(name):
             for stage in [value] if isinstance(value, str) else value:

@@ -63,9 +63,9 @@ class PlannedStage:
     `state`: `reused` (published under its key), `taken` (read as it stands by the stages that are chosen),
     `again` (made once more on demand), `resumed` (some parts are there), `changed` (see `changes`, against the
     newest table), `waiting` (reads tables that are to be made, `waits_for`, and is reused if they come out as
-    before), `new` (has no table). `key` is None while a table that is read is to be made. `rows` counts what is
-    read, a guess from earlier tables where `expected`. `seconds` is None where no earlier table tells, and
-    `rough` where that table had another model or other arguments.
+    before), `new` (has no table, or one that cannot be read, as `damage` says). `key` is None while a table that is
+    read is to be made. `rows` counts what is read, a guess from earlier tables if `expected`. `seconds` is None if no
+    earlier table tells, and `rough` if that table had another model or other arguments.
     """
 
     stage: Stage
@@ -74,6 +74,7 @@ class PlannedStage:
     key: str | None
     table: Manifest | None = None
     newest: Manifest | None = None
+    damage: str | None = None
     changes: tuple[Change, ...] = ()
     waits_for: tuple[str, ...] = ()
     rows: int | None = None
@@ -155,7 +156,7 @@ def plan(
     planner = _Planner(system, store, resources)
     chosen = selection.chosen(stages)
     for stage in selection.needed(stages):
-        planner.add(stage, chosen=stage.name in chosen, again=selection.again(stage.name))
+        planner.add(stage, selection, chosen=stage.name in chosen)
     planned = tuple(planner.planned.values())
     uses = _uses(planned)
     loads = model_loads(uses, resources)
@@ -183,15 +184,16 @@ class _Planner:
     resources: Resources
     planned: dict[str, PlannedStage] = field(default_factory=dict)
 
-    def add(self, stage: Stage, *, chosen: bool, again: Again | None) -> None:
+    def add(self, stage: Stage, selection: Selection, *, chosen: bool) -> None:
         if not chosen:
             self.planned[stage.name] = self._taken(stage)
             return
         found = self._looked_up(stage)
+        again = selection.again(stage.name, found.table or found.newest)
         if again == "quarantined" and not (found.table and found.table.count("quarantined")):
             again = None
         if found.table is None or again:
-            found = self._to_do(found, again if found.table else None)
+            found = self._to_do(found, again if found.table or selection.fresh else None)
         self.planned[stage.name] = found
 
     def _taken(self, stage: Stage) -> PlannedStage:
@@ -229,6 +231,7 @@ class _Planner:
             key=key,
             table=table,
             newest=table or self.store.current(self.system, stage.name),
+            damage=None if table else self.store.why_unreadable(self.system, stage.name),
             waits_for=waits_for,
         )
 

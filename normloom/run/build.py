@@ -24,6 +24,7 @@ from normloom.history.builds import BuildLock, locks
 from normloom.history.losses import losses, sentence, upstream
 from normloom.history.resume import resume_command
 from normloom.history.unfinished import UnfinishedBuild, recorded
+from normloom.planning.guard import RemakeLimits
 from normloom.planning.plan import Plan, find_published, plan
 from normloom.planning.spending import Limits, Spending
 from normloom.planning.spent import Spent
@@ -67,6 +68,7 @@ class BuildRequest:
     release: ReleaseSize = field(default_factory=ReleaseSize)
     limits: Limits = field(default_factory=Limits)
     fresh_hours: float | None = None
+    remake: RemakeLimits = field(default_factory=RemakeLimits)
 
     @property
     def tags(self) -> list[str]:
@@ -197,7 +199,14 @@ def build(
                 if stage.name in taken:
                     runner.progress.end(taken[stage.name], reused=True)
                     return taken[stage.name], True
-                run = partial(runner.run, stage, inputs, sides, again=request.selection.again(stage.name))
+                run = partial(
+                    runner.run,
+                    stage,
+                    inputs,
+                    sides,
+                    again=request.selection.again(stage.name),
+                    fresh=request.selection.fresh,
+                )
                 work = partial(telling, run, system=system, stage=stage.name, build=identity)
                 sources = sources_of(stage.given)
                 return events.run_stage(

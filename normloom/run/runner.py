@@ -85,12 +85,19 @@ class StageRunner:
     begun: dict[str, Begun] = field(default_factory=dict)
 
     def run(
-        self, stage: Stage, inputs: Sequence[TableRef], sides: Sequence[TableRef], *, again: Again | None = None
+        self,
+        stage: Stage,
+        inputs: Sequence[TableRef],
+        sides: Sequence[TableRef],
+        *,
+        again: Again | None = None,
+        fresh: str | None = None,
     ) -> tuple[Manifest, bool]:
         """Return the stage's published table and whether it was there already.
 
         With `again` a table that is there is made once more, all of it or its parts with quarantined rows, and
         the remake stands for the stage's key from then on. Of a table that was refused the same parts are made again.
+        So it is with a table made before `fresh` (ISO 8601), all of it.
         """
         self.pool.require_open()
         fields = key_fields(
@@ -98,6 +105,8 @@ class StageRunner:
         )
         key = stage_key(fields)
         existing = self.store.resolved(self.system, stage.name, key)
+        if existing and fresh and existing.made_before(fresh):
+            again = "all"
         if again and existing and (again == "all" or existing.count("quarantined")):
             job = _Table(self, stage, fields, tuple(inputs), tuple(sides), remake=existing.remake + 1)
             base = existing if again == "quarantined" else None

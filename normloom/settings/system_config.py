@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, model_val
 
 from normloom.core.errors import ConfigError
 from normloom.core.protocol import ModelSpec
+from normloom.planning.guard import RemakeLimits
 from normloom.planning.spending import Limits
 from normloom.run.release import ReleaseSize
 from normloom.run.runner import QUARANTINE_BUDGET
@@ -65,6 +66,21 @@ class SpendingSettings(Settings):
         return Limits(max_requests=self.max_requests, max_cost=self.max_cost)
 
 
+class RemakeSettings(Settings):
+    """What a build may make again that no changed setting or input asks for: after an upgrade, for example.
+
+    A build that would make more does not start. Stages that are forced, or built with --fresh, do not count.
+    """
+
+    max_stages: int | None = Field(None, ge=0, description="most stages; null: any. Scheduled builds: 5")
+    max_tokens: int | None = Field(None, ge=0, description="most tokens that they took when they were last made")
+
+    @property
+    def limits(self) -> RemakeLimits:
+        """The limits of the build."""
+        return RemakeLimits(stages=self.max_stages, tokens=self.max_tokens)
+
+
 class SystemConfig(Settings):
     """Base of a system's settings: `DIMENSIONS` of its labels."""
 
@@ -73,6 +89,7 @@ class SystemConfig(Settings):
     quarantine_budget: float = Field(QUARANTINE_BUDGET, ge=0, le=1, description="share of a stage's rows")
     release: ReleaseSettings = ReleaseSettings()
     spending: SpendingSettings = SpendingSettings()
+    remake: RemakeSettings = RemakeSettings()
     taxonomies: Path = Field(TAXONOMIES, description="folder of label files, one CSV for each dimension")
     templates: Path = Field(TEMPLATES, description="folder of prompt templates")
 

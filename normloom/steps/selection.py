@@ -9,6 +9,7 @@ from typing import Literal
 
 from normloom.core.errors import UsageError
 from normloom.core.stage import Stage
+from normloom.core.table import Manifest
 
 Again = Literal["all", "quarantined"]  # what of a table that is there is made once more
 
@@ -17,15 +18,16 @@ Again = Literal["all", "quarantined"]  # what of a table that is there is made o
 class Selection:
     """By default every stage is brought up to date.
 
-    With `only`, those stages and no others; with `start`, that stage and all that stand on it. What they
-    read besides is taken as it stands. Stages in `force` are made again though nothing changed; of those in
-    `replay` only the parts with quarantined rows are.
+    With `only`, those stages and no others; with `start`, that stage and all downstream of it. What else they read is
+    taken as it is. Stages in `force` are made again though nothing changed; of those in `replay` only the parts with
+    quarantined rows are. With `fresh`, a time in ISO 8601, every chosen stage whose table is older is made again.
     """
 
     only: tuple[str, ...] = ()
     start: str | None = None
     force: tuple[str, ...] = ()
     replay: tuple[str, ...] = ()
+    fresh: str | None = None
 
     @property
     def partial(self) -> bool:
@@ -35,11 +37,13 @@ class Selection:
     @property
     def remakes(self) -> bool:
         """Whether stages are made again that could be reused."""
-        return bool(self.force or self.replay)
+        return bool(self.force or self.replay or self.fresh)
 
-    def again(self, stage: str) -> Again | None:
-        """Return what of a stage's table is to be made again though nothing changed."""
-        return "all" if stage in self.force else "quarantined" if stage in self.replay else None
+    def again(self, stage: str, table: Manifest | None = None) -> Again | None:
+        """Return what of a stage's table, if there is one, is to be made again though nothing changed."""
+        if stage in self.force or (self.fresh and table and table.made_before(self.fresh)):
+            return "all"
+        return "quarantined" if stage in self.replay else None
 
     def chosen(self, stages: Sequence[Stage]) -> frozenset[str]:
         """Return the names of the stages to bring up to date; raises UsageError for a name that is no stage."""

@@ -1,5 +1,6 @@
 """The store: one directory per stage key, immutable once its manifest is there.
 
+    <root>/format                                                   the number of this layout
     <root>/<system>/<stage>/<key>/rows-00000-WRITER.parquet         what the stage made
                                   dropped-00000-WRITER.parquet       what the method took out
                                   quarantined-00000-WRITER.parquet
@@ -23,6 +24,7 @@ import errno
 import fcntl
 import hashlib
 import io
+import logging
 import os
 import platform
 import secrets
@@ -46,15 +48,28 @@ SUPERSEDED = "superseded"
 BUILDS = "builds"
 RUNNING = "running"
 RELEASE = "release"
+FORMAT_FILE = "format"
+FORMAT = 2  # of stores and their records; 1 had no number and the same records
 
 Record = TypeVar("Record")
 
 
+log = logging.getLogger("normloom.store")
+
+
 class Store:
-    """A directory of tables, shared by any number of readers and builds."""
+    """A directory of tables, shared by any number of readers and builds.
+
+    Raises StoreError if a newer Normloom wrote it.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root.absolute()
+        if (found := _format_of(self.root)) > FORMAT:
+            raise StoreError(
+                f"the store {self.root} has format {found}, written by a newer Normloom; this version reads formats up "
+                f"to {FORMAT}: upgrade Normloom, or give --store another directory"
+            )
         self._verified: set[tuple[TableRef, Kind]] = set()
 
     def __repr__(self) -> str:
@@ -192,6 +207,8 @@ class Store:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             handle = path.open("a")
+        if _format_of(self.root) < FORMAT:
+            write_file(self.root / FORMAT_FILE, f"{FORMAT}\n".encode())
         with handle:
             fcntl.flock(handle, fcntl.LOCK_SH)
             yield
@@ -353,10 +370,24 @@ def content_hash(parts: Sequence[PartRecord]) -> str:
     return hashlib.sha256(joined.encode()).hexdigest()[:20]
 
 
+def _format_of(root: Path) -> int:
+    try:
+        return int((root / FORMAT_FILE).read_text())
+    except (FileNotFoundError, NotADirectoryError):
+        return 1
+    except ValueError as error:
+        raise StoreError(f"{root / FORMAT_FILE} must hold the number of the store's format: {error}") from error
+
+
 def _load(parse: Callable[[bytes], Record], path: Path) -> Record | None:
     try:
         return parse(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValidationError):
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = ".".join(str(place) for place in fault["loc"]) or "the file"
+        log.warning("%s cannot be read and does not count: %s: %s", path, where, fault["msg"])
         return None
 
 

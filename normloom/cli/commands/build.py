@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -38,15 +39,16 @@ def build(
     set_: SetOption = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(help="Bring only this stage up to date, on the tables there are; repeatable.", show_default=False),
+        typer.Option(help="Build only this stage, from existing tables; repeatable.", show_default=False),
     ] = None,
     from_: Annotated[
-        str | None, typer.Option("--from", help="Bring this stage and all that stands on it up to date.")
+        str | None, typer.Option("--from", help="Bring this stage and all downstream of it up to date.")
     ] = None,
     force: Annotated[
         list[str] | None,
         typer.Option(help="Make this stage again though nothing changed; repeatable.", show_default=False),
     ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Make every stage again though nothing changed.")] = False,
     json_: JsonOption = False,
 ) -> None:
     """Bring a system's tables up to date and print what was made.
@@ -54,8 +56,8 @@ def build(
     Stages whose inputs, settings, templates, models and code are unchanged are reused. Rerun the command to resume a
     build that was interrupted or failed: finished parts are kept, and rows lost to an outage are asked for again.
 
-    After --only or --from, tables that stand on older ones are shown as stale until they are rebuilt. A forced
-    stage gets a new table which later builds use; where it comes out as before, nothing downstream is made.
+    After --only or --from, tables made from older ones are shown as stale until they are rebuilt. A stage made again
+    by --force or --fresh gets a new table, which later builds use; if its rows are the same, downstream tables stay.
 
     Examples:
 
@@ -87,7 +89,20 @@ def build(
             assignments=given,
             root=store,
             quiet=json_,
-            selection=Selection(only=tuple(only or ()), start=from_, force=tuple(force or ())),
+            selection=Selection(
+                only=tuple(only or ()),
+                start=from_,
+                force=tuple(force or ()),
+                fresh=_since(system, store) if fresh else None,
+            ),
         )
     if json_:
         print(json.dumps(report))
+
+
+def _since(system: str, store: Path) -> str:
+    from normloom.history.fresh import fresh_since
+    from normloom.settings.systems import name_of
+    from normloom.store.store import Store
+
+    return fresh_since(Store(store), name_of(system))

@@ -32,6 +32,10 @@ def gc(
     partial_days: Annotated[
         int, typer.Option(min=0, help="Keep what interrupted builds left until untouched for so many days.")
     ] = 7,
+    old_keys: Annotated[
+        bool,
+        typer.Option("--old-keys", help="Also remove tables that an earlier version made and no build will reuse."),
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
     json_: JsonOption = False,
@@ -54,7 +58,7 @@ def gc(
     going = not dry_run and (yes or (sys.stdin.isatty() and not json_))
 
     def look(name: str) -> Collection:
-        collection = collect(where, name, keep=keep, partial=timedelta(days=partial_days))
+        collection = collect(where, name, keep=keep, partial=timedelta(days=partial_days), old_keys=old_keys)
         if going:
             with idle(where, name):  # better to hear of a running build now than after the question
                 return collection

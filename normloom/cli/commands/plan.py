@@ -52,10 +52,11 @@ def plan(
     only: Annotated[
         list[str] | None, typer.Option(help="Plan this stage alone, on the tables there are; repeatable.")
     ] = None,
-    from_: Annotated[str | None, typer.Option("--from", help="Plan this stage and all that stands on it.")] = None,
+    from_: Annotated[str | None, typer.Option("--from", help="Plan this stage and all downstream of it.")] = None,
     force: Annotated[
         list[str] | None, typer.Option(help="Plan to make this stage again though nothing changed; repeatable.")
     ] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Plan to make every stage again.")] = False,
     json_: JsonOption = False,
 ) -> None:
     """Say what normloom build would do when given the same options; starts and writes nothing.
@@ -73,6 +74,8 @@ def plan(
         normloom plan savacu --profile paper --source my_prompts.csv --json
     """
     from normloom.cli.output.bill import bill_as_json, bill_lines
+    from normloom.history.fresh import fresh_since
+    from normloom.history.gc import old_tables
     from normloom.planning.ceiling import bills, bounds
     from normloom.planning.plan import plan as plan_build
     from normloom.planning.plan import read_sources
@@ -92,14 +95,19 @@ def plan(
     where = Store(store)
     prepared = stages_for(system, profile=profile, assignments=given, store=where)
     stages = stages_of(*prepared.ends)
-    selection = Selection(only=tuple(only or ()), start=from_, force=tuple(force or ()))
+    since = fresh_since(where, prepared.system.name) if fresh else None
+    selection = Selection(only=tuple(only or ()), start=from_, force=tuple(force or ()), fresh=since)
     planned = plan_build(
         stages, system=prepared.system.name, store=where, resources=prepared.resources, selection=selection
     )
     sources = read_sources(stages, system=prepared.system.name, store=where, selection=selection)
     most = bounds(planned.stages, sources=sources, store=where)
     bill = bills(planned.stages, most)
-    notes = [*prepared.config.notes, *_refusal(prepared.config.spending.limits, bill)]
+    notes = [
+        *prepared.config.notes,
+        *filter(None, [old_tables(where, prepared.system.name)]),
+        *_refusal(prepared.config.spending.limits, bill),
+    ]
     if json_:
         print(json.dumps({**_as_json(planned, most), **bill_as_json(bill), "notes": notes}, ensure_ascii=False))
         return

@@ -28,6 +28,7 @@ def tables(
 
     A table is stale if a table that it was made from has been rebuilt since, with different content.
     """
+    from normloom.history.gc import old_tables
     from normloom.store.stale import stale_stages
     from normloom.store.store import Store
 
@@ -49,6 +50,8 @@ def tables(
     out.print(_table(manifests, stale))
     for (name, stage), why in stale.items():
         out.print(f"[yellow]stale[/] {escaped(f'{name}_{stage}')}: {escaped(why)}", highlight=False, soft_wrap=True)
+    for note in filter(None, (old_tables(where, name) for name in systems)):
+        out.print(escaped(note), highlight=False, soft_wrap=True)
     for why in unreadable:
         out.print(f"[red]damaged[/] {escaped(why)}", highlight=False, soft_wrap=True)
     if stale:
