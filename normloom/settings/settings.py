@@ -20,7 +20,9 @@ from normloom.store.store import Store
 from normloom.workers.resources import Resources
 
 OPTIONS = {"source.path": "--source", "source.text_column": "--text-column", "source.limit": "--limit"}
-OF_THE_BUILD = frozenset({"resources", "quarantine_budget", "release", "spending"})  # sections that change no stage
+OF_THE_BUILD = frozenset(
+    {"resources", "quarantine_budget", "release", "remake", "spending"}
+)  # sections that change no stage
 
 
 class Prepared(NamedTuple):

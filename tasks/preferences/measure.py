@@ -57,6 +57,7 @@ class Measuring(Args):
 @step(
     makes=preference_tables.SIGNALS,
     name="signals",
+    libraries=("numpy",),
     fan_out=each(pl.when(pl.col("parse_status") != NONE).then(len(MEASURED)).otherwise(0)),
 )
 def measure(rows: pl.DataFrame, args: Measuring, prompts: pl.DataFrame, model: Embedder, *, encoder: str) -> Output:

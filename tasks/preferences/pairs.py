@@ -55,7 +55,12 @@ class Asked(Pairing, Asking):
     """Pairs, and the question that the policy answers in them."""
 
 
-@step(makes=preference_tables.PAIRS, name="pairs", fan_out=free("every good reply against every poor one to a prompt"))
+@step(
+    makes=preference_tables.PAIRS,
+    libraries=("numpy",),
+    name="pairs",
+    fan_out=free("every good reply against every poor one to a prompt"),
+)
 def quality_pairs(rows: pl.DataFrame, args: Asked, parsed: pl.DataFrame, prompts: pl.DataFrame) -> Output:
     """Return, in each prompt, every reply of at least the upper quantile against every one of at most the lower.
 
@@ -73,7 +78,11 @@ def quality_pairs(rows: pl.DataFrame, args: Asked, parsed: pl.DataFrame, prompts
     return Output(rows=found.rows, dropped=found.dropped, attempts=found.attempts, metrics=metrics)
 
 
-@step(makes=preference_tables.PAIRS, fan_out=free("every reply that parsed against every one that did not"))
+@step(
+    makes=preference_tables.PAIRS,
+    libraries=("numpy",),
+    fan_out=free("every reply that parsed against every one that did not"),
+)
 def simple_pairs(rows: pl.DataFrame, args: Asked, parsed: pl.DataFrame, prompts: pl.DataFrame) -> Output:
     """Return the pairs of the simple baseline: in each prompt every reply that parsed against every one that did not.
 
@@ -145,7 +154,12 @@ def _without_equal(pairs: pl.DataFrame) -> Output:
     return Output(rows=pairs.filter(~same), dropped=dropped_frame(gone), attempts=pairs.height)
 
 
-@step(makes=preference_tables.PAIRS, name="pairs", fan_out=free("one pair for each aligned and misaligned response"))
+@step(
+    makes=preference_tables.PAIRS,
+    libraries=("numpy",),
+    name="pairs",
+    fan_out=free("one pair for each aligned and misaligned response"),
+)
 def published_pairs(rows: pl.DataFrame, args: Pairing, *, limit: int | None = None) -> Output:
     """Return the pairs of a released table: in each prompt every aligned response against every misaligned one.
 

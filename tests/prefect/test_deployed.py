@@ -36,6 +36,7 @@ def test_the_form_of_a_run_explains_each_parameter_and_asks_for_none() -> None:
         "profile": "string",
         "only": "array",
         "force": "array",
+        "fresh": "boolean",
         "settings": "array",
         "store": "string",
     }

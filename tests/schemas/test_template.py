@@ -33,6 +33,7 @@ NEEDED = {
         "written prompt": {"prompt", "response"},
     },
     "respond": {"instruction": set(), "prompt": {"prompt"}},
+    "persona": {"instruction": set(), "prompt": {"persona", "context"}},
 }
 
 

@@ -29,7 +29,7 @@ from normloom.store.store import Store
 SYSTEMS = system_names()
 HAND_ON = {"source", "text_column", "limit", "set_"}  # options that become settings
 LIMITS = {"max_requests", "max_cost"}  # so do these; test_bounds
-CHOOSE = {"only", "from_", "force"}  # options that choose stages
+CHOOSE = {"only", "from_", "force", "fresh"}  # options that choose stages
 ELSEWHERE = {"system", "profile", "store", "json_"}  # test_config, test_cli_build
 SOURCES = {
     "savacu": ("ask,other\nIs tea good?,Is it?\nMay I run?,May I?\nCan cats swim?,Can they?\n", "ask"),
