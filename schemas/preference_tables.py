@@ -161,13 +161,7 @@ SHORTCUTS = Contract(
     columns=FIGURES.columns,
     nullable=FIGURES.nullable,
     keys=FIGURES.keys,
-    checks=(
-        Check(
-            expectation="expect_column_max_to_be_between",
-            arguments={"column": "value", "max_value": SHORTCUT_LIMIT},
-            on_fail="warn",
-        ),
-    ),
+    checks=(_between("value", None, SHORTCUT_LIMIT, warn=True),),
 )
 
 CHECKED = Contract(

@@ -6,6 +6,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from normloom.core.bounds import CHAT, REREAD, Bound, Size, total
@@ -16,6 +17,7 @@ _PERSON = 200  # bytes that describe a person or a group
 _CONTEXT = ("instruction", "context")
 _QUESTION = (*_CONTEXT, "question")
 _PROMPT = ("instruction", "prompt")
+_SENTENCE = 4  # bytes of the shortest sentence
 _CALIBRATION = 16  # bytes of the empty response that a judge is asked about
 
 
@@ -172,6 +174,15 @@ def persona_replies(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -
     given = stage.given
     limit = given["sampling"].max_tokens
     return _texts(inputs, given["template"], _PROMPT, copies=given["replies"], limit=limit)
+
+
+def replies_judged(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
+    """A question about each sentence of the persona, of which there are no more than its bytes, and the reference."""
+    given, prompts = stage.given, sides[0]
+    asked = max(prompts.longest // _SENTENCE, 1) + 1
+    found = _questions(inputs, given["template"], _QUESTION, count=asked, once=prompts.longest)
+    size = total(inputs)
+    return replace(found, size=Size(rows=2 * size.rows, tokens=2 * size.tokens, longest=size.longest))
 
 
 def persons_asked(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:

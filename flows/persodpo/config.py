@@ -15,6 +15,7 @@ from normloom.schemas.personas import PROMPTS
 from normloom.settings.config import Settings, section
 from normloom.settings.source_settings import FileSettings, SourceName
 from normloom.settings.system_config import NamedModels, SystemConfig
+from normloom.tasks.preferences.judge_entailment import Entailment
 from normloom.tasks.preferences.measure import Measuring
 from normloom.tasks.preferences.pairs import Pairing
 from normloom.tasks.preferences.prompts import PersonaPrompts
@@ -74,6 +75,9 @@ class Models(Settings):
     encoder: ModelSpec = Field(
         ModelSpec(engine="embedding", model="all-MiniLM-L6-v2"), description="measures signals by sentence vectors"
     )
+    nli: ModelSpec | None = Field(
+        None, description="asked what a reply says of persona and reference; null: by sentence vectors too"
+    )
 
 
 class PersodpoConfig(SystemConfig):
@@ -83,6 +87,7 @@ class PersodpoConfig(SystemConfig):
     models: Models = section(Models)
     reply: Replying = section(Replying)
     signals: Measuring = section(Measuring)
+    entailment: Entailment = section(Entailment)
     quality: QualitySettings = section(QualitySettings)
     pairs: Pairing = section(Pairing)
 

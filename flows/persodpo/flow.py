@@ -11,9 +11,11 @@ from normloom.core.stage import Stage
 from normloom.flows.persodpo import summary
 from normloom.flows.persodpo.config import PersodpoConfig
 from normloom.readers import locate
+from normloom.schemas.preference_tables import MEASURED
 from normloom.settings.system import System
 from normloom.tasks.preferences.checks import check_evaluation, check_pairs, check_replies
 from normloom.tasks.preferences.evaluation import evaluation_figures, read_evaluated
+from normloom.tasks.preferences.judge_entailment import JUDGED, judge_entailment
 from normloom.tasks.preferences.measure import measure
 from normloom.tasks.preferences.pair_figures import pair_figures, reply_figures
 from normloom.tasks.preferences.pairs import Asked, published_pairs, quality_pairs, simple_pairs
@@ -44,11 +46,10 @@ def _scored(config: PersodpoConfig) -> tuple[Stage, Stage, list[Stage]]:
     prompts = read_prompts(source, source=source.located_prompts)
     parsed = parse(_replies(prompts, config))
     if config.signals.by == "released":
-        signals = released_signals(parsed, source=source.located())
+        signals = [released_signals(parsed, source=source.located())]
     else:
-        encoder = config.models.encoder
-        signals = measure(parsed, config.signals, prompts, encoder, encoder=encoder.model)
-    measured = [signals, length(parsed, rules)]
+        signals = _measured(parsed, prompts, config)
+    measured = [*signals, length(parsed, rules)]
     found = ranges(measured, rules, parsed)
     scored = quality(parsed, rules, found, *measured)
     asked = Asked(**dict(config.pairs), template=config.reply.template)
@@ -58,6 +59,16 @@ def _scored(config: PersodpoConfig) -> tuple[Stage, Stage, list[Stage]]:
         answered = read_evaluated(prompts, source=locate(source.validation))
         also += [evaluation_figures(answered), check_evaluation(answered)]
     return made[0], made[1], also
+
+
+def _measured(parsed: Stage, prompts: Stage, config: PersodpoConfig) -> list[Stage]:
+    """Return the signals by the models of the profile: entailment by a judge if there is one."""
+    encoder, judge = config.models.encoder, config.models.nli
+    names = tuple(name for name in MEASURED if judge is None or name not in JUDGED)
+    signals = [measure(parsed, config.signals, prompts, encoder, encoder=encoder.model, names=names)]
+    if judge:
+        signals.append(judge_entailment(parsed, config.entailment, prompts, judge, judge=judge.model))
+    return signals
 
 
 def _replies(prompts: Stage, config: PersodpoConfig) -> list[Stage]:

@@ -110,7 +110,8 @@ class SystemConfig(Settings):
         kind: Any = models.annotation if models else None
         fields = getattr(kind, "model_fields", {})
         return {
-            name: Role(("models", name), several=field.annotation is not ModelSpec) for name, field in fields.items()
+            name: Role(("models", name), several=field.annotation not in {ModelSpec, ModelSpec | None})
+            for name, field in fields.items()
         }
 
     @model_validator(mode="wrap")

@@ -106,8 +106,15 @@ def _differences(rows: pl.DataFrame, policies: list[str]) -> Iterator[dict[str, 
             both = told.filter(policy=other).join(told.filter(policy=one), on="prompt_id", suffix="_before")
             for name in (FAILURE, *(f"{name}_all" for name in MEASURED)):
                 change = both.select("dialogue", change=pl.col(name) - pl.col(f"{name}_before"))
-                yield figure_row(mean_over_groups(change, "change"), metric=f"{name}_change", of=other, axis=one)
+                yield figure_row(mean_over_groups(change, "change"), metric=f"{name}_change", of=other, **_paired(one))
             valid = both.filter(pl.col("valid") & pl.col("valid_before"))  # by both: prompts are the same then
             for name in MEASURED:
                 change = valid.select("dialogue", change=pl.col(name) - pl.col(f"{name}_before"))
-                yield figure_row(mean_over_groups(change, "change"), metric=f"{name}_valid_change", of=other, axis=one)
+                yield figure_row(
+                    mean_over_groups(change, "change"), metric=f"{name}_valid_change", of=other, **_paired(one)
+                )
+
+
+def _paired(before: str) -> dict[str, str]:
+    """Return the place of a difference: from one policy, over prompts that both answered."""
+    return {"slice_by": "paired", "slice": before}

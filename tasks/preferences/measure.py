@@ -58,10 +58,18 @@ class Measuring(Args):
     makes=preference_tables.SIGNALS,
     name="signals",
     libraries=("numpy",),
-    fan_out=each(pl.when(pl.col("parse_status") != NONE).then(len(MEASURED)).otherwise(0)),
+    fan_out=lambda given: each(pl.when(pl.col("parse_status") != NONE).then(len(given["names"])).otherwise(0)),
 )
-def measure(rows: pl.DataFrame, args: Measuring, prompts: pl.DataFrame, model: Embedder, *, encoder: str) -> Output:
-    """Return the signals of each reply; those of one that did not parse are null.
+def measure(
+    rows: pl.DataFrame,
+    args: Measuring,
+    prompts: pl.DataFrame,
+    model: Embedder,
+    *,
+    encoder: str,
+    names: tuple[str, ...] = MEASURED,
+) -> Output:
+    """Return the named signals of each reply; those of one that did not parse are null.
 
     Consistency is 1 if the reply is near a sentence of the persona and negates just what it does, -1 if it is near
     and only one of the two is negated, else 0. Utterance entailment is 1 if the consistency is 1, and 2 if the reply
@@ -78,15 +86,15 @@ def measure(rows: pl.DataFrame, args: Measuring, prompts: pl.DataFrame, model: E
     wide = valid.select("gen_id").with_columns(
         pl.Series(name, column, dtype=pl.Float64) for name, column in values.items()
     )
-    long = wide.unpivot(MEASURED, index="gen_id", variable_name="signal", value_name="value")
-    named = scored.join(pl.DataFrame({"signal": MEASURED}), how="cross", maintain_order="left")
+    long = wide.unpivot(names, index="gen_id", variable_name="signal", value_name="value")
+    named = scored.join(pl.DataFrame({"signal": names}), how="cross", maintain_order="left")
     sources = pl.col("signal").replace_strict({name: f"{text} ({encoder})" for name, text in SOURCES.items()})
     return signal_rows(named.join(long, on=("gen_id", "signal"), how="left", maintain_order="left"), source=sources)
 
 
 def _measured(valid: pl.DataFrame, model: Embedder, near: float) -> dict[str, list[float]]:
     personas = [sentences(text) for text in valid["persona"]]
-    references = [_SPEAKER.sub("", text or "") for text in valid["reference"]]
+    references = [without_speaker(text or "") for text in valid["reference"]]
     texts = dict.fromkeys(
         [*valid["persona"], *valid["context"], *valid["response"], *references]
         + [sentence for persona in personas for sentence in persona]
@@ -108,6 +116,11 @@ def _measured(valid: pl.DataFrame, model: Embedder, near: float) -> dict[str, li
 def sentences(text: str) -> list[str]:
     """Return the sentences of a persona, which FoCus writes without blanks between them."""
     return [sentence for sentence in _SENTENCE.split(text) if sentence]
+
+
+def without_speaker(text: str) -> str:
+    """Return a turn of a dialogue without the name of who says it."""
+    return _SPEAKER.sub("", text)
 
 
 def negated(text: str) -> bool:

@@ -100,7 +100,7 @@ class TestReplay:
         assert shortcuts["auc", "generator", "quality"] > 0.7
         assert shortcuts["auc", "format", "simple"] == 1
         [warned] = [check for check in tables["shortcuts"].checks if not check.passed]
-        assert (warned.on_fail, warned.name) == ("warn", "expect_column_max_to_be_between(value)")
+        assert (warned.on_fail, warned.name) == ("warn", "expect_column_values_to_be_between(value)")
 
     def test_its_checks_fail_where_the_authors_code_does(self, tables: dict[str, Manifest], store: Store) -> None:
         rows = pl.concat(
@@ -202,13 +202,23 @@ def test_replies_of_one_s_own_become_pairs(tmp_path: Path) -> None:
 def test_models_of_a_profile_reply_and_are_measured(tmp_path: Path) -> None:
     store = Store(tmp_path)
     tables = made("persodpo", prepared("persodpo", store).ends, store)
-    assert tables["reply_g1"].count("rows") == tables["reply_g2"].count("rows") == 4 * 18  # the prompts for training
+    assert tables["reply_g1"].count("rows") == tables["reply_g2"].count("rows") == 6 * 18  # the prompts for training
     signals = store.scan(tables["signals"].ref).collect()
     assert set(signals.filter(signal="coherence")["source"]) == {"cosine of context and reply (e)"}
     valid = signals.join(
         store.scan(tables["parsed"].ref).select("gen_id", "parse_status").collect(), on="gen_id"
     ).filter(parse_status="ok")
     assert valid["value"].null_count() == 0
+    assert tables["publish"].count("rows") > 0
+
+
+def test_a_judge_says_what_replies_entail_if_a_profile_names_one(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    tables = made("persodpo", prepared("persodpo", store, "models.nli={engine: scripted, model: n}").ends, store)
+    signals = pl.concat([store.scan(tables[name].ref) for name in ("signals", "judged_signals")]).collect()
+    sources = dict(signals.select("signal", "source").unique().iter_rows())
+    assert sources["consistency"] == sources["utterance_entailment"] == "asked (n)"
+    assert sources["coherence"] == "cosine of context and reply (e)"
     assert tables["publish"].count("rows") > 0
 
 

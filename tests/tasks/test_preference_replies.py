@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from normloom.core.protocol import Completion, GenerateRequest, ScoreRequest, Scores
+from normloom.core.stage import Output
 from normloom.schemas.preference_tables import BAD, BOUNDS, MEASURED, NONE, OK, SIGNAL_NAMES, WORST
+from normloom.tasks.preferences.judge_entailment import Entailment, judge_entailment
 from normloom.tasks.preferences.measure import negated, sentences
 from normloom.tasks.preferences.parse import parse, response_of
 from normloom.tasks.preferences.quality import Length, Quality, Weights, length, quality, ranges
@@ -131,3 +135,61 @@ def test_a_persona_is_cut_into_its_sentences_and_negations_are_found() -> None:
         *(True, True, True),
         False,
     ]
+
+
+class Judge:
+    """Answers every question about every reply as it was told to."""
+
+    def __init__(self, *lines: tuple[float, ...], error: str | None = None) -> None:
+        self.lines, self.error = lines, error
+        self.asked: list[ScoreRequest] = []
+
+    def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
+        self.asked += requests
+        return [Scores(logprobs=self.lines, tokens_in=3, error=self.error) for _ in requests]
+
+    def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]:
+        raise NotImplementedError
+
+
+def judged(judge: Judge, *, reference: str | None = "User2: Tea.") -> Output:
+    parsed = parse.function(replies('{"response": "Tea."}', '{"response": "cut'))
+    prompts = pl.DataFrame(
+        {"prompt_id": ["p0"], "persona": ["I like tea. I swim."], "reference": [reference]},
+        schema_overrides={"reference": pl.String},
+    )
+    return judge_entailment.function(parsed, Entailment(), prompts, judge, judge="j")
+
+
+SAYS_SAME, SAYS_NOT, SAYS_NEITHER = (-0.1, -3.0, -3.0), (-3.0, -0.1, -3.0), (-3.0, -3.0, -0.1)
+
+
+@pytest.mark.parametrize(
+    ("lines", "values"),
+    [
+        ((SAYS_NEITHER, SAYS_SAME, SAYS_SAME), (1.0, 2.0)),
+        ((SAYS_NOT, SAYS_SAME, SAYS_NEITHER), (1.0, 1.0)),
+        ((SAYS_NOT, SAYS_NEITHER, SAYS_SAME), (-1.0, 0.0)),
+        ((SAYS_NEITHER, SAYS_NEITHER, SAYS_SAME), (0.0, 0.0)),
+    ],
+)
+def test_a_judge_says_what_a_reply_makes_of_persona_and_reference(
+    lines: tuple[tuple[float, ...], ...], values: tuple[float, float]
+) -> None:
+    judge = Judge(*lines)
+    made = judged(judge).rows
+    valid = made.filter(gen_id="g0")
+    assert valid["signal"].to_list() == ["consistency", "utterance_entailment"]
+    assert tuple(valid["value"]) == values
+    assert set(made["source"]) == {"asked (j)"}
+    assert made.filter(gen_id="g1")["value"].null_count() == 2  # it did not parse
+    [asked] = judge.asked
+    assert ["I like tea." in question for question in asked.questions] == [True, False, False]
+    assert "User2" not in asked.questions[2]
+
+
+def test_a_judge_without_a_reference_or_an_answer() -> None:
+    assert judged(Judge(SAYS_SAME, SAYS_NEITHER), reference=None).rows["value"].to_list()[:2] == [1.0, 1.0]
+    failed = judged(Judge(error="too long"))
+    assert failed.quarantined["reason"].to_list() == ["too long"] * 2
+    assert failed.rows["gen_id"].unique().to_list() == ["g1"]
