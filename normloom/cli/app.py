@@ -19,6 +19,7 @@ from normloom.cli.commands.leaderboard import leaderboard
 from normloom.cli.commands.metrics import metrics
 from normloom.cli.commands.notify import app as notify
 from normloom.cli.commands.plan import plan
+from normloom.cli.commands.prune import prune
 from normloom.cli.commands.quarantine import quarantine
 from normloom.cli.commands.query import query
 from normloom.cli.commands.releases import releases
@@ -61,6 +62,7 @@ COMMANDS = (
     quarantine,
     verify,
     gc,
+    prune,
     doctor,
 )
 for command in COMMANDS:

@@ -15,6 +15,7 @@ from rich.markup import escape
 from normloom.cli.common import err
 from normloom.cli.endpoints import probed
 from normloom.cli.interrupt import stoppable
+from normloom.cli.logs import json_logs, json_wanted
 from normloom.cli.output import summary
 from normloom.cli.output.terminal import TerminalProgress, busy, handling, printing_above
 from normloom.cli.profile_needs import too_many_processors
@@ -219,6 +220,10 @@ def to_make(ends: Sequence[Stage], *, system: str, store: Store, selection: Sele
 @contextmanager
 def _watching(console: Console) -> Iterator[Progress]:
     """Show progress bars in a terminal, elsewhere plain lines on standard error, and nothing on a quiet console."""
+    if json_wanted():
+        with json_logs():
+            yield LogProgress()
+        return
     if console.quiet:
         yield LogProgress()
         return

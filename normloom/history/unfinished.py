@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import platform
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
@@ -20,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from normloom.core.errors import BuildCancelledError, StoreError, cause
 from normloom.history.builds import started
+from normloom.planning.spent import Spent
 from normloom.store.store import BUILDS, Store, sync_directory, writing
 
 State = Literal["running", "failed", "cancelled", "killed"]
@@ -30,7 +32,8 @@ KEPT = 50  # records of a system; older ones are removed when a build starts
 class UnfinishedBuild(BaseModel):
     """What was asked of a build that has not finished, and how it ended.
 
-    `stage` is the stage whose error ended it, if one did. `flow_run` is the id of its run in Prefect. `target` is as in
+    `stage` is the stage whose error ended it, if one did. `spent` is what its finished stages, or all parts if it could
+    tell, asked of models. `flow_run` is the id of its run in Prefect. `target` is as in
     `BuildRequest`.
     """
 
@@ -44,6 +47,7 @@ class UnfinishedBuild(BaseModel):
     process: int = Field(default_factory=os.getpid)
     host: str = Field(default_factory=platform.node)
     flow_run: str | None = None
+    spent: Spent | None = None
     stage: str | None = None
     error: str | None = None
     cancelled: bool = False
@@ -69,21 +73,28 @@ class BuildRecord:
         self._path = path
         self._build = build
         self._held: IO[bytes] | None = None
+        self._changing = threading.Lock()  # stages end in threads of their own
         self._write()
 
     def belongs_to(self, flow_run: str) -> None:
         """Name the run in Prefect."""
         self._change(flow_run=flow_run)
 
-    def ended(self, error: BaseException, *, stage: str | None = None) -> None:
-        """Say how the build ended; the first word of it stands."""
+    def spends(self, spent: Spent) -> None:
+        """Say what the build has asked of models until now, for the case that it is killed."""
+        with suppress(StoreError):
+            self._change(spent=spent)
+
+    def ended(self, error: BaseException, *, stage: str | None = None, spent: Spent | None = None) -> None:
+        """Say how the build ended and what it asked of models; the first word of it stands."""
         if self._build.error or self._build.cancelled:
             return
+        told = {"spent": spent} if spent else {}
         with suppress(StoreError):  # a full disk, above all: the error to tell is the one that ended the build
             if isinstance(error, BuildCancelledError) or not isinstance(error, Exception):
-                self._change(cancelled=True)
+                self._change(cancelled=True, **told)
             else:
-                self._change(error=cause(error), stage=stage)
+                self._change(error=cause(error), stage=stage, **told)
 
     def close(self, *, finished: bool) -> None:
         """Give the file back; remove it if the build has a lock."""
@@ -93,8 +104,9 @@ class BuildRecord:
             self._held.close()
 
     def _change(self, **fields: Any) -> None:
-        self._build = self._build.model_copy(update=fields)
-        self._write()
+        with self._changing:
+            self._build = self._build.model_copy(update=fields)
+            self._write()
 
     def _write(self) -> None:
         """Put a new file in place that is held already, so that at no moment the build looks dead."""

@@ -95,6 +95,8 @@ class Spending:
     limits: Limits = field(default_factory=Limits)
     requests: float = 0.0
     cost: float = 0.0
+    tokens_in: int = 0
+    tokens_out: int = 0
     _counting: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add(self, part: PartRecord) -> None:
@@ -103,6 +105,8 @@ class Spending:
         with self._counting:
             self.requests += usage.get("requests", 0.0)
             self.cost += usage.get("cost", 0.0)
+            self.tokens_in += part.tokens_in
+            self.tokens_out += part.tokens_out
 
     @property
     def reached(self) -> bool:

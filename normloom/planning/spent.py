@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from normloom.core.protocol import ModelSpec
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest, Work
-from normloom.planning.spending import hosted, prices
+from normloom.planning.spending import Spending, hosted, prices
 
 
 class Spent(BaseModel):
@@ -42,6 +42,25 @@ class Spent(BaseModel):
             currency=next((str(spec.options.get("currency", "USD")) for spec, _ in paid if spec), None)
             if known
             else None,
+        )
+
+    @classmethod
+    def so_far(cls, spending: Spending, stages: Sequence[Stage]) -> Spent:
+        """Return what the parts took that a build has made until now; a cost only if a price made one."""
+        currency = next(
+            (
+                str(stage.model.options.get("currency", "USD"))
+                for stage in stages
+                if stage.model and any(prices(stage.model))
+            ),
+            None,
+        )
+        return cls(
+            requests=int(spending.requests),
+            tokens_in=spending.tokens_in,
+            tokens_out=spending.tokens_out,
+            cost=round(spending.cost, 6) if currency else None,
+            currency=currency,
         )
 
     def __str__(self) -> str:

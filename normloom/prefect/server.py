@@ -50,6 +50,9 @@ SHARED_SERVICES = (
 )
 
 
+VACUUM = "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED"  # runs that ended 90 days ago go, with logs and pages
+
+
 class ServerError(NormloomError):
     """The Prefect server does not start."""
 
@@ -207,9 +210,13 @@ def _local(host: str) -> str:
 
 
 def _settings(host: str, port: int, url: str, *, private: bool) -> dict[str, str]:
-    left_out = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in SHARED_SERVICES} if private else {}
+    services = (
+        {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in SHARED_SERVICES}
+        if private
+        else {VACUUM: os.environ.get(VACUUM, "events,flow_runs")}
+    )
     return {
-        **left_out,
+        **services,
         CONSOLE_LEVEL: "NOTSET",  # a build silences its own console, and the server's tells why it does not start
         "DO_NOT_TRACK": "1",
         "PREFECT_API_URL": url,

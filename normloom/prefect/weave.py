@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from normloom.core.errors import BuildCancelledError, NormloomError
+from normloom.core.log_context import logged_as
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest, TableRef
 from normloom.prefect.pages.lineage_page import Lineage, publish_stage
@@ -45,7 +46,7 @@ def submit_stages(
     def submit(stage: Stage, futures: Mapping[str, Any]) -> Any:
         @task(name=stage.name, task_run_name=stage.name, persist_result=False, cache_policy=NO_CACHE)
         def run(inputs: list[TableRef], sides: list[TableRef]) -> TableRef | State[TableRef]:
-            with _failing(stage.name, lineage):
+            with _failing(stage.name, lineage), logged_as(stage=stage.name):
                 manifest, reused = made[stage.name] = make(stage, inputs, sides)
             lineage.manifests[stage.name] = manifest
             if stage.table is None:

@@ -16,6 +16,7 @@ from typing import Any
 import yaml
 
 from normloom.core.errors import BuildCancelledError, NormloomError, StoreError, UsageError, cause
+from normloom.core.log_context import logged_as
 from normloom.core.outlook import Forecast
 from normloom.core.progress import LogProgress, Progress
 from normloom.core.stage import Stage
@@ -167,7 +168,11 @@ def build(
         selection=_selected(request.selection),
         target=request.target,
     )
-    with store.building(system), recorded(store, unfinished) as record:
+    with (
+        store.building(system),
+        recorded(store, unfinished) as record,
+        logged_as(system=system, build=identity),
+    ):
         taken = _taken(request, stages, store)
         end_dead_runs(store, system)
         planned = plan(stages, system=system, store=store, resources=pool.resources, selection=request.selection)
@@ -209,9 +214,12 @@ def build(
                 )
                 work = partial(telling, run, system=system, stage=stage.name, build=identity)
                 sources = sources_of(stage.given)
-                return events.run_stage(
+                made = events.run_stage(
                     stage.name, [*inputs, *sides], work, sources=sources, task_run=current_task_run()
                 )
+                if stage.model and not made[1]:
+                    record.spends(Spent.so_far(runner.spending, stages))
+                return made
 
             def weave() -> BuildResult:
                 run = current_flow_run()
@@ -226,7 +234,8 @@ def build(
                         with progress_page(system, forecast, lineage.reach):
                             made = submit_stages(runs, needed, partial(make, events), lineage)
                     except BaseException as error:
-                        record.ended(error, stage=next(iter(lineage.failed), None))
+                        spent = Spent.so_far(runner.spending, stages)
+                        record.ended(error, stage=next(iter(lineage.failed), None), spent=spent)
                         pool.close()  # stages at work would go on to their end
                         if (
                             lineage.failed

@@ -10,6 +10,8 @@ from toy_builds import build_id, built
 
 from normloom.core.errors import StoreError, UsageError
 from normloom.history.builds import accounts, find_build, locks
+from normloom.history.unfinished import UnfinishedBuild, recorded, unfinished
+from normloom.planning.spent import Spent
 from normloom.store.store import Store
 
 LOCK = "system: {system}\nbuild: {build}\nstages:\n  words: {{key: k, content: c, rows: 1}}\n"
@@ -135,3 +137,14 @@ def test_a_build_tells_what_it_made_and_reused_and_what_is_gone(tmp_path: Path) 
     first, second = accounts(store, "toy")
     assert (first.made, first.gone, first.released) == (["words"], ["echo"], {"echo": 3})
     assert [account.lock.build for account in accounts(store, "toy", 1)] == [build_id(2)]
+
+
+def test_a_build_that_failed_says_what_it_had_asked_of_models(tmp_path: Path) -> None:
+    store, spent = Store(tmp_path), Spent(tokens_in=100, tokens_out=20, requests=3, cost=0.5, currency="EUR")
+    with pytest.raises(KeyError), recorded(store, UnfinishedBuild(system="toy", build=build_id(1))) as record:
+        record.spends(Spent(tokens_in=1))
+        record.ended(KeyError("x"), spent=spent)
+        raise KeyError("x")
+    [left] = unfinished(store, "toy")
+    assert left.spent == spent
+    assert left.state == "failed"

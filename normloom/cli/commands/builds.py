@@ -74,6 +74,8 @@ def _lines(build: BuildAccount | UnfinishedBuild, store: Store) -> Iterator[Text
         yield Text.assemble((build.build, "bold"), f"  {build.system}  {_when(build)}  {build.state}")
         if build.error:
             yield Text(f"    {visible(build.error)}", "red")
+        if build.spent and (build.spent.tokens_in or build.spent.requests):
+            yield Text(f"    models: {build.spent}")
         asked = _asked(build)
         if not build.at_work:
             yield Text(f"    to resume: {visible(resume_command(build, store))}")

@@ -1,7 +1,7 @@
 """Figures of a store for Prometheus: of releases, the newest tables, builds, and runs that wait for their turn.
 
-Counters add up what the locks of all builds record, which are never removed: they only grow. All else are gauges of
-what stands now.
+Counters add up what the locks of builds record; they grow until normloom prune removes old ones, which Prometheus reads
+as a reset. All else are gauges of what is there now.
 """
 
 from __future__ import annotations
