@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -139,12 +141,21 @@ def test_a_build_tells_what_it_made_and_reused_and_what_is_gone(tmp_path: Path) 
     assert [account.lock.build for account in accounts(store, "toy", 1)] == [build_id(2)]
 
 
-def test_a_build_that_failed_says_what_it_had_asked_of_models(tmp_path: Path) -> None:
-    store, spent = Store(tmp_path), Spent(tokens_in=100, tokens_out=20, requests=3, cost=0.5, currency="EUR")
-    with pytest.raises(KeyError), recorded(store, UnfinishedBuild(system="toy", build=build_id(1))) as record:
+@contextmanager
+def failing(store: Store, spent: Spent) -> Iterator[None]:
+    with recorded(store, UnfinishedBuild(system="toy", build=build_id(1))) as record:
         record.spends(Spent(tokens_in=1))
+        yield
         record.ended(KeyError("x"), spent=spent)
         raise KeyError("x")
+
+
+def test_a_build_that_failed_says_what_it_had_asked_of_models(tmp_path: Path) -> None:
+    store, spent = Store(tmp_path), Spent(tokens_in=100, tokens_out=20, requests=3, cost=0.5, currency="EUR")
+    with recorded(store, UnfinishedBuild(system="toy", build=build_id(2))):
+        pass
+    with pytest.raises(KeyError), failing(store, spent):
+        pass
     [left] = unfinished(store, "toy")
     assert left.spent == spent
     assert left.state == "failed"
