@@ -52,7 +52,7 @@ def _scored(config: PersodpoConfig) -> tuple[Stage, Stage, list[Stage]]:
     measured = [*signals, length(parsed, rules)]
     found = ranges(measured, rules, parsed)
     scored = quality(parsed, rules, found, *measured)
-    asked = Asked(**dict(config.pairs), template=config.reply.template)
+    asked = Asked(**dict(config.pairs), template=config.reply.template, context_turns=config.reply.context_turns)
     made = [make(scored, asked, parsed, prompts) for make in (quality_pairs, simple_pairs)]
     also = [reply_figures(parsed, config.pairs, scored), check_replies(parsed, scored, found)]
     if source.validation:

@@ -29,6 +29,7 @@ class Asking(Args):
     """How a model is asked for the next turn of a dialogue: the persona, the context, and the JSON that is wanted."""
 
     template: Annotated[Template, sections(("instruction", "prompt"))] = template_named("persona")
+    context_turns: int | None = Field(None, ge=1, description="last turns of the context that are shown; null: all")
 
     def messages(self, prompt: dict[str, Any]) -> list[dict[str, str]]:
         """Return what a model is asked as messages of system and user."""
@@ -39,7 +40,9 @@ class Asking(Args):
 
     def asked(self, prompt: dict[str, Any]) -> str:
         """Return the text of the prompt."""
-        return self.template.render("prompt", persona=prompt["persona"], context=prompt["context"])
+        turns = str(prompt["context"]).split("\n")
+        shown = "\n".join(turns[-self.context_turns :] if self.context_turns else turns)
+        return self.template.render("prompt", persona=prompt["persona"], context=shown)
 
 
 class Replying(Asking):

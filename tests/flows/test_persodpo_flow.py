@@ -12,11 +12,16 @@ import pytest
 from in_process import made, prepared
 
 from normloom.core.errors import ConfigError, SourceError
+from normloom.core.stage import Stage
 from normloom.core.table import Manifest
+from normloom.flows.persodpo.config import QualitySettings
 from normloom.lineage.trace import trace
 from normloom.settings.settings import stages_for
 from normloom.steps.graph import stages_of
 from normloom.store.store import Store
+from normloom.tasks.preferences.measure import Measuring
+from normloom.tasks.preferences.pairs import Pairing
+from normloom.tasks.preferences.replies import Replying
 
 Figures = dict[tuple[str, ...], float]
 
@@ -281,3 +286,41 @@ def test_a_training_prompt_that_is_held_out_too_leaks(tmp_path: Path) -> None:
 def test_a_replay_without_a_file_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"holds is replies, but there is no file: name the replies with --source"):
         stages_for("persodpo", profile="replay", assignments=[], store=Store(tmp_path))
+
+
+CHANGED = (
+    "source.max_chars=100",
+    "reply.replies=2",
+    "reply.context_turns=1",
+    "reply.sampling={max_tokens: 7}",
+    "signals.near=0.4",
+    "quality.bonus_tested_on=raw",
+    "quality.bonus=0.1",
+    "quality.failures=left_out",
+    "quality.length_scaled=min_max",
+    "quality.weights={coherence: 0.24, length_format: 0.22}",
+    "pairs.upper=0.7",
+    "pairs.lower=0.3",
+    "pairs.weight=none",
+    "pairs.held_out=0.2",
+    "pairs.seed=7",
+)
+
+
+def keyed(stages: list[Stage]) -> dict[str, object]:
+    return {stage.name: (stage.arguments.model_dump_json(), stage.values) for stage in stages}
+
+
+@pytest.mark.parametrize("setting", CHANGED)
+def test_every_setting_is_read_by_a_stage(setting: str, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    before = keyed(stages_of(*prepared("persodpo", store).ends))
+    after = keyed(stages_of(*prepared("persodpo", store, setting).ends))
+    assert before != after
+
+
+def test_every_setting_of_its_own_is_walked() -> None:
+    sections = {"reply": Replying, "signals": Measuring, "quality": QualitySettings, "pairs": Pairing}
+    declared = {f"{name}.{field}" for name, kind in sections.items() for field in kind.model_fields}
+    elsewhere = {f"{name}.part_rows" for name in ("reply", "signals")} | {"signals.by", "reply.template"}
+    assert declared - elsewhere == {setting.partition("=")[0] for setting in CHANGED} - {"source.max_chars"}

@@ -34,6 +34,7 @@ NEEDED = {
     },
     "respond": {"instruction": set(), "prompt": {"prompt"}},
     "persona": {"instruction": set(), "prompt": {"persona", "context"}},
+    "entail": {"instruction": set(), "context": {"reply"}, "question": {"statement"}},
 }
 
 
