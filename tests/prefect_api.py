@@ -22,9 +22,10 @@ class Api:
     url: str
     alive: Callable[[], bool]
     password: str | None = None
+    outages: bool = False  # of the server or its database, to be waited out as well
 
-    def call(self, path: str, body: Any = None) -> Any:
-        """Return the answer to a GET, or with a body to a POST."""
+    def call(self, path: str, body: Any = None, *, method: str | None = None) -> Any:
+        """Return the answer to a GET, or with a body to a POST unless another method is named."""
         headers = {"Content-Type": "application/json"}
         if self.password:
             headers["Authorization"] = f"Basic {base64.b64encode(self.password.encode()).decode()}"
@@ -32,13 +33,19 @@ class Api:
 
         def answer() -> Any:
             try:
-                with urllib.request.urlopen(urllib.request.Request(self.url + path, data, headers)) as response:
+                with urllib.request.urlopen(
+                    urllib.request.Request(self.url + path, data, headers, method=method)
+                ) as response:
                     return [json.loads(response.read() or b"null")]
             except urllib.error.HTTPError as error:
                 with error:
-                    if error.code == 503:  # SQLite is locked: Prefect's own client tries again, too
-                        return None
+                    if error.code == 503 or (self.outages and error.code == 500):
+                        return None  # SQLite is locked: Prefect's own client tries again, too
                     raise AssertionError(f"{path}: {error.code} {error.read().decode()}") from error
+            except OSError:
+                if not self.outages:
+                    raise
+                return None
 
         return self.until(answer)[0]
 

@@ -86,7 +86,7 @@ def _nodes(specs: Sequence[ModelSpec], resources: Resources) -> Iterator[Finding
         return
     try:
         missing = missing_on_nodes(specs, resources)
-        nodes = [node["NodeName"] for node in ray.nodes() if node["Alive"]]
+        nodes = [node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
         yield Finding("Ray", "ok", f"{resources.address}, nodes {', '.join(nodes)}")
         for node in nodes:
             yield from _engines(specs, missing.get(node, {}), where=f" on {node}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from normloom.core.errors import ModelError
 from normloom.core.protocol import ModelSpec
@@ -24,6 +25,12 @@ _TOKENIZER = ("tokenizer*.json", "tokenizer.model", "sp.model", "vocab.*", "merg
 _CONFIG = ("config.json", "generation_config.json", "sentence_bert_config.json", "1_Pooling/config.json")
 
 
+class IdentifiedSpec(ModelSpec):
+    """A model whose identity was found on the machines that run it."""
+
+    identity: Mapping[str, str] = Field(exclude=True)
+
+
 def model_identity(spec: ModelSpec) -> dict[str, str]:
     """Return the fields that say which results `spec` gives: engine, versions, files, settings.
 
@@ -31,6 +38,8 @@ def model_identity(spec: ModelSpec) -> dict[str, str]:
     later ones compare size and time of change. For a model on the hub the commit stands for the files, so a
     moving revision is asked of the hub once a process. Raises `ConfigError` and `ModelError`.
     """
+    if isinstance(spec, IdentifiedSpec):
+        return dict(spec.identity)
     engine = engine_of(spec)
     return {
         "engine": f"{spec.engine} {engine.version}",

@@ -15,8 +15,9 @@ from normloom.models.openai.memory import recall
 from normloom.settings.config import load_profile, override, validated
 from normloom.settings.system import System
 from normloom.settings.systems import system_named
-from normloom.steps.graph import stages_of, with_models
+from normloom.steps.graph import model_uses, stages_of, with_models
 from normloom.store.store import Store
+from normloom.workers.node_engines import identified
 from normloom.workers.resources import Resources
 
 OPTIONS = {"source.path": "--source", "source.text_column": "--text-column", "source.limit": "--limit"}
@@ -50,7 +51,16 @@ def stages_for(name: str, *, profile: str, assignments: Sequence[str], store: St
         rest = [*assignments[:place], *assignments[place + 1 :]]
         if _is_ignored(assignment, prepared, override(given, rest), reads):
             raise ConfigError(_ignored(assignment, prepared, reads))
-    return prepared._replace(ends=with_models(prepared.ends, recall))
+    return prepared._replace(ends=_where_they_run(with_models(prepared.ends, recall), resources))
+
+
+def _where_they_run(ends: Sequence[Stage], resources: Resources) -> list[Stage]:
+    """Return the flow with its models as the nodes of the cluster know them, if the build is to run on one."""
+    if resources.address is None:
+        return list(ends)
+    specs = model_uses(stages_of(*ends))
+    found = {spec.model_dump_json(): spec for spec in identified(specs, resources)}
+    return with_models(ends, lambda spec: found[spec.model_dump_json()])
 
 
 def require_options(system: System, assignments: Sequence[str]) -> None:

@@ -195,6 +195,7 @@ class Store:
             with writing(directory / LOCK):  # past the handle's buffer, which would fail again when it is closed
                 os.ftruncate(handle.fileno(), 0)
                 os.write(handle.fileno(), str(writer).encode())
+                os.fsync(handle.fileno())  # NFS: so that actors on other machines read it
             try:
                 yield
             finally:  # a copy of a part that comes in late finds that nobody writes here any more
@@ -310,7 +311,7 @@ def _committed(marker: Path, *, verify: bool = True) -> PartRecord | None:
 
 def write_file(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all, also after a crash."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # a process id is only one machine's own
     with writing(path):
         try:
             with temporary.open("wb") as handle:

@@ -4,7 +4,9 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 import tomllib
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +89,46 @@ def test_only_the_ui_is_published_and_only_on_this_machine() -> None:
         if "ports" in service
     }
     assert published == {"server": ["127.0.0.1:4200:4200/tcp"]}
+
+
+def test_keys_reach_who_reads_sources_or_asks_models_and_nobody_else(tmp_path: Path) -> None:
+    (tmp_path / "keys.env").write_text("HF_TOKEN=one\nMY_OWN_KEY=two\n")
+    done = compose("config", **dict.fromkeys(SECRETS, "given"), NORMLOOM_KEYS=str(tmp_path / "keys.env"))
+    services = yaml.safe_load(done.stdout)["services"].items()
+    keys = {"HF_TOKEN": "one", "MY_OWN_KEY": "two"}
+    having = {name for name, service in services if keys.items() <= service.get("environment", {}).items()}
+    assert having == {name for name, service in services if "HF_TOKEN" in str(service)} == {"worker", "ray-worker"}
+
+
+def test_what_is_fetched_from_the_hub_is_kept_in_a_volume() -> None:
+    image = (ROOT / "deployments" / "Dockerfile").read_text()
+    volumes = [read(COMPOSE)["services"][name]["volumes"] for name in ("worker", "ray-worker")]
+    for name in ("HF_HOME", "NORMLOOM_CACHE"):
+        [place] = re.findall(rf"{name}=(\S+)", image)
+        assert all(any(place.startswith(one.partition(":")[2]) for one in mounted) for mounted in volumes)
+
+
+class Answering(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/health" else 503)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_a_health_check_tells_a_service_that_answers_from_one_that_does_not() -> None:
+    def healthy(*arguments: str) -> bool:
+        return subprocess.run([ROOT / "deployments" / "healthy.sh", *arguments], check=False).returncode == 0
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = str(server.server_port)
+        assert healthy(port)
+        assert healthy(port, "/health")
+        assert not healthy(port, "/other")
+        server.shutdown()
+    assert not healthy(port)
 
 
 def test_every_system_has_a_deployment_whose_flow_can_be_loaded() -> None:

@@ -1,18 +1,18 @@
-"""The services of docker-compose.yml, each on a machine of its own: what is scheduled, fails, is rerun, dies unseen."""
+"""docs/deploying.md followed step by step, a machine for each service, and what the team then lives through."""
 
 from __future__ import annotations
 
 import os
 import pwd
+import re
 import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -25,52 +25,95 @@ from scripted_profile import write_profile
 from test_deployments import compose
 
 from normloom.prefect.server import reachable
+from normloom.store.store import Store
 
 ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "deploying.md"
+INSTALLED, SHARED = Path("/opt/normloom"), Path("/srv/normloom")  # as the page has them
+PROFILE = SHARED / "profile.yaml"
+KEYS = ("HF_TOKEN", "OPENAI_API_KEY")
+NAMES = ("database", "server", "ray-head", "worker", "gpu-1", "gpu-2", "gpu-3")
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 HEALTHY = "models.generators.g1.options={words: 5}"
-FAILING_STAGE = "generate_0_g1"
+ADDRESS = "resources.address=ray-head:6379"
+DEFAULT = "cpu"  # the compose file's
+FAILING_STAGE, SLOW_STAGE = "generate_0_g1", "score_0"
 PORT = 4200
+OUTAGE_SECONDS = 20  # the slow stage ends, and others after it
 LONGEST = 900  # seconds, of which the test takes a quarter: a service that never comes up ends it
+WITH_SETTINGS = f"set -a; . {SHARED}/settings; set +a; {{}}"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A block of commands in the page: the machines that it is for, and whether it is to run for good."""
+
+    machines: tuple[str, ...]
+    service: bool
+    commands: str
+
+
+def steps() -> list[Step]:
+    """Return the blocks of the section on three machines, without the one that installs."""
+    section = PAGE.read_text().partition("## Three machines with GPUs")[2].partition("\n## ")[0]
+    before, _, after = section.partition("### 2. Install")
+    blocks = re.findall(r"^```bash\n(.*?)^```", before + after.partition("### 3.")[2], re.MULTILINE | re.DOTALL)
+    found = []
+    for block in blocks:
+        head, _, commands = block.partition("\n")
+        names, _, kind = head.removeprefix("# on ").partition(", as a ")
+        found.append(Step(tuple(re.split(r", | and ", names)), kind == "service", commands.strip()))
+    return found
 
 
 @dataclass
-class Services:
-    """What the compose file starts, by its own commands and environment."""
+class Team:
+    """The machines, as far as the page has been followed."""
 
     place: Path
     machines: Machines
-    compose: dict[str, Any]
     environment: dict[str, str]
-    stack: ExitStack
-    api: Api
+    url: str
+    services: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
 
-    def start(self, name: str, **further: str) -> subprocess.Popen[bytes]:
-        """Start a service, and again whenever it fails, as Docker would."""
-        own = {"PREFECT_HOME": str(self.place / name / "prefect"), **further}
-        environment = self.environment | own | self._written(name)
-        return self.stack.enter_context(self.machines.running(name, self._command(name), environment))
+    deadline: float = field(default_factory=lambda: time.monotonic() + LONGEST)
 
-    def run(self, name: str, **further: str) -> None:
-        """Run a service that ends."""
-        process = self.start(name, **further)
-        assert process.wait() == 0, (self.place / f"{name}.log").read_text()
+    @property
+    def shared(self) -> Path:
+        return self.place / "shared"
 
-    def _command(self, name: str) -> list[str]:
-        return [word.replace("$$", "$") for word in self.compose[name]["command"]]
+    @property
+    def api(self) -> Api:
+        password = self.settings.get("PREFECT_API_AUTH_STRING")
+        return Api(self.url, alive=lambda: time.monotonic() < self.deadline, password=password, outages=True)
 
-    def _written(self, name: str) -> dict[str, str]:
-        return {key: str(value).replace("$$", "$") for key, value in self.compose[name].get("environment", {}).items()}
+    def start(self, name: str, *, settings: bool = True) -> None:
+        """Start the service of a machine, and again whenever it ends, as systemd would."""
+        command = f"exec {self.services[name]}"
+        shell = ["bash", "-c", WITH_SETTINGS.format(command) if settings else command]
+        self.machines.start(name, shell, self.environment)
+
+    def run(self, name: str, commands: str, *, settings: bool = True) -> None:
+        """Run commands on a machine to their end."""
+        shell = ["bash", "-ec", WITH_SETTINGS.format(commands) if settings else commands]
+        self.machines.run(name, shell, self.environment)
+
+    def until(self, done: Callable[[], bool], *, run: str) -> None:
+        """Wait until something is true, which does not come any more if the run ends otherwise than completed."""
+        while not done():
+            state = self.api.run(run)["state"]
+            assert state["type"] in {"SCHEDULED", "PENDING", "RUNNING", "COMPLETED"}, state["message"]
+            time.sleep(0.5)
 
 
-@contextmanager
-def database(stack: ExitStack, apart: Machines, place: Path, password: str) -> Iterator[None]:
-    """A PostgreSQL server on the machine `database`."""
+def start_database(team: Team, password: str) -> None:
+    """Start PostgreSQL on the machine `database`, with an empty database."""
     if not POSTGRES:
         pytest.skip("PostgreSQL is not installed in /usr/lib/postgresql")
     if "postgres" not in {entry.pw_name for entry in pwd.getpwall()}:
         pytest.skip("there is no user postgres to run PostgreSQL as")
-    directory = place / "postgres"
+    directory = team.place / "postgres"
     directory.mkdir()
     (directory / "password").write_text(password)
     for path in (directory, directory / "password"):
@@ -83,96 +126,201 @@ def database(stack: ExitStack, apart: Machines, place: Path, password: str) -> I
     with (data / "pg_hba.conf").open("a") as rules:
         rules.write("host all all all scram-sha-256\n")
     serve = [str(binaries / "postgres"), "-D", str(data), "-h", "0.0.0.0", "-k", str(directory), "-F"]
-    named = [str(binaries / "psql"), "-h", str(directory), "-U", "prefect", "postgres", "-c", "CREATE DATABASE prefect"]
     user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    stack.enter_context(apart.running("database", [*user, *serve], dict(os.environ)))
-    while subprocess.run(named, env=os.environ | {"PGPASSWORD": password}, check=False, capture_output=True).returncode:
-        assert (directory / "data").exists()
-    yield
+    team.services["database"] = " ".join([*user, *serve])
+    team.start("database", settings=False)
+    named = [str(binaries / "psql"), "-h", str(directory), "-U", "prefect", "postgres", "-c", "CREATE DATABASE prefect"]
+    create = [*named]
+    while subprocess.run(
+        create, env=os.environ | {"PGPASSWORD": password}, check=False, capture_output=True
+    ).returncode:
+        assert team.api.alive()
 
 
-@pytest.fixture
-def services() -> Iterator[Services]:
+@pytest.fixture(scope="module")
+def bare() -> Iterator[Team]:
+    """Machines on which nothing runs yet."""
     place = Path(tempfile.mkdtemp(dir="/var/tmp", prefix="services-"))
     place.chmod(0o755)
-    keys = {"POSTGRES_PASSWORD": secrets.token_hex(8), "PREFECT_AUTH": f"me:{secrets.token_hex(8)}"}
-    keys["RAY_TOKEN"] = secrets.token_hex(32)
-    profile = write_profile(place / "broken.yaml", actors=1, raise_on="")
-    done = compose("config", **keys, NORMLOOM_PROFILE=str(profile))
-    assert done.returncode == 0, done.stderr
-    written = yaml.safe_load(done.stdout)["services"]
+    (place / "shared").mkdir()
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PYTHONPATH": str(ROOT),
-        "NORMLOOM_STORE": str(place / "store"),
+        "NORMLOOM_CACHE": os.environ.get("NORMLOOM_CACHE") or str(Path.home() / ".cache" / "normloom"),
         "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
         "GRPC_DNS_RESOLVER": "native",  # names are in /etc/hosts; Ray's own resolver asks a name server alone
     }
     try:
-        with ExitStack() as stack:
-            apart = stack.enter_context(machines(list(written), place))
+        with machines(NAMES, place, {INSTALLED: ROOT, SHARED: place / "shared"}) as apart:
             url = f"http://{apart.addresses['server']}:{PORT}/api"
-            server: list[subprocess.Popen[bytes]] = []
-            deadline = time.monotonic() + LONGEST
-            api = Api(
-                url,
-                alive=lambda: time.monotonic() < deadline and all(one.poll() is None for one in server),
-                password=keys["PREFECT_AUTH"],
-            )
-            services = Services(place, apart, written, environment, stack, api)
-            stack.enter_context(database(stack, apart, place, keys["POSTGRES_PASSWORD"]))
-            server.append(services.start("server"))
-            services.start("ray-head")
-            services.start("ray-worker")
-            api.until(lambda: reachable(url))
-            services.run("setup")
-            services.run("setup")
-            yield services
+            yield Team(place, apart, environment, url)
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def test_what_is_scheduled_fails_is_rerun_alone_and_finished_and_what_died_is_marked(services: Services) -> None:
-    api, place = services.api, services.place
-    [automation] = api.found("/automations/filter")  # though it was installed twice
-    assert automation["enabled"]
+@pytest.fixture(scope="module")
+def team(bare: Team) -> Team:
+    """The page followed to its end, which starts a first build; the model of one stage of it raises."""
+    team, secret = bare, {name: secrets.token_hex(12) for name in ("PASSWORD", *KEYS)}
+    start_database(team, secret["PASSWORD"])
+    write, *rest = steps()
+    team.run(*write.machines, write.commands, settings=False)
+    file = team.shared / "settings"
+    assert file.stat().st_mode & 0o777 == 0o600
+    lines = file.read_text().replace("PASSWORD", secret["PASSWORD"]).replace("PROFILE=gpu", f"PROFILE={PROFILE}")
+    file.write_text(lines + "".join(f"{name}={secret[name]}\n" for name in KEYS))
+    profile = yaml.safe_load(write_profile(team.shared / PROFILE.name, actors=2, raise_on="").read_text())
+    profile["resources"] |= {"max_actors": 3, "gpus": 1}
+    profile["systems"]["savacu"] |= {"rounds": 0, "judge": {"part_rows": 1}}
+    profile["systems"]["savacu"]["models"]["judge"]["options"] = {"latency_s": 2}
+    (team.shared / PROFILE.name).write_text(yaml.safe_dump(profile))
+    team.settings = dict(line.split("=", 1) for line in file.read_text().splitlines())
+    for step in rest:
+        for name in step.machines:
+            if step.service:
+                team.services[name] = step.commands
+                team.start(name)
+            else:
+                team.api.until(lambda: reachable(team.url))
+                team.run(name, step.commands)
+    return team
 
+
+@pytest.fixture(scope="module")
+def dead(team: Team, first: str) -> str:
+    """A run that died together with the worker that started it: nobody is left to tell."""
+    api = team.api
+    assert api.ended(first)
+    api.call(
+        "/work_pools/normloom", {"concurrency_limit": 2}, method="PATCH"
+    )  # the dead one keeps its place for a while
     deployment = api.call("/deployments/name/savacu/scheduled")
-    assert not any(schedule["active"] for schedule in deployment["schedules"])
-
-    # A run dies together with the worker that started it: nobody is left to tell.
-    slow = str(write_profile(place / "slow.yaml", latency_s=900))
-    worker = services.start("worker")
     copied = ("flow_id", "entrypoint", "pull_steps", "work_pool_name", "parameter_openapi_schema", "parameters")
     api.call("/deployments/", {"name": "dies", **{name: deployment[name] for name in copied}})
-    dead = api.start("savacu/dies", profile=slow, settings=[], limit=4, store=str(place / "other"))
+    slow = write_profile(team.shared / "slow.yaml", latency_s=900)
+    dead = api.start("savacu/dies", profile=str(SHARED / slow.name), settings=[], limit=4, store=str(SHARED / "other"))
     api.until(lambda: FAILING_STAGE in api.at_work(dead), run=dead)
-    worker.kill()
+    team.machines.kill("worker")
+    team.start("worker")
+    return dead
 
-    # The schedule fires, and the stage whose model raises fails the run.
-    services.start("worker")
-    soon = (datetime.now(UTC) + timedelta(seconds=5)).strftime("%Y%m%dT%H%M%SZ")
-    rule = f"DTSTART:{soon}\nRRULE:FREQ=SECONDLY;INTERVAL=30;COUNT=10"
-    api.call(f"/deployments/{deployment['id']}/schedules", [{"active": True, "schedule": {"rrule": rule}}])
-    filters = {"deployments": {"id": {"any_": [deployment["id"]]}}, "sort": "EXPECTED_START_TIME_ASC", "limit": 1}
-    [first] = api.until(lambda: api.found("/flow_runs/filter", **filters))
-    assert first["auto_scheduled"]
-    api.until(lambda: api.run(first["id"])["state"]["type"] != "SCHEDULED")
-    api.call(f"/deployments/{deployment['id']}/pause_deployment", {})  # takes back those to come
-    assert api.ended(first["id"]) == "FAILED"
-    assert FAILING_STAGE in api.run(first["id"])["state"]["message"]
-    assert FAILING_STAGE in {task["name"] for task in api.tasks(first["id"]) if task["state"]["type"] == "FAILED"}
 
-    # The failed stage alone, mended; then the whole build, which takes what is there.
-    settings = ["resources.address=ray-head:6379", HEALTHY]
-    alone = api.start("savacu/scheduled", only=[FAILING_STAGE], settings=settings)
+@pytest.fixture(scope="module")
+def first(team: Team) -> str:
+    """The run that the page starts."""
+    run = runs_of(team, "savacu/scheduled")[0]
+    return str(run["id"])
+
+
+def runs_of(team: Team, deployment: str) -> list[dict[str, Any]]:
+    identity = team.api.call(f"/deployments/name/{deployment}")["id"]
+    return team.api.found(
+        "/flow_runs/filter", deployments={"id": {"any_": [identity]}}, sort="EXPECTED_START_TIME_ASC", limit=9
+    )
+
+
+def test_a_stage_that_fails_is_rerun_alone(team: Team, first: str, dead: str) -> None:
+    api = team.api
+    assert dead
+    assert api.ended(first) == "FAILED"
+    assert FAILING_STAGE in api.run(first)["state"]["message"]
+    assert FAILING_STAGE in {task["name"] for task in api.tasks(first) if task["state"]["type"] == "FAILED"}
+    alone = api.start("savacu/scheduled", limit=8, only=[FAILING_STAGE], settings=[ADDRESS, HEALTHY])
     assert api.ended(alone) == "COMPLETED", api.run(alone)["state"]["message"]
-    whole = api.start("savacu/scheduled", settings=settings)
-    assert api.ended(whole) == "COMPLETED", api.run(whole)["state"]["message"]
-    states = {task["name"]: task["state"]["name"] for task in api.tasks(whole)}
-    assert states["ingest"] == states["classify"] == states["expand"] == states[FAILING_STAGE] == "Reused"
-    assert states["judge_0"] == states["publish"] == "Completed"
 
-    assert api.ended(dead) == "CRASHED"
-    assert "no heartbeat" in api.run(dead)["state"]["message"]
+
+def test_a_build_outlives_a_node_the_database_and_restarts_and_redoes_nothing(team: Team) -> None:
+    api, store = team.api, team.shared / "store" / "savacu"
+    run = api.start("savacu/scheduled", limit=8, settings=[ADDRESS, HEALTHY])
+
+    def finished() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in store.glob(f"{SLOW_STAGE}/*/part-*.json")}
+
+    def after(parts: int) -> dict[Path, int]:
+        wanted = len(finished()) + parts
+        team.until(lambda: len(finished()) >= wanted, run=run)
+        return finished()
+
+    kept = after(3)
+    team.machines.kill("gpu-2")
+    kept |= after(3)
+    assert all(team.settings[key] in str(actors_environments(team)) for key in KEYS)
+    team.machines.restart("worker")
+    kept |= after(3)
+    team.machines.restart("server")
+    kept |= after(3)
+    team.machines.kill("database")
+    time.sleep(OUTAGE_SECONDS)  # what the build has to tell the server now waits
+    team.start("database", settings=False)
+    assert api.ended(run) == "COMPLETED", api.run(run)["state"]["message"]
+    assert api.run(run)["run_count"] == 2
+    published = Store(store.parent).current("savacu", "publish")
+    assert published
+    assert published.build == api.run(run)["name"]
+    final = finished()
+    assert {path: final[path] for path in kept} == kept
+    assert len(final) == 24
+
+
+def actors_environments(team: Team) -> list[dict[str, str]]:
+    """Return the environments of the actors on the nodes that are left."""
+    family = [process for name in ("gpu-1", "gpu-3") for process in team.machines.processes(name)]
+    return [one.environ() for one in family if one.name().startswith("ray::_Worker")]
+
+
+def test_a_scheduled_build_with_the_default_profile_completes(team: Team) -> None:
+    api = team.api
+    deployment = api.call("/deployments/name/savacu/scheduled")
+    assert not any(schedule["active"] for schedule in deployment["schedules"])
+    soon = (datetime.now(UTC) + timedelta(seconds=3)).strftime("%Y%m%dT%H%M%SZ")
+    rule = f"DTSTART:{soon}\nRRULE:FREQ=SECONDLY;INTERVAL=30;COUNT=10"
+    small = [ADDRESS, "resources.actors=1", "rounds=0", "expand.minimum=0"]
+    small.append("release.min_rows=0")  # of two prompts the smallest model may answer none well enough
+    parameters = {"profile": DEFAULT, "limit": 2, "settings": small, "store": str(SHARED / "small")}
+    known = {run["id"] for run in runs_of(team, "savacu/scheduled")}
+    schedule = {"active": True, "schedule": {"rrule": rule}, "parameters": parameters}
+    api.call(f"/deployments/{deployment['id']}/schedules", [schedule])
+    [run, *_] = api.until(lambda: [run for run in runs_of(team, "savacu/scheduled") if run["id"] not in known])
+    assert run["auto_scheduled"]
+    api.until(lambda: api.run(run["id"])["state"]["type"] != "SCHEDULED")
+    api.call(f"/deployments/{deployment['id']}/pause_deployment", {})  # takes back those to come
+    assert api.ended(run["id"]) == "COMPLETED", api.run(run["id"])["state"]["message"]
+
+
+def test_a_run_that_died_unseen_is_marked(team: Team, dead: str) -> None:
+    [automation] = team.api.found("/automations/filter")
+    assert automation["enabled"]
+    assert team.api.ended(dead) == "CRASHED"
+    assert "no heartbeat" in team.api.run(dead)["state"]["message"]
+
+
+def test_no_key_is_in_a_log_or_a_table(team: Team) -> None:
+    values = [team.settings[key].encode() for key in KEYS]
+    places = [team.place, *(team.machines.root(name) / "tmp" / "ray" for name in ("worker", "gpu-1", "gpu-3"))]
+    files = [path for place in places for path in place.rglob("*") if path.is_file()]
+    files.remove(team.shared / "settings")
+    assert [path for path in files if any(value in path.read_bytes() for value in values)] == []
+
+
+def test_the_compose_file_starts_the_same_services_with_the_same_settings() -> None:
+    write, *rest = steps()
+    settings = dict(re.findall(r"^(\w+)=(.*)$", write.commands.partition("<<END")[2], re.MULTILINE))
+    done = compose(
+        "config",
+        POSTGRES_PASSWORD="PASSWORD",
+        PREFECT_AUTH="$login",
+        RAY_TOKEN=settings["RAY_AUTH_TOKEN"],
+        NORMLOOM_PROFILE=settings["NORMLOOM_PROFILE"],
+    )
+    assert done.returncode == 0, done.stderr
+    services = yaml.safe_load(done.stdout.replace("$$", "$"))["services"]
+    del services["database"]
+    commands = {name: " ".join(service["command"]) for name, service in services.items()}
+    machine = {"ray-worker": "gpu-1"}
+    told = {name: step.commands.replace(" --num-gpus=1", "") for step in rest if step.service for name in step.machines}
+    assert {name: told.get(machine.get(name, name)) for name in commands} | {"setup": commands["setup"]} == commands
+    assert commands["setup"] in [step.commands for step in rest if not step.service]
+    for name, service in services.items():
+        assert service["environment"].items() <= settings.items(), name

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ from typing import Any
 import psutil
 import pytest
 import ray
+import yaml
 from patient import start_cluster
 from toy import SCRIPTED, echo_stage, runner, words_stage
 
@@ -25,6 +28,10 @@ from normloom.core.errors import ConfigError
 from normloom.core.progress import LogProgress
 from normloom.core.protocol import ModelSpec
 from normloom.core.table import PartRecord
+from normloom.models import model_identity
+from normloom.planning.keys import key_fields
+from normloom.settings.settings import stages_for
+from normloom.steps.graph import stages_of
 from normloom.store.store import Store
 from normloom.workers.actor_crew import ActorCrew
 from normloom.workers.pool import Pool
@@ -75,6 +82,49 @@ def test_an_engine_that_nodes_lack_is_named_before_work_begins(cluster: Any) -> 
         pass
     found = {finding.name: finding for finding in examine_profile("gpu", [f"resources.address={cluster.address}"])}
     assert found["Ray"].state == "ok"
+
+
+def node_with(place: Path, version: str) -> dict[str, str]:
+    """Return the environment of a node where a package `vllm` of this version is installed."""
+    package = place / version
+    (package / "vllm").mkdir(parents=True)
+    (package / "vllm" / "__init__.py").touch()
+    (package / f"vllm-{version}.dist-info").mkdir()
+    (package / f"vllm-{version}.dist-info" / "METADATA").write_text(f"Name: vllm\nVersion: {version}\n")
+    return {"PYTHONPATH": os.pathsep.join([str(package), *sys.path])}
+
+
+@pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed: this machine has the engine itself")
+def test_a_key_holds_what_the_nodes_have_of_an_engine_and_nodes_that_differ_are_refused(
+    tmp_path: Path, cluster: Any
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (model / name).write_text("{}")
+    spec = {"engine": "vllm", "model": str(model)}
+    models = {**dict.fromkeys(("classifier", "expander", "judge"), spec), "generators": {"g": spec}}
+    resources = {"actors": 1, "threads": 1, "address": cluster.address}
+    profile = tmp_path / "profile.yaml"
+    profile.write_text(yaml.safe_dump({"resources": resources, "systems": {"savacu": {"models": models}}}))
+
+    def engine() -> str:
+        found = stages_for("savacu", profile=str(profile), assignments=[], store=Store(tmp_path))
+        stage = next(stage for stage in stages_of(*found.ends) if stage.model and stage.model.engine == "vllm")
+        return str(key_fields("savacu", stage, inputs=[], sides=[])["model"]["vllm"])
+
+    with pytest.raises(ConfigError, match=r"^no node of the Ray cluster .* has room for an actor .* \(1 CPU\)"):
+        engine()
+    cluster.add_node(num_cpus=1, env_vars=node_with(tmp_path, "0.99.1"))
+    cluster.wait_for_nodes()
+    assert engine() == "0.99.1"
+    assert model_identity(ModelSpec(**spec))["vllm"] == "absent"
+    cluster.add_node(num_cpus=1, env_vars=node_with(tmp_path, "0.99.2"))
+    cluster.wait_for_nodes()
+    with pytest.raises(
+        ConfigError, match=r"would give different results .*: vllm is '0\.99\.\d' and '0\.99\.\d'; install"
+    ):
+        engine()
 
 
 @pytest.mark.parametrize("builds", [2, 5])
