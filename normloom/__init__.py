@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from normloom.api.build import plan as plan
     from normloom.api.build import why as why
     from normloom.api.frames import table as table
+    from normloom.api.look import diff as diff
     from normloom.api.look import open_store as open_store
     from normloom.api.look import query as query
     from normloom.api.look import trace as trace
@@ -53,6 +54,7 @@ HOMES = {
     "Sampling": "normloom.core.protocol",
     "Stage": "normloom.core.stage",
     "build": "normloom.api.build",
+    "diff": "normloom.api.look",
     "dropped_rows": "normloom.core.stage",
     "each": "normloom.core.fan_out",
     "free": "normloom.core.fan_out",

@@ -12,6 +12,7 @@ from typing import Any
 from normloom.api.result import Result
 from normloom.core.errors import UsageError
 from normloom.core.stage import Stage
+from normloom.history.fresh import fresh_since
 from normloom.planning.changes import Change
 from normloom.planning.plan import Plan
 from normloom.planning.plan import plan as plan_stages
@@ -38,6 +39,7 @@ def build(  # noqa: PLR0913  # the options of the command
     only: Sequence[str] = (),
     from_stage: str | None = None,
     force: Sequence[str] = (),
+    fresh: bool = False,
     resources: Resources | None = None,
     progress: bool = False,
 ) -> Result:
@@ -53,10 +55,11 @@ def build(  # noqa: PLR0913  # the options of the command
     from normloom.cli.run import make
 
     logging.getLogger("ray.widgets").setLevel(logging.WARNING)  # in a notebook, of packages it does not need
-    selection = Selection(only=tuple(only), start=from_stage, force=tuple(force))
     root = Store(Path(store))
     console = Console(stderr=True, quiet=not progress)
     found = _found(target, root, name, profile, _assigned(source, text_column, limit, settings), resources)
+    since = fresh_since(root, found.system) if fresh else None
+    selection = Selection(only=tuple(only), start=from_stage, force=tuple(force), fresh=since)
     request = found.request(selection)
     return Result(make(found.ends, request=request, store=root, resources=found.resources, console=console), root)
 
@@ -112,6 +115,8 @@ class _Found:
                 "quarantine_budget": self.config.quarantine_budget,
                 "release": self.config.release.size,
                 "limits": self.config.spending.limits,
+                "fresh_hours": self.config.release.fresh_hours,
+                "remake": self.config.remake.limits,
             }
         )
         return BuildRequest(

@@ -8,6 +8,9 @@ from pathlib import Path
 import polars as pl
 
 from normloom.api.result import Result
+from normloom.history.builds import find_build
+from normloom.lineage.diff import StageDiff
+from normloom.lineage.diff import diff as diff_builds
 from normloom.lineage.trace import Trace
 from normloom.lineage.trace import trace as trace_row
 from normloom.store.store import Store
@@ -35,6 +38,25 @@ def trace(result: Result | Store | str | os.PathLike[str], row: int | str = 0, *
             raise TypeError("a row is told by its id, or by its place in the rows of a result")
         row = str(result.rows.select("row_id").slice(row, 1).collect().item())
     return trace_row(result.store if isinstance(result, Result) else _store(result), row, forward=forward)
+
+
+def diff(
+    before: Result | str = "previous",
+    after: Result | str = "last",
+    *,
+    store: str | os.PathLike[str] | Store = "store",
+    system: str | None = None,
+) -> list[StageDiff]:
+    """Return how each stage differs between two builds: state, fields of the key, rows and values, what was dropped.
+
+    A build is a `Result`, its id, or "last", "previous", "last~N" of a `system` (by default the store's only one).
+    Raises UsageError for an unknown build, or builds of two systems.
+    """
+    where = next((one.store for one in (after, before) if isinstance(one, Result)), None) or _store(store)
+    first, second = (
+        find_build(where, one.built.build if isinstance(one, Result) else one, system=system) for one in (before, after)
+    )
+    return diff_builds(first, second, where)
 
 
 def _store(store: Store | str | os.PathLike[str]) -> Store:

@@ -20,6 +20,7 @@ from normloom.history.fresh import fresh_since
 from normloom.prefect.flow_log import logged
 from normloom.prefect.flow_run import Account, under_way
 from normloom.settings.config import load_profile
+from normloom.settings.flow_file import named_by, system_of
 from normloom.settings.system import System
 from normloom.settings.systems import systems
 from normloom.steps.selection import Selection
@@ -36,8 +37,8 @@ def gated(assignments: list[str], *, profile: str, system: str) -> list[str]:
     return [*(f"{'.'.join(gate)}={value}" for gate, value in GATES.items() if gate not in own), *assignments]
 
 
-def deployed(system: System) -> Flow[..., State[Any]]:
-    """Return the flow that builds a system with the parameters of a deployment's run."""
+def deployed(system: System, *, target: str | None = None) -> Flow[..., State[Any]]:
+    """Return the flow that builds a system, which may be given as a file, with the parameters of a deployment's run."""
 
     def build(  # noqa: PLR0913, PLR0917  # each a field of the run's form
         profile: str = DEFAULT_PROFILE,
@@ -73,7 +74,12 @@ def deployed(system: System) -> Flow[..., State[Any]]:
         with logged():
             try:
                 report = run_build(
-                    system.name, profile=profile, assignments=given, root=where, quiet=True, selection=selection
+                    target or system.name,
+                    profile=profile,
+                    assignments=given,
+                    root=where,
+                    quiet=True,
+                    selection=selection,
                 )
             except NormloomError as error:
                 if not under_way():
@@ -84,6 +90,14 @@ def deployed(system: System) -> Flow[..., State[Any]]:
 
     build.__name__ = build.__qualname__ = system.name  # by which Prefect finds the flow again in this module
     return flow(name=system.name, description=f"Builds {system.title}.")(build)
+
+
+def __getattr__(attribute: str) -> Flow[..., State[Any]]:
+    """Return the flow of a system in a file, under the name that `normloom serve` registers."""
+    name = named_by(attribute)
+    if name is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {attribute!r}")
+    return deployed(system_of(name), target=name)
 
 
 FLOWS = {name: deployed(system) for name, system in systems().items()}

@@ -12,6 +12,7 @@ from prefect.client.schemas.actions import DeploymentUpdate
 
 from normloom.cli.common import DEFAULT_PROFILE, DEFAULT_STORE, assignments
 from normloom.core.errors import NormloomError
+from normloom.settings.flow_file import named_by
 from normloom.settings.settings import stages_for
 from normloom.steps.graph import stages_of
 from normloom.store.store import Store
@@ -30,7 +31,8 @@ def offer_stages(name: str) -> None:
     with get_client(sync_client=True) as client:
         deployment = client.read_deployment_by_name(name)
         try:
-            stages = _stages(name.partition("/")[0], deployment.parameters)
+            attribute = (deployment.entrypoint or "").rpartition(".")[2]
+            stages = _stages(named_by(attribute) or name.partition("/")[0], deployment.parameters)
         except NormloomError as error:
             log.warning("the form of %s does not list the stages: %s", name, error)
             return

@@ -18,6 +18,7 @@ from normloom.settings.system_config import SystemConfig
 
 SUFFIX = ".py"
 FUNCTION = "flow"
+PREFIX = "file_"  # of names that stand for files
 
 
 class FlowConfig(SystemConfig):
@@ -27,6 +28,19 @@ class FlowConfig(SystemConfig):
 def is_flow_file(name: str) -> bool:
     """Tell whether a name means a file, as in `my_flow.py` or `my_flow.py:name`, and no system."""
     return name.partition(":")[0].endswith(SUFFIX)
+
+
+def attribute_of(name: str) -> str:
+    """Return a name under which a module's `__getattr__` can find the file again, in any process of this machine."""
+    file, colon, wanted = name.partition(":")
+    return PREFIX + f"{Path(file).resolve()}{colon}{wanted}".encode().hex()
+
+
+def named_by(attribute: str) -> str | None:
+    """Return the `FILE.py` or `FILE.py:NAME` that `attribute_of` gave the name, None for any other name."""
+    if not attribute.startswith(PREFIX):
+        return None
+    return bytes.fromhex(attribute.removeprefix(PREFIX)).decode()
 
 
 def system_of(name: str) -> System:

@@ -177,10 +177,22 @@ def test_what_cannot_be_built_is_said(tmp_path: Path) -> None:
         nl.trace(tmp_path, 0)
 
 
+def test_two_builds_are_compared_by_result_or_by_name(tmp_path: Path) -> None:
+    first = nl.build(short(nl.table(ROWS), Politeness(longest=100)), store=tmp_path, name="tone")
+    second = nl.build(short(nl.table(ROWS), Politeness(longest=20)), store=tmp_path, name="tone")
+    for found in (nl.diff(first, second), nl.diff(store=tmp_path), nl.diff(first, "last", store=tmp_path)):
+        [changed] = [stage for stage in found if stage.state == "changed"]
+        assert changed.fields == ["arguments.longest"]
+        assert changed.dropped == {"too long": (0, 1)}
+        assert changed.table is not None
+    with pytest.raises(UsageError, match="no build 'x'"):
+        nl.diff("x", store=tmp_path)
+
+
 def test_public_names_are_these() -> None:
     assert " ".join(sorted(nl.HOMES)) == (
         "Args Check Contract Embedder LanguageModel ModelSpec NormloomError Output Resources Result Sampling Stage "
-        "build dropped_rows each free open_store plan query step table trace why yes"
+        "build diff dropped_rows each free open_store plan query step table trace why yes"
     )
     for name in nl.HOMES:
         assert getattr(nl, name).__name__ == name

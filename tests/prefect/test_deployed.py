@@ -8,9 +8,23 @@ import pytest
 from prefect.flows import load_flow_from_entrypoint
 from scripted_profile import write_profile
 
+from normloom.cli import deployed as deployed_flows
 from normloom.cli.deployed import FLOWS
 from normloom.core.errors import ConfigError, UsageError
+from normloom.settings.flow_file import attribute_of
 from normloom.settings.systems import systems
+from normloom.store.store import Store
+
+FLOW = """
+import normloom as nl, polars as pl
+
+@nl.step(makes={"text": pl.String, "loud": pl.String})
+def shout(rows):
+    return rows.with_columns(loud=rows["text"].str.to_uppercase())
+
+def flow():
+    return shout(nl.table([{"text": "a"}, {"text": "b"}]))
+"""
 
 
 @pytest.mark.parametrize("name", systems())
@@ -51,3 +65,17 @@ def test_wrong_parameters_are_told_in_our_words(tmp_path: Path) -> None:
         build(profile=profile, limit=4, only=("clasify",), store=str(tmp_path))
     with pytest.raises(ConfigError, match=r"generate\.candidats"):
         build(profile=profile, settings=("generate.candidats=2",), store=str(tmp_path))
+
+
+def test_a_flow_in_a_file_is_found_by_a_deployment_in_any_process(tmp_path: Path) -> None:
+    file = tmp_path / "shout.py"
+    file.write_text(FLOW)
+    flow = load_flow_from_entrypoint(f"normloom.cli.deployed.{attribute_of(str(file))}", use_placeholder_flow=False)
+    assert flow.name == "shout"
+    store = tmp_path / "store"
+    flow.fn(store=str(store))
+    manifest = Store(store).current("shout", "shout")
+    assert manifest is not None
+    assert Store(store).scan(manifest.ref).collect()["loud"].to_list() == ["A", "B"]
+    with pytest.raises(AttributeError, match="no attribute 'savaku'"):
+        _ = deployed_flows.savaku

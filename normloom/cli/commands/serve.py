@@ -34,7 +34,8 @@ from normloom.readers.locate import absolute
 
 def serve(  # each an option
     systems: Annotated[
-        list[str] | None, typer.Argument(help="Systems to serve (default: all that the settings fit).")
+        list[str] | None,
+        typer.Argument(help="Systems to serve, or Python files of flows (default: all systems that the settings fit)."),
     ] = None,
     host: Annotated[str, typer.Option(help="Address to listen at; by default only this machine reaches it.")] = (
         "127.0.0.1"
@@ -90,6 +91,8 @@ def serve(  # each an option
     from normloom.prefect.run_marks import settling
     from normloom.prefect.server import ServerError, announced, prefect_server, serving, using_server
     from normloom.prefect.serving.schedules import cron, served
+    from normloom.settings.flow_file import attribute_of, is_flow_file
+    from normloom.settings.systems import name_of
 
     require_login(host, open_to_all=no_auth)
     if (place := examine_store(store)).state == "broken":
@@ -124,7 +127,17 @@ def serve(  # each an option
         settling(store),
         watching(store, metrics_port=metrics_port),
     ):
-        _serve([served(name, parameters, when, active=active) for name in names], url, builds)
+        deployments = [
+            served(
+                name_of(target),
+                parameters,
+                when,
+                active=active,
+                attribute=attribute_of(target) if is_flow_file(target) else None,
+            )
+            for target in names
+        ]
+        _serve(deployments, url, builds)
     if lost.is_set():
         raise ServerError(f"Prefect's server ended unexpectedly, see {store / '.serve.log'}; run the command again")
     out.print("stopped; finished parts are kept")

@@ -61,14 +61,19 @@ def _schedule_to_register(name: str, when: Schedule | None, *, active: bool | No
     return None
 
 
-def served(name: str, parameters: dict[str, Any], when: Schedule | None, *, active: bool | None) -> RunnerDeployment:
-    """Return the deployment of a system to serve, with the schedule that the server does not have yet."""
+def served(
+    name: str, parameters: dict[str, Any], when: Schedule | None, *, active: bool | None, attribute: str | None = None
+) -> RunnerDeployment:
+    """Return the deployment of a system to serve, with the schedule that the server does not have yet.
+
+    `attribute` is the flow's name in `normloom.cli.deployed`, by default the system's.
+    """
     new = _schedule_to_register(f"{name}/{DEPLOYMENT}", when, active=active)
     # A run that was asked for is never lost. With CANCEL_NEW it would be while another runs, and for the minutes
     # that Prefect takes to give back the slot of one that was killed.
     one_at_a_time = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE)
     deployment = RunnerDeployment.from_entrypoint(
-        f"normloom.cli.deployed.{name}",
+        f"normloom.cli.deployed.{attribute or name}",
         DEPLOYMENT,
         schedule=new,
         parameters=parameters,
