@@ -75,7 +75,7 @@ PARSED = Contract(
         "response": pl.String(),  # null if nothing was found
         "parse_status": pl.String(),
         "words": pl.Int64(),  # of the response
-        "json_in_raw": pl.Boolean(),  # whether the raw reply holds exactly one JSON object
+        "json_in_raw": pl.Boolean(),  # whether the raw reply holds exactly one JSON object with a response
         "json_in_response": pl.Boolean(),  # the same of the response
     },
     nullable=REPLIES.nullable | {"response", "words"},

@@ -15,6 +15,7 @@ from normloom.schemas.preference_tables import BAD, NONE, OK
 from normloom.steps.step import step
 
 KEY = "response"
+_DECODER = json.JSONDecoder()
 _FLAT = re.compile(r"\{[^{}]*\}")
 _OPENED = re.compile(rf'"{KEY}":\s*"(.*)', re.DOTALL)
 
@@ -28,8 +29,8 @@ def parse(rows: pl.DataFrame) -> pl.DataFrame:
     """
     read = [response_of(raw) for raw in rows["raw_reply"]]
     counts = {
-        "json_in_raw": [len(list(objects_in(raw))) == 1 for raw in rows["raw_reply"]],
-        "json_in_response": [text is not None and len(list(objects_in(text))) == 1 for _, text in read],
+        "json_in_raw": [replies_in(raw) == 1 for raw in rows["raw_reply"]],
+        "json_in_response": [text is not None and replies_in(text) == 1 for _, text in read],
     }
     return rows.drop("parents").with_columns(
         pl.Series("parse_status", [status for status, _ in read], dtype=pl.String),
@@ -47,6 +48,20 @@ def response_of(raw: str) -> tuple[str, str | None]:
             return (OK, value) if isinstance(value, str) else (BAD, json.dumps(value, ensure_ascii=False))
     opened = _OPENED.search(raw)
     return (BAD, opened[1]) if opened else (NONE, None)
+
+
+def replies_in(text: str) -> int:
+    """Return how many JSON objects with the key `response` are in a text, whatever is between them."""
+    found, place = 0, text.find("{")
+    while place >= 0:
+        try:
+            value, after = _DECODER.raw_decode(text, place)
+        except (ValueError, RecursionError):
+            after = place + 1
+        else:
+            found += isinstance(value, dict) and KEY in value
+        place = text.find("{", after)
+    return found
 
 
 def objects_in(text: str) -> Iterator[dict[str, Any]]:

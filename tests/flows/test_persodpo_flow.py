@@ -145,6 +145,7 @@ class TestReplay:
         tables = replayed(released, store, "quality.bonus_tested_on=raw")
         replies, pairs = figures(store, tables, "reply_figures"), figures(store, tables, "pair_figures")
         raw = expected["json_tested_on_raw"]
+        assert replies["bonus_fired", "replies"] == raw["json_bonus_fired"]
         assert pairs["pairs", "quality"] == raw["pairs"]
         assert pairs["prompts_with_pairs", "quality"] == raw["prompts_with_pairs"]
         assert round(replies["quality_quantile", "upper"], 6) == raw["q60"]

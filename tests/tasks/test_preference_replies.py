@@ -15,7 +15,7 @@ from normloom.core.stage import Output
 from normloom.schemas.preference_tables import BAD, BOUNDS, MEASURED, NONE, OK, SIGNAL_NAMES, WORST
 from normloom.tasks.preferences.judge_entailment import Entailment, judge_entailment
 from normloom.tasks.preferences.measure import negated, sentences
-from normloom.tasks.preferences.parse import parse, response_of
+from normloom.tasks.preferences.parse import parse, replies_in, response_of
 from normloom.tasks.preferences.quality import Length, Quality, Weights, length, quality, ranges
 
 
@@ -193,3 +193,18 @@ def test_a_judge_without_a_reference_or_an_answer() -> None:
     failed = judged(Judge(error="too long"))
     assert failed.quarantined["reason"].to_list() == ["too long"] * 2
     assert failed.rows["gen_id"].unique().to_list() == ["g1"]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ('{"response": "a"}', 1),
+        ('so {"response": "a"} and {"response": "b"}', 2),
+        ('{"outer": {"response": "a"}}', 0),  # the object has no response, and what is in it is a part of it
+        ('{"other": 1} {"response": {"deep": 1}}', 1),
+        ('{"response": "cut {"response": "a"}', 1),
+        ("no JSON at all", 0),
+    ],
+)
+def test_json_objects_with_a_response_are_counted(text: str, number: int) -> None:
+    assert replies_in(text) == number
