@@ -170,8 +170,8 @@ def _evaluated(policies: list[dict[str, Any]]) -> Iterator[Block]:
         columns = ("failure", "seconds", *BOTH_WAYS)
         yield Table(
             title="Policies on validation prompts",
-            headings=("policy", *(name.replace("_", " ") for name in columns)),
-            rows=[[row["policy"], *(row[name] for name in columns)] for row in policies],
+            headings=("figure", *(row["policy"] for row in policies)),
+            rows=[[name.replace("_", " "), *(row[name] for row in policies)] for name in columns],
         )
 
 
