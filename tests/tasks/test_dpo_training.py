@@ -218,3 +218,26 @@ def test_checkpoints_count_only_if_they_are_whole(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-3", "checkpoint-6"]
     assert (tmp_path / "checkpoint-6" / LIST).exists()
     assert newest(tmp_path / "nowhere") is None
+
+
+class Harmful:
+    """What a checkpoint could hold if its pickles were run."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
+def test_nothing_in_a_checkpoint_is_unpickled(name: str, tiny: Path, tmp_path: Path) -> None:
+    args = ARGS.model_copy(update={"max_steps": 3})
+    train(some_pairs(), args, policy(tiny), scratch=tmp_path, tell=silent)
+    checkpoint = newest(tmp_path)
+    assert checkpoint is not None
+    torch.save({"state": Harmful(tmp_path / "run")}, checkpoint / name)
+    seal(checkpoint)
+    with pytest.raises(StoreError, match="checkpoint-3 cannot be read"):
+        train(some_pairs(), ARGS, policy(tiny), scratch=tmp_path, tell=silent)
+    assert not (tmp_path / "run").exists()

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError  # only what weights_only raises
 from typing import Any
 
 import polars as pl
@@ -106,6 +107,8 @@ def _train(pairs: Pairs, args: Training, policy: Policy, scratch: Path, tell: Te
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         _save(trainer.model, scratch / FOLDER, base=policy.name)
+    except UnpicklingError as error:  # what is no tensor is refused, whatever it would do
+        raise StoreError(f"{checkpoint} cannot be read ({error}); remove it to start from the one before") from error
     except OSError as error:
         raise StoreError(f"{scratch}: a checkpoint cannot be written ({error.strerror or error})") from error
     return curve_of(trainer.state.log_history)
