@@ -68,10 +68,17 @@ class QualitySettings(Length, Quality):
     """How the quality of a reply is made of its signals."""
 
 
+class EvaluateSettings(Replying):
+    """How policies answer the validation prompts: greedy, once."""
+
+    replies: int = Field(1, ge=1, le=1, description="of each policy to a prompt")
+
+
 class Models(Settings):
     """The model of each role; `generators` by the name that rows carry."""
 
     generators: NamedModels = Field(default_factory=dict, description="draw replies, by the names that rows carry")
+    policies: NamedModels = Field(default_factory=dict, description="are evaluated on the validation prompts, by name")
     encoder: ModelSpec = Field(
         ModelSpec(engine="embedding", model="all-MiniLM-L6-v2"), description="measures signals by sentence vectors"
     )
@@ -86,6 +93,7 @@ class PersodpoConfig(SystemConfig):
     source: SourceSettings = section(SourceSettings)
     models: Models = section(Models)
     reply: Replying = section(Replying)
+    evaluate: EvaluateSettings = section(EvaluateSettings)
     signals: Measuring = section(Measuring)
     entailment: Entailment = section(Entailment)
     quality: QualitySettings = section(QualitySettings)

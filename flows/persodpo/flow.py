@@ -11,10 +11,10 @@ from normloom.core.stage import Stage
 from normloom.flows.persodpo import summary
 from normloom.flows.persodpo.config import PersodpoConfig
 from normloom.readers import locate
-from normloom.schemas.preference_tables import MEASURED
+from normloom.schemas.preference_tables import MEASURED, VALID
 from normloom.settings.system import System
 from normloom.tasks.preferences.checks import check_evaluation, check_pairs, check_replies
-from normloom.tasks.preferences.evaluation import evaluation_figures, read_evaluated
+from normloom.tasks.preferences.evaluation import evaluated, evaluation_figures, read_evaluated
 from normloom.tasks.preferences.judge_entailment import JUDGED, judge_entailment
 from normloom.tasks.preferences.measure import measure
 from normloom.tasks.preferences.pair_figures import pair_figures, reply_figures
@@ -55,19 +55,38 @@ def _scored(config: PersodpoConfig) -> tuple[Stage, Stage, list[Stage]]:
     asked = Asked(**dict(config.pairs), template=config.reply.template, context_turns=config.reply.context_turns)
     made = [make(scored, asked, parsed, prompts) for make in (quality_pairs, simple_pairs)]
     also = [reply_figures(parsed, config.pairs, scored), check_replies(parsed, scored, found)]
+    return made[0], made[1], [*also, *_evaluated(prompts, config)]
+
+
+def _evaluated(prompts: Stage, config: PersodpoConfig) -> list[Stage]:
+    """Return figures and checks of policies on the validation prompts: those of a file, and those of the profile."""
+    source, answered = config.source, []
     if source.validation:
-        answered = read_evaluated(prompts, source=locate(source.validation))
-        also += [evaluation_figures(answered), check_evaluation(answered)]
-    return made[0], made[1], also
+        answered.append(read_evaluated(prompts, source=locate(source.validation)))
+    if policies := config.models.policies:
+        replies = [
+            reply(prompts, config.evaluate, model, generator=name, split=VALID, name=f"answer_{name}")
+            for name, model in policies.items()
+        ]
+        parsed = parse(replies, name="parsed_answers")
+        answered.append(evaluated(parsed, *_measured(parsed, prompts, config, of="answers")))
+    return [evaluation_figures(answered), check_evaluation(answered)] if answered else []
 
 
-def _measured(parsed: Stage, prompts: Stage, config: PersodpoConfig) -> list[Stage]:
+def _measured(parsed: Stage, prompts: Stage, config: PersodpoConfig, *, of: str = "") -> list[Stage]:
     """Return the signals by the models of the profile: entailment by a judge if there is one."""
+    after = f"_of_{of}" if of else ""
     encoder, judge = config.models.encoder, config.models.nli
     names = tuple(name for name in MEASURED if judge is None or name not in JUDGED)
-    signals = [measure(parsed, config.signals, prompts, encoder, encoder=encoder.model, names=names)]
+    signals = [
+        measure(parsed, config.signals, prompts, encoder, encoder=encoder.model, names=names, name=f"signals{after}")
+    ]
     if judge:
-        signals.append(judge_entailment(parsed, config.entailment, prompts, judge, judge=judge.model))
+        signals.append(
+            judge_entailment(
+                parsed, config.entailment, prompts, judge, judge=judge.model, name=f"judged_signals{after}"
+            )
+        )
     return signals
 
 

@@ -63,10 +63,10 @@ def read_evaluated(rows: pl.DataFrame, *, source: Located) -> Output:
     )
 
 
-@step(makes=preference_tables.EVALUATED, name="evaluated", fan_out=each())
-def evaluated(rows: pl.DataFrame, signals: pl.DataFrame) -> pl.DataFrame:
+@step(makes=preference_tables.EVALUATED, name="answers", fan_out=each())
+def evaluated(rows: pl.DataFrame, *signals: pl.DataFrame) -> pl.DataFrame:
     """Return the parsed replies of policies with their signals, failures at the worst values."""
-    wide = signals.pivot(on="signal", on_columns=MEASURED, index="gen_id", values="value")
+    wide = pl.concat(signals).pivot(on="signal", on_columns=MEASURED, index="gen_id", values="value")
     told = rows.join(wide, on="gen_id", how="left", maintain_order="left")
     valid = (pl.col("parse_status") == OK) & pl.all_horizontal(pl.col(name).is_not_null() for name in MEASURED)
     return _evaluated(told.with_columns(policy="model", raw_status="parse_status", valid=valid))

@@ -228,6 +228,24 @@ def test_a_judge_says_what_replies_entail_if_a_profile_names_one(tmp_path: Path)
     assert tables["publish"].count("rows") > 0
 
 
+def test_policies_of_a_profile_answer_the_validation_prompts(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    good = '{"response": "%s"}'
+    policies = (
+        f"models.policies={{good: {{engine: scripted, model: a, options: {{frame: '{good}'}}}}, "
+        f"poor: {{engine: scripted, model: b, options: {{frame: '{good}', frame_rate: 0.0001}}}}}}"
+    )
+    tables = made("persodpo", prepared("persodpo", store, policies).ends, store)
+    answers = store.scan(tables["answers"].ref).collect()
+    assert answers.group_by("policy").len().sort("policy").rows() == [("good", 6), ("poor", 6)]  # valid prompts alone
+    assert answers.filter(policy="poor").select(SIGNALS).unique().rows() == [(0.0, -1.0, 0.0, 0.0)]  # the worst values
+    found = figures(store, tables, "evaluation_figures")
+    assert (found["failure", "good"], found["failure", "poor"]) == (0, 1)
+    assert found["failure_change", "poor", "good"] == 1
+    assert found["coherence_all", "good"] == found["coherence_valid", "good"] > 0
+    assert found["coherence_valid", "poor"] is None  # no reply is valid: there is no figure
+
+
 def test_a_limit_takes_the_first_prompts_of_each_split(tmp_path: Path) -> None:
     store = Store(tmp_path)
     tables = made("persodpo", prepared("persodpo", store, "source.limit=4").ends, store)
