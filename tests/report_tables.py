@@ -6,8 +6,6 @@ from typing import Any
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict
-from toy import echo_stage, words_stage
-from toy_builds import build_id
 
 from normloom.core.contract import Contract
 from normloom.core.stage import Output, Stage
@@ -15,6 +13,8 @@ from normloom.schemas import tables
 from normloom.tasks.duplicates.deduplicate import Deduplication, deduplicate
 from normloom.tasks.duplicates.split import Splitting, split
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output
+from normloom.testing.builds import build_id
+from normloom.testing.toy import echo_stage, words_stage
 
 ONE, TWO = build_id(1), build_id(2)
 LABEL = "safety/<script>alert(1)</script>"

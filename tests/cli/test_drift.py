@@ -5,7 +5,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 from pydantic import BaseModel, ConfigDict
-from toy import runner, words_stage
 
 from normloom.cli.output.drift import label_drift
 from normloom.core.contract import Contract
@@ -13,6 +12,7 @@ from normloom.core.stage import Output, Stage
 from normloom.core.table import TableRef
 from normloom.schemas.tables import LABELS
 from normloom.store.store import Store
+from normloom.testing.toy import runner, words_stage
 
 
 class Labels(BaseModel):

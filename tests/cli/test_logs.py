@@ -7,13 +7,13 @@ import logging
 from pathlib import Path
 
 import pytest
-from toy import echo_stage, words_stage
 
 from normloom.cli.logs import json_logs, json_wanted
 from normloom.core.errors import UsageError
 from normloom.core.log_context import logged_as
 from normloom.run.build import BuildRequest, build
 from normloom.store.store import Store
+from normloom.testing.toy import echo_stage, words_stage
 from normloom.workers.pool import Pool
 from normloom.workers.resources import Resources
 

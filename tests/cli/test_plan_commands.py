@@ -9,7 +9,6 @@ import pytest
 import typer
 from click.testing import Result
 from hand_made import SCRIPTED_COMMAND
-from toy import runner
 from typer.testing import CliRunner
 
 from normloom.cli.commands.plan import plan
@@ -19,6 +18,7 @@ from normloom.core.table import Manifest
 from normloom.settings.settings import stages_for
 from normloom.steps.graph import stages_of
 from normloom.store.store import Store
+from normloom.testing.toy import runner
 
 MADE = ("ingest", "score_labels", "classify", "gaps")
 SETTINGS = [

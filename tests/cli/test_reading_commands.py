@@ -7,10 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from toy import words_stage
-from toy_builds import build_id, built
-
 from normloom.store.store import Store
+from normloom.testing.builds import build_id, built
+from normloom.testing.toy import words_stage
 
 HEAVY = ("torch", "transformers", "tokenizers", "ray", "prefect", "great_expectations", "scipy", "sklearn", "numba")
 # Runs commands one after another and prints for each how it ended and which heavy libraries are there by then.

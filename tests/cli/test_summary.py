@@ -8,7 +8,6 @@ from io import StringIO
 import pytest
 from rich.console import Console
 from scripted_profile import SETTINGS
-from toy_builds import build_id, built
 
 from normloom.cli.output import summary
 from normloom.flows.savacu.config import SavacuConfig
@@ -16,6 +15,7 @@ from normloom.flows.savacu.flow import SAVACU, savacu
 from normloom.run.build import BuildRequest, BuildResult, reuse
 from normloom.settings.config import load_profile, override, validated
 from normloom.store.store import Store
+from normloom.testing.builds import build_id, built
 
 PER_LABEL = "models.classifier={engine: scripted, model: c, options: {yes_rate: 0.2}}"
 

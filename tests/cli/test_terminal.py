@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from toy import SCRIPTED, echo_stage, runner, words_stage
 
 from normloom.cli.output.terminal import TerminalProgress, busy, printing_above
 from normloom.core.table import PartRecord
 from normloom.readers import read_source
 from normloom.store.store import Store
+from normloom.testing.toy import SCRIPTED, echo_stage, runner, words_stage
 
 
 class Bars(TerminalProgress):

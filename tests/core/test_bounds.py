@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from in_process import made
 
 from normloom.core.bounds import Bound, Size, size_of, total
 from normloom.core.errors import SourceError, SpendingError, UsageError
@@ -22,6 +21,7 @@ from normloom.planning.spending import Limits, Spending
 from normloom.settings.settings import Prepared, stages_for
 from normloom.steps.graph import stages_of
 from normloom.store.store import Store
+from normloom.testing.inline import made
 
 OPTIONS = "options: {price_in: 1.0, price_out: 2.0, words: 9, yes_rate: %s}"
 JUDGE, OTHER = OPTIONS % 0.7, OPTIONS % 0.2

@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from in_process import made, prepared
+from in_process import prepared
 
 from normloom.core.errors import ConfigError, SourceError
 from normloom.core.stage import Stage
@@ -22,6 +22,7 @@ from normloom.store.store import Store
 from normloom.tasks.preferences.measure import Measuring
 from normloom.tasks.preferences.pairs import Pairing
 from normloom.tasks.preferences.replies import Replying
+from normloom.testing.inline import made
 
 Figures = dict[tuple[str, ...], float]
 

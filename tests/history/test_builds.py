@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from toy import echo_stage, words_stage
-from toy_builds import build_id, built
 
 from normloom.core.errors import StoreError, UsageError
 from normloom.history.builds import accounts, find_build, locks
 from normloom.history.unfinished import UnfinishedBuild, recorded, unfinished
 from normloom.planning.spent import Spent
 from normloom.store.store import Store
+from normloom.testing.builds import build_id, built
+from normloom.testing.toy import echo_stage, words_stage
 
 LOCK = "system: {system}\nbuild: {build}\nstages:\n  words: {{key: k, content: c, rows: 1}}\n"
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from toy import echo_stage, words_stage
 
 from normloom.core.errors import BuildCancelledError
 from normloom.core.stage import Stage
@@ -17,6 +16,7 @@ from normloom.run.build import BuildRequest, BuildResult, build
 from normloom.steps.graph import stages_of
 from normloom.steps.selection import Selection
 from normloom.store.store import Store
+from normloom.testing.toy import echo_stage, words_stage
 from normloom.workers.pool import Pool
 from normloom.workers.resources import Resources
 

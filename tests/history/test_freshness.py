@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 import typer
-from toy import SCRIPTED, echo_stage, runner, words_stage
-from toy_builds import build_id, built
 from typer.testing import CliRunner
 
 from normloom.cli.commands.releases import releases as command
@@ -19,6 +17,8 @@ from normloom.history.freshness import releases
 from normloom.planning.spent import Spent
 from normloom.run.build import BuildRequest, reuse
 from normloom.store.store import Store
+from normloom.testing.builds import build_id, built
+from normloom.testing.toy import SCRIPTED, echo_stage, runner, words_stage
 
 BEGAN = datetime(2026, 11, 22, tzinfo=UTC)  # of the builds of `build_id`, give or take seconds
 TOY = echo_stage(words_stage("a", "b", "c"))

@@ -14,8 +14,6 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy import echo_stage, runner, words_stage
-from toy_builds import build_id, built
 
 from normloom.core.errors import StoreError, UsageError
 from normloom.core.stage import Stage
@@ -23,6 +21,8 @@ from normloom.core.table import Manifest
 from normloom.history.builds import BuildLock, locks
 from normloom.history.gc import Collection, Garbage, collect, idle, remove
 from normloom.store.store import MANIFEST, Store, Writer
+from normloom.testing.builds import build_id, built
+from normloom.testing.toy import echo_stage, runner, words_stage
 
 DAY = timedelta(days=1).total_seconds()
 

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 import typer
-from toy import words_stage
-from toy_builds import build_id, built
 from typer.testing import CliRunner
 
 from normloom.cli.commands.prune import prune
@@ -18,6 +16,8 @@ from normloom.history.retention import Expired, expired, remove
 from normloom.history.unfinished import UnfinishedBuild, recorded, unfinished
 from normloom.lineage.openlineage import record_of
 from normloom.store.store import Store
+from normloom.testing.builds import build_id, built
+from normloom.testing.toy import words_stage
 
 LATER = datetime(2026, 11, 22, tzinfo=UTC) + timedelta(days=365)
 

@@ -17,14 +17,14 @@ from prefect.states import Scheduled
 from prefect_home import own_prefect
 from prometheus_client.parser import text_string_to_metric_families
 from test_freshness import BEGAN
-from toy import echo_stage, words_stage
-from toy_builds import build_id, built
 from typer.testing import CliRunner
 
 from normloom.cli.commands.metrics import metrics
 from normloom.core.errors import UsageError
 from normloom.prefect.notifications.watch import look, watching
 from normloom.store.store import Store
+from normloom.testing.builds import build_id, built
+from normloom.testing.toy import echo_stage, words_stage
 
 TOY = echo_stage(words_stage(*"abcdef"), drop="b", aside="c")
 Figures = dict[tuple[str, ...], float]

@@ -4,14 +4,14 @@ import shutil
 from pathlib import Path
 
 import pytest
-from toy import SCRIPTED, echo_stage, words_stage
-from toy_builds import build_id, built
 
 from normloom.core.errors import StoreError, UsageError
 from normloom.core.stage import Stage
 from normloom.history.builds import BuildLock
 from normloom.lineage.diff import StageDiff, diff
 from normloom.store.store import Store
+from normloom.testing.builds import build_id, built
+from normloom.testing.toy import SCRIPTED, echo_stage, words_stage
 
 OTHER = SCRIPTED.model_copy(update={"model": "other"})
 

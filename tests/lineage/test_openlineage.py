@@ -20,7 +20,6 @@ import openlineage_schemas as schemas
 import pytest
 from openlineage.client.serde import Serde
 from openlineage_schemas import validate
-from toy import SCRIPTED, echo_stage, runner, words_stage
 
 from normloom.core.errors import QuarantineBudgetError, StoreError
 from normloom.core.stage import Stage
@@ -32,6 +31,7 @@ from normloom.lineage.openlineage_facets import sources_of
 from normloom.readers import Located
 from normloom.store.store import Store
 from normloom.tasks.prompts.ingest import Prompts, ingest
+from normloom.testing.toy import SCRIPTED, echo_stage, runner, words_stage
 
 FLOW_RUN, TASK_RUN = (f"00000000-0000-4000-8000-00000000000{number}" for number in (1, 2))
 

@@ -9,11 +9,11 @@ import pytest
 from jsonschema import Draft202012Validator
 from openlineage.client.serde import Serde
 from openlineage_schemas import CLASSES, EVENT
-from toy import echo_stage, runner, words_stage
 
 from normloom.core.table import Manifest
 from normloom.lineage.openlineage_facets import output_dataset, run_facets, schema_fields
 from normloom.store.store import Store
+from normloom.testing.toy import echo_stage, runner, words_stage
 
 
 def shape(fields: list[Any]) -> list[Any]:

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict
-from toy import WORDS, Words, read_words, runner, words_stage
 
 from normloom.core.contract import Check, Contract
 from normloom.core.errors import UsageError
@@ -19,6 +18,7 @@ from normloom.core.stage import Output, Stage, dropped, dropped_frame, quarantin
 from normloom.core.table import Manifest
 from normloom.lineage.trace import LedgerEntry, Trace, trace
 from normloom.store.store import Store
+from normloom.testing.toy import WORDS, Words, read_words, runner, words_stage
 
 DRAWN = Contract(columns={"word": pl.String(), "draw": pl.Int64(), "score": pl.Float64()})
 PARENTS = pl.List(pl.String())

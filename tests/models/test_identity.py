@@ -132,7 +132,7 @@ def test_an_endpoint_is_identified_without_its_library() -> None:
 
 
 def test_what_cannot_be_identified_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no engine 'x'"):
+    with pytest.raises(ConfigError, match="unknown engine 'x'"):
         model_identity(ModelSpec(engine="x", model="m"))
     with pytest.raises(ModelError, match=r"no \*.safetensors file"):
         model_identity(ModelSpec(model=str(tmp_path)))

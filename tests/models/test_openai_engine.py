@@ -12,7 +12,6 @@ import pytest
 from openai_toys import VARIABLE, asking, scoring, spec_of, writing
 from pydantic import BaseModel
 from scripted_server import KEY, MODEL, OVERFLOW, ScriptedServer, serving
-from toy import runner, words_stage
 
 from normloom.core.contract import Contract
 from normloom.core.errors import ConfigError, ModelError
@@ -22,6 +21,7 @@ from normloom.core.stage import Output, Stage, quarantined, quarantined_frame
 from normloom.models import GenerateRequest, LanguageModel, ModelSpec
 from normloom.planning.keys import key_fields, stage_key
 from normloom.store.store import Store
+from normloom.testing.toy import runner, words_stage
 
 
 @pytest.fixture(autouse=True)

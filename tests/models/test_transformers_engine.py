@@ -321,7 +321,7 @@ class TestLoading:
         [
             (
                 {"engine": "telepathy"},
-                "no engine 'telepathy'; use one of: embedding, openai, openvino, scripted, transformers, use, vllm",
+                "unknown engine 'telepathy'; available: embedding, openai, openvino, scripted, transformers, use, vllm",
             ),
             ({"options": {"score_batch": 0, "colour": 1}}, "score_batch: .*colour: .*Known options: score_batch"),
             ({"dtype": "float3"}, "dtype 'float3' is unknown; use auto, float32, bfloat16, float16"),

@@ -16,7 +16,6 @@ import psutil
 import pytest
 import torch
 from tiny_models import CONTEXT, NO_SYSTEM, save_tiny_llama
-from toy import echo_stage, runner, words_stage
 from transformers import LlamaConfig, LlamaForCausalLM
 from vllm_engine import ENDED_SECONDS, SLOTS, needs_vllm, processes_of, spec
 
@@ -24,6 +23,7 @@ from normloom.core.errors import ConfigError, ModelError
 from normloom.models import GenerateRequest, ModelSpec, Sampling, load_model
 from normloom.models.transformers.engine import TransformersModel
 from normloom.store.store import Store
+from normloom.testing.toy import echo_stage, runner, words_stage
 from normloom.workers.pool import Pool
 from normloom.workers.resources import Resources
 

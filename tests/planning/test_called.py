@@ -16,7 +16,6 @@ from typing import Any
 import polars as pl
 import pytest
 from pydantic import BaseModel, ConfigDict
-from toy import ECHOES, Echo, words_stage
 
 from normloom.core.contract import Contract
 from normloom.core.errors import ConfigError, UsageError
@@ -27,6 +26,7 @@ from normloom.planning.source import source_of
 from normloom.settings.config import load_profile, validated
 from normloom.settings.systems import system_named, system_names
 from normloom.steps.graph import stages_of
+from normloom.testing.toy import ECHOES, Echo, words_stage
 
 
 def stage_of(function: Callable[..., Output], **fields: Any) -> Stage:
@@ -185,7 +185,7 @@ def test_a_variable_of_a_notebook_that_cannot_enter_a_key_is_named(notebook: Not
 
 SCRIPT = """
 from normloom.planning.keys import key_fields, stage_key
-from toy import ECHOES, Echo, words_stage
+from normloom.testing.toy import ECHOES, Echo, words_stage
 from normloom.core.stage import Stage
 
 LIMIT = 3

@@ -4,12 +4,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from chain import made, three
 
 from normloom.core.table import Manifest
 from normloom.planning.causes import causes, changes, own_changes, stored
 from normloom.planning.changes import Change
 from normloom.store.store import Store
+from normloom.testing.chain import made, three
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ import os
 from collections.abc import Sequence
 
 import pytest
-from toy import SCRIPTED, echo_stage, words_stage
 
 from normloom.core.protocol import ModelSpec
 from normloom.core.table import Manifest, PartRecord, Work
 from normloom.planning.estimate import load_seconds, model_loads, stage_seconds
+from normloom.testing.toy import SCRIPTED, echo_stage, words_stage
 from normloom.workers.resources import Resources
 
 

@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from chain import made, three
-from toy import SCRIPTED
 
 from normloom.core.errors import UsageError
 from normloom.core.stage import Stage
@@ -16,6 +14,8 @@ from normloom.planning.guard import RemakeLimits, unasked
 from normloom.planning.plan import Plan, plan
 from normloom.steps.selection import Selection
 from normloom.store.store import MANIFEST, Store
+from normloom.testing.chain import made, three
+from normloom.testing.toy import SCRIPTED
 from normloom.workers.resources import Resources
 
 

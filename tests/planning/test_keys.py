@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
-from toy import SCRIPTED, Words, echo_stage, words_stage
 
 from normloom.core.contract import Check, Contract
 from normloom.core.stage import Stage
 from normloom.planning.keys import canonical, digest, key_fields, stage_key
+from normloom.testing.toy import SCRIPTED, Words, echo_stage, words_stage
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),

@@ -3,8 +3,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from chain import made, three
-from toy import SCRIPTED
 
 from normloom.core.errors import UsageError
 from normloom.core.protocol import ModelSpec
@@ -12,6 +10,8 @@ from normloom.core.stage import Stage
 from normloom.planning.plan import Plan, find_published, plan
 from normloom.steps.selection import Selection
 from normloom.store.store import MANIFEST, Store
+from normloom.testing.chain import made, three
+from normloom.testing.toy import SCRIPTED
 from normloom.workers.resources import Resources
 
 OTHER = SCRIPTED.model_copy(update={"model": "other"})

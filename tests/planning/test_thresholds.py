@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from toy import runner
 
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest
@@ -19,6 +18,7 @@ from normloom.settings.settings import stages_for
 from normloom.settings.systems import system_named, systems
 from normloom.steps.graph import stages_of
 from normloom.store.store import Store
+from normloom.testing.toy import runner
 from normloom.workers.resources import Resources
 
 ROLES = {

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from markdown_it import MarkdownIt
-from toy import SCRIPTED, Words, echo_stage, runner, words_stage
 
 from normloom.core.contract import Check, Contract
 from normloom.core.table import CheckResult, Work
@@ -15,6 +14,7 @@ from normloom.history.builds import BuildLock, StageLock
 from normloom.prefect.pages.lineage_page import Lineage, artifact_key, build_page, lineage_graph, stage_page
 from normloom.steps.graph import stages_of
 from normloom.store.store import Store
+from normloom.testing.toy import SCRIPTED, Words, echo_stage, runner, words_stage
 
 ODD = 'a|b `c` "d" *e* [f](g)\n<h> \\ ~i~ #j; é'
 

@@ -17,7 +17,6 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Crashed, Scheduled
 from prefect_home import own_prefect
 from receivers import Post, Web, mail_server, web_server
-from toy import ECHOES, echo_stage, words_stage
 from typer.testing import CliRunner, Result
 
 from normloom.cli.commands.notify import PASSWORD, URL, app
@@ -29,6 +28,7 @@ from normloom.prefect.notifications.notify import NotifyError
 from normloom.run.build import BuildRequest, build
 from normloom.run.release import ReleaseSize
 from normloom.store.store import Store
+from normloom.testing.toy import ECHOES, echo_stage, words_stage
 from normloom.workers.pool import Pool
 from normloom.workers.resources import Resources
 

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toy import echo_stage, runner, words_stage
 
 from normloom.core.outlook import Forecast, about
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest
 from normloom.planning.plan import plan
 from normloom.store.store import Store
+from normloom.testing.toy import echo_stage, runner, words_stage
 from normloom.workers.resources import Resources
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from prefect_home import own_prefect
-from toy import echo_stage, runner, words_stage
 
 from normloom.core.outlook import Forecast, Outlook
 from normloom.core.table import Manifest, PartRecord
 from normloom.prefect.run_progress import RunProgress
 from normloom.store.store import Store
+from normloom.testing.toy import echo_stage, runner, words_stage
 
 
 class Shown:

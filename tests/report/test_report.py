@@ -17,8 +17,6 @@ from report_tables import (
     TWO,
     hand_made,
 )
-from toy import echo_stage, words_stage
-from toy_builds import built
 from typer.testing import CliRunner, Result
 
 from normloom.cli.commands.report import report as report_command
@@ -30,6 +28,8 @@ from normloom.report.report import SECTIONS, report
 from normloom.report.sections.duplicates import chance_warning
 from normloom.report.sections.duplicates import draw as draw_duplicates
 from normloom.store.store import Store
+from normloom.testing.builds import built
+from normloom.testing.toy import echo_stage, words_stage
 
 
 @pytest.fixture(scope="module")

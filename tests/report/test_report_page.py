@@ -10,12 +10,12 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from report_tables import GENERATOR, LABEL, TWO, hand_made
-from toy_builds import built
 
 from normloom.report.material import find_material
 from normloom.report.page import page as drawn
 from normloom.report.report import report
 from normloom.store.store import Store
+from normloom.testing.builds import built
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ENOUGH = 60_000  # milliseconds that a busy machine may take for a page

@@ -7,7 +7,6 @@ from typing import Any
 import polars as pl
 import pytest
 from in_process import prepared
-from toy_builds import built
 
 from normloom.core.stage import Output
 from normloom.flows.persodpo import summary
@@ -22,6 +21,7 @@ from normloom.schemas.tables import FIGURES, named_by_content
 from normloom.steps.step import step
 from normloom.store.store import Store
 from normloom.tasks.metrics.figure import Figure, figure_row
+from normloom.testing.builds import built
 
 FORMAT_ALONE = "The format of a reply alone tells chosen from rejected in simple pairs"
 BUILD = "20261127T000001-ab01"

@@ -15,8 +15,6 @@ import polars as pl
 import pytest
 import yaml
 from prefect_home import own_prefect
-from toy import ECHOES, SCRIPTED, Echo, echo, words_stage
-from toy_builds import built
 
 from normloom.core.contract import Check
 from normloom.core.errors import BuildCancelledError, QuarantineBudgetError, UsageError
@@ -27,6 +25,8 @@ from normloom.lineage.openlineage import record_of
 from normloom.run.build import BuildRequest, BuildResult, build, reuse
 from normloom.steps.selection import Selection
 from normloom.store.store import Store
+from normloom.testing.builds import built
+from normloom.testing.toy import ECHOES, SCRIPTED, Echo, echo, words_stage
 from normloom.workers.pool import Pool
 from normloom.workers.resources import Resources
 

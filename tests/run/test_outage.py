@@ -9,7 +9,6 @@ import polars as pl
 import pytest
 from openai_toys import VARIABLE, spec_of
 from scripted_server import KEY, OVERFLOW, ScriptedServer, serving
-from toy import ECHOES, Echo, runner, words_stage
 
 from normloom.core.contract import Check, Contract
 from normloom.core.errors import CheckError, ModelError, QuarantineBudgetError
@@ -20,6 +19,7 @@ from normloom.run.budget import Budget
 from normloom.run.runner import StageRunner
 from normloom.steps.selection import Again
 from normloom.store.store import Store
+from normloom.testing.toy import ECHOES, Echo, runner, words_stage
 
 WORDS = ("a", "b", "c", "d", "e", "f")
 OVERLOADED = {"message": "upstream overloaded", "code": 503}

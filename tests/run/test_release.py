@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from in_process import made, prepared
-from toy import echo_stage, runner, words_stage
+from in_process import prepared
 
 from normloom.cli.deployed import gated
 from normloom.core.errors import ReleaseError
@@ -18,6 +17,8 @@ from normloom.run.build import BuildRequest, reuse
 from normloom.run.release import ReleaseSize
 from normloom.run.runner import StageRunner
 from normloom.store.store import Store
+from normloom.testing.inline import made
+from normloom.testing.toy import echo_stage, runner, words_stage
 
 HALF = ReleaseSize(min_share_of_last=0.5)
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from toy import SCRIPTED, Words, echo_stage, runner, words_stage
 
 from normloom.core.contract import Check, Contract
 from normloom.core.errors import AccountingError, CheckError, QuarantineBudgetError, StageError, StoreError
@@ -13,6 +12,7 @@ from normloom.core.rows import row_id
 from normloom.core.stage import Output, Stage, quarantined, quarantined_frame
 from normloom.core.table import Manifest
 from normloom.store.store import Store
+from normloom.testing.toy import SCRIPTED, Words, echo_stage, runner, words_stage
 from normloom.workers.part import PartJob, run_part
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from in_process import SCRIPTED, made, prepared
+from in_process import SCRIPTED, prepared
 
 from normloom.cli.commands.build import build
 from normloom.cli.commands.plan import plan
@@ -25,6 +25,7 @@ from normloom.settings.systems import system_names
 from normloom.steps.graph import stages_of
 from normloom.steps.selection import Selection
 from normloom.store.store import Store
+from normloom.testing.inline import made
 
 SYSTEMS = system_names()
 HAND_ON = {"source", "text_column", "limit", "set_"}  # options that become settings

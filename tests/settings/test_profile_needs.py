@@ -3,13 +3,13 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 import pytest
-from toy import echo_stage, words_stage
 
 from normloom.cli.profile_needs import examine_profile, too_many_processors
 from normloom.cli.run import check_models
 from normloom.core.errors import ConfigError
 from normloom.core.protocol import ModelSpec
 from normloom.models.installed import missing_engines
+from normloom.testing.toy import echo_stage, words_stage
 from normloom.workers.resources import Resources
 
 VLLM = ModelSpec(engine="vllm", model="some/model")

@@ -10,6 +10,7 @@ import pytest
 
 from normloom.core.errors import ConfigError
 from normloom.settings.systems import system_named, system_names, systems
+from normloom.store.store import Store
 
 NEWCOMER = Path(__file__).parents[1] / "newcomer"
 MODULE_LINES = 60
@@ -27,7 +28,8 @@ def normloom(*arguments: str, path: Path = NEWCOMER, store: Path) -> subprocess.
 
 
 def test_a_system_of_a_package_is_built_queried_and_traced_like_any_other(tmp_path: Path) -> None:
-    settings = ("--limit", "6", "--set", "resources.actors=0")
+    engine = ("--set", "model={engine: please, model: manners}")
+    settings = ("--limit", "6", "--set", "resources.actors=0", *engine)
     built = normloom("build", "tone", *settings, "--json", store=tmp_path)
     assert built.returncode == 0, built.stderr
     report = json.loads(built.stdout)
@@ -37,7 +39,10 @@ def test_a_system_of_a_package_is_built_queried_and_traced_like_any_other(tmp_pa
 
     asked = normloom("query", "FROM tone_tone SELECT row_id, polite", "--json", store=tmp_path)
     rows = json.loads(asked.stdout)
-    assert all(0 <= row["polite"] <= 1 for row in rows)
+    assert {round(row["polite"], 3) for row in rows} <= {0.1, 0.9}  # as the package's engine has it
+    manifest = Store(tmp_path).current("tone", "tone")
+    assert manifest is not None
+    assert manifest.key_fields["model"]["tone-system"] == "1"  # the version of its package is in the key
     traced = normloom("trace", rows[0]["row_id"], "--json", store=tmp_path)
     assert [row["stage"] for row in json.loads(traced.stdout)["rows"]] == ["tone", "ingest"]
 

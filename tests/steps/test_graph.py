@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from toy import SCRIPTED, echo_stage, words_stage
 
 from normloom.core.errors import ConfigError
 from normloom.steps.graph import farthest, load_order, model_uses, stages_of
+from normloom.testing.toy import SCRIPTED, echo_stage, words_stage
 
 
 def test_stages_come_after_those_they_read_and_once_each() -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from toy import echo_stage, words_stage
-from toy_builds import build_id, built
 
 from normloom.core.errors import UsageError
 from normloom.core.stage import Stage, published_stage
@@ -18,6 +16,8 @@ from normloom.steps.graph import stages_of
 from normloom.steps.selection import Selection
 from normloom.store.stale import stale_stages
 from normloom.store.store import Store
+from normloom.testing.builds import build_id, built
+from normloom.testing.toy import echo_stage, words_stage
 from normloom.workers.resources import Resources
 
 

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from toy import Echo, echo_stage, words_stage
 
 from normloom.core.errors import UsageError
 from normloom.core.stage import Stage
 from normloom.steps.selection import Selection
+from normloom.testing.toy import Echo, echo_stage, words_stage
 
 WORDS = words_stage("a")
 ECHO = echo_stage(WORDS)

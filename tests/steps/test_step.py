@@ -11,7 +11,6 @@ import polars as pl
 import pytest
 from hand_made import ANY, carry_out
 from pydantic import Field
-from toy import SCRIPTED
 
 from normloom.core.contract import Contract
 from normloom.core.errors import ConfigError
@@ -21,6 +20,7 @@ from normloom.core.stage import NoArguments, Output, Stage
 from normloom.planning.keys import key_fields
 from normloom.steps.args import Args
 from normloom.steps.step import Step, step
+from normloom.testing.toy import SCRIPTED
 
 WORDS = Contract(columns={"word": pl.String()})
 

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
-from toy import words_stage
-from toy_builds import build_id, built
 
 from normloom.core.errors import StoreError
 from normloom.history.gc import collect, old_tables, remove
 from normloom.store.store import FORMAT, FORMAT_FILE, MANIFEST, Store
+from normloom.testing.builds import build_id, built
+from normloom.testing.toy import words_stage
 
 
 def test_a_build_marks_the_store_and_an_older_one_is_read_as_it_is(tmp_path: Path) -> None:

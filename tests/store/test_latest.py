@@ -11,8 +11,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 from pydantic import BaseModel, ConfigDict
-from toy import echo_stage, words_stage
-from toy_builds import build_id, built
 
 from normloom.core.contract import Contract
 from normloom.core.errors import StoreError
@@ -22,6 +20,8 @@ from normloom.history.gc import collect, remove
 from normloom.store.latest import LATEST, released_key, show_latest
 from normloom.store.store import RELEASE, Store
 from normloom.store.verify import repair, verify
+from normloom.testing.builds import build_id, built
+from normloom.testing.toy import echo_stage, words_stage
 
 SPLIT = Contract(columns={"word": pl.String(), "split": pl.String()})
 

@@ -2,11 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from toy import Echo, echo, echo_stage, runner, words_stage
-
 from normloom.core.stage import Stage
 from normloom.store.stale import stale_stages
 from normloom.store.store import Store
+from normloom.testing.toy import Echo, echo, echo_stage, runner, words_stage
 
 
 def test_what_stands_on_a_table_made_anew_is_stale_and_so_is_what_stands_on_that(tmp_path: Path) -> None:

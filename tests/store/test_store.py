@@ -5,11 +5,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from toy import echo_stage, runner, words_stage
 
 from normloom.core.errors import StoreError
 from normloom.core.table import Manifest
 from normloom.store.store import Store, Writer, read_slice, write_file
+from normloom.testing.toy import echo_stage, runner, words_stage
 
 
 @pytest.fixture

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 import typer
-from toy import SCRIPTED, echo_stage, runner, words_stage
-from toy_builds import build_id, built
 from typer.testing import CliRunner, Result
 
 from normloom.cli.commands.builds import builds
@@ -26,6 +24,8 @@ from normloom.report.material import find_material
 from normloom.report.sections.rows import collect
 from normloom.store.store import Store
 from normloom.store.unpublished import unpublished
+from normloom.testing.builds import build_id, built
+from normloom.testing.toy import SCRIPTED, echo_stage, runner, words_stage
 
 Command = Callable[..., Result]
 ONE, TWO, THREE = (build_id(number) for number in (1, 2, 3))

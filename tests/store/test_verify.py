@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from toy import echo_stage, runner, words_stage
 from typer.testing import CliRunner
 
 from normloom.cli.app import app
@@ -19,6 +18,7 @@ from normloom.core.stage import Stage
 from normloom.core.table import Manifest
 from normloom.store.store import CURRENT, MANIFEST, Store
 from normloom.store.verify import repair, verify
+from normloom.testing.toy import echo_stage, runner, words_stage
 
 WORDS = words_stage(*"abcdef")
 ECHO = echo_stage(WORDS, drop="b", part_rows=2)

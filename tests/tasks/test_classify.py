@@ -21,7 +21,6 @@ from hand_made import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
-from toy import SCRIPTED, runner
 
 from normloom.core.errors import ConfigError
 from normloom.core.protocol import ModelSpec
@@ -49,6 +48,7 @@ from normloom.tasks.prompts.classify import (
     shortlist_by_embedding,
     yes_probability,
 )
+from normloom.testing.toy import SCRIPTED, runner
 
 ASK = Template(
     name="ask",

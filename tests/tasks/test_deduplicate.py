@@ -9,7 +9,6 @@ import polars as pl
 import pytest
 from hand_made import ANY
 from pydantic import ValidationError
-from toy import Words, read_words, runner
 
 from normloom.core.contract import Contract
 from normloom.core.errors import ContractError
@@ -17,6 +16,7 @@ from normloom.core.stage import Output, Stage
 from normloom.near_duplicates.features import Features
 from normloom.store.store import Store
 from normloom.tasks.duplicates.deduplicate import Deduplication, deduplicate, expected_chance_pairs
+from normloom.testing.toy import Words, read_words, runner
 
 BASE = "How can I help a neighbour who lost her job and cannot pay the rent this month?"
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import polars as pl
 from hand_made import ANY, SAFETY, Writer, carry_out
-from toy import SCRIPTED
 
 from normloom.core.stage import Output
 from normloom.schemas import demo_tables
 from normloom.schemas.template import Template, load_template
 from normloom.tasks.panel.group_gaps import GroupDrafting, expand_groups, find_sparse_in_groups, group_coverage
 from normloom.tasks.prompts.expand import GapSearch
+from normloom.testing.toy import SCRIPTED
 
 DRAW = Template(name="draw", sections={"instruction": "Write.", "prompt": "$label for $person\n$examples\nNew:"})
 DRAFTS = (

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import polars as pl
 import pytest
 from hand_made import ANY, Answerer, Writer, carry_out
-from toy import SCRIPTED
 
 from normloom.core.protocol import Sampling
 from normloom.core.rows import seed
@@ -13,6 +12,7 @@ from normloom.core.stage import Output
 from normloom.schemas import benchmark_tables
 from normloom.schemas.template import Template, load_template
 from normloom.tasks.benchmark.detect import Detecting, Writing, detect, read, verdict_of, write
+from normloom.testing.toy import SCRIPTED
 
 TEMPLATE = Template(
     name="detect",

@@ -8,7 +8,6 @@ import pytest
 from hand_made import ANY, SAFETY, TAXONOMIES, Writer, carry_out, ingested
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toy import SCRIPTED, runner
 
 from normloom.core.protocol import ModelSpec
 from normloom.core.rows import seed
@@ -21,6 +20,7 @@ from normloom.schemas.template import Template
 from normloom.store.store import Store
 from normloom.tasks.prompts.classify import Asking, Labelling, classify, score_labels
 from normloom.tasks.prompts.expand import Drafting, GapSearch, expand, find_sparse
+from normloom.testing.toy import SCRIPTED, runner
 
 DRAW = Template(name="draw", sections={"instruction": "Write.", "prompt": "About $label. $definition\n$examples\nNew:"})
 DRAFTS = (

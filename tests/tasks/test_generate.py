@@ -10,7 +10,6 @@ import pytest
 from hand_made import ANY, Writer, carry_out, unique
 from openai_toys import spec_of
 from scripted_server import serving
-from toy import SCRIPTED, runner, words_stage
 
 from normloom.cli.output.answers import length_warning
 from normloom.core.errors import AccountingError
@@ -22,6 +21,7 @@ from normloom.schemas import tables
 from normloom.schemas.template import Template
 from normloom.store.store import Store
 from normloom.tasks.rejection.generate import Generation, generate
+from normloom.testing.toy import SCRIPTED, runner, words_stage
 
 RESPOND = Template(
     name="respond",

@@ -8,7 +8,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hand_made import carry_out, ingested
-from toy import runner
 
 from normloom.core.errors import SourceError
 from normloom.core.rows import row_id
@@ -16,6 +15,7 @@ from normloom.core.stage import Output
 from normloom.planning.keys import canonical
 from normloom.readers import Reading
 from normloom.store.store import Store
+from normloom.testing.toy import runner
 
 
 def read(path: Path, **settings: object) -> Output:

@@ -8,12 +8,12 @@ import pytest
 from hand_made import ANY, Answerer, ask_and_decide, carry_out
 from hypothesis import given
 from hypothesis import strategies as st
-from toy import SCRIPTED
 
 from normloom.core.stage import Output
 from normloom.schemas import tables
 from normloom.schemas.template import Template
 from normloom.tasks.rejection.judge import CONTENT_FREE, Judging, Scoring, judge, score, text_fault
+from normloom.testing.toy import SCRIPTED
 
 DIMENSIONS = ("safety", "value", "cultural")
 REVIEW = Template(

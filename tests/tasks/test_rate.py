@@ -10,13 +10,13 @@ import pytest
 from hand_made import ANY, Answerer, carry_out
 from hypothesis import given
 from hypothesis import strategies as st
-from toy import SCRIPTED
 
 from normloom.core.errors import ConfigError
 from normloom.core.stage import Output
 from normloom.schemas import demo_tables
 from normloom.schemas.template import Template, load_template
 from normloom.tasks.panel.rate import Answers, Rating, described, probabilities, rate
+from normloom.testing.toy import SCRIPTED
 
 ASK = Template(
     name="ask", sections={"instruction": "Judge.", "context": "<$prompt>", "question": "$person: $no, $unsure, $yes?"}

@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import polars as pl
 from hand_made import ANY, Writer, carry_out, unique
-from toy import SCRIPTED
 
 from normloom.core.rows import seed
 from normloom.core.stage import Output
 from normloom.schemas import tables
 from normloom.schemas.template import Template
 from normloom.tasks.rejection.resample import Diagnosing, diagnose, shortfall
+from normloom.testing.toy import SCRIPTED
 
 REVIEW = Template(
     name="review",

@@ -3,7 +3,6 @@ from __future__ import annotations
 import polars as pl
 import pytest
 from hand_made import ANY, Answerer, Writer, carry_out
-from toy import SCRIPTED
 
 from normloom.core.rows import seed
 from normloom.core.stage import Output
@@ -11,6 +10,7 @@ from normloom.schemas import benchmark_tables
 from normloom.schemas.template import Template
 from normloom.tasks.benchmark.respond import Responding, assess, questions, respond
 from normloom.tasks.rejection.judge import Scoring
+from normloom.testing.toy import SCRIPTED
 
 DIMENSIONS = ("safety", "value", "cultural")
 ANSWERING = Responding(

@@ -6,13 +6,13 @@ from dataclasses import replace
 import polars as pl
 import pytest
 from hand_made import ANY, Answerer, carry_out
-from toy import SCRIPTED
 
 from normloom.core.stage import Output
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import BUILTIN, load_taxonomy
 from normloom.tasks.prompts.asked import asked
 from normloom.tasks.prompts.semantic_type import AskingType, score_types, semantic_type
+from normloom.testing.toy import SCRIPTED
 
 TYPES = load_taxonomy(BUILTIN / "semantic_type.csv")
 TEXTS = asked(ANY)

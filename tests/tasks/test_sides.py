@@ -5,7 +5,6 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from toy import Echo, runner, words_stage
 
 from normloom.core.contract import Contract
 from normloom.core.errors import ContractError
@@ -13,6 +12,7 @@ from normloom.core.stage import Output, Stage
 from normloom.core.table import Manifest
 from normloom.planning.keys import key_fields, stage_key
 from normloom.store.store import Store
+from normloom.testing.toy import Echo, runner, words_stage
 from normloom.workers.part import PartJob, with_own_sides
 
 COUNTS = Contract(columns={"word": pl.String(), "here": pl.Int64(), "beside": pl.Int64()})

@@ -7,7 +7,6 @@ import numpy as np
 import polars as pl
 import pytest
 from hand_made import ANY, TAXONOMIES, Answerer, ask_and_decide, carry_out
-from toy import SCRIPTED
 
 from normloom.core.errors import ContractError
 from normloom.near_duplicates.features import Features
@@ -17,6 +16,7 @@ from normloom.schemas.template import Template
 from normloom.tasks.duplicates.deduplicate import Deduplication, deduplicate, expected_chance_pairs
 from normloom.tasks.duplicates.sweep import sweep_delta, sweep_tau
 from normloom.tasks.prompts.classify import Asking, Labelling, classify, score_labels
+from normloom.testing.toy import SCRIPTED
 
 ASK = Template(name="ask", sections={"instruction": "Label.", "context": "$prompt", "question": "$label"})
 DELTAS = (0.05, 0.3, 0.5, 0.7, 0.95)

@@ -8,9 +8,9 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toy import Echo, echo
 
 from normloom.core.contract import Contract
+from normloom.testing.toy import Echo, echo
 from normloom.workers.dispatch import STRAGGLER_BASIS, STRAGGLER_SECONDS, Dispatch
 from normloom.workers.part import PartJob
 

@@ -21,7 +21,6 @@ import pytest
 import ray
 import yaml
 from patient import start_cluster
-from toy import SCRIPTED, echo_stage, runner, words_stage
 
 from normloom.cli.profile_needs import examine_profile
 from normloom.core.errors import ConfigError
@@ -33,6 +32,7 @@ from normloom.planning.keys import key_fields
 from normloom.settings.settings import stages_for
 from normloom.steps.graph import stages_of
 from normloom.store.store import Store
+from normloom.testing.toy import SCRIPTED, echo_stage, runner, words_stage
 from normloom.workers.actor_crew import ActorCrew
 from normloom.workers.pool import Pool
 from normloom.workers.resources import Resources

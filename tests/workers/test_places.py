@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 from patient import start_ray
-from toy import SCRIPTED
 
 from normloom.core.protocol import ModelSpec
+from normloom.testing.toy import SCRIPTED
 from normloom.workers.actor_crew import ActorCrew
 from normloom.workers.pool import Pool
 from normloom.workers.resources import Resources

@@ -13,7 +13,6 @@ from pathlib import Path
 import psutil
 import pytest
 import ray
-from toy import SCRIPTED, echo_stage, runner, words_stage
 
 from normloom.core.errors import ModelError
 from normloom.core.progress import LogProgress
@@ -21,6 +20,7 @@ from normloom.core.protocol import ModelSpec
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest, PartRecord
 from normloom.store.store import LOCK, Store
+from normloom.testing.toy import SCRIPTED, echo_stage, runner, words_stage
 from normloom.workers.actor_crew import ActorCrew
 from normloom.workers.part import PartJob
 from normloom.workers.pool import Pool, Waits

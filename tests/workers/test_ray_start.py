@@ -6,10 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from toy import echo_stage, runner, words_stage
 
 from normloom.core.errors import ModelError
 from normloom.store.store import Store
+from normloom.testing.toy import echo_stage, runner, words_stage
 from normloom.workers.pool import Pool
 from normloom.workers.ray_start import may_pass, start_ray
 from normloom.workers.resources import Resources

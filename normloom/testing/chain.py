@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-
-from toy import ECHOES, SCRIPTED, Echo, echo, echo_stage, runner, words_stage
+from typing import Any
 
 from normloom.core.protocol import ModelSpec
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest
 from normloom.steps.selection import Again
 from normloom.store.store import Store
+from normloom.testing.toy import ECHOES, SCRIPTED, Echo, echo, echo_stage, runner, words_stage
 
 
 def three(
@@ -18,7 +18,7 @@ def three(
     words: tuple[str, ...] = ("a", "b", "c"),
     model: ModelSpec = SCRIPTED,
     last_model: ModelSpec = SCRIPTED,
-    **arguments: object,
+    **arguments: Any,
 ) -> list[Stage]:
     """Return `words`, `echo` (with the model and arguments given) and `last`, which echoes the echoes."""
     first = words_stage(*words)

@@ -17,6 +17,7 @@ from normloom.workers.resources import Resources
 
 
 def build_id(number: int) -> str:
+    """Return an id as builds have them, those of higher numbers later."""
     return f"20261122T0000{number:02d}-ab{number:02d}"
 
 
@@ -30,6 +31,7 @@ def built(
     system: str = "toy",
     fresh_hours: float | None = None,
 ) -> BuildLock:
+    """Make the tables of a flow and leave the lock of a build with this id, as if it had been built."""
     loom = StageRunner(
         system=system,
         store=store,

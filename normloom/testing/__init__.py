@@ -1,0 +1,14 @@
+"""What tests of steps, flows and systems need: scripted models, tables without Prefect and Ray, a toy flow.
+
+    from normloom.testing import language_model, made, scripted
+
+docs/new-system.md shows a test. Nothing here is meant for builds.
+"""
+
+from __future__ import annotations
+
+from normloom.testing.inline import made
+from normloom.testing.models import embedder, language_model, scripted
+from normloom.testing.toy import echo_stage, words_stage
+
+__all__ = ["echo_stage", "embedder", "language_model", "made", "scripted", "words_stage"]

@@ -1,0 +1,40 @@
+"""Tables made in the test's own process, without Prefect and Ray: every stage of a flow, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from normloom.core.progress import LogProgress
+from normloom.core.stage import Stage
+from normloom.core.table import Manifest
+from normloom.run.runner import StageRunner
+from normloom.steps.graph import model_uses, stages_of
+from normloom.store.store import Store
+from normloom.workers.pool import Pool
+from normloom.workers.resources import Resources
+
+
+def made(system: str, ends: Sequence[Stage], store: Store, **settings: Any) -> dict[str, Manifest]:
+    """Make the tables of a flow, keys, checks, ledgers and all, and return the manifests by stage.
+
+    `ends` are the last stages, `settings` those of the runner, such as `quarantine_budget`. Raises what a build would.
+    """
+    stages = stages_of(*ends)
+    pool = Pool(Resources(actors=0), model_uses(stages))
+    loom = replace(
+        StageRunner(system=system, store=store, pool=pool, build="test", progress=LogProgress()),
+        **settings,
+    )
+    manifests: dict[str, Manifest] = {}
+    try:
+        for stage in stages:
+            if stage.table:
+                manifests[stage.name] = store.manifest(stage.table)
+                continue
+            inputs, sides = ([manifests[each.name].ref for each in group] for group in (stage.inputs, stage.sides))
+            manifests[stage.name], _ = loom.run(stage, inputs, sides)
+    finally:
+        pool.close()
+    return manifests

@@ -1,0 +1,46 @@
+"""Engines are entry points: what is declared wrongly is told in a sentence."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from normloom.core.errors import ConfigError
+from normloom.core.protocol import ModelSpec
+from normloom.models.registry import engine_of
+
+ASK = "from normloom.models.registry import engine_of; from normloom.core.protocol import ModelSpec; "
+
+
+def test_an_unknown_engine_names_those_that_are_installed() -> None:
+    with pytest.raises(ConfigError, match="unknown engine 'vlm'; available: embedding, openai, openvino, scripted"):
+        engine_of(ModelSpec(engine="vlm", model="m"))
+
+
+@pytest.mark.parametrize(
+    ("declared", "message"),
+    [
+        ("mine = no_such_module:X", "entry point no_such_module:X cannot be loaded"),
+        ("mine = json:dumps", "json:dumps must be an Engine, got function"),
+        ("mine = json:dumps\n[other]\n", "must be an Engine"),
+        ("vllm = json:dumps", "engine 'vllm' is declared twice"),
+    ],
+)
+def test_an_entry_point_that_is_no_engine_is_named(tmp_path: Path, declared: str, message: str) -> None:
+    information = tmp_path / "mine-1.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1\n")
+    (information / "entry_points.txt").write_text(f"[normloom.engines]\n{declared}\n")
+    name = declared.partition(" ")[0]
+    done = subprocess.run(
+        [sys.executable, "-c", f"{ASK}engine_of(ModelSpec(engine={name!r}, model='m'))"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert message in done.stderr.splitlines()[-1]
