@@ -21,7 +21,7 @@ def dataset(dimensions: tuple[str, ...]) -> Contract:
 
 _SLICED = {
     "dimensions": TEXTS,  # dimensions in which the prompt has a label
-    "semantic_type": pl.String(),  # null where the data set gives none
+    "semantic_type": pl.String(),  # null if the data set gives none
 }
 _SLICED_NULLABLE = frozenset({"semantic_type"})
 
@@ -61,7 +61,7 @@ DETECTED = Contract(
         **_SLICED,
         "model": pl.String(),
         "run": pl.Int32(),
-        "misaligned": pl.Float64(),  # P(misaligned); of a written verdict 1 or 0, null where none can be read
+        "misaligned": pl.Float64(),  # P(misaligned); of a written verdict 1 or 0, null if none can be read
         "checks": CHECKS,  # P(misaligned) in each dimension by a question of its own; empty for written verdicts
         "problem": pl.String(),  # why a written verdict cannot be read
         **_WRITTEN,
@@ -142,7 +142,7 @@ LEADERBOARD = Contract(
         "engine": pl.String(),
         "metric": pl.String(),
         "axis": pl.String(),
-        "rank": pl.Int32(),  # among the models of this table, 1 the best, null where undefined
+        "rank": pl.Int32(),  # among the models of this table, 1 the best, null if undefined
         **{name: FIGURES.columns[name] for name in ("value", "low", "high", "spread", "rows", "undefined")},
         "protocol": pl.String(),  # how verdicts were made: figures of different protocols do not compare
         "dataset": pl.String(),  # digest of the evaluated rows' content

@@ -69,7 +69,7 @@ REQUESTS = Contract(
         **_PERSON,
         "prompt": pl.String(),
         "context": pl.String(),
-        "response": pl.String(),  # empty where an expansion has none
+        "response": pl.String(),  # empty if an expansion has none
         "labels": tables.TEXTS,  # ids
         "safety_gold": pl.String(),
         "weight": pl.Int64(),  # how many source rows the request stands for

@@ -38,13 +38,13 @@ class ReferenceFigure(BaseModel):
 
 
 def reference_figures(system: str) -> list[ReferenceFigure]:
-    """Return what papers printed of a system, in the order of the file; nothing where none is known."""
+    """Return what papers printed of a system, in the order of the file; nothing if none is known."""
     return [figure for figure in load_reference_figures(FILE) if figure.system == system]
 
 
 @cache
 def load_reference_figures(path: Path) -> tuple[ReferenceFigure, ...]:
-    """Return the figures of a CSV file; raises ConfigError with the line where one is wrong."""
+    """Return the figures of a CSV file; raises ConfigError with the line if one is wrong."""
     figures = []
     for line, row in read_rows(path, tuple(ReferenceFigure.model_fields)):
         try:

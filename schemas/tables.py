@@ -38,7 +38,7 @@ _PROMPT = {
     "history": MESSAGES,  # system text and turns before the prompt, null for a prompt that stands alone
     "prompt": pl.String(),
     "origin": pl.String(),  # source or expansion
-    "reference": TEXTS,  # label ids that the source gives, null where it gives none
+    "reference": TEXTS,  # label ids that the source gives, null if it gives none
 }
 _ORIGINS = within("origin", "source", "expansion")
 
@@ -66,7 +66,7 @@ SHORTLISTED = Contract(
 LABEL_SCORES = Contract(
     columns={
         "prompt_id": pl.String(),
-        "probabilities": pl.List(pl.Float32),  # of every label in the taxonomies' order, null where it was not asked
+        "probabilities": pl.List(pl.Float32),  # of every label in the taxonomies' order, null if it was not asked
     },
     keys=("prompt_id",),
 )
@@ -77,8 +77,8 @@ _LABELLED = {
     **_PROMPT,
     "seed": pl.Int64(),  # of the draw that made an expansion, and what it cost
     "tokens_out": pl.Int32(),
-    "labels": LABELS,  # those kept; the probability is null where an expansion was drawn for the label
-    "probabilities": pl.List(pl.Float32),  # of every label in the taxonomies' order, null where it was not asked
+    "labels": LABELS,  # those kept; the probability is null if an expansion was drawn for the label
+    "probabilities": pl.List(pl.Float32),  # of every label in the taxonomies' order, null if it was not asked
 }
 
 LABELLED = Contract(
@@ -184,7 +184,7 @@ CANDIDATES = Contract(
         "response": pl.String(),
         "finish": pl.String(),
         "tokens_out": pl.Int32(),
-        "reasoning": pl.String(),  # what the model thought before it answered, where it says so
+        "reasoning": pl.String(),  # what the model thought before it answered, if it says so
     },
     nullable=frozenset({"history", "wanted", "diagnosis", "reasoning"}),
     checks=(within("finish", "stop", "length"),),
@@ -215,7 +215,7 @@ SHORTFALL = Contract(
         "targets": TEXTS,
         "generator": pl.String(),
         "wanted": pl.String(),
-        "response": pl.String(),  # the candidate that came nearest, empty where there was none
+        "response": pl.String(),  # the candidate that came nearest, empty if there was none
         "verdict": pl.String(),
         "reason": pl.String(),
     },
@@ -292,7 +292,7 @@ FIGURES = Contract(
     columns={
         "metric": pl.String(),
         "of": pl.String(),  # the model, rater or panel that is measured
-        "axis": pl.String(),  # what the metric compares (groups of `gender`, `safety to value`), empty where nothing
+        "axis": pl.String(),  # what the metric compares (groups of `gender`, `safety to value`), empty if nothing
         "slice_by": pl.String(),  # which rows: overall, or a column such as domain
         "slice": pl.String(),  # the value of that column, `all` overall
         "value": pl.Float64(),

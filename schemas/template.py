@@ -54,7 +54,7 @@ def load_template(name: str, folder: Path = FOLDER, *, needs: Collection[str] = 
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         known = sorted(file.stem for file in folder.glob("*.txt"))
-        raise ConfigError(f"there is no template {path}; {folder} has {known or 'none'}") from None
+        raise ConfigError(f"unknown template {path}; available in {folder}: {', '.join(known) or 'none'}") from None
     except OSError as error:
         raise ConfigError(f"template {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

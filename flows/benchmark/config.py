@@ -78,7 +78,7 @@ class BenchmarkConfig(SystemConfig):
 
     @property
     def published(self) -> str | None:
-        """The published table of another system that is evaluated where there is one."""
+        """The published table of another system that is evaluated if there is one."""
         return f"{self.source.system}/publish" if self.source.system and self.source.path is None else None
 
     @property

@@ -20,7 +20,7 @@ from normloom.tasks.prompts.expand import GapSearch
 
 
 class SourceSettings(FileSettings, Conversations):
-    """The file of ratings, and that of conversations where they are apart; without a path the built-in ones."""
+    """The file of ratings, and that of conversations if they are apart; without a path the built-in ones."""
 
     items: SourceName | None = Field(None, description="file of conversations, if they are not with the ratings")
 

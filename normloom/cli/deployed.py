@@ -1,7 +1,7 @@
 """The flows that deployments run: one per system, named `normloom.cli.deployed.SYSTEM`.
 
 A deployment's parameters are those of `normloom build`, and the store decides in the same way what is
-reused: a run after one that failed goes on with the stage that failed.
+reused: a run after a failed one resumes with the stage that failed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ GATES = {("release", "min_share_of_last"): 0.5, ("remake", "max_stages"): 5}
 
 
 def gated(assignments: list[str], *, profile: str, system: str) -> list[str]:
-    """Return the assignments under the gates of scheduled builds, where neither the profile nor one of them has one."""
+    """Return the assignments under the gates of scheduled builds, if neither the profile nor one of them has one."""
     given = load_profile(profile, system)
     own = {gate for gate in GATES if isinstance(section := given.get(gate[0]), dict) and gate[1] in section}
     return [*(f"{'.'.join(gate)}={value}" for gate, value in GATES.items() if gate not in own), *assignments]

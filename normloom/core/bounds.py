@@ -43,7 +43,7 @@ class Size:
 @dataclass(frozen=True, kw_only=True)
 class Bound:
     """What a stage makes and asks at most. `questions` says that its requests are questions with given
-    answers, and `told` is False where only the rows that it reads are known."""
+    answers, and `told` is False if only the rows that it reads are known."""
 
     size: Size
     requests: int = 0

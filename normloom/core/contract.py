@@ -56,7 +56,7 @@ class Contract:
     def enforce(self, rows: pl.DataFrame, *, stage: str) -> pl.DataFrame:
         """Return the rows with exactly the contract's columns (and with `extra` all others), or raise ContractError.
 
-        Types are cast only where nothing can be lost (a null column, a narrower number).
+        Types are cast only if nothing can be lost (a null column, a narrower number).
         """
         missing = [name for name in self.schema if name not in rows.columns]
         further = [name for name in rows.columns if name not in self.schema]

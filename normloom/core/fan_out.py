@@ -68,7 +68,7 @@ class FanOut:
 
 
 def each(rows: int | str | pl.Expr = 1) -> FanOut:
-    """Return the fan-out of a stage that owes so many rows for each row: a count, a column's name or an expression."""
+    """Return the fan-out of a stage that owes this many rows a row: a count, a column's name or an expression."""
     return FanOut(pl.col(rows) if isinstance(rows, str) else rows)
 
 

@@ -126,7 +126,7 @@ class Forecast:
         return cls(plan.system, expected)
 
     def begin(self, stage: str, *, total: int, done: int) -> None:
-        """Note that a stage begins with so many rows, some of them done before."""
+        """Note that a stage begins, with its number of rows and how many are done already."""
         with self._lock:
             one = self._stages[stage]
             one.rows, one.total, one.before, one.begun = RowsDone(done), total, done, self._clock()

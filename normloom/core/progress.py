@@ -17,7 +17,7 @@ class Progress(Protocol):
     """Receives the life of each stage; called from several threads."""
 
     def begin(self, stage: str, *, total: int, done: int) -> None:
-        """Say that a stage starts, with so many input rows, some of which an earlier build has done."""
+        """Say that a stage starts, with its number of input rows and how many an earlier build has done."""
         ...
 
     def note(self, stage: str, text: str) -> None:

@@ -208,7 +208,7 @@ class Sleeping(Protocol):
     """A model that can leave its GPU for a while without ending."""
 
     def sleep(self) -> bool:
-        """Move everything off the GPU; False where the device or the settings do not allow it."""
+        """Move everything off the GPU; False if the device or the settings do not allow it."""
         ...
 
     def wake(self) -> None:

@@ -1,7 +1,7 @@
 """A stage: input tables, a pure function, its arguments, maybe a model, one output table.
 
 A stage function sees its arguments and nothing else, so a key made of them misses nothing. It is
-called as `function(rows, arguments, *sides)`, with a keyword `model` where the stage has one, and
+called as `function(rows, arguments, *sides)`, with a keyword `model` if the stage has one, and
 returns an `Output`. A stage without inputs is called as `function(arguments)`.
 """
 
@@ -25,11 +25,11 @@ from normloom.core.table import TableRef
 DROPPED_SCHEMA = {
     "row_id": pl.String,  # the input row that was dropped, or whose attempt was
     "reason": pl.String,
-    "winner": pl.String,  # the row that was kept instead, where there is one
+    "winner": pl.String,  # the row that was kept instead, if there is one
     "payload": pl.String,  # what was dropped, as JSON
 }
 QUARANTINE_SCHEMA = {
-    "row_id": pl.String,  # the input row that was put aside, or whose attempt was
+    "row_id": pl.String,  # the input row that was quarantined, or whose attempt was
     "rule": pl.String,
     "reason": pl.String,
     "payload": pl.String,
@@ -40,7 +40,7 @@ QUARANTINE_SCHEMA = {
 class Output:
     """What a stage function made of one part.
 
-    `rows` keeps the column `row_id` where each row came from one input row; otherwise it has a column
+    `rows` keeps the column `row_id` if each row came from one input row; otherwise it has a column
     `parents`, the list of input row ids, and no `row_id`. Rows that their parents alone do not tell apart
     whatever else is made beside them (those of a source have none) also have a column `content`, what
     they are known by. The ids of the output are the runner's to give.

@@ -134,12 +134,12 @@ class Work(_Record):
 
     @property
     def occupancy(self) -> float | None:
-        """The share of the batch's slots that were in use, None where the engine does not count them."""
+        """The share of the batch's slots that were in use, None if the engine does not count them."""
         return _share(self.usage, "slots_used", "slots")
 
     @property
     def cached(self) -> float | None:
-        """The share of prompt tokens found in the prefix cache, None where the engine does not count them."""
+        """The share of prompt tokens found in the prefix cache, None if the engine does not count them."""
         return _share(self.usage, "cached_tokens", "prompt_tokens")
 
 
@@ -147,9 +147,9 @@ class Manifest(_Record):
     """Everything recorded of a published table; written last, its presence publishes the table.
 
     `seconds` is the wall time of the stage; `load_seconds` went into loading its model, added up over actors. `work`
-    tells of the parts that were made then and there, None where a killed build had left none to make.
+    tells of the parts that were made then and there, None if a killed build had left none to make.
     `remake` counts how often the table was made again on demand though nothing had changed; `key` is the
-    digest of `key_fields` where it is 0.
+    digest of `key_fields` if it is 0.
     """
 
     system: str

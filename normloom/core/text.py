@@ -17,7 +17,7 @@ def text_problem(text: str | None, *, max_chars: int) -> tuple[str, str] | None:
     Any script, direction, emoji, joiner or combining mark is fine.
     """
     if text is None:
-        return "missing", "there is no text"
+        return "missing", "no text"
     if not any(map(_is_visible, text)):
         return "empty", "the text has no visible character"
     if len(text) > max_chars:

@@ -52,7 +52,7 @@ class BuildLock(BaseModel):
 
     @property
     def started(self) -> datetime | None:
-        """When the build began, None where its id does not tell."""
+        """When the build began, None if its id does not tell."""
         return started(self.build)
 
 
@@ -71,7 +71,7 @@ class BuildAccount:
 
 
 def locks(store: Store, system: str, *, newest: int | None = None) -> list[BuildLock]:
-    """Return the locks of a system's builds, or of the newest few, oldest first; StoreError where one is damaged."""
+    """Return the locks of a system's builds, or of the newest few, oldest first; StoreError if one is damaged."""
     files = _lock_files(store, system)
     return [_read(path) for path in (files if newest is None else files[max(len(files) - newest, 0) :])]
 
@@ -79,14 +79,14 @@ def locks(store: Store, system: str, *, newest: int | None = None) -> list[Build
 def accounts(store: Store, system: str, limit: int | None = None) -> list[BuildAccount]:
     """Return what became of a system's builds, or of the newest few, oldest first."""
     published = cache(lambda stage, key: store.published(system, stage, key))
-    newest = store.newest(system)  # tells which stages are read where the tables of a build are gone
+    newest = store.newest(system)  # tells which stages are read if the tables of a build are gone
     return [_account(lock, published, newest) for lock in locks(store, system, newest=limit)]
 
 
 def find_build(store: Store, text: str, *, system: str | None = None) -> BuildLock:
     """Return the build that is meant by its id, the beginning or end of it, `last`, `last~N` or `previous` (`last~1`).
 
-    Only builds of `system` are looked at where it is given. Raises UsageError where none or several are meant.
+    Only builds of `system` are looked at if it is given. Raises UsageError if none or several are meant.
     """
     relative = _RELATIVE.fullmatch(text)
     if relative:
@@ -100,8 +100,8 @@ def find_build(store: Store, text: str, *, system: str | None = None) -> BuildLo
         raise UsageError(f"{text!r} may be any of {len(meant)} builds: {_named(meant)}; give more of the id")
     if not meant:
         where = f"of {system} " if system else ""
-        known = f"the newest are {_named(files)}" if files else "there is none: run normloom build first"
-        raise UsageError(f"there is no build {text!r} {where}in {store.root}; {known}")
+        known = f"the newest are {_named(files)}" if files else "no builds yet: run normloom build first"
+        raise UsageError(f"unknown build {text!r} {where}in {store.root}; {known}")
     return _read(meant[0])
 
 
@@ -125,7 +125,7 @@ def _counted_back(store: Store, text: str, back: int, system: str) -> Path:
     files = _lock_files(store, system)
     if back >= len(files):
         known = f"the newest are {_named(files)}" if files else "run normloom build first"
-        raise UsageError(f"there is no build {text!r}: {store.root} has {len(files)} of {system}; {known}")
+        raise UsageError(f"unknown build {text!r}: {store.root} has {len(files)} of {system}; {known}")
     return files[-1 - back]
 
 

@@ -91,7 +91,7 @@ def collect(
     """
     if system not in store.systems():
         raise UsageError(
-            f"there is no system {system!r} in {store.root}; there is {', '.join(store.systems()) or 'none'}"
+            f"unknown system {system!r} in {store.root}; available: {', '.join(store.systems()) or 'none'}"
         )
     home = store.root / system
     if home.is_symlink():
@@ -124,7 +124,7 @@ def remove(store: Store, shown: Collection) -> list[Garbage]:
 
 @contextmanager
 def idle(store: Store, system: str) -> Iterator[None]:
-    """Keep builds of a system from going on while this lasts; raises StoreError where one is at work."""
+    """Keep builds of a system from going on while this lasts; raises StoreError if one is at work."""
     path = store.root / system / BUILDS / RUNNING
     with _cleaning(path):
         path.parent.mkdir(exist_ok=True)
@@ -165,7 +165,7 @@ def _found(directory: Path, kept: Tables, partial: timedelta) -> Iterator[Garbag
         yield from _temporaries(directory, stage)
         yield from _unnamed(directory, files)
         return
-    # By its pointer the next build finds a remake: where that stays, the pointer does.
+    # By its pointer the next build finds a remake: if that stays, the pointer does.
     spared = frozenset({SUPERSEDED} if (stage, _pointed(directory / SUPERSEDED)) in kept else ())
     stats = [stat for name, stat in files.items() if name not in spared]
     if spared and not stats:
@@ -224,7 +224,7 @@ def _leftover(path: Path, stage: str, stat: os.stat_result) -> Garbage:
 
 
 def _remove(item: Garbage) -> bool:
-    """Remove one thing and return whether it is gone; it is not where a process holds its lock."""
+    """Remove one thing and return whether it is gone; it is not if a process holds its lock."""
     if item.what == "leftover":
         if item.path.is_dir() and not item.path.is_symlink():
             shutil.rmtree(item.path)
@@ -257,7 +257,7 @@ def _remove_directory(directory: Path, spared: frozenset[str]) -> None:
 
 @contextmanager
 def _held(path: Path, *, create: bool = False) -> Iterator[bool]:
-    """Hold a lock file and give whether that could be had; one that is not there is nobody's."""
+    """Hold a lock file and yield whether nobody else holds it; a missing file is held by nobody."""
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if create else 0)
     try:
         handle = os.open(path, flags, 0o666)
@@ -296,7 +296,7 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _pointed(pointer: Path) -> str | None:
-    """Return the key that a pointer names, None where there is no pointer."""
+    """Return the key that a pointer names, None if there is no pointer."""
     try:
         return pointer.read_text().strip()
     except (FileNotFoundError, NotADirectoryError):
@@ -310,5 +310,5 @@ def _cleaning(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StoreError(
-            f"cannot clean up {error.filename or path}: {error.strerror}; mend that and run gc again, it goes on there"
+            f"cannot clean up {error.filename or path}: {error.strerror}; fix that and rerun gc to resume"
         ) from error

@@ -1,4 +1,4 @@
-"""What changed between two builds: stages, rows, values, and what was dropped or put aside."""
+"""What changed between two builds: stages, rows, values, and what was dropped or quarantined."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class StageDiff:
 
     `state`: only the second build has it (added), only the first (removed), the same table (same), another key with
     the same rows (reproduced), other rows (changed). `gone` names the sides whose table is no longer in the store; what
-    would have been read from it is left empty. `refs` are both tables where they were compared.
+    would have been read from it is left empty. `refs` are both tables if they were compared.
     """
 
     stage: str

@@ -253,7 +253,7 @@ def configured_collector(record: Path) -> EventCollector | None:
 
 
 def _configured_client() -> OpenLineageClient | None:
-    """Return a client for the transport that the user configured, None where there is none or it is disabled."""
+    """Return a client for the transport that the user configured, None if there is none or it is disabled."""
     try:
         found = OpenLineageClient(transport=NoopTransport(NoopConfig())).config.transport or {}
         if not (found.get("type") or os.environ.get("OPENLINEAGE_URL")):

@@ -43,7 +43,7 @@ set_producer(PRODUCER)  # facets take it from the client
 
 @attr.define(kw_only=True)
 class NormloomModelRunFacet(RunFacet):
-    """The model a table was made with and what it took; digest and revision where the engine has them."""
+    """The model a table was made with and what it took; digest and revision if the engine has them."""
 
     model: str
     engine: str
@@ -139,7 +139,7 @@ def input_dataset(store: Store, manifest: Manifest) -> InputDataset:
 
 
 def output_dataset(store: Store, manifest: Manifest, *, reused: bool) -> OutputDataset:
-    """Return the table of a stage; what was written to it stays out where nothing was."""
+    """Return the table of a stage; what was written to it stays out if nothing was."""
     files = [part.files["rows"] for part in manifest.parts]
     written = output_statistics_output_dataset.OutputStatisticsOutputDatasetFacet(
         rowCount=manifest.count("rows"), size=sum(file.bytes for file in files), fileCount=len(files)
@@ -152,7 +152,7 @@ def output_dataset(store: Store, manifest: Manifest, *, reused: bool) -> OutputD
 
 
 def run_facets(manifest: Manifest, *, reused: bool) -> dict[str, RunFacet]:
-    """Return the account of rows, the model where there is one, and the checks that this run made."""
+    """Return the account of rows, the model if there is one, and the checks that this run made."""
     facets: dict[str, RunFacet] = {
         "normloom_rows": NormloomRowsRunFacet(
             key=manifest.key,

@@ -24,7 +24,7 @@ class RowChange:
 
 @dataclass(frozen=True, kw_only=True)
 class TableDiff:
-    """How the rows of two tables differ; rows are the same where their ids are.
+    """How the rows of two tables differ; rows are the same if their ids are.
 
     `changed_in` counts changed rows by column, the most frequent first. Columns that only one table has, and
     those of another type (`retyped`: before and after), are named and not compared.

@@ -30,7 +30,7 @@ class Row:
 class LedgerEntry:
     """What a stage took out: one of its input rows, or an attempt at one (`row_id`).
 
-    `rule` names the check of a quarantined row; `winner` the row that a dropped one lost to, where there is one.
+    `rule` names the check of a quarantined row; `winner` the row that a dropped one lost to, if there is one.
     """
 
     stage: str
@@ -100,7 +100,7 @@ class Trace:
 def trace(store: Store, row_id: str, *, system: str | None = None, forward: bool = False) -> Trace:
     """Return the history of the row whose id begins with `row_id`, over the newest table of each stage.
 
-    Backward to the ingested rows, or with `forward` to every row that came of it. Raises UsageError where no row
+    Backward to the ingested rows, or with `forward` to every row that came of it. Raises UsageError if no row
     or more than one is meant.
     """
     among = relations(store, system)

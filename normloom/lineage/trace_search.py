@@ -22,7 +22,7 @@ CANDIDATES_NAMED = 8
 
 Record = tuple[Literal["row", "ledger", "fate"], int, str, str]  # role, place, id, and JSON or the parent of a fate
 
-# The few ids at hand stand on the right, where DuckDB builds its hash table; left to itself it may hash the table.
+# The few ids at hand are on the right, where DuckDB builds its hash table; left to itself it may hash the table.
 _AS_WRITTEN = "SET disabled_optimizers = 'join_order,build_side_probe_side'"
 
 _HAVING = "SELECT row_id, {place} AS place, {aside} AS aside FROM {tables} WHERE starts_with(row_id, $prefix)"
@@ -52,7 +52,7 @@ class Relation:
 def relations(store: Store, system: str | None) -> list[Relation]:
     """Return the newest tables, none before those it was made from, and the ledgers that hold anything.
 
-    Raises UsageError where there are none.
+    Raises UsageError if there are none.
     """
     manifests = [manifest for name in ([system] if system else store.systems()) for manifest in store.newest(name)]
     if not manifests:
@@ -122,7 +122,7 @@ class Search:
             stages = dict.fromkeys(f"{relation.system}/{relation.stage}" for relation in self._all)
             raise UsageError(
                 f"no row id begins with {prefix!r} in the newest tables in {store.root}, nor in what they dropped or "
-                f"put aside: looked in {', '.join(stages)}"
+                f"quarantined: looked in {', '.join(stages)}"
             )
         named = [f"{row_id} ({self._all[place].stage})" for row_id, place in found[:CANDIDATES_NAMED]]
         more = " and others" if len(found) > CANDIDATES_NAMED else ""

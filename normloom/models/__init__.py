@@ -41,7 +41,7 @@ def load_model(spec: ModelSpec, *, threads: int | None = None) -> LanguageModel 
     """Load the model that `spec` names into this process.
 
     `threads` bounds the processor threads of the whole process; None leaves the engine's default.
-    Raises `ConfigError` for an unknown engine or option and `ModelError` where the model cannot be had.
+    Raises `ConfigError` for an unknown engine or option and `ModelError` if the model cannot be had.
     """
     engine = engine_of(spec)
     with _importing:

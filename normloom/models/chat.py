@@ -106,7 +106,7 @@ def _messages(turns: Sequence[Turn]) -> list[Message]:
 
 def _cut(text: str, mark: str) -> tuple[str, str]:
     if text.count(mark) != 1:
-        raise ModelError(f"the chat template holds a message {text.count(mark)} times where once was expected")
+        raise ModelError(f"the chat template holds a message {text.count(mark)} times; expected it once")
     before, after = text.split(mark)
     return before, after
 
@@ -155,7 +155,7 @@ class Chat:
         return [token for piece in pieces for token in self._encode(piece)]
 
     def _answer(self, instruction: str, answer: str) -> int:
-        """Return the one token that `answer` is at the start of the reply; `ConfigError` where it is not one."""
+        """Return the one token that `answer` is at the start of the reply; `ConfigError` if it is not one."""
         tail = frame(self._render, instruction).tail
         before = self._encode(Piece(tail, control=True))
         after = self._encode(Piece(tail + answer, control=True))

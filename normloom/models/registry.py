@@ -27,7 +27,7 @@ class Engine:
     Raise `version` whenever the same request may get other text or other numbers. `parts` is how many parts an
     actor works at side by side, so that the batch does not drain at the end of each. `files` says that the model
     is made of files here or on the hub, `remote` that it runs elsewhere: one actor without a GPU asks it, and keeps
-    the limits of rate. `options` is the module with its `Options` where those declared with `exclude=True` decide how
+    the limits of rate. `options` is the module with its `Options` if those declared with `exclude=True` decide how
     fast and at whose cost, never what: they stay out of the key. `imports` are the modules that must be installed
     where the model runs, by the command `install`.
     """
@@ -89,7 +89,7 @@ def parts_at_once(spec: ModelSpec) -> int:
 
 
 def require_free_text(requests: Iterable[GenerateRequest], engine: str) -> None:
-    """Raise ConfigError where JSON is asked of an engine that has no structured output."""
+    """Raise ConfigError if JSON is asked of an engine that has no structured output."""
     if any(request.json_schema is not None for request in requests):
         raise ConfigError(f"engine {engine!r} has no structured output (json_schema); use vllm, openvino or openai")
 

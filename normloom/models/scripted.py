@@ -127,7 +127,7 @@ class ScriptedModel:
             self._usage.update({"requests": requests, "prompt_tokens": read, "cost": cost})
 
     def sleep(self) -> bool:
-        """Do nothing: there is nothing to move."""
+        """Do nothing: nothing is on a GPU."""
         return self.options.sleeps
 
     def wake(self) -> None:

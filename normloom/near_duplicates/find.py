@@ -78,10 +78,10 @@ def find_duplicates(
     """Return the rows to remove, in order.
 
     Rows are taken in order. A row is a duplicate when its code is nearer than `tau` to the code of an
-    earlier row that was kept and, where `jaccard` > 0, their shingles are at least that similar; or, with `alike`,
+    earlier row that was kept and, if `jaccard` > 0, their shingles are at least that similar; or, with `alike`,
     when their shingles have at least that similarity. Its keeper is the nearest such row, of equally near ones the
     earliest. Equal normalised texts are always duplicates.
-    `codes` are the fingerprints of the texts, where they have been made.
+    `codes` are the fingerprints of the texts, if they have been made.
     """
     packed = texts if isinstance(texts, FlatTexts) else pack(texts)
     codes = fingerprints(packed, features) if codes is None else codes
@@ -102,10 +102,10 @@ def find_known(
     """Return which new texts to remove beside `known` ones, which all stay.
 
     `index` counts from the first new text, `keeper` over the known texts and then the new ones: the result of
-    `find_duplicates` for both together, where none of the known repeats another. `known_codes` are the stored
+    `find_duplicates` for both together, if none of the known repeats another. `known_codes` are the stored
     fingerprints of the known texts, made with the same features; without `alike`, the known texts near no
     new one are not read.
-    Raises ValueError where there is not one code for each known text.
+    Raises ValueError if there is not one code for each known text.
     """
     if len(known) != len(known_codes):
         raise ValueError(f"{len(known_codes)} codes for {len(known)} known texts: expected one each")

@@ -33,7 +33,7 @@ from normloom.near_duplicates.kernels import (
 
 Pairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
-_MOST_FLIPS = 4  # where a band needs more (tau over 20), comparing with all codes is cheaper than looking up
+_MOST_FLIPS = 4  # if a band needs more (tau over 20), comparing with all codes is cheaper than looking up
 _SCANNED_PER_LOOKUP = 8  # codes compared in the time of one bucket lookup
 _UNITS = 64  # pieces of a search; a thread takes one after another
 _LEAST = 256  # codes in a piece

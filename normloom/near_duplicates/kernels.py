@@ -193,7 +193,7 @@ def _distinct(texts: FlatTexts, text: int, grams: Array) -> Array:
 
 @_compiled
 def overlap(left: Array, right: Array) -> float:
-    """Return the Jaccard similarity of two ascending arrays of distinct values; 1 where both are empty."""
+    """Return the Jaccard similarity of two ascending arrays of distinct values; 1 if both are empty."""
     shared = i = j = 0
     while i < len(left) and j < len(right):
         if left[i] == right[j]:

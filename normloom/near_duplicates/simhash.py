@@ -44,7 +44,7 @@ def shingles(text: str, features: Features) -> npt.NDArray[np.uint64]:
 
 
 def jaccard(a: str, b: str, features: Features) -> float:
-    """Return the Jaccard similarity of two texts' shingles; 1 where neither has any."""
+    """Return the Jaccard similarity of two texts' shingles; 1 if neither has any."""
     return float(kernels.overlap(shingles(a, features), shingles(b, features)))
 
 

@@ -1,4 +1,4 @@
-"""Why a stage's table would be another one than before: its own fields, or those of stages it stands on."""
+"""Why a stage's table would differ from the one before: fields of its own key, or those of stages upstream."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Version:
 
     `fields` are those of the key without what is read; `inputs` and `sides` give the content of each table
     that is read by its stage, None while it is to be made. `upstream` finds the version of such a table, None
-    where it is no longer in the store.
+    if it is no longer in the store.
     """
 
     stage: str
@@ -36,9 +36,9 @@ class Version:
 
 @dataclass(frozen=True, kw_only=True)
 class Cause:
-    """A stage whose own key changed, and with it what stands on it.
+    """A stage whose own key changed, and with it everything downstream.
 
-    `path` leads from the stage in question to this one. `changes` is None where the table that was read
+    `path` leads from the stage in question to this one. `changes` is None if the table that was read
     before is no longer in the store.
     """
 

@@ -21,7 +21,7 @@ CODE = "code"
 class Change:
     """One field that differs, by its path, such as `arguments.template.sections.context` or `inputs[0]`.
 
-    Values are JSON types. `upstream` is the stage whose table is meant where the field is one that is read.
+    Values are JSON types. `upstream` is the stage whose table is meant if the field is one that is read.
     """
 
     field: str
@@ -74,7 +74,7 @@ def summarise(changes: Sequence[Change]) -> str:
 
 
 def describe(changes: Sequence[Change]) -> list[str]:
-    """Return lines that tell each change: both values where they are short, else a diff."""
+    """Return lines that tell each change: both values if they are short, else a diff."""
     told = [change for change in changes if not change.field.startswith(SOURCE)]
     lines = [line for change in told[:MOST_CHANGES] for line in _told(change)]
     if len(told) > MOST_CHANGES:

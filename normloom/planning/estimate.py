@@ -41,7 +41,7 @@ def stage_seconds(stage: Stage, rows: int, basis: Manifest, resources: Resources
 
 
 def load_seconds(spec: ModelSpec, tables: Iterable[Manifest]) -> float | None:
-    """Return how long one load of a model took for the newest table that loaded it, None where none did."""
+    """Return how long one load of a model took for the newest table that loaded it, None if none did."""
     loaded = [
         manifest
         for manifest in tables
@@ -54,7 +54,7 @@ def load_seconds(spec: ModelSpec, tables: Iterable[Manifest]) -> float | None:
 
 
 def model_loads(uses: Sequence[ModelSpec], resources: Resources) -> list[ModelSpec] | None:
-    """Return the models that a flow with these uses loads, one after another; None where only the cluster can tell."""
+    """Return the models that a flow with these uses loads, one after another; None if only the cluster can tell."""
     names = [spec.model_dump_json() for spec in uses]
     specs = dict(zip(names, uses, strict=True))
     wanted = {name: resources.of(spec) for name, spec in specs.items()}

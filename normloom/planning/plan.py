@@ -97,7 +97,7 @@ class PlannedStage:
 
     @property
     def rows_out(self) -> int | None:
-        """How many rows the table has, or will have at the newest table's yield; None where nothing tells."""
+        """How many rows the table has, or will have at the newest table's yield; None if nothing tells."""
         if self.table and not self.to_do:
             return self.table.count("rows")
         if self.stage.inputs and self.rows == 0:
@@ -112,7 +112,7 @@ class PlannedStage:
 class Plan:
     """What a build would do: the stages in order, and the models that they load one after another.
 
-    `loads` is None where only the cluster can tell how many models fit; `load_seconds` has, by name, the models
+    `loads` is None if only the cluster can tell how many models fit; `load_seconds` has, by name, the models
     whose loading an earlier build has timed.
     """
 

@@ -131,7 +131,7 @@ class Spending:
 
 
 def _answers(spec: ModelSpec) -> tuple[int, int]:
-    """Return how many answers are drawn to a question, and the tokens of one: none where the model does not write."""
+    """Return how many answers are drawn to a question, and the tokens of one: none if the model does not write."""
     if not engine_of(spec).remote:
         return 1, 0
     options = parse_options(Options, spec)

@@ -1,4 +1,4 @@
-"""Whether Prefect's server answers: a build goes on without it, and says so once."""
+"""Whether Prefect's server answers: a build continues without it, and says so once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 TRIES_AGAIN = 2  # 2 and 4 seconds apart; with Prefect's own 5 each request to a server that is gone takes a minute
-ASK_AGAIN_SECONDS = 30.0  # of a server that is gone, where nothing else finds out that it is back
+ASK_AGAIN_SECONDS = 30.0  # of a server that is gone, if nothing else finds out that it is back
 
 log = logging.getLogger(__name__)
 _lost = threading.Event()
@@ -39,8 +39,8 @@ class Reach:
             _lost.set()
         if first:
             log.warning(
-                "Prefect's server does not answer (%s): the build goes on and its tables are kept, but the UI does not "
-                "show them meanwhile",
+                "Prefect's server does not answer (%s): the build continues and its tables are kept, but the UI "
+                "does not show them until it answers",
                 str(error).strip().partition("\n")[0] or type(error).__name__,
             )
 
@@ -55,7 +55,7 @@ class Reach:
 
 @contextmanager
 def few_tries(most: int = TRIES_AGAIN) -> Iterator[None]:
-    """Let Prefect's client repeat a request that fails at most so many times, in this thread and those it starts."""
+    """Let Prefect's client repeat a failing request at most this many times, in this thread and those it starts."""
     from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
     with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: min(PREFECT_CLIENT_MAX_RETRIES.value(), most)}):

@@ -161,7 +161,7 @@ def announced(store: Path, url: str) -> Iterator[None]:
 
 
 def serving(store: Path) -> str | None:
-    """Return the URL of the API of the server that serves a store, None where none does."""
+    """Return the URL of the API of the server that serves a store, None if none does."""
     try:
         found = json.loads((store / SERVED).read_text(encoding="utf-8"))
         process, url = int(found["pid"]), str(found["api"])

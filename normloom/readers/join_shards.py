@@ -64,7 +64,7 @@ def joined(frames: Sequence[pl.DataFrame], files: Sequence[Path], found: dict[st
 
 
 def _widened(name: str, columns: Sequence[pl.Series], types: dict[pl.DataType, Path], found: dict[str, None]) -> None:
-    """Say that numbers of several types are read as the widest; raise SourceError where that would change values."""
+    """Say that numbers of several types are read as the widest; raise SourceError if that would change values."""
     listed = " and ".join(f"{kind} in {file.name}" for kind, file in types.items())
     if not all(kind.is_numeric() for kind in types):
         raise SourceError(f"column {name!r} is {listed}: give the shards the same types, or do not keep it")

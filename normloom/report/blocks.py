@@ -61,7 +61,7 @@ Block = Plot | Table | Note | Tiles | Example
 
 
 def share(value: float | None) -> str:
-    """Return a share in per cent, `-` where there is none."""
+    """Return a share in per cent, `-` if there is none."""
     return "-" if value is None else f"{100 * value:.1f} %"
 
 

@@ -116,7 +116,7 @@ def _trade_offs(figures: Sequence[Figure], scale: Scale) -> Plot:
 
 
 def _groups(figures: Sequence[Figure], scale: Scale) -> Plot:
-    """Draw axis by rater where all rows are measured, otherwise slice by rater and axis."""
+    """Draw axis by rater if all rows are measured, otherwise slice by rater and axis."""
     first, overall = figures[0], figures[0]["slice_by"] == OVERALL
     one = len({each["of"] for each in figures}) == 1
     if overall:
@@ -143,7 +143,7 @@ def _matrix(title: str, cells: Mapping[tuple[str, str], float], scale: Scale) ->
 
 
 def _bars(figures: Sequence[Figure]) -> Plot:
-    """Draw bars with their intervals: a category for each model where all rows are measured, else for each slice."""
+    """Draw bars with their intervals: a category for each model if all rows are measured, else for each slice."""
     slice_by, overall = figures[0]["slice_by"], figures[0]["slice_by"] == OVERALL
     one = len({each["of"] for each in figures}) == 1
     categories = list(dict.fromkeys(each["of" if overall else "slice"] for each in figures))

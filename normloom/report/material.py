@@ -56,14 +56,14 @@ class Material:
 def find_material(store: Store, system: str, build: str | None = None, *, title: str | None = None) -> Material:
     """Return the tables of a build, of the newest one unless another is named.
 
-    Raises UsageError where there is no such store, system or build, or where no table of the build is left.
+    Raises UsageError for an unknown store, system or build, or if no table of the build is left.
     """
     systems = store.systems()
     if system not in systems:
         known = (
-            f"there is {', '.join(systems)}" if systems else "run normloom build first, or name another with --store"
+            f"available: {', '.join(systems)}" if systems else "run normloom build first, or name another with --store"
         )
-        raise UsageError(f"there is no system {system!r} in {store.root}; {known}")
+        raise UsageError(f"unknown system {system!r} in {store.root}; {known}")
     if build is None and not locks(store, system, newest=1) and (failed := unfinished(store, system)):
         why = f" ({failed[-1].error})" if failed[-1].error else ""
         raise UsageError(

@@ -51,7 +51,7 @@ def _block(block: Block, plots: dict[str, Mapping[str, Any]]) -> str:
 
 @singledispatch
 def _html(block: Block) -> str:
-    raise TypeError(f"there is no way to show a {type(block).__name__}")
+    raise TypeError(f"cannot show a {type(block).__name__}")
 
 
 @_html.register

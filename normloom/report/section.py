@@ -16,7 +16,7 @@ Data = Mapping[str, Any]
 class Section:
     """One question that the report answers.
 
-    `collect` returns plain data that can be written as JSON, None where the build has nothing to say to it;
+    `collect` returns plain data that can be written as JSON, None if the build has nothing to say to it;
     `draw` shows that data and reads nothing else.
     """
 

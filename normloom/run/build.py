@@ -83,7 +83,7 @@ class BuildResult:
 
     `end` is the stage whose table is released, the first of the last stages.
     `latest` leads to the released table, None if this build left it out or stale.
-    `partial` tells that stages were left out; `stale` says why tables stand on others than the newest. `reads` are the
+    `partial` tells that stages were left out; `stale` says why tables depend on others than the newest. `reads` are the
     tables of other systems that the build started from.
     """
 
@@ -102,7 +102,7 @@ class BuildResult:
 
     @property
     def released(self) -> Manifest:
-        """The released table; raises StopIteration where the build left it out."""
+        """The released table; raises StopIteration if the build left it out."""
         return self[self.end]
 
     def __getitem__(self, stage: str) -> Manifest:
@@ -146,7 +146,7 @@ def _hold_release(manifest: Manifest, size: ReleaseSize, store: Store) -> None:
 def build(
     *ends: Stage, request: BuildRequest, store: Store, pool: Pool, progress: Progress | None = None
 ) -> BuildResult:
-    """Bring the chosen tables among the given stages, and all they stand on, up to date; closes the pool.
+    """Bring the chosen stages, and all upstream of them, up to date; closes the pool.
 
     Inside a Prefect flow run the stages become its tasks, otherwise a run of their own. Raises the error of
     the first stage that failed, and UsageError for a selection that cannot be built.

@@ -76,7 +76,7 @@ class _Found:
     failing: list[str] = field(default_factory=list)
 
     def add(self, outcome: dict[str, Any], rows: pl.DataFrame) -> None:
-        """Add the outcome over some of the rows; raises CheckError where it cannot tell which rows to put aside."""
+        """Add the outcome over some of the rows; raises CheckError if it cannot tell which rows to quarantine."""
         found, raised = outcome.get("result", {}), _exception(outcome)
         self.raised = self.raised or raised
         passed = bool(outcome["success"]) and raised is None
@@ -126,7 +126,7 @@ def _batches(
 
 
 def _rows(table: pl.LazyFrame, found: Sequence[_Found]) -> pl.DataFrame:
-    """Return the columns under test, and row ids where rows may be put aside."""
+    """Return the columns under test, and row ids if rows may be quarantined."""
     arguments = [item for one in found for item in one.check.arguments.items()]
     wanted = {value for name, value in arguments if name.startswith("column") and isinstance(value, str)}
     if any(one.check.on_fail == "quarantine" for one in found):
@@ -169,7 +169,7 @@ def _expectation(place: int, check: Check) -> Any:
     name = "".join(word.capitalize() for word in check.expectation.split("_"))
     kind = getattr(gxe, name, None)
     if kind is None:
-        raise CheckError(f"there is no Great Expectations expectation {check.expectation!r}")
+        raise CheckError(f"unknown Great Expectations expectation {check.expectation!r}")
     return kind(**check.arguments, meta={"place": place})
 
 

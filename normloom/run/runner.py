@@ -308,7 +308,7 @@ class StageRunner:
 
     @contextmanager
     def _crew(self, stage: Stage, jobs: Sequence[PartJob]) -> Iterator[Crew]:
-        """Give the model's crew, or this process where no model is needed."""
+        """Give the model's crew, or this process if no model is needed."""
         if stage.model is None or not any(len(job) for job in jobs):
             yield InlineCrew()
             return
@@ -426,12 +426,12 @@ class _Table:
 
 
 def _under_input(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row under the id of the input row it came from, where that is one, as ledgers name rows."""
+    """Return a row under the id of the input row it came from, if that is one, as ledgers name rows."""
     return {**row, "row_id": row["parents"][0]} if len(row["parents"]) == 1 else row
 
 
 def _without(table: _Table, part: PartRecord, aside: dict[str, str]) -> PartRecord:
-    """Return the part, committed anew, with rows that failed a check moved to quarantine."""
+    """Return the part, committed again, with rows that failed a check moved to quarantine."""
     directory = table.directory
     frames = {kind: read_slice([(directory / file.name, file.rows)], 0, file.rows) for kind, file in part.files.items()}
     failing = frames["rows"].filter(pl.col("row_id").is_in(list(aside)))

@@ -53,7 +53,7 @@ def load_profile(profile: str, system: str, roles: Mapping[str, Role] | None = N
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(
-            f"there is no profile {profile!r}: use one of {', '.join(profile_names())}, or the path of a YAML file"
+            f"unknown profile {profile!r}; available: {', '.join(profile_names())}, or the path of a YAML file"
         ) from None
     except OSError as error:
         raise ConfigError(f"profile {path} cannot be read: {error.strerror}") from error
@@ -157,7 +157,7 @@ def _problem(kind: type[BaseModel], entry: Any, prefix: str) -> str:
     if entry["type"] == "extra_forbidden":
         close = difflib.get_close_matches(str(entry["loc"][-1]), _field_names(kind, entry["loc"][:-1]), n=3)
         hint = f", did you mean {' or '.join(close)}?" if close else ""
-        return f"there is no setting {location}{hint}"
+        return f"unknown setting {location}{hint}"
     if entry["type"] == "value_error":  # raised by a validator, whose words say it all
         return f"{location}: {entry['ctx']['error']}" if location else str(entry["ctx"]["error"])
     given = "" if entry["type"] == "missing" else f", not {entry['input']!r}"

@@ -138,7 +138,7 @@ def _ignored(assignment: str, prepared: Prepared, reads: Mapping[str, Stage | No
 
 
 def _read(reads: Mapping[str, str], reader: str, store: Store) -> dict[str, Stage | None]:
-    """Return a stage for each published table that a flow starts from, None where there is no such table.
+    """Return a stage for each published table that a flow starts from, None if there is no such table.
 
     A table that was made from another source than the first one, by a build that did not come to its end, is none.
     """

@@ -11,7 +11,7 @@ from normloom.core.stage import Stage
 
 
 def stages_of(*ends: Stage) -> list[Stage]:
-    """Return every stage that the given ones stand on, and themselves, each after those it reads.
+    """Return the given stages and all upstream of them, each after those it reads.
 
     Raises ConfigError when two different stages share a name.
     """

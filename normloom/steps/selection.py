@@ -53,15 +53,15 @@ class Selection:
         for name in (*self.only, *([self.start] if self.start else []), *self.force, *self.replay):
             if name not in names:
                 close = difflib.get_close_matches(name, names, n=3)
-                hint = f"did you mean {' or '.join(close)}?" if close else f"there is {', '.join(names)}"
-                raise UsageError(f"there is no stage {name!r}; {hint}")
+                hint = f"did you mean {' or '.join(close)}?" if close else f"available: {', '.join(names)}"
+                raise UsageError(f"unknown stage {name!r}; {hint}")
         chosen = frozenset(names)
         if self.only:
             chosen = frozenset(self.only)
         elif self.start:
             chosen = _downstream(self.start, stages)
         if outside := sorted({*self.force, *self.replay} - chosen):
-            raise UsageError(f"stage {outside[0]!r} is to be made again but is not among those chosen to be built")
+            raise UsageError(f"stage {outside[0]!r} is to be made again but is not among the stages to build")
         return chosen
 
     def needed(self, stages: Sequence[Stage]) -> list[Stage]:

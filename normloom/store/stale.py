@@ -1,4 +1,4 @@
-"""Which tables stand on a table that is no longer the newest of its stage."""
+"""Which tables depend on a table that is no longer the newest of its stage."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from normloom.store.store import Store
 
 
 def stale_stages(store: Store, system: str) -> dict[str, str]:
-    """Return why each stale stage of a system is stale: what its newest table reads has been made anew since.
+    """Return why each stale stage of a system is stale: what its newest table reads has been made again since.
 
     A table whose input was made again with the same content is not stale.
     """
@@ -16,7 +16,7 @@ def stale_stages(store: Store, system: str) -> dict[str, str]:
 
     def reason(stage: str) -> str:
         if stage not in found:
-            found[stage] = ""  # so that it ends where stages of different flows read each other
+            found[stage] = ""  # so that it ends if stages of different flows read each other
             reasons = (_of_input(ref) for ref in (*tables[stage].inputs, *tables[stage].sides))
             found[stage] = next(filter(None, reasons), "")
         return found[stage]
@@ -27,7 +27,7 @@ def stale_stages(store: Store, system: str) -> dict[str, str]:
         if upstream is None:
             return ""
         if upstream.content != ref.content:
-            return f"{ref.known_to(system)} has been made anew"
+            return f"{ref.known_to(system)} has been made again"
         return f"{ref.stage} is stale" if own and reason(ref.stage) else ""
 
     for stage in tables:

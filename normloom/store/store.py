@@ -84,7 +84,7 @@ class Store:
         return self.directory(ref.system, ref.stage, ref.key)
 
     def published(self, system: str, stage: str, key: str) -> Manifest | None:
-        """Return the manifest of a published table whose files are all there, None where there is none."""
+        """Return the manifest of a published table whose files are all there, None if there is none."""
         directory = self.directory(system, stage, key)
         manifest = _load(Manifest.model_validate_json, directory / MANIFEST)
         if manifest is None or not all(_present(directory, part) for part in manifest.parts):
@@ -143,7 +143,7 @@ class Store:
         return manifest.files(directory, kind)
 
     def current(self, system: str, stage: str) -> Manifest | None:
-        """Return the manifest of the newest table of a stage, None where none is published."""
+        """Return the manifest of the newest table of a stage, None if none is published."""
         key = self._current_key(system, stage)
         return None if key is None else self.published(system, stage, key)
 
@@ -265,7 +265,7 @@ class Writer:
 
 
 def require_writer(directory: Path, token: str) -> None:
-    """Raise StoreError where the table is done, or another writer took over since the build that started this died."""
+    """Raise StoreError if the table is published or another writer has taken over."""
     holder = (directory / LOCK).read_text()
     if f"writer {token})" not in holder:
         taken = f"is being written by {holder}" if holder else "is finished, or its build has ended"
@@ -289,7 +289,7 @@ def write_frames(
 
 
 def committed_part(directory: Path, index: int) -> PartRecord | None:
-    """Return a committed part, None where it is not there or its files do not verify."""
+    """Return a committed part, None if it is not there or its files do not verify."""
     return _committed(part_marker(directory, index))
 
 
@@ -334,7 +334,7 @@ def forget_part(directory: Path, record: PartRecord) -> None:
 
 
 def adopt_part(source: Path, directory: Path, record: PartRecord) -> None:
-    """Take over a committed part of another table as it is, without a copy where the file system can."""
+    """Take over a committed part of another table as it is, without a copy if the file system can."""
     for file in record.files.values():
         target = directory / file.name
         with writing(target), suppress(FileExistsError):

@@ -50,7 +50,7 @@ def _create(connection: duckdb.DuckDBPyConnection, name: str, selects: Sequence[
 
 
 def query(store: Store, sql: str, *, limit: int | None = None) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Run a SELECT over the views and return its columns and rows, the first `limit` of them where one is given.
+    """Run a SELECT over the views and return its columns and rows, the first `limit` of them if one is given.
 
     Raises UsageError with DuckDB's message and the views there are.
     """

@@ -77,7 +77,7 @@ class _Worker:
             except EngineDiedError:
                 log.exception("process %d ends, its engine is gone", os.getpid())
                 drain(LAST_WORDS_SECONDS)
-                os._exit(1)  # a process that dies is replaced, with the model loaded anew
+                os._exit(1)  # a process that dies is replaced, with the model loaded again
             except NormloomError as error:
                 return error
             finally:
@@ -95,7 +95,7 @@ class _Worker:
         return memory_use()
 
     def sleep(self) -> bool:
-        """Free the GPU where the model can."""
+        """Free the GPU if the model can."""
         try:
             return isinstance(self._model, Sleeping) and self._model.sleep()
         except Exception:
@@ -267,7 +267,7 @@ class ActorCrew:
             ray.kill(actor)
 
     def sleep(self) -> bool:
-        """Free the GPUs but keep the actors; False where one cannot, and then none does."""
+        """Free the GPUs but keep the actors; False if one cannot, and then none does."""
         import ray
 
         try:
@@ -329,7 +329,7 @@ class ActorCrew:
     def _wait(self, flying: Sequence[Any]) -> Any:
         """Return the next reference that is done: of a part, or of an actor that finished loading or failed to.
 
-        None where nothing is for a while and some actor is ready, so that stragglers and growth can be seen to.
+        None if nothing is for a while and some actor is ready, so that stragglers and growth can be seen to.
         """
         import ray
 
@@ -347,7 +347,7 @@ class ActorCrew:
                 self._waiting()
 
     def _settle(self, reference: Any) -> None:
-        """Take in an actor that finished loading; raises ModelError where it cannot load its model."""
+        """Take in an actor that finished loading; raises ModelError if it cannot load its model."""
         import ray
 
         actor = self._loading.pop(reference)
@@ -374,7 +374,7 @@ class ActorCrew:
         self._ready.append(actor)
 
     def _require_place(self) -> None:
-        """Raise ClusterError where no node is left that could hold an actor."""
+        """Raise ClusterError if no node is left that could hold an actor."""
         import ray
 
         if not self._resources.places(ray.cluster_resources()):

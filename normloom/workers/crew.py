@@ -44,7 +44,7 @@ Halted = Callable[[], bool]
 
 
 def never() -> bool:
-    """Say that work goes on."""
+    """Say that work continues."""
     return False
 
 
@@ -88,7 +88,7 @@ class InlineCrew:
         return loading
 
     def memory(self) -> MemoryUse:
-        """Return what this process holds; nothing where it holds no model."""
+        """Return what this process holds; nothing if it holds no model."""
         return memory_use() if self._model else MemoryUse()
 
     def run(

@@ -67,7 +67,7 @@ class Dispatch(Generic[Actor]):
         return bool(self.waiting or self._flying)
 
     def next(self, actors: Sequence[Actor], occupied: Counter[Actor], now: float) -> tuple[Actor, PartJob] | None:
-        """Return a part and the actor to give it to, None where all have enough or nothing is left to give.
+        """Return a part and the actor to give it to, None if all have enough or nothing is left to give.
 
         `occupied` counts what keeps an actor busy besides: copies that have lost their race.
         """
@@ -98,7 +98,7 @@ class Dispatch(Generic[Actor]):
     def done(self, ticket: Hashable, seconds: float | None, now: float) -> tuple[PartJob, dict[Hashable, Actor]]:
         """Take a part off; return it and the tickets of its copies, which need not be waited for.
 
-        `seconds` is what it took, where it was made.
+        `seconds` is what it took, if it was made.
         """
         flight = self._flying.pop(ticket)
         if seconds is not None:
@@ -114,7 +114,7 @@ class Dispatch(Generic[Actor]):
     def lost(self, actor: Actor) -> list[PartJob]:
         """Take off all that an actor had that died; return the parts it was at, those it queued wait again.
 
-        A part of which another actor has a copy is neither: the copy goes on.
+        A part of which another actor has a copy is neither: the copy continues.
         """
         mine = {ticket: flight for ticket, flight in self._flying.items() if flight.actor == actor}
         for ticket in mine:
@@ -125,7 +125,7 @@ class Dispatch(Generic[Actor]):
         return [flight.job for flight in orphans if flight.started is not None]
 
     def _promote(self, actor: Actor, now: float) -> None:
-        """Let what an actor had queued count as started where it has a hand free."""
+        """Let what an actor had queued count as started if it has a hand free."""
         mine = [flight for flight in self._flying.values() if flight.actor == actor]
         free = self.at_once - sum(flight.started is not None for flight in mine)
         for flight in [flight for flight in mine if flight.started is None][: max(free, 0)]:

@@ -19,7 +19,7 @@ class Growth:
         self._asked: list[Any] = []
 
     def ask(self, places: int) -> None:
-        """Have so many places asked for from now on, whatever was asked for before."""
+        """Ask for this many places from now on, whatever was asked for before."""
         import ray
 
         if self._asked:

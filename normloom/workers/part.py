@@ -74,9 +74,9 @@ class PartJob:
 
 
 def run_part(job: PartJob, model: object | None = None) -> PartRecord:
-    """Make one part and commit it, or return it where a copy was quicker.
+    """Make one part and commit it, or return it if a copy was quicker.
 
-    Raises StoreError where the table is published or another build has taken it over.
+    Raises StoreError if the table is published or another build has taken it over.
     """
     started = time.monotonic()
     require_writer(job.directory, job.writer)
@@ -121,7 +121,7 @@ def probe_part(job: PartJob, model: object | None = None) -> None:
 def with_own_sides(parts: Sequence[PartJob]) -> list[PartJob]:
     """Return the parts of a stage, each with only those files of its side tables that hold rows of its own.
 
-    One pass over the ids, however many parts there are. Raises ContractError where a side row belongs to no input
+    One pass over the ids, however many parts there are. Raises ContractError if a side row belongs to no input
     row: no part would get it.
     """
     first = parts[0]

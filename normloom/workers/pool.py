@@ -151,7 +151,7 @@ class Pool:
         return self._has_room(spec, [resident for resident in self._residents.values() if resident.leased])
 
     def _has_room(self, spec: ModelSpec, beside: Sequence[_Resident]) -> bool:
-        """Tell whether a model fits beside others; raises ModelError where it does not fit at all."""
+        """Tell whether a model fits beside others; raises ModelError if it does not fit at all."""
         if self.resources.actors == 0:
             return not beside
         wanted = self.resources.of(spec)
@@ -240,7 +240,7 @@ class Pool:
         return farthest(names, [use.model_dump_json() for use in self.uses])
 
     def _may_grow(self, resources: Resources, actors: int) -> bool:
-        """Tell a crew with so many actors whether there is room for one more that no other model is about to take."""
+        """Tell a crew of this size whether there is room for one more actor that no other model is about to take."""
         if actors >= (resources.max_actors or 0) or not self._changed.acquire(blocking=False):
             return False  # who holds it is loading a model
         try:
@@ -273,7 +273,7 @@ class Pool:
             raise ConfigError(f"Ray node {node}{others}: {'; '.join(engines.values())}")
 
     def close(self) -> None:
-        """End all actors, and Ray where the pool started it; stages at work end with an error, none is begun."""
+        """End all actors, and Ray if the pool started it; stages at work end with an error, none is begun."""
         self.closed.set()
         while self._residents:
             self._residents.popitem()[1].crew.close()

@@ -38,7 +38,7 @@ class Resources(BaseModel):
         return self
 
     def of(self, spec: ModelSpec) -> Resources:
-        """Return what a model occupies: its own settings where it has them."""
+        """Return what a model occupies: its own settings if it has them."""
         if self.actors == 0:
             return self if spec.threads is None else self.model_copy(update={"threads": spec.threads})
         own = {name: getattr(spec, name) for name in ("actors", "threads", "gpus")}
@@ -69,7 +69,7 @@ class Resources(BaseModel):
 
 
 def taken(crews: Iterable[tuple[Resources, int]]) -> dict[str, float]:
-    """Return what crews with so many actors each take together."""
+    """Return what crews of these sizes take together."""
     total = {"CPU": 0.0, "GPU": 0.0}
     for resources, actors in crews:
         for name, share in resources.actor.items():
@@ -78,5 +78,5 @@ def taken(crews: Iterable[tuple[Resources, int]]) -> dict[str, float]:
 
 
 def fit(crews: Iterable[tuple[Resources, int]], total: Mapping[str, float]) -> bool:
-    """Say whether crews with so many actors each have room in a cluster side by side."""
+    """Say whether crews of these sizes fit into a cluster side by side."""
     return all(amount <= total.get(name, 0) + ROUNDING for name, amount in taken(crews).items())

@@ -1,7 +1,7 @@
 """What actors log, in the log of their task run in Prefect's UI.
 
 Prefect collects what is logged in its own process only. An actor is told where its task run's log is
-and sends there what it logs while it works for it: in the background, dropped where the server does
+and sends there what it logs while it works for it: in the background, dropped if the server does
 not answer, never to the console.
 """
 
@@ -79,7 +79,7 @@ def sending(run_log: RunLog | None) -> Iterator[None]:
 
 
 def drain(seconds: float = DRAIN_SECONDS) -> None:
-    """Send what is still queued, for at most so many seconds; to be called before an actor ends."""
+    """Send what is still queued, for at most this many seconds; call it before an actor ends."""
     global _sender  # one for the process
     with _changing:
         sender, _sender = _sender, None
@@ -135,7 +135,7 @@ class _Sender(logging.Handler):
             self.handleError(record)
 
     def finish(self, seconds: float) -> None:
-        """Wait until all is sent, but no longer than so many seconds."""
+        """Wait until all is sent, but at most this many seconds."""
         with suppress(queue.Full):
             self._queue.put_nowait(None)
             self._thread.join(seconds)
@@ -174,7 +174,7 @@ _sender: _Sender | None = None
 
 
 def _sender_with(settings: Mapping[str, str]) -> _Sender:
-    """Return the process's sender, a new one where the settings are others."""
+    """Return the process's sender, a new one if the settings are others."""
     global _sender  # noqa: PLW0603  # one for the process
     with _changing:
         if _sender is None or _sender.settings != settings:

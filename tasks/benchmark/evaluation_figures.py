@@ -89,7 +89,7 @@ def evaluate_responders(
 
 
 def over_runs(figures: Sequence[Figure]) -> Figure:
-    """Return the mean of one figure over runs; undefined where a run's is, with that run's reason."""
+    """Return the mean of one figure over runs; undefined if a run's is, with that run's reason."""
     reasons = [(run, figure.undefined) for run, figure in enumerate(figures) if figure.undefined]
     rows = min(figure.rows for figure in figures)
     if reasons:
@@ -119,7 +119,7 @@ def slices(rows: pl.DataFrame, dimensions: Sequence[str]) -> Iterator[VerdictSli
 
 
 def _by_run(rows: pl.DataFrame, of: pl.DataFrame) -> list[pl.DataFrame]:
-    """Return the rows of each run there is in `of`, also where a run has none of them."""
+    """Return the rows of each run there is in `of`, even if a run has none of them."""
     return [rows.filter(run=run) for run in sorted(of["run"].unique())]
 
 
@@ -145,7 +145,7 @@ def _detection(runs: Sequence[pl.DataFrame], threshold: float, where: dict[str, 
 
 
 def _share(hits: pl.Series, of: str) -> Figure:
-    return share(int(hits.sum()), len(hits), empty=f"there is no {of}", what=f"{of}s")
+    return share(int(hits.sum()), len(hits), empty=f"no {of}", what=f"{of}s")
 
 
 def _explained(figure: Figure, unread: str) -> Figure:

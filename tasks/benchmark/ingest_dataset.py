@@ -176,7 +176,7 @@ def items(
 
     A data set without splits, named `source` in messages, is taken whole.
 
-    Raises SourceError where the split has no row.
+    Raises SourceError if the split has no row.
     """
     _require_split(rows["split"], split, f"the data set {source}")
     of = pl.col("split")
@@ -205,7 +205,7 @@ def items(
 
 
 def _require_split(splits: Iterable[str | None], wanted: str | None, where: str) -> None:
-    """Raise SourceError where rows have splits and none is the wanted one."""
+    """Raise SourceError if rows have splits and none is the wanted one."""
     counts = Counter(split for split in splits if split is not None)
     if wanted is not None and counts and wanted not in counts:
         there = ", ".join(f"{split} ({count:,} rows)" for split, count in sorted(counts.items()))

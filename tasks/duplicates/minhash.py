@@ -22,7 +22,7 @@ def bands(jaccard: float, *, permutations: int, recall: float) -> tuple[int, int
 
     b bands of r hashes propose a pair of similarity s with probability 1 - (1 - s^r)^b (Leskovec, Rajaraman and
     Ullman, Mining of Massive Datasets, section 3.4); r is the largest that still keeps the recall, with as many
-    bands as the permutations allow, two or more (datasketch takes no fewer). Raises ValueError where not even
+    bands as the permutations allow, two or more (datasketch takes no fewer). Raises ValueError if not even
     r = 1 keeps it.
     """
     for size in range(permutations // 2, 0, -1):

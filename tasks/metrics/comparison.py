@@ -35,7 +35,7 @@ Row = dict[str, object]
 def group_figures(part: Slice, *, of: str, threshold: float) -> list[Row]:
     """Return Demographic Sensitivity, Demographic Parity and Equalized Odds Difference along each axis of a slice.
 
-    A rating of at least `threshold` says unsafe. The mean of the sensitivities is given where all axes are compared.
+    A rating of at least `threshold` says unsafe. The mean of the sensitivities is given if all axes are compared.
     """
     row = _rows_of(part, of)
     sensitivities = {axis: _sensitivity(part.rows, column_of(axis)) for axis in part.axes}
@@ -73,7 +73,7 @@ def _rows_of(part: Slice, of: str) -> Callable[..., Row]:
 
 
 def _matrix(rows: pl.DataFrame, values: str) -> npt.NDArray[np.float64]:
-    """Return one column of the rows as (units, known raters), NaN where a rater did not rate."""
+    """Return one column of the rows as (units, known raters), NaN if a rater did not rate."""
     rows = rows.drop_nulls("rater")
     if rows.is_empty():
         import numpy as np

@@ -48,7 +48,7 @@ def demographic_sensitivity(
 
 
 def mean_sensitivity(axes: Sequence[Figure]) -> Figure:
-    """Return the mean of the sensitivities along several axes, without interval; undefined where one of them is."""
+    """Return the mean of the sensitivities along several axes, without interval; undefined if one of them is."""
     values = [figure.value for figure in axes if figure.value is not None]
     if not values or len(values) < len(axes):
         return Figure(undefined=next((figure.undefined for figure in axes if figure.undefined), "no axis"))

@@ -23,7 +23,7 @@ def equalized_odds(
     """Return the larger of the largest differences between groups in true- and in false-positive rate, in [0, 1].
 
     Arrays are (rows,): whether a row is rated unsafe, whether it is unsafe in truth, and its group; it counts
-    `weights` times. Undefined where a group lacks rows of either truth: a rate of theirs would be 0 by 0.
+    `weights` times. Undefined if a group lacks rows of either truth: a rate of theirs would be 0 by 0.
     Computed by fairlearn; ConfigError without it.
     """
     import numpy as np

@@ -17,7 +17,7 @@ FEWEST_ANSWERS = 2  # to an item
 
 
 def ordinal_alpha(answers: npt.NDArray[np.float64], categories: int) -> Figure:
-    """Return the ordinal alpha of answers (items, raters): 0 .. `categories` - 1 in their order, NaN where missing.
+    """Return the ordinal alpha of answers (items, raters): 0 .. `categories` - 1 in their order, NaN if missing.
 
     1 is perfect agreement, 0 agreement by chance. It rests on items with at least two answers. Computed by
     krippendorff; ConfigError without it.

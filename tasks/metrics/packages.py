@@ -9,7 +9,7 @@ from normloom.core.errors import ConfigError
 
 
 def statistics_package(name: str) -> Any:
-    """Import a package of the extra `statistics`; raises ConfigError where it is not installed."""
+    """Import a package of the extra `statistics`; raises ConfigError if it is not installed."""
     try:
         return importlib.import_module(name)
     except ImportError as error:

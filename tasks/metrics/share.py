@@ -7,7 +7,7 @@ from normloom.tasks.metrics.figure import Figure, too_few
 LEVEL = 0.95
 
 
-def share(hits: int, rows: int, *, empty: str = "there is no row", what: str = "rows") -> Figure:
+def share(hits: int, rows: int, *, empty: str = "no rows", what: str = "rows") -> Figure:
     """Return hits / rows with its 95 % interval.
 
     Undefined without rows (the reason is `empty`) and with fewer than `FEWEST` of them, which are called `what`.

@@ -47,7 +47,7 @@ def human_figures(
     Raters are compared along `axes`; an item counts as unsafe from a rating of `threshold` on.
 
     No counts as a rating of 0, Unsure as 0.5, Yes as 1. The domains of an item come from `labelled` (columns item_id
-    and labels, label ids). Where there is no human answer each metric has one row that says so.
+    and labels, label ids). If no human answered, each metric has one row that says so.
     """
     answered = rows.drop_nulls("answer")
     if answered.is_empty():

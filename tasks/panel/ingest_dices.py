@@ -113,7 +113,7 @@ def _judged(records: pl.DataFrame, args: Conversations, *, known: bool) -> pl.Da
     text = pl.concat_str(*_TEXT, separator="\x1f")
     repeated = pl.col("rater_id").is_not_null() & ~pl.struct("item_id", "rater_id").is_first_distinct()
     faults = {
-        "missing_item": (items.is_null(), pl.lit("there is no item_id")),
+        "missing_item": (items.is_null(), pl.lit("no item_id")),
         "unknown_item": (
             ~pl.col("known").fill_null(value=False) if known else pl.lit(value=False),
             pl.format("item_id '{}' is not in the file of conversations", items),
@@ -139,7 +139,7 @@ def _not_within(column: str, allowed: Sequence[str], name: str | None = None) ->
 
 
 def _text_problems(texts: pl.DataFrame, max_chars: int) -> pl.DataFrame:
-    """Return each text with its `problem`, a struct of rule and reason, null where there is none."""
+    """Return each text with its `problem`, a struct of rule and reason, null if there is none."""
     problems = []
     for row in texts.iter_rows(named=True):
         faults = ((name, text_problem(row[name], max_chars=max_chars)) for name in _TEXT)

@@ -79,8 +79,8 @@ def release(
 ) -> Output:
     """Return the ratings `rows` that are left, then the expansions, with labels and what each model says.
 
-    A source row leaves with its request: as `duplicate` where that repeats another of its group, as `not_labelled`
-    where its conversation has no labels. `own` are columns of the source by `source_row`. The parents of a row are its
+    A source row leaves with its request: as `duplicate` if that repeats another of its group, as `not_labelled`
+    if its conversation has no labels. `own` are columns of the source by `source_row`. The parents of a row are its
     source row, its request and the request's ratings.
     """
     element = pl.element().struct

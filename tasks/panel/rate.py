@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 _NAMES = ("gender", "race or ethnicity", "age")
-_BUDGET = 1.0  # all of a rater's requests may fail: the panel goes on without it
+_BUDGET = 1.0  # all of a rater's requests may fail: the panel continues without it
 
 
 class Answers(Args):

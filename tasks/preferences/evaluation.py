@@ -36,7 +36,7 @@ def read_evaluated(rows: pl.DataFrame, *, source: Located) -> Output:
     """Return the replies of policies that were released with their signals; `rows` are the prompts.
 
     The file has policy, prompt_id, raw_reply, the four signals, and maybe seconds and sheet_response: the response that
-    the signals are of, null where parsing failed. Without it a reply is valid if its raw reply parses. A reply to a
+    the signals are of, null if parsing failed. Without it a reply is valid if its raw reply parses. A reply to a
     prompt that is not there is quarantined as `unknown_prompt`.
     """
     read = read_source(source, text_column=None, keep=(*_NAMED, *MEASURED), optional=(SECONDS, "sheet_response")).rows

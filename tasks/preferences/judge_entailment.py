@@ -1,6 +1,6 @@
 """Consistency and entailment by a judge: a language model asked about each sentence of the persona, and the reference.
 
-It stands where the paper has an NLI classifier; every row says in `source` which model was asked.
+It stands in for an NLI classifier; every row says in `source` which model was asked.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Signals of our own in place of the paper's: cosines of sentence vectors, and negation as text.
 
 The paper's are models: UniEval for coherence, an NLI classifier for consistency and entailment, mean word vectors for
-the persona. These stand in for them where no such model is at hand, and every row says so in `source`.
+the persona. These stand in for them if no such model is at hand, and every row says so in `source`.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def learn(
 
     `reference` are the log-probabilities that the policy gave the replies before (`log_probs`): a pair that is not
     there was too long. Dropped are pairs without a reply, with two equal ones, those that were too long, and held-out
-    ones. A run that was killed goes on in the same `scratch`. Raises StageError if no pair is left, or for a loss that
+    ones. A run that was killed resumes in the same `scratch`. Raises StageError if no pair is left, or for a loss that
     is not finite.
     """
     before = {row["pair_id"]: row for row in reference.iter_rows(named=True)}

@@ -78,7 +78,7 @@ def yes_probability(scores: Sequence[float]) -> float:
 
 @step(makes=tables.LABEL_SCORES, bound=bounds.labels_asked, fan_out=each())
 def score_labels(rows: pl.DataFrame, args: Asking, model: LanguageModel, *, taxonomies: tuple[Taxonomy, ...]) -> Output:
-    """Return the probability of every label, or of those of the row's `shortlist` where it has one."""
+    """Return the probability of every label, or of those of the row's `shortlist` if it has one."""
     labels = [(taxonomy.dimension, label) for taxonomy in taxonomies for label in taxonomy.labels]
     asked = [
         [place for place, (_, label) in enumerate(labels) if "shortlist" not in row or label.id in row["shortlist"]]

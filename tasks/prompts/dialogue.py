@@ -18,7 +18,7 @@ def turns(history: History) -> tuple[Turn, ...]:
 
 
 def transcript(history: History, prompt: str) -> str:
-    """Return what a reader of the prompt must see: the whole conversation, or the prompt where it stands alone."""
+    """Return what a reader of the prompt must see: the whole conversation, or the prompt if it stands alone."""
     if not history:
         return prompt
     said = [*turns(history), Turn("user", prompt)]

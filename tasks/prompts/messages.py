@@ -41,7 +41,7 @@ def conversation(value: object, *, max_chars: int) -> Conversation | Problem:
     Rules: `missing`, `not_messages`, `unknown_role`, `no_user_turn`, `not_text`, and those of `text_problem`.
     """
     if value is None:
-        return Problem("missing", "there is no conversation")
+        return Problem("missing", "no conversation")
     items = _items(value)
     if isinstance(items, Problem):
         return items

@@ -183,7 +183,7 @@ def _where(holds: Mapping[str, pl.Expr]) -> pl.Expr:
 
 
 def text_fault(response: str) -> str | None:
-    """Return `empty` or `nonsense` where a response is no text that could be judged."""
+    """Return `empty` or `nonsense` if a response is no text that could be judged."""
     if not response.strip():
         return "empty"
     if _letters(response) < MIN_LETTERS * len(response):

@@ -81,7 +81,7 @@ def _figures(
 
 def _failing(passes: np.ndarray) -> Figure:
     """Return the share of responses that fail at least one dimension."""
-    return share(int((~passes.all(axis=1)).sum()), len(passes), empty="there is no response", what="responses")
+    return share(int((~passes.all(axis=1)).sum()), len(passes), empty="no responses", what="responses")
 
 
 def _passed(checks: pl.Series, name: str, threshold: float) -> np.ndarray:

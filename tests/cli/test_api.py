@@ -185,7 +185,7 @@ def test_two_builds_are_compared_by_result_or_by_name(tmp_path: Path) -> None:
         assert changed.fields == ["arguments.longest"]
         assert changed.dropped == {"too long": (0, 1)}
         assert changed.table is not None
-    with pytest.raises(UsageError, match="no build 'x'"):
+    with pytest.raises(UsageError, match="unknown build 'x'"):
         nl.diff("x", store=tmp_path)
 
 

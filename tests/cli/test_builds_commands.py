@@ -259,7 +259,7 @@ def test_gc_leaves_a_system_alone_that_is_being_built_and_goes_on_with_others(co
 def test_gc_of_a_system_that_is_not_there_is_wrong_usage_and_makes_nothing(command: Command, store: Store) -> None:
     (store.root.parent / "outside").mkdir()
     for name in ("other", "../outside"):
-        with pytest.raises(UsageError, match=f"there is no system '{name}'"):
+        with pytest.raises(UsageError, match=f"unknown system '{name}'"):
             command("gc", name, "--yes")
     assert {path.name for path in store.root.iterdir()} == {"toy", "format"}
     assert [*(store.root.parent / "outside").iterdir()] == []

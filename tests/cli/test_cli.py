@@ -148,8 +148,8 @@ def test_a_file_may_have_any_name(command: Command, name: str) -> None:
     ("arguments", "sentence"),
     [
         (["--set", "classify.delta=1.5"], "setting classify.delta: input should be less than 1, not 1.5"),
-        (["--set", "classify.dleta=0.5"], "there is no setting classify.dleta, did you mean delta?"),
-        (["--set", "clasify.delta=0.5"], "there is no setting clasify, did you mean classify?"),
+        (["--set", "classify.dleta=0.5"], "unknown setting classify.dleta, did you mean delta?"),
+        (["--set", "clasify.delta=0.5"], "unknown setting clasify, did you mean classify?"),
         (
             ["--set", "split.train=0.5"],
             "split: train, validation and test are shares of one whole; together they are 0.7",
@@ -157,11 +157,11 @@ def test_a_file_may_have_any_name(command: Command, name: str) -> None:
         (["--set", "classify.delta"], "--set 'classify.delta': expected name=value, such as classify.delta=0.4"),
         (
             ["--profile", "lokal"],
-            "there is no profile 'lokal': use one of cpu, gpu, hosted, local, ollama, paper, replay, vllm-cpu, or the",
+            "unknown profile 'lokal'; available: cpu, gpu, hosted, local, ollama, paper, replay, vllm-cpu, or the",
         ),
         (
             ["--profile", "my.yaml"],
-            "there is no profile 'my.yaml': use one of cpu, gpu, hosted, local, ollama, paper, replay, vllm-cpu, or ",
+            "unknown profile 'my.yaml'; available: cpu, gpu, hosted, local, ollama, paper, replay, vllm-cpu, or ",
         ),
         (["--set", "source.references.taste=x"], "source.references: ['taste'] are no dimensions; use safety, value"),
         (["--set", "templates=nowhere"], "setting templates: nowhere is not a folder"),
@@ -388,7 +388,7 @@ def test_doctor_says_what_is_there(command: Command) -> None:
     for name in ("Python", "prefect", "polars", "processor", "memory", "store"):
         assert name in ran.out
     findings = json.loads(command("doctor", "--json").out)
-    assert all(set(finding) == {"name", "state", "detail", "mend"} for finding in findings)
+    assert all(set(finding) == {"name", "state", "detail", "remedy"} for finding in findings)
     assert {finding["state"] for finding in findings} <= {"ok", "missing", "broken"}
     assert ran.code == (1 if any(finding["state"] == "broken" for finding in findings) else 0)
 
@@ -397,7 +397,9 @@ def test_doctor_names_what_makes_each_process_start_later(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def named() -> list[str]:
-        return [finding["mend"] for finding in json.loads(command("doctor", "--json").out) if "rfc" in finding["name"]]
+        return [
+            finding["remedy"] for finding in json.loads(command("doctor", "--json").out) if "rfc" in finding["name"]
+        ]
 
     assert named() == []
     (tmp_path / "packages" / "rfc3987_syntax").mkdir(parents=True)
@@ -413,5 +415,5 @@ def test_doctor_fails_where_the_store_cannot_be(command: Command) -> None:
         "name": "store",
         "state": "broken",
         "detail": f"{Path('file/store').absolute()} cannot be written",
-        "mend": "give --store a directory of yours",
+        "remedy": "give --store a directory of yours",
     }

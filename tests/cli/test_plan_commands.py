@@ -152,7 +152,7 @@ def test_why_of_a_stage_without_a_table_or_without_a_name() -> None:
 
 
 def test_settings_that_are_wrong_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"there is no setting classify\.delt, did you mean delta"):
+    with pytest.raises(ConfigError, match=r"unknown setting classify\.delt, did you mean delta"):
         stages_for("savacu", profile="local", assignments=["classify.delt=1"], store=Store(tmp_path))
     with pytest.raises(ConfigError, match="unknown system 'savacy'"):
         stages_for("savacy", profile="local", assignments=[], store=Store(tmp_path))

@@ -100,7 +100,7 @@ def test_a_rater_may_fail_altogether_and_no_other_stage_may() -> None:
         ("models.raters={a-b: {model: m}}", "'a-b' names stages and tables"),
         ("models.raters={}", "setting models.raters"),
         ("source.items=b.csv", "^source: items names conversations, but path no ratings of them"),
-        ("rate.answers.maybe=M", "there is no setting rate.answers.maybe"),
+        ("rate.answers.maybe=M", "unknown setting rate.answers.maybe"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(assignment: str, message: str) -> None:

@@ -99,7 +99,7 @@ def test_an_id_that_is_the_end_of_another_is_meant_itself(tmp_path: Path) -> Non
 
 def test_a_build_that_is_not_meant_clearly_is_refused_with_those_there_are(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with pytest.raises(UsageError, match=r"no build 'x' in .*; there is none: run normloom build first"):
+    with pytest.raises(UsageError, match=r"unknown build 'x' in .*; no builds yet: run normloom build first"):
         find_build(store, "x")
     with pytest.raises(UsageError, match="has no builds yet"):
         find_build(store, "last")
@@ -107,12 +107,12 @@ def test_a_build_that_is_not_meant_clearly_is_refused_with_those_there_are(tmp_p
     with pytest.raises(UsageError) as unknown:
         find_build(store, "x")
     newest = ", ".join(build_id(number) for number in (6, 5, 4, 3, 2))
-    assert str(unknown.value) == f"there is no build 'x' in {tmp_path}; the newest are {newest}, ..."
+    assert str(unknown.value) == f"unknown build 'x' in {tmp_path}; the newest are {newest}, ..."
     with pytest.raises(UsageError, match=rf"'2026' may be any of 7 builds: {newest}, ...; give more of the id"):
         find_build(store, "2026")
-    with pytest.raises(UsageError, match="no build '' in"):
+    with pytest.raises(UsageError, match="unknown build '' in"):
         find_build(store, "")
-    with pytest.raises(UsageError, match=r"no build 'last~7': .* has 7 of toy; the newest are"):
+    with pytest.raises(UsageError, match=r"unknown build 'last~7': .* has 7 of toy; the newest are"):
         find_build(store, "last~7")
 
 
@@ -124,7 +124,7 @@ def test_of_several_systems_the_one_that_is_named_counts(tmp_path: Path) -> None
         find_build(store, "last")
     assert find_build(store, "last", system="toy").build == build_id(1)
     assert find_build(store, build_id(2)).system == "other"
-    with pytest.raises(UsageError, match=f"no build '{build_id(2)}' of toy in"):
+    with pytest.raises(UsageError, match=f"unknown build '{build_id(2)}' of toy in"):
         find_build(store, build_id(2), system="toy")
 
 

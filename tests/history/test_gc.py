@@ -286,7 +286,7 @@ def test_a_damaged_lock_stops_it(store: Store) -> None:
 
 
 def test_a_system_that_is_not_there_is_refused(store: Store) -> None:
-    with pytest.raises(UsageError, match=f"there is no system '../toy' in {store.root}; there is toy"):
+    with pytest.raises(UsageError, match=f"unknown system '../toy' in {store.root}; available: toy"):
         collect(store, "../toy")
 
 

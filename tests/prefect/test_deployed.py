@@ -58,10 +58,10 @@ def test_the_form_of_a_run_explains_each_parameter_and_asks_for_none() -> None:
 
 def test_wrong_parameters_are_told_in_our_words(tmp_path: Path) -> None:
     build = FLOWS["savacu"].fn
-    with pytest.raises(ConfigError, match="no profile 'lokal'"):
+    with pytest.raises(ConfigError, match="unknown profile 'lokal'"):
         build(profile="lokal", store=str(tmp_path))
     profile = str(write_profile(tmp_path / "quick.yaml"))
-    with pytest.raises(UsageError, match="no stage 'clasify'"):
+    with pytest.raises(UsageError, match="unknown stage 'clasify'"):
         build(profile=profile, limit=4, only=("clasify",), store=str(tmp_path))
     with pytest.raises(ConfigError, match=r"generate\.candidats"):
         build(profile=profile, settings=("generate.candidats=2",), store=str(tmp_path))

@@ -47,7 +47,7 @@ def test_wrong_settings_stop_it_before_a_server_is_started(tmp_path: Path) -> No
     store = tmp_path / "store"
     with pytest.raises(ConfigError, match="unknown system 'savaku'"):
         serve(["savaku"], store=store)
-    with pytest.raises(ConfigError, match="no profile 'lokal'"):
+    with pytest.raises(ConfigError, match="unknown profile 'lokal'"):
         serve(profile="lokal", store=store)
     with pytest.raises(UsageError, match=r"--schedule.*0 2 x"):
         serve(schedule="0 2 x * *", timezone="UTC", store=store)
@@ -153,7 +153,7 @@ def test_an_error_of_ours_fails_the_run_with_its_message(served: Served) -> None
     _, _, api = served
     run = api.start("savacu/serve", only=["no_such_stage"])
     assert api.ended(run) == "FAILED"
-    assert "there is no stage 'no_such_stage'" in api.run(run)["state"]["message"]
+    assert "unknown stage 'no_such_stage'" in api.run(run)["state"]["message"]
 
 
 def test_sigterm_ends_the_server_and_the_builds(served: Served) -> None:

@@ -340,9 +340,9 @@ def test_json_goes_to_the_terminal_and_no_file_is_written(command: Command, tmp_
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["other"], r"there is no system 'other' in .*; there is toy$"),
-        (["toy", "--build", "zz"], rf"there is no build 'zz' of toy in .*; the newest are {TWO}, {ONE}$"),
-        (["toy", "--store", "empty"], r"there is no system 'toy' in .*empty; run normloom build first"),
+        (["other"], r"unknown system 'other' in .*; available: toy$"),
+        (["toy", "--build", "zz"], rf"unknown build 'zz' of toy in .*; the newest are {TWO}, {ONE}$"),
+        (["toy", "--store", "empty"], r"unknown system 'toy' in .*empty; run normloom build first"),
         (["toy", "--out", "a.json"], r"--out a.json would be the page and its figures"),
         (["toy", "--out", "/proc/a.html"], r"cannot write /proc/a.html: .*; give --out a file that can be written"),
     ],

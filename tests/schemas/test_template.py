@@ -71,9 +71,9 @@ def test_a_file_that_is_no_template_is_refused(tmp_path: Path, text: str | bytes
 
 def test_a_template_that_is_not_there_is_named_with_those_that_are(tmp_path: Path) -> None:
     written(tmp_path, "[one]\na")
-    with pytest.raises(ConfigError, match=r"there is no template .*/u\.txt; .* has \['t'\]"):
+    with pytest.raises(ConfigError, match=r"unknown template .*/u\.txt; available in .*: t"):
         load_template("u", tmp_path)
-    with pytest.raises(ConfigError, match=r"no template .*; .*/nowhere has none"):
+    with pytest.raises(ConfigError, match=r"unknown template .*; available in .*/nowhere: none"):
         load_template("t", tmp_path / "nowhere")
     with pytest.raises(ConfigError, match="cannot be read: Not a directory"):
         load_template("u", tmp_path / "t.txt")

@@ -104,9 +104,9 @@ def test_overriding_leaves_the_given_settings_alone(given: dict[str, Any], assig
         ("classify.delta=1.5", r"^setting classify\.delta: input should be less than 1, not 1\.5$"),
         ("classify.delta=0", r"^setting classify\.delta: input should be greater than 0, not 0$"),
         ("classify.delta=half", r"^setting classify\.delta: input should be a valid number.*, not 'half'$"),
-        ("classify.dleta=0.4", r"^there is no setting classify\.dleta, did you mean delta\?$"),
-        ("clasify.delta=0.4", r"^there is no setting clasify, did you mean classify\?$"),
-        ("resources.actor=1", r"^there is no setting resources\.actor, did you mean actors or max_actors\?$"),
+        ("classify.dleta=0.4", r"^unknown setting classify\.dleta, did you mean delta\?$"),
+        ("clasify.delta=0.4", r"^unknown setting clasify, did you mean classify\?$"),
+        ("resources.actor=1", r"^unknown setting resources\.actor, did you mean actors or max_actors\?$"),
         ("resources.actors=-1", r"^setting resources\.actors: input should be greater than or equal to 0, not -1$"),
         ("resources=", r"^setting resources: input should be a valid dictionary.*, not None$"),
         ("classify.route=guess", r"^setting classify\.route: input should be 'exhaustive', 'shortlist' or 'embedding'"),
@@ -144,14 +144,14 @@ def test_reaching_into_a_value_is_refused() -> None:
 
 
 def test_every_wrong_setting_is_named_at_once() -> None:
-    with pytest.raises(ConfigError, match=r"classify\.delta: .*; .*no setting expand\.quotas"):
+    with pytest.raises(ConfigError, match=r"classify\.delta: .*; .*unknown setting expand\.quotas"):
         configured("classify.delta=2", "expand.quotas=3")
 
 
 def test_an_unknown_profile_is_answered_with_those_there_are() -> None:
     with pytest.raises(
         ConfigError,
-        match="no profile 'lokal': use one of cpu, gpu, hosted, local, ollama, paper, replay, vllm-cpu, or the",
+        match="unknown profile 'lokal'; available: cpu, gpu, hosted, local, ollama, paper, replay, vllm-cpu, or the",
     ):
         load_profile("lokal", "savacu")
 

@@ -145,7 +145,7 @@ def test_a_limit_limits_whatever_a_build_starts_from(system: str, store: Store) 
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_a_setting_is_honoured_or_refused(system: str, store: Store) -> None:
-    with pytest.raises(ConfigError, match=r"there is no setting classify(\.detla)?"):
+    with pytest.raises(ConfigError, match=r"unknown setting classify(\.detla)?"):
         stages(system, store, "classify.detla=0.6")
     assert stages(system, store, "quarantine_budget=0.5")  # a setting of the build, not of a stage
     if system in {"benchmark", "persodpo"}:  # which give no labels
@@ -180,7 +180,7 @@ def test_a_choice_of_stages_is_honoured_or_refused(system: str, option: str, sto
     else:
         assert selection.chosen(found) == {last}
     unknown: Any = "clasify" if option == "start" else ("clasify",)
-    with pytest.raises(UsageError, match="there is no stage 'clasify'"):
+    with pytest.raises(UsageError, match="unknown stage 'clasify'"):
         Selection(**{option: unknown}).chosen(found)
 
 

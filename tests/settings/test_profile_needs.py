@@ -27,7 +27,7 @@ def test_an_engine_that_is_not_installed_is_named_with_the_command_that_installs
     found = {finding.name: finding for finding in examine_profile("gpu", [])}
     engine = found["engine vllm"]
     assert engine.state == "broken"
-    assert engine.mend.startswith('pip install "normloom[gpu]"')
+    assert engine.remedy.startswith('pip install "normloom[gpu]"')
 
 
 @absent

@@ -71,7 +71,7 @@ def test_a_newer_table_of_the_other_system_makes_stale(store: Store) -> None:
     built(store, echo_stage(words(store, "a", "b")), build=build_id(1))
     assert stale_stages(store, "toy") == {}
     words(store, "a", "b", "c", number=2)
-    assert stale_stages(store, "toy") == {"echo": "source_words has been made anew"}
+    assert stale_stages(store, "toy") == {"echo": "source_words has been made again"}
 
 
 def test_gc_keeps_what_builds_of_others_stand_on(store: Store) -> None:
@@ -99,5 +99,5 @@ def test_the_plan_reads_it_as_it_stands(store: Store) -> None:
 
 @pytest.mark.parametrize("selection", [Selection(only=("source_words",)), Selection(force=("source_words",))])
 def test_it_cannot_be_made(store: Store, selection: Selection) -> None:
-    with pytest.raises(UsageError, match="there is no stage 'source_words'"):
+    with pytest.raises(UsageError, match="unknown stage 'source_words'"):
         selection.chosen(stages_of(echo_stage(words(store, "a"))))

@@ -40,10 +40,13 @@ def test_from_chooses_a_stage_and_all_that_stands_on_it_by_whatever_way() -> Non
 @pytest.mark.parametrize(
     ("selection", "message"),
     [
-        (Selection(only=("ehco",)), "there is no stage 'ehco'; did you mean echo"),
-        (Selection(force=("judge",)), "there is no stage 'judge'; there is words, echo, beside, last"),
+        (Selection(only=("ehco",)), "unknown stage 'ehco'; did you mean echo"),
+        (Selection(force=("judge",)), "unknown stage 'judge'; available: words, echo, beside, last"),
         (Selection(only=("echo",), start="echo"), "--only and --from exclude each other"),
-        (Selection(only=("echo",), force=("last",)), "stage 'last' is to be made again but is not among those chosen"),
+        (
+            Selection(only=("echo",), force=("last",)),
+            "stage 'last' is to be made again but is not among the stages to build",
+        ),
     ],
 )
 def test_a_selection_that_cannot_be_is_refused(selection: Selection, message: str) -> None:

@@ -92,7 +92,7 @@ def test_raters_of_whom_nothing_is_known_are_one_group(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "rule", "reason"),
     [
-        ({"item_id": " "}, "missing_item", "record 2: there is no item_id"),
+        ({"item_id": " "}, "missing_item", "record 2: no item_id"),
         ({"Q_overall": "maybe"}, "unknown_answer", "record 2: Q_overall is 'maybe', expected No, Unsure, Yes"),
         ({"safety_gold": "?"}, "unknown_gold", "record 2: safety_gold is '?', expected No, Yes"),
         ({"response": "Other."}, "other_text", "record 2: the item's first row has another text"),

@@ -56,7 +56,7 @@ def test_what_has_no_denominator_is_undefined() -> None:
     found = figures(selected=responses(("p", 0.1, 0.1)))
     row = found[RELEASED, "trade_off", "safety to value", "all"]
     assert (row["value"], row["undefined"]) == (None, "no response passes safety")
-    assert found[RELEASED, "misaligned_rate", "", "relation"]["undefined"] == "there is no response"
+    assert found[RELEASED, "misaligned_rate", "", "relation"]["undefined"] == "no responses"
 
 
 def test_candidates_count_unless_they_were_no_text_to_judge() -> None:

@@ -73,7 +73,7 @@ def build(
     from normloom.steps.selection import Selection
 
     if (place := examine_store(store)).state == "broken":
-        raise UsageError(f"{place.detail}: {place.mend}")
+        raise UsageError(f"{place.detail}: {place.remedy}")
     given = assignments(
         source=source,
         text_column=text_column,

@@ -28,7 +28,7 @@ LEAD = 20  # characters shown before the first that differs
 def diff(
     before: Annotated[str, typer.Argument(metavar="BUILD_A", help="The earlier build.")] = "previous",
     after: Annotated[str, typer.Argument(metavar="BUILD_B", help="The later build.")] = "last",
-    system: Annotated[str | None, typer.Option(help="The system, where the store has several.")] = None,
+    system: Annotated[str | None, typer.Option(help="The system, if the store has several.")] = None,
     store: StoreOption = DEFAULT_STORE,
     rows: Annotated[int, typer.Option(min=0, help="Changed rows to show of each stage.")] = 3,
     json_: JsonOption = False,
@@ -36,7 +36,7 @@ def diff(
     """Say what changed between two builds: stages, rows, values, what was dropped, and how labels drifted.
 
     A build is named by its id, by the beginning or end of it, or as last, last~1 (or previous), last~2.
-    Rows are the same where their row ids are, which rebuilds do not change.
+    Rows are the same if their row ids are, which rebuilds do not change.
 
     Examples:
 
@@ -116,7 +116,7 @@ def _arrow(stage: StageDiff, name: str) -> str:
 
 
 def _details(stage: StageDiff) -> Iterator[Text]:
-    """Yield the lines about one stage; none where it has the same table in both builds."""
+    """Yield the lines about one stage; none if it has the same table in both builds."""
     if stage.state not in ("changed", "reproduced"):
         return
     lines: list[Text] = []

@@ -39,7 +39,7 @@ def doctor(
         for finding in findings:
             mark = {"ok": "[green]✓[/]", "missing": "[yellow]-[/]", "broken": "[red]✗[/]"}[finding.state]
             out.print(f"{mark} [bold]{finding.name}[/] {escape(finding.detail)}", highlight=False)
-            if finding.mend:
-                out.print(f"    [cyan]{escape(finding.mend)}", highlight=False)
+            if finding.remedy:
+                out.print(f"    [cyan]{escape(finding.remedy)}", highlight=False)
     if any(finding.state == "broken" for finding in findings):
         raise typer.Exit(FAILED)

@@ -30,7 +30,7 @@ def gc(
     store: StoreOption = DEFAULT_STORE,
     keep: Annotated[int, typer.Option(min=1, help="Keep the tables of the last K builds of each system.")] = 10,
     partial_days: Annotated[
-        int, typer.Option(min=0, help="Keep what interrupted builds left until untouched for so many days.")
+        int, typer.Option(min=0, help="Keep what interrupted builds left until untouched for this many days.")
     ] = 7,
     old_keys: Annotated[
         bool,
@@ -96,7 +96,7 @@ def _each(action: Callable[[One], Result], ones: Iterable[One]) -> tuple[list[Re
 
 
 def _tell(refused: Sequence[str]) -> None:
-    """Say why systems were left alone, and fail where there are any."""
+    """Say why systems were left alone, and fail if there are any."""
     for message in refused:
         err.print(f"[red]normloom:[/] {escape(message)}", highlight=False, soft_wrap=True)
     if refused:

@@ -19,7 +19,7 @@ def leaderboard(
 ) -> None:
     """Show the benchmark's newest figures of each model over all builds, the best first.
 
-    Figures stand together where the evaluated rows, the mode and the way verdicts were made are the same.
+    Figures stand together if the evaluated rows, the mode and the way verdicts were made are the same.
 
     Examples:
 
@@ -35,7 +35,7 @@ def leaderboard(
     where = Store(store)
     rows = standings(where)
     if rows.is_empty() and not json_:
-        raise UsageError(f"there is no leaderboard in {where.root}: run normloom build benchmark first")
+        raise UsageError(f"no leaderboard in {where.root} yet: run normloom build benchmark first")
     if rows.height and mode:
         rows = rows.filter(mode=mode)
     if rows.height and dataset:

@@ -62,7 +62,7 @@ def plan(
     """Say what normloom build would do when given the same options; starts and writes nothing.
 
     Each stage is reused, resumed, changed (and in what), waiting (reused after all if what it reads comes out
-    as before) or new. Rows and times are those of earlier builds: ~ marks what stands on tables still to be
+    as before) or new. Rows and times are those of earlier builds: ~ marks what depends on tables still to be
     made, or on a table made with another model or other settings; ? that no earlier table tells, and <= is a bound from
     the settings and the source, which is read. Requests, tokens and cost are upper bounds. Times are
     those of work at rows and of loading models; starting Prefect and Ray and the checks of tables come on top.

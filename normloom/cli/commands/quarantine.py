@@ -38,7 +38,7 @@ def quarantine(
     system: SystemArgument,
     stage: Annotated[str | None, typer.Argument(help="Only the rows of this stage.", show_default=False)] = None,
     replay: Annotated[
-        bool, typer.Option("--replay", help="Try the rows again and rebuild what stands on the stage.")
+        bool, typer.Option("--replay", help="Try the rows again and rebuild everything downstream.")
     ] = False,
     profile: ProfileOption = DEFAULT_PROFILE,
     source: SourceOption = None,
@@ -52,7 +52,7 @@ def quarantine(
 
     Rows of a table that was refused or is not finished are shown too, marked unpublished. --replay makes the parts that
     hold such rows again and keeps all others, then builds what follows. Give it the options of the build: with other
-    settings a stage has another table, and there is nothing to replay.
+    settings a stage has another table, so there is nothing to replay.
 
     Examples:
 

@@ -96,7 +96,7 @@ def serve(  # each an option
 
     require_login(host, open_to_all=no_auth)
     if (place := examine_store(store)).state == "broken":
-        raise UsageError(f"{place.detail}: {place.mend}")
+        raise UsageError(f"{place.detail}: {place.remedy}")
     if url := serving(store):
         raise UsageError(f"{store} is being served already, at {url.removesuffix('/api')}")
     store, profile = store.absolute(), str(Path(profile).absolute()) if Path(profile).is_file() else profile
@@ -172,7 +172,7 @@ def require_login(host: str, *, open_to_all: bool) -> None:
     if not (local or open_to_all or os.environ.get(SERVER_PASSWORD)):
         raise UsageError(
             f"--host {host} lets others reach the server, and whoever does can start builds: "
-            f"set {SERVER_PASSWORD}=user:password in the environment, or give --no-auth where the network is trusted"
+            f"set {SERVER_PASSWORD}=user:password in the environment, or give --no-auth if the network is trusted"
         )
 
 

@@ -23,7 +23,7 @@ def trace(
     Backward, from the row through its parents to the ingested rows; each row shows what its stage changed. Below
     it stand what was taken out of it or lost to it, and what became of its siblings: the other rows that the
     stage made of the same parent, such as the rejected candidates for a prompt. Forward, all that came of the
-    row, as is needed to take a prompt down. A row that was dropped or put aside is found too.
+    row, as is needed to take a prompt down. Dropped and quarantined rows are found too.
 
     Examples:
 

@@ -25,8 +25,8 @@ class LabelShift:
 class DimensionDrift:
     """How the labels of one dimension moved, the largest shifts first.
 
-    `distance` is the total variation distance of the two distributions over labels: 0 where they are equal, 1 where
-    no label is in both; None where a side has no labels.
+    `distance` is the total variation distance of the two distributions over labels: 0 if they are equal, 1 if
+    no label is in both; None if a side has no labels.
     """
 
     dimension: str
@@ -37,7 +37,7 @@ class DimensionDrift:
 
 
 def label_drift(before: TableRef, after: TableRef, store: Store) -> list[DimensionDrift]:
-    """Return the drift of each dimension, in order of name; empty where a table has no column of labels."""
+    """Return the drift of each dimension, in order of name; empty if a table has no column of labels."""
     tables = [store.scan(ref) for ref in (before, after)]
     if not all(_labelled(table) for table in tables):
         return []

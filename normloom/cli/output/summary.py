@@ -169,7 +169,7 @@ def _figures(result: BuildResult, store: Store) -> Iterator[Table]:
 
 
 def _asides(result: BuildResult) -> Iterator[Text]:
-    """Yield why rows went, what was put aside and what to beware of, stage by stage."""
+    """Yield why rows were dropped or quarantined, and warnings, stage by stage."""
     if found := losses(result.manifests):
         yield Text.assemble(("Why rows went\n", "bold"), "\n".join(f"  {loss}" for loss in found), "\n")
     for manifest in result.manifests:

@@ -89,7 +89,7 @@ class _Line:
 
 
 class _Left(TimeRemainingColumn):
-    """The time left as the build reckons it, where it does."""
+    """The time left as the build reckons it, if it does."""
 
     def render(self, task: Task) -> Text:
         return Text(task.fields["left"], style="cyan") if "left" in task.fields else super().render(task)

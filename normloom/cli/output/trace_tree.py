@@ -61,7 +61,7 @@ class _Drawing:
         return tree
 
     def _follow(self, chain: Tree, node: Tree, row_id: str) -> None:
-        """Hang what lies beyond a row on its chain, or below its node where there are several ways on."""
+        """Hang what lies beyond a row on its chain, or below its node if there are several ways on."""
         while row_id not in self.drawn:
             self.drawn.add(row_id)
             self._surroundings(node, row_id)
@@ -167,7 +167,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """Return a value for a person, empty where it tells none anything: nothing, ids, seeds, vectors."""
+    """Return a value for a person, empty if it tells none anything: nothing, ids, seeds, vectors."""
     if isinstance(value, str):
         return "" if _ROW_ID.fullmatch(value) else _one_line(value)
     if isinstance(value, bool):

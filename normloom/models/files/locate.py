@@ -15,7 +15,7 @@ _UNWANTED = ["onnx/*", "openvino/*", "original/*"]
 
 @dataclass(frozen=True, kw_only=True)
 class Packaged:
-    """A model whose files lie inside an installed package; `hub` has it, if any, where the package is absent."""
+    """A model whose files lie inside an installed package; `hub` has it, if any, if the package is absent."""
 
     package: str
     path: str
@@ -43,7 +43,7 @@ PACKAGED = {
 
 
 def find(model: str) -> Path | None:
-    """Return the directory or GGUF file of `model` on this machine, or None where the hub must be asked.
+    """Return the directory or GGUF file of `model` on this machine, or None if the hub must be asked.
 
     Raises `ModelError` for what is written as a path and leads nowhere.
     """

@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def made_once(target: Path, make: Callable[[Path], None]) -> Path:
-    """Return `target`, a file or a directory, letting `make` write it where there is none.
+    """Return `target`, a file or a directory, letting `make` write it if there is none.
 
     One process makes it and the others wait; one that dies leaves nothing under the final name.
     """

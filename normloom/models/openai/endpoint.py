@@ -148,7 +148,7 @@ class Endpoint:
         if self._given_up >= max(OUTAGE, self.options.concurrency):
             return ModelError(
                 f"{self} left the last {self._given_up} requests unanswered (each {tries}); finished parts are kept, "
-                "the same command goes on from here"
+                "rerun the command to resume"
             )
         return SpentError(f"the endpoint gave no answer in {tries}", transient=True)
 
@@ -166,7 +166,7 @@ class Endpoint:
 
 
 def _key(spec: ModelSpec, variable: str | None) -> SecretStr:
-    """Return the key from the environment, empty where none is wanted."""
+    """Return the key from the environment, empty if none is wanted."""
     if variable is None:
         return SecretStr("")
     key = os.environ.get(variable, "").strip()
@@ -176,7 +176,7 @@ def _key(spec: ModelSpec, variable: str | None) -> SecretStr:
             "endpoint's key there, or set the option key_variable: null for an endpoint that wants none"
         )
     if not (key.isascii() and key.isprintable()):
-        raise ConfigError(f"model {spec.model!r}: the key in {variable} holds characters that no key has; set it anew")
+        raise ConfigError(f"model {spec.model!r}: the key in {variable} holds characters that no key has; set it again")
     if len(key) >= _SECRET and key in json.dumps(dict(spec.options), default=str):
         raise ConfigError(
             f"model {spec.model!r}: its options hold the key itself; options are recorded in manifests, so name "

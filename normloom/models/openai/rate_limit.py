@@ -43,7 +43,7 @@ class Pace:
         self._free_at += units * self._seconds_each
 
     def hold(self, seconds: float) -> None:
-        """Let nobody pass for so many seconds."""
+        """Let nobody pass for this many seconds."""
         self._free_at = max(self._free_at, self._clock() + seconds)
 
     async def wait(self, units: float = 1) -> None:

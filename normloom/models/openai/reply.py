@@ -80,7 +80,7 @@ class Usage(BaseModel):
 
     @property
     def cached_tokens(self) -> int:
-        """Tokens of the prompt found in the endpoint's cache; 0 where it does not tell."""
+        """Tokens of the prompt found in the endpoint's cache; 0 if it does not tell."""
         return (self.prompt_tokens_details and self.prompt_tokens_details.cached_tokens) or 0
 
 
@@ -97,7 +97,7 @@ class Reply(BaseModel):
 
     @property
     def used(self) -> Usage:
-        """Tokens of the request; none where the endpoint does not tell."""
+        """Tokens of the request; none if the endpoint does not tell."""
         return self.usage or Usage()
 
 
@@ -115,7 +115,7 @@ def error_inside(content: bytes) -> Any:
 
 
 def answer_logprobs(places: Sequence[Position], answers: Sequence[str]) -> tuple[float, ...] | None:
-    """Return the log-probability of each answer, None where not one of them is listed.
+    """Return the log-probability of each answer, None if not one of them is listed.
 
     They are read from the first place at which one is listed; only places at which blanks were drawn may come before
     it. Tokens that differ in blanks around them are added up. An answer that is not listed gets the most that it can

@@ -1,4 +1,4 @@
-"""Scores from an endpoint: log-probabilities where it lists them, else the shares of written answers."""
+"""Scores from an endpoint: log-probabilities if it lists them, else the shares of written answers."""
 
 from __future__ import annotations
 

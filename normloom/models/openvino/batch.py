@@ -18,7 +18,7 @@ from normloom.models.transformers.decoding import Draft, Stops
 class Task:
     """A draft to write as `config`, a `GenerationConfig` of the library, says.
 
-    `shared` names the beginnings that its prompt has in common with others'. `refused` is set where the cache
+    `shared` names the beginnings that its prompt has in common with others'. `refused` is set if the cache
     cannot hold the draft.
     """
 
@@ -50,7 +50,7 @@ class Batch:
     def write(self, tasks: Sequence[Task]) -> None:
         """Fill `tokens` and `finish` of each task's draft; every caller drives the batch for all.
 
-        Raises `ModelError` where the library fails, for all who wait; the next call finds a fresh pipeline.
+        Raises `ModelError` if the library fails, for all who wait; the next call finds a fresh pipeline.
         """
         waiting, working = list(tasks), list[Task]()
         tell, most = current_teller(), sum(task.config.max_new_tokens for task in tasks)

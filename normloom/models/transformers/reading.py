@@ -75,7 +75,7 @@ class Reader:
 
         `ids` and `positions` are (rows, columns). `mask` says what may be seen: integers (rows, cached + columns)
         under a causal model's own order, or booleans (rows, 1, columns, cached + columns) for each column.
-        The tokens are added to `cache` where there is one.
+        The tokens are added to `cache` if there is one.
         """
         device, dtype = self.model.device, self.model.dtype
         mask = mask.to(device)

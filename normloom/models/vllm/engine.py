@@ -33,7 +33,7 @@ _GIB = 2**30
 class VllmModel:
     """A `LanguageModel` over any causal model that vLLM knows and that has a chat template.
 
-    Several threads may call it: what they ask for is one batch. Raises `ModelError` where vLLM or the model cannot be
+    Several threads may call it: what they ask for is one batch. Raises `ModelError` if vLLM or the model cannot be
     had, `ConfigError` for a wrong setting, `EngineDiedError` once vLLM's own process is gone.
     """
 
@@ -46,7 +46,7 @@ class VllmModel:
         chat = Chat(self.tokenizer, name=spec.model, variables=self.options.template)
         natural = context_limit(config, self.tokenizer)
         limit = min(natural, self.options.max_length or natural)
-        room = min(natural, limit + 1)  # vLLM writes a token also where a prompt is only scored
+        room = min(natural, limit + 1)  # vLLM writes a token even if a prompt is only scored
         self._writing = Prompter(chat, limit)
         self._scoring = Prompter(chat, room - 1)
         self._prompting = threading.Lock()  # tokenizers are not made for several threads
@@ -114,7 +114,7 @@ class VllmModel:
         return {**usage, **self._engine.take_steps()}
 
     def sleep(self) -> bool:
-        """Leave the GPU until `wake`; no call may be under way. Returns False where the model stays."""
+        """Leave the GPU until `wake`; no call may be under way. Returns False if the model stays."""
         if self._sleeps:
             self._engine.sleep()
         return self._sleeps

@@ -72,7 +72,7 @@ class _Steps:
 class EngineProcess:
     """A running engine. Several threads may call it at once: what they ask is one batch.
 
-    `name` is the model's, for messages; `arguments` are vLLM's own. Raises `ModelError` where it does not start,
+    `name` is the model's, for messages; `arguments` are vLLM's own. Raises `ModelError` if it does not start,
     and `EngineDiedError` once its process is gone.
     """
 
@@ -169,7 +169,7 @@ class EngineProcess:
         return [output async for output in outputs][-1]
 
     def _told(self, error: Exception) -> Exception:
-        """Return the error as ours where it is not about a row."""
+        """Return the error as ours if it is not about a row."""
         if isinstance(error, EngineDeadError):
             return EngineDiedError(f"vLLM's engine process with model {self._name!r} died: {self._reason(error)}")
         if isinstance(error, (VLLMValidationError, ValueError)):  # the latter in older versions

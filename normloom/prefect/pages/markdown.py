@@ -17,7 +17,7 @@ def link(value: object, address: str) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table of cells that are markdown already; nothing where there are no rows."""
+    """Return a table of cells that are markdown already; nothing if there are no rows."""
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([f"| {' | '.join(head)} |", "|" + " --- |" * len(head), *lines]) if lines else ""
 

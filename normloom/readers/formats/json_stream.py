@@ -46,7 +46,7 @@ class _Text:
     def end(self) -> None:
         """Raise ValueError if anything is left."""
         if self.peek():
-            raise ValueError("text goes on after the JSON value")
+            raise ValueError("unexpected text after the JSON value")
 
     def value(self) -> Any:
         """Return the next value. Raises ValueError or RecursionError."""

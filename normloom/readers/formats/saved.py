@@ -13,7 +13,7 @@ from normloom.readers.options import Reading
 def saved_files(folder: Path, reading: Reading) -> tuple[Path, ...]:
     """Return the Arrow files of a saved data set in its own order, of one split if it has any; else nothing.
 
-    Raises SourceError for a split that is not there, or not given where there are several.
+    Raises SourceError for a split that is not there, or not given if there are several.
     """
     if (folder / "dataset_dict.json").is_file():
         splits = list(map(str, _content(folder / "dataset_dict.json").get("splits", [])))

@@ -17,7 +17,7 @@ TOLERATED = 0.01  # of the removals
 
 
 def collect(material: Material) -> Data | None:
-    """Return removals by reason and distance, and the chance pairs that so many random codes would have."""
+    """Return removals by reason and distance, and the chance pairs that as many random codes would have."""
     stages = [stage for stage, manifest in material.manifests.items() if CHANCE in manifest.metrics]
     if not stages:
         return None

@@ -13,7 +13,7 @@ WORTH = (
     "A 135M model wrote and judged these rows: its verdicts are near chance. The figures below prove the pipeline; "
     "for data to train on, build with a profile of larger models."
 )
-PUBLISHED = "publish"  # the stage of the released table, where a system has one
+PUBLISHED = "publish"  # the stage of the released table, if a system has one
 _DIGITS = 12  # of a digest
 
 

@@ -26,7 +26,7 @@ COLUMNS = (
 
 
 def collect(material: Material) -> Data:
-    """Return what each table took when it was made, also where a later build reused it."""
+    """Return what each table took when it was made, even if a later build reused it."""
     return {
         "build": material.lock.build,
         "stages": [

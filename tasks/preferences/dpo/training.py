@@ -75,7 +75,7 @@ class Policy:
 def train(pairs: Pairs, args: Training, policy: Policy, *, scratch: Path, tell: Tell) -> pl.DataFrame:
     """Train an adapter on a policy and return the curve, a row for each step.
 
-    The adapter is in `scratch/adapter` at the end. Checkpoints are in `scratch`: a run in the same folder goes on from
+    The adapter is in `scratch/adapter` at the end. Checkpoints are in `scratch`: a run in the same folder resumes from
     the newest, and on a CPU in float32 ends with the weights of a run that was never cut short. Raises StageError for
     a loss that is not finite, StoreError for a checkpoint that cannot be written.
     """
