@@ -9,7 +9,7 @@ DEMO_OPTIONS ?= --limit 24
 PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-vllm demo test test-vllm check format bench clean
+.PHONY: help install install-vllm demo test test-vllm coverage check format bench clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -55,6 +55,9 @@ PARALLEL = --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder --
 test: check  ## Run the checks and the tests
 	$(BIN)/python -m pytest $(PARALLEL) --durations 25
 
+coverage: install  ## Run the tests and show which lines and branches none of them reaches
+	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term --cov-report=html
+
 VLLM_TESTS := tests/models/test_vllm_engine.py tests/models/test_vllm_processes.py
 VLLM_TESTS += tests/run/test_build.py::test_the_run_graph_is_the_stage_graph_fresh_and_reused
 
@@ -70,4 +73,4 @@ bench: install  ## Measure classification routes and the stage runner
 	$(BIN)/python benchmarks/feeder.py
 
 clean:  ## Remove the environment and caches (tables in ./store stay)
-	rm -rf $(VENV) $(VLLM_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) $(VLLM_VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info .coverage* htmlcov

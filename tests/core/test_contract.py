@@ -76,7 +76,7 @@ def test_a_check_that_raises_fails_the_gate() -> None:
 
 
 def test_an_expectation_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(CheckError, match="no Great Expectations expectation 'expect_magic'"):
+    with pytest.raises(CheckError, match="unknown Great Expectations expectation 'expect_magic'"):
         run_checks(people().lazy(), checked("expect_magic", column="name"))
 
 
