@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from normloom.core.errors import NormloomError as NormloomError
     from normloom.core.fan_out import each as each
     from normloom.core.fan_out import free as free
+    from normloom.core.needs import Needs as Needs
     from normloom.core.protocol import Embedder as Embedder
     from normloom.core.protocol import LanguageModel as LanguageModel
     from normloom.core.protocol import ModelSpec as ModelSpec
     from normloom.core.protocol import Sampling as Sampling
+    from normloom.core.run import Run as Run
     from normloom.core.stage import Output as Output
     from normloom.core.stage import Stage as Stage
     from normloom.core.stage import dropped_rows as dropped_rows
@@ -47,10 +49,12 @@ HOMES = {
     "Embedder": "normloom.core.protocol",
     "LanguageModel": "normloom.core.protocol",
     "ModelSpec": "normloom.core.protocol",
+    "Needs": "normloom.core.needs",
     "NormloomError": "normloom.core.errors",
     "Output": "normloom.core.stage",
     "Resources": "normloom.workers.resources",
     "Result": "normloom.api.result",
+    "Run": "normloom.core.run",
     "Sampling": "normloom.core.protocol",
     "Stage": "normloom.core.stage",
     "build": "normloom.api.build",

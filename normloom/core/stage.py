@@ -17,7 +17,9 @@ from pydantic import BaseModel, ConfigDict
 
 from normloom.core.bounds import BoundOf
 from normloom.core.contract import Contract
+from normloom.core.errors import ConfigError
 from normloom.core.fan_out import FanOut
+from normloom.core.needs import Needs, ProcessSpec
 from normloom.core.protocol import Completion, ModelSpec, Scores
 from normloom.core.rules import MODEL, OUTAGE
 from normloom.core.table import TableRef
@@ -71,6 +73,8 @@ class Stage:
     `bound` says what the stage makes and asks at most; without it, it makes no more rows than it reads.
     `libraries` are the installed packages that decide the result; their versions enter the key.
     `fan_out` says how many rows the stage owes for each row it reads.
+    `files` says what the files of its product are (`adapter`), None if it has rows only; `run` that its function takes
+    a `Run`. With `needs` it runs in processes of its own.
     """
 
     name: str
@@ -88,6 +92,24 @@ class Stage:
     bound: BoundOf | None = None
     libraries: tuple[str, ...] = ()
     fan_out: FanOut | None = None
+    files: str | None = None
+    run: bool = False
+    needs: Needs | None = None
+
+    def __post_init__(self) -> None:
+        if self.part_rows and (self.run or self.files):
+            raise ConfigError(f"stage {self.name!r} has a run or files, so it is made in one part: leave out part_rows")
+
+    @property
+    def holds(self) -> ModelSpec | None:
+        """What must be there to make its parts: a model or processes of its own; None if the build's process does."""
+        if self.model is None:
+            return ProcessSpec.of(self.name, self.needs) if self.needs else None
+        if self.needs is None:
+            return self.model
+        own = {"threads": self.needs.threads, "gpus": self.needs.gpus}
+        asked = {name: value for name, value in own.items() if getattr(self.model, name) is None}
+        return self.model.model_copy(update=asked)
 
     @property
     def upstream(self) -> tuple[Stage, ...]:

@@ -21,7 +21,7 @@ class _Record(BaseModel):
 
 
 class FileRecord(_Record):
-    """One Parquet file of a part."""
+    """One file of a part: Parquet, or one of its product's own files, which has no rows."""
 
     name: str
     rows: int
@@ -34,6 +34,7 @@ class PartRecord(_Record):
 
     `attempts` = rows + dropped + quarantined; `dropped_by` and `quarantined_by` count by reason and rule. `usage` is
     what the model counted meanwhile (`Metered`); parts made side by side share it out anyhow, only sums mean much.
+    `attached` are the files that a product has besides its rows, in a folder of the part.
     """
 
     index: int
@@ -48,6 +49,12 @@ class PartRecord(_Record):
     seconds: float
     metrics: Mapping[str, float]
     usage: Mapping[str, float] = Field(default_factory=dict)
+    attached: tuple[FileRecord, ...] = ()
+
+    @property
+    def stored(self) -> tuple[FileRecord, ...]:
+        """All files of the part."""
+        return (*self.files.values(), *self.attached)
 
     @property
     def settled(self) -> bool:
@@ -213,6 +220,12 @@ class Manifest(_Record):
     def metrics(self) -> dict[str, float]:
         """Figures the stage reported, added up over its parts."""
         return _sum(part.metrics for part in self.parts)
+
+    @property
+    def attached(self) -> dict[str, FileRecord]:
+        """The files that the product has besides its rows, by their path in its folder."""
+        records = [record for part in self.parts for record in part.attached]
+        return {record.name.partition("/")[2]: record for record in records}
 
     def files(self, directory: Path, kind: Kind = "rows") -> list[tuple[Path, int]]:
         """Return the paths of one kind of file with their row counts, in row order."""

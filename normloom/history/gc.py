@@ -28,7 +28,7 @@ from normloom.core.table import Manifest, TableRef
 from normloom.history.builds import locks
 from normloom.planning.keys import FORMAT as KEY_FORMAT
 from normloom.store.latest import released_key
-from normloom.store.store import BUILDS, CURRENT, LOCK, MANIFEST, RUNNING, SUPERSEDED, Store
+from normloom.store.store import BUILDS, CURRENT, LOCK, MANIFEST, PRODUCT, RUNNING, SCRATCH, SUPERSEDED, Store
 
 KEEP = 10
 PARTIAL = timedelta(days=7)
@@ -86,8 +86,8 @@ def collect(
     """Return what may go: all tables but the newest of each stage and those of the last `keep` builds of each system.
 
     The remake that stands for a table stays with it. Unpublished tables go when untouched for `partial` or when they
-    have no finished part, unless a process holds their lock. With `old_keys` all tables whose keys have an earlier
-    format go too, except the release. Raises StoreError if the lock of a build is damaged.
+    have neither a finished part nor a scratch folder, unless a process holds their lock. With `old_keys` all tables
+    whose keys have an earlier format go too, except the release. Raises StoreError if the lock of a build is damaged.
     """
     if system not in store.systems():
         raise UsageError(
@@ -168,6 +168,7 @@ def _found(directory: Path, kept: Tables, partial: timedelta) -> Iterator[Garbag
     # By its pointer the next build finds a remake: if that stays, the pointer does.
     spared = frozenset({SUPERSEDED} if (stage, _pointed(directory / SUPERSEDED)) in kept else ())
     stats = [stat for name, stat in files.items() if name not in spared]
+    scratch = _contents(directory / SCRATCH)
     if spared and not stats:
         return
     item = Garbage(
@@ -176,10 +177,10 @@ def _found(directory: Path, kept: Tables, partial: timedelta) -> Iterator[Garbag
         path=directory,
         parts=sum(bool(_MARK.fullmatch(name)) for name in files),
         bytes=_freed(directory, spared),
-        touched=max(stat.st_mtime for stat in (directory.stat(), *stats)),
+        touched=max(stat.st_mtime for stat in (directory.stat(), *stats, *scratch)),
         spared=spared,
     )
-    if item.what == "table" or not item.parts or _older(item.touched, partial):
+    if item.what == "table" or not (item.parts or scratch) or _older(item.touched, partial):
         with _held(directory / LOCK) as held:
             if held:
                 yield item
@@ -201,14 +202,14 @@ def _freed(directory: Path, spared: frozenset[str]) -> int:
 
 
 def _unnamed(directory: Path, files: Mapping[str, os.stat_result]) -> Iterator[Garbage]:
-    """Yield the Parquet files that the manifest of a published table does not name."""
+    """Yield what the manifest of a published table does not name: Parquet files, folders of files, its scratch."""
     try:
         manifest = Manifest.model_validate_json((directory / MANIFEST).read_bytes())
     except (FileNotFoundError, ValidationError):
         return
-    named = {record.name for part in manifest.parts for record in part.files.values()}
+    named = {record.name.partition("/")[0] for part in manifest.parts for record in part.stored}
     for name, stat in files.items():
-        if name.endswith(".parquet") and name not in named:
+        if (name.endswith(".parquet") or name.startswith(PRODUCT) or name == SCRATCH) and name not in named:
             yield _leftover(directory / name, directory.parent.name, stat)
 
 
@@ -286,6 +287,15 @@ def _files(directory: Path) -> dict[str, os.stat_result]:
     for path in directory.iterdir():
         with suppress(FileNotFoundError):
             found[path.name] = path.lstat()
+    return found
+
+
+def _contents(folder: Path) -> list[os.stat_result]:
+    """Return what a folder holds at any depth, as far as it is still there; nothing for one that is not."""
+    found = []
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            found.append(path.lstat())
     return found
 
 

@@ -15,6 +15,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from normloom.core.errors import ConfigError
+from normloom.core.needs import ProcessSpec
 from normloom.core.protocol import GenerateRequest, ModelSpec
 
 _Options = TypeVar("_Options", bound=BaseModel)
@@ -45,6 +46,7 @@ class Engine:
 
 
 GROUP = "normloom.engines"
+_PROCESS = Engine(module="normloom.models.process", attribute="no_model", version=1, files=False)
 
 
 @cache
@@ -77,6 +79,8 @@ def _loaded(name: str) -> Engine:
 
 def engine_of(spec: ModelSpec) -> Engine:
     """Return the engine that `spec` asks for; raises `ConfigError` if no installed package has it."""
+    if isinstance(spec, ProcessSpec):
+        return _PROCESS
     if spec.engine not in _declared():
         known = ", ".join(_declared())
         raise ConfigError(f"model {spec.model!r}: unknown engine {spec.engine!r}; available: {known}")

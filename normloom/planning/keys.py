@@ -21,6 +21,7 @@ import polars as pl
 from pydantic import BaseModel
 
 from normloom.core.errors import ConfigError, UsageError
+from normloom.core.protocol import ModelSpec
 from normloom.core.stage import Stage
 from normloom.models.identity import model_identity
 from normloom.models.registry import engine_of
@@ -84,7 +85,11 @@ def key_fields(system: str, stage: Stage, *, inputs: Sequence[str], sides: Seque
         "inputs": list(inputs),
         "sides": list(sides),
         **({"sides_on": stage.sides_on} if stage.sides_on else {}),
-        "arguments": {**canonical(stage.arguments), **canonical(stage.values)},
+        **({"files": stage.files} if stage.files else {}),
+        "arguments": {
+            **canonical(stage.arguments),
+            **{name: _value(one) for name, one in sorted(stage.values.items())},
+        },
         "part_rows": stage.part_rows,
         "model": model_identity(stage.model) if stage.model else None,
         "contract": canonical(stage.contract),
@@ -99,6 +104,10 @@ def stage_key(fields: Mapping[str, Any], *, remake: int = 0) -> str:
     """Return the key of a stage from its fields; each remake on demand has a key of its own."""
     deciding = {name: value for name, value in fields.items() if name not in NAMES}
     return digest({**deciding, "remake": remake} if remake else deciding)
+
+
+def _value(value: Any) -> Any:
+    return model_identity(value) if isinstance(value, ModelSpec) else canonical(value)
 
 
 def _version(library: str, stage: Stage) -> str:

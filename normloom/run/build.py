@@ -40,7 +40,7 @@ from normloom.prefect.weave import submit_stages
 from normloom.run.failure_page import publish_failure
 from normloom.run.release import ReleaseSize
 from normloom.run.runner import QUARANTINE_BUDGET, StageRunner
-from normloom.steps.graph import model_uses, stages_of
+from normloom.steps.graph import held, stages_of
 from normloom.steps.selection import Selection
 from normloom.store.latest import show_latest
 from normloom.store.stale import stale_stages
@@ -159,7 +159,7 @@ def build(
     system, identity, stages = request.system, new_build_id(), stages_of(*ends)
     chosen, needed = request.selection.chosen(stages), request.selection.needed(stages)
     pool.holder = f"build {identity} of {system}"
-    pool.uses = model_uses([stage for stage in stages if stage.name in chosen])
+    pool.uses = held([stage for stage in stages if stage.name in chosen])
     unfinished = UnfinishedBuild(
         system=system,
         build=identity,

@@ -43,7 +43,7 @@ from normloom.store.store import (
     write_part,
 )
 from normloom.workers.crew import Crew, Halted, InlineCrew, Loading, PartProgress, PartResult, never
-from normloom.workers.part import PartFailure, PartJob, part_row_ids, with_own_sides
+from normloom.workers.part import PartFailure, PartJob, RunJob, part_row_ids, with_own_sides
 from normloom.workers.pool import Pool
 
 QUARANTINE_BUDGET = 0.1
@@ -125,8 +125,8 @@ class StageRunner:
         )
 
     def _reused(self, stage: Stage, manifest: Manifest) -> tuple[Manifest, bool]:
-        if stage.model:
-            self.pool.used(stage.model)
+        if spec := stage.holds:
+            self.pool.used(spec)
         self._hold_release(stage, manifest.parts, [*manifest.inputs, *manifest.sides], key=manifest.key)
         self.store.point(manifest.ref)
         self.progress.end(manifest, reused=True)
@@ -283,7 +283,8 @@ class StageRunner:
         files = tuple(file for ref in table.inputs for file in self.store.files(ref))
         rows = sum(count for _, count in files)
         size = stage.part_rows or max(rows, 1)
-        whole = PartJob(
+        kind = partial(RunJob, product=stage.files) if stage.run else PartJob
+        whole = kind(
             system=self.system,
             stage=stage.name,
             function=stage.function,
@@ -308,12 +309,13 @@ class StageRunner:
 
     @contextmanager
     def _crew(self, stage: Stage, jobs: Sequence[PartJob]) -> Iterator[Crew]:
-        """Give the model's crew, or this process if no model is needed."""
-        if stage.model is None or not any(len(job) for job in jobs):
+        """Give the crew of the stage's model or its own processes; this process if it needs neither."""
+        spec = stage.holds
+        if spec is None or not (any(len(job) for job in jobs) or not stage.inputs):
             yield InlineCrew()
             return
-        self.progress.note(stage.name, self.pool.awaits(stage.model))
-        with self.pool.lease(stage.model, note=partial(self.progress.note, stage.name)) as crew:
+        self.progress.note(stage.name, self.pool.awaits(spec))
+        with self.pool.lease(spec, note=partial(self.progress.note, stage.name)) as crew:
             yield crew
 
     def _parts(self, stage: Stage, crew: Crew, jobs: Sequence[PartJob], rows_in: int) -> Iterator[PartRecord]:
@@ -322,6 +324,7 @@ class StageRunner:
         pending = list(jobs)
         alone = False  # only what failed once is made alone
         halted = self._halted(stage)
+        said = ""
         while pending:
             failed: list[tuple[PartJob, PartFailure]] = []
             for job, result in crew.run(pending, alone=alone, halted=halted):
@@ -329,7 +332,7 @@ class StageRunner:
                     yield result
                     self.pool.require_open()
                 elif isinstance(result, PartProgress):
-                    self.progress.within(stage.name, job.index, round(result.share * len(job)))
+                    said = self._within(stage, job, result, said)
                 elif isinstance(result, PartFailure):
                     failed.append((job, result))
             pending, alone = [], True
@@ -349,6 +352,13 @@ class StageRunner:
                         f"{failure.error}"
                     )
                 pending.append(marked)
+
+    def _within(self, stage: Stage, job: PartJob, progress: PartProgress, said: str) -> str:
+        """Tell how far a part is, and what its step says of it if that is not what was `said` last; return that."""
+        self.progress.within(stage.name, job.index, round(progress.share * len(job)))
+        if progress.note and progress.note != said:
+            self.progress.note(stage.name, progress.note)
+        return progress.note or said
 
     def _halted(self, stage: Stage) -> Halted:
         """Return what says that no further part of a stage may be begun: hosted models have been asked enough."""

@@ -47,6 +47,11 @@ def with_models(ends: Sequence[Stage], change: Callable[[ModelSpec], ModelSpec])
     return [made[end.name] for end in ends]
 
 
+def held(stages: Sequence[Stage]) -> list[ModelSpec]:
+    """Return what each stage holds while it works, in order: its model, or processes of its own."""
+    return [spec for stage in stages if (spec := stage.holds)]
+
+
 def model_uses(stages: Sequence[Stage]) -> list[ModelSpec]:
     """Return the model of each stage that has one, in order."""
     return [stage.model for stage in stages if stage.model]

@@ -9,7 +9,8 @@ A step is called as its function is, with stages in place of frames and a model 
     judge.function(frame, Judging(), scores_frame, round=0)        # the function itself, as in a test
 
 The names of the parameters say what they are: `rows` the input (a step without it is a source), `args` the arguments
-(a section of the settings), `model` the model, further ones side tables, and those after `*` plain values of a call.
+(a section of the settings), `model` the model, `run` the folders of a step that works long (`Run`), further ones side
+tables, and those after `*` plain values of a call. A value may be a model spec: the step is handed the spec.
 Arguments and values enter the stage key. The decorator builds the `Stage` and does nothing else.
 """
 
@@ -27,6 +28,7 @@ from normloom.core.bounds import BoundOf
 from normloom.core.contract import Contract
 from normloom.core.errors import ConfigError
 from normloom.core.fan_out import FanOut
+from normloom.core.needs import Needs
 from normloom.core.protocol import ModelSpec
 from normloom.core.stage import NoArguments, Output, Stage
 from normloom.steps.args import Args
@@ -35,7 +37,7 @@ from normloom.steps.step_function import StepFunction
 P = ParamSpec("P")
 R = TypeVar("R", bound=Output | pl.DataFrame)
 
-ROWS, ARGS, MODEL = "rows", "args", "model"
+ROWS, ARGS, MODEL, RUN = "rows", "args", "model", "run"
 _OF_THE_CALL = frozenset({"name", "part_rows", "contract"})
 _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -59,11 +61,15 @@ class Step(Generic[P, R]):
         self._signature = inspect.signature(function)
         self._stage = stage
         parameters = self._signature.parameters
+        self._given = self._signature.replace(parameters=[one for one in parameters.values() if one.name != RUN])
         if taken := sorted(_OF_THE_CALL & set(parameters)):
             raise TypeError(f"step {self.name!r}: parameter {taken[0]!r} is an option of every step's call; rename it")
         sides = [one.name for one in parameters.values() if one.kind is not inspect.Parameter.KEYWORD_ONLY]
-        if MODEL in sides and sides[-1] != MODEL:  # the runner hands side tables over by place
-            raise TypeError(f"step {self.name!r}: parameter 'model' must come after the side tables")
+        for one in {MODEL, RUN} & set(sides):  # the runner hands side tables over by place
+            if set(sides[sides.index(one) :]) - {MODEL, RUN}:
+                raise TypeError(f"step {self.name!r}: parameter {one!r} must come after the side tables")
+        if stage["files"] and RUN not in parameters:
+            raise TypeError(f"step {self.name!r} has files: it needs a parameter 'run', and writes them to run.files")
         self._args = _declared(function) if ARGS in parameters else None
 
     def __repr__(self) -> str:
@@ -83,14 +89,14 @@ class Step(Generic[P, R]):
         the function's signature does not allow.
         """
         try:
-            bound = self._signature.bind(*stages, **named)
+            bound = self._given.bind(*stages, **named)
         except TypeError as error:
-            raise ConfigError(f"step {self.name!r}: {error}; it takes {self._signature}") from None
+            raise ConfigError(f"step {self.name!r}: {error}; it takes {self._given}") from None
         arguments = self._arguments(bound)
         values = {
             one.name: bound.arguments.get(one.name, one.default)
             for one in self._signature.parameters.values()
-            if one.kind is inspect.Parameter.KEYWORD_ONLY and one.name != MODEL
+            if one.kind is inspect.Parameter.KEYWORD_ONLY and one.name not in {MODEL, RUN}
         }
         model = bound.arguments.get(MODEL)
         options, given = dict(self._stage), {**dict(arguments), **values}
@@ -109,6 +115,7 @@ class Step(Generic[P, R]):
             inputs=self._inputs(bound),
             sides=tuple(self._sides(bound)),
             model=_spec(model, self.name) if MODEL in self._signature.parameters else None,
+            run=RUN in self._signature.parameters,
             **options,
         )
 
@@ -135,7 +142,7 @@ class Step(Generic[P, R]):
     def _sides(self, bound: inspect.BoundArguments) -> Iterable[Stage]:
         absent = None
         for one in self._signature.parameters.values():
-            if one.name in {ROWS, ARGS, MODEL}:
+            if one.name in {ROWS, ARGS, MODEL, RUN}:
                 continue
             if one.kind is inspect.Parameter.VAR_POSITIONAL:
                 yield from _stages(bound.arguments.get(one.name, ()), self.name, one.name)
@@ -150,7 +157,7 @@ class Step(Generic[P, R]):
                 yield stage
 
 
-def step(
+def step(  # noqa: PLR0913  # what one declaration says, by name
     *,
     makes: Contract | Mapping[str, Any] | Callable[[Mapping[str, Any]], Contract] | None = None,
     name: str | None = None,
@@ -160,6 +167,8 @@ def step(
     bound: BoundOf | None = None,
     libraries: tuple[str, ...] = (),
     fan_out: FanOut | Callable[[Mapping[str, Any]], FanOut] | None = None,
+    files: str | None = None,
+    needs: Needs | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]:
     """Declare a step.
 
@@ -172,6 +181,8 @@ def step(
     - `bound`: what it makes and asks at most.
     - `libraries`: installed packages that decide the result; their versions enter the key.
     - `fan_out`: rows that it owes for each row it reads, or what returns that for the arguments and values by name.
+    - `files`: what the files are that it leaves in `run.files`, such as `adapter`.
+    - `needs`: processes of its own with so many GPUs, threads and memory; by default the build's process makes it.
     """
     columns = Contract(columns=_types(makes), nullable=frozenset(makes)) if isinstance(makes, Mapping) else makes
     stage = {
@@ -181,6 +192,8 @@ def step(
         "bound": bound,
         "libraries": libraries,
         "fan_out": fan_out,
+        "files": files,
+        "needs": needs,
     }
 
     def declare(function: Callable[P, R]) -> Step[P, R]:

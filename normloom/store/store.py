@@ -6,6 +6,8 @@
                                   quarantined-00000-WRITER.parquet
                                   part-00000.json                    written last: the part counts
                                   manifest.json                      written last: the table is published
+                                  files-00000-WRITER/                the files of a product, listed by the part
+                                  scratch/                           of a step that is not done; gone when published
                                   lock                               who writes here; held while it lives
                                   superseded                         the key of the remake that stands for this table
     <root>/<system>/<stage>/current                                  the key of the newest table
@@ -48,6 +50,8 @@ SUPERSEDED = "superseded"
 BUILDS = "builds"
 RUNNING = "running"
 RELEASE = "release"
+SCRATCH = "scratch"
+PRODUCT = "files-"  # begins the name of a folder with files of a product
 FORMAT_FILE = "format"
 FORMAT = 2  # of stores and their records; 1 had no number and the same records
 
@@ -71,6 +75,7 @@ class Store:
                 f"to {FORMAT}: upgrade Normloom, or give --store another directory"
             )
         self._verified: set[tuple[TableRef, Kind]] = set()
+        self._verified_folders: set[Path] = set()
 
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
@@ -141,6 +146,24 @@ class Store:
                     )
             self._verified.add((ref, kind))
         return manifest.files(directory, kind)
+
+    def folder(self, ref: TableRef) -> Path:
+        """Return the folder with the files of a product.
+
+        Raises StoreError if it has none, and naming a file that is not as it was written or that was put there since.
+        """
+        manifest, directory = self.manifest(ref), self.table_directory(ref)
+        listed = [record for part in manifest.parts for record in part.attached]
+        if not listed:
+            raise StoreError(f"product {ref} has no files, only rows")
+        folder = directory / Path(listed[0].name).parts[0]
+        if folder not in self._verified_folders:
+            for name, problem in _damage(directory, folder, listed):
+                raise StoreError(
+                    f"product {ref}: {name} {problem}; run normloom verify {ref.system} --repair, then build again"
+                )
+            self._verified_folders.add(folder)
+        return folder
 
     def current(self, system: str, stage: str) -> Manifest | None:
         """Return the manifest of the newest table of a stage, None if none is published."""
@@ -220,12 +243,16 @@ class Store:
         Files that it does not name (of a writer that was killed) go first: who reads `rows-*.parquet` gets the table.
         """
         directory = self.directory(manifest.system, manifest.stage, manifest.key)
-        named = {record.name for part in manifest.parts for record in part.files.values()}
+        named = {Path(record.name).parts[0] for part in manifest.parts for record in part.stored}
         for path in directory.glob("*.parquet"):
             if path.name not in named:
                 path.unlink()
+        for path in directory.glob(f"{PRODUCT}*"):
+            if path.name not in named:
+                shutil.rmtree(path)
         shutil.rmtree(directory / RELEASE, ignore_errors=True)  # of files that are not these
         write_file(directory / MANIFEST, manifest.model_dump_json(indent=1).encode())
+        shutil.rmtree(directory / SCRATCH, ignore_errors=True)
         self.point(manifest.ref)
 
     def point(self, ref: TableRef) -> None:
@@ -288,6 +315,34 @@ def write_frames(
     return records
 
 
+def write_files(directory: Path, index: int, folder: Path, *, writer: str) -> tuple[FileRecord, ...]:
+    """Take the files in a folder over as those of a part, and return their records by name.
+
+    The folder is renamed when all are on the disk. Raises StoreError for a link or anything else that is no file.
+    """
+    target = directory / f"{PRODUCT}{index:05d}-{writer}"
+    records = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_dir() and not path.is_symlink():
+            continue
+        name = path.relative_to(folder)
+        if path.is_symlink() or not path.is_file():
+            raise StoreError(f"{path}: the files of a product must be regular files, not links")
+        with writing(path), path.open("rb") as file:
+            os.fsync(file.fileno())
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        records.append(
+            FileRecord(name=f"{target.name}/{name.as_posix()}", rows=0, bytes=path.stat().st_size, sha256=digest)
+        )
+    if records:
+        with writing(target):
+            for inner in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
+                sync_directory(inner)
+            folder.rename(target)
+            sync_directory(directory)
+    return tuple(records)
+
+
 def committed_part(directory: Path, index: int) -> PartRecord | None:
     """Return a committed part, None if it is not there or its files do not verify."""
     return _committed(part_marker(directory, index))
@@ -329,15 +384,16 @@ def write_file(path: Path, content: bytes) -> None:
 def forget_part(directory: Path, record: PartRecord) -> None:
     """Take back a committed part of a table that is not published, its files too."""
     part_marker(directory, record.index).unlink(missing_ok=True)
-    for file in record.files.values():
+    for file in record.stored:
         (directory / file.name).unlink(missing_ok=True)
 
 
 def adopt_part(source: Path, directory: Path, record: PartRecord) -> None:
     """Take over a committed part of another table as it is, without a copy if the file system can."""
-    for file in record.files.values():
+    for file in record.stored:
         target = directory / file.name
         with writing(target), suppress(FileExistsError):
+            target.parent.mkdir(parents=True, exist_ok=True)
             try:
                 target.hardlink_to(source / file.name)
             except FileExistsError:
@@ -366,8 +422,9 @@ def read_slice(files: Sequence[tuple[Path, int]], start: int, stop: int) -> pl.D
 
 
 def content_hash(parts: Sequence[PartRecord]) -> str:
-    """Return the hash of a table's rows, from the checksums of its files in row order."""
-    joined = "\n".join(part.files["rows"].sha256 for part in parts)
+    """Return the hash of a product, from the checksums of its rows' files in order and of its other files by name."""
+    files = [f"{file.name.partition('/')[2]} {file.sha256}" for part in parts for file in part.attached]
+    joined = "\n".join([*(part.files["rows"].sha256 for part in parts), *files])
     return hashlib.sha256(joined.encode()).hexdigest()[:20]
 
 
@@ -393,7 +450,7 @@ def _load(parse: Callable[[bytes], Record], path: Path) -> Record | None:
 
 
 def _present(directory: Path, part: PartRecord) -> bool:
-    for record in part.files.values():
+    for record in part.stored:
         try:
             if (directory / record.name).stat().st_size != record.bytes:
                 return False
@@ -403,7 +460,7 @@ def _present(directory: Path, part: PartRecord) -> bool:
 
 
 def _verified(directory: Path, part: PartRecord) -> bool:
-    return not any(file_problem(directory / record.name, record) for record in part.files.values())
+    return not any(file_problem(directory / record.name, record) for record in part.stored)
 
 
 def file_problem(path: Path, record: FileRecord) -> str | None:
@@ -418,6 +475,17 @@ def file_problem(path: Path, record: FileRecord) -> str | None:
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     return None if digest == record.sha256 else "is not what was written: its checksum differs"
+
+
+def _damage(directory: Path, folder: Path, listed: Sequence[FileRecord]) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the folder of a product: names in its table's directory, and what is wrong with each."""
+    for record in listed:
+        if problem := file_problem(directory / record.name, record):
+            yield record.name, problem
+    known = {directory / record.name for record in listed}
+    for path in sorted(folder.rglob("*")):
+        if path not in known and (path.is_symlink() or not path.is_dir()):
+            yield path.relative_to(directory).as_posix(), "is not listed in the manifest"
 
 
 def _directories(path: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from normloom.core.table import KINDS, Manifest
+from normloom.core.table import Manifest
 from normloom.store.store import BUILDS, CURRENT, MANIFEST, Store, file_problem, part_marker
 
 
@@ -79,8 +79,7 @@ def _table(directory: Path, system: str, stage: str) -> Iterator[Damage]:
 
 def _damage_of(manifest: Manifest, directory: Path) -> Iterator[Damage]:
     for part in manifest.parts:
-        for kind in KINDS:
-            record = part.files[kind]
+        for record in part.stored:
             if problem := file_problem(directory / record.name, record):
                 yield Damage(
                     system=manifest.system,

@@ -29,6 +29,7 @@ from normloom.workers.part import PartFailure, PartJob
 from normloom.workers.places import Places
 from normloom.workers.resources import Resources
 from normloom.workers.run_log import RunLog, current_run_log, drain, sending
+from normloom.workers.stage_run import noting
 
 log = logging.getLogger("normloom.crew")
 
@@ -51,6 +52,7 @@ class _Worker:
         self._threads = threads
         self._model: object | None = None
         self._shares: dict[int, float] = {}
+        self._notes: dict[int, str] = {}
 
     # Errors are returned and not raised: what nobody waits for any more (the copy of a part that lost its race, a
     # second actor that cannot load either) Ray would print on the user's terminal as unhandled.
@@ -72,7 +74,10 @@ class _Worker:
         """Make one part; an error that concerns the stage as a whole is returned."""
         with sending(run_log):
             try:
-                with listening(partial(self._shares.__setitem__, job.index)):
+                with (
+                    listening(partial(self._shares.__setitem__, job.index)),
+                    noting(partial(self._notes.__setitem__, job.index)),
+                ):
                     return attempt(job, self._model, probe=probe)
             except EngineDiedError:
                 log.exception("process %d ends, its engine is gone", os.getpid())
@@ -82,13 +87,14 @@ class _Worker:
                 return error
             finally:
                 self._shares.pop(job.index, None)
+                self._notes.pop(job.index, None)
 
     def arrived(self) -> None:
         """Answer as soon as the process is there, also while the model loads."""
 
-    def shares(self) -> dict[int, float]:
-        """Return the share that is done of each part in work."""
-        return dict(self._shares)
+    def progress(self) -> dict[int, PartProgress]:
+        """Return how far each part in work is."""
+        return {index: PartProgress(share, self._notes.get(index, "")) for index, share in self._shares.copy().items()}
 
     def memory(self) -> MemoryUse:
         """Return what the process and those it started hold."""
@@ -247,10 +253,10 @@ class ActorCrew:
     def _progress(self, dispatch: Dispatch[Any]) -> Iterator[tuple[PartJob, PartResult]]:
         import ray
 
-        asked = [actor.shares.remote() for actor in self._ready]
+        asked = [actor.progress.remote() for actor in self._ready]
         told, _ = ray.wait(asked, num_returns=len(asked), timeout=LAST_WORDS_SECONDS) if asked else ([], [])
-        shares = ChainMap(*_answers(told))
-        yield from ((job, PartProgress(shares[job.index])) for job in dispatch.at_work if job.index in shares)
+        known = ChainMap(*_answers(told))
+        yield from ((job, known[job.index]) for job in dispatch.at_work if job.index in known)
 
     def close(self) -> None:
         """End the actors' processes."""
@@ -293,7 +299,7 @@ class ActorCrew:
         import ray
 
         share = self._resources.actor
-        asked: dict[str, Any] = {"num_cpus": share["CPU"], "num_gpus": share["GPU"]}
+        asked: dict[str, Any] = {"num_cpus": share["CPU"], "num_gpus": share["GPU"], "memory": share.get("memory")}
         if self._places:
             asked = self._places.options(self._resources, place)
         worker = ray.remote(concurrency_groups={PARTS: parts_at_once(self._spec)})(_Worker)

@@ -21,9 +21,10 @@ log = logging.getLogger("normloom.crew")
 
 @dataclass(frozen=True)
 class PartProgress:
-    """How much of a part is done so far: a share from 0 to 1."""
+    """How much of a part is done so far: a share from 0 to 1, and what its step says of it."""
 
     share: float
+    note: str = ""
 
 
 PartResult = PartRecord | PartFailure | PartProgress | None

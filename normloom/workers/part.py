@@ -13,14 +13,15 @@ import polars as pl
 from pydantic import BaseModel
 
 from normloom.core.contract import Contract
-from normloom.core.errors import AccountingError, ContractError
+from normloom.core.errors import AccountingError, ContractError, StageError
 from normloom.core.fan_out import FanOut
 from normloom.core.protocol import Metered
 from normloom.core.rows import row_ids
 from normloom.core.rules import CRASH, POISON
 from normloom.core.stage import DROPPED_SCHEMA, QUARANTINE_SCHEMA, Output, quarantined, quarantined_frame
 from normloom.core.table import PartRecord
-from normloom.store.store import committed_part, read_slice, require_writer, write_frames, write_part
+from normloom.store.store import committed_part, read_slice, require_writer, write_files, write_frames, write_part
+from normloom.workers.stage_run import run_in
 
 TableFiles = tuple[tuple[Path, int], ...]  # Parquet files of a table with their row counts, in row order
 
@@ -73,6 +74,13 @@ class PartJob:
         return self.stop - self.start
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunJob(PartJob):
+    """A part whose function takes a `Run`; `product` says what the files are that it must leave, None for none."""
+
+    product: str | None = None
+
+
 def run_part(job: PartJob, model: object | None = None) -> PartRecord:
     """Make one part and commit it, or return it if a copy was quicker.
 
@@ -82,6 +90,13 @@ def run_part(job: PartJob, model: object | None = None) -> PartRecord:
     require_writer(job.directory, job.writer)
     if quicker := committed_part(job.directory, job.index):
         return quicker
+    if isinstance(job, RunJob):
+        with run_in(job.directory, stage=job.stage, writer=job.writer) as run:
+            return _committed(replace(job, values={**job.values, "run": run}), model, started, files=run.files)
+    return _committed(job, model, started)
+
+
+def _committed(job: PartJob, model: object | None, started: float, *, files: Path | None = None) -> PartRecord:
     rows, aside = _rows_of(job)
     output = make_rows(job, rows, _sides_of(job, rows), model)
     output = replace(
@@ -93,6 +108,9 @@ def run_part(job: PartJob, model: object | None = None) -> PartRecord:
     frames = {"rows": output.rows, "dropped": output.dropped, "quarantined": output.quarantined}
     require_writer(job.directory, job.writer)
     writer = f"{job.writer}-{job.copy}" if job.copy else job.writer
+    attached = write_files(job.directory, job.index, files, writer=writer) if files else ()
+    if isinstance(job, RunJob) and job.product and not attached and rows.height:
+        raise StageError(f"stage {job.stage!r} makes files ({job.product}), but left none in run.files")
     record = PartRecord(
         index=job.index,
         start=job.start,
@@ -106,6 +124,7 @@ def run_part(job: PartJob, model: object | None = None) -> PartRecord:
         seconds=time.monotonic() - started,
         metrics=dict(output.metrics),
         usage=usage,
+        attached=attached,
     )
     require_writer(job.directory, job.writer)
     write_part(job.directory, record)

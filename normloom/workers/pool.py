@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from normloom.core.errors import BuildCancelledError, ConfigError, ModelError
+from normloom.core.needs import ProcessSpec
 from normloom.core.protocol import ModelSpec
 from normloom.steps.graph import farthest
 from normloom.workers.actor_crew import ActorCrew, other_holders
@@ -118,10 +119,14 @@ class Pool:
             with self._changed:
                 resident.leased = False
                 self.used(spec)
+                if isinstance(spec, ProcessSpec):  # nothing is loaded that another stage could use
+                    self._residents.pop(key).crew.close()
                 self._changed.notify_all()
 
     def awaits(self, spec: ModelSpec) -> str:
         """Say what a stage that is about to lease the model waits for."""
+        if isinstance(spec, ProcessSpec):
+            return "starts a process of its own" if self.resources.actors else "begins"
         if resident := self._residents.get(spec.model_dump_json()):
             return f"waits for {spec.model}" if resident.leased else f"model {spec.model}"
         if self.resources.actors and not self._started_ray and not self.resources.address:
@@ -197,7 +202,8 @@ class Pool:
             finally:
                 del self._coming[key]
                 self._changed.notify_all()
-        self.loads[spec.model] += 1
+        if not isinstance(spec, ProcessSpec):
+            self.loads[spec.model] += 1
         self._residents[key] = _Resident(crew, wanted)
         return self._residents[key]
 

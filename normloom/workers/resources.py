@@ -8,9 +8,11 @@ from math import ceil, floor
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from normloom.core.needs import ProcessSpec
 from normloom.core.protocol import ModelSpec
 from normloom.models.registry import engine_of
 
+GB = 1e9
 ROUNDING = 1e-6  # fractions of a processor that add up to one must count as one
 
 
@@ -25,6 +27,7 @@ class Resources(BaseModel):
     cpus: float | None = Field(None, gt=0, description="processors that each actor counts for; by default its threads")
     gpus: float = Field(0.0, ge=0, description="GPUs of each actor")
     sleepers: int = Field(0, ge=0, description="idle models that may sleep on GPUs which another uses meanwhile")
+    memory: float | None = Field(None, gt=0, description="GB of memory that each actor counts for")
     address: str | None = Field(None, description="address of a running Ray cluster; without it one is started here")
 
     @model_validator(mode="after")
@@ -46,6 +49,8 @@ class Resources(BaseModel):
         changed = remote | {name: value for name, value in own.items() if value is not None}
         if "threads" in changed:
             changed["cpus"] = None
+        if isinstance(spec, ProcessSpec):
+            changed |= {"max_actors": None, "memory": spec.memory, "sleepers": 0}
         if any(changed.get(name, getattr(self, name)) != getattr(self, name) for name in ("threads", "gpus")):
             changed["sleepers"] = 0  # the places are cut for actors of the build's size
         most = changed.get("max_actors", self.max_actors)
@@ -56,7 +61,8 @@ class Resources(BaseModel):
     @property
     def actor(self) -> dict[str, float]:
         """What one actor takes, as Ray counts it."""
-        return {"CPU": self.cpus or float(self.threads), "GPU": self.gpus}
+        memory = {"memory": self.memory * GB} if self.memory else {}
+        return {"CPU": self.cpus or float(self.threads), "GPU": self.gpus, **memory}
 
     def processors(self, uses: Iterable[ModelSpec]) -> int:
         """Return how many processors a Ray of this machine's own says it has: at least what its models ask for."""
@@ -73,7 +79,7 @@ def taken(crews: Iterable[tuple[Resources, int]]) -> dict[str, float]:
     total = {"CPU": 0.0, "GPU": 0.0}
     for resources, actors in crews:
         for name, share in resources.actor.items():
-            total[name] += share * actors
+            total[name] = total.get(name, 0.0) + share * actors
     return total
 
 

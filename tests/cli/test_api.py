@@ -191,8 +191,8 @@ def test_two_builds_are_compared_by_result_or_by_name(tmp_path: Path) -> None:
 
 def test_public_names_are_these() -> None:
     assert " ".join(sorted(nl.HOMES)) == (
-        "Args Check Contract Embedder LanguageModel ModelSpec NormloomError Output Resources Result Sampling Stage "
-        "build diff dropped_rows each free open_store plan query step table trace why yes"
+        "Args Check Contract Embedder LanguageModel ModelSpec Needs NormloomError Output Resources Result Run Sampling "
+        "Stage build diff dropped_rows each free open_store plan query step table trace why yes"
     )
     for name in nl.HOMES:
         assert getattr(nl, name).__name__ == name

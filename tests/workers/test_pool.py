@@ -10,15 +10,19 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import polars as pl
 import psutil
 import pytest
 import ray
 
 from normloom.core.errors import ModelError
+from normloom.core.needs import Needs
 from normloom.core.progress import LogProgress
 from normloom.core.protocol import ModelSpec
-from normloom.core.stage import Stage
+from normloom.core.run import Run
+from normloom.core.stage import Output, Stage
 from normloom.core.table import Manifest, PartRecord
+from normloom.steps.step import step
 from normloom.store.store import LOCK, Store
 from normloom.testing.toy import SCRIPTED, echo_stage, runner, words_stage
 from normloom.workers.actor_crew import ActorCrew
@@ -256,3 +260,29 @@ def test_more_actors_than_the_machine_holds() -> None:
     ):
         pass
     pool.close()
+
+
+@step(makes={"step": pl.Int64, "process": pl.Int64}, files="count", needs=Needs(threads=1))
+def dies_once(rows: pl.DataFrame, run: Run) -> Output:  # noqa: ARG001
+    """Count to four, and end the process by SIGKILL at two, the first time."""
+    kept = run.scratch / "count"
+    begun = int(kept.read_text()) if kept.exists() else 0
+    for number in range(begun + 1, 5):
+        kept.write_text(str(number))
+        run.progress(number, 4, loss=1 / number)
+        if number == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+    (run.files / "count").write_text("4")
+    made = pl.DataFrame({"step": [begun], "process": [os.getpid()]})
+    return Output(rows=made.with_columns(parents=pl.lit([], dtype=pl.List(pl.String)), content=pl.lit("x")), attempts=1)
+
+
+def test_a_stage_that_needs_a_process_has_one_of_its_own_and_resumes_in_its_scratch(tmp_path: Path, pool: Pool) -> None:
+    words = words_stage("a", "b")
+    store = Store(tmp_path)
+    manifest = build(pool, store, words, dies_once(words))
+    row = store.scan(manifest.ref).collect().row(0, named=True)
+    assert row["step"] == 2  # the second process began where the first was killed
+    assert row["process"] != os.getpid()
+    assert list(manifest.attached) == ["count"]
+    assert not psutil.pid_exists(row["process"]) or psutil.Process(row["process"]).status() == psutil.STATUS_ZOMBIE

@@ -1,0 +1,34 @@
+"""What a stage asks for: a process of its own, with so much of a machine."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from normloom.core.protocol import ModelSpec
+
+
+class Needs(BaseModel):
+    """The processes that make a stage's parts, and what each takes. It decides where and how fast: no key holds it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    gpus: float = Field(0.0, ge=0, description="GPUs of each process")
+    threads: int = Field(1, ge=1, description="threads of each process")
+    memory: float | None = Field(None, gt=0, description="GB of memory that each process takes")
+    processes: int = Field(1, ge=1, description="how many make parts side by side")
+
+
+class ProcessSpec(ModelSpec):
+    """A process without a model, for the stage that `model` names."""
+
+    engine: Literal["process"] = "process"  # that holds no model
+    memory: float | None = None
+
+    @classmethod
+    def of(cls, stage: str, needs: Needs) -> ProcessSpec:
+        """Return the processes that a stage asks for."""
+        return cls(
+            model=stage, actors=needs.processes, threads=needs.threads, gpus=needs.gpus, memory=needs.memory, parts=1
+        )

@@ -1,0 +1,30 @@
+"""What a step that works long is given: folders of its own, and someone to tell how far it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+Tell = Callable[[int, int, Mapping[str, float]], None]
+
+
+def _unheard(step: int, of: int, figures: Mapping[str, float]) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a step. Both folders are there when it begins.
+
+    `scratch` survives kills: a run that begins again finds what the one before left in it; it is removed when the
+    product is published. What lies in `files` at the end are the files of the product; it is empty at the beginning.
+    """
+
+    scratch: Path
+    files: Path
+    tell: Tell = _unheard
+
+    def progress(self, step: int, of: int, **figures: float) -> None:
+        """Say which step of how many is done, with figures such as `loss`; `tokens` counts all since the beginning."""
+        self.tell(step, of, figures)
