@@ -20,6 +20,7 @@ from normloom.core.contract import Contract
 from normloom.core.errors import ConfigError
 from normloom.core.fan_out import FanOut
 from normloom.core.needs import Needs, ProcessSpec
+from normloom.core.product_model import ProductSpec
 from normloom.core.protocol import Completion, ModelSpec, Scores
 from normloom.core.rules import MODEL, OUTAGE
 from normloom.core.table import TableRef
@@ -114,7 +115,22 @@ class Stage:
     @property
     def upstream(self) -> tuple[Stage, ...]:
         """Every stage whose table this one reads."""
-        return self.inputs + self.sides
+        return self.inputs + self.beside
+
+    @property
+    def specs(self) -> tuple[ModelSpec, ...]:
+        """Every model that it names: the one that is loaded for it, and those whose spec it is handed."""
+        return tuple(one for one in (self.model, *self.values.values()) if isinstance(one, ModelSpec))
+
+    @property
+    def products(self) -> tuple[Stage, ...]:
+        """The stages whose products are models of this one."""
+        return tuple(dict.fromkeys(spec.stage for spec in self.specs if isinstance(spec, ProductSpec)))
+
+    @property
+    def beside(self) -> tuple[Stage, ...]:
+        """What it reads besides its input: side tables, then products that are its models."""
+        return self.sides + self.products
 
     @property
     def given(self) -> dict[str, Any]:

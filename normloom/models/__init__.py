@@ -6,6 +6,7 @@ import threading
 from importlib import import_module
 from typing import cast
 
+from normloom.core.product_model import ProductSpec
 from normloom.core.protocol import (
     Candidate,
     Completion,
@@ -43,6 +44,10 @@ def load_model(spec: ModelSpec, *, threads: int | None = None) -> LanguageModel 
     `threads` bounds the processor threads of the whole process; None leaves the engine's default.
     Raises `ConfigError` for an unknown engine or option and `ModelError` if the model cannot be had.
     """
+    if isinstance(spec, ProductSpec):
+        from normloom.models.product_files import plain_spec
+
+        spec = plain_spec(spec)
     engine = engine_of(spec)
     with _importing:
         loader = getattr(import_module(engine.module), engine.attribute)

@@ -12,6 +12,7 @@ TRANSFORMERS = Engine(
     version=1,
     libraries=_TORCH,
     imports=("torch", "transformers"),
+    products=frozenset({"weights", "adapter"}),
     install='pip install "normloom[transformers]"',
 )
 EMBEDDING = Engine(
@@ -20,6 +21,7 @@ EMBEDDING = Engine(
     version=1,
     libraries=_TORCH,
     imports=("torch", "transformers"),
+    products=frozenset({"weights"}),
     install='pip install "normloom[transformers]"',
 )
 USE = Engine(
@@ -39,6 +41,7 @@ VLLM = Engine(
     parts=8,
     options="normloom.models.vllm.options",
     imports=("vllm",),
+    products=frozenset({"weights"}),
     install='pip install "normloom[gpu]" (without a GPU: make install-vllm)',
 )
 OPENVINO = Engine(

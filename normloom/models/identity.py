@@ -11,11 +11,12 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from normloom.core.errors import ModelError
+from normloom.core.errors import ConfigError, ModelError
+from normloom.core.product_model import ProductSpec
 from normloom.core.protocol import ModelSpec
 from normloom.models.files.digests import file_digest, joint_digest
 from normloom.models.files.locate import find, snapshot
-from normloom.models.registry import engine_of, parse_options
+from normloom.models.registry import Engine, engine_of, parse_options
 
 _WEIGHTS = ("*.safetensors",)
 _ARRAYS = ("weights.npz",)  # of the engine `use`
@@ -41,6 +42,8 @@ def model_identity(spec: ModelSpec) -> dict[str, str]:
     if isinstance(spec, IdentifiedSpec):
         return dict(spec.identity)
     engine = engine_of(spec)
+    if isinstance(spec, ProductSpec):
+        return _of_product(spec, engine)
     return {
         "engine": f"{spec.engine} {engine.version}",
         **{library: _version(library) for library in engine.libraries},
@@ -49,6 +52,25 @@ def model_identity(spec: ModelSpec) -> dict[str, str]:
         "dtype": spec.dtype,
         "options": json.dumps(_options(spec), sort_keys=True, default=str),
         **(_files(spec) if engine.files else {}),
+    }
+
+
+def _of_product(spec: ProductSpec, engine: Engine) -> dict[str, str]:
+    """Return the identity of a model out of a product, whose content is what the stage reads."""
+    kind = "adapter" if spec.adapter else "weights"
+    if kind not in engine.products:
+        able = "transformers" if spec.adapter else "transformers or vllm"
+        raise ConfigError(
+            f"model out of {spec.product!r}: engine {spec.engine!r} cannot load the {kind} of a product; use {able}"
+        )
+    if spec.adapter:
+        return {**model_identity(spec.plain), "adapter": "product", "peft": _version("peft")}
+    return {
+        "engine": f"{spec.engine} {engine.version}",
+        **{library: _version(library) for library in engine.libraries},
+        "model": "product",
+        "dtype": spec.dtype,
+        "options": json.dumps(_options(spec), sort_keys=True, default=str),
     }
 
 

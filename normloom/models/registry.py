@@ -30,7 +30,7 @@ class Engine:
     is made of files here or on the hub, `remote` that it runs elsewhere: one actor without a GPU asks it, and keeps
     the limits of rate. `options` is the module with its `Options` if those declared with `exclude=True` decide how
     fast and at whose cost, never what: they stay out of the key. `imports` are the modules that must be installed
-    where the model runs, by the command `install`.
+    where the model runs, by the command `install`. `products` says what of a product it loads: `weights`, `adapter`.
     """
 
     module: str
@@ -43,6 +43,7 @@ class Engine:
     options: str | None = None
     imports: tuple[str, ...] = ()
     install: str | None = None
+    products: frozenset[str] = frozenset()
 
 
 GROUP = "normloom.engines"

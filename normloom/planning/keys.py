@@ -85,6 +85,7 @@ def key_fields(system: str, stage: Stage, *, inputs: Sequence[str], sides: Seque
         "inputs": list(inputs),
         "sides": list(sides),
         **({"sides_on": stage.sides_on} if stage.sides_on else {}),
+        **({"products": len(stage.products)} if stage.products else {}),
         **({"files": stage.files} if stage.files else {}),
         "arguments": {
             **canonical(stage.arguments),

@@ -35,7 +35,7 @@ def find_published(system: str, stages: Sequence[Stage], store: Store) -> dict[s
             found[stage.name] = store.manifest(stage.table)
         elif all(upstream.name in found for upstream in stage.upstream):
             inputs = [found[upstream.name].content for upstream in stage.inputs]
-            sides = [found[upstream.name].content for upstream in stage.sides]
+            sides = [found[upstream.name].content for upstream in stage.beside]
             key = stage_key(key_fields(system, stage, inputs=inputs, sides=sides))
             manifest = store.resolved(system, stage.name, key)
             if manifest:
@@ -206,13 +206,13 @@ class _Planner:
     def _looked_up(self, stage: Stage) -> PlannedStage:
         """Return the stage with its key, as far as that is known, and the table that stands for it."""
         inputs = {upstream.name: self.planned[upstream.name].content for upstream in stage.inputs}
-        sides = {upstream.name: self.planned[upstream.name].content for upstream in stage.sides}
+        sides = {upstream.name: self.planned[upstream.name].content for upstream in stage.beside}
         waits_for = tuple(name for name, content in {**inputs, **sides}.items() if content is None)
         fields = key_fields(
             self.system,
             stage,
             inputs=[self.planned[upstream.name].content or "" for upstream in stage.inputs],
-            sides=[self.planned[upstream.name].content or "" for upstream in stage.sides],
+            sides=[self.planned[upstream.name].content or "" for upstream in stage.beside],
         )
         key = None if waits_for else stage_key(fields)
         table = self.store.resolved(self.system, stage.name, key) if key else None

@@ -20,6 +20,7 @@ from typing import Any
 import polars as pl
 
 from normloom.core.errors import StageError
+from normloom.core.product_model import ProductSpec
 from normloom.core.progress import Progress
 from normloom.core.rules import POISON
 from normloom.core.stage import Stage, quarantined, quarantined_frame
@@ -207,7 +208,7 @@ class StageRunner:
         missing = [job for job in jobs if job.index not in done]
         loading, work = Loading(), None
         if missing:
-            with self._crew(stage, missing) as crew:
+            with self._crew(table, missing) as crew:
                 loading, work = self._work(table, crew, missing, done, rows_in)
         parts = [done[job.index] for job in jobs]
         self._hold_budget(table, parts)
@@ -289,7 +290,7 @@ class StageRunner:
             stage=stage.name,
             function=stage.function,
             arguments=stage.arguments,
-            values=stage.values,
+            values={name: self._placed(table, one) for name, one in stage.values.items()},
             fan_out=stage.fan_out,
             contract=stage.contract,
             directory=table.directory,
@@ -298,7 +299,7 @@ class StageRunner:
             start=0,
             stop=min(size, rows),
             inputs=files if stage.inputs else None,
-            sides=tuple(tuple(self.store.files(ref)) for ref in table.sides),
+            sides=tuple(tuple(self.store.files(ref)) for ref in table.sides[: len(stage.sides)]),
             sides_on=stage.sides_on,
         )
         starts = range(0, max(rows, 1), size)
@@ -308,15 +309,23 @@ class StageRunner:
         return with_own_sides(jobs)
 
     @contextmanager
-    def _crew(self, stage: Stage, jobs: Sequence[PartJob]) -> Iterator[Crew]:
+    def _crew(self, table: _Table, jobs: Sequence[PartJob]) -> Iterator[Crew]:
         """Give the crew of the stage's model or its own processes; this process if it needs neither."""
-        spec = stage.holds
+        stage, spec = table.stage, table.stage.holds
         if spec is None or not (any(len(job) for job in jobs) or not stage.inputs):
             yield InlineCrew()
             return
         self.progress.note(stage.name, self.pool.awaits(spec))
-        with self.pool.lease(spec, note=partial(self.progress.note, stage.name)) as crew:
+        note = partial(self.progress.note, stage.name)
+        with self.pool.lease(spec, note=note, found=self._placed(table, spec)) as crew:
             yield crew
+
+    def _placed(self, table: _Table, value: Any) -> Any:
+        """Return a value of a stage, with its files found if it is a model out of a product."""
+        if not isinstance(value, ProductSpec):
+            return value
+        place = len(table.stage.sides) + [stage.name for stage in table.stage.products].index(value.product)
+        return value.placed(str(self.store.folder(table.sides[place])))
 
     def _parts(self, stage: Stage, crew: Crew, jobs: Sequence[PartJob], rows_in: int) -> Iterator[PartRecord]:
         """Yield parts as they are done; a part that fails is cut down to the rows that make it fail."""

@@ -9,10 +9,12 @@ import yaml
 from pydantic import BaseModel
 
 from normloom.core.errors import ConfigError, NormloomError
+from normloom.core.product_model import ProductSpec
 from normloom.core.stage import Stage, published_stage
 from normloom.core.table import Manifest
 from normloom.models.openai.memory import recall
 from normloom.settings.config import load_profile, override, validated
+from normloom.settings.product_models import out_of_products
 from normloom.settings.system import System
 from normloom.settings.systems import system_named
 from normloom.steps.graph import model_uses, stages_of, with_models
@@ -51,6 +53,7 @@ def stages_for(name: str, *, profile: str, assignments: Sequence[str], store: St
         rest = [*assignments[:place], *assignments[place + 1 :]]
         if _is_ignored(assignment, prepared, override(given, rest), reads):
             raise ConfigError(_ignored(assignment, prepared, reads))
+    prepared = prepared._replace(ends=with_models(prepared.ends, out_of_products(store, reader=system.name)))
     return prepared._replace(ends=_where_they_run(with_models(prepared.ends, recall), resources))
 
 
@@ -58,9 +61,9 @@ def _where_they_run(ends: Sequence[Stage], resources: Resources) -> list[Stage]:
     """Return the flow with its models as the nodes of the cluster know them, if the build is to run on one."""
     if resources.address is None:
         return list(ends)
-    specs = model_uses(stages_of(*ends))
+    specs = [spec for spec in model_uses(stages_of(*ends)) if not isinstance(spec, ProductSpec)]
     found = {spec.model_dump_json(): spec for spec in identified(specs, resources)}
-    return with_models(ends, lambda spec: found[spec.model_dump_json()])
+    return with_models(ends, lambda spec: found.get(spec.model_dump_json(), spec))
 
 
 def require_options(system: System, assignments: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from normloom.core.errors import ConfigError
+from normloom.core.product_model import ProductSpec
 from normloom.core.protocol import ModelSpec
 from normloom.core.stage import Stage
 
@@ -34,13 +35,22 @@ def stages_of(*ends: Stage) -> list[Stage]:
 def with_models(ends: Sequence[Stage], change: Callable[[ModelSpec], ModelSpec]) -> list[Stage]:
     """Return the last stages of the same flow with each model changed; the same stages if none is."""
     stages = stages_of(*ends)
-    if all(change(stage.model) == stage.model for stage in stages if stage.model):
+    if all(change(spec) == spec for stage in stages for spec in stage.specs):
         return list(ends)
     made: dict[str, Stage] = {}
+
+    def changed(spec: ModelSpec) -> ModelSpec:
+        new = change(spec)
+        if isinstance(new, ProductSpec) and new.stage.name in made:
+            return ProductSpec.of(made[new.stage.name], new, adapter=new.adapter)
+        return new
+
     for stage in stages:
+        values = {name: changed(one) if isinstance(one, ModelSpec) else one for name, one in stage.values.items()}
         made[stage.name] = replace(
             stage,
-            model=change(stage.model) if stage.model else None,
+            model=changed(stage.model) if stage.model else None,
+            values=values,
             inputs=tuple(made[upstream.name] for upstream in stage.inputs),
             sides=tuple(made[upstream.name] for upstream in stage.sides),
         )

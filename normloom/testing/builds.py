@@ -45,7 +45,7 @@ def built(
         if stage.table:
             made[stage.name] = store.manifest(stage.table)
             continue
-        inputs, sides = ([made[upstream.name].ref for upstream in group] for group in (stage.inputs, stage.sides))
+        inputs, sides = ([made[upstream.name].ref for upstream in group] for group in (stage.inputs, stage.beside))
         made[stage.name], _ = loom.run(stage, inputs, sides, again="all" if stage.name in force else None)
     request = BuildRequest(system=system, profile=profile, settings=tuple(settings), fresh_hours=fresh_hours)
     result = reuse(*ends, request=request, store=store)

@@ -100,14 +100,19 @@ class Pool:
     closed: threading.Event = field(default_factory=threading.Event, init=False)
 
     @contextmanager
-    def lease(self, spec: ModelSpec, *, note: Callable[[str], None] = lambda _: None) -> Iterator[Crew]:
-        """Hold the crew of a model, loading it if it is not resident; waits for its turn, and says so by `note`."""
+    def lease(
+        self, spec: ModelSpec, *, note: Callable[[str], None] = lambda _: None, found: ModelSpec | None = None
+    ) -> Iterator[Crew]:
+        """Hold the crew of a model, loading it if it is not resident; waits for its turn, and says so by `note`.
+
+        `found` is what actors load, if more is known by now than `spec` says: where the files of a product are.
+        """
         key, waits = spec.model_dump_json(), Waits(note)
         with self._changed:
             while not self._may_take(key, spec):
                 waits(self._waits_for(key, spec))
                 self._changed.wait(WAIT_SECONDS)
-            resident = self._residents.get(key) or self._load(key, spec, waits)
+            resident = self._residents.get(key) or self._load(key, found or spec, waits)
             waits.over()
             if resident.asleep:
                 self._make_room(spec)

@@ -1,0 +1,50 @@
+"""A model whose files are a product of a stage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import PrivateAttr
+
+from normloom.core.protocol import ModelSpec
+
+if TYPE_CHECKING:
+    from normloom.core.stage import Stage
+
+
+class ProductSpec(ModelSpec):
+    """A model out of a product: whole weights, or with `adapter` the model `model` with a LoRA adapter.
+
+    `product` names the stage that makes it. `folder` is where its files are, None until it is published.
+    """
+
+    product: str
+    adapter: bool = False
+    folder: str | None = None
+    _stage: Any = PrivateAttr(default=None)
+
+    @classmethod
+    def of(cls, stage: Stage, like: ModelSpec, *, adapter: bool) -> ProductSpec:
+        """Return the model out of a stage's product, run as `like` is."""
+        spec = cls(**_plain(like), product=stage.name, adapter=adapter)
+        spec._stage = stage
+        return spec
+
+    @property
+    def stage(self) -> Stage:
+        """The stage that makes the product."""
+        stage: Stage = self._stage
+        return stage
+
+    @property
+    def plain(self) -> ModelSpec:
+        """The model spec without its product: that of the base model of an adapter."""
+        return ModelSpec(**_plain(self))
+
+    def placed(self, folder: str) -> ProductSpec:
+        """Return the model with its files in a folder, small enough to travel."""
+        return ProductSpec(**{**_plain(self), "product": self.product, "adapter": self.adapter, "folder": folder})
+
+
+def _plain(spec: ModelSpec) -> dict[str, Any]:
+    return {name: getattr(spec, name) for name in ModelSpec.model_fields}

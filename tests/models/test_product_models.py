@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from normloom.core.errors import ConfigError, ModelError
+from normloom.core.product_model import ProductSpec
+from normloom.core.protocol import GenerateRequest, ModelSpec, Sampling
+from normloom.core.run import Run
+from normloom.core.stage import Output, Stage
+from normloom.models import load_model, model_identity
+from normloom.planning.plan import plan
+from normloom.steps.args import Args
+from normloom.steps.graph import stages_of
+from normloom.steps.products import model_from, with_adapter
+from normloom.steps.step import step
+from normloom.store.store import Store
+from normloom.testing import echo_stage, made, words_stage
+from normloom.workers.resources import Resources
+from tests.tiny_models import save_tiny_llama
+
+NOTHING = {"pairs": pl.Int64}
+
+
+class Seed(Args):
+    seed: int = 0
+
+
+def account(rows: pl.DataFrame) -> Output:
+    told = pl.DataFrame({"pairs": [rows.height]})
+    return Output(rows=told.with_columns(parents=pl.lit([], dtype=pl.List(pl.String)), content=pl.lit("x")), attempts=1)
+
+
+@step(makes=NOTHING, files="adapter")
+def adapt(rows: pl.DataFrame, args: Seed, *, policy: ModelSpec, run: Run) -> Output:
+    """Leave an adapter of random weights."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(args.seed)
+    model = AutoModelForCausalLM.from_pretrained(policy.model)
+    lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
+    tuned = get_peft_model(model, lora)
+    tuned.peft_config["default"].base_model_name_or_path = policy.model
+    tuned.save_pretrained(run.files)
+    return account(rows)
+
+
+@step(makes=NOTHING, files="weights")
+def write_whole(rows: pl.DataFrame, args: Seed, run: Run) -> Output:  # noqa: ARG001
+    """Leave a whole model."""
+    save_tiny_llama(run.files)
+    return account(rows)
+
+
+@step(makes=NOTHING, files="weights")
+def write_pickle(rows: pl.DataFrame, run: Run) -> Output:
+    """Leave a model of the old format beside a good one."""
+    save_tiny_llama(run.files)
+    (run.files / "pytorch_model.bin").write_bytes(b"a pickle")
+    return account(rows)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
+    return ModelSpec(model=str(save_tiny_llama(tmp_path_factory.mktemp("base"))), dtype="float32")
+
+
+def echoes(store: Store, stage: Stage) -> list[str]:
+    return list(store.scan(made("toy", [stage], store)["echo"].ref).collect()["echo"])
+
+
+def test_an_adapter_is_served_with_its_base(tmp_path: Path, base: ModelSpec) -> None:
+    store, words = Store(tmp_path), words_stage("yes", "no")
+    adapter = adapt(words, Seed(), policy=base)
+    tuned = echoes(store, echo_stage(words, model=with_adapter(base, adapter)))
+    assert tuned != echoes(Store(tmp_path / "other"), echo_stage(words, model=base))
+    assert tuned == _merged(store, base, words)
+
+
+def _merged(store: Store, base: ModelSpec, words: Stage) -> list[str]:
+    """Return the echoes of a model with the adapter merged into its weights by PEFT itself."""
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = store.root / "merged"
+    adapter = store.current("toy", "adapt")
+    assert adapter
+    plain = AutoModelForCausalLM.from_pretrained(base.model)
+    PeftModel.from_pretrained(plain, store.folder(adapter.ref)).merge_and_unload().save_pretrained(folder)
+    AutoTokenizer.from_pretrained(base.model).save_pretrained(folder)
+    return echoes(
+        Store(store.root / "by_peft"), echo_stage(words, model=base.model_copy(update={"model": str(folder)}))
+    )
+
+
+def test_whole_weights_are_a_model(tmp_path: Path, base: ModelSpec) -> None:
+    words = words_stage("yes", "no")
+    whole = model_from(write_whole(words, Seed()), dtype="float32")
+    plain = echoes(Store(tmp_path / "plain"), echo_stage(words, model=base))
+    assert echoes(Store(tmp_path), echo_stage(words, model=whole)) == plain
+
+
+def test_the_key_has_the_base_and_the_content_of_the_product(tmp_path: Path, base: ModelSpec) -> None:
+    store, words = Store(tmp_path), words_stage("yes")
+
+    def key(seed: int, model: ModelSpec = base) -> str:
+        adapter = adapt(words, Seed(seed=seed), policy=base)
+        return made("toy", [echo_stage(words, model=with_adapter(model, adapter))], store)["echo"].key
+
+    first = key(0)
+    assert key(0) == first
+    assert key(1) != first
+    assert key(0, base.model_copy(update={"options": {"generate_batch": 2}})) != first
+    manifest = store.current("toy", "echo")
+    assert manifest
+    assert [ref.stage for ref in manifest.sides] == ["adapt"]
+
+
+def test_a_plan_shows_what_waits_for_a_model_and_counts_its_load(tmp_path: Path, base: ModelSpec) -> None:
+    store, words = Store(tmp_path), words_stage("yes")
+    made("toy", [words], store)
+
+    def planned(seed: int = 0) -> object:
+        adapter = adapt(words, Seed(seed=seed), policy=base)
+        stages = stages_of(echo_stage(words, model=with_adapter(base, adapter)))
+        return stages, plan(stages, system="toy", store=store, resources=Resources(actors=0))
+
+    stages, before = planned()
+    assert [(one.stage.name, one.state) for one in before.stages] == [
+        ("words", "reused"),
+        ("adapt", "new"),
+        ("echo", "new"),
+    ]
+    assert before["echo"].waits_for == ("adapt",)
+    assert [type(spec) for spec in before.loads] == [ProductSpec]
+    made("toy", [stages[-1]], store)
+    assert [one.state for one in planned()[1].stages] == ["reused"] * 3
+    again = planned(seed=1)[1]
+    assert (again["adapt"].state, again["echo"].state) == ("changed", "waiting")
+
+
+def test_what_cannot_be_a_model_is_refused(tmp_path: Path, base: ModelSpec) -> None:
+    words = words_stage("yes")
+    with pytest.raises(ConfigError, match="stage 'words' has no files"):
+        with_adapter(base, words)
+    adapter = adapt(words, Seed(), policy=base)
+    openvino = with_adapter(base.model_copy(update={"engine": "openvino"}), adapter)
+    with pytest.raises(ConfigError, match="engine 'openvino' cannot load the adapter of a product; use transformers"):
+        model_identity(openvino)
+    with pytest.raises(ModelError, match="its product is not made yet"):
+        load_model(with_adapter(base, adapter))
+    with pytest.raises(ModelError, match=r"pytorch_model.bin may hold a pickle; save safetensors instead"):
+        made("toy", [echo_stage(words, model=model_from(write_pickle(words)))], Store(tmp_path))
+
+
+def test_an_adapter_travels_without_its_stage(tmp_path: Path, base: ModelSpec) -> None:
+    import pickle
+
+    words = words_stage("yes")
+    adapter = adapt(words, Seed(), policy=base)
+    manifest = made("toy", [adapter], Store(tmp_path))["adapt"]
+    spec = with_adapter(base, adapter).placed(str(Store(tmp_path).folder(manifest.ref)))
+    model = load_model(pickle.loads(pickle.dumps(spec)))
+    request = GenerateRequest(instruction="x", prompt="y", seeds=(1,), sampling=Sampling(max_tokens=4))
+    assert model.generate([request])[0].candidates
