@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from normloom.core.fan_out import each as each
     from normloom.core.fan_out import free as free
     from normloom.core.needs import Needs as Needs
+    from normloom.core.product_model import ProductFiles as ProductFiles
     from normloom.core.protocol import Embedder as Embedder
     from normloom.core.protocol import LanguageModel as LanguageModel
     from normloom.core.protocol import ModelSpec as ModelSpec
@@ -37,6 +38,9 @@ if TYPE_CHECKING:
     from normloom.core.stage import dropped_rows as dropped_rows
     from normloom.models.yes import yes as yes
     from normloom.steps.args import Args as Args
+    from normloom.steps.products import files_of as files_of
+    from normloom.steps.products import model_from as model_from
+    from normloom.steps.products import with_adapter as with_adapter
     from normloom.steps.step import step as step
     from normloom.workers.resources import Resources as Resources
 
@@ -52,6 +56,7 @@ HOMES = {
     "Needs": "normloom.core.needs",
     "NormloomError": "normloom.core.errors",
     "Output": "normloom.core.stage",
+    "ProductFiles": "normloom.core.product_model",
     "Resources": "normloom.workers.resources",
     "Result": "normloom.api.result",
     "Run": "normloom.core.run",
@@ -61,7 +66,9 @@ HOMES = {
     "diff": "normloom.api.look",
     "dropped_rows": "normloom.core.stage",
     "each": "normloom.core.fan_out",
+    "files_of": "normloom.steps.products",
     "free": "normloom.core.fan_out",
+    "model_from": "normloom.steps.products",
     "open_store": "normloom.api.look",
     "plan": "normloom.api.build",
     "query": "normloom.api.look",
@@ -69,6 +76,7 @@ HOMES = {
     "table": "normloom.api.frames",
     "trace": "normloom.api.look",
     "why": "normloom.api.build",
+    "with_adapter": "normloom.steps.products",
     "yes": "normloom.models.yes",
 }
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import PrivateAttr
 
@@ -24,7 +25,7 @@ class ProductSpec(ModelSpec):
     _stage: Any = PrivateAttr(default=None)
 
     @classmethod
-    def of(cls, stage: Stage, like: ModelSpec, *, adapter: bool) -> ProductSpec:
+    def of(cls, stage: Stage, like: ModelSpec, *, adapter: bool) -> Self:
         """Return the model out of a stage's product, run as `like` is."""
         spec = cls(**_plain(like), product=stage.name, adapter=adapter)
         spec._stage = stage
@@ -41,9 +42,20 @@ class ProductSpec(ModelSpec):
         """The model spec without its product: that of the base model of an adapter."""
         return ModelSpec(**_plain(self))
 
-    def placed(self, folder: str) -> ProductSpec:
+    def placed(self, folder: str) -> Self:
         """Return the model with its files in a folder, small enough to travel."""
-        return ProductSpec(**{**_plain(self), "product": self.product, "adapter": self.adapter, "folder": folder})
+        return type(self)(**{**_plain(self), "product": self.product, "adapter": self.adapter, "folder": folder})
+
+
+class ProductFiles(ProductSpec):
+    """The files of a product, for a step that reads them itself: no engine loads them."""
+
+    @property
+    def path(self) -> Path:
+        """The folder with the files; raises ValueError outside of a build."""
+        if self.folder is None:
+            raise ValueError(f"the product {self.product!r} is not made yet")
+        return Path(self.folder)
 
 
 def _plain(spec: ModelSpec) -> dict[str, Any]:

@@ -227,6 +227,12 @@ class Manifest(_Record):
         records = [record for part in self.parts for record in part.attached]
         return {record.name.partition("/")[2]: record for record in records}
 
+    @property
+    def attached_told(self) -> str:
+        """How many files the product has and their size; nothing if it has none."""
+        count, size = len(self.attached), sum(record.bytes for record in self.attached.values())
+        return f"{count:,} file{'s' * (count > 1)}, {size / 1e6:,.1f} MB" if count else ""
+
     def files(self, directory: Path, kind: Kind = "rows") -> list[tuple[Path, int]]:
         """Return the paths of one kind of file with their row counts, in row order."""
         records = [part.files[kind] for part in self.parts]

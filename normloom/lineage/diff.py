@@ -26,8 +26,9 @@ class StageDiff:
     """How one stage differs between two builds.
 
     `state`: only the second build has it (added), only the first (removed), the same table (same), another key with
-    the same rows (reproduced), other rows (changed). `gone` names the sides whose table is no longer in the store; what
-    would have been read from it is left empty. `refs` are both tables if they were compared.
+    the same content (reproduced), other content (changed). `gone` names the sides whose table is no longer in the
+    store; what would have been read from it is left empty. `files` has the bytes of a product's files that differ, 0
+    if there is none. `refs` are both tables if they were compared.
     """
 
     stage: str
@@ -38,6 +39,7 @@ class StageDiff:
     fields: Sequence[str] = ()
     dropped: Counts = field(default_factory=dict)
     quarantined: Counts = field(default_factory=dict)
+    files: Counts = field(default_factory=dict)
     table: TableDiff | None = None
     refs: tuple[TableRef, TableRef] | None = None
 
@@ -87,6 +89,7 @@ def _stage(stage: str, before: BuildLock, after: BuildLock, store: Store, exampl
         fields=changed_fields(first, second),
         dropped=_both(first.dropped_by, second.dropped_by),
         quarantined=_both(first.quarantined_by, second.quarantined_by),
+        files=_changed_files(first, second),
         table=table,
         refs=(first.ref, second.ref),
     )
@@ -113,6 +116,17 @@ def _files(before: Manifest, after: Manifest, store: Store) -> tuple[list[Path],
         return [directory / record.name for record in records if record.sha256 not in shared]
 
     return differing(before), differing(after)
+
+
+def _changed_files(before: Manifest, after: Manifest) -> dict[str, tuple[int, int]]:
+    """Return the bytes, before and after, of the files of a product that differ."""
+    old, new = before.attached, after.attached
+    names = [
+        name
+        for name in sorted({*old, *new})
+        if name not in old or name not in new or old[name].sha256 != new[name].sha256
+    ]
+    return {name: (old[name].bytes if name in old else 0, new[name].bytes if name in new else 0) for name in names}
 
 
 def _both(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, tuple[int, int]]:

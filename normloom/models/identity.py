@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from normloom.core.errors import ConfigError, ModelError
-from normloom.core.product_model import ProductSpec
+from normloom.core.product_model import ProductFiles, ProductSpec
 from normloom.core.protocol import ModelSpec
 from normloom.models.files.digests import file_digest, joint_digest
 from normloom.models.files.locate import find, snapshot
@@ -41,6 +41,8 @@ def model_identity(spec: ModelSpec) -> dict[str, str]:
     """
     if isinstance(spec, IdentifiedSpec):
         return dict(spec.identity)
+    if isinstance(spec, ProductFiles):
+        return {"files": "product"}
     engine = engine_of(spec)
     if isinstance(spec, ProductSpec):
         return _of_product(spec, engine)

@@ -42,7 +42,7 @@ def with_models(ends: Sequence[Stage], change: Callable[[ModelSpec], ModelSpec])
     def changed(spec: ModelSpec) -> ModelSpec:
         new = change(spec)
         if isinstance(new, ProductSpec) and new.stage.name in made:
-            return ProductSpec.of(made[new.stage.name], new, adapter=new.adapter)
+            return type(new).of(made[new.stage.name], new, adapter=new.adapter)
         return new
 
     for stage in stages:

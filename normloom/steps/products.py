@@ -1,11 +1,11 @@
-"""Models out of products: `with_adapter(base, product)`, `model_from(product)`."""
+"""Products as models and values: `with_adapter(base, product)`, `model_from(product)`, `files_of(product)`."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from normloom.core.errors import ConfigError
-from normloom.core.product_model import ProductSpec
+from normloom.core.product_model import ProductFiles, ProductSpec
 from normloom.core.protocol import ModelSpec
 from normloom.core.stage import Stage
 
@@ -28,6 +28,14 @@ def model_from(product: Stage, **run: Any) -> ProductSpec:
     """
     like = ModelSpec(**run, model=_with_files(product).name)
     return ProductSpec.of(product, like, adapter=False)
+
+
+def files_of(product: Stage) -> ProductFiles:
+    """Return the files of a product, for a step that takes them as a value and reads them itself (`files.path`).
+
+    Raises ConfigError for a stage without files.
+    """
+    return ProductFiles.of(_with_files(product), ModelSpec(model=product.name), adapter=False)
 
 
 def _with_files(product: Stage) -> Stage:

@@ -194,3 +194,17 @@ def test_progress_shows_figures_speed_and_time_left(tmp_path: Path, caplog: pyte
         product(Store(tmp_path))
     assert "learn: step 6 of 6, loss 0.1667" in caplog.text
     assert "tokens/s" in caplog.text
+
+
+def test_files_are_told_in_diffs_pages_and_tables(tmp_path: Path) -> None:
+    from normloom.cli.commands.tables import _described
+    from normloom.lineage.diff import _changed_files
+    from normloom.prefect.pages.lineage_page import Lineage, stage_page
+
+    store = Store(tmp_path)
+    first, second = product(store, note="first"), product(store, note="the second")
+    assert _changed_files(first, second) == {"note.txt": (5, 10)}
+    assert _described(first, store)["files"]["note.txt"] == 5
+    page = stage_page(Lineage(system="toy", build="test", graph={"learn": []}, manifests={"learn": first}), "learn")
+    assert "## Files" in page
+    assert f"`{first.attached['note.txt'].sha256[:12]}`" in page

@@ -131,6 +131,9 @@ def _details(stage: StageDiff) -> Iterator[Text]:
         moved = [f"{name} {was:,} → {now:,}" for name, (was, now) in counts.items() if was != now]
         if moved:
             lines.append(Text(f"  {what}: {', '.join(moved)}"))
+    if stage.files:
+        changed = [f"{name} {was:,} → {now:,} bytes" for name, (was, now) in stage.files.items()]
+        lines.append(Text(f"  files that differ: {', '.join(changed)}"))
     if lines:
         yield Text(f"\n{stage.stage}", "bold")
         yield from lines

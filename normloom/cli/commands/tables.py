@@ -70,7 +70,8 @@ def _table(manifests: list[Manifest], stale: Collection[tuple[str, str]]) -> Tab
         table.add_column("key", no_wrap=True)
     for manifest in manifests:
         counts = [f"{manifest.count(kind):,}" for kind in KINDS]
-        mark = "stale" if (manifest.system, manifest.stage) in stale else ""
+        told = ["stale"] if (manifest.system, manifest.stage) in stale else []
+        mark = ", ".join([*told, *filter(None, [manifest.attached_told])])
         created = manifest.created[:16].replace("T", " ")
         table.add_row(f"{manifest.system}_{manifest.stage}", *counts, created, mark, *([manifest.key] if keys else []))
     return table
@@ -86,5 +87,6 @@ def _described(manifest: Manifest, store: Any) -> dict[str, Any]:
         "dropped": manifest.count("dropped"),
         "quarantined": manifest.count("quarantined"),
         "created": manifest.created,
+        "files": {name: record.bytes for name, record in manifest.attached.items()},
         "path": str(store.table_directory(manifest.ref)),
     }

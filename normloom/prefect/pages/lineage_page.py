@@ -175,6 +175,7 @@ def stage_page(lineage: Lineage, stage: str) -> str:
         LEGEND,
         "## Rows",
         _rows(manifest),
+        *_files(manifest),
         "## Checks",
         _checks(manifest.checks) or "The contract asks for none beyond its columns and keys.",
         "## Reads",
@@ -261,6 +262,12 @@ def _rows(manifest: Manifest) -> str:
             ("quarantined", counts["quarantined"], _reasons(manifest.quarantined_by)),
         ],
     )
+
+
+def _files(manifest: Manifest) -> list[str]:
+    """Return the files of a product, if it has some."""
+    rows = [(text(name), f"{one.bytes:,}", f"`{one.sha256[:12]}`") for name, one in manifest.attached.items()]
+    return ["## Files", table(("file", "bytes", "sha256"), rows)] if rows else []
 
 
 def _reasons(counts: Mapping[str, int]) -> str:
