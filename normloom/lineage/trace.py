@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import duckdb
 
 from normloom.core.errors import StoreError
 from normloom.lineage.trace_search import Record, Relation, Search, relations
+from normloom.lineage.trained import Trained, learners, writers
 from normloom.store.store import Store
 
 Departure = Literal["dropped", "quarantined"]
@@ -63,7 +64,8 @@ class Trace:
     `rows` begins with the row itself, nearer ones first; without rows it is known to the ledger only. `edges` are
     pairs of parent and child; `ledger` holds what was taken out of the rows or lost to one of them. Tracing
     backward, `siblings` tells what became of other rows of the same parents, and `missing` names parents that the
-    newest tables no longer have.
+    newest tables no longer have. `models` are trained models on the way: backward those that wrote rows, forward those
+    that learned from rows.
     """
 
     system: str
@@ -74,6 +76,7 @@ class Trace:
     ledger: tuple[LedgerEntry, ...]
     siblings: tuple[Sibling, ...]
     missing: tuple[str, ...]
+    models: tuple[Trained, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the trace as JSON types."""
@@ -94,6 +97,7 @@ class Trace:
                 for sibling in self.siblings
             ],
             "missing": list(self.missing),
+            "models": [asdict(model) for model in self.models],
         }
 
 
@@ -115,7 +119,13 @@ def trace(store: Store, row_id: str, *, system: str | None = None, forward: bool
         raise StoreError(
             f"the tables in {store.root} cannot be read: {error}; trace again, or build them again"
         ) from error
-    return _assembled(found, among[place].system, among, search.records, forward=forward)
+    whole = _assembled(found, among[place].system, among, search.records, forward=forward)
+    met = {row.row_id for row in whole.rows}
+    way: dict[tuple[str, str], set[str]] = {}
+    for role, where, name, _ in search.records:
+        if role == "row" and name in met:
+            way.setdefault((among[where].system, among[where].stage), set()).add(name)
+    return replace(whole, models=tuple(learners(store, way) if forward else writers(store, way)))
 
 
 def _assembled(

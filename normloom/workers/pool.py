@@ -6,6 +6,7 @@ is put to sleep where its engine and the build's resources allow, and ended else
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import Counter
@@ -181,7 +182,7 @@ class Pool:
         taken = [name for name, one in self._residents.items() if one.leased] + list(self._coming)
         if key in taken:
             return f"waits for {spec.model}, which another stage uses"
-        return f"waits for a place, held by {', '.join(ModelSpec.model_validate_json(one).model for one in taken)}"
+        return f"waits for a place, held by {', '.join(json.loads(one)['model'] for one in taken)}"
 
     def _awaited(self) -> list[tuple[Resources, int]]:
         return [(resources, resources.actors) for resources in self._coming.values()]

@@ -230,7 +230,7 @@ def test_a_parent_that_is_no_longer_there_is_named(tmp_path: Path) -> None:
 def test_a_trace_is_json(store: Store) -> None:
     found = trace(store, PICKED)
     as_json = json.loads(json.dumps(found.as_json(), allow_nan=False))
-    assert set(as_json) == {"system", "row_id", "direction", "rows", "edges", "ledger", "siblings", "missing"}
+    assert set(as_json) == {"system", "row_id", "direction", "rows", "edges", "ledger", "siblings", "missing", "models"}
     assert as_json["direction"] == "backward"
     assert as_json["rows"][0] == {
         "stage": "pick",

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from normloom.cli.output.trace_tree import trained
 from normloom.core.errors import ConfigError, ModelError
 from normloom.core.product_model import ProductSpec
 from normloom.core.protocol import GenerateRequest, ModelSpec, Sampling
 from normloom.core.run import Run
-from normloom.core.stage import Output, Stage
+from normloom.core.stage import Output, Stage, dropped, dropped_frame
+from normloom.lineage.trace import trace
 from normloom.models import load_model, model_identity
 from normloom.planning.plan import plan
 from normloom.steps.args import Args
@@ -167,3 +170,29 @@ def test_an_adapter_travels_without_its_stage(tmp_path: Path, base: ModelSpec) -
     model = load_model(pickle.loads(pickle.dumps(spec)))
     request = GenerateRequest(instruction="x", prompt="y", seeds=(1,), sampling=Sampling(max_tokens=4))
     assert model.generate([request])[0].candidates
+
+
+@step(makes=NOTHING, files="adapter")
+def adapt_to_some(rows: pl.DataFrame, *, policy: ModelSpec, run: Run) -> Output:
+    """Leave an adapter that did not learn from the word `left`."""
+    adapt.function(rows, Seed(), policy=policy, run=run)
+    out = [dropped(row, "left out") for row in rows.iter_rows(named=True) if row["word"] == "left"]
+    made = account(rows)
+    return replace(made, dropped=dropped_frame(out), attempts=1 + len(out))
+
+
+def test_traces_lead_through_training(tmp_path: Path, base: ModelSpec) -> None:
+    store, pairs = Store(tmp_path), words_stage("yes", "left", "no")
+    tuned = with_adapter(base, adapt_to_some(pairs, policy=base))
+    tables = made("toy", [echo_stage(pairs, model=tuned)], store)
+    product = str(tables["adapt_to_some"].ref)
+    words = dict(store.scan(tables["words"].ref).select("word", "row_id").collect().iter_rows())
+
+    [model] = trace(store, store.scan(tables["echo"].ref).collect()["row_id"][0]).models
+    assert (model.product, model.wrote, model.learned_from) == (product, ("toy/echo",), {"toy/words": 2})
+    assert model.rows == (words["yes"], words["no"])
+
+    [model] = trace(store, words["yes"], forward=True).models
+    assert (model.product, model.wrote, model.rows) == (product, ("toy/echo",), (words["yes"],))
+    assert trace(store, words["left"], forward=True).models == ()
+    assert "learned from 1 of these rows" in trained(model, forward=True).plain

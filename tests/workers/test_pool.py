@@ -16,7 +16,7 @@ import pytest
 import ray
 
 from normloom.core.errors import ModelError
-from normloom.core.needs import Needs
+from normloom.core.needs import Needs, ProcessSpec
 from normloom.core.progress import LogProgress
 from normloom.core.protocol import ModelSpec
 from normloom.core.run import Run
@@ -286,3 +286,16 @@ def test_a_stage_that_needs_a_process_has_one_of_its_own_and_resumes_in_its_scra
     assert row["process"] != os.getpid()
     assert list(manifest.attached) == ["count"]
     assert not psutil.pid_exists(row["process"]) or psutil.Process(row["process"]).status() == psutil.STATUS_ZOMBIE
+
+
+def test_who_waits_is_told_of_a_stage_that_has_a_process() -> None:
+    lone, said = Pool(Resources(actors=0)), []
+    training = ProcessSpec.of("train", Needs(threads=1))
+    with lone.lease(training):
+        waiting = threading.Thread(target=lambda: lone.lease(SCRIPTED, note=said.append).__enter__(), daemon=True)
+        waiting.start()
+        waiting.join(6)
+    waiting.join(10)
+    assert not waiting.is_alive()
+    assert said[0] == "waits for a place, held by train"
+    lone.close()

@@ -41,11 +41,13 @@ def trace(
     reason, winner, payload;
     siblings: stage, row_id, parents, values, beside (the rows on the way with the same parent), reached (the
     stages where it is last found, if it was kept) and ledger (what took it out);
-    missing: parents that the newest tables no longer have.
+    missing: parents that the newest tables no longer have;
+    models: product, wrote (tables), learned_from (rows by table) and rows (ids: forward those on the way that it
+    learned from, backward the first few).
     """
     from rich.text import Text
 
-    from normloom.cli.output.trace_tree import tree_of
+    from normloom.cli.output.trace_tree import trained, tree_of
     from normloom.lineage.trace import trace as trace_row
     from normloom.store.store import Store
 
@@ -54,6 +56,8 @@ def trace(
         print(json.dumps(found.as_json(), ensure_ascii=False))
         return
     out.print(tree_of(found), highlight=False)
+    for model in found.models:
+        out.print(trained(model, forward=forward), highlight=False, soft_wrap=True)
     counts = Counter(row.stage for row in found.rows[1:])
     told = ", ".join(f"{count:,} {stage}" for stage, count in counts.items()) or "no other row"
     out.print(Text.assemble(("what came of it: " if forward else "what it came from: ", "bold"), told))

@@ -12,6 +12,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from normloom.lineage.trace import LedgerEntry, Sibling, Trace
+from normloom.lineage.trained import Trained
 
 SHOWN = 3  # of ledger entries and siblings
 BRANCHES = 10
@@ -32,6 +33,17 @@ def tree_of(trace: Trace) -> Tree:
         _hang(tree, [_entry(entry, {}) for entry in trace.ledger])
         return tree
     return _Drawing(trace).draw()
+
+
+def trained(model: Trained, *, forward: bool) -> Text:
+    """Return what a trained model on the way has to do with it."""
+    learned = " and ".join(f"{count:,} rows of {table}" for table, count in model.learned_from.items()) or "no row"
+    wrote = ", ".join(model.wrote) or "no table yet"
+    line = Text.assemble(("model ", "bold"), (model.product, "bold cyan"))
+    ids = ", ".join(map(_short, model.rows[:SHOWN])) + (", ..." if forward and len(model.rows) > SHOWN else "")
+    if forward:
+        return line.append(f"  learned from {len(model.rows):,} of these rows ({ids}), of {learned}; wrote {wrote}")
+    return line.append(f"  wrote {wrote}; learned from {learned}, such as {ids}" if ids else f"  wrote {wrote}")
 
 
 class _Drawing:
