@@ -121,9 +121,15 @@ class Store:
         directory = self.directory(system, stage, key or "")
         if key is None or not (directory / MANIFEST).is_file() or self.published(system, stage, key):
             return None
-        manifest = _load(Manifest.model_validate_json, directory / MANIFEST)
-        parts = [part.index for part in manifest.parts if not _present(directory, part)] if manifest else []
-        what = f"files of its part {parts[0]} are missing or cut" if manifest else "its manifest cannot be read"
+        try:
+            manifest = Manifest.model_validate_json((directory / MANIFEST).read_bytes())
+        except FileNotFoundError:  # gc took it meanwhile
+            return None
+        except ValidationError as error:
+            what = f"its manifest cannot be read ({_fault(error)}): damaged, or another version of Normloom wrote it"
+        else:
+            parts = [part.index for part in manifest.parts if not _present(directory, part)]
+            what = f"files of its part {parts[0]} are missing or cut"
         return f"table {system}/{stage}/{key}: {what}; build {system} again, which makes what is missing"
 
     def scan(self, ref: TableRef, kind: Kind = "rows") -> pl.LazyFrame:
@@ -443,10 +449,13 @@ def _load(parse: Callable[[bytes], Record], path: Path) -> Record | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValidationError as error:
-        fault = error.errors()[0]
-        where = ".".join(str(place) for place in fault["loc"]) or "the file"
-        log.warning("%s cannot be read and does not count: %s: %s", path, where, fault["msg"])
+        log.warning("%s cannot be read and does not count: %s", path, _fault(error))
         return None
+
+
+def _fault(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    return f"{'.'.join(str(place) for place in fault['loc']) or 'the file'}: {fault['msg']}"
 
 
 def _present(directory: Path, part: PartRecord) -> bool:

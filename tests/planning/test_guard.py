@@ -85,5 +85,7 @@ def test_a_table_that_cannot_be_read_counts(store: Store, caplog: pytest.LogCapt
     table = made(store, *three())["words"]
     path = store.table_directory(table.ref) / MANIFEST
     path.write_text(path.read_text().replace('"rows_in"', '"rows_inn"'))
-    assert "words" in names(planned(store, three()))
+    found = planned(store, three())
+    assert "words" in names(found)
+    assert "rows_in: Field required): damaged, or another version of Normloom wrote it" in str(found.stages[0].damage)
     assert any("rows_in" in record.getMessage() for record in caplog.records)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -20,6 +21,7 @@ from normloom.cli.commands.serve import require_login, serve
 from normloom.core.errors import ConfigError, UsageError
 from normloom.prefect.run_marks import RUNS
 from normloom.prefect.server import SERVER_PASSWORD, serving
+from normloom.store.store import MANIFEST, Store
 
 SERVE = "import sys, typer; from normloom.cli.commands.serve import serve; typer.run(serve)"
 
@@ -147,6 +149,35 @@ def test_a_run_keeps_a_name_that_was_typed_and_says_that_it_made_nothing(served:
     assert any(tag.startswith("build:") for tag in ended["tags"])
     made_nothing = ("Reused", "0 of 19 tables made, 19 reused")
     assert (ended["state"]["name"], ended["state"]["message"]) == made_nothing
+
+
+def test_a_run_makes_stages_again_if_fresh_and_not_unasked_beyond_the_limit(served: Served) -> None:
+    _, place, api = served
+    store = Store(place / "store")
+    ended(api, only=["ingest"])
+    first = store.current("savacu", "ingest")
+    assert first is not None
+    assert ended(api, only=["ingest"], fresh=True)["state"]["type"] == "COMPLETED"
+    second = store.current("savacu", "ingest")
+    assert second is not None
+    assert (second.remake, second.content) == (first.remake + 1, first.content)
+    manifest = store.table_directory(second.ref) / MANIFEST
+    written = manifest.read_text()
+    manifest.write_text(written.replace('"rows_in"', '"rows_inn"'))
+    (store.table_directory(first.ref) / MANIFEST).unlink()
+    refused = ended(api, only=["ingest"], settings=["remake.max_stages=0"])["state"]
+    assert refused["type"] == "FAILED"
+    assert "make 1 stages again that nobody asked for" in refused["message"]
+    assert "ingest (cannot be read)" in refused["message"]
+    assert ended(api, only=["ingest"])["state"]["type"] == "COMPLETED"
+    assert store.current("savacu", "ingest")
+
+
+def ended(api: Api, **parameters: object) -> Any:
+    """Return a run of the deployment that has ended."""
+    run = api.start("savacu/serve", **parameters)
+    api.ended(run)
+    return api.run(run)
 
 
 def test_an_error_of_ours_fails_the_run_with_its_message(served: Served) -> None:
