@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from normloom.core.errors import ConfigError, ModelError
+from normloom.core.model_roles import RolesSpec
 from normloom.core.product_model import ProductFiles, ProductSpec
 from normloom.core.protocol import ModelSpec
 from normloom.models.files.digests import file_digest, joint_digest
@@ -41,6 +42,10 @@ def model_identity(spec: ModelSpec) -> dict[str, str]:
     """
     if isinstance(spec, IdentifiedSpec):
         return dict(spec.identity)
+    if isinstance(spec, RolesSpec):
+        parts = {role: model_identity(one) for role, one in spec.roles.items()}
+        told = {f"{role}.{name}": value for role, fields in parts.items() for name, value in fields.items()}
+        return {"engine": spec.engine, "model": spec.model, **told}
     if isinstance(spec, ProductFiles):
         return {"files": "product"}
     engine = engine_of(spec)

@@ -15,6 +15,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from normloom.core.errors import ConfigError
+from normloom.core.model_roles import RolesSpec
 from normloom.core.needs import ProcessSpec
 from normloom.core.protocol import GenerateRequest, ModelSpec
 
@@ -47,6 +48,7 @@ class Engine:
 
 
 GROUP = "normloom.engines"
+_ROLES = Engine(module="normloom.models.roles", attribute="Roles", version=1, files=False)
 _PROCESS = Engine(module="normloom.models.process", attribute="no_model", version=1, files=False)
 
 
@@ -82,6 +84,8 @@ def engine_of(spec: ModelSpec) -> Engine:
     """Return the engine that `spec` asks for; raises `ConfigError` if no installed package has it."""
     if isinstance(spec, ProcessSpec):
         return _PROCESS
+    if isinstance(spec, RolesSpec):
+        return _ROLES
     if spec.engine not in _declared():
         known = ", ".join(_declared())
         raise ConfigError(f"model {spec.model!r}: unknown engine {spec.engine!r}; available: {known}")

@@ -21,6 +21,7 @@ import polars as pl
 from pydantic import BaseModel
 
 from normloom.core.errors import ConfigError, UsageError
+from normloom.core.model_roles import each_of
 from normloom.core.protocol import ModelSpec
 from normloom.core.stage import Stage
 from normloom.models.identity import model_identity
@@ -72,8 +73,8 @@ def key_fields(system: str, stage: Stage, *, inputs: Sequence[str], sides: Seque
         called.add_type(type(stage.arguments))
         called.roots.append(("normloom.workers.part", "make_rows"))
         if stage.model:
-            engine = engine_of(stage.model)
-            called.roots.append((engine.module, engine.attribute))
+            for engine in map(engine_of, each_of(stage.model)):
+                called.roots.append((engine.module, engine.attribute))
         source = source_of(called.roots, live=called.live)
     except UsageError as error:
         raise UsageError(f"stage {stage.name!r}: {error}") from error

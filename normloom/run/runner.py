@@ -20,6 +20,7 @@ from typing import Any
 import polars as pl
 
 from normloom.core.errors import StageError
+from normloom.core.model_roles import RolesSpec
 from normloom.core.product_model import ProductSpec
 from normloom.core.progress import Progress
 from normloom.core.rules import POISON
@@ -322,6 +323,8 @@ class StageRunner:
 
     def _placed(self, table: _Table, value: Any) -> Any:
         """Return a value of a stage, with its files found if it is a model out of a product."""
+        if isinstance(value, RolesSpec):
+            return RolesSpec.of({role: self._placed(table, one) for role, one in value.roles.items()})
         if not isinstance(value, ProductSpec):
             return value
         place = len(table.stage.sides) + [stage.name for stage in table.stage.products].index(value.product)

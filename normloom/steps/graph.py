@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from normloom.core.errors import ConfigError
+from normloom.core.model_roles import RolesSpec, each_of
 from normloom.core.product_model import ProductSpec
 from normloom.core.protocol import ModelSpec
 from normloom.core.stage import Stage
@@ -40,6 +41,8 @@ def with_models(ends: Sequence[Stage], change: Callable[[ModelSpec], ModelSpec])
     made: dict[str, Stage] = {}
 
     def changed(spec: ModelSpec) -> ModelSpec:
+        if isinstance(spec, RolesSpec):
+            return RolesSpec.of({role: changed(one) for role, one in spec.roles.items()})
         new = change(spec)
         if isinstance(new, ProductSpec) and new.stage.name in made:
             return type(new).of(made[new.stage.name], new, adapter=new.adapter)
@@ -63,8 +66,8 @@ def held(stages: Sequence[Stage]) -> list[ModelSpec]:
 
 
 def model_uses(stages: Sequence[Stage]) -> list[ModelSpec]:
-    """Return the model of each stage that has one, in order."""
-    return [stage.model for stage in stages if stage.model]
+    """Return the model of each stage that has one, those of all roles if it has several, in order."""
+    return [spec for stage in stages if stage.model for spec in each_of(stage.model)]
 
 
 def farthest(idle: Iterable[str], upcoming: Sequence[str]) -> str:

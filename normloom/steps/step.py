@@ -11,6 +11,8 @@ A step is called as its function is, with stages in place of frames and a model 
 The names of the parameters say what they are: `rows` the input (a step without it is a source), `args` the arguments
 (a section of the settings), `model` the model, `run` the folders of a step that works long (`Run`), further ones side
 tables, and those after `*` plain values of a call. A value may be a model spec: the step is handed the spec.
+A call may give `model` several models, by role: `model={"policy": ..., "reference": ...}`, which the step gets as a
+mapping.
 Arguments and values enter the stage key. The decorator builds the `Stage` and does nothing else.
 """
 
@@ -28,6 +30,7 @@ from normloom.core.bounds import BoundOf
 from normloom.core.contract import Contract
 from normloom.core.errors import ConfigError
 from normloom.core.fan_out import FanOut
+from normloom.core.model_roles import RolesSpec
 from normloom.core.needs import Needs
 from normloom.core.protocol import ModelSpec
 from normloom.core.stage import NoArguments, Output, Stage
@@ -235,4 +238,8 @@ def _spec(given: Any, step: str) -> ModelSpec:
         return given
     if isinstance(given, str):
         return ModelSpec(model=given)
-    raise ConfigError(f"step {step!r}: model must be a model spec or a model's name, got {type(given).__name__}")
+    if isinstance(given, Mapping) and given:
+        return RolesSpec.of({str(role): _spec(one, step) for role, one in given.items()})
+    raise ConfigError(
+        f"step {step!r}: model must be a model spec, a model's name or these by role, got {type(given).__name__}"
+    )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil, floor
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from normloom.core.model_roles import RolesSpec
 from normloom.core.needs import ProcessSpec
 from normloom.core.protocol import ModelSpec
 from normloom.models.registry import engine_of
@@ -44,6 +45,8 @@ class Resources(BaseModel):
         """Return what a model occupies: its own settings if it has them."""
         if self.actors == 0:
             return self if spec.threads is None else self.model_copy(update={"threads": spec.threads})
+        if isinstance(spec, RolesSpec):
+            return self._together([self.of(one) for one in spec.roles.values()])
         own = {name: getattr(spec, name) for name in ("actors", "threads", "gpus")}
         remote = {"actors": 1, "max_actors": None, "gpus": 0.0} if engine_of(spec).remote else {}
         changed = remote | {name: value for name, value in own.items() if value is not None}
@@ -57,6 +60,13 @@ class Resources(BaseModel):
         if most is not None:
             changed["max_actors"] = max(most, changed.get("actors", self.actors))
         return self.model_copy(update=changed)
+
+    def _together(self, roles: Sequence[Resources]) -> Resources:
+        """Return what actors occupy that hold the models of several roles: the GPUs of all of them."""
+        gpus, threads = sum(one.gpus for one in roles), max(one.threads for one in roles)
+        actors = max(one.actors for one in roles)
+        changed = {"gpus": gpus, "threads": threads, "actors": actors, "max_actors": None, "sleepers": 0}
+        return self.model_copy(update={**changed, "cpus": max((one.cpus or 0.0) for one in roles) or None})
 
     @property
     def actor(self) -> dict[str, float]:

@@ -14,6 +14,7 @@ from normloom.core.run import Run
 from normloom.core.stage import Output, Stage, dropped, dropped_frame
 from normloom.lineage.trace import trace
 from normloom.models import load_model, model_identity
+from normloom.models.roles import Roles
 from normloom.planning.plan import plan
 from normloom.steps.args import Args
 from normloom.steps.graph import stages_of
@@ -196,3 +197,35 @@ def test_traces_lead_through_training(tmp_path: Path, base: ModelSpec) -> None:
     assert (model.product, model.wrote, model.rows) == (product, ("toy/echo",), (words["yes"],))
     assert trace(store, words["left"], forward=True).models == ()
     assert "learned from 1 of these rows" in trained(model, forward=True).plain
+
+
+@step(makes={"word": pl.String, "same": pl.Boolean})
+def compare(rows: pl.DataFrame, model: Roles) -> pl.DataFrame:
+    def said(role: str) -> list[str]:
+        requests = [
+            GenerateRequest(instruction="x", prompt=word, seeds=(1,), sampling=Sampling(max_tokens=6))
+            for word in rows["word"]
+        ]
+        return [answer.candidates[0].text for answer in model[role].generate(requests)]  # type: ignore[union-attr]
+
+    same = pl.Series([one == other for one, other in zip(said("policy"), said("reference"), strict=True)])
+    return rows.select("row_id", "word", same=same)
+
+
+def test_several_models_in_a_step_by_role(tmp_path: Path, base: ModelSpec) -> None:
+    store, words = Store(tmp_path), words_stage("yes", "no")
+    tuned = with_adapter(base, adapt(words, Seed(), policy=base))
+
+    def table(**roles: ModelSpec) -> tuple[str, list[bool]]:
+        manifest = made("toy", [compare(words, model=roles)], store)["compare"]
+        return manifest.key, store.scan(manifest.ref).collect()["same"].to_list()
+
+    first, same = table(policy=base, reference=base)
+    assert same == [True, True]
+    other, differ = table(policy=tuned, reference=base)
+    assert first != other
+    assert not all(differ)
+    two = compare(words, model={"policy": tuned, "reference": base.model_copy(update={"threads": 2})})
+    assert two.model
+    wanted = Resources(actors=1, gpus=1).of(two.model)
+    assert (wanted.gpus, wanted.threads) == (2, 2)

@@ -119,7 +119,10 @@ def test_a_step_without_arguments_and_one_without_rows() -> None:
         (lambda: shout(ANY, Cut()), "step 'shout': args must be Shout, not Cut"),
         (lambda: shout(frame("a"), Shout()), "step 'shout': rows must be a stage or a list of stages, got shape"),
         (lambda: shout([], Shout()), "step 'shout': rows must be a stage or several, got none"),
-        (lambda: cut(ANY, Cut(), model=1, sign=""), "model must be a model spec or a model's name, got int"),
+        (
+            lambda: cut(ANY, Cut(), model=1, sign=""),
+            "model must be a model spec, a model's name or these by role, got int",
+        ),
         (lambda: step()(bare.function)(ANY), "step 'bare': its declaration has no `makes`"),
     ],
 )

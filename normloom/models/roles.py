@@ -1,0 +1,41 @@
+"""Models loaded side by side, by role."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from normloom.core.model_roles import RolesSpec
+from normloom.core.protocol import Closing, Embedder, LanguageModel, Metered
+
+
+class Roles(Mapping[str, "LanguageModel | Embedder"]):
+    """The models of a step by role; what they count is added up."""
+
+    def __init__(self, spec: RolesSpec, *, threads: int | None = None) -> None:
+        from normloom.models import load_model
+
+        self._models = {role: load_model(one, threads=threads) for role, one in spec.roles.items()}
+
+    def __getitem__(self, role: str) -> LanguageModel | Embedder:
+        return self._models[role]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._models)
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    def take_usage(self) -> dict[str, float]:
+        """Return what all models counted since this was last asked."""
+        usage: Counter[str] = Counter()
+        for model in self._models.values():
+            if isinstance(model, Metered):
+                usage.update(model.take_usage())
+        return dict(usage)
+
+    def close(self) -> None:
+        """Let go of all models."""
+        for model in self._models.values():
+            if isinstance(model, Closing):
+                model.close()
