@@ -31,17 +31,18 @@ def _profile_names() -> list[str]:
 SystemArgument = Annotated[
     str,
     typer.Argument(
-        help="The system: savacu, misaligntrade, demo_safetybench, benchmark, one of a package, or a Python file.",
+        help="The system: savacu, misaligntrade, demo_safetybench, benchmark, persodpo, one from an installed package, "
+        "or a Python file.",
         show_default=False,
         autocompletion=_system_names,
     ),
 ]
-StoreOption = Annotated[Path, typer.Option("--store", help="Directory of the tables.", envvar="NORMLOOM_STORE")]
+StoreOption = Annotated[Path, typer.Option("--store", help="Store directory.", envvar="NORMLOOM_STORE")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text.")]
 ProfileOption = Annotated[
     str,
     typer.Option(
-        help="Models and sizes: local, cpu, hosted, ollama, vllm-cpu, gpu, paper, or a YAML file.",
+        help="Models and hardware: local, cpu, hosted, ollama, vllm-cpu, gpu, paper, replay, or a YAML file.",
         autocompletion=_profile_names,
     ),
 ]
@@ -49,20 +50,20 @@ SourceOption = Annotated[
     str | None,
     typer.Option(
         help="Prompts, ratings or responses: a file (CSV, TSV, JSONL, JSON, text, Excel, Parquet, Arrow), a folder or "
-        "pattern of files, a URL, or a data set on a hub (default: built-in ones)."
+        "glob, a URL, or a data set on a hub (default: built-in data)."
     ),
 ]
 TextColumnOption = Annotated[str | None, typer.Option(help="Column of --source that holds the prompts.")]
-LimitOption = Annotated[int | None, typer.Option(min=1, help="Take only the first N records of the source.")]
+LimitOption = Annotated[int | None, typer.Option(min=1, help="Use only the first N records of the source.")]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", help="Change a setting, such as classify.delta=0.4 or resources.actors=1; repeatable."),
 ]
 MaxRequestsOption = Annotated[
-    int | None, typer.Option(min=0, help="The most requests to hosted models.", show_default="the profile's")
+    int | None, typer.Option(min=0, help="Maximum number of requests to hosted models.", show_default="the profile's")
 ]
 MaxCostOption = Annotated[
-    float | None, typer.Option(min=0, help="The most that hosted models may cost.", show_default="the profile's")
+    float | None, typer.Option(min=0, help="Maximum cost of hosted models.", show_default="the profile's")
 ]
 DEFAULT_STORE = Path("store")
 DEFAULT_PROFILE = "local"

@@ -41,14 +41,12 @@ def build(
         list[str] | None,
         typer.Option(help="Build only this stage, from existing tables; repeatable.", show_default=False),
     ] = None,
-    from_: Annotated[
-        str | None, typer.Option("--from", help="Bring this stage and all downstream of it up to date.")
-    ] = None,
+    from_: Annotated[str | None, typer.Option("--from", help="Build this stage and everything downstream.")] = None,
     force: Annotated[
         list[str] | None,
-        typer.Option(help="Make this stage again though nothing changed; repeatable.", show_default=False),
+        typer.Option(help="Rebuild this stage even if nothing changed; repeatable.", show_default=False),
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Make every stage again though nothing changed.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Rebuild every stage even if nothing changed.")] = False,
     json_: JsonOption = False,
 ) -> None:
     """Bring a system's tables up to date and print what was made.
@@ -56,8 +54,8 @@ def build(
     Stages whose inputs, settings, templates, models and code are unchanged are reused. Rerun the command to resume a
     build that was interrupted or failed: finished parts are kept, and rows lost to an outage are asked for again.
 
-    After --only or --from, tables made from older ones are shown as stale until they are rebuilt. A stage made again
-    by --force or --fresh gets a new table, which later builds use; if its rows are the same, downstream tables stay.
+    After --only or --from, downstream tables are shown as stale until they are rebuilt. --force and --fresh give
+    a stage a new table, which later builds use; if its rows are unchanged, downstream tables are kept.
 
     Examples:
 

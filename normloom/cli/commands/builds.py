@@ -22,14 +22,13 @@ if TYPE_CHECKING:
 def builds(
     system: Annotated[str | None, typer.Argument(help="Only the builds of this system.", show_default=False)] = None,
     store: StoreOption = DEFAULT_STORE,
-    limit: Annotated[int, typer.Option(min=1, help="Builds to list of each system, the newest.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="Number of builds to list for each system.")] = 20,
     json_: JsonOption = False,
 ) -> None:
-    """List the builds of a store, newest last: tables made and reused, rows of the last stages, what
-    models were asked and its cost by the prices in the settings, profile, settings.
+    """List the builds of a store, newest last, with tables made and reused, rows, tokens, cost, profile and settings.
 
-    Builds that are running, failed, were cancelled or were killed are listed too, with the command that resumes them.
-    Tables that are gone were removed by normloom gc; a build that needs one makes it again.
+    Running, failed, cancelled and killed builds are listed too, with the command that resumes them. Tables marked gone
+    were removed by normloom gc; a build that needs one makes it again.
 
     Examples:
 

@@ -30,13 +30,13 @@ def diff(
     after: Annotated[str, typer.Argument(metavar="BUILD_B", help="The later build.")] = "last",
     system: Annotated[str | None, typer.Option(help="The system, if the store has several.")] = None,
     store: StoreOption = DEFAULT_STORE,
-    rows: Annotated[int, typer.Option(min=0, help="Changed rows to show of each stage.")] = 3,
+    rows: Annotated[int, typer.Option(min=0, help="Changed rows to show for each stage.")] = 3,
     json_: JsonOption = False,
 ) -> None:
-    """Say what changed between two builds: stages, rows, values, what was dropped, and how labels drifted.
+    """Show what changed between two builds: stages, rows, values, dropped rows and label drift.
 
-    A build is named by its id, by the beginning or end of it, or as last, last~1 (or previous), last~2.
-    Rows are the same if their row ids are, which rebuilds do not change.
+    Name a build by its id, a unique prefix or suffix of it, or last, last~1 (or previous), last~2. Rows are matched by
+    row id, which does not change between builds.
 
     Examples:
 

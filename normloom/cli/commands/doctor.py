@@ -14,12 +14,12 @@ from normloom.cli.common import DEFAULT_STORE, FAILED, JsonOption, SetOption, St
 def doctor(
     store: StoreOption = DEFAULT_STORE,
     profile: Annotated[
-        str | None, typer.Option(help="Also look for what this profile's builds need: engines, processors, Ray nodes.")
+        str | None, typer.Option(help="Also check what builds with this profile need: engines, processors, Ray nodes.")
     ] = None,
     set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Say what is installed, which engines and devices work, what is missing and the command that installs it.
+    """Check what is installed, which engines and devices work, and how to install what is missing.
 
     Examples:
 

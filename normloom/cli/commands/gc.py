@@ -30,7 +30,7 @@ def gc(
     store: StoreOption = DEFAULT_STORE,
     keep: Annotated[int, typer.Option(min=1, help="Keep the tables of the last K builds of each system.")] = 10,
     partial_days: Annotated[
-        int, typer.Option(min=0, help="Keep what interrupted builds left until untouched for this many days.")
+        int, typer.Option(min=0, help="Keep unfinished tables until they are this many days old.")
     ] = 7,
     old_keys: Annotated[
         bool,
@@ -40,10 +40,10 @@ def gc(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
     json_: JsonOption = False,
 ) -> None:
-    """Remove tables that no recent build names, after showing which.
+    """Remove tables that no recent build uses, after listing them.
 
-    The newest table of each stage stays, and so do the tables of the last builds and all their locks. What
-    is removed is made again when a build needs it. A system that is being built is left alone.
+    The newest table of each stage is kept, and so are the tables of recent builds and all build locks. A build that
+    needs a removed table makes it again. Systems that are being built are skipped.
 
     Examples:
 

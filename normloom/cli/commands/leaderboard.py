@@ -14,12 +14,12 @@ from normloom.core.errors import UsageError
 def leaderboard(
     store: StoreOption = DEFAULT_STORE,
     mode: Annotated[Literal["detector", "responder"] | None, typer.Option(help="Only this mode.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="Only the data set whose digest begins so.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Only the data set whose digest starts with this.")] = None,
     json_: JsonOption = False,
 ) -> None:
-    """Show the benchmark's newest figures of each model over all builds, the best first.
+    """Show the newest benchmark figures of each model across all builds, best first.
 
-    Figures stand together if the evaluated rows, the mode and the way verdicts were made are the same.
+    Figures are grouped by the evaluated rows, the mode and how verdicts were reached: only these are comparable.
 
     Examples:
 

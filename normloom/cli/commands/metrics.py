@@ -14,12 +14,14 @@ def metrics(
     store: StoreOption = DEFAULT_STORE,
     textfile: Annotated[
         Path | None,
-        typer.Option(help="Write them to this file, in one step, for the node exporter.", show_default=False),
+        typer.Option(
+            help="Write to this file atomically, for the node exporter's textfile collector.", show_default=False
+        ),
     ] = None,
 ) -> None:
-    """Print a store's figures for Prometheus: rows, dropped and quarantined by reason, tokens, cost, builds, releases.
+    """Print Prometheus metrics of a store: rows, drops and quarantine by reason, tokens, cost, builds, releases.
 
-    normloom serve --metrics-port and normloom watch serve the same, and the runs that wait.
+    normloom serve --metrics-port and normloom watch serve the same over HTTP, plus waiting runs.
 
     Examples:
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 URL, PASSWORD = "NORMLOOM_WEBHOOK_URL", "NORMLOOM_SMTP_PASSWORD"
 
-app = typer.Typer(no_args_is_help=True, help="Be told of builds that fail or are late, of checks and of releases.")
-add_app = typer.Typer(no_args_is_help=True, help="Add a receiver, or replace the one of that name.")
+app = typer.Typer(no_args_is_help=True, help="Get notified of failed and late builds, checks and releases.")
+add_app = typer.Typer(no_args_is_help=True, help="Add a receiver, or replace the one with the same name.")
 app.add_typer(add_app, name="add")
 
 NameOption = Annotated[str | None, typer.Option(help="Name of the receiver (default: webhook or email).")]
@@ -29,14 +29,14 @@ OnOption = Annotated[
     str,
     typer.Option(
         "--on",
-        help="What to tell, separated by commas: failure, late (a scheduled build has not started), check (it warns or "
+        help="What to send, comma-separated: failure, late (a scheduled build has not started), check (it warns or "
         "failed), shrunken (a release was held back), stale (a release is older than release.fresh_hours).",
     ),
 ]
 SystemOption = Annotated[
-    list[str] | None, typer.Option(help="Only of this system; repeatable (default: all).", show_default=False)
+    list[str] | None, typer.Option(help="Only for this system; repeatable (default: all).", show_default=False)
 ]
-LateOption = Annotated[int, typer.Option(min=1, help="Minutes after which a scheduled build is late.")]
+LateOption = Annotated[int, typer.Option(min=1, help="Minutes after which a scheduled build counts as late.")]
 EVERYTHING = "failure,late,check,shrunken,stale"
 
 
@@ -49,9 +49,9 @@ def webhook(
     late_after: LateOption = 15,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Post JSON with text, news, system, subject, message and time to an address, such as one of Slack or Mattermost.
+    """Post JSON (text, news, system, subject, message, time) to a webhook, for example of Slack or Mattermost.
 
-    The address is kept in a Prefect block, encrypted, and shown nowhere.
+    The URL is stored encrypted in a Prefect block and never shown.
 
     Examples:
 
@@ -65,9 +65,9 @@ def webhook(
 
 @add_app.command()
 def email(
-    to: Annotated[str, typer.Argument(help="Who receives it.", show_default=False)],
+    to: Annotated[str, typer.Argument(help="Recipient.", show_default=False)],
     smtp: Annotated[str, typer.Option(help="Mail server, HOST or HOST:PORT.", show_default=False)],
-    sender: Annotated[str | None, typer.Option("--from", help="Who it comes from (default: the receiver).")] = None,
+    sender: Annotated[str | None, typer.Option("--from", help="Sender (default: the recipient).")] = None,
     user: Annotated[str, typer.Option(help=f"Login at the server; {PASSWORD} or a question gives the password.")] = "",
     security: Annotated[Literal["starttls", "ssl", "none"], typer.Option(help="How the connection is secured.")] = (
         "starttls"
@@ -78,7 +78,7 @@ def email(
     late_after: LateOption = 15,
     store: StoreOption = DEFAULT_STORE,
 ) -> None:
-    """Send e-mail through a server (SMTP). Login and password are kept in a Prefect block, encrypted.
+    """Send e-mail through an SMTP server. Login and password are stored encrypted in a Prefect block.
 
     Examples:
 
@@ -93,7 +93,7 @@ def email(
 
 @app.command("list")
 def list_(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -> None:
-    """List the receivers and what each is told."""
+    """List the receivers and what each is notified of."""
     from normloom.prefect.notifications.notify import receivers
     from normloom.prefect.serving.at_server import at_server
 
@@ -112,7 +112,7 @@ def list_(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -> None
 def trial(
     name: Annotated[str, typer.Argument(help="The receiver.", show_default=False)], store: StoreOption = DEFAULT_STORE
 ) -> None:
-    """Let the server send a test message, as it sends all others, and wait until it has."""
+    """Have the server send a test message the way it sends all others, and wait for it."""
     from normloom.prefect.notifications.notify import send_test
     from normloom.prefect.serving.at_server import at_server
 
@@ -125,7 +125,7 @@ def trial(
 def remove(
     name: Annotated[str, typer.Argument(help="The receiver.", show_default=False)], store: StoreOption = DEFAULT_STORE
 ) -> None:
-    """Remove a receiver, and its address and secrets from the server."""
+    """Remove a receiver with its address and secrets."""
     from normloom.prefect.notifications import notify
     from normloom.prefect.serving.at_server import at_server
 

@@ -50,22 +50,21 @@ def plan(
     store: StoreOption = DEFAULT_STORE,
     set_: SetOption = None,
     only: Annotated[
-        list[str] | None, typer.Option(help="Plan this stage alone, on the tables there are; repeatable.")
+        list[str] | None, typer.Option(help="Plan only this stage, from existing tables; repeatable.")
     ] = None,
-    from_: Annotated[str | None, typer.Option("--from", help="Plan this stage and all downstream of it.")] = None,
+    from_: Annotated[str | None, typer.Option("--from", help="Plan this stage and everything downstream.")] = None,
     force: Annotated[
-        list[str] | None, typer.Option(help="Plan to make this stage again though nothing changed; repeatable.")
+        list[str] | None, typer.Option(help="Plan to rebuild this stage even if nothing changed; repeatable.")
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Plan to make every stage again.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Plan to rebuild every stage.")] = False,
     json_: JsonOption = False,
 ) -> None:
-    """Say what normloom build would do when given the same options; starts and writes nothing.
+    """Show what normloom build would do with the same options; starts and writes nothing.
 
-    Each stage is reused, resumed, changed (and in what), waiting (reused after all if what it reads comes out
-    as before) or new. Rows and times are those of earlier builds: ~ marks what depends on tables still to be
-    made, or on a table made with another model or other settings; ? that no earlier table tells, and <= is a bound from
-    the settings and the source, which is read. Requests, tokens and cost are upper bounds. Times are
-    those of work at rows and of loading models; starting Prefect and Ray and the checks of tables come on top.
+    Each stage is reused, resumed, changed (with the fields that differ), waiting (reused after all if its inputs turn
+    out unchanged) or new. Rows and times are estimated from earlier builds: ~ marks rough estimates, ? unknown ones,
+    and <= an upper bound from the settings and the source. Requests, tokens and cost are upper bounds. Times cover
+    processing rows and loading models, not starting Prefect and Ray or checking tables.
 
     Examples:
 

@@ -24,10 +24,10 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
     json_: JsonOption = False,
 ) -> None:
-    """Remove the records of old builds: their locks, OpenLineage events and what failed builds left to resume.
+    """Remove records of old builds: locks, OpenLineage events and resume data of failed builds.
 
-    Tables stay: normloom gc removes those that no build needs. The builds of the newest release stay, too. Prefect
-    removes its own runs, logs and pages after 90 days (docs/operating.md).
+    Tables are kept (normloom gc removes those), and so are the builds behind the newest release. Prefect removes its
+    own runs, logs and pages after 90 days (docs/operating.md).
 
     Examples:
 

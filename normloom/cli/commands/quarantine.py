@@ -37,9 +37,7 @@ PAYLOAD_CHARS = 120
 def quarantine(
     system: SystemArgument,
     stage: Annotated[str | None, typer.Argument(help="Only the rows of this stage.", show_default=False)] = None,
-    replay: Annotated[
-        bool, typer.Option("--replay", help="Try the rows again and rebuild everything downstream.")
-    ] = False,
+    replay: Annotated[bool, typer.Option("--replay", help="Retry the rows and rebuild everything downstream.")] = False,
     profile: ProfileOption = DEFAULT_PROFILE,
     source: SourceOption = None,
     text_column: TextColumnOption = None,
@@ -48,11 +46,11 @@ def quarantine(
     set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Show the rows that checks or errors took out, with rule and reason, and try them again.
+    """Show quarantined rows with rule and reason, and retry them.
 
-    Rows of a table that was refused or is not finished are shown too, marked unpublished. --replay makes the parts that
-    hold such rows again and keeps all others, then builds what follows. Give it the options of the build: with other
-    settings a stage has another table, so there is nothing to replay.
+    Rows of refused or unfinished tables are shown too, marked unpublished. --replay rebuilds only the parts that hold
+    quarantined rows, then everything downstream. Pass the options of the original build: other settings mean another
+    table, with nothing to replay.
 
     Examples:
 

@@ -13,13 +13,13 @@ from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, err, out
 def query(
     sql: Annotated[str, typer.Argument(help="A SELECT; each stage's newest table is a view such as savacu_classify.")],
     store: StoreOption = DEFAULT_STORE,
-    limit: Annotated[int, typer.Option(min=1, help="Rows to show as text; --json gives all.")] = 40,
+    limit: Annotated[int, typer.Option(min=1, help="Rows to show as text; --json prints all.")] = 40,
     json_: JsonOption = False,
 ) -> None:
     """Run a DuckDB query over the tables.
 
-    Views: SYSTEM_STAGE, SYSTEM_STAGE_dropped and SYSTEM_STAGE_quarantined. In a terminal each row is cut to one line,
-    or shown as a block if its columns do not fit; elsewhere rows are whole.
+    Views: SYSTEM_STAGE, SYSTEM_STAGE_dropped and SYSTEM_STAGE_quarantined. A terminal shows each row on one line, or as
+    a block if its columns do not fit; other outputs get full rows.
 
     Examples:
 

@@ -23,9 +23,9 @@ def releases(
     ] = False,
     json_: JsonOption = False,
 ) -> None:
-    """List the newest release of each system: rows, when a build last confirmed it, and whether it is stale.
+    """List the newest release of each system: rows, last confirmation by a build, and whether it is stale.
 
-    A release is stale if no build has confirmed it for release.fresh_hours, a setting of that build (default: never).
+    A release is stale if no build has confirmed it for release.fresh_hours (a setting; default: never stale).
 
     Examples:
 

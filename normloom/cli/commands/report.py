@@ -16,7 +16,9 @@ def report(
     system: SystemArgument,
     build: Annotated[
         str | None,
-        typer.Option(help="The build: its id, the beginning or end of it, last, last~N or previous (default: last)."),
+        typer.Option(
+            help="The build: its id, a unique prefix or suffix of it, last, last~N or previous (default: last)."
+        ),
     ] = None,
     page: Annotated[
         Path | None, typer.Option("--out", help="The page to write (default: SYSTEM-report.html).", show_default=False)
@@ -24,9 +26,9 @@ def report(
     store: StoreOption = DEFAULT_STORE,
     json_: JsonOption = False,
 ) -> None:
-    """Write the report of a build: one HTML page with plots that opens anywhere, and its figures as JSON beside it.
+    """Write the report of a build: a self-contained HTML page with plots, and the figures as JSON.
 
-    It is made from the tables in the store; no model runs. What a build has no table for is left out.
+    The report is made from the tables in the store; no model runs. Sections without a table are left out.
 
     Examples:
 

@@ -37,9 +37,9 @@ def serve(  # each an option
         list[str] | None,
         typer.Argument(help="Systems to serve, or Python files of flows (default: all systems that the settings fit)."),
     ] = None,
-    host: Annotated[str, typer.Option(help="Address to listen at; by default only this machine reaches it.")] = (
-        "127.0.0.1"
-    ),
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; the default is reachable from this machine only.")
+    ] = ("127.0.0.1"),
     port: Annotated[int, typer.Option(help="Port of the UI and the API.")] = 4200,
     store: StoreOption = DEFAULT_STORE,
     profile: ProfileOption = DEFAULT_PROFILE,
@@ -59,24 +59,21 @@ def serve(  # each an option
             show_default=False,
         ),
     ] = None,
-    builds: Annotated[int, typer.Option(min=1, help="Builds at work at once, over all systems.")] = 1,
+    builds: Annotated[int, typer.Option(min=1, help="Number of builds to run at the same time.")] = 1,
     metrics_port: Annotated[
-        int | None, typer.Option(help="Serve figures for Prometheus at http://127.0.0.1:PORT/metrics.")
+        int | None, typer.Option(help="Serve Prometheus metrics at http://127.0.0.1:PORT/metrics.")
     ] = None,
     no_auth: Annotated[
         bool,
-        typer.Option(
-            "--no-auth", help=f"With another --host: let in anyone who reaches it, without {SERVER_PASSWORD}."
-        ),
+        typer.Option("--no-auth", help=f"With another --host: allow access without {SERVER_PASSWORD}."),
     ] = False,
 ) -> None:
     """Serve Prefect's UI and run the builds that are scheduled or started there.
 
-    One deployment per system, with the parameters of normloom build: in the UI a single stage can be made (only), or
-    a build taken up from a stage (from_stage); stages are picked from a list. What is set there stays when this
-    command is run again: schedules that were paused, changed or added. One system is built at a time; who comes second
-    waits. Ctrl-C stops the builds and the server; finished parts are kept. Builds of the same store in other terminals
-    show up here too.
+    Each system is a deployment with the parameters of normloom build: in the UI you can build a single stage (only) or
+    start from a stage (from_stage), picked from a list. Schedules that were paused, changed or added in the UI survive
+    a restart. Builds queue: one system is built at a time. Ctrl-C stops the builds and the server; finished parts are
+    kept. Builds of the same store in other terminals show up too.
 
     Examples:
 

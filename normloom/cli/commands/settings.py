@@ -17,9 +17,9 @@ def settings(
     set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """List the settings of a system: value under the profile, default, and what each means.
+    """List the settings of a system: value with this profile, default and meaning.
 
-    Change one for a build with --set NAME=VALUE, or in a profile of your own.
+    Change one with --set NAME=VALUE, or in your own profile.
 
     Examples:
 

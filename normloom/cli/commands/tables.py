@@ -24,7 +24,7 @@ def tables(
     store: StoreOption = DEFAULT_STORE,
     json_: JsonOption = False,
 ) -> None:
-    """List the newest table of each stage: rows, what left them, when it was made and whether it is stale.
+    """List the newest table of each stage: rows, drops, quarantine, creation time and whether it is stale.
 
     A table is stale if a table that it was made from has been rebuilt since, with different content.
     """

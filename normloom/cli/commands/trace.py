@@ -13,17 +13,19 @@ from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, out
 
 def trace(
     row_id: Annotated[str, typer.Argument(help="The row's id, or its first 6 digits or more.", show_default=False)],
-    forward: Annotated[bool, typer.Option("--forward", help="What came of the row, not what it came from.")] = False,
-    system: Annotated[str | None, typer.Option(help="Look in the tables of this system only.")] = None,
+    forward: Annotated[
+        bool, typer.Option("--forward", help="Trace what was derived from the row instead of its origin.")
+    ] = False,
+    system: Annotated[str | None, typer.Option(help="Search only the tables of this system.")] = None,
     store: StoreOption = DEFAULT_STORE,
     json_: JsonOption = False,
 ) -> None:
     """Show one row's history, over the newest table of each stage.
 
-    Backward, from the row through its parents to the ingested rows; each row shows what its stage changed. Below
-    it stand what was taken out of it or lost to it, and what became of its siblings: the other rows that the
-    stage made of the same parent, such as the rejected candidates for a prompt. Forward, all that came of the
-    row, as is needed to take a prompt down. Dropped and quarantined rows are found too.
+    Backward: from the row through its parents to the ingested rows, with what each stage changed, what was dropped or
+    quarantined on the way, and what became of its siblings (other rows made from the same parent, such as the rejected
+    candidates for a prompt). Forward: everything derived from the row, as a take-down needs. Dropped and quarantined
+    rows are found too.
 
     Examples:
 

@@ -16,14 +16,14 @@ def verify(
     system: Annotated[str | None, typer.Argument(help="Only the tables of this system.", show_default=False)] = None,
     store: StoreOption = DEFAULT_STORE,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Take damaged parts out of their tables; the next build makes them again.")
+        bool, typer.Option("--repair", help="Remove damaged parts; the next build makes them again.")
     ] = False,
     json_: JsonOption = False,
 ) -> None:
     """Compare every stored file with the checksum in its table's manifest.
 
-    Exit code 1 if anything is damaged and --repair was not given. Builds verify what they read by themselves; this
-    command also finds damage to tables that no build has read since.
+    Exits with 1 if anything is damaged and --repair was not given. Builds verify whatever they read; this command also
+    finds damage in tables that no build has read since.
 
     Examples:
 

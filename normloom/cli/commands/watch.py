@@ -14,13 +14,13 @@ from normloom.cli.common import DEFAULT_STORE, StoreOption, out
 def watch(
     store: StoreOption = DEFAULT_STORE,
     metrics_port: Annotated[
-        int | None, typer.Option(help="Serve figures for Prometheus at http://HOST:PORT/metrics.", show_default=False)
+        int | None, typer.Option(help="Serve Prometheus metrics at http://HOST:PORT/metrics.", show_default=False)
     ] = None,
-    host: Annotated[str, typer.Option(help="Address of the figures.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to serve the metrics on.")] = "127.0.0.1",
 ) -> None:
-    """Look after a store that builds are scheduled on: tell of stale releases, and serve figures for Prometheus.
+    """Watch a store: notify of stale releases and serve Prometheus metrics.
 
-    normloom serve does this too: it is for a Prefect server and workers that are started otherwise.
+    normloom serve does this too; use watch with a Prefect server and workers started in other ways.
 
     Examples:
 

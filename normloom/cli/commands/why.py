@@ -43,11 +43,10 @@ def why(
     set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Say why normloom build would make a stage's table again, given the same options; starts nothing.
+    """Explain why normloom build would rebuild a stage with the same options; starts nothing.
 
-    Names every field of the stage's key that differs from that of its newest table, and where what it reads
-    changes, the stage upstream that brings it about. Of a table that would be reused it tells what differed
-    between it and the one made before it.
+    Lists every field of the stage's key that differs from its newest table, and the upstream stage responsible if an
+    input changed. For a table that would be reused it compares the newest table with the one before.
 
     Examples:
 
