@@ -43,13 +43,15 @@ def json_logs() -> Iterator[None]:
     handler.setFormatter(_Lines("%(message)s"))
     root = logging.getLogger()
     ours = logging.getLogger("normloom")
-    level, ours_level = root.level, ours.level
+    level, ours_level, propagates = root.level, ours.level, ours.propagate
     root.addHandler(handler)
     root.setLevel(min(level, logging.WARNING) if level else logging.WARNING)
     ours.setLevel(logging.INFO)
+    ours.propagate = True
     try:
         yield
     finally:
         root.removeHandler(handler)
         root.setLevel(level)
         ours.setLevel(ours_level)
+        ours.propagate = propagates

@@ -98,6 +98,6 @@ def test_doctor_names_the_profiles(tmp_path: Path) -> None:
         done = normloom("doctor", "--json", "--store", str(tmp_path), environment=environment)
     found: dict[str, Any] = {one["name"]: one for one in json.loads(done.stdout)}
     assert found["profile hosted"]["state"] == "missing"
-    assert found["profile hosted"]["mend"] == "export NORMLOOM_MODEL=..."
+    assert found["profile hosted"]["remedy"] == "export NORMLOOM_MODEL=..."
     assert found["profile ollama"]["state"] == "ok"
     assert KEY not in done.stdout
