@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -16,11 +17,13 @@ from normloom.settings.config import Settings, section
 from normloom.settings.source_settings import FileSettings, SourceName
 from normloom.settings.system_config import NamedModels, SystemConfig
 from normloom.tasks.preferences.judge_entailment import Entailment
+from normloom.tasks.preferences.log_probs import Reading
 from normloom.tasks.preferences.measure import Measuring
 from normloom.tasks.preferences.pairs import Pairing
 from normloom.tasks.preferences.prompts import PersonaPrompts
 from normloom.tasks.preferences.quality import Length, Quality
 from normloom.tasks.preferences.replies import Replying
+from normloom.tasks.preferences.train_dpo import Dpo
 
 
 class SourceSettings(FileSettings, PersonaPrompts):
@@ -79,6 +82,9 @@ class Models(Settings):
 
     generators: NamedModels = Field(default_factory=dict, description="draw replies, by the names that rows carry")
     policies: NamedModels = Field(default_factory=dict, description="are evaluated on the validation prompts, by name")
+    policy: ModelSpec | None = Field(
+        None, description="is trained on the pairs (engine transformers); null: pairs only"
+    )
     encoder: ModelSpec = Field(
         ModelSpec(engine="embedding", model="all-MiniLM-L6-v2"), description="measures signals by sentence vectors"
     )
@@ -98,6 +104,26 @@ class PersodpoConfig(SystemConfig):
     entailment: Entailment = section(Entailment)
     quality: QualitySettings = section(QualitySettings)
     pairs: Pairing = section(Pairing)
+    log_probs: Reading = section(Reading)
+    train: Dpo = section(Dpo)
+
+    @property
+    def policy(self) -> ModelSpec | None:
+        """The model that is trained, in float32 unless it says otherwise: what it read before is what it trains from.
+
+        Raises ConfigError for one whose engine cannot be trained, or if what trains is not installed.
+        """
+        policy = self.models.policy
+        if policy is None:
+            return None
+        if policy.engine != "transformers":
+            raise ConfigError(f"models.policy: engine {policy.engine} cannot be trained; use transformers")
+        if absent := [name for name in ("trl", "peft") if find_spec(name) is None]:
+            raise ConfigError(
+                f"models.policy is trained with {' and '.join(absent)}, not installed here: pip install "
+                "'normloom[train]', or --set models.policy=null to make pairs only"
+            )
+        return policy.model_copy(update={"dtype": "float32"}) if policy.dtype == "auto" else policy
 
     @model_validator(mode="after")
     def _has_replies(self) -> Self:

@@ -1,4 +1,4 @@
-"""PersoDPO: preference pairs for persona dialogue from automatic signals (arXiv 2602.04493).
+"""PersoDPO: preference pairs for persona dialogue from automatic signals, and DPO on them (arXiv 2602.04493).
 
 Replies of several models to one prompt are scored by five signals; those of high quality are preferred to those of
 low. The pairs of SaVaCu and MisAlignTrade, whose responses are aligned and misaligned, can stand in their place.
@@ -6,10 +6,14 @@ low. The pairs of SaVaCu and MisAlignTrade, whose responses are aligned and misa
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from normloom.core.errors import ConfigError
+from normloom.core.protocol import ModelSpec
 from normloom.core.stage import Stage
 from normloom.flows.persodpo import summary
 from normloom.flows.persodpo.config import PersodpoConfig
+from normloom.flows.persodpo.training import trained
 from normloom.readers import locate
 from normloom.schemas.preference_tables import MEASURED, VALID
 from normloom.settings.system import System
@@ -31,19 +35,23 @@ PUBLISHED = "published"
 
 def persodpo(config: PersodpoConfig, published: Stage | None = None) -> list[Stage]:
     """Return the last stages of the build, the released pairs first; `published` is what they are made of if given."""
+    also: list[Stage] = []
+    prompts = None
     if config.source.published:
-        pairs, also = _published(config, published)
-        made = [pairs]
+        made = [_published(config, published)]
     else:
-        pairs, simple, also = _scored(config)
-        made = [pairs, simple]
-    return [release_pairs(pairs), *also, pair_figures(made), shortcuts(made), check_pairs(made)]
+        prompts = read_prompts(config.source, source=config.source.located_prompts)
+        made, also = _scored(prompts, config)
+    training = trained(made[0], made[1] if len(made) > 1 else None, config)
+    also += training.ends
+    if prompts:
+        also += _evaluated(prompts, {**training.policies, **config.models.policies}, config)
+    return [release_pairs(made[0]), *also, pair_figures(made), shortcuts(made), check_pairs(made)]
 
 
-def _scored(config: PersodpoConfig) -> tuple[Stage, Stage, list[Stage]]:
-    """Return the pairs by quality, those of the simple baseline, and what is measured on the way."""
+def _scored(prompts: Stage, config: PersodpoConfig) -> tuple[list[Stage], list[Stage]]:
+    """Return the pairs by quality and those of the simple baseline, and what is measured on the way."""
     source, rules = config.source, config.quality
-    prompts = read_prompts(source, source=source.located_prompts)
     parsed = parse(_replies(prompts, config))
     if config.signals.by == "released":
         signals = [released_signals(parsed, source=source.located())]
@@ -54,16 +62,15 @@ def _scored(config: PersodpoConfig) -> tuple[Stage, Stage, list[Stage]]:
     scored = quality(parsed, rules, found, *measured)
     asked = Asked(**dict(config.pairs), template=config.reply.template, context_turns=config.reply.context_turns)
     made = [make(scored, asked, parsed, prompts) for make in (quality_pairs, simple_pairs)]
-    also = [reply_figures(parsed, config.pairs, scored), check_replies(parsed, scored, found)]
-    return made[0], made[1], [*also, *_evaluated(prompts, config)]
+    return made, [reply_figures(parsed, config.pairs, scored), check_replies(parsed, scored, found)]
 
 
-def _evaluated(prompts: Stage, config: PersodpoConfig) -> list[Stage]:
-    """Return figures and checks of policies on the validation prompts: those of a file, and those of the profile."""
+def _evaluated(prompts: Stage, policies: Mapping[str, ModelSpec], config: PersodpoConfig) -> list[Stage]:
+    """Return figures and checks of policies on the validation prompts: those of a file, and those named here."""
     source, answered = config.source, []
     if source.validation:
         answered.append(read_evaluated(prompts, source=locate(source.validation)))
-    if policies := config.models.policies:
+    if policies:
         replies = [
             reply(prompts, config.evaluate, model, generator=name, split=VALID, name=f"answer_{name}")
             for name, model in policies.items()
@@ -97,13 +104,13 @@ def _replies(prompts: Stage, config: PersodpoConfig) -> list[Stage]:
     return [reply(prompts, config.reply, model, generator=name) for name, model in models.items()]
 
 
-def _published(config: PersodpoConfig, published: Stage | None) -> tuple[Stage, list[Stage]]:
+def _published(config: PersodpoConfig, published: Stage | None) -> Stage:
     if published is None:
         system = str(config.source.published).partition("/")[0]
         raise ConfigError(
             f"source.published: {config.source.published} is not in this store; build it first: normloom build {system}"
         )
-    return published_pairs(published, config.pairs, limit=config.source.limit), []
+    return published_pairs(published, config.pairs, limit=config.source.limit)
 
 
 def reads(config: PersodpoConfig) -> dict[str, str]:

@@ -6,16 +6,20 @@ A check that fails here is a warning in the summary and the report: the publishe
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import polars as pl
 
 from normloom.core.fan_out import free
+from normloom.core.product_model import ProductFiles
 from normloom.core.stage import Output
 from normloom.schemas import preference_tables, tables
 from normloom.schemas.preference_tables import HELD_OUT, OK, TRAIN
 from normloom.steps.step import step
+from normloom.tasks.preferences.dpo.training import ADAPTER
 from normloom.tasks.preferences.pair_figures import variation
 
+STARTS_AT_ZERO = "lora_B"  # of an adapter, so that it changes nothing before it is trained
 LEAST_VARIATION = 0.1  # of a weight: one that varies less is a constant in all but name
 
 
@@ -35,6 +39,19 @@ def check_replies(rows: pl.DataFrame, scored: pl.DataFrame, ranges: pl.DataFrame
 def check_evaluation(rows: pl.DataFrame) -> Output:
     """Return the checks of evaluated replies: the raw replies are those that the signals are of (C11)."""
     return checks_output(_of_policies(rows))
+
+
+@step(
+    makes=preference_tables.CHECKED,
+    name="training_checks",
+    libraries=("safetensors",),
+    fan_out=free("one row for each check"),
+)
+def check_training(
+    rows: pl.DataFrame, simple: pl.DataFrame | None = None, *, adapter: ProductFiles, other: ProductFiles | None = None
+) -> Output:
+    """Return the checks of training: weights that changed and a loss that fell (C4), adapters that differ (C5)."""
+    return checks_output(_of_training(rows, simple, adapter, other))
 
 
 def checked(check: str, of: str, asks: str, *, found: str, passed: bool) -> dict[str, object]:
@@ -84,6 +101,44 @@ def _of_replies(parsed: pl.DataFrame, scored: pl.DataFrame, ranges: pl.DataFrame
         found=f"constant: {', '.join(constant) or 'none'}",
         passed=not constant,
     )
+
+
+def _of_training(
+    curve: pl.DataFrame, simple: pl.DataFrame | None, adapter: ProductFiles, other: ProductFiles | None
+) -> Iterator[dict[str, object]]:
+    trained = [("quality", curve, adapter)]
+    if simple is not None and other is not None:
+        trained.append(("simple", simple, other))
+    weights = {}
+    for of, steps, files in trained:
+        weights[of] = _learned(files)
+        moved = any(tensor.any() for name, tensor in weights[of].items() if STARTS_AT_ZERO in name)
+        losses, few = steps.sort("step")["unweighted_loss"], max(steps.height // 4, 1)
+        first, last = losses.head(few).sum() / few, losses.tail(few).sum() / few
+        yield checked(
+            "C4",
+            of,
+            "the weights changed and the loss fell",
+            found=f"{'changed' if moved else 'the same'}, {first:.4f} in the first steps, {last:.4f} in the last",
+            passed=bool(moved and last < first),
+        )
+    if len(weights) > 1:
+        one, two = weights.values()
+        same = one.keys() == two.keys() and all((one[name] == two[name]).all() for name in one)
+        yield checked(
+            "C5",
+            "adapters",
+            "the trained policies differ",
+            found="they are the same" if same else "they differ",
+            passed=not same,
+        )
+
+
+def _learned(files: ProductFiles) -> dict[str, Any]:
+    """Return the tensors of an adapter by name."""
+    from safetensors.numpy import load_file
+
+    return dict(load_file(files.path / ADAPTER))
 
 
 def _of_policies(replies: pl.DataFrame) -> Iterator[dict[str, object]]:

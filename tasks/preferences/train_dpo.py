@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,15 @@ import polars as pl
 from pydantic import Field
 
 from normloom.core.errors import StageError
+from normloom.core.fan_out import free
+from normloom.core.needs import Needs
 from normloom.core.protocol import ModelSpec
+from normloom.core.run import Run
 from normloom.core.stage import Output, dropped, dropped_frame
+from normloom.schemas import preference_tables
 from normloom.schemas.preference_tables import TRAIN
-from normloom.tasks.preferences.dpo.training import Pairs, Policy, Tell, Training, train
+from normloom.steps.step import step
+from normloom.tasks.preferences.dpo.training import FOLDER, Pairs, Policy, Tell, Training, train
 from normloom.tasks.preferences.log_probs import fault, named, request
 
 LIBRARIES = ("trl", "peft", "torch", "transformers", "accelerate")
@@ -23,6 +29,31 @@ class Dpo(Training):
     """How a policy is trained, and whether the weight of a pair counts."""
 
     weighted: bool = Field(default=True, description="each pair's loss counts by its weight; false: all alike")
+
+
+@step(
+    makes=preference_tables.CURVE,
+    files=FOLDER,
+    needs=Needs(threads=2),
+    libraries=LIBRARIES,
+    fan_out=free("one row for each step of the training"),
+)
+def train_dpo(rows: pl.DataFrame, args: Dpo, reference: pl.DataFrame, *, policy: ModelSpec, run: Run) -> Output:
+    """Train an adapter of `policy` on the training pairs (`learn`): the rows are the curve, the files the adapter."""
+    made = learn(rows, args, reference, policy=policy, scratch=run.scratch, tell=_told(run))
+    for path in (run.scratch / FOLDER).iterdir():
+        shutil.copyfile(path, run.files / path.name)
+    return made
+
+
+def _told(run: Run) -> Tell:
+    """Return who hears of a step what people look at."""
+
+    def tell(step: int, of: int, figures: Mapping[str, float]) -> None:
+        tokens, accuracy = figures["num_tokens"], figures["reward_accuracy"]
+        run.progress(step, of, loss=figures["loss"], accuracy=accuracy, tokens=tokens)
+
+    return tell
 
 
 def learn(

@@ -257,7 +257,7 @@ def test_a_limit_takes_the_first_prompts_of_each_split(tmp_path: Path) -> None:
 
 def test_a_released_table_of_another_system_is_trained_on(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    settings = ["source.published=savacu/publish"]
+    settings = ["source.published=savacu/publish", "models.policy=null"]
     with pytest.raises(ConfigError, match="savacu/publish is not in this store; build it first: normloom build savacu"):
         stages_for("persodpo", profile="local", assignments=settings, store=store)
     small = ("classify.route=exhaustive", "source.limit=16", "rounds=0")
