@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from normloom.core.declared import declared, loaded
 from normloom.core.errors import ConfigError
 from normloom.core.model_roles import RolesSpec
 from normloom.core.needs import ProcessSpec
@@ -53,27 +53,9 @@ _PROCESS = Engine(module="normloom.models.process", attribute="no_model", versio
 
 
 @cache
-def _declared() -> dict[str, EntryPoint]:
-    points: dict[str, EntryPoint] = {}
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-        other = points.setdefault(point.name, point)
-        if other.value != point.value:
-            raise ConfigError(
-                f"engine {point.name!r} is declared twice, as {other.value} and {point.value}: "
-                "uninstall one of the two packages"
-            )
-    return points
-
-
-@cache
 def _loaded(name: str) -> Engine:
-    point = _declared()[name]
-    try:
-        engine = point.load()
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"engine {name!r}: its entry point {point.value} cannot be loaded: {error}") from error
-    if not isinstance(engine, Engine):
-        raise ConfigError(f"engine {name!r}: {point.value} must be an Engine, got {type(engine).__name__}")
+    point = declared(GROUP, "engine")[name]
+    engine = loaded(point, "engine", Engine)
     package = point.dist.name if point.dist else None
     if package in (None, "normloom"):
         return engine
@@ -86,8 +68,9 @@ def engine_of(spec: ModelSpec) -> Engine:
         return _PROCESS
     if isinstance(spec, RolesSpec):
         return _ROLES
-    if spec.engine not in _declared():
-        known = ", ".join(_declared())
+    installed = declared(GROUP, "engine")
+    if spec.engine not in installed:
+        known = ", ".join(installed)
         raise ConfigError(f"model {spec.model!r}: unknown engine {spec.engine!r}; available: {known}")
     return _loaded(spec.engine)
 
