@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -33,7 +32,7 @@ from normloom.planning.plan import find_published
 from normloom.planning.spending import hosted
 from normloom.prefect.flow_run import hold_run_under_way, under_way
 from normloom.prefect.run_marks import settle
-from normloom.prefect.server import HEARTBEAT_SECONDS, prefect_server, serving, using_server
+from normloom.prefect.server import prefect_server, sending_heartbeats, serving, using_server
 from normloom.run.build import BuildRequest, BuildResult, build, quiet_libraries, reuse
 from normloom.run.quality import import_library
 from normloom.settings.settings import stages_for
@@ -119,8 +118,7 @@ def _build(
     ends: Sequence[Stage], *, request: BuildRequest, store: Store, resources: Resources, console: Console
 ) -> BuildResult:
     """Build, and go on once more from what is finished when the machines that hold the models are lost."""
-    os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT_SECONDS)  # a server may expect them
-    with _server(store, console) as interface:
+    with _server(store, console) as interface, sending_heartbeats():
         settle(store.root)
         for attempt in range(1, ATTEMPTS + 1):
             pool = Pool(resources)

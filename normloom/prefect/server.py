@@ -130,6 +130,20 @@ def using_server(url: str) -> Iterator[None]:
             os.environ |= {} if value is None else {name: value}
 
 
+@contextmanager
+def sending_heartbeats() -> Iterator[None]:
+    """Let runs of this process send heartbeats as often as the automation expects, or as often as the environment says.
+
+    The environment alone is not enough: Prefect may have read it already, as in a notebook that imports it.
+    """
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY as FREQUENCY
+    from prefect.settings import temporary_settings
+
+    seconds = os.environ.setdefault(FREQUENCY.name, HEARTBEAT_SECONDS)
+    with temporary_settings({FREQUENCY: int(seconds)}):
+        yield
+
+
 def reachable(url: str, *, timeout: float = 2.0) -> bool:
     """Tell whether a Prefect API answers at a URL such as http://127.0.0.1:4200/api."""
     parts = urlsplit(url)

@@ -18,11 +18,13 @@ import pytest
 from normloom.core.errors import UsageError
 from normloom.prefect.server import (
     CONSOLE_LEVEL,
+    HEARTBEAT_SECONDS,
     SERVED,
     ServerError,
     announced,
     prefect_server,
     reachable,
+    sending_heartbeats,
     serving,
     using_server,
 )
@@ -132,6 +134,23 @@ def test_using_a_server_is_undone(monkeypatch: pytest.MonkeyPatch) -> None:
         assert PREFECT_API_AUTH_STRING.value() == "me:secret"
     assert PREFECT_API_URL.value() == before
     assert "PREFECT_API_URL" not in os.environ
+
+
+@pytest.mark.parametrize("chosen", [None, "60"])
+def test_heartbeats_are_sent_even_if_prefect_read_its_settings_before(
+    chosen: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from prefect.settings import get_current_settings
+
+    assert get_current_settings().flows.heartbeat_frequency != int(HEARTBEAT_SECONDS)  # read by now
+    name = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
+    monkeypatch.setenv(name, "")  # so that what is set below is undone
+    if chosen is None:
+        monkeypatch.delenv(name)
+    else:
+        monkeypatch.setenv(name, chosen)
+    with sending_heartbeats():
+        assert get_current_settings().flows.heartbeat_frequency == int(chosen or HEARTBEAT_SECONDS)
 
 
 def test_nothing_is_reachable_where_nothing_listens_or_something_else_does() -> None:

@@ -22,7 +22,7 @@ import yaml
 from machines import Machines, machines
 from prefect_api import Api
 from scripted_profile import write_profile
-from test_deployments import compose
+from test_deployments import COMPOSE, compose
 
 from normloom.prefect.server import reachable
 from normloom.store.store import Store
@@ -36,7 +36,7 @@ NAMES = ("database", "server", "ray-head", "worker", "gpu-1", "gpu-2", "gpu-3")
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 HEALTHY = "models.generators.g1.options={words: 5}"
 ADDRESS = "resources.address=ray-head:6379"
-DEFAULT = "cpu"  # the compose file's
+[DEFAULT] = re.findall(r"NORMLOOM_PROFILE:-(\w+)", COMPOSE.read_text())
 FAILING_STAGE, SLOW_STAGE = "generate_0_g1", "score_0"
 PORT = 4200
 OUTAGE_SECONDS = 20  # the slow stage ends, and others after it
