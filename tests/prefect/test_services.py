@@ -39,7 +39,7 @@ ADDRESS = "resources.address=ray-head:6379"
 [DEFAULT] = re.findall(r"NORMLOOM_PROFILE:-(\w+)", COMPOSE.read_text())
 FAILING_STAGE, SLOW_STAGE = "generate_0_g1", "score_0"
 PORT = 4200
-OUTAGE_SECONDS = 20  # the slow stage ends, and others after it
+OUTAGE_SECONDS = 60  # the slow stage ends, and others after it
 LONGEST = 900  # seconds, of which the test takes a quarter: a service that never comes up ends it
 WITH_SETTINGS = f"set -a; . {SHARED}/settings; set +a; {{}}"
 
