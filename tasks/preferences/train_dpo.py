@@ -22,7 +22,7 @@ from normloom.steps.step import step
 from normloom.tasks.preferences.dpo.training import FOLDER, Pairs, Policy, Tell, Training, train
 from normloom.tasks.preferences.log_probs import fault, named, request
 
-LIBRARIES = ("trl", "peft", "torch", "transformers", "accelerate")
+LIBRARIES = ("trl", "peft", "torch", "transformers", "accelerate", "tokenizers", "safetensors", "datasets", "Jinja2")
 
 
 class Dpo(Training):
