@@ -24,7 +24,9 @@ from normloom.core.contract import Check
 from normloom.core.errors import ReleaseError, UsageError
 from normloom.prefect.notifications import notify
 from normloom.prefect.notifications.news import Subscription
+from normloom.prefect.notifications.notices import tell
 from normloom.prefect.notifications.notify import NotifyError
+from normloom.prefect.notifications.resend import DELAYS
 from normloom.run.build import BuildRequest, build
 from normloom.run.release import ReleaseSize
 from normloom.store.store import Store
@@ -158,6 +160,22 @@ def test_builds_that_fail_are_late_or_release_less_are_told_and_cancelled_ones_a
     [missed] = house.web.of("late")
     assert missed["message"].startswith(f"{late.name} was due at ")
     assert datetime.fromisoformat(missed["time"]) > datetime.now(UTC) - timedelta(minutes=5)
+
+
+def test_what_is_refused_for_now_is_sent_again_unless_the_receiver_is_removed(house: House) -> None:
+    house.web.refusals[:] = [503]
+    with web_server() as left:
+        left.status = 503
+        notify.add("busy", *notify.webhook(house.web.url), Subscription(news=["check"], systems=["busy"]))
+        notify.add("left", *notify.webhook(left.url), Subscription(news=["check"], systems=["busy"]))
+        tell("check.warned", system="busy", subject="busy: a check warns", message="once more")
+        eventually(lambda: left.posts)
+        notify.remove("left")
+        eventually(lambda: len([post for post in house.web.of("check") if post["system"] == "busy"]) == 2)
+        time.sleep(DELAYS[0])
+        assert len(left.posts) == 1
+    notify.remove("busy")
+    assert "normloom-notify-busy refused a message (status 503): trying again in 5 seconds" in house.log.read_text()
 
 
 def test_addresses_and_passwords_stand_nowhere(house: House) -> None:

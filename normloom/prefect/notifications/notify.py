@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Literal
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -23,6 +24,7 @@ from normloom.core.errors import NormloomError, UsageError
 from normloom.prefect.notifications.email_block import EmailNotification
 from normloom.prefect.notifications.news import NEWS, TEST, Subscription, trigger, words
 from normloom.prefect.notifications.notices import PREFIX, tell
+from normloom.prefect.notifications.webhook_block import WebhookNotification
 
 AUTOMATION = f"{PREFIX}-notify-"
 TEST_SECONDS = 40.0  # that a server may take to act and to record it
@@ -50,7 +52,7 @@ def webhook(url: str) -> tuple[Block, str]:
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise UsageError("the address of a webhook must begin with http:// or https:// and name a host")
-    block = Webhook(url=url, headers={"Content-Type": "application/json"})
+    block = WebhookNotification(url=url, headers={"Content-Type": "application/json"})
     return block, f"webhook at {parts.hostname}"
 
 
@@ -123,7 +125,7 @@ def send_test(name: str, *, seconds: float = TEST_SECONDS) -> None:
     if new[0]["event"].endswith("failed"):
         why = payload.get("notification_log") or payload.get("reason")
         raise NotifyError(f"{name!r} was not reached: {' '.join(str(why).split())}")
-    if (status := payload.get("status_code", 200)) >= 400:  # noqa: PLR2004  # HTTP's errors
+    if (status := payload.get("status_code", 200)) >= HTTPStatus.BAD_REQUEST:
         raise NotifyError(f"{name!r} refused the message with status {status}")
 
 
@@ -136,7 +138,7 @@ def remove(name: str) -> None:
 def _forget(client: SyncPrefectClient, name: str, automations: Sequence[Automation]) -> None:
     for automation in automations:
         automation.delete()
-    for kind in (Webhook, EmailNotification):
+    for kind in (WebhookNotification, EmailNotification, Webhook):  # the last: of receivers added by earlier versions
         try:
             document = client.read_block_document_by_name(f"{AUTOMATION}{name}", kind.get_block_type_slug())
         except ObjectNotFound:
