@@ -163,17 +163,17 @@ def test_builds_that_fail_are_late_or_release_less_are_told_and_cancelled_ones_a
 
 
 def test_what_is_refused_for_now_is_sent_again_unless_the_receiver_is_removed(house: House) -> None:
-    house.web.refusals[:] = [503]
-    with web_server() as left:
-        left.status = 503
-        notify.add("busy", *notify.webhook(house.web.url), Subscription(news=["check"], systems=["busy"]))
-        notify.add("left", *notify.webhook(left.url), Subscription(news=["check"], systems=["busy"]))
-        tell("check.warned", system="busy", subject="busy: a check warns", message="once more")
+    with web_server() as busy, web_server() as left:
+        busy.refusals[:], left.status = [503], 503
+        for name, web in (("busy", busy), ("left", left)):
+            notify.add(name, *notify.webhook(web.url), Subscription(news=["check"], systems=["demo"]))
+        tell("check.warned", system="demo", subject="demo: a check warns", message="once more")
         eventually(lambda: left.posts)
         notify.remove("left")
-        eventually(lambda: len([post for post in house.web.of("check") if post["system"] == "busy"]) == 2)
+        eventually(lambda: len(busy.posts) == 2)
         time.sleep(DELAYS[0])
-        assert len(left.posts) == 1
+        assert (len(busy.posts), len(left.posts)) == (2, 1)
+        assert busy.posts[0] == busy.posts[1]
     notify.remove("busy")
     assert "normloom-notify-busy refused a message (status 503): trying again in 5 seconds" in house.log.read_text()
 
