@@ -56,7 +56,7 @@ test: check  ## Run the checks and the tests
 	$(BIN)/python -m pytest $(PARALLEL) --durations 25
 
 docs: install  ## Build the documentation as a site, in build/site
-	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict
 
 coverage: install  ## Run the tests and show which lines and branches none of them reaches
 	$(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term --cov-report=html

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,15 +17,30 @@ QUIET = {"NO_MKDOCS_2_WARNING": "1", "DISABLE_MKDOCS_2_WARNING": "true"}
 README_LINES = 150
 
 
-def test_the_site_builds_and_has_every_command(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")],
-        cwd=ROOT,
+def built(root: Path, site: Path) -> subprocess.CompletedProcess[str]:
+    """Build the site; not with --quiet, which hides the warnings that --strict counts."""
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(site)],
+        cwd=root,
         env={**os.environ, **QUIET},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_a_broken_link_is_an_error(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    with (tmp_path / "docs" / "trust.md").open("a") as page:
+        page.write("\n[gone](gone.md)\n")
+    done = built(tmp_path, tmp_path / "site")
+    assert done.returncode == 1
+    assert "gone.md" in done.stderr
+
+
+def test_the_site_builds_and_has_every_command(tmp_path: Path) -> None:
+    done = built(ROOT, tmp_path / "site")
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "site" / "reference" / "commands.html").read_text()
     for name in get_command(app).commands:  # type: ignore[attr-defined]  # a group
