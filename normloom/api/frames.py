@@ -105,6 +105,6 @@ def _frame(data: Any) -> pl.DataFrame:
         rows = data if columnar else list(data)
         if not columnar and not all(isinstance(row, Mapping) for row in rows):
             raise UsageError(f"a table is a frame, an iterable of dicts or a path, not {type(data).__name__} of others")
-        return pl.DataFrame(rows)
+        return pl.DataFrame(rows, infer_schema_length=None)  # types and columns are those of all rows
     except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
         raise UsageError(f"a table cannot be made of {type(data).__name__}: {error}") from error

@@ -63,6 +63,15 @@ def test_the_same_rows_are_the_same_table_whatever_holds_them(data: object) -> N
     assert stage.values["frame"].digest == nl.table(ROWS).values["frame"].digest
 
 
+@pytest.mark.parametrize("last", [{"a": 1.5}, {"a": "text"}, {"b": 1.5}, {"a": 1, "c": [1]}])
+@pytest.mark.parametrize("first", [{"a": 1}, {"a": None}])
+def test_records_late_in_a_table_lose_nothing(first: dict[str, object], last: dict[str, object]) -> None:
+    stage = nl.table([first] * 200 + [last])
+    rows = stage.function(stage.arguments, **stage.values).rows
+    found = rows.tail(1).to_dicts()[0]
+    assert {name: found[name] for name in last} == last
+
+
 def test_another_value_or_type_is_another_table() -> None:
     digests = {
         nl.table(rows).values["frame"].digest
@@ -86,6 +95,7 @@ def test_a_path_is_read_with_the_records_that_cannot_be(tmp_path: Path) -> None:
         ({"a": [1]}, "not dict"),
         ([{"row_id": "x"}], "column 'row_id' is a name of Normloom's own: rename it"),
         (pl.DataFrame({"a": [object()]}), "column 'a' holds objects of no one type"),
+        ([{"a": [1]}, {"a": "x"}], "a table cannot be made of list"),
         (["one", "two"], "an iterable of dicts or a path, not list of others"),
     ],
 )
