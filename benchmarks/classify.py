@@ -29,9 +29,9 @@ from normloom.schemas.taxonomy import DIMENSIONS, Taxonomy, builtin_taxonomies
 from normloom.tasks.prompts.classify import (
     Asking,
     Labelling,
+    Parts,
     Ranking,
     RankingByCode,
-    Reading,
     calibrate,
     classify,
     embed,
@@ -114,7 +114,7 @@ def routes_of(taxonomies: tuple[Taxonomy, ...], k: int, encoder: Any, calibratio
         return kept(rows, score_labels.function(rows, Asking(), model, taxonomies=taxonomies))
 
     def embedded(rows: pl.DataFrame, _: Any) -> Output:
-        vectors = embed.function(rows, Reading(), encoder).rows
+        vectors = embed.function(rows, Parts(), encoder).rows
         return kept(rows, score_labels_by_embedding.function(vectors, calibration, taxonomies=taxonomies))
 
     def coded(rows: pl.DataFrame, model: Any) -> Output:

@@ -25,7 +25,7 @@ from normloom.core.outlook import Outlook
 from normloom.core.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling, ScoreRequest
 from normloom.core.stage import Output, Stage
 from normloom.core.table import Manifest, PartRecord, TableRef
-from normloom.run.build import quiet_libraries
+from normloom.prefect.quiet import quiet_libraries
 from normloom.run.runner import StageRunner
 from normloom.schemas import tables
 from normloom.schemas.prompts import MEASURE

@@ -17,7 +17,7 @@ from normloom.core.contract import Contract
 from normloom.core.progress import LogProgress
 from normloom.core.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling
 from normloom.core.stage import Output, Stage
-from normloom.run.build import quiet_libraries
+from normloom.prefect.quiet import quiet_libraries
 from normloom.run.runner import StageRunner
 from normloom.store.store import Store
 from normloom.workers.pool import Pool

@@ -31,9 +31,10 @@ from normloom.planning.guard import RemakeLimits
 from normloom.planning.plan import find_published
 from normloom.planning.spending import hosted
 from normloom.prefect.flow_run import hold_run_under_way, under_way
+from normloom.prefect.quiet import quiet_libraries
 from normloom.prefect.run_marks import settle
 from normloom.prefect.server import prefect_server, sending_heartbeats, serving, using_server
-from normloom.run.build import BuildRequest, BuildResult, build, quiet_libraries, reuse
+from normloom.run.build import BuildRequest, BuildResult, build, reuse
 from normloom.run.quality import import_library
 from normloom.settings.settings import stages_for
 from normloom.steps.graph import model_uses, stages_of

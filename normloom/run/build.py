@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import secrets
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 from normloom.core.errors import BuildCancelledError, NormloomError, StoreError, UsageError, cause
 from normloom.core.log_context import logged_as
@@ -34,10 +30,10 @@ from normloom.prefect.notifications.notices import telling
 from normloom.prefect.pages.lineage_page import Lineage, publish_build, publish_stage
 from normloom.prefect.pages.progress_page import progress_page
 from normloom.prefect.run_progress import RunProgress
-from normloom.prefect.server import CONSOLE_LEVEL
 from normloom.prefect.task_runs import task_runs
 from normloom.prefect.weave import submit_stages
 from normloom.run.failure_page import publish_failure
+from normloom.run.lock import lock_text, selected
 from normloom.run.release import ReleaseSize
 from normloom.run.runner import QUARANTINE_BUDGET, StageRunner
 from normloom.steps.graph import held, stages_of
@@ -165,7 +161,7 @@ def build(
         build=identity,
         profile=request.profile,
         settings=request.settings,
-        selection=_selected(request.selection),
+        selection=selected(request.selection),
         target=request.target,
     )
     with (
@@ -346,7 +342,7 @@ def _finished(
     end = ends[0].name
     latest = show_latest(store, made[end][0]) if end in made and end not in stale else None
     spent = Spent.of(stages, made)
-    lock = store.write_build(system, identity, _lock_text(request, identity, done.values(), reads, stale, spent))
+    lock = store.write_build(system, identity, lock_text(request, identity, done.values(), reads, stale, spent))
     return BuildResult(
         system=system,
         build=identity,
@@ -361,59 +357,3 @@ def _finished(
         stale={name: why for name, why in stale.items() if name in done},
         reads=reads,
     )
-
-
-def _selected(selection: Selection) -> dict[str, Any]:
-    """Return what was chosen, as a lock has it."""
-    chosen = {name: value for name, value in vars(selection).items() if value}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in chosen.items()}
-
-
-def _lock_text(
-    request: BuildRequest,
-    identity: str,
-    manifests: Iterable[Manifest],
-    reads: Mapping[str, Manifest],
-    stale: Mapping[str, str],
-    spent: Spent,
-) -> str:
-    """Return the build as YAML made to be read in a diff."""
-    selection = _selected(request.selection)
-    stages = {
-        manifest.stage: {
-            "key": manifest.key,
-            "content": manifest.content,
-            "rows": manifest.count("rows"),
-            "dropped": manifest.count("dropped"),
-            "quarantined": manifest.count("quarantined"),
-            **({"stale": stale[manifest.stage]} if manifest.stage in stale else {}),
-            **({"model": dict(manifest.key_fields["model"])} if manifest.key_fields["model"] else {}),
-        }
-        for manifest in manifests
-    }
-    head = {
-        "system": request.system,
-        "build": identity,
-        "profile": request.profile,
-        "settings": list(request.settings),
-        **({"selection": selection} if selection else {}),
-        **({"fresh_hours": request.fresh_hours} if request.fresh_hours else {}),
-        "spent": spent.model_dump(exclude_none=True),
-    }
-    read = {name: manifest.ref.model_dump() for name, manifest in reads.items()}
-    whole = {**head, **({"reads": read} if read else {}), "stages": stages}
-    return yaml.safe_dump(whole, sort_keys=False, allow_unicode=True)
-
-
-def quiet_libraries() -> None:
-    """Keep what libraries log from breaking into progress bars; Prefect's server still gets it all.
-
-    A server that is gone is told once, by us: what Prefect says of each event and log line that it cannot send is left
-    out.
-    """
-    os.environ.setdefault(CONSOLE_LEVEL, "CRITICAL")
-    os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")
-    logging.raiseExceptions = False
-    os.environ.setdefault("PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW", "ignore")
-    for name in ("httpx", "httpx2"):  # a line for each request
-        logging.getLogger(name).setLevel(logging.ERROR)

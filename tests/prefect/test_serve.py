@@ -210,3 +210,34 @@ def command(process: psutil.Process) -> list[str]:
         return process.cmdline()
     except psutil.Error:
         return []
+
+
+def test_it_does_not_outlive_its_server(tmp_path: Path) -> None:
+    """Without a server there are no schedules: whoever watches the process must learn of it."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    profile, store = write_profile(tmp_path / "quick.yaml"), tmp_path / "store"
+    options = ["--profile", str(profile), "--port", str(port), "--store", str(store)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "normloom", "serve", "savacu", *options],
+        env={**os.environ, "PREFECT_HOME": str(prefect_home(tmp_path / "prefect"))},
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        api = Api(f"http://127.0.0.1:{port}/api", alive=lambda: process.poll() is None)
+        api.until(lambda: serving(store))
+        api.until(lambda: api.found("/deployments/filter"))
+        [server] = [
+            child for child in psutil.Process(process.pid).children() if "normloom.prefect.server" in child.cmdline()
+        ]
+        server.kill()
+        _, said = process.communicate(timeout=120)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    assert process.returncode == 1
+    assert "Prefect's server ended unexpectedly" in said

@@ -93,7 +93,8 @@ def test_a_host_that_is_not_this_machine_is_named() -> None:
 @pytest.mark.parametrize("quiet", [False, True], ids=["alone", "for a build"])
 def test_a_server_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, quiet: bool) -> None:
     if quiet:
-        monkeypatch.setenv(CONSOLE_LEVEL, "CRITICAL")  # as quiet_libraries does
+        for name in (CONSOLE_LEVEL, "PREFECT_LOGGING_INTERNAL_LEVEL"):  # as quiet_libraries does
+            monkeypatch.setenv(name, "CRITICAL")
     monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", f"sqlite+aiosqlite:///{tmp_path}/missing/prefect.db")
     with pytest.raises(ServerError, match="unable to open database file"), prefect_server():
         pass
