@@ -86,7 +86,7 @@ def make(
 ) -> BuildResult:
     """Bring the tables of a flow up to date, starting what it takes and no more; says what it does on the console.
 
-    What can be known to fail does so before anything starts: models that cannot be had, sources that cannot be read,
+    What is bound to fail does so before anything starts: unavailable models, sources that cannot be read,
     limits that would be passed.
     """
     result = None if under_way() else reuse(*ends, request=request, store=store)  # a run shows all its tasks

@@ -1,4 +1,4 @@
-"""What a stage asks for: a process of its own, with so much of a machine."""
+"""What a stage asks for: processes of its own, and the resources of each."""
 
 from __future__ import annotations
 

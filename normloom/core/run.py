@@ -1,4 +1,4 @@
-"""What a step that works long is given: folders of its own, and someone to tell how far it is."""
+"""What a long-running step is given: folders of its own, and a way to report progress."""
 
 from __future__ import annotations
 

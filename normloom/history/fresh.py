@@ -1,4 +1,4 @@
-"""Full rebuilds: every table made again, whether anything changed or not."""
+"""Full rebuilds: every table is rebuilt, whether or not anything changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models on the way of a trace: those that wrote rows of it, and those that learned from them."""
+"""Models in a trace: those that wrote its rows, and those that learned from them."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def load_model(spec: ModelSpec, *, threads: int | None = None) -> LanguageModel 
     """Load the model that `spec` names into this process.
 
     `threads` bounds the processor threads of the whole process; None leaves the engine's default.
-    Raises `ConfigError` for an unknown engine or option and `ModelError` if the model cannot be had.
+    Raises `ConfigError` for an unknown engine or option and `ModelError` if the model is unavailable.
     """
     if isinstance(spec, ProductSpec):
         from normloom.models.product_files import plain_spec

@@ -1,4 +1,4 @@
-"""A guard for builds that nobody watches: what an upgrade would make again is not made before someone says so."""
+"""A guard for unattended builds: what only an upgrade would rebuild waits until someone allows it."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
     - `libraries`: installed packages that decide the result; their versions enter the key.
     - `fan_out`: rows that it owes for each row it reads, or what returns that for the arguments and values by name.
     - `files`: what the files are that it leaves in `run.files`, such as `adapter`.
-    - `needs`: processes of its own with so many GPUs, threads and memory; by default the build's process makes it.
+    - `needs`: processes of its own, with their GPUs, threads and memory; by default the build's process makes it.
     """
     columns = Contract(columns=_types(makes), nullable=frozenset(makes)) if isinstance(makes, Mapping) else makes
     stage = {

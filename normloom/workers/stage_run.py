@@ -1,4 +1,4 @@
-"""The folders of a step that works long, and what it tells, while a part is made."""
+"""The folders of a long-running step and the progress it reports, while a part is made."""
 
 from __future__ import annotations
 

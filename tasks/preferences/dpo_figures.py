@@ -89,7 +89,7 @@ def mean_over_groups(rows: pl.DataFrame, column: str, *, group: str = "dialogue"
 
 @lru_cache(maxsize=8)
 def _resampled(number: int) -> npt.NDArray[np.float64]:
-    """Return how often each of so many groups is in each resample, (resamples, groups); many figures share them."""
+    """Return how often each group is in each resample, (resamples, groups), for all figures to share."""
     import numpy as np
 
     drawn = np.random.default_rng(SEED).multinomial(number, np.full(number, 1 / number), size=RESAMPLES)

@@ -49,7 +49,7 @@ class Options(BaseModel):
 class OpenvinoModel:
     """A `LanguageModel` over a GGUF file or an OpenVINO export of a model that has a chat template.
 
-    Raises `ModelError` if the model or the library cannot be had, `ConfigError` for a wrong setting. Several
+    Raises `ModelError` if the model or the library is unavailable, `ConfigError` for a wrong setting. Several
     threads may call `generate` at once: their requests share the batch.
     """
 

@@ -54,7 +54,7 @@ class Options(BaseModel):
 class TransformersModel:
     """A `LanguageModel` over any causal model of transformers that has a chat template.
 
-    Raises `ModelError` if the model cannot be had, `ConfigError` for a wrong setting or an answer that is not
+    Raises `ModelError` if the model is unavailable, `ConfigError` for a wrong setting or an answer that is not
     one token. In float32 what a row gets depends on its neighbours by rounding only.
     """
 
