@@ -41,17 +41,15 @@ def kind_of(value: object, depth: int = 0) -> Kind:
         return "integer" if -EXACT <= value <= EXACT else "wide integer" if -_WIDEST <= value < _WIDEST else MIXED
     if isinstance(value, float):
         return "float"
-    if depth >= _DEEPEST or not value:
+    if depth >= _DEEPEST or not value or not isinstance(value, list | dict):
         return ("list", NULL) if value == [] else MIXED  # Parquet has no type for an object without fields
     if isinstance(value, list):
         inner = NULL
         for item in value:
             inner = joined(inner, kind_of(item, depth + 1))
         return MIXED if inner == MIXED else ("list", inner)
-    if isinstance(value, dict):
-        fields = {name: kind_of(item, depth + 1) for name, item in value.items()}
-        return MIXED if MIXED in fields.values() else ("object", fields)
-    return MIXED
+    fields = {name: kind_of(item, depth + 1) for name, item in value.items()}
+    return MIXED if MIXED in fields.values() else ("object", fields)
 
 
 def joined(one: Kind, other: Kind) -> Kind:

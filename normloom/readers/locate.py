@@ -71,17 +71,16 @@ def _files(name: str, reading: Reading) -> tuple[Path, ...]:
     if name in {"-", "/dev/stdin"}:
         raise SourceError(f"{name} is standard input: write it to a file and name that")
     path = Path(name)
-    if os.path.lexists(path):
-        return _shards(path, reading) if path.is_dir() else _of_split(name, (_readable(path),), reading)
-    if glob.has_magic(name) and (matched := sorted(glob.glob(name, recursive=True))):  # noqa: PTH207  # a name as the user wrote it
+    if path.is_dir():
+        return _shards(path, reading)
+    if os.path.lexists(path) or not glob.has_magic(name):
+        return _of_split(name, (_readable(path),), reading)
+    if matched := sorted(glob.glob(name, recursive=True)):  # noqa: PTH207  # a name as the user wrote it
         files = tuple(Path(one) for one in matched if not Path(one).is_dir())
         if not files:
             raise SourceError(f"{name} matches folders only ({_some(matched)}): name the files in them")
         return _of_split(name, tuple(map(_readable, files)), reading)
-    if glob.has_magic(name):
-        raise SourceError(f"{name} does not exist, and as a pattern it matches no file")
-    open_raw(path).close()  # says why
-    raise SourceError(f"{path} cannot be opened: check the name and the disk")
+    raise SourceError(f"{name} does not exist, and as a pattern it matches no file")
 
 
 def _readable(path: Path) -> Path:

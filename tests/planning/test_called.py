@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import functools
+import json
 import linecache
 import subprocess
 import sys
@@ -43,6 +45,17 @@ def key(function: Callable[..., Output], **fields: Any) -> str:
 class Given:
     value: int
 
+    def taken(self, rows: pl.DataFrame, arguments: Echo) -> Output:  # noqa: ARG002
+        return Output(rows=rows.head(self.value))
+
+    @staticmethod
+    def head(rows: pl.DataFrame, arguments: Echo) -> Output:  # noqa: ARG004
+        return Output(rows=rows.head(1))
+
+    @staticmethod
+    def tail(rows: pl.DataFrame, arguments: Echo) -> Output:  # noqa: ARG004
+        return Output(rows=rows.tail(1))
+
 
 class Setting(BaseModel):
     model_config = ConfigDict(frozen=True)
@@ -77,6 +90,13 @@ def at_most(rows: pl.DataFrame, arguments: Echo, *, most: int = 3) -> Output:  #
     return Output(rows=rows.head(most))
 
 
+def taking(most: int, rows: pl.DataFrame, arguments: Echo) -> Output:  # noqa: ARG001
+    return Output(rows=rows.head(most))
+
+
+# fmt: off
+alike = [lambda rows, arguments: Output(rows=rows), lambda rows, arguments: Output(rows=rows.head(1))]  # noqa: ARG005
+# fmt: on
 lambda_stage = lambda rows, arguments: Output(rows=rows)  # noqa: E731, ARG005
 
 
@@ -93,6 +113,10 @@ lambda_stage = lambda rows, arguments: Output(rows=rows)  # noqa: E731, ARG005
         (made_by_default(5), made_by_default(9)),
         (two(first=True), two(first=False)),
         (functools.partial(at_most, most=1), functools.partial(at_most, most=2)),
+        (functools.partial(taking, 1), functools.partial(taking, 2)),
+        (Given(1).taken, Given(2).taken),
+        (Given.head, Given.tail),
+        (made(json), made(csv)),
     ],
 )
 def test_values_that_a_function_holds_enter_the_key(one: Callable[..., Output], other: Callable[..., Output]) -> None:
@@ -109,6 +133,11 @@ def test_functions_made_alike_have_one_key() -> None:
 def test_a_function_that_holds_anything_else_is_refused_naming_the_variable(value: object) -> None:
     with pytest.raises(UsageError, match=r"^stage 'step': .*'k'.*"):
         key(made(value))
+
+
+def test_two_functions_of_one_line_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"2 functions named '<lambda>' are on line \d+ of .*: write .* line of its own"):
+        key(alike[0])
 
 
 def test_a_function_without_source_is_refused() -> None:
@@ -132,7 +161,8 @@ class Notebook:
         name = f"<cell {id(self)} {self.count}>"
         text = textwrap.dedent(cell)
         linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
-        exec(compile(text, name, "exec"), self.names)
+        if not text.startswith("%"):  # a kernel keeps what is no Python, too
+            exec(compile(text, name, "exec"), self.names)
 
     def key(self, name: str = "tone") -> str:
         return key(self.names[name])
@@ -168,6 +198,30 @@ def test_a_cell_that_is_run_again_changes_nothing(notebook: Notebook, cell: str)
     before = notebook.key()
     notebook.run(cell)
     assert notebook.key() == before
+
+
+LIMITS = "class Limits:\n    most = 3\n"
+HIDDEN = "import re\nWORDS = re.compile('a|b')\nKIND = list[int]\nfrom json import dumps\n"
+READS = "def tone(rows, arguments):\n    return rows.head(Limits.most), WORDS, KIND, dumps\n"
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        LIMITS.replace("3", "4"),
+        HIDDEN.replace("a|b", "a|c"),
+        HIDDEN.replace("int", "str"),
+        HIDDEN.replace("json import dumps", "pickle import dumps"),
+    ],
+)
+def test_classes_patterns_types_and_imports_of_cells_count(notebook: Notebook, cell: str) -> None:
+    for text in (LIMITS, "%no Python", HIDDEN, READS):
+        notebook.run(text)
+    before = notebook.key()
+    notebook.run(LIMITS + "    # as it was")
+    assert notebook.key() == before
+    notebook.run(cell)
+    assert notebook.key() != before
 
 
 def test_a_function_that_was_defined_again_since_keeps_its_key(notebook: Notebook) -> None:

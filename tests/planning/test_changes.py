@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from normloom.planning.changes import Change, compare, describe, summarise
+from normloom.planning.changes import Change, compare, compare_keys, describe, summarise
 
 FIELDS = {
     "arguments": {"delta": 0.5, "template": {"context": "Read this.\nThen answer."}, "labels": ["a", "b", "c"]},
@@ -85,3 +85,26 @@ def test_many_changes_are_counted_by_setting() -> None:
     assert summarise(found) == "arguments.labels (14 changes)"
     assert describe(found)[0] == 'arguments.labels[0]: "a" -> "A"'
     assert describe(found)[12:] == ['and 2 more: arguments.labels[12] "m" -> "M", arguments.labels[13] "n" -> "N"']
+
+
+def test_code_that_moved_is_no_change_and_names_count_only_with_code() -> None:
+    old = {"code": "1", "function": "a:judge", "source": {"a:judge": "x", "a:helper": "y"}, "format": 2}
+    moved = {**old, "function": "b:judge", "source": {"b:judge": "x", "b:helper": "y"}}
+    assert compare_keys(old, moved) == []
+    edited = {**moved, "code": "2", "source": {"b:judge": "x", "b:helper": "z"}}
+    assert [(change.field, change.kind) for change in compare_keys(old, edited)] == [
+        ("source.a:helper", "removed"),
+        ("source.b:helper", "added"),
+    ]
+    swapped = {**old, "code": "3"}  # the same symbols in another order
+    assert compare_keys(old, swapped) == [Change(field="code", old="1", new="3")]
+    later = {**edited, "format": 3, "delta": 1}
+    assert compare_keys({**old, "delta": 0}, later) == [
+        Change(field="delta", old=0, new=1),
+        Change(field="format", old=2, new=3),
+    ]
+
+
+def test_several_stages_that_are_read_are_counted() -> None:
+    found = [Change(field=f"inputs[{place}]", old="1", new="2", upstream=f"s{place}") for place in range(5)]
+    assert summarise(found).startswith("rows of s0")

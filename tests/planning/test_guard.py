@@ -89,3 +89,8 @@ def test_a_table_that_cannot_be_read_counts(store: Store, caplog: pytest.LogCapt
     assert "words" in names(found)
     assert "rows_in: Field required): damaged, or another version of Normloom wrote it" in str(found.stages[0].damage)
     assert any("rows_in" in record.getMessage() for record in caplog.records)
+
+
+def test_without_limits_nothing_is_held(store: Store) -> None:
+    made(store, *three())
+    RemakeLimits().hold(planned(store, upgraded(three())))
