@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from normloom.core.errors import UsageError
-from normloom.planning.source_modules import Import, parsing
+from normloom.planning.source_modules import Import, is_installed, parsing
 
 
 class LiveModule:
@@ -39,24 +39,30 @@ class LiveModule:
     def statements(self, name: str) -> tuple[ast.stmt, ...]:
         """Return the statement that defines a function or class, or one that gives a name its present value.
 
-        Raises UsageError for a value that cannot enter a key, and for a function whose text is not to be had.
+        Of what is imported they are only what it holds besides its source, such as the variables of a closure.
+        Raises UsageError for a value that cannot enter a key, and for a function or class without source.
         """
         if name in self._functions:
             return (statement_at(self._functions[name]),)
-        if name not in self._namespace or self.imported(name):
+        if name not in self._namespace:
             return ()
         value = _unwrapped(self._namespace[name])
+        held = tuple(self._assigned(inner, one) for inner, one in _held(value))
+        if self.imported(name):
+            return held
         if isinstance(value, types.FunctionType):
-            return (statement_at(value),)
+            return (statement_at(value), *held)
         if isinstance(value, type):
-            return tuple(_class_statements(value))
-        return (ast.parse(f"{name} = {self._text(name, value)}").body[0],)
+            return _class_statement(value)
+        return (self._assigned(name, value),)
 
     def imported(self, name: str) -> Import | None:
         """Return where a module, or a function or class of another module, comes from."""
         value = _unwrapped(self._namespace.get(name))
         if isinstance(value, types.ModuleType):
             return Import(value.__name__)
+        if isinstance(value, types.GenericAlias):  # has the names of the class that it is made of
+            return None
         module, qualified = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
         if not isinstance(module, str) or not isinstance(qualified, str) or module == self.name:
             return None
@@ -65,6 +71,9 @@ class LiveModule:
     def names(self) -> list[str]:
         """Return nothing: a namespace is never used as a whole."""
         return []
+
+    def _assigned(self, name: str, value: Any) -> ast.stmt:
+        return ast.parse(f"{name} = {self._text(name, value)}").body[0]
 
     def _text(self, name: str, value: Any) -> str:
         if isinstance(value, re.Pattern):
@@ -90,10 +99,7 @@ def statement_at(function: types.FunctionType) -> ast.stmt:
     for statement in _parsed(text):
         if first_line(statement) <= code.co_firstlineno <= (statement.end_lineno or 0):
             return statement
-    raise UsageError(
-        f"the source of function {function.__qualname__!r} (module {function.__module__}) cannot be found, so a "
-        "change of it would go unseen: define it in a file or in a notebook cell"
-    )
+    raise _unseen(f"function {function.__qualname__!r} (module {function.__module__})")
 
 
 def first_line(node: ast.stmt | ast.expr) -> int:
@@ -102,14 +108,37 @@ def first_line(node: ast.stmt | ast.expr) -> int:
     return min([node.lineno, *(decorator.lineno for decorator in decorators)])
 
 
-def _class_statements(kind: type) -> Iterator[ast.stmt]:
-    """Yield the statement of the newest cell that defines a class of this name, if there is one."""
+def _held(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what a function holds besides its source: variables of a closure, defaults, what a method is bound to."""
+    if isinstance(value, types.MethodType):
+        if not isinstance(value.__self__, type):
+            yield "self", value.__self__
+        return
+    if not isinstance(value, types.FunctionType) or is_installed(value.__module__, Path(value.__code__.co_filename)):
+        return
+    for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
+        if cell.cell_contents is not value:
+            yield name, cell.cell_contents
+    if "<locals>" in value.__qualname__:
+        yield from (("default", one) for one in value.__defaults__ or ())
+        yield from (value.__kwdefaults__ or {}).items()
+
+
+def _class_statement(kind: type) -> tuple[ast.stmt]:
+    """Return the statement of the newest cell that defines a class of this name; raises UsageError if none does."""
     cells = [lines for name, (_, _, lines, *_) in _cells() if not Path(name).is_file()]
     for lines in reversed(cells):
         found = [one for one in _parsed("".join(lines)) if isinstance(one, ast.ClassDef) and one.name == kind.__name__]
         if found:
-            yield found[-1]
-            return
+            return (found[-1],)
+    raise _unseen(f"class {kind.__qualname__!r} (module {kind.__module__})")
+
+
+def _unseen(what: str) -> UsageError:
+    return UsageError(
+        f"the source of {what} cannot be found, so a change of it would go unseen: define it in a file or in a "
+        "notebook cell"
+    )
 
 
 def _parsed(text: str) -> list[ast.stmt]:

@@ -136,7 +136,9 @@ def test_a_function_that_holds_anything_else_is_refused_naming_the_variable(valu
 
 
 def test_two_functions_of_one_line_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"2 functions named '<lambda>' are on line \d+ of .*: write .* line of its own"):
+    with pytest.raises(
+        UsageError, match=r"2 functions named '<lambda>' are on line \d+ of .*: write .* line of its own"
+    ):
         key(alike[0])
 
 
@@ -222,6 +224,41 @@ def test_classes_patterns_types_and_imports_of_cells_count(notebook: Notebook, c
     assert notebook.key() == before
     notebook.run(cell)
     assert notebook.key() != before
+
+
+MAKES = "def make(k):\n    def inner(rows):\n        return rows.head(k)\n    return inner\n"
+BY_DEFAULT = "def make(k):\n    return lambda rows, most=k: rows.head(most)\n"
+CALLS = "def tone(rows, arguments):\n    return helper(rows)\n"
+
+
+@pytest.mark.parametrize(
+    ("cells", "old", "new"),
+    [
+        ([MAKES, CALLS], "helper = make(3)", "helper = make(4)"),
+        ([BY_DEFAULT, CALLS], "helper = make(3)", "helper = make(4)"),
+        (["from test_called import made as make", CALLS], "helper = make(3)", "helper = make(4)"),
+        (["from test_called import Given", CALLS], "helper = Given(3).taken", "helper = Given(4).taken"),
+    ],
+)
+def test_what_helpers_of_a_notebook_hold_counts(notebook: Notebook, cells: list[str], old: str, new: str) -> None:
+    for cell in (*cells, old):
+        notebook.run(cell)
+    before = notebook.key()
+    notebook.run(old)
+    assert notebook.key() == before
+    notebook.run(new)
+    assert notebook.key() != before
+
+
+def test_a_helper_of_a_notebook_that_holds_anything_else_is_refused(notebook: Notebook) -> None:
+    for cell in (MAKES, "helper = make(object())", CALLS):
+        notebook.run(cell)
+    with pytest.raises(UsageError, match=r"reads the variable 'k', a object, which cannot enter its key"):
+        notebook.key()
+    notebook.run("from collections import namedtuple\nPair = namedtuple('Pair', 'a b')")
+    notebook.run("def tone(rows, arguments):\n    return Pair(rows, 1)")
+    with pytest.raises(UsageError, match=r"the source of class 'Pair' \(module __main__\) cannot be found"):
+        notebook.key()
 
 
 def test_a_function_that_was_defined_again_since_keeps_its_key(notebook: Notebook) -> None:

@@ -155,7 +155,9 @@ def test_bytes_that_are_not_utf8_are_cp1252_only_if_they_read_as_words(
     path = tmp_path / "a.csv"
     path.write_bytes(b"prompt\n" + line.replace(b",", b"") + b"\n")
     if western:
-        assert read_source(path, text_column="prompt").rows["text"].to_list() == [line.replace(b",", b"").decode("cp1252")]
+        assert read_source(path, text_column="prompt").rows["text"].to_list() == [
+            line.replace(b",", b"").decode("cp1252")
+        ]
     else:
         assert "none of 1 records can be used" in refusal(path)
 
