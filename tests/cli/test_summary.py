@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 from scripted_profile import SETTINGS
 
 from normloom.cli.output import summary
+from normloom.cli.output.bill import bill_lines
+from normloom.core.bounds import Bound, Size
+from normloom.core.errors import UsageError
+from normloom.core.protocol import ModelSpec
 from normloom.flows.savacu.config import SavacuConfig
 from normloom.flows.savacu.flow import SAVACU, savacu
+from normloom.planning.spending import Bill, Limits
 from normloom.run.build import BuildRequest, BuildResult, reuse
 from normloom.settings.config import load_profile, override, validated
+from normloom.settings.settings import stages_for
 from normloom.store.store import Store
 from normloom.testing.builds import build_id, built
+from normloom.testing.toy import echo_stage, words_stage
 
 PER_LABEL = "models.classifier={engine: scripted, model: c, options: {yes_rate: 0.2}}"
 
@@ -66,3 +75,61 @@ def test_it_suggests_a_query_that_reads_well(shown: str) -> None:
 def test_it_is_drawn_for_80_columns(shown: str) -> None:
     lines = [line for line in shown.splitlines() if not line.startswith("  normloom ")]  # commands are never broken
     assert max(map(len, lines)) <= 80
+
+
+def test_a_build_that_left_stages_out_says_what_is_stale(build: tuple[BuildResult, Store]) -> None:
+    def said(**changes: object) -> str:
+        console = Console(file=StringIO(), width=120, record=True)
+        result = replace(build[0], partial=True, seconds=75.0, reused=frozenset(), **changes)  # type: ignore[arg-type]
+        summary.show(console, result, build[1], system=SAVACU, profile="test")
+        return console.export_text()
+
+    assert "No table is stale." in said()
+    text = said(stale={"judge": "generate has other rows"})
+    assert "Stale until they are rebuilt\n  judge                  generate has other rows" in text
+    assert "1 min 15 s" in text
+    assert "Where it is" not in text
+
+
+def test_figures_costs_and_quarantine_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path)
+    paid = "options: {price_in: 1.0, price_out: 2.0, words: 9, yes_rate: 0.4}"
+    model = f"{{m: {{engine: scripted, model: m, {paid}}}}}"
+    assignments = [f"models={model}", f"judges={model}", "source.limit=4"]
+    found = stages_for("benchmark", profile="local", assignments=assignments, store=store)
+    built(store, *found.ends, build=build_id(1), system="benchmark")
+    result = reuse(*found.ends, request=BuildRequest(system="benchmark"), store=store)
+    assert result is not None
+    monkeypatch.setattr(summary, "FIGURES_SHOWN", 1)
+    console = Console(file=StringIO(), width=200, record=True)
+    started = {"release": result.manifests[0]}
+    summary.show(console, replace(result, reads=started), store, system=found.system, profile="test")
+    text = console.export_text()
+    assert re.search(r"Figures: \w+", text)
+    assert re.search(r"and \d+ more \(view benchmark_\w+\)", text)
+    assert f"Started from   {result.manifests[0].ref}" in text
+    toy = echo_stage(words_stage("a", "b", "c"), aside="b")
+    built(store, toy, build=build_id(2))
+    again = reuse(toy, request=BuildRequest(system="toy"), store=store)
+    assert again is not None
+    [*_, aside] = [text.plain for text in summary._asides(again)]
+    assert aside == "Quarantine of echo: asked 1 (view toy_echo_quarantined)."
+
+
+def test_bills_of_several_hosted_models_are_added_up_and_prices_that_are_not_set_are_named() -> None:
+    spec = ModelSpec(engine="openai", model="dear", options={"price_in": 1.0, "price_out": 2.0})
+    bound = Bound(size=Size(), requests=3, tokens_in=1_000_000, tokens_out=10)
+    found = [
+        Bill.of(spec, bound, stage="judge"),
+        Bill.of(spec, bound, stage="rate"),
+        Bill.of(ModelSpec(engine="openai", model="free"), bound, stage="judge"),
+    ]
+    assert bill_lines(found) == [
+        "At most 6 requests, 2,000,000 tokens in and 20 out, 2.00 USD (dear).",
+        "At most 3 requests, 1,000,000 tokens in and 10 out (free).",
+        "At most 9 requests, 3,000,000 tokens in and 30 out, 2.00 USD in all at hosted models.",
+        "No price is set for free: options price_in and price_out, per million tokens.",
+    ]
+    other = spec.model_copy(update={"options": {**spec.options, "currency": "EUR"}})
+    with pytest.raises(UsageError, match="models have prices in EUR and USD: give one currency"):
+        Limits().hold([*found, Bill.of(other, bound, stage="judge")])

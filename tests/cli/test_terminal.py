@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from normloom.cli.output.terminal import TerminalProgress, busy, printing_above
+from normloom.core.outlook import Outlook
 from normloom.core.table import PartRecord
 from normloom.readers import read_source
 from normloom.store.store import Store
@@ -68,3 +69,38 @@ def test_what_readers_found_is_printed_above_the_bars_as_it_is(tmp_path: Path) -
     read_source(tmp_path / "a [1].csv", text_column="prompt")
     said = console.file.getvalue()
     assert said.count("a [1].csv: 1 records; fields separated by a semicolon") == 1
+
+
+def test_a_terminal_shows_bars_with_notes_rates_and_what_is_left(tmp_path: Path) -> None:
+    words = words_stage(*"abcdef")
+    loom = runner(Store(tmp_path))
+    first, _ = loom.run(words, [], [])
+    manifest, _ = loom.run(echo_stage(words, part_rows=3, drop="a"), [first.ref], [])
+    console = Console(file=io.StringIO(), force_terminal=True, width=200, no_color=True)
+    with busy(console, "starting Ray"):
+        pass
+    with TerminalProgress(console) as bars:
+        bars.note("echo", "is not shown before it begins")
+        bars.end(first, reused=True)
+        bars.begin("echo", total=6, done=0)
+        bars.note("echo", "waits for a GPU")
+        bars._progress.refresh()
+        for part in manifest.parts:
+            bars.advance("echo", part.model_copy(update={"tokens_in": 900, "tokens_out": 60}))
+            bars._progress.refresh()
+        bars.whole(Outlook(tables=1, of=2, share=0.5, seconds=90, untimed=False))
+        bars._progress.refresh()
+        bars.end(manifest, reused=False)
+        bars.whole(Outlook(tables=2, of=2, share=1, seconds=0, untimed=False))
+    said = console.file.getvalue()
+    for text in (
+        "starting Ray",
+        "reused, 6 rows",
+        "waits for a GPU",
+        "out tokens/s",
+        "tables, 50% of the work",
+        "about 2 min left",
+        "5 rows, 1 dropped",
+    ):
+        assert text in said
+    assert "before it begins" not in said
