@@ -417,3 +417,17 @@ def test_doctor_fails_where_the_store_cannot_be(command: Command) -> None:
         "detail": f"{Path('file/store').absolute()} cannot be written",
         "remedy": "give --store a directory of yours",
     }
+
+
+def test_doctor_shows_the_endpoint_of_the_hosted_profile_and_no_key(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NORMLOOM_BASE_URL", "http://127.0.0.1:9/v1")
+    monkeypatch.setenv("NORMLOOM_MODEL", "some-model")
+    monkeypatch.setenv("NORMLOOM_KEY_VARIABLE", "MY_KEY")
+    monkeypatch.setenv("MY_KEY", "sk-hidden")
+    ran = command("doctor", "--json")
+    details = {finding["name"]: finding["detail"] for finding in json.loads(ran.out)}
+    assert details["profile hosted"] == "some-model at 127.0.0.1, key in MY_KEY"
+    assert details["profile ollama"] == "no server answers at 127.0.0.1:9"
+    assert "sk-hidden" not in ran.out

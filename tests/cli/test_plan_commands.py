@@ -156,3 +156,14 @@ def test_settings_that_are_wrong_are_named(tmp_path: Path) -> None:
         stages_for("savacu", profile="local", assignments=["classify.delt=1"], store=Store(tmp_path))
     with pytest.raises(ConfigError, match="unknown system 'savacy'"):
         stages_for("savacy", profile="local", assignments=[], store=Store(tmp_path))
+
+
+@pytest.mark.usefixtures("store")
+def test_a_plan_with_nothing_to_do_one_over_its_limit_and_one_for_a_cluster() -> None:
+    text = run("plan", *OPTIONS, "--only", "gaps").stdout
+    assert "Nothing to do: the tables of all 2 stages are there.\nNo model is loaded.\n" in text
+    paid = ["--set", "models.judge={engine: scripted, model: j, options: {price_in: 1, price_out: 1}}"]
+    text = run("plan", *OPTIONS, *paid, "--max-cost", "0").stdout
+    assert "normloom build would not start: this build may cost up to " in text
+    text = run("plan", *OPTIONS, "--set", "resources.address=127.0.0.1:6379").stdout
+    assert "Models needed: m, n, j; how often each loads is for the cluster's room to say." in text

@@ -20,7 +20,7 @@ from normloom.planning.plan import PlannedStage, plan, read_sources
 from normloom.planning.spending import Limits, Spending
 from normloom.settings.settings import Prepared, stages_for
 from normloom.steps.graph import stages_of
-from normloom.store.store import Store
+from normloom.store.store import MANIFEST, Store
 from normloom.testing.inline import made
 
 OPTIONS = "options: {price_in: 1.0, price_out: 2.0, words: 9, yes_rate: %s}"
@@ -214,3 +214,17 @@ def test_the_size_of_a_table_is_that_of_its_texts(tmp_path: Path) -> None:
     with (tmp_path / "one.csv").open("w") as stream:
         csv.writer(stream).writerow(["prompt"])
     assert size_of(pl.DataFrame({"count": [1]}).lazy()) == Size(rows=1)
+
+
+def test_what_finished_parts_took_is_not_in_the_bound_of_the_rest(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    found = of_readme(store, tmp_path, "rounds=0", "generate.part_rows=1")
+    table = made("savacu", found.ends, store)["generate_0_a"]
+    (store.table_directory(table.ref) / MANIFEST).unlink()
+    _, nearly = bounded("savacu", found, store)
+    [first, *_] = sorted(store.table_directory(table.ref).glob("part-*.json"))
+    first.unlink()
+    planned, left = bounded("savacu", found, store)
+    assert {one.stage.name: one.state for one in planned}["generate_0_a"] == "resumed"
+    assert nearly["generate_0_a"].requests == 0 < left["generate_0_a"].requests
+    assert nearly["generate_0_a"].tokens_out < left["generate_0_a"].tokens_out
