@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from normloom.report.material import find_material
 from normloom.report.report import report
 from normloom.settings.settings import stages_for
@@ -26,14 +24,15 @@ def examples(system: str, place: Path) -> list[dict[str, Any]]:
     found = stages_for(system, profile="local", assignments=SETTINGS[system], store=store)
     built(store, *found.ends, build=build_id(1), system=system)
     [section] = [one for one in report(find_material(store, system))["sections"] if one["name"] == "examples"]
-    data = section["data"]
-    return [example for group in data.values() if isinstance(group, list) for example in group]
+    found_examples: list[dict[str, Any]] = section["data"]["examples"]
+    return found_examples
 
 
 def test_evaluated_responses_are_shown_with_what_each_model_made_of_them(tmp_path: Path) -> None:
     found = examples("benchmark", tmp_path)
-    assert {"truly aligned", "truly misaligned"} <= {one["title"] for one in found}
-    for one in found:
+    items = [one for one in found if one["title"].startswith("truly ")]
+    assert {one["title"] for one in items} == {"truly aligned", "truly misaligned"}
+    for one in items:
         assert set(one["texts"]) == {"prompt", "response"}
         assert 0 <= float(one["facts"]["P(misaligned) by m"]) <= 1
 
@@ -44,8 +43,3 @@ def test_conversations_are_shown_with_ratings_of_people_and_models(tmp_path: Pat
     for one in found:
         assert one["title"].startswith("conversation of the ")
         assert one["facts"]["rated unsafe by models (0 to 1)"].startswith("r1 ")
-
-
-@pytest.mark.parametrize("system", SETTINGS)
-def test_the_systems_are_there(system: str) -> None:
-    assert system
