@@ -165,5 +165,5 @@ def test_a_plan_with_nothing_to_do_one_over_its_limit_and_one_for_a_cluster() ->
     paid = ["--set", "models.judge={engine: scripted, model: j, options: {price_in: 1, price_out: 1}}"]
     text = run("plan", *OPTIONS, *paid, "--max-cost", "0").stdout
     assert "normloom build would not start: this build may cost up to " in text
-    text = run("plan", *OPTIONS, "--set", "resources.gpus=1").stdout
+    text = run("plan", *OPTIONS, "--set", "resources.actors=1", "--set", "resources.gpus=1").stdout
     assert "Models needed: m, n, j; how often each loads is for the cluster's room to say." in text

@@ -109,11 +109,12 @@ def _rated(material: Material) -> Iterator[dict[str, Any]]:
 
 def _items(material: Material) -> Iterator[dict[str, Any]]:
     """Yield evaluated responses with what each model under test made of them."""
-    for stage in material.having(*ITEM)[-1:]:
+    verdicts = material.having(*VERDICT)
+    for stage in [one for one in material.having(*ITEM) if one not in verdicts][-1:]:  # results repeat their items
         items = material.rows(stage).sort("row_id").group_by("alignment", maintain_order=True).head(EACH).collect()
         flags = [
             material.rows(detected).filter(run=0).select("prompt_id", "alignment", "model", "misaligned", "parents")
-            for detected in material.having(*VERDICT)
+            for detected in verdicts
         ]
         seen = pl.concat(flags).collect() if flags else None
         for row in items.sort("alignment", "row_id").iter_rows(named=True):
