@@ -171,6 +171,11 @@ def test_how_to_resume_is_said_for_what_was_built(tmp_path: Path) -> None:
     assert "to resume: build it from Python again" in caught.value.__notes__
 
 
+def test_a_system_is_planned_by_its_name(tmp_path: Path) -> None:
+    found = nl.plan("savacu", store=tmp_path, limit=2, settings=["rounds=0"])
+    assert {one.state for one in found.stages} == {"new"}
+
+
 def test_what_cannot_be_explained_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="name the stage of savacu to explain"):
         nl.why("savacu", store=tmp_path)

@@ -64,6 +64,7 @@ def test_blanks_before_an_answer_do_not_count() -> None:
 
 def test_no_listed_answer_is_no_score() -> None:
     assert answer_logprobs([place("A", A=0.5, _Maybe=0.2)], ("Yes", "No")) is None
+    assert answer_logprobs([place("\n", **{"\n": 0.9})], ("Yes", "No")) is None  # nothing but blanks
     assert answer_logprobs([Position(token="Yes", logprob=0)], ("Yes", "No")) is None
 
 

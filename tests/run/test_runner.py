@@ -1,18 +1,28 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+import normloom as nl
 from normloom.core.contract import Check, Contract
-from normloom.core.errors import AccountingError, CheckError, QuarantineBudgetError, StageError, StoreError
+from normloom.core.errors import (
+    AccountingError,
+    CheckError,
+    ContractError,
+    QuarantineBudgetError,
+    StageError,
+    StoreError,
+)
 from normloom.core.rows import row_id
 from normloom.core.stage import Output, Stage, quarantined, quarantined_frame
 from normloom.core.table import Manifest
 from normloom.store.store import Store
-from normloom.testing.toy import SCRIPTED, Words, echo_stage, runner, words_stage
+from normloom.testing import made
+from normloom.testing.toy import SCRIPTED, WORDS, Words, echo_stage, runner, words_stage
 from normloom.workers.part import PartJob, run_part
 
 
@@ -238,3 +248,36 @@ def test_empty_input_makes_an_empty_table_without_a_model(tmp_path: Path) -> Non
 
 def lose(rows: pl.DataFrame, arguments: object) -> Output:  # noqa: ARG001
     return Output(rows=rows.clear(), attempts=0)
+
+
+@nl.step(makes={"word": pl.String}, part_rows=2)
+def alone_only(rows: pl.DataFrame) -> pl.DataFrame:
+    if rows.height > 1:
+        raise ValueError("two at once")
+    return rows
+
+
+@nl.step(makes={"word": pl.String})
+def nameless(rows: pl.DataFrame) -> nl.Output:
+    return nl.Output(rows=rows.select("word"))
+
+
+def test_a_part_that_fails_though_none_of_its_rows_does_fails_the_stage(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"failed in part 0, though none of its rows fails alone: .*two at once"):
+        made("toy", [alone_only(words_stage("a", "b"))], Store(tmp_path))
+
+
+def test_rows_that_do_not_say_what_they_came_from_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match="its rows name neither `parents` nor the `row_id` they came from"):
+        made("toy", [nameless(words_stage("a"))], Store(tmp_path))
+
+
+def test_a_check_that_cannot_be_made_puts_no_row_into_quarantine(tmp_path: Path) -> None:
+    check = nl.Check(
+        expectation="expect_column_values_to_match_regex",
+        arguments={"column": "word", "regex": "("},
+        on_fail="quarantine",
+    )
+    contract = replace(WORDS, checks=(check,))
+    with pytest.raises(CheckError, match="could not be made"):
+        made("toy", [replace(words_stage("a"), contract=contract)], Store(tmp_path))

@@ -80,3 +80,20 @@ def test_an_unknown_system_names_those_there_are() -> None:
     ):
         system_named("savacy")
     assert [system.name for system in systems().values()] == system_names()
+
+
+def test_a_flow_of_a_file_may_have_settings_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "import normloom as nl\n"
+        "from normloom.settings.system_config import SystemConfig\n"
+        "class Mine(SystemConfig):\n    word: str = 'a'\n"
+        "def flow(config: Mine) -> nl.Stage:\n    return nl.table([{'word': config.word}], name='words')\n"
+        "def untold(config) -> nl.Stage:\n    return nl.table([{'word': config.word}], name='words')\n"
+    )
+    system = system_named(str(path))
+    assert list(system.config.model_fields)[-1] == "word"
+    [stage] = system.flow(system.config(word="b"))
+    assert stage.name == "words"
+    with pytest.raises(ConfigError, match="parameter 'config' must be declared as a SystemConfig"):
+        system_named(f"{path}:untold")

@@ -53,6 +53,11 @@ def shout(rows: pl.DataFrame, args: Shout, other: pl.DataFrame | None = None) ->
     return rows.with_columns(pl.col("word") + args.mark + ("" if other is None else other["word"][0]))
 
 
+@step(makes=WORDS)
+def sided(rows: pl.DataFrame, first: pl.DataFrame | None = None, second: pl.DataFrame | None = None) -> pl.DataFrame:  # noqa: ARG001
+    return rows
+
+
 @step(makes=WORDS, part_rows=3)
 def bare(rows: pl.DataFrame) -> pl.DataFrame:
     return rows
@@ -106,6 +111,7 @@ def test_a_step_without_arguments_and_one_without_rows() -> None:
     stage = bare(ANY)
     assert (type(stage.arguments), stage.part_rows, bare(ANY, part_rows=9).part_rows) == (NoArguments, 3, 9)
     assert carry_out(stage, frame("a")).rows["word"].to_list() == ["a"]
+    assert repr(stage) == f"Stage('bare', reads=[{ANY.name}])"
     read = source(column="text", name="read")
     assert (read.name, list(read.contract.columns)) == ("read", ["text"])
     assert carry_out(read, None).rows["text"].to_list() == ["x"]
@@ -123,6 +129,7 @@ def test_a_step_without_arguments_and_one_without_rows() -> None:
             lambda: cut(ANY, Cut(), model=1, sign=""),
             "model must be a model spec, a model's name or these by role, got int",
         ),
+        (lambda: sided(ANY, None, ANY), "step 'sided': second is given, but first before it is not"),
         (lambda: step()(bare.function)(ANY), "step 'bare': its declaration has no `makes`"),
     ],
 )
