@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prefect_home import Prefect, running_prefect
 
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
@@ -21,6 +23,13 @@ def shared_data() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"the real data sets are not at {SHARED}")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def shared_prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
+    """A Prefect server for all tests of this process that run flows and do not mind those of others."""
+    with running_prefect(tmp_path_factory.mktemp("prefect") / "home") as prefect:
+        yield prefect
 
 
 # Long files go first, so that none is left for one process when the others are done.

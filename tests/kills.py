@@ -24,23 +24,24 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import psutil
-from prefect_home import own_prefect
+from prefect_home import Prefect, running_prefect
 
 from normloom.core.table import KINDS
 from normloom.store.store import Store, committed_part
 
 ROOT = Path(__file__).parent.parent
 LONGEST_RUN = 900.0  # seconds; a build that takes longer hangs
+LONGEST_WAIT = 8.0  # seconds before a flow is killed: about as long as the scripted build takes
 SCRIPTED = """
 systems:
   savacu:
     models:
       embedder: {engine: scripted, model: e}
-      classifier: &reader {engine: scripted, model: reader, options: {latency_s: 0.1}}
+      classifier: &reader {engine: scripted, model: reader, options: {latency_s: 0.03}}
       expander: *reader
       judge: *reader
       generators:
-        g1: &writer {engine: scripted, model: writer, options: {latency_s: 0.2}}
+        g1: &writer {engine: scripted, model: writer, options: {latency_s: 0.06}}
         g2: *writer
     classify: {part_rows: 2}
     expand: {minimum: 0, quota: 1, dimensions: [safety]}
@@ -159,7 +160,7 @@ def _victim(flow: psutil.Process, target: str, chance: random.Random) -> psutil.
                 else [child for child in flow.children(recursive=True) if is_target(child, target)]
             )
             if found:
-                time.sleep(chance.uniform(0.5, 12.0) if target == "flow" else chance.uniform(0.0, 2.0))
+                time.sleep(chance.uniform(0.5, LONGEST_WAIT) if target == "flow" else chance.uniform(0.0, 2.0))
                 alive = flow.is_running() and flow.status() != psutil.STATUS_ZOMBIE
                 return chance.choice(found) if alive else None
         except psutil.NoSuchProcess:
@@ -247,20 +248,17 @@ def _reading(store: Store, report: Report) -> Iterator[None]:
         reader.join()
 
 
-@contextmanager
-def scripted_builder(place: Path) -> Iterator[Builder]:
-    """Yield the scripted SaVaCu build, with a Prefect server that its runs share."""
+def scripted_builder(place: Path, prefect: Prefect) -> Builder:
+    """Return the scripted SaVaCu build, all of whose runs are on one Prefect server."""
     profile = place / "profile.yaml"
     profile.write_text(SCRIPTED)
-    with builder_of(place, ["--profile", str(profile), "--limit", "12"]) as builder:
-        yield builder
+    return builder_of(["--profile", str(profile), "--limit", "12"], prefect)
 
 
-@contextmanager
-def builder_of(place: Path, arguments: Sequence[str]) -> Iterator[Builder]:
-    """Yield the build with these options, with a Prefect server that its runs share."""
-    with own_prefect(place / "prefect"):
-        yield Builder(arguments, dict(os.environ))
+def builder_of(arguments: Sequence[str], prefect: Prefect) -> Builder:
+    """Return the build with these options, all of whose runs are on one Prefect server."""
+    with prefect.used():
+        return Builder(arguments, dict(os.environ))
 
 
 def main() -> None:
@@ -278,7 +276,8 @@ def main() -> None:
         place = Path(folder)
         settings = [part for setting in options.set for part in ("--set", setting)]
         arguments = ["--profile", options.profile, "--limit", options.limit, *settings] if options.profile else None
-        with builder_of(place, arguments) if arguments else scripted_builder(place) as builder:
+        with running_prefect(place / "prefect") as prefect:
+            builder = builder_of(arguments, prefect) if arguments else scripted_builder(place, prefect)
             report = survive(builder, place, kills, seed=options.seed)
     print(json.dumps(asdict(report), indent=1))
 

@@ -8,7 +8,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -41,13 +42,38 @@ def _migrate(database: Path) -> None:
     new.replace(database)
 
 
+@dataclass(frozen=True)
+class Prefect:
+    """A Prefect server and its home."""
+
+    url: str
+    home: Path
+
+    @contextmanager
+    def used(self) -> Iterator[str]:
+        """Run flows of this process, and those of processes with its environment, on the server; yield its URL."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PREFECT_HOME", str(self.home))
+            with using_server(self.url):
+                yield self.url
+
+
+@contextmanager
+def running_prefect(place: Path, *, private: bool = True, log: Path | None = None) -> Iterator[Prefect]:
+    """Run a Prefect server whose home becomes the new directory `place`."""
+    home = prefect_home(place)
+    with ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PREFECT_HOME", str(home))
+            url = stack.enter_context(prefect_server(private=private, log=log))
+        yield Prefect(url, home)
+
+
 @contextmanager
 def own_prefect(place: Path, *, private: bool = True, log: Path | None = None) -> Iterator[str]:
     """Run a Prefect server whose home becomes the new directory `place`; yield the URL of its API.
 
     Flows of this process run on it, and those of processes with this one's environment.
     """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PREFECT_HOME", str(prefect_home(place)))
-        with prefect_server(private=private, log=log) as url, using_server(url):
-            yield url
+    with running_prefect(place, private=private, log=log) as prefect, prefect.used() as url:
+        yield url

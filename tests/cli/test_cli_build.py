@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import polars as pl
 import pytest
 from hand_made import SCRIPTED_COMMAND
-from prefect_home import prefect_home
+from prefect_home import Prefect, prefect_home
 from users_folder import users_folder
 
 import normloom
@@ -66,6 +67,13 @@ def builds(tmp_path_factory: pytest.TempPathFactory) -> Builds:
     ]
     first, second = run(place, *arguments), run(place, *arguments)
     return Builds(place / "store", arguments, first, second)
+
+
+@pytest.fixture(autouse=True)
+def _later_builds(builds: Builds, shared_prefect: Prefect) -> Iterator[None]:  # noqa: ARG001  # after the first
+    """The first build starts a Prefect server of its own; those that follow find one."""
+    with shared_prefect.used():
+        yield
 
 
 def run(place: Path, *arguments: str) -> Any:

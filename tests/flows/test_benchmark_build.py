@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from prefect_home import own_prefect
+from prefect_home import Prefect
 from test_benchmark_flow import configured
 
 from normloom.core.stage import Stage
@@ -20,8 +20,8 @@ from normloom.workers.resources import Resources
 
 
 @pytest.fixture(scope="module", autouse=True)
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with own_prefect(tmp_path_factory.mktemp("home") / "prefect"):
+def prefect(shared_prefect: Prefect) -> Iterator[None]:
+    with shared_prefect.used():
         yield
 
 

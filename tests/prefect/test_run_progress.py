@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from prefect_home import own_prefect
+from prefect_home import Prefect
 
 from normloom.core.outlook import Forecast, Outlook
 from normloom.core.table import Manifest, PartRecord
@@ -56,7 +56,9 @@ class Kept(logging.Handler):
         self.lines.append(re.sub(r"[\d.]+ s$", "0 s", record.getMessage()))
 
 
-def test_the_run_s_log_tells_what_is_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_run_s_log_tells_what_is_shown(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, shared_prefect: Prefect
+) -> None:
     from prefect import flow, task
 
     shown = Shown()
@@ -74,7 +76,7 @@ def test_the_run_s_log_tells_what_is_shown(tmp_path: Path, caplog: pytest.LogCap
     def weave() -> Manifest:
         return make()
 
-    with own_prefect(tmp_path / "prefect"):
+    with shared_prefect.used():
         told, kept = logging.getLogger("prefect.task_runs"), Kept()
         caplog.set_level(logging.INFO, told.name)
         told.addHandler(kept)

@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
-from prefect_home import own_prefect
+from prefect_home import Prefect
 
 from normloom.core.contract import Check
 from normloom.core.errors import BuildCancelledError, QuarantineBudgetError, UsageError
@@ -32,8 +32,8 @@ from normloom.workers.resources import Resources
 
 
 @pytest.fixture(scope="module", autouse=True)
-def prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    with own_prefect(tmp_path_factory.mktemp("home") / "prefect"):
+def prefect(shared_prefect: Prefect) -> Iterator[None]:
+    with shared_prefect.used():
         yield
 
 

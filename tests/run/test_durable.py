@@ -13,15 +13,15 @@ from pathlib import Path
 import psutil
 import pytest
 from kills import Builder, is_target, scripted_builder
+from prefect_home import Prefect
 
 from normloom.history.unfinished import unfinished
 from normloom.store.store import Store
 
 
 @pytest.fixture(scope="module")
-def builder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builder]:
-    with scripted_builder(tmp_path_factory.mktemp("builder")) as builder:
-        yield builder
+def builder(tmp_path_factory: pytest.TempPathFactory, shared_prefect: Prefect) -> Builder:
+    return scripted_builder(tmp_path_factory.mktemp("builder"), shared_prefect)
 
 
 def contents(store: Path) -> dict[str, str]:
@@ -59,7 +59,7 @@ def test_two_builds_at_once_share_tables_and_make_each_once(
 def test_an_orphaned_flow_and_its_successor_never_write_one_table_together(
     builder: Builder, undisturbed: dict[str, str], tmp_path: Path
 ) -> None:
-    """The runner that started a flow is killed; the flow lives on while the next run starts."""
+    """The runner that started a flow is killed; the flow lives on, held up until the next run waits for it."""
     arguments = ["build", "savacu", *builder.arguments, "--store", str(tmp_path), "--set", "resources.actors=0"]
     starting = (
         "import subprocess, sys; "
@@ -76,20 +76,25 @@ def test_an_orphaned_flow_and_its_successor_never_write_one_table_together(
     assert runner.stdout is not None
     orphan = int(runner.stdout.readline())
     try:
-        while not list(tmp_path.glob("savacu/*/*/part-*.json")):
+        while not list(tmp_path.glob("savacu/score_*/*/part-00000.json")):  # the first of several parts
             assert orphan_lives(orphan)
-            time.sleep(0.1)
+            time.sleep(0.02)
+        os.kill(orphan, signal.SIGSTOP)
         runner.kill()
         runner.communicate()
-        successor = builder.start(tmp_path, actors=0)
-        _, said = successor.communicate(timeout=600)
-        assert successor.returncode == 0, said.decode()
+        successor, said = builder.start(tmp_path, actors=0), ""
+        assert successor.stderr is not None
+        for line in successor.stderr:
+            said += line.decode()
+            if f"(process {orphan} on " in said:  # for whom it waits
+                os.kill(orphan, signal.SIGCONT)
+        assert successor.wait() == 0, said
         while orphan_lives(orphan):
             time.sleep(0.2)
     finally:
         if orphan_lives(orphan):
             os.kill(orphan, signal.SIGKILL)
-    assert f"(process {orphan} on " in said.decode()  # the successor said for whom it waited
+    assert f"(process {orphan} on " in said
     assert contents(tmp_path) == undisturbed
     assert all(len(builds) == 1 for builds in makers(tmp_path).values())
 
@@ -102,21 +107,21 @@ def orphan_lives(process: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_frees_the_actors_and_leaves_a_store_that_goes_on(
-    builder: Builder, undisturbed: dict[str, str], tmp_path: Path, number: signal.Signals, code: int
+    builder: Builder, undisturbed: dict[str, str], tmp_path: Path
 ) -> None:
-    process = builder.start(tmp_path, actors=1)
-    crew = actors_of(process)
-    process.send_signal(number)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert "interrupted; finished parts are kept, rerun the command to resume" in said.decode()
-    assert "***" not in said.decode()  # the beginning of a native stack
-    [left_over] = unfinished(Store(tmp_path), "savacu")
-    assert left_over.state == "cancelled"
-    _, left = psutil.wait_procs(crew, timeout=30)
-    assert left == []
+    """Interrupted, resumed, terminated and resumed again."""
+    for times, (number, code) in enumerate([(signal.SIGINT, 130), (signal.SIGTERM, 143)], start=1):
+        process = builder.start(tmp_path, actors=1)
+        crew = actors_of(process)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == code
+        assert "interrupted; finished parts are kept, rerun the command to resume" in said.decode()
+        assert "***" not in said.decode()  # the beginning of a native stack
+        assert [build.state for build in unfinished(Store(tmp_path), "savacu")] == ["cancelled"] * times
+        _, left = psutil.wait_procs(crew, timeout=30)
+        assert left == []
     builder.finish(builder.start(tmp_path, actors=0))
     assert contents(tmp_path) == undisturbed
 

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from kills import Builder, scripted_builder, survive
+from prefect_home import running_prefect
 
 from normloom.lineage.openlineage_ends import open_runs, read_events
 
@@ -17,7 +18,8 @@ KILLS = {"flow": 2, "actor": 1, "raylet": 1}
 
 
 def test_builds_survive_kills_of_every_kind(tmp_path: Path) -> None:
-    with scripted_builder(tmp_path) as builder:
+    with running_prefect(tmp_path / "prefect") as prefect:  # of its own, for its logs are read
+        builder = scripted_builder(tmp_path, prefect)
         report = survive(builder, tmp_path, KILLS)
     assert report.kills == KILLS
     assert report.other_contents == []  # every table is that of a build that was left alone

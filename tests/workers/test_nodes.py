@@ -42,12 +42,21 @@ SLOW = SCRIPTED.model_copy(update={"options": {"words": 4, "latency_s": 0.25}})
 STAGE = echo_stage(WORDS, model=SLOW)
 
 
-@pytest.fixture
-def cluster() -> Iterator[Any]:
-    """Three nodes; the head has no place for an actor."""
+@pytest.fixture(scope="module")
+def head() -> Iterator[Any]:
+    """A cluster whose only node has no place for an actor."""
     cluster = start_cluster()
     yield cluster
     cluster.shutdown()
+
+
+@pytest.fixture
+def cluster(head: Any) -> Iterator[Any]:
+    """The cluster, to which each test adds nodes of its own."""
+    yield head
+    for node in list(head.worker_nodes):
+        head.remove_node(node)
+    head.wait_for_nodes(120)
 
 
 class Change(LogProgress):
@@ -286,9 +295,10 @@ def autoscaled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]
         config.write_text(json.dumps(autoscaling(f"{get_node_ip_address()}:{port}")))
         return {"gcs_server_port": port, "autoscaling_config": str(config)}
 
+    before = set(psutil.Process().children(recursive=True))  # others of this worker's tests, such as a Prefect server
     cluster = start_cluster(settings)
     yield cluster
-    family = psutil.Process().children(recursive=True)
+    family = set(psutil.Process().children(recursive=True)) - before
     cluster.shutdown()
     for process in psutil.wait_procs(family, 1)[1]:  # the nodes that the autoscaler started
         process.kill()

@@ -8,12 +8,11 @@ import threading
 import warnings
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
 from patient import start_ray
-from prefect_home import own_prefect
+from prefect_home import Prefect
 
 from normloom.workers.run_log import LOGGERS, RunLog, current_run_log, drain, sending
 
@@ -84,7 +83,7 @@ def run_log(url: str, **settings: str) -> RunLog:
     )
 
 
-def test_the_lines_of_one_actor_arrive_under_the_task_run_it_worked_for(worker: Any, tmp_path: Path) -> None:
+def test_the_lines_of_one_actor_arrive_under_the_task_run_it_worked_for(worker: Any, shared_prefect: Prefect) -> None:
     import ray
     from prefect import flow, task
     from prefect.client.orchestration import get_client
@@ -105,7 +104,7 @@ def test_the_lines_of_one_actor_arrive_under_the_task_run_it_worked_for(worker: 
         for name in "ab":
             stage.with_options(task_run_name=f"stage-{name}")(name)
 
-    with own_prefect(tmp_path / "prefect"), get_client(sync_client=True) as client:
+    with shared_prefect.used(), get_client(sync_client=True) as client:
         weave()
         ray.get(worker.finish.remote())
         for name in "ab":
