@@ -34,22 +34,28 @@ def shared_prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
 
 # Long files go first, so that none is left for one process when the others are done.
 LONG = (
-    "durable",
-    "prefect_ui",
     "services",
-    "kills",
-    "openai_vllm",
-    "cli_build",
+    "durable",
     "serve",
+    "prefect_ui",
+    "kills",
+    "run_ends",
     "nodes",
-    "places",
-    "openvino_engine",
-    "report_page",
-    "pool",
+    "cli_build",
+    "openai_vllm",
+    "hosted_build",
+    "notify",
+    "persodpo_training",
     "build",
+    "pool",
+    "places",
+    "report_page",
+    "bounds",
+    "calibration",
+    "openvino_engine",
+    "register",
     "demo_flow",
     "savacu_flow",
-    "run_progress",
 )
 
 
