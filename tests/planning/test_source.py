@@ -5,6 +5,7 @@ import importlib.util
 import sys
 import textwrap
 from collections.abc import Iterator
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import pytest
@@ -401,3 +402,16 @@ def test_a_digest_changes_with_behaviour_and_with_nothing_else(
     assert digest(root, "renamed", "e") == first
     assert behaviour(root, "plain", "a") != behaviour(root, "altered", "a")
     assert digest(root, "altered", "a") != first
+
+
+def test_a_compiled_module_of_the_user_counts_whole(project: Project) -> None:
+    compiled = project.root / f"weave/fast{EXTENSION_SUFFIXES[0]}"
+    compiled.write_bytes(b"one")
+    project.write("weave/quick.py", "from weave.fast import go\ndef run(rows):\n    return go(rows)\n")
+    before = project.source("weave.quick")
+    assert any(name.startswith("weave.fast:") for name in before.symbols)
+    compiled.write_bytes(b"two")
+    forget("weave")
+    assert project.source("weave.quick").digest != before.digest
+    compiled.unlink()
+    assert not any(name.startswith("weave.fast:") for name in project.source("weave.quick").symbols)
