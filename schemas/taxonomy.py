@@ -44,7 +44,7 @@ class Taxonomy(BaseModel):
         known = [text for label in self.labels for text in (label.id, label.name)]
         close = difflib.get_close_matches(key, known, n=3)
         hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"use a label such as {known[0]!r}."
-        raise ConfigError(f"{key!r} is no id or name of the {len(self.labels)} {self.dimension} labels; {hint}")
+        raise ConfigError(f"{key!r} is not an id or name of the {len(self.labels)} {self.dimension} labels; {hint}")
 
 
 def load_taxonomy(path: Path) -> Taxonomy:
@@ -65,7 +65,7 @@ def load_taxonomy(path: Path) -> Taxonomy:
             first = taken.setdefault((column, row[column]), line)
             if first != line:
                 raise ConfigError(
-                    f"{path}, line {line}, column {column}: {row[column]!r} stands in line {first} already; "
+                    f"{path}, line {line}, column {column}: {row[column]!r} is already in line {first}; "
                     "expected each label once, so rename or remove one of the two."
                 )
         labels.append(Label(**row))

@@ -37,13 +37,13 @@ class Template(BaseModel):
         try:
             return string.Template(self.sections[section]).substitute(values)
         except KeyError as error:
-            known = ", ".join(f"${name}" for name in sorted(values)) or "no placeholder"
+            known = ", ".join(f"${name}" for name in sorted(values)) or "none"
             raise ConfigError(
-                f"template {self.name!r}, section [{section}]: it may hold {known}, but not ${error.args[0]}"
+                f"template {self.name!r}, section [{section}]: unknown placeholder ${error.args[0]}; available: {known}"
             ) from None
         except ValueError:
             raise ConfigError(
-                f"template {self.name!r}, section [{section}]: a $ stands alone; write $$ for the sign itself"
+                f"template {self.name!r}, section [{section}]: a $ without a name; write $$ for a dollar sign"
             ) from None
 
 
@@ -66,7 +66,7 @@ def load_template(name: str, folder: Path = FOLDER, *, needs: Collection[str] = 
     sections = {heading: body.strip() for heading, body in zip(pieces[::2], pieces[1::2], strict=True)}
     if len(sections) < len(pieces) // 2:
         twice = next(heading for heading in sections if pieces[::2].count(heading) > 1)
-        raise ConfigError(f"template {path}: section [{twice}] stands there twice; rename or remove one of the two")
+        raise ConfigError(f"template {path}: section [{twice}] occurs twice; rename or remove one of the two")
     if missing := [section for section in needs if section not in sections]:
         raise ConfigError(f"template {path}: it has no section [{missing[0]}]; its sections are {sorted(sections)}")
     return Template(name=name, sections=sections)

@@ -68,7 +68,7 @@ class BenchmarkConfig(SystemConfig):
         if RESPONDER in self.modes and not self.judges:
             raise ValueError("judges: the mode responder needs at least one judge; name one, or set modes=[detector]")
         if unknown := sorted(set(self.source.references) - set(DIMENSIONS)):
-            raise ValueError(f"source.references: {unknown} are no dimensions; use {', '.join(DIMENSIONS)}")
+            raise ValueError(f"source.references: unknown dimension {unknown[0]!r}; available: {', '.join(DIMENSIONS)}")
         return self
 
     @classmethod

@@ -27,7 +27,7 @@ class SourceSettings(FileSettings, Conversations):
     @model_validator(mode="after")
     def _items_of_ratings(self) -> Self:
         if self.items and not self.path:
-            raise ValueError("items names conversations, but path no ratings of them")
+            raise ValueError("items names conversations, but path names no ratings of them")
         return self
 
 
@@ -37,7 +37,7 @@ class ExpandSettings(GapSearch, GroupDrafting):
     minimum: int | None = Field(
         None,
         ge=0,
-        description="prompts that a domain needs; null: 0 for a source of one's own or a limit",
+        description="prompts that a domain needs; null: 0 for your own source or with a limit",
     )
     builtin_minimum: int = Field(10, ge=0, description="the minimum for all built-in ratings, if that is null")
     quota: int = Field(10, ge=1, description="new prompts for each sparse domain of a group")

@@ -36,7 +36,8 @@ class SourceSettings(FileSettings, PersonaPrompts):
         "prompts", description="what the file has: prompts, or replies to them"
     )
     prompts: SourceName | None = Field(
-        None, description="file of the prompts that the replies answer; null: `prompts` beside the replies, same format"
+        None,
+        description="file of the prompts answered by the replies; null: `prompts` next to the replies, same format",
     )
     validation: SourceName | None = Field(
         None, description="file of replies to the validation prompts by policies, with their released signals"
@@ -55,14 +56,14 @@ class SourceSettings(FileSettings, PersonaPrompts):
     def located_prompts(self) -> Located:
         """The file of the prompts."""
         if self.path is None and self.holds == "replies":
-            raise ConfigError("source.holds is replies, but there is no file: name the replies with --source")
+            raise ConfigError("source.holds is replies, but no file is given: name it with --source")
         if self.path is None:
             return locate(str(PROMPTS))
         return locate(self.prompts or _beside(self.path)) if self.holds == "replies" else self.located()
 
 
 def _beside(replies: str) -> str:
-    """Return the path or URL of the prompts that lie beside the replies."""
+    """Return the path or URL of the prompts that lie next to the replies."""
     name = f"prompts{Path(urlsplit(replies).path).suffix}"
     return f"{replies.rpartition('/')[0]}/{name}" if "/" in replies else name
 
@@ -129,6 +130,6 @@ class PersodpoConfig(SystemConfig):
     def _has_replies(self) -> Self:
         if self.source.holds == "prompts" and not self.source.published and not self.models.generators:
             raise ValueError(
-                "models.generators: someone must reply to the prompts; name a model, or set source.holds=replies"
+                "models.generators: no model replies to the prompts; name one, or set source.holds=replies"
             )
         return self

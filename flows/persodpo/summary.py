@@ -1,4 +1,4 @@
-"""What the summary of a PersoDPO build says beside rows and figures: checks that failed, and shortcuts."""
+"""What the summary of a PersoDPO build says besides rows and figures: checks that failed, and shortcuts."""
 
 from __future__ import annotations
 

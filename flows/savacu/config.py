@@ -42,7 +42,7 @@ class ExpandSettings(GapSearch, Drafting):
 
     dimensions: tuple[str, ...] = Field(DIMENSIONS, description="dimensions whose sparse labels are expanded")
     minimum: int | None = Field(
-        None, ge=0, description="prompts that a label needs; null: 0 for a source of one's own or a limit"
+        None, ge=0, description="prompts that a label needs; null: 0 for your own source or with a limit"
     )
     builtin_minimum: int = Field(100, ge=0, description="the minimum for all built-in prompts, if that is null")
 
@@ -118,7 +118,7 @@ class SavacuConfig(SystemConfig):
             ("expand.dimensions", self.expand.dimensions),
         ):
             if unknown := sorted(set(named) - set(DIMENSIONS)):
-                raise ValueError(f"{setting}: {unknown} are no dimensions; use {', '.join(DIMENSIONS)}")
+                raise ValueError(f"{setting}: unknown dimension {unknown[0]!r}; available: {', '.join(DIMENSIONS)}")
         return self
 
     @property

@@ -1,4 +1,4 @@
-"""What the summary of a SaVaCu build says beside rows and figures: labels, rejection sampling, the data set."""
+"""What the summary of a SaVaCu build says besides rows and figures: labels, rejection sampling, the data set."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ def _found(
             target=target,
         )
     if settings:
-        raise UsageError(f"{settings[0]} is a setting of a system; a flow of stages has its arguments in its steps")
+        raise UsageError(f"{settings[0]} is a setting of a system; in a flow of stages, set the arguments of its steps")
     ends = [target] if isinstance(target, Stage) else list(target)
     if not ends or not all(isinstance(stage, Stage) for stage in ends):
         raise UsageError(f"expected the name of a system, a stage or several, got {target!r}")

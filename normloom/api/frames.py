@@ -55,9 +55,9 @@ def table(data: Any, *, name: str = "table") -> Stage:
         return _file(source=locate(os.fspath(data)), name=name)
     rows = _frame(data)
     if taken := [column for column in rows.columns if column in _OWN]:
-        raise UsageError(f"table {name!r}: column {taken[0]!r} is a name of Normloom's own: rename it")
+        raise UsageError(f"table {name!r}: column {taken[0]!r} is a name reserved by Normloom: rename it")
     if unstorable := [column for column, kind in rows.schema.items() if kind == pl.Object]:
-        raise UsageError(f"table {name!r}: column {unstorable[0]!r} holds objects of no one type: convert it")
+        raise UsageError(f"table {name!r}: column {unstorable[0]!r} holds Python objects: convert it")
     return _memory(frame=Frame.of(rows), name=name)
 
 

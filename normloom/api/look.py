@@ -35,7 +35,7 @@ def trace(result: Result | Store | str | os.PathLike[str], row: int | str = 0, *
     """
     if isinstance(row, int):
         if not isinstance(result, Result):
-            raise TypeError("a row is told by its id, or by its place in the rows of a result")
+            raise TypeError("name a row by its id, or by its position in the rows of a result")
         row = str(result.rows.select("row_id").slice(row, 1).collect().item())
     return trace_row(result.store if isinstance(result, Result) else _store(result), row, forward=forward)
 

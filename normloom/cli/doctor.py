@@ -60,7 +60,7 @@ def _libraries() -> Iterator[Finding]:
 def _slow_imports() -> Iterator[Finding]:
     """Name what makes each process start later: jsonschema, which Ray imports, tries to import this parser."""
     if find_spec("rfc3987_syntax"):
-        detail = "is installed, as beside Jupyter: each process that imports Ray takes two seconds longer to start"
+        detail = "is installed, as with Jupyter: each process that imports Ray takes two seconds longer to start"
         yield Finding("rfc3987-syntax", "missing", detail, "pip uninstall rfc3987-syntax (or keep Jupyter elsewhere)")
 
 
@@ -95,7 +95,7 @@ def _devices() -> Iterator[Finding]:
             memory = properties.total_memory / GIB
             yield Finding(f"GPU {index}", "ok", f"{properties.name}, {memory:.0f} GiB; use --profile gpu")
     else:
-        yield Finding("GPU", "missing", "torch sees none; the local profile runs without")
+        yield Finding("GPU", "missing", "torch sees none; the local profile needs none")
 
 
 def _memory() -> Finding:
@@ -133,5 +133,5 @@ def examine_store(store: Path) -> Finding:
     place = next(path for path in (store.absolute(), *store.absolute().parents) if path.exists())
     free = shutil.disk_usage(place).free / GIB
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        return Finding("store", "broken", f"{store.absolute()} cannot be written", "give --store a directory of yours")
+        return Finding("store", "broken", f"{store.absolute()} cannot be written", "give --store a writable directory")
     return Finding("store", "ok", f"{store.absolute()}, {free:.0f} GiB free")

@@ -36,16 +36,14 @@ def probed(
 def _decided(spec: ModelSpec, resources: Resources, say: Callable[[str], None]) -> ModelSpec:
     variable = parse_options(Options, spec).key_variable
     if resources.address and variable and not os.environ.get(variable):
-        say(f"{spec.model} is not asked beforehand: {variable} is not set here, and the nodes of the cluster ask")
+        say(f"{spec.model} is not tried beforehand: {variable} is not set here; the cluster's nodes try it")
         return spec
     from normloom.models.openai.probe import probe
 
     try:
         found = probe(spec)
     except SpentError as error:
-        raise ModelError(
-            f"model {spec.model!r} is asked before anything starts, and {error}; try again later"
-        ) from None
+        raise ModelError(f"model {spec.model!r} was tried before the build started: {error}; try again later") from None
     except ModelError as error:
         raise ConfigError(str(error)) from error
     say(str(found))

@@ -82,7 +82,7 @@ def _nodes(specs: Sequence[ModelSpec], resources: Resources) -> Iterator[Finding
     try:
         ray.init(address=resources.address, log_to_driver=False, logging_level="error")
     except (ConnectionError, RuntimeError, TimeoutError) as error:
-        yield Finding("Ray", "broken", f"{resources.address} is not reached: {error}", "start it, or check the address")
+        yield Finding("Ray", "broken", f"{resources.address} is unreachable: {error}", "start it, or check the address")
         return
     try:
         missing = missing_on_nodes(specs, resources)

@@ -36,7 +36,7 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class Contract:
-    """Columns beside `row_id` and `parents` with their types, columns that may be null, keys and checks.
+    """Columns besides `row_id` and `parents` with their types, columns that may be null, keys and checks.
 
     With `extra` a table may have further columns, which are stored after these as they come: a user's own, whose
     names and types only the source knows.
@@ -63,19 +63,19 @@ class Contract:
         unknown = [] if self.extra else further
         if missing or unknown:
             raise ContractError(
-                f"stage {stage!r} made other columns than its contract names: "
+                f"stage {stage!r} made columns that differ from its contract: "
                 f"missing {missing or 'none'}, not in the contract {unknown or 'none'}"
             )
         try:
             declared = (pl.col(name).cast(dtype, strict=True) for name, dtype in self.schema.items())
             typed = rows.select(*declared, *further)
         except pl.exceptions.PolarsError as error:
-            raise ContractError(f"stage {stage!r}: a column does not have its contract's type: {error}") from error
+            raise ContractError(f"stage {stage!r}: a column's type differs from the contract: {error}") from error
         for name in self.schema:
             if name not in self.nullable and (nulls := typed[name].null_count()):
                 where = typed.row(by_predicate=pl.col(name).is_null(), named=True) if nulls == 1 else None
                 row = f" (row {where['row_id']})" if where else ""
-                raise ContractError(f"stage {stage!r}: column {name!r} may not be null, and is in {nulls} rows{row}")
+                raise ContractError(f"stage {stage!r}: column {name!r} may not be null, but is in {nulls} rows{row}")
         if self.keys and typed.select(pl.struct(self.keys).is_duplicated().any()).item():
             raise ContractError(f"stage {stage!r}: key {self.keys} is not unique")
         return typed

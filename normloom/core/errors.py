@@ -41,7 +41,7 @@ class CheckError(NormloomError):
 
 
 class QuarantineBudgetError(NormloomError):
-    """A stage put more rows aside than its budget allows."""
+    """A stage quarantined more rows than its budget allows."""
 
 
 class ReleaseError(NormloomError):

@@ -45,7 +45,7 @@ class FanOut:
             return
         if "row_id" not in made.rows.columns:
             raise AccountingError(
-                f"{where}: rows are owed for each row, so each must keep the row_id that it came from"
+                f"{where}: its fan-out is declared by row, so each row must keep the row_id of the row it came from"
             )
         owed = self.rows if isinstance(self.rows, pl.Expr) else pl.lit(self.rows)
         got = made.rows.group_by("row_id").agg(_got=pl.len().cast(pl.Int64))
@@ -62,8 +62,8 @@ class FanOut:
         if not wrong.is_empty():
             row_id, owes, has = wrong.select("row_id", "_owed", "_got").row(0)
             raise AccountingError(
-                f"{where}: {wrong.height} of {read.height} rows are not accounted for: row {row_id} is owed {owes} and "
-                f"got {has}, and no ledger says why"
+                f"{where}: {wrong.height} of {read.height} rows are not accounted for: row {row_id} should have "
+                f"given {owes} rows and gave {has}, and no ledger says why"
             )
 
 

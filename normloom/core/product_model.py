@@ -54,7 +54,7 @@ class ProductFiles(ProductSpec):
     def path(self) -> Path:
         """The folder with the files; raises ValueError outside of a build."""
         if self.folder is None:
-            raise ValueError(f"the product {self.product!r} is not made yet")
+            raise ValueError(f"the product {self.product!r} has not been built yet")
         return Path(self.folder)
 
 

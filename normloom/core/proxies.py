@@ -30,7 +30,7 @@ def spare_loopback(environment: MutableMapping[str, str] = os.environ) -> None:
             environment[name] = f"socks5{value[len(scheme) :]}"
         elif scheme not in SCHEMES or not _is_address(value):
             raise UsageError(
-                f"the environment variable {name} is no proxy that can be used; unset it, or set it to an address "
+                f"the environment variable {name} is not a usable proxy; unset it, or set it to an address "
                 f"such as http://proxy.example.com:3128 ({', '.join(SCHEMES)})"
             )
     if found:

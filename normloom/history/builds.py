@@ -97,7 +97,7 @@ def find_build(store: Store, text: str, *, system: str | None = None) -> BuildLo
     meant = [path for path in files if path.stem == text]
     meant = meant or [path for path in files if text and (path.stem.startswith(text) or path.stem.endswith(text))]
     if len(meant) > 1:
-        raise UsageError(f"{text!r} may be any of {len(meant)} builds: {_named(meant)}; give more of the id")
+        raise UsageError(f"{text!r} matches {len(meant)} builds: {_named(meant)}; give more of the id")
     if not meant:
         where = f"of {system} " if system else ""
         known = f"the newest are {_named(files)}" if files else "no builds yet: run normloom build first"

@@ -41,7 +41,7 @@ class TableDiff:
 
 
 def diff_tables(before: Sequence[Path], after: Sequence[Path], *, examples: int = 3) -> TableDiff:
-    """Return how two tables differ, given their Parquet files; raises StoreError where a row id stands for two rows."""
+    """Return how two tables differ, given their Parquet files; raises StoreError where a row id occurs twice."""
     with _tables(before=before, after=after) as connection:
         old, new = _types(connection, "before"), _types(connection, "after")
         common = [name for name in new if old.get(name) == new[name] and name != "row_id"]
@@ -57,7 +57,7 @@ def diff_tables(before: Sequence[Path], after: Sequence[Path], *, examples: int 
         )
         if ids != pairs:
             raise StoreError(
-                f"the tables {before[0].parent} and {after[0].parent} cannot be compared: a row id stands for two rows"
+                f"the tables {before[0].parent} and {after[0].parent} cannot be compared: a row id occurs twice"
             )
         counted = sorted(zip(common, changed_in, strict=True), key=lambda pair: -pair[1])
         frequent = {name: count for name, count in counted if count}

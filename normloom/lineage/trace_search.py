@@ -58,7 +58,7 @@ def relations(store: Store, system: str | None) -> list[Relation]:
     if not manifests:
         there = ", ".join(store.systems())
         hint = f"the store has {there}" if there else "run normloom build first"
-        raise UsageError(f"there are no tables{f' of {system}' if system else ''} in {store.root}: {hint}")
+        raise UsageError(f"no tables{f' of {system}' if system else ''} in {store.root}: {hint}")
     ordered = _in_order({(manifest.system, manifest.stage): manifest for manifest in manifests})
     places = {id(manifest): place for place, (manifest, _) in enumerate(ordered)}
     present: list[tuple[Manifest, Kind]] = [(manifest, "rows") for manifest, _ in ordered]
@@ -126,7 +126,7 @@ class Search:
             )
         named = [f"{row_id} ({self._all[place].stage})" for row_id, place in found[:CANDIDATES_NAMED]]
         more = " and others" if len(found) > CANDIDATES_NAMED else ""
-        raise UsageError(f"{prefix!r} begins more than one row id: {', '.join(named)}{more}; give more digits")
+        raise UsageError(f"{prefix!r} matches more than one row id: {', '.join(named)}{more}; give more digits")
 
     def backward(self, start: str, place: int) -> None:
         """Record the rows that lead to a row, their siblings, where those ended, and the ledgers of them all."""

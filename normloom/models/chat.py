@@ -119,7 +119,7 @@ class Chat:
 
     def __init__(self, tokenizer: Any, *, name: str, variables: Mapping[str, Any] | None = None) -> None:
         if not tokenizer.chat_template:
-            raise ModelError(f"model {name!r} has no chat template; take its instruction-tuned version")
+            raise ModelError(f"model {name!r} has no chat template; use its instruction-tuned version")
         if not hasattr(tokenizer, "backend_tokenizer"):
             raise ModelError(
                 f"model {name!r} has no fast tokenizer (tokenizer.json), without which row text cannot be "

@@ -61,11 +61,11 @@ def _device(spec: ModelSpec) -> torch.device:
         device = torch.device(spec.device)
     except RuntimeError as error:
         raise ConfigError(
-            f"model {spec.model!r}: device {spec.device!r} is none; use auto, cpu, cuda or cuda:N"
+            f"model {spec.model!r}: unknown device {spec.device!r}; use auto, cpu, cuda or cuda:N"
         ) from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ConfigError(
-            f"model {spec.model!r}: device {spec.device!r} is asked for, but torch sees no GPU; use auto or cpu"
+            f"model {spec.model!r}: device {spec.device!r} is requested, but torch sees no GPU; use auto or cpu"
         )
     return device
 
@@ -75,7 +75,7 @@ def dtype_of(spec: ModelSpec, device: torch.device) -> torch.dtype:
     if spec.dtype == "auto":
         return torch.bfloat16 if device.type == "cuda" or _computes_bfloat16() else torch.float32
     if spec.dtype not in _DTYPES:
-        raise ConfigError(f"model {spec.model!r}: dtype {spec.dtype!r} is unknown; use auto, {', '.join(_DTYPES)}")
+        raise ConfigError(f"model {spec.model!r}: unknown dtype {spec.dtype!r}; use auto, {', '.join(_DTYPES)}")
     return _DTYPES[spec.dtype]
 
 

@@ -20,11 +20,11 @@ _PICKLED = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
 def plain_spec(spec: ProductSpec) -> ModelSpec:
     """Return the spec of a published product's model as a local directory; raises ModelError if it cannot be loaded.
 
-    An adapter is laid beside the files of its base, which may be converted or downloaded first: transformers then
+    An adapter is laid next to the files of its base, which may be converted or downloaded first: transformers then
     loads both.
     """
     if spec.folder is None:
-        raise ModelError(f"model out of {spec.product!r}: its product is not made yet")
+        raise ModelError(f"model out of {spec.product!r}: its product has not been built yet")
     folder = Path(spec.folder)
     if pickled := sorted(path.name for path in folder.rglob("*") if path.suffix in _PICKLED):
         raise ModelError(f"model out of {spec.product!r}: {pickled[0]} may hold a pickle; save safetensors instead")

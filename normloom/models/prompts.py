@@ -74,7 +74,7 @@ class Prompter:
         error = None
         if tokens + wanted > self.limit:
             what = f"conversation of {len(history) + 1} turns and" if history else "prompt of"
-            error = f"the {what} {tokens} tokens with max_tokens {wanted} passes the model's limit {self.limit}"
+            error = f"the {what} {tokens} tokens with max_tokens {wanted} exceeds the model's limit {self.limit}"
         return Prompt(head, trunk, (), error)
 
     def exchange(self, request: ReplyRequest, *, end: int) -> Exchange:

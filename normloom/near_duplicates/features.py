@@ -26,7 +26,7 @@ class Features(BaseModel):
     def _has_sizes(self) -> Self:
         for sizes in (self.word_ngrams, self.char_ngrams):
             if len(set(sizes)) != len(sizes):
-                raise ValueError(f"n-gram sizes {sizes} name one size twice")
+                raise ValueError(f"n-gram sizes {sizes} repeat a size")
         if not (self.word_ngrams or self.char_ngrams):
             raise ValueError("name at least one size in word_ngrams or char_ngrams")
         return self

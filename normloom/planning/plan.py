@@ -27,7 +27,7 @@ def find_published(system: str, stages: Sequence[Stage], store: Store) -> dict[s
     """Return the manifests of the stages whose tables are published, by stage name.
 
     The key of a stage needs the content of the tables it reads, so nothing is known of a stage that
-    stands on one that is still to be made.
+    depends on one that is still to be made.
     """
     found: dict[str, Manifest] = {}
     for stage in stages:
@@ -199,7 +199,7 @@ class _Planner:
     def _taken(self, stage: Stage) -> PlannedStage:
         newest = self.store.manifest(stage.table) if stage.table else self.store.current(self.system, stage.name)
         if newest is None:
-            raise UsageError(f"stage {stage.name!r} has no table yet, and what is chosen reads it: choose it too")
+            raise UsageError(f"stage {stage.name!r} has no table yet, but a chosen stage reads it: choose it too")
         version = stored(newest, self.store)
         return PlannedStage(stage=stage, state="taken", version=version, key=newest.key, table=newest, newest=newest)
 

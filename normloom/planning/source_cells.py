@@ -136,8 +136,8 @@ def _class_statement(kind: type) -> tuple[ast.stmt]:
 
 def _unseen(what: str) -> UsageError:
     return UsageError(
-        f"the source of {what} cannot be found, so a change of it would go unseen: define it in a file or in a "
-        "notebook cell"
+        f"the source of {what} cannot be found, so changes to it would go unnoticed: define it in a file or in "
+        "a notebook cell"
     )
 
 

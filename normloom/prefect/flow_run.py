@@ -183,7 +183,7 @@ class _OwnRun(Generic[Result]):
         """Note what came of the work for the server that was not told."""
         if self.held is None:
             raise NormloomError(
-                f"Prefect's server does not take the run of build {self.request.name} ({error}); is it up, and is "
+                f"Prefect's server did not accept the run of build {self.request.name} ({error}); is it up, and is "
                 "PREFECT_API_URL right? Without that variable a build starts a server of its own"
             ) from error
         self.reach.lost(error)

@@ -233,7 +233,7 @@ def _state(run: FlowRun, mark: RunMark) -> State[Any]:
         return Failed(message=mark.message)
     if mark.outcome == "interrupted":
         return Crashed(message=f"{mark.message}; {REMEDY}")
-    return Crashed(message=f"process {mark.process} on {mark.host} ended without a word, as if killed; {REMEDY}")
+    return Crashed(message=f"process {mark.process} on {mark.host} ended abruptly, as if killed; {REMEDY}")
 
 
 if __name__ == "__main__":

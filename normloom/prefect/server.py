@@ -1,6 +1,6 @@
 """A Prefect server as a child process that ends when its parent does, however the parent ends.
 
-The server that Prefect itself starts beside a flow outlives a parent that is killed. This one watches the
+The server that Prefect itself starts for a flow outlives a parent that is killed. This one watches the
 pipe to its parent, has a session of its own (Ctrl-C in a terminal is not meant for it) and is handed a
 bound socket, so that no other process can take its port in between.
 """
@@ -205,7 +205,7 @@ def _bound(host: str, port: int | None) -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port or 0, type=socket.SOCK_STREAM)[0]
     except socket.gaierror as error:
-        raise UsageError(f"host {host!r} is no address of this machine: {error.strerror}") from error
+        raise UsageError(f"host {host!r} is not an address of this machine: {error.strerror}") from error
     listening = socket.socket(family, kind, protocol)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -46,7 +46,7 @@ def locate(name: str | Path, reading: Reading | None = None) -> Located:
     reading = reading or Reading()
     given = str(name)
     if reading.subset and not is_remote(given):
-        raise SourceError(f"{given} is no data set on a hub: source.subset={reading.subset!r} has no meaning for it")
+        raise SourceError(f"{given} is not a data set on a hub: source.subset={reading.subset!r} does not apply to it")
     files = fetched(given, reading) if is_remote(given) else _files(given, reading)
     name = shown(given)
     forms = {file: format_of(file.name) for file in files}
@@ -57,7 +57,7 @@ def locate(name: str | Path, reading: Reading | None = None) -> Located:
     form = next(iter(kinds))
     for setting, formats in _MEANT_FOR.items():
         if getattr(reading, setting) is not None and form not in formats:
-            raise SourceError(f"{name} is {form}: source.{setting} has no meaning for it, leave it out")
+            raise SourceError(f"{name} is {form}: source.{setting} does not apply to it, leave it out")
     return Located(name=name, files=files, format=form, digest=digest_of(files), reading=reading)
 
 

@@ -44,7 +44,7 @@ def open_raw(path: Path) -> io.BufferedReader:
     """Return the bytes of a regular file. Raises SourceError."""
     try:
         if path.exists() and not path.is_file():
-            raise SourceError(f"{path} is not a regular file: copy what it gives into one")
+            raise SourceError(f"{path} is not a regular file: copy its content into one")
         return path.open("rb")
     except FileNotFoundError as error:
         raise SourceError(f"{path} does not exist: check the name and the working directory") from error

@@ -27,7 +27,7 @@ class Wanted:
     def __post_init__(self) -> None:
         named = self.optional if self.keep == "all" else (*self.keep, *self.optional)
         if taken := [name for name in self.reserved if name in named]:
-            raise SourceError(f"a column named {taken[0]!r} cannot be kept beside the text: rename it in the file")
+            raise SourceError(f"a column named {taken[0]!r} cannot be kept next to the text: rename it in the file")
 
     @property
     def reserved(self) -> tuple[str, ...]:

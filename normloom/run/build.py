@@ -312,7 +312,7 @@ def _taken(request: BuildRequest, stages: Sequence[Stage], store: Store) -> dict
                 if damaged := store.why_unreadable(request.system, stage.name):
                     raise StoreError(damaged)
                 raise UsageError(
-                    f"stage {stage.name!r} has no table yet, and what is to be built reads it: "
+                    f"stage {stage.name!r} has no table yet, but a stage to build reads it: "
                     f"build it first, with --from {stage.name} or without --only and --from"
                 )
             taken[stage.name] = manifest

@@ -59,7 +59,7 @@ def require(results: Sequence[CheckResult], *, stage: str) -> None:
     failed = [result for result in results if not result.passed and result.on_fail == "stop"]
     if failed:
         found = "; ".join(f"{result.name}: {result.detail}" for result in failed)
-        raise CheckError(f"stage {stage!r} is not published, its table does not pass: {found}")
+        raise CheckError(f"stage {stage!r} is not published, its table fails checks: {found}")
 
 
 @dataclass(eq=False)
@@ -89,7 +89,7 @@ class _Found:
             self.observed = json.dumps(found.get("observed_value"), default=str)
         if not passed and self.check.on_fail == "quarantine":
             if raised:
-                raise CheckError(f"check {self.check.name} could not be made: {raised}")
+                raise CheckError(f"check {self.check.name} could not be run: {raised}")
             self.failing += rows["row_id"].gather(found.get("unexpected_index_list") or []).to_list()
 
     @property

@@ -461,7 +461,7 @@ def _without(table: _Table, part: PartRecord, aside: dict[str, str]) -> PartReco
         return part
     ledger = quarantined_frame(
         [
-            quarantined(_under_input(row), aside[row["row_id"]], "the row does not pass this check")
+            quarantined(_under_input(row), aside[row["row_id"]], "the row fails this check")
             for row in failing.iter_rows(named=True)
         ]
     )

@@ -87,7 +87,7 @@ def _cast(
         if unknown := [one for one in names if one not in models]:
             raise ConfigError(f"{where}: role {name}: unknown model {unknown[0]!r}; available: {', '.join(models)}")
         if not role.several and len(names) != 1:
-            raise ConfigError(f"{where}: role {name} is played by one model, not {len(names)}")
+            raise ConfigError(f"{where}: role {name} takes one model, not {len(names)}")
         value = {one: models[one] for one in names} if role.several else models[names[0]]
         inner = settings
         for step in role.setting[:-1]:

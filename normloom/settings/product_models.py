@@ -28,7 +28,7 @@ def out_of_products(store: Store, *, reader: str) -> Callable[[ModelSpec], Model
         if manifest is None:
             raise ConfigError(f"model {name!r}: {store.root} has no product {system}/{stage}; build {system} first")
         if not manifest.attached:
-            raise ConfigError(f"model {name!r}: {manifest.ref} has rows only, no files of a model")
+            raise ConfigError(f"model {name!r}: {manifest.ref} has rows only, no model files")
         return published_stage(manifest.ref, reader=reader), base_of(store.folder(manifest.ref))
 
     def change(spec: ModelSpec) -> ModelSpec:

@@ -73,7 +73,7 @@ def require_options(system: System, assignments: Sequence[str]) -> None:
         if setting in OPTIONS and not _has(system.config, setting.split(".")):
             raise ConfigError(
                 f"{system.name} takes no {OPTIONS[setting]}: it has no setting {setting}; "
-                f"`normloom build {system.name}` without it uses what the system starts from"
+                f"`normloom build {system.name}` without it uses the system's own input"
             )
 
 
@@ -130,11 +130,11 @@ def _told(ends: Sequence[Stage]) -> list[tuple[Any, ...]]:
 def _ignored(assignment: str, prepared: Prepared, reads: Mapping[str, Stage | None]) -> str:
     setting = _name(assignment)
     option = OPTIONS.get(setting, f"--set {assignment}")
-    why = "what it is about is switched off by other settings"
+    why = "other settings switch off what it changes"
     source = getattr(prepared.config, "source", None)
     tables = [stage.table for stage in reads.values() if stage and stage.table]
     if setting.startswith("source.") and isinstance(source, BaseModel) and getattr(source, "path", None) is None:
-        why = "it is about a file, and none is given with --source"
+        why = "it applies to a file, and none is given with --source"
     elif tables:
         why = f"it starts from the published table {tables[0]}; give --source to start from a file"
     return f"{option} would change nothing in this build of {prepared.system.name} ({why}): leave it out"

@@ -24,7 +24,7 @@ class FileSettings(Settings):
     path: SourceName | None = Field(None, description="file, folder, pattern, URL or data set on a hub")
     delimiter: str | None = Field(None, description="of CSV and TSV")
     encoding: str | None = Field(None, description="of text files, such as cp1252")
-    keep: Literal["all"] | tuple[str, ...] = Field("all", description="columns that are kept to the release")
+    keep: Literal["all"] | tuple[str, ...] = Field("all", description="columns to keep in the release")
     field: str | None = Field(None, description="of a JSON file: where its array of records is")
     subset: str | None = Field(None, description="of a data set on the Hugging Face hub")
     split: str | None = Field(None, description="of a data set on the hub or on disk")

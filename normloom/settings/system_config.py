@@ -37,12 +37,12 @@ class ReleaseSettings(Settings):
     Also how long a release is fresh: `normloom releases` says which are not, and receivers of `stale` are told.
     """
 
-    min_rows: int = Field(1, ge=0, description="fewest rows of a release")
+    min_rows: int = Field(1, ge=0, description="minimum rows of a release")
     min_share_of_last: float | None = Field(
         None, gt=0, le=1, description="of the rows of the release before it; null: any. `serve` sets 0.5"
     )
     fresh_hours: float | None = Field(
-        None, gt=0, description="since the start of the last build that made or confirmed it; null: for ever"
+        None, gt=0, description="since the start of the last build that made or confirmed it; null: never stale"
     )
 
     @property

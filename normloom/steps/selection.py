@@ -61,7 +61,7 @@ class Selection:
         elif self.start:
             chosen = _downstream(self.start, stages)
         if outside := sorted({*self.force, *self.replay} - chosen):
-            raise UsageError(f"stage {outside[0]!r} is to be made again but is not among the stages to build")
+            raise UsageError(f"stage {outside[0]!r} is to be rebuilt but is not among the stages to build")
         return chosen
 
     def needed(self, stages: Sequence[Stage]) -> list[Stage]:

@@ -129,8 +129,8 @@ class Store:
             what = f"its manifest cannot be read ({_fault(error)}): damaged, or another version of Normloom wrote it"
         else:
             parts = [part.index for part in manifest.parts if not _present(directory, part)]
-            what = f"files of its part {parts[0]} are missing or cut"
-        return f"table {system}/{stage}/{key}: {what}; build {system} again, which makes what is missing"
+            what = f"files of its part {parts[0]} are missing or cut short"
+        return f"table {system}/{stage}/{key}: {what}; build {system} again to make what is missing"
 
     def scan(self, ref: TableRef, kind: Kind = "rows") -> pl.LazyFrame:
         """Return the rows of a table (or what it dropped or quarantined), lazily."""
@@ -476,14 +476,14 @@ def file_problem(path: Path, record: FileRecord) -> str | None:
     """Say what is wrong with a stored file, None if it is as it was written."""
     try:
         if (size := path.stat().st_size) != record.bytes:
-            return f"has {size:,} bytes, {record.bytes:,} were written"
+            return f"has {size:,} bytes, expected {record.bytes:,}"
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         return "is missing"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    return None if digest == record.sha256 else "is not what was written: its checksum differs"
+    return None if digest == record.sha256 else "is damaged: its checksum differs"
 
 
 def _damage(directory: Path, folder: Path, listed: Sequence[FileRecord]) -> Iterator[tuple[str, str]]:

@@ -97,7 +97,7 @@ def _pointer(stage: Path, system: str) -> Iterator[Damage]:
     except FileNotFoundError:
         return
     if not (stage / key).is_dir():  # one without a manifest is a table to be finished
-        problem = "points to a table that is not there"
+        problem = "points to a missing table"
         yield Damage(system=system, stage=stage.name, key=key, part=None, file=CURRENT, problem=problem)
 
 

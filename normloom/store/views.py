@@ -58,7 +58,7 @@ def query(store: Store, sql: str, *, limit: int | None = None) -> tuple[list[str
     try:
         found: duckdb.DuckDBPyRelation | None = connection.sql(sql)
         if found is None:
-            raise UsageError(f"{sql!r} gives no rows: expected one SELECT")
+            raise UsageError(f"{sql!r} returns no rows: expected one SELECT")
         found = found if limit is None else found.limit(limit)
         return list(found.columns), found.fetchall()
     except duckdb.Error as error:

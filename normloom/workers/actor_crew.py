@@ -385,7 +385,7 @@ class ActorCrew:
 
         if not self._resources.places(ray.cluster_resources()):
             raise ClusterError(
-                f"no actor for {self._spec.model!r} is left and Ray has no place for another: its nodes died; "
+                f"no actor for {self._spec.model!r} is left and Ray has no room for another: its nodes died; "
                 "finished parts are kept, rerun the command to resume"
             )
 

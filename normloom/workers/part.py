@@ -166,8 +166,8 @@ def _files_by_part(stage: PartJob, files: TableFiles, owners: pl.LazyFrame) -> d
     found = named.join(owners, on="owner", how="left").group_by("path", "part").first().collect(engine="streaming")
     for row_id, owner in found.filter(pl.col("part").is_null()).select("row_id", "owner").iter_rows():
         raise ContractError(
-            f"stage {stage.stage!r}: row {row_id} of a table beside its input belongs to row {owner}, "
-            f"says column {stage.sides_on!r}, and that is no input row"
+            f"stage {stage.stage!r}: row {row_id} of a side table belongs to row {owner} "
+            f"by column {stage.sides_on!r}, which is not an input row"
         )
     parts_of: dict[str, list[int]] = dict(found.group_by("path").agg("part").iter_rows())
     chosen: dict[int, TableFiles] = {}
@@ -219,7 +219,7 @@ def _identified(rows: pl.DataFrame, job: PartJob) -> pl.DataFrame:
     elif "parents" in rows.columns:
         families = rows["parents"].to_list()
     else:
-        raise ContractError(f"stage {job.stage!r}: its rows name neither `parents` nor the `row_id` they came from")
+        raise ContractError(f"stage {job.stage!r}: its rows have neither `parents` nor the `row_id` they came from")
     rows = rows.drop("through", strict=False)
     if "content" in rows.columns:
         families = [[*parents, content] for parents, content in zip(families, rows["content"], strict=True)]

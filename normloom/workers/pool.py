@@ -55,7 +55,7 @@ class Waits:
     def over(self) -> None:
         """Say that the wait is over, if there was one."""
         if self._said is not None:
-            self._note(f"waits no more after {time.monotonic() - self._begun:.0f} s")
+            self._note(f"waited for {time.monotonic() - self._begun:.0f} s")
         self._said, self._begun = None, 0.0
 
 

@@ -23,7 +23,7 @@ class Resources(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     actors: int = Field(1, ge=0, description="processes of each model")
-    max_actors: int | None = Field(None, ge=1, description="as many as a growing cluster has place for, up to this")
+    max_actors: int | None = Field(None, ge=1, description="as many as a growing cluster has room for, up to this")
     threads: int = Field(1, ge=1, description="threads of each actor")
     cpus: float | None = Field(None, gt=0, description="processors that each actor counts for; by default its threads")
     gpus: float = Field(0.0, ge=0, description="GPUs of each actor")

@@ -46,7 +46,7 @@ class Responses(Args):
     references: dict[str, str] = Field(
         default_factory=dict, description="dimension -> column of labels, if not its own"
     )
-    keep: Literal["all"] | tuple[str, ...] = Field("all", description="columns that are kept to the release")
+    keep: Literal["all"] | tuple[str, ...] = Field("all", description="columns to keep in the release")
     split: str | None = Field("test", description="none: all splits")
     max_chars: int = Field(20_000, ge=1, description="longer texts are quarantined")
 

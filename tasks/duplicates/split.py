@@ -44,7 +44,7 @@ class Splitting(Args):
     @model_validator(mode="after")
     def _shares_are_whole(self) -> Self:
         if not math.isclose(total := self.train + self.validation + self.test, 1, abs_tol=1e-9):
-            raise ValueError(f"train, validation and test are shares of one whole; together they are {total:g}")
+            raise ValueError(f"train, validation and test must add up to 1, not {total:g}")
         return self
 
     @property

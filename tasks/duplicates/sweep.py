@@ -41,7 +41,7 @@ def sweep_delta(rows: pl.DataFrame, *, taxonomies: tuple[Taxonomy, ...], deltas:
     width = sum(len(taxonomy.labels) for taxonomy in taxonomies)
     scored = rows.filter(pl.col("probabilities").list.len() > 0)["probabilities"]
     if (scored.list.len() != width).any():
-        raise ContractError(f"column 'probabilities' holds lists of other lengths than the taxonomies' {width} labels")
+        raise ContractError(f"column 'probabilities': each list must hold {width} values, one for each label")
     probabilities = scored.explode().cast(pl.Float32).to_numpy().reshape(-1, width)
     drawn = rows.with_row_index("_row").select("_row", "labels").explode("labels").unnest("labels")
     drawn = drawn.filter(pl.col("label").is_not_null() & pl.col("probability").is_null())

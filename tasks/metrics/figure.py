@@ -31,9 +31,9 @@ class Figure:
 
     def __post_init__(self) -> None:
         if (self.value is None) == (self.undefined is None):
-            raise ValueError("a figure has a value, or the reason why it has none")
+            raise ValueError("a figure needs either a value or the reason why it has none")
         if self.value is not None and not math.isfinite(self.value):
-            raise ValueError(f"a figure is a finite number, not {self.value}: say why it is undefined")
+            raise ValueError(f"a figure must be a finite number, not {self.value}: say why it is undefined")
 
 
 def too_few(rows: int, what: str = "rows") -> str | None:

@@ -1,6 +1,6 @@
 """Read safety ratings in the layout of DICES (Aroyo et al. 2023, arXiv 2306.11247): one row a conversation and rater.
 
-The ratings are a CSV file as its authors publish it (350 or 990), or a CSV or Parquet file of ratings beside one of
+The ratings are a CSV file as its authors publish it (350 or 990), or a CSV or Parquet file of ratings with one of
 conversations. Columns are found by name; who the raters are may be missing.
 """
 
@@ -92,7 +92,7 @@ def _read(source: Located, needed: Sequence[str], optional: Sequence[str]) -> So
 def _items(source: Located) -> pl.DataFrame:
     items = _read(source, ("context", "item_id", "response"), _ITEM).rows.rename({"text": "context"}).drop("source_row")
     if twice := items.filter(pl.col("item_id").is_duplicated())["item_id"].to_list():
-        raise SourceError(f"{source.name}: item_id {twice[0]!r} stands there more than once: remove all but one")
+        raise SourceError(f"{source.name}: item_id {twice[0]!r} occurs more than once: remove all but one")
     return items.with_columns(known=True)
 
 

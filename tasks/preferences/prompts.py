@@ -94,7 +94,7 @@ def _problem(record: dict[str, str], seen: set[str], max_chars: int) -> tuple[st
             rule, reason = found
             return rule, f"column {name!r}: {reason}"
     if record["prompt_id"] in seen:
-        return "repeated_id", f"prompt_id {record['prompt_id']!r} is another record's too"
+        return "repeated_id", f"prompt_id {record['prompt_id']!r} occurs in another record too"
     if record["split"] not in {TRAIN, VALID}:
         return "unknown_split", f"split is {record['split']!r}, expected {TRAIN} or {VALID}"
     return None

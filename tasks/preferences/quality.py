@@ -85,7 +85,7 @@ class Weights(Args):
     @model_validator(mode="after")
     def _are_one_whole(self) -> Self:
         if not math.isclose(total := sum(self.of(name) for name in SIGNAL_NAMES), 1, abs_tol=1e-9):
-            raise ValueError(f"weights are shares of one whole; together they are {total:g}")
+            raise ValueError(f"weights must add up to 1, not {total:g}")
         return self
 
     def of(self, signal: str) -> float:

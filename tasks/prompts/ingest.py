@@ -30,7 +30,7 @@ class Prompts(Args):
 
     `messages` names a column of conversations, whose last turns of the user are the prompts; without it one that is
     called as in `messages.COLUMNS` is taken if it is the text column or there is no text column. `keep` names the
-    columns that are kept to the release (`source_columns`); those named are read here, so that a wrong name ends
+    columns to keep in the release (`source_columns`); those named are read here, so that a wrong name ends
     the build before it starts.
     `references` maps a dimension to a column of label ids or names: a list of them, or several parted by `;`.
     """
@@ -39,7 +39,7 @@ class Prompts(Args):
     messages: str | None = Field(
         None, description="column of conversations; messages or conversations if there is no text column"
     )
-    keep: Literal["all"] | tuple[str, ...] = Field("all", description="columns that are kept to the release")
+    keep: Literal["all"] | tuple[str, ...] = Field("all", description="columns to keep in the release")
     references: dict[str, str] = Field(default_factory=dict, description="dimension -> column of reference labels")
     max_chars: int = Field(20_000, ge=1, description="longer prompts are quarantined")
 

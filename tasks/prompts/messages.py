@@ -72,7 +72,7 @@ def _items(value: object) -> list[tuple[str, Mapping[str, Any]]] | Problem:
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            return Problem("not_messages", "expected a list of turns, found text that is no JSON")
+            return Problem("not_messages", "expected a list of turns, found text that is not JSON")
     if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
         return Problem("not_messages", "expected a list of turns with role and content, or from and value")
     roles = [_role(item) for item in value]
@@ -102,6 +102,6 @@ def _content(item: Mapping[str, Any], number: int) -> str | Problem:
         text = part.get("text") if isinstance(part, Mapping) and part.get("type") in (None, "text") else part
         if text is not None and not isinstance(text, str):
             kind = part.get("type") if isinstance(part, Mapping) else type(part).__name__
-            return Problem("not_text", f"turn {number} has content of type {kind!r}, which is no text")
+            return Problem("not_text", f"turn {number} has content of type {kind!r}, which is not text")
         texts.append(text or "")
     return "\n".join(texts)

@@ -93,8 +93,8 @@ def test_a_path_is_read_with_the_records_that_cannot_be(tmp_path: Path) -> None:
     [
         (7, "a table is a frame, an iterable of dicts or a path, not int"),
         ({"a": [1]}, "not dict"),
-        ([{"row_id": "x"}], "column 'row_id' is a name of Normloom's own: rename it"),
-        (pl.DataFrame({"a": [object()]}), "column 'a' holds objects of no one type"),
+        ([{"row_id": "x"}], "column 'row_id' is a name reserved by Normloom: rename it"),
+        (pl.DataFrame({"a": [object()]}), "column 'a' holds Python objects"),
         ([{"a": [1]}, {"a": "x"}], "a table cannot be made of list"),
         (["one", "two"], "an iterable of dicts or a path, not list of others"),
     ],
@@ -188,7 +188,7 @@ def test_what_cannot_be_built_is_said(tmp_path: Path) -> None:
         nl.build([], store=tmp_path)
     with pytest.raises(UsageError, match="is a setting of a system"):
         nl.build(nl.table(ROWS), limit=3, store=tmp_path)
-    with pytest.raises(TypeError, match="by its place in the rows of a result"):
+    with pytest.raises(TypeError, match="by its position in the rows of a result"):
         nl.trace(tmp_path, 0)
 
 

@@ -90,7 +90,7 @@ def test_a_missing_file_stops_before_any_work(command: Command) -> None:
         ("a.json", b'[{"prompt": "hi"}', "a.json is not one JSON array ("),
         ("a.json", b'{\n"prompt": "hi"}', "a.json holds an object: expected a JSON array of objects"),
         ("a.parquet", b"PAR1", "a.parquet is damaged, cut short or no Parquet file ("),
-        ("a.xlsx", b"PK", "a.xlsx is damaged or no Excel workbook"),
+        ("a.xlsx", b"PK", "a.xlsx is damaged or not an Excel workbook"),
         ("a.docx", b"PK", "a.docx has the suffix '.docx': expected one of .csv, .tsv, .jsonl, .ndjson, .json, .txt"),
         ("a.csv", b'prompt\n" "\n' + b"x" * 100_000 + b"\n", "a.csv: none of 2 records can be used (empty 1, too_l"),
     ],
@@ -152,7 +152,7 @@ def test_a_file_may_have_any_name(command: Command, name: str) -> None:
         (["--set", "clasify.delta=0.5"], "unknown setting clasify, did you mean classify?"),
         (
             ["--set", "split.train=0.5"],
-            "split: train, validation and test are shares of one whole; together they are 0.7",
+            "split: train, validation and test must add up to 1, not 0.7",
         ),
         (["--set", "classify.delta"], "--set 'classify.delta': expected name=value, such as classify.delta=0.4"),
         (
@@ -163,7 +163,10 @@ def test_a_file_may_have_any_name(command: Command, name: str) -> None:
             ["--profile", "my.yaml"],
             "unknown profile 'my.yaml'; available: cpu, gpu, hosted, local, ollama, paper, replay, vllm-cpu, or ",
         ),
-        (["--set", "source.references.taste=x"], "source.references: ['taste'] are no dimensions; use safety, value"),
+        (
+            ["--set", "source.references.taste=x"],
+            "source.references: unknown dimension 'taste'; available: safety",
+        ),
         (["--set", "templates=nowhere"], "setting templates: nowhere is not a folder"),
         (["--set", "models.judge.engine=vlm"], "model 'j': unknown engine 'vlm'; available: "),
         (["--set", "taxonomies=nowhere"], "nowhere/safety.csv: expected a CSV file with the columns id,name,group,d"),
@@ -194,7 +197,7 @@ def test_a_store_that_cannot_be_written_stops_before_any_work(command: Command) 
     for store in ("file", "file/store"):
         ran = command.build("--store", store)
         assert ran.code == 2
-        assert ran.sentence == f"{Path(store).absolute()} cannot be written: give --store a directory of yours"
+        assert ran.sentence == f"{Path(store).absolute()} cannot be written: give --store a writable directory"
 
 
 @pytest.fixture
@@ -225,7 +228,7 @@ def test_a_read_only_store_stops_before_any_work(command: Command, mount: Any) -
     ran = command.build("--store", str(place / "store"))
     assert (ran.code, ran.sentence) == (
         2,
-        f"{place / 'store'} cannot be written: give --store a directory of yours",
+        f"{place / 'store'} cannot be written: give --store a writable directory",
     )
     assert examine_store(place).state == "broken"
 
@@ -356,7 +359,7 @@ def test_query_shows_as_many_rows_as_asked_and_says_that_there_are_more(command:
         ("SELEKT 1", "syntax error"),
         ("SELECT '[/bold]' FROM toy_wrods", "the query cannot be run: "),
         ("SELECT word::INT FROM toy_words", "Could not convert string '[one]' to INT32"),  # fails at the rows only
-        ("", "gives no rows: expected one SELECT"),
+        ("", "returns no rows: expected one SELECT"),
     ],
 )
 def test_a_query_that_cannot_be_run_says_why(command: Command, sql: str, words: str) -> None:
@@ -415,7 +418,7 @@ def test_doctor_fails_where_the_store_cannot_be(command: Command) -> None:
         "name": "store",
         "state": "broken",
         "detail": f"{Path('file/store').absolute()} cannot be written",
-        "remedy": "give --store a directory of yours",
+        "remedy": "give --store a writable directory",
     }
 
 

@@ -61,7 +61,7 @@ def test_four_prompts(profile: str, key: str | None, tmp_path: Path) -> None:
         assert len(server.bodies) == asked  # nothing to do: nobody is asked
     stages = {stage["name"]: stage for stage in json.loads(done.stdout)["stages"]}
     assert stages[f"generate_0_{profile}"]["rows_out"] == 8
-    assert stages["score_0"]["scores"] == "each score is one written answer, no probability"
+    assert stages["score_0"]["scores"] == "each score is one written answer, not a probability"
     assert "answers (asked once); each score is one written" in " ".join(done.stderr.split())
     assert "score_0: each score is one written answer" in again.stdout
     assert stages["publish"]["rows_out"] > 0

@@ -77,7 +77,7 @@ def test_the_plan_tells_what_is_there_and_what_is_not() -> None:
     assert found["loads"] == ["m", "n", "j"]
     assert found["untimed"][:2] == ["deduplicate", "generate_0_g1"]  # type: ignore[index]
     text = run("plan", *OPTIONS).stdout
-    assert "11 of 15 stages to do; time unknown (no earlier table tells of deduplicate, " in text
+    assert "11 of 15 stages to do; time unknown (no earlier table of deduplicate, " in text
     assert "Models load: m, n, j (a load: m under 1 s)." in text
 
 
@@ -134,7 +134,7 @@ def test_why_shows_what_changed_in_a_template(tmp_path: Path) -> None:
 
 
 def test_why_tells_of_an_unchanged_table_what_made_it(store: Path) -> None:
-    assert run("why", "classify", *OPTIONS).stdout.splitlines()[1] == "there is no table before it"
+    assert run("why", "classify", *OPTIONS).stdout.splitlines()[1] == "it is this stage's first table"
     build(store, "classify.delta=0.6", identity="second")
     lines = run("why", "classify", *OPTIONS, "--set", "classify.delta=0.6").stdout.splitlines()
     assert lines[0].startswith("classify: unchanged, table ")

@@ -31,8 +31,8 @@ def test_returns_the_columns_in_the_contract_s_order_and_types() -> None:
     [
         (people().drop("age"), r"missing \['age'\], not in the contract none"),
         (people(extra=[1, 2]), r"missing none, not in the contract \['extra'\]"),
-        (people(age=["x", "1"]), "a column does not have its contract's type"),
-        (people(name=["a", None]), r"column 'name' may not be null, and is in 1 rows \(row r1\)"),
+        (people(age=["x", "1"]), "a column's type differs from the contract"),
+        (people(name=["a", None]), r"column 'name' may not be null, but is in 1 rows \(row r1\)"),
         (people(row_id=["r", "r"]), r"key \('row_id',\) is not unique"),
     ],
 )

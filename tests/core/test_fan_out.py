@@ -55,12 +55,14 @@ def test_what_is_owed_or_told_of_is_accounted_for(fan_out: FanOut, output: Outpu
 def test_what_is_not_is_an_error_that_names_the_row(
     fan_out: FanOut, output: Output, row: str, owed: int, got: int
 ) -> None:
-    with pytest.raises(AccountingError, match=rf"here: 1 of 2 rows .*: row {row} is owed {owed} and got {got}"):
+    with pytest.raises(
+        AccountingError, match=rf"here: 1 of 2 .*: row {row} should have given {owed} rows and gave {got}"
+    ):
         fan_out.hold(READ, output, where="here")
 
 
 def test_rows_that_do_not_say_where_they_came_from_cannot_be_owed() -> None:
-    with pytest.raises(AccountingError, match="each must keep the row_id that it came from"):
+    with pytest.raises(AccountingError, match="each row must keep the row_id of the row it came from"):
         each().hold(READ, Output(rows=pl.DataFrame({"parents": [["a"], ["b"]]})), where="here")
 
 

@@ -303,7 +303,7 @@ def test_the_command_shows_a_board_for_each_data_set_and_protocol(history: Store
     assert rows[0].keys() >= {"dataset", "mode", "metric", "value", "low", "high", "rank", "build"}
     digest = rows[0]["dataset"]
     assert {row["dataset"] for row in shown(history, "--json", "--dataset", digest[:6])} == {digest}
-    with pytest.raises(UsageError, match="no model was measured so"):
+    with pytest.raises(UsageError, match="no measurement matches"):
         shown(history, "--mode", "responder")
 
 

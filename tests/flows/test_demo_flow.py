@@ -99,7 +99,7 @@ def test_a_rater_may_fail_altogether_and_no_other_stage_may() -> None:
     [
         ("models.raters={a-b: {model: m}}", "'a-b' names stages and tables"),
         ("models.raters={}", "setting models.raters"),
-        ("source.items=b.csv", "^source: items names conversations, but path no ratings of them"),
+        ("source.items=b.csv", "^source: items names conversations, but path names no ratings of them"),
         ("rate.answers.maybe=M", "unknown setting rate.answers.maybe"),
     ],
 )

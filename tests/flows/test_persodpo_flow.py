@@ -304,7 +304,7 @@ def test_a_training_prompt_that_is_held_out_too_leaks(tmp_path: Path) -> None:
 
 
 def test_a_replay_without_a_file_says_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"holds is replies, but there is no file: name the replies with --source"):
+    with pytest.raises(ConfigError, match=r"holds is replies, but no file is given: name it with --source"):
         stages_for("persodpo", profile="replay", assignments=[], store=Store(tmp_path))
 
 

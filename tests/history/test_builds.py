@@ -108,7 +108,7 @@ def test_a_build_that_is_not_meant_clearly_is_refused_with_those_there_are(tmp_p
         find_build(store, "x")
     newest = ", ".join(build_id(number) for number in (6, 5, 4, 3, 2))
     assert str(unknown.value) == f"unknown build 'x' in {tmp_path}; the newest are {newest}, ..."
-    with pytest.raises(UsageError, match=rf"'2026' may be any of 7 builds: {newest}, ...; give more of the id"):
+    with pytest.raises(UsageError, match=rf"'2026' matches 7 builds: {newest}, ...; give more of the id"):
         find_build(store, "2026")
     with pytest.raises(UsageError, match="unknown build '' in"):
         find_build(store, "")

@@ -98,7 +98,7 @@ def test_values_are_compared_exactly(
 
 def test_a_row_id_that_stands_for_two_rows_is_refused(tmp_path: Path) -> None:
     once, twice = (pl.DataFrame({"row_id": ids, "n": range(len(ids))}) for ids in (["a"], ["a", "a"]))
-    with pytest.raises(StoreError, match=r"before and .*after cannot be compared: a row id stands for two rows"):
+    with pytest.raises(StoreError, match=r"before and .*after cannot be compared: a row id occurs twice"):
         compared(once, twice, tmp_path)
 
 

@@ -258,7 +258,7 @@ def test_digits_that_begin_several_ids_are_refused_with_the_candidates(tmp_path:
     ids = sorted(id_of("words", word) for word in words)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("normloom.lineage.trace_search.MIN_PREFIX", 2)
-        with pytest.raises(UsageError, match="begins more than one row id") as caught:
+        with pytest.raises(UsageError, match="matches more than one row id") as caught:
             trace(store, "00")
     assert all(f"{name} (words)" in str(caught.value) for name in ids[:8])
     assert ids[8] not in str(caught.value)

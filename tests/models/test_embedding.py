@@ -69,5 +69,5 @@ def test_other_pooling_is_refused(tmp_path: Path) -> None:
     assert source is not None
     shutil.copytree(source, tmp_path / "model", ignore=shutil.ignore_patterns("*.safetensors"))
     (tmp_path / "model" / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_cls_token": True}))
-    with pytest.raises(ModelError, match="pools otherwise than by the mean"):
+    with pytest.raises(ModelError, match="does not pool by the mean"):
         load_model(ModelSpec(engine="embedding", model=str(tmp_path / "model")))

@@ -35,7 +35,7 @@ def test_a_path_that_leads_nowhere_is_an_error(model: str) -> None:
 @pytest.mark.parametrize("model", ["nobody/no-such-model", "not a hub id!"])
 @pytest.mark.usefixtures("offline")
 def test_a_hub_model_that_cannot_be_had_is_an_error_that_says_what_to_do(model: str) -> None:
-    with pytest.raises(ModelError, match=rf"model '{model}' at revision 'v1' cannot be had.*give a local path"):
+    with pytest.raises(ModelError, match=rf"model '{model}' at revision 'v1' cannot be fetched.*give a local path"):
         locate(ModelSpec(model=model, revision="v1"))
 
 

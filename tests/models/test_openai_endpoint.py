@@ -50,8 +50,8 @@ class TestFaults:
             ("broken", "500: out of order"),
             ("cut", "RemoteProtocolError"),
             ("half", "RemoteProtocolError"),
-            ("garbage", "no chat completion"),
-            ("foreign", 'no chat completion: {"choices": [{"text": "of another kind"}]}'),
+            ("garbage", "not a chat completion"),
+            ("foreign", 'not a chat completion: {"choices": [{"text": "of another kind"}]}'),
             ("slow", "no answer within 0.5 s"),
         ],
     )
@@ -339,7 +339,7 @@ class TestLimits:
             model.close()
             thread.join()
             assert len(caught) == 1
-            assert "was closed while it was at work" in caught[0]
+            assert "was closed while in use" in caught[0]
             with pytest.raises(ModelError, match="is closed"):
                 model.generate([writing("text")])
             model.close()
@@ -352,7 +352,7 @@ class TestSettings:
             ({"base_url": "api.example.com"}, "base_url: .*expected an address such as"),
             ({"base_url": "https://me:secret-word@api.example.com/v1"}, "without user, password or query"),
             ({"key_variable": "sk-secret-word"}, "key_variable"),
-            ({"extra": {"seed": 3}}, "seed may not stand here"),
+            ({"extra": {"seed": 3}}, "seed may not be set here"),
             ({"api_key": "secret-word"}, "api_key"),
             ({"concurrency": 0}, "concurrency"),
         ],
@@ -369,7 +369,7 @@ class TestSettings:
 
     def test_a_key_that_cannot_be_one(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(VARIABLE, "sk-ké-0123456789")
-        with pytest.raises(ConfigError, match="characters that no key has") as caught:
+        with pytest.raises(ConfigError, match="characters that keys cannot have") as caught:
             load_model(spec_of("http://127.0.0.1/v1"))
         assert "sk-k" not in str(caught.value)
 

@@ -260,14 +260,14 @@ class TestRowErrors:
         message = {"role": "assistant", "content": None, "refusal": "I would rather not. " * 100}
         with serving(changes={"message": message}) as server, asking(server.base_url) as model:
             [completion] = model.generate([writing("text")])
-        assert "the model refuses: I would rather not." in (completion.error or "")
+        assert "the model refused: I would rather not." in (completion.error or "")
         assert len(completion.error or "") < 400
 
     def test_a_prompt_beyond_max_context_is_never_taken_as_answered(self, server: ScriptedServer) -> None:
         with asking(server.base_url, max_context=20) as model:
             fits, long = model.generate([writing("a b c", max_tokens=16), writing("a b c d", max_tokens=16)])
             assert fits.error is None
-            assert long.error == "the prompt of 5 tokens with max_tokens 16 passes max_context 20"
+            assert long.error == "the prompt of 5 tokens with max_tokens 16 exceeds max_context 20"
 
     def test_retries_that_are_spent_cost_the_row_alone(self) -> None:
         statuses = {"DOWN": (503, {"message": "overloaded"})}

@@ -176,7 +176,7 @@ class TestGenerate:
         long, short = model.generate([writing("cats " * 8200), writing("cats")])
         assert long.candidates == ()
         assert long.error is not None
-        assert "passes the model's limit 8192" in long.error
+        assert "exceeds the model's limit 8192" in long.error
         assert short.error is None
 
     def test_no_requests_and_no_seeds(self, model: OpenvinoModel) -> None:
@@ -211,10 +211,10 @@ class TestGenerate:
         assert exported.generate(requests) == model.generate(requests)
 
     def test_a_schema_that_the_library_refuses_costs_its_own_requests_only(self, exported: OpenvinoModel) -> None:
-        with pytest.raises(ConfigError, match="the JSON schema of a request is no JSON"):
+        with pytest.raises(ConfigError, match="the JSON schema of a request is not valid JSON"):
             exported.generate([dataclasses.replace(writing("cats"), json_schema="{")])
         before = exported.generate([writing("cats")])
-        with pytest.raises(ModelError, match="OpenVINO failed at a request"):
+        with pytest.raises(ModelError, match="OpenVINO failed on a request"):
             exported.generate([writing("dogs", schema={"type": 7})])
         assert exported.generate([writing("cats")]) == before
 
@@ -247,7 +247,7 @@ class TestLoading:
         ("spec", "message"),
         [
             ({"options": {"precision": "q2", "colour": 1}}, "precision: .*colour: .*Known options: max_num_seqs"),
-            ({"dtype": "float3"}, "dtype 'float3' is unknown; use auto, float32, bfloat16, float16"),
+            ({"dtype": "float3"}, "unknown dtype 'float3'; use auto, float32, bfloat16, float16"),
             ({"device": "cuda"}, r"runs on device cpu \(or auto\), not 'cuda'"),
         ],
     )
@@ -267,5 +267,5 @@ class TestLoading:
 
     def test_a_model_of_the_hub_is_not_fetched(self) -> None:
         pytest.importorskip("openvino_genai", reason="openvino-genai (extra cpu) is not installed")
-        with pytest.raises(ModelError, match=r"'some/model': .* is no file on this machine; optimum-cli export"):
+        with pytest.raises(ModelError, match=r"'some/model': .* is not a file on this machine; optimum-cli export"):
             load_model(ModelSpec(engine="openvino", model="some/model"))

@@ -155,7 +155,7 @@ def test_what_cannot_be_a_model_is_refused(tmp_path: Path, base: ModelSpec) -> N
     openvino = with_adapter(base.model_copy(update={"engine": "openvino"}), adapter)
     with pytest.raises(ConfigError, match="engine 'openvino' cannot load the adapter of a product; use transformers"):
         model_identity(openvino)
-    with pytest.raises(ModelError, match="its product is not made yet"):
+    with pytest.raises(ModelError, match="its product has not been built yet"):
         load_model(with_adapter(base, adapter))
     with pytest.raises(ModelError, match=r"pytorch_model.bin may hold a pickle; save safetensors instead"):
         made("toy", [echo_stage(words, model=model_from(write_pickle(words)))], Store(tmp_path))

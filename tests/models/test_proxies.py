@@ -86,7 +86,7 @@ def test_prefect_s_client_reaches_its_server_past_a_socks_proxy(
 )
 def test_a_proxy_that_no_client_can_use_is_one_sentence(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     put(monkeypatch, {"ALL_PROXY": value})
-    with pytest.raises(UsageError, match=r"variable ALL_PROXY is no proxy that can be used; unset it") as caught:
+    with pytest.raises(UsageError, match=r"variable ALL_PROXY is not a usable proxy; unset it") as caught:
         spare_loopback()
     assert "secret-word" not in str(caught.value)
     done = subprocess.run([sys.executable, "-m", "normloom", "tables"], capture_output=True, text=True, check=False)

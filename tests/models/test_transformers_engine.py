@@ -263,7 +263,7 @@ class TestGenerate:
         long, short = tiny.generate([writing("cats", max_tokens=CONTEXT), writing("cats")])
         assert long.candidates == ()
         assert long.error is not None
-        assert f"max_tokens {CONTEXT} passes the model's limit {CONTEXT}" in long.error
+        assert f"max_tokens {CONTEXT} exceeds the model's limit {CONTEXT}" in long.error
         assert len(short.candidates) == 2
 
     def test_no_requests_and_no_seeds(self, tiny: TransformersModel) -> None:
@@ -324,7 +324,7 @@ class TestLoading:
                 "unknown engine 'telepathy'; available: embedding, openai, openvino, scripted, transformers, use, vllm",
             ),
             ({"options": {"score_batch": 0, "colour": 1}}, "score_batch: .*colour: .*Known options: score_batch"),
-            ({"dtype": "float3"}, "dtype 'float3' is unknown; use auto, float32, bfloat16, float16"),
+            ({"dtype": "float3"}, "unknown dtype 'float3'; use auto, float32, bfloat16, float16"),
             ({"device": "abacus"}, "device 'abacus'"),
         ],
     )

@@ -147,7 +147,7 @@ class TestGenerate:
     def test_a_prompt_that_does_not_fit_is_said(self, engine: VllmModel) -> None:
         long, short = engine.generate([writing("cats", max_tokens=LIMIT), writing("cats")])
         assert long.candidates == ()
-        assert f"max_tokens {LIMIT} passes the model's limit {LIMIT}" in str(long.error)
+        assert f"max_tokens {LIMIT} exceeds the model's limit {LIMIT}" in str(long.error)
         assert len(short.candidates) == 1
 
     def test_json_follows_its_schema(self, engine: VllmModel) -> None:

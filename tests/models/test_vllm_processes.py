@@ -124,7 +124,7 @@ def why_not(model: ModelSpec) -> str:
 class TestStart:
     def test_an_engine_that_does_not_start_says_why(self, tiny: Path) -> None:
         said = why_not(spec(str(tiny), kv_cache_gib=1e-5))
-        assert f"vLLM does not start model '{tiny}': ValueError: No available memory for the cache" in said
+        assert f"vLLM failed to start model '{tiny}': ValueError: No available memory for the cache" in said
         assert psutil.wait_procs(processes_of(psutil.Process().pid), ENDED_SECONDS)[1] == []
 
     def test_a_setting_that_vllm_refuses_is_said(self, tiny: Path) -> None:
@@ -135,7 +135,7 @@ class TestStart:
         ("changes", "message"),
         [
             ({"options": {"max_num_seqs": 0, "colour": 1}}, "max_num_seqs: .*colour: .*Known options: max_length"),
-            ({"device": "cuda"}, "device 'cuda' is asked for, but the vLLM installed here runs on 'cpu'"),
+            ({"device": "cuda"}, "device 'cuda' is requested, but the vLLM installed here runs on 'cpu'"),
             ({"dtype": "float3"}, "dtype 'float3' is unknown"),
         ],
     )

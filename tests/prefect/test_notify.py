@@ -100,7 +100,7 @@ def test_a_receiver_is_added_tried_listed_and_removed(house: House) -> None:
 
     for name in ("chat", "email"):
         assert command("test", name).exit_code == 0
-    assert [post["message"] for post in house.web.of("test")] == ["'chat' receives what Normloom tells."]
+    assert [post["message"] for post in house.web.of("test")] == ["'chat' gets Normloom's notifications."]
     [sent] = house.post.mails
     assert (sent["Subject"], sent["From"], sent["To"]) == (
         "Normloom: a test",
@@ -126,7 +126,7 @@ def test_a_receiver_that_refuses_is_said(house: House) -> None:
         "me@example.org", server=house.post.address, user="normloom", password="wr0ng", security="none"
     )
     notify.add("locked", block, where, Subscription())
-    with pytest.raises(NotifyError, match=r"'locked' was not reached: .*\S"):
+    with pytest.raises(NotifyError, match=r"'locked' could not be reached: .*\S"):
         notify.send_test("locked")
     for name in ("gone", "locked"):
         notify.remove(name)

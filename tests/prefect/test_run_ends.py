@@ -86,7 +86,7 @@ def test_a_run_has_its_end_however_its_build_ended(tmp_path: Path) -> None:
         assert [settle(builds[way].store) for way in ways] == [0, 0, 1, 1]
         assert state("kill") == (
             "CRASHED",
-            f"process {builds['kill'].process.pid} on {os.uname().nodename} ended without a word, as if killed; {kept}",
+            f"process {builds['kill'].process.pid} on {os.uname().nodename} ended abruptly, as if killed; {kept}",
         )
         assert state("cancelled") == ("CANCELLED", f"cancelled; {kept}")
         assert [settle(builds[way].store) for way in ways] == [0, 0, 0, 0]
@@ -122,7 +122,7 @@ def test_a_server_that_was_never_there_is_one_sentence(tmp_path: Path, monkeypat
     process = start(tmp_path / "store")
     assert process.wait(timeout=120) == 1
     said = (tmp_path / "store" / "said").read_text()
-    assert "Prefect's server does not take the run" in said
+    assert "Prefect's server did not accept the run" in said
     assert "PREFECT_API_URL" in said
     assert "Traceback" not in said
 

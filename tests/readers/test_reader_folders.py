@@ -66,7 +66,7 @@ def test_what_cannot_be_a_source_is_said_in_one_sentence(tmp_path: Path) -> None
     assert refusal(tmp_path / "deep").endswith("it holds inner")
     assert "does not exist: check the name" in refusal(tmp_path / "mixed" / "prompts")
     csv(tmp_path / "a.csv", "one")
-    assert "is csv: source.field has no meaning for it" in refusal(tmp_path / "a.csv", field="data")
+    assert "is csv: source.field does not apply to it" in refusal(tmp_path / "a.csv", field="data")
     assert "cannot be opened (embedded null byte)" in refusal("a\0b.csv")
 
 
@@ -185,7 +185,7 @@ def test_unnamed_and_repeated_columns_get_names_of_their_own(tmp_path: Path) -> 
     assert "has 2 columns named 'id'" in refusal(path, keep=["id"])
     (tmp_path / "a.jsonl").write_text('{"prompt": "a", "prompt": "b"}\n{"prompt": "c"}\n')
     [rejected] = read(tmp_path / "a.jsonl").rejected
-    assert rejected.reason == "the name 'prompt' stands twice in one object"
+    assert rejected.reason == "the name 'prompt' occurs twice in one object"
 
 
 def test_repeated_ids_are_said(tmp_path: Path) -> None:

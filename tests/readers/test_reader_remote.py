@@ -96,7 +96,7 @@ def test_a_file_of_a_web_server_is_fetched_once_and_again_when_it_changes(
 
 def test_what_a_web_server_does_not_give_is_said(site: tuple[str, Path, list[str]]) -> None:
     url, root, _ = site
-    with pytest.raises(SourceError, match=r"absent\.csv cannot be fetched: the server answers 404"):
+    with pytest.raises(SourceError, match=r"absent\.csv cannot be fetched: the server answered 404"):
         locate(f"{url}/absent.csv")
     with pytest.raises(SourceError, match="does not end in the name of a file that can be read"):
         locate(f"{url}/page")
@@ -155,7 +155,7 @@ def test_any_file_system_of_fsspec() -> None:
 
 def test_a_subset_of_what_is_on_no_hub_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("prompt\none\n")
-    with pytest.raises(SourceError, match="is no data set on a hub"):
+    with pytest.raises(SourceError, match="is not a data set on a hub"):
         locate(tmp_path / "a.csv", Reading(subset="en"))
 
 

@@ -79,7 +79,7 @@ def test_damage_to_files_is_found_and_made_again(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    with pytest.raises(StoreError, match=r"inner/weights.npy is not what was written"):
+    with pytest.raises(StoreError, match=r"inner/weights.npy is damaged: its checksum differs"):
         Store(tmp_path).folder(manifest.ref)
     damage = list(verify(store, "toy"))
     assert [found.file for found in damage] == [f"{path.parent.parent.name}/inner/weights.npy"]

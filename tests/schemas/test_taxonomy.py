@@ -67,8 +67,8 @@ def test_an_unknown_label_suggests_close_ones() -> None:
         (HEADER + TWO + "colour/green,Green\n", r"line 4: expected 4 cells .* found 2"),
         (HEADER + TWO + "color/green,Green,Cold,Leaves.\n", "line 4, column id: expected 'colour/' and a slug"),
         (HEADER + TWO + "colour/,Green,Cold,Leaves.\n", "line 4, column id: expected 'colour/' and a slug"),
-        (HEADER + TWO + "colour/red,Green,Cold,Leaves.\n", "line 4, column id: 'colour/red' stands in line 2 already"),
-        (HEADER + TWO + "colour/green,Blue,Cold,Leaves.\n", "line 4, column name: 'Blue' stands in line 3 already"),
+        (HEADER + TWO + "colour/red,Green,Cold,Leaves.\n", "line 4, column id: 'colour/red' is already in line 2"),
+        (HEADER + TWO + "colour/green,Blue,Cold,Leaves.\n", "line 4, column name: 'Blue' is already in line 3"),
         (HEADER + TWO + 'colour/green,"Green,Cold,Leaves.\n', "line 4: .*check the double quotes"),
     ],
 )

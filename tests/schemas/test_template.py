@@ -60,7 +60,7 @@ def test_what_only_looks_like_a_heading_is_text(tmp_path: Path) -> None:
         ("", r"expected a line such as \[instruction\] before any text"),
         ("no heading", r"expected a line such as \[instruction\] before any text"),
         ("text\n[one]\nmore", r"expected a line such as \[instruction\] before any text"),
-        ("[one]\na\n[two]\nb\n[one]\nc", r"section \[one\] stands there twice"),
+        ("[one]\na\n[two]\nb\n[one]\nc", r"section \[one\] occurs twice"),
         (b"[one]\ncaf\xe9", "is not UTF-8 .* at byte 9"),
     ],
 )
@@ -81,11 +81,11 @@ def test_a_template_that_is_not_there_is_named_with_those_that_are(tmp_path: Pat
 
 def test_rendering_refuses_what_cannot_be_filled() -> None:
     template = Template(name="t", sections={"one": "$x and $y", "price": "it costs $", "bare": "$x"})
-    with pytest.raises(ConfigError, match=r"'t', section \[one\]: it may hold \$x, \$z, but not \$y"):
+    with pytest.raises(ConfigError, match=r"'t', section \[one\]: unknown placeholder \$y; available: \$x, \$z"):
         template.render("one", z="", x="")
-    with pytest.raises(ConfigError, match=r"section \[bare\]: it may hold no placeholder, but not \$x"):
+    with pytest.raises(ConfigError, match=r"section \[bare\]: unknown placeholder \$x; available: none"):
         template.render("bare")
-    with pytest.raises(ConfigError, match=r"section \[price\]: a \$ stands alone; write \$\$"):
+    with pytest.raises(ConfigError, match=r"section \[price\]: a \$ without a name; write \$\$"):
         template.render("price")
     with pytest.raises(ConfigError, match=r"'t' has no section \[two\]; it has \['bare', 'one', 'price'\]"):
         template.render("two")

@@ -113,8 +113,14 @@ def test_overriding_leaves_the_given_settings_alone(given: dict[str, Any], assig
         ("models.judge={engine: vllm}", r"^setting models\.judge\.model: field required$"),
         ("models.generators={}", r"^setting models\.generators: dictionary should have at least 1 item"),
         ("models.generators={a-b: {model: x}}", r"^models\.generators: 'a-b' names stages and tables; use letters"),
-        ("source.references.colour=x", r"^source\.references: \['colour'\] are no dimensions; use safety, value, cult"),
-        ("expand.dimensions=[taste]", r"^expand\.dimensions: \['taste'\] are no dimensions; use safety, value, cult"),
+        (
+            "source.references.colour=x",
+            r"^source\.references: unknown dimension 'colour'; available: safety, value",
+        ),
+        (
+            "expand.dimensions=[taste]",
+            r"^expand\.dimensions: unknown dimension 'taste'; available: safety, value",
+        ),
         ("rounds=-1", r"^setting rounds: input should be greater than or equal to 0, not -1$"),
         ("classify", r"^--set 'classify': expected name=value"),
         ("=3", r"^--set '=3': expected name=value"),
@@ -250,7 +256,7 @@ def test_a_profile_names_models_once_and_the_roles_they_play(tmp_path: Path) -> 
     ("roles", "sentence"),
     [
         ("{judge: big}", "role judge: unknown model 'big'; available: small"),
-        ("{judge: [small, small]}", "role judge is played by one model, not 2"),
+        ("{judge: [small, small]}", "role judge takes one model, not 2"),
     ],
 )
 def test_a_role_that_cannot_be_played_is_named(tmp_path: Path, roles: str, sentence: str) -> None:

@@ -187,7 +187,7 @@ def test_a_choice_of_stages_is_honoured_or_refused(system: str, option: str, sto
 def test_options_of_a_replay_are_refused_without_one(store: Store) -> None:
     if not store.systems():
         return
-    with pytest.raises(UsageError, match="go with --replay"):
+    with pytest.raises(UsageError, match="need --replay"):
         quarantine("savacu", store=store.root, limit=3)
 
 

@@ -34,5 +34,5 @@ def test_a_product_that_is_none_is_refused(tmp_path: Path) -> None:
     for name in ("product:toy/tuned", "product:nobody/tuned", "product:toy"):
         with pytest.raises(ConfigError, match=r"has no product .*; build .* first"):
             change(ModelSpec(model=name))
-    with pytest.raises(ConfigError, match="has rows only, no files of a model"):
+    with pytest.raises(ConfigError, match="has rows only, no model files"):
         change(ModelSpec(model="product:toy/words"))

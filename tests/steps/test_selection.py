@@ -45,7 +45,7 @@ def test_from_chooses_a_stage_and_all_that_stands_on_it_by_whatever_way() -> Non
         (Selection(only=("echo",), start="echo"), "--only and --from exclude each other"),
         (
             Selection(only=("echo",), force=("last",)),
-            "stage 'last' is to be made again but is not among the stages to build",
+            "stage 'last' is to be rebuilt but is not among the stages to build",
         ),
     ],
 )

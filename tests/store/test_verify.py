@@ -74,7 +74,7 @@ DAMAGES: dict[str, tuple[Callable[[Made], object], str]] = {
     ),
     "a lost pointer's table": (
         lambda made: (made.directory.parent / CURRENT).write_text("0" * 20),
-        "current points to a table that is not there",
+        "current points to a missing table",
     ),
 }
 
@@ -118,7 +118,7 @@ def test_a_stage_does_not_read_a_damaged_table(made: Made) -> None:
     directory = made.store.table_directory(made.words.ref)
     flip(directory / made.words.parts[0].files["rows"].name)
     further: Stage = echo_stage(WORDS, copies=2)
-    remedy = r"table toy/words/.*, part 0: rows-.* is not what was written.*; run normloom verify toy --repair"
+    remedy = r"table toy/words/.*, part 0: rows-.* is damaged: its checksum differs.*; run normloom verify toy --repair"
     with pytest.raises(StoreError, match=remedy):
         runner(Store(made.store.root)).run(further, [made.words.ref], [])
     with pytest.raises(StoreError, match=remedy):
@@ -129,8 +129,8 @@ def test_a_deleted_file_is_not_called_a_table_that_was_never_built(made: Made) -
     made.file(1).unlink()
     told = made.store.why_unreadable("toy", "echo")
     assert told == (
-        f"table toy/echo/{made.echo.key}: files of its part 1 are missing or cut; "
-        "build toy again, which makes what is missing"
+        f"table toy/echo/{made.echo.key}: files of its part 1 are missing or cut short; "
+        "build toy again to make what is missing"
     )
     with pytest.raises(StoreError, match="files of its part 1 are missing"):
         made.store.manifest(made.echo.ref)
@@ -143,7 +143,7 @@ def test_the_command_lists_damage_and_fails_until_it_is_repaired(made: Made) -> 
         result = CliRunner().invoke(app, [*arguments, "--store", str(made.store.root)])
         return result.exit_code, " ".join(result.output.split())
 
-    assert run("verify") == (0, "All files are as they were written.")
+    assert run("verify") == (0, "All files are intact.")
     flip(made.file(1))
     code, output = run("verify", "toy")
     assert code == 1
@@ -151,5 +151,5 @@ def test_the_command_lists_damage_and_fails_until_it_is_repaired(made: Made) -> 
     assert "damaged" not in run("tables")[1]  # its size is right: what a reading command would say costs a checksum
     code, output = run("verify", "--repair")
     assert code == 0
-    assert output.endswith("1 damaged, taken out; make them again: normloom build toy")
+    assert output.endswith("1 damaged, removed; to make them again: normloom build toy")
     assert run("verify")[0] == 0

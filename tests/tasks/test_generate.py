@@ -195,5 +195,7 @@ class Forgetful(Writer):
 
 def test_a_candidate_that_the_engine_loses_fails_the_stage() -> None:
     rows = unique(one=["safety"], two=["safety"])
-    with pytest.raises(AccountingError, match=r"stage 'generate_0_g', part 0: 2 of 2 rows .* is owed 3 and got 2"):
+    with pytest.raises(
+        AccountingError, match=r"stage 'generate_0_g', part 0: 2 of 2 .* should have given 3 rows and gave 2"
+    ):
         draw(rows, Forgetful(last="x"), candidates=3)

@@ -86,7 +86,7 @@ def test_a_record_with_an_unknown_label_is_quarantined_with_the_label_that_was_m
     [aside] = made.quarantined.to_dicts()
     assert aside["rule"] == "unknown_label"
     assert aside["reason"] == (
-        "record 2: column 'harm': 'Druggs' is no id or name of the 3 safety labels; did you mean 'Drugs'?"
+        "record 2: column 'harm': 'Druggs' is not an id or name of the 3 safety labels; did you mean 'Drugs'?"
     )
     assert json.loads(aside["payload"]) == {"source_row": 2, "text": "two", "harm": "Druggs"}
 

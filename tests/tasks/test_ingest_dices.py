@@ -165,7 +165,7 @@ def test_conversations_may_be_in_a_file_of_their_own(tmp_path: Path) -> None:
     ]
     assert quarantine(made) == [("unknown_item", "record 4: item_id '3' is not in the file of conversations")]
     pl.DataFrame({"item_id": [1, 1], **texts}).write_parquet(items)
-    with pytest.raises(SourceError, match=r"items\.parquet: item_id '1' stands there more than once"):
+    with pytest.raises(SourceError, match=r"items\.parquet: item_id '1' occurs more than once"):
         read(ratings, items)
 
 

@@ -159,7 +159,7 @@ def test_without_a_column_every_part_gets_all(tmp_path: Path) -> None:
 
 
 def test_a_side_row_that_is_nobody_s_fails_the_stage_instead_of_vanishing(tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match=r"stage 'counts': row \w{32} .* belongs to row None, says column 'owner'"):
+    with pytest.raises(ContractError, match=r"stage 'counts': row \w{32} .* belongs to row None by column 'owner'"):
         counted(Store(tmp_path), *stages("a", "bee", "to", orphan="bee"))
 
 

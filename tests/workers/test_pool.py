@@ -205,7 +205,7 @@ def test_only_waits_that_last_are_told_and_then_now_and_then(monkeypatch: pytest
     waits("waits for 1 CPU")
     waits.over()
     waits.over()
-    assert told == ["waits for toy", "waits for 1 CPU", "waits no more after 0 s"]
+    assert told == ["waits for toy", "waits for 1 CPU", "waited for 0 s"]
 
 
 def test_a_stage_that_waits_for_a_model_in_use_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +229,7 @@ def test_a_stage_that_waits_for_a_model_in_use_says_so(monkeypatch: pytest.Monke
             thread.start()
             assert heard.wait(30)
         thread.join(30)
-        assert told == [expected, "waits no more after 0 s"]
+        assert told == [expected, "waited for 0 s"]
         told.clear()
         heard.clear()
 

@@ -44,6 +44,6 @@ def leaderboard(
         print(json.dumps(rows.to_dicts(), ensure_ascii=False))
         return
     if rows.is_empty():
-        raise UsageError("no model was measured so: leave out --mode or --dataset to see what there is")
+        raise UsageError("no measurement matches: leave out --mode or --dataset to see all")
     for board in boards(rows):
         out.print(board)

@@ -42,7 +42,7 @@ EVERYTHING = "failure,late,check,shrunken,stale"
 
 @add_app.command()
 def webhook(
-    url: Annotated[str | None, typer.Argument(help=f"Its address; better in {URL} or asked for.", envvar=URL)] = None,
+    url: Annotated[str | None, typer.Argument(help=f"Its address; safer in {URL} or asked for.", envvar=URL)] = None,
     name: NameOption = None,
     on: OnOption = EVERYTHING,
     system: SystemOption = None,
@@ -68,7 +68,7 @@ def email(
     to: Annotated[str, typer.Argument(help="Recipient.", show_default=False)],
     smtp: Annotated[str, typer.Option(help="Mail server, HOST or HOST:PORT.", show_default=False)],
     sender: Annotated[str | None, typer.Option("--from", help="Sender (default: the recipient).")] = None,
-    user: Annotated[str, typer.Option(help=f"Login at the server; {PASSWORD} or a question gives the password.")] = "",
+    user: Annotated[str, typer.Option(help=f"Login at the server; {PASSWORD} or a prompt gives the password.")] = "",
     security: Annotated[Literal["starttls", "ssl", "none"], typer.Option(help="How the connection is secured.")] = (
         "starttls"
     ),
@@ -131,7 +131,7 @@ def remove(
 
     with at_server(store):
         notify.remove(name)
-    out.print(f"{name} is told nothing any more", highlight=False)
+    out.print(f"{name} gets no more messages", highlight=False)
 
 
 def _wanted(on: str, systems: list[str] | None, late_minutes: int) -> Subscription:
@@ -155,5 +155,6 @@ def _add(name: str, block: Block, where: str, wanted: Subscription, store: Path)
         notify.add(name, block, where, wanted)
     told = ", ".join(wanted.news)
     out.print(
-        f"[bold]{name}[/] ({escaped(where)}) is told of: {told}. Try it: normloom notify test {name}", highlight=False
+        f"[bold]{name}[/] ({escaped(where)}) gets: {told}. Try it: normloom notify test {name}",
+        highlight=False,
     )

@@ -159,7 +159,7 @@ def _why(one: PlannedStage) -> str:
 
     return {
         "reused": "",
-        "taken": "read as it stands",
+        "taken": "read as published",
         "again": "asked for",
         "resumed": f"{one.parts_done} of {one.parts} parts are done",
         "changed": summarise(one.changes),
@@ -178,7 +178,7 @@ def _named(stages: tuple[str, ...]) -> str:
 def _summary(planned: Plan) -> str:
     total, to_do = len(planned.stages), len(planned.to_do)
     if not to_do:
-        return f"Nothing to do: the tables of all {total} stages are there."
+        return f"Nothing to do: the tables of all {total} stages are up to date."
     waiting = sum(one.state == "waiting" for one in planned.to_do)
     text = f"{to_do - waiting} of {total} stages to do"
     if waiting:
@@ -187,14 +187,14 @@ def _summary(planned: Plan) -> str:
         return f"{text}; {about(planned.seconds) if planned.seconds < 1 else 'about ' + about(planned.seconds)}."
     known = f"at least {about(planned.seconds)}" if planned.seconds >= 1 else "time unknown"
     more = f" and {len(planned.untimed) - NAMED} more" if len(planned.untimed) > NAMED else ""
-    return f"{text}; {known} (no earlier table tells of {', '.join(planned.untimed[:NAMED])}{more})."
+    return f"{text}; {known} (no earlier table of {', '.join(planned.untimed[:NAMED])}{more})."
 
 
 def _loads(planned: Plan) -> str:
     if not planned.models:
         return "No model is loaded."
     if planned.loads is None:
-        return f"Models needed: {', '.join(planned.models)}; how often each loads is for the cluster's room to say."
+        return f"Models needed: {', '.join(planned.models)}; how often each loads depends on the room in the cluster."
     times = (f"{name} {about(seconds)}" for name, seconds in planned.load_seconds.items())
     known = f" (a load: {', '.join(times)})" if planned.load_seconds else ""
     return f"Models load: {', '.join(spec.model for spec in planned.loads)}{known}."

@@ -65,7 +65,7 @@ def quarantine(
     given = assignments(source=source, text_column=text_column, limit=limit, settings=set_)
     if not replay:
         if given or profile != DEFAULT_PROFILE:
-            raise UsageError("--profile, --source, --text-column, --limit and --set go with --replay: add it")
+            raise UsageError("--profile, --source, --text-column, --limit and --set need --replay: add it")
         _show(found, as_json=json_)
         if not json_:
             _explain(where, system, found)

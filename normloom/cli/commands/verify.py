@@ -58,7 +58,7 @@ def verify(
 
 def _closing(count: int, systems: list[str], *, repaired: bool) -> str:
     if not count:
-        return "All files are as they were written."
+        return "All files are intact."
     if not repaired:
-        return f"{count} damaged; --repair takes the damaged parts out, and the next build makes them again."
-    return f"{count} damaged, taken out; make them again: " + "; ".join(f"normloom build {name}" for name in systems)
+        return f"{count} damaged; --repair removes the damaged parts, and the next build makes them again."
+    return f"{count} damaged, removed; to make them again: " + "; ".join(f"normloom build {name}" for name in systems)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 def why(
     system: SystemArgument,
-    stage: Annotated[str, typer.Argument(help="The stage: classify.", show_default=False)],
+    stage: Annotated[str, typer.Argument(help="The stage, such as classify.", show_default=False)],
     profile: ProfileOption = DEFAULT_PROFILE,
     source: SourceOption = None,
     text_column: TextColumnOption = None,
@@ -93,7 +93,7 @@ def _heading(planned: PlannedStage, old: Manifest | None) -> list[str]:
     name = planned.stage.name
     if planned.table and not planned.to_do:
         lines = [f"{name}: unchanged, {_table(planned.table)} would be reused"]
-        since = f"it differs from the one before it, {_table(old)}, in" if old else "there is no table before it"
+        since = f"it differs from the one before it, {_table(old)}, in" if old else "it is this stage's first table"
         return [*lines, since]
     if old is None:
         return [f"{name}: it has no table in the store yet, so it would be made"]

@@ -16,7 +16,7 @@ def scores_of(manifest: Manifest) -> str | None:
     options = json.loads(manifest.key_fields["model"]["options"])
     if options.get("scores") == "votes":
         return f"each score is the share of {options.get('votes', 5)} sampled answers"
-    return "each score is one written answer, no probability"
+    return "each score is one written answer, not a probability"
 
 
 def length_warning(manifest: Manifest) -> str | None:

@@ -89,7 +89,7 @@ def snapshot(spec: ModelSpec, *, weights: bool = True) -> Path:
         )
     except (OSError, ValueError) as error:  # what huggingface_hub raises for no network, no such model, a bad name
         raise ModelError(
-            f"model {spec.model!r}{_at(spec)} cannot be had from the Hugging Face hub: "
+            f"model {spec.model!r}{_at(spec)} cannot be fetched from the Hugging Face hub: "
             f"{_first_line(error)} {_advice(spec.model)}"
         ) from error
 

@@ -31,7 +31,7 @@ class Asker:
         limit, wanted = self.options.max_context, settings[self.options.max_tokens_field]
         read = reply.used.prompt_tokens
         if limit is not None and read + wanted > limit:  # endpoints are known that cut such prompts silently
-            raise UnansweredError(f"the prompt of {read} tokens with max_tokens {wanted} passes max_context {limit}")
+            raise UnansweredError(f"the prompt of {read} tokens with max_tokens {wanted} exceeds max_context {limit}")
         return reply
 
     def _messages(self, instruction: str, text: str, history: Sequence[Turn]) -> list[dict[str, str]]:
@@ -51,7 +51,7 @@ class Asker:
         """Return what was written; raises UnansweredError if it is no answer."""
         choice = reply.choice
         if choice.message.refusal:
-            raise UnansweredError(f"the model refuses: {self.endpoint.failures.quote(choice.message.refusal)}")
+            raise UnansweredError(f"the model refused: {self.endpoint.failures.quote(choice.message.refusal)}")
         if choice.finish_reason not in FINISHED:
             raise UnansweredError(f"the candidate of seed {seed} ended with finish reason {choice.finish_reason!r}")
         return candidate(

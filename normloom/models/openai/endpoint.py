@@ -127,7 +127,7 @@ class Endpoint:
             return Reply.model_validate_json(answer.content)
         except ValidationError:
             said = self.failures.quote(answer.text)
-            raise TransientError(f"the answer is no chat completion: {said}") from None
+            raise TransientError(f"the answer is not a chat completion: {said}") from None
 
     def _http_client(self) -> Any:
         """Return the library's own client, which goes straight to what no proxy is meant for."""
@@ -176,7 +176,9 @@ def _key(spec: ModelSpec, variable: str | None) -> SecretStr:
             "endpoint's key there, or set the option key_variable: null for an endpoint that wants none"
         )
     if not (key.isascii() and key.isprintable()):
-        raise ConfigError(f"model {spec.model!r}: the key in {variable} holds characters that no key has; set it again")
+        raise ConfigError(
+            f"model {spec.model!r}: the key in {variable} holds characters that keys cannot have; set it again"
+        )
     if len(key) >= _SECRET and key in json.dumps(dict(spec.options), default=str):
         raise ConfigError(
             f"model {spec.model!r}: its options hold the key itself; options are recorded in manifests, so name "

@@ -147,7 +147,7 @@ class OpenaiModel:
         try:
             return future.result()
         except CancelledError:
-            raise ModelError(f"{self._endpoint} was closed while it was at work") from None
+            raise ModelError(f"{self._endpoint} was closed while in use") from None
         finally:
             future.cancel()
 

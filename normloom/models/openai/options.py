@@ -53,14 +53,14 @@ class Options(BaseModel):
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("expected an address such as https://api.openai.com/v1")
         if "@" in parts.netloc or parts.query or parts.fragment:
-            raise ValueError("expected an address without user, password or query; a key belongs into key_variable")
+            raise ValueError("expected an address without user, password or query; a key belongs in key_variable")
         return value.rstrip("/")
 
     @field_validator("extra")
     @classmethod
     def _nothing_of_ours(cls, value: dict[str, Any]) -> dict[str, Any]:
         if taken := sorted(_OURS.intersection(value)):
-            raise ValueError(f"{', '.join(taken)} may not stand here: the engine sets it")
+            raise ValueError(f"{', '.join(taken)} may not be set here: the engine sets it")
         return value
 
     @property

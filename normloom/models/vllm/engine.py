@@ -149,7 +149,7 @@ class VllmModel:
     def _candidate(self, output: Any, seed: int, sampling: Sampling) -> Candidate:
         (written,) = output.outputs
         if written.finish_reason not in {"stop", "length"}:
-            raise ModelError(f"vLLM ended a text for the reason {written.finish_reason!r}, not stop or length")
+            raise ModelError(f"vLLM ended a text with finish reason {written.finish_reason!r}; expected stop or length")
         text = self._decode(written.token_ids)
         return candidate(
             text=Stops(self._ends, sampling.stop, self._decode).cut(text),
@@ -179,7 +179,7 @@ def _arguments(spec: ModelSpec, options: Options, directory: Path, room: int, *,
     """Return vLLM's own settings for a model in `directory`; `room` is for the tokens of prompt and answer."""
     if spec.device != "auto" and torch.device(spec.device).type != device:
         raise ConfigError(
-            f"model {spec.model!r}: device {spec.device!r} is asked for, but the vLLM installed here runs on {device!r}"
+            f"model {spec.model!r}: device {spec.device!r} is requested, but the vLLM installed here runs on {device!r}"
         )
     cpu = device == "cpu"
     cache = options.kv_cache_gib or (CPU_CACHE_GIB if cpu else None)

@@ -99,7 +99,7 @@ class EngineProcess:
             why = self._reason(error)
             self.close()
             if isinstance(error, Exception):
-                raise ModelError(f"vLLM does not start model {name!r}: {why}") from error
+                raise ModelError(f"vLLM failed to start model {name!r}: {why}") from error
             raise
 
     def run(self, wanted: Sequence[tuple[Sequence[int], Mapping[str, Any]]]) -> list[Any]:
@@ -191,7 +191,7 @@ class EngineProcess:
         try:
             return future.result()
         except CancelledError:
-            raise ModelError(f"model {self._name!r} was closed while it was at work") from None
+            raise ModelError(f"model {self._name!r} was closed while in use") from None
         except BaseException:
             future.cancel()  # interrupted while waiting: nobody wants the result any more
             raise
@@ -217,7 +217,7 @@ def _settings(mark: str, logging: Path, threads: int | None) -> dict[str, str]:
         "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # this process has threads, which a fork would lose with their locks
     }
     if current_platform.is_cpu():
-        settings["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the engine computes itself: no process spins beside another
+        settings["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the engine computes itself: no two processes spin
         if threads is not None:  # vLLM would bind each engine to the same first cores
             settings |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads)}
     return settings

@@ -77,7 +77,7 @@ def email(
 def add(name: str, block: Block, where: str, wanted: Subscription) -> None:
     """Let a receiver be told; one of that name is replaced."""
     if not _NAME.fullmatch(name):
-        raise UsageError(f"{name!r}: a name is made of lower-case letters, digits and single hyphens")
+        raise UsageError(f"{name!r}: a name consists of lower-case letters, digits and single hyphens")
     with get_client(sync_client=True) as client:
         _forget(client, name, _automations(client, name))
     document = str(block.save(f"{AUTOMATION}{name}", overwrite=True))
@@ -115,16 +115,21 @@ def send_test(name: str, *, seconds: float = TEST_SECONDS) -> None:
         if automation is None:
             raise UsageError(f"receiver {name!r} has no test automation: add it again")
         before = {outcome["id"] for outcome in _outcomes(client, automation)}
-        tell("notify.test", system=name, subject="Normloom: a test", message=f"{name!r} receives what Normloom tells.")
+        tell(
+            "notify.test",
+            system=name,
+            subject="Normloom: a test",
+            message=f"{name!r} gets Normloom's notifications.",
+        )
         deadline = time.monotonic() + seconds
         while not (new := [one for one in _outcomes(client, automation) if one["id"] not in before]):
             if time.monotonic() > deadline:
-                raise NotifyError(f"Prefect's server did not act within {seconds:g} seconds: is it at work?")
+                raise NotifyError(f"Prefect's server did not act within {seconds:g} seconds: is it running?")
             time.sleep(0.5)
     payload = new[0]["payload"]
     if new[0]["event"].endswith("failed"):
         why = payload.get("notification_log") or payload.get("reason")
-        raise NotifyError(f"{name!r} was not reached: {' '.join(str(why).split())}")
+        raise NotifyError(f"{name!r} could not be reached: {' '.join(str(why).split())}")
     if (status := payload.get("status_code", 200)) >= HTTPStatus.BAD_REQUEST:
         raise NotifyError(f"{name!r} refused the message with status {status}")
 

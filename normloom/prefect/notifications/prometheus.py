@@ -67,8 +67,8 @@ class StoreCollector(Collector):
         aside = GaugeMetricFamily(
             "normloom_table_quarantined_rows", "In quarantine, by rule.", labels=[*stage, "reason"]
         )
-        failed = GaugeMetricFamily("normloom_table_failed_checks", "Checks it does not pass.", labels=stage)
-        seconds = GaugeMetricFamily("normloom_table_seconds", "Time that making it took.", labels=stage)
+        failed = GaugeMetricFamily("normloom_table_failed_checks", "Checks that it fails.", labels=stage)
+        seconds = GaugeMetricFamily("normloom_table_seconds", "Seconds that it took to make.", labels=stage)
         for system in self._store.systems():
             for table in self._store.newest(system):
                 labels = [system, table.stage]

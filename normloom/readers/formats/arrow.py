@@ -183,6 +183,6 @@ class _reading:  # noqa: N801  # a context, as those of contextlib
         damage = (pa.ArrowException, OSError, ValueError, pl.exceptions.PolarsError, pl.exceptions.PanicException)
         if error is not None and isinstance(error, damage):
             raise SourceError(
-                f"{self._path} is damaged, cut short or no {self._path.suffix.lstrip('.').capitalize()} file "
+                f"{self._path} is damaged, cut short or not a {self._path.suffix.lstrip('.').capitalize()} file "
                 f"({one_line(error)}): write or fetch it again"
             ) from error

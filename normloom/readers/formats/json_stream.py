@@ -102,7 +102,7 @@ def _within(path: Path, text: _Text, steps: list[str], field: str | None) -> Ite
         name = text.value()
         text.take(":")
         if name in names:
-            raise ValueError(f"the name {name!r} stands twice in one object")
+            raise ValueError(f"the name {name!r} occurs twice in one object")
         names.append(name)
         if name == steps[0]:
             yield from _within(path, text, steps[1:], field)

@@ -22,7 +22,7 @@ def sheet_records(path: Path, headers: Headers) -> Iterator[Record]:
                 headers.found.append(f"sheet {book.sheet_names[0]!r} of {path.name} is read, not {others}")
             rows = book.get_sheet_by_index(0).to_python(skip_empty_area=True)
     except (CalamineError, OSError, IndexError) as error:
-        raise SourceError(f"{path} is damaged or no Excel workbook: {one_line(error)}") from error
+        raise SourceError(f"{path} is damaged or not an Excel workbook: {one_line(error)}") from error
     if not rows:
         return
     header = headers.take([_text(cell) for cell in rows[0]], path)

@@ -33,7 +33,7 @@ def fetch_http(url: str, name: str) -> Path:
             if answer.status_code == httpx.codes.NOT_MODIFIED:
                 return known
             if answer.status_code != httpx.codes.OK:
-                raise SourceError(f"{name} cannot be fetched: the server answers {answer.status_code}")
+                raise SourceError(f"{name} cannot be fetched: the server answered {answer.status_code}")
             with target.open("wb") as file:
                 for chunk in answer.iter_bytes():
                     file.write(chunk)
