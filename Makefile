@@ -29,7 +29,7 @@ VLLM_VENV := .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
 VLLM_PIP := $(VLLM_BIN)/python -m pip install --quiet --no-compile --constraint constraints-vllm.txt
 
-install-vllm: $(VLLM_VENV)/.installed  ## Make .venv-vllm, with vLLM for processors beside Normloom
+install-vllm: $(VLLM_VENV)/.installed  ## Make .venv-vllm, with vLLM for processors and Normloom
 
 $(VLLM_VENV)/.installed: pyproject.toml constraints-vllm.txt
 	$(PYTHON) -m venv $(VLLM_VENV)

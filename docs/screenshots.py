@@ -39,7 +39,7 @@ systems:
     expand: {{dimensions: [safety], minimum: 1, quota: 1}}
     rounds: 1
 """
-CHANGE = "judge.threshold=0.6"  # the second build makes anew what is judged, and what stands on it
+CHANGE = "judge.threshold=0.6"  # the second build makes again what is judged, and what depends on it
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Figures that papers printed of the systems that Normloom rebuilds, to stand beside ours."""
+"""Figures that papers printed of the systems that Normloom rebuilds, shown next to ours."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def plan(  # noqa: PLR0913  # the options of the command
 
 
 def why(target: Target, stage: str | None = None, **given: Any) -> Sequence[Change]:
-    """Return what differs from the newest table of a stage, by default the first of a flow's last ones.
+    """Return what differs from the newest table of a stage (by default, the first of a flow's last stages).
 
     Takes the arguments of `plan`. Raises UsageError for a stage that the flow does not have.
     """

@@ -48,8 +48,7 @@ def table(data: Any, *, name: str = "table") -> Stage:
 
     `data` is a Polars or pandas frame, an Arrow table, a Hugging Face data set, an iterable of dicts, or the path of a
     file, folder, pattern or URL (docs/sources.md lists the formats; records that cannot be read are quarantined).
-    Raises UsageError for data that is no table and for names that Normloom gives itself: row_id, parents, content,
-    through.
+    Raises UsageError for data that is not a table and for the reserved names row_id, parents, content and through.
     """
     if isinstance(data, str | os.PathLike):
         return _file(source=locate(os.fspath(data)), name=name)

@@ -31,7 +31,7 @@ def query(sql: str, *, store: str | os.PathLike[str] | Store = "store") -> pl.Da
 def trace(result: Result | Store | str | os.PathLike[str], row: int | str = 0, *, forward: bool = False) -> Trace:
     """Return where a row came from, or with `forward` what became of it.
 
-    `row` is a row id, or the place of a row in the released table of a result. Raises UsageError for an unknown row.
+    `row` is a row id, or the position of a row in the released table of a result. Raises UsageError for an unknown row.
     """
     if isinstance(row, int):
         if not isinstance(result, Result):

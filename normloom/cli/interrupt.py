@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from normloom.workers.pool import Pool
 
-GRACE_SECONDS = 4.0  # the server that Prefect starts beside a build gets Ctrl-C too and may not answer any more
+GRACE_SECONDS = 4.0  # the server that Prefect starts for a build gets Ctrl-C too and may not answer any more
 MESSAGE = "interrupted; finished parts are kept, rerun the command to resume"
 _SHELL = 128  # what shells add to the number of a signal
 

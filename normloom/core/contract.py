@@ -17,10 +17,10 @@ IDENTITY = {"row_id": pl.String(), "parents": pl.List(pl.String())}
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One Great Expectations expectation over the whole table and what happens when it fails.
+    """A Great Expectations expectation about the whole table, and what happens if it fails.
 
     `expectation` is the snake-case type (`expect_column_values_to_be_between`). `quarantine` takes out
-    the rows that fail, so it fits expectations about single rows only.
+    the rows that fail, so it is only for expectations about single rows.
     """
 
     expectation: str
@@ -38,7 +38,7 @@ class Check:
 class Contract:
     """Columns besides `row_id` and `parents` with their types, columns that may be null, keys and checks.
 
-    With `extra` a table may have further columns, which are stored after these as they come: a user's own, whose
+    With `extra` a table may have further columns, which are stored after these unchanged: a user's own, whose
     names and types only the source knows.
     """
 
@@ -56,7 +56,7 @@ class Contract:
     def enforce(self, rows: pl.DataFrame, *, stage: str) -> pl.DataFrame:
         """Return the rows with exactly the contract's columns (and with `extra` all others), or raise ContractError.
 
-        Types are cast only if nothing can be lost (a null column, a narrower number).
+        Types are cast only if the cast is lossless (a null column, a narrower number).
         """
         missing = [name for name in self.schema if name not in rows.columns]
         further = [name for name in rows.columns if name not in self.schema]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 class NormloomError(Exception):
-    """Base of all errors raised on purpose; `page` is the path in Prefect's UI of the page of a build that failed."""
+    """Base of all errors raised on purpose; `page` is the path, in Prefect's UI, of the failed build's page."""
 
     page: str | None = None
 

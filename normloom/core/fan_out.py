@@ -68,10 +68,10 @@ class FanOut:
 
 
 def each(rows: int | str | pl.Expr = 1) -> FanOut:
-    """Return the fan-out of a stage that owes this many rows a row: a count, a column's name or an expression."""
+    """Return the fan-out of a stage that makes this many rows for each row: a count, a column or an expression."""
     return FanOut(pl.col(rows) if isinstance(rows, str) else rows)
 
 
 def free(reason: str) -> FanOut:
-    """Return the fan-out of a stage that makes as many rows as it likes, and why: "one row for each group"."""
+    """Return the fan-out of a stage that makes any number of rows, with the reason: "one row for each group"."""
     return FanOut(rows=None, reason=reason)

@@ -10,7 +10,7 @@ from normloom.core.protocol import ModelSpec
 
 
 class Needs(BaseModel):
-    """The processes that make a stage's parts, and what each takes. It decides where and how fast: no key holds it."""
+    """The processes that make a stage's parts, and what each takes: where and how fast, so not in keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

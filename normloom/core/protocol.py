@@ -32,8 +32,8 @@ class Sampling(BaseModel):
 class ModelSpec(BaseModel):
     """Which model an actor holds, in which engine, and what it occupies.
 
-    `actors`, `threads` and `gpus` take the place of the build's resources for this model; `parts` that of the
-    engine's own number of parts in work at once. These four decide where and how fast, never what: no key holds them.
+    `actors`, `threads` and `gpus` override the build's resources for this model, `parts` the engine's own
+    number of parts processed at once. These four decide where and how fast, never the result: they do not enter keys.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

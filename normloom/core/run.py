@@ -15,10 +15,10 @@ def _unheard(step: int, of: int, figures: Mapping[str, float]) -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a step. Both folders are there when it begins.
+    """One run of a step. Both folders exist when it begins.
 
-    `scratch` survives kills: a run that begins again finds what the one before left in it; it is removed when the
-    product is published. What lies in `files` at the end are the files of the product; it is empty at the beginning.
+    `scratch` survives kills: a rerun finds what the previous run left in it; it is removed when the product is
+    published. `files` is empty at the beginning; what it holds at the end are the files of the product.
     """
 
     scratch: Path

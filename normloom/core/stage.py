@@ -45,13 +45,13 @@ class Output:
     """What a stage function made of one part.
 
     `rows` keeps the column `row_id` if each row came from one input row; otherwise it has a column
-    `parents`, the list of input row ids, and no `row_id`. Rows that their parents alone do not tell apart
-    whatever else is made beside them (those of a source have none) also have a column `content`, what
-    they are known by. The ids of the output are the runner's to give.
-    A row that keeps its `row_id` may name in a column `through` the row of a side table by which it came from its
-    input row (what a model said of it): that row is its parent then, and its id is the same as without.
-    `attempts` says how many rows the function set out to make; without it each input row is one.
-    Always attempts = rows + dropped + quarantined.
+    `parents`, the list of input row ids, and no `row_id`. Rows that their parents alone do not
+    distinguish, whatever else is made from these (rows of a source have none), also have a column `content`
+    that identifies them. The runner assigns the ids of the output.
+    A row that keeps its `row_id` may name, in a column `through`, the row of a side table that links it to its input
+    row (what a model said of it): that row becomes its parent, and its id does not change.
+    `attempts` is the number of rows the function set out to make; by default one for each input row.
+    attempts = rows + dropped + quarantined always holds.
     """
 
     rows: pl.DataFrame
@@ -69,12 +69,12 @@ class Stage:
 
     The rows of `inputs`, in order, are cut into parts of at most `part_rows` rows (one part if None);
     `sides` are handed whole to every part; with `sides_on` a part gets of them the rows whose column of that name
-    holds the id of one of its input rows. `quarantine_budget`, a share of the attempts, stands for the build's.
-    A stage with `table` stands for that table of another system, which is read as it is: nothing is called.
+    holds the id of one of its input rows. `quarantine_budget`, a share of the attempts, overrides the build's.
+    A stage with `table` is that table of another system, read as it is: nothing is called.
     `values` are keyword arguments of the function, which enter the key as the fields of `arguments` do.
-    `bound` says what the stage makes and asks at most; without it, it makes no more rows than it reads.
+    `bound` gives the most that the stage makes and asks; without it, no more rows than it reads.
     `libraries` are the installed packages that decide the result; their versions enter the key.
-    `fan_out` says how many rows the stage owes for each row it reads.
+    `fan_out` says how many rows the stage must return for each row it reads.
     `files` says what the files of its product are (`adapter`), None if it has rows only; `run` that its function takes
     a `Run`. With `needs` it runs in processes of its own.
     """
@@ -191,7 +191,7 @@ def dropped_rows(
 ) -> pl.DataFrame:
     """Return the ledger of many rows that the method took out, with the reason and winner that the expressions give.
 
-    The columns `leaving_out` are no part of what was dropped.
+    The columns `leaving_out` are left out of the ledger's payload.
     """
     payload = pl.struct(pl.exclude("row_id", "parents", *leaving_out)).struct.json_encode()
     columns = {

@@ -1,4 +1,4 @@
-"""Why rows went: what each stage on the way to a table dropped and quarantined, by reason."""
+"""Why rows were lost: what each stage on the way to a table dropped and quarantined, by reason."""
 
 from __future__ import annotations
 

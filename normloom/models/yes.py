@@ -14,7 +14,7 @@ def yes(model: LanguageModel, question: str, texts: Iterable[str]) -> pl.Series:
     """Return P(Yes) / (P(Yes) + P(No)) of a question about each text, Float64.
 
     Raises ConnectionError if the model cannot be reached, and ValueError for a text that it cannot read: in a step with
-    `part_rows` the runner finds that row and quarantines it alone, for a passing reason in the first case.
+    `part_rows` the runner finds that row and quarantines only it; in the first case, as a transient failure.
     """
     requests = [
         ScoreRequest(instruction="", context=text, questions=(f"{question} Answer Yes or No.",), answers=("Yes", "No"))

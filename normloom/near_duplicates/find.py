@@ -99,7 +99,7 @@ def find_known(
     alike: float | None = None,
     threads: int | None = None,
 ) -> list[Duplicate]:
-    """Return which new texts to remove beside `known` ones, which all stay.
+    """Return which new texts to remove, given the `known` ones, which all stay.
 
     `index` counts from the first new text, `keeper` over the known texts and then the new ones: the result of
     `find_duplicates` for both together, if none of the known repeats another. `known_codes` are the stored

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
 
-SHORT = 60  # characters of a value that is shown beside its field
+SHORT = 60  # characters of a value that is shown next to its field
 MOST_LINES = 24  # of one diff
 MOST_CHANGES = 12  # described one by one
 NAMED = 3  # fields that a summary names

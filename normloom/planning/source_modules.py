@@ -134,7 +134,7 @@ def _changed_at(path: Path) -> tuple[int, int]:
 
 
 def file_of(module: str) -> Path | None:
-    """Return the file of a module, the folder of a package without one, None if there is no such module.
+    """Return the file of a module, the folder of a package without one, None if it does not exist.
 
     Nothing is imported for it: `find_spec` of a dotted name would import the packages and modules above it.
     """

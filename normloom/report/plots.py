@@ -17,7 +17,7 @@ from normloom.report.blocks import Plot, Width
 
 COLOURS = {"aligned": "#3b82f6", "misaligned": "#e8793a", "discarded": "#94a3b8"}
 COLOURS |= {"out": "#3b82f6", "dropped": "#e8793a", "quarantined": "#dc2626"}
-LONGEST = 44  # characters of a name beside an axis; the whole one shows under the pointer
+LONGEST = 44  # characters of a name next to an axis; the whole name shows under the pointer
 NARROW = 26  # where there is little room
 BAR_HEIGHT, MARGINS, HEIGHT = 22, 90, 360
 MANY_COLUMNS = 8  # of numbers that half a page has room for
@@ -28,7 +28,7 @@ Scale = tuple[float, float]  # the values of the first and the last colour
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """Values of one colour, one for each category; `low` and `high` bound their intervals, `notes` show beside them."""
+    """Values of one colour, one for each category; `low` and `high` bound their intervals, `notes` are next to them."""
 
     name: str
     values: Numbers

@@ -43,8 +43,8 @@ def run_checks(
     """Run the contract's checks and return their results and the rows to quarantine (row id -> rule).
 
     A check that raises counts as failed: a gate that cannot look must not open. Of a table with more than
-    `rows_at_once` rows, checks of single rows are given so many at a time, and the others one after another the
-    columns that they look at.
+    `rows_at_once` rows, checks of single rows see that many at a time; the others are run one by one over the
+    columns that they need.
     """
     found = [_Found(check) for check in contract.checks]
     for rows, among in _batches(table, found, rows_at_once):
@@ -55,7 +55,7 @@ def run_checks(
 
 
 def require(results: Sequence[CheckResult], *, stage: str) -> None:
-    """Raise CheckError when a check that stops the build did not pass."""
+    """Raise CheckError if a check that stops the build failed."""
     failed = [result for result in results if not result.passed and result.on_fail == "stop"]
     if failed:
         found = "; ".join(f"{result.name}: {result.detail}" for result in failed)

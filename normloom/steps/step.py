@@ -177,15 +177,15 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
 
     - `makes`: the contract of its table; or its columns with their Polars types, which may then be null; or what
       returns the contract for the arguments and values by name.
-    - `name`: of its stages, the function's by default; may hold arguments and values, as in `rate_{rater}`.
+    - `name`: name of its stages, by default the function's; may hold arguments and values, as in `rate_{rater}`.
     - `part_rows`: rows in one part, None for all at once; a field `part_rows` of the arguments comes first.
     - `sides_on`: column of the side tables that names an input row, so that a part reads only its own of them.
-    - `quarantine_budget`: share of its rows that may be quarantined, in place of the build's.
-    - `bound`: what it makes and asks at most.
+    - `quarantine_budget`: share of its rows that may be quarantined, overriding the build's.
+    - `bound`: the most that it makes and asks.
     - `libraries`: installed packages that decide the result; their versions enter the key.
-    - `fan_out`: rows that it owes for each row it reads, or what returns that for the arguments and values by name.
-    - `files`: what the files are that it leaves in `run.files`, such as `adapter`.
-    - `needs`: processes of its own, with their GPUs, threads and memory; by default the build's process makes it.
+    - `fan_out`: rows that it must return for each row it reads, or what returns that for the arguments and values.
+    - `files`: the kind of files that it leaves in `run.files`, such as `adapter`.
+    - `needs`: the GPUs, threads and memory of its own processes; by default the build's process makes it.
     """
     columns = Contract(columns=_types(makes), nullable=frozenset(makes)) if isinstance(makes, Mapping) else makes
     stage = {

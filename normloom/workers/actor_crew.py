@@ -320,7 +320,7 @@ class ActorCrew:
         log.warning("a process with model %s died%s; starting another: %s", self._spec.model, at_work, how_died(error))
         self._ready.remove(actor)
         self._outrun = {reference: owner for reference, owner in self._outrun.items() if owner != actor}
-        ray.kill(actor)  # one that is merely out of reach must not come back and work beside its replacement
+        ray.kill(actor)  # one that is merely out of reach must not come back and work alongside its replacement
         self._start(self._place_of.pop(actor))
 
     def _bury_if_dead(self, actor: Any, reference: Any) -> None:

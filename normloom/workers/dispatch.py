@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from normloom.workers.part import PartJob
 
-QUEUED_PARTS = 1  # beside those an actor is at: the next one is there when one is done
+QUEUED_PARTS = 1  # besides those in progress: an actor has the next one at hand when it finishes
 STRAGGLER_FACTOR = 2.0  # times the median time of a part
 STRAGGLER_SECONDS = 5.0  # at least
 STRAGGLER_BASIS = 3  # parts that must be done before any can be said to be late

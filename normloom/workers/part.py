@@ -213,7 +213,7 @@ def make_rows(job: PartJob, rows: pl.DataFrame, sides: Sequence[pl.DataFrame], m
 
 def _identified(rows: pl.DataFrame, job: PartJob) -> pl.DataFrame:
     """Give rows their parents and ids."""
-    if "row_id" in rows.columns:  # the input row it came from; `parents` beside it are that row's own
+    if "row_id" in rows.columns:  # the input row it came from; `parents`, if present, are that row's own
         families = [[row_id] for row_id in rows["row_id"]]
         rows = rows.with_columns(parents=pl.concat_list("through" if "through" in rows.columns else "row_id"))
     elif "parents" in rows.columns:

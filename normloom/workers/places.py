@@ -1,4 +1,4 @@
-"""GPUs that actors of several models share: one model awake at a time, the others asleep beside it."""
+"""GPUs that actors of several models share: one model awake at a time, the others asleep."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Places:
         self._groups: list[Any] = []
 
     def options(self, resources: Resources, place: int) -> dict[str, Any]:
-        """Return what to ask Ray for so that an actor comes to a place, beside those of other models there."""
+        """Return what to ask Ray for so that an actor gets a place, shared with those of other models."""
         from ray.util.placement_group import placement_group
         from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 

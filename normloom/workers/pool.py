@@ -153,7 +153,7 @@ class Pool:
             self.uses = remaining
 
     def _may_take(self, key: str, spec: ModelSpec) -> bool:
-        """Tell whether the model is free, or could be loaded beside those that are in use."""
+        """Tell whether the model is free, or could be loaded alongside those in use."""
         resident = self._residents.get(key)
         if key in self._coming:
             return False
@@ -162,7 +162,7 @@ class Pool:
         return self._has_room(spec, [resident for resident in self._residents.values() if resident.leased])
 
     def _has_room(self, spec: ModelSpec, beside: Sequence[_Resident]) -> bool:
-        """Tell whether a model fits beside others; raises ModelError if it does not fit at all."""
+        """Tell whether a model fits alongside others; raises ModelError if it does not fit at all."""
         if self.resources.actors == 0:
             return not beside
         wanted = self.resources.of(spec)

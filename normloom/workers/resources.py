@@ -18,7 +18,7 @@ ROUNDING = 1e-6  # fractions of a processor that add up to one must count as one
 
 
 class Resources(BaseModel):
-    """What a build may occupy. With `actors` 0 models are held by the build's own process."""
+    """What a build may occupy. With `actors=0` the build's own process holds the models."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -96,7 +96,7 @@ class _Sender(logging.Handler):
         self.settings = settings
         self.runs: list[RunLog] = []
         self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue(QUEUED_RECORDS)
-        import prefect.client.orchestration  # noqa: F401  # here and not beside work that may see it half imported
+        import prefect.client.orchestration  # noqa: F401  # here, so that no concurrent work sees it half imported
 
         self._thread = threading.Thread(target=self._send, name="run-log", daemon=True)
         self._thread.start()

@@ -1,4 +1,4 @@
-"""What each model did with each item, beside the item and the data set's own columns: to look at, filter and join."""
+"""What each model did with each item, next to the item and the data set's own columns: to inspect, filter and join."""
 
 from __future__ import annotations
 

@@ -219,7 +219,7 @@ class TestTogether:
             waiting = threads.submit(engine.generate, [writing(TEXTS[4], *range(64), max_tokens=512)])
             time.sleep(1)
             engine.close()
-            with pytest.raises(ModelError, match="closed while it was at work"):
+            with pytest.raises(ModelError, match="closed while in use"):
                 waiting.result()
         assert psutil.wait_procs(started, ENDED_SECONDS)[1] == []
         engine.close()  # a second time does nothing

@@ -46,7 +46,7 @@ def test_a_change_of_libraries_counts_with_all_that_reads_it(store: Store) -> No
     assert names(found) == ["words", "echo", "last"]
     RemakeLimits(stages=3).hold(found)
     with pytest.raises(
-        UsageError, match=r"would make 3 stages again .* words \(libraries\.duckdb added\), echo"
+        UsageError, match=r"would rebuild 3 stages .* words \(libraries\.duckdb added\), echo"
     ) as raised:
         RemakeLimits(stages=2).hold(found)
     assert "remake.max_stages (2)" in str(raised.value)

@@ -231,7 +231,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "folder.csv").mkdir()
     assert "it is empty" in refusal(tmp_path / "folder.csv")
     assert "suffix '.docx': expected one of .csv" in refusal(write(tmp_path / "p.docx", "x"))
-    assert "no Excel workbook" in refusal(write(tmp_path / "p.xlsx", "x"))
+    assert "not an Excel workbook" in refusal(write(tmp_path / "p.xlsx", "x"))
     os.mkfifo(tmp_path / "pipe.csv")
     assert "regular file" in refusal(tmp_path / "pipe.csv")
     (tmp_path / "loop.csv").symlink_to(tmp_path / "loop.csv")

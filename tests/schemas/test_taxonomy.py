@@ -51,7 +51,9 @@ def test_a_label_is_found_by_id_and_by_name(tmp_path: Path) -> None:
 
 def test_an_unknown_label_suggests_close_ones() -> None:
     safety = builtin_taxonomies()[0]
-    with pytest.raises(ConfigError, match=r"no id or name of the 14 safety labels; did you mean 'Privacy violation'"):
+    with pytest.raises(
+        ConfigError, match=r"not an id or name of the 14 safety labels; did you mean 'Privacy violation'"
+    ):
         safety.label("Privacy violations")
     with pytest.raises(ConfigError, match="use a label such as 'safety/animal_abuse'"):
         safety.label("%%%%")

@@ -121,7 +121,7 @@ def test_replies_that_did_not_parse_may_be_left_out_of_the_scores() -> None:
 
 
 def test_weights_are_one_whole() -> None:
-    with pytest.raises(ValueError, match=r"together they are 1\.16"):
+    with pytest.raises(ValueError, match=r"must add up to 1, not 1\.16"):
         Weights(coherence=0.3)
 
 

@@ -41,7 +41,7 @@ def trace(
     edges: parent and child;
     ledger: stage, kind (dropped or quarantined), row_id (the input row, or the one whose attempt it was), rule,
     reason, winner, payload;
-    siblings: stage, row_id, parents, values, beside (the rows on the way with the same parent), reached (the
+    siblings: stage, row_id, parents, values, beside (the rows on the path with the same parent), reached (the
     stages where it is last found, if it was kept) and ledger (what took it out);
     missing: parents that the newest tables no longer have;
     models: product, wrote (tables), learned_from (rows by table) and rows (ids: forward those on the way that it

@@ -1,4 +1,4 @@
-"""A trace as a tree for people: each row with what its stage changed, and below it what was taken out beside it."""
+"""A trace as a tree for people: each row with what its stage changed, and below it its siblings that were taken out."""
 
 from __future__ import annotations
 

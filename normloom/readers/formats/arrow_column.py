@@ -74,7 +74,7 @@ def column_at(schema: Any, name: str, classes: dict[str, Any]) -> ArrowColumn:
 
 
 def class_names(path: Path, schema: Any) -> dict[str, Any]:
-    """Return the features that Hugging Face's `datasets` wrote into the schema, or into a file beside the table."""
+    """Return the features that Hugging Face's `datasets` wrote into the schema, or into a file next to the table."""
     with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
         return dict(json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"])
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Figures that the papers printed, beside ours; never in one plot, for other models made them."""
+"""Figures that the papers printed, next to ours; never in one plot, since other models made them."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from normloom.core.errors import StageError
 
-PAIR, WEIGHT = "pair", "weight"  # columns of the data set beside those of TRL
+PAIR, WEIGHT = "pair", "weight"  # columns of the data set besides those of TRL
 COLUMNS = ("prompt_ids", "chosen_ids", "rejected_ids", "ref_chosen_logps", "ref_rejected_logps", PAIR, WEIGHT)
 
 
