@@ -113,18 +113,23 @@ def _watched(process: subprocess.Popen[bytes], died: Callable[[], object] | None
 
 @contextmanager
 def using_server(url: str) -> Iterator[None]:
-    """Let Prefect in this process, and in those it starts, talk to a server, with the password that server asks for."""
+    """Let Prefect in this process, and in those it starts, talk to a server, with the password that server asks for.
+
+    What it told of before goes to the server of that time: Prefect's sender of events keeps the one it began with.
+    """
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
     chosen = {PREFECT_API_URL: url}
     if password := os.environ.get(SERVER_PASSWORD):
         chosen[PREFECT_API_AUTH_STRING] = os.environ.get("PREFECT_API_AUTH_STRING", password)
     before = {setting.name: os.environ.get(setting.name) for setting in chosen}
+    _drain()
     os.environ |= {setting.name: value for setting, value in chosen.items()}
     try:
         with temporary_settings(chosen):
             yield
     finally:
+        _drain()
         for name, value in before.items():
             os.environ.pop(name, None)
             os.environ |= {} if value is None else {name: value}

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
+from prefect.events import emit_event
+from prefect_home import Prefect
 
 from normloom.core.errors import UsageError
 from normloom.prefect.server import (
@@ -168,6 +171,25 @@ def test_a_build_finds_the_server_of_its_store_while_it_serves(url: str, tmp_pat
         assert serving(store) == url
         assert json.loads((store / SERVED).read_text())["pid"] == os.getpid()
     assert serving(store) is None
+
+
+def test_events_go_to_the_server_of_their_time(url: str, shared_prefect: Prefect) -> None:
+    for server, name in ((shared_prefect.url, "first"), (url, "second"), (shared_prefect.url, "third")):
+        with using_server(server):
+            emit_event(f"toy.{name}", resource={"prefect.resource.id": "toy"})
+
+    def told(server: str) -> set[str]:
+        asked = urllib.request.Request(
+            f"{server}/events/filter",
+            data=json.dumps({"filter": {"event": {"prefix": ["toy."]}}}).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        return {event["event"] for event in json.load(urllib.request.urlopen(asked))["events"]}
+
+    deadline = time.monotonic() + 60
+    while (told(shared_prefect.url), told(url)) != ({"toy.first", "toy.third"}, {"toy.second"}):
+        assert time.monotonic() < deadline, (told(shared_prefect.url), told(url))
+        time.sleep(0.2)
 
 
 def test_what_a_killed_server_left_behind_is_not_believed(url: str, tmp_path: Path) -> None:
