@@ -50,7 +50,8 @@ check: install  ## Lint, types, import floors and dependencies
 	$(BIN)/deptry .
 
 # A worker that dies ends the run, red: xdist's scheduler by file can wait forever for the worker that takes its place.
-PARALLEL = --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+# A test that fails gets a second chance and is listed as rerun: servers and clusters start late on a machine under load.
+PARALLEL = --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 --reruns 1 -rfER
 
 test: check  ## Run the checks and the tests
 	$(BIN)/python -m pytest $(PARALLEL) --durations 25
