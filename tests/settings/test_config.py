@@ -1,18 +1,22 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from normloom.core.errors import ConfigError
 from normloom.flows.savacu.config import SavacuConfig
-from normloom.flows.savacu.flow import savacu
-from normloom.settings.config import load_profile, override, profile_names, validated
+from normloom.settings.config import PROFILES, Role, load_profile, override, profile_names, validated
 from normloom.settings.environment import substituted
+from normloom.settings.settings import stages_for
+from normloom.settings.systems import system_named, system_names
 from normloom.steps.graph import stages_of
+from normloom.store.store import Store
 from normloom.workers.resources import Resources
 
 
@@ -27,12 +31,30 @@ def configured(*assignments: str, profile: str = "local") -> tuple[SavacuConfig,
     return validated(SavacuConfig, override(load_profile(profile, "savacu"), assignments))
 
 
-@pytest.mark.parametrize("profile", [name for name in profile_names() if name != "replay"])  # which has no models
-def test_every_profile_makes_a_flow(profile: str) -> None:
-    config, resources = configured(profile=profile)
-    stages = stages_of(*savacu(config))
+WITH_MODELS = [name for name in profile_names() if name != "replay"]
+
+
+@pytest.mark.parametrize("profile", WITH_MODELS)
+@pytest.mark.parametrize("system", system_names())
+def test_every_profile_makes_every_flow(system: str, profile: str, tmp_path: Path) -> None:
+    prepared = stages_for(system, profile=profile, assignments=(), store=Store(tmp_path))
+    stages = stages_of(*prepared.ends)
     assert len({stage.name for stage in stages}) == len(stages)
-    assert resources.actors >= 1
+    assert any(stage.model for stage in stages)
+    assert prepared.resources.actors >= 1
+
+
+@pytest.mark.parametrize("profile", WITH_MODELS)
+def test_a_profile_names_each_model_once_so_a_new_system_has_its_models(profile: str) -> None:
+    content = yaml.safe_load((PROFILES / f"{profile}.yaml").read_text())
+    models = [json.dumps(spec, sort_keys=True) for spec in content["models"].values()]
+    assert len(models) == len(set(models))
+    assert not [name for name, own in content["systems"].items() if {"models", "judges"} & own.keys()]
+    of_systems = {
+        role: kind.several for name in system_names() for role, kind in system_named(name).config.roles().items()
+    }
+    every = {role: Role(("models", role), several=of_systems[role]) for role in content["roles"]}  # KeyError: no role
+    assert load_profile(profile, "new_system", every)["models"].keys() == content["roles"].keys()
 
 
 def test_profiles_are_those_the_help_names() -> None:
