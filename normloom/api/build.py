@@ -17,6 +17,7 @@ from normloom.planning.changes import Change
 from normloom.planning.plan import Plan
 from normloom.planning.plan import plan as plan_stages
 from normloom.run.build import BuildRequest
+from normloom.settings.source_settings import terms_of
 from normloom.steps.graph import stages_of
 from normloom.steps.selection import Selection
 from normloom.store.store import Store
@@ -117,6 +118,7 @@ class _Found:
                 "limits": self.config.spending.limits,
                 "fresh_hours": self.config.release.fresh_hours,
                 "remake": self.config.remake.limits,
+                "source": terms_of(self.config),
             }
         )
         return BuildRequest(

@@ -37,6 +37,7 @@ from normloom.prefect.server import prefect_server, sending_heartbeats, serving,
 from normloom.run.build import BuildRequest, BuildResult, build, reuse
 from normloom.run.quality import import_library
 from normloom.settings.settings import stages_for
+from normloom.settings.source_settings import terms_of
 from normloom.steps.graph import model_uses, stages_of
 from normloom.steps.selection import Selection
 from normloom.store.store import Store
@@ -68,6 +69,7 @@ def run_build(
         fresh_hours=config.release.fresh_hours,
         limits=config.spending.limits,
         remake=config.remake.limits,
+        source=terms_of(config),
     )
     result = make(ends, request=request, store=store, resources=resources, console=console, notes=config.notes)
     if not quiet:

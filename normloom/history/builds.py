@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from normloom.core.errors import StoreError, UsageError
 from normloom.core.table import Manifest, TableRef
+from normloom.history.releases import is_version, version_named
+from normloom.history.terms import SourceTerms
 from normloom.planning.spent import Spent
 from normloom.store.store import BUILDS, Store
 
@@ -48,6 +50,7 @@ class BuildLock(BaseModel):
     selection: Mapping[str, Any] = Field(default_factory=dict)
     reads: Mapping[str, TableRef] = Field(default_factory=dict)  # tables of other systems
     fresh_hours: float | None = None  # how long its release is fresh
+    source: SourceTerms = SourceTerms()
     spent: Spent | None = None
 
     @property
@@ -86,8 +89,12 @@ def accounts(store: Store, system: str, limit: int | None = None) -> list[BuildA
 def find_build(store: Store, text: str, *, system: str | None = None) -> BuildLock:
     """Return the build that is meant by its id, the beginning or end of it, `last`, `last~N` or `previous` (`last~1`).
 
-    Only builds of `system` are looked at if it is given. Raises UsageError if none or several are meant.
+    A version of the release, such as 1.2.0, means the build that first released it. Only builds of `system` are looked
+    at if it is given. Raises UsageError if none or several are meant.
     """
+    if is_version(text):
+        owner = system or _only_system(store)
+        return find_build(store, version_named(store, owner, text).build, system=owner)
     relative = _RELATIVE.fullmatch(text)
     if relative:
         back = 1 if text == "previous" else int(relative[1] or 0)

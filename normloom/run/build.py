@@ -19,7 +19,9 @@ from normloom.core.stage import Stage
 from normloom.core.table import Manifest, TableRef
 from normloom.history.builds import BuildLock, locks
 from normloom.history.losses import losses, sentence, upstream
+from normloom.history.releases import ReleaseRecord, record_release
 from normloom.history.resume import resume_command
+from normloom.history.terms import SourceTerms
 from normloom.history.unfinished import UnfinishedBuild, recorded
 from normloom.planning.guard import RemakeLimits
 from normloom.planning.plan import Plan, find_published, plan
@@ -52,7 +54,8 @@ log = logging.getLogger(__name__)
 class BuildRequest:
     """What is asked of a build. `profile` and `settings` made its stages; they are recorded, not read.
 
-    `fresh_hours` is how long its release is fresh; it is recorded for those who look at the store. `target` is what the
+    `fresh_hours` is how long its release is fresh, `source` the terms of what it reads; both are recorded for those who
+    look at the store. `target` is what the
     command is given to build the system: its name if empty, None if no command builds it.
     """
 
@@ -65,6 +68,7 @@ class BuildRequest:
     release: ReleaseSize = field(default_factory=ReleaseSize)
     limits: Limits = field(default_factory=Limits)
     fresh_hours: float | None = None
+    source: SourceTerms = field(default_factory=SourceTerms)
     remake: RemakeLimits = field(default_factory=RemakeLimits)
 
     @property
@@ -78,7 +82,7 @@ class BuildResult:
     """What a finished build made: the manifests of its stages, which were there already, model loads.
 
     `end` is the stage whose table is released, the first of the last stages.
-    `latest` leads to the released table, None if this build left it out or stale.
+    `latest` leads to the released table, None if this build left it out or stale; `release` is its version.
     `partial` tells that stages were left out; `stale` says why tables depend on others than the newest. `reads` are the
     tables of other systems that the build started from.
     """
@@ -95,6 +99,7 @@ class BuildResult:
     stale: Mapping[str, str] = field(default_factory=dict)
     reads: Mapping[str, Manifest] = field(default_factory=dict)
     latest: Path | None = None
+    release: ReleaseRecord | None = None
 
     @property
     def released(self) -> Manifest:
@@ -343,12 +348,14 @@ def _finished(
     latest = show_latest(store, made[end][0]) if end in made and end not in stale else None
     spent = Spent.of(stages, made)
     lock = store.write_build(system, identity, lock_text(request, identity, done.values(), reads, stale, spent))
+    release = record_release(store, made[end][0], build=identity, source=request.source) if latest else None
     return BuildResult(
         system=system,
         build=identity,
         manifests=[made[stage.name][0] for stage in stages if stage.name in made],
         end=end,
         latest=latest,
+        release=release,
         reused=frozenset(name for name, (_, reused) in made.items() if reused and name not in reads),
         loads=loads,
         lock=lock,

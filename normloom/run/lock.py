@@ -43,6 +43,7 @@ def lock_text(
         }
         for manifest in manifests
     }
+    source = request.source.model_dump(mode="json", exclude_defaults=True)
     head = {
         "system": request.system,
         "build": identity,
@@ -50,6 +51,7 @@ def lock_text(
         "settings": list(request.settings),
         **({"selection": selection} if selection else {}),
         **({"fresh_hours": request.fresh_hours} if request.fresh_hours else {}),
+        **({"source": source} if source else {}),
         "spent": spent.model_dump(exclude_none=True),
     }
     read = {name: manifest.ref.model_dump() for name, manifest in reads.items()}

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
+from normloom.history.terms import SourceTerms
 from normloom.readers import Located, Reading, locate
+from normloom.readers.remote.fetch import shown
 from normloom.settings.config import Settings
 
 
@@ -30,6 +32,11 @@ class FileSettings(Settings):
     split: str | None = Field(None, description="of a data set on the hub or on disk")
     sample: int | None = Field(None, ge=1, description="records drawn at random")
     seed: int = Field(42, description="of the sample")
+    licence: str | None = Field(
+        None, description="of the source, such as cc-by-4.0; null: unknown, unless the data is built in"
+    )
+    citation: str | None = Field(None, description="how the source is cited: BibTeX or a sentence")
+    language: tuple[str, ...] = Field((), description="codes of the source's languages, such as [en, de]")
 
     def located(self, limit: int | None = None) -> Located:
         """Return the files of the source with the digest of their content; raises SourceError."""
@@ -48,3 +55,16 @@ class FileSettings(Settings):
             seed=self.seed,
             limit=limit,
         )
+
+
+def terms_of(config: BaseModel) -> SourceTerms:
+    """Return the terms of the source that a system's settings name, empty ones for settings without a source."""
+    source = getattr(config, "source", None)
+    if not isinstance(source, FileSettings):
+        return SourceTerms()
+    return SourceTerms(
+        name=shown(source.path) if source.path else None,
+        licence=source.licence,
+        citation=source.citation,
+        language=source.language,
+    )

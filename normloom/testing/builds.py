@@ -8,6 +8,8 @@ from normloom.core.progress import LogProgress
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest
 from normloom.history.builds import BuildLock, find_build
+from normloom.history.releases import amend_release
+from normloom.history.terms import SourceTerms
 from normloom.run.build import BuildRequest, reuse
 from normloom.run.runner import StageRunner
 from normloom.steps.graph import stages_of
@@ -30,6 +32,7 @@ def built(
     settings: Sequence[str] = (),
     system: str = "toy",
     fresh_hours: float | None = None,
+    source: SourceTerms | None = None,
 ) -> BuildLock:
     """Make the tables of a flow and leave the lock of a build with this id, as if it had been built."""
     loom = StageRunner(
@@ -47,10 +50,18 @@ def built(
             continue
         inputs, sides = ([made[upstream.name].ref for upstream in group] for group in (stage.inputs, stage.beside))
         made[stage.name], _ = loom.run(stage, inputs, sides, again="all" if stage.name in force else None)
-    request = BuildRequest(system=system, profile=profile, settings=tuple(settings), fresh_hours=fresh_hours)
+    request = BuildRequest(
+        system=system,
+        profile=profile,
+        settings=tuple(settings),
+        fresh_hours=fresh_hours,
+        source=source or SourceTerms(),
+    )
     result = reuse(*ends, request=request, store=store)
     assert result is not None
     text = result.lock.read_text().replace(result.build, build)
     result.lock.unlink()
     store.write_build(system, build, text)
+    if result.release and result.release.build == result.build:
+        amend_release(store, result.release.model_copy(update={"build": build}))
     return find_build(store, build, system=system)
