@@ -190,6 +190,24 @@ def persons_asked(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> 
     return _questions(inputs, stage.given["template"], _QUESTION, count=1, once=_PERSON)
 
 
+def cells_scored(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
+    """One question for each row, whose texts are the whole prompt."""
+    read = total(inputs)
+    tokens = read.tokens + read.rows * CHAT
+    return Bound(size=read, requests=read.rows, tokens_in=tokens, questions=True)
+
+
+def cells_written(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
+    """One reply for each row, whose texts are the whole prompt."""
+    read, limit = total(inputs), stage.given["sampling"].max_tokens
+    return Bound(
+        size=read.times(1, more=REREAD * limit),
+        requests=read.rows,
+        tokens_in=read.tokens + read.rows * CHAT,
+        tokens_out=read.rows * limit,
+    )
+
+
 def conversations_found(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """No more conversations than ratings, each turn with the name of its speaker."""
     return Bound(size=total(inputs).times(1, more=_PERSON))

@@ -16,7 +16,7 @@ import polars as pl
 
 CHAT = 128  # tokens that a chat template may add to a request
 REREAD = 2  # tokens as which another model may read one that was written
-_TEXTS = ("prompt", "response", "context", "diagnosis", "history", "examples")
+_TEXTS = ("prompt", "response", "instruction", "context", "question", "diagnosis", "history", "examples")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -89,7 +89,7 @@ def test_a_missing_file_stops_before_any_work(command: Command) -> None:
         ("a.jsonl", b'{"text": "hi"}\n', "a.jsonl has no column 'prompt': its columns are 'text'; name one of these"),
         ("a.json", b'[{"prompt": "hi"}', "a.json is not one JSON array ("),
         ("a.json", b'{\n"prompt": "hi"}', "a.json holds an object: expected a JSON array of objects"),
-        ("a.parquet", b"PAR1", "a.parquet is damaged, cut short or no Parquet file ("),
+        ("a.parquet", b"PAR1", "a.parquet is damaged, cut short or not a Parquet file ("),
         ("a.xlsx", b"PK", "a.xlsx is damaged or not an Excel workbook"),
         ("a.docx", b"PK", "a.docx has the suffix '.docx': expected one of .csv, .tsv, .jsonl, .ndjson, .json, .txt"),
         ("a.csv", b'prompt\n" "\n' + b"x" * 100_000 + b"\n", "a.csv: none of 2 records can be used (empty 1, too_l"),
@@ -111,7 +111,7 @@ def test_a_truncated_parquet_file_stops_before_any_work(command: Command) -> Non
         Path("a.parquet").write_bytes(content[:size])
         ran = command.build("--source", "a.parquet")
         assert ran.code == 2
-        assert ran.sentence.startswith("a.parquet is damaged, cut short or no Parquet file (")
+        assert ran.sentence.startswith("a.parquet is damaged, cut short or not a Parquet file (")
 
 
 def test_an_empty_folder_stops_before_any_work(command: Command) -> None:
@@ -181,7 +181,7 @@ def test_a_wrong_setting_stops_before_any_work(command: Command, arguments: list
 
 def test_an_unknown_system_is_answered_with_those_there_are(command: Command) -> None:
     ran = command("build", "savaku")
-    there = "benchmark, demo_safetybench, misaligntrade, persodpo, savacu"
+    there = "benchmark, cross_cultural, demo_safetybench, misaligntrade, persodpo, savacu"
     assert (ran.code, ran.sentence) == (2, f"unknown system 'savaku'; available: {there}, or the path of a Python file")
 
 

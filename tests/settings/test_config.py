@@ -216,7 +216,9 @@ def test_a_profile_with_nothing_about_the_system_gives_no_settings(tmp_path: Pat
 
 
 class TestVariables:
-    @pytest.mark.parametrize("system", ["savacu", "misaligntrade", "demo_safetybench", "benchmark", "persodpo"])
+    @pytest.mark.parametrize(
+        "system", ["savacu", "misaligntrade", "demo_safetybench", "benchmark", "persodpo", "cross_cultural"]
+    )
     def test_one_that_is_not_set_is_named(self, monkeypatch: pytest.MonkeyPatch, system: str) -> None:
         monkeypatch.delenv("NORMLOOM_MODEL")
         with pytest.raises(

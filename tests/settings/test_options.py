@@ -50,6 +50,11 @@ SOURCES["persodpo"] = (
     "prompt_id,persona,context\n1,I like tea.,User1: Hello\n2,I swim.,User1: Hello\n3,I paint.,User1: Who is it?\n",
     None,
 )
+SOURCES["cross_cultural"] = (
+    "meme_id,text_en,text_de,text_es,text_hi,text_zh,label_us,label_de,label_mx,label_cn,label_in\n"
+    + "".join(f"{meme},Hello,Hallo,Hola,x,y,0,1,0,1,0\n" for meme in range(3)),
+    None,
+)
 SOURCES["misaligntrade"] = SOURCES["savacu"]
 
 
@@ -136,6 +141,7 @@ def test_a_limit_limits_whatever_a_build_starts_from(system: str, store: Store) 
         "demo_safetybench": "conversations",
         "benchmark": "items",
         "persodpo": "prompts",
+        "cross_cultural": "memes",
     }[system]
     ends = [found[reading]]
     assert made(system, ends, scratch)[reading].count("rows") == (
@@ -148,7 +154,7 @@ def test_a_setting_is_honoured_or_refused(system: str, store: Store) -> None:
     with pytest.raises(ConfigError, match=r"unknown setting classify(\.detla)?"):
         stages(system, store, "classify.detla=0.6")
     assert stages(system, store, "quarantine_budget=0.5")  # a setting of the build, not of a stage
-    if system in {"benchmark", "persodpo"}:  # which give no labels
+    if system in {"benchmark", "persodpo", "cross_cultural"}:  # which give no labels
         return
     published = "savacu_classify" in stages(system, store)
     if published:  # its labels are there already

@@ -1,0 +1,1 @@
+"""The cross-cultural evaluation of models on memes: its flow and its settings."""

@@ -1,0 +1,82 @@
+"""The settings of the cross-cultural evaluation. docs/cross-cultural.md says which defaults are ours."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from normloom.core.protocol import ModelSpec
+from normloom.readers import Located, locate
+from normloom.schemas.memes import MEMES
+from normloom.settings.config import Settings, section
+from normloom.settings.source_settings import FileSettings, SourceName
+from normloom.settings.system_config import NamedModels, SystemConfig
+from normloom.tasks.cultural.answers import Scored, Written
+from normloom.tasks.cultural.exemplars import Encoding
+from normloom.tasks.cultural.grid import Asking
+from normloom.tasks.cultural.memes import Memes, Splitting
+
+MULTI3HATE = {"us": "en", "de": "de", "mx": "es", "in": "hi", "cn": "zh"}
+
+
+class SourceSettings(FileSettings, Memes):
+    """Parallel memes with labels by country, and maybe the ratings behind them; built-in ones without a path."""
+
+    ratings: SourceName | None = Field(None, description="file of ratings: rater_id, group, meme_id, hateful")
+    replies: SourceName | None = Field(
+        None, description="file of a model's replies in English: meme_id, prompt_no, reply; no model is then needed"
+    )
+    replies_of: str = Field("replies", description="name of the model that gave those replies")
+
+    @property
+    def memes(self) -> Located:
+        """The file of memes."""
+        return self.located() if self.path else locate(str(MEMES))
+
+    @property
+    def located_ratings(self) -> Located | None:
+        """The file of ratings, if there is one."""
+        return locate(self.ratings) if self.ratings else None
+
+
+class Models(Settings):
+    """The model of each role; `entrants` by the name that rows carry."""
+
+    entrants: NamedModels = Field(default_factory=dict, description="are asked about memes, by name")
+    encoder: ModelSpec = Field(
+        ModelSpec(engine="use", model="universal-sentence-encoder-multilingual-3"),
+        description="finds exemplars and checks translations",
+    )
+
+
+class CrossCulturalConfig(SystemConfig):
+    """All settings of one evaluation."""
+
+    DIMENSIONS = ()
+
+    source: SourceSettings = section(SourceSettings)
+    countries: dict[str, str] = Field(MULTI3HATE, min_length=2, description="country -> language of its people")
+    reference: str = Field("us", description="country whose pull on the models is measured")
+    models: Models = section(Models)
+    items: Splitting = section(Splitting)
+    encode: Encoding = section(Encoding)
+    ask: Asking = section(Asking)
+    by: Literal["written", "scored"] = Field(
+        "written", description="how models answer: they write a letter, or its probability is read"
+    )
+    scored: Scored = section(Scored)
+    written: Written = section(Written)
+
+    @property
+    def native(self) -> tuple[tuple[str, str], ...]:
+        """Each language with the first country that speaks it."""
+        return tuple({language: (language, country) for country, language in reversed(self.countries.items())}.values())
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Self:
+        if self.reference not in self.countries:
+            raise ValueError(f"reference: unknown country {self.reference!r}; available: {', '.join(self.countries)}")
+        if not self.models.entrants and not self.source.replies:
+            raise ValueError("models.entrants: no model is asked; name one, or set source.replies")
+        return self

@@ -1,0 +1,56 @@
+"""Whose norms does a model follow? The same memes in several languages, judged by models and by people of several
+countries (arXiv 2602.07497, on the layout of Multi3Hate, arXiv 2411.03888).
+
+Each model is asked with and without an example, in the meme's language and in English, about the text and its
+translation, with the options in both orders.
+"""
+
+from __future__ import annotations
+
+from normloom.core.stage import Stage
+from normloom.flows.cross_cultural.config import CrossCulturalConfig
+from normloom.readers import locate
+from normloom.settings.system import System
+from normloom.tasks.cultural.answers import answer_scored, answer_written, read_answers
+from normloom.tasks.cultural.cell_figures import cell_figures
+from normloom.tasks.cultural.exemplars import back_check, encode, exemplars
+from normloom.tasks.cultural.grid import grid
+from normloom.tasks.cultural.group_figures import country_figures, follow_figures
+from normloom.tasks.cultural.memes import judgements, meme_items, read_memes
+from normloom.tasks.cultural.parse import parse_letters
+
+
+def cross_cultural(config: CrossCulturalConfig) -> list[Stage]:
+    """Return the last stages of the evaluation, the table of answers first."""
+    source, ratings = config.source, config.source.located_ratings
+    memes = read_memes(source, source=source.memes, countries=config.countries)
+    judged = judgements(memes, ratings=ratings)
+    replies, also = [], []
+    if source.replies:
+        replies.append(read_answers(memes, source=locate(source.replies), entrant=source.replies_of))
+    if config.models.entrants:
+        items = meme_items(memes, config.items, countries=config.countries)
+        vectors = encode(items, config.encode, config.models.encoder)
+        questions = grid(items, config.ask, exemplars(items, vectors))
+        replies += [_answered(questions, name, config) for name in config.models.entrants]
+        also.append(back_check(items, vectors))
+    answers = parse_letters(replies)
+    return [
+        answers,
+        cell_figures(answers, judged, native=config.native),
+        follow_figures(answers, judged, reference=config.reference),
+        country_figures(judged, ratings=ratings),
+        *also,
+    ]
+
+
+def _answered(questions: Stage, entrant: str, config: CrossCulturalConfig) -> Stage:
+    model = config.models.entrants[entrant]
+    if config.by == "scored":
+        return answer_scored(questions, config.scored, model, entrant=entrant)
+    return answer_written(questions, config.written, model, entrant=entrant)
+
+
+CROSS_CULTURAL = System(
+    name="cross_cultural", title="Cross-cultural evaluation", config=CrossCulturalConfig, flow=cross_cultural
+)

@@ -1,0 +1,182 @@
+"""A model answers the questions of the grid, or answers that were given elsewhere are read from a file."""
+
+from __future__ import annotations
+
+import math
+
+import polars as pl
+from pydantic import Field
+
+from normloom.core.errors import SourceError
+from normloom.core.fan_out import each, free
+from normloom.core.protocol import GenerateRequest, LanguageModel, Sampling, ScoreRequest
+from normloom.core.rows import seed
+from normloom.core.stage import Output, quarantined, quarantined_frame, unanswered
+from normloom.readers import LIBRARIES, Located, as_text, read_source
+from normloom.schemas.cultural_tables import (
+    ENGLISH,
+    HARMLESS_FIRST,
+    HATEFUL_FIRST,
+    ORIGINAL,
+    REPLIES,
+    ZERO,
+)
+from normloom.steps.args import Args
+from normloom.steps.step import step
+from normloom.tasks import bounds
+from normloom.tasks.cultural.memes import PIVOT
+
+LETTERS = ("a", "b")
+_REPLY = ("meme_id", "prompt_no", "reply")
+_SCHEMA = {"row_id": pl.String(), **REPLIES.columns}
+_CELLS = [name for name in REPLIES.columns if name not in {"model", "raw_reply", "p_hateful"}]
+
+
+class Scored(Args):
+    """How a model's letter is read from the probabilities of a and b: the likelier one, and no reply fails."""
+
+    part_rows: int = Field(128, ge=1, exclude=True, description="questions in one part")
+
+
+class Written(Args):
+    """How a model writes its letter."""
+
+    sampling: Sampling = Sampling(temperature=0, max_tokens=8)
+    part_rows: int = Field(64, ge=1, exclude=True, description="questions in one part")
+
+
+@step(makes=REPLIES, name="score_{entrant}", bound=bounds.cells_scored, fan_out=each())
+def answer_scored(rows: pl.DataFrame, args: Scored, model: LanguageModel, *, entrant: str) -> Output:  # noqa: ARG001
+    """Return the likelier letter for each question; both orders of a zero-shot prompt are read in one request."""
+    asked = [group for _, group in rows.group_by("instruction", "context", maintain_order=True)]
+    scored = model.score(
+        [
+            ScoreRequest(
+                instruction=group["instruction"][0],
+                context=group["context"][0],
+                questions=tuple(group["question"]),
+                answers=LETTERS,
+            )
+            for group in asked
+        ]
+    )
+    made, failed = [], []
+    for group, scores in zip(asked, scored, strict=True):
+        if scores.error is not None:
+            failed += [unanswered(row, scores) for row in group.iter_rows(named=True)]
+            continue
+        for row, (a, b) in zip(group.iter_rows(named=True), scores.logprobs, strict=True):
+            p_a = 1 / (1 + math.exp(b - a))
+            made.append(
+                {
+                    **{name: row[name] for name in ("row_id", *_CELLS)},
+                    "model": entrant,
+                    "raw_reply": LETTERS[b > a],
+                    "p_hateful": p_a if row["option_order"] == HATEFUL_FIRST else 1 - p_a,
+                }
+            )
+    return Output(
+        rows=pl.DataFrame(made, schema=_SCHEMA),
+        quarantined=quarantined_frame(failed),
+        tokens_in=sum(scores.tokens_in for scores in scored),
+    )
+
+
+@step(makes=REPLIES, name="answer_{entrant}", bound=bounds.cells_written, fan_out=each())
+def answer_written(rows: pl.DataFrame, args: Written, model: LanguageModel, *, entrant: str) -> Output:
+    """Return what the model writes to each question."""
+    asked = list(rows.iter_rows(named=True))
+    completions = model.generate(
+        [
+            GenerateRequest(
+                instruction=row["instruction"],
+                prompt=f"{row['context']}\n\n{row['question']}",
+                seeds=(seed(row["row_id"], entrant),),
+                sampling=args.sampling,
+            )
+            for row in asked
+        ]
+    )
+    made = [
+        {
+            **{name: row[name] for name in ("row_id", *_CELLS)},
+            "model": entrant,
+            "raw_reply": draft.text,
+            "p_hateful": None,
+        }
+        for row, completion in zip(asked, completions, strict=True)
+        for draft in completion.candidates
+    ]
+    failed = [
+        unanswered(row, completion)
+        for row, completion in zip(asked, completions, strict=True)
+        if completion.error is not None
+    ]
+    return Output(
+        rows=pl.DataFrame(made, schema=_SCHEMA),
+        quarantined=quarantined_frame(failed),
+        tokens_in=sum(completion.tokens_in for completion in completions),
+        tokens_out=sum(draft.tokens_out for completion in completions for draft in completion.candidates),
+    )
+
+
+@step(
+    makes=REPLIES,
+    name="replies",
+    libraries=LIBRARIES,
+    fan_out=free("as many replies as the file has to a meme"),
+)
+def read_answers(rows: pl.DataFrame, *, source: Located, entrant: str) -> Output:
+    """Return the replies of a model to English zero-shot prompts about memes, from a file.
+
+    The file has meme_id, reply and prompt_no, which counts wordings in two orders of the options: an even number
+    offers a for hateful, the odd one after it b for hateful. A reply to a meme that is not there, or without one of
+    the three, is quarantined.
+    """
+    read = read_source(source, text_column=None, keep=_REPLY)
+    records = read.rows.with_columns(
+        *(as_text(read.rows[name]) for name in ("meme_id", "reply")),
+        prompt_no=as_text(read.rows["prompt_no"]).cast(pl.Int64, strict=False),
+    )
+    known = records.join(rows.select("meme_id", "row_id"), on="meme_id", how="left", maintain_order="left")
+    rule = (
+        pl.when(pl.any_horizontal(pl.col(name).is_null() for name in _REPLY))
+        .then(pl.lit("missing"))
+        .when(pl.col("row_id").is_null())
+        .then(pl.lit("unknown_meme"))
+        .when(~pl.struct("meme_id", "prompt_no").is_first_distinct())
+        .then(pl.lit("repeated"))
+    )
+    judged = known.with_columns(rule=rule)
+    faults = [
+        quarantined({**row, "row_id": None}, row.pop("rule"), f"record {row['source_row']}: meme {row['meme_id']!r}")
+        for row in judged.filter(pl.col("rule").is_not_null()).iter_rows(named=True)
+    ]
+    rejected = [
+        {"row_id": None, "rule": rejection, "reason": f"record {number}: {reason}", "payload": payload}
+        for number, rejection, reason, payload in read.rejected
+    ]
+    usable = judged.filter(pl.col("rule").is_null())
+    if usable.is_empty():
+        raise SourceError(f"{source.name}: none of {judged.height} replies is about one of {rows.height} memes")
+    order = pl.when(pl.col("prompt_no") % 2 == 0).then(pl.lit(HATEFUL_FIRST)).otherwise(pl.lit(HARMLESS_FIRST))
+    made = usable.select(
+        parents=pl.concat_list("row_id"),
+        content=pl.format("{}:{}", pl.lit(entrant), "prompt_no"),
+        item_id=pl.format("{}:{}", "meme_id", pl.lit(PIVOT)),
+        meme_id="meme_id",
+        language=pl.lit(PIVOT),
+        shot=pl.lit(ZERO),
+        prompt_language=pl.lit(ENGLISH),
+        text_version=pl.lit(ORIGINAL),
+        option_order=order,
+        wording=(pl.col("prompt_no") // 2).cast(pl.String),
+        model=pl.lit(entrant),
+        raw_reply="reply",
+        p_hateful=pl.lit(None, dtype=pl.Float64),
+    )
+    return Output(
+        rows=made,
+        quarantined=quarantined_frame([*faults, *rejected]),
+        attempts=judged.height + len(read.rejected),
+    )

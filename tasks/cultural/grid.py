@@ -1,0 +1,122 @@
+"""Every way to ask about a meme: with or without an example, in two languages, about two texts, with the options in
+both orders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import Annotated, Any, Literal
+
+import polars as pl
+from pydantic import Field
+
+from normloom.core.fan_out import free
+from normloom.schemas import cultural_tables
+from normloom.schemas.cultural_tables import (
+    ENGLISH,
+    HARMLESS_FIRST,
+    HATEFUL_FIRST,
+    ONE,
+    ORIGINAL,
+    TEST,
+    TRANSLATED,
+)
+from normloom.schemas.template import Template, sections, template_named
+from normloom.steps.args import Args
+from normloom.steps.step import step
+from normloom.tasks.cultural.memes import PIVOT
+
+OWN = "own"  # the wording of the template
+_PARTS = ("instruction", "meme", "example", "question", "hateful", "harmless")
+
+
+class Asking(Args):
+    """The cells of the grid, and the prompt: a section of each kind for each language."""
+
+    template: Annotated[Template, sections(tuple(f"{part} {PIVOT}" for part in _PARTS))] = template_named("cultural")
+    shots: tuple[Literal["zero", "one"], ...] = Field(
+        ("zero", "one"), min_length=1, description="examples in the prompt"
+    )
+    prompt_languages: tuple[Literal["native", "english"], ...] = Field(
+        ("native", "english"), min_length=1, description="of the question"
+    )
+    text_versions: tuple[Literal["original", "translated"], ...] = Field(
+        ("original", "translated"), min_length=1, description="text of the meme: its own, or the English one"
+    )
+
+
+@step(makes=cultural_tables.GRID, fan_out=free("one row for each cell and order of the options"))
+def grid(rows: pl.DataFrame, args: Asking, exemplars: pl.DataFrame) -> pl.DataFrame:
+    """Return the questions about the items of the test split.
+
+    English items are their own translation, so they are asked in English about the original only. An item without an
+    exemplar has no one-shot cells. Raises ConfigError if the template lacks a section for a language.
+    """
+    shots = {shot["item_id"]: shot for shot in exemplars.iter_rows(named=True)}
+    asked = [
+        question
+        for item in rows.filter(split=TEST).iter_rows(named=True)
+        for question in _questions(item, shots.get(item["item_id"]), args)
+    ]
+    return pl.DataFrame(
+        asked, schema={"parents": pl.List(pl.String), "content": pl.String, **cultural_tables.GRID.columns}
+    )
+
+
+def _questions(item: Mapping[str, Any], shot: Mapping[str, Any] | None, args: Asking) -> Iterator[dict[str, Any]]:
+    english = item["language"] == PIVOT
+    prompt_languages = (ENGLISH,) if english else args.prompt_languages
+    versions = (ORIGINAL,) if english or item["translation"] is None else args.text_versions
+    for shots, prompt_language, version in product(args.shots, prompt_languages, versions):
+        if shots == ONE and shot is None:
+            continue
+        language = PIVOT if prompt_language == ENGLISH else item["language"]
+        example = shot if shots == ONE else None
+        for order in (HATEFUL_FIRST, HARMLESS_FIRST):
+            cell = (shots, prompt_language, version, order)
+            yield {
+                "parents": [item["row_id"]],
+                "content": "\x1f".join(cell),
+                "item_id": item["item_id"],
+                "meme_id": item["meme_id"],
+                "language": item["language"],
+                "shot": shots,
+                "prompt_language": prompt_language,
+                "text_version": version,
+                "option_order": order,
+                "wording": OWN,
+                "shot_id": example and example["shot_id"],
+                "instruction": args.template.render(f"instruction {language}"),
+                "context": _context(item, example, version, order, language, args.template),
+                "question": _options(order, language, args.template),
+            }
+
+
+def _context(
+    item: Mapping[str, Any],
+    example: Mapping[str, Any] | None,
+    version: str,
+    order: str,
+    language: str,
+    template: Template,
+) -> str:
+    translated = version == TRANSLATED
+    meme = template.render(f"meme {language}", text=item["translation"] if translated else item["text"])
+    if example is None:
+        return meme
+    hateful_letter = "a" if order == HATEFUL_FIRST else "b"
+    letter = hateful_letter if example["shot_label"] else ({"a", "b"} - {hateful_letter}).pop()
+    shown = template.render(
+        f"example {language}",
+        text=example["shot_translation"] if translated else example["shot_text"],
+        question=_options(order, language, template),
+        answer=letter,
+    )
+    return f"{shown}\n\n{meme}"
+
+
+def _options(order: str, language: str, template: Template) -> str:
+    words = [template.render(f"{kind} {language}") for kind in ("hateful", "harmless")]
+    first, second = words if order == HATEFUL_FIRST else reversed(words)
+    return template.render(f"question {language}", first=first, second=second)

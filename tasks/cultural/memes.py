@@ -1,0 +1,207 @@
+"""Read parallel memes: one text for each language, one label for each country, and the ratings behind the labels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+
+import polars as pl
+from pydantic import Field
+
+from normloom.core.errors import SourceError
+from normloom.core.fan_out import each
+from normloom.core.stage import Output, dropped_rows, quarantined, quarantined_frame
+from normloom.core.text import text_problem
+from normloom.readers import LIBRARIES, Located, Rejected, as_text, read_source
+from normloom.schemas import cultural_tables, tables
+from normloom.schemas.cultural_tables import TEST, TRAIN
+from normloom.steps.args import Args
+from normloom.steps.step import step
+
+PIVOT = "en"  # the language that texts are translated into
+_BREAK = "<sep>"  # between the upper and the lower text of a meme
+_RATING = ("rater_id", "group", "meme_id", "hateful")
+_HATEFUL = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1, "no": 0, "yes": 1}
+
+
+class Memes(Args):
+    """Which memes are taken."""
+
+    limit: int | None = Field(None, ge=1, description="only the first N memes")
+    max_chars: int = Field(2_000, ge=1, description="longer texts are quarantined")
+
+
+class Splitting(Args):
+    """Which memes may be exemplars. Memes that share a picture are on one side."""
+
+    train_share: float = Field(0.3, gt=0, lt=1, description="of the pictures: their memes are exemplars, never asked")
+    asked: int | None = Field(None, ge=1, description="only the first N memes of the test split; null: all")
+
+
+@step(makes=cultural_tables.MEMES, name="memes", libraries=LIBRARIES)
+def read_memes(args: Memes, *, source: Located, countries: Mapping[str, str]) -> Output:
+    """Return one row for each meme of a file with `meme_id`, `template`, `text_LANGUAGE` and `label_COUNTRY`.
+
+    `countries` gives each country's language. Quarantine rules: `missing_id`, `repeated_id`, `unknown_label`, and
+    those of `normloom.core.text` for the texts. Texts that were left out are null, and then no row has them.
+    Memes beyond the limit are dropped as `limit`. Raises SourceError if no record can be used.
+    """
+    texts = {language: f"text_{language}" for language in dict.fromkeys((PIVOT, *countries.values()))}
+    labels = {country: f"label_{country}" for country in countries}
+    read = read_source(
+        source, text_column=None, keep=("meme_id", *texts.values(), *labels.values()), optional=("template",)
+    )
+    records = read.rows.with_columns(as_text(read.rows[name]) for name in read.rows.columns if name != "source_row")
+    if "template" not in records.columns:
+        records = records.with_columns(template="meme_id")
+    taken, faults, seen = [], [], set[str]()
+    for record in records.iter_rows(named=True):
+        if problem := _problem(record, texts, labels, seen, args.max_chars):
+            rule, reason = problem
+            faults.append(quarantined({"row_id": None, **record}, rule, f"record {record['source_row']}: {reason}"))
+            continue
+        seen.add(record["meme_id"])
+        taken.append(
+            {
+                "source_row": record["source_row"],
+                "meme_id": record["meme_id"],
+                "template": record["template"] or record["meme_id"],
+                "texts": [
+                    {"language": language, "text": _lines(record[column])}
+                    for language, column in texts.items()
+                    if record[column] is not None
+                ],
+                "labels": [
+                    {"country": country, "label": _HATEFUL[record[column].lower()]}
+                    for country, column in labels.items()
+                ],
+            }
+        )
+    aside = quarantined_frame([*faults, *_rejected(read.rejected)])
+    if not taken:
+        first = aside.row(0, named=True)
+        raise SourceError(
+            f"{source.name}: none of {aside.height} records can be used ({first['rule']}; {first['reason']})"
+        )
+    rows = pl.DataFrame(taken, schema=cultural_tables.MEMES.columns)
+    kept = rows.head(args.limit or rows.height)
+    beyond = rows.slice(kept.height).with_columns(row_id=pl.lit(None, dtype=pl.String))
+    return Output(
+        rows=kept.with_columns(parents=pl.lit([], dtype=tables.TEXTS), content="meme_id"),
+        dropped=dropped_rows(beyond, reason=pl.lit("limit")),
+        quarantined=aside,
+        attempts=records.height + len(read.rejected),
+    )
+
+
+@step(makes=cultural_tables.JUDGEMENTS, libraries=LIBRARIES, fan_out=each(pl.col("labels").list.len()))
+def judgements(rows: pl.DataFrame, *, ratings: Located | None) -> Output:
+    """Return each meme's label by country, and whether it is what most raters of that country say.
+
+    `ratings` is a file with rater_id, group (the country), meme_id and hateful. Ratings that are no 0 or 1 count as
+    missing; a tie makes no majority.
+    """
+    told = rows.select("row_id", "meme_id", "labels").explode("labels").unnest("labels")
+    counted = _counted(ratings) if ratings else None
+    if counted is None:
+        none = [pl.lit(None, dtype=cultural_tables.JUDGEMENTS.columns[name]).alias(name) for name in _COUNTS]
+        return Output(rows=told.with_columns(none))
+    joined = told.join(counted, on=("meme_id", "country"), how="left", maintain_order="left")
+    most = pl.when(2 * pl.col("hateful") != pl.col("raters")).then(
+        (2 * pl.col("hateful") > pl.col("raters")).cast(pl.Int8)
+    )
+    return Output(rows=joined.with_columns(is_majority=most == pl.col("label")))
+
+
+_COUNTS = ("raters", "hateful", "is_majority")
+
+
+def ratings_of(ratings: Located) -> pl.DataFrame:
+    """Return the usable ratings of a file, each rater's first of a meme: rater_id, meme_id, country, hateful."""
+    read = read_source(ratings, text_column=None, keep=_RATING).rows
+    texts = read.select(as_text(read[name]) for name in _RATING)
+    said = pl.col("hateful").str.to_lowercase().replace_strict(_HATEFUL, default=None, return_dtype=pl.Int8)
+    return (
+        texts.select("rater_id", "meme_id", country=pl.col("group").str.to_lowercase(), hateful=said)
+        .drop_nulls()
+        .unique(["rater_id", "meme_id", "country"], keep="first", maintain_order=True)
+    )
+
+
+def _counted(ratings: Located) -> pl.DataFrame:
+    return (
+        ratings_of(ratings)
+        .group_by("meme_id", "country", maintain_order=True)
+        .agg(raters=pl.len().cast(pl.Int64), hateful=pl.col("hateful").cast(pl.Int64).sum())
+    )
+
+
+@step(makes=cultural_tables.ITEMS, name="items", fan_out=each(pl.col("texts").list.len()))
+def meme_items(rows: pl.DataFrame, args: Splitting, *, countries: Mapping[str, str]) -> Output:
+    """Return one row for each meme and language, with the label of the language's first country, and its split.
+
+    A picture is in the training split if its hash is among the lowest `train_share`. Items of the test split beyond
+    the memes that are asked are dropped as `not_asked`.
+    """
+    first = {language: country for country, language in reversed(list(countries.items()))}
+    native = pl.DataFrame({"language": list(first), "country": list(first.values())})
+    labels = rows.select("meme_id", "labels").explode("labels").unnest("labels")
+    texts = rows.select("row_id", "meme_id", "template", "texts").explode("texts").drop_nulls("texts").unnest("texts")
+    pivot = texts.filter(language=PIVOT).select("meme_id", translation="text")
+    split = pl.col("template").map_elements(lambda name: _place(name) < args.train_share, return_dtype=pl.Boolean)
+    made = (
+        texts.join(native, on="language", how="left", maintain_order="left")
+        .with_columns(pl.col("country").fill_null(next(iter(countries))))
+        .join(labels, on=("meme_id", "country"), how="left", maintain_order="left")
+        .join(pivot, on="meme_id", how="left", maintain_order="left")
+        .with_columns(
+            item_id=pl.concat_str("meme_id", "language", separator=":"),
+            translation=pl.when(pl.col("language") != PIVOT).then("translation"),
+            split=pl.when(split).then(pl.lit(TRAIN)).otherwise(pl.lit(TEST)),
+        )
+    )
+    made = made.select("row_id", *cultural_tables.ITEMS.columns)
+    tested = made.filter(split=TEST)["meme_id"].unique(maintain_order=True).head(args.asked or made.height)
+    asked = (pl.col("split") == TRAIN) | pl.col("meme_id").is_in(tested.implode())
+    return Output(
+        rows=made.filter(asked),
+        dropped=dropped_rows(made.filter(~asked), reason=pl.lit("not_asked")),
+    )
+
+
+def _place(name: str) -> float:
+    """Return a number in [0, 1) drawn from a name."""
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest()) / 2**56
+
+
+def _lines(text: str) -> str:
+    return "\n".join(part.strip() for part in text.split(_BREAK) if part.strip())
+
+
+def _problem(
+    record: Mapping[str, str | None],
+    texts: Mapping[str, str],
+    labels: Mapping[str, str],
+    seen: set[str],
+    max_chars: int,
+) -> tuple[str, str] | None:
+    meme = record["meme_id"]
+    if not meme:
+        return "missing_id", "no meme_id"
+    if meme in seen:
+        return "repeated_id", f"meme_id {meme!r} occurs in another record too"
+    for column in labels.values():
+        if (record[column] or "").lower() not in _HATEFUL:
+            return "unknown_label", f"{column} is {record[column]!r}, expected 0 or 1"
+    for column in texts.values():
+        if (text := record[column]) is not None and (found := text_problem(text, max_chars=max_chars)):
+            rule, reason = found
+            return rule, f"column {column!r}: {reason}"
+    return None
+
+
+def _rejected(records: Iterable[Rejected]) -> list[dict[str, str | None]]:
+    return [
+        {"row_id": None, "rule": rule, "reason": f"record {number}: {reason}", "payload": payload}
+        for number, rule, reason, payload in records
+    ]
