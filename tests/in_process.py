@@ -37,9 +37,6 @@ SCRIPTED = {
         'g2: {engine: scripted, model: n, options: {frame: \'{"response": "%s"}\', frame_rate: 0.5, words: 30}}, '
         'g3: {engine: scripted, model: o, options: {frame: \'{"response": "%s\', words: 20}}}}'
     ],
-    "cross_cultural": [
-        "models={encoder: {engine: scripted, model: e}, "
-        "entrants: {m: {engine: scripted, model: c, options: {yes_rate: 0.6}}}}"
-    ],
+    "cross_cultural": ["models={encoder: {engine: scripted, model: e}, entrants: {m: {engine: scripted, model: c}}}"],
     "benchmark": [f"models={_ROLES['generators']}", f"judges={{j1: {_ROLES['judge']}}}"],
 }
