@@ -228,10 +228,22 @@ class Manifest(_Record):
         return {record.name.partition("/")[2]: record for record in records}
 
     @property
+    def product(self) -> str:
+        """What the files of the product are, as its step says."""
+        return str(self.key_fields.get("files") or "files")
+
+    @property
+    def attached_bytes(self) -> int:
+        """The size of the files that the product has besides its rows."""
+        return sum(record.bytes for record in self.attached.values())
+
+    @property
     def attached_told(self) -> str:
-        """How many files the product has and their size; nothing if it has none."""
-        count, size = len(self.attached), sum(record.bytes for record in self.attached.values())
-        return f"{count:,} file{'s' * (count > 1)}, {size / 1e6:,.1f} MB" if count else ""
+        """What files the product has, how many, and their size; nothing if it has none."""
+        count = len(self.attached)
+        return (
+            f"{self.product}: {count:,} file{'s' * (count > 1)}, {self.attached_bytes / 1e6:,.1f} MB" if count else ""
+        )
 
     def files(self, directory: Path, kind: Kind = "rows") -> list[tuple[Path, int]]:
         """Return the paths of one kind of file with their row counts, in row order."""

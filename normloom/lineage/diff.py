@@ -10,7 +10,7 @@ from typing import Literal
 import duckdb
 
 from normloom.core.errors import StoreError, UsageError
-from normloom.core.table import Manifest, TableRef
+from normloom.core.table import FileRecord, Manifest, TableRef
 from normloom.history.builds import BuildLock, StageLock
 from normloom.lineage.table_diff import TableDiff, diff_tables
 from normloom.planning.changes import compare_keys
@@ -27,8 +27,8 @@ class StageDiff:
 
     `state`: only the second build has it (added), only the first (removed), the same table (same), another key with
     the same content (reproduced), other content (changed). `gone` names the sides whose table is no longer in the
-    store; what would have been read from it is left empty. `files` has the bytes of a product's files that differ, 0
-    if there is none. `refs` are both tables if they were compared.
+    store; what would have been read from it is left empty. `files` has the files of a product that differ, None where a
+    build has not got one of that name. `refs` are both tables if they were compared.
     """
 
     stage: str
@@ -39,7 +39,7 @@ class StageDiff:
     fields: Sequence[str] = ()
     dropped: Counts = field(default_factory=dict)
     quarantined: Counts = field(default_factory=dict)
-    files: Counts = field(default_factory=dict)
+    files: Mapping[str, tuple[FileRecord | None, FileRecord | None]] = field(default_factory=dict)
     table: TableDiff | None = None
     refs: tuple[TableRef, TableRef] | None = None
 
@@ -89,7 +89,7 @@ def _stage(stage: str, before: BuildLock, after: BuildLock, store: Store, exampl
         fields=changed_fields(first, second),
         dropped=_both(first.dropped_by, second.dropped_by),
         quarantined=_both(first.quarantined_by, second.quarantined_by),
-        files=_changed_files(first, second),
+        files=changed_files(first, second),
         table=table,
         refs=(first.ref, second.ref),
     )
@@ -118,15 +118,11 @@ def _files(before: Manifest, after: Manifest, store: Store) -> tuple[list[Path],
     return differing(before), differing(after)
 
 
-def _changed_files(before: Manifest, after: Manifest) -> dict[str, tuple[int, int]]:
-    """Return the bytes, before and after, of the files of a product that differ."""
+def changed_files(before: Manifest, after: Manifest) -> dict[str, tuple[FileRecord | None, FileRecord | None]]:
+    """Return the files of two products that differ, by name."""
     old, new = before.attached, after.attached
-    names = [
-        name
-        for name in sorted({*old, *new})
-        if name not in old or name not in new or old[name].sha256 != new[name].sha256
-    ]
-    return {name: (old[name].bytes if name in old else 0, new[name].bytes if name in new else 0) for name in names}
+    pairs = {name: (old.get(name), new.get(name)) for name in sorted({*old, *new})}
+    return {name: (was, now) for name, (was, now) in pairs.items() if not (was and now and was.sha256 == now.sha256)}
 
 
 def _both(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, tuple[int, int]]:

@@ -29,6 +29,7 @@ from openlineage.client.serde import Serde
 from openlineage.client.transport.noop import NoopConfig, NoopTransport
 
 from normloom.core.errors import BuildCancelledError, StoreError
+from normloom.core.protocol import ModelSpec
 from normloom.core.table import Manifest, TableRef
 from normloom.lineage.openlineage_facets import (
     PRODUCER,
@@ -38,6 +39,7 @@ from normloom.lineage.openlineage_facets import (
     run_facets,
     source_dataset,
 )
+from normloom.lineage.openlineage_models import model_datasets
 from normloom.readers.locate import Located
 from normloom.store.store import BUILDS, Store, writing
 
@@ -93,14 +95,15 @@ class LineageEvents:
         work: Callable[[], tuple[Manifest, bool]],
         *,
         sources: Sequence[Located] = (),
+        models: Sequence[ModelSpec] = (),
         task_run: str | None = None,
     ) -> tuple[Manifest, bool]:
         """Return what `work` returns, the stage's manifest and whether it was published before; say when and how.
 
-        `tables` and `sources` are all that the stage reads; `task_run` is its id in Prefect.
+        `tables`, `sources` and `models` are all that the stage reads; `task_run` is its id in Prefect.
         """
         inputs = [input_dataset(self.store, self.store.manifest(ref)) for ref in dict.fromkeys(tables)]
-        running = _Running([*map(source_dataset, sources), *inputs], task_run)
+        running = _Running([*map(source_dataset, sources), *inputs, *model_datasets(models)], task_run)
         with self._lock:
             self._running[stage] = running
         self._emit(RunState.START, stage, running)

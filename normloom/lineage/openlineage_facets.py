@@ -1,4 +1,4 @@
-"""Manifests, and the sources of a user, as OpenLineage datasets and facets: the published ones, and three of our own.
+"""Manifests, and the sources of a user, as OpenLineage datasets and facets: the published ones, and some of our own.
 
 Datasets are named as OpenLineage names local files: namespace `file`, and the path of the stage in the store; the key
 of a table is the dataset's version. A source is a file, folder or pattern in namespace `file`, or what a URL names, in
@@ -30,13 +30,14 @@ from openlineage.client.facet_v2 import (
 )
 
 from normloom.core.table import CheckResult, Manifest
+from normloom.lineage.openlineage_models import FACETS, trained_facet
+from normloom.lineage.training import training_of
 from normloom.readers.locate import Located
 from normloom.readers.remote.fetch import is_remote, shown
 from normloom.store.store import Store
 
 PRODUCER = f"pkg:generic/normloom@{metadata.version('normloom')}"
 HUB = "hf://datasets/"
-FACETS = "urn:normloom:facets:1-0-0"
 
 set_producer(PRODUCER)  # facets take it from the client
 
@@ -172,7 +173,7 @@ def run_facets(manifest: Manifest, *, reused: bool) -> dict[str, RunFacet]:
         facets["normloom_model"] = NormloomModelRunFacet(
             model=model["model"],
             engine=model["engine"],
-            revision=model["revision"] or None,
+            revision=model.get("revision") or None,
             digest=model.get("weights"),
             tokensIn=manifest.tokens_in,
             tokensOut=manifest.tokens_out,
@@ -222,7 +223,9 @@ def _identity(store: Store, manifest: Manifest) -> dict[str, str]:
 def _dataset_facets(store: Store, manifest: Manifest) -> dict[str, DatasetFacet]:
     path, _ = manifest.files(store.table_directory(manifest.ref))[0]
     schema = pl.scan_parquet([path], glob=False).collect_schema()
+    trained = training_of(store, manifest)
     return {
+        **({"normloom_trained_model": trained_facet(trained)} if trained else {}),
         "schema": schema_dataset.SchemaDatasetFacet(schema_fields(schema)),
         "dataSource": datasource_dataset.DatasourceDatasetFacet(name="file", uri=store.root.as_uri()),
         "version": dataset_version_dataset.DatasetVersionDatasetFacet(manifest.key),

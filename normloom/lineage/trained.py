@@ -58,7 +58,11 @@ def models_of(manifest: Manifest) -> list[TableRef]:
     return list(manifest.sides[-count:]) if count else []
 
 
-def _trained(store: Store, product: Manifest, wrote: Iterable[str], rows: list[str] | None) -> Trained:
+def learned_from(store: Store, product: Manifest) -> tuple[dict[str, int], list[str]]:
+    """Return how many rows of which tables a product learned from, and the ids of the first few.
+
+    Rows that its step took out do not count; tables that are no longer in the store are left out.
+    """
     gone = _left_out(store, product)
     learned: dict[str, int] = {}
     sample: list[str] = []
@@ -68,6 +72,11 @@ def _trained(store: Store, product: Manifest, wrote: Iterable[str], rows: list[s
             kept = [row_id for row_id in ids if row_id not in gone]
             learned[f"{ref.system}/{ref.stage}"] = len(kept)
             sample += kept[:SAMPLE]
+    return learned, sample
+
+
+def _trained(store: Store, product: Manifest, wrote: Iterable[str], rows: list[str] | None) -> Trained:
+    learned, sample = learned_from(store, product)
     return Trained(
         product=str(product.ref), wrote=tuple(wrote), learned_from=learned, rows=tuple(sample if rows is None else rows)
     )

@@ -216,7 +216,12 @@ def build(
                 work = partial(telling, run, system=system, stage=stage.name, build=identity)
                 sources = sources_of(stage.given)
                 made = events.run_stage(
-                    stage.name, [*inputs, *sides], work, sources=sources, task_run=current_task_run()
+                    stage.name,
+                    [*inputs, *sides],
+                    work,
+                    sources=sources,
+                    models=stage.specs,
+                    task_run=current_task_run(),
                 )
                 if stage.model and not made[1]:
                     record.spends(Spent.so_far(runner.spending, stages))

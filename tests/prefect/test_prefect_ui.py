@@ -15,13 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
+import polars as pl
 import pytest
 from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, expect, sync_playwright
 from prefect_home import prefect_home
 from scripted_profile import write_profile
 
 from normloom.cli.forms import offer_stages
+from normloom.lineage.training import Curve, Training
 from normloom.prefect.pages.lineage_page import Lineage, lineage_graph
+from normloom.prefect.pages.product_page import training
 from normloom.prefect.server import prefect_server, using_server
 from normloom.prefect.serving.schedules import served
 
@@ -312,3 +315,25 @@ def test_a_graph_is_drawn_whatever_its_stages_are_called(page: Page, server: Ser
     drawn = page.locator("svg.flowchart")
     expect(drawn.locator(".nodeLabel")).to_have_count(len(odd))
     assert node_labels(drawn) == [f"{stage} not yet" for stage in odd]
+
+
+def test_the_curve_of_a_trained_model_is_drawn(page: Page, server: Server, builds: tuple[str, str]) -> None:
+    rows = pl.DataFrame({"step": range(1, 101), "loss": [1 / number for number in range(1, 101)]})
+    trained = Training(
+        product="adapter",
+        files=2,
+        bytes=3_000_000,
+        bases={"policy": {"engine": "transformers 1", "model": "org/base"}},
+        through=(),
+        learned_from={"toy/pairs": 412},
+        settings={"lora.rank": 8},
+        curve=Curve(rows=rows),
+    )
+    markdown = "\n\n".join(training(trained))
+    run = server.run_id(builds[0])
+    made = server.ask("/artifacts/", key="trained", type="markdown", data=markdown, flow_run_id=run)
+    page.goto(f"/v2/artifacts/artifact/{made['id']}")
+    expect(page.locator("svg .line-plot-0 path")).to_have_attribute("stroke", "#1d4ed8")
+    expect(page.locator("svg text", has_text="loss by step, the mean of 2 rows a point")).to_be_visible()
+    expect(page.get_by_role("cell", name="412 rows of toy/pairs")).to_be_visible()
+    expect(page.get_by_role("cell", name="lora.rank")).to_be_visible()

@@ -70,7 +70,7 @@ def test_the_section_shows_what_the_build_has(store: Store) -> None:
         assert sum(row["content"] + row["format"] for row in method["models"]) == pairs[name]
     margins = data["methods"]["quality"]["margins"]
     assert sum(sum(counts) for counts in margins.values()) == pairs["quality"]
-    assert data["curves"] == {"learned": [(1, 1.0, 1.0), (2, 0.5, 0.5)]}
+    assert data["curves"] == {"learned": [(1, 1.0), (2, 0.5)]}
     assert data["policies"][0]["coherence_valid"] == 0.7
 
 
@@ -85,7 +85,9 @@ def test_it_is_drawn_with_warnings_and_every_table(store: Store) -> None:
         "Held-out pairs",
         "Policies on validation prompts",
     ]
-    assert {"quality: margins", "Loss of training"} <= {block.title for block in blocks if isinstance(block, Plot)}
+    assert {"quality: margins", "Training: pairs in order"} <= {
+        block.title for block in blocks if isinstance(block, Plot)
+    }
 
 
 def test_the_page_holds_it(store: Store) -> None:

@@ -198,13 +198,16 @@ def test_progress_shows_figures_speed_and_time_left(tmp_path: Path, caplog: pyte
 
 def test_files_are_told_in_diffs_pages_and_tables(tmp_path: Path) -> None:
     from normloom.cli.commands.tables import _described
-    from normloom.lineage.diff import _changed_files
+    from normloom.lineage.diff import changed_files
     from normloom.prefect.pages.lineage_page import Lineage, stage_page
 
     store = Store(tmp_path)
     first, second = product(store, note="first"), product(store, note="the second")
-    assert _changed_files(first, second) == {"note.txt": (5, 10)}
-    assert _described(first, store)["files"]["note.txt"] == 5
+    note = first.attached["note.txt"]
+    assert changed_files(first, second) == {"note.txt": (note, second.attached["note.txt"])}
+    assert _described(first, store)["files"]["note.txt"] == {"bytes": 5, "sha256": note.sha256}
+    assert _described(first, store)["product"] == "weights"
+    assert first.attached_told.startswith("weights: 2 files, ")
     page = stage_page(Lineage(system="toy", build="test", graph={"learn": []}, manifests={"learn": first}), "learn")
     assert "## Files" in page
     assert f"`{first.attached['note.txt'].sha256[:12]}`" in page

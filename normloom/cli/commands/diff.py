@@ -16,12 +16,14 @@ from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, escaped,
 
 if TYPE_CHECKING:
     from normloom.cli.output.drift import DimensionDrift
+    from normloom.core.table import FileRecord
     from normloom.history.builds import BuildLock
     from normloom.lineage.diff import StageDiff
     from normloom.lineage.table_diff import TableDiff
 
 SHIFTS = 5  # labels shown of each dimension; --json gives all
 WIDTH = 160  # characters shown of an old and a new value together
+DIGEST = 12  # characters shown of the SHA-256 of a file
 LEAD = 20  # characters shown before the first that differs
 
 
@@ -131,12 +133,15 @@ def _details(stage: StageDiff) -> Iterator[Text]:
         moved = [f"{name} {was:,} → {now:,}" for name, (was, now) in counts.items() if was != now]
         if moved:
             lines.append(Text(f"  {what}: {', '.join(moved)}"))
-    if stage.files:
-        changed = [f"{name} {was:,} → {now:,} bytes" for name, (was, now) in stage.files.items()]
-        lines.append(Text(f"  files that differ: {', '.join(changed)}"))
+    for name, pair in stage.files.items():
+        lines.append(Text(f"  file {name}: {' → '.join(map(_file, pair))}"))
     if lines:
         yield Text(f"\n{stage.stage}", "bold")
         yield from lines
+
+
+def _file(record: FileRecord | None) -> str:
+    return f"{record.bytes:,} bytes ({record.sha256[:DIGEST]})" if record else "none"
 
 
 def _table_lines(table: TableDiff) -> Iterator[Text]:

@@ -87,6 +87,7 @@ def _described(manifest: Manifest, store: Any) -> dict[str, Any]:
         "dropped": manifest.count("dropped"),
         "quarantined": manifest.count("quarantined"),
         "created": manifest.created,
-        "files": {name: record.bytes for name, record in manifest.attached.items()},
+        "product": manifest.product if manifest.attached else None,
+        "files": {name: {"bytes": one.bytes, "sha256": one.sha256} for name, one in manifest.attached.items()},
         "path": str(store.table_directory(manifest.ref)),
     }

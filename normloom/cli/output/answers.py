@@ -13,7 +13,7 @@ def scores_of(manifest: Manifest) -> str | None:
     written = sum(part.usage.get("written_answers", 0) for part in manifest.parts)
     if not written:
         return None
-    options = json.loads(manifest.key_fields["model"]["options"])
+    options = json.loads(manifest.key_fields["model"].get("options", "{}"))  # none of several models by role
     if options.get("scores") == "votes":
         return f"each score is the share of {options.get('votes', 5)} sampled answers"
     return "each score is one written answer, not a probability"

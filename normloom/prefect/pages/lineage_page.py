@@ -10,12 +10,19 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from uuid import UUID
 
+import polars as pl
+
+from normloom.core.errors import StoreError
 from normloom.core.table import CheckResult, Manifest, Work
 from normloom.history.builds import BuildLock, StageLock, started
+from normloom.lineage.training import Training, training_of
+from normloom.prefect.pages import product_page
 from normloom.prefect.pages.markdown import label, link, table, text
 from normloom.prefect.reach import Reach, few_tries
+from normloom.store.store import Store
 
 ARTIFACTS = "/v2/artifacts"  # without /v2 a link leads into Prefect's first interface, which draws no graph
 MODEL_FIELDS = ("model", "revision", "engine", "dtype", "options", "weights")
@@ -55,7 +62,8 @@ class Lineage:
 
     `graph` holds the stages that each stage reads, in the flow's order; `earlier` the tables there are before the
     build comes to them; `builds` those of the store, oldest first; `pages` the ids of the pages left so far; `stale`
-    why a table is no longer right; `failed` the errors of stages that failed, the first one first.
+    why a table is no longer right; `trainings` how the products that are models were trained; `failed` the errors of
+    stages that failed, the first one first.
     """
 
     system: str
@@ -65,6 +73,7 @@ class Lineage:
     manifests: dict[str, Manifest] = field(default_factory=dict)
     pages: dict[str, str] = field(default_factory=dict)
     stale: dict[str, str] = field(default_factory=dict)
+    trainings: dict[str, Training] = field(default_factory=dict)
     failed: dict[str, Exception] = field(default_factory=dict)
     builds: Sequence[BuildLock] = ()
     store: str = ""
@@ -107,6 +116,7 @@ def publish_stage(lineage: Lineage, stage: str) -> bool:
     Returns whether the server took it.
     """
     manifest = lineage.manifests[stage]
+    _look_at_training(lineage, stage)
     counts = ", ".join(f"{manifest.count(kind):,} {kind}" for kind in ("rows", "dropped", "quarantined"))
     stale = "STALE; " if stage in lineage.stale else ""
     origin = "made" if manifest.build == lineage.build else "reused"
@@ -116,6 +126,20 @@ def publish_stage(lineage: Lineage, stage: str) -> bool:
     if page:
         lineage.pages[stage] = page
     return page is not None
+
+
+def _look_at_training(lineage: Lineage, stage: str) -> None:
+    """Take in how a product was trained, once; a page without that is better than none."""
+    manifest = lineage.manifests[stage]
+    if not manifest.attached or stage in lineage.trainings or not lineage.store:
+        return
+    try:
+        found = training_of(Store(Path(lineage.store)), manifest)
+    except (StoreError, OSError, pl.exceptions.PolarsError) as error:
+        log.warning("the page of %s does not show its training: %s", stage, error)
+        return
+    if found:
+        lineage.trainings[stage] = found
 
 
 def publish_build(lineage: Lineage, *, loads: Mapping[str, int], lock: str, seconds: float) -> None:
@@ -175,7 +199,8 @@ def stage_page(lineage: Lineage, stage: str) -> str:
         LEGEND,
         "## Rows",
         _rows(manifest),
-        *_files(manifest),
+        *product_page.files(manifest),
+        *(product_page.training(found) if (found := lineage.trainings.get(stage)) else ()),
         "## Checks",
         _checks(manifest.checks) or "The contract asks for none beyond its columns and keys.",
         "## Reads",
@@ -262,12 +287,6 @@ def _rows(manifest: Manifest) -> str:
             ("quarantined", counts["quarantined"], _reasons(manifest.quarantined_by)),
         ],
     )
-
-
-def _files(manifest: Manifest) -> list[str]:
-    """Return the files of a product, if it has some."""
-    rows = [(text(name), f"{one.bytes:,}", f"`{one.sha256[:12]}`") for name, one in manifest.attached.items()]
-    return ["## Files", table(("file", "bytes", "sha256"), rows)] if rows else []
 
 
 def _reasons(counts: Mapping[str, int]) -> str:

@@ -44,7 +44,7 @@ def collect(material: Material) -> Data | None:
         for row in material.rows(stage).select(*CHECKED.columns).collect().iter_rows(named=True)
     ]
     curves = {
-        stage: material.rows(stage).select("step", "loss", "reward_accuracy").sort("step").collect().rows()
+        stage: material.rows(stage).select("step", "reward_accuracy").sort("step").collect().rows()
         for stage in material.having(*CURVE.columns)
     }
     return {
@@ -153,9 +153,7 @@ def _shortcuts(shortcuts: list[dict[str, Any]]) -> Iterator[Block]:
 
 def _training(data: Data) -> Iterator[Block]:
     if data["curves"]:
-        for place, (title, value) in enumerate((("Loss of training", "loss"), ("Pairs in order", "share")), start=1):
-            curves = {stage: [(row[0], row[place]) for row in rows] for stage, rows in data["curves"].items()}
-            yield lines(title, curves, axis="step", value=value)
+        yield lines("Training: pairs in order", data["curves"], axis="step", value="share")
     if data["held_out"]:
         yield Table(
             title="Held-out pairs",
