@@ -161,9 +161,9 @@ def test_settings_that_are_wrong_are_named(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("store")
 def test_a_plan_with_nothing_to_do_one_over_its_limit_and_one_for_a_cluster() -> None:
     text = run("plan", *OPTIONS, "--only", "gaps").stdout
-    assert "Nothing to do: the tables of all 2 stages are there.\nNo model is loaded.\n" in text
+    assert "Nothing to do: the tables of all 2 stages are up to date.\nNo model is loaded.\n" in text
     paid = ["--set", "models.judge={engine: scripted, model: j, options: {price_in: 1, price_out: 1}}"]
     text = run("plan", *OPTIONS, *paid, "--max-cost", "0").stdout
     assert "normloom build would not start: this build may cost up to " in text
     text = run("plan", *OPTIONS, "--set", "resources.actors=1", "--set", "resources.gpus=1").stdout
-    assert "Models needed: m, n, j; how often each loads is for the cluster's room to say." in text
+    assert "Models needed: m, n, j; how often each loads depends on the room in the cluster." in text

@@ -52,7 +52,7 @@ def test_more_rows_than_are_shown_are_counted(store: Store, monkeypatch: pytest.
     [
         (["ecko"], "stage 'ecko' has no table; available: words, echo"),
         (["words", "--replay"], "no row of toy, stage words, is in quarantine: nothing to replay"),
-        (["--limit", "3"], "go with --replay: add it"),
+        (["--limit", "3"], "need --replay: add it"),
     ],
 )
 def test_wrong_usage(store: Store, arguments: list[str], message: str) -> None:

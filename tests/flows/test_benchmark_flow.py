@@ -79,7 +79,7 @@ def test_each_mode_can_be_had_alone() -> None:
     [
         ("judges={}", "the mode responder needs at least one judge"),
         ("models={a-b: {model: m}}", "'a-b' names stages and tables"),
-        ("source.references.harm=x", r"\['harm'\] are no dimensions"),
+        ("source.references.harm=x", "unknown dimension 'harm'; available: safety, value, cultural"),
         ("models={}", "setting models"),
         ("modes=[]", "setting modes"),
         ("detector.verdict=guessed", "setting detector.verdict"),

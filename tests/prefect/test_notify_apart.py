@@ -16,7 +16,7 @@ from receivers import free_port, mail_server, web_server
 from test_notify import build_toy, command
 
 from normloom.cli.commands.notify import PASSWORD
-from normloom.prefect.server import SERVER_PASSWORD, reachable, using_server
+from normloom.prefect.server import CONSOLE_LEVEL, SERVER_PASSWORD, reachable, using_server
 from normloom.store.store import Store
 
 LOGIN = "admin:s3same"
@@ -35,7 +35,8 @@ def server_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path
     """Run the server and yield its log; it knows Normloom only as an installed package."""
     home, log, port = prefect_home(tmp_path / "home"), tmp_path / "log", free_port()
     monkeypatch.setenv(SERVER_PASSWORD, LOGIN)
-    environment = {**os.environ, "PREFECT_HOME": str(home), "DO_NOT_TRACK": "1"}
+    loud = {CONSOLE_LEVEL: "NOTSET"}  # whatever a command that a test ran in this process has silenced
+    environment = {**os.environ, **loud, "PREFECT_HOME": str(home), "DO_NOT_TRACK": "1"}
     start = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     url = f"http://127.0.0.1:{port}/api"
     with (

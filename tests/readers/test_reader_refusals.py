@@ -33,8 +33,8 @@ def refusal(path: Path | str, **options: object) -> str:
         ('[{"prompt": "a"} {"prompt": "b"}]', "expected ,, found {"),
         ('{\n"data": {"rows": []}}', "holds an object: expected a JSON array of objects"),
         ('{\n"rows": [], "more": []}', "set source.field to one of its fields: rows, more"),
-        ('[{"prompt": "a", "prompt": "b"}]', "the name 'prompt' stands twice in one object"),
-        ('[{"prompt": 1e999}]', "1e999 is too large for a number of 64 bits"),
+        ('[{"prompt": "a", "prompt": "b"}]', "the name 'prompt' occurs twice in one object"),
+        ('[{"prompt": 1e999}]', "1e999 is too large for 64 bits"),
     ],
 )
 def test_text_that_is_no_json_array(tmp_path: Path, text: str, message: str) -> None:
@@ -47,7 +47,7 @@ def test_text_that_is_no_json_array(tmp_path: Path, text: str, message: str) -> 
     ("text", "message"),
     [
         ('{"data": [1]}', "holds a list in place of the object of source.field='data.rows'"),
-        ('{"x": 1, "x": 2, "data": {}}', "the name 'x' stands twice in one object"),
+        ('{"x": 1, "x": 2, "data": {}}', "the name 'x' occurs twice in one object"),
         ('{"data": {"lines": 1}}', "has no field 'rows' of source.field='data.rows'; its fields are 'lines'"),
         ('{"data": {}}', "its fields are none"),
     ],
@@ -87,7 +87,7 @@ def test_the_first_sheet_of_a_workbook_is_read_as_excel_shows_it(tmp_path: Path)
     openpyxl.Workbook().save(tmp_path / "empty.xlsx")
     assert "empty.xlsx" in refusal(tmp_path / "empty.xlsx")
     (tmp_path / "bad.xlsx").write_bytes(b"PK\x03\x04 no workbook")
-    assert "is damaged or no Excel workbook" in refusal(tmp_path / "bad.xlsx")
+    assert "is damaged or not an Excel workbook" in refusal(tmp_path / "bad.xlsx")
 
 
 def test_saved_data_sets_that_are_not_whole(tmp_path: Path) -> None:

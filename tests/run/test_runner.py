@@ -268,7 +268,7 @@ def test_a_part_that_fails_though_none_of_its_rows_does_fails_the_stage(tmp_path
 
 
 def test_rows_that_do_not_say_what_they_came_from_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match="its rows name neither `parents` nor the `row_id` they came from"):
+    with pytest.raises(ContractError, match="its rows have neither `parents` nor the `row_id` they came from"):
         made("toy", [nameless(words_stage("a"))], Store(tmp_path))
 
 
@@ -279,5 +279,5 @@ def test_a_check_that_cannot_be_made_puts_no_row_into_quarantine(tmp_path: Path)
         on_fail="quarantine",
     )
     contract = replace(WORDS, checks=(check,))
-    with pytest.raises(CheckError, match="could not be made"):
+    with pytest.raises(CheckError, match="could not be run"):
         made("toy", [replace(words_stage("a"), contract=contract)], Store(tmp_path))

@@ -77,7 +77,7 @@ def test_probabilities_that_were_not_asked_are_not_kept() -> None:
 
 
 def test_probabilities_of_other_taxonomies_are_refused() -> None:
-    with pytest.raises(ContractError, match="5 labels"):
+    with pytest.raises(ContractError, match="5 values, one for each label"):
         swept(labelled(0.5).with_columns(pl.col("probabilities").list.head(4)))
 
 
