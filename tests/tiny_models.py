@@ -48,8 +48,8 @@ def tokenizer(template: str | None = CHATML) -> PreTrainedTokenizerFast:
     )
 
 
-def save_tiny_llama(directory: Path, *, template: str = CHATML) -> Path:
-    """Write the model and its tokenizer to `directory`."""
+def save_tiny_llama(directory: Path, *, template: str = CHATML, heads: int = 4) -> Path:
+    """Write the model and its tokenizer to `directory`; on some processors vLLM has no heads of less than 32."""
     words = tokenizer(template)
     torch.manual_seed(0)
     config = LlamaConfig(
@@ -57,8 +57,8 @@ def save_tiny_llama(directory: Path, *, template: str = CHATML) -> Path:
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        num_attention_heads=heads,
+        num_key_value_heads=min(heads, 2),
         max_position_embeddings=CONTEXT,
         initializer_range=0.3,  # wide, so that the next tokens differ in likelihood
         bos_token_id=1,

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
 
 
@@ -191,6 +193,15 @@ class Metered(Protocol):
         steps of the batch; `requests` to an endpoint, `retries` among them, and their `cost`; `written_answers` that
         stand for scores.
         """
+        ...
+
+
+@runtime_checkable
+class Adaptable(Protocol):
+    """A language model that serves adapters of itself (LoRA), all at once."""
+
+    def adapted(self, folder: Path) -> LanguageModel:
+        """Return it with the adapter in a folder (PEFT's files); what is loaded is shared. Raises ModelError."""
         ...
 
 

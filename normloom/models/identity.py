@@ -66,12 +66,13 @@ def _of_product(spec: ProductSpec, engine: Engine) -> dict[str, str]:
     """Return the identity of a model out of a product, whose content is what the stage reads."""
     kind = "adapter" if spec.adapter else "weights"
     if kind not in engine.products:
-        able = "transformers" if spec.adapter else "transformers or vllm"
         raise ConfigError(
-            f"model out of {spec.product!r}: engine {spec.engine!r} cannot load the {kind} of a product; use {able}"
+            f"model out of {spec.product!r}: engine {spec.engine!r} cannot load the {kind} of a product; "
+            "use transformers or vllm"
         )
     if spec.adapter:
-        return {**model_identity(spec.plain), "adapter": "product", "peft": _version("peft")}
+        applies = {"peft": _version("peft")} if engine.adapters is None else {}  # else the engine itself applies it
+        return {**model_identity(spec.plain), "adapter": "product", **applies}
     return {
         "engine": f"{spec.engine} {engine.version}",
         **{library: _version(library) for library in engine.libraries},

@@ -23,6 +23,13 @@ def plain_spec(spec: ProductSpec) -> ModelSpec:
     An adapter is laid next to the files of its base, which may be converted or downloaded first: transformers then
     loads both.
     """
+    folder = require_files(spec)
+    directory = _joined(locate(spec.plain), folder) if spec.adapter else folder
+    return spec.plain.model_copy(update={"model": str(directory), "revision": None})
+
+
+def require_files(spec: ProductSpec) -> Path:
+    """Return the folder of a product's model; raises ModelError if it is not there or cannot be loaded safely."""
     if spec.folder is None:
         raise ModelError(f"model out of {spec.product!r}: its product has not been built yet")
     folder = Path(spec.folder)
@@ -33,8 +40,7 @@ def plain_spec(spec: ProductSpec) -> ModelSpec:
         raise ModelError(f"model out of {spec.product!r}: {missing[0]} is missing from {folder}")
     if not any(folder.glob("*.safetensors")):
         raise ModelError(f"model out of {spec.product!r}: no *.safetensors in {folder}")
-    directory = _joined(locate(spec.plain), folder) if spec.adapter else folder
-    return spec.plain.model_copy(update={"model": str(directory), "revision": None})
+    return folder
 
 
 def base_of(folder: Path) -> str | None:

@@ -6,10 +6,10 @@ own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -32,6 +32,8 @@ class Engine:
     the limits of rate. `options` is the module with its `Options` if those declared with `exclude=True` decide how
     fast and at whose cost, never what: they stay out of the key. `imports` are the modules that must be installed
     where the model runs, by the command `install`. `products` says what of a product it loads: `weights`, `adapter`.
+    `adapters` are the options with which it loads a base model that serves adapters side by side (`Adaptable`); None
+    if it loads an adapter with its base as a model of its own.
     """
 
     module: str
@@ -45,6 +47,7 @@ class Engine:
     imports: tuple[str, ...] = ()
     install: str | None = None
     products: frozenset[str] = frozenset()
+    adapters: Mapping[str, Any] | None = None
 
 
 GROUP = "normloom.engines"

@@ -10,12 +10,22 @@ from normloom.core.protocol import Closing, Embedder, LanguageModel, Metered
 
 
 class Roles(Mapping[str, "LanguageModel | Embedder"]):
-    """The models of a step by role; what they count is added up."""
+    """The models of a step by role, each loaded once; what they count is added up."""
 
     def __init__(self, spec: RolesSpec, *, threads: int | None = None) -> None:
         from normloom.models import load_model
+        from normloom.models.adapters import adapted, adapter_in, loaded_for
 
-        self._models = {role: load_model(one, threads=threads) for role, one in spec.roles.items()}
+        uses = list(spec.roles.values())
+        self._loaded: dict[str, LanguageModel | Embedder] = {}
+        self._models = {}
+        for role, one in spec.roles.items():
+            shared = loaded_for(one, uses)
+            key = shared.model_dump_json()
+            if key not in self._loaded:
+                self._loaded[key] = load_model(shared, threads=threads)
+            folder = adapter_in(one)
+            self._models[role] = adapted(self._loaded[key], folder) if folder else self._loaded[key]
 
     def __getitem__(self, role: str) -> LanguageModel | Embedder:
         return self._models[role]
@@ -29,13 +39,13 @@ class Roles(Mapping[str, "LanguageModel | Embedder"]):
     def take_usage(self) -> dict[str, float]:
         """Return what all models counted since this was last asked."""
         usage: Counter[str] = Counter()
-        for model in self._models.values():
+        for model in self._loaded.values():
             if isinstance(model, Metered):
                 usage.update(model.take_usage())
         return dict(usage)
 
     def close(self) -> None:
         """Let go of all models."""
-        for model in self._models.values():
+        for model in self._loaded.values():
             if isinstance(model, Closing):
                 model.close()

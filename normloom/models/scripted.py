@@ -9,7 +9,9 @@ import struct
 import time
 from collections import Counter
 from collections.abc import Sequence
+from copy import copy
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +28,7 @@ from normloom.core.protocol import (
     ScoreRequest,
     Scores,
 )
+from normloom.models.product_files import ADAPTER
 from normloom.models.progress import current_teller
 from normloom.models.registry import parse_options, require_free_text
 
@@ -107,6 +110,12 @@ class ScriptedModel:
         drawn = _uniform(self._hash("reply", request.instruction, request.prompt, request.reply), words)
         return ReplyScore(logprob=-3 * sum(drawn), tokens_in=read, tokens=words, error=error)
 
+    def adapted(self, folder: Path) -> ScriptedModel:
+        """Return the model with an adapter, any file of that name: its answers are others."""
+        one = copy(self)
+        one.name = f"{self.name} with {hashlib.sha256((folder / ADAPTER[1]).read_bytes()).hexdigest()}"
+        return one
+
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Return unit vectors, float32 (texts, dimensions), near each other for texts that share words."""
         self._begin(texts)
@@ -119,8 +128,9 @@ class ScriptedModel:
 
     def take_usage(self) -> dict[str, float]:
         """Return requests and cost since this was last asked, nothing without a price."""
-        usage, self._usage = self._usage, Counter()
-        return {name: float(amount) for name, amount in usage.items()}
+        usage = {name: float(amount) for name, amount in self._usage.items()}
+        self._usage.clear()  # those with an adapter count in it, too
+        return usage
 
     def _bill(self, requests: int, read: int, written: int) -> None:
         if cost := (read * self.options.price_in + written * self.options.price_out) / 1e6:

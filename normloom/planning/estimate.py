@@ -8,6 +8,7 @@ from math import ceil
 from normloom.core.protocol import ModelSpec
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest
+from normloom.models.adapters import loaded_for
 from normloom.models.registry import parts_at_once
 from normloom.steps.graph import load_order
 from normloom.store.store import MANIFEST, Store
@@ -55,8 +56,9 @@ def load_seconds(spec: ModelSpec, tables: Iterable[Manifest]) -> float | None:
 
 def model_loads(uses: Sequence[ModelSpec], resources: Resources) -> list[ModelSpec] | None:
     """Return the models that a flow with these uses loads, one after another; None if only the cluster can tell."""
-    names = [spec.model_dump_json() for spec in uses]
-    specs = dict(zip(names, uses, strict=True))
+    loaded = [loaded_for(spec, uses) for spec in uses]
+    names = [spec.model_dump_json() for spec in loaded]
+    specs = dict(zip(names, loaded, strict=True))
     wanted = {name: resources.of(spec) for name, spec in specs.items()}
     if resources.actors == 0:
         return [specs[name] for name in load_order(names, lambda _: False)]

@@ -27,6 +27,7 @@ from normloom.core.rules import POISON
 from normloom.core.stage import Stage, quarantined, quarantined_frame
 from normloom.core.table import Manifest, PartRecord, TableRef, Work, total
 from normloom.history.losses import loss, losses, sentence, upstream
+from normloom.models.adapters import adapter_in
 from normloom.planning.keys import key_fields, stage_key
 from normloom.planning.spending import Spending, hosted
 from normloom.run.budget import Budget
@@ -302,6 +303,7 @@ class StageRunner:
             inputs=files if stage.inputs else None,
             sides=tuple(tuple(self.store.files(ref)) for ref in table.sides[: len(stage.sides)]),
             sides_on=stage.sides_on,
+            adapter=adapter_in(self._placed(table, stage.model)),
         )
         starts = range(0, max(rows, 1), size)
         jobs = [

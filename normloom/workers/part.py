@@ -49,7 +49,8 @@ class PartJob:
 
     `inputs` is None for a stage that reads no table. `writer` is the token of who holds the table's lock.
     `poisoned` names rows that are known to end their process or to raise, and how: they go to quarantine untouched.
-    `copy` counts the copies made of a part that took too long: each writes files of its own.
+    `copy` counts the copies made of a part that took too long: each writes files of its own. `adapter` is the folder of
+    the adapter with which the process's model makes it.
     """
 
     system: str
@@ -69,6 +70,7 @@ class PartJob:
     fan_out: FanOut | None = None
     poisoned: Mapping[str, PartFailure] = field(default_factory=dict)
     copy: int = 0
+    adapter: str | None = None
 
     def __len__(self) -> int:
         return self.stop - self.start

@@ -19,6 +19,7 @@ from pathlib import Path
 from normloom.core.errors import BuildCancelledError, ConfigError, ModelError
 from normloom.core.needs import ProcessSpec
 from normloom.core.protocol import ModelSpec
+from normloom.models.adapters import loaded_for, shared_base
 from normloom.steps.graph import farthest
 from normloom.workers.actor_crew import ActorCrew, other_holders
 from normloom.workers.crew import Crew, InlineCrew
@@ -108,15 +109,17 @@ class Pool:
 
         `found` is what actors load, if more is known by now than `spec` says: where the files of a product are.
         """
-        key, waits = spec.model_dump_json(), Waits(note)
+        waits = Waits(note)
         with self._changed:
-            while not self._may_take(key, spec):
+            loaded = self._loaded_for(spec)
+            key = loaded.model_dump_json()
+            while not self._may_take(key, loaded):
                 waits(self._waits_for(key, spec))
                 self._changed.wait(WAIT_SECONDS)
-            resident = self._residents.get(key) or self._load(key, found or spec, waits)
+            resident = self._residents.get(key) or self._load(key, (found or spec) if loaded == spec else loaded, waits)
             waits.over()
             if resident.asleep:
-                self._make_room(spec)
+                self._make_room(loaded)
                 resident.wake()
             resident.leased = True
         try:
@@ -133,7 +136,7 @@ class Pool:
         """Say what a stage that is about to lease the model waits for."""
         if isinstance(spec, ProcessSpec):
             return "starts a process of its own" if self.resources.actors else "begins"
-        if resident := self._residents.get(spec.model_dump_json()):
+        if resident := self._residents.get(self._loaded_for(spec).model_dump_json()):
             return f"waits for {spec.model}" if resident.leased else f"model {spec.model}"
         if self.resources.actors and not self._started_ray and not self.resources.address:
             return f"starts Ray, then loads {spec.model}"
@@ -151,6 +154,13 @@ class Pool:
             if spec in remaining:
                 remaining.remove(spec)
             self.uses = remaining
+
+    def _loaded_for(self, spec: ModelSpec) -> ModelSpec:
+        """Return what is loaded for a model: what is resident serves its adapters to the end."""
+        shared = shared_base(spec)
+        if shared and shared.model_dump_json() in self._residents:
+            return shared
+        return loaded_for(spec, self.uses)
 
     def _may_take(self, key: str, spec: ModelSpec) -> bool:
         """Tell whether the model is free, or could be loaded alongside those in use."""
@@ -249,7 +259,7 @@ class Pool:
         self._changed.wait(GIVE_WAY_SECONDS)  # stages at work may return what they hold
 
     def _farthest(self, names: Sequence[str]) -> str:
-        return farthest(names, [use.model_dump_json() for use in self.uses])
+        return farthest(names, [self._loaded_for(use).model_dump_json() for use in self.uses])
 
     def _may_grow(self, resources: Resources, actors: int) -> bool:
         """Tell a crew of this size whether there is room for one more actor that no other model is about to take."""

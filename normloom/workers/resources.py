@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from normloom.core.model_roles import RolesSpec
 from normloom.core.needs import ProcessSpec
 from normloom.core.protocol import ModelSpec
+from normloom.models.adapters import loaded_for
 from normloom.models.registry import engine_of
 
 GB = 1e9
@@ -46,7 +47,9 @@ class Resources(BaseModel):
         if self.actors == 0:
             return self if spec.threads is None else self.model_copy(update={"threads": spec.threads})
         if isinstance(spec, RolesSpec):
-            return self._together([self.of(one) for one in spec.roles.values()])
+            uses = list(spec.roles.values())
+            loaded = {one.model_dump_json(): one for one in (loaded_for(use, uses) for use in uses)}
+            return self._together([self.of(one) for one in loaded.values()])
         own = {name: getattr(spec, name) for name in ("actors", "threads", "gpus")}
         remote = {"actors": 1, "max_actors": None, "gpus": 0.0} if engine_of(spec).remote else {}
         changed = remote | {name: value for name, value in own.items() if value is not None}

@@ -8,49 +8,25 @@ import pytest
 
 from normloom.cli.output.trace_tree import trained
 from normloom.core.errors import ConfigError, ModelError
+from normloom.core.model_roles import RolesSpec
 from normloom.core.product_model import ProductSpec
 from normloom.core.protocol import GenerateRequest, ModelSpec, Sampling
 from normloom.core.run import Run
 from normloom.core.stage import Output, Stage, dropped, dropped_frame
 from normloom.lineage.trace import trace
 from normloom.models import load_model, model_identity
+from normloom.models.adapters import loaded_for
 from normloom.models.roles import Roles
 from normloom.planning.plan import plan
-from normloom.steps.args import Args
-from normloom.steps.graph import stages_of
+from normloom.steps.graph import held, stages_of
 from normloom.steps.products import model_from, with_adapter
 from normloom.steps.step import step
 from normloom.store.store import Store
 from normloom.testing import echo_stage, made, words_stage
+from normloom.testing.toy import SCRIPTED, runner
 from normloom.workers.resources import Resources
+from tests.adapters import NOTHING, Seed, account, adapt, adapt_scripted
 from tests.tiny_models import save_tiny_llama
-
-NOTHING = {"pairs": pl.Int64}
-
-
-class Seed(Args):
-    seed: int = 0
-
-
-def account(rows: pl.DataFrame) -> Output:
-    told = pl.DataFrame({"pairs": [rows.height]})
-    return Output(rows=told.with_columns(parents=pl.lit([], dtype=pl.List(pl.String)), content=pl.lit("x")), attempts=1)
-
-
-@step(makes=NOTHING, files="adapter")
-def adapt(rows: pl.DataFrame, args: Seed, *, policy: ModelSpec, run: Run) -> Output:
-    """Leave an adapter of random weights."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    torch.manual_seed(args.seed)
-    model = AutoModelForCausalLM.from_pretrained(policy.model)
-    lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False, task_type="CAUSAL_LM")
-    tuned = get_peft_model(model, lora)
-    tuned.peft_config["default"].base_model_name_or_path = policy.model
-    tuned.save_pretrained(run.files)
-    return account(rows)
 
 
 @step(makes=NOTHING, files="weights")
@@ -147,13 +123,72 @@ def test_a_plan_shows_what_waits_for_a_model_and_counts_its_load(tmp_path: Path,
     assert (again["adapt"].state, again["echo"].state) == ("changed", "waiting")
 
 
+def echoed_by(words: Stage, *seeds: int | None, model: ModelSpec = SCRIPTED) -> list[Stage]:
+    """Return an echo by a scripted model with the adapter of each seed, by itself for None."""
+
+    def by(seed: int | None) -> ModelSpec:
+        if seed is None:
+            return model
+        return with_adapter(model, adapt_scripted(words, Seed(seed=seed), name=f"adapt_{seed}"))
+
+    return [replace(echo_stage(words, model=by(seed)), name=f"echo_{seed}") for seed in seeds]
+
+
+@pytest.mark.parametrize("actors", [0, 1])
+def test_a_base_and_its_adapters_share_what_is_loaded(tmp_path: Path, actors: int) -> None:
+    """As the engine allows it: the scripted one here, vLLM in test_vllm_adapters."""
+    stages, made = stages_of(*echoed_by(words_stage("yes", "no"), 0, None, 1)), {}
+    loom = runner(Store(tmp_path), resources=Resources(actors=actors))
+    loom.pool.uses = held(stages)
+    planned = plan(stages, system="toy", store=loom.store, resources=Resources(actors=actors))
+    try:
+        for stage in stages:
+            reads = ([made[one.name].ref for one in group] for group in (stage.inputs, stage.products))
+            made[stage.name], _ = loom.run(stage, *reads)
+        assert dict(loom.pool.loads) == {"toy": 1}
+    finally:
+        loom.pool.close()
+    assert planned.loads is not None
+    assert [spec.model for spec in planned.loads] == ["toy"]
+    texts = {name: tuple(loom.store.scan(one.ref).collect()["echo"]) for name, one in made.items() if "echo" in name}
+    assert len(set(texts.values())) == 3
+
+
+def test_what_is_loaded_for_base_and_adapter(base: ModelSpec) -> None:
+    by_peft = with_adapter(base, adapt_scripted(words_stage("a"), Seed()))
+    assert loaded_for(by_peft) == by_peft
+    assert "peft" in model_identity(by_peft)
+    assert "peft" not in model_identity(with_adapter(SCRIPTED, by_peft.stage))
+    base = ModelSpec(engine="vllm", model="org/base", threads=2)
+    tuned = with_adapter(base, adapt_scripted(words_stage("a"), Seed()))
+    serving = base.model_copy(update={"options": {"max_lora_rank": 16}})
+    assert loaded_for(tuned) == serving
+    assert loaded_for(base) == base
+    assert loaded_for(base, [tuned]) == serving
+    larger = base.model_copy(update={"options": {"max_lora_rank": 64}})
+    assert loaded_for(with_adapter(larger, tuned.stage)) == larger
+    assert loaded_for(base, [with_adapter(larger, tuned.stage)]) == base
+    whole = model_from(tuned.stage, engine="vllm")
+    assert loaded_for(whole) == whole
+
+
+def test_roles_that_share_an_engine_take_its_resources_once() -> None:
+    base = ModelSpec(engine="vllm", model="org/base", gpus=1)
+    tuned = with_adapter(base, adapt_scripted(words_stage("a"), Seed()))
+    other = base.model_copy(update={"model": "org/judge"})
+    roles = {"policy": tuned, "reference": base, "judge": other}
+    assert Resources(actors=1).of(RolesSpec.of(roles)).gpus == 2
+
+
 def test_what_cannot_be_a_model_is_refused(tmp_path: Path, base: ModelSpec) -> None:
     words = words_stage("yes")
     with pytest.raises(ConfigError, match="stage 'words' has no files"):
         with_adapter(base, words)
     adapter = adapt(words, Seed(), policy=base)
     openvino = with_adapter(base.model_copy(update={"engine": "openvino"}), adapter)
-    with pytest.raises(ConfigError, match="engine 'openvino' cannot load the adapter of a product; use transformers"):
+    with pytest.raises(
+        ConfigError, match="engine 'openvino' cannot load the adapter of a product; use transformers or vllm"
+    ):
         model_identity(openvino)
     with pytest.raises(ModelError, match="its product has not been built yet"):
         load_model(with_adapter(base, adapter))

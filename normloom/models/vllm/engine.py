@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import copy
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +21,7 @@ from normloom.core.protocol import Candidate, Completion, GenerateRequest, Model
 from normloom.models.chat import Chat
 from normloom.models.files.locate import locate
 from normloom.models.loading import context_limit, dtype_of, end_tokens, tokenizer_of
+from normloom.models.product_files import ADAPTER
 from normloom.models.prompts import Prompter
 from normloom.models.reasoning import candidate
 from normloom.models.registry import parse_options
@@ -38,6 +41,7 @@ class VllmModel:
     """
 
     def __init__(self, spec: ModelSpec, *, threads: int | None = None) -> None:
+        self.name = spec.model
         self.options = parse_options(Options, spec)
         process = _vllm_process(spec)
         self.tokenizer = tokenizer_of(spec)
@@ -52,6 +56,7 @@ class VllmModel:
         self._prompting = threading.Lock()  # tokenizers are not made for several threads
         self._ends = end_tokens(_stated_end(directory, config), self.tokenizer)
         self._usage: Counter[str] = Counter()
+        self._lora: Any = None  # vLLM's name for the adapter that this one has
         self._counting = threading.Lock()
         arguments = _arguments(spec, self.options, directory, room, device=process.DEVICE)
         self._engine = process.EngineProcess(spec.model, arguments, threads=threads)
@@ -107,10 +112,23 @@ class VllmModel:
             for prompt, request in zip(prompts, requests, strict=True)
         ]
 
+    def adapted(self, folder: Path) -> VllmModel:
+        """Return the model with an adapter; both are served by the same engine, and may be called side by side."""
+        rank, most = _rank(folder), self.options.max_lora_rank
+        if most is None or rank > most:
+            raise ConfigError(
+                f"adapter {folder} has rank {rank}, and model {self.name!r} is loaded for adapters up to rank "
+                f"{most or 0}: set options.max_lora_rank of the model"
+            )
+        one = copy(self)
+        vars(one)["_lora"] = self._engine.adapter(folder)
+        return one
+
     def take_usage(self) -> dict[str, float]:
         """Return what was counted since this was last asked."""
         with self._counting:
-            usage, self._usage = self._usage, Counter()
+            usage = dict(self._usage)
+            self._usage.clear()  # those with an adapter count in it, too
         return {**usage, **self._engine.take_steps()}
 
     def sleep(self) -> bool:
@@ -129,7 +147,7 @@ class VllmModel:
         self._engine.close()
 
     def _run(self, wanted: Sequence[tuple[Sequence[int], Mapping[str, Any]]]) -> list[Any]:
-        outputs: list[Any] = self._engine.run(wanted)
+        outputs: list[Any] = self._engine.run(wanted, self._lora)
         with self._counting:
             self._usage["prompt_tokens"] += sum(len(prompt) for prompt, _ in wanted)
             self._usage["cached_tokens"] += sum(output.num_cached_tokens or 0 for output in outputs)
@@ -195,6 +213,8 @@ def _arguments(spec: ModelSpec, options: Options, directory: Path, room: int, *,
         "max_num_batched_tokens": options.max_num_batched_tokens,
         "gpu_memory_utilization": options.gpu_memory_utilization,
         "kv_cache_memory_bytes": int(cache * _GIB) if cache else None,
+        "enable_lora": options.max_lora_rank is not None,
+        "max_lora_rank": options.max_lora_rank,
     }
     if cpu:
         # vLLM 0.32 on processors dies of a prompt that is read in several steps and answered with a seed: it then winds
@@ -202,6 +222,16 @@ def _arguments(spec: ModelSpec, options: Options, directory: Path, room: int, *,
         settings["enable_chunked_prefill"] = False
         settings["max_num_batched_tokens"] = options.max_num_batched_tokens or max(room, CPU_STEP_TOKENS)
     return {name: value for name, value in settings.items() if value is not None}
+
+
+def _rank(folder: Path) -> int:
+    """Return the rank of the adapter in a folder, the largest if its layers differ."""
+    path = folder / ADAPTER[0]
+    try:
+        told = json.loads(path.read_text())
+        return max(int(rank) for rank in (told["r"], *(told.get("rank_pattern") or {}).values()))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{path} does not describe a LoRA adapter: {error!r}") from error
 
 
 def _logprobs(output: Any, tokens: Sequence[int]) -> tuple[float, ...]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+Rank = Literal[1, 8, 16, 32, 64, 128, 256, 320, 512]  # that vLLM may be loaded for
 
 
 class Options(BaseModel):
@@ -27,4 +29,5 @@ class Options(BaseModel):
     kv_cache_gib: float | None = Field(
         None, gt=0, exclude=True
     )  # for the cache, in that share's place; 2 on processors
+    max_lora_rank: Rank | None = Field(None, exclude=True)  # of adapters; None serves none, or 16 if a stage has one
     sleep: bool = Field(default=False, exclude=True)  # lets an idle model leave its GPU and wait in the host's memory

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 from vllm import AsyncEngineArgs, SamplingParams, TokensPrompt
 from vllm.exceptions import VLLMValidationError
+from vllm.lora.request import LoRARequest
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind, StructuredOutputsParams
 from vllm.v1.engine.async_llm import AsyncLLM
@@ -81,6 +82,8 @@ class EngineProcess:
         self._numbers = count()
         self._steps = _Steps()
         self._closed = False
+        self._adding = threading.Lock()
+        self._adapters: dict[Path, LoRARequest] = {}
         self._directory = TemporaryDirectory(prefix="normloom-vllm-", ignore_cleanup_errors=True)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vllm", daemon=True)
@@ -102,12 +105,31 @@ class EngineProcess:
                 raise ModelError(f"vLLM failed to start model {name!r}: {why}") from error
             raise
 
-    def run(self, wanted: Sequence[tuple[Sequence[int], Mapping[str, Any]]]) -> list[Any]:
+    def adapter(self, folder: Path) -> LoRARequest:
+        """Return what names the adapter in a folder, which is loaded if it is new; raises `ModelError`."""
+        with self._adding:
+            if folder not in self._adapters:
+                number = len(self._adapters) + 1
+                request = LoRARequest(f"adapter-{number}", number, str(folder))
+                try:
+                    self._call(self._engine.add_lora(request))
+                except ModelError:
+                    raise
+                except Exception as error:  # vLLM raises what its layers do
+                    why = _brief(str(error))
+                    raise ModelError(f"vLLM cannot load the adapter {folder} of {self._name!r}: {why}") from error
+                self._adapters[folder] = request
+            return self._adapters[folder]
+
+    def run(
+        self, wanted: Sequence[tuple[Sequence[int], Mapping[str, Any]]], lora: LoRARequest | None = None
+    ) -> list[Any]:
         """Return vLLM's `RequestOutput` for each sequence wanted, in their order.
 
-        Each is the tokens of its prompt and the settings of vLLM's sampling, with `json_schema` (text or None).
+        Each is the tokens of its prompt and the settings of vLLM's sampling, with `json_schema` (text or None). `lora`
+        is the adapter with which they are asked.
         """
-        return self._call(self._run(wanted, current_teller()))
+        return self._call(self._run(wanted, current_teller(), lora))
 
     def take_steps(self) -> dict[str, float]:
         """Return `slots` and `slots_used` over the steps since this was last asked."""
@@ -145,18 +167,20 @@ class EngineProcess:
             AsyncEngineArgs(**arguments, disable_log_stats=True), stat_loggers=[self._steps]
         )
 
-    async def _run(self, wanted: Sequence[tuple[Sequence[int], Mapping[str, Any]]], tell: Teller) -> list[Any]:
+    async def _run(
+        self, wanted: Sequence[tuple[Sequence[int], Mapping[str, Any]]], tell: Teller, lora: LoRARequest | None
+    ) -> list[Any]:
         come = count(1)
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._one(*each)) for each in wanted]
+                tasks = [group.create_task(self._one(*each, lora)) for each in wanted]
                 for task in tasks:
                     task.add_done_callback(lambda _: tell(next(come) / len(wanted)))
         except ExceptionGroup as errors:
             raise self._told(errors.exceptions[0]) from errors
         return [task.result() for task in tasks]
 
-    async def _one(self, prompt: Sequence[int], settings: Mapping[str, Any]) -> Any:
+    async def _one(self, prompt: Sequence[int], settings: Mapping[str, Any], lora: LoRARequest | None = None) -> Any:
         settings = dict(settings)
         schema = settings.pop("json_schema", None)
         sampling = SamplingParams(
@@ -165,7 +189,8 @@ class EngineProcess:
             structured_outputs=StructuredOutputsParams(json=schema) if schema is not None else None,
         )
         number = str(next(self._numbers))
-        outputs = self._engine.generate(TokensPrompt(prompt_token_ids=list(prompt)), sampling, number)
+        tokens = TokensPrompt(prompt_token_ids=list(prompt))
+        outputs = self._engine.generate(tokens, sampling, number, lora_request=lora)
         return [output async for output in outputs][-1]
 
     def _told(self, error: Exception) -> Exception:

@@ -1,0 +1,133 @@
+"""Adapters on the engine vllm: a tiny model of random weights, and real LoRA adapters that PEFT writes and checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from vllm_engine import needs_vllm, spec
+
+from normloom.core.errors import ConfigError, ModelError
+from normloom.core.model_roles import RolesSpec
+from normloom.core.protocol import ModelSpec
+from normloom.models import GenerateRequest, LanguageModel, Sampling, ScoreRequest, load_model
+from normloom.models.adapters import adapted, loaded_for
+from normloom.models.roles import Roles
+from normloom.models.vllm.engine import VllmModel
+from normloom.steps.graph import held, stages_of
+from normloom.steps.products import with_adapter
+from normloom.store.store import Store
+from normloom.testing import echo_stage, words_stage
+from normloom.testing.toy import runner
+from tests.adapters import Seed, adapt, save_adapter
+from tests.tiny_models import save_tiny_llama
+
+PROMPTS = ("Is it about cats?", "Is the answer about the weather?", "Yes or no?")
+
+pytestmark = needs_vllm
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(save_tiny_llama(tmp_path_factory.mktemp("tiny"), heads=1))
+
+
+@pytest.fixture(scope="module")
+def folders(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    made = [tmp_path_factory.mktemp(f"adapter{seed}") for seed in range(2)]
+    for seed, folder in enumerate(made):
+        save_adapter(tiny, folder, seed=seed)
+    return made
+
+
+@pytest.fixture(scope="module")
+def base(tiny: str) -> Iterator[VllmModel]:
+    model = load_model(small(tiny, max_lora_rank=8), threads=1)
+    assert isinstance(model, VllmModel)
+    yield model
+    model.close()
+
+
+def small(model: str, **options: object) -> ModelSpec:
+    return spec(model, kv_cache_gib=0.1, **options)
+
+
+def written(model: object) -> list[str]:
+    assert isinstance(model, LanguageModel)
+    asked = Sampling(temperature=0, max_tokens=8)
+    requests = [GenerateRequest(instruction="", prompt=prompt, seeds=(1,), sampling=asked) for prompt in PROMPTS]
+    return [answer.candidates[0].text for answer in model.generate(requests)]
+
+
+def scored(model: LanguageModel) -> list[float]:
+    requests = [ScoreRequest(instruction="", context=one, questions=("?",), answers=("Yes", "No")) for one in PROMPTS]
+    return [value for answer in model.score(requests) for pair in answer.logprobs for value in pair]
+
+
+def by_transformers(tiny: str, folder: Path | None) -> LanguageModel:
+    """Return the model with an adapter as PEFT applies it."""
+    plain = ModelSpec(model=tiny, dtype="float32", device="cpu")
+    tuned = with_adapter(plain, adapt(words_stage("a"), Seed(), policy=plain))
+    model = load_model(tuned.placed(str(folder)) if folder else plain)
+    assert isinstance(model, LanguageModel)
+    return model
+
+
+def test_base_and_adapters_share_an_engine_and_answer_as_with_peft(
+    tiny: str, folders: list[Path], base: VllmModel
+) -> None:
+    for folder in (None, *folders, None, folders[0]):
+        model = adapted(base, str(folder)) if folder else base
+        reference = by_transformers(tiny, folder)
+        assert written(model) == written(reference)
+        assert scored(model) == pytest.approx(scored(reference), abs=1e-4)
+    assert len({tuple(written(model)) for model in (base, *(base.adapted(folder) for folder in folders))}) == 3
+
+
+def test_what_an_adapter_takes_is_counted_once(folders: list[Path], base: VllmModel) -> None:
+    base.take_usage()
+    written(base.adapted(folders[0]))
+    assert base.adapted(folders[1]).take_usage()["prompt_tokens"] > 0
+    assert "prompt_tokens" not in base.take_usage()
+
+
+def test_an_adapter_that_cannot_be_served_is_said(tiny: str, tmp_path: Path, base: VllmModel) -> None:
+    save_adapter(tiny, tmp_path / "large", rank=16)
+    with pytest.raises(ConfigError, match=r"has rank 16, .* up to rank 8: set options.max_lora_rank of the model"):
+        base.adapted(tmp_path / "large")
+    save_adapter(tiny, tmp_path / "dora", use_dora=True)
+    with pytest.raises(ModelError, match=r"vLLM cannot load the adapter .*DoRA"):
+        base.adapted(tmp_path / "dora")
+    assert written(base)
+
+
+def test_stages_with_a_base_and_two_adapters_load_once(tiny: str, tmp_path: Path) -> None:
+    words, model = words_stage("yes", "no"), small(tiny)
+    tuned = [with_adapter(model, adapt(words, Seed(seed=seed), policy=model, name=f"adapt_{seed}")) for seed in (0, 1)]
+    echoes = [replace(echo_stage(words, model=one), name=f"echo_{n}") for n, one in enumerate((*tuned, model))]
+    stages, loom, made = stages_of(*echoes), runner(Store(tmp_path)), {}
+    loom.pool.uses = held(stages)
+    try:
+        for stage in stages:
+            reads = [made[upstream.name].ref for upstream in stage.inputs]
+            made[stage.name], _ = loom.run(stage, reads, [made[product.name].ref for product in stage.products])
+        assert dict(loom.pool.loads) == {tiny: 1}
+    finally:
+        loom.pool.close()
+    texts = [tuple(loom.store.scan(made[f"echo_{n}"].ref).collect()["echo"]) for n in range(3)]
+    assert len(set(texts)) == 3
+
+
+def test_roles_share_an_engine(tiny: str, folders: list[Path], base: VllmModel) -> None:
+    model = small(tiny)
+    tuned = with_adapter(model, adapt(words_stage("a"), Seed(), policy=model)).placed(str(folders[0]))
+    roles = Roles(RolesSpec.of({"policy": tuned, "reference": model}), threads=1)
+    try:
+        assert written(roles["policy"]) == written(base.adapted(folders[0]))
+        assert written(roles["reference"]) == written(base)
+        assert roles["policy"]._engine is roles["reference"]._engine  # type: ignore[union-attr]
+    finally:
+        roles.close()
+    assert loaded_for(tuned) == loaded_for(model, [tuned])
