@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from normloom.core.contract import Check as Check
     from normloom.core.contract import Contract as Contract
     from normloom.core.errors import NormloomError as NormloomError
+    from normloom.core.errors import WaitingError as WaitingError
     from normloom.core.fan_out import each as each
     from normloom.core.fan_out import free as free
     from normloom.core.needs import Needs as Needs
@@ -62,6 +63,7 @@ HOMES = {
     "Run": "normloom.core.run",
     "Sampling": "normloom.core.protocol",
     "Stage": "normloom.core.stage",
+    "WaitingError": "normloom.core.errors",
     "build": "normloom.api.build",
     "diff": "normloom.api.look",
     "dropped_rows": "normloom.core.stage",

@@ -19,6 +19,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
+from scripted_batches import Batches
 
 from normloom.models import GenerateRequest, ModelSpec, Sampling, ScoreRequest
 from normloom.models.scripted import ScriptedModel
@@ -64,6 +65,7 @@ class ScriptedServer:
     usage: list[tuple[int, int]] = field(default_factory=list)
     working: int = 0
     peak: int = 0
+    batches: Batches = field(default_factory=Batches)
 
     async def complete(self, request: Request) -> JSONResponse:
         self.arrivals.append(time.monotonic())
@@ -71,11 +73,11 @@ class ScriptedServer:
         self.peak = max(self.peak, self.working)
         try:
             await asyncio.sleep(self.latency_s)
-            return self._answer(await request.json(), request.headers.get("authorization", ""))
+            return self.answer(await request.json(), request.headers.get("authorization", ""))
         finally:
             self.working -= 1
 
-    def _answer(self, body: dict[str, Any], authorization: str) -> JSONResponse:
+    def answer(self, body: dict[str, Any], authorization: str) -> JSONResponse:
         self.bodies.append(body)
         user = body["messages"][-1]["content"]
 
@@ -206,6 +208,7 @@ def serving(*, options: Mapping[str, Any] | None = None, **settings: Any) -> Ite
     scripted = ScriptedServer(ScriptedModel(spec), **settings)
     app = FastAPI()
     app.add_api_route("/v1/chat/completions", scripted.complete, methods=["POST"], response_model=None)
+    scripted.batches.add_to(app, scripted.answer)
     listening = socket.create_server(("127.0.0.1", 0))
     scripted.base_url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none", lifespan="off"))

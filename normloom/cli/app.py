@@ -31,9 +31,9 @@ from normloom.cli.commands.trace import trace
 from normloom.cli.commands.verify import verify
 from normloom.cli.commands.watch import watch
 from normloom.cli.commands.why import why
-from normloom.cli.common import FAILED, WRONG_USAGE, err
+from normloom.cli.common import FAILED, WAITING, WRONG_USAGE, err
 from normloom.cli.interrupt import terminated
-from normloom.core.errors import NormloomError, UsageError
+from normloom.core.errors import NormloomError, UsageError, WaitingError
 from normloom.core.proxies import spare_loopback
 
 app = typer.Typer(
@@ -43,6 +43,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+CODES = {UsageError: WRONG_USAGE, WaitingError: WAITING}  # with which the command ends; else failed
 COMMANDS = (
     build,
     plan,
@@ -88,17 +89,18 @@ def options(
 
 
 def main() -> NoReturn:
-    """Run the command line; 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated."""
+    """Run the command line; 0 done, 1 failed, 2 wrong usage, 3 waits, 130 interrupted, 143 terminated."""
     signal.signal(signal.SIGTERM, terminated)
     code: str | int | None = 0
     try:
         spare_loopback()
         app(standalone_mode=True)
     except NormloomError as error:
-        err.print(f"[red]normloom:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+        colour = "yellow" if isinstance(error, WaitingError) else "red"
+        err.print(f"[{colour}]normloom:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         for note in getattr(error, "__notes__", ()):
             err.print(escape(note), highlight=False, soft_wrap=True)
-        code = WRONG_USAGE if isinstance(error, UsageError) else FAILED
+        code = next((code for kind, code in CODES.items() if isinstance(error, kind)), FAILED)
     except SystemExit as ended:
         code = ended.code
     _end(code)

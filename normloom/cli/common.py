@@ -10,7 +10,7 @@ import yaml
 from rich.console import Console
 from rich.markup import escape
 
-FAILED, WRONG_USAGE = 1, 2
+FAILED, WRONG_USAGE, WAITING = 1, 2, 3
 
 out = Console()
 err = Console(stderr=True)

@@ -15,10 +15,10 @@ from prefect.states import Failed
 
 from normloom.cli.common import DEFAULT_PROFILE, assignments
 from normloom.cli.run import run_build
-from normloom.core.errors import NormloomError
+from normloom.core.errors import NormloomError, WaitingError
 from normloom.history.fresh import fresh_since
 from normloom.prefect.flow_log import logged
-from normloom.prefect.flow_run import Account, under_way
+from normloom.prefect.flow_run import Account, under_way, waiting
 from normloom.settings.config import load_profile
 from normloom.settings.flow_file import named_by, system_of
 from normloom.settings.system import System
@@ -84,6 +84,8 @@ def deployed(system: System, *, target: str | None = None) -> Flow[..., State[An
             except NormloomError as error:
                 if not under_way():
                     raise
+                if isinstance(error, WaitingError):
+                    return waiting(error)
                 return Failed(message=str(error))  # a state that begins with the cause
         reused = [stage["reused"] for stage in report["stages"]]
         return Account(made=reused.count(False), reused=reused.count(True)).state()

@@ -68,6 +68,10 @@ class ClusterError(NormloomError):
     """The machines or processes that hold the models are gone; a new attempt may find others."""
 
 
+class WaitingError(NormloomError):
+    """Work that was sent elsewhere is not back yet; the same command collects it later."""
+
+
 class BuildCancelledError(NormloomError):
     """Someone asked for the build to end."""
 

@@ -19,12 +19,12 @@ from typing import IO, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from normloom.core.errors import BuildCancelledError, StoreError, cause
+from normloom.core.errors import BuildCancelledError, StoreError, WaitingError, cause
 from normloom.history.builds import started
 from normloom.planning.spent import Spent
 from normloom.store.store import BUILDS, Store, sync_directory, writing
 
-State = Literal["running", "failed", "cancelled", "killed"]
+State = Literal["running", "waiting", "failed", "cancelled", "killed"]
 
 KEPT = 50  # records of a system; older ones are removed when a build starts
 
@@ -51,6 +51,7 @@ class UnfinishedBuild(BaseModel):
     stage: str | None = None
     error: str | None = None
     cancelled: bool = False
+    waiting: bool = False
     at_work: bool = Field(default=False, exclude=True)
 
     @property
@@ -60,9 +61,13 @@ class UnfinishedBuild(BaseModel):
 
     @property
     def state(self) -> State:
-        """Whether the build is at work, failed, was cancelled (Ctrl-C, SIGTERM, Cancel in the UI) or was killed."""
+        """Whether the build is at work, waits for work sent elsewhere (the same command collects it), failed, was
+        cancelled (Ctrl-C, SIGTERM, Cancel in the UI) or was killed.
+        """
         if self.at_work:
             return "running"
+        if self.waiting:
+            return "waiting"
         return "cancelled" if self.cancelled else "failed" if self.error else "killed"
 
 
@@ -94,7 +99,8 @@ class BuildRecord:
             if isinstance(error, BuildCancelledError) or not isinstance(error, Exception):
                 self._change(cancelled=True, **told)
             else:
-                self._change(error=cause(error), stage=stage, **told)
+                waiting = isinstance(error, WaitingError)
+                self._change(error=cause(error), stage=stage, waiting=waiting, **told)
 
     def close(self, *, finished: bool) -> None:
         """Give the file back; remove it if the build has a lock."""

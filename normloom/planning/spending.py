@@ -26,6 +26,11 @@ def hosted(spec: ModelSpec) -> bool:
     return engine_of(spec).remote or any(prices(spec))
 
 
+def batched(spec: ModelSpec) -> bool:
+    """Tell whether requests to a model are sent as batches, whose answers a later build collects."""
+    return engine_of(spec).remote and parse_options(Options, spec).batch
+
+
 @dataclass(frozen=True, kw_only=True)
 class Bill:
     """What is asked of one model at most: requests, tokens read and written, and their cost."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
-from normloom.core.errors import BuildCancelledError, NormloomError, cause
+from normloom.core.errors import BuildCancelledError, NormloomError, WaitingError, cause
 from normloom.prefect.flow_log import logged
 from normloom.prefect.reach import Reach, few_tries
 from normloom.prefect.run_marks import HeldRun
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun, State
 
 CANCEL_POLL_SECONDS = 2.0
+WAITING = "Waiting"  # name of the state of what waits for work sent elsewhere
 
 Result = TypeVar("Result")
 
@@ -55,6 +56,13 @@ class Account:
         from prefect.states import Completed
 
         return Completed(name="Completed" if self.made else "Reused", message=str(self), data=str(self))
+
+
+def waiting(error: WaitingError) -> State[Any]:
+    """Return the state of a run that waits for work sent elsewhere: no failure, and nobody is told."""
+    from prefect.states import Completed
+
+    return Completed(name=WAITING, message=str(error))
 
 
 def under_way() -> bool:
@@ -176,6 +184,8 @@ class _OwnRun(Generic[Result]):
                 if asked.is_set():
                     return Cancelled(message="finished parts are kept")
                 self.failure = error
+                if isinstance(error, WaitingError):
+                    return waiting(error)
                 return Failed(message=cause(error))
         return self.account(self.results[0]).state()
 
@@ -188,7 +198,8 @@ class _OwnRun(Generic[Result]):
             ) from error
         self.reach.lost(error)
         if self.failure:
-            self.held.conclude("failed", cause(self.failure))
+            waits = isinstance(self.failure, WaitingError)
+            self.held.conclude("completed" if waits else "failed", cause(self.failure))
         elif self.results:
             self.held.conclude("completed", str(self.account(self.results[0])))
 

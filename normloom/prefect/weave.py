@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from normloom.core.errors import BuildCancelledError, NormloomError
+from normloom.core.errors import BuildCancelledError, NormloomError, WaitingError
 from normloom.core.log_context import logged_as
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest, TableRef
+from normloom.prefect.flow_run import WAITING
 from normloom.prefect.pages.lineage_page import Lineage, publish_stage
 from normloom.prefect.task_runs import TaskRuns
 
@@ -32,22 +33,25 @@ def submit_stages(
     """Make the stages as tasks of the flow run that is under way; return each table and whether it was there already.
 
     All of them are drawn in the run's graph from the start. Each task leaves the page of its table. Raises the error
-    of the stage that failed first; it names the stage.
+    of the stage that failed first, which names the stage; WaitingError if none failed but some wait.
     """
     import prefect.artifacts  # noqa: F401  # here and not in the threads of the stages
     from prefect import task
     from prefect.cache_policies import NO_CACHE
     from prefect.client.schemas.objects import State
     from prefect.context import TagsContext
-    from prefect.states import Completed
+    from prefect.states import Completed, Failed
 
     made: dict[str, tuple[Manifest, bool]] = {}
 
     def submit(stage: Stage, futures: Mapping[str, Any]) -> Any:
         @task(name=stage.name, task_run_name=stage.name, persist_result=False, cache_policy=NO_CACHE)
         def run(inputs: list[TableRef], sides: list[TableRef]) -> TableRef | State[TableRef]:
-            with _failing(stage.name, lineage), logged_as(stage=stage.name):
-                manifest, reused = made[stage.name] = make(stage, inputs, sides)
+            try:
+                with _failing(stage.name, lineage), logged_as(stage=stage.name):
+                    manifest, reused = made[stage.name] = make(stage, inputs, sides)
+            except WaitingError as error:
+                return Failed(name=WAITING, message=str(error))  # failed, so that what reads it does not start
             lineage.manifests[stage.name] = manifest
             if stage.table is None:
                 publish_stage(lineage, stage.name)
@@ -67,11 +71,19 @@ def submit_stages(
             futures[stage.name] = submit(stage, futures)
         for future in futures.values():
             future.wait()
-    for error in lineage.failed.values():
-        raise error
+    if lineage.failed:
+        raise _first(list(lineage.failed.values()))
     for future in futures.values():  # what fails outside of a stage
         future.result()
     return made
+
+
+def _first(errors: Sequence[Exception]) -> Exception:
+    """Return the error of the stage that failed first, or, if all only wait, one that says what for."""
+    waiting = [error for error in errors if isinstance(error, WaitingError)]
+    if len(waiting) < len(errors):
+        return next(error for error in errors if not isinstance(error, WaitingError))
+    return waiting[0] if len(waiting) == 1 else WaitingError("; ".join(map(str, waiting)))
 
 
 @contextmanager

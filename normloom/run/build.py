@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from normloom.core.errors import BuildCancelledError, NormloomError, StoreError, UsageError, cause
+from normloom.core.errors import BuildCancelledError, NormloomError, StoreError, UsageError, WaitingError, cause
 from normloom.core.log_context import logged_as
 from normloom.core.outlook import Forecast
 from normloom.core.progress import LogProgress, Progress
@@ -248,7 +248,10 @@ def build(
                             and isinstance(error, Exception)
                             and not isinstance(error, BuildCancelledError)
                         ):
-                            _tell_failure(error, lineage, runner, unfinished)
+                            if isinstance(error, WaitingError):
+                                error.add_note(f"to collect: {resume_command(unfinished, store)}")
+                            else:
+                                _tell_failure(error, lineage, runner, unfinished)
                         raise
                     result = _finished(request, identity, store, ends, made, loads=dict(pool.loads), started=started)
                 _publish_pages(result, lineage, store)

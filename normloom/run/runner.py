@@ -19,7 +19,7 @@ from typing import Any
 
 import polars as pl
 
-from normloom.core.errors import StageError
+from normloom.core.errors import StageError, WaitingError
 from normloom.core.model_roles import RolesSpec
 from normloom.core.product_model import ProductSpec
 from normloom.core.progress import Progress
@@ -29,7 +29,7 @@ from normloom.core.table import Manifest, PartRecord, TableRef, Work, total
 from normloom.history.losses import loss, losses, sentence, upstream
 from normloom.models.adapters import adapter_in
 from normloom.planning.keys import key_fields, stage_key
-from normloom.planning.spending import Spending, hosted
+from normloom.planning.spending import Spending, batched, hosted
 from normloom.run.budget import Budget
 from normloom.run.quality import require, run_checks
 from normloom.run.release import ReleaseSize
@@ -45,7 +45,7 @@ from normloom.store.store import (
     write_frames,
     write_part,
 )
-from normloom.workers.crew import Crew, Halted, InlineCrew, Loading, PartProgress, PartResult, never
+from normloom.workers.crew import Crew, Halted, InlineCrew, Loading, PartProgress, PartResult, PartWaiting, never
 from normloom.workers.part import PartFailure, PartJob, RunJob, part_row_ids, with_own_sides
 from normloom.workers.pool import Pool
 
@@ -336,19 +336,13 @@ class StageRunner:
         """Yield parts as they are done; a part that fails is cut down to the rows that make it fail."""
         deaths: Counter[int] = Counter()
         pending = list(jobs)
-        alone = False  # only what failed once is made alone
+        # Only what failed once is made alone; and a part that is paid for when it is sent has no second copy.
+        alone = bool(stage.model and batched(stage.model))
         halted = self._halted(stage)
-        said = ""
+        waiting: list[PartWaiting] = []
         while pending:
             failed: list[tuple[PartJob, PartFailure]] = []
-            for job, result in crew.run(pending, alone=alone, halted=halted):
-                if isinstance(result, PartRecord):
-                    yield result
-                    self.pool.require_open()
-                elif isinstance(result, PartProgress):
-                    said = self._within(stage, job, result, said)
-                elif isinstance(result, PartFailure):
-                    failed.append((job, result))
+            yield from self._made(stage, crew.run(pending, alone=alone, halted=halted), failed, waiting)
             pending, alone = [], True
             for job, failure in failed:
                 committed = committed_part(job.directory, job.index) if failure.died else None
@@ -366,6 +360,30 @@ class StageRunner:
                         f"{failure.error}"
                     )
                 pending.append(marked)
+        if waiting:
+            raise WaitingError(
+                f"stage {stage.name!r} waits for {len(waiting)} of {len(jobs)} parts: {waiting[-1].reason}"
+            )
+
+    def _made(
+        self,
+        stage: Stage,
+        results: Iterable[tuple[PartJob, PartResult]],
+        failed: list[tuple[PartJob, PartFailure]],
+        waiting: list[PartWaiting],
+    ) -> Iterator[PartRecord]:
+        """Yield the parts that are done, tell how far others are, and keep those that failed or wait."""
+        said = ""
+        for job, result in results:
+            if isinstance(result, PartRecord):
+                yield result
+                self.pool.require_open()
+            elif isinstance(result, PartProgress):
+                said = self._within(stage, job, result, said)
+            elif isinstance(result, PartWaiting):
+                waiting.append(result)
+            elif isinstance(result, PartFailure):
+                failed.append((job, result))
 
     def _within(self, stage: Stage, job: PartJob, progress: PartProgress, said: str) -> str:
         """Tell how far a part is, and what its step says of it if that is not what was `said` last; return that."""

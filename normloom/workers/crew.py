@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from normloom.core.errors import NormloomError
+from normloom.core.errors import NormloomError, WaitingError
 from normloom.core.protocol import Closing, ModelSpec
 from normloom.core.table import PartRecord
 from normloom.models import load_model
@@ -28,7 +28,14 @@ class PartProgress:
     note: str = ""
 
 
-PartResult = PartRecord | PartFailure | PartProgress | None
+@dataclass(frozen=True)
+class PartWaiting:
+    """A part whose work was sent elsewhere and is not back yet."""
+
+    reason: str
+
+
+PartResult = PartRecord | PartFailure | PartProgress | PartWaiting | None
 
 
 @dataclass(frozen=True)
@@ -123,6 +130,8 @@ def attempt(job: PartJob, model: object | None, *, probe: bool) -> PartResult:
             probe_part(job, model)
             return None
         return run_part(job, model)
+    except WaitingError as error:
+        return PartWaiting(str(error))
     except NormloomError:
         raise
     except Exception as error:  # kept with its row: whatever a row makes a function raise

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from normloom.core.errors import ConfigError, ModelError
 from normloom.core.protocol import Candidate, Completion, GenerateRequest, ModelSpec, Sampling, ScoreRequest, Scores
 from normloom.models.openai.asking import Asker
+from normloom.models.openai.batch import BatchEndpoint
 from normloom.models.openai.endpoint import Endpoint
 from normloom.models.openai.failures import UnansweredError
 from normloom.models.openai.options import Options
@@ -43,7 +44,7 @@ class OpenaiModel:
     def __init__(self, spec: ModelSpec, *, threads: int | None = None) -> None:  # noqa: ARG002  (it only waits)
         self.spec = spec
         self.options = parse_options(Options, spec)
-        self._endpoint = Endpoint(spec, self.options)
+        self._endpoint = (BatchEndpoint if self.options.batch else Endpoint)(spec, self.options)
         self._asking = Asker(self._endpoint, self.options)
         self._scoring = Scorer(self._asking)
         self._lengths: Counter[bool] = Counter()  # texts that were cut off before their answer, and the others

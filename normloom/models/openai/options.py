@@ -35,6 +35,7 @@ class Options(BaseModel):
     answer_tokens: int = Field(16, ge=1)  # of an answer that is written or voted; a model that thinks needs more
     extra: dict[str, Any] = Field(default_factory=dict)  # further fields of the request's body
 
+    batch: bool = Field(default=False, exclude=True)  # answered within a day, by many providers at half the price
     key_variable: str | None = Field("OPENAI_API_KEY", pattern="^[A-Z_][A-Z0-9_]*$", exclude=True)
     concurrency: int = Field(16, ge=1, exclude=True)  # requests under way at once
     requests_per_minute: int | None = Field(None, ge=1, exclude=True)

@@ -43,7 +43,11 @@ def probe(spec: ModelSpec) -> Found:
     there and a field that the endpoint does not take, SpentError for an endpoint that does not answer now.
     """
     hasty = {"retries": TRIES - 1, "backoff_cap_s": 5.0, "timeout_s": PATIENCE_S}
-    options = {**spec.options, **{name: min(value, spec.options.get(name, value)) for name, value in hasty.items()}}
+    options = {
+        **spec.options,
+        **{name: min(value, spec.options.get(name, value)) for name, value in hasty.items()},
+        "batch": False,
+    }
     with closing(OpenaiModel(spec.model_copy(update={"options": options}))) as model:
         wanted = model.options.scores
         lists_answers = wanted in ("auto", "logprobs") and _lists_answers(model, required=wanted == "logprobs")

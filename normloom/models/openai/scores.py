@@ -23,7 +23,8 @@ class Scorer:
 
     def __init__(self, asking: Asker) -> None:
         self._asking = asking
-        self._answer_places: int | None = None  # tokens of an answer, known when one was given
+        # Tokens of an answer, known when one was given; in a batch there is nothing to learn from.
+        self._answer_places = _PLACES if asking.options.batch else None
         self._first = asyncio.Lock()
 
     async def scores(self, request: ScoreRequest) -> Scores:
