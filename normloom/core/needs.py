@@ -24,7 +24,6 @@ class ProcessSpec(ModelSpec):
     """A process without a model, for the stage that `model` names."""
 
     engine: Literal["process"] = "process"  # that holds no model
-    memory: float | None = None
 
     @classmethod
     def of(cls, stage: str, needs: Needs) -> ProcessSpec:

@@ -34,8 +34,9 @@ class Sampling(BaseModel):
 class ModelSpec(BaseModel):
     """Which model an actor holds, in which engine, and what it occupies.
 
-    `actors`, `threads` and `gpus` override the build's resources for this model, `parts` the engine's own
-    number of parts processed at once. These four decide where and how fast, never the result: they do not enter keys.
+    `actors`, `threads`, `gpus` and `memory` (GB of an actor) override the build's resources for this model, `parts` the
+    engine's own number of parts processed at once. These decide where and how fast, never the result: they do not
+    enter keys.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,6 +50,7 @@ class ModelSpec(BaseModel):
     actors: int | None = Field(None, ge=1)
     threads: int | None = Field(None, ge=1)
     gpus: float | None = Field(None, ge=0)
+    memory: float | None = Field(None, gt=0)
     parts: int | None = Field(None, ge=1)
 
 

@@ -104,12 +104,16 @@ class Stage:
 
     @property
     def holds(self) -> ModelSpec | None:
-        """What must be there to make its parts: a model or processes of its own; None if the build's process does."""
+        """What must be there to make its parts: a model or processes of its own; None if the build's process does.
+
+        A model's own settings come before the needs of the stage, these before the resources of the build.
+        """
         if self.model is None:
             return ProcessSpec.of(self.name, self.needs) if self.needs else None
         if self.needs is None:
             return self.model
-        own = {"threads": self.needs.threads, "gpus": self.needs.gpus}
+        told = {"processes": "actors"}
+        own = {told.get(name, name): value for name, value in self.needs.model_dump(exclude_unset=True).items()}
         asked = {name: value for name, value in own.items() if getattr(self.model, name) is None}
         return self.model.model_copy(update=asked)
 

@@ -26,7 +26,7 @@ def stage_seconds(stage: Stage, rows: int, basis: Manifest, resources: Resources
     """Return the seconds that a stage will take for `rows` input rows at the rate of an earlier table.
 
     The rate is that of the parts, without loading the model, waiting for it and checking the table; parts of
-    a stage with a model are shared among the actors, which work at some side by side. A stage that reads no table
+    a stage with actors are shared among them, and they work at some side by side. A stage that reads no table
     takes what it took.
     """
     worked = sum(part.seconds for part in basis.parts)
@@ -36,8 +36,8 @@ def stage_seconds(stage: Stage, rows: int, basis: Manifest, resources: Resources
         return 0.0
     parts = ceil(rows / stage.part_rows) if stage.part_rows else 1
     crew = 1
-    if stage.model:
-        crew = max(min(resources.of(stage.model).actors * parts_at_once(stage.model), parts), 1)
+    if spec := stage.holds:
+        crew = max(min(resources.of(spec).actors * parts_at_once(spec), parts), 1)
     return worked / basis.rows_in * rows / crew
 
 

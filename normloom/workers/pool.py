@@ -26,7 +26,7 @@ from normloom.workers.crew import Crew, InlineCrew
 from normloom.workers.node_engines import missing_on_nodes
 from normloom.workers.places import Places
 from normloom.workers.ray_start import remove_folder, start_ray
-from normloom.workers.resources import Resources, fit
+from normloom.workers.resources import GB, Resources, fit
 
 GIVE_WAY_SECONDS = 0.5
 WAIT_SECONDS = 2.0  # between looks for a place that nobody told is free
@@ -179,9 +179,9 @@ class Pool:
         total = self._total()
         if wanted.places(total) < wanted.actors:
             raise ModelError(
-                f"{wanted.actors} actors for {spec.model!r} with {wanted.threads} threads and {wanted.gpus:g} GPUs "
-                f"each do not fit: Ray has {total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs; "
-                "ask for less with --set resources.actors=N or resources.threads=N"
+                f"{wanted.actors} actors for {spec.model!r} with {wanted.told} each do not fit: Ray has "
+                f"{total.get('CPU', 0):g} CPUs, {total.get('GPU', 0):g} GPUs and {total.get('memory', 0) / GB:.1f} GB; "
+                f"{_advice(spec)}"
             )
         shared = wanted.sleepers > 0
         others = [resident.occupies(shared=shared) for resident in beside]
@@ -306,3 +306,10 @@ class Pool:
             ray.shutdown()
             remove_folder(self._folder)
             self._started_ray = False
+
+
+def _advice(spec: ModelSpec) -> str:
+    """Return how to ask for less."""
+    if isinstance(spec, ProcessSpec):
+        return "ask for less in the stage's Needs, or have the build's process make its parts: --set resources.actors=0"
+    return "ask for less with --set resources.actors=N or resources.threads=N"

@@ -50,7 +50,7 @@ class Resources(BaseModel):
             uses = list(spec.roles.values())
             loaded = {one.model_dump_json(): one for one in (loaded_for(use, uses) for use in uses)}
             return self._together([self.of(one) for one in loaded.values()])
-        own = {name: getattr(spec, name) for name in ("actors", "threads", "gpus")}
+        own = {name: getattr(spec, name) for name in ("actors", "threads", "gpus", "memory")}
         remote = {"actors": 1, "max_actors": None, "gpus": 0.0} if engine_of(spec).remote else {}
         changed = remote | {name: value for name, value in own.items() if value is not None}
         if "threads" in changed:
@@ -65,10 +65,11 @@ class Resources(BaseModel):
         return self.model_copy(update=changed)
 
     def _together(self, roles: Sequence[Resources]) -> Resources:
-        """Return what actors occupy that hold the models of several roles: the GPUs of all of them."""
+        """Return what actors occupy that hold the models of several roles: the GPUs and the memory of all of them."""
         gpus, threads = sum(one.gpus for one in roles), max(one.threads for one in roles)
-        actors = max(one.actors for one in roles)
+        actors, memory = max(one.actors for one in roles), sum(one.memory or 0.0 for one in roles) or None
         changed = {"gpus": gpus, "threads": threads, "actors": actors, "max_actors": None, "sleepers": 0}
+        changed["memory"] = memory
         return self.model_copy(update={**changed, "cpus": max((one.cpus or 0.0) for one in roles) or None})
 
     @property
@@ -76,6 +77,12 @@ class Resources(BaseModel):
         """What one actor takes, as Ray counts it."""
         memory = {"memory": self.memory * GB} if self.memory else {}
         return {"CPU": self.cpus or float(self.threads), "GPU": self.gpus, **memory}
+
+    @property
+    def told(self) -> str:
+        """What one actor takes, in words."""
+        memory = [f"{self.memory:g} GB"] if self.memory else []
+        return ", ".join([f"{self.threads} threads", f"{self.gpus:g} GPUs", *memory])
 
     def processors(self, uses: Iterable[ModelSpec]) -> int:
         """Return how many processors a Ray of this machine's own says it has: at least what its models ask for."""

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 
+import polars as pl
 import pytest
 from patient import start_ray
 
+from normloom.core.errors import ModelError
+from normloom.core.needs import Needs
 from normloom.core.protocol import ModelSpec
-from normloom.testing.toy import SCRIPTED
+from normloom.steps.step import step
+from normloom.store.store import Store
+from normloom.testing.toy import SCRIPTED, runner, words_stage
 from normloom.workers.actor_crew import ActorCrew
 from normloom.workers.pool import Pool
 from normloom.workers.resources import Resources
@@ -49,6 +57,49 @@ def test_a_model_over_several_gpus_ends_those_that_sleep_there() -> None:
     large = SCRIPTED.model_copy(update={"model": "large", "actors": 1, "gpus": 2.0})
     resources = Resources(actors=2, threads=1, gpus=1, sleepers=1)
     assert leased_in_turn(resources, [small, other, large, other]) == {"small": 1, "other": 2, "large": 1}
+
+
+TWICE = Needs(gpus=1, threads=1, memory=0.5, processes=2)
+
+
+@step(makes={"word": pl.String, "took": pl.String}, needs=TWICE, part_rows=1)
+def takes(rows: pl.DataFrame) -> pl.DataFrame:
+    """Tell which resources of Ray its process has taken, and which GPU it was given."""
+    import ray
+
+    context = ray.get_runtime_context()
+    told = {**context.get_assigned_resources(), "gpus": ray.get_gpu_ids(), "actor": context.get_actor_id()}
+    return rows.select("row_id", "word", took=pl.lit(json.dumps(told)))
+
+
+@pytest.mark.usefixtures("two_gpus")
+def test_processes_of_a_stage_take_the_gpus_and_the_memory_that_it_needs(tmp_path: Path) -> None:
+    words = words_stage(*"abcdef")
+    loom = runner(Store(tmp_path), resources=Resources(actors=1, threads=1))
+    try:
+        source, _ = loom.run(words, [], [])
+        made, _ = loom.run(takes(words), [source.ref], [])
+    finally:
+        loom.pool.close()
+    told = [json.loads(one) for one in loom.store.scan(made.ref).collect()["took"]]
+    assert {(one["CPU"], one["GPU"], one["memory"]) for one in told} == {(1.0, 1.0, 0.5e9)}
+    assert len({one["actor"] for one in told}) == 2  # side by side
+    assert len({tuple(one["gpus"]) for one in told}) == 2  # each on a GPU of its own
+
+
+@pytest.mark.usefixtures("two_gpus")
+@pytest.mark.parametrize(
+    ("needs", "told"), [(Needs(gpus=3), "1 threads, 3 GPUs"), (Needs(memory=90_000), "1 threads, 0 GPUs, 90000 GB")]
+)
+def test_a_stage_that_needs_more_than_there_is_fails_and_says_so(tmp_path: Path, needs: Needs, told: str) -> None:
+    words = words_stage("a")
+    loom = runner(Store(tmp_path), resources=Resources(actors=1, threads=1))
+    try:
+        source, _ = loom.run(words, [], [])
+        with pytest.raises(ModelError, match=f"for 'takes' with {told} each do not fit: Ray has .* GB; ask for less"):
+            loom.run(replace(takes(words), needs=needs), [source.ref], [])
+    finally:
+        loom.pool.close()
 
 
 def leased_in_turn(resources: Resources, uses: Sequence[ModelSpec]) -> Mapping[str, int]:

@@ -257,7 +257,7 @@ def test_a_model_that_cannot_be_loaded_says_which_and_why(pool: Pool) -> None:
 def test_more_actors_than_the_machine_holds() -> None:
     pool = Pool(Resources(actors=1, threads=1, gpus=1))
     with (
-        pytest.raises(ModelError, match="1 actors for 'toy' with 1 threads and 1 GPUs each do not fit"),
+        pytest.raises(ModelError, match="1 actors for 'toy' with 1 threads, 1 GPUs each do not fit"),
         pool.lease(SCRIPTED),
     ):
         pass

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 from pydantic import ValidationError
 
+from normloom.core.model_roles import RolesSpec
+from normloom.core.needs import Needs
 from normloom.core.protocol import ModelSpec
+from normloom.testing.toy import echo_stage, words_stage
 from normloom.workers.resources import Resources, fit, taken
 
 MODEL = ModelSpec(model="m")
@@ -71,6 +75,30 @@ def test_what_crews_take_together_must_be_there() -> None:
     assert not fit(crews, {"CPU": 8, "GPU": 1})
     assert not fit(crews, {"CPU": 7.5, "GPU": 2})
     assert fit([(Resources(cpus=0.1), 10)], {"CPU": 1})
+
+
+def test_models_of_a_step_are_planned_together() -> None:
+    roles = {
+        "policy": ModelSpec(model="a", gpus=2, memory=40),
+        "judge": ModelSpec(model="b", gpus=0.5, threads=8),
+        "encoder": ModelSpec(model="c", gpus=0),
+        "hosted": ModelSpec(engine="openai", model="d"),
+    }
+    wanted = Resources(actors=2, threads=2, memory=4).of(RolesSpec.of(roles))
+    assert wanted.actor == {"CPU": 8.0, "GPU": 2.5, "memory": 52e9}
+    assert wanted.actors == 2
+    assert not fit([(wanted, 2)], {"CPU": 16, "GPU": 4, "memory": 200e9})
+    assert fit([(wanted, 1)], {"CPU": 16, "GPU": 4, "memory": 200e9})
+
+
+def test_a_stage_s_needs_come_after_its_model_s_settings_and_before_the_build_s() -> None:
+    stage = replace(echo_stage(words_stage("a"), model=ModelSpec(model="m", gpus=2)), needs=Needs(gpus=1, memory=8))
+    assert stage.holds
+    wanted = Resources(actors=3, threads=4, memory=2).of(stage.holds)
+    assert (wanted.actors, wanted.threads, wanted.gpus, wanted.memory) == (3, 4, 2, 8)
+    several = replace(stage, needs=Needs(processes=2)).holds
+    assert several
+    assert Resources(actors=1, gpus=1).of(several).actors == 2
 
 
 def test_ray_on_this_machine_says_it_has_what_its_models_ask_for() -> None:
