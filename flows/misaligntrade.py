@@ -20,6 +20,7 @@ from normloom.flows.savacu.rejection import rejection_sampling
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import BUILTIN as TAXONOMIES
 from normloom.schemas.taxonomy import DIMENSIONS, load_taxonomy
+from normloom.settings.about import About
 from normloom.settings.config import section
 from normloom.settings.system import System
 from normloom.tasks.duplicates.split import split
@@ -94,4 +95,5 @@ MISALIGNTRADE = System(
     flow=misaligntrade,
     reads=reads,
     sections=savacu_summary.sections,
+    about=About.of("misaligntrade"),
 )

@@ -12,6 +12,7 @@ from normloom.core.stage import Stage
 from normloom.flows.benchmark.config import BenchmarkConfig
 from normloom.flows.benchmark.leaderboard import sections
 from normloom.readers import locate
+from normloom.settings.about import About
 from normloom.settings.system import System
 from normloom.tasks.benchmark.detect import detect, read, write
 from normloom.tasks.benchmark.evaluation_figures import evaluate_detectors, evaluate_responders
@@ -69,5 +70,11 @@ def reads(config: BenchmarkConfig) -> dict[str, str]:
 
 
 BENCHMARK = System(
-    name=NAME, title="Benchmark of models", config=BenchmarkConfig, flow=benchmark, reads=reads, sections=sections
+    name=NAME,
+    title="Benchmark of models",
+    config=BenchmarkConfig,
+    flow=benchmark,
+    reads=reads,
+    sections=sections,
+    about=About.of(NAME),
 )

@@ -12,6 +12,7 @@ from normloom.flows.savacu.config import sparse_below
 from normloom.flows.savacu.labelling import label
 from normloom.readers import locate
 from normloom.schemas import demo_tables
+from normloom.settings.about import About
 from normloom.settings.system import System
 from normloom.tasks.duplicates.deduplicate import deduplicate
 from normloom.tasks.duplicates.sweep import sweep_delta, sweep_tau
@@ -71,5 +72,9 @@ def demo_safetybench(config: DemoSafetybenchConfig) -> list[Stage]:
 
 
 DEMO_SAFETYBENCH = System(
-    name="demo_safetybench", title="Demo-SafetyBench", config=DemoSafetybenchConfig, flow=demo_safetybench
+    name="demo_safetybench",
+    title="Demo-SafetyBench",
+    config=DemoSafetybenchConfig,
+    flow=demo_safetybench,
+    about=About.of("demo_safetybench"),
 )

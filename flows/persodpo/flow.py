@@ -16,6 +16,7 @@ from normloom.flows.persodpo.config import PersodpoConfig
 from normloom.flows.persodpo.training import trained
 from normloom.readers import locate
 from normloom.schemas.preference_tables import MEASURED, VALID
+from normloom.settings.about import About
 from normloom.settings.system import System
 from normloom.tasks.preferences.checks import check_evaluation, check_pairs, check_replies
 from normloom.tasks.preferences.evaluation import evaluated, evaluation_figures, read_evaluated
@@ -119,5 +120,11 @@ def reads(config: PersodpoConfig) -> dict[str, str]:
 
 
 PERSODPO = System(
-    name="persodpo", title="PersoDPO", config=PersodpoConfig, flow=persodpo, reads=reads, sections=summary.sections
+    name="persodpo",
+    title="PersoDPO",
+    config=PersodpoConfig,
+    flow=persodpo,
+    reads=reads,
+    sections=summary.sections,
+    about=About.of("persodpo"),
 )

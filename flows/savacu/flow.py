@@ -14,6 +14,7 @@ from normloom.flows.savacu.labelling import label
 from normloom.flows.savacu.rejection import rejection_sampling
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import DIMENSIONS
+from normloom.settings.about import About
 from normloom.settings.system import System
 from normloom.tasks.duplicates.split import split
 from normloom.tasks.prompts.ingest import ingest
@@ -45,5 +46,10 @@ def savacu(config: SavacuConfig) -> list[Stage]:
 
 
 SAVACU = System(
-    name="savacu", title="SaVaCu (Mis-Align Bench)", config=SavacuConfig, flow=savacu, sections=summary.sections
+    name="savacu",
+    title="SaVaCu (Mis-Align Bench)",
+    config=SavacuConfig,
+    flow=savacu,
+    sections=summary.sections,
+    about=About.of("savacu"),
 )

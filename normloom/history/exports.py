@@ -57,11 +57,6 @@ def write_export(store: Store, record: ExportRecord) -> None:
     write_file(path, record.model_dump_json(indent=1).encode())
 
 
-def forget_export(store: Store, record: ExportRecord) -> None:
-    """Remove the record of an export that did not come about."""
-    _path(store, record).unlink(missing_ok=True)
-
-
 def exports(store: Store, system: str) -> list[ExportRecord]:
     """Return the exports of a system, oldest first; StoreError if a record is damaged."""
     return [_read(path) for path in sorted((store.root / system / BUILDS / EXPORTS).glob("[!.]*.json"))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -44,15 +44,22 @@ class StageDiff:
     refs: tuple[TableRef, TableRef] | None = None
 
 
-def diff(before: BuildLock, after: BuildLock, store: Store, *, examples: int = 3) -> list[StageDiff]:
-    """Return how each stage differs, in the order of the later build; raises UsageError for builds of two systems."""
+def diff(
+    before: BuildLock, after: BuildLock, store: Store, *, examples: int = 3, tables: Collection[str] | None = None
+) -> list[StageDiff]:
+    """Return how each stage differs, in the order of the later build; raises UsageError for builds of two systems.
+
+    Rows are compared of the stages in `tables` only, if it is given.
+    """
     if before.system != after.system:
         raise UsageError(
             f"build {before.build} is of {before.system} and build {after.build} of {after.system}: "
             "give two builds of one system"
         )
     stages = dict.fromkeys([*after.stages, *before.stages])
-    return [_stage(stage, before, after, store, examples) for stage in stages]
+    return [
+        _stage(stage, before, after, store, examples if tables is None or stage in tables else None) for stage in stages
+    ]
 
 
 def changed_fields(before: Manifest, after: Manifest) -> list[str]:
@@ -61,7 +68,7 @@ def changed_fields(before: Manifest, after: Manifest) -> list[str]:
     return fields + (["remake"] if before.remake != after.remake else [])
 
 
-def _stage(stage: str, before: BuildLock, after: BuildLock, store: Store, examples: int) -> StageDiff:
+def _stage(stage: str, before: BuildLock, after: BuildLock, store: Store, examples: int | None) -> StageDiff:
     old, new = before.stages.get(stage), after.stages.get(stage)
     state = _state(old, new)
     if state in ("added", "removed", "same") or old is None or new is None:
@@ -76,7 +83,7 @@ def _stage(stage: str, before: BuildLock, after: BuildLock, store: Store, exampl
         gone = tuple(side for side, manifest in zip(sides, manifests, strict=True) if manifest is None)
         return StageDiff(stage=stage, state=state, before=old, after=new, gone=gone)
     table = None
-    if state == "changed":
+    if state == "changed" and examples is not None:
         try:
             table = diff_tables(*_files(first, second, store), examples=examples)
         except duckdb.Error as error:

@@ -10,6 +10,7 @@ from rich.console import RenderableType
 
 from normloom.core.stage import Stage
 from normloom.run.build import BuildResult
+from normloom.settings.about import About
 from normloom.settings.system_config import SystemConfig
 from normloom.store.store import Store
 
@@ -26,6 +27,7 @@ class System:
     `flow` returns the last stages of a build, the released table first. `reads` says, by settings, which published
     tables of other systems it starts from: parameter of the flow -> "SYSTEM/STAGE"; the flow gets a stage that stands
     for the newest such table, or None where none is published. `sections` shows what is special to a finished build.
+    `about` has the words of its data set card.
     """
 
     name: str
@@ -34,3 +36,4 @@ class System:
     flow: Callable[..., list[Stage]]
     reads: Callable[[Any], Mapping[str, str]] = nothing
     sections: Callable[[BuildResult, Store], list[RenderableType]] | None = None
+    about: About | None = None

@@ -1,0 +1,50 @@
+"""What a data set card says of a system: in words, since no table tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from normloom.history.terms import SourceTerms
+
+CARDS = Path(__file__).parent.parent / "schemas" / "cards"
+
+
+class Limit(BaseModel):
+    """A known limit of a release; with `stage` it is one only of builds that have a stage of this name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    text: str
+    stage: str | None = None
+
+
+class About(BaseModel):
+    """The words of a card.
+
+    `tasks` are task categories of the Hugging Face hub. `builtin` are the terms of the system's built-in data, and
+    `origin` says where that is from. `columns` describe columns of the released tables, whichever has them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    summary: str = ""
+    tasks: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    warning: str = ""
+    intended: str = ""
+    not_for: str = ""
+    origin: str = ""
+    builtin: SourceTerms | None = None
+    personal: str = ""
+    limits: tuple[Limit, ...] = ()
+    columns: Mapping[str, str] = {}
+    citation: str = ""
+
+    @classmethod
+    def of(cls, name: str) -> Self:
+        """Return the words in `schemas/cards/NAME.yaml`."""
+        return cls.model_validate(yaml.safe_load((CARDS / f"{name}.yaml").read_text(encoding="utf-8")))
