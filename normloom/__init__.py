@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from normloom.api.look import open_store as open_store
     from normloom.api.look import query as query
     from normloom.api.look import trace as trace
+    from normloom.api.release import export as export
     from normloom.api.result import Result as Result
     from normloom.core.contract import Check as Check
     from normloom.core.contract import Contract as Contract
@@ -68,6 +69,7 @@ HOMES = {
     "diff": "normloom.api.look",
     "dropped_rows": "normloom.core.stage",
     "each": "normloom.core.fan_out",
+    "export": "normloom.api.release",
     "files_of": "normloom.steps.products",
     "free": "normloom.core.fan_out",
     "model_from": "normloom.steps.products",

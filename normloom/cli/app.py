@@ -14,6 +14,7 @@ from normloom.cli.commands.build import build
 from normloom.cli.commands.builds import builds
 from normloom.cli.commands.diff import diff
 from normloom.cli.commands.doctor import doctor
+from normloom.cli.commands.export import export
 from normloom.cli.commands.gc import gc
 from normloom.cli.commands.leaderboard import leaderboard
 from normloom.cli.commands.metrics import metrics
@@ -54,6 +55,7 @@ COMMANDS = (
     leaderboard,
     builds,
     releases,
+    export,
     metrics,
     watch,
     diff,

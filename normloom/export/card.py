@@ -264,6 +264,6 @@ def _take_down(_: Facts) -> Iterator[str]:
     yield from (
         "## Taking rows back",
         "",
-        "Every row has an id that does not change between versions. To have a row and all that came of it",
-        "removed, name it (`row_id`, or `chosen_id`, `rejected_id`, `completion_id` of pairs) to whoever published this.",
+        "Every row has an id that does not change between versions. To have a row and all that came of it removed,",
+        "name its id (`row_id`, or `chosen_id`, `rejected_id` and `completion_id` of pairs) to whoever published this.",
     )

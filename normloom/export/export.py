@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
 
@@ -17,7 +17,7 @@ from normloom.export.card import Facts, card
 from normloom.export.changes import changes
 from normloom.export.croissant import croissant
 from normloom.export.folder import MARKER, exported_folder, require_replaceable
-from normloom.export.origins import about, licences, origins, warnings
+from normloom.export.origins import about, licences, origins_of_release, warnings
 from normloom.export.pairs import Pairs, has_preferences, preferences
 from normloom.export.tables import Form, Shown, Written, stored, write
 from normloom.history.builds import BuildLock, accounts
@@ -183,7 +183,7 @@ def _facts(
     return Facts(
         material=material,
         about=about(release.system),
-        origins=_origins_of(store, material.lock, release),
+        origins=origins_of_release(store, release),
         release=release,
         tables=written,
         changes=changes(store, release),
@@ -191,11 +191,6 @@ def _facts(
         command=_command(material.lock),
         repository=repository,
     )
-
-
-def _origins_of(store: Store, lock: BuildLock, release: ReleaseRecord) -> Sequence[Any]:
-    """Return the sources by the terms that the version was released under."""
-    return origins(store, lock.model_copy(update={"source": release.source}))
 
 
 def _describe(folder: Path, facts: Facts, record: ExportRecord, form: Format) -> None:

@@ -64,11 +64,15 @@ def require_replaceable(target: Path, *, overwrite: bool) -> None:
 def listed(folder: Path) -> dict[str, str]:
     """Return the files that a folder lists, with their SHA-256; none if it has no list."""
     try:
-        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
-    except OSError:
+        return parsed_sums((folder / SUMS).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
         return {}
-    pairs = (line.split("  ", 1) for line in lines)
-    return {name: digest for digest, name in pairs}
+
+
+def parsed_sums(text: str) -> dict[str, str]:
+    """Return the files of a list in the format of sha256sum, with their digests."""
+    pairs = (line.partition("  ") for line in text.splitlines())
+    return {name: digest for digest, _, name in pairs}
 
 
 def _foreign(target: Path) -> str | None:

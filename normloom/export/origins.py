@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from normloom.core.errors import UsageError
 from normloom.core.table import TableRef
 from normloom.export.licences import restrictions
-from normloom.history.builds import BuildLock, locks
+from normloom.history.builds import BuildLock, find_build, locks
+from normloom.history.releases import ReleaseRecord
 from normloom.history.terms import SourceTerms
 from normloom.settings.about import About
 from normloom.settings.systems import system_named, system_names
@@ -47,6 +49,15 @@ def origins(store: Store, lock: BuildLock) -> list[Origin]:
         return [Origin(lock.system, own)]
     given = own.model_dump(exclude_defaults=True)
     return [Origin(lock.system, words.builtin.model_copy(update=given), words.origin)]
+
+
+def origins_of_release(store: Store, release: ReleaseRecord) -> list[Origin]:
+    """Return the sources of a version, by the terms under which it was released."""
+    try:
+        lock = find_build(store, release.build, system=release.system)
+    except UsageError:  # its lock was pruned
+        lock = BuildLock(system=release.system, build=release.build, stages={})
+    return origins(store, lock.model_copy(update={"source": release.source}))
 
 
 def licences(found: list[Origin]) -> list[str | None]:

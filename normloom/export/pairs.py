@@ -122,4 +122,4 @@ def _as_texts(pairs: pl.DataFrame, shown: Shown) -> pl.DataFrame:
             f"earlier turns (prompt {more['prompt_id'][0]}), which are no text without a chat template: use "
             "--pairs conversational"
         )
-    return pairs.with_columns(pl.col(name).list.last().struct.field("content") for name in PAIRED)
+    return pairs.with_columns(pl.col(name).list.last().struct.field("content").alias(name) for name in PAIRED)

@@ -14,9 +14,14 @@ from normloom.core.errors import UsageError
 
 if TYPE_CHECKING:
     from normloom.history.freshness import Release
+    from normloom.history.releases import ReleaseRecord
+    from normloom.store.store import Store
 
 
 def releases(
+    system: Annotated[
+        str | None, typer.Argument(help="List the versions of this system.", show_default="the newest of each")
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     check: Annotated[
         bool, typer.Option("--check", help="Exit with 1 if a release is stale, for scripts and monitors.")
@@ -25,16 +30,28 @@ def releases(
 ) -> None:
     """List the newest release of each system: rows, last confirmation by a build, and whether it is stale.
 
+    With SYSTEM, its versions: date, rows, content hash, licence of the source, build. Other columns raise the first
+    number of a version, other rows the second, other terms the third. normloom diff and export take versions.
+
     A release is stale if no build has confirmed it for release.fresh_hours (a setting; default: never stale).
 
     Examples:
 
         normloom releases --check
+
+        normloom releases savacu
+
+        normloom diff 1.0.0 1.1.0 --system savacu
     """
     from normloom.history.freshness import releases as newest
     from normloom.store.store import Store
 
     where, now = Store(store), datetime.now(UTC)
+    if system is not None:
+        if check:
+            raise UsageError("--check looks at all systems: leave SYSTEM out")
+        _show_versions(where, system, json_=json_)
+        return
     found = newest(where)
     if json_:
         print(json.dumps([_described(release, now) for release in found]))
@@ -50,6 +67,35 @@ def releases(
         out.print(table)
     if check and any(release.stale(now) for release in found):
         raise typer.Exit(FAILED)
+
+
+def _show_versions(store: Store, system: str, *, json_: bool) -> None:
+    from normloom.history.releases import versions
+
+    known = versions(store, system)
+    if json_:
+        print(json.dumps([record.model_dump(mode="json") for record in known]))
+        return
+    if not known:
+        there = ", ".join(store.systems())
+        raise UsageError(
+            f"{system} has no recorded versions in {store.root}: run normloom build {system} first"
+            + (f"; systems there: {there}" if there else "")
+        )
+    table = Table(box=None, pad_edge=False)
+    for heading in ("version", "date", "rows", "content", "licence", "build"):
+        table.add_column(heading, justify="right" if heading == "rows" else "left", no_wrap=heading != "build")
+    for record in reversed(known):
+        licence = _licence(store, record)
+        cells = (record.version, f"{record.created:%Y-%m-%d %H:%M}", f"{record.rows:,}", record.content)
+        table.add_row(*cells, escaped(licence), escaped(record.build))
+    out.print(table)
+
+
+def _licence(store: Store, record: ReleaseRecord) -> str:
+    from normloom.export.origins import licences, origins_of_release
+
+    return ", ".join(one or "unknown" for one in licences(origins_of_release(store, record)))
 
 
 def _state(release: Release, now: datetime) -> str:
