@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from normloom.export.features import features
 from normloom.export.licences import front_matter, identifier, restrictions
 from normloom.export.markdown import block, code, size_category, table, text
 from normloom.export.origins import Origin, warnings
+from normloom.export.public import public
 from normloom.export.tables import Written
 from normloom.history.releases import ReleaseRecord
 from normloom.report.material import Material
@@ -40,6 +41,11 @@ class Facts:
     def name(self) -> str:
         """The title of the data set."""
         return self.material.title
+
+    def meanings(self, written: Written) -> Mapping[str, str]:
+        """Return what the columns of a table mean, as far as it is known."""
+        stage = written.shown.ref.stage
+        return self.about.meanings(stage, written.schema.names, release=stage == self.release.stage)
 
     @property
     def language(self) -> list[str]:
@@ -150,8 +156,8 @@ def _content(facts: Facts) -> Iterator[str]:
             for written in facts.tables
         ),
     )
-    described = facts.about.columns
     for written in facts.tables:
+        described = facts.meanings(written)
         yield from (f"### Columns of {text(written.shown.name)}", "")
         yield from table(
             ("column", "type", "meaning"),
@@ -187,7 +193,7 @@ def _origin(facts: Facts) -> Iterator[str]:
 
 def _making(facts: Facts) -> Iterator[str]:
     lock, material = facts.material.lock, facts.material
-    profile = f" under the profile {code(lock.profile)}" if lock.profile else ""
+    profile = f" under the profile {code(public(lock.profile))}" if lock.profile else ""
     yield from ("## How it was made", "")
     yield from (
         f"Normloom built it{profile} (build {code(lock.build)}). Each stage makes a table of the tables it reads. Rows",

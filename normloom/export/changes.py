@@ -67,6 +67,8 @@ def _lines(change: Change) -> list[str]:
     if change.table:
         table = change.table
         told.append(f"{table.added:,} rows added, {table.removed:,} removed, {table.changed:,} changed")
+    elif version.stage != before.stage:
+        told.append(f"the table {text(version.stage)} in place of {text(before.stage)}")
     elif version.content != before.content:
         told.append(f"{before.rows:,} rows before; the two tables are no longer both in the store")
     told += [f"column {text(name)} added" for name in version.columns if name not in before.columns]

@@ -81,7 +81,7 @@ def croissant(facts: Facts) -> dict[str, Any]:
         "citeAs": facts.about.citation or f"{facts.name}, version {facts.release.version}",
         "distribution": [_file(file) for written in facts.tables for file in written.files],
         "recordSet": [
-            _record_set(written, file, facts.about.columns) for written in facts.tables for file in written.files
+            _record_set(written, file, facts.meanings(written)) for written in facts.tables for file in written.files
         ],
     }
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
-
-import yaml
 
 from normloom.core.errors import StoreError, UsageError
 from normloom.export.card import Facts, card
@@ -19,11 +16,11 @@ from normloom.export.croissant import croissant
 from normloom.export.folder import MARKER, exported_folder, require_replaceable
 from normloom.export.origins import about, licences, origins_of_release, warnings
 from normloom.export.pairs import Pairs, has_preferences, preferences
+from normloom.export.public import command, public_lock
 from normloom.export.tables import Form, Shown, Written, stored, write
 from normloom.history.builds import BuildLock, accounts
 from normloom.history.exports import ExportRecord, new_export_id, write_export
 from normloom.history.releases import ReleaseRecord, record_release, version_named, versions
-from normloom.readers.remote.fetch import shown as without_secrets
 from normloom.report.material import Material, find_material
 from normloom.settings.systems import system_named, system_names
 from normloom.store.latest import released_key
@@ -188,7 +185,7 @@ def _facts(
         tables=written,
         changes=changes(store, release),
         form=form,
-        command=_command(material.lock),
+        command=command(material.lock),
         repository=repository,
     )
 
@@ -200,37 +197,6 @@ def _describe(folder: Path, facts: Facts, record: ExportRecord, form: Format) ->
     if form in {"hf", "croissant"}:
         text = json.dumps(croissant(facts), indent=2, ensure_ascii=False)
         (folder / "croissant.json").write_text(f"{text}\n", encoding="utf-8")
-    (folder / LOCK).write_text(_public_lock(facts.material.lock), encoding="utf-8")
+    (folder / LOCK).write_text(public_lock(facts.material.lock), encoding="utf-8")
     marker = record.model_dump_json(indent=1, exclude={"export", "created", "path", "pushed"})
     (folder / MARKER).write_text(f"{marker}\n", encoding="utf-8")
-
-
-def _public_lock(lock: BuildLock) -> str:
-    """Return the lock without what is nobody's business: user and password in URLs, and folders of this machine."""
-    plain = lock.model_dump(mode="json", exclude_none=True)
-    plain["settings"] = [_public(assignment) for assignment in lock.settings]
-    if lock.source.name:
-        plain["source"]["name"] = _public_name(lock.source.name)
-    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
-
-
-def _command(lock: BuildLock) -> str:
-    """Return the command that makes the same build."""
-    words = ["normloom", "build", lock.system]
-    words += ["--profile", Path(lock.profile).name] if lock.profile else []
-    for assignment in lock.settings:
-        words += ["--set", _public(assignment)]
-    return shlex.join(words) if lock.system in system_names() else ""
-
-
-def _public(assignment: str) -> str:
-    name, equals, value = assignment.partition("=")
-    plain = value.strip().strip("\"'")
-    public = _public_name(plain)
-    return assignment if public == plain else f"{name}{equals}{public}"
-
-
-def _public_name(value: str) -> str:
-    if "://" in value:
-        return without_secrets(value)
-    return Path(value).name if value.startswith(("/", "~", "./", "../")) else value

@@ -22,6 +22,7 @@ _NAMES = {
     pa.bool_(): "bool",
     pa.string(): "string",
     pa.binary(): "binary",
+    pa.date32(): "date32",
 }
 
 

@@ -9,6 +9,7 @@ import polars as pl
 
 from normloom.export.markdown import code, table, text
 from normloom.export.model_licences import model_licence
+from normloom.export.public import public
 from normloom.report.material import Material
 from normloom.report.sections import head, rows
 from normloom.schemas.tables import AGREEMENT, FIGURES
@@ -21,7 +22,7 @@ _INTERNAL = {"source", "items", "taxonomies", "template"}  # arguments that are 
 
 def stages(material: Material) -> list[str]:
     """Return what became of the rows, stage by stage."""
-    models = {stage: model.get("model", "") for stage, model in material.models.items()}
+    models = {stage: public(model.get("model", "")) for stage, model in material.models.items()}
     return table(
         ("stage", "reads", "model", "in", "out", "dropped", "quarantined", "why"),
         (
@@ -43,7 +44,7 @@ def models(material: Material) -> list[str]:
         ("model", "revision", "licence", "engine", "data type", "stages"),
         (
             (
-                text(model["model"]),
+                text(public(model["model"])),
                 text(model["revision"]),
                 text(_licence_of(model)),
                 text(model["engine"]),
@@ -73,7 +74,7 @@ def settings(material: Material) -> list[str]:
             grouped.setdefault(values, []).append(stage)
     return table(
         ("stages", "settings"),
-        ((", ".join(code(stage) for stage in named), text(values)) for values, named in grouped.items()),
+        ((", ".join(code(stage) for stage in named), text(public(values))) for values, named in grouped.items()),
     )
 
 
@@ -126,6 +127,8 @@ def _flat(arguments: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
         if name in _INTERNAL or value is None:
             continue
         if isinstance(value, Mapping):
+            if "sections" in value:  # a template, a long text
+                continue
             yield from _flat(value, f"{prefix}{name}.")
         elif isinstance(value, bool | int | float):
             yield f"{prefix}{name}", str(value).lower() if isinstance(value, bool) else f"{value:g}"

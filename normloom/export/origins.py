@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from normloom.core.errors import UsageError
 from normloom.core.table import TableRef
 from normloom.export.licences import restrictions
+from normloom.export.public import public_name
 from normloom.history.builds import BuildLock, find_build, locks
 from normloom.history.releases import ReleaseRecord
 from normloom.history.terms import SourceTerms
@@ -28,7 +29,7 @@ class Origin:
         """What the source is called in a card; a path on this machine is only its last part."""
         if self.terms.name is None:
             return f"the built-in data of {self.system}" if self.told else "not recorded"
-        return self.terms.name if "://" in self.terms.name else self.terms.name.rstrip("/").rpartition("/")[2]
+        return public_name(self.terms.name)
 
 
 def about(system: str) -> About:

@@ -1,6 +1,6 @@
 """The exports of a system, recorded in the store: what left it, where to, and when.
 
-    <root>/<system>/builds/exports/20261127T181503-ab12.json
+    <root>/<system>/builds/exports/20261127T181503123456-ab12.json
 
 A record is written before the exported folder is in its place, and its `pushed` before a push begins: it may tell of
 an export that did not come about, but none is missing.
@@ -46,7 +46,7 @@ class ExportRecord(BaseModel):
 
 def new_export_id() -> str:
     """Return an id that sorts by time."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(2)}"
 
 
 def write_export(store: Store, record: ExportRecord) -> None:

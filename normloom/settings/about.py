@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Self
 
@@ -26,7 +27,8 @@ class About(BaseModel):
     """The words of a card.
 
     `tasks` are task categories of the Hugging Face hub. `builtin` are the terms of the system's built-in data, and
-    `origin` says where that is from. `columns` describe columns of the released tables, whichever has them.
+    `origin` says where that is from. `columns` describe columns of the release; those of other
+    tables are described once for all systems, in `schemas/cards/tables.yaml`, by the name of the stage.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -44,7 +46,21 @@ class About(BaseModel):
     columns: Mapping[str, str] = {}
     citation: str = ""
 
+    def meanings(self, stage: str, columns: Collection[str], *, release: bool) -> Mapping[str, str]:
+        """Return what the columns of a released table mean, as far as it is known."""
+        if release:
+            return self.columns
+        known = _tables()
+        figures = known["figures"] if set(known["figures"]) <= set(columns) else {}
+        return known.get(stage, figures)
+
     @classmethod
     def of(cls, name: str) -> Self:
         """Return the words in `schemas/cards/NAME.yaml`."""
         return cls.model_validate(yaml.safe_load((CARDS / f"{name}.yaml").read_text(encoding="utf-8")))
+
+
+@cache
+def _tables() -> dict[str, dict[str, str]]:
+    tables: dict[str, dict[str, str]] = yaml.safe_load((CARDS / "tables.yaml").read_text(encoding="utf-8"))
+    return tables

@@ -18,6 +18,7 @@ from rich.text import Text
 
 from normloom.cli.output.answers import length_warning, scores_of
 from normloom.core.table import Manifest, Work
+from normloom.export.origins import licences, origins_of_release, warnings
 from normloom.history.losses import losses
 from normloom.report.sections.duplicates import chance_warning
 from normloom.report.sections.head import EMBEDDED
@@ -40,6 +41,7 @@ def as_json(result: BuildResult, store: Store) -> dict[str, Any]:
         "seconds": round(result.seconds, 3),
         "output": None if result.partial else str(store.table_directory(result.released.ref)),
         "latest": str(result.latest) if result.latest else None,
+        "release": _release(result, store),
         "stale": dict(result.stale),
         "lock": str(result.lock),
         "loads": dict(result.loads),
@@ -71,6 +73,15 @@ def _stage(manifest: Manifest, *, reused: bool) -> dict[str, Any]:
             *filter(None, [chance_warning(manifest), length_warning(manifest)]),
         ],
     }
+
+
+def _release(result: BuildResult, store: Store) -> dict[str, Any] | None:
+    """Return the version that the build released or confirmed, and what the licences of its sources do not allow."""
+    if result.release is None:
+        return None
+    found = origins_of_release(store, result.release)
+    named = [licence or "unknown" for licence in licences(found)]
+    return {"version": result.release.version, "licences": named, "warnings": warnings(found)}
 
 
 def _spent(result: BuildResult) -> dict[str, float]:
@@ -110,7 +121,7 @@ def show(console: Console, result: BuildResult, store: Store, *, system: System,
     own = system.sections(result, store) if system.sections else []
     for section in (*own, *_figures(result, store), *_asides(result)):
         console.print(section)
-    console.print(Panel(_closing(result), title="Where it is", title_align="left", box=box.ROUNDED))
+    console.print(Panel(_closing(result, store), title="Where it is", title_align="left", box=box.ROUNDED))
     for command in _commands(result, store):  # outside the frame, which would break them
         console.print(f"  {escape(command)}", style="cyan", highlight=False, soft_wrap=True)
 
@@ -183,7 +194,7 @@ def _asides(result: BuildResult) -> Iterator[Text]:
             yield Text(f"{manifest.stage}: {scores}.")
 
 
-def _closing(result: BuildResult) -> Text:
+def _closing(result: BuildResult, store: Store) -> Text:
     tokens = sum(manifest.tokens_out for manifest in result.manifests if manifest.stage not in result.reused)
     loads = ", ".join(f"{model} {count}x{_loading(result, model)}" for model, count in result.loads.items()) or "none"
     text = Text.assemble(
@@ -199,6 +210,11 @@ def _closing(result: BuildResult) -> Text:
         text.append(f"{spent['requests']:,} requests to hosted models, {spent['cost']:,.4f}\n")
     for manifest in result.reads.values():
         text.append(f"Started from   {manifest.ref}, {manifest.count('rows'):,} rows\n")
+    if release := _release(result, store):
+        text.append("Version        ", "bold")
+        text.append(f"{release['version']}, licence of the source: {', '.join(release['licences'])}\n")
+        for warning in release["warnings"]:
+            text.append(f"{warning}\n", "yellow")
     if any(EMBEDDED in str(manifest.key_fields.get("model")) for manifest in result.manifests):
         text.append(
             "A 135M model took part: what it writes, judges and rates is near chance. "
@@ -214,6 +230,7 @@ def _commands(result: BuildResult, store: Store) -> Iterator[str]:
     option = "" if store.root == Path("store").absolute() else f" --store {shlex.quote(str(store.root))}"
     yield f"normloom tables {result.system}{option}"
     yield f"normloom report {result.system}{option}"
+    yield f"normloom export {result.system} {result.system}-export{option}"
     shown = ", ".join(_readable(store.scan(result.released.ref).collect_schema())) or "*"
     yield f'normloom query "FROM {result.system}_{result.released.stage} SELECT {shown} LIMIT 5"{option}'
 

@@ -1,0 +1,112 @@
+"""Exports of the four systems, read by the libraries that their users have."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import datasets
+import mlcroissant
+import polars as pl
+import pytest
+import yaml
+
+from normloom.core.errors import UsageError
+from normloom.export.export import export
+from normloom.export.folder import SUMS
+from normloom.history.exports import exports
+from normloom.store.store import Store
+
+SYSTEMS = ("savacu", "misaligntrade", "demo_safetybench", "persodpo")
+
+
+def released(store: Store, system: str) -> pl.DataFrame:
+    manifest = store.current(system, "publish")
+    assert manifest is not None
+    return store.scan(manifest.ref).collect()
+
+
+def front_matter(folder: Path) -> dict[str, object]:
+    return yaml.safe_load((folder / "README.md").read_text().split("---\n")[1])
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_datasets_reads_the_released_rows_with_their_splits_and_types(four: Store, system: str, tmp_path: Path) -> None:
+    export(four, system, tmp_path / "out")
+    loaded = datasets.load_dataset(str(tmp_path / "out"))
+    rows = released(four, system).drop("parents")
+    splits = rows["split"] if "split" in rows.columns else pl.Series(["train"] * rows.height)
+    assert {name: split.num_rows for name, split in loaded.items()} == dict(splits.value_counts().iter_rows())
+    for name, split in loaded.items():
+        assert split.to_list() == rows.filter(splits == name).to_dicts()
+        assert split.features == datasets.Features.from_arrow_schema(split.data.schema)
+
+
+def test_every_released_table_is_a_configuration(four: Store, tmp_path: Path) -> None:
+    made = export(four, "savacu", tmp_path / "out")
+    names = datasets.get_dataset_config_names(str(tmp_path / "out"))
+    assert names == ["default", "coverage", "agreement"] == [one.shown.name for one in made.tables]
+    coverage = datasets.load_dataset(str(tmp_path / "out"), "coverage", split="train")
+    assert coverage.num_rows == 111
+    assert set(coverage["dimension"]) == {"safety", "value", "cultural"}
+
+
+@pytest.mark.filterwarnings("ignore:ConjunctiveGraph is deprecated")  # in rdflib, by its own parser
+@pytest.mark.filterwarnings("ignore:The inplace keyword in DataFrame.reset_index")  # in mlcroissant
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_croissant_is_valid_and_its_records_are_the_rows(four: Store, system: str, tmp_path: Path) -> None:
+    made = export(four, system, tmp_path / "out", format="croissant")
+    assert not (tmp_path / "out" / "README.md").exists()
+    data = mlcroissant.Dataset(jsonld=str(tmp_path / "out" / "croissant.json"))
+    assert (data.metadata.issues.errors, data.metadata.issues.warnings) == (set(), set())
+    assert data.metadata.version == made.release.version
+    [file] = [file for file in made.tables[0].files if file.split == "train"]
+    ids = [record["default/train/row_id"].decode() for record in data.records("default/train")]
+    assert ids == pl.read_parquet(tmp_path / "out" / file.path)["row_id"].to_list()
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_plain_formats_hold_the_release_alone(four: Store, form: str, tmp_path: Path) -> None:
+    export(four, "demo_safetybench", tmp_path / "out", format=form)  # type: ignore[arg-type]  # a parameter
+    rows = released(four, "demo_safetybench").drop("parents")
+    loaded = datasets.load_dataset(str(tmp_path / "out"), split="train")
+    assert loaded.column_names == rows.columns
+    assert list(loaded["context"]) == rows["context"].to_list()
+    if form == "jsonl":
+        assert loaded.to_list() == rows.to_dicts()
+    else:
+        nested = pl.Series(list(loaded["ratings"])).str.json_decode(rows.schema["ratings"])
+        assert nested.to_list() == rows["ratings"].to_list()
+
+
+def test_a_table_is_chosen_by_name_and_an_unknown_one_is_refused(four: Store, tmp_path: Path) -> None:
+    made = export(four, "misaligntrade", tmp_path / "out", format="csv", tables=["trade_off"])
+    assert [one.shown.name for one in made.tables] == ["trade_off"]
+    with pytest.raises(UsageError, match=r"unknown released table 'judge_0' .*available: publish, coverage, trade_off"):
+        export(four, "misaligntrade", tmp_path / "other", tables=["judge_0"])
+    assert not (tmp_path / "other").exists()
+
+
+def test_checksums_hold_and_the_same_release_gives_the_same_files(four: Store, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        export(four, "persodpo", tmp_path / name)
+    subprocess.run(["sha256sum", "--quiet", "--strict", "--check", SUMS], cwd=tmp_path / "one", check=True)
+    sums = [(tmp_path / name / SUMS).read_text() for name in ("one", "two")]
+    assert sums[0] == sums[1]
+    assert "README.md" in sums[0]
+
+
+def test_the_store_records_where_rows_went(four: Store, tmp_path: Path) -> None:
+    made = export(four, "misaligntrade", tmp_path / "out", format="trl", pairs="kto")
+    record = exports(four, "misaligntrade")[-1]
+    assert record == made.record
+    assert (record.path, record.format, record.pushed) == (str(tmp_path / "out"), "trl, kto", None)
+    manifest = four.current("misaligntrade", "publish")
+    assert manifest is not None
+    assert list(record.tables) == [manifest.ref]
+    assert [ref.stage for ref in record.reads if ref.system == "savacu"] == ["classify"]
+
+
+def test_a_system_without_release_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"unknown system 'savacu' in .*run normloom build first"):
+        export(Store(tmp_path / "store"), "savacu", tmp_path / "out")
