@@ -93,6 +93,7 @@ def test_builds_as_json(command: Command) -> None:
         "selection": {},
         "reads": {},
         "fresh_hours": None,
+        "source": {"name": None, "licence": None, "citation": None, "language": []},
         "spent": {"requests": 0, "tokens_in": 0, "tokens_out": 0, "cost": None, "currency": None},
         "started": "2026-11-22T00:00:03+00:00",
         "stages": ["words", "echo", "labelled"],

@@ -18,6 +18,7 @@ from normloom.core.errors import UsageError
 from normloom.core.protocol import ModelSpec
 from normloom.flows.savacu.config import SavacuConfig
 from normloom.flows.savacu.flow import SAVACU, savacu
+from normloom.history.terms import SourceTerms
 from normloom.planning.spending import Bill, Limits
 from normloom.run.build import BuildRequest, BuildResult, reuse
 from normloom.settings.config import load_profile, override, validated
@@ -66,6 +67,21 @@ def test_labels_are_shown_by_precision_and_recall_of_those_that_are_kept(
         assert all(row["low"] < row["high"] for row in rows.values() if row["low"] is not None)
     assert "Precision: of the labels kept" in shown
     assert "macro recall" not in shown
+
+
+def test_it_names_the_version_and_what_the_licence_of_the_source_forbids(
+    build: tuple[BuildResult, Store], shown: str
+) -> None:
+    assert "1.0.0, licence of the source: apache-2.0" in " ".join(shown.split())
+    result, store = build
+    assert result.release is not None
+    terms = SourceTerms(name="mine.csv", licence="cc-by-nc-4.0")
+    changed = replace(result, release=result.release.model_copy(update={"source": terms}))
+    console = Console(file=StringIO(), width=120, record=True)
+    summary.show(console, changed, store, system=SAVACU, profile="test")
+    assert "The licence of the source (cc-by-nc-4.0) forbids commercial use." in console.export_text()
+    told = summary.as_json(changed, store)["release"]
+    assert (told["version"], told["licences"], len(told["warnings"])) == ("1.0.0", ["cc-by-nc-4.0"], 1)
 
 
 def test_it_suggests_a_query_that_reads_well(shown: str) -> None:
