@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from normloom.api.result import Result
-from normloom.export.export import Exported, Format
-from normloom.export.export import export as write
-from normloom.export.pairs import Pairs
-from normloom.export.push import push as upload
-from normloom.export.push import require_token
+from normloom.exports.export import Exported, Format
+from normloom.exports.export import export as write
+from normloom.exports.pairs import Pairs
+from normloom.exports.push import push as upload
+from normloom.exports.push import require_token
 from normloom.store.store import Store
 
 

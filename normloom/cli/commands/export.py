@@ -14,7 +14,7 @@ from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, SystemAr
 from normloom.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from normloom.export.export import Exported
+    from normloom.exports.export import Exported
 
 
 class Format(StrEnum):
@@ -91,9 +91,9 @@ def export(
 
         normloom export savacu savacu-1.1 --push me/savacu
     """
-    from normloom.export.export import export as write
-    from normloom.export.push import push as upload
-    from normloom.export.push import require_token
+    from normloom.exports.export import export as write
+    from normloom.exports.push import push as upload
+    from normloom.exports.push import require_token
     from normloom.settings.systems import name_of
     from normloom.store.store import Store
 

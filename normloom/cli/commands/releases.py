@@ -93,7 +93,7 @@ def _show_versions(store: Store, system: str, *, json_: bool) -> None:
 
 
 def _licence(store: Store, record: ReleaseRecord) -> str:
-    from normloom.export.origins import licences, origins_of_release
+    from normloom.exports.origins import licences, origins_of_release
 
     return ", ".join(one or "unknown" for one in licences(origins_of_release(store, record)))
 

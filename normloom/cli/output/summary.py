@@ -18,7 +18,7 @@ from rich.text import Text
 
 from normloom.cli.output.answers import length_warning, scores_of
 from normloom.core.table import Manifest, Work
-from normloom.export.origins import licences, origins_of_release, warnings
+from normloom.exports.origins import licences, origins_of_release, warnings
 from normloom.history.losses import losses
 from normloom.report.sections.duplicates import chance_warning
 from normloom.report.sections.head import EMBEDDED

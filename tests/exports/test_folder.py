@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from normloom.core.errors import UsageError
-from normloom.export.folder import MARKER, SUMS, exported_folder
+from normloom.exports.folder import MARKER, SUMS, exported_folder
 
 
 def write(target: Path, *, overwrite: bool = False, **files: str) -> None:
@@ -98,7 +98,7 @@ def test_a_failed_export_leaves_nothing(tmp_path: Path) -> None:
 KILLED = """
 import sys, time
 from pathlib import Path
-from normloom.export.folder import exported_folder
+from normloom.exports.folder import exported_folder
 with exported_folder(Path(sys.argv[1]), overwrite=True) as folder:
     (folder / "half").write_text("half")
     print("writing", flush=True)

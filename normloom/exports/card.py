@@ -8,15 +8,15 @@ from typing import Any
 
 import yaml
 
-from normloom.export import made
-from normloom.export.changes import Change
-from normloom.export.changes import lines as change_lines
-from normloom.export.features import features
-from normloom.export.licences import front_matter, identifier, restrictions
-from normloom.export.markdown import block, code, size_category, table, text
-from normloom.export.origins import Origin, warnings
-from normloom.export.public import public
-from normloom.export.tables import Written
+from normloom.exports import made
+from normloom.exports.changes import Change
+from normloom.exports.changes import lines as change_lines
+from normloom.exports.features import features
+from normloom.exports.licences import front_matter, identifier, restrictions
+from normloom.exports.markdown import block, code, size_category, table, text
+from normloom.exports.origins import Origin, warnings
+from normloom.exports.public import public
+from normloom.exports.tables import Written
 from normloom.history.releases import ReleaseRecord
 from normloom.report.material import Material
 from normloom.report.sections import head

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from normloom.core.errors import UsageError
 from normloom.core.table import TableRef
-from normloom.export.licences import restrictions
-from normloom.export.public import public_name
+from normloom.exports.licences import restrictions
+from normloom.exports.public import public_name
 from normloom.history.builds import BuildLock, find_build, locks
 from normloom.history.releases import ReleaseRecord
 from normloom.history.terms import SourceTerms

@@ -7,10 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from normloom.export.card import Facts
-from normloom.export.features import Media
-from normloom.export.licences import UNKNOWN, identifier
-from normloom.export.tables import DataFile, Written
+from normloom.exports.card import Facts
+from normloom.exports.features import Media
+from normloom.exports.licences import UNKNOWN, identifier
+from normloom.exports.tables import DataFile, Written
 
 CONTEXT: dict[str, Any] = {
     "@language": "en",

@@ -13,7 +13,7 @@ from typing import Literal
 import polars as pl
 
 from normloom.core.errors import UsageError
-from normloom.export.tables import Shown
+from normloom.exports.tables import Shown
 from normloom.schemas.tables import MESSAGES
 from normloom.store.store import Store
 

@@ -17,8 +17,8 @@ from PIL import Image
 from normloom.core.contract import Contract
 from normloom.core.errors import UsageError
 from normloom.core.stage import Output, Stage
-from normloom.export.export import export
-from normloom.export.features import arrow_schema, features, media_kind
+from normloom.exports.export import export
+from normloom.exports.features import arrow_schema, features, media_kind
 from normloom.store.store import Store
 from normloom.testing.builds import build_id, built
 from normloom.testing.toy import Words

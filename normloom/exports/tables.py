@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from normloom.core.errors import UsageError
 from normloom.core.table import TableRef
-from normloom.export.features import Media, arrow_schema, media_columns, media_kind
+from normloom.exports.features import Media, arrow_schema, media_columns, media_kind
 from normloom.store.latest import SPLIT
 from normloom.store.store import Store
 

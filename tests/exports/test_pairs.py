@@ -10,8 +10,8 @@ import pytest
 from trl.data_utils import extract_prompt, is_conversational, maybe_apply_chat_template, unpair_preference_dataset
 
 from normloom.core.errors import UsageError
-from normloom.export.export import export
-from normloom.export.pairs import Pairs
+from normloom.exports.export import export
+from normloom.exports.pairs import Pairs
 from normloom.store.store import Store
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Literal
 
 from normloom.core.errors import StoreError, UsageError
-from normloom.export.card import Facts, card
-from normloom.export.changes import changes
-from normloom.export.croissant import croissant
-from normloom.export.folder import MARKER, exported_folder, require_replaceable
-from normloom.export.origins import about, licences, origins_of_release, warnings
-from normloom.export.pairs import Pairs, has_preferences, preferences
-from normloom.export.public import command, public_lock
-from normloom.export.tables import Form, Shown, Written, stored, write
+from normloom.exports.card import Facts, card
+from normloom.exports.changes import changes
+from normloom.exports.croissant import croissant
+from normloom.exports.folder import MARKER, exported_folder, require_replaceable
+from normloom.exports.origins import about, licences, origins_of_release, warnings
+from normloom.exports.pairs import Pairs, has_preferences, preferences
+from normloom.exports.public import command, public_lock
+from normloom.exports.tables import Form, Shown, Written, stored, write
 from normloom.history.builds import BuildLock, accounts
 from normloom.history.exports import ExportRecord, new_export_id, write_export
 from normloom.history.releases import ReleaseRecord, record_release, version_named, versions

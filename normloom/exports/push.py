@@ -10,14 +10,14 @@ import tempfile
 from typing import TYPE_CHECKING
 
 from normloom.core.errors import NormloomError, UsageError
-from normloom.export.folder import SUMS, listed, parsed_sums
+from normloom.exports.folder import SUMS, listed, parsed_sums
 from normloom.history.exports import write_export
 from normloom.store.store import Store
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-    from normloom.export.export import Exported
+    from normloom.exports.export import Exported
 
 TOKEN, ENDPOINT = "HF_TOKEN", "HF_ENDPOINT"  # names of environment variables
 _KIND = "dataset"

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from huggingface_hub import DatasetCard
 
-from normloom.export.export import export
-from normloom.export.licences import front_matter, identifier, restrictions
-from normloom.export.markdown import block, size_category, text
+from normloom.exports.export import export
+from normloom.exports.licences import front_matter, identifier, restrictions
+from normloom.exports.markdown import block, size_category, text
 from normloom.history.releases import versions
 from normloom.history.terms import SourceTerms
 from normloom.store.store import Store

@@ -7,9 +7,9 @@ from typing import Any
 
 import polars as pl
 
-from normloom.export.markdown import code, table, text
-from normloom.export.model_licences import model_licence
-from normloom.export.public import public
+from normloom.exports.markdown import code, table, text
+from normloom.exports.model_licences import model_licence
+from normloom.exports.public import public
 from normloom.report.material import Material
 from normloom.report.sections import head, rows
 from normloom.schemas.tables import AGREEMENT, FIGURES

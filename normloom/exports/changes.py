@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from normloom.core.errors import NormloomError
-from normloom.export.markdown import code, text
+from normloom.exports.markdown import code, text
 from normloom.history.builds import find_build
 from normloom.history.releases import ReleaseRecord, versions
 from normloom.lineage.diff import diff
