@@ -34,7 +34,8 @@ class PartRecord(_Record):
 
     `attempts` = rows + dropped + quarantined; `dropped_by` and `quarantined_by` count by reason and rule. `usage` is
     what the model counted meanwhile (`Metered`); parts made side by side share it out anyhow, only sums mean much.
-    `attached` are the files that a product has besides its rows, in a folder of the part.
+    `attached` are the files that a product has besides its rows, in a folder of the part. `reads` is the digest of the
+    rows that it was made of, by which a later table takes it over; empty if none may.
     """
 
     index: int
@@ -50,6 +51,7 @@ class PartRecord(_Record):
     metrics: Mapping[str, float]
     usage: Mapping[str, float] = Field(default_factory=dict)
     attached: tuple[FileRecord, ...] = ()
+    reads: str = ""
 
     @property
     def stored(self) -> tuple[FileRecord, ...]:

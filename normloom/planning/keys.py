@@ -108,6 +108,18 @@ def stage_key(fields: Mapping[str, Any], *, remake: int = 0) -> str:
     return digest({**deciding, "remake": remake} if remake else deciding)
 
 
+def recipe(fields: Mapping[str, Any]) -> str:
+    """Return the digest of all that decides a part but the rows that it reads.
+
+    Side tables that every part reads whole belong to it, those of which a part reads its own rows do not.
+    """
+    deciding = {name: value for name, value in fields.items() if name not in NAMES | {"inputs"}}
+    if "sides_on" in fields:
+        sides = fields["sides"]
+        deciding["sides"] = sides[len(sides) - fields.get("products", 0) :]
+    return digest(deciding)
+
+
 def _value(value: Any) -> Any:
     return model_identity(value) if isinstance(value, ModelSpec) else canonical(value)
 

@@ -31,6 +31,7 @@ from normloom.models.adapters import adapter_in
 from normloom.planning.keys import key_fields, stage_key
 from normloom.planning.spending import Spending, batched, hosted
 from normloom.run.budget import Budget
+from normloom.run.incremental import bounds_after, earlier_table, regular, taken_over
 from normloom.run.quality import require, run_checks
 from normloom.run.release import ReleaseSize
 from normloom.steps.selection import Again
@@ -158,7 +159,7 @@ class StageRunner:
             found = self.store.published(self.system, table.stage.name, table.key)
             if found is None and base:
                 self._adopt(table, base)
-            manifest = found or self._make(table, again)
+            manifest = found or self._make(table, again, base)
             if replaces:
                 self.store.supersede(manifest, replaces)
             if found:
@@ -177,6 +178,18 @@ class StageRunner:
             if part.index not in done and not part.files["quarantined"].rows:
                 adopt_part(source, table.directory, part)
 
+    def _take_over(
+        self, table: _Table, earlier: Manifest, jobs: Sequence[PartJob], done: dict[int, PartRecord]
+    ) -> None:
+        """Take over what an earlier table has made of the rows of parts that are not done."""
+        source = self.store.table_directory(earlier.ref)
+        found = list(taken_over(self.store, earlier, [job for job in jobs if job.index not in done]))
+        for part in found:
+            adopt_part(source, table.directory, part)
+            done[part.index] = part
+        if found:
+            self.progress.note(table.stage.name, f"reuses {len(found):,} of {len(jobs):,} parts, made of the same rows")
+
     def _left(
         self, table: _Table, jobs: Sequence[PartJob], again: Again | None
     ) -> tuple[dict[int, PartRecord], list[PartRecord]]:
@@ -184,23 +197,29 @@ class StageRunner:
 
         To make all of a table again that has all its parts and was refused is to begin with none.
         """
-        found = {index: part for index, part in self.store.parts(table.directory).items() if index < len(jobs)}
+        parts = self.store.parts(table.directory)
+        bounds = {job.index: (job.start, job.stop) for job in jobs}
+        found = {index: part for index, part in parts.items() if bounds.get(index) == (part.start, part.stop)}
         refused = len(found) == len(jobs)
         kept = {
             index: part
             for index, part in found.items()
             if part.settled and not (again and (part.files["quarantined"].rows or (again == "all" and refused)))
         }
-        back = [part for index, part in found.items() if index not in kept]
-        for part in back:
-            forget_part(table.directory, part)
-        return kept, back
+        for index, part in parts.items():
+            if index not in kept:
+                forget_part(table.directory, part)
+        return kept, [part for index, part in found.items() if index not in kept]
 
-    def _make(self, table: _Table, again: Again | None) -> Manifest:
+    def _make(self, table: _Table, again: Again | None, base: Manifest | None) -> Manifest:
         stage, directory = table.stage, table.directory
         started = time.monotonic()
-        jobs = self._jobs(table)
+        reusable = stage.part_rows is not None and bool(stage.inputs)
+        earlier = earlier_table(self.store, self.system, stage.name, table.fields) if reusable and not again else None
+        jobs = self._jobs(table, base, earlier)
         done, back = self._left(table, jobs, again)
+        if earlier:
+            self._take_over(table, earlier, jobs, done)
         rows_in = sum(len(job) for job in jobs)
         self.begun[stage.name] = Begun(directory, rows_in)
         self.progress.begin(stage.name, total=rows_in, done=sum(part.stop - part.start for part in done.values()))
@@ -281,11 +300,15 @@ class StageRunner:
         )
         return loading, work
 
-    def _jobs(self, table: _Table) -> list[PartJob]:
+    def _jobs(self, table: _Table, base: Manifest | None, earlier: Manifest | None) -> list[PartJob]:
+        """Return the parts of a table, cut as `base` is whose parts it has, or as `earlier`, some of which it may."""
         stage = table.stage
         files = tuple(file for ref in table.inputs for file in self.store.files(ref))
-        rows = sum(count for _, count in files)
-        size = stage.part_rows or max(rows, 1)
+        bounds = regular(sum(count for _, count in files), stage.part_rows)
+        if base:
+            bounds = [(part.start, part.stop) for part in base.parts]
+        elif earlier and stage.part_rows:
+            bounds = bounds_after(self.store, earlier, files, stage.part_rows)
         kind = partial(RunJob, product=stage.files) if stage.run else PartJob
         whole = kind(
             system=self.system,
@@ -299,16 +322,14 @@ class StageRunner:
             writer=table.writer.token,
             index=0,
             start=0,
-            stop=min(size, rows),
+            stop=0,
             inputs=files if stage.inputs else None,
             sides=tuple(tuple(self.store.files(ref)) for ref in table.sides[: len(stage.sides)]),
             sides_on=stage.sides_on,
             adapter=adapter_in(self._placed(table, stage.model)),
+            reusable=stage.part_rows is not None and bool(stage.inputs),
         )
-        starts = range(0, max(rows, 1), size)
-        jobs = [
-            replace(whole, index=index, start=start, stop=min(start + size, rows)) for index, start in enumerate(starts)
-        ]
+        jobs = [replace(whole, index=index, start=start, stop=stop) for index, (start, stop) in enumerate(bounds)]
         return with_own_sides(jobs)
 
     @contextmanager
@@ -473,7 +494,10 @@ def _under_input(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without(table: _Table, part: PartRecord, aside: dict[str, str]) -> PartRecord:
-    """Return the part, committed again, with rows that failed a check moved to quarantine."""
+    """Return the part, committed again, with rows that failed a check moved to quarantine.
+
+    A check looks at the whole table, so no other table takes the part over.
+    """
     directory = table.directory
     frames = {kind: read_slice([(directory / file.name, file.rows)], 0, file.rows) for kind, file in part.files.items()}
     failing = frames["rows"].filter(pl.col("row_id").is_in(list(aside)))
@@ -489,6 +513,6 @@ def _without(table: _Table, part: PartRecord, aside: dict[str, str]) -> PartReco
     frames["quarantined"] = pl.concat([frames["quarantined"], ledger])
     counts = frames["quarantined"]["rule"].value_counts(sort=True).iter_rows()
     files = write_frames(directory, part.index, frames, writer=f"{table.writer.token}-checked")
-    checked = part.model_copy(update={"files": files, "quarantined_by": dict(counts)})
+    checked = part.model_copy(update={"files": files, "quarantined_by": dict(counts), "reads": ""})
     write_part(directory, checked)
     return checked

@@ -53,7 +53,7 @@ RELEASE = "release"
 SCRATCH = "scratch"
 PRODUCT = "files-"  # begins the name of a folder with files of a product
 FORMAT_FILE = "format"
-FORMAT = 2  # of stores and their records; 1 had no number and the same records
+FORMAT = 3  # of stores and their records; records of 1 (without a number) and 2 are read as they are
 
 Record = TypeVar("Record")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 from pydantic import BaseModel
 
@@ -50,7 +53,8 @@ class PartJob:
     `inputs` is None for a stage that reads no table. `writer` is the token of who holds the table's lock.
     `poisoned` names rows that are known to end their process or to raise, and how: they go to quarantine untouched.
     `copy` counts the copies made of a part that took too long: each writes files of its own. `adapter` is the folder of
-    the adapter with which the process's model makes it.
+    the adapter with which the process's model makes it. `reusable` says that later tables may take the part over if
+    they would make it of the same rows.
     """
 
     system: str
@@ -71,6 +75,7 @@ class PartJob:
     poisoned: Mapping[str, PartFailure] = field(default_factory=dict)
     copy: int = 0
     adapter: str | None = None
+    reusable: bool = False
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -127,6 +132,7 @@ def _committed(job: PartJob, model: object | None, started: float, *, files: Pat
         metrics=dict(output.metrics),
         usage=usage,
         attached=attached,
+        reads=reads_digest(job) if job.reusable else "",
     )
     require_writer(job.directory, job.writer)
     write_part(job.directory, record)
@@ -148,8 +154,8 @@ def with_own_sides(parts: Sequence[PartJob]) -> list[PartJob]:
     first = parts[0]
     if first.sides_on is None or not first.inputs:
         return list(parts)
-    place = pl.int_range(pl.len(), dtype=pl.Int64)
-    owners = _scan(first.inputs).select(owner="row_id", part=place // max(len(first), 1)).collect().lazy()
+    part_of = pl.Series("part", np.repeat([part.index for part in parts], [len(part) for part in parts]))
+    owners = _scan(first.inputs).select(owner="row_id").collect().with_columns(part_of).lazy()
     own = [_files_by_part(first, files, owners) for files in first.sides]
     return [
         replace(
@@ -177,6 +183,17 @@ def _files_by_part(stage: PartJob, files: TableFiles, owners: pl.LazyFrame) -> d
         for part in parts_of.get(str(file[0]), []):
             chosen[part] = (*chosen.get(part, ()), file)
     return chosen
+
+
+def reads_digest(job: PartJob) -> str:
+    """Return the digest of the rows that a part is made of: its input rows, and its own rows of side tables."""
+    rows = read_slice(job.inputs or (), job.start, job.stop)
+    hasher = hashlib.blake2b(digest_size=16)
+    for frame in [rows, *(_sides_of(job, rows) if job.sides_on else ())]:
+        buffer = io.BytesIO()
+        frame.rechunk().write_parquet(buffer, compression="uncompressed", statistics=False)
+        hasher.update(hashlib.sha256(buffer.getbuffer()).digest())
+    return hasher.hexdigest()
 
 
 def part_row_ids(job: PartJob) -> list[str]:

@@ -1,0 +1,85 @@
+"""Parts that an earlier table has made of the same rows: they are taken over, and only what read other rows is made.
+
+A row that is gone or new would shift the bounds of all later parts. So a table is cut where the earlier one was: its
+parts keep their rows, less those that are gone; new rows join the part before them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from normloom.core.errors import StoreError
+from normloom.core.table import Manifest, PartRecord
+from normloom.planning.estimate import history
+from normloom.planning.keys import recipe
+from normloom.store.store import Store, committed_part
+from normloom.workers.part import PartJob, TableFiles, reads_digest
+
+Bounds = list[tuple[int, int]]  # first row of each part, and the one after its last
+
+
+def earlier_table(store: Store, system: str, stage: str, fields: Mapping[str, Any]) -> Manifest | None:
+    """Return the newest table of a stage that differs only in the rows that it read, None if there is none."""
+    wanted = recipe(fields)
+    tables = reversed(history(store, system, stage))
+    return next(
+        (table for table in tables if any(part.reads for part in table.parts) and recipe(table.key_fields) == wanted),
+        None,
+    )
+
+
+def regular(rows: int, size: int | None) -> Bounds:
+    """Return the bounds of parts of `size` rows each, of one part if that is None; at least one part."""
+    step = size or max(rows, 1)
+    return [(start, min(start + step, rows)) for start in range(0, max(rows, 1), step)]
+
+
+def bounds_after(store: Store, earlier: Manifest, files: TableFiles, size: int) -> Bounds:
+    """Return the bounds of parts of at most `size` of the rows in `files`, cut where an earlier table was."""
+    rows = sum(count for _, count in files)
+    try:
+        before = [file for ref in earlier.inputs for file in store.files(ref)]
+    except StoreError:  # removed or damaged meanwhile
+        return regular(rows, size)
+    if not rows:
+        return regular(rows, size)
+    return cut(_ids(files), _ids(before), [(part.start, part.stop) for part in earlier.parts], size)
+
+
+def cut(ids: pl.Series, before: pl.Series, bounds: Sequence[tuple[int, int]], size: int) -> Bounds:
+    """Return the bounds of parts of the rows `ids`, cut as the rows `before` are by their bounds.
+
+    Rows that have changed their order, so that these bounds would make many more parts, are cut regularly.
+    """
+    parts = np.repeat(np.arange(len(bounds)), [stop - start for start, stop in bounds])
+    known = pl.DataFrame({"id": before, "part": parts}).unique("id", keep="first")
+    placed = pl.DataFrame({"id": ids}).join(known, on="id", how="left", maintain_order="left")["part"]
+    runs = placed.fill_null(strategy="forward").fill_null(strategy="backward").rle().struct.field("len")
+    found: Bounds = []
+    start = 0
+    for length in runs:
+        found += [(start + first, start + stop) for first, stop in regular(length, size)]
+        start += length
+    usual = regular(len(ids), size)
+    return found if len(found) <= len(bounds) + len(usual) else usual
+
+
+def taken_over(store: Store, earlier: Manifest, jobs: Sequence[PartJob]) -> Iterator[PartRecord]:
+    """Yield the whole parts of an earlier table that were made of the rows of one of the jobs, as parts of this one.
+
+    What the world and not a row put into quarantine is made again.
+    """
+    directory = store.table_directory(earlier.ref)
+    made = {part.reads: part for part in earlier.parts if part.reads and part.settled}
+    for job in jobs:
+        part = made.get(reads_digest(job)) if len(job) else None
+        if part and committed_part(directory, part.index) == part:
+            yield part.model_copy(update={"index": job.index, "start": job.start, "stop": job.stop})
+
+
+def _ids(files: Sequence[tuple[Any, int]]) -> pl.Series:
+    return pl.scan_parquet([path for path, _ in files], glob=False).select("row_id").collect()["row_id"]

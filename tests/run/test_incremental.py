@@ -1,0 +1,107 @@
+"""A part is taken over if the rows that it reads are the same; what is made so equals what is made from scratch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from normloom.core.stage import Stage
+from normloom.core.table import Manifest
+from normloom.run.incremental import cut, regular
+from normloom.store.store import Store
+from normloom.testing.toy import SCRIPTED, echo_stage, runner, words_stage
+
+WORDS = tuple(f"word {number}" for number in range(10))
+
+
+def make(store: Store, *words: str, again: bool = False, **arguments: object) -> Manifest:
+    read = words_stage(*words)
+    made, _ = runner(store).run(read, [], [])
+    stage: Stage = echo_stage(read, part_rows=3, **arguments)  # type: ignore[arg-type]  # of Echo
+    return runner(store).run(stage, [made.ref], [], again="all" if again else None)[0]
+
+
+def parts_made(table: Manifest) -> int:
+    return table.work.parts if table.work else 0
+
+
+def rows(store: Store, table: Manifest) -> list[dict[str, object]]:
+    return store.scan(table.ref).collect().to_dicts()
+
+
+def test_a_row_that_is_gone_costs_its_own_part(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    before = make(store, *WORDS)
+    after = make(store, *WORDS[:4], *WORDS[5:])
+    assert (len(before.parts), parts_made(before)) == (4, 4)
+    assert [(part.start, part.stop) for part in after.parts] == [(0, 3), (3, 5), (5, 8), (8, 9)]
+    assert parts_made(after) == 1
+    assert rows(store, after) == [row for row in rows(store, before) if row["word"] != WORDS[4]]
+
+
+def test_rows_at_the_end_cost_the_last_part_and_their_own(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    make(store, *WORDS)
+    after = make(store, *WORDS, "one more", "and one", "and another")
+    assert [(part.start, part.stop) for part in after.parts] == [(0, 3), (3, 6), (6, 9), (9, 12), (12, 13)]
+    assert parts_made(after) == 2
+
+
+def test_other_settings_or_another_model_take_nothing_over(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    make(store, *WORDS)
+    assert parts_made(make(store, *WORDS[1:], copies=2)) == 3
+    assert parts_made(make(store, *WORDS[1:], model=SCRIPTED.model_copy(update={"model": "other"}))) == 3
+
+
+def test_a_remake_takes_nothing_over(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    make(store, *WORDS)
+    shorter = make(store, *WORDS[1:])
+    remade = make(store, *WORDS[1:], again=True)
+    assert (parts_made(shorter), parts_made(remade)) == (1, 3)
+    assert rows(store, remade) == rows(store, shorter)
+
+
+def test_a_damaged_part_is_made_and_not_taken_over(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    before = make(store, *WORDS)
+    file = store.table_directory(before.ref) / before.parts[2].files["rows"].name
+    content = bytearray(file.read_bytes())
+    content[50] ^= 1
+    file.write_bytes(content)
+    after = make(Store(tmp_path), *WORDS[1:])
+    assert parts_made(after) == 2
+    assert [row["word"] for row in rows(Store(tmp_path), after)] == list(WORDS[1:])
+
+
+@settings(max_examples=25, deadline=None)
+@given(first=st.permutations(range(12)), second=st.permutations(range(14)), dropped=st.sets(st.integers(0, 13)))
+def test_a_table_made_after_another_has_the_rows_of_one_made_from_scratch(
+    first: list[int], second: list[int], dropped: set[int]
+) -> None:
+    earlier = [f"word {number}" for number in first]
+    later = [f"word {number}" for number in second if number not in dropped] or ["word"]
+    with TemporaryDirectory() as one, TemporaryDirectory() as other:
+        make(Store(Path(one)), *earlier)
+        after, scratch = make(Store(Path(one)), *later), make(Store(Path(other)), *later)
+        assert after.key == scratch.key
+        assert rows(Store(Path(one)), after) == rows(Store(Path(other)), scratch)
+
+
+@given(
+    before=st.lists(st.integers(0, 30), unique=True, min_size=1),
+    ids=st.lists(st.integers(0, 40), unique=True),
+    size=st.integers(1, 6),
+)
+def test_bounds_cover_all_rows_once_in_parts_that_are_not_too_large(
+    before: list[int], ids: list[int], size: int
+) -> None:
+    text = [pl.Series(list(map(str, numbers)), dtype=pl.String) for numbers in (ids, before)]
+    found = cut(text[0], text[1], regular(len(before), size), size)
+    assert [place for start, stop in found for place in range(start, stop)] == list(range(len(ids)))
+    assert all(stop - start <= size for start, stop in found)
