@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import normloom
 from normloom.cli.app import app
 
 ROOT = Path(normloom.__file__).parents[1]
+COMMANDS = "reference/commands"
 
 
 def write(name: str, text: str) -> None:
@@ -30,17 +32,17 @@ def from_root(name: str) -> str:
     return re.sub(r"\]\(((?:deployments|examples|tests|docker-compose)[^)]*)\)", r"](../\1)", text)
 
 
-def command_lines(name: str, command: Any, depth: int = 2) -> list[str]:
+def command_lines(name: str, command: Any, depth: int = 1) -> list[str]:
     """Return the description of a command, and of those below it."""
     context = command.context_class(command, info_name=name)
     lines = [f"{'#' * depth} {name}", "", "```", command.get_usage(context).removeprefix("Usage: "), "```", ""]
     lines += [re.sub(r"^ {4,}", "    ", command.help or "", flags=re.MULTILINE), ""]
-    rows = []
-    for parameter in command.get_params(context):
-        shown = ", ".join([*parameter.opts, *parameter.secondary_opts]) or parameter.name or ""
-        text = getattr(parameter, "help", None) or ""
-        rows.append(f"| `{shown}` | {text.replace('|', '/').replace('<', '&lt;')} |")
-    lines += ["| | |", "|---|---|", *rows, ""]
+    lines += [
+        "| option | | default |",
+        "|---|---|---|",
+        *(option(one, context) for one in command.get_params(context)),
+        "",
+    ]
     if hasattr(command, "list_commands"):
         for below in command.list_commands(context):
             found = command.get_command(context, below)
@@ -49,16 +51,25 @@ def command_lines(name: str, command: Any, depth: int = 2) -> list[str]:
     return lines
 
 
-def commands() -> str:
-    """Return the page of all commands."""
+def option(parameter: Any, context: Any) -> str:
+    """Return an option or argument as a row of a table."""
+    shown = ", ".join([*parameter.opts, *parameter.secondary_opts]) or parameter.name or ""
+    if parameter.param_type_name == "argument":
+        shown = shown.upper()
+    text = (getattr(parameter, "help", None) or "").replace("|", "/").replace("<", "&lt;")
+    default = parameter.get_default(context) if getattr(parameter, "show_default", False) else None
+    told = "" if default in (None, False, (), [], "") else f"`{default}`"
+    return f"| `{shown}` | {text} | {told} |"
+
+
+def commands() -> Iterator[tuple[str, str, str]]:
+    """Yield each command's name, first sentence and page."""
     group: Any = typer.main.get_command(app)
     context = group.context_class(group, info_name="normloom")
-    lines = ["# Commands", "", "`normloom COMMAND --help` shows the same in a terminal.", ""]
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         if command:
-            lines += command_lines(f"normloom {name}", command)
-    return "\n".join(lines)
+            yield name, command.get_short_help_str(limit=120), "\n".join(command_lines(f"normloom {name}", command))
 
 
 def python() -> str:
@@ -81,7 +92,11 @@ def decisions() -> str:
 write("index.md", from_root("README.md"))
 for file in ("CONTRIBUTING", "SECURITY", "CHANGELOG"):
     write(f"{file.lower()}.md", from_root(f"{file}.md"))
-write("reference/commands.md", commands())
+index = ["# Commands", "", "`normloom COMMAND --help` shows the same in a terminal.", "", "| | |", "|---|---|"]
+for name, summary, page in commands():
+    write(f"{COMMANDS}/{name}.md", page)
+    index.append(f"| [`{name}`]({name}.md) | {summary} |")
+write(f"{COMMANDS}/index.md", "\n".join(index) + "\n")
 write("reference/python.md", python())
 write("reference/testing.md", "# Testing kit\n\n::: normloom.testing\n    options:\n      members: true\n")
 write("decisions.md", decisions())
