@@ -268,7 +268,8 @@ def test_tables_lists_the_newest_table_of_each_stage(command: Command, toy_store
     ]
     listed = json.loads(command("tables", "toy", "--json", "--store", str(toy_store)).out)
     assert [entry["stage"] for entry in listed] == ["words", "echo"]
-    columns = {"system", "stage", "view", "key", "rows", "dropped", "quarantined", "created", "path", "stale", "files"}
+    columns = {"system", "stage", "view", "key", "rows", "dropped", "quarantined", "created", "path", "stale"}
+    columns |= {"product", "files"}
     assert all(set(entry) == columns for entry in listed)
     assert all((Path(entry["path"]) / "manifest.json").is_file() for entry in listed)
 

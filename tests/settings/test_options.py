@@ -194,7 +194,7 @@ def test_options_of_a_replay_are_refused_without_one(store: Store) -> None:
     if not store.systems():
         return
     with pytest.raises(UsageError, match="need --replay"):
-        quarantine("savacu", store=store.root, limit=3)
+        quarantine(system="savacu", store=store.root, limit=3)
 
 
 def test_what_a_system_does_not_take_is_said_when_it_is_served(

@@ -3,28 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.table import Table
 
-from normloom.cli.common import (
-    DEFAULT_PROFILE,
-    DEFAULT_STORE,
-    JsonOption,
-    LimitOption,
-    MaxCostOption,
-    MaxRequestsOption,
-    ProfileOption,
-    SetOption,
-    SourceOption,
-    StoreOption,
-    SystemArgument,
-    TextColumnOption,
-    assignments,
-    escaped,
-    out,
-)
+from normloom.cli.common import JsonOption, escaped, out
+from normloom.cli.options import BuildOptions, taking
 from normloom.core.errors import UsageError
 from normloom.core.outlook import about
 
@@ -39,26 +23,8 @@ NAMED = 3  # stages that a line names
 STYLES = {"reused": "dim", "taken": "dim", "resumed": "green", "waiting": "yellow"}
 
 
-def plan(
-    system: SystemArgument,
-    profile: ProfileOption = DEFAULT_PROFILE,
-    source: SourceOption = None,
-    text_column: TextColumnOption = None,
-    limit: LimitOption = None,
-    max_requests: MaxRequestsOption = None,
-    max_cost: MaxCostOption = None,
-    store: StoreOption = DEFAULT_STORE,
-    set_: SetOption = None,
-    only: Annotated[
-        list[str] | None, typer.Option(help="Plan only this stage, from existing tables; repeatable.")
-    ] = None,
-    from_: Annotated[str | None, typer.Option("--from", help="Plan this stage and everything downstream.")] = None,
-    force: Annotated[
-        list[str] | None, typer.Option(help="Plan to rebuild this stage even if nothing changed; repeatable.")
-    ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Plan to rebuild every stage.")] = False,
-    json_: JsonOption = False,
-) -> None:
+@taking(BuildOptions)
+def plan(given: BuildOptions, json_: JsonOption = False) -> None:
     """Show what normloom build would do with the same options; starts and writes nothing.
 
     Each stage is reused, resumed, changed (with the fields that differ), waiting (reused after all if its inputs turn
@@ -73,29 +39,17 @@ def plan(
         normloom plan savacu --profile paper --source my_prompts.csv --json
     """
     from normloom.cli.output.bill import bill_as_json, bill_lines
-    from normloom.history.fresh import fresh_since
     from normloom.history.gc import old_tables
     from normloom.planning.ceiling import bills, bounds
     from normloom.planning.plan import plan as plan_build
     from normloom.planning.plan import read_sources
     from normloom.settings.settings import stages_for
     from normloom.steps.graph import stages_of
-    from normloom.steps.selection import Selection
     from normloom.store.store import Store
 
-    given = assignments(
-        source=source,
-        text_column=text_column,
-        limit=limit,
-        settings=set_,
-        max_requests=max_requests,
-        max_cost=max_cost,
-    )
-    where = Store(store)
-    prepared = stages_for(system, profile=profile, assignments=given, store=where)
+    where, selection = Store(given.store), given.selection
+    prepared = stages_for(given.system, profile=given.profile, assignments=given.assignments, store=where)
     stages = stages_of(*prepared.ends)
-    since = fresh_since(where, prepared.system.name) if fresh else None
-    selection = Selection(only=tuple(only or ()), start=from_, force=tuple(force or ()), fresh=since)
     planned = plan_build(
         stages, system=prepared.system.name, store=where, resources=prepared.resources, selection=selection
     )

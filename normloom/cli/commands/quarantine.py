@@ -8,22 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from normloom.cli.common import (
-    DEFAULT_PROFILE,
-    DEFAULT_STORE,
-    JsonOption,
-    LimitOption,
-    ProfileOption,
-    SetOption,
-    SourceOption,
-    StoreOption,
-    SystemArgument,
-    TextColumnOption,
-    assignments,
-    err,
-    escaped,
-    out,
-)
+from normloom.cli.common import DEFAULT_PROFILE, JsonOption, err, escaped, out
+from normloom.cli.options import SystemOptions, taking
 from normloom.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,16 +20,11 @@ SHOWN = 40
 PAYLOAD_CHARS = 120
 
 
+@taking(SystemOptions)
 def quarantine(
-    system: SystemArgument,
+    given: SystemOptions,
     stage: Annotated[str | None, typer.Argument(help="Only the rows of this stage.", show_default=False)] = None,
     replay: Annotated[bool, typer.Option("--replay", help="Retry the rows and rebuild everything downstream.")] = False,
-    profile: ProfileOption = DEFAULT_PROFILE,
-    source: SourceOption = None,
-    text_column: TextColumnOption = None,
-    limit: LimitOption = None,
-    store: StoreOption = DEFAULT_STORE,
-    set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Show quarantined rows with rule and reason, and retry them.
@@ -60,11 +41,10 @@ def quarantine(
     """
     from normloom.store.store import Store
 
-    where = Store(store)
+    where, system = Store(given.store), given.system
     found = _quarantined(where, system, stage)
-    given = assignments(source=source, text_column=text_column, limit=limit, settings=set_)
     if not replay:
-        if given or profile != DEFAULT_PROFILE:
+        if given.assignments or given.profile != DEFAULT_PROFILE:
             raise UsageError("--profile, --source, --text-column, --limit and --set need --replay: add it")
         _show(found, as_json=json_)
         if not json_:
@@ -82,9 +62,9 @@ def quarantine(
     with leaving_quietly(err):
         report = run_build(
             system,
-            profile=profile,
-            assignments=given,
-            root=store,
+            profile=given.profile,
+            assignments=given.assignments,
+            root=given.store,
             quiet=json_,
             selection=Selection(replay=tuple(before)),
         )

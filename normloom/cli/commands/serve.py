@@ -13,26 +13,16 @@ from typing import Annotated, Any
 
 import typer
 
-from normloom.cli.common import (
-    DEFAULT_PROFILE,
-    DEFAULT_STORE,
-    LimitOption,
-    ProfileOption,
-    SetOption,
-    SourceOption,
-    StoreOption,
-    TextColumnOption,
-    assignments,
-    err,
-    escaped,
-    out,
-)
+from normloom.cli.common import err, escaped, out
+from normloom.cli.options import SettingsOptions, taking
 from normloom.core.errors import ConfigError, UsageError
 from normloom.prefect.server import HEARTBEAT_SECONDS, SERVER_PASSWORD
 from normloom.readers.locate import absolute
 
 
-def serve(  # each an option
+@taking(SettingsOptions)
+def serve(
+    given: SettingsOptions,
     systems: Annotated[
         list[str] | None,
         typer.Argument(help="Systems to serve, or Python files of flows (default: all systems that the settings fit)."),
@@ -41,12 +31,6 @@ def serve(  # each an option
         str, typer.Option(help="Address to listen on; the default is reachable from this machine only.")
     ] = ("127.0.0.1"),
     port: Annotated[int, typer.Option(help="Port of the UI and the API.")] = 4200,
-    store: StoreOption = DEFAULT_STORE,
-    profile: ProfileOption = DEFAULT_PROFILE,
-    source: SourceOption = None,
-    text_column: TextColumnOption = None,
-    limit: LimitOption = None,
-    set_: SetOption = None,
     schedule: Annotated[
         str | None, typer.Option(help="When to build, as cron: '0 2 * * *' is every night at two.", show_default=False)
     ] = None,
@@ -92,19 +76,19 @@ def serve(  # each an option
     from normloom.settings.systems import name_of
 
     require_login(host, open_to_all=no_auth)
+    store, profile = given.store, given.profile
     if (place := examine_store(store)).state == "broken":
         raise UsageError(f"{place.detail}: {place.remedy}")
     if url := serving(store):
         raise UsageError(f"{store} is being served already, at {url.removesuffix('/api')}")
     store, profile = store.absolute(), str(Path(profile).absolute()) if Path(profile).is_file() else profile
-    given = assignments(source=source, text_column=text_column, limit=limit, settings=set_)
-    names = _fitting(systems, profile, given, store)
+    names = _fitting(systems, profile, given.assignments, store)
     parameters = {
         "profile": profile,
-        "source": source and absolute(source),
-        "text_column": text_column,
-        "limit": limit,
-        "settings": set_ or [],
+        "source": given.source and absolute(given.source),
+        "text_column": given.text_column,
+        "limit": given.limit,
+        "settings": given.set_ or [],
         "store": str(store),
     }
     when = cron(schedule, timezone) if schedule else None

@@ -8,21 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from normloom.cli.common import (
-    DEFAULT_PROFILE,
-    DEFAULT_STORE,
-    JsonOption,
-    LimitOption,
-    ProfileOption,
-    SetOption,
-    SourceOption,
-    StoreOption,
-    SystemArgument,
-    TextColumnOption,
-    assignments,
-    escaped,
-    out,
-)
+from normloom.cli.common import JsonOption, escaped, out
+from normloom.cli.options import SystemOptions, taking
 
 if TYPE_CHECKING:
     from normloom.core.table import Manifest
@@ -32,15 +19,10 @@ if TYPE_CHECKING:
     from normloom.store.store import Store
 
 
+@taking(SystemOptions)
 def why(
-    system: SystemArgument,
+    given: SystemOptions,
     stage: Annotated[str, typer.Argument(help="The stage, such as classify.", show_default=False)],
-    profile: ProfileOption = DEFAULT_PROFILE,
-    source: SourceOption = None,
-    text_column: TextColumnOption = None,
-    limit: LimitOption = None,
-    store: StoreOption = DEFAULT_STORE,
-    set_: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Explain why normloom build would rebuild a stage with the same options; starts nothing.
@@ -60,9 +42,8 @@ def why(
     from normloom.steps.selection import Selection
     from normloom.store.store import Store
 
-    given = assignments(source=source, text_column=text_column, limit=limit, settings=set_)
-    where = Store(store)
-    prepared = stages_for(system, profile=profile, assignments=given, store=where)
+    where = Store(given.store)
+    prepared = stages_for(given.system, profile=given.profile, assignments=given.assignments, store=where)
     stages = stages_of(*prepared.ends)
     Selection(only=(stage,)).chosen(stages)  # refuses a name that is no stage
     planned = plan(stages, system=prepared.system.name, store=where, resources=prepared.resources)[stage]
