@@ -12,10 +12,10 @@ from normloom.schemas.memes import MEMES
 from normloom.settings.config import Settings, section
 from normloom.settings.source_settings import FileSettings, SourceName
 from normloom.settings.system_config import NamedModels, SystemConfig
-from normloom.tasks.cultural.answers import Scored, Written
+from normloom.tasks.cultural.answers import ScoredAnswers, WrittenAnswers
 from normloom.tasks.cultural.exemplars import Encoding
-from normloom.tasks.cultural.grid import Asking
-from normloom.tasks.cultural.memes import Memes, Splitting
+from normloom.tasks.cultural.grid import Cells
+from normloom.tasks.cultural.memes import Memes, MemeSplit
 
 MULTI3HATE = {"us": "en", "de": "de", "mx": "es", "in": "hi", "cn": "zh"}
 
@@ -59,14 +59,14 @@ class CrossCulturalConfig(SystemConfig):
     countries: dict[str, str] = Field(MULTI3HATE, min_length=2, description="country -> language of its people")
     reference: str = Field("us", description="country whose pull on the models is measured")
     models: Models = section(Models)
-    items: Splitting = section(Splitting)
+    items: MemeSplit = section(MemeSplit)
     encode: Encoding = section(Encoding)
-    ask: Asking = section(Asking)
+    ask: Cells = section(Cells)
     by: Literal["written", "scored"] = Field(
         "written", description="how models answer: they write a letter, or its probability is read"
     )
-    scored: Scored = section(Scored)
-    written: Written = section(Written)
+    scored: ScoredAnswers = section(ScoredAnswers)
+    written: WrittenAnswers = section(WrittenAnswers)
 
     @property
     def native(self) -> tuple[tuple[str, str], ...]:

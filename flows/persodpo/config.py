@@ -17,7 +17,7 @@ from normloom.settings.config import Settings, section
 from normloom.settings.source_settings import FileSettings, SourceName
 from normloom.settings.system_config import NamedModels, SystemConfig
 from normloom.tasks.preferences.judge_entailment import Entailment
-from normloom.tasks.preferences.log_probs import Reading
+from normloom.tasks.preferences.log_probs import PairReading
 from normloom.tasks.preferences.measure import Measuring
 from normloom.tasks.preferences.pairs import Pairing
 from normloom.tasks.preferences.prompts import PersonaPrompts
@@ -105,7 +105,7 @@ class PersodpoConfig(SystemConfig):
     entailment: Entailment = section(Entailment)
     quality: QualitySettings = section(QualitySettings)
     pairs: Pairing = section(Pairing)
-    log_probs: Reading = section(Reading)
+    log_probs: PairReading = section(PairReading)
     train: Dpo = section(Dpo)
 
     @property

@@ -32,13 +32,13 @@ _SCHEMA = {"row_id": pl.String(), **REPLIES.columns}
 _CELLS = [name for name in REPLIES.columns if name not in {"model", "raw_reply", "p_hateful"}]
 
 
-class Scored(Args):
+class ScoredAnswers(Args):
     """How a model's letter is read from the probabilities of a and b: the likelier one, and no reply fails."""
 
     part_rows: int = Field(128, ge=1, exclude=True, description="questions in one part")
 
 
-class Written(Args):
+class WrittenAnswers(Args):
     """How a model writes its letter."""
 
     sampling: Sampling = Sampling(temperature=0, max_tokens=8)
@@ -46,7 +46,7 @@ class Written(Args):
 
 
 @step(makes=REPLIES, name="score_{entrant}", bound=bounds.cells_scored, fan_out=each())
-def answer_scored(rows: pl.DataFrame, args: Scored, model: LanguageModel, *, entrant: str) -> Output:  # noqa: ARG001
+def answer_scored(rows: pl.DataFrame, args: ScoredAnswers, model: LanguageModel, *, entrant: str) -> Output:  # noqa: ARG001
     """Return the likelier letter for each question; both orders of a zero-shot prompt are read in one request."""
     asked = [group for _, group in rows.group_by("instruction", "context", maintain_order=True)]
     scored = model.score(
@@ -83,7 +83,7 @@ def answer_scored(rows: pl.DataFrame, args: Scored, model: LanguageModel, *, ent
 
 
 @step(makes=REPLIES, name="answer_{entrant}", bound=bounds.cells_written, fan_out=each())
-def answer_written(rows: pl.DataFrame, args: Written, model: LanguageModel, *, entrant: str) -> Output:
+def answer_written(rows: pl.DataFrame, args: WrittenAnswers, model: LanguageModel, *, entrant: str) -> Output:
     """Return what the model writes to each question."""
     asked = list(rows.iter_rows(named=True))
     completions = model.generate(

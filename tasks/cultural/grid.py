@@ -31,7 +31,7 @@ OWN = "own"  # the wording of the template
 _PARTS = ("instruction", "meme", "example", "question", "hateful", "harmless")
 
 
-class Asking(Args):
+class Cells(Args):
     """The cells of the grid, and the prompt: a section of each kind for each language."""
 
     template: Annotated[Template, sections(tuple(f"{part} {PIVOT}" for part in _PARTS))] = template_named("cultural")
@@ -47,7 +47,7 @@ class Asking(Args):
 
 
 @step(makes=cultural_tables.GRID, fan_out=free("one row for each cell and order of the options"))
-def grid(rows: pl.DataFrame, args: Asking, exemplars: pl.DataFrame) -> pl.DataFrame:
+def grid(rows: pl.DataFrame, args: Cells, exemplars: pl.DataFrame) -> pl.DataFrame:
     """Return the questions about the items of the test split.
 
     English items are their own translation, so they are asked in English about the original only. An item without an
@@ -64,7 +64,7 @@ def grid(rows: pl.DataFrame, args: Asking, exemplars: pl.DataFrame) -> pl.DataFr
     )
 
 
-def _questions(item: Mapping[str, Any], shot: Mapping[str, Any] | None, args: Asking) -> Iterator[dict[str, Any]]:
+def _questions(item: Mapping[str, Any], shot: Mapping[str, Any] | None, args: Cells) -> Iterator[dict[str, Any]]:
     english = item["language"] == PIVOT
     prompt_languages = (ENGLISH,) if english else args.prompt_languages
     versions = (ORIGINAL,) if english or item["translation"] is None else args.text_versions

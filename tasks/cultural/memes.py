@@ -31,7 +31,7 @@ class Memes(Args):
     max_chars: int = Field(2_000, ge=1, description="longer texts are quarantined")
 
 
-class Splitting(Args):
+class MemeSplit(Args):
     """Which memes may be exemplars. Memes that share a picture are on one side."""
 
     train_share: float = Field(0.3, gt=0, lt=1, description="of the pictures: their memes are exemplars, never asked")
@@ -137,7 +137,7 @@ def _counted(ratings: Located) -> pl.DataFrame:
 
 
 @step(makes=cultural_tables.ITEMS, name="items", fan_out=each(pl.col("texts").list.len()))
-def meme_items(rows: pl.DataFrame, args: Splitting, *, countries: Mapping[str, str]) -> Output:
+def meme_items(rows: pl.DataFrame, args: MemeSplit, *, countries: Mapping[str, str]) -> Output:
     """Return one row for each meme and language, with the label of the language's first country, and its split.
 
     A picture is in the training split if its hash is among the lowest `train_share`. Items of the test split beyond

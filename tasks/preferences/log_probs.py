@@ -18,7 +18,7 @@ from normloom.steps.step import step
 SIDES = ("chosen", "rejected")
 
 
-class Reading(Args):
+class PairReading(Args):
     """Which pairs a policy reads."""
 
     max_tokens: int | None = Field(None, ge=2, description="longer prompts with a reply are dropped; null: the context")
@@ -27,7 +27,7 @@ class Reading(Args):
 
 @step(makes=preference_tables.LOG_PROBS, name="log_probs_{policy}", fan_out=each())
 def log_probs(
-    rows: pl.DataFrame, args: Reading, model: ReplyScorer, *, policy: str, split: str | None = None
+    rows: pl.DataFrame, args: PairReading, model: ReplyScorer, *, policy: str, split: str | None = None
 ) -> Output:
     """Return the log-probabilities of the two replies of each pair, of one split if it is named.
 

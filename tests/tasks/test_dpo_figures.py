@@ -13,7 +13,7 @@ from normloom.core.errors import ConfigError
 from normloom.core.protocol import ModelSpec, ReplyRequest, ReplyScore
 from normloom.models.scripted import ScriptedModel
 from normloom.tasks.preferences.dpo_figures import dpo_figures, scores
-from normloom.tasks.preferences.log_probs import Reading, log_probs, request
+from normloom.tasks.preferences.log_probs import PairReading, log_probs, request
 
 ASKED = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Who?"}]
 
@@ -38,7 +38,7 @@ def scripted(**options: Any) -> ScriptedModel:
 
 
 def test_pairs_that_nothing_can_be_learned_from_are_dropped_with_a_reason() -> None:
-    made = log_probs.function(pairs(), Reading(), scripted(), policy="base")
+    made = log_probs.function(pairs(), PairReading(), scripted(), policy="base")
     assert made.rows["pair_id"].to_list() == ["a", "d"]
     assert made.dropped.select("row_id", "reason").rows() == [("b", "no_reply"), ("c", "same_text")]
     one = made.rows.row(0, named=True)
@@ -46,14 +46,14 @@ def test_pairs_that_nothing_can_be_learned_from_are_dropped_with_a_reason() -> N
 
 
 def test_a_sequence_that_is_too_long_is_counted_and_never_cut() -> None:
-    made = log_probs.function(pairs(), Reading(max_tokens=6), scripted(), policy="base")
+    made = log_probs.function(pairs(), PairReading(max_tokens=6), scripted(), policy="base")
     assert made.dropped.filter(reason="too_long")["row_id"].to_list() == ["a", "d"]
     full = scripted(overflow_on="Who?")
-    assert log_probs.function(pairs(), Reading(), full, policy="base").dropped.filter(reason="too_long").height == 2
+    assert log_probs.function(pairs(), PairReading(), full, policy="base").dropped.filter(reason="too_long").height == 2
 
 
 def test_one_split_may_be_read_alone() -> None:
-    made = log_probs.function(pairs(), Reading(), scripted(), policy="tuned", split="held_out")
+    made = log_probs.function(pairs(), PairReading(), scripted(), policy="tuned", split="held_out")
     assert made.rows["pair_id"].to_list() == ["d"]
     assert set(made.dropped["reason"]) == {"other_split"}
 
@@ -63,7 +63,7 @@ def test_a_model_that_cannot_score_replies_is_refused() -> None:
         """No scorer of replies."""
 
     with pytest.raises(ConfigError, match="policy 'base': its engine does not score replies"):
-        log_probs.function(pairs(), Reading(), Writer(), policy="base")  # type: ignore[arg-type]
+        log_probs.function(pairs(), PairReading(), Writer(), policy="base")  # type: ignore[arg-type]
 
 
 def test_a_pair_is_asked_as_its_prompt_was() -> None:

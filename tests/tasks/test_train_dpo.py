@@ -18,7 +18,7 @@ from normloom.models import load_model
 from normloom.models.transformers.engine import TransformersModel
 from normloom.tasks.preferences.dpo.training import FOLDER
 from normloom.tasks.preferences.dpo_figures import dpo_figures
-from normloom.tasks.preferences.log_probs import Reading, log_probs
+from normloom.tasks.preferences.log_probs import PairReading, log_probs
 from normloom.tasks.preferences.train_dpo import Dpo, learn
 
 ARGS = Dpo(batch=4, accumulate=1, epochs=6, learning_rate=1e-2, warmup_steps=0, checkpoint_steps=100)
@@ -51,7 +51,7 @@ def policy(tmp_path_factory: pytest.TempPathFactory) -> ModelSpec:
 
 
 def read(rows: pl.DataFrame, model: TransformersModel, name: str, **named: Any) -> Output:
-    return log_probs.function(rows, Reading(), model, policy=name, **named)
+    return log_probs.function(rows, PairReading(), model, policy=name, **named)
 
 
 def opened(policy: ModelSpec, adapter: Path | None = None) -> TransformersModel:

@@ -20,8 +20,8 @@ from normloom.cli.output.answers import length_warning, scores_of
 from normloom.core.table import Manifest, Work
 from normloom.exports.origins import licences, origins_of_release, warnings
 from normloom.history.losses import losses
+from normloom.models.files.locate import has_small
 from normloom.report.sections.duplicates import chance_warning
-from normloom.report.sections.head import EMBEDDED
 from normloom.run.build import BuildResult
 from normloom.schemas.tables import FIGURES
 from normloom.settings.system import System
@@ -215,7 +215,7 @@ def _closing(result: BuildResult, store: Store) -> Text:
         text.append(f"{release['version']}, licence of the source: {', '.join(release['licences'])}\n")
         for warning in release["warnings"]:
             text.append(f"{warning}\n", "yellow")
-    if any(EMBEDDED in str(manifest.key_fields.get("model")) for manifest in result.manifests):
+    if any(has_small(manifest.key_fields.get("model") or {}) for manifest in result.manifests):
         text.append(
             "A 135M model took part: what it writes, judges and rates is near chance. "
             "This build proves the pipeline; for figures to go by, use a profile with larger models.\n",

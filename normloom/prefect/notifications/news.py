@@ -31,7 +31,7 @@ class Subscription:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Words:
+class Wording:
     """Templates, as automations of Prefect fill them in, of what is said."""
 
     system: str
@@ -45,18 +45,18 @@ class Words:
         return f'{{"news": "{news}", {told}"time": {{{{ event.occurred | string | tojson }}}}}}'
 
 
-def words(news: str, wanted: Subscription) -> Words:
+def words(news: str, wanted: Subscription) -> Wording:
     """Return the words of a kind of news."""
     if news == "failure":
         why = "{{ flow_run.state.message | default('', true) | truncate(1500) }}"
         message = f"{{{{ flow_run.name }}}} is {{{{ flow_run.state.name }}}}: {why}"
-        return Words(system="{{ flow.name }}", subject="{{ flow.name }}: a build failed", message=message)
+        return Wording(system="{{ flow.name }}", subject="{{ flow.name }}: a build failed", message=message)
     if news == "late":
         due = "{{ flow_run.expected_start_time }}"
         message = f"{{{{ flow_run.name }}}} was due at {due} and has not started {wanted.late} (h:mm:ss) later"
-        return Words(system="{{ flow.name }}", subject="{{ flow.name }}: a scheduled build is late", message=message)
+        return Wording(system="{{ flow.name }}", subject="{{ flow.name }}: a scheduled build is late", message=message)
     system = f"{{{{ event.resource['{SYSTEM}'] }}}}"
-    return Words(system=system, subject="{{ event.payload.subject }}", message="{{ event.payload.message }}")
+    return Wording(system=system, subject="{{ event.payload.subject }}", message="{{ event.payload.message }}")
 
 
 def trigger(news: str, wanted: Subscription) -> dict[str, Any]:

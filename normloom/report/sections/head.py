@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from normloom.models.files.locate import has_small
 from normloom.report.blocks import Block, Note, Table, Tiles
 from normloom.report.material import Material
 from normloom.report.section import Data, Section
 
-EMBEDDED = "135M"
 WORTH = (
     "A 135M model wrote and judged these rows: its verdicts are near chance. The figures below prove the pipeline; "
     "for data to train on, build with a profile of larger models."
@@ -38,7 +38,7 @@ def collect(material: Material) -> Data:
             {"model": model, "revision": revision, "engine": engine, "dtype": dtype, "stages": stages}
             for (model, revision, engine, dtype), stages in models.items()
         ],
-        "embedded": any(EMBEDDED in model["model"] for model in material.models.values()),
+        "embedded": any(map(has_small, material.models.values())),
         "checks": [
             {"stage": stage, "check": check.name, "found": check.detail}
             for stage, manifest in manifests.items()
