@@ -10,6 +10,7 @@ from __future__ import annotations
 from normloom.core.stage import Stage
 from normloom.flows.cross_cultural.config import CrossCulturalConfig
 from normloom.readers import locate
+from normloom.settings.about import About
 from normloom.settings.system import System
 from normloom.tasks.cultural.answers import answer_scored, answer_written, read_answers
 from normloom.tasks.cultural.cell_figures import cell_figures
@@ -52,5 +53,9 @@ def _answered(questions: Stage, entrant: str, config: CrossCulturalConfig) -> St
 
 
 CROSS_CULTURAL = System(
-    name="cross_cultural", title="Cross-cultural evaluation", config=CrossCulturalConfig, flow=cross_cultural
+    name="cross_cultural",
+    title="Cross-cultural evaluation",
+    config=CrossCulturalConfig,
+    flow=cross_cultural,
+    about=About.of("cross_cultural"),
 )

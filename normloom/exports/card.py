@@ -13,8 +13,8 @@ from normloom.exports.changes import Change
 from normloom.exports.changes import lines as change_lines
 from normloom.exports.features import features
 from normloom.exports.licences import front_matter, identifier, restrictions
-from normloom.exports.markdown import block, code, size_category, table, text
-from normloom.exports.origins import Origin, warnings
+from normloom.exports.markdown import block, code, counted, size_category, table, text
+from normloom.exports.origins import Rights
 from normloom.exports.public import public
 from normloom.exports.tables import Written
 from normloom.history.releases import ReleaseRecord
@@ -29,7 +29,7 @@ class Facts:
 
     material: Material
     about: About
-    origins: Sequence[Origin]
+    rights: Rights
     release: ReleaseRecord
     tables: Sequence[Written]
     changes: Sequence[Change]
@@ -50,7 +50,7 @@ class Facts:
     @property
     def language(self) -> list[str]:
         """The languages of the sources, each once."""
-        return list(dict.fromkeys(code for origin in self.origins for code in origin.terms.language))
+        return list(dict.fromkeys(code for origin in self.rights.origins for code in origin.terms.language))
 
 
 def card(facts: Facts) -> str:
@@ -76,7 +76,7 @@ def card(facts: Facts) -> str:
 def _front_matter(facts: Facts) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "pretty_name": facts.name,
-        **front_matter(origin.terms.licence for origin in facts.origins),
+        **front_matter(facts.rights.licences),
         **({"language": facts.language} if facts.language else {}),
         "size_categories": [size_category(facts.tables[0].rows)],
         **({"task_categories": list(facts.about.tasks)} if facts.about.tasks else {}),
@@ -110,11 +110,11 @@ def _info(written: Written) -> dict[str, Any]:
 def _opening(facts: Facts) -> Iterator[str]:
     main, about = facts.tables[0], facts.about
     yield from (f"# {text(facts.name)}", "")
-    yield from _warned(about.warning, *warnings(list(facts.origins)))
+    yield from _warned(about.warning, *map(text, facts.rights.warnings))
     if about.summary:
         yield from (about.summary, "")
     splits = ", ".join(f"{text(file.split)} {file.rows:,}" for file in main.files)
-    yield f"Version {facts.release.version} of {facts.release.created:%Y-%m-%d}: {main.rows:,} rows ({splits})."
+    yield f"Version {facts.release.version} of {facts.release.created:%Y-%m-%d}: {counted(main.rows)} ({splits})."
     yield from ("", *_intended(about))
 
 
@@ -183,10 +183,10 @@ def _origin(facts: Facts) -> Iterator[str]:
                 text(origin.terms.licence or "unknown"),
                 text(", ".join(origin.terms.language)),
             )
-            for origin in facts.origins
+            for origin in facts.rights.origins
         ),
     )
-    yield from (line for origin in facts.origins if origin.told for line in (origin.told, ""))
+    yield from (line for origin in facts.rights.origins if origin.told for line in (origin.told, ""))
     if facts.about.personal:
         yield from (f"**Personal data.** {facts.about.personal}", "")
 
@@ -230,7 +230,7 @@ def _limits(facts: Facts) -> Iterator[str]:
         for one in built["checks"]
     ]
     if count := made.undefined(material):
-        told.append(f"{count:,} figures are undefined; their tables say why.")
+        told.append(f"{counted(count, 'figure')} without a value; their tables say why.")
     if material.gone:
         told.append(f"Tables no longer in the store, of which this card is silent: {text(', '.join(material.gone))}.")
     if told:
@@ -243,12 +243,14 @@ def _changes(facts: Facts) -> Iterator[str]:
 
 def _licence(facts: Facts) -> Iterator[str]:
     yield from ("## Licence", "")
-    for origin in facts.origins:
+    for origin in facts.rights.origins:
         licence = origin.terms.licence
         named = f"under {text(licence)}" if identifier(licence) != "unknown" else "of unknown licence"
         yield f"- The source ({text(origin.name)}) is {named}. {' '.join(map(text, restrictions(licence)))}".rstrip()
+    for own, rows in facts.rights.rows.items():
+        yield f"- {counted(rows)} {'under ' + text(own) if own else 'of unknown licence'}, by a column of the rows."
     yield "- Models have licences of their own (see Models), some of which bind what they wrote."
-    yield from ("", "")
+    yield ""
 
 
 def _citation(facts: Facts) -> Iterator[str]:
@@ -262,7 +264,7 @@ def _citation(facts: Facts) -> Iterator[str]:
     yield from ("## How to cite", "", *block(own, "bibtex"))
     if facts.about.citation:
         yield from ("The method:", "", *block(facts.about.citation, "bibtex"))
-    for citation in dict.fromkeys(origin.terms.citation for origin in facts.origins if origin.terms.citation):
+    for citation in dict.fromkeys(origin.terms.citation for origin in facts.rights.origins if origin.terms.citation):
         yield from ("The source:", "", *block(citation, "bibtex" if citation.lstrip().startswith("@") else ""))
 
 

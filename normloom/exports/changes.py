@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from normloom.core.errors import NormloomError
-from normloom.exports.markdown import code, text
+from normloom.exports.markdown import code, counted, text
 from normloom.history.builds import find_build
 from normloom.history.releases import ReleaseRecord, versions
 from normloom.lineage.diff import diff
@@ -60,17 +60,17 @@ def _follows(field: str) -> bool:
 
 def _lines(change: Change) -> list[str]:
     version, before = change.version, change.before
-    head = f"- **{version.version}** ({version.created:%Y-%m-%d}, {version.rows:,} rows)"
+    head = f"- **{version.version}** ({version.created:%Y-%m-%d}, {counted(version.rows)})"
     if before is None:
         return [f"{head}: first release."]
     told = []
     if change.table:
         table = change.table
-        told.append(f"{table.added:,} rows added, {table.removed:,} removed, {table.changed:,} changed")
+        told.append(f"{counted(table.added)} added, {table.removed:,} removed, {table.changed:,} changed")
     elif version.stage != before.stage:
         told.append(f"the table {text(version.stage)} in place of {text(before.stage)}")
     elif version.content != before.content:
-        told.append(f"{before.rows:,} rows before; the two tables are no longer both in the store")
+        told.append(f"{counted(before.rows)} before; the two tables are no longer both in the store")
     told += [f"column {text(name)} added" for name in version.columns if name not in before.columns]
     told += [f"column {text(name)} removed" for name in before.columns if name not in version.columns]
     if version.source.licence != before.source.licence:

@@ -63,7 +63,7 @@ _MEDIA: Mapping[Media, str] = {"image": "sc:ImageObject", "audio": "sc:AudioObje
 
 def croissant(facts: Facts) -> dict[str, Any]:
     """Return the metadata of an export whose tables are Parquet files: a record set for each split of each table."""
-    licences = [origin.terms.licence for origin in facts.origins if identifier(origin.terms.licence) != UNKNOWN]
+    licences = [licence for licence in facts.rights.licences if identifier(licence) != UNKNOWN]
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",

@@ -14,7 +14,7 @@ from normloom.exports.card import Facts, card
 from normloom.exports.changes import changes
 from normloom.exports.croissant import croissant
 from normloom.exports.folder import MARKER, exported_folder, require_replaceable
-from normloom.exports.origins import about, licences, origins_of_release, warnings
+from normloom.exports.origins import about, rights
 from normloom.exports.pairs import Pairs, has_preferences, preferences
 from normloom.exports.public import command, public_lock
 from normloom.exports.tables import Form, Shown, Written, stored, write
@@ -79,14 +79,13 @@ def export(  # noqa: PLR0913  # the options of the command
             facts = _facts(store, material, release, written, format, repository)
             _describe(folder, facts, record, format)
             write_export(store, record)
-    found = list(facts.origins)
     return Exported(
         path=path,
         record=record,
         release=release,
         tables=written,
-        licences=licences(found),
-        warnings=warnings(found),
+        licences=facts.rights.licences,
+        warnings=facts.rights.warnings,
     )
 
 
@@ -180,7 +179,7 @@ def _facts(
     return Facts(
         material=material,
         about=about(release.system),
-        origins=origins_of_release(store, release),
+        rights=rights(store, release),
         release=release,
         tables=written,
         changes=changes(store, release),

@@ -27,16 +27,16 @@ def identifier(licence: str | None) -> str:
 
 
 def restrictions(licence: str | None) -> list[str]:
-    """Return what a licence does not allow of a data set derived from the source, as sentences; none for a free one."""
+    """Return what a licence does not allow of a data set under it, as sentences; none for a free one."""
     if identifier(licence) == UNKNOWN:
-        return ["The licence of the source is unknown: nobody has said that these rows may be shared or used."]
+        return ["The licence is unknown: nobody has said that these rows may be shared or used."]
     text, found = str(licence).lower(), []
     if _NON_COMMERCIAL.search(text):
-        found.append(f"The licence of the source ({licence}) forbids commercial use.")
+        found.append(f"The licence {licence} forbids commercial use.")
     if _NO_DERIVATIVES.search(text):
-        found.append(f"The licence of the source ({licence}) forbids sharing derived data, which this is.")
+        found.append(f"The licence {licence} forbids sharing derived data, which this is.")
     if _SHARE_ALIKE.search(text):
-        found.append(f"The licence of the source ({licence}) asks that derived data is shared under the same terms.")
+        found.append(f"The licence {licence} asks that derived data is shared under the same terms.")
     return found
 
 

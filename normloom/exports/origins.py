@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import polars as pl
 
 from normloom.core.errors import UsageError
 from normloom.core.table import TableRef
 from normloom.exports.licences import restrictions
+from normloom.exports.markdown import counted
 from normloom.exports.public import public_name
 from normloom.history.builds import BuildLock, find_build, locks
 from normloom.history.releases import ReleaseRecord
@@ -14,6 +18,8 @@ from normloom.history.terms import SourceTerms
 from normloom.settings.about import About
 from normloom.settings.systems import system_named, system_names
 from normloom.store.store import Store
+
+_LICENCE_COLUMNS = {"licence", "license"}  # in any case, among those that a user's source brings
 
 
 @dataclass(frozen=True)
@@ -52,23 +58,54 @@ def origins(store: Store, lock: BuildLock) -> list[Origin]:
     return [Origin(lock.system, words.builtin.model_copy(update=given), words.origin)]
 
 
-def origins_of_release(store: Store, release: ReleaseRecord) -> list[Origin]:
-    """Return the sources of a version, by the terms under which it was released."""
+@dataclass(frozen=True, kw_only=True)
+class Rights:
+    """What may be done with a release: its sources, and how many rows have which licence if a column says so."""
+
+    origins: Sequence[Origin]
+    rows: Mapping[str | None, int]
+
+    @property
+    def licences(self) -> list[str | None]:
+        """The licences of the sources, each once; of a source that names none, those of its rows."""
+        of_rows = list(self.rows) or [None]
+        named = [[one.terms.licence] if one.terms.licence else of_rows for one in self.origins]
+        return list(dict.fromkeys(licence for group in named for licence in group))
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the licences do not allow, as sentences."""
+        of_sources = {one.terms.licence for one in self.origins if one.terms.licence or not self.rows}
+        found = [text for licence in of_sources for text in restrictions(licence)]
+        told = [f"{counted(self.rows[licence])}: {text}" for licence in self.rows for text in restrictions(licence)]
+        return list(dict.fromkeys([*found, *told]))
+
+
+def rights(store: Store, release: ReleaseRecord) -> Rights:
+    """Return the sources of a version, by the terms under which it was released, and the licences of its rows."""
+    return Rights(origins=_origins_of_release(store, release), rows=_row_licences(store, release.ref))
+
+
+def _row_licences(store: Store, ref: TableRef) -> dict[str | None, int]:
+    """Count the rows of each licence, the most frequent first; nothing if no column has licences."""
+    if store.published(ref.system, ref.stage, ref.key) is None:
+        return {}
+    rows = store.scan(ref)
+    named = [
+        name for name, kind in rows.collect_schema().items() if kind == pl.String and name.lower() in _LICENCE_COLUMNS
+    ]
+    if not named:
+        return {}
+    counted = rows.group_by(named[0]).len().sort("len", named[0], descending=[True, False]).collect()
+    return dict(counted.iter_rows())
+
+
+def _origins_of_release(store: Store, release: ReleaseRecord) -> list[Origin]:
     try:
         lock = find_build(store, release.build, system=release.system)
     except UsageError:  # its lock was pruned
         lock = BuildLock(system=release.system, build=release.build, stages={})
     return origins(store, lock.model_copy(update={"source": release.source}))
-
-
-def licences(found: list[Origin]) -> list[str | None]:
-    """Return the licences of the sources, each once."""
-    return list(dict.fromkeys(origin.terms.licence for origin in found))
-
-
-def warnings(found: list[Origin]) -> list[str]:
-    """Return what the licences of the sources do not allow, as sentences."""
-    return list(dict.fromkeys(text for licence in licences(found) for text in restrictions(licence)))
 
 
 def _of_table(store: Store, ref: TableRef) -> list[Origin]:

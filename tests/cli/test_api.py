@@ -202,6 +202,11 @@ def test_two_builds_are_compared_by_result_or_by_name(tmp_path: Path) -> None:
         assert changed.table is not None
     with pytest.raises(UsageError, match="unknown build 'x'"):
         nl.diff("x", store=tmp_path)
+    versions = [nl.export(result, tmp_path / f"out {result.built.build}").release for result in (first, second)]
+    assert [(release.version, release.rows) for release in versions] == [
+        ("1.0.0", first.rows.collect().height),
+        ("1.1.0", second.rows.collect().height),
+    ]
 
 
 def test_public_names_are_these() -> None:

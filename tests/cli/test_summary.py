@@ -79,7 +79,7 @@ def test_it_names_the_version_and_what_the_licence_of_the_source_forbids(
     changed = replace(result, release=result.release.model_copy(update={"source": terms}))
     console = Console(file=StringIO(), width=120, record=True)
     summary.show(console, changed, store, system=SAVACU, profile="test")
-    assert "The licence of the source (cc-by-nc-4.0) forbids commercial use." in console.export_text()
+    assert "The licence cc-by-nc-4.0 forbids commercial use." in console.export_text()
     told = summary.as_json(changed, store)["release"]
     assert (told["version"], told["licences"], len(told["warnings"])) == ("1.0.0", ["cc-by-nc-4.0"], 1)
 

@@ -6,18 +6,23 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import polars as pl
 import pytest
 import yaml
 from huggingface_hub import DatasetCard
 
+from normloom.core.contract import Contract
+from normloom.core.stage import Output, Stage
 from normloom.exports.export import export
 from normloom.exports.licences import front_matter, identifier, restrictions
 from normloom.exports.markdown import block, size_category, text
 from normloom.history.releases import versions
 from normloom.history.terms import SourceTerms
+from normloom.settings.about import CARDS, About
+from normloom.settings.systems import system_named
 from normloom.store.store import Store
 from normloom.testing.builds import build_id, built
-from normloom.testing.toy import echo_stage, words_stage
+from normloom.testing.toy import Words, echo_stage, words_stage
 
 
 def card(store: Store, system: str, folder: Path, **options: object) -> str:
@@ -90,8 +95,8 @@ def store(tmp_path: Path) -> Store:
 @pytest.mark.parametrize(
     ("licence", "warning"),
     [
-        (None, "The licence of the source is unknown: nobody has said that these rows may be shared or used."),
-        ("CC-BY-NC-4.0", "The licence of the source (CC-BY-NC-4.0) forbids commercial use."),
+        (None, "The licence is unknown: nobody has said that these rows may be shared or used."),
+        ("CC-BY-NC-4.0", "The licence CC-BY-NC-4.0 forbids commercial use."),
         ("cc-by-4.0", None),
     ],
 )
@@ -108,6 +113,41 @@ def test_what_a_licence_forbids_is_said_at_the_top(
     assert warning is None or warning in opening
     assert "@misc{a}" in section(text, "How to cite")
     assert yaml.safe_load(text.split("---\n")[1])["license"] == identifier(licence)
+
+
+LICENSED = Contract(columns={"word": pl.String(), "Licence": pl.String()}, nullable=frozenset({"Licence"}))
+
+
+def licensed(arguments: Words) -> Output:
+    """Return a row for each word, which is its licence; the word `none` has none."""
+    rows = pl.DataFrame({"word": arguments.words, "content": map(str, range(len(arguments.words)))})
+    licence = pl.when(pl.col("word") != "none").then("word").alias("Licence")
+    made = rows.with_columns(licence, parents=pl.lit([], dtype=pl.List(pl.String)))
+    return Output(rows=made, attempts=made.height)
+
+
+def test_rows_with_licences_of_their_own_are_counted(store: Store, tmp_path: Path) -> None:
+    words = Words(words=("mit", "mit", "cc-by-nc-4.0", "none"))
+    stage = Stage(name="words", function=licensed, arguments=words, contract=LICENSED)
+    built(store, stage, build=build_id(1), source=SourceTerms(name="a.csv"))
+    made = export(store, "toy", tmp_path / "out")
+    assert list(made.licences) == ["mit", None, "cc-by-nc-4.0"]
+    assert list(made.warnings) == [
+        "1 row: The licence is unknown: nobody has said that these rows may be shared or used.",
+        "1 row: The licence cc-by-nc-4.0 forbids commercial use.",
+    ]
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "- 2 rows under mit, by a column of the rows." in section(text, "Licence")
+    assert DatasetCard(text).data.license == ["mit", "unknown", "cc-by-nc-4.0"]
+
+
+@pytest.mark.parametrize("path", sorted(CARDS.glob("[!t]*.yaml")), ids=lambda path: path.stem)
+def test_the_words_of_each_card_are_those_of_a_system(path: Path) -> None:
+    words = system_named(path.stem).about
+    assert words == About.of(path.stem)
+    assert words.builtin is not None
+    assert words.summary
+    assert set(words.tasks) <= {"text-generation", "text-classification"}
 
 
 def test_secrets_and_folders_of_this_machine_are_in_no_file(store: Store, tmp_path: Path) -> None:
@@ -142,7 +182,7 @@ def test_the_change_log_is_the_diff_of_releases(store: Store, tmp_path: Path) ->
     assert changes == [
         f"- **2.0.0** ({day}, 3 rows): the table words in place of echo; column echo removed.",
         f"- **1.1.1** ({day}, 3 rows): licence of the source - → mit.",
-        f"- **1.1.0** ({day}, 3 rows): 1 rows added, 0 removed, 0 changed; because of `arguments.words[2]`.",
+        f"- **1.1.0** ({day}, 3 rows): 1 row added, 0 removed, 0 changed; because of `arguments.words[2]`.",
         f"- **1.0.0** ({day}, 2 rows): first release.",
     ]
     old = card(store, "toy", tmp_path / "old", version="1.0.0")

@@ -93,9 +93,9 @@ def _show_versions(store: Store, system: str, *, json_: bool) -> None:
 
 
 def _licence(store: Store, record: ReleaseRecord) -> str:
-    from normloom.exports.origins import licences, origins_of_release
+    from normloom.exports.origins import rights
 
-    return ", ".join(one or "unknown" for one in licences(origins_of_release(store, record)))
+    return ", ".join(one or "unknown" for one in rights(store, record).licences)
 
 
 def _state(release: Release, now: datetime) -> str:

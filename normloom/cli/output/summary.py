@@ -18,7 +18,7 @@ from rich.text import Text
 
 from normloom.cli.output.answers import length_warning, scores_of
 from normloom.core.table import Manifest, Work
-from normloom.exports.origins import licences, origins_of_release, warnings
+from normloom.exports.origins import rights
 from normloom.history.losses import losses
 from normloom.models.files.locate import has_small
 from normloom.report.sections.duplicates import chance_warning
@@ -79,9 +79,9 @@ def _release(result: BuildResult, store: Store) -> dict[str, Any] | None:
     """Return the version that the build released or confirmed, and what the licences of its sources do not allow."""
     if result.release is None:
         return None
-    found = origins_of_release(store, result.release)
-    named = [licence or "unknown" for licence in licences(found)]
-    return {"version": result.release.version, "licences": named, "warnings": warnings(found)}
+    found = rights(store, result.release)
+    named = [licence or "unknown" for licence in found.licences]
+    return {"version": result.release.version, "licences": named, "warnings": found.warnings}
 
 
 def _spent(result: BuildResult) -> dict[str, float]:
