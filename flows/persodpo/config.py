@@ -23,7 +23,7 @@ from normloom.tasks.preferences.pairs import Pairing
 from normloom.tasks.preferences.prompts import PersonaPrompts
 from normloom.tasks.preferences.quality import Length, Quality
 from normloom.tasks.preferences.replies import Replying
-from normloom.tasks.preferences.train_dpo import Dpo
+from normloom.tasks.preferences.train_dpo import Dpo, require_trainable
 
 
 class SourceSettings(FileSettings, PersonaPrompts):
@@ -119,6 +119,7 @@ class PersodpoConfig(SystemConfig):
             return None
         if policy.engine != "transformers":
             raise ConfigError(f"models.policy: engine {policy.engine} cannot be trained; use transformers")
+        require_trainable(policy)
         if absent := [name for name in ("trl", "peft") if find_spec(name) is None]:
             raise ConfigError(
                 f"models.policy is trained with {' and '.join(absent)}, not installed here: pip install "

@@ -38,6 +38,11 @@ class ProductSpec(ModelSpec):
         return stage
 
     @property
+    def told(self) -> str:
+        """The product, with the base of an adapter."""
+        return f"{self.model} with {self.product}" if self.adapter else self.product
+
+    @property
     def plain(self) -> ModelSpec:
         """The model spec without its product: that of the base model of an adapter."""
         return ModelSpec(**_plain(self))

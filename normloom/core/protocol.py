@@ -53,6 +53,11 @@ class ModelSpec(BaseModel):
     memory: float | None = Field(None, gt=0)
     parts: int | None = Field(None, ge=1)
 
+    @property
+    def told(self) -> str:
+        """How people tell it from other models."""
+        return self.model
+
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreRequest:

@@ -91,6 +91,11 @@ class PlannedStage:
         return self.state not in ("reused", "taken")
 
     @property
+    def waits_for_products(self) -> tuple[str, ...]:
+        """The stages still to be made whose products it uses, as models or as files."""
+        return tuple(product.name for product in self.stage.products if product.name in self.waits_for)
+
+    @property
     def content(self) -> str | None:
         """The content of the table, None while it is to be made."""
         return None if self.to_do or self.table is None else self.table.content

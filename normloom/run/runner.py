@@ -49,6 +49,7 @@ from normloom.store.store import (
 from normloom.workers.crew import Crew, Halted, InlineCrew, Loading, PartProgress, PartResult, PartWaiting, never
 from normloom.workers.part import PartFailure, PartJob, RunJob, part_row_ids, with_own_sides
 from normloom.workers.pool import Pool
+from normloom.workers.stage_run import noting
 
 QUARANTINE_BUDGET = 0.1
 DEATHS_BEFORE_BISECTION = 2  # the first may be the machine's fault
@@ -282,11 +283,12 @@ class StageRunner:
         """Make the parts that are missing, put them with those that are done and return what that took."""
         started = time.monotonic()
         times: list[float] = []
-        for part in self._parts(table.stage, crew, missing, rows_in):
-            times.append(time.monotonic() - started)
-            self.spending.add(part)
-            done[part.index] = part
-            self.progress.advance(table.stage.name, part)
+        with noting(partial(self.progress.note, table.stage.name)):  # of parts that this process makes itself
+            for part in self._parts(table.stage, crew, missing, rows_in):
+                times.append(time.monotonic() - started)
+                self.spending.add(part)
+                done[part.index] = part
+                self.progress.advance(table.stage.name, part)
         if any(job.index not in done for job in missing):
             self.spending.require_left(table.stage.name)
         loading, memory = crew.take_loading(), crew.memory()

@@ -137,10 +137,10 @@ class Pool:
         if isinstance(spec, ProcessSpec):
             return "starts a process of its own" if self.resources.actors else "begins"
         if resident := self._residents.get(self._loaded_for(spec).model_dump_json()):
-            return f"waits for {spec.model}" if resident.leased else f"model {spec.model}"
+            return f"waits for {spec.told}" if resident.leased else f"model {spec.told}"
         if self.resources.actors and not self._started_ray and not self.resources.address:
-            return f"starts Ray, then loads {spec.model}"
-        return f"loads {spec.model}"
+            return f"starts Ray, then loads {spec.told}"
+        return f"loads {spec.told}"
 
     def require_open(self) -> None:
         """Raise BuildCancelledError once the pool is closed."""
@@ -191,7 +191,7 @@ class Pool:
         """Say why a model may not be taken now."""
         taken = [name for name, one in self._residents.items() if one.leased] + list(self._coming)
         if key in taken:
-            return f"waits for {spec.model}, which another stage uses"
+            return f"waits for {spec.told}, which another stage uses"
         return f"waits for a place, held by {', '.join(json.loads(one)['model'] for one in taken)}"
 
     def _awaited(self) -> list[tuple[Resources, int]]:

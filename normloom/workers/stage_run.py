@@ -82,9 +82,10 @@ class _Told:
             return
         self._said = now
         line = self._line(step, of, figures, now - self._begun)
-        log.info("%s: %s", self.stage, line)
         if listener := _noted.get():
             listener(line)
+        else:
+            log.info("%s: %s", self.stage, line)
 
     def _line(self, step: int, of: int, figures: Mapping[str, float], seconds: float) -> str:
         shown = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in figures.items() if name != "tokens"]

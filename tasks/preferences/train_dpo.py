@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 from pydantic import Field
 
-from normloom.core.errors import StageError
+from normloom.core.errors import ConfigError, StageError
 from normloom.core.fan_out import free
 from normloom.core.needs import Needs
 from normloom.core.protocol import ModelSpec
@@ -66,6 +66,7 @@ def learn(
     ones. A run that was killed resumes in the same `scratch`. Raises StageError if no pair is left, or for a loss that
     is not finite.
     """
+    require_trainable(policy)
     before = {row["pair_id"]: row for row in reference.iter_rows(named=True)}
     kept, gone = [], []
     for pair in rows.iter_rows(named=True):
@@ -87,6 +88,15 @@ def learn(
         tokens_in=int(curve["tokens"].max() or 0),  # type: ignore[arg-type]  # a count
         metrics={"pairs": float(len(kept))},
     )
+
+
+def require_trainable(policy: ModelSpec) -> None:
+    """Raise ConfigError for a policy that asks for more than one GPU: the training would use one of them."""
+    if (policy.gpus or 0) > 1:
+        raise ConfigError(
+            f"model {policy.model!r} asks for {policy.gpus:g} GPUs, but a policy is trained on one: set its gpus to 1 "
+            "(docs/training.md, Several GPUs)"
+        )
 
 
 def load(policy: ModelSpec) -> Policy:

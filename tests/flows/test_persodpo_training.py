@@ -99,3 +99,5 @@ def test_without_a_policy_nothing_is_trained(store: Store) -> None:
 def test_a_policy_that_cannot_be_trained_is_refused(store: Store) -> None:
     with pytest.raises(ConfigError, match=r"models\.policy: engine scripted cannot be trained; use transformers"):
         prepared("persodpo", store, "models.policy={engine: scripted, model: m}")
+    with pytest.raises(ConfigError, match="asks for 2 GPUs, but a policy is trained on one: set its gpus to 1"):
+        prepared("persodpo", store, "models.policy={engine: transformers, model: m, gpus: 2}")

@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from normloom.cli.commands.plan import _why
 from normloom.cli.output.trace_tree import trained
 from normloom.core.errors import ConfigError, ModelError
 from normloom.core.model_roles import RolesSpec
@@ -116,11 +117,14 @@ def test_a_plan_shows_what_waits_for_a_model_and_counts_its_load(tmp_path: Path,
         ("echo", "new"),
     ]
     assert before["echo"].waits_for == ("adapt",)
+    assert _why(before["echo"]) == "no table yet; waits for the product of adapt"
     assert [type(spec) for spec in before.loads] == [ProductSpec]
+    assert [spec.told for spec in before.loads] == [f"{base.model} with adapt"]
     made("toy", [stages[-1]], store)
     assert [one.state for one in planned()[1].stages] == ["reused"] * 3
     again = planned(seed=1)[1]
     assert (again["adapt"].state, again["echo"].state) == ("changed", "waiting")
+    assert _why(again["echo"]) == "unless adapt comes out as before; waits for the product of adapt"
 
 
 def echoed_by(words: Stage, *seeds: int | None, model: ModelSpec = SCRIPTED) -> list[Stage]:

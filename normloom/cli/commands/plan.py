@@ -111,7 +111,7 @@ def _time(one: PlannedStage) -> str:
 def _why(one: PlannedStage) -> str:
     from normloom.planning.changes import summarise
 
-    return {
+    why = {
         "reused": "",
         "taken": "read as published",
         "again": "asked for",
@@ -120,6 +120,8 @@ def _why(one: PlannedStage) -> str:
         "waiting": f"unless {_named(one.waits_for)} as before",
         "new": "no table yet",
     }[one.state]
+    products = one.waits_for_products
+    return f"{why}; waits for the product of {' and '.join(products)}" if products else why
 
 
 def _named(stages: tuple[str, ...]) -> str:
@@ -151,7 +153,7 @@ def _loads(planned: Plan) -> str:
         return f"Models needed: {', '.join(planned.models)}; how often each loads depends on the room in the cluster."
     times = (f"{name} {about(seconds)}" for name, seconds in planned.load_seconds.items())
     known = f" (a load: {', '.join(times)})" if planned.load_seconds else ""
-    return f"Models load: {', '.join(spec.model for spec in planned.loads)}{known}."
+    return f"Models load: {', '.join(spec.told for spec in planned.loads)}{known}."
 
 
 def _as_json(planned: Plan, most: Mapping[str, Bound]) -> dict[str, Any]:
@@ -162,7 +164,7 @@ def _as_json(planned: Plan, most: Mapping[str, Bound]) -> dict[str, Any]:
         "seconds": round(planned.seconds, 3),
         "untimed": planned.untimed,
         "models": planned.models,
-        "loads": None if planned.loads is None else [spec.model for spec in planned.loads],
+        "loads": None if planned.loads is None else [spec.told for spec in planned.loads],
         "load_seconds": {name: round(seconds, 3) for name, seconds in planned.load_seconds.items()},
         "stages": [_stage(one, most.get(one.stage.name)) for one in planned.stages],
     }

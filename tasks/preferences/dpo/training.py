@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,8 @@ from normloom.core.errors import ConfigError, StoreError
 from normloom.schemas import preference_tables
 from normloom.steps.args import Args
 from normloom.tasks.preferences.dpo.checkpoints import newest, seal
+
+log = logging.getLogger(__name__)
 
 Tell = Callable[[int, int, Mapping[str, float]], None]  # step, of how many, its figures
 FOLDER = "adapter"
@@ -171,7 +174,7 @@ def _adapter(args: Training, model: Any) -> Any:
 def _configured(args: Training, scratch: Path, *, on_cpu: bool) -> Any:
     from trl import DPOConfig
 
-    return DPOConfig(
+    configured = DPOConfig(
         output_dir=str(scratch),
         beta=args.beta,
         learning_rate=args.learning_rate,
@@ -195,6 +198,10 @@ def _configured(args: Training, scratch: Path, *, on_cpu: bool) -> Any:
         report_to="none",
         disable_tqdm=True,
     )
+    if configured.n_gpu > 1:  # a batch would be spread over all of them, and be so many times as large
+        log.warning("%d GPUs are visible: a policy is trained on the first", configured.n_gpu)
+        configured._n_gpu = 1  # noqa: SLF001  # as transformers' own Trainer does where it must not spread
+    return configured
 
 
 def _data_set(pairs: Pairs, pair: str, weight: str) -> Any:
