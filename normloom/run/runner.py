@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -19,19 +19,18 @@ from typing import Any
 
 import polars as pl
 
-from normloom.core.errors import StageError, WaitingError
 from normloom.core.model_roles import RolesSpec
 from normloom.core.product_model import ProductSpec
 from normloom.core.progress import Progress
-from normloom.core.rules import POISON
 from normloom.core.stage import Stage, quarantined, quarantined_frame
 from normloom.core.table import Manifest, PartRecord, TableRef, Work, total
 from normloom.history.losses import loss, losses, sentence, upstream
 from normloom.models.adapters import adapter_in
 from normloom.planning.keys import key_fields, stage_key
-from normloom.planning.spending import Spending, batched, hosted
+from normloom.planning.spending import Spending
 from normloom.run.budget import Budget
 from normloom.run.incremental import bounds_after, earlier_table, regular, taken_over
+from normloom.run.parts import PartMaker
 from normloom.run.quality import require, run_checks
 from normloom.run.release import ReleaseSize
 from normloom.steps.selection import Again
@@ -39,21 +38,18 @@ from normloom.store.store import (
     Store,
     Writer,
     adopt_part,
-    committed_part,
     content_hash,
     forget_part,
     read_slice,
     write_frames,
     write_part,
 )
-from normloom.workers.crew import Crew, Halted, InlineCrew, Loading, PartProgress, PartResult, PartWaiting, never
-from normloom.workers.part import PartFailure, PartJob, RunJob, part_row_ids, with_own_sides
+from normloom.workers.crew import Crew, InlineCrew, Loading
+from normloom.workers.part import PartJob, RunJob, with_own_sides
 from normloom.workers.pool import Pool
 from normloom.workers.stage_run import noting
 
 QUARANTINE_BUDGET = 0.1
-DEATHS_BEFORE_BISECTION = 2  # the first may be the machine's fault
-MAX_DEATHS = 6  # of one part in which no row is found that does it
 FAILED = {"warn": "warns", "quarantine": "puts rows into quarantine", "stop": "failed"}  # by a check's `on_fail`
 
 log = logging.getLogger(__name__)
@@ -283,8 +279,17 @@ class StageRunner:
         """Make the parts that are missing, put them with those that are done and return what that took."""
         started = time.monotonic()
         times: list[float] = []
+        maker = PartMaker(
+            stage=table.stage,
+            crew=crew,
+            rows_in=rows_in,
+            budget=self._budget(table.stage),
+            progress=self.progress,
+            spending=self.spending,
+            require_open=self.pool.require_open,
+        )
         with noting(partial(self.progress.note, table.stage.name)):  # of parts that this process makes itself
-            for part in self._parts(table.stage, crew, missing, rows_in):
+            for part in maker.made(missing):
                 times.append(time.monotonic() - started)
                 self.spending.add(part)
                 done[part.index] = part
@@ -355,115 +360,10 @@ class StageRunner:
         place = len(table.stage.sides) + [stage.name for stage in table.stage.products].index(value.product)
         return value.placed(str(self.store.folder(table.sides[place])))
 
-    def _parts(self, stage: Stage, crew: Crew, jobs: Sequence[PartJob], rows_in: int) -> Iterator[PartRecord]:
-        """Yield parts as they are done; a part that fails is cut down to the rows that make it fail."""
-        deaths: Counter[int] = Counter()
-        pending = list(jobs)
-        # Only what failed once is made alone; and a part that is paid for when it is sent has no second copy.
-        alone = bool(stage.model and batched(stage.model))
-        halted = self._halted(stage)
-        waiting: list[PartWaiting] = []
-        while pending:
-            failed: list[tuple[PartJob, PartFailure]] = []
-            yield from self._made(stage, crew.run(pending, alone=alone, halted=halted), failed, waiting)
-            pending, alone = [], True
-            for job, failure in failed:
-                committed = committed_part(job.directory, job.index) if failure.died else None
-                if committed:  # it died with the part done
-                    yield committed
-                    continue
-                deaths[job.index] += failure.died
-                if failure.died and deaths[job.index] % DEATHS_BEFORE_BISECTION:
-                    pending.append(job)
-                    continue
-                marked = self._without_poison(stage, crew, job, failure, rows_in)
-                if marked == job and (not failure.died or deaths[job.index] > MAX_DEATHS):
-                    raise StageError(
-                        f"stage {stage.name!r} failed in part {job.index}, though none of its rows fails alone: "
-                        f"{failure.error}"
-                    )
-                pending.append(marked)
-        if waiting:
-            raise WaitingError(
-                f"stage {stage.name!r} waits for {len(waiting)} of {len(jobs)} parts: {waiting[-1].reason}"
-            )
-
-    def _made(
-        self,
-        stage: Stage,
-        results: Iterable[tuple[PartJob, PartResult]],
-        failed: list[tuple[PartJob, PartFailure]],
-        waiting: list[PartWaiting],
-    ) -> Iterator[PartRecord]:
-        """Yield the parts that are done, tell how far others are, and keep those that failed or wait."""
-        said = ""
-        for job, result in results:
-            if isinstance(result, PartRecord):
-                yield result
-                self.pool.require_open()
-            elif isinstance(result, PartProgress):
-                said = self._within(stage, job, result, said)
-            elif isinstance(result, PartWaiting):
-                waiting.append(result)
-            elif isinstance(result, PartFailure):
-                failed.append((job, result))
-
-    def _within(self, stage: Stage, job: PartJob, progress: PartProgress, said: str) -> str:
-        """Tell how far a part is, and what its step says of it if that is not what was `said` last; return that."""
-        self.progress.within(stage.name, job.index, round(progress.share * len(job)))
-        if progress.note and progress.note != said:
-            self.progress.note(stage.name, progress.note)
-        return progress.note or said
-
-    def _halted(self, stage: Stage) -> Halted:
-        """Return what says that no further part of a stage may be begun: hosted models have been asked enough."""
-        return (lambda: self.spending.reached) if stage.model and hosted(stage.model) else never
-
-    def _without_poison(self, stage: Stage, crew: Crew, job: PartJob, failure: PartFailure, rows_in: int) -> PartJob:
-        """Return the part with the rows marked that make it fail, found by halving; as it is where none does."""
-        if stage.part_rows is None or (job.poisoned and not failure.died):
-            raise StageError(f"stage {stage.name!r} failed in part {job.index}: {failure.error}")
-        self.progress.note(stage.name, f"part {job.index} failed, looking for the row")
-        poisoned: dict[str, PartFailure] = {}
-        suspects = [job]
-        while suspects:
-            halves = [half for suspect in suspects for half in _halves(suspect)]
-            failing = list(_failures(crew.run(halves, probe=True, alone=True)))
-            suspects = [half for half, _ in failing if len(half) > 1]
-            alone = [(half, why) for half, why in failing if len(half) == 1]
-            for row, why in self._confirmed(crew, alone):
-                poisoned[part_row_ids(row)[0]] = why
-                counts = Counter(failed.rule for failed in poisoned.values())
-                self._budget(stage).require(counts, rows_in, partial(_entries, poisoned))
-        return replace(job, poisoned={**job.poisoned, **poisoned})
-
-    def _confirmed(
-        self, crew: Crew, found: Sequence[tuple[PartJob, PartFailure]]
-    ) -> Iterator[tuple[PartJob, PartFailure]]:
-        """Yield the rows that fail alone; one at which process or machine gave out must do so twice."""
-        yield from (pair for pair in found if pair[1].rule == POISON)
-        suspected = [job for job, why in found if why.rule != POISON]
-        yield from _failures(crew.run(suspected, probe=True, alone=True))
-
-
-def _failures(results: Iterable[tuple[PartJob, PartResult]]) -> Iterator[tuple[PartJob, PartFailure]]:
-    return ((job, result) for job, result in results if isinstance(result, PartFailure))
-
-
-def _halves(job: PartJob) -> list[PartJob]:
-    """Return the part cut in two; a single row as it is."""
-    middle = (job.start + job.stop) // 2
-    return [replace(job, stop=middle), replace(job, start=middle)] if len(job) > 1 else [job]
-
 
 def _counts(parts: Sequence[PartRecord], aside: Mapping[str, str] | None = None) -> dict[str, int]:
     """Return the rows in quarantine by rule: those of parts, and more that checks take out (row -> rule)."""
     return total([*(part.quarantined_by for part in parts), Counter((aside or {}).values())])
-
-
-def _entries(poisoned: Mapping[str, PartFailure]) -> pl.DataFrame:
-    entries = [{"row_id": row, "rule": why.rule, "reason": why.error} for row, why in poisoned.items()]
-    return pl.DataFrame(entries)
 
 
 @dataclass(frozen=True)
