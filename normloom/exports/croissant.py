@@ -7,7 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from normloom.exports.card import Facts
+from normloom.exports.card.facts import Facts
 from normloom.exports.features import Media
 from normloom.exports.licences import UNKNOWN, identifier
 from normloom.exports.tables import DataFile, Written

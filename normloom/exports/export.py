@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 from normloom.core.errors import StoreError, UsageError
-from normloom.exports.card import Facts, card
-from normloom.exports.changes import changes
+from normloom.exports.card.before import before
+from normloom.exports.card.card import card
+from normloom.exports.card.changes import changes
+from normloom.exports.card.facts import Facts
 from normloom.exports.croissant import croissant
 from normloom.exports.folder import MARKER, exported_folder, require_replaceable
 from normloom.exports.origins import about, rights
@@ -76,7 +78,7 @@ def export(  # noqa: PLR0913  # the options of the command
             written = [one for one in (write(shown, folder, _FORMS[format]) for shown in chosen) if one.files]
             if not written:
                 raise UsageError(f"{system} {release.version} has no rows to export")
-            facts = _facts(store, material, release, written, format, repository)
+            facts = _facts(store, material, release, written, repository)
             _describe(folder, facts, record, format)
             write_export(store, record)
     return Exported(
@@ -173,7 +175,6 @@ def _facts(
     material: Material,
     release: ReleaseRecord,
     written: Sequence[Written],
-    form: str,
     repository: str | None,
 ) -> Facts:
     return Facts(
@@ -183,7 +184,7 @@ def _facts(
         release=release,
         tables=written,
         changes=changes(store, release),
-        form=form,
+        before=before(material),
         command=command(material.lock),
         repository=repository,
     )

@@ -9,10 +9,11 @@ import polars as pl
 
 from normloom.core.errors import UsageError
 from normloom.core.table import TableRef
+from normloom.exports.card.before import lock_of
+from normloom.exports.card.markdown import counted
 from normloom.exports.licences import restrictions
-from normloom.exports.markdown import counted
 from normloom.exports.public import public_name
-from normloom.history.builds import BuildLock, find_build, locks
+from normloom.history.builds import BuildLock, find_build
 from normloom.history.releases import ReleaseRecord
 from normloom.history.terms import SourceTerms
 from normloom.settings.about import About
@@ -110,8 +111,5 @@ def _origins_of_release(store: Store, release: ReleaseRecord) -> list[Origin]:
 
 def _of_table(store: Store, ref: TableRef) -> list[Origin]:
     """Return the sources of a table: those of the newest build that has it."""
-    for lock in reversed(locks(store, ref.system)):
-        stage = lock.stages.get(ref.stage)
-        if stage is not None and stage.key == ref.key:
-            return origins(store, lock)
-    return [Origin(ref.system, SourceTerms())]
+    lock = lock_of(store, ref)
+    return origins(store, lock) if lock else [Origin(ref.system, SourceTerms())]

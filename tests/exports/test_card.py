@@ -13,9 +13,9 @@ from huggingface_hub import DatasetCard
 
 from normloom.core.contract import Contract
 from normloom.core.stage import Output, Stage
+from normloom.exports.card.markdown import block, size_category, text
 from normloom.exports.export import export
 from normloom.exports.licences import front_matter, identifier, restrictions
-from normloom.exports.markdown import block, size_category, text
 from normloom.history.releases import versions
 from normloom.history.terms import SourceTerms
 from normloom.settings.about import CARDS, About
@@ -57,7 +57,7 @@ def test_a_card_tells_each_stage_s_rows_and_describes_every_column(four: Store, 
         assert cells[3:7] == [f"{count:,}" for count in counted]
     release = section(text, "What it holds").partition("### Columns of default")[2].partition("###")[0]
     assert not [line for line in release.splitlines() if line.endswith("| - |")]
-    assert "Scripted models took part" in section(text, "Known limits")
+    assert "> **Warning.** Scripted models took part" in text
     assert "arXiv" in section(text, "How to cite")
 
 
@@ -87,6 +87,26 @@ def test_a_source_of_another_system_brings_its_licence(four: Store, tmp_path: Pa
     ]
 
 
+def test_what_another_system_made_before_is_told_too(four: Store, tmp_path: Path) -> None:
+    text = card(four, "misaligntrade", tmp_path / "out")
+    made = section(text, "How it was made")
+    assert f"It starts from tables of `savacu` (build `{build_id(1)}`):" in made
+    told = set(re.findall(r"^\| `(\w+)` \|", made.partition("It starts from")[2].partition("###")[0], re.MULTILINE))
+    assert told == {"ingest", "score_labels", "classify"}  # what led to the labelled prompts
+    assert "`savacu/score_labels`" in made
+    assert lines_of(made.partition("### Settings of savacu")[2], "`classify`") == ["`classify`", "delta 0.5"]
+    assert "Prompts labelled" not in section(card(four, "savacu", tmp_path / "savacu"), "How it was made")
+
+
+def test_a_check_that_does_not_hold_is_shown_with_what_was_found(four: Store, tmp_path: Path) -> None:
+    figures = section(card(four, "persodpo", tmp_path / "out"), "Figures")
+    manifest = four.current("persodpo", "checks")
+    assert manifest is not None
+    held = four.scan(manifest.ref).select("passed").collect()["passed"]
+    checks = figures.partition("### checks")[2].partition("###")[0]
+    assert (checks.count("| yes |"), checks.count("| **no** |")) == (held.sum(), (~held).sum())
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(tmp_path / "store")
@@ -109,8 +129,9 @@ def test_what_a_licence_forbids_is_said_at_the_top(
     text = (tmp_path / "out" / "README.md").read_text()
     assert list(made.warnings) == ([warning] if warning else [])
     opening = text.partition("## How to read it")[0]
-    assert ("> **Warning.**" in opening) == bool(warning)
-    assert warning is None or warning in opening
+    assert [line for line in opening.splitlines() if "icence " in line and line.startswith("> **")] == (
+        [f"> **Warning.** {warning}"] if warning else []
+    )
     assert "@misc{a}" in section(text, "How to cite")
     assert yaml.safe_load(text.split("---\n")[1])["license"] == identifier(licence)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import polars as pl
 
-from normloom.exports.markdown import code, table, text
-from normloom.exports.model_licences import model_licence
+from normloom.exports.card.markdown import code, table, text
+from normloom.exports.card.model_licences import model_licence
 from normloom.exports.public import public
 from normloom.report.material import Material
 from normloom.report.sections import head, rows
+from normloom.schemas.preference_tables import CHECKED
 from normloom.schemas.tables import AGREEMENT, FIGURES
 
 TEXT_SHOWN = 60  # characters of a setting
@@ -38,8 +39,8 @@ def stages(material: Material) -> list[str]:
     )
 
 
-def models(material: Material) -> list[str]:
-    """Return the models with revision, engine and licence."""
+def models(materials: Sequence[Material]) -> list[str]:
+    """Return the models with revision, engine and licence; stages of another system than the first with its name."""
     return table(
         ("model", "revision", "licence", "engine", "data type", "stages"),
         (
@@ -49,8 +50,10 @@ def models(material: Material) -> list[str]:
                 text(_licence_of(model)),
                 text(model["engine"]),
                 text(model["dtype"]),
-                ", ".join(code(stage) for stage in model["stages"]),
+                ", ".join(code(f"{of}{stage}") for stage in model["stages"]),
             )
+            for material in materials
+            for of in ["" if material is materials[0] else f"{material.lock.system}/"]
             for model in head.collect(material)["models"]
         ),
     )
@@ -79,7 +82,7 @@ def settings(material: Material) -> list[str]:
 
 
 def figures(material: Material) -> Iterator[str]:
-    """Yield each table of figures over all rows, with 95 % intervals, and agreement with reference labels."""
+    """Yield each table of figures over all rows, with 95 % intervals, agreement with reference labels, and checks."""
     for stage in material.having(*FIGURES.columns):
         found = material.rows(stage).filter(slice_by="overall").sort("metric", "axis", "of").collect()
         headings = ("figure", "of", "axis", "value", "95 % interval", "rows")
@@ -89,6 +92,12 @@ def figures(material: Material) -> Iterator[str]:
         found = material.rows(stage).collect()
         headings = ("dimension", "measure", "value", "95 % interval", "by the most frequent label", "counted")
         lines = table(headings, (_agreement(row) for row in found.head(FIGURES_SHOWN).iter_rows(named=True)))
+        yield from _titled(stage, lines, found.height)
+    for stage in material.having(*CHECKED.columns):
+        found = material.rows(stage).collect()
+        lines = table(
+            ("check", "of", "asks", "found", "holds"), map(_check, found.head(FIGURES_SHOWN).iter_rows(named=True))
+        )
         yield from _titled(stage, lines, found.height)
 
 
@@ -113,6 +122,10 @@ def _figure(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _agreement(row: Mapping[str, Any]) -> tuple[str, ...]:
     return (text(row["dimension"]), text(row["measure"]), *_value(row), text(row["prior"]), text(row["rows"]))
+
+
+def _check(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return (*(text(row[name]) for name in ("check", "of", "asks", "found")), "yes" if row["passed"] else "**no**")
 
 
 def _value(row: Mapping[str, Any]) -> tuple[str, str]:

@@ -19,6 +19,8 @@ def text(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
+        if value.is_integer() and abs(value) > 1:  # a count
+            return f"{value:,.0f}"
         return f"{value:,.{_PLACES}f}"
     return _MARKUP.sub(r"\\\1", " ".join(str(value).split()))
 

@@ -1,121 +1,45 @@
-"""The data set card of a release, README.md: front matter for the hub, and what a reader wants to know."""
+"""The sections of a card, each as lines of Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
-import yaml
-
-from normloom.exports import made
-from normloom.exports.changes import Change
-from normloom.exports.changes import lines as change_lines
-from normloom.exports.features import features
-from normloom.exports.licences import front_matter, identifier, restrictions
-from normloom.exports.markdown import block, code, counted, size_category, table, text
-from normloom.exports.origins import Rights
+from normloom.exports.card import made
+from normloom.exports.card.changes import lines as change_lines
+from normloom.exports.card.facts import Facts
+from normloom.exports.card.markdown import block, code, counted, table, text
+from normloom.exports.licences import identifier, restrictions
+from normloom.exports.origins import about
 from normloom.exports.public import public
 from normloom.exports.tables import Written
-from normloom.history.releases import ReleaseRecord
 from normloom.report.material import Material
 from normloom.report.sections import head
 from normloom.settings.about import About
 
 
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What a card is written from; `tables` has the release first. `repository` is where it will be on a hub."""
-
-    material: Material
-    about: About
-    rights: Rights
-    release: ReleaseRecord
-    tables: Sequence[Written]
-    changes: Sequence[Change]
-    form: str
-    command: str
-    repository: str | None = None
-
-    @property
-    def name(self) -> str:
-        """The title of the data set."""
-        return self.material.title
-
-    def meanings(self, written: Written) -> Mapping[str, str]:
-        """Return what the columns of a table mean, as far as it is known."""
-        stage = written.shown.ref.stage
-        return self.about.meanings(stage, written.schema.names, release=stage == self.release.stage)
-
-    @property
-    def language(self) -> list[str]:
-        """The languages of the sources, each once."""
-        return list(dict.fromkeys(code for origin in self.rights.origins for code in origin.terms.language))
-
-
-def card(facts: Facts) -> str:
-    """Return the text of README.md."""
-    matter = yaml.safe_dump(_front_matter(facts), sort_keys=False, allow_unicode=True, width=120)
-    sections = (
-        _opening,
-        _use,
-        _content,
-        _origin,
-        _making,
-        _figures,
-        _limits,
-        _changes,
-        _licence,
-        _citation,
-        _take_down,
-    )
-    body = "\n".join(line for section in sections for line in section(facts))
-    return f"---\n{matter}---\n\n{body.rstrip()}\n"
-
-
-def _front_matter(facts: Facts) -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "pretty_name": facts.name,
-        **front_matter(facts.rights.licences),
-        **({"language": facts.language} if facts.language else {}),
-        "size_categories": [size_category(facts.tables[0].rows)],
-        **({"task_categories": list(facts.about.tasks)} if facts.about.tasks else {}),
-        "tags": [
-            *facts.about.tags,
-            "synthetic",
-            "normloom",
-            *(["not-for-all-audiences"] if facts.about.warning else []),
-        ],
-        "configs": [_config(written, default=place == 0) for place, written in enumerate(facts.tables)],
-    }
-    described = [_info(written) for written in facts.tables if written.form != "csv"]  # whose types are the reader's
-    return {**fields, **({"dataset_info": described} if described else {})}
-
-
-def _config(written: Written, *, default: bool) -> dict[str, Any]:
-    files = [{"split": file.split, "path": file.path} for file in written.files]
-    return {"config_name": written.shown.name, "data_files": files, **({"default": True} if default else {})}
-
-
-def _info(written: Written) -> dict[str, Any]:
-    return {
-        "config_name": written.shown.name,
-        "features": features(written.schema, written.media),
-        "splits": [{"name": file.split, "num_bytes": file.bytes, "num_examples": file.rows} for file in written.files],
-        "download_size": sum(file.bytes for file in written.files),
-        "dataset_size": sum(file.bytes for file in written.files),
-    }
-
-
-def _opening(facts: Facts) -> Iterator[str]:
-    main, about = facts.tables[0], facts.about
+def opening(facts: Facts) -> Iterator[str]:
+    """Yield title, warnings, summary, version and intended use."""
+    main, words = facts.tables[0], facts.about
     yield from (f"# {text(facts.name)}", "")
-    yield from _warned(about.warning, *map(text, facts.rights.warnings))
-    if about.summary:
-        yield from (about.summary, "")
+    yield from _warned(words.warning, *map(text, facts.rights.warnings), *_worth(facts))
+    if words.summary:
+        yield from (words.summary, "")
     splits = ", ".join(f"{text(file.split)} {file.rows:,}" for file in main.files)
     yield f"Version {facts.release.version} of {facts.release.created:%Y-%m-%d}: {counted(main.rows)} ({splits})."
-    yield from ("", *_intended(about))
+    yield from ("", *_intended(words))
+
+
+def _worth(facts: Facts) -> Iterator[str]:
+    """Yield what models make of a release that is no data to go by."""
+    built = [head.collect(material) for material in facts.materials]
+    if any(model["engine"].startswith("scripted") for one in built for model in one["models"]):
+        yield "Scripted models took part: what they wrote and judged is random. This release is a test of the pipeline."
+    if any(one["embedded"] for one in built):
+        yield (
+            "A model of 135 million parameters took part: what it writes, judges and rates is near chance. The figures "
+            "show that the pipeline works, not that the data is good."
+        )
 
 
 def _warned(*texts: str) -> Iterator[str]:
@@ -123,14 +47,15 @@ def _warned(*texts: str) -> Iterator[str]:
         yield from (f"> **Warning.** {warning}", "")
 
 
-def _intended(about: About) -> Iterator[str]:
-    if about.intended:
-        yield from (f"**Intended use.** {about.intended}", "")
-    if about.not_for:
-        yield from (f"**Not for.** {about.not_for}", "")
+def _intended(words: About) -> Iterator[str]:
+    if words.intended:
+        yield from (f"**Intended use.** {words.intended}", "")
+    if words.not_for:
+        yield from (f"**Not for.** {words.not_for}", "")
 
 
-def _use(facts: Facts) -> Iterator[str]:
+def use(facts: Facts) -> Iterator[str]:
+    """Yield how the data set is read and verified."""
     where = facts.repository or "PATH_OF_THIS_FOLDER"
     others = [written.shown.name for written in facts.tables[1:]]
     lines = ["import datasets", "", f'data = datasets.load_dataset("{where}")  # {facts.tables[0].shown.name}']
@@ -143,7 +68,8 @@ def _use(facts: Facts) -> Iterator[str]:
     )
 
 
-def _content(facts: Facts) -> Iterator[str]:
+def content(facts: Facts) -> Iterator[str]:
+    """Yield the tables with their splits and columns."""
     yield from ("## What it holds", "")
     yield from table(
         ("configuration", "rows", "splits"),
@@ -156,9 +82,12 @@ def _content(facts: Facts) -> Iterator[str]:
             for written in facts.tables
         ),
     )
+    alike: dict[tuple[Any, ...], list[Written]] = {}
     for written in facts.tables:
-        described = facts.meanings(written)
-        yield from (f"### Columns of {text(written.shown.name)}", "")
+        alike.setdefault((written.schema, *facts.meanings(written).items()), []).append(written)
+    for group in alike.values():
+        written, described = group[0], facts.meanings(group[0])
+        yield from (f"### Columns of {', '.join(text(one.shown.name) for one in group)}", "")
         yield from table(
             ("column", "type", "meaning"),
             (
@@ -172,7 +101,8 @@ def _type(written: Written, field: Any) -> str:
     return written.media.get(field.name) or str(field.type).replace("element: ", "")
 
 
-def _origin(facts: Facts) -> Iterator[str]:
+def origin(facts: Facts) -> Iterator[str]:
+    """Yield the sources, and what they hold of people."""
     yield from ("## Where it comes from", "")
     yield from table(
         ("source", "read by", "licence", "languages"),
@@ -191,40 +121,43 @@ def _origin(facts: Facts) -> Iterator[str]:
         yield from (f"**Personal data.** {facts.about.personal}", "")
 
 
-def _making(facts: Facts) -> Iterator[str]:
+def making(facts: Facts) -> Iterator[str]:
+    """Yield the stages, models and settings that made it."""
     lock, material = facts.material.lock, facts.material
     profile = f" under the profile {code(public(lock.profile))}" if lock.profile else ""
     yield from ("## How it was made", "")
     yield from (
-        f"Normloom built it{profile} (build {code(lock.build)}). Each stage makes a table of the tables it reads. Rows",
-        "that the method takes out are dropped, rows that a check or an error takes out are quarantined, both with a",
-        "reason.",
+        f"Normloom built it{profile} (build {code(lock.build)}).",
+        "Each stage makes a table from those that it reads. Rows that the method takes out are dropped, rows that a",
+        "check or an error takes out are quarantined, both with a reason.",
         "",
     )
     yield from made.stages(material)
-    if lines := made.models(material):
+    for earlier in facts.before:
+        yield from (f"It starts from tables of {code(earlier.lock.system)} (build {code(earlier.lock.build)}):", "")
+        yield from made.stages(earlier)
+    if lines := made.models(facts.materials):
         yield from ("### Models", "", *lines)
     if lines := made.settings(material):
         yield from ("### Thresholds and other settings", "", *lines)
+    for earlier in facts.before:
+        if lines := made.settings(earlier):
+            yield from (f"### Settings of {text(earlier.lock.system)}", "", *lines)
     if facts.command:
         yield from ("To build it again:", "", *block(facts.command, "sh"))
 
 
-def _figures(facts: Facts) -> Iterator[str]:
+def figures(facts: Facts) -> Iterator[str]:
+    """Yield figures, agreement and checks."""
     if lines := list(made.figures(facts.material)):
         yield from ("## Figures", "", *lines)
 
 
-def _limits(facts: Facts) -> Iterator[str]:
+def limits(facts: Facts) -> Iterator[str]:
+    """Yield what the release is not, as far as the build knows."""
     material = facts.material
     built = head.collect(material)
-    told = [limit.text for limit in facts.about.limits if limit.stage is None or limit.stage in material.lock.stages]
-    if built["embedded"]:
-        told.append(head.WORTH)
-    if any(model["engine"].startswith("scripted") for model in built["models"]):
-        told.append(
-            "Scripted models took part: what they wrote and judged is random. This release is a test of the pipeline."
-        )
+    told = list(dict.fromkeys(limit for one in facts.materials for limit in _limits_of(one)))
     told += [
         f"The check {code(one['check'])} of {code(one['stage'])} did not pass: {text(one['found'])}."
         for one in built["checks"]
@@ -237,11 +170,18 @@ def _limits(facts: Facts) -> Iterator[str]:
         yield from ("## Known limits", "", *(f"- {limit}" for limit in told), "")
 
 
-def _changes(facts: Facts) -> Iterator[str]:
+def _limits_of(material: Material) -> list[str]:
+    limits = about(material.lock.system).limits
+    return [limit.text for limit in limits if limit.stage is None or limit.stage in material.manifests]
+
+
+def changes(facts: Facts) -> Iterator[str]:
+    """Yield the change log."""
     yield from ("## Changes", "", *change_lines(list(facts.changes)), "")
 
 
-def _licence(facts: Facts) -> Iterator[str]:
+def licence(facts: Facts) -> Iterator[str]:
+    """Yield the licences of sources and rows, and what they forbid."""
     yield from ("## Licence", "")
     for origin in facts.rights.origins:
         licence = origin.terms.licence
@@ -253,7 +193,8 @@ def _licence(facts: Facts) -> Iterator[str]:
     yield ""
 
 
-def _citation(facts: Facts) -> Iterator[str]:
+def citation(facts: Facts) -> Iterator[str]:
+    """Yield how to cite the release, the method and the sources."""
     release = facts.release
     own = (
         f"@misc{{{release.system}_{release.version.replace('.', '_')},\n"
@@ -268,7 +209,8 @@ def _citation(facts: Facts) -> Iterator[str]:
         yield from ("The source:", "", *block(citation, "bibtex" if citation.lstrip().startswith("@") else ""))
 
 
-def _take_down(_: Facts) -> Iterator[str]:
+def take_down(_: Facts) -> Iterator[str]:
+    """Yield how a row is named to whoever published it."""
     yield from (
         "## Taking rows back",
         "",

@@ -1,0 +1,1 @@
+"""The card of a release: what the build knows, in words."""
