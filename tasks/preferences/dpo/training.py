@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 import warnings
@@ -118,13 +119,20 @@ def _train(pairs: Pairs, args: Training, policy: Policy, scratch: Path, tell: Te
 
 
 def _save(model: Any, folder: Path, *, base: str) -> None:
-    """Write the adapter as safetensors with its configuration, and nothing that names a path of this machine."""
+    """Write the adapter as safetensors with its configuration, and nothing that names a path of this machine.
+
+    PEFT writes the names of layers in the order of a set, another one in each process: they are sorted here, so that
+    the same training leaves the same files.
+    """
     for config in model.peft_config.values():
         config.base_model_name_or_path = base
     model.save_pretrained(folder, save_embedding_layers=False)  # or it looks at the hub for the base
     for path in folder.iterdir():
         if path.name not in {ADAPTER, CONFIG}:
             path.unlink()
+    written = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    written["target_modules"] = sorted(written["target_modules"])
+    (folder / CONFIG).write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def curve_of(history: Sequence[Mapping[str, float]]) -> pl.DataFrame:
