@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel
 
 from normloom.core.errors import ConfigError, NormloomError
+from normloom.core.needs import Needs
 from normloom.core.product_model import ProductSpec
 from normloom.core.stage import Stage, published_stage
 from normloom.core.table import Manifest
@@ -17,7 +18,7 @@ from normloom.settings.config import load_profile, override, validated
 from normloom.settings.product_models import out_of_products
 from normloom.settings.system import System
 from normloom.settings.systems import system_named
-from normloom.steps.graph import model_uses, stages_of, with_models
+from normloom.steps.graph import model_uses, stages_of, with_models, with_needs
 from normloom.store.store import Store
 from normloom.workers.node_engines import identified
 from normloom.workers.resources import Resources
@@ -26,6 +27,9 @@ OPTIONS = {"source.path": "--source", "source.text_column": "--text-column", "so
 OF_THE_BUILD = frozenset(
     {"resources", "quarantine_budget", "release", "remake", "spending"}
 )  # sections that change no stage
+
+
+NEEDS = "resources.needs"
 
 
 class Prepared(NamedTuple):
@@ -54,7 +58,22 @@ def stages_for(name: str, *, profile: str, assignments: Sequence[str], store: St
         if _is_ignored(assignment, prepared, override(given, rest), reads):
             raise ConfigError(_ignored(assignment, prepared, reads))
     prepared = prepared._replace(ends=with_models(prepared.ends, out_of_products(store, reader=system.name)))
+    prepared = prepared._replace(ends=with_needs(prepared.ends, _needs(prepared, assignments)))
     return prepared._replace(ends=_where_they_run(with_models(prepared.ends, recall), resources))
+
+
+def _needs(prepared: Prepared, assignments: Sequence[str]) -> dict[str, Needs]:
+    """Return the needs that the settings give to stages of the flow, in place of those that their steps declare.
+
+    A profile serves several systems, so it may name stages that this one has not got; an assignment may not.
+    """
+    stages = {stage.name for stage in stages_of(*prepared.ends)}
+    known = {name: needs for name, needs in prepared.resources.needs.items() if name in stages}
+    unknown = sorted(prepared.resources.needs.keys() - known.keys())
+    if unknown and any(_name(assignment).startswith(NEEDS) for assignment in assignments):
+        available = ", ".join(sorted(stages))
+        raise ConfigError(f"{NEEDS}: unknown stage {unknown[0]!r} of {prepared.system.name}; available: {available}")
+    return known
 
 
 def _where_they_run(ends: Sequence[Stage], resources: Resources) -> list[Stage]:

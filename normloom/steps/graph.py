@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from normloom.core.errors import ConfigError
 from normloom.core.model_roles import RolesSpec, each_of
+from normloom.core.needs import Needs
 from normloom.core.product_model import ProductSpec
 from normloom.core.protocol import ModelSpec
 from normloom.core.stage import Stage
@@ -35,9 +36,17 @@ def stages_of(*ends: Stage) -> list[Stage]:
 
 def with_models(ends: Sequence[Stage], change: Callable[[ModelSpec], ModelSpec]) -> list[Stage]:
     """Return the last stages of the same flow with each model changed; the same stages if none is."""
-    stages = stages_of(*ends)
-    if all(change(spec) == spec for stage in stages for spec in stage.specs):
+    if all(change(spec) == spec for stage in stages_of(*ends) for spec in stage.specs):
         return list(ends)
+    return _remade(ends, change, {})
+
+
+def with_needs(ends: Sequence[Stage], needs: Mapping[str, Needs]) -> list[Stage]:
+    """Return the last stages of the same flow, those named with other needs; the same stages if none is named."""
+    return _remade(ends, lambda spec: spec, needs) if needs else list(ends)
+
+
+def _remade(ends: Sequence[Stage], change: Callable[[ModelSpec], ModelSpec], needs: Mapping[str, Needs]) -> list[Stage]:
     made: dict[str, Stage] = {}
 
     def changed(spec: ModelSpec) -> ModelSpec:
@@ -48,7 +57,7 @@ def with_models(ends: Sequence[Stage], change: Callable[[ModelSpec], ModelSpec])
             return type(new).of(made[new.stage.name], new, adapter=new.adapter)
         return new
 
-    for stage in stages:
+    for stage in stages_of(*ends):
         values = {name: changed(one) if isinstance(one, ModelSpec) else one for name, one in stage.values.items()}
         made[stage.name] = replace(
             stage,
@@ -56,6 +65,7 @@ def with_models(ends: Sequence[Stage], change: Callable[[ModelSpec], ModelSpec])
             values=values,
             inputs=tuple(made[upstream.name] for upstream in stage.inputs),
             sides=tuple(made[upstream.name] for upstream in stage.sides),
+            needs=needs.get(stage.name, stage.needs),
         )
     return [made[end.name] for end in ends]
 

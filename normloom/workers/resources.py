@@ -9,7 +9,7 @@ from math import ceil, floor
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from normloom.core.model_roles import RolesSpec
-from normloom.core.needs import ProcessSpec
+from normloom.core.needs import Needs, ProcessSpec
 from normloom.core.protocol import ModelSpec
 from normloom.models.adapters import loaded_for
 from normloom.models.registry import engine_of
@@ -30,6 +30,9 @@ class Resources(BaseModel):
     gpus: float = Field(0.0, ge=0, description="GPUs of each actor")
     sleepers: int = Field(0, ge=0, description="idle models that may sleep on GPUs which another uses meanwhile")
     memory: float | None = Field(None, gt=0, description="GB of memory that each actor counts for")
+    needs: Mapping[str, Needs] = Field(
+        default_factory=dict, description="processes of their own for stages, by name: {select: {processes: 4}}"
+    )
     address: str | None = Field(None, description="address of a running Ray cluster; without it one is started here")
 
     @model_validator(mode="after")
