@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from normloom.api.build import build as build
     from normloom.api.build import plan as plan
     from normloom.api.build import why as why
+    from normloom.api.forget import forget as forget
+    from normloom.api.forget import purge as purge
     from normloom.api.frames import table as table
     from normloom.api.look import diff as diff
     from normloom.api.look import open_store as open_store
@@ -71,10 +73,12 @@ HOMES = {
     "each": "normloom.core.fan_out",
     "export": "normloom.api.release",
     "files_of": "normloom.steps.products",
+    "forget": "normloom.api.forget",
     "free": "normloom.core.fan_out",
     "model_from": "normloom.steps.products",
     "open_store": "normloom.api.look",
     "plan": "normloom.api.build",
+    "purge": "normloom.api.forget",
     "query": "normloom.api.look",
     "step": "normloom.steps.step",
     "table": "normloom.api.frames",

@@ -15,6 +15,7 @@ from normloom.cli.commands.builds import builds
 from normloom.cli.commands.diff import diff
 from normloom.cli.commands.doctor import doctor
 from normloom.cli.commands.export import export
+from normloom.cli.commands.forget import forget
 from normloom.cli.commands.gc import gc
 from normloom.cli.commands.leaderboard import leaderboard
 from normloom.cli.commands.metrics import metrics
@@ -64,6 +65,7 @@ COMMANDS = (
     trace,
     quarantine,
     verify,
+    forget,
     gc,
     prune,
     doctor,

@@ -232,9 +232,14 @@ def _remove(item: Garbage) -> bool:
         else:
             item.path.unlink(missing_ok=True)
         return True
-    with _held(item.path / LOCK) as held:
+    return remove_table(item.path, spared=item.spared)
+
+
+def remove_table(directory: Path, *, spared: frozenset[str] = frozenset()) -> bool:
+    """Remove a table but for the names that are spared, and return whether it is gone: not if its lock is held."""
+    with _held(directory / LOCK) as held:
         if held:
-            _remove_directory(item.path, item.spared)
+            _remove_directory(directory, spared)
         return held
 
 

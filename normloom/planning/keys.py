@@ -61,11 +61,14 @@ def digest(value: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
 
 
-def key_fields(system: str, stage: Stage, *, inputs: Sequence[str], sides: Sequence[str]) -> dict[str, Any]:
+def key_fields(
+    system: str, stage: Stage, *, inputs: Sequence[str], sides: Sequence[str], forgotten: str = ""
+) -> dict[str, Any]:
     """Return all that decides a stage's table, by name; `inputs` and `sides` are content hashes.
 
-    `code` is the digest of the source that is reached, `source` has that of each symbol. Raises UsageError, naming
-    the stage, for a function that cannot enter a key, and for a library that is not installed.
+    `forgotten` is the digest of the store's deny list, which enters the keys of sources. `code` is the digest of the
+    source that is reached, `source` has that of each symbol. Raises UsageError, naming the stage, for a function that
+    cannot enter a key, and for a library that is not installed.
     """
     called = Called(canonical)
     try:
@@ -92,6 +95,7 @@ def key_fields(system: str, stage: Stage, *, inputs: Sequence[str], sides: Seque
             **canonical(stage.arguments),
             **{name: _value(one) for name, one in sorted(stage.values.items())},
         },
+        **({"forgotten": forgotten} if forgotten and not stage.inputs else {}),
         "part_rows": stage.part_rows,
         "model": model_identity(stage.model) if stage.model else None,
         "contract": canonical(stage.contract),

@@ -17,6 +17,7 @@ from normloom.planning.changes import Change
 from normloom.planning.estimate import history, load_seconds, model_loads, stage_seconds
 from normloom.planning.keys import key_fields, stage_key
 from normloom.steps.selection import Again, Selection
+from normloom.store.forgotten import deny_list
 from normloom.store.store import Store
 from normloom.workers.resources import Resources
 
@@ -30,13 +31,14 @@ def find_published(system: str, stages: Sequence[Stage], store: Store) -> dict[s
     depends on one that is still to be made.
     """
     found: dict[str, Manifest] = {}
+    forgotten = deny_list(store).digest
     for stage in stages:
         if stage.table:
             found[stage.name] = store.manifest(stage.table)
         elif all(upstream.name in found for upstream in stage.upstream):
             inputs = [found[upstream.name].content for upstream in stage.inputs]
             sides = [found[upstream.name].content for upstream in stage.beside]
-            key = stage_key(key_fields(system, stage, inputs=inputs, sides=sides))
+            key = stage_key(key_fields(system, stage, inputs=inputs, sides=sides, forgotten=forgotten))
             manifest = store.resolved(system, stage.name, key)
             if manifest:
                 found[stage.name] = manifest
@@ -218,6 +220,7 @@ class _Planner:
             stage,
             inputs=[self.planned[upstream.name].content or "" for upstream in stage.inputs],
             sides=[self.planned[upstream.name].content or "" for upstream in stage.beside],
+            forgotten=deny_list(self.store).digest,
         )
         key = None if waits_for else stage_key(fields)
         table = self.store.resolved(self.system, stage.name, key) if key else None

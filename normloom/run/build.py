@@ -40,6 +40,7 @@ from normloom.run.release import ReleaseSize
 from normloom.run.runner import QUARANTINE_BUDGET, StageRunner
 from normloom.steps.graph import held, stages_of
 from normloom.steps.selection import Selection
+from normloom.store.forgotten import require_free
 from normloom.store.latest import show_latest
 from normloom.store.stale import stale_stages
 from normloom.store.store import Store
@@ -122,6 +123,7 @@ def reuse(*ends: Stage, request: BuildRequest, store: Store) -> BuildResult | No
     started = datetime.now(UTC)
     stages = stages_of(*ends)
     with store.building(request.system):
+        _require_free(stages, store)
         found = find_published(request.system, stages, store)
         if len(found) < len(stages):
             return None
@@ -174,7 +176,9 @@ def build(
         recorded(store, unfinished) as record,
         logged_as(system=system, build=identity),
     ):
+        _require_free(stages, store)
         taken = _taken(request, stages, store)
+        require_free({name: manifest.ref for name, manifest in taken.items()}, store)
         end_dead_runs(store, system)
         planned = plan(stages, system=system, store=store, resources=pool.resources, selection=request.selection)
         forecast = Forecast.of(planned)
@@ -312,6 +316,11 @@ def _publish_pages(result: BuildResult, lineage: Lineage, store: Store) -> None:
         if (stage in lineage.pages or stage in result.stale) and not publish_stage(lineage, stage):
             break  # a server that is away takes its time to say so, each time
     publish_build(lineage, loads=result.loads, lock=result.lock.name, seconds=result.seconds)
+
+
+def _require_free(stages: Sequence[Stage], store: Store) -> None:
+    """Raise UsageError if a table of another system that the flow reads holds forgotten rows."""
+    require_free({stage.name: stage.table for stage in stages if stage.table}, store)
 
 
 def _taken(request: BuildRequest, stages: Sequence[Stage], store: Store) -> dict[str, Manifest]:

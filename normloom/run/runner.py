@@ -34,6 +34,7 @@ from normloom.run.parts import PartMaker
 from normloom.run.quality import require, run_checks
 from normloom.run.release import ReleaseSize
 from normloom.steps.selection import Again
+from normloom.store.forgotten import deny_list
 from normloom.store.store import (
     Store,
     Writer,
@@ -102,7 +103,11 @@ class StageRunner:
         """
         self.pool.require_open()
         fields = key_fields(
-            self.system, stage, inputs=[ref.content for ref in inputs], sides=[ref.content for ref in sides]
+            self.system,
+            stage,
+            inputs=[ref.content for ref in inputs],
+            sides=[ref.content for ref in sides],
+            forgotten=deny_list(self.store).digest,
         )
         key = stage_key(fields)
         existing = self.store.resolved(self.system, stage.name, key)
@@ -335,6 +340,7 @@ class StageRunner:
             sides_on=stage.sides_on,
             adapter=adapter_in(self._placed(table, stage.model)),
             reusable=stage.part_rows is not None and bool(stage.inputs),
+            forgotten=None if stage.inputs else deny_list(self.store),
         )
         jobs = [replace(whole, index=index, start=start, stop=stop) for index, (start, stop) in enumerate(bounds)]
         return with_own_sides(jobs)

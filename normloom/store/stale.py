@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from normloom.core.table import TableRef
+from normloom.store.forgotten import holding
 from normloom.store.store import Store
 
 
 def stale_stages(store: Store, system: str) -> dict[str, str]:
     """Return why each stale stage of a system is stale: what its newest table reads has been made again since.
 
-    A table whose input was made again with the same content is not stale.
+    A table whose input was made again with the same content is not stale. One that holds forgotten rows is.
     """
     tables = {manifest.stage: manifest for manifest in store.newest(system)}
-    found: dict[str, str] = {}
+    held = holding(store)
+    found = {stage: "holds forgotten rows" for stage, table in tables.items() if (system, stage, table.key) in held}
 
     def reason(stage: str) -> str:
         if stage not in found:

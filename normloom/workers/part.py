@@ -18,6 +18,7 @@ from pydantic import BaseModel
 from normloom.core.contract import Contract
 from normloom.core.errors import AccountingError, ContractError, StageError
 from normloom.core.fan_out import FanOut
+from normloom.core.forgotten import DenyList, without_forgotten
 from normloom.core.protocol import Metered
 from normloom.core.rows import row_ids
 from normloom.core.rules import CRASH, POISON
@@ -54,7 +55,7 @@ class PartJob:
     `poisoned` names rows that are known to end their process or to raise, and how: they go to quarantine untouched.
     `copy` counts the copies made of a part that took too long: each writes files of its own. `adapter` is the folder of
     the adapter with which the process's model makes it. `reusable` says that later tables may take the part over if
-    they would make it of the same rows.
+    they would make it of the same rows. `forgotten` is what a source may not bring.
     """
 
     system: str
@@ -76,6 +77,7 @@ class PartJob:
     copy: int = 0
     adapter: str | None = None
     reusable: bool = False
+    forgotten: DenyList | None = None
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -106,6 +108,8 @@ def run_part(job: PartJob, model: object | None = None) -> PartRecord:
 def _committed(job: PartJob, model: object | None, started: float, *, files: Path | None = None) -> PartRecord:
     rows, aside = _rows_of(job)
     output = make_rows(job, rows, _sides_of(job, rows), model)
+    if job.forgotten:
+        output = without_forgotten(output, job.forgotten)
     output = replace(
         output,
         attempts=(output.attempts or 0) + aside.height,

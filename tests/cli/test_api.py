@@ -212,8 +212,8 @@ def test_two_builds_are_compared_by_result_or_by_name(tmp_path: Path) -> None:
 def test_public_names_are_these() -> None:
     assert " ".join(sorted(nl.HOMES)) == (
         "Args Check Contract Embedder LanguageModel ModelSpec Needs NormloomError Output ProductFiles Resources Result "
-        "Run Sampling Stage WaitingError build diff dropped_rows each export files_of free model_from open_store plan "
-        "query step table trace why with_adapter yes"
+        "Run Sampling Stage WaitingError build diff dropped_rows each export files_of forget free model_from "
+        "open_store plan purge query step table trace why with_adapter yes"
     )
     for name in nl.HOMES:
         assert getattr(nl, name).__name__ == name

@@ -1,0 +1,45 @@
+"""Take rows back, and remove what held them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from normloom.api.look import open_store
+from normloom.core.errors import StoreError
+from normloom.history.forget import Asked, ask
+from normloom.history.forget import forget as forget_rows
+from normloom.history.purge import purge as purge_store
+from normloom.store.forgotten import Purging
+from normloom.store.store import Store
+
+
+def forget(
+    *rows: str,
+    texts: Sequence[str] = (),
+    reason: str = "",
+    store: str | os.PathLike[str] | Store = "store",
+    dry_run: bool = False,
+) -> Asked:
+    """Add rows, by their ids, and texts to the deny list of a store, and return all that they reach.
+
+    The next build drops them at its sources and makes again what read them. With `dry_run` nothing is added.
+    Raises UsageError for an unknown row, and without a reason.
+    """
+    where = store if isinstance(store, Store) else open_store(store)
+    asked = ask(where, rows, texts)
+    if not dry_run:
+        forget_rows(where, asked, reason=reason)
+    return asked
+
+
+def purge(*, store: str | os.PathLike[str] | Store = "store", also_newest: bool = False) -> Purging:
+    """Remove the tables and model files that hold forgotten rows, and return what a scan of the files left has found.
+
+    Raises StoreError if the scan found any of them, and if a table that no build has replaced holds some; with
+    `also_newest` it is removed too.
+    """
+    purged = purge_store(store if isinstance(store, Store) else open_store(store), also_newest=also_newest)
+    if purged.found:
+        raise StoreError(f"forgotten rows or texts are left in {len(purged.found)} files: {'; '.join(purged.found)}")
+    return purged
