@@ -33,13 +33,17 @@ def forget(
     return asked
 
 
-def purge(*, store: str | os.PathLike[str] | Store = "store", also_newest: bool = False) -> Purging:
-    """Remove the tables and model files that hold forgotten rows, and return what a scan of the files left has found.
+def purge(
+    *, store: str | os.PathLike[str] | Store = "store", also_newest: bool = False, texts: Sequence[str] = ()
+) -> Purging:
+    """Remove the tables and model files that hold forgotten rows, and return the record of a scan of the files left.
+
+    The scan looks for `texts` within longer ones too.
 
     Raises StoreError if the scan found any of them, and if a table that no build has replaced holds some; with
     `also_newest` it is removed too.
     """
-    purged = purge_store(store if isinstance(store, Store) else open_store(store), also_newest=also_newest)
+    purged = purge_store(store if isinstance(store, Store) else open_store(store), also_newest=also_newest, texts=texts)
     if purged.found:
         raise StoreError(f"forgotten rows or texts are left in {len(purged.found)} files: {'; '.join(purged.found)}")
     return purged

@@ -34,7 +34,7 @@ class DenyList:
 
     def why(self, row: Mapping[str, Any]) -> str | None:
         """Return why a row was taken back, None if it was not."""
-        if why := self.rows.get(row.get("row_id") or ""):
+        if (why := self.rows.get(row.get("row_id") or "")) is not None:
             return why
         return self.why_text(value for name, value in row.items() if name not in {"row_id", "parents"})
 
@@ -42,7 +42,8 @@ class DenyList:
         """Return why a text in a value was taken back, None if none was."""
         if not self.texts:
             return None
-        return next((why for text in strings(value) if (why := self.texts.get(text_hash(text)))), None)
+        found = (self.texts.get(text_hash(text)) for text in strings(value))
+        return next((why for why in found if why is not None), None)
 
 
 def text_hash(text: str) -> str:

@@ -21,6 +21,7 @@ from normloom.store.forgotten import FOLDER, Purging, deny_list, forgettings, wr
 from normloom.store.latest import LATEST
 from normloom.store.store import BUILDS, CURRENT, LOCK, RUNNING, SUPERSEDED, Store
 
+_NAMED = 3  # rows and tables that a message lists
 _SKIPPED = frozenset({LOCK, RUNNING})
 
 
@@ -34,9 +35,10 @@ class Scan:
     quotes: set[str] = field(default_factory=set)
 
 
-def purge(store: Store, *, also_newest: bool = False) -> Purging:
+def purge(store: Store, *, also_newest: bool = False, texts: Sequence[str] = ()) -> Purging:
     """Remove all tables and files that hold what the deny list names, scan what is left, and record both.
 
+    Within longer texts are found those forgotten texts that a table removed here held, and `texts`.
     Raises UsageError if nothing is on the list, StoreError while builds run, and if a newest table still holds
     some, naming the builds that replace it; with `also_newest` it is removed too, and a build makes it from scratch.
     """
@@ -53,7 +55,7 @@ def purge(store: Store, *, also_newest: bool = False) -> Purging:
         removed = _doomed(store, found.held, before, also_newest=also_newest)
         for directory in removed:
             _remove(directory)
-        left = scan(store, deny, ids, before.quotes)
+        left = scan(store, deny, ids, before.quotes | set(texts))
         for path in [path for path in left.found if path.parent.name == BUILDS]:  # a failed build's error quotes a row
             path.unlink()
             removed.append(path)
@@ -109,8 +111,8 @@ def _doomed(store: Store, held: Sequence[Held], found: Scan, *, also_newest: boo
     if not also_newest and (kept := [table for table in tables if table.directory in newest]):
         builds = ", ".join(f"normloom build {name}" for name in dict.fromkeys(table.system for table in kept))
         raise StoreError(
-            f"{len(kept)} tables that no build has replaced hold forgotten rows ({', '.join(map(str, kept[:3]))}"
-            f"{', ...' if len(kept) > 3 else ''}): run {builds} first, with the settings of the last build; "  # noqa: PLR2004
+            f"{len(kept)} tables that no build has replaced hold forgotten rows ({', '.join(map(str, kept[:_NAMED]))}"
+            f"{', ...' if len(kept) > _NAMED else ''}): run {builds} first, with the settings of the last build; "
             "--also-newest removes them instead"
         )
     return [table.directory for table in tables]
@@ -144,33 +146,34 @@ def _in_table(
     frame = pl.read_parquet(path, glob=False)
     if {"row_id", "reason"} <= set(frame.columns) and "parents" not in frame.columns:  # a ledger
         frame = frame.filter(pl.col("reason").ne_missing(FORGOTTEN))
-    named = pl.Series(list(ids), dtype=pl.String).implode()
+    places = {
+        index
+        for series in frame.iter_columns()
+        if series.name not in {"row_id", "parents"} and _has_text(series.dtype)
+        for index, value in enumerate(series)
+        if _holds(value, deny, quotes, known, raw)
+    }
+    if places:
+        named = frame["row_id"].gather(sorted(places)).drop_nulls() if "row_id" in frame.columns else []
+        return f"forgotten texts in {len(places):,} rows ({', '.join(named[:_NAMED])})"
     for name in {"row_id", "parents"} & set(frame.columns):
         column = frame[name].explode(empty_as_null=True, keep_nulls=True) if name == "parents" else frame[name]
-        if column.dtype == pl.String and (hits := column.is_in(named).sum()):
-            return (
-                f"{hits:,} {name} of forgotten rows" if not _texts(frame, deny, quotes, known, raw) else "their texts"
-            )
-    return "forgotten texts" if _texts(frame, deny, quotes, known, raw) else None
+        if column.dtype == pl.String and (hits := column.is_in(pl.Series(list(ids), dtype=pl.String).implode()).sum()):
+            return f"{hits:,} ids of forgotten rows as {name}"
+    return None
 
 
-def _texts(
-    frame: pl.DataFrame, deny: DenyList, quotes: Sequence[str], known: dict[str, str | None], raw: set[str]
-) -> bool:
+def _holds(value: object, deny: DenyList, quotes: Sequence[str], known: dict[str, str | None], raw: set[str]) -> bool:
+    """Tell whether a value has a forgotten text or quotes one; `known` says of texts seen before what they are."""
     hit = False
-    for series in frame.iter_columns():
-        if series.name in {"row_id", "parents"} or not _has_text(series.dtype):
-            continue
-        values = series.unique() if series.dtype == pl.String else series
-        for value in values:
-            for text in strings(value.to_list() if isinstance(value, pl.Series) else value):
-                if text not in known:
-                    known[text] = text if text_hash(text) in deny.texts else None
-                if known[text] is not None:
-                    raw.add(text)
-                    hit = True
-                elif any(quote in text for quote in quotes):
-                    hit = True
+    for text in strings(value.to_list() if isinstance(value, pl.Series) else value):
+        if text not in known:
+            known[text] = text if text_hash(text) in deny.texts else None
+        if known[text] is not None:
+            raw.add(text)
+            hit = True
+        elif any(quote in text for quote in quotes):
+            hit = True
     return hit
 
 

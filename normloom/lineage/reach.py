@@ -158,7 +158,7 @@ def _held(tables: Sequence[StoredTable], ids: Set[str]) -> list[Held]:
                 tainted[str(table)] = through
         if learned or through or any(here.values()):
             numbers = {kind: len(here[kind]) for kind in KINDS}
-            found.append(Held(table=table, newest=False, learned=learned, through=through, **numbers))  # type: ignore[arg-type]  # the kinds are fields
+            found.append(Held(table=table, newest=False, learned=learned, through=through, **numbers))
     return found
 
 

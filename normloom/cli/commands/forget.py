@@ -69,8 +69,9 @@ def forget(
 
     where = Store(store)
     done: dict[str, Any] = {}
+    texts = _texts(text_file)
     if row_ids or text_file or not purge:
-        asked = ask(where, row_ids or (), _texts(text_file))
+        asked = ask(where, row_ids or (), texts)
         if not json_:
             _show(asked)
         agreed = not dry_run and (yes or (sys.stdin.isatty() and not json_ and typer.confirm("Forget these rows?")))
@@ -85,18 +86,18 @@ def forget(
         raise UsageError("nothing was removed: give --yes to purge without being asked")
     failed = False
     if purge:
-        failed = _purge(where, also_newest=also_newest, done=done, quiet=json_)
+        failed = _purge(where, texts, also_newest=also_newest, done=done, quiet=json_)
     if json_:
         print(json.dumps(done, ensure_ascii=False))
     if failed:
         raise typer.Exit(FAILED)
 
 
-def _purge(store: Store, *, also_newest: bool, done: dict[str, Any], quiet: bool) -> bool:
+def _purge(store: Store, texts: list[str], *, also_newest: bool, done: dict[str, Any], quiet: bool) -> bool:
     """Purge, show it, add it to what is printed as JSON, and return whether anything was found afterwards."""
     from normloom.history.purge import purge
 
-    purged = purge(store, also_newest=also_newest)
+    purged = purge(store, also_newest=also_newest, texts=texts)
     done |= purged.model_dump()
     if not quiet:
         _show_purged(purged)
@@ -143,8 +144,8 @@ def _show(asked: Asked) -> None:
     models = sum(bool(held.learned) for held in asked.reach.held)
     systems = dict.fromkeys(held.table.system for held in asked.reach.held)
     out.print(
-        f"{len(asked.reach.sources):,} source rows and {len(asked.reach.ids) - len(asked.reach.sources):,} rows made of "
-        f"them, in {len(asked.reach.held):,} tables of {', '.join(systems)}; {models:,} models trained on them.",
+        f"{len(asked.reach.sources):,} source rows and {len(asked.reach.ids) - len(asked.reach.sources):,} rows made "
+        f"of them, in {len(asked.reach.held):,} tables of {', '.join(systems)}; {models:,} models trained on them.",
         highlight=False,
     )
     out.print("Out of the store's reach:", highlight=False)
