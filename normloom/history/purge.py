@@ -154,7 +154,9 @@ def _in_table(
         if _holds(value, deny, quotes, known, raw)
     }
     if places:
-        named = frame["row_id"].gather(sorted(places)).drop_nulls() if "row_id" in frame.columns else []
+        named: list[str] = []
+        if "row_id" in frame.columns:
+            named = frame["row_id"].gather(sorted(places)).drop_nulls().to_list()
         return f"forgotten texts in {len(places):,} rows ({', '.join(named[:_NAMED])})"
     for name in {"row_id", "parents"} & set(frame.columns):
         column = frame[name].explode(empty_as_null=True, keep_nulls=True) if name == "parents" else frame[name]
