@@ -24,6 +24,7 @@ from normloom.models import (
 from normloom.models.files.locate import PACKAGED, find
 from normloom.models.transformers.engine import TransformersModel
 from normloom.models.transformers.packing import batches, chunks
+from normloom.models.transformers.replies import reply_log_probs
 from normloom.models.transformers.sampling import draw, uniforms
 
 SMOL = "SmolLM2-135M-Instruct"
@@ -383,6 +384,25 @@ def test_a_reply_is_as_likely_as_its_tokens_one_after_another(tiny: Transformers
         slow = sum(log_probs[first + place - 1, token].item() for place, token in enumerate(exchange.reply))
         assert score.logprob == pytest.approx(slow, abs=1e-4)
         assert (score.tokens, score.tokens_in) == (len(exchange.reply), first)
+
+
+def test_a_prompt_is_read_once_for_all_replies_to_it(tiny: TransformersModel) -> None:
+    asked = [
+        ReplyRequest(instruction=INSTRUCTION, prompt=prompt, reply=f"{word} " * (length % 7 + 1))
+        for prompt in ("Is it about cats?", "And dogs? " * 4)
+        for word in ("Yes", "No", "Yes")
+        for length in range(12)
+    ]
+    told: list[float] = []
+    exchanges = [tiny.prompter.exchange(request, end=tiny.tokenizer.eos_token_id) for request in asked]
+    sizes = {"rows": 3, "row_tokens": 150, "tokens": 1000}
+    with torch.inference_mode():
+        shared = reply_log_probs(tiny.reader, exchanges, **sizes, share=True, tell=told.append)
+        alone = reply_log_probs(tiny.reader, exchanges, **sizes, share=False, tell=told.append)
+    np.testing.assert_allclose(shared, alone, atol=1e-4)
+    assert shared[:12] == shared[24:36]  # the same reply to the same prompt is read once
+    assert told.count(1.0) == 2
+    assert len(told) < len(set(map(str, asked)))
 
 
 def test_a_reply_that_does_not_fit_is_an_error_and_costs_no_other(tiny: TransformersModel) -> None:

@@ -138,7 +138,13 @@ class TransformersModel:
         options, tell = self.options, current_teller()
         read = iter(
             reply_log_probs(
-                self.reader.model, fitting, rows=options.score_batch, tokens=options.batch_tokens, tell=tell
+                self.reader,
+                fitting,
+                rows=options.score_batch,
+                row_tokens=options.score_tokens,
+                tokens=options.batch_tokens,
+                share=self.shares,
+                tell=tell,
             )
         )
         self._usage["prompt_tokens"] += sum(len(exchange.prompt) + len(exchange.reply) for exchange in fitting)

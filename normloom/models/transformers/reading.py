@@ -37,10 +37,11 @@ class Reader:
     @property
     def can_share(self) -> bool:
         """Whether tree masks and kept prefixes mean to the model what they say: full attention, given positions."""
-        config = self.model.config.get_text_config()
+        model = self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
+        config = model.config.get_text_config()
         kinds = getattr(config, "layer_types", None)
         full = set(kinds) == {"full_attention"} if kinds else getattr(config, "sliding_window", None) is None
-        return full and "position_ids" in signature(self.model.forward).parameters
+        return full and "position_ids" in signature(model.forward).parameters
 
     def prefix(self, head: Sequence[int]) -> Prefix:
         """Return the keys and values of a constant head, read on first use and kept for the latest few heads."""
@@ -69,9 +70,15 @@ class Reader:
         return Prefix(length, tuple((layer.keys, layer.values) for layer in cache.layers))
 
     def logits(
-        self, ids: torch.Tensor, *, mask: torch.Tensor, positions: torch.Tensor, cache: DynamicCache | None, keep: int
+        self,
+        ids: torch.Tensor,
+        *,
+        mask: torch.Tensor,
+        positions: torch.Tensor,
+        cache: DynamicCache | None,
+        keep: int | torch.Tensor,
     ) -> torch.Tensor:
-        """Return the float32 logits of the last `keep` columns, (rows, keep, vocabulary).
+        """Return the float32 logits of the last `keep` columns, or of those that it names, (rows, kept, vocabulary).
 
         `ids` and `positions` are (rows, columns). `mask` says what may be seen: integers (rows, cached + columns)
         under a causal model's own order, or booleans (rows, 1, columns, cached + columns) for each column.
