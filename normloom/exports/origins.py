@@ -12,8 +12,8 @@ from normloom.core.table import TableRef
 from normloom.exports.card.before import lock_of
 from normloom.exports.card.markdown import counted
 from normloom.exports.licences import restrictions
-from normloom.exports.public import public_name
 from normloom.history.builds import BuildLock, find_build
+from normloom.history.public import public_name
 from normloom.history.releases import ReleaseRecord
 from normloom.history.terms import SourceTerms
 from normloom.settings.about import About

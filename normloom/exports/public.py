@@ -1,29 +1,14 @@
-"""What of a build may be published: no user, password or query of a URL, and no folders of this machine."""
+"""The lock and the command of a build, as they may be published."""
 
 from __future__ import annotations
 
-import re
 import shlex
-from pathlib import Path
 
 import yaml
 
 from normloom.history.builds import BuildLock
-from normloom.readers.remote.fetch import shown
+from normloom.history.public import public, public_name
 from normloom.settings.systems import system_names
-
-_END = r"[^\s'\",}\]]+"
-_PLACE = re.compile(rf"(?P<url>\w[\w+.-]*://{_END})|(?P<path>(?<![\w.])(?:~|\.{{1,2}})?/{_END})")
-
-
-def public(text: str) -> str:
-    """Return a text whose URLs have no secrets and whose paths are only their last part."""
-    return _PLACE.sub(lambda found: shown(found["url"]) if found["url"] else Path(found["path"]).name, text)
-
-
-def public_name(source: str) -> str:
-    """Return the name of a source: a URL without secrets, or the last part of a path."""
-    return shown(source) if "://" in source else Path(source).name
 
 
 def public_lock(lock: BuildLock) -> str:

@@ -27,6 +27,7 @@ from normloom.report.page import page
 from normloom.report.report import SECTIONS, report
 from normloom.report.sections.duplicates import chance_warning
 from normloom.report.sections.duplicates import draw as draw_duplicates
+from normloom.report.sections.head import revision_of
 from normloom.store.store import Store
 from normloom.testing.builds import built
 from normloom.testing.toy import echo_stage, words_stage
@@ -350,3 +351,21 @@ def test_json_goes_to_the_terminal_and_no_file_is_written(command: Command, tmp_
 def test_what_cannot_be_reported_is_wrong_usage(command: Command, arguments: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         command(*arguments)
+
+
+def test_secrets_in_settings_are_not_in_the_report(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    given = ["source.path=https://me:hunter2@example.org/a.csv?token=hunter2", "source.items=/data/items.csv"]
+    built(store, words_stage("a"), build=ONE, settings=given)
+    found = report(find_material(store, "toy"))
+    assert section(found, "build")["settings"] == [
+        "source.path=https://example.org/a.csv",
+        "source.items=/data/items.csv",
+    ]
+    assert "hunter2" not in page(found)
+
+
+def test_a_model_of_the_hub_is_told_by_its_commit() -> None:
+    assert revision_of({"weights": "commit 0123456789abcdef"}) == "commit 0123456789ab"
+    assert revision_of({"weights": "0123456789abcdef"}) == "weights 0123456789ab"
+    assert [revision_of({"revision": "v1", "weights": "x"}), revision_of({})] == ["v1", "-"]

@@ -9,7 +9,7 @@ import polars as pl
 
 from normloom.exports.card.markdown import code, table, text
 from normloom.exports.card.model_licences import model_licence
-from normloom.exports.public import public
+from normloom.history.public import public
 from normloom.report.material import Material
 from normloom.report.sections import head, rows
 from normloom.schemas.preference_tables import CHECKED

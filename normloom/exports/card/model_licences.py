@@ -35,7 +35,7 @@ def _of_package(distribution: str) -> str | None:
 def _cached(model: str, revision: str) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
-    commit = revision if revision and revision != "-" and not revision.startswith("weights") else None
+    commit = None if revision == "-" or " " in revision else revision  # a digest, shortened
     try:
         found = try_to_load_from_cache(model, CARD, revision=commit)
     except ValueError:  # no name of a repository

@@ -11,8 +11,8 @@ from normloom.exports.card.facts import Facts
 from normloom.exports.card.markdown import block, code, counted, table, text
 from normloom.exports.licences import identifier, restrictions
 from normloom.exports.origins import about
-from normloom.exports.public import public
 from normloom.exports.tables import Written
+from normloom.history.public import public
 from normloom.report.material import Material
 from normloom.report.sections import head
 from normloom.settings.about import About

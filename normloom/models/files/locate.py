@@ -10,7 +10,7 @@ from pathlib import Path
 from normloom.core.errors import ModelError
 from normloom.core.protocol import ModelSpec
 
-_WANTED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model"]
+_WANTED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "README.md"]  # the last names the licence
 _UNWANTED = ["onnx/*", "openvino/*", "original/*"]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from normloom.history.public import without_secrets
 from normloom.models.files.locate import has_small
 from normloom.report.blocks import Block, Note, Table, Tiles
 from normloom.report.material import Material
@@ -15,6 +16,7 @@ WORTH = (
 )
 PUBLISHED = "publish"  # the stage of the released table, if a system has one
 _DIGITS = 12  # of a digest
+COMMIT = "commit "  # begins what stands for the weights of a model of the hub
 
 
 def collect(material: Material) -> Data:
@@ -24,10 +26,12 @@ def collect(material: Material) -> Data:
     read = {ref.stage for ref in refs if ref.system == lock.system}
     models: dict[tuple[str, ...], list[str]] = {}
     for stage, model in material.models.items():
-        models.setdefault((model["model"], _revision(model), model["engine"], model.get("dtype", "")), []).append(stage)
+        models.setdefault((model["model"], revision_of(model), model["engine"], model.get("dtype", "")), []).append(
+            stage
+        )
     return {
         "profile": lock.profile,
-        "settings": list(lock.settings),
+        "settings": [without_secrets(setting) for setting in lock.settings],
         "started": lock.started.isoformat() if lock.started else None,
         "released": {stage: manifest.count("rows") for stage, manifest in manifests.items() if stage not in read},
         "stages": len(lock.stages),
@@ -48,10 +52,11 @@ def collect(material: Material) -> Data:
     }
 
 
-def _revision(model: Mapping[str, str]) -> str:
+def revision_of(model: Mapping[str, str]) -> str:
     """Return what tells this model from others of its name: its revision, or else the digest of its weights."""
-    weights = model.get("weights")
-    return model.get("revision") or (f"weights {weights[:_DIGITS]}" if weights else "-")
+    weights = model.get("weights", "")
+    kind, digest = ("commit", weights.removeprefix(COMMIT)) if weights.startswith(COMMIT) else ("weights", weights)
+    return model.get("revision") or (f"{kind} {digest[:_DIGITS]}" if digest else "-")
 
 
 def draw(data: Data) -> Iterator[Block]:
