@@ -107,6 +107,11 @@ class PersodpoConfig(SystemConfig):
     pairs: Pairing = section(Pairing)
     log_probs: PairReading = section(PairReading)
     train: Dpo = section(Dpo)
+    baseline: bool = Field(
+        default=True,
+        description="train a second policy on the pairs of the simple baseline; false if every reply parsed, as then "
+        "there are none",
+    )
 
     @property
     def policy(self) -> ModelSpec | None:

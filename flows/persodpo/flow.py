@@ -43,7 +43,8 @@ def persodpo(config: PersodpoConfig, published: Stage | None = None) -> list[Sta
     else:
         prompts = read_prompts(config.source, source=config.source.located_prompts)
         made, also = _scored(prompts, config)
-    training = trained(made[0], made[1] if len(made) > 1 else None, config)
+    simple = made[1] if len(made) > 1 and config.baseline else None
+    training = trained(made[0], simple, config)
     also += training.ends
     if prompts:
         also += _evaluated(prompts, {**training.policies, **config.models.policies}, config)

@@ -91,6 +91,12 @@ def test_another_question_of_the_pairs_trains_nothing_again(
     assert again["train"] == tables["train"]
 
 
+def test_the_baseline_may_be_left_out(policy: str, store: Store) -> None:
+    names = {stage.name for stage in stages_of(*prepared("persodpo", store, policy, "baseline=false").ends)}
+    assert {"train", "answer_persodpo", "simple_pairs"} <= names
+    assert names.isdisjoint({"train_simple", "log_probs_simple", "answer_simple"})
+
+
 def test_without_a_policy_nothing_is_trained(store: Store) -> None:
     names = {stage.name for stage in stages_of(*prepared("persodpo", store).ends)}
     assert names.isdisjoint({"train", "log_probs_base", "dpo_figures", "answers"})
