@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
@@ -158,7 +159,7 @@ class Manifest(_Record):
     `seconds` is the wall time of the stage; `load_seconds` went into loading its model, added up over actors. `work`
     tells of the parts that were made then and there, None if a killed build had left none to make.
     `remake` counts how often the table was made again on demand though nothing had changed; `key` is the
-    digest of `key_fields` if it is 0.
+    digest of `key_fields` if it is 0. `seal` is the digest of all the rest; tables of before format 3 have none.
     """
 
     system: str
@@ -177,6 +178,19 @@ class Manifest(_Record):
     created: str
     remake: int = 0
     work: Work | None = None
+    seal: str = ""
+
+    def sealed(self) -> Manifest:
+        """Return the manifest with its seal."""
+        return self.model_copy(update={"seal": self._digest()})
+
+    @property
+    def intact(self) -> bool:
+        """Whether it is as it was sealed."""
+        return not self.seal or self.seal == self._digest()
+
+    def _digest(self) -> str:
+        return hashlib.sha256(self.model_dump_json(exclude={"seal"}).encode()).hexdigest()
 
     @property
     def ref(self) -> TableRef:

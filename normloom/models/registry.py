@@ -33,12 +33,14 @@ class Engine:
     fast and at whose cost, never what: they stay out of the key. `imports` are the modules that must be installed
     where the model runs, by the command `install`. `products` says what of a product it loads: `weights`, `adapter`.
     `adapters` are the options with which it loads a base model that serves adapters side by side (`Adaptable`); None
-    if it loads an adapter with its base as a model of its own.
+    if it loads an adapter with its base as a model of its own. `tolerance` says how a part comes out if it is made
+    again: texts are equal and numbers differ by no more than that (0: not by a bit); None if nothing is promised.
     """
 
     module: str
     attribute: str
     version: int
+    tolerance: float | None = None
     libraries: tuple[str, ...] = ()
     parts: int = 1
     files: bool = True

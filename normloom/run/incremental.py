@@ -50,6 +50,21 @@ def bounds_after(store: Store, earlier: Manifest, files: TableFiles, size: int) 
     return cut(_ids(files), _ids(before), [(part.start, part.stop) for part in earlier.parts], size)
 
 
+def bounds_around(done: Mapping[int, PartRecord], rows: int, size: int) -> Bounds | None:
+    """Return the bounds of all parts of a table that has some of them, None if these leave no way to cut the rest."""
+    found: Bounds = []
+    end = 0
+    for index in sorted(done):
+        gap = regular(done[index].start - end, size) if done[index].start > end else []
+        found += [(end + start, end + stop) for start, stop in gap]
+        if len(found) != index or done[index].start < end:
+            return None
+        found.append((done[index].start, done[index].stop))
+        end = done[index].stop
+    rest = regular(rows - end, size) if rows > end else []
+    return [*found, *((end + start, end + stop) for start, stop in rest)] if end <= rows else None
+
+
 def cut(ids: pl.Series, before: pl.Series, bounds: Sequence[tuple[int, int]], size: int) -> Bounds:
     """Return the bounds of parts of the rows `ids`, cut as the rows `before` are by their bounds.
 

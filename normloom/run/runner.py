@@ -7,6 +7,7 @@ fails to its row, account for every row, check the whole table and publish it.
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,17 +20,18 @@ from typing import Any
 
 import polars as pl
 
+from normloom.core.errors import StageError
 from normloom.core.model_roles import RolesSpec
 from normloom.core.product_model import ProductSpec
 from normloom.core.progress import Progress
 from normloom.core.stage import Stage, quarantined, quarantined_frame
-from normloom.core.table import Manifest, PartRecord, TableRef, Work, total
+from normloom.core.table import KINDS, Kind, Manifest, PartRecord, TableRef, Work, total
 from normloom.history.losses import loss, losses, sentence, upstream
 from normloom.models.adapters import adapter_in
 from normloom.planning.keys import key_fields, stage_key
 from normloom.planning.spending import Spending
 from normloom.run.budget import Budget
-from normloom.run.incremental import bounds_after, earlier_table, regular, taken_over
+from normloom.run.incremental import bounds_after, bounds_around, earlier_table, regular, taken_over
 from normloom.run.parts import PartMaker
 from normloom.run.quality import require, run_checks
 from normloom.run.release import ReleaseSize
@@ -45,7 +47,7 @@ from normloom.store.store import (
     write_frames,
     write_part,
 )
-from normloom.workers.crew import Crew, InlineCrew, Loading
+from normloom.workers.crew import Crew, InlineCrew, Loading, PartProgress
 from normloom.workers.part import PartJob, RunJob, with_own_sides
 from normloom.workers.pool import Pool
 from normloom.workers.stage_run import noting
@@ -121,6 +123,26 @@ class StageRunner:
             return self._reused(stage, existing)
         return self._locked(_Table(self, stage, fields, tuple(inputs), tuple(sides)), again=again)
 
+    def made_again(self, stage: Stage, table: Manifest, index: int) -> dict[Kind, pl.DataFrame]:
+        """Make one part of a published table again, elsewhere, and return its rows and ledgers; the table stays.
+
+        Raises StageError if the part cannot be made.
+        """
+        own = _Table(self, stage, dict(table.key_fields), tuple(table.inputs), tuple(table.sides), remake=table.remake)
+        aside = self.store.directory(self.system, stage.name, f".verify-{own.writer.token}")
+        try:
+            with self.store.lock(aside, own.writer, waiting=partial(self._waiting, stage.name)):
+                job = replace(self._jobs(own, table, None, {})[index], directory=aside, reusable=False)
+                with self._crew(own, [job]) as crew:
+                    results = [result for _, result in crew.run([job]) if not isinstance(result, PartProgress)]
+                if not results or not isinstance(results[0], PartRecord):
+                    why = results[0].error if results and results[0] else "it was not made"
+                    raise StageError(f"stage {stage.name!r}, part {index}: {why}")
+                files = results[0].files
+                return {kind: pl.read_parquet(aside / files[kind].name, glob=False) for kind in KINDS}
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
     def _budget(self, stage: Stage) -> Budget:
         own = stage.quarantine_budget
         return Budget(
@@ -193,13 +215,12 @@ class StageRunner:
             self.progress.note(table.stage.name, f"reuses {len(found):,} of {len(jobs):,} parts, made of the same rows")
 
     def _left(
-        self, table: _Table, jobs: Sequence[PartJob], again: Again | None
+        self, table: _Table, jobs: Sequence[PartJob], parts: Mapping[int, PartRecord], again: Again | None
     ) -> tuple[dict[int, PartRecord], list[PartRecord]]:
         """Return the parts that an earlier build left and that stay, by index, and those taken back to be made again.
 
         To make all of a table again that has all its parts and was refused is to begin with none.
         """
-        parts = self.store.parts(table.directory)
         bounds = {job.index: (job.start, job.stop) for job in jobs}
         found = {index: part for index, part in parts.items() if bounds.get(index) == (part.start, part.stop)}
         refused = len(found) == len(jobs)
@@ -218,8 +239,9 @@ class StageRunner:
         started = time.monotonic()
         reusable = stage.part_rows is not None and bool(stage.inputs)
         earlier = earlier_table(self.store, self.system, stage.name, table.fields) if reusable and not again else None
-        jobs = self._jobs(table, base, earlier)
-        done, back = self._left(table, jobs, again)
+        parts = self.store.parts(directory)
+        jobs = self._jobs(table, base, earlier, parts)
+        done, back = self._left(table, jobs, parts, again)
         if earlier:
             self._take_over(table, earlier, jobs, done)
         rows_in = sum(len(job) for job in jobs)
@@ -265,7 +287,7 @@ class StageRunner:
             build=self.build,
             created=datetime.now(UTC).isoformat(timespec="milliseconds"),
             remake=table.remake,
-        )
+        ).sealed()
         self.store.publish(manifest)
         return manifest
 
@@ -312,13 +334,18 @@ class StageRunner:
         )
         return loading, work
 
-    def _jobs(self, table: _Table, base: Manifest | None, earlier: Manifest | None) -> list[PartJob]:
-        """Return the parts of a table, cut as `base` is whose parts it has, or as `earlier`, some of which it may."""
+    def _jobs(
+        self, table: _Table, base: Manifest | None, earlier: Manifest | None, done: Mapping[int, PartRecord]
+    ) -> list[PartJob]:
+        """Return the parts of a table, cut as `base` is or around those that are `done`, else as `earlier` is."""
         stage = table.stage
         files = tuple(file for ref in table.inputs for file in self.store.files(ref))
-        bounds = regular(sum(count for _, count in files), stage.part_rows)
+        rows = sum(count for _, count in files)
+        bounds = regular(rows, stage.part_rows)
         if base:
             bounds = [(part.start, part.stop) for part in base.parts]
+        elif done and stage.part_rows and (around := bounds_around(done, rows, stage.part_rows)):
+            bounds = around
         elif earlier and stage.part_rows:
             bounds = bounds_after(self.store, earlier, files, stage.part_rows)
         kind = partial(RunJob, product=stage.files) if stage.run else PartJob

@@ -349,9 +349,12 @@ def write_files(directory: Path, index: int, folder: Path, *, writer: str) -> tu
     return tuple(records)
 
 
-def committed_part(directory: Path, index: int) -> PartRecord | None:
-    """Return a committed part, None if it is not there or its files do not verify."""
-    return _committed(part_marker(directory, index))
+def committed_part(directory: Path, index: int, *, verify: bool = True) -> PartRecord | None:
+    """Return a committed part, None if it is not there or its files do not verify.
+
+    Without `verify` files count as whole if their sizes are right.
+    """
+    return _committed(part_marker(directory, index), verify=verify)
 
 
 def write_part(directory: Path, record: PartRecord) -> None:

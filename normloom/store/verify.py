@@ -13,12 +13,25 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from normloom.core.table import Manifest
-from normloom.store.store import BUILDS, CURRENT, MANIFEST, Store, file_problem, part_marker
+from normloom.store.latest import LATEST
+from normloom.store.store import (
+    BUILDS,
+    CURRENT,
+    MANIFEST,
+    SUPERSEDED,
+    Store,
+    committed_part,
+    content_hash,
+    file_problem,
+    part_marker,
+)
+
+PARENTS = "parents"  # of rows, named as a damaged file is
 
 
 @dataclass(frozen=True, kw_only=True)
 class Damage:
-    """One damaged file of a table; `part` is None if it is the manifest or the pointer to the newest table."""
+    """One damaged file of a table; `part` is None if it is the manifest, or a pointer or link to a table."""
 
     system: str
     stage: str
@@ -53,6 +66,12 @@ def repair(store: Store, found: Iterable[Damage]) -> None:
         if damage.file == CURRENT:
             (directory.parent / CURRENT).unlink(missing_ok=True)
             continue
+        if damage.file in (LATEST, SUPERSEDED):
+            (store.root / damage.system / LATEST if damage.file == LATEST else directory / SUPERSEDED).unlink()
+            continue
+        if damage.file == PARENTS:  # no part of it was made of the tables that are there
+            for marker in directory.glob("part-*.json"):
+                marker.unlink()
         if damage.part is not None:
             part_marker(directory, damage.part).unlink(missing_ok=True)
             (directory / damage.file).unlink(missing_ok=True)
@@ -74,11 +93,35 @@ def _table(directory: Path, system: str, stage: str) -> Iterator[Damage]:
         problem = f"is that of table {manifest.ref}"
         yield Damage(system=system, stage=stage, key=directory.name, part=None, file=MANIFEST, problem=problem)
         return
+    if problem := _edited(manifest, directory):
+        yield Damage(system=system, stage=stage, key=directory.name, part=None, file=MANIFEST, problem=problem)
+        return  # what it says of files says nothing; the build that makes it again verifies its parts
     yield from _damage_of(manifest, directory)
+
+
+def _edited(manifest: Manifest, directory: Path) -> str | None:
+    """Say how a manifest differs from what was published, None if it does not: its seal, its parts, its content."""
+    if not manifest.intact:
+        return "was edited: its seal differs"
+    if manifest.content != content_hash(manifest.parts):
+        return "was edited: its content is not that of its parts"
+    marks = {part.index: committed_part(directory, part.index, verify=False) for part in manifest.parts}
+    differing = [part.index for part in manifest.parts if marks[part.index] not in (None, part)]
+    return f"was edited: part {differing[0]} is not as its own record says" if differing else None
 
 
 def _damage_of(manifest: Manifest, directory: Path) -> Iterator[Damage]:
     for part in manifest.parts:
+        marker = part_marker(directory, part.index)
+        if not marker.exists():
+            yield Damage(
+                system=manifest.system,
+                stage=manifest.stage,
+                key=manifest.key,
+                part=part.index,
+                file=marker.name,
+                problem="is missing",
+            )
         for record in part.stored:
             if problem := file_problem(directory / record.name, record):
                 yield Damage(

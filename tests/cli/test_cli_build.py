@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -195,3 +196,33 @@ def test_quarantined_rows_are_listed_and_tried_again(builds: Builds) -> None:
     assert report["replayed"] == {"ingest": {"before": 3, "after": 3}}  # as broken as before
     remade = {stage["name"] for stage in report["stages"] if not stage["reused"]}
     assert remade == {"ingest"}
+
+
+def test_a_store_is_verified_repaired_and_a_row_taken_back(builds: Builds, tmp_path: Path) -> None:
+    place = tmp_path / "copy"
+    shutil.copytree(builds.store.parent, place, symlinks=True, ignore=shutil.ignore_patterns("prefect"))
+    store = Store(place / "store")
+    verified = run(place, "verify", "savacu", "--sample", "8")
+    assert (verified["damaged"], len(verified["sample"])) == ([], 8)
+    assert {one["found"] for one in verified["sample"]} == {"bit-equal"}
+
+    judged = store.current("savacu", "judge_0")
+    assert judged
+    directory = store.table_directory(judged.ref)
+    files = [directory / part.files["rows"].name for part in judged.parts]
+    before = [(path.stat().st_ino, path.read_bytes()) for path in files]
+    files[0].write_bytes(before[0][1][:-1])
+    repaired = run(place, "verify", "savacu", "--repair")
+    assert [(one["stage"], one["part"]) for one in repaired["damaged"]] == [("judge_0", 0)]
+    assert store.manifest(judged.ref).content == judged.content
+    assert all(path.stat().st_ino == node for path, (node, _) in list(zip(files, before, strict=True))[1:])
+
+    released = builds.table("publish")
+    row, prompt = released.select("row_id", "prompt").row(0)
+    asked = run(place, "forget", row, "--reason", "withdrawn", "--yes")
+    assert {table["table"].split("/")[1] for table in asked["tables"]} >= {"ingest", "judge_0", "publish"}
+    run(place, *builds.arguments)
+    purged = run(place, "forget", "--purge", "--yes")
+    assert (purged["found"], len(purged["removed"]) > 5) == ([], True)
+    assert not [path for path in store.root.rglob("*.parquet") if prompt in str(pl.read_parquet(path).to_dicts())]
+    assert run(place, "verify", "savacu")["damaged"] == []

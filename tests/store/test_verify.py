@@ -16,7 +16,7 @@ from normloom.cli.app import app
 from normloom.core.errors import StoreError
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest
-from normloom.store.store import CURRENT, MANIFEST, Store
+from normloom.store.store import CURRENT, MANIFEST, Store, part_marker
 from normloom.store.verify import repair, verify
 from normloom.testing.toy import echo_stage, runner, words_stage
 
@@ -61,6 +61,17 @@ def swap(one: Path, other: Path) -> None:
     other.write_bytes(content)
 
 
+def edit(path: Path, old: str, new: str) -> None:
+    content = path.read_text().replace(": ", ":")
+    assert old in content
+    path.write_text(content.replace(old, new))
+
+
+def write_unsealed(made: Made, manifest: Manifest) -> None:
+    """Write a manifest as a version before seals did."""
+    (made.directory / MANIFEST).write_text(manifest.model_copy(update={"seal": ""}).model_dump_json())
+
+
 DAMAGES: dict[str, tuple[Callable[[Made], object], str]] = {
     "a flipped bit": (lambda made: flip(made.file(1)), "part 1: rows-00001"),
     "a flipped bit of a ledger": (lambda made: flip(made.file(0, "dropped")), "part 0: dropped-00000"),
@@ -71,6 +82,27 @@ DAMAGES: dict[str, tuple[Callable[[Made], object], str]] = {
     "another table's manifest": (
         lambda made: shutil.copy(made.store.table_directory(made.words.ref) / MANIFEST, made.directory / MANIFEST),
         "manifest.json is that of table toy/words",
+    ),
+    "a deleted part": (
+        lambda made: [path.unlink() for path in (made.file(1), part_marker(made.directory, 1))],
+        "part 1: part-00001.json is missing",
+    ),
+    "an edited manifest": (
+        lambda made: edit(made.directory / MANIFEST, '"rows_in":6', '"rows_in": 7'),
+        "manifest.json was edited: its seal differs",
+    ),
+    "a part that a manifest without a seal tells otherwise": (
+        lambda made: write_unsealed(
+            made,
+            made.echo.model_copy(
+                update={"parts": [made.echo.parts[0].model_copy(update={"attempts": 3}), *made.echo.parts[1:]]}
+            ),
+        ),
+        "manifest.json was edited: part 0 is not as its own record says",
+    ),
+    "a manifest without a seal of other content": (
+        lambda made: write_unsealed(made, made.echo.model_copy(update={"content": "0" * 20})),
+        "manifest.json was edited: its content is not that of its parts",
     ),
     "a lost pointer's table": (
         lambda made: (made.directory.parent / CURRENT).write_text("0" * 20),
