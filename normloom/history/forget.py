@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,7 +39,7 @@ class Asked:
             "reached": len(self.reach.ids),
             "tables": [
                 {"table": str(held.table), "published": held.table.manifest is not None}
-                | {name: value for name, value in asdict(held).items() if name != "table"}
+                | {name: value for name, value in vars(held).items() if name != "table"}
                 for held in self.reach.held
             ],
             "beyond": list(self.beyond),

@@ -79,7 +79,6 @@ def scan(store: Store, deny: DenyList, ids: Set[str], quotes: Set[str]) -> Scan:
     """
     result = Scan(quotes=set(quotes))
     seen: set[tuple[int, int]] = set()
-    known: dict[str, str | None] = {}  # texts that were looked at
     long = [quote for quote in quotes if len(quote) >= MIN_CHARS]
     plain = [form.encode() for quote in long for form in _forms(quote)]
     for path in _files(store.root):
@@ -90,7 +89,7 @@ def scan(store: Store, deny: DenyList, ids: Set[str], quotes: Set[str]) -> Scan:
         result.files += 1
         result.bytes += stat.st_size
         if path.suffix == ".parquet":
-            if what := _in_table(path, deny, ids, long, known, result.quotes):
+            if what := _in_table(path, deny, ids, long, result.quotes):
                 result.found[path] = what
         elif path.parent.name != FOLDER and _quotes(path, plain):
             result.found[path] = "quotes a forgotten text"
@@ -139,20 +138,15 @@ def _files(root: Path) -> Iterator[Path]:
                 yield path
 
 
-def _in_table(
-    path: Path, deny: DenyList, ids: Set[str], quotes: Sequence[str], known: dict[str, str | None], raw: set[str]
-) -> str | None:
+def _in_table(path: Path, deny: DenyList, ids: Set[str], quotes: Sequence[str], raw: set[str]) -> str | None:
     """Say what a Parquet file has of rows and texts, None if nothing; texts found by hash are added to `raw`."""
     frame = pl.read_parquet(path, glob=False)
     if {"row_id", "reason"} <= set(frame.columns) and "parents" not in frame.columns:  # a ledger
         frame = frame.filter(pl.col("reason").ne_missing(FORGOTTEN))
-    places = {
-        index
-        for series in frame.iter_columns()
-        if series.name not in {"row_id", "parents"} and _has_text(series.dtype)
-        for index, value in enumerate(series)
-        if _holds(value, deny, quotes, known, raw)
-    }
+    places: set[int] = set()
+    for series in frame.iter_columns():
+        if series.name not in {"row_id", "parents"} and _has_text(series.dtype):
+            places |= _places(series, deny, quotes, raw)
     if places:
         named: list[str] = []
         if "row_id" in frame.columns:
@@ -165,13 +159,20 @@ def _in_table(
     return None
 
 
-def _holds(value: object, deny: DenyList, quotes: Sequence[str], known: dict[str, str | None], raw: set[str]) -> bool:
-    """Tell whether a value has a forgotten text or quotes one; `known` says of texts seen before what they are."""
+def _places(series: pl.Series, deny: DenyList, quotes: Sequence[str], raw: set[str]) -> set[int]:
+    """Return where a column has a forgotten text or quotes one; each text is looked at once."""
+    if series.dtype == pl.String:
+        hits = [value for value in series.unique() if _holds(value, deny, quotes, raw)]
+        return set(series.is_in(pl.Series(hits, dtype=pl.String).implode()).arg_true()) if hits else set()
+    values = series.to_list()
+    return {place for place, value in enumerate(values) if _holds(value, deny, quotes, raw)}
+
+
+def _holds(value: object, deny: DenyList, quotes: Sequence[str], raw: set[str]) -> bool:
+    """Tell whether a value has a forgotten text or quotes one."""
     hit = False
-    for text in strings(value.to_list() if isinstance(value, pl.Series) else value):
-        if text not in known:
-            known[text] = text if text_hash(text) in deny.texts else None
-        if known[text] is not None:
+    for text in strings(value):
+        if deny.texts and text_hash(text) in deny.texts:
             raw.add(text)
             hit = True
         elif any(quote in text for quote in quotes):
