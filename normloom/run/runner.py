@@ -48,7 +48,7 @@ from normloom.store.store import (
     write_part,
 )
 from normloom.workers.crew import Crew, InlineCrew, Loading, PartProgress
-from normloom.workers.part import PartJob, RunJob, with_own_sides
+from normloom.workers.part import PartFailure, PartJob, RunJob, with_own_sides
 from normloom.workers.pool import Pool
 from normloom.workers.stage_run import noting
 
@@ -136,7 +136,7 @@ class StageRunner:
                 with self._crew(own, [job]) as crew:
                     results = [result for _, result in crew.run([job]) if not isinstance(result, PartProgress)]
                 if not results or not isinstance(results[0], PartRecord):
-                    why = results[0].error if results and results[0] else "it was not made"
+                    why = results[0].error if results and isinstance(results[0], PartFailure) else "it was not made"
                     raise StageError(f"stage {stage.name!r}, part {index}: {why}")
                 files = results[0].files
                 return {kind: pl.read_parquet(aside / files[kind].name, glob=False) for kind in KINDS}
@@ -239,9 +239,9 @@ class StageRunner:
         started = time.monotonic()
         reusable = stage.part_rows is not None and bool(stage.inputs)
         earlier = earlier_table(self.store, self.system, stage.name, table.fields) if reusable and not again else None
-        parts = self.store.parts(directory)
-        jobs = self._jobs(table, base, earlier, parts)
-        done, back = self._left(table, jobs, parts, again)
+        found = self.store.parts(directory)
+        jobs = self._jobs(table, base, earlier, found)
+        done, back = self._left(table, jobs, found, again)
         if earlier:
             self._take_over(table, earlier, jobs, done)
         rows_in = sum(len(job) for job in jobs)

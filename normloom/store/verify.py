@@ -93,8 +93,8 @@ def _table(directory: Path, system: str, stage: str) -> Iterator[Damage]:
         problem = f"is that of table {manifest.ref}"
         yield Damage(system=system, stage=stage, key=directory.name, part=None, file=MANIFEST, problem=problem)
         return
-    if problem := _edited(manifest, directory):
-        yield Damage(system=system, stage=stage, key=directory.name, part=None, file=MANIFEST, problem=problem)
+    if edited := _edited(manifest, directory):
+        yield Damage(system=system, stage=stage, key=directory.name, part=None, file=MANIFEST, problem=edited)
         return  # what it says of files says nothing; the build that makes it again verifies its parts
     yield from _damage_of(manifest, directory)
 
