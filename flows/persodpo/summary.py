@@ -20,10 +20,11 @@ WARNING = "yellow"
 
 def sections(result: BuildResult, store: Store) -> list[RenderableType]:
     """Return the checks of a build, and a warning for each shortcut that tells chosen from rejected."""
-    return [*_checks(result, store), *_shortcuts(result, store)]
+    return [*checks(result, store), *_shortcuts(result, store)]
 
 
-def _checks(result: BuildResult, store: Store) -> Iterator[RenderableType]:
+def checks(result: BuildResult, store: Store) -> Iterator[RenderableType]:
+    """Yield the checks of a build as a table."""
     table = Table(title="Checks", title_justify="left", box=box.SIMPLE_HEAD)
     for heading in ("check", "of", "asks", "found", ""):
         table.add_column(heading)

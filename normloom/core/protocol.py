@@ -190,6 +190,24 @@ class Embedder(Protocol):
 
 
 @runtime_checkable
+class ImageEmbedder(Protocol):
+    """An encoder of images held by an actor."""
+
+    def embed_images(self, images: Sequence[bytes]) -> np.ndarray:
+        """Return unit vectors of encoded images (PNG, JPEG, ...), float32, shape (images, dimensions)."""
+        ...
+
+
+@runtime_checkable
+class SoundEmbedder(Protocol):
+    """An encoder of sound held by an actor."""
+
+    def embed_sounds(self, sounds: Sequence[bytes]) -> np.ndarray:
+        """Return unit vectors of encoded sounds (WAV, FLAC, ...), float32, shape (sounds, dimensions)."""
+        ...
+
+
+@runtime_checkable
 class Metered(Protocol):
     """A model that counts what its work takes."""
 

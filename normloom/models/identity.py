@@ -20,7 +20,12 @@ from normloom.models.files.locate import find, snapshot
 from normloom.models.registry import Engine, engine_of, parse_options
 
 _WEIGHTS = ("*.safetensors",)
-_ARRAYS = ("weights.npz",)  # of the engine `use`
+_PACKED = (  # weights inside packages, in formats of their own
+    ("weights.npz",),  # of the engine `use`
+    ("efficientnet-lite0-57934424.pth",),
+    ("e5-small-q4.bin",),
+    ("pretrained.pt",),  # of Resemblyzer
+)
 _EXPORTED = ("openvino_model.xml", "openvino_model.bin", *_WEIGHTS)  # a directory that OpenVINO's export made
 _CHAT = ("chat_template.jinja", "chat_template.json")
 _TOKENIZER = ("tokenizer*.json", "tokenizer.model", "sp.model", "vocab.*", "merges.txt", "special_tokens_map.json")
@@ -104,7 +109,7 @@ def _files(spec: ModelSpec) -> dict[str, str]:
         return dict.fromkeys(("weights", "tokenizer", "chat_template", "configuration"), f"commit {_commit(spec)}")
     if found.is_file():  # a GGUF file holds all four
         return dict.fromkeys(("weights", "tokenizer", "chat_template", "configuration"), file_digest(found))
-    patterns = next((made for made in (_EXPORTED, _ARRAYS) if (found / made[0]).is_file()), _WEIGHTS)
+    patterns = next((made for made in (_EXPORTED, *_PACKED) if (found / made[0]).is_file()), _WEIGHTS)
     weights = _matching(found, patterns)
     if not weights:
         raise ModelError(f"model {spec.model!r}: no {patterns[0]} file in {found}")

@@ -126,6 +126,10 @@ class ScriptedModel:
             vectors[i] = direction / np.linalg.norm(direction)
         return vectors
 
+    def embed_images(self, images: Sequence[bytes]) -> np.ndarray:
+        """Return unit vectors drawn from the bytes of each image."""
+        return self.embed([hashlib.sha256(image).hexdigest() for image in images])
+
     def take_usage(self) -> dict[str, float]:
         """Return requests and cost since this was last asked, nothing without a price."""
         usage = {name: float(amount) for name, amount in self._usage.items()}

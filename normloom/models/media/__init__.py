@@ -1,0 +1,1 @@
+"""Encoders of images and sound, and of texts in many languages from a package."""

@@ -1,0 +1,1 @@
+"""Steps of the study of harmful memes with a missing modality."""

@@ -1,0 +1,208 @@
+"""Training: every network on every fold; what a killed run has finished is not trained again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+from pydantic import Field
+
+from normloom.core.errors import StageError
+from normloom.core.fan_out import free
+from normloom.core.needs import Needs
+from normloom.core.run import Run
+from normloom.core.stage import Output
+from normloom.schemas import modality_tables, tables
+from normloom.schemas.modality_tables import CONCAT, IMAGE, IMAGE_ONLY, SHARED, TEXT, TEXT_ONLY
+from normloom.steps.args import Args
+from normloom.steps.step import step
+from normloom.tasks.missing_modality.items import place
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from normloom.tasks.missing_modality.network import Network, Vectors
+
+NETWORKS = (SHARED, CONCAT, TEXT_ONLY, IMAGE_ONLY)
+FOLDER = "fits"
+
+
+class Fitting(Args):
+    """How the networks are trained; all of them alike."""
+
+    width: int = Field(256, ge=2, description="of the shared space")
+    epochs: int = Field(20, ge=1, description="passes over the training items")
+    batch: int = Field(64, ge=2, description="items in a step")
+    learning_rate: float = Field(1e-3, gt=0, description="of AdamW")
+    weight_decay: float = Field(1e-2, ge=0, description="of AdamW")
+    dropout: float = Field(0.5, ge=0, lt=1, description="in the block")
+    alignment: float = Field(0.1, ge=0, description="weight of the distance between the modalities of an item")
+    text_missing: float = Field(0.0, ge=0, lt=1, description="share of the training items whose text is hidden")
+    image_missing: float = Field(0.0, ge=0, lt=1, description="share of the training items whose image is hidden")
+    seed: int = Field(42, description="of weights, order and dropout")
+
+
+@step(
+    makes=modality_tables.FITS,
+    files=FOLDER,
+    needs=Needs(threads=2),
+    libraries=("torch", "safetensors", "numpy"),
+    fan_out=free("one row for each network, fold and epoch"),
+)
+def fits(rows: pl.DataFrame, args: Fitting, text: pl.DataFrame, image: pl.DataFrame, *, run: Run) -> Output:
+    """Train every network on every fold; `text` and `image` are the vectors of the items.
+
+    A fold is the test set of its networks, the next one the development set; they learn from the others. Raises
+    StageError for training items of one class, and for a loss that is not finite.
+    """
+    vectors = arrays(rows, text, image)
+    folds = int(rows["fold"].max() or 0) + 1  # type: ignore[arg-type]  # an integer
+    jobs = [(name, fold) for fold in range(folds) for name in NETWORKS]
+    curves = []
+    for done, (name, fold) in enumerate(jobs, start=1):
+        curve = _fitted(rows, vectors, args, name, fold, folds, run.scratch)
+        curves += curve
+        run.progress(done, len(jobs), loss=curve[-1]["loss"])
+    for path in run.scratch.glob("*.safetensors"):
+        shutil.copyfile(path, run.files / path.name)
+    made = pl.DataFrame(curves, schema=modality_tables.FITS.columns).with_columns(
+        parents=pl.lit([], dtype=tables.TEXTS), content=pl.concat_str("network", "fold", "epoch", separator=":")
+    )
+    return Output(rows=made, attempts=made.height)
+
+
+def arrays(rows: pl.DataFrame, text: pl.DataFrame, image: pl.DataFrame) -> dict[str, npt.NDArray[np.float32]]:
+    """Return the vectors of the items in their order, by modality, (items, width) float32.
+
+    Raises StageError for an item without one, for vectors of unequal width, and if all are the same (C12).
+    """
+    import numpy as np
+
+    found = {}
+    for name, table in ((TEXT, text), (IMAGE, image)):
+        joined = rows.select("item_id").join(table, on="item_id", how="left", maintain_order="left")
+        if lost := joined["vector"].null_count():
+            raise StageError(f"{lost} of {rows.height} items have no vector of their {name}")
+        widths = joined["vector"].list.len().unique().to_list()
+        if len(widths) != 1:
+            raise StageError(f"vectors of {name} have {sorted(widths)} numbers: expected one width")
+        matrix = np.array(joined["vector"].to_list(), dtype=np.float32)
+        if len(matrix) > 1 and not (matrix != matrix[0]).any():
+            raise StageError(f"all vectors of {name} are the same: the encoder {joined['encoder'][0]!r} reads nothing")
+        found[name] = matrix
+    return found
+
+
+def file_name(network: str, fold: int) -> str:
+    """Return the name of a trained network's file."""
+    return f"{network}-{fold}.safetensors"
+
+
+def parts(rows: pl.DataFrame, fold: int, folds: int) -> tuple[Any, Any, Any]:
+    """Return which items are trained on, develop and test a fold's networks, each (items,) bool."""
+    held = rows["fold"].to_numpy()
+    test, development = held == fold, held == (fold + 1) % folds
+    return ~(test | development), development, test
+
+
+def _fitted(
+    rows: pl.DataFrame,
+    vectors: Mapping[str, npt.NDArray[np.float32]],
+    args: Fitting,
+    name: str,
+    fold: int,
+    folds: int,
+    scratch: Path,
+) -> list[dict[str, Any]]:
+    """Train one network, unless that is done, and return its curve; its weights are in `scratch`."""
+    from safetensors.torch import save_file
+
+    weights, told = scratch / file_name(name, fold), scratch / f"{name}-{fold}.json"
+    if told.is_file() and weights.is_file():
+        curve: list[dict[str, Any]] = json.loads(told.read_text())
+        return curve
+    network, curve = _trained(rows, vectors, args, name, fold, folds)
+    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, weights)
+    draft = told.with_suffix(".tmp")
+    draft.write_text(json.dumps(curve))
+    os.replace(draft, told)  # noqa: PTH105  # its being there says that the weights are whole
+    return curve
+
+
+def _trained(
+    rows: pl.DataFrame, vectors: Mapping[str, Any], args: Fitting, name: str, fold: int, folds: int
+) -> tuple[Network, list[dict[str, Any]]]:
+    import torch
+
+    from normloom.tasks.missing_modality.network import new_network, tensors
+
+    learn, _, _ = parts(rows, fold, folds)
+    labels = torch.from_numpy(rows["label"].to_numpy()[learn].astype("float32"))
+    if labels.min() == labels.max():
+        raise StageError(f"fold {fold}: its {len(labels)} training items are all of one class")
+    own = {one: array[learn] for one, array in tensors(vectors).items()}
+    seen = {
+        one: torch.tensor([share <= _drawn(one, item) for item in rows["item_id"].to_numpy()[learn]])
+        for one, share in ((TEXT, args.text_missing), (IMAGE, args.image_missing))
+    }
+    seen[IMAGE] |= ~seen[TEXT]  # an item of which nothing is seen teaches nothing
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(args.seed + fold)
+        network = new_network(name, own, width=args.width, dropout=args.dropout)
+        curve = [_told(network, name, fold, 0, None)]
+        optimizer = torch.optim.AdamW(network.parameters(), lr=args.learning_rate, weight_decay=args.weight_decay)
+        for epoch in range(1, args.epochs + 1):
+            losses = _epoch(network, own, seen, labels, args, optimizer)
+            curve.append(_told(network, name, fold, epoch, sum(losses) / len(losses)))
+    return network.eval(), curve
+
+
+def _epoch(
+    network: Network, vectors: Vectors, present: Mapping[str, Any], labels: Any, args: Fitting, optimizer: Any
+) -> list[float]:
+    import torch
+
+    network.train()
+    losses = []
+    order = torch.randperm(len(labels))
+    pieces = list(order.split(args.batch))
+    if len(pieces) > 1 and len(pieces[-1]) < 2:  # noqa: PLR2004  # batch normalisation needs two
+        pieces[-2:] = [torch.cat(pieces[-2:])]
+    for rows in pieces:
+        loss = network.loss(
+            {one: array[rows] for one, array in vectors.items()},
+            {one: seen[rows] for one, seen in present.items()},
+            labels[rows],
+            alignment=args.alignment,
+        )
+        if not torch.isfinite(loss):
+            raise StageError(f"the loss is {loss.item()}: lower fits.learning_rate")
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's own
+        optimizer.step()
+        losses.append(float(loss))
+    return losses
+
+
+def _told(network: Network, name: str, fold: int, epoch: int, loss: float | None) -> dict[str, Any]:
+    from normloom.tasks.missing_modality.network import digest, passed
+
+    return {
+        "network": name,
+        "fold": fold,
+        "epoch": epoch,
+        "loss": loss,
+        "weights": digest(network),
+        "text_block": passed(network, TEXT),
+        "image_block": passed(network, IMAGE),
+    }
+
+
+def _drawn(modality: str, item: str) -> float:
+    return int(place(f"training:{modality}:{item}"), 16) / 2**64
