@@ -5,7 +5,7 @@ each is or why it cannot be used, `Pack` stores their bytes and `MediaFolder` gi
 formats and the rules.
 """
 
-from normloom.readers.media.decode import BadMediaError, Decoded, Limits, decode, image_of
+from normloom.readers.media.decode import BadMediaError, Decoded, Limits, decode, image_of, waveform
 from normloom.readers.media.entries import Entry, entries
 from normloom.readers.media.locate import LocatedMedia, locate_media
 from normloom.readers.media.pack import MediaFolder, Pack
@@ -25,4 +25,5 @@ __all__ = [
     "entries",
     "image_of",
     "locate_media",
+    "waveform",
 ]

@@ -1,0 +1,87 @@
+"""What a sound looks like, without a model: statistics of its spectrum over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from math import gcd
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field
+
+from normloom.core.protocol import ModelSpec
+from normloom.models.registry import parse_options
+from normloom.readers.media import waveform
+
+Array = npt.NDArray[np.float64]
+COEFFICIENTS, BANDS, MELS = 30, 12, 40
+DIMENSIONS = 2 * (COEFFICIENTS + BANDS + 1)
+_FLOOR = 1e-10
+
+
+class Options(BaseModel):
+    """Settings of this engine in `ModelSpec.options`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    sample_rate: int = Field(8_000, ge=4_000)  # that sounds are brought to; what is above half of it is not seen
+
+
+class SpectralStatistics:
+    """A `SoundEmbedder` of 86 numbers: mean and spread over frames of 25 ms, 10 ms apart, of 30 cepstral coefficients
+    (MFCC), the log energy of 12 bands and spectral flatness. They are no unit vectors.
+    """
+
+    def __init__(self, spec: ModelSpec, *, threads: int | None = None) -> None:  # noqa: ARG002  # it has one
+        self.options = parse_options(Options, spec)
+
+    def embed_sounds(self, sounds: Sequence[bytes]) -> np.ndarray:
+        """Return statistics, float32, shape (sounds, 86)."""
+        rows = [self._statistics(data) for data in sounds]
+        return np.array(rows, dtype=np.float32).reshape(len(sounds), DIMENSIONS)
+
+    def _statistics(self, data: bytes) -> Array:
+        from scipy.fft import dct
+
+        rate = self.options.sample_rate
+        power = power_spectrum(at_rate(data, rate), rate)
+        mels = np.log(mel_filters(power.shape[0], MELS, rate).T @ power + _FLOOR)
+        cepstrum = dct(mels, axis=0, norm="ortho")[:COEFFICIENTS]
+        bands = np.log(mel_filters(power.shape[0], BANDS, rate).T @ power + _FLOOR)
+        flatness = np.exp(np.log(power + _FLOOR).mean(0)) / (power.mean(0) + _FLOOR)
+        frames = np.concatenate([cepstrum, bands, flatness[None]])
+        return np.concatenate([frames.mean(1), frames.std(1)])
+
+
+def at_rate(data: bytes, rate: int) -> Any:
+    """Return a stored sound as (frames,) float32 at a sample rate."""
+    from scipy.signal import resample_poly
+
+    samples, own = waveform(data)
+    if own == rate:
+        return samples
+    common = gcd(own, rate)
+    return resample_poly(samples, rate // common, own // common).astype(np.float32)
+
+
+def power_spectrum(samples: Any, rate: int) -> Array:
+    """Return the power of each frequency in each frame of 25 ms, 10 ms apart, (frequencies, frames)."""
+    from transformers.audio_utils import spectrogram, window_function
+
+    frame, hop = rate * 25 // 1000, rate // 100
+    padded = np.pad(samples, (0, max(frame - len(samples), 0)))
+    found: Array = spectrogram(
+        padded, window_function(frame, "hann"), frame, hop, fft_length=frame, power=2.0, pad_mode="constant"
+    )
+    return found
+
+
+@lru_cache(maxsize=8)
+def mel_filters(frequencies: int, mels: int, rate: int) -> Array:
+    """Return triangular filters on Slaney's mel scale, of equal area, (frequencies, mels); as librosa has them."""
+    from transformers.audio_utils import mel_filter_bank
+
+    filters: Array = mel_filter_bank(frequencies, mels, 0.0, rate / 2, rate, norm="slaney", mel_scale="slaney")
+    return filters
