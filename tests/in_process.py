@@ -38,5 +38,10 @@ SCRIPTED = {
         'g3: {engine: scripted, model: o, options: {frame: \'{"response": "%s\', words: 20}}}}'
     ],
     "cross_cultural": ["models={encoder: {engine: scripted, model: e}, entrants: {m: {engine: scripted, model: c}}}"],
+    "missing_modality": [
+        "models={text: {engine: scripted, model: t}, image: {engine: scripted, model: i}}",
+        "fits={width: 8, epochs: 2}",
+        "ocr.per_language=0",
+    ],
     "benchmark": [f"models={_ROLES['generators']}", f"judges={{j1: {_ROLES['judge']}}}"],
 }

@@ -28,10 +28,10 @@ MULTI3HATE = {"us": "en", "de": "de", "mx": "es", "in": "hi", "cn": "zh"}
 
 
 class SourceSettings(FileSettings, Memes):
-    """Memes with texts and labels, and their pictures; built-in memes with drawn pictures without a path."""
+    """Memes with texts and labels, and their pictures; built-in memes without a path, drawn pictures without images."""
 
     images: SourceName | None = Field(
-        None, description="pictures: a table with meme_id, language and a column of images, such as images_*.parquet"
+        None, description="pictures: a table with meme_id, language and a column of images; null: drawn from the texts"
     )
     image_column: str | None = Field(None, description="column of images: paths, bytes or both; null: found by name")
     outside: bool = Field(default=False, description="follow paths of images that lead out of their folder")
@@ -50,8 +50,6 @@ class SourceSettings(FileSettings, Memes):
     def _has_pictures(self) -> Self:
         if self.images and not self.path:
             raise ValueError("images: name the memes that they belong to as source.path")
-        if self.path and not self.images:
-            raise ValueError("images: name the pictures of the memes; they are drawn for the built-in ones only")
         return self
 
 

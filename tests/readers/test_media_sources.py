@@ -69,8 +69,8 @@ class TestDecode:
             pytest.param(lambda: lacking(encoded(noise())), "a.png", "truncated", id="truncated PNG"),
             pytest.param(lambda: lacking(encoded(noise(), "JPEG"), 0.9), "a.jpg", "truncated", id="truncated JPEG"),
             pytest.param(lambda: encoded(noise()), "a.jpg", "wrong_suffix", id="PNG called jpg"),
-            pytest.param(lambda: tone(), "a.flac", "wrong_suffix", id="WAV called flac"),
-            pytest.param(lambda: tone(), "a.png", "wrong_suffix", id="sound called png"),
+            pytest.param(tone, "a.flac", "wrong_suffix", id="WAV called flac"),
+            pytest.param(tone, "a.png", "wrong_suffix", id="sound called png"),
             pytest.param(bomb, "a.png", "too_large", id="decompression bomb"),
             pytest.param(lambda: encoded(noise(width=1_200, height=1_000)), "a.png", "too_large", id="many pixels"),
             pytest.param(animated, "a.gif", "animated", id="animated"),
@@ -191,7 +191,7 @@ class TestSources:
         found = [data if isinstance(data, str) else "read" for _, data in self.read(path)]
         assert found == ["read", "outside_folder", "outside_folder", "missing_file", "missing_file"]
         assert [data for _, data in self.read(path, outside=True)][1] == (folder.parent / "outside.png").read_bytes()
-        assert [one.beside for one in entries(locate_media(path), keep=("who",), most=9)][0] == {"who": "a"}
+        assert next(one.beside for one in entries(locate_media(path), keep=("who",), most=9)) == {"who": "a"}
 
     def test_bytes_in_parquet_and_columns_of_hugging_face(self, tmp_path: Path) -> None:
         picture = encoded(noise())

@@ -55,6 +55,7 @@ SOURCES["cross_cultural"] = (
     + "".join(f"{meme},Hello,Hallo,Hola,x,y,0,1,0,1,0\n" for meme in range(3)),
     None,
 )
+SOURCES["missing_modality"] = SOURCES["cross_cultural"]
 SOURCES["misaligntrade"] = SOURCES["savacu"]
 
 
@@ -142,6 +143,7 @@ def test_a_limit_limits_whatever_a_build_starts_from(system: str, store: Store) 
         "benchmark": "items",
         "persodpo": "prompts",
         "cross_cultural": "memes",
+        "missing_modality": "memes",
     }[system]
     ends = [found[reading]]
     assert made(system, ends, scratch)[reading].count("rows") == (
@@ -154,7 +156,7 @@ def test_a_setting_is_honoured_or_refused(system: str, store: Store) -> None:
     with pytest.raises(ConfigError, match=r"unknown setting classify(\.detla)?"):
         stages(system, store, "classify.detla=0.6")
     assert stages(system, store, "quarantine_budget=0.5")  # a setting of the build, not of a stage
-    if system in {"benchmark", "persodpo", "cross_cultural"}:  # which give no labels
+    if system in {"benchmark", "persodpo", "cross_cultural", "missing_modality"}:  # which give no labels
         return
     published = "savacu_classify" in stages(system, store)
     if published:  # its labels are there already

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score, roc_auc_score
 
@@ -29,12 +31,14 @@ def vectors(seed: int = 0, rows: int = ROWS) -> dict[str, torch.Tensor]:
     return {TEXT: torch.randn(rows, 6, generator=drawing), IMAGE: torch.randn(rows, 9, generator=drawing)}
 
 
+@cache
 def networks() -> dict[str, torch.nn.Module]:
     torch.manual_seed(1)
     return {name: new_network(name, vectors(), width=8, dropout=0.5).eval() for name in NETWORKS}
 
 
 class TestNetworks:
+    @settings(max_examples=10, deadline=None)
     @given(seed=st.integers(0, 10_000), hidden=st.lists(st.sampled_from([TEXT, IMAGE, "none"]), min_size=5, max_size=5))
     def test_noise_in_place_of_an_absent_modality_changes_nothing(self, seed: int, hidden: list[str]) -> None:
         there = {one: np.array([name != one for name in hidden]) for one in (TEXT, IMAGE)}
@@ -58,7 +62,7 @@ class TestNetworks:
         )
 
     def test_both_modalities_pass_through_the_same_weights(self) -> None:
-        shared = networks()[SHARED]
+        shared = copy.deepcopy(networks()[SHARED])
         assert passed(shared, TEXT) == passed(shared, IMAGE)
         assert passed(networks()[TEXT_ONLY], IMAGE) is None
         before = digest(shared)
@@ -70,7 +74,7 @@ class TestNetworks:
         with torch.no_grad():
             for weights in shared.parameters():
                 if weights.grad is not None:
-                    weights -= weights.grad
+                    weights.sub_(weights.grad)
         assert digest(shared) != before
         assert not torch.allclose(shared.eval()(vectors(), image).detach(), told)  # trained on text, images moved
 
@@ -81,7 +85,7 @@ class TestNetworks:
         states = shared.states(vectors(), both)
         apart = (states[TEXT] - states[IMAGE]).square().sum(1).mean()
         plain, aligned = (shared.loss(vectors(), both, labels, alignment=weight) for weight in (0.0, 2.0))
-        assert float(aligned - plain) == pytest.approx(2 * float(apart), rel=1e-4)
+        assert (aligned - plain).item() == pytest.approx(2 * apart.item(), rel=1e-4)
 
 
 class TestFits:
@@ -137,6 +141,7 @@ class TestFits:
 
 
 class TestScenarios:
+    @settings(max_examples=50, deadline=None)
     @given(
         count=st.integers(1, 60),
         shares=st.lists(st.floats(0, 1), min_size=2, max_size=5, unique_by=lambda s: round(100 * s)),
@@ -158,6 +163,7 @@ class TestScenarios:
 
 
 class TestMeasures:
+    @settings(max_examples=50, deadline=None)
     @given(data=st.data())
     def test_auroc_and_f1_are_those_of_scikit_learn(self, data: st.DataObject) -> None:
         count = data.draw(st.integers(2, 20))

@@ -50,7 +50,7 @@ class Pack:
             member = tarfile.TarInfo(f"{media_id}.{suffix}")
             member.size = len(data)
             shard.addfile(member, io.BytesIO(data))
-            shard.members.clear()  # it keeps all of them, and nobody asks for them
+            shard.members.clear()  # type: ignore[attr-defined]  # it keeps all of them, and nobody asks for them
             stored = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
             self._places[media_id] = Place(Path(str(shard.name)).name, shard.offset - stored, len(data))
         return self._places[media_id]
