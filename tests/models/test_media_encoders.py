@@ -24,10 +24,10 @@ from normloom.core.protocol import Embedder, ImageEmbedder, ModelSpec, SoundEmbe
 from normloom.models import load_model, model_identity
 
 
-def picture(seed: int, *, mode: str = "RGB") -> bytes:
+def picture(seed: int, *, mode: str = "RGB", form: str = "PNG") -> bytes:
     small = np.random.default_rng(seed).integers(0, 255, (6, 6, 3), dtype=np.uint8)
     stream = io.BytesIO()
-    Image.fromarray(small).resize((180, 120)).convert(mode).save(stream, "PNG")
+    Image.fromarray(small).resize((180, 120)).convert(mode).save(stream, form)
     return stream.getvalue()
 
 
@@ -63,10 +63,10 @@ class TestImages:
     def test_the_embedded_encoder(self) -> None:
         spec = ModelSpec(engine="vision", model="efficientnet-lite0", options={"batch": 2})
         encoder = images(spec)
-        pictures = [picture(1), picture(2), picture(1, mode="L"), picture(3, mode="RGBA")]
+        pictures = [picture(1), picture(2), picture(1, form="JPEG"), picture(3, mode="RGBA")]
         vectors = encoder.embed_images(pictures)
         require_unit(vectors, (4, 1280))
-            assert encoder.embed_images(pictures[:1])[0] == pytest.approx(vectors[0], abs=1e-5)
+        assert encoder.embed_images(pictures[:1])[0] == pytest.approx(vectors[0], abs=1e-5)
         cosines = vectors @ vectors[0]
         assert cosines[2] > max(cosines[1], cosines[3])
         assert len(model_identity(spec)["weights"]) == 64

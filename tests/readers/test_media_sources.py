@@ -137,9 +137,10 @@ class TestDecode:
             for flip in flips:
                 damaged[flip % len(damaged)] ^= 1 + flip % 255
             try:
-                assert decode(bytes(damaged), name, LIMITS).data
-            except BadMediaError as error:
-                assert error.rule
+                found = decode(bytes(damaged), name, LIMITS)
+            except BadMediaError:
+                continue
+            assert found.data
 
 
 class TestPerceptualHash:
