@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     Array = npt.NDArray[np.float64]
 
 
+UNSEEN = 0.5  # probability of harm if nothing is seen
+
+
 @step(
     makes=modality_tables.PREDICTIONS,
     fan_out=each(len(METHODS)),
@@ -41,7 +44,8 @@ def predictions(
 
     An item is judged by the networks that learned from neither its fold nor the development fold. `seen_text` are the
     vectors of the texts that are seen if these are others than the networks learned from (what OCR read). A method
-    none of whose modalities is there gives the share of harmful training items.
+    none of whose modalities is there gives 0.5, in every fold the same: shares of harmful training items would differ,
+    and rank the folds against their labels.
     """
     import numpy as np
 
@@ -62,17 +66,15 @@ def predictions(
         networks = {
             name: _network(fits, name, fold, vectors, learn) for name in (SHARED, CONCAT, TEXT_ONLY, IMAGE_ONLY)
         }
-        prior = float(labels[learn].mean())
         seen = {one: _places(asked[f"{one}_of"], place) for one in (TEXT, IMAGE)}
         found = judged(
             networks,
             {one: looks[one][np.maximum(where, 0)] for one, where in seen.items()},
             {one: where >= 0 for one, where in seen.items()},
-            prior=prior,
         )
         whole = {one: array[development] for one, array in vectors.items()}
         every = np.ones(int(development.sum()), dtype=bool)
-        judged_there = judged(networks, whole, {TEXT: every, IMAGE: every}, prior=prior)
+        judged_there = judged(networks, whole, {TEXT: every, IMAGE: every})
         for method, probabilities in found.items():
             made.append(
                 asked.select(
@@ -89,9 +91,7 @@ def predictions(
     return Output(rows=output, attempts=output.height)
 
 
-def judged(
-    networks: Mapping[str, Any], vectors: Mapping[str, Any], present: Mapping[str, Any], *, prior: float
-) -> dict[str, Array]:
+def judged(networks: Mapping[str, Any], vectors: Mapping[str, Any], present: Mapping[str, Any]) -> dict[str, Array]:
     """Return the probability by each method, (rows,) each; vectors of what is not `present` are not looked at."""
     import numpy as np
     import torch
@@ -100,13 +100,13 @@ def judged(
     there = {one: torch.from_numpy(array) for one, array in present.items()}
     with torch.inference_mode():
         raw = {name: torch.sigmoid(network(given, there)).double().numpy() for name, network in networks.items()}
-    found = {name: np.where(np.isnan(raw[name]), prior, raw[name]) for name in (SHARED, TEXT_ONLY, IMAGE_ONLY)}
+    found = {name: np.where(np.isnan(raw[name]), UNSEEN, raw[name]) for name in (SHARED, TEXT_ONLY, IMAGE_ONLY)}
     neither = ~(present[TEXT] | present[IMAGE])
     both = np.stack([raw[TEXT_ONLY], raw[IMAGE_ONLY]])
     heard = ~np.isnan(both)
     mean = np.where(heard, both, 0).sum(0) / np.maximum(heard.sum(0), 1)
-    found[CONCAT] = np.where(neither, prior, raw[CONCAT])
-    found[LATE] = np.where(neither, prior, mean)
+    found[CONCAT] = np.where(neither, UNSEEN, raw[CONCAT])
+    found[LATE] = np.where(neither, UNSEEN, mean)
     return {method: found[method] for method in METHODS}
 
 

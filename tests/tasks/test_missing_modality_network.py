@@ -47,16 +47,16 @@ class TestNetworks:
         mixed = {one: np.where(there[one][:, None], given_[one], noise[one]) for one in given_}
         broken = {one: np.where(there[one][:, None], given_[one], np.float32("nan")) for one in given_}
         nets = networks()
-        first = judged(nets, given_, there, prior=0.25)
+        first = judged(nets, given_, there)
         assert list(first) == list(METHODS)
         for other in (mixed, broken):
-            for method, probabilities in judged(nets, other, there, prior=0.25).items():
+            for method, probabilities in judged(nets, other, there).items():
                 assert probabilities.tolist() == first[method].tolist()
 
-    def test_a_method_without_its_modality_gives_the_prior_and_late_fusion_the_other_one(self) -> None:
+    def test_a_method_without_its_modality_knows_nothing_and_late_fusion_the_other_one(self) -> None:
         there = {TEXT: np.array([True, False, True]), IMAGE: np.array([True, True, False])}
-        found = judged(networks(), {one: a.numpy() for one, a in vectors(3, 3).items()}, there, prior=0.25)
-        assert found[TEXT_ONLY][1] == found[IMAGE_ONLY][2] == 0.25
+        found = judged(networks(), {one: a.numpy() for one, a in vectors(3, 3).items()}, there)
+        assert found[TEXT_ONLY][1] == found[IMAGE_ONLY][2] == 0.5
         assert found["late_fusion"].tolist() == pytest.approx(
             [(found[TEXT_ONLY][0] + found[IMAGE_ONLY][0]) / 2, found[IMAGE_ONLY][1], found[TEXT_ONLY][2]]
         )
