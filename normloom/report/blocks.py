@@ -57,7 +57,17 @@ class Example:
     texts: Mapping[str, str]
 
 
-Block = Plot | Table | Note | Tiles | Example
+@dataclass(frozen=True, kw_only=True)
+class Medium:
+    """An image, blurred until it is clicked, or a sound; `source` is a data URL, empty for one that is not held."""
+
+    title: str
+    kind: str
+    source: str
+    facts: Mapping[str, str]
+
+
+Block = Plot | Table | Note | Tiles | Example | Medium
 
 
 def share(value: float | None) -> str:

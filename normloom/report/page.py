@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from normloom.report.blocks import Block, Cell, Example, Note, Plot, Table, Tiles, rounded
+from normloom.report.blocks import Block, Cell, Example, Medium, Note, Plot, Table, Tiles, rounded
 from normloom.report.report import SECTIONS
 
 FOLDER = Path(__file__).parent
@@ -91,6 +91,24 @@ def _example(block: Example) -> str:
     texts = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>" for name, text in block.texts.items())
     title = f"<figcaption>{escape(block.title)}</figcaption>"
     return f'<figure class="card whole">{title}<dl class="facts">{facts}</dl><dl class="texts">{texts}</dl></figure>'
+
+
+@_html.register
+def _medium(block: Medium) -> str:
+    title, source = escape(block.title), escape(block.source)
+    if block.kind == "image":
+        shown = (
+            f'<label class="veiled"><input type="checkbox" aria-label="Show {title}">'
+            f'<img src="{source}" alt="{title}"></label>'
+        )
+    else:
+        shown = (
+            f'<audio controls preload="none" src="{source}"></audio>' if source else "<p>too long to be held here</p>"
+        )
+    facts = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in block.facts.items()
+    )
+    return f'<figure class="card third"><figcaption>{title}</figcaption>{shown}<dl class="facts">{facts}</dl></figure>'
 
 
 def _numeric(column: Sequence[Cell]) -> bool:
