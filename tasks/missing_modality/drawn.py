@@ -18,7 +18,10 @@ from normloom.steps.step import step
 from normloom.tasks.media.read_media import media_output, media_row
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL.Image import Image
+    from PIL.ImageFont import FreeTypeFont
+    from PIL.ImageFont import ImageFont as PixelFont
 
 KEPT = ("meme_id", "language")
 SIDE = 320
@@ -79,12 +82,12 @@ def _background(template: str) -> Image:
     return image
 
 
-def _colour(drawing: object) -> tuple[int, int, int]:
-    red, green, blue = (int(value) for value in drawing.integers(40, 200, 3))  # type: ignore[attr-defined]  # numpy's generator
+def _colour(drawing: np.random.Generator) -> tuple[int, int, int]:
+    red, green, blue = (int(value) for value in drawing.integers(40, 200, 3))
     return red, green, blue
 
 
-def _write(image: Image, text: str, font: object, *, top: bool) -> None:
+def _write(image: Image, text: str, font: FreeTypeFont | PixelFont, *, top: bool) -> None:
     """Write a text in white with a black edge, broken into lines that fit."""
     from PIL import ImageDraw
 
@@ -92,7 +95,7 @@ def _write(image: Image, text: str, font: object, *, top: bool) -> None:
     lines, line = [], ""
     for word in text.split():
         wider = f"{line} {word}".strip()
-        if line and pen.textlength(wider, font) > SIDE - 2 * _EDGE:  # type: ignore[arg-type]  # Pillow's font
+        if line and pen.textlength(wider, font) > SIDE - 2 * _EDGE:
             lines.append(line)
             line = word
         else:
@@ -108,5 +111,5 @@ def _write(image: Image, text: str, font: object, *, top: bool) -> None:
         anchor,
         align="center",
         stroke_width=2,
-        stroke_fill="black",  # type: ignore[arg-type]
+        stroke_fill="black",
     )

@@ -186,7 +186,7 @@ def _epoch(
     network.train()
     losses = []
     order = torch.randperm(len(labels))
-    pieces = list(order.split(args.batch))
+    pieces = list(torch.split(order, args.batch))
     if len(pieces) > 1 and len(pieces[-1]) < 2:  # noqa: PLR2004  # batch normalisation needs two
         pieces[-2:] = [torch.cat(pieces[-2:])]
     for rows in pieces:

@@ -23,6 +23,9 @@ NETWORKS = {SHARED: (TEXT, IMAGE), CONCAT: (TEXT, IMAGE), TEXT_ONLY: (TEXT,), IM
 class Standard(nn.Module):
     """Shifts and scales vectors to the mean 0 and the spread 1 that the training items have."""
 
+    mean: torch.Tensor
+    spread: torch.Tensor
+
     def __init__(self, vectors: torch.Tensor) -> None:
         super().__init__()
         self.register_buffer("mean", vectors.mean(0))
@@ -62,7 +65,7 @@ class Projected(nn.Module):
         rows = {name: self.standards[name](vectors[name][present[name]]) for name in self.projections}
         together = self.block(torch.cat([self.projections[name](rows[name]) for name in rows]))
         unit = nn.functional.normalize(together, dim=1)
-        return dict(zip(rows, unit.split([len(one) for one in rows.values()]), strict=True))
+        return dict(zip(rows, torch.split(unit, [len(one) for one in rows.values()]), strict=True))
 
     def loss(self, vectors: Vectors, present: Present, labels: torch.Tensor, *, alignment: float) -> torch.Tensor:
         """Return the cross-entropy summed over the modalities, and the distance of the two where both are there."""
@@ -146,7 +149,7 @@ def passed(network: Network, modality: str) -> str | None:
     ran: list[nn.Module] = []
     leaves = [one for one in network.modules() if next(one.parameters(recurse=False), None) is not None]
     hooks = [leaf.register_forward_hook(lambda module, *_: ran.append(module)) for leaf in leaves]
-    widths = {name: standard.mean.shape[0] for name, standard in network.standards.items()}
+    widths = {name: int(network.get_buffer(f"standards.{name}.mean").shape[0]) for name in network.standards}
     training = network.training
     with torch.no_grad():
         network.eval()(
