@@ -56,7 +56,7 @@ def run_build(
     """Build a system and return its report; prints progress and summary unless quiet."""
     spare_loopback()
     store, console = Store(root), Console(stderr=quiet)
-    hold_run_under_way(store.root)
+    hold_run_under_way(store.home)
     system, config, resources, ends = stages_for(name, profile=profile, assignments=assignments, store=store)
     request = BuildRequest(
         system=system.name,
@@ -122,7 +122,7 @@ def _build(
 ) -> BuildResult:
     """Build, and go on once more from what is finished when the machines that hold the models are lost."""
     with _server(store, console) as interface, sending_heartbeats():
-        settle(store.root)
+        settle(store.home)
         for attempt in range(1, ATTEMPTS + 1):
             pool = Pool(resources)
             with stoppable(pool, console), _watching(console) as progress:
@@ -149,7 +149,7 @@ def _server(store: Store, console: Console) -> Iterator[str]:
 
     if url := PREFECT_API_URL.value():
         yield PREFECT_UI_URL.value() or url.removesuffix("/api")
-    elif url := serving(store.root):
+    elif url := serving(store.home):
         with using_server(url):
             yield url.removesuffix("/api")
     else:

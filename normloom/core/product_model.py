@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import PrivateAttr
 
+from normloom.core.object_path import fetched
 from normloom.core.protocol import ModelSpec
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class ProductFiles(ProductSpec):
         """The folder with the files; raises ValueError outside of a build."""
         if self.folder is None:
             raise ValueError(f"the product {self.product!r} has not been built yet")
-        return Path(self.folder)
+        return fetched(self.folder)
 
 
 def _plain(spec: ModelSpec) -> dict[str, Any]:

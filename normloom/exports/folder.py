@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from normloom.core.errors import UsageError
-from normloom.store.store import sync_directory, writing
+from normloom.store.files import sync_directory, writing
 
 SUMS = "SHA256SUMS"
 MARKER = "normloom-export.json"

@@ -18,7 +18,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from normloom.core.errors import StoreError
 from normloom.core.table import TableRef
-from normloom.store.store import BUILDS, Store, write_file, writing
+from normloom.store.files import write_file, writing
+from normloom.store.store import BUILDS, Store
 
 EXPORTS = "exports"
 

@@ -24,9 +24,12 @@ from typing import Literal
 from pydantic import ValidationError
 
 from normloom.core.errors import StoreError, UsageError
+from normloom.core.object_path import ObjectPath
 from normloom.core.table import Manifest, TableRef
 from normloom.history.builds import locks
 from normloom.planning.keys import FORMAT as KEY_FORMAT
+from normloom.store import lease
+from normloom.store.files import remove_tree
 from normloom.store.latest import released_key
 from normloom.store.store import BUILDS, CURRENT, LOCK, MANIFEST, PRODUCT, RUNNING, SCRATCH, SUPERSEDED, Store
 
@@ -126,11 +129,18 @@ def remove(store: Store, shown: Collection) -> list[Garbage]:
 def idle(store: Store, system: str) -> Iterator[None]:
     """Keep builds of a system from going on while this lasts; raises StoreError if one is at work."""
     path = store.root / system / BUILDS / RUNNING
+    busy = StoreError(f"a build of {system} is running in {store.root}: run this again when it has ended")
+    if isinstance(path, ObjectPath):
+        with _held(path, create=True) as held:
+            if not held or any(lease.is_held(one) for one in path.parent.glob(f".{RUNNING}-*")):
+                raise busy
+            yield
+        return
     with _cleaning(path):
         path.parent.mkdir(exist_ok=True)
         with _held(path, create=True) as held:
             if not held:
-                raise StoreError(f"a build of {system} is running in {store.root}: run this again when it has ended")
+                raise busy
             yield
 
 
@@ -228,7 +238,7 @@ def _remove(item: Garbage) -> bool:
     """Remove one thing and return whether it is gone; it is not if a process holds its lock."""
     if item.what == "leftover":
         if item.path.is_dir() and not item.path.is_symlink():
-            shutil.rmtree(item.path)
+            _remove_tree(item.path)
         else:
             item.path.unlink(missing_ok=True)
         return True
@@ -254,16 +264,34 @@ def _remove_directory(directory: Path, spared: frozenset[str]) -> None:
         if path.name in spared:
             continue
         if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
+            _remove_tree(path)
         else:
             path.unlink(missing_ok=True)
     if not spared:
         directory.rmdir()
 
 
+def _remove_tree(path: Path) -> None:
+    if isinstance(path, ObjectPath):
+        remove_tree(path)
+    else:
+        shutil.rmtree(path)  # and say what cannot be removed
+
+
 @contextmanager
 def _held(path: Path, *, create: bool = False) -> Iterator[bool]:
     """Hold a lock file and yield whether nobody else holds it; a missing file is held by nobody."""
+    if isinstance(path, ObjectPath):
+        if not create and not path.is_file():
+            yield True
+        elif taken := lease.take(path, "gc"):
+            try:
+                yield True
+            finally:
+                taken.give_back()
+        else:
+            yield False
+        return
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if create else 0)
     try:
         handle = os.open(path, flags, 0o666)

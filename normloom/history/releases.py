@@ -9,9 +9,7 @@ source (licence, citation) the third. A build that releases what the newest vers
 from __future__ import annotations
 
 import json
-import os
 import re
-import secrets
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +19,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from normloom.core.errors import StoreError, UsageError
 from normloom.core.table import Manifest, TableRef
 from normloom.history.terms import SourceTerms
-from normloom.store.store import BUILDS, Store, write_file, writing
+from normloom.store.files import put_new, write_file
+from normloom.store.store import BUILDS, Store
 
 RELEASES = "releases"
 _VERSION = re.compile(r"v?(\d+)\.(\d+)\.(\d+)")
@@ -91,7 +90,8 @@ def record_release(store: Store, manifest: Manifest, *, build: str, source: Sour
             columns=columns,
             source=source,
         )
-        if _put(store.root / manifest.system / BUILDS / RELEASES / f"{record.version}.json", record):
+        path = store.root / manifest.system / BUILDS / RELEASES / f"{record.version}.json"
+        if put_new(path, record.model_dump_json(indent=1).encode()):
             return record
 
 
@@ -111,21 +111,6 @@ def _next(last: ReleaseRecord, manifest: Manifest, columns: Mapping[str, str], s
     if (last.source.licence, last.source.citation) != (source.licence, source.citation):
         return f"{major}.{minor}.{patch + 1}"
     return None
-
-
-def _put(path: Path, record: ReleaseRecord) -> bool:
-    """Write a record unless another build was first; tell whether it was written."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(temporary, record.model_dump_json(indent=1).encode())
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return False
-        finally:
-            temporary.unlink()
-    return True
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -11,7 +11,8 @@ from normloom.history.builds import locks, started
 from normloom.history.freshness import releases
 from normloom.history.unfinished import dead
 from normloom.lineage.openlineage import record_of
-from normloom.store.store import BUILDS, Store, writing
+from normloom.store.files import writing
+from normloom.store.store import BUILDS, Store
 
 KEEP = 10
 

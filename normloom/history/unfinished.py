@@ -20,9 +20,12 @@ from typing import IO, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from normloom.core.errors import BuildCancelledError, StoreError, WaitingError, cause
+from normloom.core.object_path import ObjectPath
 from normloom.history.builds import started
 from normloom.planning.spent import Spent
-from normloom.store.store import BUILDS, Store, sync_directory, writing
+from normloom.store.files import sync_directory, writing
+from normloom.store.lease import Lease, is_held, take
+from normloom.store.store import BUILDS, Store
 
 State = Literal["running", "waiting", "failed", "cancelled", "killed"]
 
@@ -78,6 +81,7 @@ class BuildRecord:
         self._path = path
         self._build = build
         self._held: IO[bytes] | None = None
+        self._lease: Lease | None = None  # of a record in object storage
         self._changing = threading.Lock()  # stages end in threads of their own
         self._write()
 
@@ -108,6 +112,9 @@ class BuildRecord:
             self._path.unlink(missing_ok=True)
         if self._held:
             self._held.close()
+        if self._lease:
+            self._lease.give_back()
+            self._lease.path.unlink(missing_ok=True)
 
     def _change(self, **fields: Any) -> None:
         with self._changing:
@@ -116,6 +123,10 @@ class BuildRecord:
 
     def _write(self) -> None:
         """Put a new file in place that is held already, so that at no moment the build looks dead."""
+        if isinstance(self._path, ObjectPath):
+            self._lease = self._lease or take(_lease_of(self._path), self._build.build)
+            self._path.put(self._build.model_dump_json(indent=1).encode())
+            return
         temporary = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
         with writing(self._path), ExitStack() as undo:
             held = undo.enter_context(temporary.open("wb"))
@@ -169,11 +180,18 @@ def _records(directory: Path) -> list[Path]:
 def _read(path: Path) -> UnfinishedBuild | None:
     """Return a record, None if it is gone or no record."""
     try:
+        if isinstance(path, ObjectPath):
+            build = UnfinishedBuild.model_validate_json(path.read_bytes())
+            return build.model_copy(update={"at_work": is_held(_lease_of(path))})
         with path.open("rb") as handle:
             build = UnfinishedBuild.model_validate_json(handle.read())
             return build.model_copy(update={"at_work": _is_held(handle.fileno())})
     except (FileNotFoundError, ValidationError):
         return None
+
+
+def _lease_of(path: ObjectPath) -> ObjectPath:
+    return path.with_name(f".{path.name}.lease")
 
 
 def _is_held(descriptor: int) -> bool:

@@ -29,6 +29,7 @@ from openlineage.client.serde import Serde
 from openlineage.client.transport.noop import NoopConfig, NoopTransport
 
 from normloom.core.errors import BuildCancelledError, StoreError
+from normloom.core.object_path import ObjectPath
 from normloom.core.protocol import ModelSpec
 from normloom.core.table import Manifest, TableRef
 from normloom.lineage.openlineage_facets import (
@@ -41,7 +42,8 @@ from normloom.lineage.openlineage_facets import (
 )
 from normloom.lineage.openlineage_models import model_datasets
 from normloom.readers.locate import Located
-from normloom.store.store import BUILDS, Store, writing
+from normloom.store.files import writing
+from normloom.store.store import BUILDS, Store
 
 NAMESPACE = "normloom"
 PATIENCE = 3.0  # seconds that the end of a build waits for its last events to be sent
@@ -186,6 +188,9 @@ def append_line(path: Path, line: str) -> None:
     A line that was cut before, as when a machine loses power, does not take this one with it.
     """
     left = f"{line}\n".encode()
+    if isinstance(path, ObjectPath):  # one process writes it
+        path.put((path.read_bytes() if path.is_file() else b"") + left)
+        return
     with path.open("a+b", buffering=0) as file:
         whole = file.seek(0, os.SEEK_END)
         if whole and os.pread(file.fileno(), 1, whole - 1) != b"\n":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,13 @@ from openlineage.client.event_v2 import InputDataset, Job, Run, RunEvent, RunSta
 from openlineage.client.facet_v2 import error_message_run, tags_run
 from openlineage.client.serde import Serde
 
+from normloom.core.object_path import ObjectPath
 from normloom.history.unfinished import UnfinishedBuild, dead
 from normloom.lineage.openlineage import append_line, configured_collector, record_of
 from normloom.lineage.openlineage_facets import PRODUCER
-from normloom.store.store import Store, writing
+from normloom.store import lease
+from normloom.store.files import writing
+from normloom.store.store import Store
 
 _KILLED = "the process of the build was killed"
 
@@ -44,8 +48,7 @@ def _end(path: Path, build: UnfinishedBuild) -> bool:
     """Append the ends that are missing; several processes may try, one does."""
     if not path.is_file():
         return False
-    with writing(path), path.open("rb") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+    with writing(path), _held(path):
         ends = [_ending(start, build) for start in open_runs(read_events(path))]
         for event in ends:
             append_line(path, Serde.to_json(event))
@@ -54,6 +57,17 @@ def _end(path: Path, build: UnfinishedBuild) -> bool:
             collector.put(event)
         collector.close()
     return bool(ends)
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    if isinstance(path, ObjectPath):
+        with lease.held(path.with_name(f".{path.name}.lease"), "ends"):
+            yield
+        return
+    with path.open("rb") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def open_runs(events: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

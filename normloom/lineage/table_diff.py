@@ -12,6 +12,7 @@ from typing import Any
 import duckdb
 
 from normloom.core.errors import StoreError
+from normloom.store.views import reading
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +79,8 @@ def _tables(**files: Sequence[Path]) -> Iterator[duckdb.DuckDBPyConnection]:
     """Give a connection with a view for each list of files; it spills to a directory that is removed after it."""
     with tempfile.TemporaryDirectory(prefix="normloom-") as spill, duckdb.connect() as connection:
         connection.execute("SET temp_directory = ?", [spill])
+        for path in [path for paths in files.values() for path in paths][:1]:
+            reading(path, connection)
         for name, paths in files.items():
             connection.read_parquet([str(path) for path in paths]).create_view(name)
         yield connection

@@ -109,7 +109,7 @@ def trace(store: Store, row_id: str, *, system: str | None = None, forward: bool
     """
     among = relations(store, system)
     try:
-        search = Search(among)
+        search = Search(among, store.root)
         found, place = search.find(row_id, store)
         if forward:
             search.forward(found, place)

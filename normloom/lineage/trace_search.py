@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import duckdb
@@ -16,6 +17,7 @@ import duckdb
 from normloom.core.errors import UsageError
 from normloom.core.table import KINDS, Kind, Manifest
 from normloom.store.store import Store
+from normloom.store.views import reading
 
 MIN_PREFIX = 6
 CANDIDATES_NAMED = 8
@@ -99,10 +101,10 @@ def _in_order(manifests: Mapping[tuple[str, str], Manifest]) -> list[tuple[Manif
 class Search:
     """One trace over the relations; its records accumulate what is found."""
 
-    def __init__(self, among: Sequence[Relation]) -> None:
+    def __init__(self, among: Sequence[Relation], place: Path) -> None:
         self._all = among
         self._tables = [relation for relation in among if relation.kind == "rows"]
-        self._connection = duckdb.connect()
+        self._connection = reading(place, duckdb.connect())
         self._connection.execute(_AS_WRITTEN)
         self.records: list[Record] = []
 

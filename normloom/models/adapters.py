@@ -6,9 +6,9 @@ Engines that can do this say so in `Engine.adapters`; the others load an adapter
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 
 from normloom.core.errors import ModelError
+from normloom.core.object_path import fetched
 from normloom.core.product_model import ProductSpec
 from normloom.core.protocol import Adaptable, LanguageModel, ModelSpec
 from normloom.models.product_files import require_files
@@ -39,7 +39,7 @@ def adapted(model: object | None, folder: str) -> LanguageModel:
     """Return a loaded base model with the adapter in a folder; raises ModelError if it cannot take it."""
     if not isinstance(model, Adaptable):
         raise ModelError(f"a model of type {type(model).__name__} serves no adapters: {folder}")
-    return model.adapted(Path(folder))
+    return model.adapted(fetched(folder))
 
 
 def shared_base(spec: ModelSpec) -> ModelSpec | None:

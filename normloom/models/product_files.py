@@ -6,12 +6,14 @@ import json
 from hashlib import blake2b
 from pathlib import Path
 
+from normloom.core.cache import cache_dir
 from normloom.core.errors import ModelError
+from normloom.core.object_path import fetched
+from normloom.core.once import made_once
 from normloom.core.product_model import ProductSpec
 from normloom.core.protocol import ModelSpec
-from normloom.models.files.digests import cache_dir, file_digest
+from normloom.models.files.digests import file_digest
 from normloom.models.files.locate import locate
-from normloom.models.files.once import made_once
 
 ADAPTER = ("adapter_config.json", "adapter_model.safetensors")
 _PICKLED = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib"}
@@ -32,7 +34,7 @@ def require_files(spec: ProductSpec) -> Path:
     """Return the folder of a product's model; raises ModelError if it is not there or cannot be loaded safely."""
     if spec.folder is None:
         raise ModelError(f"model out of {spec.product!r}: its product has not been built yet")
-    folder = Path(spec.folder)
+    folder = fetched(spec.folder)
     if pickled := sorted(path.name for path in folder.rglob("*") if path.suffix in _PICKLED):
         raise ModelError(f"model out of {spec.product!r}: {pickled[0]} may hold a pickle; save safetensors instead")
     wanted = ADAPTER if spec.adapter else ("config.json",)

@@ -26,7 +26,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from normloom.store.store import writing
+from normloom.store.files import writing
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient

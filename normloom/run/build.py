@@ -266,7 +266,7 @@ def build(
                 name=identity,
                 tags=request.tags,
                 parameters={"profile": request.profile, "settings": list(request.settings), "store": str(store.root)},
-                store=store.root,
+                store=store.home,
             )
             return in_flow_run(weave, request=run, pool=pool, reach=lineage.reach, account=_account)
 

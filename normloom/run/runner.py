@@ -449,5 +449,4 @@ def _without(table: _Table, part: PartRecord, aside: dict[str, str]) -> PartReco
     counts = frames["quarantined"]["rule"].value_counts(sort=True).iter_rows()
     files = write_frames(directory, part.index, frames, writer=f"{table.writer.token}-checked")
     checked = part.model_copy(update={"files": files, "quarantined_by": dict(counts), "reads": ""})
-    write_part(directory, checked)
-    return checked
+    return write_part(directory, checked, instead=True)

@@ -4,9 +4,9 @@
     <root>/<system>/latest -> <stage>/<key>/release                    of the newest finished build
 
 `datasets`, polars and DuckDB read the folders as they are, and splits stay splits. The layout is written under a
-temporary name and renamed, and the link is replaced in one step: at any moment `latest` is a whole release. It moves
-before the build's lock is written, so a build that was killed before it moved is no finished build, and the same
-command finishes it.
+temporary name and renamed, and the link is replaced in one step: at any moment `latest` is a whole release. In object
+storage it is an object that names the folder. It moves before the build's lock is written, so a build that was killed
+before it moved is no finished build, and the same command finishes it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from pathlib import Path
 import polars as pl
 
 from normloom.core.errors import StoreError
+from normloom.core.object_path import ObjectPath
 from normloom.core.table import Manifest
-from normloom.store.store import RELEASE, Store, sync_directory, write_file, writing
+from normloom.store.files import sync_directory, write_file, writing
+from normloom.store.store import RELEASE, Store
 
 LATEST = "latest"
 SPLIT = "split"
@@ -37,6 +39,13 @@ def show_latest(store: Store, manifest: Manifest) -> Path:
     table = store.table_directory(manifest.ref)
     laid_out = table / RELEASE
     latest = store.root / manifest.system / LATEST
+    if isinstance(latest, ObjectPath):
+        complete = table / f".{RELEASE}"
+        if not complete.is_file():
+            _fill(manifest, table, laid_out)
+            write_file(complete, b"")
+        write_file(latest, Path(manifest.stage, manifest.key, RELEASE).as_posix().encode())
+        return laid_out
     with writing(latest):
         if not laid_out.is_dir():
             _lay_out(manifest, table, laid_out)
@@ -47,7 +56,9 @@ def show_latest(store: Store, manifest: Manifest) -> Path:
 def released_key(store: Store, system: str) -> tuple[str, str] | None:
     """Return stage and key of the table that `latest` shows, None if the system has released none."""
     try:
-        stage, key, _ = (store.root / system / LATEST).readlink().parts
+        latest = store.root / system / LATEST
+        shown = Path(latest.read_text()) if isinstance(latest, ObjectPath) else latest.readlink()
+        stage, key, _ = shown.parts
     except (OSError, ValueError):
         return None
     return stage, key
@@ -56,18 +67,22 @@ def released_key(store: Store, system: str) -> tuple[str, str] | None:
 def _lay_out(manifest: Manifest, table: Path, laid_out: Path) -> None:
     """Write the folders of the splits; a table without splits is files without a folder."""
     temporary = table / f".{RELEASE}.{secrets.token_hex(3)}.tmp"
-    files = [path for path, rows in manifest.files(table) if rows] or [manifest.files(table)[0][0]]
-    splits = [_splits(path) for path in files]
     try:
-        for index, (path, names) in enumerate(zip(files, splits, strict=True)):
-            for folder, rows in _pieces(path, names if all(splits) else []):
-                file = temporary / folder / f"rows-{index:05d}.parquet"
-                file.parent.mkdir(parents=True, exist_ok=True)
-                _write(file, path, rows)
+        _fill(manifest, table, temporary)
         sync_directory(temporary)
         _rename(temporary, laid_out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _fill(manifest: Manifest, table: Path, folder: Path) -> None:
+    files = [path for path, rows in manifest.files(table) if rows] or [manifest.files(table)[0][0]]
+    splits = [_splits(path) for path in files]
+    for index, (path, names) in enumerate(zip(files, splits, strict=True)):
+        for split, rows in _pieces(path, names if all(splits) else []):
+            file = folder / split / f"rows-{index:05d}.parquet"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            _write(file, path, rows)
 
 
 def _splits(path: Path) -> list[str]:

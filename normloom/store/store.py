@@ -22,7 +22,6 @@ File names carry their writer, so that a process which outlives its build never 
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import io
@@ -30,7 +29,7 @@ import logging
 import os
 import platform
 import secrets
-import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -40,8 +39,12 @@ from typing import TypeVar
 import polars as pl
 from pydantic import ValidationError
 
+from normloom.core.cache import cache_dir
 from normloom.core.errors import StoreError
+from normloom.core.object_path import ObjectPath, place_of
 from normloom.core.table import KINDS, FileRecord, Kind, Manifest, PartRecord, TableRef
+from normloom.store import lease
+from normloom.store.files import put_new, remove_tree, sync_directory, write_file, writing
 
 MANIFEST = "manifest.json"
 CURRENT = "current"
@@ -62,13 +65,13 @@ log = logging.getLogger("normloom.store")
 
 
 class Store:
-    """A directory of tables, shared by any number of readers and builds.
+    """A directory of tables, or objects below `s3://bucket/prefix`, shared by any number of readers and builds.
 
     Raises StoreError if a newer Normloom wrote it.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.root = root.absolute()
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = place_of(root)
         if (found := _format_of(self.root)) > FORMAT:
             raise StoreError(
                 f"the store {self.root} has format {found}, written by a newer Normloom; this version reads formats up "
@@ -76,9 +79,17 @@ class Store:
             )
         self._verified: set[tuple[TableRef, Kind]] = set()
         self._verified_folders: set[Path] = set()
+        self._leases: dict[Path, lease.Lease] = {}
 
     def __repr__(self) -> str:
         return f"Store({str(self.root)!r})"
+
+    @property
+    def home(self) -> Path:
+        """The directory on this machine of what is this machine's own: the runs in Prefect that its processes hold."""
+        if isinstance(self.root, ObjectPath):
+            return cache_dir().joinpath("stores", *self.root.parts[1:])
+        return self.root
 
     def directory(self, system: str, stage: str, key: str) -> Path:
         """Return where the table with this key is or would be."""
@@ -92,7 +103,7 @@ class Store:
         """Return the manifest of a published table whose files are all there, None if there is none."""
         directory = self.directory(system, stage, key)
         manifest = _load(Manifest.model_validate_json, directory / MANIFEST)
-        if manifest is None or not all(_present(directory, part) for part in manifest.parts):
+        if manifest is None or _absent(directory, manifest.parts):
             return None
         return manifest
 
@@ -128,8 +139,8 @@ class Store:
         except ValidationError as error:
             what = f"its manifest cannot be read ({_fault(error)}): damaged, or another version of Normloom wrote it"
         else:
-            parts = [part.index for part in manifest.parts if not _present(directory, part)]
-            what = f"files of its part {parts[0]} are missing or cut short"
+            parts = _absent(directory, manifest.parts)
+            what = f"files of its part {parts[0].index} are missing or cut short"
         return f"table {system}/{stage}/{key}: {what}; build {system} again to make what is missing"
 
     def scan(self, ref: TableRef, kind: Kind = "rows") -> pl.LazyFrame:
@@ -209,8 +220,16 @@ class Store:
     def lock(self, directory: Path, writer: Writer, *, waiting: Callable[[str], None]) -> Iterator[None]:
         """Hold the right to write a table; `waiting` is told once who has it, if another process does.
 
-        The kernel frees the lock when its holder dies.
+        The kernel frees the lock when its holder dies; in object storage its lease runs out.
         """
+        if isinstance(directory, ObjectPath):
+            with lease.held(directory / LOCK, str(writer), waiting=waiting) as held:
+                self._leases[directory] = held
+                try:
+                    yield
+                finally:
+                    del self._leases[directory]
+            return
         with writing(directory):
             directory.mkdir(parents=True, exist_ok=True)
             handle = (directory / LOCK).open("a+")
@@ -234,14 +253,26 @@ class Store:
     def building(self, system: str) -> Iterator[None]:
         """Keep the tables of a system from being removed while a build is at work; any number may be."""
         path = self.root / system / BUILDS / RUNNING
+        if isinstance(path, ObjectPath):
+            self._write_format()
+            token = secrets.token_hex(4)
+            with lease.held(path.with_name(f".{RUNNING}-{token}"), token):
+                while lease.is_held(path):  # by gc
+                    time.sleep(lease.WAIT_SECONDS)
+                yield
+            path.with_name(f".{RUNNING}-{token}").unlink(missing_ok=True)
+            return
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             handle = path.open("a")
-        if _format_of(self.root) < FORMAT:
-            write_file(self.root / FORMAT_FILE, f"{FORMAT}\n".encode())
+        self._write_format()
         with handle:
             fcntl.flock(handle, fcntl.LOCK_SH)
             yield
+
+    def _write_format(self) -> None:
+        if _format_of(self.root) < FORMAT:
+            write_file(self.root / FORMAT_FILE, f"{FORMAT}\n".encode())
 
     def publish(self, manifest: Manifest) -> None:
         """Write the manifest, which publishes the table, and point to it as the newest.
@@ -249,16 +280,19 @@ class Store:
         Files that it does not name (of a writer that was killed) go first: who reads `rows-*.parquet` gets the table.
         """
         directory = self.directory(manifest.system, manifest.stage, manifest.key)
+        if held := self._leases.get(directory):
+            held.require()
         named = {Path(record.name).parts[0] for part in manifest.parts for record in part.stored}
         for path in directory.glob("*.parquet"):
             if path.name not in named:
                 path.unlink()
         for path in directory.glob(f"{PRODUCT}*"):
             if path.name not in named:
-                shutil.rmtree(path)
-        shutil.rmtree(directory / RELEASE, ignore_errors=True)  # of files that are not these
+                remove_tree(path)
+        remove_tree(directory / RELEASE)  # of files that are not these
+        (directory / f".{RELEASE}").unlink(missing_ok=True)
         write_file(directory / MANIFEST, manifest.model_dump_json(indent=1).encode())
-        shutil.rmtree(directory / SCRATCH, ignore_errors=True)
+        remove_tree(scratch_of(directory))
         self.point(manifest.ref)
 
     def point(self, ref: TableRef) -> None:
@@ -299,7 +333,8 @@ class Writer:
 
 def require_writer(directory: Path, token: str) -> None:
     """Raise StoreError if the table is published or another writer has taken over."""
-    holder = (directory / LOCK).read_text()
+    lock = directory / LOCK
+    holder = lease.holder_of(lock) if isinstance(lock, ObjectPath) else lock.read_text()
     if f"writer {token})" not in holder:
         taken = f"is being written by {holder}" if holder else "is finished, or its build has ended"
         raise StoreError(f"the table in {directory} {taken}: this part is left alone")
@@ -340,7 +375,11 @@ def write_files(directory: Path, index: int, folder: Path, *, writer: str) -> tu
         records.append(
             FileRecord(name=f"{target.name}/{name.as_posix()}", rows=0, bytes=path.stat().st_size, sha256=digest)
         )
-    if records:
+    if isinstance(target, ObjectPath):
+        for record in records:
+            inner = record.name.partition("/")[2]
+            write_file(target / inner, (folder / inner).read_bytes())
+    elif records:
         with writing(target):
             for inner in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
                 sync_directory(inner)
@@ -357,9 +396,18 @@ def committed_part(directory: Path, index: int, *, verify: bool = True) -> PartR
     return _committed(part_marker(directory, index), verify=verify)
 
 
-def write_part(directory: Path, record: PartRecord) -> None:
-    """Write the marker that commits a part; its files must be there."""
-    write_file(part_marker(directory, record.index), record.model_dump_json(indent=1).encode())
+def write_part(directory: Path, record: PartRecord, *, instead: bool = False) -> PartRecord:
+    """Write the marker that commits a part, whose files must be there; return the part that counts.
+
+    In object storage that is the one that was committed first, unless this one is to stand `instead` of it.
+    """
+    marker, content = part_marker(directory, record.index), record.model_dump_json(indent=1).encode()
+    if isinstance(marker, ObjectPath) and not instead:
+        first = None if put_new(marker, content) else _committed(marker)
+        if first:
+            return first
+    write_file(marker, content)
+    return record
 
 
 def part_marker(directory: Path, index: int) -> Path:
@@ -371,23 +419,6 @@ def _committed(marker: Path, *, verify: bool = True) -> PartRecord | None:
     record = _load(PartRecord.model_validate_json, marker)
     whole = _verified if verify else _present
     return record if record and whole(marker.parent, record) else None
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also after a crash."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # a process id is only one machine's own
-    with writing(path):
-        try:
-            with temporary.open("wb") as handle:
-                handle.write(content)
-                handle.flush()
-                os.fsync(handle.fileno())
-            temporary.replace(path)
-            sync_directory(path.parent)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink()
-            raise
 
 
 def forget_part(directory: Path, record: PartRecord) -> None:
@@ -409,7 +440,7 @@ def adopt_part(source: Path, directory: Path, record: PartRecord) -> None:
                 raise
             except OSError:
                 write_file(target, (source / file.name).read_bytes())
-    write_part(directory, record)
+    write_part(directory, record, instead=True)
 
 
 def read_slice(files: Sequence[tuple[Path, int]], start: int, stop: int) -> pl.DataFrame:
@@ -471,6 +502,21 @@ def _present(directory: Path, part: PartRecord) -> bool:
     return True
 
 
+def _absent(directory: Path, parts: Sequence[PartRecord]) -> list[PartRecord]:
+    """Return the parts that lack a file, or have one of another size."""
+    if not isinstance(directory, ObjectPath):
+        return [part for part in parts if not _present(directory, part)]
+    sizes = directory.sizes()  # one request for a thousand files
+    return [part for part in parts if any(sizes.get(record.name) != record.bytes for record in part.stored)]
+
+
+def scratch_of(directory: Path) -> Path:
+    """Return the scratch folder of a table: on this machine even if the table is not."""
+    if isinstance(directory, ObjectPath):
+        return cache_dir().joinpath("scratch", *directory.parts[1:], SCRATCH)
+    return directory / SCRATCH
+
+
 def _verified(directory: Path, part: PartRecord) -> bool:
     return not any(file_problem(directory / record.name, record) for record in part.stored)
 
@@ -505,25 +551,3 @@ def _directories(path: Path) -> list[Path]:
         return [entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
     except (FileNotFoundError, NotADirectoryError):
         return []
-
-
-def sync_directory(path: Path) -> None:
-    """Let the names in a directory survive a crash."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals into one sentence that says what to do."""
-    try:
-        yield
-    except OSError as error:
-        advice = {
-            errno.ENOSPC: "free some space and run the same command again, finished parts are kept",
-            errno.EDQUOT: "free some space and run the same command again, finished parts are kept",
-        }.get(error.errno or 0, "give --store a directory that can be written")
-        raise StoreError(f"cannot write {path}: {error.strerror or error}; {advice}") from error

@@ -12,6 +12,7 @@ from typing import Any
 import duckdb
 
 from normloom.core.errors import StoreError, UsageError
+from normloom.core.object_path import ObjectPath
 from normloom.store.store import Store
 from normloom.store.unpublished import quarantines, unpublished
 
@@ -21,7 +22,7 @@ def connect(store: Store) -> duckdb.DuckDBPyConnection:
 
     The last has a column `published`: false for rows of a table that was refused or is not finished.
     """
-    connection = duckdb.connect()
+    connection = reading(store.root, duckdb.connect())
     for system in store.systems():
         for manifest in store.newest(system):
             directory = store.table_directory(manifest.ref)
@@ -34,6 +35,16 @@ def connect(store: Store) -> duckdb.DuckDBPyConnection:
             aside.setdefault(found.stage, []).append(selected)
         for stage, selects in aside.items():
             _create(connection, f"{system}_{stage}_quarantined", selects, table=f"{system}/{stage}")
+    return connection
+
+
+def reading(place: Path, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+    """Let a connection read the files of a place; those of object storage without an extension of DuckDB's."""
+    if isinstance(place, ObjectPath):
+        from obstore.fsspec import FsspecStore
+
+        place.exists()  # sets what the file system reads from the environment
+        connection.register_filesystem(FsspecStore("s3"))
     return connection
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from normloom.core.outlook import about
 from normloom.core.run import Run
 from normloom.models.progress import current_teller
-from normloom.store.store import SCRATCH, require_writer, writing
+from normloom.store.files import writing
+from normloom.store.store import SCRATCH, require_writer, scratch_of
 
 TELL_SECONDS = 5.0  # between lines
 CHECK_SECONDS = 2.0  # between looks whether another build has taken over
@@ -41,16 +42,18 @@ def run_in(directory: Path, *, stage: str, writer: str) -> Iterator[Run]:
     Waits for a process of an earlier build that is still in the scratch folder. `progress` raises StoreError once
     another build has taken over.
     """
-    scratch, files = directory / SCRATCH, directory / f".files-{writer}.tmp"
+    scratch = scratch_of(directory)
+    local = scratch.parent  # the table's own directory if that is on a disk
+    files = local / f".files-{writer}.tmp"
     with writing(scratch):
-        scratch.mkdir(exist_ok=True)
-        handle = (directory / f".{SCRATCH}").open("a")
+        scratch.mkdir(exist_ok=True, parents=local != directory)
+        handle = (local / f".{SCRATCH}").open("a")
     try:
         with handle:
             fcntl.flock(handle, fcntl.LOCK_EX)  # the kernel frees it when its holder dies
             require_writer(directory, writer)
             with writing(files):
-                for left in directory.glob(".files-*.tmp"):  # of runs that were killed
+                for left in local.glob(".files-*.tmp"):  # of runs that were killed
                     shutil.rmtree(left, ignore_errors=True)
                 files.mkdir()
             yield Run(scratch, files, _Told(stage, directory, writer))

@@ -6,7 +6,7 @@ from threading import Barrier
 
 import pytest
 
-from normloom.models.files.once import made_once
+from normloom.core.once import made_once
 
 
 def left(directory: Path) -> set[str]:

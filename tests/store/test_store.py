@@ -8,7 +8,8 @@ import pytest
 
 from normloom.core.errors import StoreError
 from normloom.core.table import Manifest
-from normloom.store.store import Store, Writer, read_slice, write_file
+from normloom.store.files import write_file
+from normloom.store.store import Store, Writer, read_slice
 from normloom.testing.toy import echo_stage, runner, words_stage
 
 

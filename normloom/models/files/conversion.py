@@ -9,9 +9,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.utils import logging as transformers_logging
 
+from normloom.core.cache import cache_dir
 from normloom.core.errors import ModelError
-from normloom.models.files.digests import cache_dir, file_digest
-from normloom.models.files.once import made_once
+from normloom.core.once import made_once
+from normloom.models.files.digests import file_digest
 
 _RECIPE = 1  # raise it when this module writes other files from the same GGUF
 

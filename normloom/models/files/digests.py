@@ -9,10 +9,7 @@ import os
 import tempfile
 from pathlib import Path
 
-
-def cache_dir() -> Path:
-    """Return the directory of things that can be made again: `NORMLOOM_CACHE`, by default ~/.cache/normloom."""
-    return Path(os.environ.get("NORMLOOM_CACHE") or Path.home() / ".cache" / "normloom")
+from normloom.core.cache import cache_dir
 
 
 def file_digest(path: Path) -> str:

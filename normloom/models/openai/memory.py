@@ -6,8 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
+from normloom.core.cache import cache_dir
 from normloom.core.protocol import ModelSpec
-from normloom.models.files.digests import cache_dir
 from normloom.models.openai.options import Options
 from normloom.models.registry import parse_options
 

@@ -17,9 +17,10 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, LlamaFileType, QuantError
 from gguf.quants import dequantize, quant_shape_to_byte_shape, quantize
 
+from normloom.core.cache import cache_dir
 from normloom.core.errors import ModelError
-from normloom.models.files.digests import cache_dir, file_digest
-from normloom.models.files.once import made_once
+from normloom.core.once import made_once
+from normloom.models.files.digests import file_digest
 
 Precision = Literal["f16", "q8_0"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)

@@ -13,7 +13,8 @@ from pathlib import Path
 from normloom.core.errors import StoreError, UsageError
 from normloom.history.freshness import releases
 from normloom.prefect.notifications.notices import tell
-from normloom.store.store import BUILDS, Store, write_file
+from normloom.store.files import write_file
+from normloom.store.store import BUILDS, Store
 
 log = logging.getLogger("normloom.watch")
 

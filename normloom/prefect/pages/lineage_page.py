@@ -10,7 +10,6 @@ import logging
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from uuid import UUID
 
 import polars as pl
@@ -134,7 +133,7 @@ def _look_at_training(lineage: Lineage, stage: str) -> None:
     if not manifest.attached or stage in lineage.trainings or not lineage.store:
         return
     try:
-        found = training_of(Store(Path(lineage.store)), manifest)
+        found = training_of(Store(lineage.store), manifest)
     except (StoreError, OSError, pl.exceptions.PolarsError) as error:
         log.warning("the page of %s does not show its training: %s", stage, error)
         return

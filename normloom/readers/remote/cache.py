@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from normloom.models.files.digests import cache_dir
+from normloom.core.cache import cache_dir
 
 
 @dataclass(frozen=True)

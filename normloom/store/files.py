@@ -1,0 +1,88 @@
+"""The small set of operations by which a store is changed: what each is on a disk, and in object storage.
+
+A file is put whole, or put if absent; a tree is removed; a file is held by one process at a time (`Store.lock`,
+`normloom.store.lease`). Reading, listing and single removals are those of the paths themselves.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from normloom.core.errors import StoreError
+from normloom.core.object_path import ObjectPath
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all, also after a crash."""
+    if isinstance(path, ObjectPath):
+        path.put(content)
+        return
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # a process id is only one machine's own
+    with writing(path):
+        try:
+            with temporary.open("wb") as handle:
+                handle.write(content)
+                handle.flush()
+                os.fsync(handle.fileno())
+            temporary.replace(path)
+            sync_directory(path.parent)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink()
+            raise
+
+
+def put_new(path: Path, content: bytes) -> bool:
+    """Write a file unless there is one; tell whether it was written. Of several that try one does."""
+    if isinstance(path, ObjectPath):
+        return path.create(content)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(temporary, content)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink()
+    return True
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory and all in it; one that is not there is removed already."""
+    if isinstance(path, ObjectPath):
+        for one in path.rglob("*"):
+            one.unlink(missing_ok=True)
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def sync_directory(path: Path) -> None:
+    """Let the names in a directory survive a crash; those of objects do."""
+    if isinstance(path, ObjectPath):
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals into one sentence that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        advice = {
+            errno.ENOSPC: "free some space and run the same command again, finished parts are kept",
+            errno.EDQUOT: "free some space and run the same command again, finished parts are kept",
+        }.get(error.errno or 0, "give --store a directory that can be written")
+        raise StoreError(f"cannot write {path}: {error.strerror or error}; {advice}") from error

@@ -1,0 +1,142 @@
+"""Locks in object storage: a lease is an object that its holder renews, and that others may take once it does not.
+
+The object names its holder and counts its holders (`fence`): it is created by a conditional put and renewed, taken over
+and given back by puts that hold only if nobody else has written it meanwhile. So of two who take it one wins, and a
+holder that slept too long finds that it has lost it. Whether a lease has expired is told by the storage's clock alone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+
+from normloom.core.errors import StoreError
+from normloom.core.object_path import ObjectPath
+
+SECONDS = "NORMLOOM_LEASE_SECONDS"
+WAIT_SECONDS = 0.5  # between looks at a lease that another holds
+
+log = logging.getLogger("normloom.store")
+
+
+def lease_seconds() -> float:
+    """Return how long a lease lasts that is not renewed: NORMLOOM_LEASE_SECONDS, by default 30."""
+    return float(os.environ.get(SECONDS, "30"))
+
+
+class Lease:
+    """A lease that this process holds, renewed by a thread until it is given back."""
+
+    def __init__(self, path: ObjectPath, holder: str, fence: int, tag: str) -> None:
+        self.path, self.holder, self.fence = path, holder, fence
+        self.lost = False
+        self._tag = tag
+        self._writing = threading.Lock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._renewed, name="lease", daemon=True)
+        self._thread.start()
+
+    def require(self) -> None:
+        """Raise StoreError if another has taken the lease; renews it."""
+        from obstore.exceptions import PreconditionError
+
+        with self._writing:
+            try:
+                self._tag = self.path.put(_text(self.holder, self.fence), mode={"e_tag": self._tag})
+            except (PreconditionError, FileNotFoundError):
+                self.lost = True
+        if self.lost:
+            raise StoreError(f"{self.path} was not renewed in time and another has taken it over: this build stops")
+
+    def give_back(self) -> None:
+        """Let others have the lease; one that is lost is left alone."""
+        from obstore.exceptions import PreconditionError
+
+        self._ended.set()
+        self._thread.join()
+        with suppress(PreconditionError, FileNotFoundError, StoreError):  # it expires by itself
+            self.path.put(_text("", self.fence), mode={"e_tag": self._tag})
+
+    def _renewed(self) -> None:
+        while not self._ended.wait(lease_seconds() / 3):
+            try:
+                self.require()
+            except StoreError as error:
+                log.warning("%s", error)
+                if self.lost:
+                    return
+
+
+def take(path: ObjectPath, holder: str) -> Lease | None:
+    """Return the lease if nobody holds it, else None."""
+    from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+    try:
+        content, tag, changed = path.tagged()
+    except FileNotFoundError:
+        with suppress(AlreadyExistsError):
+            return Lease(path, holder, 1, path.put(_text(holder, 1), mode="create"))
+        return None
+    before, fence = _read(content)
+    if before and not _expired(path, changed):
+        return None
+    with suppress(PreconditionError, FileNotFoundError):
+        return Lease(path, holder, fence + 1, path.put(_text(holder, fence + 1), mode={"e_tag": tag}))
+    return None
+
+
+@contextmanager
+def held(path: ObjectPath, holder: str, *, waiting: Callable[[str], None] = lambda _: None) -> Iterator[Lease]:
+    """Hold a lease, waiting for it; `waiting` is told once who has it."""
+    told = False
+    while (lease := take(path, holder)) is None:
+        if not told:
+            waiting(holder_of(path) or "another process")
+            told = True
+        time.sleep(WAIT_SECONDS)
+    try:
+        yield lease
+    finally:
+        lease.give_back()
+
+
+def holder_of(path: ObjectPath) -> str:
+    """Return who holds or last held a lease that was not given back; nothing if nobody does."""
+    try:
+        return _read(path.read_bytes())[0]
+    except FileNotFoundError:
+        return ""
+
+
+def is_held(path: ObjectPath) -> bool:
+    """Tell whether somebody holds a lease."""
+    try:
+        content, _, changed = path.tagged()
+    except FileNotFoundError:
+        return False
+    return bool(_read(content)[0]) and not _expired(path, changed)
+
+
+def _expired(path: ObjectPath, changed: datetime) -> bool:
+    probe = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    probe.put(b"")
+    try:
+        return probe.tagged()[2] - changed > timedelta(seconds=lease_seconds())
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _text(holder: str, fence: int) -> bytes:
+    return json.dumps({"holder": holder, "fence": fence, "renewal": secrets.token_hex(4)}).encode()
+
+
+def _read(content: bytes) -> tuple[str, int]:
+    found = json.loads(content)
+    return str(found["holder"]), int(found["fence"])
