@@ -126,7 +126,7 @@ class ObjectPath(PosixPath):
         """Return the content as text."""
         return self.read_bytes().decode(encoding or "utf-8", errors or "strict")
 
-    def open(self, mode: str = "r", *_: Any, **__: Any) -> IO[Any]:
+    def open(self, mode: str = "r", *_: Any, **__: Any) -> IO[Any]:  # type: ignore[override]  # no overloads
         """Return a file in memory, to read."""
         if mode not in {"r", "rb"}:
             raise io.UnsupportedOperation(f"{self} cannot be opened as {mode!r}")

@@ -377,8 +377,8 @@ def write_files(directory: Path, index: int, folder: Path, *, writer: str) -> tu
         )
     if isinstance(target, ObjectPath):
         for record in records:
-            inner = record.name.partition("/")[2]
-            write_file(target / inner, (folder / inner).read_bytes())
+            below = record.name.partition("/")[2]
+            write_file(target / below, (folder / below).read_bytes())
     elif records:
         with writing(target):
             for inner in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
