@@ -10,13 +10,13 @@ from typing import Any
 
 import polars as pl
 
+from normloom.core.cache import cache_dir
 from normloom.core.errors import UsageError
 from normloom.core.forgotten import MIN_CHARS, DenyList, text_hash
 from normloom.core.text import normalise
 from normloom.history.exports import exports
 from normloom.lineage.reach import Reach, reach, source_rows, stored_tables
 from normloom.lineage.trace import trace
-from normloom.models.files.digests import cache_dir
 from normloom.store.forgotten import Forgetting, new_id, write_forgetting
 from normloom.store.store import Store
 

@@ -19,7 +19,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from normloom.core.errors import StoreError, UsageError
 from normloom.core.forgotten import DenyList
 from normloom.core.table import TableRef
-from normloom.store.store import Store, write_file, writing
+from normloom.store.files import write_file, writing
+from normloom.store.store import Store
 
 FOLDER = ".forgotten"
 PURGED = ".purged.json"
