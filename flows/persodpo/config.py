@@ -37,7 +37,8 @@ class SourceSettings(FileSettings, PersonaPrompts):
     )
     prompts: SourceName | None = Field(
         None,
-        description="file of the prompts answered by the replies; null: `prompts` next to the replies, same format",
+        description="file of the prompts answered by the replies, or of those that evaluate what `published` trained; "
+        "null: `prompts` next to the replies, same format, or the built-in ones",
     )
     validation: SourceName | None = Field(
         None, description="file of replies to the validation prompts by policies, with their released signals"
@@ -55,10 +56,10 @@ class SourceSettings(FileSettings, PersonaPrompts):
     @property
     def located_prompts(self) -> Located:
         """The file of the prompts."""
-        if self.path is None and self.holds == "replies":
+        if self.path is None and self.holds == "replies" and not self.published:
             raise ConfigError("source.holds is replies, but no file is given: name it with --source")
-        if self.path is None:
-            return locate(str(PROMPTS))
+        if self.published or self.path is None:
+            return locate(self.prompts or str(PROMPTS))
         return locate(self.prompts or _beside(self.path)) if self.holds == "replies" else self.located()
 
 

@@ -37,17 +37,15 @@ PUBLISHED = "published"
 def persodpo(config: PersodpoConfig, published: Stage | None = None) -> list[Stage]:
     """Return the last stages of the build, the released pairs first; `published` is what they are made of if given."""
     also: list[Stage] = []
-    prompts = None
+    prompts = read_prompts(config.source, source=config.source.located_prompts)
     if config.source.published:
         made = [_published(config, published)]
     else:
-        prompts = read_prompts(config.source, source=config.source.located_prompts)
         made, also = _scored(prompts, config)
     simple = made[1] if len(made) > 1 and config.baseline else None
     training = trained(made[0], simple, config)
     also += training.ends
-    if prompts:
-        also += _evaluated(prompts, {**training.policies, **config.models.policies}, config)
+    also += _evaluated(prompts, {**training.policies, **config.models.policies}, config)
     return [release_pairs(made[0]), *also, pair_figures(made), shortcuts(made), check_pairs(made)]
 
 

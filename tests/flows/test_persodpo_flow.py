@@ -255,20 +255,31 @@ def test_a_limit_takes_the_first_prompts_of_each_split(tmp_path: Path) -> None:
     assert tables["prompts"].dropped_by == {"limit": 16}
 
 
-def test_a_released_table_of_another_system_is_trained_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("system", ["savacu", "misaligntrade"])
+def test_a_released_table_of_another_system_is_trained_on(system: str, tmp_path: Path) -> None:
     store = Store(tmp_path)
-    settings = ["source.published=savacu/publish", "models.policy=null"]
-    with pytest.raises(ConfigError, match="savacu/publish is not in this store; build it first: normloom build savacu"):
+    scripted = "{tuned: {engine: scripted, model: m, options: {words: 12}}}"
+    settings = [
+        f"source={{published: {system}/publish, limit: 5}}",
+        f"models={{policy: null, encoder: {{engine: scripted, model: e}}, policies: {scripted}}}",
+    ]
+    with pytest.raises(ConfigError, match=f"{system}/publish is not in this store; build it first: normloom build"):
         stages_for("persodpo", profile="local", assignments=settings, store=store)
     small = ("classify.route=exhaustive", "source.limit=16", "rounds=0")
-    made("savacu", prepared("savacu", store, *small).ends, store)
-    stages = stages_of(*stages_for("persodpo", profile="local", assignments=settings, store=store).ends)
-    assert "savacu_publish" in [stage.name for stage in stages]
-    tables = made("persodpo", stages_for("persodpo", profile="local", assignments=settings, store=store).ends, store)
+    made(system, prepared(system, store, *small).ends, store)
+    ends = stages_for("persodpo", profile="local", assignments=settings, store=store).ends
+    names = {stage.name for stage in stages_of(*ends)}
+    assert f"{system}_publish" in names
+    assert "parsed" not in names  # nothing is drawn or scored for the pairs
+    tables = made("persodpo", ends, store)
     pairs = store.scan(tables["publish"].ref).collect()
     assert pairs.height > 0
     assert set(pairs["method"]) == {"published"}
     assert pairs["margin"].null_count() == pairs.height
+    answers = store.scan(tables["answers"].ref).select("policy", "prompt_id").collect()
+    assert answers.rows() == [("tuned", name) for name in sorted(answers["prompt_id"])]
+    assert answers.height == 5  # of the built-in validation prompts
+    assert tables["evaluation_figures"].count("rows") > 0
 
 
 @pytest.mark.parametrize(
