@@ -11,7 +11,6 @@ from normloom.near_duplicates.features import Features
 from normloom.schemas import media_tables
 from normloom.steps.args import Args
 from normloom.steps.step import step
-from normloom.tasks import bounds
 
 
 class NearImages(Args):
@@ -20,7 +19,7 @@ class NearImages(Args):
     tau: int = Field(6, ge=1, le=20, description="bits of 64 below which perceptual hashes say the same image")
 
 
-@step(makes=media_tables.DISTINCT, bound=bounds.as_many, fan_out=each(), libraries=("numba", "numpy"))
+@step(makes=media_tables.DISTINCT, fan_out=each(), libraries=("numba", "numpy"))
 def near_images(rows: pl.DataFrame, args: NearImages) -> Output:
     """Return the media that repeat no earlier one.
 
