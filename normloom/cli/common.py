@@ -37,7 +37,9 @@ SystemArgument = Annotated[
         autocompletion=_system_names,
     ),
 ]
-StoreOption = Annotated[Path, typer.Option("--store", help="Store directory.", envvar="NORMLOOM_STORE")]
+StoreOption = Annotated[
+    Path, typer.Option("--store", help="Store: a directory, or s3://bucket/prefix.", envvar="NORMLOOM_STORE")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text.")]
 ProfileOption = Annotated[
     str,

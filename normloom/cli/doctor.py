@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from normloom.core.errors import StoreError
+from normloom.core.object_path import ObjectPath, place_of
 from normloom.models.files.locate import PACKAGED
 
 GIB = 2**30
@@ -130,6 +132,12 @@ def _endpoints() -> Iterator[Finding]:
 
 def examine_store(store: Path) -> Finding:
     """Look at whether tables can be written at a place, which need not exist."""
+    if isinstance(there := place_of(store), ObjectPath):
+        try:
+            any(there.iterdir())
+        except (StoreError, FileNotFoundError) as error:
+            return Finding("store", "broken", str(error), "check the bucket and the AWS_ variables")
+        return Finding("store", "ok", f"{there} answers")
     place = next(path for path in (store.absolute(), *store.absolute().parents) if path.exists())
     free = shutil.disk_usage(place).free / GIB
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):

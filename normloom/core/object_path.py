@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path, PosixPath
 from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 
-from normloom.core.errors import StoreError
+from normloom.core.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -45,6 +45,14 @@ def place_of(given: str | os.PathLike[str]) -> Path:
     if re.fullmatch(r"[a-z][a-z0-9+]+:", scheme):
         raise StoreError(f"{os.fspath(given)!r} cannot hold a store: expected a directory or s3://bucket/prefix")
     return path.absolute()
+
+
+def on_disk(given: str | os.PathLike[str], what: str) -> Path:
+    """Return the directory of a store; raises UsageError if `what` is asked of one in object storage."""
+    place = place_of(given)
+    if isinstance(place, ObjectPath):
+        raise UsageError(f"{what} needs a store in a local directory; {place} is in object storage")
+    return place
 
 
 class ObjectPath(PosixPath):

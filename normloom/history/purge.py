@@ -15,6 +15,7 @@ import polars as pl
 
 from normloom.core.errors import StoreError, UsageError
 from normloom.core.forgotten import FORGOTTEN, MIN_CHARS, DenyList, strings, text_hash
+from normloom.core.object_path import on_disk
 from normloom.history.gc import idle, remove_table
 from normloom.lineage.reach import Held, reach, source_rows, stored_tables
 from normloom.store.forgotten import FOLDER, Purging, deny_list, forgettings, write_purging
@@ -42,6 +43,7 @@ def purge(store: Store, *, also_newest: bool = False, texts: Sequence[str] = ())
     Raises UsageError if nothing is on the list, StoreError while builds run, and if a newest table still holds
     some, naming the builds that replace it; with `also_newest` it is removed too, and a build makes it from scratch.
     """
+    on_disk(store.root, "normloom forget --purge")
     asked = forgettings(store)
     if not asked:
         raise UsageError(f"nothing has been forgotten in {store.root}: give row ids, or --text-file, and a --reason")

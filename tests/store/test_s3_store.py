@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,7 +13,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 from s3_server import SECRET, S3Server, s3_server
+from typer.testing import CliRunner
 
+from normloom.cli.app import app
 from normloom.core.errors import StoreError
 from normloom.core.object_path import ObjectPath, place_of
 from normloom.history.gc import collect, idle, remove
@@ -178,6 +182,41 @@ def test_two_builders_at_once_make_a_table_once(place: str) -> None:
     assert sorted(reused for _, reused in found) == [False, True]
     assert found[0][0] == found[1][0]
     assert list(verify(store)) == []
+
+
+BUILD = """
+import sys
+from normloom.core.protocol import ModelSpec
+from normloom.store.store import Store
+from normloom.testing.toy import echo_stage, runner, words_stage
+slow = ModelSpec(engine="scripted", model="toy", options={"words": 4, "latency_s": 0.2})
+store, words = Store(sys.argv[1]), words_stage(*"abcdefghijkl")
+source, _ = runner(store).run(words, [], [])
+print(runner(store).run(echo_stage(words, model=slow), [source.ref], [])[0].content)
+"""
+
+
+def test_a_build_that_is_killed_is_resumed_by_the_same_command_to_the_same_content(place: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", BUILD]
+    undisturbed = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=True).stdout
+    marks = (place_of(place) / "toy" / "echo").glob
+    with subprocess.Popen([*command, place], stdout=subprocess.DEVNULL) as victim:
+        while not (kept := list(marks("*/part-*.json"))):
+            assert victim.poll() is None
+        victim.kill()
+    assert not list(marks("*/manifest.json"))
+    assert subprocess.run([*command, place], capture_output=True, text=True, check=True).stdout == undisturbed
+    manifest = Store(place).newest("toy")[-1]
+    writers = {part.files["rows"].name.split("-")[2] for part in manifest.parts}
+    assert len(writers) == 2, kept
+    assert list(verify(Store(place))) == []
+
+
+@pytest.mark.parametrize("command", [["serve"], ["watch"]])
+def test_commands_that_need_a_directory_say_so(place: str, command: list[str]) -> None:
+    ran = CliRunner().invoke(app, [*command, "--store", place])
+    assert ran.exit_code != 0
+    assert "needs a store in a local directory" in f"{ran.output}{ran.exception}"
 
 
 def test_gc_removes_what_no_build_names_and_waits_for_builds(place: str) -> None:

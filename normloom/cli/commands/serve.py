@@ -16,6 +16,7 @@ import typer
 from normloom.cli.common import err, escaped, out
 from normloom.cli.options import SettingsOptions, taking
 from normloom.core.errors import ConfigError, UsageError
+from normloom.core.object_path import on_disk
 from normloom.prefect.server import HEARTBEAT_SECONDS, SERVER_PASSWORD
 from normloom.readers.locate import absolute
 
@@ -76,7 +77,7 @@ def serve(
     from normloom.settings.systems import name_of
 
     require_login(host, open_to_all=no_auth)
-    store, profile = given.store, given.profile
+    store, profile = on_disk(given.store, "normloom serve"), given.profile
     if (place := examine_store(store)).state == "broken":
         raise UsageError(f"{place.detail}: {place.remedy}")
     if url := serving(store):
