@@ -20,21 +20,21 @@ BASE, TUNED, SIMPLE = "base", "persodpo", "simple"
 
 
 @dataclass(frozen=True)
-class Trained:
+class Policies:
     """The policies by name, the untrained one first, and the stages that say how training went."""
 
     policies: Mapping[str, ModelSpec]
     ends: tuple[Stage, ...] = ()
 
 
-def trained(pairs: Stage, simple: Stage | None, config: PersodpoConfig) -> Trained:
+def trained(pairs: Stage, simple: Stage | None, config: PersodpoConfig) -> Policies:
     """Return the policies trained on the pairs and on the simple ones; none if the settings name no policy.
 
     What the untrained policy makes of each pair is read once: it is the reference of both, and of their evaluation.
     """
     policy = config.policy
     if policy is None:
-        return Trained({})
+        return Policies({})
     needs = Needs(gpus=policy.gpus or 0, threads=policy.threads or 1)
     made = [pairs, simple] if simple else [pairs]
     reference = log_probs(made, config.log_probs, policy, policy=BASE)
@@ -52,4 +52,4 @@ def trained(pairs: Stage, simple: Stage | None, config: PersodpoConfig) -> Train
         dpo_figures(held_out, reference, beta=config.train.beta),
         check_training(runs[TUNED], runs.get(SIMPLE), adapter=files[TUNED], other=files.get(SIMPLE)),
     )
-    return Trained({BASE: policy, **tuned}, ends)
+    return Policies({BASE: policy, **tuned}, ends)

@@ -9,7 +9,7 @@ from pathlib import Path
 from normloom.api.result import Result
 from normloom.exports.export import Exported, Format
 from normloom.exports.export import export as write
-from normloom.exports.pairs import Pairs
+from normloom.exports.pairs import PreferenceForm
 from normloom.exports.push import push as upload
 from normloom.exports.push import require_token
 from normloom.store.store import Store
@@ -20,7 +20,7 @@ def export(  # noqa: PLR0913  # the options of the command
     folder: str | os.PathLike[str],
     *,
     format: Format = "hf",  # noqa: A002  # as the command's option is called
-    pairs: Pairs = "conversational",
+    pairs: PreferenceForm = "conversational",
     tables: Sequence[str] = (),
     version: str | None = None,
     overwrite: bool = False,

@@ -17,7 +17,7 @@ from normloom.exports.card.facts import Facts
 from normloom.exports.croissant import croissant
 from normloom.exports.folder import MARKER, exported_folder, require_replaceable
 from normloom.exports.origins import about, rights
-from normloom.exports.pairs import Pairs, has_preferences, preferences
+from normloom.exports.pairs import PreferenceForm, has_preferences, preferences
 from normloom.exports.public import command, public_lock
 from normloom.exports.tables import Form, Shown, Written, stored, write
 from normloom.history.builds import BuildLock, accounts
@@ -53,7 +53,7 @@ def export(  # noqa: PLR0913  # the options of the command
     path: Path,
     *,
     format: Format = "hf",  # noqa: A002  # as the option is called
-    pairs: Pairs = "conversational",
+    pairs: PreferenceForm = "conversational",
     tables: Sequence[str] = (),
     version: str | None = None,
     overwrite: bool = False,

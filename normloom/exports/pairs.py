@@ -17,7 +17,7 @@ from normloom.exports.tables import Shown
 from normloom.schemas.tables import MESSAGES
 from normloom.store.store import Store
 
-Pairs = Literal["conversational", "explicit", "kto"]
+PreferenceForm = Literal["conversational", "explicit", "kto"]
 
 ALIGNED = ("prompt_id", "messages", "response", "alignment")
 PAIRED = ("prompt", "chosen", "rejected")
@@ -30,7 +30,7 @@ def has_preferences(columns: Iterator[str] | list[str]) -> bool:
     return there.issuperset(ALIGNED) or there.issuperset(PAIRED)
 
 
-def preferences(store: Store, shown: Shown, form: Pairs) -> Shown:
+def preferences(store: Store, shown: Shown, form: PreferenceForm) -> Shown:
     """Return the preferences of a released table in one of TRL's formats.
 
     Of aligned and misaligned responses every aligned one is paired with every misaligned one to the same prompt; pairs

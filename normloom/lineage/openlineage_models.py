@@ -17,7 +17,7 @@ from openlineage.client.facet_v2 import DatasetFacet, dataset_version_dataset
 from normloom.core.errors import ModelError
 from normloom.core.product_model import ProductFiles, ProductSpec
 from normloom.core.protocol import ModelSpec
-from normloom.lineage.training import Training
+from normloom.lineage.training import TrainingRecord
 from normloom.models.files.locate import find
 from normloom.models.identity import model_identity
 from normloom.models.registry import engine_of
@@ -57,7 +57,7 @@ class NormloomTrainedModelDatasetFacet(DatasetFacet):
         return f"{FACETS}:NormloomTrainedModelDatasetFacet.json#/$defs/NormloomTrainedModelDatasetFacet"
 
 
-def trained_facet(found: Training) -> NormloomTrainedModelDatasetFacet:
+def trained_facet(found: TrainingRecord) -> NormloomTrainedModelDatasetFacet:
     """Return how a product was trained as a facet of its dataset."""
     return NormloomTrainedModelDatasetFacet(
         product=found.product,

@@ -42,7 +42,7 @@ class Curve:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
+class TrainingRecord:
     """What a trained model came from: `bases` are model identities by the name of the argument that gave them.
 
     `through` are the products that the bases are made of, `learned_from` counts rows by table, `settings` are the
@@ -66,7 +66,7 @@ class Training:
         ]
 
 
-def training_of(store: Store, manifest: Manifest) -> Training | None:
+def training_of(store: Store, manifest: Manifest) -> TrainingRecord | None:
     """Return how a product was trained; None for a table without files, and for files of another kind.
 
     A product counts as trained if its step was handed a model, or if its rows are a curve.
@@ -78,7 +78,7 @@ def training_of(store: Store, manifest: Manifest) -> Training | None:
     curve = _curve(store, manifest)
     if not bases and not curve:
         return None
-    return Training(
+    return TrainingRecord(
         product=manifest.product,
         files=len(manifest.attached),
         bytes=manifest.attached_bytes,

@@ -77,6 +77,7 @@ SCRIPTED = Engine(
     files=False,
     products=frozenset({"adapter"}),
     adapters={},
+    random=True,
 )
 VLLM = Engine(
     module="normloom.models.vllm.engine",

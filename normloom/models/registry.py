@@ -35,6 +35,7 @@ class Engine:
     `adapters` are the options with which it loads a base model that serves adapters side by side (`Adaptable`); None
     if it loads an adapter with its base as a model of its own. `tolerance` says how a part comes out if it is made
     again: texts are equal and numbers differ by no more than that (0: not by a bit); None if nothing is promised.
+    `random` says that its answers mean nothing: it is for tests.
     """
 
     module: str
@@ -50,6 +51,7 @@ class Engine:
     install: str | None = None
     products: frozenset[str] = frozenset()
     adapters: Mapping[str, Any] | None = None
+    random: bool = False
 
 
 GROUP = "normloom.engines"
@@ -65,6 +67,12 @@ def _loaded(name: str) -> Engine:
     if package in (None, "normloom"):
         return engine
     return replace(engine, libraries=tuple(dict.fromkeys([*engine.libraries, package])))  # its version enters keys
+
+
+def is_random(engine: str) -> bool:
+    """Tell whether the answers of an engine mean nothing; `engine` is its name, with its version as keys have it."""
+    name = engine.partition(" ")[0]
+    return name in declared(GROUP, "engine") and _loaded(name).random
 
 
 def engine_of(spec: ModelSpec) -> Engine:

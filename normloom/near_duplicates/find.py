@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from normloom.near_duplicates import hamming
 from normloom.near_duplicates.features import Features
-from normloom.near_duplicates.hamming import Pairs, close_pairs, pair_chunks
+from normloom.near_duplicates.hamming import ClosePairs, close_pairs, pair_chunks
 from normloom.near_duplicates.kernels import (
     NO_KEY,
     ROW_BITS,
@@ -40,7 +40,7 @@ from normloom.near_duplicates.kernels import (
 from normloom.near_duplicates.simhash import fingerprints, jaccards, pack
 from normloom.near_duplicates.similar_sets import NO_SETS, empty_sets
 
-__all__ = ["Duplicate", "Pairs", "close_pairs", "clusters", "find_clusters", "find_duplicates", "pair_chunks"]
+__all__ = ["ClosePairs", "Duplicate", "close_pairs", "clusters", "find_clusters", "find_duplicates", "pair_chunks"]
 __all__ += ["count_duplicates", "find_known"]
 
 _BLOCK = 4096  # rows that threads look up at once, before they are compared with each other

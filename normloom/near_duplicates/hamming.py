@@ -31,7 +31,7 @@ from normloom.near_duplicates.kernels import (
     next_pairs,
 )
 
-Pairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
+ClosePairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
 _MOST_FLIPS = 4  # if a band needs more (tau over 20), comparing with all codes is cheaper than looking up
 _SCANNED_PER_LOOKUP = 8  # codes compared in the time of one bucket lookup
@@ -39,7 +39,7 @@ _UNITS = 64  # pieces of a search; a thread takes one after another
 _LEAST = 256  # codes in a piece
 
 
-def close_pairs(codes: npt.NDArray[np.uint64], tau: int, *, collapse: bool = False) -> Pairs:
+def close_pairs(codes: npt.NDArray[np.uint64], tau: int, *, collapse: bool = False) -> ClosePairs:
     """Return every pair of rows with Hamming distance < `tau` as (left, right, distance), left < right.
 
     Sorted by right, then left. With `collapse`, a row whose code came before is paired with the first such
@@ -59,7 +59,7 @@ def pair_chunks(
     collapse: bool = False,
     size: int = 1 << 20,
     threads: int | None = None,
-) -> Iterator[Pairs]:
+) -> Iterator[ClosePairs]:
     """Yield the pairs of `close_pairs` in chunks of at most `size` + n pairs, not sorted.
 
     There is at least one. Chunks and their order are the same for any number of `threads` (all cores by

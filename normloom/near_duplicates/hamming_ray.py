@@ -14,13 +14,13 @@ from itertools import combinations_with_replacement
 import numpy as np
 import numpy.typing as npt
 
-from normloom.near_duplicates.hamming import Pairs, pair_chunks, plan_for
+from normloom.near_duplicates.hamming import ClosePairs, pair_chunks, plan_for
 from normloom.near_duplicates.kernels import Array
 
 
 def shared_pair_chunks(
     codes: npt.NDArray[np.uint64], tau: int, *, block: int = 4_000_000, threads: int = 1
-) -> Iterator[Pairs]:
+) -> Iterator[ClosePairs]:
     """Yield the pairs of `hamming.pair_chunks` for n codes, (n,) uint64, one chunk for each two blocks.
 
     Chunks and their order depend on `block`, the codes in a block, and not on the cluster. A task takes `threads` of

@@ -25,7 +25,7 @@ from normloom.schemas.preference_tables import (
 )
 from normloom.steps.args import Args
 from normloom.steps.step import step
-from normloom.tasks.preferences.replies import Asking
+from normloom.tasks.preferences.replies import AskingReply
 
 SIDES = {"aligned": "chosen", "misaligned": "rejected"}
 _SCALE = 10_000
@@ -51,7 +51,7 @@ class Pairing(Args):
         return (sigmoid if self.weight == "sigmoid" else pl.lit(1.0)).fill_null(1.0)
 
 
-class Asked(Pairing, Asking):
+class Asked(Pairing, AskingReply):
     """Pairs, and the question that the policy answers in them."""
 
 

@@ -25,7 +25,7 @@ RELEASED = "released"
 _REPLY = ("gen_id", "prompt_id", "model", "raw_reply")
 
 
-class Asking(Args):
+class AskingReply(Args):
     """How a model is asked for the next turn of a dialogue: the persona, the context, and the JSON that is wanted."""
 
     template: Annotated[Template, sections(("instruction", "prompt"))] = template_named("persona")
@@ -45,7 +45,7 @@ class Asking(Args):
         return self.template.render("prompt", persona=prompt["persona"], context=shown)
 
 
-class Replying(Asking):
+class Replying(AskingReply):
     """How replies are drawn. The paper's are greedy, one a model."""
 
     sampling: Sampling = Sampling(temperature=0, top_p=1, max_tokens=110)

@@ -19,6 +19,7 @@ QUIET = {"NO_MKDOCS_2_WARNING": "1", "DISABLE_MKDOCS_2_WARNING": "true"}
 README_LINES = 150
 PAGES = sorted(str(page.relative_to(ROOT)) for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 LINK = re.compile(r"\]\((?!https?:|mailto:)([^)\s]+)\)")
+ELSEWHERE = re.compile(r"<(script|link|img)\b[^>]*(src|href)=\"(https?:)?//(?!127)|class=\"mermaid\"")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 
@@ -48,7 +49,9 @@ def test_a_broken_link_is_an_error(tmp_path: Path) -> None:
 def test_the_site_builds_and_has_every_command(tmp_path: Path) -> None:
     done = built(ROOT, tmp_path / "site")
     assert done.returncode == 0, done.stderr
-    pages = tmp_path / "site" / "reference" / "commands"
+    site = tmp_path / "site"
+    assert [page.name for page in site.rglob("*.html") if ELSEWHERE.search(page.read_text(encoding="utf-8"))] == []
+    pages = site / "reference" / "commands"
     index = (pages / "index.html").read_text()
     for name in get_command(app).commands:  # type: ignore[attr-defined]  # a group
         assert f"normloom {name}" in (pages / f"{name}.html").read_text()

@@ -17,7 +17,7 @@ from normloom.core.stage import Output, dropped, dropped_frame
 from normloom.lineage.openlineage import LineageEvents
 from normloom.lineage.openlineage_facets import run_facets
 from normloom.lineage.openlineage_models import model_datasets
-from normloom.lineage.training import POINTS, Training, training_of
+from normloom.lineage.training import POINTS, TrainingRecord, training_of
 from normloom.models.identity import IdentifiedSpec
 from normloom.prefect.pages.lineage_page import Lineage, stage_page
 from normloom.report.blocks import Plot, Table
@@ -75,7 +75,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return where
 
 
-def training(store: Store) -> Training:
+def training(store: Store) -> TrainingRecord:
     manifest = store.current("toy", "tune")
     assert manifest
     found = training_of(store, manifest)

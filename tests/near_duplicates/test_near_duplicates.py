@@ -27,7 +27,7 @@ def brute_force(codes: Codes, tau: int) -> list[tuple[int, int, int]]:
     return list(zip(left.tolist(), right.tolist(), distance[right, left].tolist(), strict=True))
 
 
-def triples(pairs: hamming.Pairs) -> list[tuple[int, int, int]]:
+def triples(pairs: hamming.ClosePairs) -> list[tuple[int, int, int]]:
     return list(zip(*(column.tolist() for column in pairs), strict=True))
 
 

@@ -22,7 +22,7 @@ from prefect_home import prefect_home
 from scripted_profile import write_profile
 
 from normloom.cli.forms import offer_stages
-from normloom.lineage.training import Curve, Training
+from normloom.lineage.training import Curve, TrainingRecord
 from normloom.prefect.pages.lineage_page import Lineage, lineage_graph
 from normloom.prefect.pages.product_page import training
 from normloom.prefect.server import prefect_server, using_server
@@ -319,7 +319,7 @@ def test_a_graph_is_drawn_whatever_its_stages_are_called(page: Page, server: Ser
 
 def test_the_curve_of_a_trained_model_is_drawn(page: Page, server: Server, builds: tuple[str, str]) -> None:
     rows = pl.DataFrame({"step": range(1, 101), "loss": [1 / number for number in range(1, 101)]})
-    trained = Training(
+    trained = TrainingRecord(
         product="adapter",
         files=2,
         bytes=3_000_000,

@@ -27,7 +27,7 @@ class Format(StrEnum):
     CROISSANT = "croissant"
 
 
-class Pairs(StrEnum):
+class PairsForm(StrEnum):
     """How preferences are written."""
 
     CONVERSATIONAL = "conversational"
@@ -47,7 +47,7 @@ def export(
         ),
     ] = Format.HF,
     pairs: Annotated[
-        Pairs | None,
+        PairsForm | None,
         typer.Option(
             help="With --format trl: conversational (messages), explicit (texts) or kto (labelled completions).",
             show_default="conversational",
@@ -109,7 +109,7 @@ def export(
         name_of(system),
         folder,
         format=format_.value,
-        pairs=(pairs or Pairs.CONVERSATIONAL).value,
+        pairs=(pairs or PairsForm.CONVERSATIONAL).value,
         tables=table or (),
         version=version,
         overwrite=overwrite,

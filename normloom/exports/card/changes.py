@@ -16,7 +16,7 @@ SHOWN = 10  # versions, the newest
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change:
+class ReleaseChange:
     """A version and the one before it; `table` compares their rows if both tables are in the store.
 
     `fields` are what differs in the keys of the stages, each once: settings, inputs, models, code.
@@ -28,29 +28,29 @@ class Change:
     table: TableDiff | None = None
 
 
-def changes(store: Store, release: ReleaseRecord) -> list[Change]:
+def changes(store: Store, release: ReleaseRecord) -> list[ReleaseChange]:
     """Return the versions up to a release, the newest first, each compared with the one before."""
     known = [record for record in versions(store, release.system) if record.numbers <= release.numbers]
     pairs = zip([None, *known[:-1]], known, strict=True)
     return [_change(store, before, version) for before, version in reversed(list(pairs))][:SHOWN]
 
 
-def lines(found: list[Change]) -> list[str]:
+def lines(found: list[ReleaseChange]) -> list[str]:
     """Return the change log in Markdown."""
     return [line for change in found for line in _lines(change)]
 
 
-def _change(store: Store, before: ReleaseRecord | None, version: ReleaseRecord) -> Change:
+def _change(store: Store, before: ReleaseRecord | None, version: ReleaseRecord) -> ReleaseChange:
     if before is None:
-        return Change(version=version)
+        return ReleaseChange(version=version)
     try:
         old, new = (find_build(store, record.build, system=record.system) for record in (before, version))
         stages = diff(old, new, store, examples=0, tables={version.stage})
     except NormloomError:  # what is told of the two versions holds without their builds
-        return Change(version=version, before=before)
+        return ReleaseChange(version=version, before=before)
     fields = dict.fromkeys(field for stage in stages for field in stage.fields if not _follows(field))
     table = next((stage.table for stage in stages if stage.stage == version.stage), None)
-    return Change(version=version, before=before, fields=tuple(fields), table=table)
+    return ReleaseChange(version=version, before=before, fields=tuple(fields), table=table)
 
 
 def _follows(field: str) -> bool:
@@ -58,7 +58,7 @@ def _follows(field: str) -> bool:
     return field.startswith(("inputs", "sides"))
 
 
-def _lines(change: Change) -> list[str]:
+def _lines(change: ReleaseChange) -> list[str]:
     version, before = change.version, change.before
     head = f"- **{version.version}** ({version.created:%Y-%m-%d}, {counted(version.rows)})"
     if before is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from normloom.exports.card.changes import Change
+from normloom.exports.card.changes import ReleaseChange
 from normloom.exports.origins import Rights
 from normloom.exports.tables import Written
 from normloom.history.releases import ReleaseRecord
@@ -23,7 +23,7 @@ class Facts:
     rights: Rights
     release: ReleaseRecord
     tables: Sequence[Written]
-    changes: Sequence[Change]
+    changes: Sequence[ReleaseChange]
     before: Sequence[Material]
     command: str
     repository: str | None = None

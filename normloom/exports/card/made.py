@@ -10,6 +10,7 @@ import polars as pl
 from normloom.exports.card.markdown import code, table, text
 from normloom.exports.card.model_licences import model_licence
 from normloom.history.public import public
+from normloom.models.registry import is_random
 from normloom.report.material import Material
 from normloom.report.sections import head, rows
 from normloom.schemas.preference_tables import CHECKED
@@ -60,7 +61,7 @@ def models(materials: Sequence[Material]) -> list[str]:
 
 
 def _licence_of(model: Mapping[str, str]) -> str:
-    if model["engine"].startswith("scripted"):
+    if is_random(model["engine"]):
         return "none: a scripted test model"
     return model_licence(model["model"], model["revision"]) or "unknown"
 

@@ -13,6 +13,7 @@ from normloom.exports.licences import identifier, restrictions
 from normloom.exports.origins import about
 from normloom.exports.tables import Written
 from normloom.history.public import public
+from normloom.models.registry import is_random
 from normloom.report.material import Material
 from normloom.report.sections import head
 from normloom.settings.about import About
@@ -33,7 +34,7 @@ def opening(facts: Facts) -> Iterator[str]:
 def _worth(facts: Facts) -> Iterator[str]:
     """Yield what models make of a release that is no data to go by."""
     built = [head.collect(material) for material in facts.materials]
-    if any(model["engine"].startswith("scripted") for one in built for model in one["models"]):
+    if any(is_random(model["engine"]) for one in built for model in one["models"]):
         yield "Scripted models took part: what they wrote and judged is random. This release is a test of the pipeline."
     if any(one["embedded"] for one in built):
         yield (

@@ -21,7 +21,7 @@ from pydantic import SecretStr, ValidationError
 from normloom.core.errors import ConfigError, ModelError
 from normloom.core.protocol import ModelSpec
 from normloom.core.proxies import proxy_variable
-from normloom.models.openai.failures import Failures, SpentError, TransientError
+from normloom.models.openai.failures import ServerFailures, SpentError, TransientError
 from normloom.models.openai.options import Options
 from normloom.models.openai.rate_limit import Pace
 from normloom.models.openai.reply import Reply, error_inside
@@ -45,7 +45,7 @@ class Endpoint:
         self.options = options
         self.model = spec.model
         self._key = _key(spec, options.key_variable)
-        self.failures = Failures(spec.model, options, self._key)
+        self.failures = ServerFailures(spec.model, options, self._key)
         self._proxy = proxy_variable(options.base_url)
         self._client = openai.AsyncOpenAI(
             api_key=self._key.get_secret_value() or "none",  # the library insists on one

@@ -67,7 +67,7 @@ class FieldRefusedError(ModelError):
 
 
 @dataclass(frozen=True)
-class Failures:
+class ServerFailures:
     """Says what the answers of one model mean that are no chat completions."""
 
     model: str

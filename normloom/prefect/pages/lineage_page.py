@@ -17,7 +17,7 @@ import polars as pl
 from normloom.core.errors import StoreError
 from normloom.core.table import CheckResult, Manifest, Work
 from normloom.history.builds import BuildLock, StageLock, started
-from normloom.lineage.training import Training, training_of
+from normloom.lineage.training import TrainingRecord, training_of
 from normloom.prefect.pages import product_page
 from normloom.prefect.pages.markdown import label, link, table, text
 from normloom.prefect.reach import Reach, few_tries
@@ -72,7 +72,7 @@ class Lineage:
     manifests: dict[str, Manifest] = field(default_factory=dict)
     pages: dict[str, str] = field(default_factory=dict)
     stale: dict[str, str] = field(default_factory=dict)
-    trainings: dict[str, Training] = field(default_factory=dict)
+    trainings: dict[str, TrainingRecord] = field(default_factory=dict)
     failed: dict[str, Exception] = field(default_factory=dict)
     builds: Sequence[BuildLock] = ()
     store: str = ""

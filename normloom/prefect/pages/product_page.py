@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 
 from normloom.core.table import Manifest
-from normloom.lineage.training import STEP, Curve, Training
+from normloom.lineage.training import STEP, Curve, TrainingRecord
 from normloom.prefect.pages.markdown import table, text
 
 DIGITS = 12  # of a digest
@@ -27,7 +27,7 @@ def files(manifest: Manifest) -> Iterator[str]:
         yield table(("file", "bytes", "sha256"), rows[:LISTED])
 
 
-def training(found: Training) -> Iterator[str]:
+def training(found: TrainingRecord) -> Iterator[str]:
     """Yield the section on the training of a model: base, rows, size, curve, hyperparameters."""
     yield "## Training"
     learned = [f"{rows:,} rows of {text(name)}" for name, rows in found.learned_from.items()]
@@ -43,7 +43,7 @@ def training(found: Training) -> Iterator[str]:
     yield table(("setting", "value"), [(text(name), text(_short(value))) for name, value in found.settings.items()])
 
 
-def _base(found: Training, role: str) -> str:
+def _base(found: TrainingRecord, role: str) -> str:
     base = found.bases[role]
     weights = base.get("weights")
     kinds = [f"weights {weights[:DIGITS]}"] if weights else []

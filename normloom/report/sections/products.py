@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from normloom.lineage.training import Training, training_of
+from normloom.lineage.training import TrainingRecord, training_of
 from normloom.report.blocks import Block, Table
 from normloom.report.material import Material
 from normloom.report.plots import lines
@@ -29,7 +29,7 @@ def collect(material: Material) -> Data | None:
     return {"products": products} if products else None
 
 
-def _training(found: Training | None) -> dict[str, Any] | None:
+def _training(found: TrainingRecord | None) -> dict[str, Any] | None:
     if found is None:
         return None
     curve = found.curve
