@@ -155,7 +155,7 @@ def check_again(store: Store) -> list[dict[str, Any]]:
     """Run the checks of the labels over the published table."""
     manifest = store.current(SYSTEM, "labels")
     if manifest is None:
-        raise SystemExit("there is no table to check")
+        raise SystemExit("no table to check")
     results, aside = run_checks(store.scan(manifest.ref), LABELLED)
     if aside or not all(result.passed for result in results):
         raise SystemExit(f"the table does not pass: {results}")

@@ -190,7 +190,7 @@ def jaccard(left: pl.Series, right: pl.Series) -> float | None:
 
 
 def quality(labelled: dict[str, pl.DataFrame], taxonomies: tuple[Taxonomy, ...]) -> list[dict[str, Any]]:
-    """Return the product's own measures of each route, beside those of always naming the commonest label."""
+    """Return the product's own measures of each route, next to those of always naming the commonest label."""
     found = []
     for name, rows in labelled.items():
         kept = rows["labels"].list.len().mean()

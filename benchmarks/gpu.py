@@ -97,7 +97,7 @@ def measured(name: str, model: str, engine: str, work: Work, given: Namespace, r
 
 
 def spec_of(model: str, engine: str, *, actors: int) -> ModelSpec:
-    """Return the model as one of so many actors on a GPU holds it."""
+    """Return the model as one of several actors on a GPU holds it."""
     options = {"gpu_memory_utilization": 0.85 / actors} if engine == "vllm" and torch.cuda.is_available() else {}
     return ModelSpec(engine=engine, model=model, dtype="bfloat16", options=options)
 
@@ -162,7 +162,7 @@ class Busy:
 
     @property
     def share(self) -> float | None:
-        """The mean over what was watched, None where there is no GPU."""
+        """The mean over what was watched, None without a GPU."""
         return mean(self.samples) / 100 if self.samples else None
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Near-duplicates: our exact search beside faiss, and our texts to pairs beside MinHash libraries.
+"""Near-duplicates: our exact search against faiss, and our texts to pairs against MinHash libraries.
 
 The texts are made of the halves of real prompts (`--prompts`: a Parquet file with a column `prompt`): the first half
 of one and the second of another, the earlier ones drawn more often, so that bands are skewed and clusters dense. One

@@ -98,7 +98,7 @@ class Folder:
         path.write_text(text.replace(before, after))
 
     def build(self, name: str, *, die_at: int = 0) -> Run:
-        """Build in a process of its own, which may be told to die after so many rows."""
+        """Build in a process of its own, which may be made to die after a number of rows."""
         before = self._rows()
         paths = os.pathsep.join([str(self.path), *([str(ROOT)] if self.system in OURS else [])])
         own = {"PYTHONPATH": paths, "PREFECT_HOME": str(self.path / "prefect"), "ORCHESTRATED_DIE_AT": str(die_at)}
@@ -138,7 +138,7 @@ class Folder:
         return sum(int(line.split()[1]) for line in journal.read_text().splitlines()) if journal.exists() else 0
 
     def _end_what_is_left(self) -> None:
-        """Kill what a killed build left behind, such as the server that Prefect starts beside a flow."""
+        """Kill what a killed build left behind, such as the server that Prefect starts for a flow."""
         for process in psutil.process_iter():
             try:
                 if Path(process.cwd()).is_relative_to(self.path):
@@ -203,7 +203,7 @@ def tell(report: Report, runs: list[Run], prompts: int) -> None:
             "system": name,
             "ended well": "yes" if run.code == 0 else "no",
             "released": 0 if run.table is None else run.table.height,
-            "put aside with reason": run.aside,
+            "quarantined with reason": run.aside,
             "rows worked on": run.rows,
         }
         for name in systems

@@ -1,4 +1,4 @@
-"""A generate stage of ours beside Ray Data LLM and distilabel: same engine (vLLM), same model, same prompts.
+"""A generate stage of ours against Ray Data LLM and distilabel: same engine (vLLM), same model, same prompts.
 
 Each runs in an environment of its own (`--normloom`, `--ray-data`, `--distilabel` name its Python; a peer without one
 is left out), one after another, on a quarter of the prompts and on all of them; compared is what the rest of the rows

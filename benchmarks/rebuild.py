@@ -185,7 +185,7 @@ class Bench:
         return set((self.folder / store).glob("savacu/*/*/part-*.json"))
 
     def killed(self, store: str, after: int) -> set[Path]:
-        """Start a build, kill its flow once so many parts are done and return the marks of those that were."""
+        """Start a build, kill its flow after a number of parts and return the marks of those that were."""
         process = self.start(store)
         while process.poll() is None and len(self.parts(store)) < after:
             time.sleep(0.1)

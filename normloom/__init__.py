@@ -26,7 +26,22 @@ if TYPE_CHECKING:
     from normloom.api.result import Result as Result
     from normloom.core.contract import Check as Check
     from normloom.core.contract import Contract as Contract
+    from normloom.core.errors import AccountingError as AccountingError
+    from normloom.core.errors import BuildCancelledError as BuildCancelledError
+    from normloom.core.errors import CheckError as CheckError
+    from normloom.core.errors import ClusterError as ClusterError
+    from normloom.core.errors import ConfigError as ConfigError
+    from normloom.core.errors import ContractError as ContractError
+    from normloom.core.errors import EngineDiedError as EngineDiedError
+    from normloom.core.errors import ModelError as ModelError
     from normloom.core.errors import NormloomError as NormloomError
+    from normloom.core.errors import QuarantineBudgetError as QuarantineBudgetError
+    from normloom.core.errors import ReleaseError as ReleaseError
+    from normloom.core.errors import SourceError as SourceError
+    from normloom.core.errors import SpendingError as SpendingError
+    from normloom.core.errors import StageError as StageError
+    from normloom.core.errors import StoreError as StoreError
+    from normloom.core.errors import UsageError as UsageError
     from normloom.core.errors import WaitingError as WaitingError
     from normloom.core.fan_out import each as each
     from normloom.core.fan_out import free as free
@@ -51,21 +66,36 @@ if TYPE_CHECKING:
 __version__ = version("normloom")
 
 HOMES = {
+    "AccountingError": "normloom.core.errors",
     "Args": "normloom.steps.args",
+    "BuildCancelledError": "normloom.core.errors",
     "Check": "normloom.core.contract",
+    "CheckError": "normloom.core.errors",
+    "ClusterError": "normloom.core.errors",
+    "ConfigError": "normloom.core.errors",
     "Contract": "normloom.core.contract",
+    "ContractError": "normloom.core.errors",
     "Embedder": "normloom.core.protocol",
+    "EngineDiedError": "normloom.core.errors",
     "LanguageModel": "normloom.core.protocol",
+    "ModelError": "normloom.core.errors",
     "ModelSpec": "normloom.core.protocol",
     "Needs": "normloom.core.needs",
     "NormloomError": "normloom.core.errors",
     "Output": "normloom.core.stage",
     "ProductFiles": "normloom.core.product_model",
+    "QuarantineBudgetError": "normloom.core.errors",
+    "ReleaseError": "normloom.core.errors",
     "Resources": "normloom.workers.resources",
     "Result": "normloom.api.result",
     "Run": "normloom.core.run",
     "Sampling": "normloom.core.protocol",
+    "SourceError": "normloom.core.errors",
+    "SpendingError": "normloom.core.errors",
     "Stage": "normloom.core.stage",
+    "StageError": "normloom.core.errors",
+    "StoreError": "normloom.core.errors",
+    "UsageError": "normloom.core.errors",
     "WaitingError": "normloom.core.errors",
     "build": "normloom.api.build",
     "diff": "normloom.api.look",

@@ -94,7 +94,7 @@ class Builder:
 
 
 def survive(builder: Builder, place: Path, kills: dict[str, int], *, seed: int = 0, actors: int = 1) -> Report:
-    """Kill builds so many times, each on the way to a finished one, and report."""
+    """Kill builds a number of times, each on the way to a finished one, and report."""
     chance, report = random.Random(seed), Report()
     undisturbed = place / "undisturbed"
     builder.finish(builder.start(undisturbed, actors=0))

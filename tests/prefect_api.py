@@ -88,7 +88,7 @@ class Api:
 
         def recorded() -> list[dict[str, Any]] | None:
             tasks = self.found("/task_runs/filter", **_tasks_of(run))
-            states = [task["state"] for task in tasks]  # what stands on a stage that failed is never begun: NotReady
+            states = [task["state"] for task in tasks]  # what depends on a stage that failed is never begun: NotReady
             return tasks if all(state["type"] in ENDED or state["name"] == "NotReady" for state in states) else None
 
         return self.until(recorded) or []

@@ -37,6 +37,12 @@ class Frame(BaseModel):
         made._rows.append(rows)
         return made
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Frame) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
     @property
     def rows(self) -> pl.DataFrame:
         """The rows."""

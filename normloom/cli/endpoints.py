@@ -21,7 +21,7 @@ def probed(
 ) -> list[Stage]:
     """Return the flow with its endpoints' ways to score decided; asks each model of these stages once or twice.
 
-    `say` is told what was found. Raises ConfigError for a key that is not set or refused, a model or an address that is
+    `say` gets what was found. Raises ConfigError for a key that is not set or refused, a model or an address that is
     not there and a field that an endpoint does not take; ModelError if an endpoint does not answer now.
     """
     decided: dict[str, ModelSpec] = {}

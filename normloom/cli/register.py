@@ -2,7 +2,7 @@
 
     python -m normloom.cli.register [PREFECT_FILE]
 
-If the store that NORMLOOM_STORE names is in reach, the server is told of its runs whose process is gone.
+If the store that NORMLOOM_STORE names is in reach, its runs whose process is gone are reported to the server.
 
 Run it again after every change. What people set in the UI stays: the work pool's limit and pause, and the schedules of
 a deployment that is registered already, whether changed, paused or added there.

@@ -120,7 +120,7 @@ def make(
 def _build(
     ends: Sequence[Stage], *, request: BuildRequest, store: Store, resources: Resources, console: Console
 ) -> BuildResult:
-    """Build, and go on once more from what is finished when the machines that hold the models are lost."""
+    """Build; resume once if the machines that hold the models are lost."""
     with _server(store, console) as interface, sending_heartbeats():
         settle(store.home)
         for attempt in range(1, ATTEMPTS + 1):

@@ -8,7 +8,7 @@ from typing import Protocol
 from normloom.core.outlook import Outlook
 from normloom.core.table import Manifest, PartRecord
 
-PROGRESS = "normloom.progress"  # the logger that is told by LogProgress
+PROGRESS = "normloom.progress"  # the logger of LogProgress
 
 log = logging.getLogger(PROGRESS)
 

@@ -120,7 +120,7 @@ class Stage:
     @property
     def upstream(self) -> tuple[Stage, ...]:
         """Every stage whose table this one reads."""
-        return self.inputs + self.beside
+        return self.inputs + self.side_inputs
 
     @property
     def specs(self) -> tuple[ModelSpec, ...]:
@@ -134,8 +134,8 @@ class Stage:
         return tuple(dict.fromkeys(spec.stage for spec in self.specs if isinstance(spec, ProductSpec)))
 
     @property
-    def beside(self) -> tuple[Stage, ...]:
-        """What it reads besides its input: side tables, then products that are its models."""
+    def side_inputs(self) -> tuple[Stage, ...]:
+        """What it reads in addition to its inputs: side tables, then products that are its models."""
         return self.sides + self.products
 
     @property

@@ -36,7 +36,7 @@ def require_token() -> str:
 
 
 def push(store: Store, exported: Exported, repository: str, *, private: bool = True) -> str:
-    """Upload an export and return the address of the commit; a new repository is private unless told otherwise.
+    """Upload an export and return the address of the commit; a new repository is private by default.
 
     The server is that of HF_ENDPOINT, the Hugging Face hub by default. Raises PushError.
     """

@@ -2,7 +2,7 @@
 
 What goes is found first and shown; `remove` looks again while no build can run and takes only what was shown and may
 still go. A table goes in an order that can be broken off anywhere: the marks of its parts, its manifest (from here on
-it is no table, and holds nothing that a build could go on from), its files, its directory.
+it is no table, and holds nothing from which a build could resume), its files, its directory.
 """
 
 from __future__ import annotations
@@ -339,7 +339,7 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _pointed(pointer: Path) -> str | None:
-    """Return the key that a pointer names, None if there is no pointer."""
+    """Return the key that a pointer names, None if the pointer is missing."""
     try:
         return pointer.read_text().strip()
     except (FileNotFoundError, NotADirectoryError):

@@ -48,7 +48,7 @@ from normloom.store.store import BUILDS, Store
 NAMESPACE = "normloom"
 PATIENCE = 3.0  # seconds that the end of a build waits for its last events to be sent
 
-_UNTOLD = (StoreError,)  # a disk that is full ends the build; that its end cannot be told is not the error to tell
+_UNTOLD = (StoreError,)  # a full disk ends the build; that its end cannot be recorded is not the error to report
 
 log = logging.getLogger("normloom.openlineage")
 

@@ -10,7 +10,7 @@ import polars as pl
 from normloom.core.table import Manifest, TableRef
 from normloom.store.store import Store
 
-SAMPLE = 3  # ids of rows that a model learned from, by which a trace may go on
+SAMPLE = 3  # ids of rows that a model learned from, from which a trace may continue
 
 Place = tuple[str, str]  # system and stage
 

@@ -1,4 +1,4 @@
-"""How much of its requests a model has done, told while it works.
+"""How much of its requests a model has done, reported while it works.
 
 An engine tells in the thread that called it, or hands `current_teller()` to the thread that works for it. Nobody
 need listen.
@@ -26,7 +26,7 @@ def current_teller() -> Teller:
 
 @contextmanager
 def listening(listener: Teller) -> Iterator[None]:
-    """Let `listener` be told by models that are called in this context."""
+    """Let `listener` hear from models that are called in this context."""
     token = _listener.set(listener)
     try:
         yield

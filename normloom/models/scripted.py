@@ -48,7 +48,7 @@ _TEXT = (
     "water way we week well what when where which while who why will with without word work world would write year"
 )
 _WORDS = np.array(_TEXT.split(), dtype=object)
-SLICES = 10  # of a wait, after each of which progress is told
+SLICES = 10  # of a wait, after each of which progress is reported
 _KNOWN_WORDS = 4096  # whose directions a model remembers
 
 

@@ -40,7 +40,7 @@ _MIX_2 = np.uint64(0xC4CEB9FE1A85EC53)
 _MIX_SHIFT = np.uint64(33)
 _32, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 _EACH_COUNT, _EACH_PART = 0x10001, 0x9E3779B1  # signatures of empty parts differ by their number and count
-_ROUNDING = 1e-6  # bounds of sizes are loosened by this: a division may come out a little low
+_ROUNDING = 1e-6  # bounds of sizes are loosened by this: a division may be a little low
 _CONTINUATION, _CONTINUATION_MASK, _SPACE = 0x80, 0xC0, 0x20
 
 

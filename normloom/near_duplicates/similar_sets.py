@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from normloom.near_duplicates.find import Share
 
 _RATIO = 1.5  # of the sizes in a class: fewer classes are looked up faster, finer ones find fewer candidates
-_SPARE = 10  # one part in so many more than a similar set may lack: its commonest parts are never looked up
+_SPARE = 10  # beyond what a similar set may lack, one part in ten: its commonest parts are never looked up
 _PER_BUCKET = 4  # signatures of a bucket on average
 
 NO_SETS = Sets(

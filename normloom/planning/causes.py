@@ -80,7 +80,7 @@ def own_changes(old: Version, new: Version) -> list[Change]:
 
 
 def changes(old: Version, new: Version) -> list[Change]:
-    """Return all fields that differ; a table still to be made may come out as before and is not counted."""
+    """Return all fields that differ; a table still to be made may turn out unchanged and is not counted."""
     return [
         *own_changes(old, new),
         *_read_changes("inputs", old.inputs, new.inputs),

@@ -32,7 +32,7 @@ class Change:
 
 
 def compare(old: Any, new: Any, field: str = "") -> list[Change]:
-    """Return the differences of two JSON values; those of lists are told after lining up what is equal."""
+    """Return the differences of two JSON values; those of lists are compared after aligning equal elements."""
     if old == new:
         return []
     if isinstance(old, Mapping) and isinstance(new, Mapping):

@@ -37,7 +37,7 @@ def find_published(system: str, stages: Sequence[Stage], store: Store) -> dict[s
             found[stage.name] = store.manifest(stage.table)
         elif all(upstream.name in found for upstream in stage.upstream):
             inputs = [found[upstream.name].content for upstream in stage.inputs]
-            sides = [found[upstream.name].content for upstream in stage.beside]
+            sides = [found[upstream.name].content for upstream in stage.side_inputs]
             key = stage_key(key_fields(system, stage, inputs=inputs, sides=sides, forgotten=forgotten))
             manifest = store.resolved(system, stage.name, key)
             if manifest:
@@ -62,10 +62,10 @@ def read_sources(
 class PlannedStage:
     """What a build would do with one stage.
 
-    `state`: `reused` (published under its key), `taken` (read as it stands by the stages that are chosen),
+    `state`: `reused` (published under its key), `taken` (read as published by the stages that are chosen),
     `again` (made once more on demand), `resumed` (some parts are there), `changed` (see `changes`, against the
-    newest table), `waiting` (reads tables that are to be made, `waits_for`, and is reused if they come out as
-    before), `new` (has no table, or one that cannot be read, as `damage` says). `key` is None while a table that is
+    newest table), `waiting` (reads tables that are to be made, `waits_for`, and is reused if they turn out
+    unchanged), `new` (has no table, or one that cannot be read, as `damage` says). `key` is None while a table that is
     read is to be made. `rows` counts what is read, a guess from earlier tables if `expected`. `seconds` is None if no
     earlier table tells, and `rough` if that table had another model or other arguments.
     """
@@ -89,7 +89,7 @@ class PlannedStage:
 
     @property
     def to_do(self) -> bool:
-        """Whether the build makes this table, if only because what it reads may come out otherwise."""
+        """Whether the build makes this table, if only because what it reads may change."""
         return self.state not in ("reused", "taken")
 
     @property
@@ -213,13 +213,13 @@ class _Planner:
     def _looked_up(self, stage: Stage) -> PlannedStage:
         """Return the stage with its key, as far as that is known, and the table that stands for it."""
         inputs = {upstream.name: self.planned[upstream.name].content for upstream in stage.inputs}
-        sides = {upstream.name: self.planned[upstream.name].content for upstream in stage.beside}
+        sides = {upstream.name: self.planned[upstream.name].content for upstream in stage.side_inputs}
         waits_for = tuple(name for name, content in {**inputs, **sides}.items() if content is None)
         fields = key_fields(
             self.system,
             stage,
             inputs=[self.planned[upstream.name].content or "" for upstream in stage.inputs],
-            sides=[self.planned[upstream.name].content or "" for upstream in stage.beside],
+            sides=[self.planned[upstream.name].content or "" for upstream in stage.side_inputs],
             forgotten=deny_list(self.store).digest,
         )
         key = None if waits_for else stage_key(fields)

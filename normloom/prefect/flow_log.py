@@ -21,7 +21,7 @@ _NOT_READY = "Finished in state NotReady"
 def logged() -> Iterator[None]:
     """Send what is logged meanwhile (from INFO, warnings too) to the log of the flow run that is under way.
 
-    Inside of another such context this does nothing.
+    Inside another of these contexts this does nothing.
     """
     from prefect.context import FlowRunContext
     from prefect.logging.handlers import APILogHandler

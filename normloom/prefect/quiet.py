@@ -11,8 +11,8 @@ from normloom.prefect.server import CONSOLE_LEVEL
 def quiet_libraries() -> None:
     """Keep what libraries log from breaking into progress bars; Prefect's server still gets it all.
 
-    A server that is gone is told once, by us: what Prefect says of each event and log line that it cannot send is left
-    out.
+    A server that is gone is reported once, by us: what Prefect says of each event and log line that it cannot send is
+    left out.
     """
     os.environ.setdefault(CONSOLE_LEVEL, "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")

@@ -82,7 +82,7 @@ class HeldRun:
         return held
 
     def conclude(self, outcome: Literal["completed", "failed", "interrupted"], message: str) -> None:
-        """Note how the work ended, for whoever tells the server."""
+        """Note how the work ended, for the process that reports it to the server."""
         self.mark = self.mark.model_copy(update={"outcome": outcome, "message": message})
         text = self.mark.model_dump_json().encode()  # longer than what it replaces
         with writing(self.path):
@@ -125,7 +125,9 @@ def settle(root: Path) -> int:
             with _short_try(), get_client(sync_client=True) as client:
                 return _settle(client, marks)
         except (HTTPError, RuntimeError, ObjectNotFound) as error:  # no answer, or a run that was removed meanwhile
-            log.warning("Prefect's server was not told of %d runs whose process is gone: %s", len(marks), error)
+            log.warning(
+                "Prefect's server could not be given the end of %d runs whose process is gone: %s", len(marks), error
+            )
             return 0
 
 

@@ -45,7 +45,7 @@ class RunProgress:
         self._shown.whole(outlook)
 
     def within(self, stage: str, part: int, rows: int) -> None:
-        """Show it; the log is told of parts that are done."""
+        """Show it; the log gets the parts that are done."""
         self._shown.within(stage, part, rows)
         self._forecast.within(stage, part, rows)
         self._shown.whole(self._forecast.outlook())

@@ -71,7 +71,7 @@ def prefect_server(
     """Run a Prefect server and yield the URL of its API once it answers.
 
     It takes seconds to start on a core of its own; `meanwhile` is called once in that time. `died` is called, in a
-    thread, if the server ends before it is told to.
+    thread, if the server ends before it is stopped.
     Without a port one that is free is taken. A private server, for one build, leaves schedules and automations
     alone. The database is Prefect's own choice: SQLite in PREFECT_HOME unless PREFECT_API_DATABASE_CONNECTION_URL
     says otherwise. Raises UsageError when the port is taken and ServerError, with the end of its log, when it does
@@ -115,7 +115,7 @@ def _watched(process: subprocess.Popen[bytes], died: Callable[[], object] | None
 def using_server(url: str) -> Iterator[None]:
     """Let Prefect in this process, and in those it starts, talk to a server, with the password that server asks for.
 
-    What it told of before goes to the server of that time: Prefect's sender of events keeps the one it began with.
+    Events from before go to the server of that time: Prefect's sender of events keeps the one it began with.
     """
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
@@ -304,7 +304,7 @@ def _end_with(parent: int) -> None:
 
 
 def main(descriptor: int, parent: int) -> None:
-    """Serve on a bound socket until told to stop or the parent is gone."""
+    """Serve on a bound socket until stopped or until the parent is gone."""
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     import uvicorn
 

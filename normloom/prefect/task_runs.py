@@ -1,7 +1,7 @@
 """Prefect task runs that are drawn under their names before they begin.
 
 Prefect's own task runners make a task run when a thread takes it up: until then the run graph lacks it, and while it
-waits for others it has a made-up name. Here the run is made, and told to the server, when it is submitted.
+waits for others it has a made-up name. Here the run is made, and reported to the server, when it is submitted.
 """
 
 from __future__ import annotations

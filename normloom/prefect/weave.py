@@ -61,7 +61,7 @@ def submit_stages(
 
         reads = {
             "inputs": [futures[upstream.name] for upstream in stage.inputs if upstream.name in futures],
-            "sides": [futures[upstream.name] for upstream in stage.beside if upstream.name in futures],
+            "sides": [futures[upstream.name] for upstream in stage.side_inputs if upstream.name in futures],
         }
         return runs.submit(run, stage.name, reads)
 

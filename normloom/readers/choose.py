@@ -22,7 +22,7 @@ def chosen(records: Iterable[Numbered], reading: Reading) -> Iterator[Numbered]:
 
 
 def chosen_numbers(total: int, reading: Reading) -> list[int] | None:
-    """Return the numbers of the records that `chosen` takes of so many; None for all of them."""
+    """Return the numbers of the records out of the total that `chosen` takes; None for all."""
     first = min(total, reading.limit or total)
     if reading.sample is None:
         return None if first == total else list(range(1, first + 1))

@@ -107,7 +107,7 @@ def _shards(folder: Path, reading: Reading) -> tuple[Path, ...]:
 
 
 def _of_split(name: str, files: tuple[Path, ...], reading: Reading) -> tuple[Path, ...]:
-    """Return the files of a split, told by their names: test rows must not get among those for training unnoticed."""
+    """Return the files of a split, recognised by their names: test rows must not slip in among those for training."""
     splits = {file: found.group(1).lower() for file in files if (found := _SPLIT.match(file.name))}
     listed = ", ".join(sorted(set(splits.values()))) or "none"
     if reading.split is None:

@@ -24,7 +24,7 @@ from normloom.readers.options import Reading
 from normloom.readers.records import Record, Source, one_line
 from normloom.readers.wanted import Keep, Wanted
 
-READERS = "normloom.readers"  # the logger that is told what was found
+READERS = "normloom.readers"  # the logger for what was found
 log = logging.getLogger(READERS)
 
 ARROW = frozenset({"parquet", "arrow"})

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 SMALLEST = 0.001  # of figures; a smaller one is only said to be so
-DECIMALS = ((1000, 0), (100, 1), (1, 2))  # from how much on a figure has so many; 3 below
+DECIMALS = ((1000, 0), (100, 1), (1, 2))  # least size of a figure -> its decimals; below: 3
 
 Width = Literal["whole", "half", "third"]
 Cell = str | int | float | None

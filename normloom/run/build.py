@@ -246,7 +246,7 @@ def build(
                     except BaseException as error:
                         spent = Spent.so_far(runner.spending, stages)
                         record.ended(error, stage=next(iter(lineage.failed), None), spent=spent)
-                        pool.close()  # stages at work would go on to their end
+                        pool.close()  # running stages would otherwise run to their end
                         if (
                             lineage.failed
                             and isinstance(error, Exception)

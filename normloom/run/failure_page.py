@@ -1,4 +1,4 @@
-"""The page of a build that failed: which stage, why, what is done, how to go on."""
+"""The page of a build that failed: which stage, why, what is done, how to resume."""
 
 from __future__ import annotations
 

@@ -147,7 +147,7 @@ def import_library() -> Any:
 def _validated(rows: pl.DataFrame, checks: Sequence[Check]) -> list[dict[str, Any]]:
     """Return the outcome of each check, in one validation: for each Great Expectations hashes all columns it is given.
 
-    It reads pandas; rows that fail are told by their place.
+    It reads pandas; rows that fail are identified by their position.
     """
     gx = import_library()
     # This one tells of a temporary directory for every context, at a level that it sets itself.

@@ -44,8 +44,8 @@ class Prepared(NamedTuple):
 def stages_for(name: str, *, profile: str, assignments: Sequence[str], store: Store) -> Prepared:
     """Return a system under a profile with some settings changed; raises ConfigError naming what is wrong.
 
-    Tables of other systems that the flow starts from are the newest in the store. A change that no stage would
-    notice is refused: whoever asks for it would take the build for another than it is.
+    Tables of other systems that the flow starts from are the newest in the store. A change without effect on any
+    stage is refused: its author would mistake the build for another.
     """
     system = system_named(name)
     given = load_profile(profile, system.name, system.config.roles())
@@ -160,7 +160,7 @@ def _ignored(assignment: str, prepared: Prepared, reads: Mapping[str, Stage | No
 
 
 def _read(reads: Mapping[str, str], reader: str, store: Store) -> dict[str, Stage | None]:
-    """Return a stage for each published table that a flow starts from, None if there is no such table.
+    """Return a stage for each published table that a flow starts from, None if it has no such table.
 
     A table that was made from another source than the first one, by a build that did not come to its end, is none.
     """

@@ -26,7 +26,7 @@ class System:
 
     `flow` returns the last stages of a build, the released table first. `reads` says, by settings, which published
     tables of other systems it starts from: parameter of the flow -> "SYSTEM/STAGE"; the flow gets a stage that stands
-    for the newest such table, or None where none is published. `sections` shows what is special to a finished build.
+    for the newest such table, or None if none is published. `sections` shows what is special to a finished build.
     `about` has the words of its data set card.
     """
 

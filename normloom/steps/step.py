@@ -1,4 +1,4 @@
-"""`@step`: a plain function, told once, that makes a table.
+"""`@step`: a plain function, declared once, that makes a table.
 
 A step is called as its function is, with stages in place of frames and a model spec in place of the model:
 

@@ -48,7 +48,7 @@ def built(
         if stage.table:
             made[stage.name] = store.manifest(stage.table)
             continue
-        inputs, sides = ([made[upstream.name].ref for upstream in group] for group in (stage.inputs, stage.beside))
+        inputs, sides = ([made[upstream.name].ref for upstream in group] for group in (stage.inputs, stage.side_inputs))
         made[stage.name], _ = loom.run(stage, inputs, sides, again="all" if stage.name in force else None)
     request = BuildRequest(
         system=system,

@@ -33,7 +33,9 @@ def made(system: str, ends: Sequence[Stage], store: Store, **settings: Any) -> d
             if stage.table:
                 manifests[stage.name] = store.manifest(stage.table)
                 continue
-            inputs, sides = ([manifests[each.name].ref for each in group] for group in (stage.inputs, stage.beside))
+            inputs, sides = (
+                [manifests[each.name].ref for each in group] for group in (stage.inputs, stage.side_inputs)
+            )
             manifests[stage.name], _ = loom.run(stage, inputs, sides)
     finally:
         pool.close()

@@ -1,4 +1,4 @@
-"""Which actor gets which part next. Knows no cluster: what runs and what came back is told to it.
+"""Which actor gets which part next. Knows no cluster: the caller says what runs and what came back.
 
 Parts go to the actor with the least to do. Near the end of a stage, when an actor has nothing left, it gets a
 copy of a part that waits behind another or that takes far longer than the rest; the first to come back counts.

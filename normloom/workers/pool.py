@@ -29,7 +29,7 @@ from normloom.workers.ray_start import remove_folder, start_ray
 from normloom.workers.resources import GB, Resources, fit
 
 GIVE_WAY_SECONDS = 0.5
-WAIT_SECONDS = 2.0  # between looks for a place that nobody told is free
+WAIT_SECONDS = 2.0  # between checks for room that became free unannounced
 SHORT_WAIT_SECONDS = 2.0  # not worth a line
 SAY_AGAIN_SECONDS = 60.0
 

@@ -1,6 +1,6 @@
 """What actors log, in the log of their task run in Prefect's UI.
 
-Prefect collects what is logged in its own process only. An actor is told where its task run's log is
+Prefect collects what is logged in its own process only. An actor gets the place of its task run's log
 and sends there what it logs while it works for it: in the background, dropped if the server does
 not answer, never to the console.
 """

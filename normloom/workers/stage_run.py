@@ -27,7 +27,7 @@ _noted: ContextVar[Callable[[str], None] | None] = ContextVar("noted", default=N
 
 @contextmanager
 def noting(listener: Callable[[str], None]) -> Iterator[None]:
-    """Let `listener` be told what steps say in this context."""
+    """Let `listener` hear what steps say in this context."""
     token = _noted.set(listener)
     try:
         yield
@@ -69,7 +69,7 @@ class _Told:
     directory: Path
     writer: str
     _begun: float = field(default_factory=time.monotonic)
-    _first: tuple[int, float] | None = None  # step and tokens when it was first told
+    _first: tuple[int, float] | None = None  # step and tokens of the first report
     _said: float = 0.0
     _checked: float = 0.0
 

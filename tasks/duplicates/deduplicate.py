@@ -78,7 +78,7 @@ def deduplicate(
     `jaccard`. Reasons: `exact_duplicate` (same normalised text) and `near_duplicate`.
 
     `known` is a table that this task made before: all its rows stay, and a row that repeats one of them goes. Their
-    `fingerprint` is taken as it stands.
+    `fingerprint` is taken unchanged.
 
     With `within`, only rows with the same value in that column are compared. Prompts of conversations are compared
     if what was said before them is the same: an equal last turn in another conversation is another prompt.

@@ -86,7 +86,7 @@ def expand_groups(
     tau: int = 10,
     features: Features = Features(),
 ) -> Output:
-    """Draw prompts for each group's gaps as `normloom.tasks.prompts.expand` does, told who the person is.
+    """Draw prompts for each group's gaps as `normloom.tasks.prompts.expand` does, saying who the person is.
 
     A draft is compared with the other prompts of its group only. It becomes the context of a conversation without
     a response.

@@ -59,7 +59,7 @@ class Asking(Parts):
 
 
 class Ranking(Parts):
-    """How many labels of each dimension go on a shortlist."""
+    """How many labels of each dimension are shortlisted."""
 
     shortlist: int = Field(8, ge=1, description="labels of each dimension that are asked about")
 

@@ -109,7 +109,7 @@ def read_texts(
 
 
 def named_columns(keep: Keep) -> tuple[str, ...]:
-    """Return the columns that must be there to be kept, of those that can be read beside a text."""
+    """Return the columns that must be there to be kept, of those that can be read with a text."""
     return () if keep == "all" else tuple(name for name in keep if name not in RESERVED)
 
 

@@ -25,8 +25,8 @@ _DRAW = ("prompt_id", "generator")
 def select(rows: pl.DataFrame, *rounds: pl.DataFrame, pairs: bool = True) -> Output:
     """Keep the qualifying candidate with the widest margin; ties go to the smallest row id.
 
-    `rows` are prompts, `rounds` the judged candidates that were drawn for them. They come out prompt by prompt. With
-    `pairs` a prompt that lacks one of the two is discarded for that generator, as in the paper.
+    `rows` are prompts, `rounds` the judged candidates that were drawn for them, returned prompt by prompt. With `pairs`
+    a prompt that lacks one of the two is discarded for that generator, as in the paper.
     """
     prompts = rows.select(prompt_id="row_id").with_row_index("_prompt")
     candidates = (

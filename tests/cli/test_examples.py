@@ -13,6 +13,7 @@ import pytest
 from nbclient import NotebookClient
 from typer.testing import CliRunner
 
+import normloom as nl
 from normloom.cli.app import app
 from normloom.core.errors import ConfigError
 from normloom.settings.flow_file import system_of
@@ -34,6 +35,20 @@ def test_a_flow_in_a_file_is_planned_built_and_explained(tmp_path: Path) -> None
     page = tmp_path / "page.html"
     assert run.invoke(app, ["report", file, *store, "--out", str(page)]).exit_code == 0
     assert "politeness" in page.read_text()
+
+
+def test_a_flow_in_a_file_with_settings_keeps_a_ledger(tmp_path: Path) -> None:
+    def built(*settings: str) -> nl.Result:
+        file = str(EXAMPLES / "sentences.py")
+        return nl.build(file, store=tmp_path / "store", settings=["resources.actors=0", *settings])
+
+    result = built()
+    assert result.rows.collect()["sentence"].to_list() == ["Bring a valid passport", "The office opens at nine"]
+    reasons = result.dropped.collect()["reason"].sort().to_list()
+    assert reasons == ["repeated", "repeated", "too_short"]
+    stricter = built("distinct.min_words=5")
+    assert stricter.rows.collect()["sentence"].to_list() == ["The office opens at nine"]
+    assert set(stricter.reused) == {"documents", "cut"}
 
 
 def test_the_notebook_runs_in_a_kernel(tmp_path: Path) -> None:

@@ -87,8 +87,8 @@ def test_the_plan_names_what_changed_and_what_waits_for_it() -> None:
     assert states(found) | {"classify": "changed", "gaps": "waiting"} == states(found)
     text = run("plan", *OPTIONS, "--set", "classify.delta=0.6").stdout
     assert "arguments.delta 0.5 -> 0.6" in text
-    assert "unless classify comes out as before" in text
-    assert re.search(r", 1 more unless what they read comes out as before; (time unknown|at least \d)", text)
+    assert "unless classify is unchanged" in text
+    assert re.search(r", 1 more unless what they read is unchanged; (time unknown|at least \d)", text)
 
 
 @pytest.mark.usefixtures("store")
@@ -109,7 +109,7 @@ def test_planning_leaves_no_trace(store: Path) -> None:
 def test_why_names_the_setting_upstream() -> None:
     options = [*OPTIONS, "--set", "classify.delta=0.6"]
     lines = run("why", "gaps", *options).stdout.splitlines()
-    assert lines[0].startswith("gaps: it would be made again unless what it reads comes out as before; against table ")
+    assert lines[0].startswith("gaps: it would be rebuilt unless what it reads is unchanged; against table ")
     assert lines[0].endswith(" of build first")
     assert lines[1:] == ["  through gaps <- classify:", "    arguments.delta: 0.5 -> 0.6"]
     found = json.loads(run("why", "gaps", *options, "--json").stdout)

@@ -53,7 +53,7 @@ def lineage_of(store: Store, build: str = "b1") -> LineageEvents:
 
 
 def make(store: Store, *later: Callable[[Stage], Stage], build: str = "b1") -> list[dict[str, Any]]:
-    """Build the words and what stands on them and return the events, each of them valid."""
+    """Build the words and what reads them and return the events, each of them valid."""
     lineage, loom, words = lineage_of(store, build), runner(store), words_stage("a", "b", "c", "d")
 
     def run(stage: Stage, inputs: Sequence[TableRef]) -> Manifest:

@@ -109,7 +109,7 @@ JOINED = id_of("joined", PICKED, PICKED_B, "all")
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A source of four words, of which one is dropped and one put aside, and five stages after it."""
+    """A source of four words, of which one is dropped and one quarantined, and five stages after it."""
     store = Store(tmp_path_factory.mktemp("store"))
     make(store, *chain("ab", "ac", "b", "b2"))
     return store

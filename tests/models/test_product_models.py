@@ -124,7 +124,7 @@ def test_a_plan_shows_what_waits_for_a_model_and_counts_its_load(tmp_path: Path,
     assert [one.state for one in planned()[1].stages] == ["reused"] * 3
     again = planned(seed=1)[1]
     assert (again["adapt"].state, again["echo"].state) == ("changed", "waiting")
-    assert _why(again["echo"]) == "unless adapt comes out as before; waits for the product of adapt"
+    assert _why(again["echo"]) == "unless adapt is unchanged; waits for the product of adapt"
 
 
 def echoed_by(words: Stage, *seeds: int | None, model: ModelSpec = SCRIPTED) -> list[Stage]:

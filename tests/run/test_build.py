@@ -115,7 +115,7 @@ def test_the_run_graph_is_the_stage_graph_fresh_and_reused(tmp_path: Path) -> No
     edges, states, _ = run_graph()
     assert edges == EDGES
     # Only `right` has another model. `joined` reads its words and not its echoes, so it comes out the same,
-    # and what stands on it is not made again.
+    # and what reads it is not rebuilt.
     assert changed.reused == {"words", "left", "beside", "last"}
     assert changed["joined"].content == fresh["joined"].content
     assert {name for name, state in states.items() if state == "Reused"} == changed.reused

@@ -146,7 +146,7 @@ def test_a_check_that_refuses_the_table_remembers_no_outage_either(server: Scrip
 def test_a_budget_that_forgives_what_a_model_cannot_do_forgives_no_outage(
     server: ScriptedServer, tmp_path: Path
 ) -> None:
-    """A panel goes on without a rater that is not up to it, and not without one whose server was down."""
+    """A panel continues without a rater that is not up to it, and not without one whose server was down."""
     store = Store(tmp_path)
     server.outage = OVERLOADED
     with pytest.raises(QuarantineBudgetError, match=r"6 of 6 .*budget of 10%.*once the model answers"):

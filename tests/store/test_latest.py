@@ -42,7 +42,7 @@ def same(rows: pl.DataFrame, arguments: Words) -> Output:  # noqa: ARG001  # as 
 
 
 def split_words(*rows: tuple[str, str], part_rows: int | None = None) -> Stage:
-    """A released table of words with a split each, in parts of so many rows."""
+    """A released table of words with a split each, in parts of a given size."""
     source = Stage(name="source", function=give, arguments=Words(rows=rows), contract=SPLIT)
     return Stage(
         name="publish",
@@ -151,7 +151,7 @@ def test_latest_is_whole_at_any_moment(store: Store) -> None:
 
     def look() -> None:
         while not done.is_set():
-            folder = Path(os.path.realpath(store.root / "toy" / LATEST))  # what a reader that opened it goes on with
+            folder = Path(os.path.realpath(store.root / "toy" / LATEST))  # what a reader that opened it keeps reading
             seen.append(tuple(sorted(path.name for path in folder.iterdir())))
 
     reader = threading.Thread(target=look)

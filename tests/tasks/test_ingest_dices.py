@@ -1,4 +1,4 @@
-"""Ratings in DICES's layout: what is read, what is put aside and what is refused."""
+"""Ratings in DICES's layout: what is read, what is quarantined and what is refused."""
 
 from __future__ import annotations
 

@@ -165,7 +165,7 @@ def candidate(row_id: str, response: str, *targets: str) -> dict[str, object]:
 
 
 def judged(model: Answerer, *candidates: dict[str, object], calibration: str = "none") -> Output:
-    """Return what both stages make of the candidates: verdicts, and what the judge put aside."""
+    """Return what both stages make of the candidates: verdicts, and what the judge quarantined."""
     rows = pl.DataFrame(candidates, schema=tables.CANDIDATES.schema)
     asking = score([ANY], SCORING.model_copy(update={"calibration": calibration}), SCRIPTED)
     return ask_and_decide(asking, judge([ANY], JUDGING, asking), rows, model=model)

@@ -30,7 +30,7 @@ def prompts(*texts: str) -> pl.DataFrame:
 
 
 def typed(rows: pl.DataFrame, *, model: Answerer) -> Output:
-    """Return what the stages make of prompts: the types, and what was put aside."""
+    """Return what the stages make of prompts: the types, and what was quarantined."""
     texts = carry_out(TEXTS, rows)
     said = carry_out(ASKING, texts.rows, model=model)
     assert set(said.rows["prompt_id"]) <= set(rows["row_id"])

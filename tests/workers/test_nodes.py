@@ -60,7 +60,7 @@ def cluster(head: Any) -> Iterator[Any]:
 
 
 class Change(LogProgress):
-    """Changes the cluster after so many parts and remembers which parts were made."""
+    """Changes the cluster after a number of parts and remembers which parts were made."""
 
     def __init__(self, parts: int, change: Any) -> None:
         self.parts, self.change = parts, change

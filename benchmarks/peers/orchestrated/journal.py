@@ -24,7 +24,7 @@ def rows_done() -> dict[str, int]:
 
 
 def counted(step: str, rows: Iterable[Row]) -> Iterator[Row]:
-    """Yield rows and write down how many; at the row it is told to die, kill the whole process group."""
+    """Yield rows and write down how many; at the row where it has to die, kill the whole process group."""
     before, count = sum(rows_done().values()), 0
     try:
         for row in rows:

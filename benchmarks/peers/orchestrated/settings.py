@@ -25,7 +25,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Built:
-    """The files of the last table, in order, and how many rows are on record as put aside, with the reason."""
+    """The files of the last table, in order, and how many rows are recorded as quarantined, with the reason."""
 
     files: list[Path]
     aside: int = 0

@@ -117,7 +117,7 @@ def _why(one: PlannedStage) -> str:
         "again": "asked for",
         "resumed": f"{one.parts_done} of {one.parts} parts are done",
         "changed": summarise(one.changes),
-        "waiting": f"unless {_named(one.waits_for)} as before",
+        "waiting": f"unless {_named(one.waits_for)} unchanged",
         "new": "no table yet",
     }[one.state]
     products = one.waits_for_products
@@ -126,9 +126,9 @@ def _why(one: PlannedStage) -> str:
 
 def _named(stages: tuple[str, ...]) -> str:
     if len(stages) == 1:
-        return f"{stages[0]} comes out"
+        return f"{stages[0]} is"
     more = f" and {len(stages) - NAMED} more" if len(stages) > NAMED else ""
-    return f"{', '.join(stages[:NAMED])}{more} come out"
+    return f"{', '.join(stages[:NAMED])}{more} are"
 
 
 def _summary(planned: Plan) -> str:
@@ -138,7 +138,7 @@ def _summary(planned: Plan) -> str:
     waiting = sum(one.state == "waiting" for one in planned.to_do)
     text = f"{to_do - waiting} of {total} stages to do"
     if waiting:
-        text += f", {waiting} more unless what they read comes out as before"
+        text += f", {waiting} more unless what they read is unchanged"
     if not planned.untimed:
         return f"{text}; {about(planned.seconds) if planned.seconds < 1 else 'about ' + about(planned.seconds)}."
     known = f"at least {about(planned.seconds)}" if planned.seconds >= 1 else "time unknown"

@@ -153,7 +153,7 @@ def require_login(host: str, *, open_to_all: bool) -> None:
         local = host == "localhost"
     if not (local or open_to_all or os.environ.get(SERVER_PASSWORD)):
         raise UsageError(
-            f"--host {host} lets others reach the server, and whoever does can start builds: "
+            f"--host {host} lets others reach the server, and start builds: "
             f"set {SERVER_PASSWORD}=user:password in the environment, or give --no-auth if the network is trusted"
         )
 

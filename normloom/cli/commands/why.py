@@ -79,7 +79,7 @@ def _heading(planned: PlannedStage, old: Manifest | None) -> list[str]:
     if old is None:
         return [f"{name}: it has no table in the store yet, so it would be made"]
     verdict = {
-        "waiting": "it would be made again unless what it reads comes out as before",
+        "waiting": "it would be rebuilt unless what it reads is unchanged",
         "resumed": f"{planned.parts_done} of {planned.parts} parts are done, the others would be made",
     }.get(planned.state, "it would be made again")
     return [f"{name}: {verdict}; against {_table(old)}"]

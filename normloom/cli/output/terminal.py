@@ -68,7 +68,7 @@ def printing_above(console: Console) -> Iterator[None]:
 
 @contextmanager
 def handling(handler: logging.Handler) -> Iterator[None]:
-    """Have a handler told what our loggers and Python's warnings say."""
+    """Send what our loggers and Python's warnings say to a handler."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
     for logger in loggers:
         logger.addHandler(handler)

@@ -211,10 +211,10 @@ def citation(facts: Facts) -> Iterator[str]:
 
 
 def take_down(_: Facts) -> Iterator[str]:
-    """Yield how a row is named to whoever published it."""
+    """Yield how to report a row to the publisher."""
     yield from (
         "## Taking rows back",
         "",
         "Every row has an id that does not change between versions. To have a row and all that came of it removed,",
-        "name its id (`row_id`, or `chosen_id`, `rejected_id` and `completion_id` of pairs) to whoever published this.",
+        "name its id (`row_id`, or `chosen_id`, `rejected_id` and `completion_id` of pairs) to the publisher.",
     )

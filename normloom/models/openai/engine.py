@@ -100,7 +100,7 @@ class OpenaiModel:
         drawn = self._asking.written(reply, seed)
         self._watch_length(drawn)
         stops = [at for at in map(drawn.text.find, request.sampling.stop) if at >= 0]
-        if stops and "stop" in self.options.omit:  # the endpoint was not told of them
+        if stops and "stop" in self.options.omit:  # they were not sent to the endpoint
             drawn = replace(drawn, text=drawn.text[: min(stops)], finish="stop")
         return drawn, reply.used.prompt_tokens
 
@@ -139,7 +139,7 @@ class OpenaiModel:
         return sampling.repetition_penalty
 
     def _wait_for(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run in the loop's thread; whoever stops waiting ends the work."""
+        """Run in the loop's thread; a caller that stops waiting ends the work."""
         try:
             future = asyncio.run_coroutine_threadsafe(work, self._loop)
         except RuntimeError:  # the loop is closed

@@ -50,7 +50,7 @@ class Message(BaseModel):
 
     @property
     def thought(self) -> str:
-        """What was thought before it, as far as it is told apart."""
+        """What was thought before it, if it can be told apart."""
         told = self.reasoning_content or self.reasoning
         if isinstance(told, str):
             return told
@@ -66,7 +66,7 @@ class Choice(BaseModel):
 
 
 class PromptDetails(BaseModel):
-    """What is told of the prompt's tokens."""
+    """What the reply says of the prompt's tokens."""
 
     cached_tokens: int | None = None
 

@@ -13,7 +13,7 @@ _T = TypeVar("_T")
 
 
 async def together(work: Iterable[Coroutine[Any, Any, _T]], *, tell: Teller | None = None) -> list[_T]:
-    """Return all results in order; the first error ends the rest. `tell` is told the share that has come."""
+    """Return all results in order; the first error ends the rest. `tell` gets the share that has come."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one) for one in work]

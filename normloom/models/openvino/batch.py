@@ -32,7 +32,7 @@ class Task:
 
 
 class Batch:
-    """A pipeline of the library with at most `size` drafts in work, whoever asked for them.
+    """A pipeline of the library with at most `size` drafts in work, from all callers.
 
     `load` returns the pipeline; `tensor` makes the library's tensor of a numpy array.
     """

@@ -89,7 +89,7 @@ def write(
 ) -> None:
     """Fill `tokens` and `finish` of each draft, until it is stopped or has `max_tokens`.
 
-    `tell` is told the share of the batch that is written, at most: drafts may stop early.
+    `tell` gets the share of the batch that is written, at most: drafts may stop early.
     """
     cache, mask, logits = prompted.cache, prompted.mask, prompted.logits
     positions = mask.sum(1, keepdim=True)

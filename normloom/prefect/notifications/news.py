@@ -14,7 +14,7 @@ NEWS: tuple[News, ...] = get_args(News)
 TEST: Literal["test"] = "test"
 LATE = timedelta(minutes=15)
 
-# A run that is cancelled is Crashed for a moment: a failure is told when no Cancelled has followed it.
+# A run that is cancelled is Crashed for a moment: a failure is reported if no Cancelled follows it.
 SETTLING = timedelta(seconds=15)
 
 _ENDED = ("Completed", "Cancelled", "Failed", "Crashed")
@@ -23,7 +23,7 @@ _EVENTS = {"check": ("check.warned", "check.failed"), TEST: ("notify.test",)}
 
 @dataclass(frozen=True, kw_only=True)
 class Subscription:
-    """What a receiver is told of: kinds of news, of which systems (none: all), and when a run counts as late."""
+    """What a receiver is notified of: kinds of news, of which systems (none: all), and when a run counts as late."""
 
     news: Sequence[News] = NEWS
     systems: Sequence[str] = ()

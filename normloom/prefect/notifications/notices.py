@@ -1,4 +1,4 @@
-"""What Prefect does not see by itself, told to its server as events: checks, shrunken releases, stale releases.
+"""What Prefect does not see by itself, sent to its server as events: checks, shrunken releases, stale releases.
 
 The names of events and labels are stable: automations (those of `notify`, or people's own in Prefect's UI) act on
 them. An event's payload has a `subject` in a few words and a `message`. Events are sent in the background and never

@@ -1,4 +1,4 @@
-"""Who is told what of builds: receivers are Prefect blocks, and what they are told of are Prefect automations.
+"""Notifications of builds: receivers are Prefect blocks, what they are notified of are Prefect automations.
 
 A receiver NAME is the block document `normloom-notify-NAME`, which holds its address and secrets, and an automation
 `normloom-notify-NAME-KIND` for each kind of news. The server sends; nothing else has to run.
@@ -75,7 +75,7 @@ def email(
 
 
 def add(name: str, block: Block, where: str, wanted: Subscription) -> None:
-    """Let a receiver be told; one of that name is replaced."""
+    """Add a receiver; one of that name is replaced."""
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r}: a name consists of lower-case letters, digits and single hyphens")
     with get_client(sync_client=True) as client:

@@ -20,7 +20,7 @@ log = logging.getLogger("normloom.watch")
 
 SECONDS = 60.0  # between two looks
 HOST = "127.0.0.1"
-_TOLD = ".stale-told"  # the build that last confirmed the release when it was told to be stale
+_TOLD = ".stale-told"  # the build that last confirmed the release when it was reported stale
 
 
 def look(store: Store, now: datetime) -> list[str]:

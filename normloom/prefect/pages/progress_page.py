@@ -15,7 +15,7 @@ from normloom.prefect.pages.markdown import table, text
 from normloom.prefect.reach import Reach, few_tries
 
 EVERY_SECONDS = 5.0
-LAST_SECONDS = 5.0  # that the end of a build waits for the last figures to be told
+LAST_SECONDS = 5.0  # that the end of a build waits for the last figures to be sent
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 def progress_page(system: str, forecast: Forecast, reach: Reach) -> Iterator[None]:
     """Tell how far the flow run that is under way is, in a thread: a server that is away delays nothing."""
     ended = threading.Event()
-    here = copy_context()  # the run, and which server it is told to
+    here = copy_context()  # the run, and the server that it is reported to
     teller = threading.Thread(
         target=here.run,
         args=(_tell, f"{artifact_key(system)}-build-progress", forecast, reach, ended),

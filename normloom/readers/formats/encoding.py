@@ -57,7 +57,7 @@ def encoding_of(path: Path) -> str:
                 return encoding
         good = bad = size = 0
         sample: list[bytes] = []
-        decoder = codecs.getincrementaldecoder(UTF8)()  # a character may go on in the next piece
+        decoder = codecs.getincrementaldecoder(UTF8)()  # a character may continue in the next piece
         while first:
             if not first.isascii() or decoder.getstate()[0]:
                 try:

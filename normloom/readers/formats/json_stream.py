@@ -58,7 +58,7 @@ class _Text:
                 if not self._more():
                     raise
                 continue
-            if end == len(self._buffer) and self._more():  # a number may go on
+            if end == len(self._buffer) and self._more():  # a number may continue
                 continue
             self._place, self._chunk = end, _CHUNK
             return value

@@ -206,7 +206,7 @@ def _configured(args: Training, scratch: Path, *, on_cpu: bool) -> Any:
         report_to="none",
         disable_tqdm=True,
     )
-    if configured.n_gpu > 1:  # a batch would be spread over all of them, and be so many times as large
+    if configured.n_gpu > 1:  # a batch would be spread over all of them and grow with their number
         log.warning("%d GPUs are visible: a policy is trained on the first", configured.n_gpu)
         configured._n_gpu = 1  # noqa: SLF001  # as transformers' own Trainer does where it must not spread
     return configured
