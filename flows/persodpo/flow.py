@@ -23,7 +23,7 @@ from normloom.tasks.preferences.evaluation import evaluated, evaluation_figures,
 from normloom.tasks.preferences.judge_entailment import JUDGED, judge_entailment
 from normloom.tasks.preferences.measure import measure
 from normloom.tasks.preferences.pair_figures import pair_figures, reply_figures
-from normloom.tasks.preferences.pairs import Asked, published_pairs, quality_pairs, simple_pairs
+from normloom.tasks.preferences.pairs import PairArgs, published_pairs, quality_pairs, simple_pairs
 from normloom.tasks.preferences.parse import parse
 from normloom.tasks.preferences.prompts import read_prompts
 from normloom.tasks.preferences.quality import length, quality, ranges
@@ -60,7 +60,7 @@ def _scored(prompts: Stage, config: PersodpoConfig) -> tuple[list[Stage], list[S
     measured = [*signals, length(parsed, rules)]
     found = ranges(measured, rules, parsed)
     scored = quality(parsed, rules, found, *measured)
-    asked = Asked(**dict(config.pairs), template=config.reply.template, context_turns=config.reply.context_turns)
+    asked = PairArgs(**dict(config.pairs), template=config.reply.template, context_turns=config.reply.context_turns)
     made = [make(scored, asked, parsed, prompts) for make in (quality_pairs, simple_pairs)]
     return made, [reply_figures(parsed, config.pairs, scored), check_replies(parsed, scored, found)]
 

@@ -17,7 +17,7 @@ from uuid import UUID
 
 from normloom.core.errors import BuildCancelledError, NormloomError, WaitingError, cause
 from normloom.prefect.flow_log import logged
-from normloom.prefect.reach import Reach, few_tries
+from normloom.prefect.reach import ServerReach, few_tries
 from normloom.prefect.run_marks import HeldRun
 from normloom.workers.pool import Pool
 
@@ -113,7 +113,7 @@ def in_flow_run(
     *,
     request: RunRequest,
     pool: Pool,
-    reach: Reach,
+    reach: ServerReach,
     account: Callable[[Result], Account],
 ) -> Result:
     """Do the work in the flow run that is under way (a deployment's), or else in one of its own.
@@ -136,7 +136,7 @@ class _OwnRun(Generic[Result]):
     work: Callable[[], Result]
     request: RunRequest
     pool: Pool
-    reach: Reach
+    reach: ServerReach
     account: Callable[[Result], Account]
     held: HeldRun | None = None
     results: list[Result] = field(default_factory=list)
@@ -230,7 +230,7 @@ def _sigterm_by(handler: Any) -> Iterator[None]:
 
 
 @contextmanager
-def _cancelling(run: UUID, pool: Pool, reach: Reach) -> Iterator[threading.Event]:
+def _cancelling(run: UUID, pool: Pool, reach: ServerReach) -> Iterator[threading.Event]:
     """Close the pool when the run is asked to cancel; nobody else does so for a run without a deployment."""
     from httpx import HTTPError
     from prefect.client.orchestration import get_client

@@ -20,7 +20,7 @@ def server_is_lost() -> bool:
     return _lost.is_set()
 
 
-class Reach:
+class ServerReach:
     """What a build knows of its server; its threads share it."""
 
     def __init__(self) -> None:

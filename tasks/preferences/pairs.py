@@ -51,7 +51,7 @@ class Pairing(Args):
         return (sigmoid if self.weight == "sigmoid" else pl.lit(1.0)).fill_null(1.0)
 
 
-class Asked(Pairing, AskingReply):
+class PairArgs(Pairing, AskingReply):
     """Pairs, and the question that the policy answers in them."""
 
 
@@ -61,7 +61,7 @@ class Asked(Pairing, AskingReply):
     name="pairs",
     fan_out=free("every good reply against every poor one to a prompt"),
 )
-def quality_pairs(rows: pl.DataFrame, args: Asked, parsed: pl.DataFrame, prompts: pl.DataFrame) -> Output:
+def quality_pairs(rows: pl.DataFrame, args: PairArgs, parsed: pl.DataFrame, prompts: pl.DataFrame) -> Output:
     """Return, in each prompt, every reply of at least the upper quantile against every one of at most the lower.
 
     The quantiles are over all replies that are scored, interpolated linearly. A pair of equal texts is dropped as
@@ -83,7 +83,7 @@ def quality_pairs(rows: pl.DataFrame, args: Asked, parsed: pl.DataFrame, prompts
     libraries=("numpy",),
     fan_out=free("every reply that parsed against every one that did not"),
 )
-def simple_pairs(rows: pl.DataFrame, args: Asked, parsed: pl.DataFrame, prompts: pl.DataFrame) -> Output:
+def simple_pairs(rows: pl.DataFrame, args: PairArgs, parsed: pl.DataFrame, prompts: pl.DataFrame) -> Output:
     """Return the pairs of the simple baseline: in each prompt every reply that parsed against every one that did not.
 
     They have no margin, so each counts 1.
@@ -97,7 +97,7 @@ def _against(good: pl.DataFrame, poor: pl.DataFrame) -> pl.DataFrame:
     return good.join(poor, on="dialogue", suffix="_rejected", maintain_order="left_right")
 
 
-def _made(paired: pl.DataFrame, args: Asked, parsed: pl.DataFrame, prompts: pl.DataFrame, *, method: str) -> Output:
+def _made(paired: pl.DataFrame, args: PairArgs, parsed: pl.DataFrame, prompts: pl.DataFrame, *, method: str) -> Output:
     """Return pairs of scored replies with their texts."""
     texts = parsed.select("gen_id", text="raw_reply")
     asked = {

@@ -20,7 +20,7 @@ from normloom.history.builds import BuildLock, StageLock, started
 from normloom.lineage.training import TrainingRecord, training_of
 from normloom.prefect.pages import product_page
 from normloom.prefect.pages.markdown import label, link, table, text
-from normloom.prefect.reach import Reach, few_tries
+from normloom.prefect.reach import ServerReach, few_tries
 from normloom.store.store import Store
 
 ARTIFACTS = "/v2/artifacts"  # without /v2 a link leads into Prefect's first interface, which draws no graph
@@ -76,7 +76,7 @@ class Lineage:
     failed: dict[str, Exception] = field(default_factory=dict)
     builds: Sequence[BuildLock] = ()
     store: str = ""
-    reach: Reach = field(default_factory=Reach)
+    reach: ServerReach = field(default_factory=ServerReach)
 
     def link(self, stage: str) -> str:
         """Return a link to the page of this build, or where there is none yet to the history of the table."""
@@ -147,7 +147,7 @@ def publish_build(lineage: Lineage, *, loads: Mapping[str, int], lock: str, seco
     publish(artifact_key(lineage.system), page, f"build {lineage.build}", lineage.reach)
 
 
-def publish(key: str, markdown: str, description: str, reach: Reach, *, page: str | None = None) -> str | None:
+def publish(key: str, markdown: str, description: str, reach: ServerReach, *, page: str | None = None) -> str | None:
     """Leave a page with the run that is at work, or change the one with the id `page`, and return its id.
 
     A server that refuses it or does not answer does not stop the build: that is logged, and None returned.

@@ -12,7 +12,7 @@ from typing import Any
 from normloom.core.outlook import Forecast
 from normloom.prefect.pages.lineage_page import artifact_key
 from normloom.prefect.pages.markdown import table, text
-from normloom.prefect.reach import Reach, few_tries
+from normloom.prefect.reach import ServerReach, few_tries
 
 EVERY_SECONDS = 5.0
 LAST_SECONDS = 5.0  # that the end of a build waits for the last figures to be sent
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def progress_page(system: str, forecast: Forecast, reach: Reach) -> Iterator[None]:
+def progress_page(system: str, forecast: Forecast, reach: ServerReach) -> Iterator[None]:
     """Tell how far the flow run that is under way is, in a thread: a server that is away delays nothing."""
     ended = threading.Event()
     here = copy_context()  # the run, and the server that it is reported to
@@ -48,7 +48,7 @@ def description(forecast: Forecast, *, ended: bool = False) -> str:
     return "\n\n".join([str(outlook), *([table(("at work", "rows"), rows)] if rows else [])])
 
 
-def _tell(key: str, forecast: Forecast, reach: Reach, ended: threading.Event) -> None:
+def _tell(key: str, forecast: Forecast, reach: ServerReach, ended: threading.Event) -> None:
     from httpx import HTTPStatusError, RequestError
     from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
