@@ -10,11 +10,6 @@ ROOT = Path(__file__).parents[2]
 FOLDERS = ("normloom", "flows", "tasks", "schemas")
 LINKS = [ROOT / "normloom" / name for name in ("flows", "tasks", "schemas", "deployments")]
 ONCE = {"Selection", "Plan", "Packed", "Row", "Slice", "Change", "Failures", "Pairs", "Reach", "Trained", "Training"}
-    "Models",
-    "SourceSettings",
-    "ExpandSettings",
-    "Options",
-}  # of a system, of an engine
 
 
 def modules() -> list[Path]:
