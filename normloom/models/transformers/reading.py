@@ -37,11 +37,10 @@ class Reader:
     @property
     def can_share(self) -> bool:
         """Whether tree masks and kept prefixes mean to the model what they say: full attention, given positions."""
-        model = self.model.get_base_model() if hasattr(self.model, "peft_config") else self.model
-        config = model.config.get_text_config()
+        config = self.model.config.get_text_config()
         kinds = getattr(config, "layer_types", None)
         full = set(kinds) == {"full_attention"} if kinds else getattr(config, "sliding_window", None) is None
-        return full and "position_ids" in signature(model.forward).parameters
+        return full and "position_ids" in signature(self.model.forward).parameters
 
     def prefix(self, head: Sequence[int]) -> Prefix:
         """Return the keys and values of a constant head, read on first use and kept for the latest few heads."""
