@@ -159,7 +159,7 @@ def test_ray_accepts_its_cluster_file() -> None:
 def test_the_image_has_the_engines_of_the_default_profile() -> None:
     image = (ROOT / "deployments" / "Dockerfile").read_text()
     [engine] = re.findall(r"^ARG ENGINE=(\w+)$", image, re.MULTILINE)
-    assert '".[statistics,$ENGINE]"' in image
+    assert '".[statistics,media,$ENGINE]"' in image
     [profile] = re.findall(r"NORMLOOM_PROFILE:-(\w+)", COMPOSE.read_text())
     installs = {
         engine_of(spec).install
