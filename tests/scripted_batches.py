@@ -19,12 +19,13 @@ Answer = Callable[[dict[str, Any], str], JSONResponse]
 class Batches:
     """What was sent, and how it ends: `ends` is the status of batches, `expires` how many requests are left unanswered.
 
-    A `kept` False says that files are gone.
+    A `kept` False says that files are gone; `forgets` says that metadata is not kept.
     """
 
     ends: str = "in_progress"
     expires: int = 0
     kept: bool = True
+    forgets: bool = False
     sent: list[dict[str, Any]] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
 
@@ -33,6 +34,7 @@ class Batches:
         app.add_api_route("/v1/files", self._upload, methods=["POST"], response_model=None)
         app.add_api_route("/v1/files/{name}/content", self._content, methods=["GET"], response_model=None)
         app.add_api_route("/v1/batches", self._create, methods=["POST"], response_model=None)
+        app.add_api_route("/v1/batches/{name}/cancel", self._cancel, methods=["POST"], response_model=None)
         app.add_api_route("/v1/batches", self._list, methods=["GET"], response_model=None)
 
     async def _upload(self, request: Request) -> JSONResponse:
@@ -66,7 +68,14 @@ class Batches:
             "created_at": int(time.time()),
             "key": request.headers.get("authorization", ""),
         }
+        if self.forgets:
+            batch["metadata"] = None
         self.sent.append(batch)
+        return JSONResponse(batch)
+
+    async def _cancel(self, name: str) -> JSONResponse:
+        batch = next(one for one in self.sent if one["id"] == name)
+        batch["status"] = "cancelled"
         return JSONResponse(batch)
 
     async def _list(self) -> JSONResponse:

@@ -29,7 +29,7 @@ from normloom.planning import plan
 from normloom.planning.ceiling import bills, bounds
 from normloom.planning.guard import RemakeLimits
 from normloom.planning.plan import find_published
-from normloom.planning.spending import hosted
+from normloom.planning.spending import hosted, unpriced
 from normloom.prefect.flow_run import hold_run_under_way, under_way
 from normloom.prefect.quiet import quiet_libraries
 from normloom.prefect.run_marks import settle
@@ -100,7 +100,8 @@ def make(
         hold_remakes(ends, request=request, store=store, resources=resources)
         sources = read_sources(ends, system=request.system, store=store, selection=request.selection)
         hold_spending(ends, request=request, sources=sources, store=store, resources=resources)
-        for note in filter(None, (*notes, old_tables(store, request.system))):
+        costless = unpriced(model_uses(stages_of(*ends)))
+        for note in filter(None, (*notes, old_tables(store, request.system), costless)):
             console.print(f"[dim]{escape(note)}", highlight=False)
         quiet_libraries()
         asked = probed(

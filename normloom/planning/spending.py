@@ -26,6 +26,24 @@ def hosted(spec: ModelSpec) -> bool:
     return engine_of(spec).remote or any(prices(spec))
 
 
+def unpriced(specs: Iterable[ModelSpec]) -> str | None:
+    """Return a sentence on hosted models without a price, which no limit of cost stops; None if all have one.
+
+    A server that asks for no key is taken to cost nothing.
+    """
+    names = {
+        spec.model: None
+        for spec in specs
+        if engine_of(spec).remote and not any(prices(spec)) and parse_options(Options, spec).key_variable
+    }
+    if not names:
+        return None
+    return (
+        f"No price is set for {', '.join(names)} (options price_in and price_out, per million tokens): what it costs "
+        "is unknown, and --max-cost does not limit it; --max-requests does."
+    )
+
+
 def batched(spec: ModelSpec) -> bool:
     """Tell whether requests to a model are sent as batches, whose answers a later build collects."""
     return engine_of(spec).remote and parse_options(Options, spec).batch

@@ -108,6 +108,16 @@ def test_an_endpoint_without_batches_says_so(server: ScriptedServer) -> None:
         model.generate(REQUESTS)
 
 
+def test_a_batch_that_could_not_be_found_again_is_cancelled(server: ScriptedServer) -> None:
+    server.batches.forgets = True
+    with (
+        asking(server.base_url, batch=True) as model,
+        pytest.raises(ModelError, match=r"does not keep the metadata of batches.*batch_0 was cancelled.*batch: false"),
+    ):
+        model.generate(REQUESTS)
+    assert [batch["status"] for batch in server.batches.sent] == ["cancelled"]
+
+
 def test_a_model_is_tried_without_a_batch(server: ScriptedServer) -> None:
     assert probe(spec_of(server.base_url, batch=True)).spec.options["batch"] is True
     assert server.batches.sent == []

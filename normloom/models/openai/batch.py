@@ -191,6 +191,12 @@ class BatchEndpoint(Endpoint):
             )
 
         batch = await self._tried(send)
+        if (batch.metadata or {}).get(MARK) != part:  # it would not be found again, but sent and paid for each time
+            await self._tried(lambda: self._client.batches.cancel(batch.id))
+            raise ModelError(
+                f"{self} does not keep the metadata of batches, by which they are found again; batch {batch.id} was "
+                "cancelled: set the model's options: {batch: false}"
+            )
         self._listed = self._listed[0], [batch, *self._listed[1]]
         log.info("%s: batch %s sent, %d requests", self, batch.id, len(bodies))
         return batch
