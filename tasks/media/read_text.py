@@ -30,7 +30,7 @@ class Reading(Args):
     makes=media_tables.TEXTS_IN_IMAGES,
     name="ocr",
     needs=Needs(threads=1),
-    libraries=("rapidocr-onnxruntime", "onnxruntime", "opencv-python-headless", "pillow", "rapidfuzz"),
+    libraries=("rapidocr-onnxruntime", "onnxruntime", "opencv-python-headless", "pillow", "numpy", "RapidFuzz"),
     fan_out=each(),
 )
 def read_text(

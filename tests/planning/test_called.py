@@ -341,6 +341,7 @@ PLUMBING = {
     "fsspec": "fetches bytes, whose digest is in the key",
     "httpx": "fetches bytes, whose digest is in the key",
     "huggingface_hub": "fetches bytes, whose digest is in the key",
+    "obstore": "keeps bytes, whose digest is in the key",
 }
 
 
