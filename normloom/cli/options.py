@@ -116,7 +116,8 @@ def taking(kind: type[SettingsOptions]) -> Callable[[Callable[..., None]], Calla
         options = [one for one in shared if one not in system] + [one for one in mine if one not in arguments]
 
         @wraps(command)
-        def called(**given: Any) -> None:
+        def called(*positional: Any, **given: Any) -> None:
+            given |= dict(zip((one.name for one in mine), positional, strict=False))  # a call from Python
             values = kind(**{field.name: given.pop(field.name) for field in fields(kind) if field.name in given})
             command(values, **given)
 

@@ -102,24 +102,28 @@ def serve(
         lost.set()
         os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C: builds at work are stopped, finished parts kept
 
-    with (
-        prefect_server(host=host, port=port, private=False, log=store / ".serve.log", died=stop) as url,
-        using_server(url),
-        announced(store, url),
-        settling(store),
-        watching(store, metrics_port=metrics_port),
-    ):
-        deployments = [
-            served(
-                name_of(target),
-                parameters,
-                when,
-                active=active,
-                attribute=attribute_of(target) if is_flow_file(target) else None,
-            )
-            for target in names
-        ]
-        _serve(deployments, url, builds)
+    try:
+        with (
+            prefect_server(host=host, port=port, private=False, log=store / ".serve.log", died=stop) as url,
+            using_server(url),
+            announced(store, url),
+            settling(store),
+            watching(store, metrics_port=metrics_port),
+        ):
+            deployments = [
+                served(
+                    name_of(target),
+                    parameters,
+                    when,
+                    active=active,
+                    attribute=attribute_of(target) if is_flow_file(target) else None,
+                )
+                for target in names
+            ]
+            _serve(deployments, url, builds)
+    except BaseException:  # Ctrl-C by `stop`, at whatever moment, or a request to a server that is gone
+        if not lost.is_set():
+            raise
     if lost.is_set():
         raise ServerError(f"Prefect's server ended unexpectedly, see {store / '.serve.log'}; run the command again")
     out.print("stopped; finished parts are kept")
