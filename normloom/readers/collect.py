@@ -11,7 +11,7 @@ import polars as pl
 from normloom.core.errors import SourceError
 from normloom.core.text import surrogate_problem
 from normloom.readers.column import Column
-from normloom.readers.kind import MIXED, MIXED_NUMBERS
+from normloom.readers.kind import MIXED, mixes_numbers
 from normloom.readers.records import Fault, Record, Rejected, Source, payload, type_name
 from normloom.readers.wanted import MISSING, Wanted, value_of
 
@@ -106,7 +106,7 @@ class Collector:
             kind = self._kept[name].kind if name in self._kept else None
             if kind == MIXED:
                 said.append(f"column {name!r} holds values of several types, each kept as JSON")
-            elif kind == MIXED_NUMBERS:
+            elif kind is not None and mixes_numbers(kind):
                 said.append(f"column {name!r} mixes whole numbers and fractions, read as fractions (1 as 1.0)")
         return said
 

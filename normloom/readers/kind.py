@@ -72,6 +72,13 @@ def joined(one: Kind, other: Kind) -> Kind:
     return MIXED if MIXED in fields.values() else ("object", fields)
 
 
+def mixes_numbers(kind: Kind) -> bool:
+    """Tell whether values of a kind hold whole numbers and fractions in one place, however deep."""
+    if isinstance(kind, str):
+        return kind == MIXED_NUMBERS
+    return any(map(mixes_numbers, [kind[1]] if kind[0] == "list" else kind[1].values()))
+
+
 def dtype_of(kind: Kind) -> pl.DataType:
     """Return the column type of a kind other than MIXED."""
     if isinstance(kind, str):

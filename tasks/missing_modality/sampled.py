@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 from pydantic import Field
 
+from normloom.core.fan_out import each
 from normloom.core.stage import Output, dropped_rows
 from normloom.schemas import modality_tables
 from normloom.steps.args import Args
@@ -20,7 +21,7 @@ class Sampled(Args):
     )
 
 
-@step(makes=modality_tables.ITEMS, name="ocr_items")
+@step(makes=modality_tables.ITEMS, name="ocr_items", fan_out=each())
 def sampled(rows: pl.DataFrame, args: Sampled) -> Output:
     """Return the same memes in each language, the first by a hash; others are dropped as `not_read`."""
     memes = rows.group_by("meme_id").len().sort("meme_id")["meme_id"].to_list()

@@ -303,7 +303,7 @@ def test_a_shell_completes_systems_and_profiles() -> None:
         )
         return done.stdout.split()
 
-    assert completed("normloom build mis") == ["misaligntrade"]
+    assert completed("normloom build mis") == ["misaligntrade", "missing_modality"]
     assert completed("normloom plan savacu --profile l") == ["local"]
 
 

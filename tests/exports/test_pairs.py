@@ -11,11 +11,11 @@ from trl.data_utils import extract_prompt, is_conversational, maybe_apply_chat_t
 
 from normloom.core.errors import UsageError
 from normloom.exports.export import export
-from normloom.exports.pairs import Pairs
+from normloom.exports.pairs import PreferenceForm
 from normloom.store.store import Store
 
 
-def loaded(store: Store, system: str, folder: Path, pairs: Pairs) -> datasets.Dataset:
+def loaded(store: Store, system: str, folder: Path, pairs: PreferenceForm) -> datasets.Dataset:
     export(store, system, folder, format="trl", pairs=pairs)
     return datasets.concatenate_datasets(list(datasets.load_dataset(str(folder)).values()))
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from normloom.readers import read_source
@@ -126,6 +126,7 @@ def test_texts_come_back_as_they_were(name: str, write: Callable[[Path, Table], 
 
 @QUICK
 @given(table=JSON_ROWS)
+@example(table=[{"prompt": "a", "id": None, "größe": [0]}, {"prompt": "a", "id": None, "größe": [0.0]}])
 def test_json_values_come_back_with_value_and_type(table: Table) -> None:
     with tempfile.TemporaryDirectory() as folder:
         as_lines(Path(folder) / "a.jsonl", table)

@@ -35,6 +35,18 @@ NEEDED = {
     "respond": {"instruction": set(), "prompt": {"prompt"}},
     "persona": {"instruction": set(), "prompt": {"persona", "context"}},
     "entail": {"instruction": set(), "context": {"reply"}, "question": {"statement"}},
+    "cultural": {
+        f"{section} {language}": placeholders
+        for language in ("en", "de", "es", "hi", "zh")
+        for section, placeholders in (
+            ("instruction", set()),
+            ("meme", {"text"}),
+            ("example", {"text", "question", "answer"}),
+            ("question", {"first", "second"}),
+            ("hateful", set()),
+            ("harmless", set()),
+        )
+    },
 }
 
 
