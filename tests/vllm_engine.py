@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from importlib.util import find_spec
 from typing import Any
 
@@ -21,7 +22,10 @@ def spec(model: str, **options: Any) -> ModelSpec:
     return ModelSpec(engine="vllm", model=model, dtype="float32", options=settings)
 
 
-def processes_of(pid: int) -> list[psutil.Process]:
-    """Return the processes under `pid` that belong to an engine; Python's own helper for shared memory does not."""
-    below = psutil.Process(pid).children(recursive=True)
+def processes_of(pid: int, *, but: Collection[psutil.Process] = ()) -> list[psutil.Process]:
+    """Return the processes under `pid` that belong to an engine, `but` those that were there before it.
+
+    Python's own helper for shared memory is none of them.
+    """
+    below = (process for process in psutil.Process(pid).children(recursive=True) if process not in but)
     return [process for process in below if "resource_tracker" not in " ".join(process.cmdline())]

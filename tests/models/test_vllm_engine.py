@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -46,7 +47,13 @@ def writing(prompt: str, *seeds: int, **sampling: Any) -> GenerateRequest:
 
 
 @pytest.fixture(scope="module")
-def engine() -> Iterator[VllmModel]:
+def others() -> list[psutil.Process]:
+    """The processes that were there before the engine."""
+    return processes_of(os.getpid())
+
+
+@pytest.fixture(scope="module")
+def engine(others: list[psutil.Process]) -> Iterator[VllmModel]:  # noqa: ARG001  # which are counted first
     model = load_model(spec(SMOL, max_length=LIMIT), threads=1)
     assert isinstance(model, VllmModel)
     yield model
@@ -212,8 +219,10 @@ class TestTogether:
         assert not engine.sleep()
         engine.wake()
 
-    def test_closing_ends_what_waits_and_leaves_no_process(self, engine: VllmModel) -> None:
-        started = processes_of(psutil.Process().pid)
+    def test_closing_ends_what_waits_and_leaves_no_process(
+        self, engine: VllmModel, others: list[psutil.Process]
+    ) -> None:
+        started = processes_of(os.getpid(), but=others)
         assert len(started) >= 2
         with ThreadPoolExecutor(1) as threads:
             waiting = threads.submit(engine.generate, [writing(TEXTS[4], *range(64), max_tokens=512)])

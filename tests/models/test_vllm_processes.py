@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -123,9 +124,10 @@ def why_not(model: ModelSpec) -> str:
 
 class TestStart:
     def test_an_engine_that_does_not_start_says_why(self, tiny: Path) -> None:
+        before = processes_of(os.getpid())
         said = why_not(spec(str(tiny), kv_cache_gib=1e-5))
         assert f"vLLM failed to start model '{tiny}': ValueError: No available memory for the cache" in said
-        assert psutil.wait_procs(processes_of(psutil.Process().pid), ENDED_SECONDS)[1] == []
+        assert psutil.wait_procs(processes_of(os.getpid(), but=before), ENDED_SECONDS)[1] == []
 
     def test_a_setting_that_vllm_refuses_is_said(self, tiny: Path) -> None:
         said = why_not(spec(str(tiny), max_num_batched_tokens=4))
@@ -136,7 +138,7 @@ class TestStart:
         [
             ({"options": {"max_num_seqs": 0, "colour": 1}}, "max_num_seqs: .*colour: .*Known options: max_length"),
             ({"device": "cuda"}, "device 'cuda' is requested, but the vLLM installed here runs on 'cpu'"),
-            ({"dtype": "float3"}, "dtype 'float3' is unknown"),
+            ({"dtype": "float3"}, "unknown dtype 'float3'; use auto, float32, bfloat16, float16"),
         ],
     )
     def test_wrong_settings_are_named(self, tiny: Path, changes: dict[str, Any], message: str) -> None:
@@ -146,13 +148,14 @@ class TestStart:
 
 class TestActor:
     def test_a_stage_is_made_by_it_and_none_of_its_processes_stays(self, tmp_path: Path, tiny: Path) -> None:
+        before = processes_of(os.getpid())
         words = words_stage(*(f"word {number}" for number in range(24)))
         pool = Pool(Resources(actors=1, threads=1))
         try:
             loom = replace(runner(Store(tmp_path)), pool=pool)
             source, _ = loom.run(words, [], [])
             table, _ = loom.run(echo_stage(words, model=spec(str(tiny), kv_cache_gib=0.1)), [source.ref], [])
-            started = processes_of(psutil.Process().pid)
+            started = processes_of(os.getpid(), but=before)
             assert [process for process in started if "EngineCore" in " ".join(process.cmdline())]
         finally:
             pool.close()
