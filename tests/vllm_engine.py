@@ -25,7 +25,8 @@ def spec(model: str, **options: Any) -> ModelSpec:
 def processes_of(pid: int, *, but: Collection[psutil.Process] = ()) -> list[psutil.Process]:
     """Return the processes under `pid` that belong to an engine, `but` those that were there before it.
 
-    Python's own helper for shared memory is none of them.
+    Python's own helper for shared memory is none of them, nor is one that has ended and nobody asked after.
     """
     below = (process for process in psutil.Process(pid).children(recursive=True) if process not in but)
-    return [process for process in below if "resource_tracker" not in " ".join(process.cmdline())]
+    living = (process for process in below if process.status() != psutil.STATUS_ZOMBIE)
+    return [process for process in living if "resource_tracker" not in " ".join(process.cmdline())]

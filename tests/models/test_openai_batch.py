@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,43 @@ def test_a_request_that_is_refused_is_its_row_s_fault(server: ScriptedServer) ->
     with asking(server.base_url, batch=True) as model:
         errors = [completion.error for completion in model.generate(REQUESTS)]
     assert [bool(error) for error in errors] == [False, True, False]
+
+
+def test_what_the_account_could_not_pay_is_sent_again(server: ScriptedServer, caplog: pytest.LogCaptureFixture) -> None:
+    server.statuses = {"prompt 1": (402, {"message": "no credit", "code": "insufficient_quota"})}
+    server.batches.ends = "completed"
+    with asking(server.base_url, batch=True) as model, pytest.raises(WaitingError):
+        model.generate(REQUESTS)
+    with asking(server.base_url, batch=True) as model, pytest.raises(WaitingError, match="batch_1"):
+        model.generate(REQUESTS)
+    assert "2 requests are sent again: " in caplog.text
+    assert "the account cannot pay" in caplog.text
+    server.statuses = {}
+    with asking(server.base_url, batch=True) as model:
+        assert [bool(completion.error) for completion in model.generate(REQUESTS)] == [False, False, False]
+
+
+def test_what_was_refused_once_stays_refused(server: ScriptedServer) -> None:
+    """The answer to the second batch counts, also if the first one says that the request may be sent again."""
+    server.batches.ends, server.batches.expires = "completed", 6
+    with asking(server.base_url, batch=True) as model, pytest.raises(WaitingError, match="batch_0"):
+        model.generate(REQUESTS)
+    with asking(server.base_url, batch=True) as model, pytest.raises(WaitingError, match="batch_1"):
+        model.generate(REQUESTS)
+    server.batches.expires = 0
+    server.statuses = {"prompt 1": (400, {"message": "no"})}
+    with asking(server.base_url, batch=True) as model:
+        errors = [completion.error for completion in model.generate(REQUESTS)]
+    assert [bool(error) for error in errors] == [False, True, False]
+    assert len(server.batches.sent) == 2
+
+
+def test_two_calls_at_once_are_two_batches(server: ScriptedServer) -> None:
+    with asking(server.base_url, batch=True) as model, ThreadPoolExecutor(2) as threads:
+        calls = [threads.submit(model.generate, requests) for requests in (REQUESTS[:1], REQUESTS[1:])]
+        assert all(isinstance(call.exception(), WaitingError) for call in calls)
+    sent = [len(server.batches.files[batch["input_file_id"]].splitlines()) for batch in server.batches.sent]
+    assert sorted(sent) == [2, 4]
 
 
 def test_an_endpoint_without_batches_says_so(server: ScriptedServer) -> None:

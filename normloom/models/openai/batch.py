@@ -11,7 +11,11 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -21,7 +25,7 @@ from pydantic import ValidationError
 from normloom.core.errors import ModelError, WaitingError
 from normloom.core.protocol import ModelSpec
 from normloom.models.openai.endpoint import Endpoint
-from normloom.models.openai.failures import SpentError, TransientError
+from normloom.models.openai.failures import FieldRefusedError, SpentError, TransientError
 from normloom.models.openai.options import Options
 from normloom.models.openai.reply import Reply, error_inside
 
@@ -33,15 +37,29 @@ log = logging.getLogger("normloom.models.openai")
 MARK = "normloom"  # of the metadata that names a batch's part
 PATH: Final = "/v1/chat/completions"
 WINDOW: Final = "24h"
-QUIET_SECONDS = 0.05  # without a further request of the part: then all are there
 LISTED_SECONDS = 20.0  # that a listing of batches is good for, with those sent since
 PAGE = 100
 KEPT_SECONDS = 30 * 24 * 3600  # that providers keep answers
 DIGEST_BYTES = 16
 _OPEN = ("validating", "in_progress", "finalizing", "cancelling")
 
+_UNSENT = TransientError("it was in no batch")
+_AGAIN = (TransientError, ModelError)  # the account's and the endpoint's own faults pass: a batch keeps them for ever
+
 _T = TypeVar("_T")
 _Answers = dict[str, Mapping[str, Any]]
+
+
+@dataclass
+class _Call:
+    """The requests of one call of the engine, by what they are known by; `expected` is how many there will be."""
+
+    expected: int
+    bodies: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    waiting: list[tuple[str, asyncio.Future[Reply]]] = field(default_factory=list)
+
+
+_call: ContextVar[_Call] = ContextVar("call of the engine")
 
 
 class BatchEndpoint(Endpoint):
@@ -54,35 +72,40 @@ class BatchEndpoint(Endpoint):
     def __init__(self, spec: ModelSpec, options: Options) -> None:
         super().__init__(spec, options)
         self._revision = spec.revision
-        self._asked: dict[str, tuple[Mapping[str, Any], list[asyncio.Future[Reply]]]] = {}
-        self._collecting: asyncio.Task[None] | None = None
+        self._collecting: set[asyncio.Task[None]] = set()
         self._listed: tuple[float, list[Batch]] = (0.0, [])
         self._listing = asyncio.Lock()
 
+    @contextmanager
+    def expecting(self, requests: int) -> Iterator[None]:
+        """Gather as many requests, of the tasks that are started in here, before any is sent."""
+        token = _call.set(_Call(requests))
+        try:
+            yield
+        finally:
+            _call.reset(token)
+
     async def ask(self, body: Mapping[str, Any]) -> Reply:
         """Return the answer to one request of a batch; raises WaitingError until it is there, else as `Endpoint`."""
-        identity = self._identity(body)
+        call, identity = _call.get(), self._identity(body)
+        call.bodies[identity] = body
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._asked.setdefault(identity, (body, []))[1].append(future)
-        if self._collecting is None or self._collecting.done():
-            self._collecting = asyncio.create_task(self._collect())
+        call.waiting.append((identity, future))
+        if len(call.waiting) == call.expected:
+            task = asyncio.create_task(self._collect(call))
+            self._collecting.add(task)  # the loop itself holds tasks weakly
+            task.add_done_callback(self._collecting.discard)
         return await future
 
-    async def _collect(self) -> None:
-        """Wait until no further request comes, then settle all of them."""
-        count = -1
-        while count != len(self._asked):
-            count = len(self._asked)
-            await asyncio.sleep(QUIET_SECONDS)
-        asked, self._asked = self._asked, {}
-        self._collecting = None
+    async def _collect(self, call: _Call) -> None:
+        """Settle all requests of a call."""
+        settled: Mapping[str, Reply | Exception]
         try:
-            settled = await self._settled({identity: body for identity, (body, _) in asked.items()})
+            settled = await self._settled(call.bodies)
         except Exception as error:  # noqa: BLE001  # raised to all who wait
-            settled = dict.fromkeys(asked, error)
-        for identity, (_, futures) in asked.items():
-            for future in futures:
-                _settle(future, settled[identity])
+            settled = dict.fromkeys(call.bodies, error)
+        for identity, future in call.waiting:
+            _settle(future, settled[identity])
 
     async def _settled(self, bodies: Mapping[str, Mapping[str, Any]]) -> dict[str, Reply | Exception]:
         """Return what became of each request; raises WaitingError while some are out."""
@@ -93,17 +116,16 @@ class BatchEndpoint(Endpoint):
         settled: dict[str, Reply | Exception] = {}
         for batch in batches:
             for identity, line in (await self._answers(batch)).items():
-                if identity in bodies and not isinstance(settled.get(identity), Reply):
+                if identity in bodies and isinstance(settled.get(identity, _UNSENT), _AGAIN):
                     settled[identity] = self._read(line, bodies[identity])
-        fatal = next((one for one in settled.values() if isinstance(one, ModelError)), None)
-        if fatal:
-            raise fatal
+        if refused := next((one for one in settled.values() if isinstance(one, FieldRefusedError)), None):
+            raise refused
         left = {
-            identity: body
-            for identity, body in bodies.items()
-            if identity not in settled or isinstance(settled[identity], TransientError)
+            identity: body for identity, body in bodies.items() if isinstance(settled.get(identity, _UNSENT), _AGAIN)
         }
         if left:
+            if reasons := {str(settled[identity]) for identity in left if identity in settled}:
+                log.warning("%s: %d requests are sent again: %s", self, len(left), "; ".join(sorted(reasons)))
             raise WaitingError(self._told(await self._send_batch(left, part)))
         for identity in bodies:
             self.count(requests=1)
@@ -157,7 +179,7 @@ class BatchEndpoint(Endpoint):
             return {}
         answers: _Answers = {}
         for file in filter(None, (batch.error_file_id, batch.output_file_id)):
-            content = await self._tried(lambda name=file: self._content(name))  # type: ignore[misc]
+            content = await self._tried(partial(self._content, file))
             for line in filter(None, content.splitlines()):
                 told = json.loads(line)
                 answers[str(told["custom_id"])] = told

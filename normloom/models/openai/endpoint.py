@@ -9,7 +9,8 @@ import os
 import random
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -63,6 +64,11 @@ class Endpoint:
 
     def __str__(self) -> str:
         return str(self.failures)
+
+    @contextmanager
+    def expecting(self, requests: int) -> Iterator[None]:  # noqa: ARG002  # each is sent as it comes
+        """Be ready for the requests of one call."""
+        yield
 
     async def ask(self, body: Mapping[str, Any]) -> Reply:
         """Return the answer to one request; tries again where that may help.

@@ -55,15 +55,16 @@ class OpenaiModel:
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
         """Return the log-probabilities of each request's answers, in the order of the requests."""
-        return self._wait_for(together((self._scoring.scores(request) for request in requests), tell=current_teller()))
+        asked = sum(len(request.questions) for request in requests) * max(self.options.drawn, 1)
+        work = together((self._scoring.scores(request) for request in requests), tell=current_teller())
+        return self._wait_for(self._expected(asked, work))
 
     def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]:
         """Return each request's candidates in the order of its seeds, in the order of the requests."""
         settings = [self._sampling(request) for request in requests]
         asked = zip(requests, settings, strict=True)
-        return self._wait_for(
-            together((self._completion(request, body) for request, body in asked), tell=current_teller())
-        )
+        work = together((self._completion(request, body) for request, body in asked), tell=current_teller())
+        return self._wait_for(self._expected(sum(len(request.seeds) for request in requests), work))
 
     def ask_plainly(self, instruction: str, text: str, **listing: Any) -> Reply:
         """Return the reply to one short question, asked with all fields that candidates are drawn with.
@@ -83,6 +84,11 @@ class OpenaiModel:
         if self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
+
+    async def _expected(self, requests: int, work: Coroutine[Any, Any, _T]) -> _T:
+        """Do the work of one call, of whose number of requests the endpoint is told first."""
+        with self._endpoint.expecting(requests):
+            return await work
 
     async def _completion(self, request: GenerateRequest, settings: dict[str, Any]) -> Completion:
         try:
