@@ -24,7 +24,7 @@ from normloom.schemas.cultural_tables import (
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks import bounds
-from normloom.tasks.cultural.memes import PIVOT
+from normloom.tasks.cultural.memes import PIVOT, rejected_entries
 
 LETTERS = ("a", "b")
 _REPLY = ("meme_id", "prompt_no", "reply")
@@ -152,10 +152,6 @@ def read_answers(rows: pl.DataFrame, *, source: Located, entrant: str) -> Output
         quarantined({**row, "row_id": None}, row.pop("rule"), f"record {row['source_row']}: meme {row['meme_id']!r}")
         for row in judged.filter(pl.col("rule").is_not_null()).iter_rows(named=True)
     ]
-    rejected = [
-        {"row_id": None, "rule": rejection, "reason": f"record {number}: {reason}", "payload": payload}
-        for number, rejection, reason, payload in read.rejected
-    ]
     usable = judged.filter(pl.col("rule").is_null())
     if usable.is_empty():
         raise SourceError(f"{source.name}: none of {judged.height} replies is about one of {rows.height} memes")
@@ -177,6 +173,6 @@ def read_answers(rows: pl.DataFrame, *, source: Located, entrant: str) -> Output
     )
     return Output(
         rows=made,
-        quarantined=quarantined_frame([*faults, *rejected]),
+        quarantined=quarantined_frame([*faults, *rejected_entries(read.rejected)]),
         attempts=judged.height + len(read.rejected),
     )

@@ -26,9 +26,8 @@ from normloom.schemas.cultural_tables import (
     ZERO,
 )
 from normloom.steps.step import step
-from normloom.tasks.metrics.clustered import clustered, macro_f1, ratio
-from normloom.tasks.metrics.figure import Figure, figure_row, figures_output, too_few
-from normloom.tasks.metrics.mean import RESAMPLES, SEED
+from normloom.tasks.metrics.clustered import clustered, clustered_share, macro_f1
+from normloom.tasks.metrics.figure import Figure, figure_row, figures_output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -95,10 +94,10 @@ def _of_cell(replies: pl.DataFrame) -> Iterator[tuple[str, Figure]]:
     constant = _by_meme(answered.with_columns(answer=pl.lit(most, dtype=pl.Int8)))
     yield "accuracy_of_majority", clustered(constant, _accuracy, rows=answered.height, what=MEMES)
     yield "macro_f1_of_majority", clustered(constant, macro_f1, rows=answered.height, what=MEMES)
-    yield "failure", _share_over_memes(replies, pl.col("answer").is_null())
+    yield "failure", clustered_share(replies, pl.col("answer").is_null(), cluster="meme_id", what=MEMES)
     flips = flipped(replies)
     if not flips.is_empty():
-        yield "position_flips", _share_over_memes(flips, pl.col("flips"))
+        yield "position_flips", clustered_share(flips, pl.col("flips"), cluster="meme_id", what=MEMES)
 
 
 def flipped(replies: pl.DataFrame) -> pl.DataFrame:
@@ -125,15 +124,13 @@ def _change(replies: pl.DataFrame, setting: str) -> Figure | None:
         return None
     other = [name for name in (*CELL[1:], "option_order") if name != setting]
     paired = [side.join(than, on=("meme_id", *other), how="semi") for side, than in (sides, sides[::-1])]
-    without, with_it = (_by_meme(side) for side in paired)
-    memes = len(without)
-    if reason := too_few(memes, MEMES):
-        return Figure(undefined=reason, rows=sum(side.height for side in paired))
-    drawn = np.random.default_rng(SEED).multinomial(memes, np.full(memes, 1 / memes), size=RESAMPLES).astype(np.float64)
-    draws = macro_f1(drawn @ with_it) - macro_f1(drawn @ without)
-    value = float((macro_f1(with_it.sum(0, keepdims=True)) - macro_f1(without.sum(0, keepdims=True)))[0])
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Figure(value=value, low=float(low), high=float(high), rows=sum(side.height for side in paired))
+    counts = np.hstack([_by_meme(side) for side in paired])  # of both sides, meme by meme
+
+    def change(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        kinds = len(_KINDS)
+        return macro_f1(sums[:, kinds:]) - macro_f1(sums[:, :kinds])
+
+    return clustered(counts, change, rows=sum(side.height for side in paired), what=MEMES)
 
 
 def _by_meme(answered: pl.DataFrame) -> npt.NDArray[np.float64]:
@@ -141,11 +138,6 @@ def _by_meme(answered: pl.DataFrame) -> npt.NDArray[np.float64]:
     counted = answered.group_by("meme_id").agg(**{kind: _COUNTS[kind].sum() for kind in _KINDS}).sort("meme_id")
     counts: npt.NDArray[np.float64] = counted.select(_KINDS).cast(pl.Float64).to_numpy()
     return counts
-
-
-def _share_over_memes(rows: pl.DataFrame, holds: pl.Expr) -> Figure:
-    counted = rows.group_by("meme_id").agg(held=holds.sum(), all=pl.len()).sort("meme_id").select("held", "all")
-    return clustered(counted.cast(pl.Float64).to_numpy(), ratio, rows=rows.height, what=MEMES)
 
 
 def _accuracy(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -18,7 +18,7 @@ from normloom.schemas import tables
 from normloom.steps.step import step
 from normloom.tasks.cultural.cell_figures import MEMES, flipped
 from normloom.tasks.cultural.memes import ratings_of
-from normloom.tasks.metrics.clustered import clustered, ratio
+from normloom.tasks.metrics.clustered import clustered_share
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output
 from normloom.tasks.metrics.krippendorff_alpha import ordinal_alpha
 from normloom.tasks.metrics.share import share
@@ -94,8 +94,7 @@ def _flips(replies: pl.DataFrame, model: str) -> Iterator[Row]:
 def _share(rows: pl.DataFrame, holds: pl.Expr) -> Figure:
     if rows.is_empty():
         return Figure(undefined="no answers")
-    counted = rows.group_by("meme_id").agg(held=holds.sum(), all=pl.len()).sort("meme_id").select("held", "all")
-    return clustered(counted.cast(pl.Float64).to_numpy(), ratio, rows=rows.height, what=MEMES)
+    return clustered_share(rows, holds, cluster="meme_id", what=MEMES)
 
 
 def _alpha(ratings: pl.DataFrame) -> Figure:

@@ -52,6 +52,8 @@ def read_memes(args: Memes, *, source: Located, countries: Mapping[str, str]) ->
         source, text_column=None, keep=("meme_id", *texts.values(), *labels.values()), optional=("template",)
     )
     records = read.rows.with_columns(as_text(read.rows[name]) for name in read.rows.columns if name != "source_row")
+    filled = [pl.when(pl.col(name).str.strip_chars() != "").then(pl.col(name)) for name in texts.values()]
+    records = records.with_columns(filled)  # an empty cell of a CSV file is a text that was left out
     if "template" not in records.columns:
         records = records.with_columns(template="meme_id")
     taken, faults, seen = [], [], set[str]()
@@ -77,7 +79,7 @@ def read_memes(args: Memes, *, source: Located, countries: Mapping[str, str]) ->
                 ],
             }
         )
-    aside = quarantined_frame([*faults, *_rejected(read.rejected)])
+    aside = quarantined_frame([*faults, *rejected_entries(read.rejected)])
     if not taken:
         first = aside.row(0, named=True)
         raise SourceError(
@@ -200,7 +202,8 @@ def _problem(
     return None
 
 
-def _rejected(records: Iterable[Rejected]) -> list[dict[str, str | None]]:
+def rejected_entries(records: Iterable[Rejected]) -> list[dict[str, str | None]]:
+    """Return the ledger entries of records that could not be read."""
     return [
         {"row_id": None, "rule": rule, "reason": f"record {number}: {reason}", "payload": payload}
         for number, rule, reason, payload in records

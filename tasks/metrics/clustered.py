@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 from normloom.tasks.metrics.figure import Figure, too_few
 from normloom.tasks.metrics.mean import RESAMPLES, SEED
 
@@ -37,6 +39,14 @@ def clustered(counts: Counts, statistic: Statistic, *, rows: int, what: str) -> 
         draws = statistic(drawn.astype(np.float64) @ counts)
     low, high = np.quantile(draws[np.isfinite(draws)], [0.025, 0.975])
     return Figure(value=value, low=float(low), high=float(high), rows=rows)
+
+
+def clustered_share(rows: pl.DataFrame, holds: pl.Expr, *, cluster: str, what: str) -> Figure:
+    """Return the share of rows for which an expression holds, with its interval over the clusters of a column."""
+    if rows.is_empty():
+        return Figure(undefined="no rows")
+    counted = rows.group_by(cluster).agg(held=holds.sum(), all=pl.len()).sort(cluster).select("held", "all")
+    return clustered(counted.cast(pl.Float64).to_numpy(), ratio, rows=rows.height, what=what)
 
 
 def ratio(sums: Counts) -> Counts:

@@ -97,6 +97,7 @@ def serve(
     os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT_SECONDS)
     os.environ.setdefault("DO_NOT_TRACK", "1")
     lost = threading.Event()
+    unexpected = f"Prefect's server ended unexpectedly, see {store / '.serve.log'}; run the command again"
 
     def stop() -> None:
         lost.set()
@@ -121,11 +122,12 @@ def serve(
                 for target in names
             ]
             _serve(deployments, url, builds)
-    except BaseException:  # Ctrl-C by `stop`, at whatever moment, or a request to a server that is gone
+    except BaseException as error:  # Ctrl-C by `stop`, at whatever moment, or a request to a server that is gone
         if not lost.is_set():
             raise
+        raise ServerError(unexpected) from error
     if lost.is_set():
-        raise ServerError(f"Prefect's server ended unexpectedly, see {store / '.serve.log'}; run the command again")
+        raise ServerError(unexpected)
     out.print("stopped; finished parts are kept")
 
 
