@@ -46,7 +46,13 @@ class WrittenAnswers(Args):
 
 
 @step(makes=REPLIES, name="score_{entrant}", bound=bounds.cells_scored, fan_out=each())
-def answer_scored(rows: pl.DataFrame, args: ScoredAnswers, model: LanguageModel, *, entrant: str) -> Output:  # noqa: ARG001
+def answer_scored(
+    rows: pl.DataFrame,
+    args: ScoredAnswers,  # noqa: ARG001  # sizes of parts
+    model: LanguageModel,
+    *,
+    entrant: str,
+) -> Output:
     """Return the likelier letter for each question; both orders of a zero-shot prompt are read in one request."""
     asked = [group for _, group in rows.group_by("instruction", "context", maintain_order=True)]
     scored = model.score(

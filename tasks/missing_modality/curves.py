@@ -25,8 +25,14 @@ if TYPE_CHECKING:
     Array = npt.NDArray[np.float64]
 
 AUROC, MACRO_F1, GAIN, AREA, DROP, CROSSOVER, RELIANCE = (
-    "auroc", "macro_f1", "auroc_gain", "auroc_area", "auroc_drop", "crossover_share", "reliance",
-)  # fmt: skip
+    "auroc",
+    "macro_f1",
+    "auroc_gain",
+    "auroc_area",
+    "auroc_drop",
+    "crossover_share",
+    "reliance",
+)
 _DRAWS = 2  # fewer than these with a value, and there is no interval
 
 

@@ -96,7 +96,7 @@ def test_it_is_drawn_for_80_columns(shown: str) -> None:
 def test_a_build_that_left_stages_out_says_what_is_stale(build: tuple[BuildResult, Store]) -> None:
     def said(**changes: object) -> str:
         console = Console(file=StringIO(), width=120, record=True)
-        result = replace(build[0], partial=True, seconds=75.0, reused=frozenset(), **changes)  # type: ignore[arg-type]
+        result = replace(build[0], partial=True, seconds=75.0, reused=frozenset(), **changes)  # type: ignore[arg-type]  # fields
         summary.show(console, result, build[1], system=SAVACU, profile="test")
         return console.export_text()
 

@@ -127,7 +127,10 @@ def test_roles_share_an_engine(tiny: str, folders: list[Path], base: VllmModel) 
     try:
         assert written(roles["policy"]) == written(base.adapted(folders[0]))
         assert written(roles["reference"]) == written(base)
-        assert roles["policy"]._engine is roles["reference"]._engine  # type: ignore[union-attr]
+        policy, reference = roles["policy"], roles["reference"]
+        assert isinstance(policy, VllmModel)
+        assert isinstance(reference, VllmModel)
+        assert policy._engine is reference._engine
     finally:
         roles.close()
     assert loaded_for(tuned) == loaded_for(model, [tuned])

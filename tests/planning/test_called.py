@@ -45,15 +45,15 @@ def key(function: Callable[..., Output], **fields: Any) -> str:
 class Given:
     value: int
 
-    def taken(self, rows: pl.DataFrame, arguments: Echo) -> Output:  # noqa: ARG002
+    def taken(self, rows: pl.DataFrame, arguments: Echo) -> Output:  # noqa: ARG002  # called as stages are
         return Output(rows=rows.head(self.value))
 
     @staticmethod
-    def head(rows: pl.DataFrame, arguments: Echo) -> Output:  # noqa: ARG004
+    def head(rows: pl.DataFrame, arguments: Echo) -> Output:  # noqa: ARG004  # called as stages are
         return Output(rows=rows.head(1))
 
     @staticmethod
-    def tail(rows: pl.DataFrame, arguments: Echo) -> Output:  # noqa: ARG004
+    def tail(rows: pl.DataFrame, arguments: Echo) -> Output:  # noqa: ARG004  # called as stages are
         return Output(rows=rows.tail(1))
 
 
@@ -63,14 +63,14 @@ class Setting(BaseModel):
 
 
 def made(k: object) -> Callable[..., Output]:
-    def inner(rows: pl.DataFrame, arguments: Echo) -> Output:  # noqa: ARG001
+    def inner(rows: pl.DataFrame, arguments: Echo) -> Output:  # noqa: ARG001  # called as stages are
         return Output(rows=rows.head(k))  # type: ignore[arg-type]
 
     return inner
 
 
 def made_by_default(k: int) -> Callable[..., Output]:
-    def inner(rows: pl.DataFrame, arguments: Echo, k: int = k) -> Output:  # noqa: ARG001
+    def inner(rows: pl.DataFrame, arguments: Echo, k: int = k) -> Output:  # noqa: ARG001  # called as stages are
         return Output(rows=rows.head(k))
 
     return inner
@@ -81,23 +81,23 @@ def two(first: bool) -> Callable[..., Output]:
         (lambda rows, arguments: Output(rows=rows))  # noqa: ARG005  # as stages are called
         if first
         else (
-            lambda rows, arguments: Output(rows=rows.head(1))  # noqa: ARG005
+            lambda rows, arguments: Output(rows=rows.head(1))  # noqa: ARG005  # called as stages are
         )
     )
 
 
-def at_most(rows: pl.DataFrame, arguments: Echo, *, most: int = 3) -> Output:  # noqa: ARG001
+def at_most(rows: pl.DataFrame, arguments: Echo, *, most: int = 3) -> Output:  # noqa: ARG001  # called as stages are
     return Output(rows=rows.head(most))
 
 
-def taking(most: int, rows: pl.DataFrame, arguments: Echo) -> Output:  # noqa: ARG001
+def taking(most: int, rows: pl.DataFrame, arguments: Echo) -> Output:  # noqa: ARG001  # called as stages are
     return Output(rows=rows.head(most))
 
 
 # fmt: off
-alike = [lambda rows, arguments: Output(rows=rows), lambda rows, arguments: Output(rows=rows.head(1))]  # noqa: ARG005
+alike = [lambda rows, arguments: Output(rows=rows), lambda rows, arguments: Output(rows=rows.head(1))]  # noqa: ARG005  # called as stages are
 # fmt: on
-lambda_stage = lambda rows, arguments: Output(rows=rows)  # noqa: E731, ARG005
+lambda_stage = lambda rows, arguments: Output(rows=rows)  # noqa: E731, ARG005  # called as stages are
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ def shout(rows: pl.DataFrame, args: Shout, other: pl.DataFrame | None = None) ->
 
 
 @step(makes=WORDS)
-def sided(rows: pl.DataFrame, first: pl.DataFrame | None = None, second: pl.DataFrame | None = None) -> pl.DataFrame:  # noqa: ARG001
+def sided(rows: pl.DataFrame, first: pl.DataFrame | None = None, second: pl.DataFrame | None = None) -> pl.DataFrame:  # noqa: ARG001  # sides
     return rows
 
 

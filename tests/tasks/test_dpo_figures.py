@@ -63,7 +63,7 @@ def test_a_model_that_cannot_score_replies_is_refused() -> None:
         """No scorer of replies."""
 
     with pytest.raises(ConfigError, match="policy 'base': its engine does not score replies"):
-        log_probs.function(pairs(), PairReading(), Writer(), policy="base")  # type: ignore[arg-type]
+        log_probs.function(pairs(), PairReading(), Writer(), policy="base")  # type: ignore[arg-type]  # refused
 
 
 def test_a_pair_is_asked_as_its_prompt_was() -> None:

@@ -60,7 +60,7 @@ def test_rows_ledger_and_files_account_for_every_medium(folder: Path, tmp_path: 
         for row_id, reason, winner in gone.select("row_id", "reason", "winner").iter_rows()
     }
     assert found == {"c.jpg": ("exact_duplicate", "a.jpg"), "d.jpg": ("near_duplicate", "a.jpg")}
-    assert gone["payload"].str.json_path_match("$.distance").cast(pl.Int64).max() < 6  # type: ignore[operator]
+    assert gone["payload"].str.json_path_match("$.distance").cast(pl.Int64).max() < 6  # type: ignore[operator]  # a number
 
 
 def test_bytes_are_in_the_files_of_the_product_alone(folder: Path, tmp_path: Path) -> None:

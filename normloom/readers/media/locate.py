@@ -65,7 +65,7 @@ def locate_media(
             digest=_digest(path, files, outside=outside),
             outside=outside,
         )
-    archives = [path] if path.is_file() else sorted(Path(one) for one in glob.glob(str(name)))  # noqa: PTH207
+    archives = [path] if path.is_file() else sorted(Path(one) for one in glob.glob(str(name)))  # noqa: PTH207  # a pattern as the user wrote it
     if archives and all(str(one).lower().endswith(ARCHIVES) for one in archives):
         return LocatedMedia(
             name=str(name), form="archive", root=archives[0].parent, files=tuple(archives), digest=digest_of(archives)
