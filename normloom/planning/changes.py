@@ -64,6 +64,13 @@ def _is_symbol(change: Change) -> bool:
     return change.field.startswith(SOURCE)
 
 
+def code_counted(fields: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the fields other than code, and those of code in one phrase, if there are any: "code (3 definitions)"."""
+    others = [field for field in fields if not field.startswith(SOURCE)]
+    code = len(fields) - len(others)
+    return others, [f"code ({code} definitions)"] if code else []
+
+
 def summarise(changes: Sequence[Change]) -> str:
     """Return the changes in a few words: what became of each field, or how many fields of which part."""
     if len(changes) <= NAMED and not any(change.field.startswith(SOURCE) for change in changes):

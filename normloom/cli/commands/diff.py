@@ -199,6 +199,7 @@ def _drift_table(drifts: Sequence[DimensionDrift]) -> Table:
 
 def _named(fields: Sequence[str]) -> str:
     """Return the fields in one line, the code that changed only counted."""
-    code = sum(field.startswith("source.") for field in fields)
-    settings = [field for field in fields if not field.startswith("source.")]
-    return ", ".join([*settings, *([f"code ({code} definitions)"] if code else [])])
+    from normloom.planning.changes import code_counted
+
+    settings, code = code_counted(fields)
+    return ", ".join([*settings, *code])

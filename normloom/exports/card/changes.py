@@ -10,6 +10,7 @@ from normloom.history.builds import find_build
 from normloom.history.releases import ReleaseRecord, versions
 from normloom.lineage.diff import diff
 from normloom.lineage.table_diff import TableDiff
+from normloom.planning.changes import code_counted
 from normloom.store.store import Store
 
 SHOWN = 10  # versions, the newest
@@ -77,9 +78,7 @@ def _lines(change: ReleaseChange) -> list[str]:
         told.append(f"licence of the source {text(before.source.licence)} → {text(version.source.licence)}")
     if version.source.citation != before.source.citation:
         told.append("citation of the source changed")
-    code_fields = sum(field.startswith("source.") for field in change.fields)
-    named = [field for field in change.fields if not field.startswith("source.")]
-    because = [code(field) for field in named] + ([f"code ({code_fields} definitions)"] if code_fields else [])
-    if because:
+    named, of_code = code_counted(change.fields)
+    if because := [*map(code, named), *of_code]:
         told.append(f"because of {', '.join(because)}")
-    return [f"{head}: {'; '.join(told) or 'nothing else than terms'}."]
+    return [f"{head}: {'; '.join(told) or 'only the terms differ'}."]

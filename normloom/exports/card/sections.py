@@ -166,7 +166,7 @@ def limits(facts: Facts) -> Iterator[str]:
     if count := made.undefined(material):
         told.append(f"{counted(count, 'figure')} without a value; their tables say why.")
     if material.gone:
-        told.append(f"Tables no longer in the store, of which this card is silent: {text(', '.join(material.gone))}.")
+        told.append(f"Tables no longer in the store, and so not described here: {text(', '.join(material.gone))}.")
     if told:
         yield from ("## Known limits", "", *(f"- {limit}" for limit in told), "")
 
