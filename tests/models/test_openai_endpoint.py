@@ -17,6 +17,7 @@ from scripted_server import KEY, MODEL, ScriptedServer, serving
 from normloom.core.errors import ConfigError, ModelError
 from normloom.models import load_model
 from normloom.models.openai.endpoint import OUTAGE
+from normloom.models.progress import listening
 
 
 @pytest.fixture(autouse=True)
@@ -315,6 +316,12 @@ class TestLimits:
             "cost": pytest.approx((2.5 * read + 10 * written) / 1_000_000),
         }
         assert set(again.values()) == {0}
+
+    def test_progress_reaches_who_asked(self, server: ScriptedServer) -> None:
+        heard: list[float] = []
+        with asking(server.base_url) as model, listening(heard.append):
+            model.generate([writing(f"text {i}") for i in range(4)])
+        assert heard == [0.25, 0.5, 0.75, 1]
 
     def test_who_is_interrupted_asks_no_further(self) -> None:
         asker = multiprocessing.get_context("spawn").Process(target=_interrupted)  # a signal for a process of its own

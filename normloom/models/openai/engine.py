@@ -7,7 +7,7 @@ import json
 import logging
 import threading
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from concurrent.futures import CancelledError
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -56,15 +56,13 @@ class OpenaiModel:
     def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
         """Return the log-probabilities of each request's answers, in the order of the requests."""
         asked = sum(len(request.questions) for request in requests) * max(self.options.drawn, 1)
-        work = together((self._scoring.scores(request) for request in requests), tell=current_teller())
-        return self._wait_for(self._expected(asked, work))
+        return self._wait_for(self._all(asked, (self._scoring.scores(request) for request in requests)))
 
     def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]:
         """Return each request's candidates in the order of its seeds, in the order of the requests."""
         settings = [self._sampling(request) for request in requests]
-        asked = zip(requests, settings, strict=True)
-        work = together((self._completion(request, body) for request, body in asked), tell=current_teller())
-        return self._wait_for(self._expected(sum(len(request.seeds) for request in requests), work))
+        work = (self._completion(request, body) for request, body in zip(requests, settings, strict=True))
+        return self._wait_for(self._all(sum(len(request.seeds) for request in requests), work))
 
     def ask_plainly(self, instruction: str, text: str, **listing: Any) -> Reply:
         """Return the reply to one short question, asked with all fields that candidates are drawn with.
@@ -85,10 +83,10 @@ class OpenaiModel:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
 
-    async def _expected(self, requests: int, work: Coroutine[Any, Any, _T]) -> _T:
-        """Do the work of one call, of whose number of requests the endpoint is told first."""
+    async def _all(self, requests: int, work: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
+        """Return the results of one call; the endpoint first learns how many requests it will make."""
         with self._endpoint.expecting(requests):
-            return await work
+            return await together(work, tell=current_teller())  # the caller's context came along
 
     async def _completion(self, request: GenerateRequest, settings: dict[str, Any]) -> Completion:
         try:
