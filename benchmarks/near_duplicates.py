@@ -29,7 +29,7 @@ import polars as pl
 from common import Report, parser
 
 from normloom.near_duplicates.features import Features
-from normloom.near_duplicates.kernels import shingle_set
+from normloom.near_duplicates.kernels.texts import shingle_set
 from normloom.near_duplicates.simhash import pack
 
 SCRIPT = Path(__file__).parent / "peers" / "near_duplicate_methods.py"

@@ -20,23 +20,12 @@ import numpy.typing as npt
 from normloom.near_duplicates import hamming
 from normloom.near_duplicates.features import Features
 from normloom.near_duplicates.hamming import ClosePairs, close_pairs, pair_chunks
-from normloom.near_duplicates.kernels import (
-    NO_KEY,
-    ROW_BITS,
-    ROW_MASK,
-    Array,
-    FlatTexts,
-    Rule,
-    file,
-    insert_all,
-    join,
-    look_up_rows,
-    mark_near,
-    mark_rows,
-    roots,
-    settle_rows,
-    store_sets,
-)
+from normloom.near_duplicates.kernels.clusters import join, roots
+from normloom.near_duplicates.kernels.codes import NO_KEY, ROW_BITS, ROW_MASK, file, insert_all, mark_near
+from normloom.near_duplicates.kernels.compiled import Array
+from normloom.near_duplicates.kernels.removal import look_up_rows, mark_rows, settle_rows
+from normloom.near_duplicates.kernels.sets import Rule, store_sets
+from normloom.near_duplicates.kernels.texts import FlatTexts
 from normloom.near_duplicates.simhash import fingerprints, jaccards, pack
 from normloom.near_duplicates.similar_sets import NO_SETS, empty_sets
 

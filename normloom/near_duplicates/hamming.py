@@ -18,18 +18,18 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from normloom.near_duplicates.kernels import (
+from normloom.near_duplicates.kernels.codes import (
     BANDS,
     BUCKETS,
     ROW_BITS,
     WIDTH,
-    Array,
     Index,
     SearchPlan,
     Unit,
     insert_all,
     next_pairs,
 )
+from normloom.near_duplicates.kernels.compiled import Array
 
 ClosePairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
 

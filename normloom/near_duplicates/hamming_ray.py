@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from normloom.near_duplicates.hamming import ClosePairs, pair_chunks, plan_for
-from normloom.near_duplicates.kernels import Array
+from normloom.near_duplicates.kernels.compiled import Array
 
 
 def shared_pair_chunks(

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from normloom.core.text import normalise
-from normloom.near_duplicates import kernels
 from normloom.near_duplicates.features import Features
-from normloom.near_duplicates.kernels import Array, FlatTexts
+from normloom.near_duplicates.kernels.compiled import Array
+from normloom.near_duplicates.kernels.texts import FlatTexts, overlap, shingle_set, simhashes, similarities
 
 
 def pack(texts: Sequence[str]) -> FlatTexts:
@@ -33,22 +33,22 @@ def fingerprints(texts: Sequence[str] | FlatTexts, features: Features) -> npt.ND
     always 0 would draw the codes of short texts together.
     """
     packed = texts if isinstance(texts, FlatTexts) else pack(texts)
-    codes: npt.NDArray[np.uint64] = kernels.simhashes(*packed, features.grams(), features.weighting == "binary")
+    codes: npt.NDArray[np.uint64] = simhashes(*packed, features.grams(), features.weighting == "binary")
     return codes
 
 
 def shingles(text: str, features: Features) -> npt.NDArray[np.uint64]:
     """Return the distinct feature hashes of a text, ascending."""
-    found: npt.NDArray[np.uint64] = kernels.shingle_set(*pack([text]), 0, features.grams())
+    found: npt.NDArray[np.uint64] = shingle_set(*pack([text]), 0, features.grams())
     return found
 
 
 def jaccard(a: str, b: str, features: Features) -> float:
     """Return the Jaccard similarity of two texts' shingles; 1 if neither has any."""
-    return float(kernels.overlap(shingles(a, features), shingles(b, features)))
+    return float(overlap(shingles(a, features), shingles(b, features)))
 
 
 def jaccards(packed: FlatTexts, left: Array, right: Array, features: Features) -> npt.NDArray[np.float64]:
     """Return the Jaccard similarities of the text pairs (left[k], right[k])."""
-    similarity: npt.NDArray[np.float64] = kernels.similarities(*packed, left, right, features.grams())
+    similarity: npt.NDArray[np.float64] = similarities(*packed, left, right, features.grams())
     return similarity

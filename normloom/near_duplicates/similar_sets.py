@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from normloom.near_duplicates.kernels import Array, FlatTexts, Sets, count_signatures, sign_texts
+from normloom.near_duplicates.kernels.compiled import Array
+from normloom.near_duplicates.kernels.sets import Sets, count_signatures, sign_texts
+from normloom.near_duplicates.kernels.texts import FlatTexts
 
 if TYPE_CHECKING:
     from normloom.near_duplicates.find import Share

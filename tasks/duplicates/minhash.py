@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from normloom.near_duplicates.find import Duplicate
-    from normloom.near_duplicates.kernels import FlatTexts
+    from normloom.near_duplicates.kernels.texts import FlatTexts
 
 _SCHEME = "affine64"  # our shingle hashes have 64 bits
 _SEED = 1
@@ -56,7 +56,7 @@ def find_similar(
     from datasketch import MinHash, MinHashLSH  # type: ignore[import-untyped]
 
     from normloom.near_duplicates.find import Duplicate
-    from normloom.near_duplicates.kernels import overlap, shingle_set
+    from normloom.near_duplicates.kernels.texts import overlap, shingle_set
 
     grams = features.grams()
     index = MinHashLSH(num_perm=permutations, params=bands(jaccard, permutations=permutations, recall=recall))

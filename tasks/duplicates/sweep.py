@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from normloom.near_duplicates.kernels import FlatTexts
+    from normloom.near_duplicates.kernels.texts import FlatTexts
 
 _DELTAS = tuple(step / 20 for step in range(1, 20))
 _TAUS = tuple(range(1, 17))

@@ -1,0 +1,199 @@
+"""SimHash codes in buckets: what is nearer than tau to a code, and which codes are close to each other."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from normloom.near_duplicates.kernels.compiled import Array, compiled
+
+Place = int | np.signedinteger[Any]
+
+ROW_BITS = 32  # a key is `distance << 32 | row`
+ROW_MASK = (1 << ROW_BITS) - 1
+NO_KEY = np.iinfo(np.int64).max
+
+BANDS = 4
+WIDTH = 16
+BUCKETS = 1 << WIDTH
+_FEW = 24  # codes that are compared faster one by one than as a vector
+
+_PAIRS = np.uint64(0x5555555555555555)
+_NIBBLES = np.uint64(0x3333333333333333)
+_BYTES = np.uint64(0x0F0F0F0F0F0F0F0F)
+_EACH_BYTE = np.uint64(0x0101010101010101)
+_1, _2, _4, _56, _64 = np.uint64(1), np.uint64(2), np.uint64(4), np.uint64(56), np.uint64(64)
+_BAND_MASK = np.uint64(BUCKETS - 1)
+
+
+class SearchPlan(NamedTuple):
+    """How to search for codes nearer than `tau`."""
+
+    tau: np.uint64
+    masks: Array  # (m,) int64: bit patterns to flip, fewest bits first
+    flips: Array  # (4,) int64: bits that may differ in a band; -1 leaves the band out
+    patterns: Array  # (4,) int64: how many of the masks a band needs
+    scan_below: int  # with fewer stored codes, compare with all
+
+
+class Index(NamedTuple):
+    """Codes stored so far, in order and by band; a bucket has room for all codes that will come."""
+
+    size: Array  # (1,) int64
+    codes: Array  # (n,) uint64
+    rows: Array  # (n,) uint32
+    spans: Array  # (4, 65536, 2) uint32: where a bucket starts, and stops so far
+    band_codes: Array  # (4, n) uint64
+    band_rows: Array  # (4, n) uint32
+
+
+class Unit(NamedTuple):
+    """A piece of a search: the codes at the places start to stop of a band, and how far it has come."""
+
+    band: int
+    span: Array  # (2,) int64: start, stop
+    at: Array  # (3,) int64: bucket, pattern, place in the bucket
+
+
+@compiled
+def distance_of(difference: np.uint64) -> np.uint64:
+    """Return the number of set bits."""
+    difference = difference - ((difference >> _1) & _PAIRS)
+    difference = (difference & _NIBBLES) + ((difference >> _2) & _NIBBLES)
+    difference = (difference + (difference >> _4)) & _BYTES
+    return (difference * _EACH_BYTE) >> _56
+
+
+@compiled
+def nearest_of(code: np.uint64, codes: Array, start: Place, stop: Place) -> np.uint64:
+    """Return the least distance from the code to one of those at start to stop, 64 if there is none."""
+    nearest = _64
+    for place in range(np.uint64(start), np.uint64(stop)):  # no test inside, no sign: this loop runs on vectors
+        nearest = min(nearest, distance_of(codes[place] ^ code))
+    return nearest
+
+
+@compiled
+def store(code: np.uint64, row: int, index: Index) -> None:
+    """Store a code in order; `insert_all` puts it into its buckets."""
+    index.codes[index.size[0]] = code
+    index.rows[index.size[0]] = row
+    index.size[0] += 1
+
+
+@compiled
+def file(first: int, index: Index) -> None:
+    """Put the codes stored from the `first` on into their buckets."""
+    for place in range(first, index.size[0]):
+        code = index.codes[place]
+        for band in range(BANDS):
+            bucket = np.int64((code >> np.uint64(band * WIDTH)) & _BAND_MASK)
+            free = index.spans[band, bucket, 1]
+            index.band_codes[band, free] = code
+            index.band_rows[band, free] = index.rows[place]
+            index.spans[band, bucket, 1] += 1
+
+
+@compiled
+def insert_all(codes: Array, first: int, index: Index) -> None:
+    """Store codes and put them into their buckets; their rows count from `first`."""
+    stored = index.size[0]
+    for row in range(len(codes)):
+        store(codes[row], first + row, index)
+    file(stored, index)
+
+
+@compiled
+def _found_before(difference: np.uint64, band: int, flips: Array) -> bool:
+    for earlier in range(band):
+        if np.int64(distance_of((difference >> np.uint64(earlier * WIDTH)) & _BAND_MASK)) <= flips[earlier]:
+            return True
+    return False
+
+
+@compiled
+def _look_up(code: np.uint64, band: int, index: Index, plan: SearchPlan, found: Array) -> int:
+    """Write `distance << 32 | row` of the stored codes that this band finds and no earlier band does."""
+    codes, rows, count = index.band_codes[band], index.band_rows[band], 0
+    bucket = np.int64((code >> np.uint64(band * WIDTH)) & _BAND_MASK)
+    spans = np.empty((plan.patterns[band], 2), dtype=np.uint32)
+    for pattern in range(len(spans)):  # all spans first, so that their loads overlap
+        flipped = bucket ^ plan.masks[pattern]
+        spans[pattern, 0] = index.spans[band, flipped, 0]
+        spans[pattern, 1] = index.spans[band, flipped, 1]
+    for start, stop in spans:
+        if stop - start > _FEW and nearest_of(code, codes, start, stop) >= plan.tau:
+            continue
+        for near in range(np.uint64(start), np.uint64(stop)):
+            distance = distance_of(codes[near] ^ code)
+            if distance < plan.tau and not _found_before(codes[near] ^ code, band, plan.flips):
+                found[count] = np.int64(distance) << ROW_BITS | np.int64(rows[near])
+                count += 1
+    return count
+
+
+@compiled
+def neighbours(code: np.uint64, index: Index, plan: SearchPlan, found: Array) -> Array:
+    """Return `distance << 32 | row` of the stored rows nearer than tau, nearest and then earliest first.
+
+    `found` has room for as many as are stored.
+    """
+    count = 0
+    if index.size[0] >= plan.scan_below:
+        for band in range(BANDS):
+            count += _look_up(code, band, index, plan, found[count:])
+    elif nearest_of(code, index.codes, 0, index.size[0]) < plan.tau:
+        for place in range(index.size[0]):
+            distance = distance_of(index.codes[place] ^ code)
+            if distance < plan.tau:
+                found[count] = np.int64(distance) << ROW_BITS | np.int64(index.rows[place])
+                count += 1
+    return np.sort(found[:count])
+
+
+@compiled
+def mark_near(codes: Array, index: Index, plan: SearchPlan, near: Array) -> None:
+    """Set `near` at the stored rows that are nearer than tau to one of the codes."""
+    found = np.empty(index.size[0], dtype=np.int64)
+    for code in codes:
+        for key in neighbours(code, index, plan, found):
+            near[key & ROW_MASK] = True
+
+
+@compiled
+def next_pairs(unit: Unit, size: int, index: Index, plan: SearchPlan, pairs: Array) -> tuple[int, bool]:
+    """Write pairs until there are `size` or the unit ends; return how many, and whether it ended.
+
+    Each pair of buckets is compared once, from the one with the lower number.
+    """
+    band, at, spans = unit.band, unit.at, index.spans[unit.band]
+    codes, rows = index.band_codes[band], index.band_rows[band]
+    count = 0
+    while at[0] < len(spans) and spans[at[0], 0] < unit.span[1]:
+        bucket = at[0]
+        begin, end = np.maximum(spans[bucket, 0], unit.span[0]), np.minimum(spans[bucket, 1], unit.span[1])
+        for pattern in range(at[1], plan.patterns[band] if begin < end else 0):
+            other = bucket ^ plan.masks[pattern]
+            start, stop = np.int64(spans[other, 0]), np.int64(spans[other, 1])
+            if other < bucket or start == stop:
+                continue
+            for place in range(begin + at[2], end):
+                if count >= size:
+                    at[1], at[2] = pattern, place - begin
+                    return count, False
+                first = place + 1 if other == bucket else start
+                code = codes[place]
+                if stop - first > _FEW and nearest_of(code, codes, first, stop) >= plan.tau:
+                    continue
+                for near in range(np.uint64(first), np.uint64(stop)):
+                    distance = distance_of(codes[near] ^ code)
+                    if distance < plan.tau and not _found_before(codes[near] ^ code, band, plan.flips):
+                        pairs[0, count] = rows[place]
+                        pairs[1, count] = rows[near]
+                        pairs[2, count] = distance
+                        count += 1
+            at[2] = 0
+        at[0] += 1
+        at[1] = at[2] = 0
+    return count, True

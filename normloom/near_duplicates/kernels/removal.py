@@ -1,0 +1,106 @@
+"""Which rows repeat which: by their codes and by their shingle sets."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from normloom.near_duplicates.kernels.codes import (
+    NO_KEY,
+    ROW_BITS,
+    ROW_MASK,
+    Index,
+    SearchPlan,
+    distance_of,
+    nearest_of,
+    neighbours,
+    store,
+)
+from normloom.near_duplicates.kernels.compiled import Array, compiled
+from normloom.near_duplicates.kernels.sets import Rule, Sets, similar_sets, store_set
+from normloom.near_duplicates.kernels.texts import distinct_shingles, overlap, shingle_set
+
+
+@compiled
+def _nearest_similar(row: int, since: int, codes: Array, sets: Sets, rule: Rule, found: Array) -> int:
+    """Return the least key of the similar sets stored from row `since` on, or `NO_KEY`."""
+    if sets.least > 1:
+        return NO_KEY
+    shingles = distinct_shingles(rule.texts, row, rule.grams)
+    nearest = NO_KEY
+    for other in found[: similar_sets(shingles, since, sets, rule, found)]:
+        nearest = min(nearest, np.int64(distance_of(codes[row] ^ codes[other])) << ROW_BITS | other)
+    return nearest
+
+
+@compiled
+def _first_similar(found: Array, row: int, rule: Rule) -> int:
+    """Return the first of the keys whose row is similar to this one, or `NO_KEY`."""
+    if len(found) == 0:
+        return NO_KEY
+    if rule.jaccard <= 0:
+        return found[0]  # type: ignore[no-any-return]
+    own = shingle_set(rule.texts.data, rule.texts.bounds, row, rule.grams)
+    for key in found:
+        other = shingle_set(rule.texts.data, rule.texts.bounds, key & ROW_MASK, rule.grams)
+        if overlap(own, other) >= rule.jaccard:
+            return key  # type: ignore[no-any-return]
+    return NO_KEY
+
+
+@compiled
+def look_up_rows(
+    start: int, stop: int, codes: Array, index: Index, plan: SearchPlan, sets: Sets, rule: Rule, keys: Array
+) -> None:
+    """Write the key of each row's keeper among the stored rows: the nearest within tau, else of the similar sets."""
+    found = np.empty(index.size[0], dtype=np.int64)
+    for row in range(start, stop):
+        keys[row] = _first_similar(neighbours(codes[row], index, plan, found), row, rule)
+        if keys[row] == NO_KEY:
+            keys[row] = _nearest_similar(row, 0, codes, sets, rule, found)
+
+
+@compiled
+def settle_rows(
+    start: int, stop: int, codes: Array, index: Index, plan: SearchPlan, sets: Sets, rule: Rule, keys: Array
+) -> None:
+    """Write the key of each row whose keeper is a nearer row of the block, and store the rows without keeper."""
+    first = index.size[0]
+    found = np.empty(stop - start, dtype=np.int64)
+    for row in range(start, stop):
+        below = min(plan.tau, np.uint64(keys[row] >> ROW_BITS))
+        if nearest_of(codes[row], index.codes, first, index.size[0]) < below:
+            count = 0
+            for place in range(first, index.size[0]):
+                distance = distance_of(codes[row] ^ index.codes[place])
+                if distance < below:
+                    found[count] = np.int64(distance) << ROW_BITS | np.int64(index.rows[place])
+                    count += 1
+            keys[row] = min(keys[row], _first_similar(np.sort(found[:count]), row, rule))
+        if np.uint64(keys[row] >> ROW_BITS) >= plan.tau:
+            keys[row] = min(keys[row], _nearest_similar(row, start, codes, sets, rule, found))
+        if keys[row] == NO_KEY:
+            store(codes[row], row, index)
+            store_set(row, sets)
+
+
+@compiled
+def mark_rows(pairs: Array, reached: Array, every: np.uint64, sets: Sets, rule: Rule, marks: Array) -> None:
+    """Write for each row at which of several taus it goes: a bit each, all of them in `every`.
+
+    `pairs` is (3, pairs), sorted: a row, an earlier one and their distance; `reached` has for each distance the taus
+    above it. A row goes if one stays that is within tau or a similar set.
+    """
+    found = np.empty(len(marks), dtype=np.int64)
+    at = 0
+    for row in range(len(marks)):
+        mark = np.uint64(0)
+        while at < pairs.shape[1] and pairs[0, at] == row:
+            mark |= reached[pairs[2, at]] & ~marks[pairs[1, at]]
+            at += 1
+        if mark != every and sets.least <= 1:
+            shingles = distinct_shingles(rule.texts, row, rule.grams)
+            for other in found[: similar_sets(shingles, 0, sets, rule, found)]:
+                mark |= every & ~marks[other]
+        marks[row] = mark
+        if mark != every:
+            store_set(row, sets)

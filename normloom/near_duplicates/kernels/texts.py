@@ -1,0 +1,165 @@
+"""Texts as feature hashes: shingle sets, their Jaccard similarity, SimHash codes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from normloom.near_duplicates.kernels.compiled import Array, compiled
+
+_1, _64 = np.uint64(1), np.uint64(64)
+_FNV_BASIS = np.uint64(0xCBF29CE484222325)
+_FNV_PRIME = np.uint64(0x100000001B3)
+_MIX_1 = np.uint64(0xFF51AFD7ED558CCD)  # MurmurHash3's finaliser: FNV-1a alone spreads short runs badly
+_MIX_2 = np.uint64(0xC4CEB9FE1A85EC53)
+_MIX_SHIFT = np.uint64(33)
+_CONTINUATION, _CONTINUATION_MASK, _SPACE = 0x80, 0xC0, 0x20
+
+
+class FlatTexts(NamedTuple):
+    """Normalised texts as UTF-8: text i is `data[bounds[i]:bounds[i + 1]]` (uint8, int64)."""
+
+    data: Array
+    bounds: Array
+
+
+@compiled
+def _hash(data: Array, start: int, stop: int, kind: int) -> np.uint64:
+    state = (_FNV_BASIS ^ np.uint64(kind)) * _FNV_PRIME
+    for place in range(start, stop):
+        state = (state ^ np.uint64(data[place])) * _FNV_PRIME
+    state = (state ^ (state >> _MIX_SHIFT)) * _MIX_1
+    state = (state ^ (state >> _MIX_SHIFT)) * _MIX_2
+    return state ^ (state >> _MIX_SHIFT)
+
+
+@compiled
+def _edges(data: Array, start: int, stop: int, gap: int) -> Array:
+    """Return where each character (gap 0) or word (gap 1) starts, and after the last `stop + gap`."""
+    edges = np.empty(stop - start + 1, dtype=np.int64)
+    count = 0
+    for place in range(start, stop):
+        if gap:
+            begins = place == start or data[place - 1] == _SPACE
+        else:
+            begins = data[place] & _CONTINUATION_MASK != _CONTINUATION
+        if begins:
+            edges[count] = place
+            count += 1
+    edges[count] = stop + gap
+    return edges[: count + 1]
+
+
+@compiled
+def _feature_hashes(data: Array, start: int, stop: int, grams: Array) -> Array:
+    hashes = np.empty((stop - start) * len(grams), dtype=np.uint64)
+    count = 0
+    if start == stop:
+        return hashes
+    for gap, size in grams:
+        edges = _edges(data, start, stop, gap)
+        units = len(edges) - 1
+        width = min(size, units)
+        for first in range(units - width + 1):
+            hashes[count] = _hash(data, edges[first], edges[first + width] - gap, 2 * size + gap)
+            count += 1
+    return hashes[:count]
+
+
+@compiled
+def shingle_set(data: Array, bounds: Array, text: int, grams: Array) -> Array:
+    """Return the distinct feature hashes of one packed text, ascending."""
+    hashes = np.sort(_feature_hashes(data, bounds[text], bounds[text + 1], grams))
+    count = 0
+    for value in hashes:
+        if count == 0 or value != hashes[count - 1]:
+            hashes[count] = value
+            count += 1
+    return hashes[:count]
+
+
+@compiled
+def distinct_shingles(texts: FlatTexts, text: int, grams: Array) -> Array:
+    """Return what `shingle_set` does in no order: sorting takes four times as long."""
+    hashes = _feature_hashes(texts.data, texts.bounds[text], texts.bounds[text + 1], grams)
+    room = 2
+    while room < 2 * len(hashes):
+        room *= 2
+    taken = np.zeros(room, dtype=np.uint64)  # open addressing; 0 is a free place
+    count, has_zero = 0, False
+    for value in hashes:
+        if value == 0:
+            if has_zero:
+                continue
+            has_zero = True
+        else:
+            place = np.int64(value & np.uint64(room - 1))
+            while taken[place] != 0 and taken[place] != value:
+                place = (place + 1) & (room - 1)
+            if taken[place] == value:
+                continue
+            taken[place] = value
+        hashes[count] = value
+        count += 1
+    return hashes[:count]
+
+
+@compiled
+def overlap(left: Array, right: Array) -> float:
+    """Return the Jaccard similarity of two ascending arrays of distinct values; 1 if both are empty."""
+    shared = i = j = 0
+    while i < len(left) and j < len(right):
+        if left[i] == right[j]:
+            shared += 1
+            i += 1
+            j += 1
+        elif left[i] < right[j]:
+            i += 1
+        else:
+            j += 1
+    union = len(left) + len(right) - shared
+    return shared / union if union else 1.0
+
+
+@compiled
+def similarities(data: Array, bounds: Array, left: Array, right: Array, grams: Array) -> Array:
+    """Return the Jaccard similarities of the text pairs (left[k], right[k])."""
+    similarity = np.empty(len(left), dtype=np.float64)
+    one = other = np.empty(0, dtype=np.uint64)
+    for k in range(len(left)):  # pairs often come with one of their rows in common
+        if k == 0 or left[k] != left[k - 1]:
+            one = shingle_set(data, bounds, left[k], grams)
+        if k == 0 or right[k] != right[k - 1]:
+            other = shingle_set(data, bounds, right[k], grams)
+        similarity[k] = overlap(one, other)
+    return similarity
+
+
+@compiled
+def _decides(hashes: Array, bit: np.uint64) -> np.uint64:
+    """Return the bit of the feature whose hash is smallest when rotated by the bit: another one for each bit."""
+    return (hashes >> bit | hashes << (_64 - bit) % _64).min() & _1  # type: ignore[no-any-return]
+
+
+@compiled
+def simhashes(data: Array, bounds: Array, grams: Array, binary: bool) -> Array:  # noqa: FBT001  # numba takes no keywords only
+    """Return the SimHash code of each text, (n,) uint64."""
+    codes = np.zeros(len(bounds) - 1, dtype=np.uint64)
+    votes = np.empty(64, dtype=np.int64)
+    for text in range(len(codes)):
+        if binary:
+            hashes = shingle_set(data, bounds, text, grams)
+        else:
+            hashes = _feature_hashes(data, bounds[text], bounds[text + 1], grams)
+        if len(hashes) == 0:
+            continue
+        votes[:] = -len(hashes)
+        for value in hashes:
+            for bit in range(64):
+                votes[bit] += np.int64((value >> np.uint64(bit)) & _1) << 1
+        for bit in range(64):
+            place = np.uint64(bit)
+            if votes[bit] > 0 or (votes[bit] == 0 and _decides(hashes, place)):
+                codes[text] |= _1 << place
+    return codes
