@@ -27,7 +27,8 @@ import psutil
 from prefect_home import Prefect, running_prefect
 
 from normloom.core.table import KINDS
-from normloom.store.store import Store, committed_part
+from normloom.store.parts import committed_part
+from normloom.store.store import Store
 
 ROOT = Path(__file__).parent.parent
 LONGEST_RUN = 900.0  # seconds; a build that takes longer hangs

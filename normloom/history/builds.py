@@ -18,7 +18,8 @@ from normloom.core.table import Manifest, TableRef
 from normloom.history.releases import is_version, version_named
 from normloom.history.terms import SourceTerms
 from normloom.planning.spent import Spent
-from normloom.store.store import BUILDS, Store
+from normloom.store.layout import BUILDS
+from normloom.store.store import Store
 
 NAMED = 5  # builds that an error message lists
 _RELATIVE = re.compile(r"last(?:~(\d+))?|previous")

@@ -19,7 +19,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from normloom.core.errors import StoreError
 from normloom.core.table import TableRef
 from normloom.store.files import write_file, writing
-from normloom.store.store import BUILDS, Store
+from normloom.store.layout import BUILDS
+from normloom.store.store import Store
 
 EXPORTS = "exports"
 

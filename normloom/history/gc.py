@@ -31,7 +31,8 @@ from normloom.planning.keys import FORMAT as KEY_FORMAT
 from normloom.store import lease
 from normloom.store.files import remove_tree
 from normloom.store.latest import released_key
-from normloom.store.store import BUILDS, CURRENT, LOCK, MANIFEST, PRODUCT, RUNNING, SCRATCH, SUPERSEDED, Store
+from normloom.store.layout import BUILDS, CURRENT, LOCK, MANIFEST, PRODUCT, RUNNING, SCRATCH, SUPERSEDED
+from normloom.store.store import Store
 
 KEEP = 10
 PARTIAL = timedelta(days=7)

@@ -12,7 +12,8 @@ from normloom.core.table import Manifest, TableRef
 from normloom.history.builds import BuildLock, locks
 from normloom.planning.keys import FORMAT, stage_key
 from normloom.store.latest import LATEST, released_key
-from normloom.store.store import MANIFEST, SUPERSEDED, Store
+from normloom.store.layout import MANIFEST, SUPERSEDED
+from normloom.store.store import Store
 from normloom.store.verify import PARENTS, Damage
 
 

@@ -20,7 +20,8 @@ from normloom.history.gc import idle, remove_table
 from normloom.lineage.reach import Held, reach, source_rows, stored_tables
 from normloom.store.forgotten import FOLDER, Purging, deny_list, forgettings, write_purging
 from normloom.store.latest import LATEST
-from normloom.store.store import BUILDS, CURRENT, LOCK, RUNNING, SUPERSEDED, Store
+from normloom.store.layout import BUILDS, CURRENT, LOCK, RUNNING, SUPERSEDED
+from normloom.store.store import Store
 
 _NAMED = 3  # rows and tables that a message lists
 _SKIPPED = frozenset({LOCK, RUNNING})

@@ -20,7 +20,8 @@ from normloom.core.errors import StoreError, UsageError
 from normloom.core.table import Manifest, TableRef
 from normloom.history.terms import SourceTerms
 from normloom.store.files import put_new, write_file
-from normloom.store.store import BUILDS, Store
+from normloom.store.layout import BUILDS
+from normloom.store.store import Store
 
 RELEASES = "releases"
 _VERSION = re.compile(r"v?(\d+)\.(\d+)\.(\d+)")

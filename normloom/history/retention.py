@@ -12,7 +12,8 @@ from normloom.history.freshness import releases
 from normloom.history.unfinished import dead
 from normloom.lineage.openlineage import record_of
 from normloom.store.files import writing
-from normloom.store.store import BUILDS, Store
+from normloom.store.layout import BUILDS
+from normloom.store.store import Store
 
 KEEP = 10
 

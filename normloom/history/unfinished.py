@@ -24,8 +24,9 @@ from normloom.core.object_path import ObjectPath
 from normloom.history.builds import started
 from normloom.planning.spent import Spent
 from normloom.store.files import sync_directory, writing
+from normloom.store.layout import BUILDS
 from normloom.store.lease import Lease, is_held, take
-from normloom.store.store import BUILDS, Store
+from normloom.store.store import Store
 
 State = Literal["running", "waiting", "failed", "cancelled", "killed"]
 

@@ -43,7 +43,8 @@ from normloom.lineage.openlineage_facets import (
 from normloom.lineage.openlineage_models import model_datasets
 from normloom.readers.locate import Located
 from normloom.store.files import writing
-from normloom.store.store import BUILDS, Store
+from normloom.store.layout import BUILDS
+from normloom.store.store import Store
 
 NAMESPACE = "normloom"
 PATIENCE = 3.0  # seconds that the end of a build waits for its last events to be sent

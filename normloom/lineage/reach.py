@@ -15,7 +15,8 @@ from normloom.core.forgotten import FORGOTTEN, DenyList
 from normloom.core.table import KINDS, Kind, Manifest, PartRecord, TableRef
 from normloom.lineage.trained import models_of
 from normloom.store.forgotten import SourceRow
-from normloom.store.store import BUILDS, Store
+from normloom.store.layout import BUILDS
+from normloom.store.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)

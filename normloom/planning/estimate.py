@@ -11,7 +11,8 @@ from normloom.core.table import Manifest
 from normloom.models.adapters import loaded_for
 from normloom.models.registry import parts_at_once
 from normloom.steps.graph import load_order
-from normloom.store.store import MANIFEST, Store
+from normloom.store.layout import MANIFEST
+from normloom.store.store import Store
 from normloom.workers.resources import Resources, fit
 
 

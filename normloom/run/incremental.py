@@ -16,7 +16,8 @@ from normloom.core.errors import StoreError
 from normloom.core.table import Manifest, PartRecord
 from normloom.planning.estimate import history
 from normloom.planning.keys import recipe
-from normloom.store.store import Store, committed_part
+from normloom.store.parts import committed_part
+from normloom.store.store import Store
 from normloom.workers.part import PartJob, TableFiles, reads_digest
 
 Bounds = list[tuple[int, int]]  # first row of each part, and the one after its last

@@ -16,7 +16,7 @@ from normloom.core.stage import Stage
 from normloom.core.table import PartRecord
 from normloom.planning.spending import Spending, batched, hosted
 from normloom.run.budget import Budget
-from normloom.store.store import committed_part
+from normloom.store.parts import committed_part
 from normloom.workers.crew import Crew, Halted, PartProgress, PartResult, PartWaiting, never
 from normloom.workers.part import PartFailure, PartJob, part_row_ids
 

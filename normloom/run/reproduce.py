@@ -18,7 +18,8 @@ from normloom.models.registry import engine_of
 from normloom.planning.keys import key_fields, stage_key
 from normloom.run.runner import StageRunner
 from normloom.store.forgotten import deny_list
-from normloom.store.store import Store, read_slice
+from normloom.store.parts import read_slice
+from normloom.store.store import Store
 
 _UNREPEATABLE = frozenset({POISON, CRASH, OUTAGE})
 

@@ -37,16 +37,8 @@ from normloom.run.quality import require, run_checks
 from normloom.run.release import ReleaseSize
 from normloom.steps.selection import Again
 from normloom.store.forgotten import deny_list
-from normloom.store.store import (
-    Store,
-    Writer,
-    adopt_part,
-    content_hash,
-    forget_part,
-    read_slice,
-    write_frames,
-    write_part,
-)
+from normloom.store.parts import Writer, adopt_part, content_hash, forget_part, read_slice, write_frames, write_part
+from normloom.store.store import Store
 from normloom.workers.crew import Crew, InlineCrew, Loading, PartProgress
 from normloom.workers.part import PartFailure, PartJob, RunJob, with_own_sides
 from normloom.workers.pool import Pool

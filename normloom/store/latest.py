@@ -24,7 +24,8 @@ from normloom.core.errors import StoreError
 from normloom.core.object_path import ObjectPath
 from normloom.core.table import Manifest
 from normloom.store.files import sync_directory, write_file, writing
-from normloom.store.store import RELEASE, Store
+from normloom.store.layout import RELEASE
+from normloom.store.store import Store
 
 LATEST = "latest"
 SPLIT = "split"

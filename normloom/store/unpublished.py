@@ -9,7 +9,8 @@ from pathlib import Path
 import polars as pl
 
 from normloom.core.table import PartRecord, total
-from normloom.store.store import BUILDS, CURRENT, MANIFEST, Store
+from normloom.store.layout import BUILDS, CURRENT, MANIFEST
+from normloom.store.store import Store
 
 PARTS = "part-*.json"
 

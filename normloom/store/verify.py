@@ -13,18 +13,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from normloom.core.table import Manifest
+from normloom.store.integrity import file_problem
 from normloom.store.latest import LATEST
-from normloom.store.store import (
-    BUILDS,
-    CURRENT,
-    MANIFEST,
-    SUPERSEDED,
-    Store,
-    committed_part,
-    content_hash,
-    file_problem,
-    part_marker,
-)
+from normloom.store.layout import BUILDS, CURRENT, MANIFEST, SUPERSEDED, part_marker
+from normloom.store.parts import committed_part, content_hash
+from normloom.store.store import Store
 
 PARENTS = "parents"  # of rows, named as a damaged file is
 

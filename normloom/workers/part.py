@@ -24,7 +24,7 @@ from normloom.core.rows import row_ids
 from normloom.core.rules import CRASH, POISON
 from normloom.core.stage import DROPPED_SCHEMA, QUARANTINE_SCHEMA, Output, quarantined, quarantined_frame
 from normloom.core.table import PartRecord
-from normloom.store.store import committed_part, read_slice, require_writer, write_files, write_frames, write_part
+from normloom.store.parts import committed_part, read_slice, require_writer, write_files, write_frames, write_part
 from normloom.workers.stage_run import run_in
 
 TableFiles = tuple[tuple[Path, int], ...]  # Parquet files of a table with their row counts, in row order

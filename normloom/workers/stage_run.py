@@ -16,7 +16,8 @@ from normloom.core.outlook import about
 from normloom.core.run import Run
 from normloom.models.progress import current_teller
 from normloom.store.files import writing
-from normloom.store.store import SCRATCH, require_writer, scratch_of
+from normloom.store.layout import SCRATCH, scratch_of
+from normloom.store.parts import require_writer
 
 TELL_SECONDS = 5.0  # between lines
 CHECK_SECONDS = 2.0  # between looks whether another build has taken over

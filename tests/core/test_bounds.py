@@ -20,7 +20,8 @@ from normloom.planning.plan import PlannedStage, plan, read_sources
 from normloom.planning.spending import Limits, Spending
 from normloom.settings.settings import Prepared, stages_for
 from normloom.steps.graph import stages_of
-from normloom.store.store import MANIFEST, Store
+from normloom.store.layout import MANIFEST
+from normloom.store.store import Store
 from normloom.testing.inline import made
 
 OPTIONS = "options: {price_in: 1.0, price_out: 2.0, words: 9, yes_rate: %s}"

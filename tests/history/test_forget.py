@@ -23,8 +23,9 @@ from normloom.history.purge import purge
 from normloom.lineage.trace import trace
 from normloom.run.build import BuildRequest, reuse
 from normloom.store.forgotten import FOLDER, deny_list
+from normloom.store.layout import BUILDS
 from normloom.store.stale import stale_stages
-from normloom.store.store import BUILDS, Store
+from normloom.store.store import Store
 from normloom.tasks.prompts.take import take
 from normloom.testing import made, scripted
 from normloom.testing.toy import ECHOES

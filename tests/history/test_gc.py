@@ -20,7 +20,9 @@ from normloom.core.stage import Stage
 from normloom.core.table import Manifest
 from normloom.history.builds import BuildLock, locks
 from normloom.history.gc import Collection, Garbage, collect, idle, remove
-from normloom.store.store import MANIFEST, Store, Writer
+from normloom.store.layout import MANIFEST
+from normloom.store.parts import Writer
+from normloom.store.store import Store
 from normloom.testing.builds import build_id, built
 from normloom.testing.toy import echo_stage, runner, words_stage
 

@@ -12,7 +12,8 @@ from normloom.core.table import Manifest
 from normloom.history.builds import BuildLock
 from normloom.history.links import broken_links
 from normloom.store.latest import LATEST
-from normloom.store.store import MANIFEST, SUPERSEDED, Store
+from normloom.store.layout import MANIFEST, SUPERSEDED
+from normloom.store.store import Store
 from normloom.store.verify import repair, verify
 from normloom.testing.builds import build_id, built
 from normloom.testing.toy import echo_stage, words_stage

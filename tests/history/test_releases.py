@@ -13,7 +13,8 @@ from normloom.history.builds import find_build
 from normloom.history.exports import ExportRecord, exports, new_export_id, write_export
 from normloom.history.releases import RELEASES, record_release, version_named, versions
 from normloom.history.terms import SourceTerms
-from normloom.store.store import BUILDS, Store
+from normloom.store.layout import BUILDS
+from normloom.store.store import Store
 from normloom.testing.builds import build_id, built
 from normloom.testing.toy import echo_stage, words_stage
 

@@ -13,7 +13,8 @@ from normloom.core.stage import Stage
 from normloom.planning.guard import RemakeLimits, unasked
 from normloom.planning.plan import Plan, plan
 from normloom.steps.selection import Selection
-from normloom.store.store import MANIFEST, Store
+from normloom.store.layout import MANIFEST
+from normloom.store.store import Store
 from normloom.testing.chain import made, three
 from normloom.testing.toy import SCRIPTED
 from normloom.workers.resources import Resources

@@ -21,7 +21,8 @@ from normloom.cli.commands.serve import require_login, serve
 from normloom.core.errors import ConfigError, UsageError
 from normloom.prefect.run_marks import RUNS
 from normloom.prefect.server import SERVER_PASSWORD, serving
-from normloom.store.store import MANIFEST, Store
+from normloom.store.layout import MANIFEST
+from normloom.store.store import Store
 
 SERVE = "import sys, typer; from normloom.cli.commands.serve import serve; typer.run(serve)"
 

@@ -10,7 +10,8 @@ from normloom.core.stage import Stage
 from normloom.history.builds import BuildLock
 from normloom.run.reproduce import Sample, _differing, sample
 from normloom.steps.graph import stages_of
-from normloom.store.store import Store, content_hash, write_frames, write_part
+from normloom.store.parts import content_hash, write_frames, write_part
+from normloom.store.store import Store
 from normloom.testing.builds import build_id, built
 from normloom.testing.toy import echo_stage, runner, words_stage
 

@@ -9,7 +9,8 @@ import pytest
 
 from normloom.core.errors import StoreError
 from normloom.history.gc import collect, old_tables, remove
-from normloom.store.store import FORMAT, FORMAT_FILE, MANIFEST, Store
+from normloom.store.layout import FORMAT, FORMAT_FILE, MANIFEST
+from normloom.store.store import Store
 from normloom.testing.builds import build_id, built
 from normloom.testing.toy import words_stage
 

@@ -18,7 +18,8 @@ from normloom.core.stage import Output, Stage
 from normloom.core.table import Manifest
 from normloom.history.gc import collect, remove
 from normloom.store.latest import LATEST, released_key, show_latest
-from normloom.store.store import RELEASE, Store
+from normloom.store.layout import RELEASE
+from normloom.store.store import Store
 from normloom.store.verify import repair, verify
 from normloom.testing.builds import build_id, built
 from normloom.testing.toy import echo_stage, words_stage

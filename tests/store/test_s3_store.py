@@ -23,7 +23,8 @@ from normloom.history.unfinished import UnfinishedBuild, recorded, unfinished
 from normloom.lineage.trace import trace
 from normloom.store import lease
 from normloom.store.files import put_new
-from normloom.store.store import Store, Writer, require_writer
+from normloom.store.parts import Writer, require_writer
+from normloom.store.store import Store
 from normloom.store.verify import verify
 from normloom.store.views import query
 from normloom.testing.builds import build_id, built

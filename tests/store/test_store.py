@@ -9,7 +9,8 @@ import pytest
 from normloom.core.errors import StoreError
 from normloom.core.table import Manifest
 from normloom.store.files import write_file
-from normloom.store.store import Store, Writer, read_slice
+from normloom.store.parts import Writer, read_slice
+from normloom.store.store import Store
 from normloom.testing.toy import echo_stage, runner, words_stage
 
 

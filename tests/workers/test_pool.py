@@ -24,7 +24,8 @@ from normloom.core.run import Run
 from normloom.core.stage import Output, Stage
 from normloom.core.table import Manifest, PartRecord
 from normloom.steps.step import step
-from normloom.store.store import LOCK, Store
+from normloom.store.layout import LOCK
+from normloom.store.store import Store
 from normloom.testing.toy import SCRIPTED, echo_stage, runner, words_stage
 from normloom.workers.actor_crew import ActorCrew
 from normloom.workers.part import PartJob

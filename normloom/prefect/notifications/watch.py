@@ -14,7 +14,8 @@ from normloom.core.errors import StoreError, UsageError
 from normloom.history.freshness import releases
 from normloom.prefect.notifications.notices import tell
 from normloom.store.files import write_file
-from normloom.store.store import BUILDS, Store
+from normloom.store.layout import BUILDS
+from normloom.store.store import Store
 
 log = logging.getLogger("normloom.watch")
 

@@ -1,0 +1,84 @@
+"""Whether records and files are as they were written."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from normloom.core.object_path import ObjectPath
+from normloom.core.table import FileRecord, PartRecord
+
+Record = TypeVar("Record")
+
+log = logging.getLogger("normloom.store")
+
+
+def load_record(parse: Callable[[bytes], Record], path: Path) -> Record | None:
+    """Return the record in a file, None if the file is missing or cannot be read."""
+    try:
+        return parse(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except ValidationError as error:
+        log.warning("%s cannot be read and does not count: %s", path, fault_of(error))
+        return None
+
+
+def fault_of(error: ValidationError) -> str:
+    """Return the first fault of a record: the field and what is wrong with it."""
+    fault = error.errors()[0]
+    return f"{'.'.join(str(place) for place in fault['loc']) or 'the file'}: {fault['msg']}"
+
+
+def has_files(directory: Path, part: PartRecord) -> bool:
+    """Tell whether all files of a part are there and have the right sizes."""
+    for record in part.stored:
+        try:
+            if (directory / record.name).stat().st_size != record.bytes:
+                return False
+        except OSError:
+            return False
+    return True
+
+
+def parts_without_files(directory: Path, parts: Sequence[PartRecord]) -> list[PartRecord]:
+    """Return the parts that lack a file, or have one of another size."""
+    if not isinstance(directory, ObjectPath):
+        return [part for part in parts if not has_files(directory, part)]
+    sizes = directory.sizes()  # one request for a thousand files
+    return [part for part in parts if any(sizes.get(record.name) != record.bytes for record in part.stored)]
+
+
+def is_whole(directory: Path, part: PartRecord) -> bool:
+    """Tell whether all files of a part have the right checksums."""
+    return not any(file_problem(directory / record.name, record) for record in part.stored)
+
+
+def file_problem(path: Path, record: FileRecord) -> str | None:
+    """Say what is wrong with a stored file, None if it is as it was written."""
+    try:
+        if (size := path.stat().st_size) != record.bytes:
+            return f"has {size:,} bytes, expected {record.bytes:,}"
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return None if digest == record.sha256 else "is damaged: its checksum differs"
+
+
+def folder_problems(directory: Path, folder: Path, listed: Sequence[FileRecord]) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the folder of a product: names in its table's directory, and what is wrong with each."""
+    for record in listed:
+        if problem := file_problem(directory / record.name, record):
+            yield record.name, problem
+    known = {directory / record.name for record in listed}
+    for path in sorted(folder.rglob("*")):
+        if path not in known and (path.is_symlink() or not path.is_dir()):
+            yield path.relative_to(directory).as_posix(), "is not listed in the manifest"

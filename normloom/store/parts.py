@@ -1,0 +1,174 @@
+"""The parts of a table: who writes them, their files, and the record that commits each."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import platform
+import secrets
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import polars as pl
+
+from normloom.core.errors import StoreError
+from normloom.core.object_path import ObjectPath
+from normloom.core.table import KINDS, FileRecord, Kind, PartRecord
+from normloom.store import lease
+from normloom.store.files import put_new, sync_directory, write_file, writing
+from normloom.store.integrity import has_files, is_whole, load_record
+from normloom.store.layout import LOCK, PRODUCT, part_marker
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writer:
+    """Who writes a table: `token` is in the names of its files, the rest tells people where to look."""
+
+    token: str
+    build: str
+    process: int = field(default_factory=os.getpid)
+    host: str = field(default_factory=platform.node)
+
+    @classmethod
+    def of(cls, build: str) -> Writer:
+        """Return a writer of its own for one table of a build."""
+        return cls(token=secrets.token_hex(3), build=build)
+
+    def __str__(self) -> str:
+        return f"build {self.build} (process {self.process} on {self.host}, writer {self.token})"
+
+
+def require_writer(directory: Path, token: str) -> None:
+    """Raise StoreError if the table is published or another writer has taken over."""
+    lock = directory / LOCK
+    holder = lease.holder_of(lock) if isinstance(lock, ObjectPath) else lock.read_text()
+    if f"writer {token})" not in holder:
+        taken = f"is being written by {holder}" if holder else "is finished, or its build has ended"
+        raise StoreError(f"the table in {directory} {taken}: this part is left alone")
+
+
+def write_frames(
+    directory: Path, index: int, frames: Mapping[Kind, pl.DataFrame], *, writer: str
+) -> dict[Kind, FileRecord]:
+    """Write the files of one part and return their records."""
+    records: dict[Kind, FileRecord] = {}
+    for kind in KINDS:
+        buffer = io.BytesIO()
+        frames[kind].write_parquet(buffer, compression="zstd", statistics=True)
+        content = buffer.getvalue()
+        name = f"{kind}-{index:05d}-{writer}.parquet"
+        write_file(directory / name, content)
+        digest = hashlib.sha256(content).hexdigest()
+        records[kind] = FileRecord(name=name, rows=frames[kind].height, bytes=len(content), sha256=digest)
+    return records
+
+
+def write_files(directory: Path, index: int, folder: Path, *, writer: str) -> tuple[FileRecord, ...]:
+    """Take the files in a folder over as those of a part, and return their records by name.
+
+    The folder is renamed when all are on the disk. Raises StoreError for a link or anything else that is no file.
+    """
+    target = directory / f"{PRODUCT}{index:05d}-{writer}"
+    records = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_dir() and not path.is_symlink():
+            continue
+        name = path.relative_to(folder)
+        if path.is_symlink() or not path.is_file():
+            raise StoreError(f"{path}: the files of a product must be regular files, not links")
+        with writing(path), path.open("rb") as file:
+            os.fsync(file.fileno())
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        records.append(
+            FileRecord(name=f"{target.name}/{name.as_posix()}", rows=0, bytes=path.stat().st_size, sha256=digest)
+        )
+    if isinstance(target, ObjectPath):
+        for record in records:
+            below = record.name.partition("/")[2]
+            write_file(target / below, (folder / below).read_bytes())
+    elif records:
+        with writing(target):
+            for inner in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
+                sync_directory(inner)
+            folder.rename(target)
+            sync_directory(directory)
+    return tuple(records)
+
+
+def committed_part(directory: Path, index: int, *, verify: bool = True) -> PartRecord | None:
+    """Return a committed part, None if it is not there or its files do not verify.
+
+    Without `verify` files count as whole if their sizes are right.
+    """
+    return committed(part_marker(directory, index), verify=verify)
+
+
+def write_part(directory: Path, record: PartRecord, *, instead: bool = False) -> PartRecord:
+    """Write the marker that commits a part, whose files must be there; return the part that counts.
+
+    In object storage that is the one that was committed first, unless this one is to stand `instead` of it.
+    """
+    marker, content = part_marker(directory, record.index), record.model_dump_json(indent=1).encode()
+    if isinstance(marker, ObjectPath) and not instead:
+        first = None if put_new(marker, content) else committed(marker)
+        if first:
+            return first
+    write_file(marker, content)
+    return record
+
+
+def committed(marker: Path, *, verify: bool = True) -> PartRecord | None:
+    """Do what `committed_part` does for the marker of a part."""
+    record = load_record(PartRecord.model_validate_json, marker)
+    whole = is_whole if verify else has_files
+    return record if record and whole(marker.parent, record) else None
+
+
+def forget_part(directory: Path, record: PartRecord) -> None:
+    """Take back a committed part of a table that is not published, its files too."""
+    part_marker(directory, record.index).unlink(missing_ok=True)
+    for file in record.stored:
+        (directory / file.name).unlink(missing_ok=True)
+
+
+def adopt_part(source: Path, directory: Path, record: PartRecord) -> None:
+    """Take over a committed part of another table as it is, without a copy if the file system can."""
+    for file in record.stored:
+        target = directory / file.name
+        with writing(target), suppress(FileExistsError):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                target.hardlink_to(source / file.name)
+            except FileExistsError:
+                raise
+            except OSError:
+                write_file(target, (source / file.name).read_bytes())
+    write_part(directory, record, instead=True)
+
+
+def read_slice(files: Sequence[tuple[Path, int]], start: int, stop: int) -> pl.DataFrame:
+    """Return rows `start` to `stop` of files laid end to end (path and row count of each)."""
+    frames, offset = [], 0
+    for path, rows in files:
+        first, last = max(start - offset, 0), min(stop - offset, rows)
+        if first < last:
+            whole = (first, last) == (0, rows)
+            frames.append(
+                pl.read_parquet(path, glob=False)
+                if whole
+                else pl.scan_parquet(path, glob=False).slice(first, last - first).collect()
+            )
+        offset += rows
+    if frames:
+        return pl.concat(frames, how="vertical")
+    return pl.read_parquet(files[0][0], glob=False).clear() if files else pl.DataFrame()
+
+
+def content_hash(parts: Sequence[PartRecord]) -> str:
+    """Return the hash of a product, from the checksums of its rows' files in order and of its other files by name."""
+    files = [f"{file.name.partition('/')[2]} {file.sha256}" for part in parts for file in part.attached]
+    joined = "\n".join([*(part.files["rows"].sha256 for part in parts), *files])
+    return hashlib.sha256(joined.encode()).hexdigest()[:20]
