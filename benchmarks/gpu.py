@@ -135,7 +135,7 @@ def killed(name: str, loom: Loom, work: Work, spec: ModelSpec, whole: StageRun, 
 def kill_one() -> None:
     """Kill an actor of this process as the kernel does when memory runs out."""
     for process in psutil.Process().children(recursive=True):
-        if process.name().startswith("ray::_Worker"):
+        if process.name().startswith("ray::ModelActor"):
             os.kill(process.pid, signal.SIGKILL)
             return
 

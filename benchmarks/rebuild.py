@@ -108,7 +108,7 @@ def _kind(process: psutil.Process, *, flow: int) -> str:
     line = " ".join(process.cmdline())
     if "normloom.prefect.server" in line:
         return "prefect"
-    return "actor" if line.startswith("ray::_Worker") else "ray"
+    return "actor" if line.startswith("ray::ModelActor") else "ray"
 
 
 @contextmanager

@@ -174,7 +174,7 @@ def is_target(process: psutil.Process, target: str) -> bool:
     """Tell whether a process is an actor with a model, or Ray's raylet."""
     with suppress(psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
         name = " ".join(process.cmdline()[:1])
-        return name.startswith("ray::_Worker") if target == "actor" else process.name() == "raylet"
+        return name.startswith("ray::ModelActor") if target == "actor" else process.name() == "raylet"
     return False
 
 

@@ -14,33 +14,32 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from normloom.core.errors import StageError
-from normloom.core.model_roles import RolesSpec
-from normloom.core.product_model import ProductSpec
 from normloom.core.progress import Progress
-from normloom.core.stage import Stage, quarantined, quarantined_frame
+from normloom.core.stage import Stage
 from normloom.core.table import KINDS, Kind, Manifest, PartRecord, TableRef, Work, total
 from normloom.history.losses import loss, losses, sentence, upstream
-from normloom.models.adapters import adapter_in
 from normloom.planning.keys import key_fields, stage_key
 from normloom.planning.spending import Spending
 from normloom.run.budget import Budget
-from normloom.run.incremental import bounds_after, bounds_around, earlier_table, regular, taken_over
+from normloom.run.checked import without_failing
+from normloom.run.incremental import earlier_table, taken_over
+from normloom.run.new_table import NewTable
 from normloom.run.parts import PartMaker
 from normloom.run.quality import require, run_checks
 from normloom.run.release import ReleaseSize
 from normloom.steps.selection import Again
 from normloom.store.forgotten import deny_list
-from normloom.store.parts import Writer, adopt_part, content_hash, forget_part, read_slice, write_frames, write_part
+from normloom.store.parts import adopt_part, content_hash, forget_part
 from normloom.store.store import Store
 from normloom.workers.crew import Crew, InlineCrew, Loading, PartProgress
-from normloom.workers.part import PartFailure, PartJob, RunJob, with_own_sides
+from normloom.workers.part import PartFailure, PartJob
 from normloom.workers.pool import Pool
 from normloom.workers.stage_run import noting
 
@@ -108,23 +107,23 @@ class StageRunner:
         if existing and fresh and existing.made_before(fresh):
             again = "all"
         if again and existing and (again == "all" or existing.count("quarantined")):
-            job = _Table(self, stage, fields, tuple(inputs), tuple(sides), remake=existing.remake + 1)
+            job = self._table(stage, fields, inputs, sides, remake=existing.remake + 1)
             base = existing if again == "quarantined" else None
             return self._locked(job, base=base, replaces=key, again=again)
         if existing:
             return self._reused(stage, existing)
-        return self._locked(_Table(self, stage, fields, tuple(inputs), tuple(sides)), again=again)
+        return self._locked(self._table(stage, fields, inputs, sides), again=again)
 
     def made_again(self, stage: Stage, table: Manifest, index: int) -> dict[Kind, pl.DataFrame]:
         """Make one part of a published table again, elsewhere, and return its rows and ledgers; the table stays.
 
         Raises StageError if the part cannot be made.
         """
-        own = _Table(self, stage, dict(table.key_fields), tuple(table.inputs), tuple(table.sides), remake=table.remake)
+        own = self._table(stage, dict(table.key_fields), table.inputs, table.sides, remake=table.remake)
         aside = self.store.directory(self.system, stage.name, f".verify-{own.writer.token}")
         try:
             with self.store.lock(aside, own.writer, waiting=partial(self._waiting, stage.name)):
-                job = replace(self._jobs(own, table, None, {})[index], directory=aside, reusable=False)
+                job = replace(own.jobs(table, None, {})[index], directory=aside, reusable=False)
                 with self._crew(own, [job]) as crew:
                     results = [result for _, result in crew.run([job]) if not isinstance(result, PartProgress)]
                 if not results or not isinstance(results[0], PartRecord):
@@ -134,6 +133,17 @@ class StageRunner:
                 return {kind: pl.read_parquet(aside / files[kind].name, glob=False) for kind in KINDS}
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+
+    def _table(
+        self,
+        stage: Stage,
+        fields: dict[str, Any],
+        inputs: Sequence[TableRef],
+        sides: Sequence[TableRef],
+        *,
+        remake: int = 0,
+    ) -> NewTable:
+        return NewTable(self.system, self.store, self.build, stage, fields, tuple(inputs), tuple(sides), remake)
 
     def _budget(self, stage: Stage) -> Budget:
         own = stage.quarantine_budget
@@ -167,7 +177,7 @@ class StageRunner:
         )
 
     def _locked(
-        self, table: _Table, *, base: Manifest | None = None, replaces: str | None = None, again: Again | None = None
+        self, table: NewTable, *, base: Manifest | None = None, replaces: str | None = None, again: Again | None = None
     ) -> tuple[Manifest, bool]:
         """Make a table unless another build publishes it while this one waits for the lock."""
         waiting = partial(self._waiting, table.stage.name)
@@ -186,7 +196,7 @@ class StageRunner:
     def _waiting(self, stage: str, holder: str) -> None:
         self.progress.note(stage, f"waits: {holder} is writing this table")
 
-    def _adopt(self, table: _Table, base: Manifest) -> None:
+    def _adopt(self, table: NewTable, base: Manifest) -> None:
         """Start a replay with the parts of the table before it that have nothing in quarantine."""
         done = self.store.parts(table.directory)
         source = self.store.table_directory(base.ref)
@@ -195,7 +205,7 @@ class StageRunner:
                 adopt_part(source, table.directory, part)
 
     def _take_over(
-        self, table: _Table, earlier: Manifest, jobs: Sequence[PartJob], done: dict[int, PartRecord]
+        self, table: NewTable, earlier: Manifest, jobs: Sequence[PartJob], done: dict[int, PartRecord]
     ) -> None:
         """Take over what an earlier table has made of the rows of parts that are not done."""
         source = self.store.table_directory(earlier.ref)
@@ -207,7 +217,7 @@ class StageRunner:
             self.progress.note(table.stage.name, f"reuses {len(found):,} of {len(jobs):,} parts, made of the same rows")
 
     def _left(
-        self, table: _Table, jobs: Sequence[PartJob], parts: Mapping[int, PartRecord], again: Again | None
+        self, table: NewTable, jobs: Sequence[PartJob], parts: Mapping[int, PartRecord], again: Again | None
     ) -> tuple[dict[int, PartRecord], list[PartRecord]]:
         """Return the parts that an earlier build left and that stay, by index, and those taken back to be made again.
 
@@ -226,13 +236,13 @@ class StageRunner:
                 forget_part(table.directory, part)
         return kept, [part for index, part in found.items() if index not in kept]
 
-    def _make(self, table: _Table, again: Again | None, base: Manifest | None) -> Manifest:
+    def _make(self, table: NewTable, again: Again | None, base: Manifest | None) -> Manifest:
         stage, directory = table.stage, table.directory
         started = time.monotonic()
         reusable = stage.part_rows is not None and bool(stage.inputs)
         earlier = earlier_table(self.store, self.system, stage.name, table.fields) if reusable and not again else None
         found = self.store.parts(directory)
-        jobs = self._jobs(table, base, earlier, found)
+        jobs = table.jobs(base, earlier, found)
         done, back = self._left(table, jobs, found, again)
         if earlier:
             self._take_over(table, earlier, jobs, done)
@@ -259,7 +269,7 @@ class StageRunner:
         if self._budget(stage).holds(_counts(parts, aside), sum(part.attempts for part in parts)):
             require(results, stage=stage.name)
         if aside:
-            parts = [_without(table, part, aside) for part in parts]
+            parts = [without_failing(table, part, aside) for part in parts]
             self._hold_budget(table, parts)
             self._hold_release(stage, parts, [*table.inputs, *table.sides], key=table.key)
         manifest = Manifest(
@@ -283,7 +293,7 @@ class StageRunner:
         self.store.publish(manifest)
         return manifest
 
-    def _hold_budget(self, table: _Table, parts: Sequence[PartRecord]) -> None:
+    def _hold_budget(self, table: NewTable, parts: Sequence[PartRecord]) -> None:
         """Raise QuarantineBudgetError if parts have more rows in quarantine than the stage may have."""
 
         def ledger() -> pl.DataFrame:
@@ -293,7 +303,7 @@ class StageRunner:
         self._budget(table.stage).require(_counts(parts), sum(part.attempts for part in parts), ledger)
 
     def _work(
-        self, table: _Table, crew: Crew, missing: Sequence[PartJob], done: dict[int, PartRecord], rows_in: int
+        self, table: NewTable, crew: Crew, missing: Sequence[PartJob], done: dict[int, PartRecord], rows_in: int
     ) -> tuple[Loading, Work]:
         """Make the parts that are missing, put them with those that are done and return what that took."""
         started = time.monotonic()
@@ -326,46 +336,8 @@ class StageRunner:
         )
         return loading, work
 
-    def _jobs(
-        self, table: _Table, base: Manifest | None, earlier: Manifest | None, done: Mapping[int, PartRecord]
-    ) -> list[PartJob]:
-        """Return the parts of a table, cut as `base` is or around those that are `done`, else as `earlier` is."""
-        stage = table.stage
-        files = tuple(file for ref in table.inputs for file in self.store.files(ref))
-        rows = sum(count for _, count in files)
-        bounds = regular(rows, stage.part_rows)
-        if base:
-            bounds = [(part.start, part.stop) for part in base.parts]
-        elif done and stage.part_rows and (around := bounds_around(done, rows, stage.part_rows)):
-            bounds = around
-        elif earlier and stage.part_rows:
-            bounds = bounds_after(self.store, earlier, files, stage.part_rows)
-        kind = partial(RunJob, product=stage.files) if stage.run else PartJob
-        whole = kind(
-            system=self.system,
-            stage=stage.name,
-            function=stage.function,
-            arguments=stage.arguments,
-            values={name: self._placed(table, one) for name, one in stage.values.items()},
-            fan_out=stage.fan_out,
-            contract=stage.contract,
-            directory=table.directory,
-            writer=table.writer.token,
-            index=0,
-            start=0,
-            stop=0,
-            inputs=files if stage.inputs else None,
-            sides=tuple(tuple(self.store.files(ref)) for ref in table.sides[: len(stage.sides)]),
-            sides_on=stage.sides_on,
-            adapter=adapter_in(self._placed(table, stage.model)),
-            reusable=stage.part_rows is not None and bool(stage.inputs),
-            forgotten=None if stage.inputs else deny_list(self.store),
-        )
-        jobs = [replace(whole, index=index, start=start, stop=stop) for index, (start, stop) in enumerate(bounds)]
-        return with_own_sides(jobs)
-
     @contextmanager
-    def _crew(self, table: _Table, jobs: Sequence[PartJob]) -> Iterator[Crew]:
+    def _crew(self, table: NewTable, jobs: Sequence[PartJob]) -> Iterator[Crew]:
         """Give the crew of the stage's model or its own processes; this process if it needs neither."""
         stage, spec = table.stage, table.stage.holds
         if spec is None or not (any(len(job) for job in jobs) or not stage.inputs):
@@ -373,72 +345,10 @@ class StageRunner:
             return
         self.progress.note(stage.name, self.pool.awaits(spec))
         note = partial(self.progress.note, stage.name)
-        with self.pool.lease(spec, note=note, found=self._placed(table, spec)) as crew:
+        with self.pool.lease(spec, note=note, found=table.placed(spec)) as crew:
             yield crew
-
-    def _placed(self, table: _Table, value: Any) -> Any:
-        """Return a value of a stage, with its files found if it is a model out of a product."""
-        if isinstance(value, RolesSpec):
-            return RolesSpec.of({role: self._placed(table, one) for role, one in value.roles.items()})
-        if not isinstance(value, ProductSpec):
-            return value
-        place = len(table.stage.sides) + [stage.name for stage in table.stage.products].index(value.product)
-        return value.placed(str(self.store.folder(table.sides[place])))
 
 
 def _counts(parts: Sequence[PartRecord], aside: Mapping[str, str] | None = None) -> dict[str, int]:
     """Return the rows in quarantine by rule: those of parts, and more that checks take out (row -> rule)."""
     return total([*(part.quarantined_by for part in parts), Counter((aside or {}).values())])
-
-
-@dataclass(frozen=True)
-class _Table:
-    """The table that a stage is about to make: its key, where it lies, who writes it."""
-
-    runner: StageRunner
-    stage: Stage
-    fields: dict[str, Any]
-    inputs: tuple[TableRef, ...]
-    sides: tuple[TableRef, ...]
-    remake: int = 0
-
-    @cached_property
-    def key(self) -> str:
-        return stage_key(self.fields, remake=self.remake)
-
-    @cached_property
-    def directory(self) -> Path:
-        return self.runner.store.directory(self.runner.system, self.stage.name, self.key)
-
-    @cached_property
-    def writer(self) -> Writer:
-        return Writer.of(self.runner.build)
-
-
-def _under_input(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a row under the id of the input row it came from, if that is one, as ledgers name rows."""
-    return {**row, "row_id": row["parents"][0]} if len(row["parents"]) == 1 else row
-
-
-def _without(table: _Table, part: PartRecord, aside: dict[str, str]) -> PartRecord:
-    """Return the part, committed again, with rows that failed a check moved to quarantine.
-
-    A check looks at the whole table, so no other table takes the part over.
-    """
-    directory = table.directory
-    frames = {kind: read_slice([(directory / file.name, file.rows)], 0, file.rows) for kind, file in part.files.items()}
-    failing = frames["rows"].filter(pl.col("row_id").is_in(list(aside)))
-    if failing.is_empty():
-        return part
-    ledger = quarantined_frame(
-        [
-            quarantined(_under_input(row), aside[row["row_id"]], "the row fails this check")
-            for row in failing.iter_rows(named=True)
-        ]
-    )
-    frames["rows"] = frames["rows"].filter(~pl.col("row_id").is_in(list(aside)))
-    frames["quarantined"] = pl.concat([frames["quarantined"], ledger])
-    counts = frames["quarantined"]["rule"].value_counts(sort=True).iter_rows()
-    files = write_frames(directory, part.index, frames, writer=f"{table.writer.token}-checked")
-    checked = part.model_copy(update={"files": files, "quarantined_by": dict(counts), "reads": ""})
-    return write_part(directory, checked, instead=True)

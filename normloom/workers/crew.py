@@ -1,4 +1,4 @@
-"""What holds a model and makes parts with it: the build's own process here, Ray actors in `actor_crew`."""
+"""What holds a model and makes parts with it: the build's own process here, Ray actors in `actors`."""
 
 from __future__ import annotations
 

@@ -21,10 +21,11 @@ from normloom.core.needs import ProcessSpec
 from normloom.core.protocol import ModelSpec
 from normloom.models.adapters import loaded_for, shared_base
 from normloom.steps.graph import farthest
-from normloom.workers.actor_crew import ActorCrew, other_holders
+from normloom.workers.actors.actor import other_holders
+from normloom.workers.actors.actor_crew import ActorCrew
+from normloom.workers.actors.places import Places
 from normloom.workers.crew import Crew, InlineCrew
 from normloom.workers.node_engines import missing_on_nodes
-from normloom.workers.places import Places
 from normloom.workers.ray_start import remove_folder, start_ray
 from normloom.workers.resources import GB, Resources, fit
 

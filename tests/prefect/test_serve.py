@@ -120,10 +120,10 @@ def test_a_cancelled_run_frees_its_actors_and_keeps_its_tables(served: Served) -
     process, place, api = served
     run = api.start("savacu/serve", profile=str(place / "slow.yaml"))
     api.until(lambda: "generate_0_g1" in api.at_work(run), run=run)
-    api.until(lambda: any("_Worker.run" in name for name in commands(process)), run=run)
+    api.until(lambda: any("ModelActor.run" in name for name in commands(process)), run=run)
     api.cancel(run)
     assert api.ended(run) == "CANCELLED"
-    assert not any("_Worker" in name for name in commands(process))
+    assert not any("ModelActor" in name for name in commands(process))
     again = api.start("savacu/serve")
     assert api.ended(again) == "COMPLETED"
     states = {task["name"]: task["state"]["name"] for task in api.tasks(again)}
@@ -193,12 +193,12 @@ def test_an_error_of_ours_fails_the_run_with_its_message(served: Served) -> None
 def test_sigterm_ends_the_server_and_the_builds(served: Served) -> None:
     process, place, api = served
     run = api.start("savacu/serve", profile=str(place / "slow.yaml"))
-    api.until(lambda: any("_Worker.run" in name for name in commands(process)), run=run)
+    api.until(lambda: any("ModelActor.run" in name for name in commands(process)), run=run)
     below = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 0
     assert (place / "log").read_text().endswith("stopped; finished parts are kept\n")
-    ours = [child for child in below if "ray::" not in " ".join(command(child)) or "_Worker" in command(child)]
+    ours = [child for child in below if "ray::" not in " ".join(command(child)) or "ModelActor" in command(child)]
     psutil.wait_procs(ours, timeout=60)
     assert not [child for child in ours if child.is_running()]
     assert serving(place / "store") is None

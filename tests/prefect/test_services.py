@@ -267,7 +267,7 @@ def test_a_build_outlives_a_node_the_database_and_restarts_and_redoes_nothing(te
 def actors_environments(team: Team) -> list[dict[str, str]]:
     """Return the environments of the actors on the nodes that are left."""
     family = [process for name in ("gpu-1", "gpu-3") for process in team.machines.processes(name)]
-    return [one.environ() for one in family if one.name().startswith("ray::_Worker")]
+    return [one.environ() for one in family if one.name().startswith("ray::ModelActor")]
 
 
 def test_a_scheduled_build_with_the_default_profile_completes(team: Team) -> None:

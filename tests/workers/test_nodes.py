@@ -33,7 +33,7 @@ from normloom.settings.settings import stages_for
 from normloom.steps.graph import stages_of
 from normloom.store.store import Store
 from normloom.testing.toy import SCRIPTED, echo_stage, runner, words_stage
-from normloom.workers.actor_crew import ActorCrew
+from normloom.workers.actors.actor_crew import ActorCrew
 from normloom.workers.pool import Pool
 from normloom.workers.resources import Resources
 
@@ -238,7 +238,7 @@ def wait_for(done: Callable[[], bool]) -> None:
 def actors() -> list[psutil.Process]:
     """Return the processes of all actors on the nodes of this test."""
     family = psutil.Process().children(recursive=True)
-    return [process for process in family if process.name().startswith("ray::_Worker")]
+    return [process for process in family if process.name().startswith("ray::ModelActor")]
 
 
 def test_a_crew_grows_with_its_cluster(tmp_path: Path, cluster: Any) -> None:

@@ -27,7 +27,7 @@ from normloom.steps.step import step
 from normloom.store.layout import LOCK
 from normloom.store.store import Store
 from normloom.testing.toy import SCRIPTED, echo_stage, runner, words_stage
-from normloom.workers.actor_crew import ActorCrew
+from normloom.workers.actors.actor_crew import ActorCrew
 from normloom.workers.part import PartJob
 from normloom.workers.pool import Pool, Waits
 from normloom.workers.resources import Resources
@@ -192,7 +192,7 @@ class Heard(logging.Handler):
 def actor_processes() -> list[int]:
     """Return the processes of this test's actors."""
     family = psutil.Process().children(recursive=True)
-    return [process.pid for process in family if process.name().startswith("ray::_Worker")]
+    return [process.pid for process in family if process.name().startswith("ray::ModelActor")]
 
 
 def test_only_waits_that_last_are_told_and_then_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,7 @@ from normloom.core.protocol import ModelSpec
 from normloom.steps.step import step
 from normloom.store.store import Store
 from normloom.testing.toy import SCRIPTED, runner, words_stage
-from normloom.workers.actor_crew import ActorCrew
+from normloom.workers.actors.actor_crew import ActorCrew
 from normloom.workers.pool import Pool
 from normloom.workers.resources import Resources
 

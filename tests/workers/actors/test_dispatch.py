@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from normloom.core.contract import Contract
 from normloom.testing.toy import Echo, echo
-from normloom.workers.dispatch import STRAGGLER_BASIS, STRAGGLER_SECONDS, Dispatch
+from normloom.workers.actors.dispatch import STRAGGLER_BASIS, STRAGGLER_SECONDS, Dispatch
 from normloom.workers.part import PartJob
 
 FREE: Counter[str] = Counter()

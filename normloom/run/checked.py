@@ -1,0 +1,41 @@
+"""What checks of a whole table take out of its parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from normloom.core.stage import quarantined, quarantined_frame
+from normloom.core.table import PartRecord
+from normloom.run.new_table import NewTable
+from normloom.store.parts import read_slice, write_frames, write_part
+
+
+def _under_input(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row under the id of the input row it came from, if that is one, as ledgers name rows."""
+    return {**row, "row_id": row["parents"][0]} if len(row["parents"]) == 1 else row
+
+
+def without_failing(table: NewTable, part: PartRecord, aside: dict[str, str]) -> PartRecord:
+    """Return the part, committed again, with rows that failed a check moved to quarantine.
+
+    A check looks at the whole table, so no other table takes the part over.
+    """
+    directory = table.directory
+    frames = {kind: read_slice([(directory / file.name, file.rows)], 0, file.rows) for kind, file in part.files.items()}
+    failing = frames["rows"].filter(pl.col("row_id").is_in(list(aside)))
+    if failing.is_empty():
+        return part
+    ledger = quarantined_frame(
+        [
+            quarantined(_under_input(row), aside[row["row_id"]], "the row fails this check")
+            for row in failing.iter_rows(named=True)
+        ]
+    )
+    frames["rows"] = frames["rows"].filter(~pl.col("row_id").is_in(list(aside)))
+    frames["quarantined"] = pl.concat([frames["quarantined"], ledger])
+    counts = frames["quarantined"]["rule"].value_counts(sort=True).iter_rows()
+    files = write_frames(directory, part.index, frames, writer=f"{table.writer.token}-checked")
+    checked = part.model_copy(update={"files": files, "quarantined_by": dict(counts), "reads": ""})
+    return write_part(directory, checked, instead=True)

@@ -1,0 +1,95 @@
+"""The table that a stage is about to make, and the parts that it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from normloom.core.model_roles import RolesSpec
+from normloom.core.product_model import ProductSpec
+from normloom.core.stage import Stage
+from normloom.core.table import Manifest, PartRecord, TableRef
+from normloom.models.adapters import adapter_in
+from normloom.planning.keys import stage_key
+from normloom.run.incremental import bounds_after, bounds_around, regular
+from normloom.store.forgotten import deny_list
+from normloom.store.parts import Writer
+from normloom.store.store import Store
+from normloom.workers.part import PartJob, RunJob, with_own_sides
+
+
+@dataclass(frozen=True)
+class NewTable:
+    """The table that a stage is about to make: its key, where it lies, who writes it."""
+
+    system: str
+    store: Store
+    build: str
+    stage: Stage
+    fields: dict[str, Any]
+    inputs: tuple[TableRef, ...]
+    sides: tuple[TableRef, ...]
+    remake: int = 0
+
+    @cached_property
+    def key(self) -> str:
+        """The key that the table will have."""
+        return stage_key(self.fields, remake=self.remake)
+
+    @cached_property
+    def directory(self) -> Path:
+        """Where it is written."""
+        return self.store.directory(self.system, self.stage.name, self.key)
+
+    @cached_property
+    def writer(self) -> Writer:
+        """Who writes it."""
+        return Writer.of(self.build)
+
+    def jobs(self, base: Manifest | None, earlier: Manifest | None, done: Mapping[int, PartRecord]) -> list[PartJob]:
+        """Return its parts, cut as `base` is or around those that are `done`, else as `earlier` is."""
+        stage = self.stage
+        files = tuple(file for ref in self.inputs for file in self.store.files(ref))
+        rows = sum(count for _, count in files)
+        bounds = regular(rows, stage.part_rows)
+        if base:
+            bounds = [(part.start, part.stop) for part in base.parts]
+        elif done and stage.part_rows and (around := bounds_around(done, rows, stage.part_rows)):
+            bounds = around
+        elif earlier and stage.part_rows:
+            bounds = bounds_after(self.store, earlier, files, stage.part_rows)
+        kind = partial(RunJob, product=stage.files) if stage.run else PartJob
+        whole = kind(
+            system=self.system,
+            stage=stage.name,
+            function=stage.function,
+            arguments=stage.arguments,
+            values={name: self.placed(one) for name, one in stage.values.items()},
+            fan_out=stage.fan_out,
+            contract=stage.contract,
+            directory=self.directory,
+            writer=self.writer.token,
+            index=0,
+            start=0,
+            stop=0,
+            inputs=files if stage.inputs else None,
+            sides=tuple(tuple(self.store.files(ref)) for ref in self.sides[: len(stage.sides)]),
+            sides_on=stage.sides_on,
+            adapter=adapter_in(self.placed(stage.model)),
+            reusable=stage.part_rows is not None and bool(stage.inputs),
+            forgotten=None if stage.inputs else deny_list(self.store),
+        )
+        jobs = [replace(whole, index=index, start=start, stop=stop) for index, (start, stop) in enumerate(bounds)]
+        return with_own_sides(jobs)
+
+    def placed(self, value: Any) -> Any:
+        """Return a value of a stage, with its files found if it is a model out of a product."""
+        if isinstance(value, RolesSpec):
+            return RolesSpec.of({role: self.placed(one) for role, one in value.roles.items()})
+        if not isinstance(value, ProductSpec):
+            return value
+        place = len(self.stage.sides) + [stage.name for stage in self.stage.products].index(value.product)
+        return value.placed(str(self.store.folder(self.sides[place])))

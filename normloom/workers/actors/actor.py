@@ -1,0 +1,145 @@
+"""The body of an actor: it holds a model and makes parts with it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from normloom.core.errors import EngineDiedError, ModelError, NormloomError, cause
+from normloom.core.protocol import Closing, ModelSpec, Sleeping
+from normloom.models import load_model
+from normloom.models.progress import listening
+from normloom.workers.crew import PartProgress, PartResult, attempt
+from normloom.workers.memory import MemoryUse, memory_use
+from normloom.workers.part import PartJob
+from normloom.workers.run_log import RunLog, drain, sending
+from normloom.workers.stage_run import noting
+
+log = logging.getLogger("normloom.crew")
+
+NAME_BREAK = ", model "
+PARTS = "parts"  # the actor's threads that make parts; it answers to the rest meanwhile
+LAST_WORDS_SECONDS = 1.0  # for what an actor still has to log, and to end what its model started
+REASON_CHARS = 500
+
+
+class ModelActor:
+    """The body of an actor."""
+
+    def __init__(self, spec: ModelSpec, threads: int, paths: Sequence[str]) -> None:
+        sys.path += [path for path in paths if path not in sys.path]  # where stage functions come from
+        self._spec = spec
+        self._threads = threads
+        self._model: object | None = None
+        self._shares: dict[int, float] = {}
+        self._notes: dict[int, str] = {}
+
+    # Errors are returned and not raised: what nobody waits for any more (the copy of a part that lost its race, a
+    # second actor that cannot load either) Ray would print on the user's terminal as unhandled.
+
+    def load(self, run_log: RunLog | None) -> float | ModelError:
+        """Load the model and return the seconds it took, or why it cannot be loaded."""
+        with sending(run_log):
+            started = time.monotonic()
+            try:
+                self._model = load_model(self._spec, threads=self._threads)
+            except Exception as error:  # kept with its cause, whatever an engine raises
+                log.warning("process %d cannot load model %s", os.getpid(), self._spec.model, exc_info=True)
+                return ModelError(f"an actor could not load model {self._spec.model!r}: {cause(error)}")
+            seconds = time.monotonic() - started
+            log.info("process %d loaded model %s in %.1f s", os.getpid(), self._spec.model, seconds)
+            return seconds
+
+    def run(self, job: PartJob, *, probe: bool, run_log: RunLog | None) -> PartResult | NormloomError:
+        """Make one part; an error that concerns the stage as a whole is returned."""
+        with sending(run_log):
+            try:
+                with (
+                    listening(partial(self._shares.__setitem__, job.index)),
+                    noting(partial(self._notes.__setitem__, job.index)),
+                ):
+                    return attempt(job, self._model, probe=probe)
+            except EngineDiedError:
+                log.exception("process %d ends, its engine is gone", os.getpid())
+                drain(LAST_WORDS_SECONDS)
+                os._exit(1)  # a process that dies is replaced, with the model loaded again
+            except NormloomError as error:
+                return error
+            finally:
+                self._shares.pop(job.index, None)
+                self._notes.pop(job.index, None)
+
+    def arrived(self) -> None:
+        """Answer as soon as the process is there, also while the model loads."""
+
+    def progress(self) -> dict[int, PartProgress]:
+        """Return how far each part in work is."""
+        return {index: PartProgress(share, self._notes.get(index, "")) for index, share in self._shares.copy().items()}
+
+    def memory(self) -> MemoryUse:
+        """Return what the process and those it started hold."""
+        return memory_use()
+
+    def sleep(self) -> bool:
+        """Free the GPU if the model can."""
+        try:
+            return isinstance(self._model, Sleeping) and self._model.sleep()
+        except Exception:
+            log.exception("model %s cannot be put to sleep", self._spec.model)
+            return False
+
+    def wake(self) -> None:
+        """Come back to the GPU; a process whose model does not ends, and is replaced when that shows."""
+        try:
+            if isinstance(self._model, Sleeping):
+                self._model.wake()
+        except Exception:
+            log.exception("process %d ends, its model does not wake up", os.getpid())
+            drain(LAST_WORDS_SECONDS)
+            os._exit(1)
+
+    def tell(self) -> None:
+        """Send what is still to be logged."""
+        drain()
+
+    def end(self) -> None:
+        """Let the model end what it started."""
+        try:
+            if isinstance(self._model, Closing):
+                self._model.close()
+        except Exception:
+            log.exception("model %s did not close", self._spec.model)
+
+
+def how_died(error: Exception) -> str:
+    """Return what Ray knows of the death of an actor, in one line: process and node, then the reason."""
+    told = " ".join(str(error).split())
+    facts = [f"{name} {found[1]}" for name in ("pid", "ip") if (found := re.search(rf"\b{name}: (\S+)", told))]
+    reason = told.partition("because ")[2].partition(" There are some potential root causes")[0] or told
+    return f"{', '.join(facts)}: {reason}"[:REASON_CHARS] if facts else reason[:REASON_CHARS]
+
+
+def other_holders(holder: str) -> list[str]:
+    """Return who else holds actors in the cluster that Ray is connected to."""
+    from ray.util import list_named_actors
+
+    names = [str(actor["name"]) for actor in list_named_actors(all_namespaces=True)]
+    holders = {name.partition(NAME_BREAK)[0] for name in names if NAME_BREAK in name}
+    return sorted(holders - {holder})
+
+
+def answers(references: Sequence[Any]) -> Iterator[Any]:
+    """Yield what actors answered, without those that died."""
+    import ray
+
+    for reference in references:
+        try:
+            yield ray.get(reference)
+        except ray.exceptions.RayError:  # it died since: its replacement will be asked next time
+            continue
