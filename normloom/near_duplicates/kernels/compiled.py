@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -17,8 +16,6 @@ from normloom.core.cache import cache_dir
 Array = npt.NDArray[Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_FOLDER = Path(__file__).parent
-
 
 def compiled(function: Function) -> Function:
     """Compile a function, and keep what was compiled until any file of this folder changes.
@@ -26,16 +23,19 @@ def compiled(function: Function) -> Function:
     numba itself keeps it until the function's own file changes, whatever becomes of functions of other files that
     are compiled into it.
     """
-    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(_kept_in())
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(_KEPT_IN)
     try:
         return cast("Function", numba.njit(cache=True, nogil=True)(function))
     finally:
         numba.config.CACHE_DIR = before
 
 
-@cache
-def _kept_in() -> Path:
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(_FOLDER.glob("*.py")))).hexdigest()[:12]
+def kept_in(folder: Path) -> Path:
+    """Return where what is compiled from the files in a folder is kept."""
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))).hexdigest()[:12]
     if numba.config.CACHE_DIR:
         return Path(numba.config.CACHE_DIR, digest)
-    return (_FOLDER / "__pycache__" if os.access(_FOLDER, os.W_OK) else cache_dir() / "numba") / digest
+    return (folder / "__pycache__" if os.access(folder, os.W_OK) else cache_dir() / "numba") / digest
+
+
+_KEPT_IN = kept_in(Path(__file__).parent)

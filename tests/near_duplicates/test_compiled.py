@@ -1,0 +1,22 @@
+"""What numba compiled is kept until a file of the kernels changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from normloom.near_duplicates.kernels import compiled
+from normloom.near_duplicates.kernels.removal import look_up_rows
+
+
+def test_what_was_compiled_is_kept_by_the_content_of_all_kernels(tmp_path: Path) -> None:
+    (tmp_path / "sets.py").write_text("one")
+    (tmp_path / "texts.py").write_text("two")
+    first = compiled.kept_in(tmp_path)
+    assert compiled.kept_in(tmp_path) == first
+    (tmp_path / "texts.py").write_text("three")
+    assert compiled.kept_in(tmp_path) != first
+
+
+def test_the_kernels_are_kept_there() -> None:
+    folder = Path(compiled.__file__).parent
+    assert Path(look_up_rows.stats.cache_path).is_relative_to(compiled.kept_in(folder))  # type: ignore[attr-defined]
