@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict
 
 from normloom.core.contract import Check, Contract
 from normloom.core.stage import NoArguments, Output, Stage
-from normloom.run.quality import run_checks
+from normloom.run.checks.table_checks import run_checks
 from normloom.run.runner import StageRunner
 from normloom.store.store import Store
 from normloom.workers.pool import Pool

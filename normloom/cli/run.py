@@ -34,8 +34,8 @@ from normloom.prefect.flow_run import hold_run_under_way, under_way
 from normloom.prefect.quiet import quiet_libraries
 from normloom.prefect.run_marks import settle
 from normloom.prefect.server import prefect_server, sending_heartbeats, serving, using_server
+from normloom.prefect.weave import import_engine
 from normloom.run.build import BuildRequest, BuildResult, build, reuse
-from normloom.run.quality import import_library
 from normloom.settings.settings import stages_for
 from normloom.settings.source_settings import terms_of
 from normloom.steps.graph import model_uses, stages_of
@@ -156,7 +156,7 @@ def _server(store: Store, console: Console) -> Iterator[str]:
     else:
         with ExitStack() as stack:
             with busy(console, "starting Prefect's server"):
-                url = stack.enter_context(prefect_server(meanwhile=import_library))
+                url = stack.enter_context(prefect_server(meanwhile=import_engine))
             stack.enter_context(using_server(url))
             yield "run normloom serve, open http://127.0.0.1:4200"
 

@@ -27,6 +27,13 @@ class Make(Protocol):
         ...
 
 
+def import_engine() -> None:
+    """Import what flows run on: a second, which may pass while a server starts."""
+    import prefect.artifacts
+    import prefect.flow_engine
+    import prefect.task_engine  # noqa: F401
+
+
 def submit_stages(
     runs: TaskRuns, stages: Sequence[Stage], make: Make, lineage: Lineage
 ) -> dict[str, tuple[Manifest, bool]]:

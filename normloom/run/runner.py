@@ -29,10 +29,10 @@ from normloom.planning.keys import key_fields, stage_key
 from normloom.planning.spending import Spending
 from normloom.run.budget import Budget
 from normloom.run.checked import without_failing
+from normloom.run.checks.table_checks import require, run_checks
 from normloom.run.incremental import earlier_table, taken_over
 from normloom.run.new_table import NewTable
 from normloom.run.parts import PartMaker
-from normloom.run.quality import require, run_checks
 from normloom.run.release import ReleaseSize
 from normloom.steps.selection import Again
 from normloom.store.forgotten import deny_list

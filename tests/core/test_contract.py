@@ -5,7 +5,7 @@ import pytest
 
 from normloom.core.contract import Check, Contract
 from normloom.core.errors import CheckError, ContractError
-from normloom.run.quality import require, run_checks
+from normloom.run.checks.table_checks import require, run_checks
 
 PEOPLE = Contract(columns={"name": pl.String(), "age": pl.Int64()}, nullable=frozenset({"age"}))
 

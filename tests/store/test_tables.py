@@ -5,7 +5,7 @@ import pytest
 
 from normloom.core.contract import Contract
 from normloom.core.errors import ContractError
-from normloom.run.quality import require, run_checks
+from normloom.run.checks.table_checks import require, run_checks
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import DIMENSIONS
 

@@ -1,4 +1,4 @@
-"""Checks of a whole table by Great Expectations, run before it publishes."""
+"""Checks of a whole table by Great Expectations: those that only it can make."""
 
 from __future__ import annotations
 
@@ -12,12 +12,9 @@ from typing import Any
 
 import polars as pl
 
-from normloom.core.contract import Check, Contract
+from normloom.core.contract import Check
 from normloom.core.errors import CheckError
-from normloom.core.table import CheckResult
-
-ROWS_AT_ONCE = 1_000_000
-SAMPLE = 3
+from normloom.run.checks.outcome import SAMPLE, Outcome
 
 _importing = threading.Lock()  # stages are checked in several threads
 
@@ -37,29 +34,19 @@ _OF_SINGLE_ROWS = frozenset(
 )
 
 
-def run_checks(
-    table: pl.LazyFrame, contract: Contract, *, rows_at_once: int = ROWS_AT_ONCE
-) -> tuple[list[CheckResult], dict[str, str]]:
-    """Run the contract's checks and return their results and the rows to quarantine (row id -> rule).
+def expected(table: pl.LazyFrame, checks: Sequence[Check], *, rows_at_once: int) -> list[Outcome]:
+    """Return what each check found.
 
-    A check that raises counts as failed: a gate that cannot look must not open. Of a table with more than
-    `rows_at_once` rows, checks of single rows see that many at a time; the others are run one by one over the
-    columns that they need.
+    Of a table with more than `rows_at_once` rows, checks of single rows see that many at a time; the others are run
+    one by one over the columns that they need. Raises CheckError if the library does not know a check, or cannot tell
+    which rows to quarantine.
     """
-    found = [_Found(check) for check in contract.checks]
+    found = [_Found(check) for check in checks]
     for rows, among in _batches(table, found, rows_at_once):
         outcomes = _validated(rows, [one.check for one in among])
         for one, outcome in zip(among, outcomes, strict=True):
             one.add(outcome, rows)
-    return [one.result for one in found], {row: one.check.name for one in found for row in one.failing}
-
-
-def require(results: Sequence[CheckResult], *, stage: str) -> None:
-    """Raise CheckError if a check that stops the build failed."""
-    failed = [result for result in results if not result.passed and result.on_fail == "stop"]
-    if failed:
-        found = "; ".join(f"{result.name}: {result.detail}" for result in failed)
-        raise CheckError(f"stage {stage!r} is not published, its table fails checks: {found}")
+    return [one.outcome for one in found]
 
 
 @dataclass(eq=False)
@@ -93,26 +80,14 @@ class _Found:
             self.failing += rows["row_id"].gather(found.get("unexpected_index_list") or []).to_list()
 
     @property
-    def result(self) -> CheckResult:
-        """The result for the manifest."""
-        return CheckResult(
-            name=self.check.name, passed=self.passed, on_fail=self.check.on_fail, detail=self.raised or self._detail
-        )
-
-    @property
-    def _detail(self) -> str:
-        if self.observed is not None:
-            return f"observed {self.observed}"
-        sample = json.dumps(self.sample, default=str, ensure_ascii=False)
-        return f"{self.unexpected} of {self.rows} rows" + (f", such as {sample}" if self.unexpected else "")
+    def outcome(self) -> Outcome:
+        return Outcome(**vars(self))
 
 
 def _batches(
     table: pl.LazyFrame, found: Sequence[_Found], rows_at_once: int
 ) -> Iterator[tuple[pl.DataFrame, Sequence[_Found]]]:
     """Yield rows, with the columns that some checks look at, and these checks."""
-    if not found:
-        return
     height = table.select(pl.len()).collect().item()
     if height <= rows_at_once:
         yield _rows(table, found), found
@@ -135,21 +110,15 @@ def _rows(table: pl.LazyFrame, found: Sequence[_Found]) -> pl.DataFrame:
     return table.select(there, *(name for name in table.collect_schema() if name in wanted)).collect()
 
 
-def import_library() -> Any:
-    """Import and return Great Expectations: five seconds, which the first checks of a process need not wait for."""
-    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
-    with _importing:
-        import great_expectations as gx
-
-    return gx
-
-
 def _validated(rows: pl.DataFrame, checks: Sequence[Check]) -> list[dict[str, Any]]:
     """Return the outcome of each check, in one validation: for each Great Expectations hashes all columns it is given.
 
     It reads pandas; rows that fail are identified by their position.
     """
-    gx = import_library()
+    os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+    with _importing:
+        import great_expectations as gx  # four seconds
+
     # This one tells of a temporary directory for every context, at a level that it sets itself.
     logging.getLogger("great_expectations.data_context.types.base").setLevel(logging.WARNING)
     looked_at = {value for check in checks for value in check.arguments.values() if isinstance(value, str)}

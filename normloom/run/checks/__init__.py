@@ -1,0 +1,1 @@
+"""Checks of a whole table, run before it publishes."""

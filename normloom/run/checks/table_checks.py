@@ -1,0 +1,44 @@
+"""The gate before a table publishes: every check of its contract, made by Polars or by Great Expectations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from normloom.core.contract import Contract
+from normloom.core.errors import CheckError
+from normloom.core.table import CheckResult
+from normloom.run.checks.columns import looked_at, question
+
+ROWS_AT_ONCE = 1_000_000
+
+
+def run_checks(
+    table: pl.LazyFrame, contract: Contract, *, rows_at_once: int = ROWS_AT_ONCE
+) -> tuple[list[CheckResult], dict[str, str]]:
+    """Run the contract's checks and return their results and the rows to quarantine (row id -> rule).
+
+    A check that raises counts as failed: a gate that cannot look must not open. Common checks are one query over the
+    table. The others are Great Expectations', which sees `rows_at_once` rows at a time of a larger table if they are
+    about single rows; raises CheckError if it does not know one.
+    """
+    schema = table.collect_schema()
+    questions = {place: question(check, schema) for place, check in enumerate(contract.checks)}
+    ours = {place: asked for place, asked in questions.items() if asked}
+    found = dict(zip(ours, looked_at(table, list(ours.values())), strict=True))
+    if others := [place for place in questions if place not in ours]:
+        from normloom.run.checks.expectations import expected
+
+        asked = [contract.checks[place] for place in others]
+        found |= dict(zip(others, expected(table, asked, rows_at_once=rows_at_once), strict=True))
+    outcomes = [found[place] for place in questions]
+    return [one.result for one in outcomes], {row: one.check.name for one in outcomes for row in one.failing}
+
+
+def require(results: Sequence[CheckResult], *, stage: str) -> None:
+    """Raise CheckError if a check that stops the build failed."""
+    failed = [result for result in results if not result.passed and result.on_fail == "stop"]
+    if failed:
+        found = "; ".join(f"{result.name}: {result.detail}" for result in failed)
+        raise CheckError(f"stage {stage!r} is not published, its table fails checks: {found}")
