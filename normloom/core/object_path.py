@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path, PosixPath
 from typing import IO, TYPE_CHECKING, Any, Self, TypeVar
 
-from normloom.core.errors import StoreError, UsageError
+from normloom.core.errors import StoreError
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -45,14 +45,6 @@ def place_of(given: str | os.PathLike[str]) -> Path:
     if re.fullmatch(r"[a-z][a-z0-9+]+:", scheme):
         raise StoreError(f"{os.fspath(given)!r} cannot hold a store: expected a directory or s3://bucket/prefix")
     return path.absolute()
-
-
-def on_disk(given: str | os.PathLike[str], what: str) -> Path:
-    """Return the directory of a store; raises UsageError if `what` is asked of one in object storage."""
-    place = place_of(given)
-    if isinstance(place, ObjectPath):
-        raise UsageError(f"{what} needs a store in a local directory; {place} is in object storage")
-    return place
 
 
 class ObjectPath(PosixPath):
@@ -120,6 +112,27 @@ class ObjectPath(PosixPath):
         except AlreadyExistsError:
             return False
         return True
+
+    def replace_if(self, content: bytes, tag: str | None) -> str | None:
+        """Write the object if it still has this entity tag, or, for None, if there is none.
+
+        Return its new tag, or None if another has written it. A client that got no answer asks again and then meets its
+        own object: the same content counts as written.
+        """
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        try:
+            return self.put(content, mode="create" if tag is None else {"e_tag": tag})
+        except (AlreadyExistsError, PreconditionError, FileNotFoundError):
+            found = self.tag_of()
+        return found[1] if found and found[0] == content else None
+
+    def tag_of(self) -> tuple[bytes, str] | None:
+        """Return content and entity tag, None if there is no such object."""
+        try:
+            return self.tagged()[:2]
+        except FileNotFoundError:
+            return None
 
     def tagged(self) -> tuple[bytes, str, datetime]:
         """Return content, entity tag and time of change."""
@@ -263,7 +276,6 @@ def fetched(folder: str | os.PathLike[str]) -> Path:
 
     What has been fetched stays in the cache: a product's folder never changes once it is published.
     """
-    from normloom.core.cache import cache_dir
     from normloom.core.once import made_once
 
     place = place_of(folder) if str(folder).startswith(SCHEME) else Path(folder)
@@ -276,7 +288,14 @@ def fetched(folder: str | os.PathLike[str]) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes())
 
-    return made_once(cache_dir().joinpath("objects", *place.parts[1:]), fetch)
+    return made_once(fetched_to(place), fetch)
+
+
+def fetched_to(folder: ObjectPath) -> Path:
+    """Return where on this machine the files of a folder of objects are, or would be, once they are fetched."""
+    from normloom.core.cache import cache_dir
+
+    return cache_dir().joinpath("objects", *folder.parts[1:])
 
 
 @cache

@@ -13,6 +13,7 @@ import polars as pl
 from normloom.core.cache import cache_dir
 from normloom.core.errors import UsageError
 from normloom.core.forgotten import MIN_CHARS, DenyList, text_hash
+from normloom.core.object_path import ObjectPath
 from normloom.core.text import normalise
 from normloom.history.exports import exports
 from normloom.lineage.reach import Reach, reach, source_rows, stored_tables
@@ -95,6 +96,11 @@ def beyond(store: Store, found: Reach) -> list[str]:
             if {(ref.system, ref.stage, ref.key) for ref in (*record.tables, *record.reads)} & held:
                 pushed = f", pushed to {record.pushed}" if record.pushed else ""
                 told.append(f"export {record.path} (version {record.version}, {record.created:%Y-%m-%d}{pushed})")
+    if isinstance(store.root, ObjectPath):
+        told += [
+            f"versions of removed objects, if the bucket of {store.root} keeps them",
+            "files of models that other machines have fetched from it to NORMLOOM_CACHE",
+        ]
     return [
         *told,
         "the source files themselves: builds drop the rows, the files keep them",

@@ -13,7 +13,7 @@ import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -31,7 +31,7 @@ from normloom.planning.keys import FORMAT as KEY_FORMAT
 from normloom.store import lease
 from normloom.store.files import remove_tree
 from normloom.store.latest import released_key
-from normloom.store.layout import BUILDS, CURRENT, LOCK, MANIFEST, PRODUCT, RUNNING, SCRATCH, SUPERSEDED
+from normloom.store.layout import BUILDS, CURRENT, LOCK, MANIFEST, PRODUCT, RELEASE, RUNNING, SCRATCH, SUPERSEDED
 from normloom.store.store import Store
 
 KEEP = 10
@@ -43,6 +43,7 @@ _TEMPORARY = re.compile(r"\..*\.tmp")
 
 What = Literal["table", "partial", "leftover"]
 Tables = Set[tuple[str, str]]  # stage and key of each
+Still = Callable[[], bool]  # whether a lock is held, asked right before what needs it; raises StoreError if it is lost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,30 +120,34 @@ def collect(
 
 def remove(store: Store, shown: Collection) -> list[Garbage]:
     """Remove what was shown and may still go, and return it; raises StoreError while a build of the system runs."""
-    with idle(store, shown.system):
+    with idle(store, shown.system) as still:
         agreed = {(item.what, item.path) for item in shown.garbage}
         found = collect(store, shown.system, keep=shown.keep, partial=shown.partial, old_keys=shown.old_keys).garbage
         with _cleaning(store.root):
-            return [item for item in found if (item.what, item.path) in agreed and _remove(item)]
+            return [item for item in found if (item.what, item.path) in agreed and still() and _remove(item)]
 
 
 @contextmanager
-def idle(store: Store, system: str) -> Iterator[None]:
-    """Keep builds of a system from going on while this lasts; raises StoreError if one is at work."""
+def idle(store: Store, system: str) -> Iterator[Still]:
+    """Keep builds of a system from going on while this lasts; raises StoreError if one is at work.
+
+    What is yielded is to be called before each removal: in object storage it raises StoreError once this slept so long
+    that a build may have begun.
+    """
     path = store.root / system / BUILDS / RUNNING
     busy = StoreError(f"a build of {system} is running in {store.root}: run this again when it has ended")
     if isinstance(path, ObjectPath):
         with _held(path, create=True) as held:
             if not held or any(lease.is_held(one) for one in path.parent.glob(f".{RUNNING}-*")):
                 raise busy
-            yield
+            yield held
         return
     with _cleaning(path):
         path.parent.mkdir(exist_ok=True)
         with _held(path, create=True) as held:
             if not held:
                 raise busy
-            yield
+            yield held
 
 
 def _is_outdated(table: Manifest | None) -> bool:
@@ -219,8 +224,10 @@ def _unnamed(directory: Path, files: Mapping[str, os.stat_result]) -> Iterator[G
     except (FileNotFoundError, ValidationError):
         return
     named = {record.name.partition("/")[0] for part in manifest.parts for record in part.stored}
+    named.add(f"{RELEASE}-{manifest.content}")
     for name, stat in files.items():
-        if (name.endswith(".parquet") or name.startswith(PRODUCT) or name == SCRATCH) and name not in named:
+        unnamed = name.endswith(".parquet") or name.startswith((PRODUCT, f"{RELEASE}-")) or name == SCRATCH
+        if unnamed and name not in named:
             yield _leftover(directory / name, directory.parent.name, stat)
 
 
@@ -250,19 +257,20 @@ def remove_table(directory: Path, *, spared: frozenset[str] = frozenset()) -> bo
     """Remove a table but for the names that are spared, and return whether it is gone: not if its lock is held."""
     with _held(directory / LOCK) as held:
         if held:
-            _remove_directory(directory, spared)
-        return held
+            _remove_directory(directory, spared, held)
+        return held is not None
 
 
-def _remove_directory(directory: Path, spared: frozenset[str]) -> None:
+def _remove_directory(directory: Path, spared: frozenset[str], still: Still) -> None:
     """Remove a table in an order that may be broken off anywhere and gone through again."""
-    paths = list(directory.iterdir())
+    paths = sorted(directory.iterdir(), key=lambda path: path.name == LOCK)  # held to the end
     for mark in paths:
-        if _MARK.fullmatch(mark.name):
+        if _MARK.fullmatch(mark.name) and still():
             mark.unlink()
-    (directory / MANIFEST).unlink(missing_ok=True)
+    if still():
+        (directory / MANIFEST).unlink(missing_ok=True)
     for path in paths:
-        if path.name in spared:
+        if path.name in spared or not still():
             continue
         if path.is_dir() and not path.is_symlink():
             _remove_tree(path)
@@ -280,34 +288,39 @@ def _remove_tree(path: Path) -> None:
 
 
 @contextmanager
-def _held(path: Path, *, create: bool = False) -> Iterator[bool]:
-    """Hold a lock file and yield whether nobody else holds it; a missing file is held by nobody."""
+def _held(path: Path, *, create: bool = False) -> Iterator[Still | None]:
+    """Hold a lock file, or yield None if another does; a missing file is held by nobody."""
     if isinstance(path, ObjectPath):
         if not create and not path.is_file():
-            yield True
+            yield _certain
         elif taken := lease.take(path, "gc"):
             try:
-                yield True
+                yield taken.require
             finally:
                 taken.give_back()
         else:
-            yield False
+            yield None
         return
     flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if create else 0)
     try:
         handle = os.open(path, flags, 0o666)
     except FileNotFoundError:
-        yield True
+        yield _certain
         return
     with os.fdopen(handle, "r+b"):
         yield _locked(handle)
 
 
-def _locked(handle: int) -> bool:
+def _locked(handle: int) -> Still | None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return False
+        return None
+    return _certain
+
+
+def _certain() -> bool:
+    """Tell that a lock which the kernel keeps is held, however long its holder slept."""
     return True
 
 

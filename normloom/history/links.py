@@ -11,7 +11,7 @@ import polars as pl
 from normloom.core.table import Manifest, TableRef
 from normloom.history.builds import BuildLock, locks
 from normloom.planning.keys import FORMAT, stage_key
-from normloom.store.latest import LATEST, released_key
+from normloom.store.latest import LATEST, is_shown, released_key
 from normloom.store.layout import MANIFEST, SUPERSEDED
 from normloom.store.store import Store
 from normloom.store.verify import PARENTS, Damage
@@ -26,7 +26,7 @@ def broken_links(store: Store, system: str | None = None) -> Iterator[Damage]:
         for lock in locks(store, name, newest=1):
             yield from _of_build(lock, store)
         shown = released_key(store, name)
-        if shown and not (store.root / name / LATEST).is_dir():
+        if shown and not is_shown(store, name):
             yield _damage(name, *shown, file=LATEST, problem="leads to a release that is missing")
         for pointer in sorted((store.root / name).glob(f"*/*/{SUPERSEDED}")):
             key = pointer.read_text(encoding="utf-8").strip()

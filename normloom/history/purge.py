@@ -15,12 +15,13 @@ import polars as pl
 
 from normloom.core.errors import StoreError, UsageError
 from normloom.core.forgotten import FORGOTTEN, MIN_CHARS, DenyList, strings, text_hash
-from normloom.core.object_path import on_disk
+from normloom.core.object_path import ObjectPath, fetched_to
 from normloom.history.gc import idle, remove_table
 from normloom.lineage.reach import Held, reach, source_rows, stored_tables
+from normloom.store.files import remove_tree
 from normloom.store.forgotten import FOLDER, Purging, deny_list, forgettings, write_purging
-from normloom.store.latest import LATEST
-from normloom.store.layout import BUILDS, CURRENT, LOCK, RUNNING, SUPERSEDED
+from normloom.store.latest import LATEST, released_key
+from normloom.store.layout import BUILDS, CURRENT, LOCK, RUNNING, SUPERSEDED, scratch_of
 from normloom.store.store import Store
 
 _NAMED = 3  # rows and tables that a message lists
@@ -44,20 +45,19 @@ def purge(store: Store, *, also_newest: bool = False, texts: Sequence[str] = ())
     Raises UsageError if nothing is on the list, StoreError while builds run, and if a newest table still holds
     some, naming the builds that replace it; with `also_newest` it is removed too, and a build makes it from scratch.
     """
-    on_disk(store.root, "normloom forget --purge")
     asked = forgettings(store)
     if not asked:
         raise UsageError(f"nothing has been forgotten in {store.root}: give row ids, or --text-file, and a --reason")
     deny = deny_list(store)
     with ExitStack() as stack:
-        for system in store.systems():
-            stack.enter_context(idle(store, system))
+        held = [stack.enter_context(idle(store, system)) for system in store.systems()]
         found = reach(store, source_rows(store, deny))
         ids = found.ids.union(*(one.reached for one in asked))
         before = scan(store, deny, ids, set())
         removed = _doomed(store, found.held, before, also_newest=also_newest)
         for directory in removed:
-            _remove(directory)
+            if all(still() for still in held):
+                _remove(store, directory)
         left = scan(store, deny, ids, before.quotes | set(texts))
         for path in [path for path in left.found if path.parent.name == BUILDS]:  # a failed build's error quotes a row
             path.unlink()
@@ -66,10 +66,10 @@ def purge(store: Store, *, also_newest: bool = False, texts: Sequence[str] = ())
     record = Purging(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         forgettings=[one.forgetting for one in asked],
-        removed=[str(path.relative_to(store.root)) for path in removed],
+        removed=[_name(store, path) for path in removed],
         files=left.files,
         bytes=left.bytes,
-        found=[f"{path.relative_to(store.root)}: {what}" for path, what in left.found.items()],
+        found=[f"{_name(store, path)}: {what}" for path, what in left.found.items()],
     )
     write_purging(store, record)
     return record
@@ -120,20 +120,29 @@ def _doomed(store: Store, held: Sequence[Held], found: Scan, *, also_newest: boo
     return [table.directory for table in tables]
 
 
-def _remove(directory: Path) -> None:
-    """Remove a table, and what points to it."""
+def _remove(store: Store, directory: Path) -> None:
+    """Remove a table, what points to it, and what this machine keeps of it outside the store."""
     stage, system = directory.parent, directory.parent.parent
-    latest = system / LATEST
-    if latest.is_symlink() and latest.readlink().parts[:2] == (stage.name, directory.name):
-        latest.unlink()
+    if released_key(store, system.name) == (stage.name, directory.name):
+        (system / LATEST).unlink()
     for pointer in [stage / CURRENT, *stage.glob(f"*/{SUPERSEDED}")]:
         if pointer.exists() and pointer.read_text(encoding="utf-8").strip() == directory.name:
             pointer.unlink()
     if not remove_table(directory):
         raise StoreError(f"{directory} is being written by {(directory / LOCK).read_text()}: purge again when it ended")
+    if isinstance(directory, ObjectPath):
+        remove_tree(fetched_to(directory))
+        remove_tree(scratch_of(directory))
+
+
+def _name(store: Store, path: Path) -> str:
+    return "/".join(path.relative_to(store.root).parts)
 
 
 def _files(root: Path) -> Iterator[Path]:
+    if isinstance(root, ObjectPath):
+        yield from root.rglob("*")
+        return
     for folder, _, names in os.walk(root):
         for name in sorted(names):
             path = Path(folder, name)
@@ -199,5 +208,8 @@ def _forms(text: str) -> set[str]:
 def _quotes(path: Path, texts: Sequence[bytes]) -> bool:
     if not texts or not path.stat().st_size:
         return False
+    if isinstance(path, ObjectPath):
+        whole = path.read_bytes()
+        return any(text in whole for text in texts)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return any(content.find(text) >= 0 for text in texts)

@@ -38,4 +38,4 @@ def without_failing(table: NewTable, part: PartRecord, aside: dict[str, str]) ->
     counts = frames["quarantined"]["rule"].value_counts(sort=True).iter_rows()
     files = write_frames(directory, part.index, frames, writer=f"{table.writer.token}-checked")
     checked = part.model_copy(update={"files": files, "quarantined_by": dict(counts), "reads": ""})
-    return write_part(directory, checked, instead=True)
+    return write_part(directory, checked, writer=table.writer.token, instead=part)

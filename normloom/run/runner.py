@@ -7,7 +7,6 @@ fails to its row, account for every row, check the whole table and publish it.
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +34,7 @@ from normloom.run.new_table import NewTable
 from normloom.run.parts import PartMaker
 from normloom.run.release import ReleaseSize
 from normloom.steps.selection import Again
+from normloom.store.files import remove_tree
 from normloom.store.forgotten import deny_list
 from normloom.store.parts import adopt_part, content_hash, forget_part
 from normloom.store.store import Store
@@ -132,7 +132,7 @@ class StageRunner:
                 files = results[0].files
                 return {kind: pl.read_parquet(aside / files[kind].name, glob=False) for kind in KINDS}
         finally:
-            shutil.rmtree(aside, ignore_errors=True)
+            remove_tree(aside)
 
     def _table(
         self,
@@ -202,7 +202,7 @@ class StageRunner:
         source = self.store.table_directory(base.ref)
         for part in base.parts:
             if part.index not in done and not part.files["quarantined"].rows:
-                adopt_part(source, table.directory, part)
+                adopt_part(source, table.directory, part, writer=table.writer.token)
 
     def _take_over(
         self, table: NewTable, earlier: Manifest, jobs: Sequence[PartJob], done: dict[int, PartRecord]
@@ -211,8 +211,7 @@ class StageRunner:
         source = self.store.table_directory(earlier.ref)
         found = list(taken_over(self.store, earlier, [job for job in jobs if job.index not in done]))
         for part in found:
-            adopt_part(source, table.directory, part)
-            done[part.index] = part
+            done[part.index] = adopt_part(source, table.directory, part, writer=table.writer.token)
         if found:
             self.progress.note(table.stage.name, f"reuses {len(found):,} of {len(jobs):,} parts, made of the same rows")
 
@@ -233,7 +232,7 @@ class StageRunner:
         }
         for index, part in parts.items():
             if index not in kept:
-                forget_part(table.directory, part)
+                forget_part(table.directory, part, writer=table.writer.token)
         return kept, [part for index, part in found.items() if index not in kept]
 
     def _make(self, table: NewTable, again: Again | None, base: Manifest | None) -> Manifest:

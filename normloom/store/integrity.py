@@ -21,7 +21,8 @@ log = logging.getLogger("normloom.store")
 def load_record(parse: Callable[[bytes], Record], path: Path) -> Record | None:
     """Return the record in a file, None if the file is missing or cannot be read."""
     try:
-        return parse(path.read_bytes())
+        content = path.read_bytes()
+        return parse(content) if content else None  # emptied: taken back
     except (FileNotFoundError, NotADirectoryError):
         return None
     except ValidationError as error:

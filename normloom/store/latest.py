@@ -5,8 +5,9 @@
 
 `datasets`, polars and DuckDB read the folders as they are, and splits stay splits. The layout is written under a
 temporary name and renamed, and the link is replaced in one step: at any moment `latest` is a whole release. In object
-storage it is an object that names the folder. It moves before the build's lock is written, so a build that was killed
-before it moved is no finished build, and the same command finishes it.
+storage it is an object that names the folder, `release-CONTENT`: who writes there late writes the same. It moves
+before the build's lock is written, so a build that was killed before it moved is no finished build, and the same
+command finishes it.
 """
 
 from __future__ import annotations
@@ -41,11 +42,12 @@ def show_latest(store: Store, manifest: Manifest) -> Path:
     laid_out = table / RELEASE
     latest = store.root / manifest.system / LATEST
     if isinstance(latest, ObjectPath):
-        complete = table / f".{RELEASE}"
+        laid_out = table / f"{RELEASE}-{manifest.content}"
+        complete = table / f".{laid_out.name}"
         if not complete.is_file():
             _fill(manifest, table, laid_out)
             write_file(complete, b"")
-        write_file(latest, Path(manifest.stage, manifest.key, RELEASE).as_posix().encode())
+        write_file(latest, Path(manifest.stage, manifest.key, laid_out.name).as_posix().encode())
         return laid_out
     with writing(latest):
         if not laid_out.is_dir():
@@ -56,13 +58,24 @@ def show_latest(store: Store, manifest: Manifest) -> Path:
 
 def released_key(store: Store, system: str) -> tuple[str, str] | None:
     """Return stage and key of the table that `latest` shows, None if the system has released none."""
+    shown = _shown(store, system)
+    return (shown.parts[0], shown.parts[1]) if shown else None
+
+
+def is_shown(store: Store, system: str) -> bool:
+    """Tell whether `latest` leads to a release that is there."""
+    shown = _shown(store, system)
+    return shown is not None and (store.root / system / shown).is_dir()
+
+
+def _shown(store: Store, system: str) -> Path | None:
+    """Return where `latest` leads, from the folder of the system: stage, key and the folder of the release."""
+    latest = store.root / system / LATEST
     try:
-        latest = store.root / system / LATEST
         shown = Path(latest.read_text()) if isinstance(latest, ObjectPath) else latest.readlink()
-        stage, key, _ = shown.parts
-    except (OSError, ValueError):
+    except OSError:
         return None
-    return stage, key
+    return shown if len(shown.parts) == 3 else None  # noqa: PLR2004  # as above
 
 
 def _lay_out(manifest: Manifest, table: Path, laid_out: Path) -> None:

@@ -17,7 +17,9 @@
 
 Every file is written under a temporary name, flushed to disk and renamed. A part counts only while
 the checksums of its files verify, so killing a writer at any moment loses at most the part in flight.
-File names carry their writer, so that a process which outlives its build never touches its successor's files.
+File names carry their writer, so that a process which outlives its build never touches its successor's files. The two
+names that writers share, `part-00000.json` and `manifest.json`, are in object storage written by puts that hold only
+if nobody else has written meanwhile: a writer that slept past its lease changes nothing (docs/storage.md).
 """
 
 from __future__ import annotations

@@ -43,26 +43,21 @@ class Lease:
         self._thread = threading.Thread(target=self._renewed, name="lease", daemon=True)
         self._thread.start()
 
-    def require(self) -> None:
-        """Raise StoreError if another has taken the lease; renews it."""
-        from obstore.exceptions import PreconditionError
-
+    def require(self) -> bool:
+        """Raise StoreError if another has taken the lease; renews it and returns True."""
         with self._writing:
-            try:
-                self._tag = self.path.put(_text(self.holder, self.fence), mode={"e_tag": self._tag})
-            except (PreconditionError, FileNotFoundError):
-                self.lost = True
+            tag = None if self.lost else self.path.replace_if(_text(self.holder, self.fence), self._tag)
+            self._tag, self.lost = tag or self._tag, tag is None
         if self.lost:
-            raise StoreError(f"{self.path} was not renewed in time and another has taken it over: this build stops")
+            raise StoreError(f"{self.path} was not renewed in time and another has taken it over: this process stops")
+        return True
 
     def give_back(self) -> None:
         """Let others have the lease; one that is lost is left alone."""
-        from obstore.exceptions import PreconditionError
-
         self._ended.set()
         self._thread.join()
-        with suppress(PreconditionError, FileNotFoundError, StoreError):  # it expires by itself
-            self.path.put(_text("", self.fence), mode={"e_tag": self._tag})
+        with suppress(StoreError):  # it expires by itself
+            self.path.replace_if(_text("", self.fence), self._tag)
 
     def _renewed(self) -> None:
         while not self._ended.wait(lease_seconds() / 3):
@@ -76,20 +71,14 @@ class Lease:
 
 def take(path: ObjectPath, holder: str) -> Lease | None:
     """Return the lease if nobody holds it, else None."""
-    from obstore.exceptions import AlreadyExistsError, PreconditionError
-
-    try:
+    before, fence, tag = "", 0, None
+    with suppress(FileNotFoundError):
         content, tag, changed = path.tagged()
-    except FileNotFoundError:
-        with suppress(AlreadyExistsError):
-            return Lease(path, holder, 1, path.put(_text(holder, 1), mode="create"))
-        return None
-    before, fence = _read(content)
-    if before and not _expired(path, changed):
-        return None
-    with suppress(PreconditionError, FileNotFoundError):
-        return Lease(path, holder, fence + 1, path.put(_text(holder, fence + 1), mode={"e_tag": tag}))
-    return None
+        before, fence = _read(content)
+        if before and not _expired(path, changed):
+            return None
+    taken = path.replace_if(_text(holder, fence + 1), tag)
+    return Lease(path, holder, fence + 1, taken) if taken else None
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import hashlib
 import io
 import os
 import platform
+import re
 import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -18,7 +19,7 @@ from normloom.core.errors import StoreError
 from normloom.core.object_path import ObjectPath
 from normloom.core.table import KINDS, FileRecord, Kind, PartRecord
 from normloom.store import lease
-from normloom.store.files import put_new, sync_directory, write_file, writing
+from normloom.store.files import sync_directory, write_file, writing
 from normloom.store.integrity import has_files, is_whole, load_record
 from normloom.store.layout import LOCK, PRODUCT, part_marker
 
@@ -106,17 +107,26 @@ def committed_part(directory: Path, index: int, *, verify: bool = True) -> PartR
     return committed(part_marker(directory, index), verify=verify)
 
 
-def write_part(directory: Path, record: PartRecord, *, instead: bool = False) -> PartRecord:
+def write_part(directory: Path, record: PartRecord, *, writer: str, instead: PartRecord | None = None) -> PartRecord:
     """Write the marker that commits a part, whose files must be there; return the part that counts.
 
-    In object storage that is the one that was committed first, unless this one is to stand `instead` of it.
+    In object storage that is the one that was committed first of the same rows, unless that is `instead`, which this
+    one replaces. Raises StoreError if another writer has taken over.
     """
     marker, content = part_marker(directory, record.index), record.model_dump_json(indent=1).encode()
-    if isinstance(marker, ObjectPath) and not instead:
-        first = None if put_new(marker, content) else committed(marker)
-        if first:
+    if not isinstance(marker, ObjectPath):
+        write_file(marker, content)
+        return record
+    while not marker.replace_if(content, None):
+        found = marker.tag_of()
+        first = committed(marker)
+        require_writer(directory, writer)  # after the look: what is written later than this makes the put fail
+        if first and first != instead and (first.start, first.stop) == (record.start, record.stop):
+            if instead:
+                raise StoreError(f"another build has written {marker}: this build stops")
             return first
-    write_file(marker, content)
+        if found and marker.replace_if(content, found[1]):
+            break
     return record
 
 
@@ -127,17 +137,32 @@ def committed(marker: Path, *, verify: bool = True) -> PartRecord | None:
     return record if record and whole(marker.parent, record) else None
 
 
-def forget_part(directory: Path, record: PartRecord) -> None:
-    """Take back a committed part of a table that is not published, its files too."""
-    part_marker(directory, record.index).unlink(missing_ok=True)
+def forget_part(directory: Path, record: PartRecord, *, writer: str) -> None:
+    """Take back a committed part of a table that is not published, its files too.
+
+    In object storage its marker is emptied, and its files go when the table is published. Raises StoreError if another
+    writer has taken over.
+    """
+    marker = part_marker(directory, record.index)
+    if isinstance(marker, ObjectPath):
+        found = marker.tag_of()
+        require_writer(directory, writer)
+        if found and not marker.replace_if(b"", found[1]):
+            raise StoreError(f"another build has written {marker}: this build stops")
+        return
+    marker.unlink(missing_ok=True)
     for file in record.stored:
         (directory / file.name).unlink(missing_ok=True)
 
 
-def adopt_part(source: Path, directory: Path, record: PartRecord) -> None:
-    """Take over a committed part of another table as it is, without a copy if the file system can."""
-    for file in record.stored:
-        target = directory / file.name
+def adopt_part(source: Path, directory: Path, record: PartRecord, *, writer: str) -> PartRecord:
+    """Take over a committed part of another table, without a copy if the file system can; return the part that counts.
+
+    In object storage its files get names of this writer's.
+    """
+    own = _named_for(record, writer) if isinstance(directory, ObjectPath) else record
+    for file, taken in zip(record.stored, own.stored, strict=True):
+        target = directory / taken.name
         with writing(target), suppress(FileExistsError):
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -146,7 +171,22 @@ def adopt_part(source: Path, directory: Path, record: PartRecord) -> None:
                 raise
             except OSError:
                 write_file(target, (source / file.name).read_bytes())
-    write_part(directory, record, instead=True)
+    return write_part(directory, own, writer=writer)
+
+
+def _named_for(record: PartRecord, writer: str) -> PartRecord:
+    return record.model_copy(
+        update={
+            "files": {kind: _renamed(file, record.index, writer) for kind, file in record.files.items()},
+            "attached": tuple(_renamed(file, record.index, writer) for file in record.attached),
+        }
+    )
+
+
+def _renamed(file: FileRecord, index: int, writer: str) -> FileRecord:
+    """Return the record of a file `kind-INDEX-WRITER...` under another index and writer."""
+    name = re.sub(r"^([a-z]+)-\d+-[0-9a-f]+", rf"\1-{index:05d}-{writer}", file.name)
+    return file.model_copy(update={"name": name})
 
 
 def read_slice(files: Sequence[tuple[Path, int]], start: int, stop: int) -> pl.DataFrame:

@@ -250,23 +250,32 @@ class Store:
     def publish(self, manifest: Manifest) -> None:
         """Write the manifest, which publishes the table, and point to it as the newest.
 
-        Files that it does not name (of a writer that was killed) go first: who reads `rows-*.parquet` gets the table.
+        Files that it does not name (of a writer that was killed) go: who reads `rows-*.parquet` gets the table.
+        Raises StoreError if another build has taken the table over.
         """
         directory = self.directory(manifest.system, manifest.stage, manifest.key)
-        if held := self._leases.get(directory):
-            held.require()
         named = {Path(record.name).parts[0] for part in manifest.parts for record in part.stored}
-        for path in directory.glob("*.parquet"):
-            if path.name not in named:
-                path.unlink()
-        for path in directory.glob(f"{PRODUCT}*"):
-            if path.name not in named:
-                remove_tree(path)
-        remove_tree(directory / RELEASE)  # of files that are not these
-        (directory / f".{RELEASE}").unlink(missing_ok=True)
-        write_file(directory / MANIFEST, manifest.model_dump_json(indent=1).encode())
+        files = [*directory.glob("*.parquet"), *directory.glob(f"{PRODUCT}*")]
+        stray = [path for path in files if path.name not in named]
+        content = manifest.model_dump_json(indent=1).encode()
+        path = directory / MANIFEST
+        if isinstance(path, ObjectPath):
+            self._publish_if(path, content)  # only then may anything go: these are others' files if this comes late
+        for one in stray:
+            remove_tree(one) if one.name.startswith(PRODUCT) else one.unlink(missing_ok=True)
+        if not isinstance(path, ObjectPath):
+            remove_tree(directory / RELEASE)  # of files that are not these
+            write_file(path, content)
         remove_tree(scratch_of(directory))
         self.point(manifest.ref)
+
+    def _publish_if(self, path: ObjectPath, content: bytes) -> None:
+        """Write a manifest unless another build has since this one began; raises StoreError then."""
+        found = path.tag_of()
+        if held := self._leases.get(path.parent):
+            held.require()  # after the look: what is written later than this makes the put fail
+        if not path.replace_if(content, found[1] if found else None):
+            raise StoreError(f"another build has published the table in {path.parent}: this build stops")
 
     def point(self, ref: TableRef) -> None:
         """Make a published table the newest of its stage, younger than any that was refused before."""

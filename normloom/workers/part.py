@@ -139,7 +139,7 @@ def _committed(job: PartJob, model: object | None, started: float, *, files: Pat
         reads=reads_digest(job) if job.reusable else "",
     )
     require_writer(job.directory, job.writer)
-    return write_part(job.directory, record)
+    return write_part(job.directory, record, writer=job.writer)
 
 
 def probe_part(job: PartJob, model: object | None = None) -> None:

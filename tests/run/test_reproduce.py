@@ -55,7 +55,7 @@ def test_a_part_that_differs_is_named_by_column(tmp_path: Path) -> None:
     frames = {kind: pl.read_parquet(directory / file.name) for kind, file in part.files.items()}
     frames["rows"] = frames["rows"].with_columns(echo=pl.lit("something else"))
     changed = part.model_copy(update={"files": write_frames(directory, 0, frames, writer="other")})
-    write_part(directory, changed)
+    write_part(directory, changed, writer="other")
     parts = [changed, *table.parts[1:]]
     store.publish(table.model_copy(update={"parts": parts, "content": content_hash(parts)}).sealed())
     [differing] = [one for one in taken(Store(tmp_path), lock).remade if not one.same]

@@ -13,9 +13,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from s3_server import SECRET, S3Server, s3_server
-from typer.testing import CliRunner
 
-from normloom.cli.app import app
 from normloom.core.errors import StoreError
 from normloom.core.object_path import ObjectPath, place_of
 from normloom.history.gc import collect, idle, remove
@@ -211,13 +209,6 @@ def test_a_build_that_is_killed_is_resumed_by_the_same_command_to_the_same_conte
     writers = {part.files["rows"].name.split("-")[2] for part in manifest.parts}
     assert len(writers) == 2, kept
     assert list(verify(Store(place))) == []
-
-
-@pytest.mark.parametrize("command", [["serve"], ["watch"]])
-def test_commands_that_need_a_directory_say_so(place: str, command: list[str]) -> None:
-    ran = CliRunner().invoke(app, [*command, "--store", place])
-    assert ran.exit_code != 0
-    assert "needs a store in a local directory" in f"{ran.output}{ran.exception}"
 
 
 def test_gc_removes_what_no_build_names_and_waits_for_builds(place: str) -> None:

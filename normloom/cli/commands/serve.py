@@ -16,7 +16,7 @@ import typer
 from normloom.cli.common import err, escaped, out
 from normloom.cli.options import SettingsOptions, taking
 from normloom.core.errors import ConfigError, UsageError
-from normloom.core.object_path import on_disk
+from normloom.core.object_path import place_of
 from normloom.prefect.server import HEARTBEAT_SECONDS, SERVER_PASSWORD
 from normloom.readers.locate import absolute
 
@@ -75,14 +75,16 @@ def serve(
     from normloom.prefect.serving.schedules import cron, served
     from normloom.settings.flow_file import attribute_of, is_flow_file
     from normloom.settings.systems import name_of
+    from normloom.store.store import Store
 
     require_login(host, open_to_all=no_auth)
-    store, profile = on_disk(given.store, "normloom serve"), given.profile
+    store, profile = place_of(given.store), given.profile
     if (place := examine_store(store)).state == "broken":
         raise UsageError(f"{place.detail}: {place.remedy}")
-    if url := serving(store):
+    home = Store(store).home  # where builds on this machine look for the server of a store
+    if url := serving(home):
         raise UsageError(f"{store} is being served already, at {url.removesuffix('/api')}")
-    store, profile = store.absolute(), str(Path(profile).absolute()) if Path(profile).is_file() else profile
+    profile = str(Path(profile).absolute()) if Path(profile).is_file() else profile
     names = _fitting(systems, profile, given.assignments, store)
     parameters = {
         "profile": profile,
@@ -93,11 +95,11 @@ def serve(
         "store": str(store),
     }
     when = cron(schedule, timezone) if schedule else None
-    store.mkdir(parents=True, exist_ok=True)
+    home.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT_SECONDS)
     os.environ.setdefault("DO_NOT_TRACK", "1")
     lost = threading.Event()
-    unexpected = f"Prefect's server ended unexpectedly, see {store / '.serve.log'}; run the command again"
+    unexpected = f"Prefect's server ended unexpectedly, see {home / '.serve.log'}; run the command again"
 
     def stop() -> None:
         lost.set()
@@ -105,10 +107,10 @@ def serve(
 
     try:
         with (
-            prefect_server(host=host, port=port, private=False, log=store / ".serve.log", died=stop) as url,
+            prefect_server(host=host, port=port, private=False, log=home / ".serve.log", died=stop) as url,
             using_server(url),
-            announced(store, url),
-            settling(store),
+            announced(home, url),
+            settling(home),
             watching(store, metrics_port=metrics_port),
         ):
             deployments = [

@@ -26,12 +26,11 @@ def watch(
 
         PREFECT_API_URL=http://server:4200/api normloom watch --store /store --metrics-port 9464
     """
-    from normloom.core.object_path import on_disk
     from normloom.prefect.notifications.watch import watching
     from normloom.prefect.serving.at_server import at_server
+    from normloom.store.store import Store
 
-    on_disk(store, "normloom watch")
-    with at_server(store), watching(store, metrics_port=metrics_port, host=host):
+    with at_server(Store(store).home), watching(store, metrics_port=metrics_port, host=host):
         out.print("Ctrl-C stops it.")
         with suppress(KeyboardInterrupt):
             threading.Event().wait()
