@@ -69,7 +69,9 @@ class Stage:
 
     The rows of `inputs`, in order, are cut into parts of at most `part_rows` rows (one part if None);
     `sides` are handed whole to every part; with `sides_on` a part gets of them the rows whose column of that name
-    holds the id of one of its input rows. `quarantine_budget`, a share of the attempts, overrides the build's.
+    holds the id of one of its input rows. With `compares` a part would be the same without those rows of them that its
+    ledger of dropped rows does not name as winners. `quarantine_budget`, a share of the attempts, overrides the
+    build's.
     A stage with `table` is that table of another system, read as it is: nothing is called.
     `values` are keyword arguments of the function, which enter the key as the fields of `arguments` do.
     `bound` gives the most that the stage makes and asks; without it, no more rows than it reads.
@@ -87,6 +89,7 @@ class Stage:
     inputs: tuple[Stage, ...] = ()
     sides: tuple[Stage, ...] = ()
     sides_on: str | None = None
+    compares: bool = False
     model: ModelSpec | None = None
     part_rows: int | None = None
     quarantine_budget: float | None = None

@@ -112,13 +112,14 @@ def stage_key(fields: Mapping[str, Any], *, remake: int = 0) -> str:
     return digest({**deciding, "remake": remake} if remake else deciding)
 
 
-def recipe(fields: Mapping[str, Any]) -> str:
+def recipe(fields: Mapping[str, Any], *, compares: bool = False) -> str:
     """Return the digest of all that decides a part but the rows that it reads.
 
-    Side tables that every part reads whole belong to it, those of which a part reads its own rows do not.
+    Side tables that every part reads whole belong to it; those of which a part reads its own rows, or with which it
+    only `compares` rows, do not.
     """
     deciding = {name: value for name, value in fields.items() if name not in NAMES | {"inputs"}}
-    if "sides_on" in fields:
+    if "sides_on" in fields or compares:
         sides = fields["sides"]
         deciding["sides"] = sides[len(sides) - fields.get("products", 0) :]
     return digest(deciding)

@@ -8,7 +8,7 @@ import polars as pl
 
 from normloom.core.stage import quarantined, quarantined_frame
 from normloom.core.table import PartRecord
-from normloom.run.new_table import NewTable
+from normloom.planning.new_table import NewTable
 from normloom.store.parts import read_slice, write_frames, write_part
 
 

@@ -24,13 +24,13 @@ from normloom.core.progress import Progress
 from normloom.core.stage import Stage
 from normloom.core.table import KINDS, Kind, Manifest, PartRecord, TableRef, Work, total
 from normloom.history.losses import loss, losses, sentence, upstream
+from normloom.planning.incremental import earlier_table, taken_over
 from normloom.planning.keys import key_fields, stage_key
+from normloom.planning.new_table import NewTable
 from normloom.planning.spending import Spending
 from normloom.run.budget import Budget
 from normloom.run.checked import without_failing
 from normloom.run.checks.table_checks import require, run_checks
-from normloom.run.incremental import earlier_table, taken_over
-from normloom.run.new_table import NewTable
 from normloom.run.parts import PartMaker
 from normloom.run.release import ReleaseSize
 from normloom.steps.selection import Again
@@ -209,7 +209,8 @@ class StageRunner:
     ) -> None:
         """Take over what an earlier table has made of the rows of parts that are not done."""
         source = self.store.table_directory(earlier.ref)
-        found = list(taken_over(self.store, earlier, [job for job in jobs if job.index not in done]))
+        left = [job for job in jobs if job.index not in done]
+        found = list(taken_over(self.store, earlier, left, compares=table.stage.compares))
         for part in found:
             done[part.index] = adopt_part(source, table.directory, part, writer=table.writer.token)
         if found:
@@ -238,8 +239,7 @@ class StageRunner:
     def _make(self, table: NewTable, again: Again | None, base: Manifest | None) -> Manifest:
         stage, directory = table.stage, table.directory
         started = time.monotonic()
-        reusable = stage.part_rows is not None and bool(stage.inputs)
-        earlier = earlier_table(self.store, self.system, stage.name, table.fields) if reusable and not again else None
+        earlier = None if again else earlier_table(self.store, self.system, stage, table.fields)
         found = self.store.parts(directory)
         jobs = table.jobs(base, earlier, found)
         done, back = self._left(table, jobs, found, again)

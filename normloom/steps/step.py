@@ -166,6 +166,7 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
     name: str | None = None,
     part_rows: int | None = None,
     sides_on: str | None = None,
+    compares: bool = False,
     quarantine_budget: float | None = None,
     bound: BoundOf | None = None,
     libraries: tuple[str, ...] = (),
@@ -180,6 +181,8 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
     - `name`: name of its stages, by default the function's; may hold arguments and values, as in `rate_{rater}`.
     - `part_rows`: rows in one part, None for all at once; a field `part_rows` of the arguments comes first.
     - `sides_on`: column of the side tables that names an input row, so that a part reads only its own of them.
+    - `compares`: rows are only compared with its side tables, and what is dropped for one names it as the winner; so a
+      part stays as it is when other rows of these tables go.
     - `quarantine_budget`: share of its rows that may be quarantined, overriding the build's.
     - `bound`: the most that it makes and asks.
     - `libraries`: installed packages that decide the result; their versions enter the key.
@@ -191,6 +194,7 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
     stage = {
         "part_rows": part_rows,
         "sides_on": sides_on,
+        "compares": compares,
         "quarantine_budget": quarantine_budget,
         "bound": bound,
         "libraries": libraries,

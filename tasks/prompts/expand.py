@@ -105,6 +105,7 @@ class _Draws:
 
 @step(
     makes=tables.LABELLED,
+    compares=True,
     bound=bounds.drafted,
     fan_out=free("drafts are drawn until the quota is met"),
     libraries=("numba", "numpy"),

@@ -13,8 +13,8 @@ from normloom.core.product_model import ProductSpec
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest, PartRecord, TableRef
 from normloom.models.adapters import adapter_in
+from normloom.planning.incremental import bounds_after, bounds_around, regular
 from normloom.planning.keys import stage_key
-from normloom.run.incremental import bounds_after, bounds_around, regular
 from normloom.store.forgotten import deny_list
 from normloom.store.parts import Writer
 from normloom.store.store import Store

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest
-from normloom.run.incremental import cut, regular
+from normloom.planning.incremental import cut, regular
 from normloom.store.store import Store
 from normloom.testing.toy import SCRIPTED, echo_stage, runner, words_stage
 

@@ -6,31 +6,34 @@ parts keep their rows, less those that are gone; new rows join the part before t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from normloom.core.errors import StoreError
+from normloom.core.stage import Stage
 from normloom.core.table import Manifest, PartRecord
 from normloom.planning.estimate import history
 from normloom.planning.keys import recipe
-from normloom.store.parts import committed_part
+from normloom.store.parts import committed_part, read_slice
 from normloom.store.store import Store
 from normloom.workers.part import PartJob, TableFiles, reads_digest
 
 Bounds = list[tuple[int, int]]  # first row of each part, and the one after its last
 
 
-def earlier_table(store: Store, system: str, stage: str, fields: Mapping[str, Any]) -> Manifest | None:
+def earlier_table(store: Store, system: str, stage: Stage, fields: Mapping[str, Any]) -> Manifest | None:
     """Return the newest table of a stage that differs only in the rows that it read, None if there is none."""
-    wanted = recipe(fields)
-    tables = reversed(history(store, system, stage))
-    return next(
-        (table for table in tables if any(part.reads for part in table.parts) and recipe(table.key_fields) == wanted),
-        None,
-    )
+    if stage.part_rows is None or not stage.inputs:
+        return None
+    wanted = recipe(fields, compares=stage.compares)
+    for table in reversed(history(store, system, stage.name)):
+        if any(part.reads for part in table.parts) and recipe(table.key_fields, compares=stage.compares) == wanted:
+            return table
+    return None
 
 
 def regular(rows: int, size: int | None) -> Bounds:
@@ -84,17 +87,46 @@ def cut(ids: pl.Series, before: pl.Series, bounds: Sequence[tuple[int, int]], si
     return found if len(found) <= len(bounds) + len(usual) else usual
 
 
-def taken_over(store: Store, earlier: Manifest, jobs: Sequence[PartJob]) -> Iterator[PartRecord]:
+def taken_over(store: Store, earlier: Manifest, jobs: Sequence[PartJob], *, compares: bool) -> Iterator[PartRecord]:
     """Yield the whole parts of an earlier table that were made of the rows of one of the jobs, as parts of this one.
 
-    What the world and not a row put into quarantine is made again.
+    What the world and not a row put into quarantine is made again. So is, of a stage that `compares`, what was dropped
+    for a row that is no longer there, and all if there are new ones.
     """
     directory = store.table_directory(earlier.ref)
     made = {part.reads: part for part in earlier.parts if part.reads and part.settled}
+    gone = _gone(store, earlier, jobs[0]) if compares and jobs else frozenset()
+    if gone is None:
+        return
     for job in jobs:
         part = made.get(reads_digest(job)) if len(job) else None
-        if part and committed_part(directory, part.index) == part:
+        if part and committed_part(directory, part.index) == part and not (gone & _winners(directory, part)):
             yield part.model_copy(update={"index": job.index, "start": job.start, "stop": job.stop})
+
+
+def _gone(store: Store, earlier: Manifest, job: PartJob) -> Set[str] | None:
+    """Return the ids of the rows of side tables that an earlier table read and a job does not.
+
+    None if the other rows are not the same, in the same order.
+    """
+    found: set[str] = set()
+    try:
+        before = [store.scan(ref) for ref in earlier.sides[: len(job.sides)]]
+    except StoreError:  # removed or damaged meanwhile
+        return None
+    for old, files in zip(before, job.sides, strict=True):
+        rows, now = old.collect(), read_slice(files, 0, sum(count for _, count in files))
+        if not rows.join(now, on="row_id", how="semi", maintain_order="left").equals(now):
+            return None
+        found |= set(rows["row_id"]) - set(now["row_id"])
+    return found
+
+
+def _winners(directory: Path, part: PartRecord) -> set[str]:
+    ledger = part.files["dropped"]
+    if not ledger.rows:
+        return set()
+    return set(pl.read_parquet(directory / ledger.name, columns=["winner"], glob=False)["winner"].drop_nulls())
 
 
 def _ids(files: Sequence[tuple[Any, int]]) -> pl.Series:

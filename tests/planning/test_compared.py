@@ -1,0 +1,77 @@
+"""Drafts are compared with all prompts; a prompt that goes costs only the parts in which something lost to it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import polars as pl
+
+import normloom as nl
+from normloom.core.stage import Stage
+from normloom.core.table import Manifest
+from normloom.schemas import tables
+from normloom.schemas.taxonomy import builtin_taxonomies
+from normloom.store.store import Store
+from normloom.tasks.prompts.expand import Drafting, GapSearch, expand, find_sparse
+from normloom.testing import made, scripted
+
+[_SAFETY] = [one for one in builtin_taxonomies() if one.dimension == "safety"]
+SAFETY = _SAFETY.model_copy(update={"labels": _SAFETY.labels[:4]})
+TAU = 26  # so far that some drafts of the scripted model are near a prompt
+PROMPTS = [f"{one} {other} of the old harbour" for one in ("Who", "When", "Why") for other in ("tells", "sells", "is")]
+
+
+def flow(prompts: list[str], labels: dict[str, str]) -> list[Stage]:
+    rows = [
+        {
+            "prompt": prompt,
+            "origin": "source",
+            "labels": [{"dimension": "safety", "label": labels[prompt], "probability": 0.9}],
+        }
+        for prompt in prompts
+    ]
+    columns = {name: tables.LABELLED.schema[name] for name in ("prompt", "origin", "labels")}
+    source = nl.table(pl.DataFrame(rows, schema=columns), name="labelled")
+    gaps = find_sparse(source, GapSearch(quota=3, examples=1), taxonomies=(SAFETY,), minimum=5)
+    settings = Drafting(part_rows=1, min_words=1)
+    return [expand(gaps, settings, source, scripted(words=4), taxonomies=(SAFETY,), tau=TAU)]
+
+
+def rows(store: Store, table: Manifest) -> list[tuple[object, ...]]:
+    return [row for kind in ("rows", "dropped") for row in store.scan(table.ref, kind).collect().rows()]
+
+
+def test_parts_that_a_prompt_did_not_decide_are_taken_over(tmp_path: Path) -> None:
+    names = [label.id for label in SAFETY.labels]
+    labels = {prompt: names[place % 3] for place, prompt in enumerate(PROMPTS)}
+    store = Store(tmp_path / "store")
+    first = made("toy", flow(PROMPTS, labels), store)["expand"]
+    directory = store.table_directory(first.ref)
+    ids = dict(store.scan(first.sides[0]).select("prompt", "row_id").collect().iter_rows())
+    winners = [set(pl.read_parquet(directory / part.files["dropped"].name)["winner"]) for part in first.parts]
+    costs = []
+    for prompt in PROMPTS[::2]:
+        left = [one for one in PROMPTS if one != prompt]
+        copy = Store(shutil.copytree(store.root, tmp_path / ids[prompt]))
+        after = made("toy", flow(left, labels), copy)["expand"]
+        scratch = Store(tmp_path / f"{ids[prompt]}-scratch")
+        assert rows(copy, after) == rows(scratch, made("toy", flow(left, labels), scratch)["expand"])
+        lost = {place for place, named in enumerate(winners) if ids[prompt] in named}
+        expected = lost | {names.index(labels[prompt])}  # its own label has another gap now
+        assert after.work
+        assert after.work.parts == len(expected)
+        costs.append(len(expected))
+    assert len(first.parts) == len(names)
+    assert min(costs) < len(names)
+    assert max(costs) > 1  # in other parts something did lose to it
+
+
+def test_a_new_prompt_makes_all_parts_again(tmp_path: Path) -> None:
+    names = [label.id for label in SAFETY.labels]
+    labels = dict.fromkeys([*PROMPTS, "One more question of the harbour"], names[0])
+    store = Store(tmp_path)
+    made("toy", flow(PROMPTS, labels), store)
+    after = made("toy", flow([*PROMPTS, "One more question of the harbour"], labels), store)["expand"]
+    assert after.work
+    assert after.work.parts == len(after.parts)
