@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from normloom.core.bounds import Bound, Size, size_of, total
 from normloom.core.stage import Output, Stage
-from normloom.core.table import PartRecord
 from normloom.planning.plan import PlannedStage
 from normloom.planning.spending import Bill
 from normloom.store.store import Store
@@ -29,7 +28,7 @@ def bounds(planned: Sequence[PlannedStage], *, sources: Mapping[str, Output], st
         elif all(upstream.name in found for upstream in stage.upstream):
             inputs = [found[upstream.name].size for upstream in stage.inputs]
             sides = [found[upstream.name].size for upstream in stage.sides]
-            found[stage.name] = _without_done(_bound(stage, inputs, sides), one, store)
+            found[stage.name] = _without_done(_bound(stage, inputs, sides), one)
     return found
 
 
@@ -48,16 +47,12 @@ def _bound(stage: Stage, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound
     return Bound(size=total(inputs), told=False)
 
 
-def _without_done(bound: Bound, one: PlannedStage, store: Store) -> Bound:
+def _without_done(bound: Bound, one: PlannedStage) -> Bound:
     """Return the bound of what is left when some parts are done: what they took is within their share of it."""
-    if one.state != "resumed" or one.key is None:
-        return bound
-    directory = store.directory(one.version.fields["system"], one.stage.name, one.key)
-    done: list[PartRecord] = list(store.parts(directory).values())
-    requests = sum(part.usage.get("requests", 0) - part.usage.get("retries", 0) for part in done)
+    requests = sum(part.usage.get("requests", 0) - part.usage.get("retries", 0) for part in one.done)
     return replace(
         bound,
         requests=max(bound.requests - int(requests), 0),
-        tokens_in=max(bound.tokens_in - sum(part.tokens_in for part in done), 0),
-        tokens_out=max(bound.tokens_out - sum(part.tokens_out for part in done), 0),
+        tokens_in=max(bound.tokens_in - sum(part.tokens_in for part in one.done), 0),
+        tokens_out=max(bound.tokens_out - sum(part.tokens_out for part in one.done), 0),
     )

@@ -100,7 +100,7 @@ def taken_over(store: Store, earlier: Manifest, jobs: Sequence[PartJob], *, comp
         return
     for job in jobs:
         part = made.get(reads_digest(job)) if len(job) else None
-        if part and committed_part(directory, part.index) == part and not (gone & _winners(directory, part)):
+        if part and committed_part(directory, part.index) == part and not (gone & winners(directory, part)):
             yield part.model_copy(update={"index": job.index, "start": job.start, "stop": job.stop})
 
 
@@ -122,7 +122,8 @@ def _gone(store: Store, earlier: Manifest, job: PartJob) -> Set[str] | None:
     return found
 
 
-def _winners(directory: Path, part: PartRecord) -> set[str]:
+def winners(directory: Path, part: PartRecord) -> set[str]:
+    """Return the rows for which a part dropped something."""
     ledger = part.files["dropped"]
     if not ledger.rows:
         return set()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from math import ceil
-from typing import Literal
+from typing import Any, Literal
 
 from normloom.core.errors import UsageError
 from normloom.core.protocol import ModelSpec
@@ -16,8 +17,10 @@ from normloom.planning.causes import Version, changes, stored, without_reads
 from normloom.planning.changes import Change
 from normloom.planning.estimate import history, load_seconds, model_loads, stage_seconds
 from normloom.planning.keys import key_fields, stage_key
+from normloom.planning.new_table import NewTable
+from normloom.planning.reuse import kept_parts, kept_without
 from normloom.steps.selection import Again, Selection
-from normloom.store.forgotten import deny_list
+from normloom.store.forgotten import deny_list, forgettings
 from normloom.store.store import Store
 from normloom.workers.resources import Resources
 
@@ -66,8 +69,10 @@ class PlannedStage:
     `again` (made once more on demand), `resumed` (some parts are there), `changed` (see `changes`, against the
     newest table), `waiting` (reads tables that are to be made, `waits_for`, and is reused if they turn out
     unchanged), `new` (has no table, or one that cannot be read, as `damage` says). `key` is None while a table that is
-    read is to be made. `rows` counts what is read, a guess from earlier tables if `expected`. `seconds` is None if no
-    earlier table tells, and `rough` if that table had another model or other arguments.
+    read is to be made. `rows` counts what is read, a guess from earlier tables if `expected`. Of `parts`, `parts_done`
+    need not be made: they are there, or an earlier build made them of the same rows (`done`, if that is certain).
+    `forgets`: nothing but rows taken back has changed. `seconds` is None if no earlier table tells, and `rough` if that
+    table had another model or other arguments.
     """
 
     stage: Stage
@@ -84,6 +89,8 @@ class PlannedStage:
     expected: bool = False
     parts: int | None = None
     parts_done: int = 0
+    done: tuple[PartRecord, ...] = ()
+    forgets: bool = False
     seconds: float | None = 0.0
     rough: bool = False
 
@@ -210,18 +217,21 @@ class _Planner:
         version = stored(newest, self.store)
         return PlannedStage(stage=stage, state="taken", version=version, key=newest.key, table=newest, newest=newest)
 
-    def _looked_up(self, stage: Stage) -> PlannedStage:
-        """Return the stage with its key, as far as that is known, and the table that stands for it."""
-        inputs = {upstream.name: self.planned[upstream.name].content for upstream in stage.inputs}
-        sides = {upstream.name: self.planned[upstream.name].content for upstream in stage.side_inputs}
-        waits_for = tuple(name for name, content in {**inputs, **sides}.items() if content is None)
-        fields = key_fields(
+    def _fields(self, stage: Stage) -> dict[str, Any]:
+        return key_fields(
             self.system,
             stage,
             inputs=[self.planned[upstream.name].content or "" for upstream in stage.inputs],
             sides=[self.planned[upstream.name].content or "" for upstream in stage.side_inputs],
             forgotten=deny_list(self.store).digest,
         )
+
+    def _looked_up(self, stage: Stage) -> PlannedStage:
+        """Return the stage with its key, as far as that is known, and the table that stands for it."""
+        inputs = {upstream.name: self.planned[upstream.name].content for upstream in stage.inputs}
+        sides = {upstream.name: self.planned[upstream.name].content for upstream in stage.side_inputs}
+        waits_for = tuple(name for name, content in {**inputs, **sides}.items() if content is None)
+        fields = self._fields(stage)
         key = None if waits_for else stage_key(fields)
         table = self.store.resolved(self.system, stage.name, key) if key else None
         version = Version(
@@ -249,14 +259,26 @@ class _Planner:
         read = [self.planned[upstream.name] for upstream in stage.inputs]
         counts = [upstream.rows_out for upstream in read if upstream.rows_out is not None]
         rows = sum(counts) if len(counts) == len(read) else None
-        done = self._done(found, again)
-        left = None if rows is None else max(rows - sum(part.stop - part.start for part in done), 0)
         differing = tuple(changes(stored(newest, self.store), found.version)) if newest else ()
+        waits = [self.planned[name] for name in found.waits_for]
+        forgets = all(one.forgets for one in waits) if waits else [one.field for one in differing] == ["forgotten"]
+        forgets = forgets and not (waits and differing) and newest is not None and not again
+        done, parts = self._done(found, again), None
+        resumes = bool(done)
+        if stage.inputs and not again and not found.waits_for and not stage.products:
+            parts, done = kept_parts(self._table(found), {part.index: part for part in done})
+        guess = None
+        if forgets and waits and newest:
+            guess = kept_without(stage, newest, self._taken_back, self.store)
+        kept = guess.rows if guess else sum(part.stop - part.start for part in done)
+        left = None if rows is None else max(rows - kept, 0)
         state: State = "waiting" if found.waits_for and not differing else "changed"
-        if again or done:
+        if again or resumes:
             state = "again" if again else "resumed"
         elif newest is None:
             state = "new"
+        if parts is None and rows is not None:
+            parts = guess.parts if guess else max(ceil(rows / (stage.part_rows or max(rows, 1))), 1)
         seconds, rough = self._time(found, left)
         return replace(
             found,
@@ -265,11 +287,27 @@ class _Planner:
             rows=rows,
             rows_left=left,
             expected=any(upstream.to_do for upstream in read),
-            parts=None if rows is None else max(ceil(rows / (stage.part_rows or max(rows, 1))), 1),
-            parts_done=len(done),
+            parts=parts,
+            parts_done=guess.done if guess else len(done),
+            done=tuple(done),
+            forgets=forgets,
             seconds=seconds,
             rough=rough,
         )
+
+    def _table(self, found: PlannedStage) -> NewTable:
+        """Return the table that a build would make of tables that are there."""
+        stage = found.stage
+        inputs, sides = (
+            tuple(table.ref for one in group if (table := self.planned[one.name].table))
+            for group in (stage.inputs, stage.side_inputs)
+        )
+        return NewTable(self.system, self.store, "plan", stage, self._fields(stage), inputs, sides)
+
+    @cached_property
+    def _taken_back(self) -> frozenset[str]:
+        """The ids of all rows that came of rows taken back."""
+        return frozenset(row_id for one in forgettings(self.store) for row_id in one.reached)
 
     def _done(self, found: PlannedStage, again: Again | None) -> list[PartRecord]:
         """Return the parts that need not be made."""
