@@ -37,9 +37,9 @@ class ScriptedServer:
     `statuses` refuses prompts that hold a word with a status and an error, `inside` with an error in an answer of
     status 200, `refuses` all requests with one of these fields; `finishes` ends their answers otherwise; `changes` is
     laid over every answer's one choice. `messages` are the answers to prompts that hold a word, `fillers` what else
-    might have been answered. Answers to questions begin with `blanks`, tokens of their own, texts with `thoughts` in
-    tags. With `logprobs` off none are given, and an answer of at most `words_up_to` tokens is one of `answers`: the
-    likeliest, or drawn by the seed.
+    might have been answered, `json` the answer to a request with a schema, None if schemas are passed over. Answers to
+    questions begin with `blanks`, tokens of their own, texts with `thoughts` in tags. With `logprobs` off none are
+    given, and an answer of at most `words_up_to` tokens is one of `answers`: the likeliest, or drawn by the seed.
     """
 
     model: ScriptedModel
@@ -56,6 +56,7 @@ class ScriptedServer:
     blanks: tuple[str, ...] = ()
     fillers: tuple[str, ...] = ("Maybe", " Sure", "I")
     logprobs: bool = True
+    json: str | None = '{"white": true}'
     words_up_to: int = 16
     changes: Mapping[str, Any] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -87,7 +88,9 @@ class ScriptedServer:
 
         if refused := self._refused(body, user, authorization, refuse):
             return refused
-        if self.logprobs and body.get("logprobs"):
+        if self.json is not None and body.get("response_format"):
+            choice, tokens_in, tokens_out = _told(self.json), len(user.split()), len(self.json.split())
+        elif self.logprobs and body.get("logprobs"):
             choice, tokens_in, tokens_out = self._scored(body)
         elif not self.logprobs and self._limit(body) <= self.words_up_to:
             choice, tokens_in, tokens_out = self._worded(body)
@@ -199,6 +202,10 @@ class ScriptedServer:
     def _turns(body: dict[str, Any]) -> tuple[str, str]:
         *system, user = (message["content"] for message in body["messages"])
         return "".join(system), user
+
+
+def _told(text: str) -> dict[str, Any]:
+    return {"message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
 
 
 @contextmanager

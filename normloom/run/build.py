@@ -85,7 +85,7 @@ class BuildResult:
     `end` is the stage whose table is released, the first of the last stages.
     `latest` leads to the released table, None if this build left it out or stale; `release` is its version.
     `partial` tells that stages were left out; `stale` says why tables depend on others than the newest. `reads` are the
-    tables of other systems that the build started from.
+    tables of other systems that the build started from. `spent` is what was asked of models, and its cost.
     """
 
     system: str
@@ -101,6 +101,7 @@ class BuildResult:
     reads: Mapping[str, Manifest] = field(default_factory=dict)
     latest: Path | None = None
     release: ReleaseRecord | None = None
+    spent: Spent = field(default_factory=Spent)
 
     @property
     def released(self) -> Manifest:
@@ -380,4 +381,5 @@ def _finished(
         partial=request.selection.partial,
         stale={name: why for name, why in stale.items() if name in done},
         reads=reads,
+        spent=spent,
     )

@@ -62,8 +62,9 @@ def test_four_prompts(profile: str, key: str | None, tmp_path: Path) -> None:
     stages = {stage["name"]: stage for stage in json.loads(done.stdout)["stages"]}
     assert stages[f"generate_0_{profile}"]["rows_out"] == 8
     assert stages["score_0"]["scores"] == "each score is one written answer, not a probability"
-    assert "answers (asked once); each score is one written" in " ".join(done.stderr.split())
+    assert "answers (asked 2 times); each score is one written" in " ".join(done.stderr.split())
     assert "score_0: each score is one written answer" in again.stdout
+    assert json.loads(done.stdout)["spent"]["cost"] is None
     assert stages["publish"]["rows_out"] > 0
     candidates = pl.read_parquet(next(store.glob(f"savacu/generate_0_{profile}/*/rows-*.parquet")))
     assert set(candidates["reasoning"]) == {"I see."}

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ from test_openai_engine import echo_stage
 
 from normloom.cli.endpoints import probed
 from normloom.core.errors import ConfigError, ModelError
-from normloom.models import ModelSpec
+from normloom.models import GenerateRequest, ModelSpec, Sampling
+from normloom.models.openai.engine import OpenaiModel
 from normloom.models.openai.memory import recall
+from normloom.models.openai.structured import json_within
 from normloom.planning.keys import key_fields
 from normloom.steps.graph import stages_of, with_models
 from normloom.workers.resources import Resources
@@ -33,23 +36,31 @@ def decided(spec: ModelSpec, *, resources: Resources | None = None) -> tuple[Mod
     return end.model, said
 
 
+def asked(prompt: str, schema: str | None = None) -> GenerateRequest:
+    sampling = Sampling(max_tokens=40)
+    return GenerateRequest(instruction="Be brief.", prompt=prompt, seeds=(7,), sampling=sampling, json_schema=schema)
+
+
 class TestScores:
-    def test_log_probabilities_are_found_by_one_request(self) -> None:
+    def test_log_probabilities_and_json_are_found_by_a_request_each(self) -> None:
         with serving() as server:
             spec = spec_of(server.base_url)
             found, [said] = decided(spec)
-            [body] = server.bodies
+            body, asked_json = server.bodies
+        assert asked_json["response_format"]["type"] == "json_schema"
+        assert "logprobs" not in asked_json
         assert found == recall(found) == spec
         assert {"seed", "temperature", "top_p", "logprobs", "top_logprobs"} <= body.keys()
-        assert "asked once" in said
+        assert "asked 2 times" in said
+        assert "JSON" not in said
         assert "log-probabilities" in said
 
     @pytest.mark.parametrize(
         ("settings", "requests"),
         [
-            ({"logprobs": False}, 1),
-            ({"logprobs": False, "refuses": {"logprobs": "logprobs is not supported"}}, 2),
-            ({"answers": ("Sure", "Nope")}, 1),  # lists answers, but not those asked for: it thinks, say
+            ({"logprobs": False}, 2),
+            ({"logprobs": False, "refuses": {"logprobs": "logprobs is not supported"}}, 3),
+            ({"answers": ("Sure", "Nope")}, 2),  # lists answers, but not those asked for: it thinks, say
         ],
     )
     def test_without_them_scores_are_written(self, settings: Mapping[str, Any], requests: int) -> None:
@@ -60,8 +71,8 @@ class TestScores:
         assert found.options["scores"] == "written"
         assert "each score is one written answer" in said
         assert recall(spec) == found  # the next plan asks nobody
-        asked, known = (key_fields("s", echo_stage(one), inputs=[], sides=[])["model"] for one in (spec, found))
-        assert asked["options"] != known["options"]
+        before, known = (key_fields("s", echo_stage(one), inputs=[], sides=[])["model"] for one in (spec, found))
+        assert before["options"] != known["options"]
         assert '"scores": "written"' in known["options"]
 
     def test_one_that_comes_to_list_them_is_found_again(self) -> None:
@@ -89,6 +100,64 @@ class TestScores:
                 decided(spec_of(server.base_url, scores="logprobs"))
 
 
+class TestLeftOut:
+    def test_an_endpoint_without_seeds_is_asked_without_them(self) -> None:
+        with serving(refuses={"seed": "seed: unknown"}) as server:
+            spec = spec_of(server.base_url, omit=["stop"])
+            found, [said] = decided(spec)
+            assert ["seed" in body for body in server.bodies] == [True, False, False]
+            with closing(OpenaiModel(found)) as model:
+                [answer] = model.generate([asked("Hi")])
+        assert answer.candidates[0].text
+        assert found.options["omit"] == ["seed", "stop"]
+        assert "it takes no seeds, so what is drawn cannot be drawn again" in said
+        assert recall(spec) == found
+        assert key_fields("s", echo_stage(spec), inputs=[], sides=[]) != key_fields(
+            "s", echo_stage(found), inputs=[], sides=[]
+        )
+
+    @pytest.mark.parametrize(
+        "settings",
+        [{"refuses": {"response_format": "response_format is not supported"}}, {"json": None, "logprobs": False}],
+    )
+    def test_json_is_asked_for_in_words_if_schemas_are_refused_or_passed_over(
+        self, settings: Mapping[str, Any]
+    ) -> None:
+        answer = {"content": 'Here it is:\n```json\n{"polite": true}\n```\nHope this helps'}
+        with serving(**settings, messages={"Rate": answer}) as server:
+            spec = spec_of(server.base_url)
+            found, [said] = decided(spec)
+            schema = '{"type": "object", "properties": {"polite": {"type": "boolean"}}}'
+            request = asked("Rate this", schema)
+            with closing(OpenaiModel(found)) as model:
+                [completion] = model.generate([request])
+            sent = server.bodies[-1]
+        assert found.options["omit"] == ["response_format"]
+        assert "it takes no JSON schema, so JSON is asked for in words" in said
+        assert "response_format" not in sent
+        assert sent["messages"][0]["content"].startswith("Be brief.")
+        assert sent["messages"][0]["content"].endswith(schema)
+        assert completion.candidates[0].text == '{"polite": true}'
+
+    def test_an_answer_that_is_cut_off_tells_nothing_against_json(self) -> None:
+        with serving(json=None, finishes={"": "length"}) as server:
+            spec = spec_of(server.base_url)
+            assert decided(spec)[0] == spec
+
+    @pytest.mark.parametrize(
+        ("text", "found"),
+        [
+            ('{"a": [1, 2]} and so on', '{"a": [1, 2]}'),
+            ("```\n[1, {}]\n```", "[1, {}]"),
+            ('I think {maybe} it is {"a": {"b": "}"}}.', '{"a": {"b": "}"}}'),
+            ("no JSON at all", "no JSON at all"),
+            ("", ""),
+        ],
+    )
+    def test_json_is_read_from_what_is_around_it(self, text: str, found: str) -> None:
+        assert json_within(text) == found
+
+
 class TestRefused:
     @pytest.mark.parametrize(
         ("settings", "options", "message"),
@@ -97,13 +166,13 @@ class TestRefused:
             ({"statuses": {"": (403, {"message": "not yours"})}}, {}, r"refuses the key in SCRIPTED_KEY \(403"),
             ({}, {"key_variable": "NO_SUCH_KEY"}, "environment variable NO_SUCH_KEY is not set"),
             ({}, {"model": "other"}, "404"),
-            ({"refuses": {"seed": "seed: unknown"}}, {}, r"options: \{omit: \[seed\]\}"),
+            ({"refuses": {"top_p": "'top_p' is fixed"}}, {}, r"options: \{omit: \[top_p\]\}"),
         ],
     )
     def test_nothing_starts(self, settings: Mapping[str, Any], options: Mapping[str, Any], message: str) -> None:
         with serving(**settings) as server, pytest.raises(ConfigError, match=message) as caught:
             decided(spec_of(server.base_url, **options))
-        assert len(server.bodies) <= 1
+        assert len(server.bodies) <= 1, server.bodies
         assert KEY not in str(caught.value)
 
     def test_nobody_at_the_address(self) -> None:

@@ -7,6 +7,11 @@ import json
 from normloom.core.table import Manifest
 from normloom.tasks.rejection.generate import CUT_EMPTY
 
+LACKS = {
+    "seed": "takes no seeds: what it drew cannot be drawn again",
+    "response_format": "takes no JSON schema: JSON was asked for in words",
+}
+
 
 def scores_of(manifest: Manifest) -> str | None:
     """Return how a table's scores were got if not from log-probabilities; None for other tables."""
@@ -17,6 +22,12 @@ def scores_of(manifest: Manifest) -> str | None:
     if options.get("scores") == "votes":
         return f"each score is the share of {options.get('votes', 5)} sampled answers"
     return "each score is one written answer, not a probability"
+
+
+def lacks_of(manifest: Manifest) -> list[str]:
+    """Return what the endpoint of a table's model does not take, and a build did without: `seed`, `response_format`."""
+    options = json.loads((manifest.key_fields["model"] or {}).get("options", "{}"))
+    return [name for name in options.get("omit", ()) if name in LACKS]
 
 
 def length_warning(manifest: Manifest) -> str | None:

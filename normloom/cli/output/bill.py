@@ -35,7 +35,7 @@ def _numbers(bill: Bill) -> dict[str, Any]:
         "requests": bill.requests,
         "tokens_in": bill.tokens_in,
         "tokens_out": bill.tokens_out,
-        "cost": round(bill.cost, 6),
+        "cost": None if bill.hosted and bill.requests and not bill.cost else round(bill.cost, 6),  # None: no price
         "currency": bill.currency,
     }
 

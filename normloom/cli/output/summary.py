@@ -16,7 +16,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from normloom.cli.output.answers import length_warning, scores_of
+from normloom.cli.output.answers import LACKS, lacks_of, length_warning, scores_of
 from normloom.core.table import Manifest, Work
 from normloom.exports.origins import rights
 from normloom.history.losses import losses
@@ -67,6 +67,7 @@ def _stage(manifest: Manifest, *, reused: bool) -> dict[str, Any]:
         "tokens_out": manifest.tokens_out,
         "metrics": dict(manifest.metrics),
         "scores": scores_of(manifest),
+        "endpoint_lacks": lacks_of(manifest),
         "work": None if reused or manifest.work is None else _work(manifest.work, manifest.load_seconds),
         "warnings": [
             *(f"{check.name}: {check.detail}" for check in manifest.checks if not check.passed),
@@ -84,14 +85,15 @@ def _release(result: BuildResult, store: Store) -> dict[str, Any] | None:
     return {"version": result.release.version, "licences": named, "warnings": found.warnings}
 
 
-def _spent(result: BuildResult) -> dict[str, float]:
-    """Return what this build asked of hosted models: requests and cost; and the tokens of all models."""
+def _spent(result: BuildResult) -> dict[str, Any]:
+    """Return what this build asked of hosted models: requests and cost, None without a price; all models' tokens."""
     works = [one.work for one in result.manifests if one.work and one.stage not in result.reused]
     return {
         "requests": int(sum(work.usage.get("requests", 0) for work in works)),
         "tokens_in": sum(work.tokens_in for work in works),
         "tokens_out": sum(work.tokens_out for work in works),
-        "cost": round(sum(work.usage.get("cost", 0.0) for work in works), 6),
+        "cost": result.spent.cost,
+        "currency": result.spent.currency,
     }
 
 
@@ -192,6 +194,11 @@ def _asides(result: BuildResult) -> Iterator[Text]:
             yield Text(f"{manifest.stage}: {warning}", "yellow")
         if scores := scores_of(manifest):
             yield Text(f"{manifest.stage}: {scores}.")
+    lacks = dict.fromkeys(
+        (one.key_fields["model"]["model"], lack) for one in result.manifests for lack in lacks_of(one)
+    )
+    for model, lack in lacks:
+        yield Text(f"{model} {LACKS[lack]}.")
 
 
 def _closing(result: BuildResult, store: Store) -> Text:
@@ -207,7 +214,9 @@ def _closing(result: BuildResult, store: Store) -> Text:
     )
     if (spent := _spent(result))["requests"]:
         text.append("Spent          ", "bold")
-        text.append(f"{spent['requests']:,} requests to hosted models, {spent['cost']:,.4f}\n")
+        cost = result.spent
+        price = "no price set" if cost.cost is None else f"{cost.cost:,.4f} {cost.currency}"
+        text.append(f"{spent['requests']:,} requests to hosted models, {price}\n")
     for manifest in result.reads.values():
         text.append(f"Started from   {manifest.ref}, {manifest.count('rows'):,} rows\n")
     if release := _release(result, store):

@@ -21,6 +21,7 @@ from normloom.models.openai.failures import UnansweredError
 from normloom.models.openai.options import Options
 from normloom.models.openai.reply import Reply
 from normloom.models.openai.scores import Scorer
+from normloom.models.openai.structured import asked_in_words, json_within
 from normloom.models.openai.together import together
 from normloom.models.progress import current_teller
 from normloom.models.registry import parse_options
@@ -100,8 +101,12 @@ class OpenaiModel:
     async def _candidate(self, request: GenerateRequest, seed: int, settings: dict[str, Any]) -> tuple[Candidate, int]:
         """Return one candidate and the tokens read for it."""
         seeded = {**settings, **self._asking.taken({"seed": seed})}
-        reply = await self._asking.ask(request.instruction, request.prompt, seeded, history=request.history)
+        in_words = request.json_schema is not None and "response_format" in self.options.omit
+        instruction = asked_in_words(request.instruction, str(request.json_schema)) if in_words else request.instruction
+        reply = await self._asking.ask(instruction, request.prompt, seeded, history=request.history)
         drawn = self._asking.written(reply, seed)
+        if in_words:
+            drawn = replace(drawn, text=json_within(drawn.text))
         self._watch_length(drawn)
         stops = [at for at in map(drawn.text.find, request.sampling.stop) if at >= 0]
         if stops and "stop" in self.options.omit:  # they were not sent to the endpoint

@@ -1,10 +1,12 @@
-"""How endpoints were found to give scores, so that keys are computed without asking them again."""
+"""What endpoints were found not to do, so that keys are computed without asking them again."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from normloom.core.cache import cache_dir
 from normloom.core.protocol import ModelSpec
@@ -15,29 +17,32 @@ ENGINE = "openai"
 
 
 def recall(spec: ModelSpec) -> ModelSpec:
-    """Return the model with its scores decided, if they are `auto` and its endpoint was found to list no answers."""
-    if spec.engine != ENGINE or parse_options(Options, spec).scores != "auto" or not _place(spec).exists():
+    """Return the model with the options that were decided when its endpoint was asked last."""
+    if spec.engine != ENGINE:
         return spec
-    return with_scores(spec, "written")
+    try:
+        return with_options(spec, json.loads(_place(spec).read_text()))
+    except FileNotFoundError:
+        return spec
 
 
-def remember(spec: ModelSpec, *, lists_answers: bool) -> None:
-    """Remember what was found of a model."""
+def remember(spec: ModelSpec, decided: Mapping[str, Any]) -> None:
+    """Remember the options that were decided for a model, if any."""
     place = _place(spec)
-    if lists_answers:
-        place.unlink(missing_ok=True)
-    else:
+    if decided:
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.touch()
+        place.write_text(json.dumps(dict(decided)))
+    else:
+        place.unlink(missing_ok=True)
 
 
-def with_scores(spec: ModelSpec, scores: str) -> ModelSpec:
-    """Return the model with this way to score."""
-    return spec.model_copy(update={"options": {**spec.options, "scores": scores}})
+def with_options(spec: ModelSpec, decided: Mapping[str, Any]) -> ModelSpec:
+    """Return the model with these options."""
+    return spec.model_copy(update={"options": {**spec.options, **decided}}) if decided else spec
 
 
 def _place(spec: ModelSpec) -> Path:
-    """Return the file whose presence says that an endpoint lists no answers."""
+    """Return the file that holds what was decided."""
     asked = {"model": spec.model, "revision": spec.revision, **parse_options(Options, spec).model_dump(mode="json")}
     digest = hashlib.blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=10).hexdigest()
-    return cache_dir() / "endpoints-without-logprobs" / digest
+    return cache_dir() / "endpoints" / f"{digest}.json"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -10,18 +12,28 @@ from normloom.core.errors import ModelError
 from normloom.core.protocol import ModelSpec
 from normloom.models.openai.engine import OpenaiModel
 from normloom.models.openai.failures import FieldRefusedError, SpentError, UnansweredError
-from normloom.models.openai.memory import remember, with_scores
+from normloom.models.openai.memory import remember, with_options
+from normloom.models.openai.options import Options
 from normloom.models.openai.reply import Reply, answer_logprobs
+from normloom.models.reasoning import apart
+from normloom.models.registry import parse_options
 
 TRIES, PATIENCE_S = 3, 60.0
 _INSTRUCTION, _QUESTION = "Answer with one word, Yes or No.", "Is snow white?"
 _ANSWERS = ("Yes", "No")
 _LISTING = ("logprobs", "top_logprobs")
+_JSON = {
+    "type": "object",
+    "properties": {"white": {"type": "boolean"}},
+    "required": ["white"],
+    "additionalProperties": False,
+}
+_FORMAT = {"type": "json_schema", "json_schema": {"name": "answer", "schema": _JSON, "strict": True}}
 
 
 @dataclass(frozen=True)
 class Found:
-    """What a model's endpoint was found to do: the model with its scores decided, and after how many requests."""
+    """What a model's endpoint was found to do: the model with its options decided, and after how many requests."""
 
     spec: ModelSpec
     requests: int
@@ -32,32 +44,76 @@ class Found:
             "votes": f"each score is the share of {options.get('votes', 5)} sampled answers",
             "written": "each score is one written answer, yes or no and nothing between",
         }.get(str(options.get("scores")), "scores are read from log-probabilities")
-        times = "once" if self.requests == 1 else f"{self.requests} times"
-        return f"{self.spec.model} at {options.get('base_url', 'OpenAI')} answers (asked {times}); {scores}"
+        told = [
+            f"{self.spec.model} at {options.get('base_url', 'OpenAI')} answers (asked {self.requests} times)",
+            scores,
+        ]
+        left_out = {
+            "seed": "it takes no seeds, so what is drawn cannot be drawn again",
+            "response_format": "it takes no JSON schema, so JSON is asked for in words",
+        }
+        return "; ".join([*told, *(words for name, words in left_out.items() if name in options.get("omit", ()))])
 
 
 def probe(spec: ModelSpec) -> Found:
-    """Ask once what a build will ask, and once more if the endpoint takes no request for log-probabilities.
+    """Ask what a build will ask: a question, and one for JSON; each once more without what the endpoint refuses.
 
     Raises ConfigError for a key that is not set, ModelError for one that is refused, a model or an address that is not
-    there and a field that the endpoint does not take, SpentError for an endpoint that does not answer now.
+    there and a field that the endpoint does not take and a build needs, SpentError for an endpoint that does not answer
+    now.
     """
+    omit = list(parse_options(Options, spec).omit)
+    requests, scores = 0, None
+    while scores is None:
+        with closing(OpenaiModel(_hasty(spec, omit))) as model:
+            try:
+                scores = _scores(model)
+                if "response_format" not in omit and not _takes_json(model):
+                    omit.append("response_format")
+            except FieldRefusedError as error:
+                if error.field != "seed" or "seed" in omit:
+                    raise
+                omit.append("seed")
+            requests += int(model.take_usage()["requests"])
+    decided: dict[str, Any] = {}
+    if scores != parse_options(Options, spec).scores:
+        decided["scores"] = scores
+    if len(omit) > len(parse_options(Options, spec).omit):
+        decided["omit"] = sorted(omit)
+    remember(spec, decided)
+    return Found(with_options(spec, decided), requests)
+
+
+def _hasty(spec: ModelSpec, omit: Sequence[str]) -> ModelSpec:
+    """Return the model as it is asked beforehand: without much patience, and not in batches."""
     hasty = {"retries": TRIES - 1, "backoff_cap_s": 5.0, "timeout_s": PATIENCE_S}
-    options = {
-        **spec.options,
-        **{name: min(value, spec.options.get(name, value)) for name, value in hasty.items()},
-        "batch": False,
-    }
-    with closing(OpenaiModel(spec.model_copy(update={"options": options}))) as model:
-        wanted = model.options.scores
-        lists_answers = wanted in ("auto", "logprobs") and _lists_answers(model, required=wanted == "logprobs")
-        if wanted not in ("auto", "logprobs"):
-            _ask(model)
-        requests = int(model.take_usage()["requests"])
-    if wanted == "auto":
-        remember(spec, lists_answers=lists_answers)
-        return Found(spec if lists_answers else with_scores(spec, "written"), requests)
-    return Found(spec, requests)
+    patience = {name: min(value, spec.options.get(name, value)) for name, value in hasty.items()}
+    return with_options(spec, {**patience, "batch": False, "omit": list(omit)})
+
+
+def _scores(model: OpenaiModel) -> str:
+    """Return how the model gives scores; of `auto`, `written` if no log-probabilities of answers are listed."""
+    wanted = model.options.scores
+    if wanted not in ("auto", "logprobs"):
+        _ask(model)
+        return wanted
+    return wanted if _lists_answers(model, required=wanted == "logprobs") else "written"
+
+
+def _takes_json(model: OpenaiModel) -> bool:
+    """Tell whether an answer by a schema is JSON; an answer that was cut off, or none, tells nothing against it."""
+    try:
+        reply = _ask(model, response_format=_FORMAT)
+    except FieldRefusedError as error:
+        if error.field != "response_format":
+            raise
+        return False
+    text = apart(reply.choice.message.text)[1] if reply and reply.choice.finish_reason == "stop" else ""
+    try:
+        json.loads(text or "true")
+    except ValueError:
+        return False
+    return True
 
 
 def _lists_answers(model: OpenaiModel, *, required: bool) -> bool:
