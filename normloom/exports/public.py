@@ -13,7 +13,7 @@ from normloom.settings.systems import system_names
 
 def public_lock(lock: BuildLock) -> str:
     """Return the lock of a build as YAML."""
-    plain = _public(lock.model_dump(mode="json", exclude_none=True))
+    plain = _public(lock.model_dump(mode="json", exclude_none=True, exclude={"file"}))
     if isinstance(plain, dict) and lock.source.name:
         plain["source"]["name"] = public_name(lock.source.name)
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)

@@ -40,11 +40,15 @@ class StageLock(BaseModel):
 
 
 class BuildLock(BaseModel):
-    """One finished build: the table of each stage, in the order of the flow."""
+    """One finished build: the table of each stage, in the order of the flow.
+
+    `file` is the Python file of a flow that is no installed system, as `normloom build` was given it.
+    """
 
     model_config = ConfigDict(frozen=True)
     system: str
     build: str
+    file: str = ""
     stages: Mapping[str, StageLock]
     profile: str = ""
     settings: Sequence[str] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -47,6 +48,7 @@ def lock_text(
     head = {
         "system": request.system,
         "build": identity,
+        **({"file": str(Path(request.target).absolute())} if request.target not in {None, "", request.system} else {}),
         "profile": request.profile,
         "settings": list(request.settings),
         **({"selection": selection} if selection else {}),

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from normloom.cli.common import DEFAULT_PROFILE, DEFAULT_STORE, FAILED, JsonOption, StoreOption, err, escaped, out
-from normloom.core.errors import UsageError
+from normloom.core.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
+    from normloom.history.builds import BuildLock
     from normloom.run.reproduce import Sample
     from normloom.store.store import Store
     from normloom.store.verify import Damage
 
 
 def verify(
-    system: Annotated[str | None, typer.Argument(help="Only the tables of this system.", show_default=False)] = None,
+    system: Annotated[
+        str | None,
+        typer.Argument(help="Only the tables of this system, or of the flow in this Python file.", show_default=False),
+    ] = None,
     store: StoreOption = DEFAULT_STORE,
     sample: Annotated[
-        int, typer.Option(min=0, help="Make this many random parts of the last build again and compare them.")
+        int, typer.Option(min=0, help="Make this many random parts of each system's last build again and compare them.")
     ] = 0,
     repair: Annotated[
         bool, typer.Option("--repair", help="Remove damaged parts, and make them again with the last build's settings.")
@@ -37,7 +42,8 @@ def verify(
     0.001 with `transformers`; other engines promise nothing, and differences are only shown. docs/trust.md.
 
     Exits with 1 if anything is damaged and was not repaired, or if a part came out otherwise than promised. --repair
-    makes just the damaged parts again; for a flow that is no system it removes them, and the next build makes them.
+    makes just the damaged parts again, of installed systems and of flows in files; for a flow that was built from
+    Python it removes them, and the next build makes them.
 
     Examples:
 
@@ -45,24 +51,24 @@ def verify(
 
         normloom verify savacu --sample 20
 
-        normloom verify savacu --repair
+        normloom verify my_flow.py --repair
 
     With --json one object: damaged (system, stage, key, part, file, problem), repaired, sample (stage, part, promise,
-    found, same) and left_out (stage and why none of its parts is in the sample).
+    found, same) and left_out (stage and why none of its parts is in the sample), of several systems as SYSTEM/stage.
     """
     from normloom.history.gc import idle
     from normloom.history.links import broken_links
+    from normloom.settings.systems import name_of
     from normloom.store.store import Store
     from normloom.store.verify import repair as repair_damage
     from normloom.store.verify import verify as verify_store
 
-    where = Store(store)
+    where, given = Store(store), system
+    system = system and name_of(system)
     if system and system not in where.systems():
         raise UsageError(
             f"no tables of {system} in {where.root}; systems there: {', '.join(where.systems()) or 'none'}"
         )
-    if sample and not system:
-        raise UsageError("--sample makes parts of one system again: name it, as in normloom verify savacu --sample 20")
     found = [*verify_store(where, system), *broken_links(where, system)]
     if not json_:
         for damage in found:
@@ -72,8 +78,10 @@ def verify(
         for name in dict.fromkeys(damage.system for damage in found):
             with idle(where, name):
                 repair_damage(where, [damage for damage in found if damage.system == name])
-        left = [name for name in dict.fromkeys(damage.system for damage in found) if not _built(where, name, json_)]
-    taken = _sampled(where, system, sample) if system and sample else None
+        left = [
+            name for name in dict.fromkeys(damage.system for damage in found) if not _built(where, name, given, json_)
+        ]
+    taken = _sampled(where, system, given, sample) if sample else None
     if json_:
         told = {"damaged": [asdict(damage) for damage in found], "repaired": repair and bool(found)}
         remade = {"sample": [asdict(one) for one in taken.remade], "left_out": taken.left_out} if taken else {}
@@ -86,38 +94,68 @@ def verify(
         raise typer.Exit(FAILED)
 
 
-def _built(store: Store, system: str, quiet: bool) -> bool:
-    """Build a system with the settings of its last build and return whether that could be done: not for own flows."""
-    from normloom.cli.run import run_build
+def _buildable(store: Store, system: str, given: str | None) -> tuple[str, BuildLock] | None:
+    """Return what the command line builds a system by, its name or a file, with its last build; None if it cannot."""
     from normloom.history.builds import locks
+    from normloom.settings.flow_file import is_flow_file
     from normloom.settings.systems import system_names
 
     lock = next(iter(locks(store, system, newest=1)), None)
-    if lock is None or system not in system_names():
+    target = given if given and is_flow_file(given) else system if system in system_names() else lock and lock.file
+    if lock is None or not target or (is_flow_file(target) and not Path(target.partition(":")[0]).is_file()):
+        return None
+    return target, lock
+
+
+def _built(store: Store, system: str, given: str | None, quiet: bool) -> bool:
+    """Build a system with the settings of its last build and return whether that could be done."""
+    from normloom.cli.run import run_build
+
+    found = _buildable(store, system, given)
+    if found is None:
         return False
+    target, lock = found
     profile = lock.profile or DEFAULT_PROFILE
-    run_build(system, profile=profile, assignments=lock.settings, root=store.root, quiet=quiet)
+    run_build(target, profile=profile, assignments=lock.settings, root=store.root, quiet=quiet)
     return True
 
 
-def _sampled(store: Store, system: str, count: int) -> Sample:
+def _sampled(store: Store, system: str | None, given: str | None, count: int) -> Sample:
+    """Return the sample of a system; or of all, with their names before those of stages."""
+    from normloom.run.reproduce import Sample
+
+    if system:
+        return _sample_of(store, system, given, count)
+    remade, left_out = [], {}
+    for name in store.systems():
+        try:
+            found = _sample_of(store, name, None, count)
+        except (UsageError, ConfigError) as error:
+            left_out[name] = str(error)
+            continue
+        remade += [replace(one, stage=f"{name}/{one.stage}") for one in found.remade]
+        left_out |= {f"{name}/{stage}": why for stage, why in found.left_out.items()}
+    return Sample(remade=remade, left_out=left_out)
+
+
+def _sample_of(store: Store, system: str, given: str | None, count: int) -> Sample:
     from normloom.core.progress import LogProgress
-    from normloom.history.builds import locks
     from normloom.prefect.quiet import quiet_libraries
     from normloom.run.reproduce import sample
     from normloom.run.runner import StageRunner
     from normloom.settings.settings import stages_for
-    from normloom.settings.systems import system_names
     from normloom.steps.graph import model_uses, stages_of
     from normloom.workers.pool import Pool
 
-    lock = next(iter(locks(store, system, newest=1)), None)
-    if lock is None or system not in system_names():
+    found = _buildable(store, system, given)
+    if found is None:
         raise UsageError(
-            f"--sample needs a system that the command line builds, and a finished build; {system} has none"
+            f"--sample needs a finished build by the command line, of an installed system or of a file that is there: "
+            f"{system} has none; give the file of its flow"
         )
+    target, lock = found
     quiet_libraries()
-    prepared = stages_for(system, profile=lock.profile or DEFAULT_PROFILE, assignments=lock.settings, store=store)
+    prepared = stages_for(target, profile=lock.profile or DEFAULT_PROFILE, assignments=lock.settings, store=store)
     stages = stages_of(*prepared.ends)
     pool = Pool(prepared.resources, model_uses(stages))
     runner = StageRunner(system=system, store=store, pool=pool, build="verify", progress=LogProgress())
