@@ -145,7 +145,7 @@ def _point(latest: Path, target: Path) -> None:
     if latest.is_symlink():
         if latest.readlink() == target:
             return
-    elif latest.exists():
+    elif latest.is_dir():  # a file is what object storage has instead, copied here
         raise StoreError(
             f"{latest} is a folder (of a copy of the store that followed links?), and builds keep a link there: "
             "remove it and run the same command again"

@@ -127,5 +127,9 @@ def _text(holder: str, fence: int) -> bytes:
 
 
 def _read(content: bytes) -> tuple[str, int]:
-    found = json.loads(content)
-    return str(found["holder"]), int(found["fence"])
+    """Return holder and fence; of the lock file of a disk, copied here with its store, that nobody holds it."""
+    try:
+        found = json.loads(content)
+        return str(found["holder"]), int(found["fence"])
+    except (ValueError, KeyError, TypeError):
+        return "", 0
