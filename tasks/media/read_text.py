@@ -42,8 +42,8 @@ def read_text(
 ) -> Output:
     """Return the text in each image (`item_id`, and where its bytes are in `media`).
 
-    `caption` names a column with the text that is there: the error is the edit distance over the longer of both, once
-    case, spaces and punctuation are left out. The models know English and Chinese, and read other Latin scripts.
+    `caption` names a column with the text that is there, null if nobody knows it: the error is the edit distance over
+    the longer of both, once case, spaces and punctuation are left out. The models know English and Chinese, and read other Latin scripts.
     """
     folder, read, aside = MediaFolder(media.path), [], []
     for row in rows.iter_rows(named=True):
@@ -53,13 +53,14 @@ def read_text(
             aside.append(quarantined(row, "unreadable", str(error)))
             continue
         text = "\n".join(line for line, _ in lines)
+        known = row[caption] if caption else None
         read.append(
             {
                 "row_id": row["row_id"],
                 "item_id": row["item_id"],
                 "ocr_text": text,
                 "confidence": sum(score for _, score in lines) / len(lines) if lines else None,
-                "character_error": None if caption is None else character_error(text, row[caption]),
+                "character_error": None if known is None else character_error(text, known),
             }
         )
     schema = {"row_id": pl.String(), **media_tables.TEXTS_IN_IMAGES.columns}

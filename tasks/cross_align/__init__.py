@@ -1,0 +1,1 @@
+"""Meme abuse with cultural knowledge (after CROSS-ALIGN+, arXiv 2602.03822)."""
