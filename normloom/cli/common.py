@@ -31,8 +31,8 @@ def _profile_names() -> list[str]:
 SystemArgument = Annotated[
     str,
     typer.Argument(
-        help="The system: savacu, misaligntrade, demo_safetybench, persodpo, cross_cultural, benchmark, one from an "
-        "installed package, or a Python file.",
+        help="The system: savacu, misaligntrade, demo_safetybench, persodpo, cross_cultural, cross_align, "
+        "missing_modality, benchmark, one from an installed package, or a Python file.",
         show_default=False,
         autocompletion=_system_names,
     ),

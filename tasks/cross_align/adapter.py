@@ -156,7 +156,8 @@ def _trained(
         torch.manual_seed(args.seed)
         head = AdaptedHead(*_regression(unit[learn], labels[learn], args.head), rank=args.rank, scale=args.scale)
         optimizer = torch.optim.AdamW(head.parameters(), lr=args.learning_rate, weight_decay=args.weight_decay)
-        curve, states = [], []
+        curve: list[dict[str, Any]] = []
+        states = []
         for epoch in range(args.epochs + 1):
             loss, contrast = _epoch(head, unit, labels, triples, rarity, args, optimizer) if epoch else (None, None)
             curve.append(
@@ -204,7 +205,7 @@ def _epoch(
         if not torch.isfinite(loss):
             raise StageError(f"the loss is {loss.item()}: lower adapter.learning_rate")
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's own
         optimizer.step()
         losses.append(loss.item())
         contrasts.append(contrast.item())

@@ -64,7 +64,7 @@ def explanations(
         weighed = sorted(units[name], key=lambda unit: (-drops[unit.name], unit.start))
         chosen = sorted(weighed[: args.cited], key=lambda unit: unit.start)
         made.append({"row_id": meme["row_id"], **_explained(judgement[name], chosen, surfaces, seen=meme["media_id"])})
-    schema = {"row_id": pl.String, **meme_tables.EXPLANATIONS.columns}
+    schema = {"row_id": pl.String(), **meme_tables.EXPLANATIONS.columns}
     return Output(
         rows=pl.DataFrame(made, schema=schema),
         dropped=dropped_rows(asked.filter(~having), reason=pl.lit("no_evidence")),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     Counts = npt.NDArray[np.float64]
+    Paired = Callable[[Counts, Counts], Counts]  # of the sums of both sides
 
 MACRO_F1, MAJORITY, GAIN, RELATIVE_GAIN = "macro_f1", "macro_f1_of_majority", "gain", "relative_gain"
 DROP, FAITHFUL, LINK_RATE, LEXICON_ALONE = "drop", "drop_over_random", "link_rate", "lexicon_alone_f1"
@@ -93,7 +94,7 @@ def link_figures(rows: pl.DataFrame, mentions: pl.DataFrame) -> Output:
                     figure_row(figure, metric=LINK_RATE, of=source, axis=str(task), slice_by="label", slice=str(label))
                 )
             if source == LEXICON:
-                figure = clustered(*_lexicon_alone(linked), rows=linked.height, what=MEMES)
+                figure = clustered(_lexicon_alone(linked), macro_f1, rows=linked.height, what=MEMES)
                 made.append(figure_row(figure, metric=LEXICON_ALONE, of=source, axis=str(task)))
     return figures_output(made)
 
@@ -129,7 +130,7 @@ def relative_gain(first: Counts, other: Counts) -> Counts:
     return gain(first, other) / macro_f1(other)
 
 
-def paired(first: Counts, other: Counts, statistic: object, *, rows: int) -> Figure:
+def paired(first: Counts, other: Counts, statistic: Paired, *, rows: int) -> Figure:
     """Return a statistic of two sides of the same memes with its interval over memes."""
     import numpy as np
 
@@ -152,8 +153,8 @@ def _first(tested: pl.DataFrame) -> pl.DataFrame:
     return tested.unique("meme_id", keep="first", maintain_order=True).select("meme_id", "label")
 
 
-def _lexicon_alone(linked: pl.DataFrame) -> tuple[Counts, object]:
-    """Return the counts of saying the class that a hit, and no hit, most often has; and macro-F1."""
+def _lexicon_alone(linked: pl.DataFrame) -> Counts:
+    """Return the counts of saying the class that a hit, and no hit, most often has."""
     most = linked.group_by("hit").agg(label_hat=pl.col("label").mode().sort().first())
     said = linked.join(most, on="hit", maintain_order="left").sort("meme_id")
-    return counts(said, sorted(linked["label"].unique())), macro_f1
+    return counts(said, sorted(linked["label"].unique()))

@@ -26,7 +26,7 @@ def variants(rows: pl.DataFrame, facts: pl.DataFrame) -> Output:
     made = []
     for meme in rows.iter_rows(named=True):
         name, text = meme["meme_id"], meme["text"]
-        texts = {PLAIN: (text, None)}
+        texts: dict[str, tuple[str, str | None]] = {PLAIN: (text, None)}
         if name in told:
             texts[ENRICHED] = (enriched(text, told[name]), None)
             donor = donors[name]

@@ -24,15 +24,27 @@ from normloom.schemas import knowledge_tables, tables
 from normloom.schemas.knowledge_tables import CONCEPTNET, FACT_COLUMNS, LEXICON, SYMBOLS, WIKIDATA, WORDNET
 from normloom.steps.args import Args
 from normloom.steps.step import step
-from normloom.tasks.knowledge import sources
-from normloom.tasks.knowledge.sources import BY_DUCKDB, Read, quoted
+from normloom.tasks.knowledge import by_rows
+from normloom.tasks.knowledge.streamed import STREAMED, Read
 from normloom.tasks.knowledge.wordnet import WordNetFolder
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 FILE = "facts.parquet"
-_ROW_GROUP = 20_480  # small, so that few rows are read for a rare word
+_HEAVIEST = """
+    COPY (
+        SELECT * FROM facts WHERE surface <> '' AND tail <> ''
+        QUALIFY row_number() OVER (
+            PARTITION BY surface, source ORDER BY weight DESC, relation, tail, reference
+        ) <= $most
+        ORDER BY surface, source, weight DESC, relation, tail, reference
+    ) TO $file (FORMAT parquet, ROW_GROUP_SIZE 20480)
+"""  # row groups are small, so that few rows are read for a rare word
+_LOOK_UP = """
+    SELECT known.* FROM read_parquet($file, file_row_number = true) AS known
+    SEMI JOIN asked ON known.surface = asked.surface ORDER BY file_row_number
+"""
 
 
 class Indexing(Args):
@@ -83,7 +95,7 @@ def knowledge(
             base.execute("INSERT INTO facts SELECT * FROM further")
             read[name] = where, count
             run.progress(len(read), len(knowledge_tables.SOURCES))
-        _write(base, run.files / FILE, args.per_term)
+        base.execute(_HEAVIEST, {"most": args.per_term, "file": str(run.files / FILE)})
     draft.unlink()
     kept = pl.scan_parquet(run.files / FILE).group_by("source").agg(pl.len(), pl.col("surface").n_unique()).collect()
     counts = {source: (facts, surfaces) for source, facts, surfaces in kept.iter_rows()}
@@ -108,7 +120,7 @@ def _streamed(base: DuckDBPyConnection, name: str, source: Located, language: st
     import duckdb
 
     try:
-        return BY_DUCKDB[name](base, source, language, "facts")
+        return STREAMED[name](base, source, language)
     except duckdb.Error as error:
         raise SourceError(f"{source.name} cannot be read as {name}: {str(error).splitlines()[0]}") from error
 
@@ -117,22 +129,11 @@ def _by_rows(
     args: Indexing, wordnet: WordNetFolder | None, lexicon: Located | None, symbols: Located | None
 ) -> Iterator[tuple[str, str, tuple[pl.DataFrame, Read]]]:
     if wordnet:
-        yield WORDNET, str(wordnet.folder), sources.wordnet(wordnet, most=args.senses)
+        yield WORDNET, str(wordnet.folder), by_rows.wordnet(wordnet, most=args.senses)
     if lexicon:
-        yield LEXICON, lexicon.name, sources.lexicon(lexicon)
+        yield LEXICON, lexicon.name, by_rows.lexicon(lexicon)
     if symbols:
-        yield SYMBOLS, symbols.name, sources.symbols(symbols)
-
-
-def _write(base: DuckDBPyConnection, target: Path, per_term: int) -> None:
-    """Write the heaviest facts about each term, in the order of the terms."""
-    order = "weight DESC, relation, tail, reference"
-    base.execute(
-        "COPY (SELECT * FROM facts WHERE surface <> '' AND tail <> '' "
-        f"QUALIFY row_number() OVER (PARTITION BY surface, source ORDER BY {order}) <= {per_term} "
-        f"ORDER BY surface, source, {order}) "
-        f"TO {quoted(str(target))} (FORMAT parquet, ROW_GROUP_SIZE {_ROW_GROUP})"
-    )
+        yield SYMBOLS, symbols.name, by_rows.symbols(symbols)
 
 
 def looked_up(files: Path, surfaces: Iterable[str]) -> pl.DataFrame:
@@ -142,9 +143,6 @@ def looked_up(files: Path, surfaces: Iterable[str]) -> pl.DataFrame:
     asked = pl.DataFrame({"surface": list(surfaces)}, schema={"surface": pl.String})
     with closing(duckdb.connect()) as base:
         base.register("asked", asked.to_arrow())
-        found = base.sql(
-            f"SELECT facts.* FROM read_parquet({quoted(str(files / FILE))}, file_row_number = true) AS facts "
-            "SEMI JOIN asked ON facts.surface = asked.surface ORDER BY file_row_number"
-        ).to_arrow_table()
+        found = base.sql(_LOOK_UP, params={"file": str(files / FILE)}).to_arrow_table()
     frame = pl.DataFrame(found)
     return frame.select(pl.col(name).cast(dtype) for name, dtype in FACT_COLUMNS.items())

@@ -43,7 +43,8 @@ def read_text(
     """Return the text in each image (`item_id`, and where its bytes are in `media`).
 
     `caption` names a column with the text that is there, null if nobody knows it: the error is the edit distance over
-    the longer of both, once case, spaces and punctuation are left out. The models know English and Chinese, and read other Latin scripts.
+    the longer of both, once case, spaces and punctuation are left out. The models know English and Chinese, and read
+    other Latin scripts.
     """
     folder, read, aside = MediaFolder(media.path), [], []
     for row in rows.iter_rows(named=True):

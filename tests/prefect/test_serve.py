@@ -96,7 +96,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subproces
         process.wait()
 
 
-FITTING = ["missing_modality", "savacu"]  # systems whose settings the profile fits: the first has models of its own
+FITTING = [
+    "cross_align",
+    "missing_modality",
+    "savacu",
+]  # systems whose settings the profile fits: the first two have models of their own
 Served = tuple[subprocess.Popen[bytes], Path, Api]
 
 
