@@ -107,9 +107,8 @@ def main() -> None:
         print(f"dump: {options.edges:,} edges, {path.stat().st_size / 1e6:,.0f} MB")
         seconds, row, before, peak = apart(built, folder, str(path), options.memory)
         size = (Path(folder) / "files" / FILE).stat().st_size / 1e6
-        print(
-            f"build: {seconds:,.1f} s, {options.edges / seconds:,.0f} edges/s, peak {peak:,.0f} MB ({before:,.0f} before)"
-        )
+        told = f"{seconds:,.1f} s, {options.edges / seconds:,.0f} edges/s"
+        print(f"build: {told}, peak {peak:,.0f} MB ({before:,.0f} before)")
         print(f"index: {row['facts']:,} facts about {row['surfaces']:,} terms, {size:,.0f} MB")
         timed, before, peak = apart(looked, folder, int(options.edges * TERMS_PER_EDGE))
         for batch, (took, found) in timed.items():

@@ -28,9 +28,6 @@ from normloom.tasks.cross_align.hard_pairs import matrix
 from normloom.tasks.cross_align.variants import vectors_of
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from normloom.tasks.cross_align.head import AdaptedHead
 
 FOLDER = "adapters"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 import polars as pl
 
@@ -30,9 +31,12 @@ def check_knowledge(
 ) -> Output:
     """Return the checks of splits, mentions, facts, variants, hard pairs and training."""
     return checks_output(
-        iter(
-            [*_splits(rows), *_mentions(rows, mentions, facts, most), *_variants(variants, facts), *_pairs(rows, pairs)]
-            + list(_training(curve))
+        chain(
+            _splits(rows),
+            _mentions(rows, mentions, facts, most),
+            _variants(variants, facts),
+            _pairs(rows, pairs),
+            _training(curve),
         )
     )
 
@@ -175,10 +179,7 @@ def _explanations(
         passed=not other,
     )
     over = faithful.filter(metric="drop_over_random", slice_by="overall").row(0, named=True)
-    told = (
-        over["undefined"]
-        or f"{over['value']:+.4f} ({over['low'] or over['value']:+.4f} to {over['high'] or over['value']:+.4f})"
-    )
+    told = over["undefined"] or f"{over['value']:+.4f} ({_bound(over['low'])} to {_bound(over['high'])})"
     yield checked(
         "C14",
         "faithfulness",
@@ -186,3 +187,7 @@ def _explanations(
         found=told,
         passed=over["value"] is not None and (over["low"] or 0) > 0,
     )
+
+
+def _bound(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.4f}"

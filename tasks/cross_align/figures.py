@@ -100,7 +100,7 @@ def link_figures(rows: pl.DataFrame, mentions: pl.DataFrame) -> Output:
 
 
 def counts(rows: pl.DataFrame, classes: Sequence[str]) -> Counts:
-    """Return for each meme and class whether it is a true positive, a false positive, a false negative: (memes, 3 c)."""
+    """Return for each meme and class whether it is a true positive, a false positive, a false negative; (memes, 3c)."""
     columns = []
     for name in classes:
         true, said = pl.col("label") == name, pl.col("label_hat") == name

@@ -26,8 +26,8 @@ class ReadPictures(Args):
 class Apart(Args):
     """How alike two memes are that must not be on both sides of a split."""
 
-    tau: int = Field(6, ge=1, le=20, description="bits of 64 below which codes of texts or pictures are near")
-    jaccard: float = Field(0.7, ge=0, le=1, description="shingles that near texts must share")
+    tau: int = Field(6, ge=1, le=20, description="bits of 64 below which pictures are near")
+    jaccard: float = Field(0.7, gt=0, le=1, description="shingles that near texts share")
 
 
 @step(makes=meme_tables.UNREAD, fan_out=free("memes without a text, and some that have one"))
@@ -88,6 +88,7 @@ def near_memes(rows: pl.DataFrame, args: Apart, media: pl.DataFrame | None = Non
             features=features,
             tau=args.tau,
             jaccard=args.jaccard,
+            alike=args.jaccard,
         ):
             if found.keeper < held.height:
                 file(found.index, found.keeper, "text", found.distance)
@@ -103,7 +104,7 @@ def near_memes(rows: pl.DataFrame, args: Apart, media: pl.DataFrame | None = Non
 
 @step(makes=meme_tables.READ_MEMES, name="items", fan_out=each())
 def keep_apart(rows: pl.DataFrame, near: pl.DataFrame) -> pl.DataFrame:
-    """Return all memes; those of the training split that are near one of another are `near_test`: nothing learns them."""
+    """Return all memes; training memes that are near one of another split are `near_test`: nothing learns from them."""
     leaks = pl.col("meme_id").is_in(near["meme_id"].implode())
     return rows.drop("parents").with_columns(split=pl.when(leaks).then(pl.lit(NEAR_TEST)).otherwise("split"))
 
