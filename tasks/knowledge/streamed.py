@@ -55,7 +55,7 @@ _ENTITIES = """
             json_extract_string(claims, '$.P279[*].mainsnak.datavalue.value.id')
         ) AS kinds
     FROM read_json(
-        $files, format = $form, maximum_object_size = 268435456,
+        $files, format = $form, maximum_object_size = 33554432,
         columns = {'id': 'VARCHAR', 'labels': 'JSON', 'descriptions': 'JSON', 'aliases': 'JSON', 'claims': 'JSON'}
     )
 """
@@ -91,7 +91,7 @@ def conceptnet(base: DuckDBPyConnection, source: Located, language: str) -> Read
     if source.format == "parquet":
         return _inserted(base, _TABLE, given, _ASSERTIONS)
     read = _inserted(base, _DUMP, given, _ASSERTIONS)
-    return Read(read.read, _one(base, "SELECT count(*) FROM reject_errors"))
+    return Read(read.read, _one(base, "SELECT count(DISTINCT (file_id, line)) FROM reject_errors"))
 
 
 def wikidata(base: DuckDBPyConnection, source: Located, language: str) -> Read:

@@ -51,7 +51,7 @@ class TestHarMeme:
         lexicon = shared_data / "hate_speech_tweets" / "refined_ngram_lexicon.csv"
         assertions = shared_data / "conceptnet_excerpt" / "assertions.parquet"
         sources = f"knowledge={{lexicon: {lexicon}, conceptnet: {assertions}}}"
-        return built(store, source, sources, "source.sample=500", "delete.draws=2")
+        return built(store, source, sources, "source.sample=400", "delete.draws=1")
 
     def test_one_empty_label_is_quarantined_and_the_others_are_counted(self, store: Store, source: str) -> None:
         tables = built(store, source, only="memes")

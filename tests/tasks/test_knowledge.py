@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normloom.core.errors import SourceError
@@ -119,10 +119,6 @@ def test_a_table_keeps_its_heaviest_facts_and_rejects_rows_without_a_source(tmp_
 def test_a_dump_of_another_kind_is_refused(tmp_path: Path, name: str, content: str, message: str) -> None:
     path = tmp_path / name
     path.write_text(content)
-    if name == "a.csv":  # lines of another layout are counted, not taken
-        made = indexed(tmp_path, conceptnet=locate(path))
-        assert made.rows["facts"].item() == 0
-        return
     with pytest.raises(SourceError, match=message):
         indexed(tmp_path, conceptnet=locate(path))
 
@@ -134,6 +130,7 @@ def test_a_lexicon_with_a_weight_that_is_no_share_is_refused(tmp_path: Path) -> 
         indexed(tmp_path, lexicon=locate(path))
 
 
+@settings(deadline=None)  # the first call imports the list of frequent words
 @given(text=st.text(max_size=60))
 def test_spans_are_pieces_of_their_text(text: str) -> None:
     for span in spans_of(text, Mentioning()):
