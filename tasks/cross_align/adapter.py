@@ -50,7 +50,7 @@ class Adapting(Args):
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedHead:
     """A head with its update, and its classes in the order of its logits."""
 
     head: AdaptedHead
@@ -90,7 +90,7 @@ def file_name(task: str, variant: str) -> str:
     return f"{re.sub(r'[^a-z0-9]+', '-', task.lower()).strip('-')}-{own}-{variant}.safetensors"
 
 
-def load_adapter(folder: Path, task: str, variant: str) -> Trained:
+def load_adapter(folder: Path, task: str, variant: str) -> TrainedHead:
     """Return a trained adapter from the files of its product."""
     from safetensors import safe_open
 
@@ -101,7 +101,7 @@ def load_adapter(folder: Path, task: str, variant: str) -> Trained:
         told = stored.metadata()
     head = AdaptedHead(weights["weights"], weights["bias"], rank=len(weights["down"]), scale=float(told[_SCALE]))
     head.load_state_dict(weights)
-    return Trained(head.eval(), tuple(json.loads(told[_CLASSES])))
+    return TrainedHead(head.eval(), tuple(json.loads(told[_CLASSES])))
 
 
 def _fitted(
@@ -133,7 +133,7 @@ def _fitted(
 
 def _trained(
     memes: pl.DataFrame, vectors: pl.DataFrame, pairs: pl.DataFrame, args: Adapting
-) -> tuple[Trained, list[dict[str, Any]]]:
+) -> tuple[TrainedHead, list[dict[str, Any]]]:
     import torch
 
     from normloom.tasks.cross_align.head import AdaptedHead, digest
@@ -169,7 +169,7 @@ def _trained(
             states.append({name: value.clone() for name, value in head.state_dict().items()})
     chosen = _best([row["validation_f1"] for row in curve])
     head.load_state_dict(states[chosen])
-    return Trained(head.eval(), classes), [{**row, "chosen": row["epoch"] == chosen} for row in curve]
+    return TrainedHead(head.eval(), classes), [{**row, "chosen": row["epoch"] == chosen} for row in curve]
 
 
 def _regression(unit: Any, labels: Any, strength: float) -> tuple[Any, Any]:
