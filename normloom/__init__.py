@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from normloom.api.forget import forget as forget
     from normloom.api.forget import purge as purge
     from normloom.api.frames import table as table
+    from normloom.api.labels import open_queue as open_queue
+    from normloom.api.labels import queues as queues
     from normloom.api.look import diff as diff
     from normloom.api.look import open_store as open_store
     from normloom.api.look import query as query
@@ -55,12 +57,16 @@ if TYPE_CHECKING:
     from normloom.core.stage import Output as Output
     from normloom.core.stage import Stage as Stage
     from normloom.core.stage import dropped_rows as dropped_rows
+    from normloom.labelling.questions import Question as Question
+    from normloom.labelling.queue import LabelQueue as LabelQueue
     from normloom.models.yes import yes as yes
     from normloom.steps.args import Args as Args
     from normloom.steps.products import files_of as files_of
     from normloom.steps.products import model_from as model_from
     from normloom.steps.products import with_adapter as with_adapter
     from normloom.steps.step import step as step
+    from normloom.tasks.labels.ask import ask as ask
+    from normloom.tasks.labels.recorded import labels as labels
     from normloom.workers.resources import Resources as Resources
 
 __version__ = version("normloom")
@@ -77,6 +83,7 @@ HOMES = {
     "ContractError": "normloom.core.errors",
     "Embedder": "normloom.core.protocol",
     "EngineDiedError": "normloom.core.errors",
+    "LabelQueue": "normloom.labelling.queue",
     "LanguageModel": "normloom.core.protocol",
     "ModelError": "normloom.core.errors",
     "ModelSpec": "normloom.core.protocol",
@@ -85,6 +92,7 @@ HOMES = {
     "Output": "normloom.core.stage",
     "ProductFiles": "normloom.core.product_model",
     "QuarantineBudgetError": "normloom.core.errors",
+    "Question": "normloom.labelling.questions",
     "ReleaseError": "normloom.core.errors",
     "Resources": "normloom.workers.resources",
     "Result": "normloom.api.result",
@@ -97,6 +105,7 @@ HOMES = {
     "StoreError": "normloom.core.errors",
     "UsageError": "normloom.core.errors",
     "WaitingError": "normloom.core.errors",
+    "ask": "normloom.tasks.labels.ask",
     "build": "normloom.api.build",
     "diff": "normloom.api.look",
     "dropped_rows": "normloom.core.stage",
@@ -105,11 +114,14 @@ HOMES = {
     "files_of": "normloom.steps.products",
     "forget": "normloom.api.forget",
     "free": "normloom.core.fan_out",
+    "labels": "normloom.tasks.labels.recorded",
     "model_from": "normloom.steps.products",
+    "open_queue": "normloom.api.labels",
     "open_store": "normloom.api.look",
     "plan": "normloom.api.build",
     "purge": "normloom.api.forget",
     "query": "normloom.api.look",
+    "queues": "normloom.api.labels",
     "step": "normloom.steps.step",
     "table": "normloom.api.frames",
     "trace": "normloom.api.look",

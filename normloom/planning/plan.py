@@ -13,6 +13,7 @@ from normloom.core.errors import UsageError
 from normloom.core.protocol import ModelSpec
 from normloom.core.stage import Output, Stage
 from normloom.core.table import Manifest, PartRecord
+from normloom.labelling.seen import with_answers
 from normloom.planning.causes import Version, changes, stored, without_reads
 from normloom.planning.changes import Change
 from normloom.planning.estimate import history, load_seconds, model_loads, stage_seconds
@@ -41,7 +42,9 @@ def find_published(system: str, stages: Sequence[Stage], store: Store) -> dict[s
         elif all(upstream.name in found for upstream in stage.upstream):
             inputs = [found[upstream.name].content for upstream in stage.inputs]
             sides = [found[upstream.name].content for upstream in stage.side_inputs]
-            key = stage_key(key_fields(system, stage, inputs=inputs, sides=sides, forgotten=forgotten))
+            key = stage_key(
+                key_fields(system, with_answers(stage, store), inputs=inputs, sides=sides, forgotten=forgotten)
+            )
             manifest = store.resolved(system, stage.name, key)
             if manifest:
                 found[stage.name] = manifest
@@ -55,7 +58,7 @@ def read_sources(
     chosen = (selection or Selection()).chosen(stages)
     published = find_published(system, stages, store)
     return {
-        stage.name: stage.function(stage.arguments, **stage.values)
+        stage.name: stage.function(stage.arguments, **with_answers(stage, store).values)
         for stage in stages
         if not stage.upstream and stage.name in chosen and stage.name not in published
     }
@@ -220,7 +223,7 @@ class _Planner:
     def _fields(self, stage: Stage) -> dict[str, Any]:
         return key_fields(
             self.system,
-            stage,
+            with_answers(stage, self.store),
             inputs=[self.planned[upstream.name].content or "" for upstream in stage.inputs],
             sides=[self.planned[upstream.name].content or "" for upstream in stage.side_inputs],
             forgotten=deny_list(self.store).digest,

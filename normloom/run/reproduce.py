@@ -14,6 +14,7 @@ from normloom.core.rules import CRASH, OUTAGE, POISON
 from normloom.core.stage import Stage
 from normloom.core.table import KINDS, Kind, Manifest, PartRecord
 from normloom.history.builds import BuildLock
+from normloom.labelling.seen import with_answers
 from normloom.models.registry import engine_of
 from normloom.planning.keys import key_fields, stage_key
 from normloom.run.runner import StageRunner
@@ -76,7 +77,7 @@ def _why_not(stage: Stage, table: Manifest | None, store: Store) -> str | None:
         return "leaves files; training is not repeated"
     fields = key_fields(
         table.system,
-        stage,
+        with_answers(stage, store),
         inputs=[ref.content for ref in table.inputs],
         sides=[ref.content for ref in table.sides],
         forgotten=deny_list(store).digest,
@@ -98,7 +99,7 @@ def _compared(stage: Stage, table: Manifest, part: PartRecord, *, store: Store, 
     if tolerance is None:
         promise = "nothing"
     try:
-        frames = runner.made_again(stage, table, part.index)
+        frames = runner.made_again(with_answers(stage, store), table, part.index)
     except NormloomError as error:
         return Remade(stage=stage.name, part=part.index, promise=promise, found=str(error), same=False)
     directory = store.table_directory(table.ref)

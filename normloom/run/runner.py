@@ -24,6 +24,7 @@ from normloom.core.progress import Progress
 from normloom.core.stage import Stage
 from normloom.core.table import KINDS, Kind, Manifest, PartRecord, TableRef, Work, total
 from normloom.history.losses import loss, losses, sentence, upstream
+from normloom.labelling.seen import with_answers
 from normloom.planning.incremental import earlier_table, taken_over
 from normloom.planning.keys import key_fields, stage_key
 from normloom.planning.new_table import NewTable
@@ -95,6 +96,7 @@ class StageRunner:
         So it is with a table made before `fresh` (ISO 8601), all of it.
         """
         self.pool.require_open()
+        stage = with_answers(stage, self.store)
         fields = key_fields(
             self.system,
             stage,

@@ -87,6 +87,12 @@ def forgettings(store: Store) -> list[Forgetting]:
     return [_read(path) for path in paths]
 
 
+def purgings(store: Store) -> list[Purging]:
+    """Return the records of all purges, oldest first."""
+    paths = sorted((store.root / FOLDER).glob(f"[!.]*{PURGED}"))
+    return [Purging.model_validate_json(path.read_bytes()) for path in paths]
+
+
 def deny_list(store: Store) -> DenyList:
     """Return what no source may bring."""
     found = forgettings(store)

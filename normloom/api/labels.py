@@ -1,0 +1,23 @@
+"""Queues of rows that wait for people's answers, from Python."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from normloom.labelling import queue
+from normloom.labelling.queue import LabelQueue
+from normloom.store.store import Store
+
+
+def open_queue(name: str, *, store: str | os.PathLike[str] = "store", system: str | None = None) -> LabelQueue:
+    """Return the queue of rows that wait for answers under a name: `next`, `record`, `undo`, `progress`.
+
+    `system` says whose it is if several ask under this name. Raises UsageError if there is none.
+    """
+    return queue.open_queue(Store(Path(store)), name, system=system)
+
+
+def queues(*, store: str | os.PathLike[str] = "store") -> list[LabelQueue]:
+    """Return the queues of a store."""
+    return queue.queues(Store(Path(store)))

@@ -1,0 +1,1 @@
+"""Answers from and for other tools: Label Studio, Argilla, and CSV files."""
