@@ -17,6 +17,8 @@ from normloom.cli.commands.doctor import doctor
 from normloom.cli.commands.export import export
 from normloom.cli.commands.forget import forget
 from normloom.cli.commands.gc import gc
+from normloom.cli.commands.label import label
+from normloom.cli.commands.labels import labels
 from normloom.cli.commands.leaderboard import leaderboard
 from normloom.cli.commands.metrics import metrics
 from normloom.cli.commands.notify import app as notify
@@ -52,6 +54,8 @@ COMMANDS = (
     why,
     settings,
     serve,
+    label,
+    labels,
     report,
     leaderboard,
     builds,

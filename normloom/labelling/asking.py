@@ -37,7 +37,5 @@ class Asking(Args):
     @model_validator(mode="after")
     def _by_what(self) -> Self:
         if (self.by is None) != (self.order == "random"):
-            raise ValueError(
-                f"order {self.order!r} {'needs' if self.by is None else 'takes no'} column: by={self.by!r}"
-            )
+            raise ValueError(f"order {self.order!r} {'needs' if self.by is None else 'takes no'} column `by`")
         return self

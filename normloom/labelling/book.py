@@ -4,7 +4,7 @@
     <root>/.labels/NAME/model/...                                     those of models, which never mix with people's
 
 The name of a file ends with the digest of its content, and each names the file before it: a file that was changed or
-taken away is found (`damage`). Writers need no lock. A purge writes what is left of a file anew and removes the old one.
+taken away is found (`damage`). Writers need no lock. A purge writes what is left of a file again and removes the file.
 """
 
 from __future__ import annotations

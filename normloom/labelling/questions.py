@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from normloom.core.errors import ConfigError, UsageError
 
@@ -103,8 +103,9 @@ class LabelSchema(BaseModel):
                 require_name(name, "question"): one if isinstance(one, Question) else Question(options=tuple(one))
                 for name, one in questions.items()
             }
-        except ValueError as error:
-            raise ConfigError(f"a question of labels is wrong: {error}") from error
+        except ValidationError as error:
+            why = error.errors()[0]["msg"].removeprefix("Value error, ")
+            raise ConfigError(f"a question of labels is wrong: {why}") from error
         return cls(questions=made, guidelines=guidelines)
 
     @property

@@ -31,12 +31,16 @@ class Labels(BaseModel):
         """The answers that were seen."""
         return self._answers
 
-    def seen(self, store: Store) -> Self:
-        """Return the labels with the answers that are there now."""
-        answers = LabelBook(store, self.name, self.origin).answers()
-        made = self.model_copy(update={"content": content_of(answers)})
+    @classmethod
+    def of(cls, labels: Labels, answers: Sequence[Answer]) -> Self:
+        """Return labels with the answers that are seen of them."""
+        made = cls(name=labels.name, asks=labels.asks, origin=labels.origin, content=content_of(answers))
         made._answers = tuple(answers)
         return made
+
+    def seen(self, store: Store) -> Labels:
+        """Return the labels with the answers that are there now."""
+        return Labels.of(self, LabelBook(store, self.name, self.origin).answers())
 
 
 def with_answers(stage: Stage, store: Store) -> Stage:

@@ -60,7 +60,7 @@ def ask(  # noqa: PLR0913  # what a queue is, by name
             seed=seed,
         )
     except ValidationError as error:
-        raise ConfigError(f"ask {book.name!r}: {error.errors()[0]['msg']}") from error
+        raise ConfigError(f"ask {book.name!r}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
     return answered(queue(rows, args), args, labels)
 
 

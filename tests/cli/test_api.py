@@ -212,10 +212,10 @@ def test_two_builds_are_compared_by_result_or_by_name(tmp_path: Path) -> None:
 def test_public_names_are_these() -> None:
     assert " ".join(sorted(nl.HOMES)) == (
         "AccountingError Args BuildCancelledError Check CheckError ClusterError ConfigError Contract ContractError "
-        "Embedder EngineDiedError LanguageModel ModelError ModelSpec Needs NormloomError Output ProductFiles "
-        "QuarantineBudgetError ReleaseError Resources Result Run Sampling SourceError SpendingError Stage StageError "
-        "StoreError UsageError WaitingError build diff dropped_rows each export files_of forget free model_from "
-        "open_store plan purge query step table trace why with_adapter yes"
+        "Embedder EngineDiedError LabelQueue LanguageModel ModelError ModelSpec Needs NormloomError Output "
+        "ProductFiles QuarantineBudgetError Question ReleaseError Resources Result Run Sampling SourceError SpendingError "
+        "Stage StageError StoreError UsageError WaitingError ask build diff dropped_rows each export files_of forget "
+        "free labels model_from open_queue open_store plan purge query queues step table trace why with_adapter yes"
     )
     for name in nl.HOMES:
         assert getattr(nl, name).__name__ == name

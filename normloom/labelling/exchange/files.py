@@ -44,12 +44,12 @@ def export_answers(queue: LabelQueue, path: Path, form: Form) -> int:
     Raises UsageError if there is such a file.
     """
     answers: list[Answer] = []
-    rows: list[dict[str, Any]] = []
     for origin in ORIGINS:
         answers += standing(LabelBook(queue.store, queue.name, origin).answers()).current
-    for row in queue.listed():
-        rows.append({"row": row.row, "digest": row.digest, "shown": dict(row.shown)})
-    digests = {row["row"]: row["digest"] for row in rows}
+    rows: list[dict[str, Any]] = [
+        {"row": row.row, "digest": row.digest, "shown": dict(row.shown)} for row in queue.listed()
+    ]
+    digests: dict[str, str] = {row["row"]: row["digest"] for row in rows}
     answers = [answer for answer in answers if answer.row in digests and answer.is_about(digests[answer.row])]
     if form == "csv":
         text = table.write(rows, answers, queue.asks)

@@ -1,0 +1,101 @@
+"""`normloom label` and `normloom labels`, as people and scripts use them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hand_answers import TEXTS, published, source
+from typer.testing import CliRunner
+
+import normloom as nl
+from normloom.cli.app import app
+from normloom.core.errors import UsageError
+from normloom.store.store import Store
+from normloom.testing import made
+
+
+class Label:
+    def __init__(self, store: Path) -> None:
+        self.store = store
+
+    def __call__(self, *arguments: str, typed: str = "", who: str = "ada") -> str:
+        given = ["label", "tone", *arguments, "--store", str(self.store), "--who", who]
+        result = CliRunner().invoke(app, given, input=typed, catch_exceptions=False)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    def json(self, *arguments: str, who: str = "ada") -> Any:
+        return json.loads(self(*arguments, "--json", who=who))
+
+
+@pytest.fixture
+def label(tmp_path: Path) -> Label:
+    published(Store(tmp_path))
+    return Label(tmp_path)
+
+
+def test_rows_are_answered_one_after_another(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    asked = nl.labels("tone", {"polite": ["yes", "no"]}, guidelines="Would your aunt\x1b[31m mind?")
+    with pytest.raises(nl.WaitingError):
+        made("toy", [nl.ask(source(), asked, show=["text"])], store)
+    said = Label(tmp_path)(typed="1\nmaybe\n2\n:u\n2\n:g\n:s\nno\n2\n")
+    assert "Would your aunt\\x1b[31m mind?" in said
+    assert all(f"text  {text}" in said for text in TEXTS)
+    assert "question 'polite': expected one of yes, no, got 'maybe'" in said
+    assert "Took the last answer back." in said
+    assert "4 of 4 rows answered (ada 4); 0 wait." in said or "3 of 4 rows answered (ada 3); 1 wait." in said
+    rows = Label(tmp_path).json("list")
+    assert [row["answers"].get("polite") for row in rows][:2] == ["yes", "no"]
+
+
+def test_scripts_answer_by_id(label: Label) -> None:
+    first = label.json("next")
+    assert (first["place"], first["answers"]) == (1, {})
+    done = label.json("answer", first["row"][:8], "polite=yes", "strength=7")
+    assert done["answers"] == {"polite": "yes", "strength": 7.0}
+    assert label.json("next")["place"] == 2
+    assert label.json("next", who="bob")["place"] == 2  # one person is enough
+    label("answer", first["row"], "polite=no")
+    assert label.json("list")[0]["answers"] == {"polite": "no", "strength": 7.0}
+    assert [one["value"] for one in label.json("undo")] == ["no"]
+    assert label.json("list")[0]["answers"]["polite"] == "yes"
+    assert len(label.json("undo")) == 2
+    assert label.json("undo") == []
+    assert label.json("progress")["waiting"] == 4
+    assert "Please" not in label("list").splitlines()[0]
+
+
+def test_queues_are_listed_with_progress(label: Label, tmp_path: Path) -> None:
+    label("answer", label.json("next")["row"], "polite=yes")
+    shown = CliRunner().invoke(app, ["labels", "--store", str(tmp_path)], catch_exceptions=False).stdout
+    assert shown.split("\n")[1].split() == ["tone", "toy", "4", "1", "3", "ada", "1"]
+    [told] = json.loads(CliRunner().invoke(app, ["labels", "--store", str(tmp_path), "--json"]).stdout)
+    assert (told["rows"], told["answered"], told["waiting"], told["by_person"]) == (4, 1, 3, {"ada": 1})
+    empty = CliRunner().invoke(app, ["labels", "--store", str(tmp_path / "none")]).stdout
+    assert empty.startswith("No queues.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (("answer",), "give the row and the answer"),
+        (("answer", "zz", "polite=yes"), "'zz' names no row of the queue 'tone'"),
+        (("answer", "", "polite=yes"), "'' names no row"),
+        (("answer", "ROW", "yes"), "expected QUESTION=ANSWER, with polite, strength"),
+        (("answer", "ROW", "strength=11"), "question 'strength': expected a number from 0 to 10, got '11'"),
+        (("answer", "ROW"), "no answer given"),
+        (("list", "x"), "list takes no further values, got 1"),
+        (("import",), "import takes one file, got 0"),
+        (("export", "rows.json"), "give --format label-studio or --format argilla"),
+        (("--json",), "--json needs an action"),
+    ],
+)
+def test_what_cannot_be_done_is_said(label: Label, arguments: tuple[str, ...], why: str) -> None:
+    row = label.json("next")["row"]
+    with pytest.raises(UsageError, match=why):
+        label(*(row if one == "ROW" else one for one in arguments))
+    assert label.json("progress")["by_person"] == {}
