@@ -49,7 +49,7 @@ class Output:
     distinguish, whatever else is made from these (rows of a source have none), also have a column `content`
     that identifies them. The runner assigns the ids of the output.
     A row that keeps its `row_id` may name, in a column `through`, the row of a side table that links it to its input
-    row (what a model said of it): that row becomes its parent, and its id does not change.
+    row (what a model said of it), or a list of rows: these become its parents, and its id does not change.
     `attempts` is the number of rows the function set out to make; by default one for each input row.
     attempts = rows + dropped + quarantined always holds.
     """

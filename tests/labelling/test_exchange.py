@@ -1,0 +1,149 @@
+"""Import and export: Label Studio, Argilla and CSV, forth and back, and files as those tools write them."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hand_answers import published
+
+from normloom.core.errors import UsageError
+from normloom.labelling.answers import Answer, now, standing
+from normloom.labelling.book import LabelBook
+from normloom.labelling.exchange.files import Form, export_answers, import_answers
+from normloom.labelling.queue import LabelQueue
+from normloom.store.store import Store
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> LabelQueue:
+    return published(Store(tmp_path / "store"))
+
+
+def written(path: Path, content: Any) -> Path:
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    return path
+
+
+def current(store: Store, origin: Any = "person") -> list[tuple[Any, ...]]:
+    found = standing(LabelBook(store, "tone", origin).answers()).current
+    return sorted((one.row, one.question, one.value, one.who, one.shown) for one in found)
+
+
+@pytest.mark.parametrize(("form", "suffix"), [("label-studio", "json"), ("argilla", "json"), ("csv", "csv")])
+def test_what_is_exported_comes_back_in_another_store(
+    queue: LabelQueue, tmp_path: Path, form: Form, suffix: str
+) -> None:
+    rows = queue.next("ada", 9)
+    queue.record(rows[0], {"polite": "yes", "strength": 7.5}, "ada@example.org")
+    queue.record(rows[0], {"polite": "no"}, "bob")
+    said = Answer(row=rows[1].row, question="polite", value="no", who="gpt", when=now(), tool="t", origin="model",
+                  shown=rows[1].digest)  # fmt: skip
+    LabelBook(queue.store, "tone", "model").add([said])
+    path = tmp_path / f"out.{suffix}"
+    assert export_answers(queue, path, form) == 4
+    with pytest.raises(UsageError, match="exists already"):
+        export_answers(queue, path, form)
+    other = published(Store(tmp_path / "other"))
+    assert import_answers(other, path) == 4
+    assert import_answers(other, path) == 0  # nothing is added twice
+    assert import_answers(queue, path) == 0
+    assert current(other.store) == current(queue.store)
+    assert current(other.store, "model") == current(queue.store, "model")
+    assert {answer.tool for answer in other.book.answers()} == {form}
+
+
+def test_tasks_as_label_studio_exports_them(queue: LabelQueue, tmp_path: Path) -> None:
+    row = queue.next("ada")[0]
+    result = [
+        {"id": "a1", "from_name": "polite", "to_name": "text", "type": "choices", "value": {"choices": ["yes"]}},
+        {"id": "a2", "from_name": "strength", "to_name": "text", "type": "rating", "value": {"rating": 4}},
+    ]
+    done = {"id": 7, "completed_by": 12, "was_cancelled": False, "lead_time": 3.2, "result": result}
+    tasks = [
+        {
+            "id": 1,
+            "data": {"text": "x", "normloom_row": row.row, "normloom_shown": row.digest},
+            "annotations": [
+                {**done, "created_at": "2026-11-27T10:00:00.000000Z", "updated_at": "2026-11-27T10:05:00.000000Z"},
+                {**done, "completed_by": 13, "was_cancelled": True},
+            ],
+            "predictions": [{"model_version": "gpt-5", "score": 0.9, "result": result[:1]}],
+        }
+    ]
+    assert import_answers(queue, written(tmp_path / "tasks.json", tasks)) == 3
+    [first, second] = queue.book.answers()
+    assert (first.value, first.who, second.value) == ("yes", "12", 4.0)
+    assert first.when == datetime(2026, 11, 27, 10, 5, tzinfo=UTC)
+    assert queue.progress().answered == 1
+    assert [one.who for one in LabelBook(queue.store, "tone", "model").answers()] == ["gpt-5"]
+
+
+def test_records_as_argilla_exports_them(queue: LabelQueue, tmp_path: Path) -> None:
+    row = queue.next("ada")[0]
+    record = {
+        "id": row.row,
+        "status": "completed",
+        "fields": {"text": "x"},
+        "metadata": {},
+        "suggestions": {"polite": {"value": "no", "score": 0.4, "agent": "gpt-5"}},
+        "responses": {"polite": [{"value": "yes", "user_id": "6d5f"}], "strength": [{"value": 3, "user_id": "6d5f"}]},
+        "vectors": {},
+        "_server_id": "1",
+    }
+    assert import_answers(queue, written(tmp_path / "records.json", [record])) == 3
+    assert [(one.value, one.who, one.shown) for one in queue.book.answers()] == [
+        ("yes", "6d5f", None),
+        (3.0, "6d5f", None),
+    ]
+
+
+def test_a_table_that_a_person_filled_in(queue: LabelQueue, tmp_path: Path) -> None:
+    rows = queue.next("ada", 2)
+    text = f'\ufeffrow_id,text,polite,strength\n{rows[0].row},"a\nb",yes,\n{rows[1].row},c,,\n'
+    path = written(tmp_path / "rows.csv", text)
+    with pytest.raises(UsageError, match="line 3: the file does not say who answered: give --who NAME"):
+        import_answers(queue, path)
+    assert import_answers(queue, path, who="ada") == 1
+    assert queue.progress().by_person == {"ada": 1}
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("{", "is no JSON"),
+        ([{"x": 1}], "neither a list of Label Studio tasks nor of Argilla records"),
+        ([{"data": {"text": "x"}, "annotations": []}], "task 1: no row id; expected a field 'normloom_row'"),
+        (
+            [{"data": {"normloom_row": "r"}, "annotations": [{"result": [{"from_name": "polite", "type": "brush"}]}]}],
+            "task 1: a result of type 'brush'",
+        ),
+        (
+            [{"fields": {}, "id": "r", "responses": {"mood": [{"value": "x", "user_id": "u"}]}}],
+            "unknown question 'mood'",
+        ),
+        ([{"fields": {}, "id": "r", "responses": {"polite": [{"value": "x", "user_id": "u"}]}}], "record 1: question"),
+    ],
+)
+def test_a_file_with_what_does_not_fit_is_refused_as_a_whole(
+    queue: LabelQueue, tmp_path: Path, content: Any, why: str
+) -> None:
+    if isinstance(content, list) and "fields" in content[0]:
+        good = {"fields": {}, "id": "r0", "responses": {"polite": [{"value": "yes", "user_id": "u"}]}}
+        content = [good, *content]
+        why = why.replace("record 1", "record 2")
+    with pytest.raises(UsageError, match=why):
+        import_answers(queue, written(tmp_path / "bad.json", content))
+    assert queue.book.answers() == []
+
+
+def test_a_table_without_the_columns_it_needs_is_refused(queue: LabelQueue, tmp_path: Path) -> None:
+    with pytest.raises(
+        UsageError, match=r"expected a header with row_id and a question \(polite, strength\), got a, b"
+    ):
+        import_answers(queue, written(tmp_path / "bad.csv", "a,b\n1,2\n"))
+    with pytest.raises(UsageError, match="line 2: 'noon' is no time"):
+        import_answers(queue, written(tmp_path / "when.csv", "row_id,polite,when\nr,yes,noon\n"), who="ada")
