@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import os
 import signal
@@ -18,7 +17,6 @@ from normloom.cli.options import SettingsOptions, taking
 from normloom.core.errors import ConfigError, UsageError
 from normloom.core.object_path import place_of
 from normloom.prefect.server import HEARTBEAT_SECONDS, SERVER_PASSWORD
-from normloom.readers.locate import absolute
 
 
 @taking(SettingsOptions)
@@ -73,6 +71,7 @@ def serve(
     from normloom.prefect.run_marks import settling
     from normloom.prefect.server import ServerError, announced, prefect_server, serving, using_server
     from normloom.prefect.serving.schedules import cron, served
+    from normloom.readers.locate import absolute
     from normloom.settings.flow_file import attribute_of, is_flow_file
     from normloom.settings.systems import name_of
     from normloom.store.store import Store
@@ -167,6 +166,8 @@ def require_login(host: str, *, open_to_all: bool) -> None:
 
 
 def _serve(deployments: list[Any], url: str, builds: int) -> None:
+    import asyncio
+
     from prefect.runner import Runner
 
     from normloom.cli.forms import offer_stages

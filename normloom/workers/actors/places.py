@@ -29,6 +29,9 @@ class Places:
 
     def close(self) -> None:
         """Give the places back."""
+        if not self._groups:
+            return  # a build without actors imports no Ray
+
         from ray.util.placement_group import remove_placement_group
 
         while self._groups:
