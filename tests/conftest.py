@@ -35,6 +35,7 @@ def shared_prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect
 # Long files go first, so that none is left for one process when the others are done.
 LONG = (
     "services",
+    "killed_training",
     "durable",
     "serve",
     "prefect_ui",
@@ -48,6 +49,10 @@ LONG = (
     "persodpo_training",
     "build",
     "pool",
+    "s3_nodes",
+    "dpo_processes",
+    "outage",
+    "waiting",
     "places",
     "report_page",
     "bounds",

@@ -6,11 +6,13 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from prefect_home import Prefect
 from scripted_server import KEY, MODEL, serving
 
 SETTINGS = (
@@ -42,10 +44,12 @@ def build(profile: str, store: Path, environment: dict[str, str], *options: str)
 
 
 @pytest.mark.parametrize(("profile", "key"), [("hosted", KEY), ("ollama", None)])
-def test_four_prompts(profile: str, key: str | None, tmp_path: Path) -> None:
+def test_four_prompts(profile: str, key: str | None, shared_prefect: Prefect, tmp_path: Path) -> None:
+    found = shared_prefect.used() if key is None else nullcontext()  # one that starts past dead proxies is enough
     dead = {"HTTP_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "socks://127.0.0.1:9/"}
     store = tmp_path / "store"
-    with serving(logprobs=False, key=key, thoughts="I see.", options={"words": 20, "yes_rate": 0.9}) as server:
+    answers = {"thoughts": "I see.", "options": {"words": 20, "yes_rate": 0.9}}
+    with found, serving(logprobs=False, key=key, **answers) as server:
         environment = {
             **dead,
             "NORMLOOM_BASE_URL": server.base_url,

@@ -270,7 +270,7 @@ def test_stages_are_picked_in_the_form_of_a_run(page: Page, server: Server, tmp_
     with page.expect_response(re.compile(r"/create_flow_run$")) as answer:
         page.get_by_role("button", name="Submit", exact=True).click()
     run = answer.value.json()["id"]
-    server.python("-m", "prefect", "flow-run", "execute", run)
+    server.python("-m", "prefect.engine", run)  # as a runner starts it
     page.goto(f"/v2/runs/flow-run/{run}")
     tasks = open_tab(page, "Task Runs")
     expect(tasks).to_contain_text("(1 Completed)")
