@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # processes that tests start keep what they compile: half of a start
+if os.path.ismount("/dev/shm") and shutil.disk_usage("/dev/shm").free > 8e9:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")  # in memory: a store flushes every file that it writes
 os.environ["COLUMNS"] = "200"  # tables are printed for a terminal of this width, whatever the tests run in
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"
