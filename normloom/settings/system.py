@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
-
-from rich.console import RenderableType
+from typing import TYPE_CHECKING, Any
 
 from normloom.core.stage import Stage
-from normloom.run.build import BuildResult
 from normloom.settings.about import About
 from normloom.settings.system_config import SystemConfig
-from normloom.store.store import Store
+
+if TYPE_CHECKING:  # commands that read need no build
+    from rich.console import RenderableType
+
+    from normloom.run.build import BuildResult
+    from normloom.store.store import Store
 
 
 def nothing(config: Any) -> dict[str, str]:  # noqa: ARG001  # the same for all settings
