@@ -137,19 +137,23 @@ class Completion:
 
 @dataclass(frozen=True, kw_only=True)
 class ReplyRequest:
-    """A prompt and a reply to it whose log-probability is asked for; `history` is as in `GenerateRequest`."""
+    """A prompt and a reply to it whose log-probability is asked for; `history` is as in `GenerateRequest`.
+
+    If they are longer than `max_tokens` together, they are not read: an error, like what the context does not hold.
+    """
 
     instruction: str
     prompt: str
     reply: str
     history: tuple[Turn, ...] = ()
+    max_tokens: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReplyScore:
     """The log-probability of a reply (natural, the sum over its `tokens`, of which the last one ends the turn).
 
-    `error` says why there is none: prompt and reply do not fit into the context.
+    `error` says why there is none: prompt and reply do not fit into the context, or are longer than was asked for.
     """
 
     logprob: float

@@ -89,8 +89,9 @@ class Prompter:
         prompt = self.writing(asked)
         reply = [*self.chat.plain([request.reply])[0], end]
         tokens, error = prompt.tokens + len(reply), prompt.error
-        if error is None and tokens > self.limit:
-            error = f"prompt and reply are {tokens} tokens, the limit is {self.limit}"
+        limit = min(self.limit, request.max_tokens or self.limit)
+        if error is None and tokens > limit:
+            error = f"prompt and reply are {tokens} tokens, the limit is {limit}"
         return Exchange([*prompt.head, *prompt.trunk], reply, error)
 
     def answers(self, request: ScoreRequest) -> list[int]:

@@ -106,7 +106,9 @@ class ScriptedModel:
 
     def _reply_score(self, request: ReplyRequest) -> ReplyScore:
         read, words = len(f"{request.instruction} {request.prompt}".split()), len(request.reply.split()) + 1
-        error = _overflow(read + words) if self._holds(self.options.overflow_on, request.prompt) else None
+        too_long = request.max_tokens is not None and read + words > request.max_tokens
+        too_long = too_long or self._holds(self.options.overflow_on, request.prompt)
+        error = _overflow(read + words) if too_long else None
         drawn = _uniform(self._hash("reply", request.instruction, request.prompt, request.reply), words)
         return ReplyScore(logprob=-3 * sum(drawn), tokens_in=read, tokens=words, error=error)
 

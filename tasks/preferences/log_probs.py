@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
@@ -43,11 +44,12 @@ def log_probs(
             gone.append(dropped(named(pair), reason))
         else:
             asked.append(pair)
-    scores = model.score_replies([request(pair, pair[side]) for pair in asked for side in SIDES])
+    scores = model.score_replies(
+        [replace(request(pair, pair[side]), max_tokens=args.max_tokens) for pair in asked for side in SIDES]
+    )
     made = []
     for pair, chosen, rejected in zip(asked, scores[::2], scores[1::2], strict=True):
-        longest = max(one.tokens_in + one.tokens for one in (chosen, rejected))
-        if chosen.error or rejected.error or (args.max_tokens and longest > args.max_tokens):
+        if chosen.error or rejected.error:
             gone.append(dropped(named(pair), "too_long"))
             continue
         made.append(
@@ -67,7 +69,7 @@ def log_probs(
     return Output(
         rows=pl.DataFrame(made, schema={"row_id": pl.String, **preference_tables.LOG_PROBS.columns}),
         dropped=dropped_frame(gone),
-        tokens_in=sum(score.tokens_in + score.tokens for score in scores),
+        tokens_in=sum(score.tokens_in + score.tokens for score in scores if score.error is None),
     )
 
 

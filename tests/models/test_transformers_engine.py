@@ -414,3 +414,7 @@ def test_a_reply_that_does_not_fit_is_an_error_and_costs_no_other(tiny: Transfor
     assert found[1].error is None
     assert found[1].tokens == 2
     assert found[2].tokens > 2  # what a row says is text, never a control token
+    fits = found[1].tokens_in + found[1].tokens
+    kept, gone = tiny.score_replies([replace(short, max_tokens=fits), replace(short, max_tokens=fits - 1)])
+    assert kept == found[1]
+    assert gone.error == f"prompt and reply are {fits} tokens, the limit is {fits - 1}"
