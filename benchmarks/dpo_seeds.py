@@ -38,7 +38,7 @@ def main() -> None:
     arguments.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44])
     arguments.add_argument("--prompts", type=int, default=240, help="of the release, with all replies to them")
     arguments.add_argument("--max-tokens", type=int, default=232, help="of a prompt and a reply; longer ones are left")
-    arguments.add_argument("--steps", type=int, default=60, help="of two pairs")
+    arguments.add_argument("--steps", type=int, default=40, help="of two pairs")
     arguments.add_argument("--learning-rate", type=float, default=2e-4)
     arguments.add_argument("--last-layers", type=int, default=8, help="blocks that have an adapter")
     arguments.add_argument("--threads", type=int, default=2)

@@ -125,7 +125,7 @@ class PersodpoConfig(SystemConfig):
             return None
         if policy.engine != "transformers":
             raise ConfigError(f"models.policy: engine {policy.engine} cannot be trained; use transformers")
-        require_trainable(policy)
+        require_trainable(policy, self.train)
         if absent := [name for name in ("trl", "peft") if find_spec(name) is None]:
             raise ConfigError(
                 f"models.policy is trained with {' and '.join(absent)}, not installed here: pip install "

@@ -37,7 +37,8 @@ def trained(pairs: Stage, simple: Stage | None, config: PersodpoConfig) -> Polic
         return Policies({})
     needs = Needs(gpus=policy.gpus or 0, threads=policy.threads or 1)
     made = [pairs, simple] if simple else [pairs]
-    reference = log_probs(made, config.log_probs, policy, policy=BASE)
+    read = policy.model_copy(update={"gpus": 1}) if (policy.gpus or 0) > 1 else policy  # its engine takes one
+    reference = log_probs(made, config.log_probs, read, policy=BASE)
 
     def train(rows: Stage, name: str) -> Stage:
         return replace(train_dpo(rows, config.train, reference, policy=policy, name=name), needs=needs)
@@ -45,11 +46,11 @@ def trained(pairs: Stage, simple: Stage | None, config: PersodpoConfig) -> Polic
     runs = {TUNED: train(pairs, "train")}
     if simple:
         runs[SIMPLE] = train(simple, "train_simple")
-    tuned = {name: with_adapter(policy, run) for name, run in runs.items()}
+    tuned = {name: with_adapter(read, run) for name, run in runs.items()}
     held_out = [log_probs(pairs, config.log_probs, model, policy=name, split=HELD_OUT) for name, model in tuned.items()]
     files = {name: files_of(run) for name, run in runs.items()}
     ends = (
         dpo_figures(held_out, reference, beta=config.train.beta),
         check_training(runs[TUNED], runs.get(SIMPLE), adapter=files[TUNED], other=files.get(SIMPLE)),
     )
-    return Policies({BASE: policy, **tuned}, ends)
+    return Policies({BASE: read, **tuned}, ends)

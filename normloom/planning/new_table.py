@@ -61,7 +61,8 @@ class NewTable:
             bounds = around
         elif earlier and stage.part_rows:
             bounds = bounds_after(self.store, earlier, files, stage.part_rows)
-        kind = partial(RunJob, product=stage.files) if stage.run else PartJob
+        gpus = stage.needs.gpus if stage.needs else 0.0
+        kind = partial(RunJob, product=stage.files, gpus=gpus) if stage.run else PartJob
         whole = kind(
             system=self.system,
             stage=stage.name,

@@ -85,9 +85,13 @@ class PartJob:
 
 @dataclass(frozen=True, kw_only=True)
 class RunJob(PartJob):
-    """A part whose function takes a `Run`; `product` says what the files are that it must leave, None for none."""
+    """A part whose function takes a `Run`; `product` says what the files are that it must leave, None for none.
+
+    `gpus` is how many its process has.
+    """
 
     product: str | None = None
+    gpus: float = 0.0
 
 
 def run_part(job: PartJob, model: object | None = None) -> PartRecord:
@@ -100,7 +104,7 @@ def run_part(job: PartJob, model: object | None = None) -> PartRecord:
     if quicker := committed_part(job.directory, job.index):
         return quicker
     if isinstance(job, RunJob):
-        with run_in(job.directory, stage=job.stage, writer=job.writer) as run:
+        with run_in(job.directory, stage=job.stage, writer=job.writer, gpus=job.gpus) as run:
             return _committed(replace(job, values={**job.values, "run": run}), model, started, files=run.files)
     return _committed(job, model, started)
 

@@ -37,7 +37,7 @@ def noting(listener: Callable[[str], None]) -> Iterator[None]:
 
 
 @contextmanager
-def run_in(directory: Path, *, stage: str, writer: str) -> Iterator[Run]:
+def run_in(directory: Path, *, stage: str, writer: str, gpus: float = 0.0) -> Iterator[Run]:
     """Give the run of a stage whose product is to be in a directory of the store; its files are in a hidden folder.
 
     Waits for a process of an earlier build that is still in the scratch folder. `progress` raises StoreError once
@@ -57,7 +57,7 @@ def run_in(directory: Path, *, stage: str, writer: str) -> Iterator[Run]:
                 for left in local.glob(".files-*.tmp"):  # of runs that were killed
                     shutil.rmtree(left, ignore_errors=True)
                 files.mkdir()
-            yield Run(scratch, files, _Told(stage, directory, writer))
+            yield Run(scratch, files, _Told(stage, directory, writer), gpus)
     finally:
         shutil.rmtree(files, ignore_errors=True)
 

@@ -19,7 +19,8 @@ from normloom.core.stage import Output, dropped, dropped_frame
 from normloom.schemas import preference_tables
 from normloom.schemas.preference_tables import TRAIN
 from normloom.steps.step import step
-from normloom.tasks.preferences.dpo.training import FOLDER, Pairs, Policy, Tell, Training, train
+from normloom.tasks.preferences.dpo.processes import train_in_processes
+from normloom.tasks.preferences.dpo.training import FOLDER, Pairs, Tell, Training, load, share_of_batch, train
 from normloom.tasks.preferences.log_probs import fault, named, request
 
 LIBRARIES = ("trl", "peft", "torch", "transformers", "accelerate", "tokenizers", "safetensors", "datasets", "Jinja2")
@@ -40,7 +41,8 @@ class Dpo(Training):
 )
 def train_dpo(rows: pl.DataFrame, args: Dpo, reference: pl.DataFrame, *, policy: ModelSpec, run: Run) -> Output:
     """Train an adapter of `policy` on the training pairs (`learn`): the rows are the curve, the files the adapter."""
-    made = learn(rows, args, reference, policy=policy, scratch=run.scratch, tell=_told(run))
+    processes = _processes(policy, run.gpus)
+    made = learn(rows, args, reference, policy=policy, scratch=run.scratch, tell=_told(run), processes=processes)
     for path in (run.scratch / FOLDER).iterdir():
         shutil.copyfile(path, run.files / path.name)
     return made
@@ -57,16 +59,23 @@ def _told(run: Run) -> Tell:
 
 
 def learn(
-    rows: pl.DataFrame, args: Dpo, reference: pl.DataFrame, *, policy: ModelSpec, scratch: Path, tell: Tell
+    rows: pl.DataFrame,
+    args: Dpo,
+    reference: pl.DataFrame,
+    *,
+    policy: ModelSpec,
+    scratch: Path,
+    tell: Tell,
+    processes: int = 1,
 ) -> Output:
     """Train an adapter of `policy` on the training pairs and return its curve; the adapter is in `scratch/adapter`.
 
     `reference` are the log-probabilities that the policy gave the replies before (`log_probs`): a pair that is not
     there was too long. Dropped are pairs without a reply, with two equal ones, those that were too long, and held-out
-    ones. A run that was killed resumes in the same `scratch`. Raises StageError if no pair is left, or for a loss that
-    is not finite.
+    ones. A run that was killed resumes in the same `scratch`. `processes` share each batch. Raises StageError if no
+    pair is left, for a loss that is not finite, or if a process dies.
     """
-    require_trainable(policy)
+    share_of_batch(args, processes)
     before = {row["pair_id"]: row for row in reference.iter_rows(named=True)}
     kept, gone = [], []
     for pair in rows.iter_rows(named=True):
@@ -79,7 +88,11 @@ def learn(
     if not kept:
         reasons = ", ".join(sorted({str(entry["reason"]) for entry in gone})) or "there is none"
         raise StageError(f"none of {rows.height} pairs can be learned from ({reasons})")
-    curve = train(_pairs(kept, before, args, policy), args, load(policy), scratch=scratch, tell=tell)
+    pairs = _pairs(kept, before, args, policy)
+    if processes > 1:
+        curve = train_in_processes(processes, pairs, args, policy, scratch=scratch, tell=tell)
+    else:
+        curve = train(pairs, args, load(policy), scratch=scratch, tell=tell)
     made = curve.with_columns(parents=pl.lit([], dtype=pl.List(pl.String)), content=pl.col("step").cast(pl.String))
     return Output(
         rows=made,
@@ -90,24 +103,19 @@ def learn(
     )
 
 
-def require_trainable(policy: ModelSpec) -> None:
-    """Raise ConfigError for a policy that asks for more than one GPU: the training would use one of them."""
-    if (policy.gpus or 0) > 1:
-        raise ConfigError(
-            f"model {policy.model!r} asks for {policy.gpus:g} GPUs, but a policy is trained on one: set its gpus to 1 "
-            "(docs/training.md, Several GPUs)"
-        )
+def require_trainable(policy: ModelSpec, args: Training) -> None:
+    """Raise ConfigError for a policy whose GPUs cannot share a batch."""
+    share_of_batch(args, max(int(policy.gpus or 0), 1))
 
 
-def load(policy: ModelSpec) -> Policy:
-    """Return a policy loaded to be trained, in float32 unless its spec says otherwise."""
-    from transformers import AutoModelForCausalLM
+def _processes(policy: ModelSpec, gpus: float) -> int:
+    """Return how many processes train: one for each GPU that the stage has; raises ConfigError if they are not here."""
+    import torch
 
-    from normloom.models.loading import load as loaded
-    from normloom.models.loading import tokenizer_of
-
-    spec = policy.model_copy(update={"dtype": "float32"}) if policy.dtype == "auto" else policy
-    return Policy(loaded(AutoModelForCausalLM, spec, threads=policy.threads), tokenizer_of(spec), policy.model)
+    number = 1 if policy.device == "cpu" else max(int(gpus), 1)
+    if number > 1 and (seen := torch.cuda.device_count()) < number:
+        raise ConfigError(f"the training is given {number} GPUs, but its process sees {seen}")
+    return number
 
 
 def _pairs(kept: Sequence[dict[str, Any]], before: dict[str, dict[str, Any]], args: Dpo, policy: ModelSpec) -> Pairs:

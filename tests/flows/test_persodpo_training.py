@@ -7,12 +7,14 @@ from in_process import prepared
 from tiny_models import save_tiny_llama
 
 from normloom.core.errors import ConfigError
+from normloom.core.needs import Needs
 from normloom.core.table import Manifest
 from normloom.lineage.trace import trace
 from normloom.steps.graph import stages_of
 from normloom.store.store import Store
 from normloom.tasks.preferences.dpo.training import ADAPTER, CONFIG
 from normloom.testing import made
+from normloom.workers.resources import Resources
 
 SHORT = (
     "train={batch: 4, accumulate: 1, max_steps: 6, learning_rate: 0.01, warmup_steps: 0}",
@@ -105,5 +107,15 @@ def test_without_a_policy_nothing_is_trained(store: Store) -> None:
 def test_a_policy_that_cannot_be_trained_is_refused(store: Store) -> None:
     with pytest.raises(ConfigError, match=r"models\.policy: engine scripted cannot be trained; use transformers"):
         prepared("persodpo", store, "models.policy={engine: scripted, model: m}")
-    with pytest.raises(ConfigError, match="asks for 2 GPUs, but a policy is trained on one: set its gpus to 1"):
-        prepared("persodpo", store, "models.policy={engine: transformers, model: m, gpus: 2}")
+    with pytest.raises(ConfigError, match=r"train\.batch: 3 pairs cannot be shared by 2 GPUs"):
+        prepared("persodpo", store, "models.policy={engine: transformers, model: m, gpus: 2}", "train.batch=3")
+
+
+def test_a_policy_is_trained_on_all_its_gpus_and_read_on_one(policy: str, store: Store) -> None:
+    ends = prepared("persodpo", store, policy.replace("threads: 1", "threads: 1, gpus: 2"), *SHORT).ends
+    stages = {stage.name: stage for stage in stages_of(*ends)}
+    assert stages["train"].needs == Needs(gpus=2, threads=1)
+    for name in ("log_probs_base", "log_probs_persodpo", "answer_base", "answer_persodpo"):
+        model = stages[name].model
+        assert model
+        assert Resources(gpus=0).of(model).gpus == 1, name

@@ -5,6 +5,7 @@ Imported by what trains, and by nothing that a command needs: TRL takes seconds.
 
 from __future__ import annotations
 
+from math import ceil
 from typing import Any
 
 import torch
@@ -39,6 +40,7 @@ class WeightedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # as above
 
     def __init__(self, *arguments: Any, names: list[str], **named: Any) -> None:
         self._names = names
+        self._step, self._pass = -1, 0  # of the last loss
         super().__init__(*arguments, **named)
 
     def resume_count(self, history: list[dict[str, float]]) -> None:
@@ -64,28 +66,50 @@ class WeightedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # as above
         chosen, rejected = outputs.log_probs[:, -(mask.size(1) - 1) :].sum(dim=1).chunk(2, dim=0)
         chosen_ratios = chosen - inputs["ref_chosen_logps"]
         rejected_ratios = rejected - inputs["ref_rejected_logps"]
-        losses = -functional.logsigmoid(self.beta * (chosen_ratios - rejected_ratios))
-        loss = (losses * inputs[WEIGHT]).mean()
+        margins = self.beta * (chosen_ratios - rejected_ratios)
+        losses = -functional.logsigmoid(margins)
+        own, of = self._counted(len(losses))
+        weighted = losses * inputs[WEIGHT]
+        if own * self.accelerator.num_processes == of:
+            loss = weighted.mean()
+        else:  # the gradients of the processes are averaged, whatever the number of pairs in each
+            loss = weighted[:own].sum() * self.accelerator.num_processes / of
         if not torch.isfinite(loss):
-            raise StageError(self._said(loss.item(), losses, inputs))
-        self._measure(losses, chosen_ratios, rejected_ratios, inputs)
+            raise StageError(self._said(loss.item(), losses[:own], inputs))
+        self._measure(losses.detach()[:own], margins.detach()[:own], inputs["attention_mask"], of)
         return (loss, outputs) if return_outputs else loss
 
-    def _measure(self, losses: Any, chosen: Any, rejected: Any, inputs: dict[str, Any]) -> None:
+    def _counted(self, size: int) -> tuple[int, int]:
+        """Return how many pairs of this process's batch count, and how many of those of all processes.
+
+        Where the last batch of an epoch is too small for all, accelerate fills it up with pairs that were read before.
+        """
+        processes = self.accelerator.num_processes
+        if processes == 1:
+            return size, size
+        self._pass = self._pass + 1 if self.state.global_step == self._step else 0
+        self._step = self.state.global_step
+        each = self.args.per_device_train_batch_size
+        accumulated, pairs = self.args.gradient_accumulation_steps, len(self.train_dataset)
+        steps = ceil(ceil(pairs / (processes * each)) / accumulated)  # of an epoch
+        before = (self._step % steps * accumulated + self._pass) * processes * each
+        of = min(pairs - before, processes * each)
+        return min(max(of - self.accelerator.process_index * each, 0), each), of
+
+    def _measure(self, losses: Any, margins: Any, mask: Any, of: int) -> None:
+        """Add up what the pairs of all processes come to; `mask` has the chosen half of a batch, then the other."""
         mode = "train" if self.model.training else "eval"
-        margins = self.beta * (chosen - rejected).detach()
-        for name, values in (
-            ("unweighted_loss", losses.detach()),
-            ("reward_accuracy", (margins > 0).float()),
-            ("reward_margin", margins),
-        ):
-            self._metrics[mode][name].append(self.accelerator.gather(values).mean().item())
+        tokens = mask.unflatten(0, (2, -1))[:, : len(losses)].sum()
+        sums = torch.stack([losses.sum(), (margins > 0).float().sum(), margins.sum(), tokens.float()])
+        loss, right, margin, read = self.accelerator.reduce(sums, "sum").tolist()
+        for name, total in (("unweighted_loss", loss), ("reward_accuracy", right), ("reward_margin", margin)):
+            self._metrics[mode][name].append(total / of)
         if mode == "train":
-            self._total_train_tokens += int(inputs["attention_mask"].sum())
+            self._total_train_tokens += int(read)
         self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
 
     def _said(self, loss: float, losses: Any, inputs: dict[str, Any]) -> str:
-        places = inputs[PAIR].tolist()
+        places = inputs[PAIR].tolist()[: len(losses)]
         bad = [place for place, finite in zip(places, torch.isfinite(losses).tolist(), strict=True) if not finite]
         rows = ", ".join(self._names[place] for place in bad or places)
         return (
@@ -94,5 +118,6 @@ class WeightedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # as above
         )
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Save without TRL's model card, which asks the network for its citation."""
+        """Save without TRL's model card, which asks the network for its citation; each process writes its own part."""
         super(DPOTrainer, self)._save_checkpoint(model, trial)
+        self.accelerator.wait_for_everyone()

@@ -16,6 +16,7 @@ import polars as pl
 from pydantic import Field
 
 from normloom.core.errors import ConfigError, StoreError
+from normloom.core.protocol import ModelSpec
 from normloom.schemas import preference_tables
 from normloom.steps.args import Args
 from normloom.tasks.preferences.dpo.checkpoints import newest, seal
@@ -76,8 +77,23 @@ class Policy:
     name: str
 
 
-def train(pairs: Pairs, args: Training, policy: Policy, *, scratch: Path, tell: Tell) -> pl.DataFrame:
+def load(policy: ModelSpec) -> Policy:
+    """Return a policy loaded to be trained, in float32 unless its spec says otherwise."""
+    from transformers import AutoModelForCausalLM
+
+    from normloom.models.loading import load as loaded
+    from normloom.models.loading import tokenizer_of
+
+    spec = policy.model_copy(update={"dtype": "float32"}) if policy.dtype == "auto" else policy
+    return Policy(loaded(AutoModelForCausalLM, spec, threads=policy.threads), tokenizer_of(spec), policy.model)
+
+
+def train(
+    pairs: Pairs, args: Training, policy: Policy, *, scratch: Path, tell: Tell, processes: int = 1
+) -> pl.DataFrame:
     """Train an adapter on a policy and return the curve, a row for each step.
+
+    `processes` is how many of them train together, each in a call of its own (`processes`): this one takes its share.
 
     The adapter is in `scratch/adapter` at the end. Checkpoints are in `scratch`: a run in the same folder resumes from
     the newest, and on a CPU in float32 ends with the weights of a run that was never cut short. Raises StageError for
@@ -85,10 +101,10 @@ def train(pairs: Pairs, args: Training, policy: Policy, *, scratch: Path, tell: 
     """
     with warnings.catch_warnings():  # PEFT and TRL still use a name that transformers is giving up
         warnings.filterwarnings("ignore", ".*gradient_checkpointing. is deprecated", FutureWarning)
-        return _train(pairs, args, policy, scratch, tell)
+        return _train(pairs, args, policy, scratch, tell, processes)
 
 
-def _train(pairs: Pairs, args: Training, policy: Policy, scratch: Path, tell: Tell) -> pl.DataFrame:
+def _train(pairs: Pairs, args: Training, policy: Policy, scratch: Path, tell: Tell, processes: int) -> pl.DataFrame:
     from transformers import PrinterCallback, TrainerState
     from transformers.trainer import TRAINER_STATE_NAME
 
@@ -97,7 +113,9 @@ def _train(pairs: Pairs, args: Training, policy: Policy, scratch: Path, tell: Te
     trainer = WeightedDPOTrainer(
         model=_trainable(policy.model),
         peft_config=_adapter(args, policy.model),
-        args=_configured(args, scratch, on_cpu=next(policy.model.parameters()).device.type == "cpu"),
+        args=_configured(
+            args, scratch, on_cpu=next(policy.model.parameters()).device.type == "cpu", processes=processes
+        ),
         data_collator=Collator(pad_token_id=_padding(policy.tokenizer)),
         train_dataset=_data_set(pairs, PAIR, WEIGHT),
         processing_class=policy.tokenizer,
@@ -110,7 +128,8 @@ def _train(pairs: Pairs, args: Training, policy: Policy, scratch: Path, tell: Te
         trainer.resume_count(TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME)).log_history)
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        _save(trainer.model, scratch / FOLDER, base=policy.name)
+        if trainer.is_world_process_zero():
+            _save(trainer.model, scratch / FOLDER, base=policy.name)
     except UnpicklingError as error:  # what is no tensor is refused, whatever it would do
         raise StoreError(f"{checkpoint} cannot be read ({error}); remove it to start from the one before") from error
     except OSError as error:
@@ -179,7 +198,17 @@ def _adapter(args: Training, model: Any) -> Any:
     )
 
 
-def _configured(args: Training, scratch: Path, *, on_cpu: bool) -> Any:
+def share_of_batch(args: Training, processes: int) -> int:
+    """Return how many pairs of a batch each process takes; raises ConfigError unless each takes as many."""
+    if args.batch % processes:
+        raise ConfigError(
+            f"train.batch: {args.batch} pairs cannot be shared by {processes} GPUs; "
+            f"make it a multiple of {processes}, and train.accumulate less"
+        )
+    return args.batch // processes
+
+
+def _configured(args: Training, scratch: Path, *, on_cpu: bool, processes: int = 1) -> Any:
     from trl import DPOConfig
 
     configured = DPOConfig(
@@ -189,7 +218,7 @@ def _configured(args: Training, scratch: Path, *, on_cpu: bool) -> Any:
         warmup_steps=args.warmup_steps,
         num_train_epochs=args.epochs,
         max_steps=args.max_steps or -1,
-        per_device_train_batch_size=args.batch,
+        per_device_train_batch_size=share_of_batch(args, processes),
         gradient_accumulation_steps=args.accumulate,
         seed=args.seed,
         max_length=None,  # pairs that are too long have been dropped
@@ -197,6 +226,8 @@ def _configured(args: Training, scratch: Path, *, on_cpu: bool) -> Any:
         activation_checkpointing=False,
         bf16=False,
         use_cpu=on_cpu,
+        ddp_backend=("gloo" if on_cpu else "nccl") if processes > 1 else None,
+        ddp_find_unused_parameters=False,
         dataloader_pin_memory=False,
         logging_steps=1,
         logging_nan_inf_filter=False,
@@ -206,8 +237,8 @@ def _configured(args: Training, scratch: Path, *, on_cpu: bool) -> Any:
         report_to="none",
         disable_tqdm=True,
     )
-    if configured.n_gpu > 1:  # a batch would be spread over all of them and grow with their number
-        log.warning("%d GPUs are visible: a policy is trained on the first", configured.n_gpu)
+    if configured.n_gpu > 1:  # one process would spread a batch over all of them, which grows with their number
+        log.warning("%d GPUs are visible, one is asked for: a policy is trained on the first", configured.n_gpu)
         configured._n_gpu = 1  # noqa: SLF001  # as transformers' own Trainer does where it must not spread
     return configured
 
@@ -248,6 +279,7 @@ def _watching(tell: Tell) -> Any:
                 tell(state.global_step, state.max_steps, state.log_history[-1])
 
         def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002  # as called
-            seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+            if state.is_world_process_zero:
+                seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
     return Watching()

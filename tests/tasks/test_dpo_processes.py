@@ -1,0 +1,62 @@
+"""Training in two processes is training in one: the same steps of the same pairs, also after one is killed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from safetensors.torch import load_file
+from test_dpo_training import ARGS, STEPS, silent, some_pairs
+from tiny_models import save_tiny_llama
+from torch.testing import assert_close
+
+from normloom.core.errors import ConfigError, StageError
+from normloom.core.protocol import ModelSpec
+from normloom.tasks.preferences.dpo.checkpoints import newest
+from normloom.tasks.preferences.dpo.processes import train_in_processes
+from normloom.tasks.preferences.dpo.training import ADAPTER, FOLDER, load, share_of_batch, train
+
+PAIRS = some_pairs(23)  # the last step of an epoch is of three pairs: one process takes two, the other one
+
+
+def started() -> list[psutil.Process]:
+    """Return the processes that train, in their order."""
+    mine = [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+    return sorted(mine, key=lambda child: (child.create_time(), child.pid))
+
+
+def test_two_processes_make_the_steps_of_one_and_resume_after_a_kill(tmp_path: Path) -> None:
+    policy = ModelSpec(model=str(save_tiny_llama(tmp_path / "tiny")), dtype="float32", device="cpu", threads=1)
+    curve = train(PAIRS, ARGS, load(policy), scratch=tmp_path / "one", tell=silent)
+    two = tmp_path / "two"
+
+    def kill(step: int, *_: Any) -> None:
+        if step == 5:
+            _, second = started()
+            second.kill()
+
+    with pytest.raises(StageError, match=r"process 2 of 2 of the training ended \(SIGKILL\); the same command resumes"):
+        train_in_processes(2, PAIRS, ARGS, policy, scratch=two, tell=kill)
+    assert not started()
+    last = newest(two)
+    assert last is not None
+    done = int(last.name.removeprefix("checkpoint-"))
+    assert 3 <= done < STEPS
+
+    steps: list[int] = []
+    again = train_in_processes(2, PAIRS, ARGS, policy, scratch=two, tell=lambda step, *_: steps.append(step))
+    assert steps == list(range(done + 1, STEPS + 1))
+    for name in curve.drop("seconds").columns:
+        assert again[name].to_list() == pytest.approx(curve[name].to_list(), abs=1e-4), name
+    weights, expected = (load_file(tmp_path / run / FOLDER / ADAPTER) for run in ("two", "one"))
+    assert weights.keys() == expected.keys()
+    for name in weights:
+        assert_close(weights[name], expected[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_batch_that_processes_cannot_share_is_refused() -> None:
+    assert share_of_batch(ARGS, 2) == 1
+    with pytest.raises(ConfigError, match=r"train\.batch: 2 pairs cannot be shared by 4 GPUs; make it a multiple of 4"):
+        share_of_batch(ARGS, 4)
