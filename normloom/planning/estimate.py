@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from math import ceil
 
+from normloom.core.needs import ProcessSpec
 from normloom.core.protocol import ModelSpec
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest
@@ -56,18 +57,22 @@ def load_seconds(spec: ModelSpec, tables: Iterable[Manifest]) -> float | None:
 
 
 def model_loads(uses: Sequence[ModelSpec], resources: Resources) -> list[ModelSpec] | None:
-    """Return the models that a flow with these uses loads, one after another; None if only the cluster can tell."""
+    """Return the models that a flow with these uses loads, one after another; None if only the cluster can tell.
+
+    Processes of stages without a model are no loads, but models that have no room alongside them are loaded again.
+    """
     loaded = [loaded_for(spec, uses) for spec in uses]
     names = [spec.model_dump_json() for spec in loaded]
     specs = dict(zip(names, loaded, strict=True))
-    wanted = {name: resources.of(spec) for name, spec in specs.items()}
+    passing = {name for name, spec in specs.items() if isinstance(spec, ProcessSpec)}
     if resources.actors == 0:
-        return [specs[name] for name in load_order(names, lambda _: False)]
-    if resources.address or any(one.gpus for one in wanted.values()):
+        return [specs[name] for name in load_order(names, lambda _: False, passing)]
+    wanted = {name: resources.of(spec) for name, spec in specs.items()}
+    if resources.address or any(one.gpus or one.memory for one in wanted.values()):
         return None
     room = {"CPU": resources.processors(uses)}
 
     def fits(held: Sequence[str]) -> bool:
         return fit([(wanted[name], wanted[name].actors) for name in held], room)
 
-    return [specs[name] for name in load_order(names, fits)]
+    return [specs[name] for name in load_order(names, fits, passing)]

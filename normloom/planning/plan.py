@@ -10,6 +10,7 @@ from math import ceil
 from typing import Any, Literal
 
 from normloom.core.errors import UsageError
+from normloom.core.needs import ProcessSpec
 from normloom.core.protocol import ModelSpec
 from normloom.core.stage import Output, Stage
 from normloom.core.table import Manifest, PartRecord
@@ -149,7 +150,7 @@ class Plan:
     @property
     def models(self) -> list[str]:
         """The names of the models needed, in the order of their first use."""
-        return list(dict.fromkeys(spec.model for spec in _uses(self.stages)))
+        return list(dict.fromkeys(spec.model for spec in _uses(self.stages) if not isinstance(spec, ProcessSpec)))
 
     @property
     def seconds(self) -> float:
@@ -178,7 +179,7 @@ def plan(
     uses = _uses(planned)
     loads = model_loads(uses, resources)
     newest = store.newest(system)
-    timed = {spec.model: load_seconds(spec, newest) for spec in uses}
+    timed = {spec.model: load_seconds(spec, newest) for spec in uses if not isinstance(spec, ProcessSpec)}
     return Plan(
         system=system,
         stages=planned,
@@ -188,8 +189,9 @@ def plan(
 
 
 def _uses(stages: Sequence[PlannedStage]) -> list[ModelSpec]:
-    """Return the model of each stage that will need one; without rows none is loaded."""
-    return [one.stage.model for one in stages if one.stage.model and one.to_do and one.rows_left != 0]
+    """Return the model or the processes of each stage that will need them; without rows none is loaded."""
+    held = [one.stage.holds for one in stages if one.to_do and one.rows_left != 0]
+    return [spec for spec in held if spec]
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from normloom.core.errors import ConfigError
@@ -85,10 +85,11 @@ def farthest(idle: Iterable[str], upcoming: Sequence[str]) -> str:
     return max(idle, key=lambda name: upcoming.index(name) if name in upcoming else len(upcoming))
 
 
-def load_order(uses: Sequence[str], fits: Callable[[Sequence[str]], bool]) -> list[str]:
+def load_order(uses: Sequence[str], fits: Callable[[Sequence[str]], bool], passing: Collection[str] = ()) -> list[str]:
     """Return the models in the order of their loads when the uses come one after another.
 
-    `fits` says whether models have room side by side; one that is alone is loaded whatever it says.
+    `fits` says whether models have room side by side; one that is alone is loaded whatever it says. `passing` are
+    no models: processes that need room, hold nothing and end with their use.
     """
     resident: list[str] = []
     loads: list[str] = []
@@ -96,6 +97,7 @@ def load_order(uses: Sequence[str], fits: Callable[[Sequence[str]], bool]) -> li
         if name not in resident:
             while resident and not fits([*resident, name]):
                 resident.remove(farthest(resident, uses[place:]))
-            resident.append(name)
-            loads.append(name)
+            if name not in passing:
+                resident.append(name)
+                loads.append(name)
     return loads

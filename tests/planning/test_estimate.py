@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from normloom.core.model_roles import RolesSpec
+from normloom.core.needs import Needs, ProcessSpec
 from normloom.core.protocol import ModelSpec
 from normloom.core.table import Manifest, PartRecord, Work
 from normloom.planning.estimate import load_seconds, model_loads, stage_seconds
@@ -109,7 +111,26 @@ def test_a_large_model_takes_the_place_of_two_small_ones() -> None:
     assert loads(Resources(cpus=cpus / 2), ONE, TWO, large, TWO) == ["one", "two", "big", "two"]
 
 
+def test_processes_of_a_stage_push_models_out_and_are_no_loads() -> None:
+    cpus = os.cpu_count() or 1
+    one = Resources(threads=1, cpus=cpus / 2)
+    small, large = (ProcessSpec.of("train", Needs(threads=1, processes=number)) for number in (1, cpus))
+    whole = ONE.model_copy(update={"actors": 2})  # takes all processors
+    assert loads(one, ONE, large, ONE, TWO) == ["one", "one", "two"]
+    assert loads(one, whole, small, whole) == ["one", "one"]
+    assert loads(Resources(threads=1, cpus=cpus / 4), TWO, small, TWO) == ["two"]
+    assert loads(Resources(actors=0), ONE, large, ONE) == ["one", "one"]  # one process: it lets go of the model
+
+
+def test_the_models_of_roles_take_the_room_of_all_of_them() -> None:
+    cpus = os.cpu_count() or 1
+    half = Resources(cpus=cpus / 2)
+    both = RolesSpec.of({"policy": ONE, "judge": TWO.model_copy(update={"actors": 2})})
+    assert loads(half, ONE, both, ONE) == ["one", "policy one + judge two", "one"]
+
+
 def test_only_a_cluster_knows_its_room() -> None:
     assert loads(Resources(actors=1, gpus=1), ONE) is None
     assert loads(Resources(address="auto"), ONE) is None
+    assert loads(Resources(memory=2.0), ONE) is None
     assert loads(Resources(), ONE.model_copy(update={"gpus": 2.0})) is None
