@@ -188,6 +188,14 @@ def test_a_loss_that_is_not_finite_names_the_step_and_the_rows(tiny: Path, tmp_p
         train(replace(pairs, ref_chosen=broken), ARGS, policy(tiny), scratch=tmp_path, tell=silent)
 
 
+def test_a_gradient_that_is_not_finite_names_the_step_and_the_rows(tiny: Path, tmp_path: Path) -> None:
+    pairs = some_pairs(4)
+    steep = replace(pairs, weights=[1e38, *pairs.weights[1:]])  # the loss of the pair is finite, its slope is not
+    with pytest.raises(StageError, match=r"the gradient of step 1 is (inf|nan): rows (row\d, ){3}row\d of its batch"):
+        train(steep, ARGS, policy(tiny), scratch=tmp_path, tell=silent)
+    assert newest(tmp_path) is None
+
+
 def test_a_full_disk_in_a_checkpoint_is_said_and_the_one_before_counts(tiny: Path, tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -5,7 +5,7 @@ Imported by what trains, and by nothing that a command needs: TRL takes seconds.
 
 from __future__ import annotations
 
-from math import ceil
+from math import ceil, isfinite
 from typing import Any
 
 import torch
@@ -35,12 +35,13 @@ class WeightedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # as above
 
     loss = mean over pairs of weight * -log sigmoid(beta * (chosen log-ratio - rejected log-ratio)); with weights of 1
     it is TRL's loss bit by bit. The data set brings the log-probabilities of the reference. `names` are the row ids of
-    the pairs: a loss that is not finite raises StageError, which names the step and the rows of its batch.
+    the pairs: a loss or gradient that is not finite raises StageError, which names the step and the rows of its batch.
     """
 
     def __init__(self, *arguments: Any, names: list[str], **named: Any) -> None:
         self._names = names
-        self._step, self._pass = -1, 0  # of the last loss
+        self._step = -1  # begun last
+        self._passes: list[list[int]] = []  # its pairs, by forward pass
         super().__init__(*arguments, **named)
 
     def resume_count(self, history: list[dict[str, float]]) -> None:
@@ -68,6 +69,9 @@ class WeightedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # as above
         rejected_ratios = rejected - inputs["ref_rejected_logps"]
         margins = self.beta * (chosen_ratios - rejected_ratios)
         losses = -functional.logsigmoid(margins)
+        if self._step != self.state.global_step:
+            self._step, self._passes = self.state.global_step, []
+        self._passes.append(inputs[PAIR].tolist())
         own, of = self._counted(len(losses))
         weighted = losses * inputs[WEIGHT]
         if own * self.accelerator.num_processes == of:
@@ -79,6 +83,17 @@ class WeightedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # as above
         self._measure(losses.detach()[:own], margins.detach()[:own], inputs["attention_mask"], of)
         return (loss, outputs) if return_outputs else loss
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log a step; raises StageError, before anything is saved, if its gradient was not finite."""
+        norm = logs.get("grad_norm", 0.0)
+        if not isfinite(norm):
+            rows = ", ".join(self._names[place] for places in self._passes for place in places)
+            raise StageError(
+                f"the gradient of step {self.state.global_step} is {norm}: rows {rows} of its batch; "
+                "lower the learning rate, or look at these pairs"
+            )
+        super().log(logs, start_time)
+
     def _counted(self, size: int) -> tuple[int, int]:
         """Return how many pairs of this process's batch count, and how many of those of all processes.
 
@@ -87,12 +102,10 @@ class WeightedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # as above
         processes = self.accelerator.num_processes
         if processes == 1:
             return size, size
-        self._pass = self._pass + 1 if self.state.global_step == self._step else 0
-        self._step = self.state.global_step
         each = self.args.per_device_train_batch_size
         accumulated, pairs = self.args.gradient_accumulation_steps, len(self.train_dataset)
         steps = ceil(ceil(pairs / (processes * each)) / accumulated)  # of an epoch
-        before = (self._step % steps * accumulated + self._pass) * processes * each
+        before = (self._step % steps * accumulated + len(self._passes) - 1) * processes * each
         of = min(pairs - before, processes * each)
         return min(max(of - self.accelerator.process_index * each, 0), each), of
 
