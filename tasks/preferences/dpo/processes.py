@@ -18,6 +18,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
 import polars as pl
 
@@ -56,11 +57,11 @@ def _heard(receivers: Sequence[Connection], tell: Tell) -> pl.DataFrame | None:
     """Tell what the processes say until all are gone; return the curve of the first, raise the first error."""
     curve, open_ones = None, list(receivers)
     while open_ones:
-        for one in wait(open_ones):
+        for one in cast("list[Connection]", wait(open_ones)):
             try:
-                said = one.recv()  # type: ignore[union-attr]  # connections, as was asked
+                said = one.recv()
             except EOFError:
-                open_ones.remove(one)  # type: ignore[arg-type]
+                open_ones.remove(one)
                 continue
             if isinstance(said, NormloomError):
                 raise said
@@ -131,7 +132,7 @@ def _shared(policy: ModelSpec, number: int) -> ModelSpec:
 def _train_share(senders: Sequence[Connection], pairs: Pairs, args: Training, policy: ModelSpec, scratch: Path) -> None:
     """Train in one of the processes, whose place the launcher has put in the environment."""
     import torch
-    from torch.multiprocessing import _prctl_pr_set_pdeathsig
+    from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]  # torch's own use it
 
     _prctl_pr_set_pdeathsig(signal.SIGKILL)  # a build that is killed leaves nobody who writes checkpoints
     place = int(os.environ["RANK"])
