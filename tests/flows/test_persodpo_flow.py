@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 import pytest
 from in_process import prepared
+from tiny_models import save_tiny_llama
 
 from normloom.core.errors import ConfigError, SourceError
 from normloom.core.stage import Stage
@@ -258,10 +259,12 @@ def test_a_limit_takes_the_first_prompts_of_each_split(tmp_path: Path) -> None:
 @pytest.mark.parametrize("system", ["savacu", "misaligntrade"])
 def test_a_released_table_of_another_system_is_trained_on(system: str, tmp_path: Path) -> None:
     store = Store(tmp_path)
-    scripted = "{tuned: {engine: scripted, model: m, options: {words: 12}}}"
+    policy = f"{{engine: transformers, model: {save_tiny_llama(tmp_path / 'tiny')}, device: cpu, threads: 1}}"
     settings = [
         f"source={{published: {system}/publish, limit: 5}}",
-        f"models={{policy: null, encoder: {{engine: scripted, model: e}}, policies: {scripted}}}",
+        f"models={{policy: {policy}, encoder: {{engine: scripted, model: e}}}}",
+        "train={max_steps: 2, learning_rate: 0.01}",
+        "evaluate.sampling={max_tokens: 8}",
     ]
     with pytest.raises(ConfigError, match=f"{system}/publish is not in this store; build it first: normloom build"):
         stages_for("persodpo", profile="local", assignments=settings, store=store)
@@ -276,9 +279,11 @@ def test_a_released_table_of_another_system_is_trained_on(system: str, tmp_path:
     assert pairs.height > 0
     assert set(pairs["method"]) == {"published"}
     assert pairs["margin"].null_count() == pairs.height
-    answers = store.scan(tables["answers"].ref).select("policy", "prompt_id").collect()
-    assert answers.rows() == [("tuned", name) for name in sorted(answers["prompt_id"])]
-    assert answers.height == 5  # of the built-in validation prompts
+    curve = store.scan(tables["train"].ref).collect()
+    assert curve["step"].to_list() == [1, 2]
+    assert tables["train"].rows_in - tables["train"].count("dropped") == pairs.filter(split="train").height
+    answers = store.scan(tables["answers"].ref).group_by("policy").len().collect()
+    assert set(answers.rows()) == {("base", 5), ("persodpo", 5)}  # of the built-in validation prompts
     assert tables["evaluation_figures"].count("rows") > 0
 
 

@@ -96,7 +96,6 @@ def test_another_question_of_the_pairs_trains_nothing_again(
 def test_the_tuned_policy_is_a_model_of_another_system(tables: dict[str, Manifest], store: Store) -> None:
     settings = (
         'models={tuned: {model: "product:persodpo/train", dtype: float32, device: cpu}}',
-        "tasks=[answer]",
         "source.limit=3",
         "responder={runs: 1, sampling: {max_tokens: 4}}",
     )
@@ -108,16 +107,6 @@ def test_the_tuned_policy_is_a_model_of_another_system(tables: dict[str, Manifes
     [model] = trace(store, store.scan(answered.ref).collect()["row_id"][0]).models
     assert model.product == str(tables["train"].ref)
     assert set(model.learned_from) == {"persodpo/pairs"}
-
-
-def test_the_responses_of_a_released_table_train_a_policy(policy: str, store: Store) -> None:
-    made("savacu", prepared("savacu", store, "classify.route=exhaustive", "source.limit=16", "rounds=0").ends, store)
-    ends = prepared("persodpo", store, policy, *SHORT[:2], "source={published: savacu/publish, limit: 8}").ends
-    made_of = {stage.name: stage for stage in stages_of(*ends)}
-    tables = made("persodpo", [made_of["train"]], store)
-    learned = tables["train"].rows_in - tables["train"].count("dropped")
-    assert learned == store.scan(tables["pairs"].ref).filter(split="train").collect().height > 0
-    assert store.scan(tables["train"].ref).collect()["step"].to_list() == [1, 2, 3, 4, 5, 6]
 
 
 def test_the_baseline_may_be_left_out(policy: str, store: Store) -> None:
