@@ -67,7 +67,22 @@ class Medium:
     facts: Mapping[str, str]
 
 
-Block = Plot | Table | Note | Tiles | Example | Medium
+@dataclass(frozen=True, kw_only=True)
+class Marked:
+    """A text with pieces of it marked, maybe with the picture it stands in, blurred until it is clicked.
+
+    `pieces` are the text in order, each with the name of its mark, or None; `strong` are the names that stand out.
+    """
+
+    title: str
+    source: str | None
+    pieces: Sequence[tuple[str, str | None]]
+    strong: Sequence[str]
+    facts: Mapping[str, str]
+    texts: Mapping[str, str]
+
+
+Block = Plot | Table | Note | Tiles | Example | Medium | Marked
 
 
 def share(value: float | None) -> str:

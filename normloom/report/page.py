@@ -10,7 +10,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from normloom.report.blocks import Block, Cell, Example, Medium, Note, Plot, Table, Tiles, rounded
+from normloom.report.blocks import Block, Cell, Example, Marked, Medium, Note, Plot, Table, Tiles, rounded
 from normloom.report.report import SECTIONS
 
 FOLDER = Path(__file__).parent
@@ -85,30 +85,52 @@ def _table(block: Table) -> str:
 
 @_html.register
 def _example(block: Example) -> str:
-    facts = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in block.facts.items()
-    )
-    texts = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>" for name, text in block.texts.items())
     title = f"<figcaption>{escape(block.title)}</figcaption>"
-    return f'<figure class="card whole">{title}<dl class="facts">{facts}</dl><dl class="texts">{texts}</dl></figure>'
+    return f'<figure class="card whole">{title}{_told(block.facts, "facts")}{_told(block.texts, "texts")}</figure>'
+
+
+@_html.register
+def _marked(block: Marked) -> str:
+    title = escape(block.title)
+    picture = _veiled(title, escape(block.source)) if block.source else ""
+    pieces = "".join(_piece(text, name, strong=name in block.strong) for text, name in block.pieces)
+    told = f'<p class="marked">{pieces}</p>{_told(block.facts, "facts")}'
+    beside = f'<div class="beside">{picture}<div>{told}</div></div>'
+    texts = _told(block.texts, "texts")
+    return f'<figure class="card whole"><figcaption>{title}</figcaption>{beside}{texts}</figure>'
 
 
 @_html.register
 def _medium(block: Medium) -> str:
     title, source = escape(block.title), escape(block.source)
     if block.kind == "image":
-        shown = (
-            f'<label class="veiled"><input type="checkbox" aria-label="Show {title}">'
-            f'<img src="{source}" alt="{title}"></label>'
-        )
+        shown = _veiled(title, source)
     else:
         shown = (
             f'<audio controls preload="none" src="{source}"></audio>' if source else "<p>too long to be held here</p>"
         )
-    facts = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in block.facts.items()
+    told = _told(block.facts, "facts")
+    return f'<figure class="card third"><figcaption>{title}</figcaption>{shown}{told}</figure>'
+
+
+def _told(values: Mapping[str, str], kind: str) -> str:
+    inside = "".join(f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value in values.items())
+    return f'<dl class="{kind}">{inside}</dl>'
+
+
+def _veiled(title: str, source: str) -> str:
+    """Return an image that is blurred until it is clicked; both texts are escaped."""
+    return (
+        f'<label class="veiled"><input type="checkbox" aria-label="Show {title}">'
+        f'<img src="{source}" alt="{title}"></label>'
     )
-    return f'<figure class="card third"><figcaption>{title}</figcaption>{shown}<dl class="facts">{facts}</dl></figure>'
+
+
+def _piece(text: str, name: str | None, *, strong: bool) -> str:
+    if name is None:
+        return escape(text)
+    kind = ' class="strong"' if strong else ""
+    return f"<mark{kind}>{escape(text)}<sup>{escape(name)}</sup></mark>"
 
 
 def _numeric(column: Sequence[Cell]) -> bool:

@@ -9,6 +9,7 @@ from normloom.report.section import Section
 from normloom.report.sections import (
     acceptance,
     duplicates,
+    evidence,
     examples,
     figures,
     head,
@@ -28,6 +29,7 @@ SECTIONS: tuple[Section, ...] = tuple(
     for module in (
         head,
         examples,
+        evidence,
         rows,
         labels,
         acceptance,

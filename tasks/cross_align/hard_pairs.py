@@ -10,7 +10,7 @@ from normloom.core.errors import StageError
 from normloom.core.fan_out import each
 from normloom.core.stage import Output, dropped_rows
 from normloom.schemas import meme_tables
-from normloom.schemas.meme_tables import TRAIN, VARIANTS
+from normloom.schemas.meme_tables import NEAR_TEST, TRAIN, VARIANTS
 from normloom.steps.step import step
 from normloom.tasks.cross_align.variants import vectors_of
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+_CLASSES = 2  # of a task, at least
 _FAR = 4.0  # more than two cosines can be apart
 _BLOCK = 1_024  # memes compared with all others at once
 
@@ -30,14 +31,19 @@ _BLOCK = 1_024  # memes compared with all others at once
 def hard_pairs(rows: pl.DataFrame, vectors: pl.DataFrame) -> Output:
     """Return the hard pairs of each training meme in each variant, within its task.
 
-    A meme that is the only one of its class is dropped as `no_positive`. Raises StageError for a task whose training
-    memes are all of one class.
+    A meme that is the only one of its class is dropped as `no_positive`. Raises StageError for a task that has no
+    training memes of two classes.
     """
     made, lone = [], []
-    for (task,), group in rows.filter(split=TRAIN).group_by("task", maintain_order=True):
+    for (task,), memes in rows.group_by("task", maintain_order=True):
+        group = memes.filter(split=TRAIN)
         labels = group["label"].to_numpy()
-        if group["label"].n_unique() == 1:
-            raise StageError(f"task {task!r}: its {group.height} training memes are all {labels[0]!r}")
+        if group["label"].n_unique() < _CLASSES:
+            near = memes.filter(split=NEAR_TEST).height
+            raise StageError(
+                f"task {task!r}: its {group.height} training memes have {group['label'].n_unique()} class, expected "
+                f"at least {_CLASSES}; {near} more nearly repeat memes of other splits"
+            )
         for variant in VARIANTS:
             unit = matrix(vectors_of(group["meme_id"], vectors, variant))
             positive, negative, distance = nearest(unit, labels)

@@ -51,7 +51,7 @@ def test_the_nearest_of_each_class_is_found() -> None:
 
 def test_a_task_of_one_class_cannot_be_learned() -> None:
     memes = pl.DataFrame({"row_id": ["a"], "meme_id": ["a"], "task": ["t"], "split": ["train"], "label": ["x"]})
-    with pytest.raises(StageError, match="task 't': its 1 training memes are all 'x'"):
+    with pytest.raises(StageError, match="task 't': its 1 training memes have 1 class, expected at least 2; 0 more"):
         hard_pairs.function(memes, pl.DataFrame(schema={"item_id": pl.String, "vector": pl.List(pl.Float32)}))
 
 

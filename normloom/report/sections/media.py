@@ -42,14 +42,19 @@ def _shown(row: dict[str, Any], folder: MediaFolder) -> dict[str, Any]:
     size = f"{row['width']} x {row['height']}" if row["kind"] == IMAGE else f"{row['seconds']:.1f} s"
     facts = {"format": f"{row['format']}, {size}", "normalised": row["normalised"] or "no"}
     if row["kind"] == IMAGE:
-        image = image_of(folder.read(row))
-        image.thumbnail((SIDE, SIDE))
-        stream = io.BytesIO()
-        image.save(stream, "JPEG", quality=75)
-        source = _url("image/jpeg", stream.getvalue())
+        source = thumbnail(folder.read(row))
     else:
         source = _url(f"audio/{row['format']}", folder.read(row)) if row["size"] <= MOST_SOUND else ""
     return {"origin": row["origin"], "kind": row["kind"], "facts": facts, "source": source}
+
+
+def thumbnail(data: bytes) -> str:
+    """Return a small JPEG of an image as a data URL."""
+    image = image_of(data)
+    image.thumbnail((SIDE, SIDE))
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=75)
+    return _url("image/jpeg", stream.getvalue())
 
 
 def _url(form: str, data: bytes) -> str:
