@@ -9,6 +9,7 @@ from normloom.cli.doctor import Finding
 from normloom.core.errors import ConfigError
 from normloom.core.protocol import ModelSpec
 from normloom.models.installed import missing_engines
+from normloom.models.sees import require_sight
 from normloom.settings.config import load_profile, override, validated
 from normloom.settings.systems import systems
 from normloom.steps.graph import model_uses, stages_of
@@ -18,10 +19,10 @@ from normloom.workers.resources import Resources
 
 def examine_profile(profile: str, assignments: Sequence[str]) -> list[Finding]:
     """Look for the engines of all systems that the profile fits, and for room; raises ConfigError if it fits none."""
-    specs, resources = _needs(profile, assignments)
+    specs, resources, blind = _needs(profile, assignments)
     if resources.address is None:
-        return [*_engines(specs, missing_engines(specs)), _processors(specs, resources)]
-    return list(_nodes(specs, resources))
+        return [*_engines(specs, missing_engines(specs)), *blind, _processors(specs, resources)]
+    return [*blind, *_nodes(specs, resources)]
 
 
 def too_many_processors(
@@ -42,9 +43,10 @@ def too_many_processors(
     )
 
 
-def _needs(profile: str, assignments: Sequence[str]) -> tuple[list[ModelSpec], Resources]:
-    """Return the models of all systems that the settings fit, each once, and the resources."""
+def _needs(profile: str, assignments: Sequence[str]) -> tuple[list[ModelSpec], Resources, list[Finding]]:
+    """Return the models of all systems that the settings fit, each once, the resources, and who cannot see images."""
     found: dict[str, ModelSpec] = {}
+    blind: list[Finding] = []
     refused: list[ConfigError] = []
     resources: Resources | None = None
     for name, system in systems().items():
@@ -53,10 +55,15 @@ def _needs(profile: str, assignments: Sequence[str]) -> tuple[list[ModelSpec], R
         except ConfigError as error:
             refused.append(error)
             continue
-        found |= {spec.model_dump_json(): spec for spec in model_uses(stages_of(*system.flow(config)))}
+        stages = stages_of(*system.flow(config))
+        found |= {spec.model_dump_json(): spec for spec in model_uses(stages)}
+        try:
+            require_sight(stages)
+        except ConfigError as error:
+            blind.append(Finding(f"images of {name}", "broken", str(error)))
     if resources is None:
         raise refused[0]
-    return list(found.values()), resources
+    return list(found.values()), resources, blind
 
 
 def _engines(specs: Sequence[ModelSpec], missing: dict[str, str], *, where: str = "") -> Iterator[Finding]:

@@ -25,6 +25,7 @@ from normloom.core.stage import Output, Stage
 from normloom.history.gc import old_tables
 from normloom.models import model_identity
 from normloom.models.installed import missing_engines
+from normloom.models.sees import require_sight
 from normloom.planning import plan
 from normloom.planning.ceiling import bills, bounds
 from normloom.planning.guard import RemakeLimits
@@ -169,6 +170,7 @@ def check_models(ends: Sequence[Stage], resources: Resources) -> None:
     specs = model_uses(stages_of(*ends))
     if resources.address is None and (missing := missing_engines(specs)):
         raise ConfigError("; ".join(missing.values()))
+    require_sight(stages_of(*ends))
     for spec in specs:
         try:
             model_identity(spec)

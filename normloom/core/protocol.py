@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from normloom.core.content import Content
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -61,13 +63,13 @@ class ModelSpec(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreRequest:
-    """One context and the questions about it.
+    """One context, which may hold images, and the questions about it.
 
     Each of `answers` must be one token of the model's vocabulary at the start of its reply.
     """
 
     instruction: str
-    context: str
+    context: Content
     questions: tuple[str, ...]
     answers: tuple[str, ...]
 
@@ -95,7 +97,7 @@ class Turn(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateRequest:
-    """One prompt and one seed for each candidate wanted.
+    """One prompt, which may hold images, and one seed for each candidate wanted.
 
     `history` is what was said before the prompt; its system texts follow the instruction.
 
@@ -104,7 +106,7 @@ class GenerateRequest:
     """
 
     instruction: str
-    prompt: str
+    prompt: Content
     seeds: tuple[int, ...]
     sampling: Sampling = field(default_factory=Sampling)
     history: tuple[Turn, ...] = ()

@@ -78,7 +78,7 @@ class Stage:
     `libraries` are the installed packages that decide the result; their versions enter the key.
     `fan_out` says how many rows the stage must return for each row it reads.
     `files` says what the files of its product are (`adapter`), None if it has rows only; `run` that its function takes
-    a `Run`. With `needs` it runs in processes of its own.
+    a `Run`. With `needs` it runs in processes of its own. `images` says that its model is asked about images.
     """
 
     name: str
@@ -100,6 +100,7 @@ class Stage:
     files: str | None = None
     run: bool = False
     needs: Needs | None = None
+    images: bool = False
 
     def __post_init__(self) -> None:
         if self.part_rows and (self.run or self.files):

@@ -6,14 +6,15 @@ constant comes out as one run of tokens, and so that only the template's own tex
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from jinja2 import TemplateError
 from tokenizers import AddedToken, Tokenizer
 
+from normloom.core.content import Content, Image, Part, images_of, merged, text_of
 from normloom.core.errors import ConfigError, ModelError
 from normloom.core.protocol import Turn
 
@@ -21,8 +22,25 @@ SYSTEM, USER = "system", "user"
 _USER = "NORMLOOM-USER-MARK"
 BREAK = "\n\n"  # between the parts of a user turn
 
-Message = dict[str, str]
+Message = dict[str, Any]
 Render = Callable[[list[Message]], str]
+
+
+class Sight(Protocol):
+    """How the prompts of a model hold images.
+
+    `mark` is the text that stands for an image in what the chat template writes.
+    """
+
+    mark: str
+
+    def tokens(self, image: Image) -> list[int]:
+        """Return the tokens in place of the mark; raises UnreadableImageError."""
+        ...
+
+    def added(self, image: Image) -> int:
+        """Return how many more tokens the engine itself puts in their place."""
+        ...
 
 
 class Piece(NamedTuple):
@@ -59,49 +77,77 @@ def opening(instruction: str, history: Sequence[Turn]) -> tuple[list[str], list[
     return given, [turn for turn in history if turn.role != SYSTEM]
 
 
-def frame(render: Render, instruction: str, history: Sequence[Turn] = ()) -> Framed:
-    """Return the prompt that `render` makes of instruction and history, cut open where the user's text goes.
+class _Said(NamedTuple):
+    """A turn as the template is given it: texts are marks."""
 
-    A template without a system role (it raises, or leaves the text out) gets what belongs there at the start of the
-    first user turn. Raises `ModelError` if the template does not hold each text exactly once, in order.
+    role: str
+    content: tuple[Part, ...]
+
+
+def frame(
+    render: Render,
+    instruction: str,
+    history: Sequence[Turn] = (),
+    content: Sequence[Part] = ("",),
+    *,
+    in_parts: bool = False,
+) -> Framed:
+    """Return the prompt that `render` makes of instruction and history, cut open after the user's `content`.
+
+    `content` has no two texts in a row and ends with one; a user's text that is not known yet is an empty one.
+    `in_parts` writes each message as a list of its parts, as templates of models that see want it. A template without
+    a system role (it raises, or leaves the text out) gets what belongs there at the start of the first user turn.
+    Raises `ModelError` if the template does not hold each text exactly once, in order.
     """
     given, turns = opening(instruction, history)
     marks = [f"NORMLOOM-GIVEN-{place}-MARK" for place in range(len(given))]
-    dialogue = [Turn(turn.role, f"NORMLOOM-TURN-{place}-MARK") for place, turn in enumerate(turns)]
-    dialogue.append(Turn(USER, _USER))
-    text, folded = _rendered(render, marks, dialogue)
+    dialogue = [_Said(turn.role, (f"NORMLOOM-TURN-{place}-MARK",)) for place, turn in enumerate(turns)]
+    user = [f"NORMLOOM-PART-{place}-MARK" if isinstance(part, str) else part for place, part in enumerate(content)]
+    user[-1] = _USER
+    dialogue.append(_Said(USER, tuple(user)))
+    text, folded = _rendered(render, marks, dialogue, in_parts=in_parts or len(user) > 1)
 
     texts = [content + BREAK for content in given]
     if given and not folded:
         texts[-1] = given[-1]
     texts += [turn.content for turn in turns]
+    texts += [part for part in content if isinstance(part, str)]
+    spoken = [part for said in dialogue for part in said.content if isinstance(part, str)]
     pieces: list[Piece] = []
-    for mark, content in zip([*marks, *(turn.content for turn in dialogue[:-1])], texts, strict=True):
+    for mark, written in zip([*marks, *spoken], texts, strict=True):
         before, text = _cut(text, mark)
-        pieces += [Piece(before, control=True), Piece(content, control=False)]
-    before, tail = _cut(text, _USER)
-    pieces.append(Piece(before, control=True))
-    constant = 2 * bool(instruction) if history else len(pieces)
-    return Framed(tuple(pieces[:constant]), tuple(pieces[constant:]), tail)
+        pieces += [Piece(before, control=True), Piece(written, control=False)]
+    if pieces[-1] == Piece("", control=False):
+        pieces.pop()
+    constant = 2 * bool(instruction) if history or len(user) > 1 else len(pieces)
+    return Framed(tuple(pieces[:constant]), tuple(pieces[constant:]), text)
 
 
-def _rendered(render: Render, marks: Sequence[str], dialogue: Sequence[Turn]) -> tuple[str, bool]:
+def _rendered(render: Render, marks: Sequence[str], dialogue: Sequence[_Said], *, in_parts: bool) -> tuple[str, bool]:
     """Return the template's text, and whether what belongs into the system message is in the first user turn."""
     lead = "".join(marks)
     if not marks:
-        return render(_messages(dialogue)), False
+        return render(_messages(dialogue, in_parts=in_parts)), False
     try:
-        text = render(_messages([Turn(SYSTEM, lead), *dialogue]))
+        text = render(_messages([_Said(SYSTEM, (lead,)), *dialogue], in_parts=in_parts))
     except (TemplateError, ValueError):  # "System role not supported" and the like
         text = ""
     if text.count(lead) == 1:
         return text, False
-    first, rest = (dialogue[0].content, dialogue[1:]) if dialogue[0].role == USER else ("", dialogue)
-    return render(_messages([Turn(USER, lead + first), *rest])), True
+    first, rest = (dialogue[0].content, dialogue[1:]) if dialogue[0].role == USER else (("",), dialogue)
+    begun = (lead + first[0], *first[1:]) if isinstance(first[0], str) else (lead, *first)
+    return render(_messages([_Said(USER, begun), *rest], in_parts=in_parts)), True
 
 
-def _messages(turns: Sequence[Turn]) -> list[Message]:
-    return [{"role": turn.role, "content": turn.content} for turn in turns]
+def _messages(turns: Sequence[_Said], *, in_parts: bool) -> list[Message]:
+    return [
+        {"role": turn.role, "content": [_in_message(part) for part in turn.content] if in_parts else turn.content[0]}
+        for turn in turns
+    ]
+
+
+def _in_message(part: Part) -> Message:
+    return {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"}
 
 
 def _cut(text: str, mark: str) -> tuple[str, str]:
@@ -114,10 +160,13 @@ def _cut(text: str, mark: str) -> tuple[str, str]:
 class Chat:
     """Turns instructions, row texts and answers into token ids with one model's tokenizer and chat template.
 
-    `tokenizer` is a fast transformers tokenizer; `variables` go to its template (`enable_thinking`, say).
+    `tokenizer` is a fast transformers tokenizer; `variables` go to its template (`enable_thinking`, say). With `sight`
+    requests may hold images.
     """
 
-    def __init__(self, tokenizer: Any, *, name: str, variables: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, tokenizer: Any, *, name: str, variables: Mapping[str, Any] | None = None, sight: Sight | None = None
+    ) -> None:
         if not tokenizer.chat_template:
             raise ModelError(f"model {name!r} has no chat template; use its instruction-tuned version")
         if not hasattr(tokenizer, "backend_tokenizer"):
@@ -126,7 +175,10 @@ class Chat:
                 "kept apart from control tokens"
             )
         self._tokenizer = tokenizer
+        self._name = name
+        self._sight = sight
         self._variables = dict(variables or {})
+        self._in_parts = sight is not None and self._wants_parts()
         self._plain = _plain_tokenizer(tokenizer)
         self.framed = lru_cache(maxsize=256)(self._framed)
         self.answer = lru_cache(maxsize=4096)(self._answer)
@@ -135,28 +187,64 @@ class Chat:
         """Return the token ids of texts in which nothing is a control token."""
         return [encoding.ids for encoding in self._plain.encode_batch(list(texts), add_special_tokens=False)]
 
-    def framed_after(self, instruction: str, history: tuple[Turn, ...]) -> tuple[list[int], list[int], list[int]]:
-        """Return the ids of head, history and tail. `ModelError` if the template refuses such a conversation."""
-        if not history:
+    def framed_after(
+        self, instruction: str, history: tuple[Turn, ...], content: Content
+    ) -> tuple[list[int], list[int], list[int]]:
+        """Return the ids of head, of history with the user's content, and of tail.
+
+        `ModelError` if the template refuses such a conversation, or the model cannot see an image.
+        """
+        images = images_of(content)
+        if not history and not images:
             head, tail = self.framed(instruction)
-            return head, [], tail
+            return head, self.plain([text_of(content)])[0], tail
+        if images and self._sight is None:
+            raise ConfigError(f"model {self._name!r} cannot see images, and a request holds {len(images)}")
         try:
-            parts = frame(self._render, instruction, history)
+            parts = frame(self._render, instruction, history, merged(content), in_parts=self._in_parts)
         except (TemplateError, ValueError) as error:  # "Conversation roles must alternate" and the like
             raise ModelError(f"the model's chat template refuses the conversation: {error}") from error
-        return self._ids(parts.head), self._ids(parts.said), self._ids([Piece(parts.tail, control=True)])
+        shown = iter(images)
+        said = self._ids(parts.said, shown)
+        if left := len(list(shown)):
+            raise ModelError(f"the chat template of model {self._name!r} leaves out {left} of {len(images)} images")
+        return self._ids(parts.head), said, self._ids([Piece(parts.tail, control=True)])
+
+    def added(self, images: Sequence[Image]) -> int:
+        """Return the tokens that the engine adds to a prompt with these images."""
+        return sum(map(self._sight.added, images)) if self._sight else 0
 
     def _framed(self, instruction: str) -> EncodedFrame:
         """Return the ids before and after the user's text under `instruction`."""
-        parts = frame(self._render, instruction)
+        parts = frame(self._render, instruction, in_parts=self._in_parts)
         return EncodedFrame(self._ids(parts.head), self._ids([Piece(parts.tail, control=True)]))
 
-    def _ids(self, pieces: Sequence[Piece]) -> list[int]:
-        return [token for piece in pieces for token in self._encode(piece)]
+    def _wants_parts(self) -> bool:
+        """Tell whether the template takes messages only as lists of parts."""
+        try:
+            frame(self._render, "")
+        except (TemplateError, TypeError, ValueError, ModelError):
+            return True
+        return False
+
+    def _ids(self, pieces: Sequence[Piece], images: Iterator[Image] = iter(())) -> list[int]:  # noqa: B008  # empty
+        return [token for piece in pieces for token in self._encode_with(piece, images)]
+
+    def _encode_with(self, piece: Piece, images: Iterator[Image]) -> list[int]:
+        """Return the ids of a piece, in which the template's marks of images are the tokens of the next ones."""
+        if self._sight is None or not piece.control or self._sight.mark not in piece.text:
+            return self._encode(piece)
+        first, *others = piece.text.split(self._sight.mark)
+        ids = self._encode(Piece(first, control=True))
+        for text in others:
+            if (image := next(images, None)) is None:
+                raise ModelError(f"the chat template of model {self._name!r} shows an image more often than once")
+            ids += [*self._sight.tokens(image), *self._encode(Piece(text, control=True))]
+        return ids
 
     def _answer(self, instruction: str, answer: str) -> int:
         """Return the one token that `answer` is at the start of the reply; `ConfigError` if it is not one."""
-        tail = frame(self._render, instruction).tail
+        tail = frame(self._render, instruction, in_parts=self._in_parts).tail
         before = self._encode(Piece(tail, control=True))
         after = self._encode(Piece(tail + answer, control=True))
         if after[:-1] != before:

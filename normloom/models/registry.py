@@ -35,7 +35,8 @@ class Engine:
     `adapters` are the options with which it loads a base model that serves adapters side by side (`Adaptable`); None
     if it loads an adapter with its base as a model of its own. `tolerance` says how a part comes out if it is made
     again: texts are equal and numbers differ by no more than that (0: not by a bit); None if nothing is promised.
-    `random` says that its answers mean nothing: it is for tests.
+    `random` says that its answers mean nothing: it is for tests. `sees` says who knows whether a model sees images:
+    `files` its configuration, else the module whose `Options` have a field `images`; None if none does.
     """
 
     module: str
@@ -52,6 +53,7 @@ class Engine:
     products: frozenset[str] = frozenset()
     adapters: Mapping[str, Any] | None = None
     random: bool = False
+    sees: str | None = None
 
 
 GROUP = "normloom.engines"

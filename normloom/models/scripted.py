@@ -8,7 +8,7 @@ import os
 import struct
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from copy import copy
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from normloom.core.content import Content, images_of, text_of
+from normloom.core.errors import ConfigError
 from normloom.core.protocol import (
     Candidate,
     Completion,
@@ -67,6 +69,7 @@ class Options(BaseModel):
     price_in: float = Field(0.0, ge=0)  # per million tokens; with a price it counts what it is asked
     price_out: float = Field(0.0, ge=0)
     sleeps: bool = False  # it can be put to sleep
+    images: bool = False  # requests may hold images, whose hashes then decide the answers
     poison: str | None = None  # a request that holds it ends the process
     raise_on: str | None = None  # a request that holds it raises ValueError
     overflow_on: str | None = None  # a request that holds it comes back with `error` set
@@ -83,7 +86,8 @@ class ScriptedModel:
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
         """Return log-probabilities; the first of the answers is the likeliest for `yes_rate` of the questions."""
-        self._begin([f"{request.context}\n{request.questions}" for request in requests])
+        self._require_sight(request.context for request in requests)
+        self._begin([f"{text_of(request.context)}\n{request.questions}" for request in requests])
         scored = [self._scores(request) for request in requests]
         asked = sum(len(request.questions) for request in requests)
         self._bill(asked, sum(scores.tokens_in for scores in scored), 0)
@@ -92,6 +96,7 @@ class ScriptedModel:
     def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]:
         """Return word salad, another for each seed; at temperature 0 every seed gets the same."""
         require_free_text(requests, "scripted")
+        self._require_sight(request.prompt for request in requests)
         self._begin([_said(request) for request in requests])
         completions = [self._completion(request) for request in requests]
         drawn = [candidate for completion in completions for candidate in completion.candidates]
@@ -154,10 +159,11 @@ class ScriptedModel:
         return random.standard_normal(self.options.dimensions, np.float32)
 
     def _scores(self, request: ScoreRequest) -> Scores:
-        tokens = sum(len(text.split()) for text in (request.instruction, request.context, *request.questions))
-        if self._holds(self.options.overflow_on, request.context):
+        context = text_of(request.context)
+        tokens = sum(len(text.split()) for text in (request.instruction, context, *request.questions))
+        if self._holds(self.options.overflow_on, context):
             return Scores(logprobs=(), tokens_in=tokens, error=_overflow(tokens))
-        asked = self._hash("score", request.instruction, request.context)
+        asked = self._hash("score", request.instruction, context)
         lines = tuple(self._line(_also(asked, question), len(request.answers)) for question in request.questions)
         return Scores(logprobs=lines, tokens_in=tokens)
 
@@ -199,6 +205,10 @@ class ScriptedModel:
             text = self.options.frame.replace("%s", text)
         return Candidate(text=text, seed=seed, finish=finish, tokens_out=max(1, len(text.split())))
 
+    def _require_sight(self, contents: Iterable[Content]) -> None:
+        if not self.options.images and any(map(images_of, contents)):
+            raise ConfigError(f"model {self.name!r} cannot see images: engine scripted has its option images off")
+
     def _begin(self, texts: Sequence[str]) -> None:
         """Wait, and fail as the options say."""
         if self.options.latency_s:
@@ -222,7 +232,7 @@ class ScriptedModel:
 
 def _said(request: GenerateRequest) -> str:
     """Return all that was said, the prompt last."""
-    return "\n".join([*(f"{turn.role}: {turn.content}" for turn in request.history), request.prompt])
+    return "\n".join([*(f"{turn.role}: {turn.content}" for turn in request.history), text_of(request.prompt)])
 
 
 def _also(source: HASHXOF, text: str) -> HASHXOF:

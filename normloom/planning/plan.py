@@ -15,6 +15,7 @@ from normloom.core.protocol import ModelSpec
 from normloom.core.stage import Output, Stage
 from normloom.core.table import Manifest, PartRecord
 from normloom.labelling.seen import with_answers
+from normloom.models.sees import require_sight
 from normloom.planning.causes import Version, changes, stored, without_reads
 from normloom.planning.changes import Change
 from normloom.planning.estimate import history, load_seconds, model_loads, stage_seconds
@@ -169,7 +170,8 @@ class Plan:
 def plan(
     stages: Sequence[Stage], *, system: str, store: Store, resources: Resources, selection: Selection | None = None
 ) -> Plan:
-    """Return what a build of the stages, which are in order, would do; raises UsageError as the build would."""
+    """Return what a build of the stages, which are in order, would do; raises what the build would."""
+    require_sight(stages)
     selection = selection or Selection()
     planner = _Planner(system, store, resources)
     chosen = selection.chosen(stages)

@@ -105,6 +105,7 @@ class Step(Generic[P, R]):
         options, given = dict(self._stage), {**dict(arguments), **values}
         if not isinstance(options["fan_out"], FanOut | None):
             options["fan_out"] = options["fan_out"](given)
+        options["images"] = given.get(options["images"]) is not None if options["images"] else False
         made = contract or (self.makes(given) if callable(self.makes) else self.makes)
         if made is None:
             raise ConfigError(f"step {self.name!r}: its declaration has no `makes`, so its call needs a `contract`")
@@ -173,6 +174,7 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
     fan_out: FanOut | Callable[[Mapping[str, Any]], FanOut] | None = None,
     files: str | None = None,
     needs: Needs | None = None,
+    images: str | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]:
     """Declare a step.
 
@@ -189,6 +191,7 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
     - `fan_out`: rows that it must return for each row it reads, or what returns that for the arguments and values.
     - `files`: the kind of files that it leaves in `run.files`, such as `adapter`.
     - `needs`: the GPUs, threads and memory of its own processes; by default the build's process makes it.
+    - `images`: the value with the images that its model is asked about; None in a call asks about text alone.
     """
     columns = Contract(columns=_types(makes), nullable=frozenset(makes)) if isinstance(makes, Mapping) else makes
     stage = {
@@ -201,6 +204,7 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
         "fan_out": fan_out,
         "files": files,
         "needs": needs,
+        "images": images,
     }
 
     def declare(function: Callable[P, R]) -> Step[P, R]:

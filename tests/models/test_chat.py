@@ -144,8 +144,8 @@ def test_a_conversation_that_does_not_fit_says_its_length() -> None:
 def test_control_tokens_in_a_history_are_ordinary_text() -> None:
     words = tokenizer()
     maker = Chat(words, name="tiny")
-    _, said, _ = maker.framed_after("Judge.", (Turn("user", "a <|im_end|> b"), Turn("assistant", "c")))
-    _, plain, _ = maker.framed_after("Judge.", (Turn("user", "a b"), Turn("assistant", "c")))
+    _, said, _ = maker.framed_after("Judge.", (Turn("user", "a <|im_end|> b"), Turn("assistant", "c")), "")
+    _, plain, _ = maker.framed_after("Judge.", (Turn("user", "a b"), Turn("assistant", "c")), "")
     end = words.convert_tokens_to_ids("<|im_end|>")
     assert said.count(end) == plain.count(end)
     assert "a <|im_end|> b" in words.decode(said)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from normloom.core.content import Content, Part, images_of
+from normloom.core.errors import ConfigError
 from normloom.core.protocol import Candidate, Turn
 from normloom.models.chat import BREAK, SYSTEM, USER, opening
 from normloom.models.openai.endpoint import Endpoint
 from normloom.models.openai.failures import UnansweredError
+from normloom.models.openai.images import parts
 from normloom.models.openai.options import Options
 from normloom.models.openai.reply import Reply
 from normloom.models.reasoning import candidate
@@ -24,28 +27,30 @@ class Asker:
         self.options = options
 
     async def ask(
-        self, instruction: str, text: str, settings: dict[str, Any], *, history: Sequence[Turn] = ()
+        self, instruction: str, said: Content, settings: dict[str, Any], *, history: Sequence[Turn] = ()
     ) -> Reply:
         """Return the reply; raises UnansweredError for this request alone, ModelError for what concerns them all."""
-        reply = await self.endpoint.ask({"messages": self._messages(instruction, text, history), **settings})
+        reply = await self.endpoint.ask({"messages": self._messages(instruction, said, history), **settings})
         limit, wanted = self.options.max_context, settings[self.options.max_tokens_field]
         read = reply.used.prompt_tokens
         if limit is not None and read + wanted > limit:  # endpoints are known that cut such prompts silently
             raise UnansweredError(f"the prompt of {read} tokens with max_tokens {wanted} exceeds max_context {limit}")
         return reply
 
-    def _messages(self, instruction: str, text: str, history: Sequence[Turn]) -> list[dict[str, str]]:
+    def _messages(self, instruction: str, said: Content, history: Sequence[Turn]) -> list[dict[str, Any]]:
         """Return a request's messages; without a system role what belongs there begins the first user turn."""
-        given, turns = opening(instruction, history)
+        if images_of(said) and not self.options.images:
+            raise ConfigError(f"{self.endpoint} cannot see images (its option images is false)")
+        given, before = opening(instruction, history)
+        turns: list[tuple[str, Content]] = [*before, (USER, said)]
         lead = BREAK.join(given)
-        turns.append(Turn(USER, text))
         if lead and self.options.system_role:
-            turns.insert(0, Turn(SYSTEM, lead))
-        elif lead and turns[0].role == USER:
-            turns[0] = Turn(USER, lead + BREAK + turns[0].content)
+            turns.insert(0, (SYSTEM, lead))
+        elif lead and turns[0][0] == USER:
+            turns[0] = (USER, _led(lead, turns[0][1]))
         elif lead:
-            turns.insert(0, Turn(USER, lead))
-        return [{"role": turn.role, "content": turn.content} for turn in turns]
+            turns.insert(0, (USER, lead))
+        return [{"role": role, "content": parts(content, self.options)} for role, content in turns]
 
     def written(self, reply: Reply, seed: int) -> Candidate:
         """Return what was written; raises UnansweredError if it is no answer."""
@@ -65,3 +70,11 @@ class Asker:
     def taken(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Return those settings that the endpoint takes."""
         return {name: value for name, value in settings.items() if name not in self.options.omit}
+
+
+def _led(lead: str, content: Content) -> Content:
+    """Return a content with text before it."""
+    if isinstance(content, str):
+        return lead + BREAK + content
+    led: tuple[Part, ...] = (lead, *content)
+    return led

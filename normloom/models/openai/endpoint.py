@@ -23,6 +23,7 @@ from normloom.core.errors import ConfigError, ModelError
 from normloom.core.protocol import ModelSpec
 from normloom.core.proxies import proxy_variable
 from normloom.models.openai.failures import ServerFailures, SpentError, TransientError
+from normloom.models.openai.images import TOKENS, length
 from normloom.models.openai.options import Options
 from normloom.models.openai.rate_limit import Pace
 from normloom.models.openai.reply import Reply, error_inside
@@ -194,6 +195,6 @@ def _key(spec: ModelSpec, variable: str | None) -> SecretStr:
 
 
 def _expected_tokens(body: Mapping[str, Any]) -> int:
-    characters = sum(len(message["content"]) for message in body["messages"])
+    characters, images = map(sum, zip(*(length(message["content"]) for message in body["messages"]), strict=True))
     answer = body.get("max_tokens") or body.get("max_completion_tokens") or 0
-    return characters // CHARACTERS_PER_TOKEN + int(answer)
+    return characters // CHARACTERS_PER_TOKEN + images * TOKENS + int(answer)

@@ -33,6 +33,10 @@ class Options(BaseModel):
     top_logprobs: int = Field(20, ge=1)  # likeliest tokens listed for a score
     votes: int = Field(5, ge=2)  # answers drawn for a score
     answer_tokens: int = Field(16, ge=1)  # of an answer that is written or voted; a model that thinks needs more
+    images: bool = True  # False: the model cannot see, so it is not asked about images
+    image_bytes: int = Field(5_000_000, ge=1_000)  # of an image; a longer one is encoded again, smaller
+    image_side: int = Field(2_048, ge=32)  # pixels; a wider or higher image is made smaller
+    image_detail: Literal["low", "high", "auto"] | None = None  # sent with each image, where the endpoint has it
     extra: dict[str, Any] = Field(default_factory=dict)  # further fields of the request's body
 
     batch: bool = Field(default=False, exclude=True)  # answered within a day, by many providers at half the price

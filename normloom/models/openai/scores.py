@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 
+from normloom.core.content import Content, with_text
 from normloom.core.errors import ModelError
 from normloom.core.protocol import ScoreRequest, Scores
 from normloom.models.chat import BREAK
@@ -37,7 +38,7 @@ class Scorer:
 
     async def _question(self, request: ScoreRequest, question: str) -> tuple[tuple[float, ...], int]:
         """Return the log-probabilities of one question's answers and the tokens read."""
-        text = request.context + BREAK + question
+        text = with_text(request.context, question, gap=BREAK)
         if self._asking.options.drawn:
             return await self._voted(request, text)
         reply, places = await self._first_places(request.instruction, text)
@@ -47,7 +48,7 @@ class Scorer:
             raise UnansweredError(f"none of {', '.join(request.answers)} is among the likeliest answers: {listed}")
         return found, reply.used.prompt_tokens
 
-    async def _first_places(self, instruction: str, text: str) -> tuple[Reply, list[Position]]:
+    async def _first_places(self, instruction: str, text: Content) -> tuple[Reply, list[Position]]:
         """Return the reply to a question and its places; the model's first question is asked alone, to learn how."""
         if self._answer_places is None:
             async with self._first:
@@ -55,7 +56,7 @@ class Scorer:
                     return await self._read(instruction, text)
         return await self._read(instruction, text)
 
-    async def _read(self, instruction: str, text: str) -> tuple[Reply, list[Position]]:
+    async def _read(self, instruction: str, text: Content) -> tuple[Reply, list[Position]]:
         """Return the reply to a question and its places: of one token, or several if answers begin with blanks."""
         asked = self._answer_places or 1
         reply = await self._listed(instruction, text, asked)
@@ -66,7 +67,7 @@ class Scorer:
         self._answer_places = max(asked, self._answer_places or 1)
         return reply, places
 
-    async def _listed(self, instruction: str, text: str, places: int) -> Reply:
+    async def _listed(self, instruction: str, text: Content, places: int) -> Reply:
         """Ask for the likeliest tokens at the first places of an answer."""
         drawing = {"temperature": 1.0, "top_p": 1.0, "seed": 0}  # so that the probabilities are the model's own
         settings = {**self._asking.taken(drawing), self._asking.options.max_tokens_field: places, "logprobs": True}
@@ -90,7 +91,7 @@ class Scorer:
             raise UnansweredError("an answer is empty")
         return choice.logprobs.content
 
-    async def _voted(self, request: ScoreRequest, text: str) -> tuple[tuple[float, ...], int]:
+    async def _voted(self, request: ScoreRequest, text: Content) -> tuple[tuple[float, ...], int]:
         """Return the logarithms of the shares of written answers: of several drawn, or all to the one greedy answer."""
         options = self._asking.options
         temperature = 1.0 if options.scores == "votes" else 0.0
@@ -103,7 +104,7 @@ class Scorer:
         return tuple(math.log(max(share, LEAST_SHARE)) for share in shares), sum(tokens for _, _, tokens in drawn)
 
     async def _written(
-        self, request: ScoreRequest, text: str, seed: int, temperature: float
+        self, request: ScoreRequest, text: Content, seed: int, temperature: float
     ) -> tuple[int | None, str, int]:
         """Return the place of the answer that is written, what is written, and the tokens read."""
         settings = self._asking.taken({"temperature": temperature, "top_p": 1.0, "seed": seed})

@@ -98,7 +98,7 @@ def write(
     running = list(drafts)
     for step in range(sampling.max_tokens):
         if sampling.repetition_penalty != 1:
-            logits = penalty(_seen(running).to(logits.device), logits)
+            logits = penalty(reader.plain(_seen(running)).to(logits.device), logits)
         tokens = draw(logits, random[:, step], temperature=sampling.temperature, top_p=sampling.top_p)
         keep = []
         for slot, (draft, token) in enumerate(zip(running, tokens.tolist(), strict=True)):

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from normloom.core.protocol import (
     Candidate,
@@ -23,16 +23,19 @@ from normloom.core.protocol import (
     Scores,
 )
 from normloom.models.chat import Chat
+from normloom.models.files.locate import locate
 from normloom.models.loading import context_limit, end_tokens, load, tokenizer_of
 from normloom.models.progress import current_teller
 from normloom.models.prompts import Prompt, Prompter
 from normloom.models.reasoning import candidate
 from normloom.models.registry import parse_options, require_free_text
+from normloom.models.sees import config_sees
 from normloom.models.transformers.decoding import Draft, Stops, read_prompts, write
 from normloom.models.transformers.packing import PackedRow, batches
 from normloom.models.transformers.reading import Reader
 from normloom.models.transformers.replies import reply_log_probs
 from normloom.models.transformers.scoring import BatchLimits, read_packed, read_whole
+from normloom.models.transformers.seeing import Images
 
 _Key = TypeVar("_Key", bound=Hashable)
 
@@ -52,18 +55,24 @@ class Options(BaseModel):
 
 
 class TransformersModel:
-    """A `LanguageModel` over any causal model of transformers that has a chat template.
+    """A `LanguageModel` over any causal model of transformers that has a chat template, or one that sees images.
 
-    Raises `ModelError` if the model is unavailable, `ConfigError` for a wrong setting or an answer that is not
-    one token. In float32 what a row gets depends on its neighbours by rounding only.
+    An image is encoded once, whatever is asked about it. Raises `ModelError` if the model is unavailable,
+    `ConfigError` for a wrong setting or an answer that is not one token. In float32 what a row gets depends on its
+    neighbours by rounding only.
     """
 
     def __init__(self, spec: ModelSpec, *, threads: int | None = None) -> None:
         self.options = parse_options(Options, spec)
         self.tokenizer = tokenizer_of(spec)
-        self.chat = Chat(self.tokenizer, name=spec.model, variables=self.options.template)
-        model = load(AutoModelForCausalLM, spec, threads=threads)
-        self.reader = Reader(model)
+        directory = locate(spec)
+        sees = config_sees(directory)
+        model = load(AutoModelForImageTextToText if sees else AutoModelForCausalLM, spec, threads=threads)
+        self.images = Images(model, directory, name=spec.model) if sees else None
+        if self.images and not self.tokenizer.chat_template:
+            self.tokenizer.chat_template = self.images.template
+        self.chat = Chat(self.tokenizer, name=spec.model, variables=self.options.template, sight=self.images)
+        self.reader = Reader(model, self.images)
         self.shares = self.options.share_prefix and self.reader.can_share
         self.prompter = Prompter(self.chat, context_limit(model.config, self.tokenizer, self.options.max_length))
         self.end_tokens = end_tokens(model.generation_config.eos_token_id, self.tokenizer)
@@ -72,6 +81,7 @@ class TransformersModel:
     @torch.inference_mode()
     def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
         """Return the log-probabilities of each request's answers, in the order of the requests."""
+        self._trim()
         prompts = [self.prompter.scoring(request) for request in requests]
         answers = [self.prompter.answers(request) for request in requests]
         tables = [np.empty((len(r.questions), len(r.answers))) for r in requests]
@@ -80,7 +90,7 @@ class TransformersModel:
         read = read_packed if self.shares else read_whole
         tell, read_so_far = current_teller(), 0
         questions = sum(len(r.questions) for r, prompt in zip(requests, prompts, strict=True) if prompt.error is None)
-        for members in _groups(request.instruction for request in requests).values():
+        for members in _groups(tuple(prompt.head) for prompt in prompts).values():
             rows = {
                 i: PackedRow(prompts[i].trunk, prompts[i].branches)
                 for i in members
@@ -107,6 +117,7 @@ class TransformersModel:
     def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]:
         """Return each request's candidates in the order of its seeds, in the order of the requests."""
         require_free_text(requests, "transformers")
+        self._trim()
         prompts = [self.prompter.writing(request) for request in requests]
         written: dict[tuple[int, int], Candidate] = {}
         total = sum(len(r.seeds) for r, prompt in zip(requests, prompts, strict=True) if prompt.error is None)
@@ -166,6 +177,8 @@ class TransformersModel:
         """
         read, self.reader.tokens = self.reader.tokens, 0
         usage, self._usage = self._usage, Counter()
+        if self.images:
+            usage["images"], self.images.encoded = self.images.encoded, 0
         return {**usage, "cached_tokens": usage["prompt_tokens"] - read}
 
     def _write(
@@ -201,6 +214,10 @@ class TransformersModel:
             )
             for draft in drafts
         ]
+
+    def _trim(self) -> None:
+        if self.images:
+            self.images.trim()
 
     def _decode(self, tokens: Sequence[int]) -> str:
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import torch
 from transformers import DynamicCache
 
+from normloom.models.transformers.seeing import Images
+
 _KEPT = 4  # heads whose keys and values are kept
 
 
@@ -27,10 +29,11 @@ class Prefix(NamedTuple):
 
 
 class Reader:
-    """Reads tokens with `model`, a causal model of transformers."""
+    """Reads tokens with `model`, a causal model of transformers, those of `images` among them."""
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, images: Images | None = None) -> None:
         self.model = model
+        self.images = images
         self.tokens = 0  # read of prompts so far, padding left out
         self._prefixes: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
 
@@ -41,6 +44,10 @@ class Reader:
         kinds = getattr(config, "layer_types", None)
         full = set(kinds) == {"full_attention"} if kinds else getattr(config, "sliding_window", None) is None
         return full and "position_ids" in signature(self.model.forward).parameters
+
+    def plain(self, ids: torch.Tensor) -> torch.Tensor:
+        """Return tokens as the vocabulary has them."""
+        return self.images.plain(ids) if self.images else ids
 
     def prefix(self, head: Sequence[int]) -> Prefix:
         """Return the keys and values of a constant head, read on first use and kept for the latest few heads."""
@@ -87,8 +94,10 @@ class Reader:
         mask = mask.to(device)
         if mask.dim() == 4:  # noqa: PLR2004  (made additive once here, not in each layer)
             mask = torch.zeros(mask.shape, dtype=dtype, device=device).masked_fill_(~mask, torch.finfo(dtype).min)
+        ids = ids.to(device)
+        vectors = self.images.embedded(ids) if self.images else None
         output = self.model(
-            input_ids=ids.to(device),
+            **({"input_ids": ids} if vectors is None else {"inputs_embeds": vectors}),
             attention_mask=mask,
             position_ids=positions.to(device),
             past_key_values=cache,

@@ -25,8 +25,10 @@ from normloom.models.product_files import ADAPTER
 from normloom.models.prompts import Prompter
 from normloom.models.reasoning import candidate
 from normloom.models.registry import parse_options
+from normloom.models.sees import config_sees
 from normloom.models.transformers.decoding import Stops
 from normloom.models.vllm.options import Options
+from normloom.models.vllm.seeing import Placeholders
 
 CPU_CACHE_GIB = 2.0
 CPU_STEP_TOKENS = 2048
@@ -34,7 +36,7 @@ _GIB = 2**30
 
 
 class VllmModel:
-    """A `LanguageModel` over any causal model that vLLM knows and that has a chat template.
+    """A `LanguageModel` over any causal model that vLLM knows and that has a chat template; some see images.
 
     Several threads may call it: what they ask for is one batch. Raises `ModelError` if vLLM or the model cannot be
     had, `ConfigError` for a wrong setting, `EngineDiedError` once vLLM's own process is gone.
@@ -47,7 +49,10 @@ class VllmModel:
         self.tokenizer = tokenizer_of(spec)
         directory = locate(spec)
         config = AutoConfig.from_pretrained(directory, local_files_only=True)
-        chat = Chat(self.tokenizer, name=spec.model, variables=self.options.template)
+        sight = Placeholders(directory, name=spec.model) if config_sees(directory) else None
+        if sight and not self.tokenizer.chat_template:
+            self.tokenizer.chat_template = sight.template
+        chat = Chat(self.tokenizer, name=spec.model, variables=self.options.template, sight=sight)
         natural = context_limit(config, self.tokenizer)
         limit = min(natural, self.options.max_length or natural)
         room = min(natural, limit + 1)  # vLLM writes a token even if a prompt is only scored
@@ -75,6 +80,7 @@ class VllmModel:
                     "temperature": 0,
                     "logprob_token_ids": list(dict.fromkeys(tokens)),
                     "detokenize": False,
+                    "images": prompt.images,
                 },
             )
             for prompt, tokens in zip(prompts, answers, strict=True)
@@ -95,7 +101,7 @@ class VllmModel:
         with self._prompting:
             prompts = [self._writing.writing(request) for request in requests]
         wanted = [
-            (prompt.sequences()[0], self._settings(request, seed))
+            (prompt.sequences()[0], {**self._settings(request, seed), "images": prompt.images})
             for prompt, request in zip(prompts, requests, strict=True)
             for seed in (request.seeds if prompt.error is None else ())
         ]
@@ -149,7 +155,7 @@ class VllmModel:
     def _run(self, wanted: Sequence[tuple[Sequence[int], Mapping[str, Any]]]) -> list[Any]:
         outputs: list[Any] = self._engine.run(wanted, self._lora)
         with self._counting:
-            self._usage["prompt_tokens"] += sum(len(prompt) for prompt, _ in wanted)
+            self._usage["prompt_tokens"] += sum(len(output.prompt_token_ids) for output in outputs)
             self._usage["cached_tokens"] += sum(output.num_cached_tokens or 0 for output in outputs)
         return outputs
 

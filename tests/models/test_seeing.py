@@ -1,0 +1,162 @@
+"""Requests that hold images, answered by a tiny vision-language model of random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_models import CONTEXT, save_tiny_llama
+from tiny_vision import TILE_TOKENS, picture, save_tiny_vision
+from transformers import AutoProcessor
+
+from normloom.core.content import Content, Image, images_of, merged, text_of, with_text
+from normloom.core.errors import ConfigError
+from normloom.models import Completion, GenerateRequest, ModelSpec, Sampling, ScoreRequest, load_model
+from normloom.models.sees import blind
+from normloom.models.transformers.engine import TransformersModel
+from normloom.readers.media import image_of
+
+INSTRUCTION = "You judge texts."
+ANSWERS = ("Yes", "No")
+PICTURES = [Image.of(picture(seed)) for seed in range(3)]
+TOKENS = 5 * TILE_TOKENS  # four tiles and the whole
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_vision(tmp_path_factory.mktemp("vision"))
+
+
+def loaded(directory: Path, **options: object) -> TransformersModel:
+    model = load_model(ModelSpec(model=str(directory), dtype="float32", device="cpu", options=options), threads=1)
+    assert isinstance(model, TransformersModel)
+    return model
+
+
+@pytest.fixture(scope="module")
+def tiny(directory: Path) -> TransformersModel:
+    return loaded(directory)
+
+
+def scoring(context: Content, *questions: str, instruction: str = INSTRUCTION) -> ScoreRequest:
+    return ScoreRequest(
+        instruction=instruction, context=context, questions=questions or ("Is it?", "Cats?"), answers=ANSWERS
+    )
+
+
+def writing(prompt: Content, **sampling: float) -> GenerateRequest:
+    settings = Sampling.model_validate({"max_tokens": 8, **sampling})
+    return GenerateRequest(instruction=INSTRUCTION, prompt=prompt, seeds=(1, 2), sampling=settings)
+
+
+def test_parts_of_a_content() -> None:
+    assert merged(("a", "b", PICTURES[0], PICTURES[1])) == ("a\n\nb", PICTURES[0], PICTURES[1], "")
+    assert with_text((PICTURES[0],), "what?") == (PICTURES[0], "what?")
+    assert with_text((PICTURES[0], "a"), "what?") == (PICTURES[0], "a\n\nwhat?")
+    assert with_text("a", "what?") == "a\n\nwhat?"
+    assert images_of(("a", PICTURES[1])) == (PICTURES[1],)
+    assert text_of(("a", PICTURES[1])) == f"a\n\n[image {PICTURES[1].digest}]"
+    assert Image.of(PICTURES[0].data) == PICTURES[0] != PICTURES[1]
+    assert str(len(PICTURES[0].data)) not in repr(PICTURES[0])
+    assert "data" not in repr(PICTURES[0])
+
+
+@pytest.mark.parametrize(
+    "content", [(PICTURES[0], "A text."), ("Look:", PICTURES[1]), (PICTURES[0], "or", PICTURES[2])]
+)
+def test_scores_are_those_of_the_model_itself(tiny: TransformersModel, directory: Path, content: Content) -> None:
+    [scores] = tiny.score([scoring(content)])
+    processor = AutoProcessor.from_pretrained(directory)
+    for question, found in zip(("Is it?", "Cats?"), scores.logprobs, strict=True):
+        parts = [
+            {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"}
+            for part in merged(with_text(content, question))
+        ]
+        messages = [
+            {"role": "system", "content": [{"type": "text", "text": INSTRUCTION}]},
+            {"role": "user", "content": parts},
+        ]
+        text = processor.apply_chat_template(messages, add_generation_prompt=True)
+        pixels = [image_of(image.data) for image in images_of(content)]
+        inputs = processor(text=[text], images=[pixels], return_tensors="pt")
+        with torch.inference_mode():
+            own = tiny.reader.model(**inputs).logits[0, -1].log_softmax(-1)
+        assert found == pytest.approx([float(own[tiny.chat.answer(INSTRUCTION, one)]) for one in ANSWERS], abs=1e-4)
+
+
+def test_a_batch_gives_what_single_requests_give(tiny: TransformersModel, directory: Path) -> None:
+    asked = [scoring((image, f"Text {place} {'long ' * place}")) for place, image in enumerate(PICTURES)]
+    asked.append(scoring("No image at all."))
+    together = tiny.score(asked)
+    single = [tiny.score([request])[0] for request in asked]
+    whole = loaded(directory, share_prefix=False).score(asked)
+    for one, other, unshared in zip(together, single, whole, strict=True):
+        for at in range(2):
+            assert one.logprobs[at] == pytest.approx(other.logprobs[at], abs=1e-4)
+            assert one.logprobs[at] == pytest.approx(unshared.logprobs[at], abs=1e-4)
+    assert len({scores.logprobs for scores in together}) == 4
+    prompts = [writing((image, "Write.")) for image in PICTURES] + [writing(("Which?", *PICTURES[:2]), temperature=0)]
+    assert tiny.generate(prompts) == [tiny.generate([prompt])[0] for prompt in prompts]
+
+
+def test_an_image_decides_what_is_written(tiny: TransformersModel) -> None:
+    drawn = tiny.generate([writing((image, "Write."), repetition_penalty=1.2) for image in PICTURES])
+    assert len({completion.candidates[0].text for completion in drawn}) > 1
+    assert all(isinstance(one, Completion) and one.tokens_in > TOKENS for one in drawn)
+
+
+def test_an_image_asked_about_eight_times_is_encoded_once(directory: Path) -> None:
+    model = loaded(directory)
+    asked = [
+        scoring((PICTURES[0], f"Version {version}"), "a or b?", "b or a?", instruction=f"{INSTRUCTION} {language}")
+        for version in range(2)
+        for language in ("en", "de")
+    ]
+    scores = model.score(asked)
+    model.generate([writing((PICTURES[0], "And now?"))])
+    assert model.take_usage()["images"] == 1
+    assert all(one.tokens_in > TOKENS for one in scores)  # the account of each row has the tokens of its image
+
+
+def test_a_row_whose_images_do_not_fit_is_its_own_fault(tiny: TransformersModel) -> None:
+    crowd = tuple(PICTURES[0] for _ in range(CONTEXT // TOKENS))
+    too_long, fits = tiny.score([scoring((*crowd, "Which?")), scoring((PICTURES[1], "This?"))])
+    assert "context and images with their longest question is" in str(too_long.error)
+    assert f"the model's limit {CONTEXT}" in str(too_long.error)
+    assert fits.error is None
+    [written] = tiny.generate([writing((*crowd, "Which?"))])
+    assert "prompt with" in str(written.error)
+
+
+def test_an_image_that_is_none_is_its_rows_fault(tiny: TransformersModel) -> None:
+    broken, fine = tiny.score([scoring((Image.of(b"not a picture"), "This?")), scoring((PICTURES[0], "This?"))])
+    assert "cannot be read" in str(broken.error)
+    assert fine.error is None
+
+
+def test_text_that_looks_like_the_mark_of_an_image_is_text(tiny: TransformersModel) -> None:
+    marked, plain = tiny.score([scoring((PICTURES[0], "an <image> here")), scoring((PICTURES[0], "an here"))])
+    assert marked.error is None
+    assert marked.tokens_in - plain.tokens_in < TOKENS
+
+
+def test_a_model_of_text_alone_says_that_it_cannot_see(tmp_path: Path) -> None:
+    text_model = save_tiny_llama(tmp_path)
+    model = load_model(ModelSpec(model=str(text_model), dtype="float32", device="cpu"), threads=1)
+    assert isinstance(model, TransformersModel)
+    with pytest.raises(ConfigError, match="cannot see images"):
+        model.score([scoring((PICTURES[0], "This?"))])
+
+
+def test_who_cannot_see_is_known_before_anything_is_loaded(directory: Path, tmp_path: Path) -> None:
+    assert blind(ModelSpec(model=str(directory))) is None
+    assert blind(ModelSpec(engine="vllm", model=str(directory))) is None
+    text_model = save_tiny_llama(tmp_path)
+    assert "describes a model of text alone" in str(blind(ModelSpec(model=str(text_model))))
+    assert "hands models no images" in str(blind(ModelSpec(engine="openvino", model=str(directory))))
+    assert "option images is off" in str(blind(ModelSpec(engine="scripted", model="s")))
+    assert blind(ModelSpec(engine="scripted", model="s", options={"images": True})) is None
+    hosted = ModelSpec(engine="openai", model="m", options={"images": False})
+    assert "option images is off" in str(blind(hosted))
+    assert blind(ModelSpec(engine="openai", model="m")) is None

@@ -1,0 +1,84 @@
+"""A small endpoint that speaks OpenAI's chat completions and looks at the images it is sent: it says which are red."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from PIL import Image
+
+TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
+IMAGE_TOKENS = 85
+
+
+@dataclass
+class SeeingServer:
+    """What it was sent: (format, width, height, bytes) of each image, and the bodies."""
+
+    base_url: str = ""
+    images: list[tuple[str, int, int, int]] = field(default_factory=list)
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+
+    async def complete(self, request: Request) -> JSONResponse:
+        body = await request.json()
+        self.bodies.append(body)
+        reds, words = [], 0
+        for message in body["messages"]:
+            for part in message["content"] if isinstance(message["content"], list) else ():
+                if part["type"] == "text":
+                    words += len(part["text"].split())
+                    continue
+                try:
+                    reds.append(self._is_red(part["image_url"]["url"]))
+                except (ValueError, OSError) as error:
+                    return JSONResponse({"error": {"message": f"Invalid image: {error}", "code": "invalid"}}, 400)
+        answer = "a" if all(reds) else "b"
+        choice: dict[str, Any] = {
+            "index": 0,
+            "message": {"role": "assistant", "content": answer},
+            "finish_reason": "stop",
+        }
+        if body.get("logprobs"):
+            listed = [{"token": one, "logprob": math.log(0.8 if one == answer else 0.1)} for one in ("a", "b")]
+            choice["logprobs"] = {"content": [{"token": answer, "logprob": math.log(0.8), "top_logprobs": listed}]}
+        usage = {"prompt_tokens": words + IMAGE_TOKENS * len(reds), "completion_tokens": 1}
+        return JSONResponse({"id": "1", "object": "chat.completion", "choices": [choice], "usage": usage})
+
+    def _is_red(self, url: str) -> bool:
+        head, _, encoded = url.partition(";base64,")
+        data = base64.b64decode(encoded, validate=True)
+        image = Image.open(io.BytesIO(data))
+        if head != f"data:{TYPES[str(image.format)]}":
+            raise ValueError(f"{head} is {image.format}")
+        self.images.append((str(image.format), *image.size, len(data)))
+        red, green, _ = image.convert("RGB").resize((1, 1)).getpixel((0, 0))
+        return bool(red > green)
+
+
+@contextmanager
+def seeing() -> Iterator[SeeingServer]:
+    """Serve on loopback, in a thread."""
+    server = SeeingServer()
+    app = FastAPI()
+    app.add_api_route("/v1/chat/completions", server.complete, methods=["POST"], response_model=None)
+    listening = socket.create_server(("127.0.0.1", 0))
+    server.base_url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+    serving = uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none", lifespan="off"))
+    thread = threading.Thread(target=serving.run, kwargs={"sockets": [listening]})
+    thread.start()
+    try:
+        yield server
+    finally:
+        serving.should_exit = True
+        thread.join()
+        listening.close()
