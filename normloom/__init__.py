@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from normloom.core.errors import EngineDiedError as EngineDiedError
     from normloom.core.errors import ModelError as ModelError
     from normloom.core.errors import NormloomError as NormloomError
+    from normloom.core.errors import PartlyMadeError as PartlyMadeError
     from normloom.core.errors import QuarantineBudgetError as QuarantineBudgetError
     from normloom.core.errors import ReleaseError as ReleaseError
     from normloom.core.errors import SourceError as SourceError
@@ -91,6 +92,7 @@ HOMES = {
     "NormloomError": "normloom.core.errors",
     "Output": "normloom.core.stage",
     "ProductFiles": "normloom.core.product_model",
+    "PartlyMadeError": "normloom.core.errors",
     "QuarantineBudgetError": "normloom.core.errors",
     "Question": "normloom.labelling.questions",
     "ReleaseError": "normloom.core.errors",

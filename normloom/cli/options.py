@@ -64,7 +64,11 @@ class BuildOptions(SystemOptions):
     max_cost: MaxCostOption = None
     only: Annotated[
         list[str] | None,
-        typer.Option(help="Build only this stage, from existing tables; repeatable.", show_default=False),
+        typer.Option(
+            help="Build only this stage, from existing tables; repeatable. 'STAGE where CONDITION' makes only the "
+            "parts that read such rows.",
+            show_default=False,
+        ),
     ] = None
     from_: Annotated[str | None, typer.Option("--from", help="Build this stage and everything downstream.")] = None
     force: Annotated[

@@ -72,6 +72,10 @@ class WaitingError(NormloomError):
     """Work that was sent elsewhere is not back yet; the same command collects it later."""
 
 
+class PartlyMadeError(WaitingError):
+    """Chosen parts of a table are made and others are left, so it is not published yet."""
+
+
 class BuildCancelledError(NormloomError):
     """Someone asked for the build to end."""
 

@@ -6,6 +6,7 @@ import threading
 from importlib import import_module
 from typing import cast
 
+from normloom.core.content import Image
 from normloom.core.product_model import ProductSpec
 from normloom.core.protocol import (
     Candidate,
@@ -26,6 +27,7 @@ __all__ = [
     "Completion",
     "Embedder",
     "GenerateRequest",
+    "Image",
     "LanguageModel",
     "ModelSpec",
     "Sampling",

@@ -18,7 +18,7 @@ from normloom.planning.keys import stage_key
 from normloom.store.forgotten import deny_list
 from normloom.store.parts import Writer
 from normloom.store.store import Store
-from normloom.workers.part import PartJob, RunJob, with_own_sides
+from normloom.workers.part import PartJob, RunJob, TableFiles, with_own_sides
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,15 @@ class NewTable:
         """Who writes it."""
         return Writer.of(self.build)
 
+    @cached_property
+    def files(self) -> TableFiles:
+        """The files of the rows that it reads."""
+        return tuple(file for ref in self.inputs for file in self.store.files(ref))
+
     def jobs(self, base: Manifest | None, earlier: Manifest | None, done: Mapping[int, PartRecord]) -> list[PartJob]:
         """Return its parts, cut as `base` is or around those that are `done`, else as `earlier` is."""
         stage = self.stage
-        files = tuple(file for ref in self.inputs for file in self.store.files(ref))
+        files = self.files
         rows = sum(count for _, count in files)
         bounds = regular(rows, stage.part_rows)
         if base:

@@ -11,7 +11,15 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from normloom.core.errors import BuildCancelledError, NormloomError, StoreError, UsageError, WaitingError, cause
+from normloom.core.errors import (
+    BuildCancelledError,
+    NormloomError,
+    PartlyMadeError,
+    StoreError,
+    UsageError,
+    WaitingError,
+    cause,
+)
 from normloom.core.log_context import logged_as
 from normloom.core.outlook import Forecast
 from normloom.core.progress import LogProgress, Progress
@@ -217,6 +225,7 @@ def build(
                     sides,
                     again=request.selection.again(stage.name),
                     fresh=request.selection.fresh,
+                    where=request.selection.where(stage.name),
                 )
                 work = partial(telling, run, system=system, stage=stage.name, build=identity)
                 sources = sources_of(stage.given)
@@ -254,7 +263,7 @@ def build(
                             and not isinstance(error, BuildCancelledError)
                         ):
                             if isinstance(error, WaitingError):
-                                error.add_note(f"to collect: {resume_command(unfinished, store)}")
+                                error.add_note(_to_go_on(error, unfinished, store))
                             else:
                                 _tell_failure(error, lineage, runner, unfinished)
                         raise
@@ -270,6 +279,12 @@ def build(
                 store=store.home,
             )
             return in_flow_run(weave, request=run, pool=pool, reach=lineage.reach, account=_account)
+
+
+def _to_go_on(error: WaitingError, build: UnfinishedBuild, store: Store) -> str:
+    if isinstance(error, PartlyMadeError):
+        return "to make the rest: the same command without the condition"
+    return f"to collect: {resume_command(build, store)}"
 
 
 def _builds_before(store: Store, system: str) -> list[BuildLock]:

@@ -19,7 +19,7 @@ from typing import Any
 
 import polars as pl
 
-from normloom.core.errors import StageError
+from normloom.core.errors import PartlyMadeError, StageError
 from normloom.core.progress import Progress
 from normloom.core.stage import Stage
 from normloom.core.table import KINDS, Kind, Manifest, PartRecord, TableRef, Work, total
@@ -32,6 +32,7 @@ from normloom.planning.spending import Spending
 from normloom.run.budget import Budget
 from normloom.run.checked import without_failing
 from normloom.run.checks.table_checks import require, run_checks
+from normloom.run.chosen_rows import with_rows
 from normloom.run.parts import PartMaker
 from normloom.run.release import ReleaseSize
 from normloom.steps.selection import Again
@@ -88,12 +89,14 @@ class StageRunner:
         *,
         again: Again | None = None,
         fresh: str | None = None,
+        where: str | None = None,
     ) -> tuple[Manifest, bool]:
         """Return the stage's published table and whether it was there already.
 
         With `again` a table that is there is made once more, all of it or its parts with quarantined rows, and
         the remake stands for the stage's key from then on. Of a table that was refused the same parts are made again.
-        So it is with a table made before `fresh` (ISO 8601), all of it.
+        So it is with a table made before `fresh` (ISO 8601), all of it. With `where`, a condition on the rows that the
+        stage reads, only parts with such rows are made; raises PartlyMadeError if others are left.
         """
         self.pool.require_open()
         stage = with_answers(stage, self.store)
@@ -114,7 +117,7 @@ class StageRunner:
             return self._locked(job, base=base, replaces=key, again=again)
         if existing:
             return self._reused(stage, existing)
-        return self._locked(self._table(stage, fields, inputs, sides), again=again)
+        return self._locked(self._table(stage, fields, inputs, sides), again=again, where=where)
 
     def made_again(self, stage: Stage, table: Manifest, index: int) -> dict[Kind, pl.DataFrame]:
         """Make one part of a published table again, elsewhere, and return its rows and ledgers; the table stays.
@@ -179,7 +182,13 @@ class StageRunner:
         )
 
     def _locked(
-        self, table: NewTable, *, base: Manifest | None = None, replaces: str | None = None, again: Again | None = None
+        self,
+        table: NewTable,
+        *,
+        base: Manifest | None = None,
+        replaces: str | None = None,
+        again: Again | None = None,
+        where: str | None = None,
     ) -> tuple[Manifest, bool]:
         """Make a table unless another build publishes it while this one waits for the lock."""
         waiting = partial(self._waiting, table.stage.name)
@@ -187,7 +196,7 @@ class StageRunner:
             found = self.store.published(self.system, table.stage.name, table.key)
             if found is None and base:
                 self._adopt(table, base)
-            manifest = found or self._make(table, again, base)
+            manifest = found or self._make(table, again, base, where)
             if replaces:
                 self.store.supersede(manifest, replaces)
             if found:
@@ -238,7 +247,7 @@ class StageRunner:
                 forget_part(table.directory, part, writer=table.writer.token)
         return kept, [part for index, part in found.items() if index not in kept]
 
-    def _make(self, table: NewTable, again: Again | None, base: Manifest | None) -> Manifest:
+    def _make(self, table: NewTable, again: Again | None, base: Manifest | None, where: str | None) -> Manifest:
         stage, directory = table.stage, table.directory
         started = time.monotonic()
         earlier = None if again else earlier_table(self.store, self.system, stage, table.fields)
@@ -255,9 +264,16 @@ class StageRunner:
             self.progress.note(stage.name, f"makes {len(back)} finished parts again, rows in quarantine: {counted}")
         missing = [job for job in jobs if job.index not in done]
         loading, work = Loading(), None
+        if where:
+            missing = with_rows(missing, table.files, where, place=self.store.root, stage=stage.name)
         if missing:
             with self._crew(table, missing) as crew:
                 loading, work = self._work(table, crew, missing, done, rows_in)
+        if where and (left := len(jobs) - len(done)):
+            raise PartlyMadeError(
+                f"stage {stage.name!r}: {len(done):,} of {len(jobs):,} parts are there, {len(missing):,} of them new; "
+                f"{left:,} are left, and the table is published when all are made"
+            )
         parts = [done[job.index] for job in jobs]
         self._hold_budget(table, parts)
         self._hold_release(stage, parts, [*table.inputs, *table.sides], key=table.key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,6 +12,8 @@ from normloom.core.errors import UsageError
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest
 
+_WHERE = re.compile(r"\s+where\s+", re.IGNORECASE)
+
 Again = Literal["all", "quarantined"]  # what of a table that is there is made once more
 
 
@@ -18,9 +21,10 @@ Again = Literal["all", "quarantined"]  # what of a table that is there is made o
 class Selection:
     """By default every stage is brought up to date.
 
-    With `only`, those stages and no others; with `start`, that stage and all downstream of it. What else they read is
-    taken as it is. Stages in `force` are made again though nothing changed; of those in `replay` only the parts with
-    quarantined rows are. With `fresh`, a time in ISO 8601, every chosen stage whose table is older is made again.
+    With `only`, those stages and no others, and of one that is named as `STAGE where CONDITION` only the parts that
+    read such rows; with `start`, that stage and all downstream of it. What else they read is taken as it is. Stages in
+    `force` are made again though nothing changed; of those in `replay` only the parts with quarantined rows are. With
+    `fresh`, a time in ISO 8601, every chosen stage whose table is older is made again.
     """
 
     only: tuple[str, ...] = ()
@@ -39,6 +43,16 @@ class Selection:
         """Whether stages are made again that could be reused."""
         return bool(self.force or self.replay or self.fresh)
 
+    def where(self, stage: str) -> str | None:
+        """Return the condition on the rows that a stage reads, None if all of it is to be made."""
+        return self._only.get(stage)
+
+    @property
+    def _only(self) -> dict[str, str | None]:
+        """The stages of `only`, with the condition of each."""
+        named = (_WHERE.split(one.strip(), maxsplit=1) for one in self.only)
+        return {name: rest[0] if rest else None for name, *rest in named}
+
     def again(self, stage: str, table: Manifest | None = None) -> Again | None:
         """Return what of a stage's table, if there is one, is to be made again though nothing changed."""
         if stage in self.force or (self.fresh and table and table.made_before(self.fresh)):
@@ -50,14 +64,14 @@ class Selection:
         if self.only and self.start:
             raise UsageError("--only and --from exclude each other: give one of them")
         names = [stage.name for stage in stages if stage.table is None]
-        for name in (*self.only, *([self.start] if self.start else []), *self.force, *self.replay):
+        for name in (*self._only, *([self.start] if self.start else []), *self.force, *self.replay):
             if name not in names:
                 close = difflib.get_close_matches(name, names, n=3)
                 hint = f"did you mean {' or '.join(close)}?" if close else f"available: {', '.join(names)}"
                 raise UsageError(f"unknown stage {name!r}; {hint}")
         chosen = frozenset(names)
         if self.only:
-            chosen = frozenset(self.only)
+            chosen = frozenset(self._only)
         elif self.start:
             chosen = _downstream(self.start, stages)
         if outside := sorted({*self.force, *self.replay} - chosen):

@@ -27,12 +27,12 @@ def connect(store: Store) -> duckdb.DuckDBPyConnection:
         for manifest in store.newest(system):
             directory = store.table_directory(manifest.ref)
             for suffix, files in (("", manifest.files(directory)), ("_dropped", manifest.files(directory, "dropped"))):
-                selected = _selected([path for path, _ in files])
-                _create(connection, f"{system}_{manifest.stage}{suffix}", [selected], table=str(manifest.ref))
+                rows = selected([path for path, _ in files])
+                _create(connection, f"{system}_{manifest.stage}{suffix}", [rows], table=str(manifest.ref))
         aside: dict[str, list[str]] = {}
         for found in quarantines(store, system):
-            selected = _selected(found.files, f", {str(found.published).lower()} AS published")
-            aside.setdefault(found.stage, []).append(selected)
+            rows = selected(found.files, f", {str(found.published).lower()} AS published")
+            aside.setdefault(found.stage, []).append(rows)
         for stage, selects in aside.items():
             _create(connection, f"{system}_{stage}_quarantined", selects, table=f"{system}/{stage}")
     return connection
@@ -48,7 +48,8 @@ def reading(place: Path, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDB
     return connection
 
 
-def _selected(files: Sequence[Path], column: str = "") -> str:
+def selected(files: Sequence[Path], column: str = "") -> str:
+    """Return the SELECT of all rows in Parquet files, in order, and maybe one more column."""
     named = ", ".join(_quoted(str(path)) for path in files)
     return f"SELECT *{column} FROM read_parquet([{named}], hive_partitioning = false)"  # noqa: S608  # paths of our own; a folder `a=b` gives no column
 

@@ -16,7 +16,9 @@ def build(given: BuildOptions, json_: JsonOption = False) -> None:
     Stages whose inputs, settings, templates, models and code are unchanged are reused. Rerun the command to resume a
     build that was interrupted or failed: finished parts are kept, and rows lost to an outage are asked for again.
 
-    After --only or --from, downstream tables are shown as stale until they are rebuilt. --force and --fresh give
+    After --only or --from, downstream tables are shown as stale until they are rebuilt. --only 'STAGE where CONDITION'
+    makes the parts of a stage that read rows for which a condition in SQL holds, ends with code 3 while others are
+    left, and the next build goes on from there. --force and --fresh give
     a stage a new table, which later builds use; if its rows are unchanged, downstream tables are kept.
 
     Examples:
@@ -26,6 +28,8 @@ def build(given: BuildOptions, json_: JsonOption = False) -> None:
         normloom build savacu --source my_prompts.csv --text-column prompt --limit 200
 
         normloom build savacu --only judge_0
+
+        normloom build cross_cultural --only "score_smollm2 where language = 'hi' and shot = 'one'"
     """
     from normloom.cli.doctor import examine_store
     from normloom.cli.interrupt import leaving_quietly
