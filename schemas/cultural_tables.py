@@ -16,6 +16,9 @@ NATIVE, ENGLISH = "native", "english"  # language of the prompt
 ORIGINAL, TRANSLATED = "original", "translated"  # text of the meme
 HATEFUL_FIRST, HARMLESS_FIRST = "hateful_first", "harmless_first"  # order of the options a and b
 OK, NONE, BOTH = "ok", "none", "both"  # one letter, no letter, both letters in a reply
+IMAGES = pl.List(
+    pl.Struct({"media_id": pl.String, "shard": pl.String, "offset": pl.Int64, "size": pl.Int64})
+)  # where the bytes of the pictures of a question are, in the order of their marks
 CELL = ("language", "shot", "prompt_language", "text_version", "wording")
 
 _HATEFUL = Check(expectation="expect_column_values_to_be_in_set", arguments={"column": "label", "value_set": [0, 1]})
@@ -113,6 +116,7 @@ GRID = Contract(
         "instruction": pl.String(),
         "context": pl.String(),
         "question": pl.String(),
+        "images": IMAGES,  # pictures in the context; none if models are asked about text alone
     },
     nullable=frozenset({"shot_id"}),
     keys=("item_id", *CELL, "option_order"),

@@ -13,6 +13,8 @@ from normloom.core.bounds import CHAT, REREAD, Bound, Size, total
 from normloom.schemas.template import Template
 
 _PLACEHOLDER = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
+_PICTURE = 4_096  # tokens that most models read a picture as, at most
+_PICTURES = 2  # of a question: an example's and the meme's
 _PERSON = 200  # bytes that describe a person or a group
 _CONTEXT = ("instruction", "context")
 _QUESTION = (*_CONTEXT, "question")
@@ -191,21 +193,25 @@ def persons_asked(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> 
 
 
 def cells_scored(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
-    """One question for each row, whose texts are the whole prompt."""
+    """One question for each row, whose texts are the whole prompt, maybe with pictures."""
     read = total(inputs)
-    tokens = read.tokens + read.rows * CHAT
+    tokens = read.tokens + read.rows * (CHAT + _seen(stage))
     return Bound(size=read, requests=read.rows, tokens_in=tokens, questions=True)
 
 
 def cells_written(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
-    """One reply for each row, whose texts are the whole prompt."""
+    """One reply for each row, whose texts are the whole prompt, maybe with pictures."""
     read, limit = total(inputs), stage.given["sampling"].max_tokens
     return Bound(
         size=read.times(1, more=REREAD * limit),
         requests=read.rows,
-        tokens_in=read.tokens + read.rows * CHAT,
+        tokens_in=read.tokens + read.rows * (CHAT + _seen(stage)),
         tokens_out=read.rows * limit,
     )
+
+
+def _seen(stage: Any) -> int:
+    return _PICTURES * _PICTURE if stage.images else 0
 
 
 def conversations_found(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:

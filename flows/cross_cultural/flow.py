@@ -2,7 +2,7 @@
 countries (arXiv 2602.07497, on the layout of Multi3Hate, arXiv 2411.03888).
 
 Each model is asked with and without an example, in the meme's language and in English, about the text and its
-translation, with the options in both orders.
+translation, with the options in both orders; models that see are shown its picture.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from normloom.flows.cross_cultural.config import CrossCulturalConfig
 from normloom.readers import locate
 from normloom.settings.about import About
 from normloom.settings.system import System
+from normloom.steps.products import files_of
 from normloom.tasks.cultural.answers import answer_scored, answer_written, read_answers
 from normloom.tasks.cultural.cell_figures import cell_figures
 from normloom.tasks.cultural.exemplars import back_check, encode, exemplars
@@ -19,6 +20,8 @@ from normloom.tasks.cultural.grid import grid
 from normloom.tasks.cultural.group_figures import country_figures, follow_figures
 from normloom.tasks.cultural.memes import judgements, meme_items, read_memes
 from normloom.tasks.cultural.parse import parse_letters
+from normloom.tasks.media.read_media import read_media
+from normloom.tasks.missing_modality.drawn import draw_memes
 
 
 def cross_cultural(config: CrossCulturalConfig) -> list[Stage]:
@@ -32,8 +35,9 @@ def cross_cultural(config: CrossCulturalConfig) -> list[Stage]:
     if config.models.entrants:
         items = meme_items(memes, config.items, countries=config.countries)
         vectors = encode(items, config.encode, config.models.encoder)
-        questions = grid(items, config.ask, exemplars(items, vectors))
-        replies += [_answered(questions, name, config) for name in config.models.entrants]
+        media = _media(memes, config) if config.ask.look else None
+        questions = grid(items, config.ask, exemplars(items, vectors), *([media] if media else []))
+        replies += [_answered(questions, name, config, media) for name in config.models.entrants]
         also.append(back_check(items, vectors))
     answers = parse_letters(replies)
     return [
@@ -45,11 +49,16 @@ def cross_cultural(config: CrossCulturalConfig) -> list[Stage]:
     ]
 
 
-def _answered(questions: Stage, entrant: str, config: CrossCulturalConfig) -> Stage:
-    model = config.models.entrants[entrant]
+def _media(memes: Stage, config: CrossCulturalConfig) -> Stage:
+    pictures = config.source.pictures
+    return draw_memes(memes) if pictures is None else read_media(config.media, source=pictures)
+
+
+def _answered(questions: Stage, entrant: str, config: CrossCulturalConfig, media: Stage | None) -> Stage:
+    model, files = config.models.entrants[entrant], files_of(media) if media else None
     if config.by == "scored":
-        return answer_scored(questions, config.scored, model, entrant=entrant)
-    return answer_written(questions, config.written, model, entrant=entrant)
+        return answer_scored(questions, config.scored, model, entrant=entrant, media=files)
+    return answer_written(questions, config.written, model, entrant=entrant, media=files)
 
 
 CROSS_CULTURAL = System(

@@ -6,7 +6,7 @@ Images are known by the hash of their bytes: it is what enters answers of caches
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -25,6 +25,8 @@ class Image:
         """Return the image of encoded bytes."""
         return cls(hashlib.blake2b(data, digest_size=_DIGEST_BYTES).hexdigest(), data)
 
+
+MARK = "\N{OBJECT REPLACEMENT CHARACTER}"  # where an image goes in a text that is kept in a table
 
 Part = str | Image
 Content = str | tuple[Part, ...]
@@ -48,6 +50,22 @@ def with_text(content: Content, text: str, *, gap: str = "\n\n") -> Content:
         return f"{content}{gap}{text}"
     *first, last = merged(content)
     return (*first, f"{last}{gap}{text}" if last else text)
+
+
+def without_marks(text: str) -> str:
+    """Return a row's text as it may stand in one with marks."""
+    return text.replace(MARK, "")
+
+
+def shown(text: str, images: Sequence[Image]) -> Content:
+    """Return a text with images in place of its marks, in order; raises ValueError if they are not as many."""
+    if not images and MARK not in text:
+        return text
+    first, *others = (piece.strip() for piece in text.split(MARK))
+    parts: list[Part] = [first]
+    for image, piece in zip(images, others, strict=True):
+        parts += [image, piece]
+    return tuple(part for part in parts if part)
 
 
 def merged(content: Content) -> tuple[Part, ...]:

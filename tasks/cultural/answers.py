@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import polars as pl
 from pydantic import Field
 
+from normloom.core.content import Content, Image, shown, with_text
 from normloom.core.errors import SourceError
 from normloom.core.fan_out import each, free
+from normloom.core.product_model import ProductFiles
 from normloom.core.protocol import GenerateRequest, LanguageModel, Sampling, ScoreRequest
 from normloom.core.rows import seed
 from normloom.core.stage import Output, quarantined, quarantined_frame, unanswered
 from normloom.readers import LIBRARIES, Located, as_text, read_source
+from normloom.readers.media import MediaFolder
 from normloom.schemas.cultural_tables import (
     ENGLISH,
     HARMLESS_FIRST,
@@ -45,21 +50,27 @@ class WrittenAnswers(Args):
     part_rows: int = Field(64, ge=1, exclude=True, description="questions in one part")
 
 
-@step(makes=REPLIES, name="score_{entrant}", bound=bounds.cells_scored, fan_out=each())
+@step(makes=REPLIES, name="score_{entrant}", bound=bounds.cells_scored, fan_out=each(), images="media")
 def answer_scored(
     rows: pl.DataFrame,
     args: ScoredAnswers,  # noqa: ARG001  # sizes of parts
     model: LanguageModel,
     *,
     entrant: str,
+    media: ProductFiles | None = None,
 ) -> Output:
-    """Return the likelier letter for each question; both orders of a zero-shot prompt are read in one request."""
-    asked = [group for _, group in rows.group_by("instruction", "context", maintain_order=True)]
+    """Return the likelier letter for each question; both orders of a zero-shot prompt are read in one request.
+
+    The pictures of the questions are read from `media`; None if there are none.
+    """
+    looking = _Looking(media)
+    alike = rows.with_columns(_images=pl.col("images").list.eval(pl.element().struct.field("media_id")).list.join(" "))
+    asked = [group for _, group in alike.group_by("instruction", "context", "_images", maintain_order=True)]
     scored = model.score(
         [
             ScoreRequest(
                 instruction=group["instruction"][0],
-                context=group["context"][0],
+                context=looking.at(group.row(0, named=True)),
                 questions=tuple(group["question"]),
                 answers=LETTERS,
             )
@@ -88,15 +99,18 @@ def answer_scored(
     )
 
 
-@step(makes=REPLIES, name="answer_{entrant}", bound=bounds.cells_written, fan_out=each())
-def answer_written(rows: pl.DataFrame, args: WrittenAnswers, model: LanguageModel, *, entrant: str) -> Output:
-    """Return what the model writes to each question."""
+@step(makes=REPLIES, name="answer_{entrant}", bound=bounds.cells_written, fan_out=each(), images="media")
+def answer_written(
+    rows: pl.DataFrame, args: WrittenAnswers, model: LanguageModel, *, entrant: str, media: ProductFiles | None = None
+) -> Output:
+    """Return what the model writes to each question; `media` is as in `answer_scored`."""
+    looking = _Looking(media)
     asked = list(rows.iter_rows(named=True))
     completions = model.generate(
         [
             GenerateRequest(
                 instruction=row["instruction"],
-                prompt=f"{row['context']}\n\n{row['question']}",
+                prompt=with_text(looking.at(row), row["question"]),
                 seeds=(seed(row["row_id"], entrant),),
                 sampling=args.sampling,
             )
@@ -124,6 +138,25 @@ def answer_written(rows: pl.DataFrame, args: WrittenAnswers, model: LanguageMode
         tokens_in=sum(completion.tokens_in for completion in completions),
         tokens_out=sum(draft.tokens_out for completion in completions for draft in completion.candidates),
     )
+
+
+class _Looking:
+    """The contexts of questions with their pictures, each read once."""
+
+    def __init__(self, media: ProductFiles | None) -> None:
+        self._folder = MediaFolder(media.path) if media else None
+        self._read: dict[str, Image] = {}
+
+    def at(self, row: Mapping[str, Any]) -> Content:
+        """Return what a question is about."""
+        return shown(row["context"], [self._image(place) for place in row["images"]])
+
+    def _image(self, place: Mapping[str, Any]) -> Image:
+        if self._folder is None:
+            raise ValueError(f"a question shows the picture {place['media_id']}, and no media are given")
+        if place["media_id"] not in self._read:
+            self._read[place["media_id"]] = Image(place["media_id"], self._folder.read(place))
+        return self._read[place["media_id"]]
 
 
 @step(

@@ -4,14 +4,17 @@ both orders.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from typing import Annotated, Any, Literal
 
 import polars as pl
 from pydantic import Field
 
+from normloom.core.content import MARK, without_marks
+from normloom.core.errors import ConfigError
 from normloom.core.fan_out import free
+from normloom.core.stage import Output, dropped_rows
 from normloom.schemas import cultural_tables
 from normloom.schemas.cultural_tables import (
     ENGLISH,
@@ -47,24 +50,49 @@ class Cells(Args):
 
 
 @step(makes=cultural_tables.GRID, fan_out=free("one row for each cell and order of the options"))
-def grid(rows: pl.DataFrame, args: Cells, exemplars: pl.DataFrame) -> pl.DataFrame:
-    """Return the questions about the items of the test split.
+def grid(rows: pl.DataFrame, args: Cells, exemplars: pl.DataFrame, media: pl.DataFrame | None = None) -> Output:
+    """Return the questions about the items of the test split, cell by cell; those about one item in one cell in a row.
 
     English items are their own translation, so they are asked in English about the original only. An item without an
-    exemplar has no one-shot cells. Raises ConfigError if the template lacks a section for a language.
+    exemplar has no one-shot cells. With `media` (`meme_id`, `language` and where the bytes are) the picture of each
+    meme, and that of an example, is shown before its text; an item without one is dropped as `no_image`. Raises
+    ConfigError if the template lacks a section for a language, or a place for the picture.
     """
+    tested = rows.filter(split=TEST)
     shots = {shot["item_id"]: shot for shot in exemplars.iter_rows(named=True)}
+    pictures = None if media is None else _pictures(media)
+    seen = pl.col("item_id").is_in(list(pictures)) if pictures is not None else pl.lit(value=True)
     asked = [
         question
-        for item in rows.filter(split=TEST).iter_rows(named=True)
-        for question in _questions(item, shots.get(item["item_id"]), args)
+        for item in tested.filter(seen).iter_rows(named=True)
+        for question in _questions(item, shots.get(item["item_id"]), args, pictures)
     ]
-    return pl.DataFrame(
-        asked, schema={"parents": pl.List(pl.String), "content": pl.String, **cultural_tables.GRID.columns}
+    schema = {"parents": pl.List(pl.String), "content": pl.String, **cultural_tables.GRID.columns}
+    gone = tested.filter(~seen)
+    return Output(
+        rows=pl.DataFrame(asked, schema=schema).sort(_CELL_ORDER, maintain_order=True),
+        dropped=dropped_rows(gone, reason=pl.lit("no_image")),
+        attempts=len(asked) + gone.height,
     )
 
 
-def _questions(item: Mapping[str, Any], shot: Mapping[str, Any] | None, args: Cells) -> Iterator[dict[str, Any]]:
+_CELL_ORDER = ("language", "shot", "prompt_language", "text_version")
+_PLACE = ("media_id", "shard", "offset", "size")
+
+
+def _pictures(media: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """Return where the picture of each item is, the first if it has several."""
+    named = media.with_columns(item_id=pl.concat_str("meme_id", "language", separator=":"))
+    first = named.unique("item_id", keep="first", maintain_order=True)
+    return {row.pop("item_id"): row for row in first.select("item_id", *_PLACE).iter_rows(named=True)}
+
+
+def _questions(
+    item: Mapping[str, Any],
+    shot: Mapping[str, Any] | None,
+    args: Cells,
+    pictures: Mapping[str, Mapping[str, Any]] | None,
+) -> Iterator[dict[str, Any]]:
     english = item["language"] == PIVOT
     prompt_languages = (ENGLISH,) if english else args.prompt_languages
     versions = (ORIGINAL,) if english or item["translation"] is None else args.text_versions
@@ -73,6 +101,8 @@ def _questions(item: Mapping[str, Any], shot: Mapping[str, Any] | None, args: Ce
             continue
         language = PIVOT if prompt_language == ENGLISH else item["language"]
         example = shot if shots == ONE else None
+        told = [example["shot_id"]] if example else []
+        images = [pictures.get(one) for one in (*told, item["item_id"])] if pictures is not None else [None, None]
         for order in (HATEFUL_FIRST, HARMLESS_FIRST):
             cell = (shots, prompt_language, version, order)
             yield {
@@ -88,8 +118,9 @@ def _questions(item: Mapping[str, Any], shot: Mapping[str, Any] | None, args: Ce
                 "wording": OWN,
                 "shot_id": example and example["shot_id"],
                 "instruction": args.template.render(f"instruction {language}"),
-                "context": _context(item, example, version, order, language, args.template),
+                "context": _context(item, example, version, order, language, args.template, images),
                 "question": _options(order, language, args.template),
+                "images": [image for image in images if image],
             }
 
 
@@ -100,20 +131,32 @@ def _context(
     order: str,
     language: str,
     template: Template,
+    images: Sequence[Mapping[str, Any] | None],
 ) -> str:
     translated = version == TRANSLATED
-    meme = template.render(f"meme {language}", text=item["translation"] if translated else item["text"])
+    text = item["translation"] if translated else item["text"]
+    meme = _shown(template, f"meme {language}", image=images[-1], text=text)
     if example is None:
         return meme
     hateful_letter = "a" if order == HATEFUL_FIRST else "b"
     letter = hateful_letter if example["shot_label"] else ({"a", "b"} - {hateful_letter}).pop()
-    shown = template.render(
+    example_shown = _shown(
+        template,
         f"example {language}",
+        image=images[0],
         text=example["shot_translation"] if translated else example["shot_text"],
         question=_options(order, language, template),
         answer=letter,
     )
-    return f"{shown}\n\n{meme}"
+    return f"{example_shown}\n\n{meme}"
+
+
+def _shown(template: Template, section: str, *, image: Mapping[str, Any] | None, text: str, **values: str) -> str:
+    """Return a section with the mark of a picture, if there is one."""
+    made = template.render(section, image=MARK if image else "", text=without_marks(text), **values).strip()
+    if image and MARK not in made:
+        raise ConfigError(f"template {template.name!r}, section [{section}]: no $image, so no picture would be shown")
+    return made
 
 
 def _options(order: str, language: str, template: Template) -> str:

@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from normloom.core.content import MARK
 from normloom.core.errors import ConfigError
 from normloom.core.table import Manifest
 from normloom.lineage.trace import trace
+from normloom.planning.plan import plan
+from normloom.schemas.cultural_tables import CELL
+from normloom.schemas.template import load_template
 from normloom.settings.settings import stages_for
+from normloom.steps.graph import stages_of
 from normloom.store.store import Store
+from normloom.tasks.cultural.grid import Cells, grid
 from normloom.testing.inline import made
 
 SCRIPTED = (
@@ -170,6 +177,104 @@ class TestBuiltIn:
         assert counted["none"] > 0
         failure = store.scan(tables["cell_figures"].ref).filter(metric="failure").collect()["value"]
         assert failure.mean() == pytest.approx(1 - counted["ok"] / sum(counted.values()), abs=0.15)
+
+
+SEEING = (
+    "models={encoder: {engine: scripted, model: e}, entrants: {"
+    "careful: {engine: scripted, model: c, options: {yes_rate: 0.6, images: true}}}}"
+)
+
+
+class TestPictures:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def store(cls, tmp_path_factory: pytest.TempPathFactory) -> Store:
+        return Store(tmp_path_factory.mktemp("store"))
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def tables(cls, store: Store) -> dict[str, Manifest]:
+        return built(store, SEEING, "by=scored", "ask.look=true", "items.asked=2")
+
+    def test_each_question_shows_the_meme_and_its_example(self, tables: dict[str, Manifest], store: Store) -> None:
+        media = store.scan(tables["media"].ref).collect()
+        of_item = dict(zip(media["meme_id"] + ":" + media["language"], media["media_id"], strict=True))
+        questions = store.scan(tables["grid"].ref).collect()
+        for row in questions.iter_rows(named=True):
+            wanted = [row["shot_id"]] if row["shot"] == "one" else []
+            assert [image["media_id"] for image in row["images"]] == [of_item[it] for it in (*wanted, row["item_id"])]
+            assert row["context"].count(MARK) == len(row["images"])
+            assert row["context"].startswith(MARK)
+        assert questions.columns.count("data") == 0
+
+    def test_a_cell_is_asked_without_gaps(self, tables: dict[str, Manifest], store: Store) -> None:
+        cells = store.scan(tables["grid"].ref).select(pl.struct(CELL[:4]).alias("cell")).collect()["cell"]
+        assert len(cells.rle()) == cells.n_unique()
+
+    def test_pictures_decide_answers(self, tables: dict[str, Manifest], tmp_path: Path, store: Store) -> None:
+        blind = Store(tmp_path)
+        unseen = built(blind, SEEING, "by=scored", "items.asked=2")
+        by_text = (
+            blind.scan(unseen["score_careful"].ref).select("item_id", *CELL, "option_order", "p_hateful").collect()
+        )
+        by_both = (
+            store.scan(tables["score_careful"].ref).select("item_id", *CELL, "option_order", "p_hateful").collect()
+        )
+        pairs = by_text.join(by_both, on=["item_id", *CELL, "option_order"])
+        assert pairs.height == by_text.height == by_both.height
+        assert (pairs["p_hateful"] != pairs["p_hateful_right"]).all()
+
+    def test_multi3hate_pictures(self, shared_data: Path, tmp_path: Path) -> None:
+        folder, store = shared_data / "multi3hate", Store(tmp_path)
+        source = f"source={{path: {folder / 'items.parquet'}, images: {folder / 'images_en.parquet'}}}"
+        tables = built(store, source, SEEING, "items.asked=3", "by=scored", "ask.look=true", "ask.shots=[zero]")
+        media = store.scan(tables["media"].ref).collect()
+        assert media.height == 295
+        questions = store.scan(tables["grid"].ref).collect()
+        shown = questions.explode("images").unnest("images").join(media, on="media_id")
+        assert (shown["meme_id"] == shown["meme_id_right"]).all()
+        assert (shown["language"] == shown["language_right"]).all()
+        assert tables["score_careful"].count("rows") == questions.height
+        assert questions["language"].unique().to_list() == ["en"]
+        assert tables["grid"].count("dropped") == 3 * 4  # the other languages have no pictures here
+
+
+def test_a_meme_without_a_picture_is_not_asked() -> None:
+    items = pl.DataFrame(
+        {
+            "row_id": ["r1", "r2"],
+            "item_id": ["1:en", "2:en"],
+            "meme_id": ["1", "2"],
+            "language": ["en", "en"],
+            "text": [f"One {MARK} with a mark", "Two"],
+            "translation": pl.Series([None, None], dtype=pl.String),
+            "label": [0, 1],
+            "split": ["test", "test"],
+        }
+    )
+    places = {"meme_id": ["1"], "language": ["en"], "media_id": ["x"], "shard": ["s"], "offset": [0], "size": [1]}
+    shots = pl.DataFrame(schema={"item_id": pl.String})
+    made = grid.function(items, Cells(shots=("zero",)), shots, pl.DataFrame(places))
+    assert made.dropped.select("row_id", "reason").rows() == [("r2", "no_image")]
+    assert made.rows["item_id"].to_list() == ["1:en", "1:en"]
+    assert made.rows["context"][0] == f"{MARK}\nText of the meme:\nOne  with a mark"
+    template = load_template("cultural")
+    old = template.model_copy(update={"sections": {**template.sections, "meme en": "Text: $text"}})
+    with pytest.raises(ConfigError, match=r"section \[meme en\]: no \$image"):
+        grid.function(items, Cells(shots=("zero",), template=old), shots, pl.DataFrame(places))
+
+
+def test_who_is_asked_about_what_is_said_before_the_build(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    told = stages_for("cross_cultural", profile="local", assignments=[], store=store)
+    assert told.config.notes == [
+        "models are asked about the texts of memes, not shown their pictures; ask.look=true shows them"
+    ]
+    blind = stages_for("cross_cultural", profile="local", assignments=["ask.look=true"], store=store)
+    with pytest.raises(ConfigError, match=r"stage 'score_smollm2' asks about images, and model 'SmolLM2.*cannot see"):
+        plan(stages_of(*blind.ends), system="cross_cultural", store=store, resources=blind.resources)
+    with pytest.raises(ConfigError, match=r"ask\.look: name the pictures"):
+        stages_for("cross_cultural", profile="local", assignments=["ask.look=true", "source.path=m.csv"], store=store)
 
 
 def test_settings_that_ask_nobody_are_refused(tmp_path: Path) -> None:

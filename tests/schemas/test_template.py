@@ -40,8 +40,8 @@ NEEDED = {
         for language in ("en", "de", "es", "hi", "zh")
         for section, placeholders in (
             ("instruction", set()),
-            ("meme", {"text"}),
-            ("example", {"text", "question", "answer"}),
+            ("meme", {"image", "text"}),
+            ("example", {"image", "text", "question", "answer"}),
             ("question", {"first", "second"}),
             ("hateful", set()),
             ("harmless", set()),

@@ -50,6 +50,7 @@ class Options(BaseModel):
     generate_batch: int = Field(64, ge=1)  # candidates written side by side
     batch_tokens: int = Field(65536, ge=1)  # the most that a batch holds, padding and answers included
     max_length: int | None = Field(None, ge=1)  # lowers the model's own limit of prompt and answer
+    kept_images: int = Field(256, ge=1)  # images whose vectors wait for further questions
     share_prefix: bool = True  # False reads every question with its whole prompt: slow, for comparison
     template: dict[str, Any] = Field(default_factory=dict)  # variables of the chat template
 
@@ -217,7 +218,7 @@ class TransformersModel:
 
     def _trim(self) -> None:
         if self.images:
-            self.images.trim()
+            self.images.trim(self.options.kept_images)
 
     def _decode(self, tokens: Sequence[int]) -> str:
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))

@@ -19,7 +19,6 @@ from normloom.core.content import Image
 from normloom.core.errors import ModelError
 from normloom.models.pixels import pixels_of
 
-_KEPT = 256  # images whose vectors are kept
 _ALIKE = 0.05  # of the spread of logits: how far two ways to read an image may differ
 
 
@@ -83,9 +82,9 @@ class Images:
         """Return how many more tokens an image takes: none."""
         return 0
 
-    def trim(self) -> None:
-        """Forget the images that were asked about longest ago; no prompt that is still to be read may hold them."""
-        while len(self._seen) > _KEPT:
+    def trim(self, kept: int) -> None:
+        """Forget all but the images asked about last; no prompt that is still to be read may hold another."""
+        while len(self._seen) > kept:
             self._seen.popitem(last=False)
 
     def embedded(self, ids: torch.Tensor) -> torch.Tensor | None:
