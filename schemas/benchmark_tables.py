@@ -40,6 +40,20 @@ ITEMS = Contract(
     checks=(NOT_EMPTY, _ALIGNMENT),
 )
 
+GIVEN_LABELS = Contract(columns={"source_row": pl.Int64()}, checks=(NOT_EMPTY,), extra=True)  # and the source's own
+
+GROUP_LABELS = Contract(
+    columns={
+        "item": pl.String(),  # as its source names it
+        "axis": pl.String(),  # column by which people are grouped
+        "group": pl.String(),
+        "label": pl.Int8(),  # 1: most of the group object
+        "labels": pl.Int64(),
+        "objections": pl.Int64(),
+    },
+    keys=("item", "axis", "group"),
+)
+
 QUESTIONS = Contract(
     columns={"prompt_id": pl.String(), "history": MESSAGES, "prompt": pl.String(), **_SLICED},
     nullable=_SLICED_NULLABLE | {"history"},

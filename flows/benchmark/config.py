@@ -13,6 +13,7 @@ from normloom.settings.config import Role, section
 from normloom.settings.source_settings import FileSettings
 from normloom.settings.system_config import NamedModels, SystemConfig
 from normloom.tasks.benchmark.detect import Writing
+from normloom.tasks.benchmark.group_labels import GroupLabels
 from normloom.tasks.benchmark.ingest_dataset import Responses
 from normloom.tasks.benchmark.leaderboard import DETECTOR, RESPONDER, Entrant
 from normloom.tasks.benchmark.respond import Responding
@@ -27,7 +28,12 @@ class SourceSettings(FileSettings, Responses):
     Columns for split, generator and labels may be missing in a file where they are named as here.
     """
 
-    system: Literal["savacu", "misaligntrade"] | None = Field("savacu", description="none: the built-in responses")
+    system: Literal["savacu", "misaligntrade", "demo_safetybench"] | None = Field(
+        "savacu", description="none: the built-in responses; demo_safetybench has labels by group"
+    )
+    labelled: bool = Field(
+        default=False, description="the file has a row for each label and who gave it (`groups` names its columns)"
+    )
     split: str | None = Field("test", description="none: all splits")
     limit: int | None = Field(None, ge=1, description="rows of the split")
 
@@ -58,6 +64,7 @@ class BenchmarkConfig(SystemConfig):
         min_length=1,
         description="what models under test do: detect misalignment, answer prompts",
     )
+    groups: GroupLabels = section(GroupLabels)
     detector: DetectorSettings = section(DetectorSettings)
     responder: ResponderSettings = section(ResponderSettings)
     judge: Scoring = section(Scoring)
@@ -67,6 +74,8 @@ class BenchmarkConfig(SystemConfig):
     def _can_be_done(self) -> Self:
         if RESPONDER in self.modes and not self.judges:
             raise ValueError("judges: the mode responder needs at least one judge; name one, or set modes=[detector]")
+        if self.source.labelled and not self.source.path:
+            raise ValueError("source.labelled: name the file as source.path")
         if unknown := sorted(set(self.source.references) - set(DIMENSIONS)):
             raise ValueError(f"source.references: unknown dimension {unknown[0]!r}; available: {', '.join(DIMENSIONS)}")
         return self
@@ -80,6 +89,11 @@ class BenchmarkConfig(SystemConfig):
     def published(self) -> str | None:
         """The published table of another system that is evaluated if there is one."""
         return f"{self.source.system}/publish" if self.source.system and self.source.path is None else None
+
+    @property
+    def by_group(self) -> bool:
+        """Whether what is evaluated was labelled by groups of people."""
+        return self.source.labelled or (self.source.system == "demo_safetybench" and self.source.path is None)
 
     @property
     def responses(self) -> SourceSettings:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from normloom.core.errors import ConfigError
 from normloom.core.stage import Stage
 from normloom.flows.benchmark.config import BenchmarkConfig
 from normloom.flows.benchmark.leaderboard import sections
@@ -16,6 +17,13 @@ from normloom.settings.about import About
 from normloom.settings.system import System
 from normloom.tasks.benchmark.detect import detect, read, write
 from normloom.tasks.benchmark.evaluation_figures import evaluate_detectors, evaluate_responders
+from normloom.tasks.benchmark.group_labels import (
+    follow_groups,
+    group_labels,
+    label_figures,
+    labelled_items,
+    read_labels,
+)
 from normloom.tasks.benchmark.ingest_dataset import dataset_columns, ingest_dataset, items
 from normloom.tasks.benchmark.item_results import detector_results, responder_results
 from normloom.tasks.benchmark.leaderboard import DETECTOR, RESPONDER, leaderboard
@@ -26,6 +34,8 @@ NAME = "benchmark"
 
 def benchmark(config: BenchmarkConfig, dataset: Stage | None = None) -> list[Stage]:
     """Return the last stages of the build, the leaderboard; `dataset` is the published table that is evaluated."""
+    if config.by_group:
+        return _by_group(config, dataset)
     models, source, own = config.models, config.published, None
     if dataset is None or source is None:
         responses = config.responses
@@ -54,6 +64,30 @@ def benchmark(config: BenchmarkConfig, dataset: Stage | None = None) -> list[Sta
         results.append(responder_results(assessed, rows, dataset, *sides, own=own is not None))
     ranked = leaderboard(figures, rows, entrants=config.entrants, source=source, protocols=config.protocols)
     return [ranked, *results]
+
+
+def _by_group(config: BenchmarkConfig, published: Stage | None) -> list[Stage]:
+    """Return the last stages for items that groups of people labelled: whose judgement do the models follow?"""
+    source = config.published if published else config.source.path
+    if source is None:
+        raise ConfigError(
+            f"source.system: {config.source.system} has no release in this store; build it first, or name a file "
+            "as source.path with source.labelled=true"
+        )
+    given = published or read_labels(
+        config.groups, source=locate(str(source), config.source.reading(splits_by_column=True))
+    )
+    rows = labelled_items(given, config.groups, limit=config.source.limit)
+    labels = group_labels(given, config.groups)
+    detected = [_detected(rows, config, name) for name in config.models]
+    figures = [evaluate_detectors(detected, threshold=config.threshold)]
+    name = source if published else Path(source).name
+    return [
+        leaderboard(figures, rows, entrants=config.entrants, source=name, protocols=config.protocols),
+        follow_groups(detected, labels, reference=config.groups.reference, threshold=config.threshold),
+        label_figures(given, config.groups, labels),
+        detector_results(detected, rows, rows),
+    ]
 
 
 def _detected(rows: Stage, config: BenchmarkConfig, name: str) -> Stage:

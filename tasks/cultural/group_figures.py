@@ -1,8 +1,4 @@
-"""Whose judgement does a model follow? Its answers against the labels of each group, and the groups against each other.
-
-The pull towards a reference group: among answers about things that it and another group label differently, the share
-that sides with the reference; without a pull one half. Intervals resample memes.
-"""
+"""Whose judgement does a model follow? Its answers against each country's labels, and countries against each other."""
 
 from __future__ import annotations
 
@@ -18,8 +14,8 @@ from normloom.schemas import tables
 from normloom.steps.step import step
 from normloom.tasks.cultural.cell_figures import MEMES, flipped
 from normloom.tasks.cultural.memes import ratings_of
-from normloom.tasks.metrics.clustered import clustered_share
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output
+from normloom.tasks.metrics.following import followed, share_of
 from normloom.tasks.metrics.krippendorff_alpha import ordinal_alpha
 from normloom.tasks.metrics.share import share
 
@@ -37,7 +33,7 @@ def follow_figures(rows: pl.DataFrame, judgements: pl.DataFrame, *, reference: s
     for (model,), replies in rows.group_by("model", maintain_order=True):
         answered = replies.drop_nulls("answer").select("meme_id", "answer", "wording", "option_order")
         told = answered.join(judgements.select("meme_id", "country", "label"), on="meme_id", maintain_order="left")
-        figures += list(_followed(told, str(model), reference))
+        figures += followed(told, of=str(model), item="meme_id", group="country", what=MEMES, reference=reference)
         figures += list(_flips(replies, str(model)))
     return figures_output(figures)
 
@@ -69,32 +65,14 @@ def country_figures(rows: pl.DataFrame, *, ratings: Located | None) -> Output:
     return figures_output(figures)
 
 
-def _followed(told: pl.DataFrame, model: str, reference: str) -> Iterator[Row]:
-    theirs = told.filter(country=reference).select("meme_id", reference_label="label").unique("meme_id")
-    for (country,), of_country in told.group_by("country", maintain_order=True):
-        figure = _share(of_country, pl.col("answer") == pl.col("label"))
-        yield figure_row(figure, metric="agreement", of=model, axis=str(country))
-        if country == reference:
-            continue
-        differ = of_country.join(theirs, on="meme_id").filter(pl.col("reference_label") != pl.col("label"))
-        figure = _share(differ, pl.col("answer") == pl.col("reference_label"))
-        yield figure_row(figure, metric=f"sides_with_{reference}", of=model, axis=str(country))
-
-
 def _flips(replies: pl.DataFrame, model: str) -> Iterator[Row]:
     flips = flipped(replies)
-    yield figure_row(_share(flips, pl.col("flips")), metric="position_flips", of=model)
+    yield figure_row(share_of(flips, pl.col("flips"), "meme_id", MEMES), metric="position_flips", of=model)
     for (wording,), made in flips.group_by("wording", maintain_order=True):
         if wording != "own":
-            yield figure_row(
-                _share(made, pl.col("flips")), metric="position_flips", of=model, slice_by="wording", slice=str(wording)
-            )
-
-
-def _share(rows: pl.DataFrame, holds: pl.Expr) -> Figure:
-    if rows.is_empty():
-        return Figure(undefined="no answers")
-    return clustered_share(rows, holds, cluster="meme_id", what=MEMES)
+            sliced = {"slice_by": "wording", "slice": str(wording)}
+            figure = share_of(made, pl.col("flips"), "meme_id", MEMES)
+            yield figure_row(figure, metric="position_flips", of=model, **sliced)
 
 
 def _alpha(ratings: pl.DataFrame) -> Figure:
