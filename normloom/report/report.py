@@ -13,6 +13,7 @@ from normloom.report.sections import (
     examples,
     figures,
     head,
+    judgement,
     labels,
     margins,
     media,
@@ -28,6 +29,7 @@ SECTIONS: tuple[Section, ...] = tuple(
     module.SECTION
     for module in (
         head,
+        judgement,
         examples,
         evidence,
         rows,

@@ -262,9 +262,9 @@ def build(
                             and isinstance(error, Exception)
                             and not isinstance(error, BuildCancelledError)
                         ):
-                            if isinstance(error, WaitingError):
-                                error.add_note(_to_go_on(error, unfinished, store))
-                            else:
+                            if isinstance(error, WaitingError) and not isinstance(error, PartlyMadeError):
+                                error.add_note(f"to collect: {resume_command(unfinished, store)}")
+                            elif not isinstance(error, WaitingError):
                                 _tell_failure(error, lineage, runner, unfinished)
                         raise
                     result = _finished(request, identity, store, ends, made, loads=dict(pool.loads), started=started)
@@ -279,12 +279,6 @@ def build(
                 store=store.home,
             )
             return in_flow_run(weave, request=run, pool=pool, reach=lineage.reach, account=_account)
-
-
-def _to_go_on(error: WaitingError, build: UnfinishedBuild, store: Store) -> str:
-    if isinstance(error, PartlyMadeError):
-        return "to make the rest: the same command without the condition"
-    return f"to collect: {resume_command(build, store)}"
 
 
 def _builds_before(store: Store, system: str) -> list[BuildLock]:

@@ -272,7 +272,7 @@ class StageRunner:
         if where and (left := len(jobs) - len(done)):
             raise PartlyMadeError(
                 f"stage {stage.name!r}: {len(done):,} of {len(jobs):,} parts are there, {len(missing):,} of them new; "
-                f"{left:,} are left, and the table is published when all are made"
+                f"{left:,} are left, which the same command without the condition makes; the table is published then"
             )
         parts = [done[job.index] for job in jobs]
         self._hold_budget(table, parts)
