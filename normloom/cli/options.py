@@ -66,7 +66,7 @@ class BuildOptions(SystemOptions):
         list[str] | None,
         typer.Option(
             help="Build only this stage, from existing tables; repeatable. 'STAGE where CONDITION' makes only the "
-            "parts that read such rows.",
+            "parts that read such rows, and what it reads.",
             show_default=False,
         ),
     ] = None

@@ -22,9 +22,10 @@ class Selection:
     """By default every stage is brought up to date.
 
     With `only`, those stages and no others, and of one that is named as `STAGE where CONDITION` only the parts that
-    read such rows; with `start`, that stage and all downstream of it. What else they read is taken as it is. Stages in
-    `force` are made again though nothing changed; of those in `replay` only the parts with quarantined rows are. With
-    `fresh`, a time in ISO 8601, every chosen stage whose table is older is made again.
+    read such rows, for which all that it reads is brought up to date; with `start`, that stage and all downstream of
+    it. What else they read is taken as it is. Stages in `force` are made again though nothing changed; of those in
+    `replay` only the parts with quarantined rows are. With `fresh`, a time in ISO 8601, every chosen stage whose table
+    is older is made again.
     """
 
     only: tuple[str, ...] = ()
@@ -71,7 +72,7 @@ class Selection:
                 raise UsageError(f"unknown stage {name!r}; {hint}")
         chosen = frozenset(names)
         if self.only:
-            chosen = frozenset(self._only)
+            chosen = frozenset(self._only) | _upstream([name for name, where in self._only.items() if where], stages)
         elif self.start:
             chosen = _downstream(self.start, stages)
         if outside := sorted({*self.force, *self.replay} - chosen):
@@ -83,6 +84,14 @@ class Selection:
         chosen = self.chosen(stages)
         read = {upstream.name for stage in stages if stage.name in chosen for upstream in stage.upstream}
         return [stage for stage in stages if stage.name in chosen | read]
+
+
+def _upstream(names: Sequence[str], stages: Sequence[Stage]) -> frozenset[str]:
+    reached = set(names)
+    for stage in reversed(stages):
+        if stage.name in reached:
+            reached.update(upstream.name for upstream in stage.upstream if upstream.table is None)
+    return frozenset(reached)
 
 
 def _downstream(start: str, stages: Sequence[Stage]) -> frozenset[str]:

@@ -84,6 +84,8 @@ def test_a_selection_with_a_condition() -> None:
     assert selection.chosen([words, shout(words)]) == {"shout", "words"}
     assert selection.where("shout") == "word = 'a' and 1 = 1"
     assert selection.where("words") is None
+    assert Selection(only=("shout where word = 'a'",)).chosen([words, shout(words)]) == {"words", "shout"}
+    assert Selection(only=("shout",)).chosen([words, shout(words)]) == {"shout"}
     with pytest.raises(UsageError, match="unknown stage 'shoot'; did you mean shout"):
         Selection(only=("shoot where a = 1",)).chosen([words, shout(words)])
     assert isinstance(words.arguments, Words)

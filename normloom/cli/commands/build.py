@@ -17,8 +17,8 @@ def build(given: BuildOptions, json_: JsonOption = False) -> None:
     build that was interrupted or failed: finished parts are kept, and rows lost to an outage are asked for again.
 
     After --only or --from, downstream tables are shown as stale until they are rebuilt. --only 'STAGE where CONDITION'
-    makes the parts of a stage that read rows for which a condition in SQL holds, ends with code 3 while others are
-    left, and the next build goes on from there. --force and --fresh give
+    makes the parts of a stage that read rows for which a condition in SQL holds, and brings what it reads up to date;
+    while other parts are left it ends with code 3, and the next build makes those. --force and --fresh give
     a stage a new table, which later builds use; if its rows are unchanged, downstream tables are kept.
 
     Examples:
