@@ -67,7 +67,11 @@ def grid(rows: pl.DataFrame, args: Cells, exemplars: pl.DataFrame, media: pl.Dat
         for item in tested.filter(seen).iter_rows(named=True)
         for question in _questions(item, shots.get(item["item_id"]), args, pictures)
     ]
-    schema = {"parents": pl.List(pl.String), "content": pl.String, **cultural_tables.GRID.columns}
+    schema: dict[str, Any] = {
+        "parents": pl.List(pl.String),
+        "content": pl.String,
+        **cultural_tables.GRID.columns,
+    }
     gone = tested.filter(~seen)
     return Output(
         rows=pl.DataFrame(asked, schema=schema).sort(_CELL_ORDER, maintain_order=True),
