@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from normloom.exports.export import Exported
 
 TOKEN, ENDPOINT = "HF_TOKEN", "HF_ENDPOINT"  # names of environment variables
+WITHOUT_XET = "HF_HUB_DISABLE_XET"
 _KIND = "dataset"
 
 
@@ -63,9 +64,12 @@ def push(store: Store, exported: Exported, repository: str, *, private: bool = T
     except HFValidationError as error:
         raise UsageError(f"--push {repository!r} is not the name of a repository such as me/savacu: {error}") from error
     except (HfHubHTTPError, OSError, ValueError) as error:
+        cure = f"check the name and the token in {TOKEN}"
+        if "xet" in str(error):
+            cure = f"if the hub has no Xet storage, set {WITHOUT_XET}=1"
         raise PushError(
-            f"the export in {folder} is written, but {repository} did not take it: {_first_line(error)}; check the "
-            f"name and the token in {TOKEN}, and run the command again with --overwrite"
+            f"the export in {folder} is written, but {repository} did not take it: {_first_line(error)}; {cure}, and "
+            "run the command again with --overwrite"
         ) from error
     return str(commit.commit_url)
 

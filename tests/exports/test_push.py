@@ -35,12 +35,12 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def pushed(store: Store, hub: Hub, folder: Path, *options: str, token: str = TOKEN) -> subprocess.CompletedProcess[str]:
+def pushed(store: Store, hub: Hub, folder: Path, *options: str, token: str = TOKEN, lfs: bool = True) -> subprocess.CompletedProcess[str]:
     """Run the command; large files go by LFS, as the hub's newer protocol needs a server of its own."""
     settings = {
         "HF_ENDPOINT": hub.url,
         "HF_TOKEN": token,
-        "HF_HUB_DISABLE_XET": "1",
+        "HF_HUB_DISABLE_XET": str(int(lfs)),
         "HF_HOME": str(folder.parent / "hf"),
     }
     command = [sys.executable, "-m", "normloom", "export", "toy", str(folder), "--push", "me/toy", *options]
@@ -97,6 +97,14 @@ def test_a_refused_push_leaves_the_export_and_says_what_to_do(
     assert "Traceback" not in failed.stderr
     assert (tmp_path / "out" / SUMS).is_file()
     assert hub.files == ({"me/toy": {}} if full else {})
+
+
+def test_a_hub_without_xet_storage_is_told_how_to_push_to(store: Store, hub: Hub, tmp_path: Path) -> None:
+    failed = pushed(store, hub, tmp_path / "out", lfs=False)  # huggingface_hub then asks for Xet, and for nothing else
+    assert failed.returncode == 1
+    assert "if the hub has no Xet storage, set HF_HUB_DISABLE_XET=1, and run the command again" in failed.stderr
+    assert hub.files == {"me/toy": {}}
+    assert TOKEN not in failed.stdout + failed.stderr
 
 
 @pytest.mark.parametrize("token", [None, " "])
