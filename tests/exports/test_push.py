@@ -35,7 +35,9 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
-def pushed(store: Store, hub: Hub, folder: Path, *options: str, token: str = TOKEN, lfs: bool = True) -> subprocess.CompletedProcess[str]:
+def pushed(
+    store: Store, hub: Hub, folder: Path, *options: str, token: str = TOKEN, lfs: bool = True
+) -> subprocess.CompletedProcess[str]:
     """Run the command; large files go by LFS, as the hub's newer protocol needs a server of its own."""
     settings = {
         "HF_ENDPOINT": hub.url,
