@@ -48,7 +48,8 @@ def test_four_prompts(profile: str, key: str | None, shared_prefect: Prefect, tm
     found = shared_prefect.used() if key is None else nullcontext()  # one that starts past dead proxies is enough
     dead = {"HTTP_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "socks://127.0.0.1:9/"}
     store = tmp_path / "store"
-    answers = {"thoughts": "I see.", "options": {"words": 20, "yes_rate": 0.9}}
+    refuses = {} if key else {"seed": "seed is not supported"}
+    answers = {"thoughts": "I see.", "refuses": refuses, "options": {"words": 20, "yes_rate": 0.9}}
     with found, serving(logprobs=False, key=key, **answers) as server:
         environment = {
             **dead,
@@ -66,7 +67,9 @@ def test_four_prompts(profile: str, key: str | None, shared_prefect: Prefect, tm
     stages = {stage["name"]: stage for stage in json.loads(done.stdout)["stages"]}
     assert stages[f"generate_0_{profile}"]["rows_out"] == 8
     assert stages["score_0"]["scores"] == "each score is one written answer, not a probability"
-    assert "answers (asked 2 times); each score is one written" in " ".join(done.stderr.split())
+    assert f"answers (asked {2 if key else 3} times); each score is one written" in " ".join(done.stderr.split())
+    assert stages["score_0"]["endpoint_lacks"] == list(refuses)
+    assert ("takes no seeds: what it drew cannot be drawn again" in again.stdout) == bool(refuses)
     assert "score_0: each score is one written answer" in again.stdout
     assert json.loads(done.stdout)["spent"]["cost"] is None
     assert stages["publish"]["rows_out"] > 0
