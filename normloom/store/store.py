@@ -229,11 +229,14 @@ class Store:
         if isinstance(path, ObjectPath):
             self._write_format()
             token = secrets.token_hex(4)
-            with lease.held(path.with_name(f".{RUNNING}-{token}"), token):
-                while lease.is_held(path):  # by gc
-                    time.sleep(lease.WAIT_SECONDS)
-                yield
-            path.with_name(f".{RUNNING}-{token}").unlink(missing_ok=True)
+            own = path.with_name(f".{RUNNING}-{token}")
+            try:
+                with lease.held(own, token):
+                    while lease.is_held(path):  # by gc
+                        time.sleep(lease.WAIT_SECONDS)
+                    yield
+            finally:
+                own.unlink(missing_ok=True)
             return
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
