@@ -32,7 +32,7 @@ from normloom.store.store import Store
 
 ROOT = Path(__file__).parent.parent
 LONGEST_RUN = 900.0  # seconds; a build that takes longer hangs
-LONGEST_WAIT = 8.0  # seconds before a flow is killed: about as long as the scripted build takes
+LONGEST_WAIT = 6.0  # seconds before a flow is killed: about as long as the scripted build takes
 SCRIPTED = """
 systems:
   savacu:
