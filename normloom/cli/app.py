@@ -33,6 +33,7 @@ from normloom.cli.commands.settings import settings
 from normloom.cli.commands.tables import tables
 from normloom.cli.commands.trace import trace
 from normloom.cli.commands.verify import verify
+from normloom.cli.commands.view import view
 from normloom.cli.commands.watch import watch
 from normloom.cli.commands.why import why
 from normloom.cli.common import FAILED, WAITING, WRONG_USAGE, err
@@ -67,6 +68,7 @@ COMMANDS = (
     tables,
     query,
     trace,
+    view,
     quarantine,
     verify,
     forget,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 
@@ -72,6 +72,45 @@ def diff_tables(before: Sequence[Path], after: Sequence[Path], *, examples: int 
             retyped={name: (old[name], new[name]) for name in new if old.get(name, new[name]) != new[name]},
             examples=_examples(connection, {name: f"d{common.index(name)}" for name in frequent}, examples),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DifferingRow:
+    """A row that two tables do not share; `values` has before and after by column, of a changed one what differs."""
+
+    row_id: str
+    state: Literal["added", "removed", "changed"]
+    values: Mapping[str, tuple[Any, Any]]
+
+
+def differing_rows(
+    before: Sequence[Path], after: Sequence[Path], *, offset: int = 0, limit: int = 50
+) -> list[DifferingRow]:
+    """Return the rows that differ between two tables, given their Parquet files, by row id.
+
+    A changed row differs in a column that both tables have with one type.
+    """
+    with _tables(before=before, after=after) as connection:
+        old, new = _types(connection, "before"), _types(connection, "after")
+        names = list(dict.fromkeys([*new, *old]))
+        common = [name for name in new if old.get(name) == new[name] and name != "row_id"]
+        differ = " OR ".join(f"a.{_quoted(name)} IS DISTINCT FROM b.{_quoted(name)}" for name in common) or "false"
+        values = [f"b.{_quoted(name)}" if name in old else "NULL" for name in names]
+        values += [f"a.{_quoted(name)}" if name in new else "NULL" for name in names]
+        chosen = connection.execute(
+            f"SELECT coalesce(a.row_id, b.row_id), a.row_id, b.row_id, {', '.join(values)} "  # noqa: S608  # quoted names
+            "FROM after a FULL JOIN before b ON a.row_id = b.row_id "
+            f"WHERE a.row_id IS NULL OR b.row_id IS NULL OR {differ} ORDER BY 1 LIMIT {limit} OFFSET {offset}"
+        ).fetchall()
+    found = []
+    for row_id, is_new, is_old, *both in chosen:
+        pairs = dict(zip(names, zip(both[: len(names)], both[len(names) :], strict=True), strict=True))
+        if is_new and is_old:
+            changed = {name: pairs[name] for name in common if pairs[name][0] != pairs[name][1]}
+            found.append(DifferingRow(row_id=row_id, state="changed", values=changed))
+        else:
+            found.append(DifferingRow(row_id=row_id, state="added" if is_new else "removed", values=pairs))
+    return found
 
 
 @contextmanager

@@ -1,0 +1,53 @@
+"""normloom view."""
+
+from __future__ import annotations
+
+import webbrowser
+from typing import Annotated
+
+import typer
+
+from normloom.cli.common import DEFAULT_STORE, StoreOption, err, escaped, out
+
+
+def view(
+    system: Annotated[str | None, typer.Argument(help="Open the released table of this system.")] = None,
+    store: StoreOption = DEFAULT_STORE,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 0,
+    open_: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
+) -> None:
+    """Look at the rows of a store in a browser: filter, sort, search, SQL, one row's history, two builds compared.
+
+    The page reads the store and changes nothing. It listens on this machine only, and its address holds a token, so
+    that other users of the machine cannot read it. Images and texts that may be offensive are blurred until asked for.
+    To look from another machine, forward the port: ssh -L 8765:127.0.0.1:8765 HOST.
+
+    Keys: / search, j and k move, Enter opens a row, Esc closes it, b shows or blurs texts.
+
+    Examples:
+
+        normloom view
+
+        normloom view savacu --port 8765 --no-open
+    """
+    from normloom.core.errors import UsageError
+    from normloom.settings.systems import name_of
+    from normloom.store.store import Store
+    from normloom.view.serving import ViewServer
+
+    where = Store(store)
+    there = where.systems()
+    chosen = name_of(system) if system else None
+    if not there or (chosen and chosen not in there):
+        missing = f" of {chosen}" if chosen and there else ""
+        raise UsageError(f"no tables{missing} in {where.root}: run normloom build first")
+    server = ViewServer(where, host=host, port=port)
+    url = f"{server.url}&system={chosen}" if chosen else server.url
+    if host not in ("127.0.0.1", "localhost", "::1"):
+        err.print(f"[yellow]{escaped(host)} can be reached by other machines, and the connection is not encrypted")
+    out.print(escaped(url), highlight=False, soft_wrap=True)
+    err.print("[dim]Ctrl-C ends it")
+    if open_:
+        webbrowser.open(url)
+    server.run()
