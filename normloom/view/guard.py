@@ -28,6 +28,14 @@ HEADERS = {
 }
 
 
+def _name_of(host: str) -> str | None:
+    """Return the name in a `Host` header, without its port: a forwarded port is another one here."""
+    try:
+        return urlsplit(f"//{host}").hostname
+    except ValueError:
+        return None
+
+
 class Guard:
     """ASGI middleware: refuses other hosts, other origins, and requests below `/api/` without the token."""
 
@@ -60,7 +68,7 @@ class Guard:
     def _refused(self, scope: Mapping[str, Any]) -> str | None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         host = headers.get("host", "")
-        if (urlsplit(f"//{host}").hostname or "") not in self._hosts:
+        if _name_of(host) not in self._hosts:
             return f"unknown host {host!r}: open the address that normloom view printed"
         origin = headers.get("origin")
         if origin is not None and origin != f"http://{host}":

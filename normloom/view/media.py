@@ -18,7 +18,7 @@ def medium(catalog: Catalog, media_id: str, *, small: bool = False) -> tuple[byt
 
     Raises UsageError if no table has it.
     """
-    columns = ", ".join(("kind", "format", *PLACE))
+    columns = ", ".join(f'"{column}"' for column in ("kind", "format", *PLACE))
     for name, manifest in catalog.media_tables():
         with catalog.reading() as connection:
             found = connection.execute(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime
 from typing import Any, Literal
 
@@ -17,6 +19,8 @@ from normloom.view.catalog import Catalog
 LONGEST = 600  # characters of a cell in a page of rows; a row by itself is shown whole
 SAFE_INTEGER = 2**53  # larger ones lose digits in a browser
 MOST = 500  # rows of a page
+
+_IDS = re.compile("[0-9a-f]{6,}")  # a word that may be part of an id
 
 Operator = Literal["is", "is not", "contains", "<", "<=", ">", ">=", "is empty", "is not empty"]
 
@@ -31,7 +35,7 @@ class Condition(BaseModel):
 
 
 class RowsWanted(BaseModel):
-    """One page of a table. Every word of `search` must be in some text column, in any case."""
+    """One page of a table. Every word of `search` must be in some text column, in any case; of an id, six digits."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     table: str
@@ -50,9 +54,10 @@ def page(catalog: Catalog, wanted: RowsWanted) -> dict[str, Any]:
     order = ""
     if wanted.sort is not None:
         _known(wanted.sort, columns, wanted.table)
-        order = f" ORDER BY {_quoted(wanted.sort)} {'DESC' if wanted.descending else 'ASC'} NULLS LAST"
+        tie = ", row_id" if "row_id" in columns else ""  # or pages might overlap
+        order = f" ORDER BY {_quoted(wanted.sort)} {'DESC' if wanted.descending else 'ASC'} NULLS LAST{tie}"
     sql = f"SELECT * FROM {_quoted(wanted.table)}{filters}{order} LIMIT {wanted.limit + 1} OFFSET {wanted.offset}"  # noqa: S608  # quoted names
-    rows = _fetched(catalog, sql, values)[1]
+    rows = _fetched(catalog, sql, values)
     return {
         "columns": [{"name": name, "type": kind} for name, kind in columns.items()],
         "rows": [[cell(value) for value in row] for row in rows[: wanted.limit]],
@@ -67,19 +72,17 @@ def count(catalog: Catalog, wanted: RowsWanted) -> int:
     if not filters:
         return table.rows
     sql = f"SELECT count(*) FROM {_quoted(wanted.table)}{filters}"  # noqa: S608  # quoted names
-    return int(_fetched(catalog, sql, values)[1][0][0])
+    return int(_fetched(catalog, sql, values)[0][0])
 
 
 def select(catalog: Catalog, sql: str, *, limit: int = MOST) -> dict[str, Any]:
     """Return the columns and the first rows of one SELECT. Raises UsageError, also for any other statement."""
-    with catalog.reading() as connection:
-        try:
-            statements = connection.extract_statements(sql)
-        except duckdb.Error as error:
-            raise UsageError(f"the query cannot be run: {error}") from error
-    if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
-        raise UsageError("expected one SELECT: this page only reads")
-    names, rows = _fetched(catalog, f"SELECT * FROM ({statements[0].query.rstrip().rstrip(';')}) LIMIT {limit + 1}", [])  # noqa: S608  # one SELECT, checked
+    with catalog.reading() as connection, _explained():
+        statements = connection.extract_statements(sql)
+        if [statement.type for statement in statements] != [duckdb.StatementType.SELECT]:
+            raise UsageError("expected one SELECT: this page only reads")
+        found = connection.sql(sql).limit(limit + 1)
+        names, rows = found.columns, found.fetchall()
     return {
         "columns": [{"name": name, "type": ""} for name in names],
         "rows": [[cell(value) for value in row] for row in rows[:limit]],
@@ -103,15 +106,20 @@ def cell(value: Any, *, longest: int | None = LONGEST) -> Any:
     return text if longest is None or len(text) <= longest else f"{text[:longest]}… ({len(text):,} characters)"
 
 
-def _fetched(catalog: Catalog, sql: str, values: Sequence[Any]) -> tuple[list[str], list[tuple[Any, ...]]]:
-    with catalog.reading() as connection:
-        try:
-            found = connection.execute(sql, values)
-            return [column[0] for column in found.description or ()], found.fetchall()
-        except duckdb.InterruptException:
-            raise
-        except duckdb.Error as error:
-            raise UsageError(f"the query cannot be run: {error}") from error
+def _fetched(catalog: Catalog, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    with catalog.reading() as connection, _explained():
+        return connection.execute(sql, values).fetchall()
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what DuckDB says of a query into a UsageError."""
+    try:
+        yield
+    except duckdb.InterruptException:  # the catalog says how long was waited
+        raise
+    except duckdb.Error as error:
+        raise UsageError(f"the query cannot be run: {error}") from error
 
 
 def _filters(wanted: RowsWanted, columns: Mapping[str, str]) -> tuple[str, list[Any]]:
@@ -123,9 +131,10 @@ def _filters(wanted: RowsWanted, columns: Mapping[str, str]) -> tuple[str, list[
         clause, given = _clause(condition, columns[condition.column])
         clauses.append(clause)
         values += given
-    texts = [_quoted(name) for name, kind in columns.items() if kind in ("VARCHAR", "VARCHAR[]")]
+    texts = [name for name, kind in columns.items() if kind in ("VARCHAR", "VARCHAR[]")]
     for word in wanted.search.split():
-        found = [f"contains(lower(CAST({name} AS VARCHAR)), lower(?))" for name in texts]
+        searched = [name for name in texts if not _holds_ids(name) or _IDS.fullmatch(word)]
+        found = [f"contains(lower(CAST({_quoted(name)} AS VARCHAR)), lower(?))" for name in searched]
         clauses.append(f"({' OR '.join(found) or 'false'})")
         values += [word] * len(found)
     return (f" WHERE {' AND '.join(clauses)}" if clauses else ""), values
@@ -144,6 +153,11 @@ def _clause(condition: Condition, kind: str) -> tuple[str, list[Any]]:
     column = name if simple else f"CAST({name} AS VARCHAR)"
     sql = {"is": "IS NOT DISTINCT FROM", "is not": "IS DISTINCT FROM"}.get(operator, operator)
     return f"{column} {sql} {value}", [condition.value]
+
+
+def _holds_ids(column: str) -> bool:
+    """Say whether a column holds ids, in whose digits any number would be found."""
+    return column in ("parents", "winner") or column.endswith("_id")
 
 
 def _known(column: str, columns: Mapping[str, str], table: str) -> None:

@@ -1,0 +1,197 @@
+"""The page of rows as a person uses it, in a real browser."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from view_store import HOSTILE, view_store
+
+from normloom.settings.about import About
+from normloom.view import ViewServer
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to look with")
+expect.set_options(timeout=60_000)
+
+CONTRAST = """() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const parse = (text) => {
+    canvas.clearRect(0, 0, 1, 1);
+    canvas.fillStyle = text;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, at) => sum + v * [0.2126, 0.7152, 0.0722][at], 0);
+  const behind = (node) => {
+    for (let one = node; one; one = one.parentElement) {
+      const colour = parse(getComputedStyle(one).backgroundColor);
+      if (colour[3] === 255) return colour;
+    }
+    return [255, 255, 255, 255];
+  };
+  const low = [];
+  for (const node of document.querySelectorAll("body *")) {
+    const text = [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
+    if (!text || !node.checkVisibility() || node.matches(":disabled, #said")) continue;
+    const [a, b] = [light(parse(getComputedStyle(node).color)), light(behind(node))].sort((x, y) => y - x);
+    const ratio = (a + 0.05) / (b + 0.05);
+    if (ratio < 4.5) low.push(`${node.tagName} ${node.className}: ${node.textContent.slice(0, 30)} (${ratio.toFixed(2)})`);
+  }
+  return low;
+}"""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewServer]:
+    with ViewServer(view_store(tmp_path_factory.mktemp("page") / "store")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A new page; what its scripts complain about fails the test."""
+    page = browser.new_page(viewport={"width": 1400, "height": 900})
+    complaints: list[str] = []
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    yield page
+    title = page.title()
+    page.close()
+    assert complaints == []
+    assert title == "Normloom"  # no text of a row was run
+
+
+def opened(page: Page, server: ViewServer) -> Page:
+    page.goto(server.url)
+    expect(page.locator("main tbody tr").first).to_be_visible()
+    return page
+
+
+def test_by_keyboard_from_the_list_to_a_row_s_history_and_back(page: Page, server: ViewServer) -> None:
+    opened(page, server)
+    expect(page.locator("#found")).to_have_text("1–50 of 62 rows")
+    page.keyboard.press("/")
+    page.keyboard.type("word 7")
+    page.keyboard.press("Enter")
+    expect(page.locator("#found")).to_have_text("1–1 of 1 rows")
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    steps = page.locator("#row .step h3")
+    expect(steps).to_have_count(3)
+    assert [re.match(r"[a-z]+", text)[0] for text in steps.all_inner_texts()] == ["words", "draw", "publish"]  # type: ignore[index]
+    candidates = page.locator("#row .candidate")
+    expect(candidates).to_have_count(2)
+    assert "dropped in publish: lower score" in candidates.first.inner_text()
+    page.get_by_role("button", name="What came of it").click()
+    expect(page.locator("#row")).to_contain_text("What came of this row: 0 rows.")
+    page.keyboard.press("Escape")
+    expect(page.locator("#row")).to_be_hidden()
+    expect(page.locator("main tbody tr.here")).to_be_focused()
+
+
+def test_text_of_rows_is_text(page: Page, server: ViewServer) -> None:
+    opened(page, server)
+    page.get_by_role("link", name=re.compile("words")).click()
+    page.get_by_role("searchbox").fill("onerror")
+    page.keyboard.press("Enter")
+    expect(page.locator("#found")).to_have_text("1–1 of 1 rows")
+    expect(page.locator("main tbody")).to_contain_text(HOSTILE)
+    page.locator("main tbody tr").click()
+    expect(page.locator("#row .step")).to_contain_text(HOSTILE)
+    assert page.locator("main img, #row img, main script").count() == 0
+
+
+def test_filters_sorting_and_pages_are_in_the_address(page: Page, server: ViewServer) -> None:
+    opened(page, server)
+    page.get_by_role("button", name="Later").click()
+    expect(page.locator("#found")).to_have_text("51–62 of 62 rows")
+    page.get_by_role("button", name="word", exact=True).click()
+    expect(page.locator("th[aria-sort=ascending]")).to_contain_text("word")
+    page.get_by_label("Column").select_option("word")
+    page.get_by_label("Comparison").select_option("contains")
+    page.get_by_label("Value").fill("word 5")
+    page.get_by_role("button", name="Filter", exact=True).click()
+    expect(page.locator("#found")).to_have_text("1–11 of 11 rows")
+    page.reload()
+    expect(page.locator("#found")).to_have_text("1–11 of 11 rows")
+    page.go_back()
+    expect(page.locator("#found")).to_have_text("1–50 of 62 rows")
+    page.go_forward()
+    page.get_by_role("button", name="Remove the filter on word").click()
+    expect(page.locator("#found")).to_have_text("1–50 of 62 rows")
+
+
+def test_sql_and_its_errors(page: Page, server: ViewServer) -> None:
+    opened(page, server)
+    page.get_by_role("link", name="SQL").click()
+    page.get_by_label("SQL").fill("SELECT draw, count(*) AS n FROM toy_draw GROUP BY draw ORDER BY draw")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("main tbody tr")).to_have_count(3)
+
+
+def test_two_builds_row_by_row(page: Page, server: ViewServer) -> None:
+    opened(page, server)
+    page.get_by_role("link", name="Compare builds").click()
+    page.get_by_role("button", name="words", exact=True).click()
+    expect(page.locator("#differing .step")).to_have_count(1)
+    expect(page.locator("#differing ins").filter(has_text="added later")).to_be_visible()
+    page.get_by_role("button", name="publish", exact=True).click()
+    expect(page.locator("#differing .step")).to_have_count(50)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_can_be_read_in_light_dark_and_on_a_phone(browser: Browser, server: ViewServer, scheme: str) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme=scheme)  # type: ignore[arg-type]
+    opened(page, server)
+    assert page.evaluate(CONTRAST) == []
+    page.get_by_role("button", name="Tables").click()
+    expect(page.get_by_role("link", name=re.compile("draw"))).to_be_visible()
+    page.get_by_role("link", name=re.compile("draw")).click()
+    page.locator("main tbody tr").first.click()
+    expect(page.locator("#row .step.asked")).to_be_visible()
+    assert page.evaluate(CONTRAST) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.close()
+
+
+def test_texts_of_a_system_that_warns_are_blurred_until_asked_for(page: Page, tmp_path: Path) -> None:
+    assert About.of("savacu").warning
+    store = view_store(tmp_path / "store")
+    (tmp_path / "store" / "toy").rename(tmp_path / "store" / "savacu")
+    for manifest in (tmp_path / "store" / "savacu").glob("*/*/manifest.json"):
+        manifest.write_text(manifest.read_text().replace('"toy"', '"savacu"'))
+    with ViewServer(store) as server:
+        opened(page, server)
+        text = page.locator("main td.text > div").first
+        assert "blur" in text.evaluate("node => getComputedStyle(node).filter")
+        page.keyboard.press("b")
+        assert text.evaluate("node => getComputedStyle(node).filter") == "none"
+        page.locator("main tbody tr").first.click()
+        prose = page.locator("#row .prose").first
+        assert prose.evaluate("node => getComputedStyle(node).filter") == "none"
+        page.get_by_role("button", name="Blur texts").click()
+        assert "blur" in prose.evaluate("node => getComputedStyle(node).filter")
+
+
+def test_without_the_token_it_says_what_to_open(browser: Browser, server: ViewServer) -> None:
+    page = browser.new_page()
+    page.goto(server.url.split("#")[0])
+    expect(page.locator("main")).to_have_text(
+        "the token is missing or wrong: open the address that normloom view printed"
+    )
+    page.close()
