@@ -178,6 +178,11 @@ class TestTables:
         assert status == 422
         assert message in json.loads(text)["error"]
 
+    def test_a_search_for_an_id_needs_six_digits(self, catalog: Catalog) -> None:
+        [row] = page(catalog, RowsWanted(table="toy_publish", limit=1))["rows"]
+        assert count(catalog, RowsWanted(table="toy_publish", search=row[0][:10])) == 1
+        assert count(catalog, RowsWanted(table="toy_draw", search="reply 59")) == 3  # digits of no id
+
     def test_texts_come_as_they_are(self, server: ViewServer) -> None:
         wanted = {"table": "toy_words", "where": [{"column": "word", "operator": "contains", "value": "<script>"}]}
         [row] = read(server, "/api/rows", wanted)["rows"]

@@ -26,8 +26,8 @@ CONTRAST = """() => {
     canvas.fillRect(0, 0, 1, 1);
     return [...canvas.getImageData(0, 0, 1, 1).data];
   };
-  const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, v, at) => sum + v * [0.2126, 0.7152, 0.0722][at], 0);
+  const linear = (v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  const light = ([r, g, b]) => 0.2126 * linear(r / 255) + 0.7152 * linear(g / 255) + 0.0722 * linear(b / 255);
   const behind = (node) => {
     for (let one = node; one; one = one.parentElement) {
       const colour = parse(getComputedStyle(one).backgroundColor);
@@ -41,7 +41,7 @@ CONTRAST = """() => {
     if (!text || !node.checkVisibility() || node.matches(":disabled, #said")) continue;
     const [a, b] = [light(parse(getComputedStyle(node).color)), light(behind(node))].sort((x, y) => y - x);
     const ratio = (a + 0.05) / (b + 0.05);
-    if (ratio < 4.5) low.push(`${node.tagName} ${node.className}: ${node.textContent.slice(0, 30)} (${ratio.toFixed(2)})`);
+    if (ratio < 4.5) low.push(`${node.tagName} ${node.className} ${node.textContent.slice(0, 30)} ${ratio}`);
   }
   return low;
 }"""
@@ -85,7 +85,7 @@ def test_by_keyboard_from_the_list_to_a_row_s_history_and_back(page: Page, serve
     opened(page, server)
     expect(page.locator("#found")).to_have_text("1–50 of 62 rows")
     page.keyboard.press("/")
-    page.keyboard.type("word 7")
+    page.keyboard.type("WORD 59")
     page.keyboard.press("Enter")
     expect(page.locator("#found")).to_have_text("1–1 of 1 rows")
     page.keyboard.press("Escape")
@@ -122,7 +122,7 @@ def test_filters_sorting_and_pages_are_in_the_address(page: Page, server: ViewSe
     expect(page.locator("#found")).to_have_text("51–62 of 62 rows")
     page.get_by_role("button", name="word", exact=True).click()
     expect(page.locator("th[aria-sort=ascending]")).to_contain_text("word")
-    page.get_by_label("Column").select_option("word")
+    page.get_by_label("Column", exact=True).select_option("word")
     page.get_by_label("Comparison").select_option("contains")
     page.get_by_label("Value").fill("word 5")
     page.get_by_role("button", name="Filter", exact=True).click()
@@ -191,7 +191,5 @@ def test_texts_of_a_system_that_warns_are_blurred_until_asked_for(page: Page, tm
 def test_without_the_token_it_says_what_to_open(browser: Browser, server: ViewServer) -> None:
     page = browser.new_page()
     page.goto(server.url.split("#")[0])
-    expect(page.locator("main")).to_have_text(
-        "the token is missing or wrong: open the address that normloom view printed"
-    )
+    expect(page.locator("main")).to_have_text(re.compile("^the token is missing or wrong: open the address"))
     page.close()
