@@ -29,6 +29,8 @@ from normloom.core.stage import NoArguments, Output, Stage
 from normloom.run.checks.table_checks import run_checks
 from normloom.run.runner import StageRunner
 from normloom.store.store import Store
+from normloom.view.catalog import Catalog
+from normloom.view.rows import RowsWanted, count, page
 from normloom.workers.pool import Pool
 from normloom.workers.resources import Resources
 
@@ -179,6 +181,42 @@ def measured(command: Sequence[str], folder: Path) -> tuple[dict[str, Any], str]
     return {"wall s": wall, "cpu s": cpu, "peak MB": peak, "goal": "yes" if peak <= GOAL_MB else "no"}, text
 
 
+def looked_at(store: Store) -> list[dict[str, Any]]:
+    """Ask for pages of the labels as `normloom view` does, in one process, and return the seconds of each."""
+    catalog = Catalog(store)
+    table = f"{SYSTEM}_labels"
+    some = some_ids(store)["labels"]
+    filtered = {"table": table, "where": [{"column": "label", "operator": "is", "value": LABELS[3]}]}
+    rare = {"table": table, "where": [{"column": "row_id", "operator": "is", "value": some}]}
+    asked = {
+        "first page": {"table": table},
+        "page at 5,000,000": {"table": table, "offset": 5_000_000},
+        "filter, many rows": filtered,
+        "filter, one row": rare,
+        "sorted by probability": {"table": table, "sort": "probability"},
+        "search, two words": {"table": table, "search": "39 seed"},
+        "search, no row": {"table": table, "search": "nowhere"},
+    }
+    found = []
+    for name, wanted in asked.items():
+        request = RowsWanted.model_validate(wanted)
+        started = time.perf_counter()
+        rows = len(page(catalog, request)["rows"])
+        shown = time.perf_counter() - started
+        total = count(catalog, request)
+        found.append(
+            {
+                "page": name,
+                "wall s": shown,
+                "rows": rows,
+                "counted s": time.perf_counter() - started - shown,
+                "of": total,
+            }
+        )
+    catalog.close()
+    return found
+
+
 def some_ids(store: Store) -> dict[str, str]:
     """Return a row id from the middle of each table."""
     ids = {}
@@ -193,11 +231,12 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--rows", type=int, nargs="+", default=[10_000_000], help="drafts, smallest size first")
     arguments.add_argument("--folder", type=Path, help="where the stores go and stay; a temporary folder else")
-    arguments.add_argument("--do", choices=["write", "check"], help="one step alone, in this process")
+    arguments.add_argument("--do", choices=["write", "check", "view"], help="one step alone, in this process")
     given = arguments.parse_args()
     if given.do:
         store = Store(given.folder)
-        print(json.dumps(write(store, given.rows[0]) if given.do == "write" else check_again(store)))
+        steps = {"write": lambda: write(store, given.rows[0]), "check": lambda: check_again(store)}
+        print(json.dumps(steps.get(given.do, lambda: looked_at(store))()))
         return
     report = Report(given.json)
     before: dict[str, float] = {}
@@ -227,11 +266,13 @@ def measure(report: Report, rows: int, folder: Path, before: dict[str, float]) -
         "trace forward, a draft": [*command, "trace", ids["drafts"], "--forward", *at],
         "trace forward, a seed": [*command, "trace", ids["seeds"], "--forward", *at],
         "checks": [*own, "--do", "check"],
+        "view, seven pages": [*own, "--do", "view"],
     }
     table = {"write": took}
     for name, step in steps.items():
         report.note(name)
-        table[name], _ = measured(step, folder)
+        table[name], text = measured(step, folder)
+    report.add("Pages of normloom view", json.loads(text))
     for name, row in table.items():
         row["growth"] = row["cpu s"] / before[name] if name in before else None
     report.add(f"At {rows:,} rows", [{"what": name, **row} for name, row in table.items()])
