@@ -16,6 +16,7 @@ from normloom.store.store import Store
 from normloom.view import comparison, media, rows
 from normloom.view.catalog import Catalog, warnings
 from normloom.view.guard import Guard
+from normloom.view.labelling import add_queues
 from normloom.view.rows import RowsWanted, cell
 
 STATIC = Path(__file__).parent / "static"
@@ -28,13 +29,23 @@ class Sql(BaseModel):
     sql: str = Field(max_length=20_000)
 
 
-def view_app(store: Store, *, token: str, hosts: frozenset[str] = frozenset({"127.0.0.1", "localhost"})) -> Guard:
-    """Return the application for one store; every request but those for the page's own files needs the token."""
+def view_app(
+    store: Store,
+    *,
+    token: str,
+    who: str | None = None,
+    hosts: frozenset[str] = frozenset({"127.0.0.1", "localhost"}),
+) -> Guard:
+    """Return the application for one store; every request but those for the page's own files needs the token.
+
+    With `who` it also records answers to queues, under this name.
+    """
     catalog = Catalog(store)
     app = FastAPI(title="Normloom", docs_url=None, redoc_url=None, openapi_url=None)
     _pages(app)
     _tables(app, catalog)
     _builds(app, store)
+    add_queues(app, store, who)
     app.add_exception_handler(NormloomError, _failed)
     return Guard(app, token=token, hosts=hosts)
 

@@ -20,14 +20,16 @@ LOOPBACK = "127.0.0.1"
 class ViewServer:
     """Serves the page of a store; `url` holds the token behind `#`, which browsers send to nobody.
 
+    With `who` the page takes answers to queues of labels, under this name; without, it only reads.
+
     Raises UsageError if the port is taken.
     """
 
-    def __init__(self, store: Store, *, host: str = LOOPBACK, port: int = 0) -> None:
+    def __init__(self, store: Store, *, who: str | None = None, host: str = LOOPBACK, port: int = 0) -> None:
         token = secrets.token_urlsafe(24)
         self._socket = _bound(host, port)
         hosts = frozenset({LOOPBACK, "localhost", host})
-        app = view_app(store, token=token, hosts=hosts)
+        app = view_app(store, token=token, who=who, hosts=hosts)
         config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=2)
         self._server = uvicorn.Server(config)
         self.url = f"http://{host}:{self._socket.getsockname()[1]}/#token={token}"

@@ -15,23 +15,32 @@ def view(
     store: StoreOption = DEFAULT_STORE,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 0,
+    label: Annotated[bool, typer.Option("--label", help="Take answers to the queues of labels; else only read.")] = False,
+    who: Annotated[
+        str | None,
+        typer.Option(help="Who answers.", envvar="NORMLOOM_WHO", show_default="the user of this machine"),
+    ] = None,
     open_: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
 ) -> None:
     """Look at the rows of a store in a browser: filter, sort, search, SQL, one row's history, two builds compared.
 
-    The page reads the store and changes nothing. It listens on this machine only, and its address holds a token, so
+    The page reads the store and changes nothing; with --label it also records answers. It listens on this machine only, and its address holds a token, so
     that other users of the machine cannot read it. Images and texts that may be offensive are blurred until asked for.
     To look from another machine, forward the port: ssh -L 8765:127.0.0.1:8765 HOST.
 
-    Keys: / search, j and k move, Enter opens a row, Esc closes it, b shows or blurs texts.
+    Keys: / search, j and k move, Enter opens a row, Esc closes it, b shows or blurs texts. Labels: 1 to 9 choose, Enter
+    saves, s skips, u takes the last answer back.
 
     Examples:
 
         normloom view
 
         normloom view savacu --port 8765 --no-open
+
+        normloom view --label --who ada
     """
     from normloom.core.errors import UsageError
+    from normloom.labelling.queue import person
     from normloom.settings.systems import name_of
     from normloom.store.store import Store
     from normloom.view.serving import ViewServer
@@ -42,7 +51,7 @@ def view(
     if not there or (chosen and chosen not in there):
         missing = f" of {chosen}" if chosen and there else ""
         raise UsageError(f"no tables{missing} in {where.root}: run normloom build first")
-    server = ViewServer(where, host=host, port=port)
+    server = ViewServer(where, who=person(who) if label else None, host=host, port=port)
     url = f"{server.url}&system={chosen}" if chosen else server.url
     if host not in ("127.0.0.1", "localhost", "::1"):
         err.print(f"[yellow]{escaped(host)} can be reached by other machines, and the connection is not encrypted")

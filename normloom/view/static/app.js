@@ -4,6 +4,7 @@ import { get, takeToken } from "./api.js";
 import { counted, el, show } from "./dom.js";
 import * as compare from "./compare.js";
 import { moveMark } from "./grid.js";
+import * as labels from "./labels.js";
 import * as row from "./row.js";
 import * as sql from "./sql.js";
 import * as tables from "./tables.js";
@@ -40,6 +41,11 @@ async function draw() {
   menu.setAttribute("aria-expanded", "false");
   row.close();
   const opened = (id) => row.open(id, { system: null, media: known.media });
+  labels.leave();
+  if (view === "labels") {
+    drawVeil(systems());
+    return labels.draw(main, { media: known.media, named: state, go: (named) => { location.hash = `#/labels/${encodeURIComponent(JSON.stringify(named))}`; } });
+  }
   if (view === "sql") return drawVeil(systems()), sql.draw(main, known.tables, opened);
   if (view === "compare") return drawVeil(systems()), compare.draw(main, systems());
   const wanted = state ?? tables.fresh(released()?.name);
@@ -85,6 +91,7 @@ document.addEventListener("keydown", (event) => {
   const typing = event.target.matches("input, textarea, select");
   if (event.key === "Escape") return typing ? event.target.blur() : row.close();
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return undefined;
+  if (where().view === "labels" && event.key !== "b") return labels.key(event);
   if (event.key === "j" || event.key === "k") return moveMark(event.key === "j" ? 1 : -1);
   if (event.key === "b" && !veil.hidden) return veil.click();
   if (event.key === "/") {

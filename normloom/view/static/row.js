@@ -69,7 +69,7 @@ function departure(entry) {
 }
 
 // What a row says; values that came unchanged from its parents are only named.
-function facts(values, before = []) {
+export function facts(values, before = []) {
   const said = Object.entries(values).filter(([, value]) => value !== null && value !== undefined && value !== "");
   const same = said.filter(([name, value]) => before.some((one) => one[name] === value)).map(([name]) => name);
   const kept = said.filter(([name]) => !same.includes(name));
@@ -77,7 +77,7 @@ function facts(values, before = []) {
   return same.length ? [list, el("p", { class: "quiet same" }, `unchanged: ${same.join(", ")}`)] : list;
 }
 
-function medium(values, media) {
+export function medium(values, media) {
   if (!media.length) return null;
   const place = el("div", {});
   const id = values.media_id;
