@@ -31,7 +31,9 @@ HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 def flow(**questions: Question | list[str]) -> Stage:
     texts = [HOSTILE, *(f"text {number}" for number in range(1, ROWS))]
     rows = nl.table(pl.DataFrame({"text": texts}), name="texts")
-    labels = nl.labels("tone", questions or {"polite": ["yes", "no"]}, guidelines="Polite is what you would say to a guest.")
+    labels = nl.labels(
+        "tone", questions or {"polite": ["yes", "no"]}, guidelines="Polite is what you would say to a guest."
+    )
     return nl.ask(rows, labels, show=["text"], order="random")
 
 
@@ -123,5 +125,8 @@ def test_a_page_that_only_reads_takes_no_answer(tmp_path: Path) -> None:
         given = {**named, "row": row["row"], "digest": row["digest"], "values": {"polite": "yes"}}
         for path, body in (("/api/queue/answer", given), ("/api/queue/undo", named)):
             status, said = ask(server, path, body)
-            assert (status, said["error"]) == (422, "this page only reads: start it with normloom view --label to answer")
+            assert (status, said["error"]) == (
+                422,
+                "this page only reads: start it with normloom view --label to answer",
+            )
     assert open_queue(store, "tone").progress().answered == 0

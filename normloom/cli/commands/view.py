@@ -15,7 +15,9 @@ def view(
     store: StoreOption = DEFAULT_STORE,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 0,
-    label: Annotated[bool, typer.Option("--label", help="Take answers to the queues of labels; else only read.")] = False,
+    label: Annotated[
+        bool, typer.Option("--label", help="Take answers to the queues of labels; else only read.")
+    ] = False,
     who: Annotated[
         str | None,
         typer.Option(help="Who answers.", envvar="NORMLOOM_WHO", show_default="the user of this machine"),

@@ -114,32 +114,32 @@ function choose(place) {
   return move(current.at + 1);
 }
 
+let busy = false; // while a request is out nobody has seen the next row: keys are not for it
+
 async function guarded(work) {
-  const refused = document.getElementById("refused");
+  if (busy) return;
+  busy = true;
   try {
     await work();
   } catch (error) {
-    refused.textContent = error.message;
+    document.getElementById("refused").textContent = error.message;
   }
+  busy = false;
 }
 
-let saving = false;
-
 async function save() {
-  if (!current || saving) return;
+  if (!current || busy) return;
   const { main, queue, who, media, row, given } = current;
   const missing = Object.entries(queue.questions).filter(([name, asked]) => !asked.optional && (given[name] === undefined || given[name] === "")).map(([name]) => name);
   if (missing.length) {
     document.getElementById("refused").textContent = `Not answered yet: ${missing.join(", ")}`;
     return;
   }
-  saving = true;
   await guarded(async () => {
     const values = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== ""));
     await post("/api/queue/answer", { name: queue.name, system: queue.system, row: row.row, digest: row.digest, values });
     await next(main, queue, who, media);
   });
-  saving = false;
 }
 
 const skip = () => {
@@ -158,6 +158,7 @@ const undo = () => guarded(async () => {
 });
 
 export function key(event) {
+  if (busy) return undefined;
   if (event.key === "u" && undoing) return undo();
   if (!current) return undefined;
   if (event.key === "Enter" && !event.target.matches("button")) {
