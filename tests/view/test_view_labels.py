@@ -52,6 +52,7 @@ def test_forty_rows_by_keyboard_and_the_next_build_uses_them(tmp_path: Path) -> 
         expect(page.locator("#progress")).to_have_text("0 of 40 rows answered, 40 wait")
         expect(page.locator(".guidelines")).to_contain_text("Polite is what you would say to a guest.")
         polite = answered(page, ROWS)
+        expect(page.locator("#done")).to_have_text(re.compile("Nothing is left to answer"))
         page.keyboard.press("u")  # the last was a mistake
         expect(page.locator("#progress")).to_have_text("39 of 40 rows answered, 1 wait")
         page.keyboard.press("2" if polite["last"] == "yes" else "1")

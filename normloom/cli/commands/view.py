@@ -26,9 +26,10 @@ def view(
 ) -> None:
     """Look at the rows of a store in a browser: filter, sort, search, SQL, one row's history, two builds compared.
 
-    The page reads the store and changes nothing; with --label it also records answers. It listens on this machine only, and its address holds a token, so
-    that other users of the machine cannot read it. Images and texts that may be offensive are blurred until asked for.
-    To look from another machine, forward the port: ssh -L 8765:127.0.0.1:8765 HOST.
+    The page reads the store and changes nothing; with --label it also records answers. It listens on this machine only,
+    and its address holds a token, so that other users of the machine cannot read it. Images and texts that may be
+    offensive are blurred until asked for. To look from another machine, forward the port:
+    ssh -L 8765:127.0.0.1:8765 HOST.
 
     Keys: / search, j and k move, Enter opens a row, Esc closes it, b shows or blurs texts. Labels: 1 to 9 choose, Enter
     saves, s skips, u takes the last answer back.
