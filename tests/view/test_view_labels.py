@@ -48,7 +48,7 @@ def test_forty_rows_by_keyboard_and_the_next_build_uses_them(tmp_path: Path) -> 
         complaints: list[str] = []
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(server.url)
-        page.get_by_role("link", name="Labels").click()
+        page.get_by_role("link", name="Labels", exact=True).click()
         expect(page.locator("#progress")).to_have_text("0 of 40 rows answered, 40 wait")
         expect(page.locator(".guidelines")).to_contain_text("Polite is what you would say to a guest.")
         polite = answered(page, ROWS)

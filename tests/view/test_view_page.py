@@ -138,7 +138,7 @@ def test_filters_sorting_and_pages_are_in_the_address(page: Page, server: ViewSe
 
 def test_sql_and_its_errors(page: Page, server: ViewServer) -> None:
     opened(page, server)
-    page.get_by_role("link", name="SQL").click()
+    page.get_by_role("link", name="SQL", exact=True).click()
     page.get_by_label("SQL").fill("SELECT draw, count(*) AS n FROM toy_draw GROUP BY draw ORDER BY draw")
     page.keyboard.press("Control+Enter")
     expect(page.locator("main tbody tr")).to_have_count(3)
@@ -146,7 +146,7 @@ def test_sql_and_its_errors(page: Page, server: ViewServer) -> None:
 
 def test_two_builds_row_by_row(page: Page, server: ViewServer) -> None:
     opened(page, server)
-    page.get_by_role("link", name="Compare builds").click()
+    page.get_by_role("link", name="Compare builds", exact=True).click()
     page.get_by_role("button", name="words", exact=True).click()
     expect(page.locator("#differing .step")).to_have_count(1)
     expect(page.locator("#differing ins").filter(has_text="added later")).to_be_visible()
