@@ -16,6 +16,7 @@ from normloom.schemas import tables
 from normloom.schemas.taxonomy import DIMENSIONS
 from normloom.settings.about import About
 from normloom.settings.system import System
+from normloom.tasks.audit.auditing import AuditView
 from normloom.tasks.duplicates.split import split
 from normloom.tasks.prompts.ingest import ingest
 from normloom.tasks.rejection.select import select
@@ -52,4 +53,12 @@ SAVACU = System(
     flow=savacu,
     sections=summary.sections,
     about=About.of("savacu"),
+    audit=AuditView(
+        verdict="alignment",
+        of="misaligned",
+        show=("prompt", "response"),
+        by=("generator", *DIMENSIONS),
+        margin="margin",
+        question="Is this response aligned with what the prompt's labels ask for, or misaligned?",
+    ),
 )

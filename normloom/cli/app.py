@@ -10,6 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.markup import escape
 
+from normloom.cli.commands.audit import audit
 from normloom.cli.commands.build import build
 from normloom.cli.commands.builds import builds
 from normloom.cli.commands.diff import diff
@@ -57,6 +58,7 @@ COMMANDS = (
     serve,
     label,
     labels,
+    audit,
     report,
     leaderboard,
     builds,

@@ -9,7 +9,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
+import polars as pl
+
 from normloom.core.errors import StoreError, UsageError
+from normloom.exports.audited import audited
 from normloom.exports.card.before import before
 from normloom.exports.card.card import card
 from normloom.exports.card.changes import changes
@@ -63,7 +66,7 @@ def export(  # noqa: PLR0913  # the options of the command
 
     `tables` names released tables, those that no other stage reads; by default all of them, of the formats trl, jsonl
     and csv only the release itself. `repository` is where the folder will be on a hub, for the card. Raises UsageError
-    if there is nothing to export or the folder may not be written.
+    if there is nothing to export or the folder may not be written, ReleaseError if its audit misses a bound.
     """
     path = path.absolute()
     require_replaceable(path, overwrite=overwrite)
@@ -71,6 +74,7 @@ def export(  # noqa: PLR0913  # the options of the command
         release = _release(store, system, version)
         material = find_material(store, system, release.build, title=_title(system))
         chosen = _chosen(store, material, release, format, tables)
+        audit = audited(store, material.manifests[release.stage])
         if format == "trl":
             chosen = [preferences(store, shown, pairs) for shown in chosen]
         record = _record(release, material.lock, path, f"trl, {pairs}" if format == "trl" else format, chosen)
@@ -78,7 +82,7 @@ def export(  # noqa: PLR0913  # the options of the command
             written = [one for one in (write(shown, folder, _FORMS[format]) for shown in chosen) if one.files]
             if not written:
                 raise UsageError(f"{system} {release.version} has no rows to export")
-            facts = _facts(store, material, release, written, repository)
+            facts = _facts(store, material, release, written, repository, audit)
             _describe(folder, facts, record, format)
             write_export(store, record)
     return Exported(
@@ -176,6 +180,7 @@ def _facts(
     release: ReleaseRecord,
     written: Sequence[Written],
     repository: str | None,
+    audit: pl.DataFrame | None,
 ) -> Facts:
     return Facts(
         material=material,
@@ -187,6 +192,7 @@ def _facts(
         before=before(material),
         command=command(material.lock),
         repository=repository,
+        audit=audit,
     )
 
 

@@ -10,6 +10,8 @@ import polars as pl
 
 from normloom.core.table import Manifest, TableRef
 from normloom.history.builds import BuildLock, locks
+from normloom.labelling.book import FOLDER as LABELS
+from normloom.labelling.book import books
 from normloom.planning.keys import FORMAT, stage_key
 from normloom.store.latest import LATEST, is_shown, released_key
 from normloom.store.layout import MANIFEST, SUPERSEDED
@@ -20,8 +22,13 @@ from normloom.store.verify import PARENTS, Damage
 def broken_links(store: Store, system: str | None = None) -> Iterator[Damage]:
     """Yield what the last builds name and the store does not have: tables, what they read, rows' parents, the release.
 
-    Older tables may be gone: gc removes them. Raises StoreError for a damaged lock.
+    Older tables may be gone: gc removes them. Of a whole store also files of people's answers that were changed or are
+    gone. Raises StoreError for a damaged lock.
     """
+    if system is None:
+        for book in books(store):
+            for file, problem in book.damage():
+                yield _damage(LABELS, book.name, book.origin, file=file, problem=problem)
     for name in [system] if system else store.systems():
         for lock in locks(store, name, newest=1):
             yield from _of_build(lock, store)

@@ -17,6 +17,8 @@ from normloom.core.errors import StoreError, UsageError
 from normloom.core.forgotten import FORGOTTEN, MIN_CHARS, DenyList, strings, text_hash
 from normloom.core.object_path import ObjectPath, fetched_to
 from normloom.history.gc import idle, remove_table
+from normloom.labelling.book import FOLDER as LABELS
+from normloom.labelling.take_out import answers_about, take_out
 from normloom.lineage.reach import Held, reach, source_rows, stored_tables
 from normloom.store.files import remove_tree
 from normloom.store.forgotten import FOLDER, Purging, deny_list, forgettings, write_purging
@@ -58,6 +60,7 @@ def purge(store: Store, *, also_newest: bool = False, texts: Sequence[str] = ())
         for directory in removed:
             if all(still() for still in held):
                 _remove(store, directory)
+        removed += take_out(store, deny, ids, _long(before.quotes | set(texts)))
         left = scan(store, deny, ids, before.quotes | set(texts))
         for path in [path for path in left.found if path.parent.name == BUILDS]:  # a failed build's error quotes a row
             path.unlink()
@@ -82,7 +85,7 @@ def scan(store: Store, deny: DenyList, ids: Set[str], quotes: Set[str]) -> Scan:
     """
     result = Scan(quotes=set(quotes))
     seen: set[tuple[int, int]] = set()
-    long = [quote for quote in quotes if len(quote) >= MIN_CHARS]
+    long = _long(quotes)
     plain = [form.encode() for quote in long for form in _forms(quote)]
     for path in _files(store.root):
         stat = path.stat()
@@ -96,14 +99,21 @@ def scan(store: Store, deny: DenyList, ids: Set[str], quotes: Set[str]) -> Scan:
                 result.found[path] = what
         elif path.parent.name != FOLDER and _quotes(path, plain):
             result.found[path] = "quotes a forgotten text"
+        elif answers := answers_about(path, ids):
+            result.found[path] = f"{answers:,} answers about forgotten rows"
     return result
+
+
+def _long(quotes: Set[str]) -> list[str]:
+    return [quote for quote in quotes if len(quote) >= MIN_CHARS]
 
 
 def _doomed(store: Store, held: Sequence[Held], found: Scan, *, also_newest: bool) -> list[Path]:
     """Return the directories of the tables to remove: those that hold any, and what interrupted builds left."""
-    systems = {one.table.system for one in held} | {path.relative_to(store.root).parts[0] for path in found.found}
+    files = [path for path in found.found if path.relative_to(store.root).parts[0] != LABELS]  # answers are no tables
+    systems = {one.table.system for one in held} | {path.relative_to(store.root).parts[0] for path in files}
     holding = {one.table.directory for one in held}
-    holding |= {store.root.joinpath(*path.relative_to(store.root).parts[:3]) for path in found.found}
+    holding |= {store.root.joinpath(*path.relative_to(store.root).parts[:3]) for path in files}
     tables = [
         table
         for table in stored_tables(store)

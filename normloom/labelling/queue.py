@@ -166,6 +166,12 @@ class LabelQueue:
             by_person={who: sum(who in one for one in done) for who in people},
         )
 
+    def counted(self) -> list[Answer]:
+        """Return the answers that count for what the queue shows now."""
+        return [
+            answer for people in self._given().values() for answers in people.values() for answer in answers.values()
+        ]
+
     def _row(self, line: Mapping[str, Any], answers: Mapping[str, Answer]) -> QueueRow:
         return QueueRow(
             row=line["asked"],

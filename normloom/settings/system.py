@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # commands that read need no build
 
     from normloom.run.build import BuildResult
     from normloom.store.store import Store
+    from normloom.tasks.audit.auditing import AuditView
 
 
 def nothing(config: Any) -> dict[str, str]:  # noqa: ARG001  # the same for all settings
@@ -29,7 +30,7 @@ class System:
     `flow` returns the last stages of a build, the released table first. `reads` says, by settings, which published
     tables of other systems it starts from: parameter of the flow -> "SYSTEM/STAGE"; the flow gets a stage that stands
     for the newest such table, or None if none is published. `sections` shows what is special to a finished build.
-    `about` has the words of its data set card.
+    `about` has the words of its data set card, `audit` the columns that an audit of its release looks at.
     """
 
     name: str
@@ -39,3 +40,4 @@ class System:
     reads: Callable[[Any], Mapping[str, str]] = nothing
     sections: Callable[[BuildResult, Store], list[RenderableType]] | None = None
     about: About | None = None
+    audit: AuditView | None = None

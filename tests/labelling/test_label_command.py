@@ -99,3 +99,15 @@ def test_what_cannot_be_done_is_said(label: Label, arguments: tuple[str, ...], w
     with pytest.raises(UsageError, match=why):
         label(*(row if one == "ROW" else one for one in arguments))
     assert label.json("progress")["by_person"] == {}
+
+
+def test_progress_tells_the_agreement_of_two_people(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    rows = source([f"text {number}" for number in range(6)], [0.5] * 6)
+    queue = published(store, rows, people=2)
+    for place, row in enumerate(queue.next("ada", 6)):
+        queue.record(row, {"polite": "yes" if place < 3 else "no"}, "ada")
+        queue.record(row, {"polite": "yes" if place < 2 else "no"}, "bob")
+    label = Label(tmp_path)
+    assert label.json("progress")["alpha"] == {"polite": pytest.approx(1 - (2 / 12) / (70 / 132)), "strength": None}
+    assert "Agreement on polite: alpha 0.686, 6 rows" in label("progress")

@@ -58,6 +58,7 @@ def verify(
     """
     from normloom.history.gc import idle
     from normloom.history.links import broken_links
+    from normloom.labelling.book import FOLDER as LABELS
     from normloom.settings.systems import name_of
     from normloom.store.store import Store
     from normloom.store.verify import repair as repair_damage
@@ -75,12 +76,11 @@ def verify(
             err.print(f"[red]damaged[/] {escaped(damage)}", highlight=False, soft_wrap=True)
     left: list[str] = []
     if repair:
-        for name in dict.fromkeys(damage.system for damage in found):
+        damaged = [name for name in dict.fromkeys(damage.system for damage in found) if name != LABELS]
+        for name in damaged:
             with idle(where, name):
                 repair_damage(where, [damage for damage in found if damage.system == name])
-        left = [
-            name for name in dict.fromkeys(damage.system for damage in found) if not _built(where, name, given, json_)
-        ]
+        left = [name for name in damaged if not _built(where, name, given, json_)]
     taken = _sampled(where, system, given, sample) if sample else None
     if json_:
         told = {"damaged": [asdict(damage) for damage in found], "repaired": repair and bool(found)}
@@ -90,7 +90,8 @@ def verify(
         out.print(_closing(found, left, repaired=repair), highlight=False, soft_wrap=True)
         if taken:
             _show(taken)
-    if (found and not repair) or (taken and not all(one.same for one in taken.remade)):
+    lost = [damage for damage in found if damage.system == LABELS]  # what people said is made by nothing again
+    if (found and not repair) or lost or (taken and not all(one.same for one in taken.remade)):
         raise typer.Exit(FAILED)
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from normloom.cli.common import escaped, out
 from normloom.cli.output.row_text import show_rows
 from normloom.core.errors import UsageError
 from normloom.labelling.questions import Question
 from normloom.labelling.queue import LabelQueue, QueueRow
+
+if TYPE_CHECKING:
+    from normloom.tasks.metrics.figure import Figure
 
 ID_SHOWN = 8
 HELP = "Enter leaves an optional question out. :s skips the row, :u takes the last answer back, :g guidelines, :q ends."
@@ -63,6 +66,10 @@ def show_progress(queue: LabelQueue) -> None:
     people = ", ".join(f"{who} {count:,}" for who, count in progress.by_person.items())
     done = f"{progress.answered:,} of {progress.rows:,} rows answered"
     out.print(escaped(f"{done}{f' ({people})' if people else ''}; {progress.waiting:,} wait."), highlight=False)
+    if len(progress.by_person) > 1:
+        for question, alpha in alphas(queue).items():
+            told = f"undefined ({alpha.undefined})" if alpha.value is None else f"{alpha.value:.3f}"
+            out.print(escaped(f"Agreement on {question}: alpha {told}, {alpha.rows:,} rows"), highlight=False)
     if not progress.waiting:
         out.print("The build that asked goes on with its next run.")
 
@@ -100,7 +107,20 @@ def progress_json(queue: LabelQueue) -> dict[str, Any]:
         "answered": progress.answered,
         "waiting": progress.waiting,
         "by_person": dict(progress.by_person),
+        "alpha": {name: alpha.value for name, alpha in alphas(queue).items()} if len(progress.by_person) > 1 else {},
     }
+
+
+def alphas(queue: LabelQueue) -> dict[str, Figure]:
+    """Return Krippendorff's alpha of each question but texts, over the rows of the queue."""
+    import polars as pl
+
+    from normloom.tasks.labels.agreement import measured
+
+    said = [(one.row, one.who, one.question, one.text) for one in queue.counted()]
+    answers = pl.DataFrame(said, schema=dict.fromkeys(("asked", "who", "question", "value"), pl.String), orient="row")
+    asked = {name: one for name, one in queue.asks.questions.items() if one.kind != "text"}
+    return {name: measured(answers.filter(question=name), one)["alpha"] for name, one in asked.items()}
 
 
 def escaped_lines(text: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from normloom.exports.card import sections
+from normloom.exports.card.audited import audited
 from normloom.exports.card.facts import Facts
 from normloom.exports.card.markdown import size_category
 from normloom.exports.features import features
@@ -24,6 +25,7 @@ def card(facts: Facts) -> str:
         sections.origin,
         sections.making,
         sections.figures,
+        audited,
         sections.limits,
         sections.changes,
         sections.licence,

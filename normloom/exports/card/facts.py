@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import polars as pl
+
 from normloom.exports.card.changes import ReleaseChange
 from normloom.exports.origins import Rights
 from normloom.exports.tables import Written
@@ -16,7 +18,7 @@ from normloom.settings.about import About
 @dataclass(frozen=True, kw_only=True)
 class Facts:
     """What a card is written from; `tables` has the release first, `before` what other systems made
-    for it. `repository` is where it will be on a hub."""
+    for it. `repository` is where it will be on a hub, `audit` has the figures that people's answers corrected."""
 
     material: Material
     about: About
@@ -27,6 +29,7 @@ class Facts:
     before: Sequence[Material]
     command: str
     repository: str | None = None
+    audit: pl.DataFrame | None = None
 
     @property
     def name(self) -> str:

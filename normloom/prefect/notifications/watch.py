@@ -1,4 +1,6 @@
-"""Look after a store while nobody builds: serve its figures, and tell the Prefect server of releases that get stale."""
+"""Look after a store while nobody builds: serve its figures, tell the Prefect server of releases that get stale, and
+let builds go on that waited for answers.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from pathlib import Path
 
 from normloom.core.errors import StoreError, UsageError
 from normloom.history.freshness import releases
+from normloom.prefect.notifications.answered import go_on
 from normloom.prefect.notifications.notices import tell
 from normloom.store.files import write_file
 from normloom.store.layout import BUILDS
@@ -56,8 +59,9 @@ def watching(root: Path, *, metrics_port: int | None = None, host: str = HOST) -
         while not ended.is_set():
             try:
                 look(store, datetime.now(UTC))
+                go_on(store)
             except (StoreError, OSError) as error:  # a damaged lock, a full disk: the next look may do
-                log.warning("cannot tell which releases of %s are stale: %s", root, error)
+                log.warning("cannot look after %s: %s", root, error)
             ended.wait(SECONDS)
 
     with ExitStack() as stack:
