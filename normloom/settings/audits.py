@@ -76,7 +76,7 @@ def audit_of(  # noqa: PLR0913  # what an audit is, by name
         args,
         name=name,
         bounds=tuple(bounds),
-        margins=margins and published_stage(margins.ref, reader=name),
+        margins=published_stage(margins.ref, reader=name) if margins else None,
     )
     return Audit(name=name, end=end, table=table, args=args, bounds=bounds)
 

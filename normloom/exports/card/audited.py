@@ -17,7 +17,7 @@ def audited(facts: Facts) -> Iterator[str]:
         return
     figures = facts.audit.filter(facts.audit["metric"] != "random_answers")
     overall = figures.filter(slice_by="overall")
-    answers = overall.filter(axis="prediction-powered")["rows"].max() or 0
+    answers = max(overall.filter(axis="prediction-powered")["rows"].to_list(), default=0)
     yield from (
         "## Audit",
         "",
