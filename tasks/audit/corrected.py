@@ -42,7 +42,7 @@ def corrected(frame: pl.DataFrame, answered: pl.DataFrame, args: Auditing) -> It
             judged_so, others = _cells(here, verdict=True), _cells(here, verdict=False)
             judged = int((rows["audit_verdict"] == of).sum())
             share = _estimate(None if judged_so is None or others is None else [*judged_so, *others])
-            precision = _estimate(judged_so, none="no row has this verdict")
+            precision = _estimate(judged_so, none="no row has this verdict", unknown="no answers about its rows")
             yield figure_row(Figure(value=judged / rows.height, rows=rows.height), metric="share", axis=JUDGED, **where)
             yield figure_row(share, metric="share", axis=POWERED, **where)
             elsewhere = Figure(undefined="the judge's errors are not known", rows=rows.height)
@@ -90,9 +90,9 @@ def _groups(frame: pl.DataFrame, answered: pl.DataFrame) -> Iterator[tuple[str, 
         yield by, value, frame.filter(here), answered.filter(here)
 
 
-def _estimate(cells: Sequence[Stratum] | None, *, none: str = "no rows") -> Figure:
+def _estimate(cells: Sequence[Stratum] | None, *, none: str = "no rows", unknown: str = NO_ANSWERS) -> Figure:
     if cells is None:
-        return Figure(undefined=NO_ANSWERS)
+        return Figure(undefined=unknown)
     if not cells:
         return Figure(undefined=none)
     answers = sum(cell.answers for cell in cells)

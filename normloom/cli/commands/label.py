@@ -86,24 +86,31 @@ def label(
     With --json list, next and answer print rows (row, place, chosen_by, shown, answers), undo the answers taken back,
     progress what normloom labels prints, import and export a count.
     """
-    from normloom.labelling.queue import open_queue, person
+    from normloom.labelling.queue import open_queue
     from normloom.store.store import Store
 
     queue, given = open_queue(Store(store), name, system=system), values or []
     wanted = {Action.ANSWER: len(given), Action.IMPORT: 1, Action.EXPORT: 1}.get(action, 0)
     if len(given) != wanted:
         raise UsageError(f"{action.value} takes {'one file' if wanted else 'no further values'}, got {len(given)}")
-    asked = _Asked(queue, person(who), given, format_.value if format_ else None, json_)
+    asked = _Asked(queue, who, given, format_.value if format_ else None, json_)
     ACTIONS[action](asked)
 
 
 @dataclass(frozen=True)
 class _Asked:
     queue: LabelQueue
-    who: str
+    named: str | None
     values: list[str]
     form: Form | None
     json: bool
+
+    @property
+    def who(self) -> str:
+        """Who answers."""
+        from normloom.labelling.queue import person
+
+        return person(self.named)
 
     def tell(self, value: Any, show: Callable[[], None]) -> None:
         """Print a value as JSON, or show it."""
@@ -166,7 +173,7 @@ def _progress(asked: _Asked) -> None:
 def _import(asked: _Asked) -> None:
     from normloom.labelling.exchange.files import import_answers
 
-    count = import_answers(asked.queue, Path(asked.values[0]), asked.form, who=asked.who)
+    count = import_answers(asked.queue, Path(asked.values[0]), asked.form, who=asked.named)
     asked.tell({"new_answers": count}, lambda: out.print(f"{count:,} new answers.", highlight=False))
 
 

@@ -28,7 +28,8 @@ def audited(facts: Facts) -> Iterator[str]:
     )
     headings = ("figure", "of", "method", "value", "interval", "rows")
     yield from table(headings, map(_figure, overall.iter_rows(named=True)))
-    groups = figures.filter((figures["slice_by"] != "overall") & (figures["axis"] != "as judged"))
+    every = figures.filter((figures["slice_by"] != "overall") & (figures["axis"] != "as judged"))
+    groups = every.filter(every["value"].is_not_null())
     if groups.height:
         shown = groups.head(SHOWN).iter_rows(named=True)
         yield from ("### By group", "")
@@ -37,6 +38,8 @@ def audited(facts: Facts) -> Iterator[str]:
         )
         if groups.height > SHOWN:
             yield from (f"And {groups.height - SHOWN:,} more.", "")
+    if left := every.height - groups.height:
+        yield from (f"{left:,} figures of groups have no value, most for want of answers.", "")
 
 
 def _figure(row: Mapping[str, Any]) -> tuple[str, ...]:
