@@ -23,9 +23,10 @@ IMAGE_TOKENS = 85
 
 @dataclass
 class SeeingServer:
-    """What it was sent: (format, width, height, bytes) of each image, and the bodies."""
+    """What it was sent: (format, width, height, bytes) of each image, and the bodies; if `blind` it refuses images."""
 
     base_url: str = ""
+    blind: bool = False
     images: list[tuple[str, int, int, int]] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
 
@@ -38,6 +39,9 @@ class SeeingServer:
                 if part["type"] == "text":
                     words += len(part["text"].split())
                     continue
+                if self.blind:
+                    told = {"message": "this model does not support images", "code": "invalid"}
+                    return JSONResponse({"error": told}, 400)
                 try:
                     reds.append(self._is_red(part["image_url"]["url"]))
                 except (ValueError, OSError) as error:

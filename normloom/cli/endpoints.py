@@ -25,15 +25,17 @@ def probed(
     not there and a field that an endpoint does not take; ModelError if an endpoint does not answer now.
     """
     decided: dict[str, ModelSpec] = {}
+    seeing = {stage.model.model_dump_json() for stage in stages_of(*ends) if stage.model and stage.images}
     for stage in stages_of(*ends):
         spec = stage.model
         if spec is None or spec.engine != ENGINE or stage.name not in stages or spec.model_dump_json() in decided:
             continue
-        decided[spec.model_dump_json()] = _decided(spec, resources, say)
+        name = spec.model_dump_json()
+        decided[name] = _decided(spec, resources, say, images=name in seeing)
     return with_models(ends, lambda spec: decided.get(spec.model_dump_json(), spec))
 
 
-def _decided(spec: ModelSpec, resources: Resources, say: Callable[[str], None]) -> ModelSpec:
+def _decided(spec: ModelSpec, resources: Resources, say: Callable[[str], None], *, images: bool) -> ModelSpec:
     variable = parse_options(Options, spec).key_variable
     if resources.address and variable and not os.environ.get(variable):
         say(f"{spec.model} is not tried beforehand: {variable} is not set here; the cluster's nodes try it")
@@ -41,7 +43,7 @@ def _decided(spec: ModelSpec, resources: Resources, say: Callable[[str], None]) 
     from normloom.models.openai.probe import probe
 
     try:
-        found = probe(spec)
+        found = probe(spec, images=images)
     except SpentError as error:
         raise ModelError(f"model {spec.model!r} was tried before the build started: {error}; try again later") from None
     except ModelError as error:

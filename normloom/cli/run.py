@@ -170,12 +170,12 @@ def check_models(ends: Sequence[Stage], resources: Resources) -> None:
     specs = model_uses(stages_of(*ends))
     if resources.address is None and (missing := missing_engines(specs)):
         raise ConfigError("; ".join(missing.values()))
-    require_sight(stages_of(*ends))
     for spec in specs:
         try:
             model_identity(spec)
         except ModelError as error:
             raise ConfigError(str(error)) from error
+    require_sight(stages_of(*ends))
 
 
 def read_sources(

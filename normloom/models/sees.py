@@ -12,7 +12,7 @@ from normloom.core.model_roles import each_of
 from normloom.core.product_model import ProductSpec
 from normloom.core.protocol import ModelSpec
 from normloom.core.stage import Stage
-from normloom.models.files.locate import find, snapshot
+from normloom.models.files.locate import find
 from normloom.models.registry import engine_of, parse_options
 
 CONFIG = "config.json"
@@ -30,7 +30,7 @@ def require_sight(stages: Iterable[Stage]) -> None:
 
 
 def blind(spec: ModelSpec) -> str | None:
-    """Return why a model cannot see images, None if it can or nobody knows before it is loaded."""
+    """Return why a model cannot see images, None if it can or nobody knows, as of one that is only on the hub."""
     engine = engine_of(spec)
     if engine.sees is None:
         return f"engine {spec.engine!r} hands models no images; use {SEEING}"
@@ -39,13 +39,23 @@ def blind(spec: ModelSpec) -> str | None:
         return None if getattr(options, "images", False) else f"its option images is off (engine {spec.engine!r})"
     if isinstance(spec, ProductSpec) and not spec.adapter:
         return None
-    try:
-        found = find(spec.model) or snapshot(ModelSpec(model=spec.model, revision=spec.revision), weights=False)
-    except ModelError:
-        return None  # what is wrong is said where models are looked for
-    if found.is_file() or not config_sees(found):
+    found = _place(spec)
+    if found and (found.is_file() or not config_sees(found)):
         return f"{found / CONFIG if found.is_dir() else found} describes a model of text alone; name another"
     return None
+
+
+def _place(spec: ModelSpec) -> Path | None:
+    """Return the file or folder of a model if it is on this machine; nobody is asked."""
+    try:
+        if found := find(spec.model):
+            return found
+    except ModelError:
+        return None  # what is wrong is said where models are looked for
+    from huggingface_hub import try_to_load_from_cache
+
+    cached = try_to_load_from_cache(spec.model, CONFIG, revision=spec.revision)
+    return Path(cached).parent if isinstance(cached, str) else None
 
 
 def config_sees(directory: Path) -> bool:

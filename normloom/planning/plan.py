@@ -171,12 +171,12 @@ def plan(
     stages: Sequence[Stage], *, system: str, store: Store, resources: Resources, selection: Selection | None = None
 ) -> Plan:
     """Return what a build of the stages, which are in order, would do; raises what the build would."""
-    require_sight(stages)
     selection = selection or Selection()
     planner = _Planner(system, store, resources)
     chosen = selection.chosen(stages)
     for stage in selection.needed(stages):
         planner.add(stage, selection, chosen=stage.name in chosen)
+    require_sight(stages)  # the keys have brought what describes a model here
     planned = tuple(planner.planned.values())
     uses = _uses(planned)
     loads = model_loads(uses, resources)

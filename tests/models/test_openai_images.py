@@ -13,11 +13,12 @@ from PIL import Image as Images
 from seeing_server import IMAGE_TOKENS, SeeingServer, seeing
 
 from normloom.core.content import Content, Image
-from normloom.core.errors import ConfigError
+from normloom.core.errors import ConfigError, ModelError
 from normloom.models import GenerateRequest, ModelSpec, Sampling, ScoreRequest, load_model
 from normloom.models.openai.endpoint import _expected_tokens
 from normloom.models.openai.engine import OpenaiModel
 from normloom.models.openai.images import TOKENS
+from normloom.models.openai.probe import probe
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +112,20 @@ def test_an_instruction_without_a_system_role_comes_before_the_image(server: See
         model.generate([writing((image("red"), "Red?"))])
     [message] = server.bodies[0]["messages"]
     assert [part.get("text") for part in message["content"]] == ["Look.", None, "Red?"]
+
+
+def test_an_endpoint_is_asked_about_an_image_before_a_build_that_will(server: SeeingServer) -> None:
+    spec = asked(server).spec
+    found = probe(spec, images=True)
+    assert server.images == [("PNG", 64, 64, server.images[0][3])]
+    assert found.requests == 3  # a question, one for JSON, one about an image
+    server.blind = True
+    try:
+        with pytest.raises(ModelError, match=r"refuses an image \(.*this model does not support images"):
+            probe(spec, images=True)
+        assert probe(spec).requests == 2
+    finally:
+        server.blind = False
 
 
 def test_the_limit_of_rate_expects_tokens_for_an_image_and_not_for_its_bytes() -> None:

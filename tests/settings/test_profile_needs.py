@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,8 @@ from normloom.cli.run import check_models
 from normloom.core.errors import ConfigError
 from normloom.core.protocol import ModelSpec
 from normloom.models.installed import missing_engines
+from normloom.settings.settings import stages_for
+from normloom.store.store import Store
 from normloom.testing.toy import echo_stage, words_stage
 from normloom.workers.resources import Resources
 
@@ -20,6 +23,21 @@ def test_the_engine_of_the_local_profile_is_found() -> None:
     found = {finding.name: finding.state for finding in examine_profile("local", [])}
     assert found["engine transformers"] == found["engine use"] == "ok"
     assert missing_engines([ModelSpec(engine="transformers", model="any")]) == {}
+
+
+def test_a_model_that_cannot_see_is_named(tmp_path: Path) -> None:
+    profile = tmp_path / "looks.yaml"
+    profile.write_text(
+        "models: {small: {engine: transformers, model: SmolLM2-135M-Instruct}}\n"
+        "roles: {entrants: [small]}\n"
+        "systems: {cross_cultural: {by: scored, ask: {look: true}}}\n"
+    )
+    found = {finding.name: finding for finding in examine_profile(str(profile), [])}
+    assert found["images of cross_cultural"].state == "broken"
+    assert "model 'SmolLM2-135M-Instruct' cannot see them" in found["images of cross_cultural"].detail
+    ends = stages_for("cross_cultural", profile=str(profile), assignments=[], store=Store(tmp_path / "store")).ends
+    with pytest.raises(ConfigError, match="stage 'score_small' asks about images"):
+        check_models(ends, Resources())
 
 
 @absent

@@ -12,6 +12,7 @@ from concurrent.futures import CancelledError
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from normloom.core.content import Content
 from normloom.core.errors import ConfigError, ModelError
 from normloom.core.protocol import Candidate, Completion, GenerateRequest, ModelSpec, Sampling, ScoreRequest, Scores
 from normloom.models.openai.asking import Asker
@@ -65,14 +66,14 @@ class OpenaiModel:
         work = (self._completion(request, body) for request, body in zip(requests, settings, strict=True))
         return self._wait_for(self._all(sum(len(request.seeds) for request in requests), work))
 
-    def ask_plainly(self, instruction: str, text: str, **listing: Any) -> Reply:
+    def ask_plainly(self, instruction: str, said: Content, **listing: Any) -> Reply:
         """Return the reply to one short question, asked with all fields that candidates are drawn with.
 
         Raises UnansweredError, unlike the other requests, and ModelError.
         """
         drawing = {"temperature": Sampling().temperature, "top_p": Sampling().top_p, "seed": 0}
         settings = {**self._asking.taken(drawing), self.options.max_tokens_field: self.options.answer_tokens, **listing}
-        return self._wait_for(self._asking.ask(instruction, text, settings))
+        return self._wait_for(self._asking.ask(instruction, said, settings))
 
     def take_usage(self) -> dict[str, float]:
         """Return requests, retries among them, tokens and cost since this was last asked."""

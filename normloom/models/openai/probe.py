@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
+from normloom.core.content import Image
 from normloom.core.errors import ModelError
 from normloom.core.protocol import ModelSpec
 from normloom.models.openai.engine import OpenaiModel
@@ -28,6 +30,7 @@ _JSON = {
     "required": ["white"],
     "additionalProperties": False,
 }
+_SIDE = 64  # pixels of an image
 _FORMAT = {"type": "json_schema", "json_schema": {"name": "answer", "schema": _JSON, "strict": True}}
 
 
@@ -55,8 +58,10 @@ class Found:
         return "; ".join([*told, *(words for name, words in left_out.items() if name in options.get("omit", ()))])
 
 
-def probe(spec: ModelSpec) -> Found:
+def probe(spec: ModelSpec, *, images: bool = False) -> Found:
     """Ask what a build will ask: a question, and one for JSON; each once more without what the endpoint refuses.
+
+    With `images` one question is about an image; raises ModelError if it is refused.
 
     Raises ConfigError for a key that is not set, ModelError for one that is refused, a model or an address that is not
     there and a field that the endpoint does not take and a build needs, SpentError for an endpoint that does not answer
@@ -70,6 +75,8 @@ def probe(spec: ModelSpec) -> Found:
                 scores = _scores(model)
                 if "response_format" not in omit and not _takes_json(model):
                     omit.append("response_format")
+                if images:
+                    _require_sight(model)
             except FieldRefusedError as error:
                 if error.field != "seed" or "seed" in omit:
                     raise
@@ -98,6 +105,23 @@ def _scores(model: OpenaiModel) -> str:
         _ask(model)
         return wanted
     return wanted if _lists_answers(model, required=wanted == "logprobs") else "written"
+
+
+def _require_sight(model: OpenaiModel) -> None:
+    """Ask about a white image; raises ModelError if the endpoint refuses it."""
+    from PIL import Image as Images
+
+    stream = io.BytesIO()
+    Images.new("RGB", (_SIDE, _SIDE), "white").save(stream, "PNG")
+    try:
+        model.ask_plainly(_INSTRUCTION, (Image.of(stream.getvalue()), "Is this image white?"))
+    except SpentError:
+        raise
+    except UnansweredError as error:
+        raise ModelError(
+            f"model {model.spec.model!r} at {model.options.base_url} refuses an image ({error}): it seems that it "
+            "cannot see; name another model, or ask about text alone"
+        ) from None
 
 
 def _takes_json(model: OpenaiModel) -> bool:
