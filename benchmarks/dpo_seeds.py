@@ -20,7 +20,7 @@ from normloom.flows.persodpo.training import trained
 from normloom.settings.settings import Prepared, stages_for
 from normloom.steps.graph import stages_of
 from normloom.store.store import Store
-from normloom.tasks.preferences.dpo_figures import MEASURES, START, mean_over_groups, scores
+from normloom.tasks.preferences.dpo.dpo_figures import MEASURES, START, mean_over_groups, scores
 from normloom.testing import made
 
 SETTINGS = (

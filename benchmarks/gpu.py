@@ -32,7 +32,7 @@ import torch
 from common import Clock, Loom, Report, StageRun, Timed, Work, builtin_prompts, generating, parser, start_ray
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from normloom.core.cache import cache_dir
+from normloom.core.machine.cache import cache_dir
 from normloom.core.protocol import Closing, ModelSpec
 from normloom.models import load_model
 from normloom.models.files.locate import locate

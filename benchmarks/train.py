@@ -30,9 +30,9 @@ from normloom.core.stage import Output, Stage
 from normloom.schemas import preference_tables
 from normloom.steps.args import Args
 from normloom.store.store import Store
+from normloom.tasks.preferences.dpo.log_probs import SIDES
+from normloom.tasks.preferences.dpo.train_dpo import Dpo, learn, train_dpo
 from normloom.tasks.preferences.dpo.training import Lora, _adapter, _configured, load
-from normloom.tasks.preferences.log_probs import SIDES
-from normloom.tasks.preferences.train_dpo import Dpo, learn, train_dpo
 from normloom.testing import made
 
 QWEN = "qwen2-0.5b"

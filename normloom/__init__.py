@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from normloom.core.stage import dropped_rows as dropped_rows
     from normloom.labelling.questions import Question as Question
     from normloom.labelling.queue import LabelQueue as LabelQueue
-    from normloom.models.yes import yes as yes
+    from normloom.models.requests.yes import yes as yes
     from normloom.steps.args import Args as Args
     from normloom.steps.products import files_of as files_of
     from normloom.steps.products import model_from as model_from
@@ -129,7 +129,7 @@ HOMES = {
     "trace": "normloom.api.look",
     "why": "normloom.api.build",
     "with_adapter": "normloom.steps.products",
-    "yes": "normloom.models.yes",
+    "yes": "normloom.models.requests.yes",
 }
 
 

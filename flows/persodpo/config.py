@@ -16,14 +16,14 @@ from normloom.schemas.personas import PROMPTS
 from normloom.settings.config import Settings, section
 from normloom.settings.source_settings import FileSettings, SourceName
 from normloom.settings.system_config import NamedModels, SystemConfig
+from normloom.tasks.preferences.dpo.log_probs import PairReading
+from normloom.tasks.preferences.dpo.train_dpo import Dpo, require_trainable
 from normloom.tasks.preferences.judge_entailment import Entailment
-from normloom.tasks.preferences.log_probs import PairReading
 from normloom.tasks.preferences.measure import Measuring
 from normloom.tasks.preferences.pairs import Pairing
 from normloom.tasks.preferences.prompts import PersonaPrompts
 from normloom.tasks.preferences.quality import Length, Quality
 from normloom.tasks.preferences.replies import Replying
-from normloom.tasks.preferences.train_dpo import Dpo, require_trainable
 
 
 class SourceSettings(FileSettings, PersonaPrompts):

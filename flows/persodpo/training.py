@@ -12,9 +12,9 @@ from normloom.flows.persodpo.config import PersodpoConfig
 from normloom.schemas.preference_tables import HELD_OUT
 from normloom.steps.products import files_of, with_adapter
 from normloom.tasks.preferences.checks import check_training
-from normloom.tasks.preferences.dpo_figures import dpo_figures
-from normloom.tasks.preferences.log_probs import log_probs
-from normloom.tasks.preferences.train_dpo import train_dpo
+from normloom.tasks.preferences.dpo.dpo_figures import dpo_figures
+from normloom.tasks.preferences.dpo.log_probs import log_probs
+from normloom.tasks.preferences.dpo.train_dpo import train_dpo
 
 BASE, TUNED, SIMPLE = "base", "persodpo", "simple"
 

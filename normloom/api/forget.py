@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from normloom.api.look import open_store
 from normloom.core.errors import StoreError
-from normloom.history.forget import Asked, ask
-from normloom.history.forget import forget as forget_rows
-from normloom.history.purge import purge as purge_store
+from normloom.history.removal.forget import Asked, ask
+from normloom.history.removal.forget import forget as forget_rows
+from normloom.history.removal.purge import purge as purge_store
 from normloom.store.forgotten import Purging
 from normloom.store.store import Store
 

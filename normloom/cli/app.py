@@ -40,7 +40,7 @@ from normloom.cli.commands.why import why
 from normloom.cli.common import FAILED, WAITING, WRONG_USAGE, err
 from normloom.cli.interrupt import terminated
 from normloom.core.errors import NormloomError, UsageError, WaitingError
-from normloom.core.proxies import spare_loopback
+from normloom.core.machine.proxies import spare_loopback
 
 app = typer.Typer(
     name="normloom",

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from normloom.core.errors import StoreError
-from normloom.core.object_path import ObjectPath, place_of
+from normloom.core.machine.object_path import ObjectPath, place_of
 from normloom.models.files.locate import PACKAGED
 
 GIB = 2**30

@@ -13,7 +13,7 @@ from typing import Any
 from pythonjsonlogger.json import JsonFormatter
 
 from normloom.core.errors import UsageError
-from normloom.core.log_context import about
+from normloom.core.machine.log_context import about
 
 VARIABLE, JSON, TEXT = "NORMLOOM_LOGS", "json", "text"
 

@@ -19,10 +19,10 @@ from normloom.cli.output import summary
 from normloom.cli.output.terminal import TerminalProgress, busy, handling, printing_above
 from normloom.cli.profile_needs import too_many_processors
 from normloom.core.errors import ClusterError, ConfigError, ModelError, NormloomError
+from normloom.core.machine.proxies import spare_loopback
 from normloom.core.progress import LogProgress, Progress
-from normloom.core.proxies import spare_loopback
 from normloom.core.stage import Output, Stage
-from normloom.history.gc import old_tables
+from normloom.history.removal.gc import old_tables
 from normloom.models import model_identity
 from normloom.models.installed import missing_engines
 from normloom.models.sees import require_sight

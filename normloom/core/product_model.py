@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import PrivateAttr
 
-from normloom.core.object_path import fetched
+from normloom.core.machine.object_path import fetched
 from normloom.core.protocol import ModelSpec
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from normloom.core.model_roles import each_of
 from normloom.core.needs import Needs, ProcessSpec
 from normloom.core.product_model import ProductSpec
 from normloom.core.protocol import Completion, ModelSpec, Scores
-from normloom.core.rules import MODEL, OUTAGE
+from normloom.core.rows.rules import MODEL, OUTAGE
 from normloom.core.table import TableRef
 
 DROPPED_SCHEMA = {

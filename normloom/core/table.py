@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from normloom.core.rules import TRANSIENT
+from normloom.core.rows.rules import TRANSIENT
 
 Kind = Literal["rows", "dropped", "quarantined"]
 KINDS: tuple[Kind, ...] = ("rows", "dropped", "quarantined")

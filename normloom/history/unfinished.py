@@ -20,7 +20,7 @@ from typing import IO, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from normloom.core.errors import BuildCancelledError, StoreError, WaitingError, cause
-from normloom.core.object_path import ObjectPath
+from normloom.core.machine.object_path import ObjectPath
 from normloom.history.builds import started
 from normloom.planning.spent import Spent
 from normloom.store.files import sync_directory, writing

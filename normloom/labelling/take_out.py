@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence, Set
 from pathlib import Path
 
-from normloom.core.forgotten import DenyList, strings
+from normloom.core.rows.forgotten import DenyList, strings
 from normloom.labelling.answers import Answer
 from normloom.labelling.book import FOLDER, books
 from normloom.store.store import Store

@@ -29,7 +29,7 @@ from openlineage.client.serde import Serde
 from openlineage.client.transport.noop import NoopConfig, NoopTransport
 
 from normloom.core.errors import BuildCancelledError, StoreError
-from normloom.core.object_path import ObjectPath
+from normloom.core.machine.object_path import ObjectPath
 from normloom.core.protocol import ModelSpec
 from normloom.core.table import Manifest, TableRef
 from normloom.lineage.openlineage_facets import (

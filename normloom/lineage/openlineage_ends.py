@@ -14,7 +14,7 @@ from openlineage.client.event_v2 import InputDataset, Job, Run, RunEvent, RunSta
 from openlineage.client.facet_v2 import error_message_run, tags_run
 from openlineage.client.serde import Serde
 
-from normloom.core.object_path import ObjectPath
+from normloom.core.machine.object_path import ObjectPath
 from normloom.history.unfinished import UnfinishedBuild, dead
 from normloom.lineage.openlineage import append_line, configured_collector, record_of
 from normloom.lineage.openlineage_facets import PRODUCER

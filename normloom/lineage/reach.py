@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from normloom.core.forgotten import FORGOTTEN, DenyList
+from normloom.core.rows.forgotten import FORGOTTEN, DenyList
 from normloom.core.table import KINDS, Kind, Manifest, PartRecord, TableRef
 from normloom.lineage.trained import models_of
 from normloom.store.forgotten import SourceRow

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from normloom.core.errors import ModelError
-from normloom.core.object_path import fetched
+from normloom.core.machine.object_path import fetched
 from normloom.core.product_model import ProductSpec
 from normloom.core.protocol import Adaptable, LanguageModel, ModelSpec
 from normloom.models.product_files import require_files

@@ -6,10 +6,10 @@ import json
 from hashlib import blake2b
 from pathlib import Path
 
-from normloom.core.cache import cache_dir
 from normloom.core.errors import ModelError
-from normloom.core.object_path import fetched
-from normloom.core.once import made_once
+from normloom.core.machine.cache import cache_dir
+from normloom.core.machine.object_path import fetched
+from normloom.core.machine.once import made_once
 from normloom.core.product_model import ProductSpec
 from normloom.core.protocol import ModelSpec
 from normloom.models.files.digests import file_digest

@@ -31,8 +31,8 @@ from normloom.core.protocol import (
     Scores,
 )
 from normloom.models.product_files import ADAPTER
-from normloom.models.progress import current_teller
 from normloom.models.registry import parse_options, require_free_text
+from normloom.models.requests.progress import current_teller
 
 if TYPE_CHECKING:
     from _hashlib import HASHXOF

@@ -1,6 +1,6 @@
 """64-bit SimHash (Charikar 2002) and exact shingle Jaccard of texts.
 
-Texts are compared in their normal form (`normloom.core.text.normalise`). A feature is a run of n characters
+Texts are compared in their normal form (`normloom.core.rows.text.normalise`). A feature is a run of n characters
 or n words of it, hashed with 64-bit FNV-1a over its UTF-8 bytes and mixed, so codes are the same in
 every process. A text too short for one n-gram is one feature; an empty one has none.
 """
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from normloom.core.text import normalise
+from normloom.core.rows.text import normalise
 from normloom.near_duplicates.features import Features
 from normloom.near_duplicates.kernels.compiled import Array
 from normloom.near_duplicates.kernels.texts import FlatTexts, overlap, shingle_set, simhashes, similarities

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from normloom.core.errors import BuildCancelledError, NormloomError, WaitingError
-from normloom.core.log_context import logged_as
+from normloom.core.machine.log_context import logged_as
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest, TableRef
 from normloom.prefect.flow_run import WAITING

@@ -9,7 +9,7 @@ from itertools import count
 import polars as pl
 
 from normloom.core.errors import SourceError
-from normloom.core.text import surrogate_problem
+from normloom.core.rows.text import surrogate_problem
 from normloom.readers.column import Column
 from normloom.readers.kind import MIXED, mixes_numbers
 from normloom.readers.records import Fault, Record, Rejected, Source, payload, type_name

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from normloom.core.errors import QuarantineBudgetError
-from normloom.core.rules import CRASH, OUTAGE, TRANSIENT
+from normloom.core.rows.rules import CRASH, OUTAGE, TRANSIENT
 
 REASON_CHARS = 300
 _ADVICE = {

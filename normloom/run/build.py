@@ -20,7 +20,7 @@ from normloom.core.errors import (
     WaitingError,
     cause,
 )
-from normloom.core.log_context import logged_as
+from normloom.core.machine.log_context import logged_as
 from normloom.core.outlook import Forecast
 from normloom.core.progress import LogProgress, Progress
 from normloom.core.stage import Stage

@@ -11,7 +11,7 @@ import polars as pl
 
 from normloom.core.errors import StageError, WaitingError
 from normloom.core.progress import Progress
-from normloom.core.rules import POISON
+from normloom.core.rows.rules import POISON
 from normloom.core.stage import Stage
 from normloom.core.table import PartRecord
 from normloom.planning.spending import Spending, batched, hosted

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from normloom.core.errors import StoreError
-from normloom.core.object_path import ObjectPath
+from normloom.core.machine.object_path import ObjectPath
 
 
 def write_file(path: Path, content: bytes) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from normloom.core.errors import StoreError, UsageError
-from normloom.core.forgotten import DenyList
+from normloom.core.rows.forgotten import DenyList
 from normloom.core.table import TableRef
 from normloom.store.files import write_file, writing
 from normloom.store.store import Store

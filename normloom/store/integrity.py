@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from normloom.core.object_path import ObjectPath
+from normloom.core.machine.object_path import ObjectPath
 from normloom.core.table import FileRecord, PartRecord
 
 Record = TypeVar("Record")

@@ -26,9 +26,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from normloom.core.cache import cache_dir
 from normloom.core.errors import StoreError
-from normloom.core.object_path import ObjectPath
+from normloom.core.machine.cache import cache_dir
+from normloom.core.machine.object_path import ObjectPath
 
 MANIFEST = "manifest.json"
 CURRENT = "current"

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 
 from normloom.core.errors import StoreError
-from normloom.core.object_path import ObjectPath
+from normloom.core.machine.object_path import ObjectPath
 
 SECONDS = "NORMLOOM_LEASE_SECONDS"
 WAIT_SECONDS = 0.5  # between looks at a lease that another holds

@@ -16,7 +16,7 @@ from pathlib import Path
 import polars as pl
 
 from normloom.core.errors import StoreError
-from normloom.core.object_path import ObjectPath
+from normloom.core.machine.object_path import ObjectPath
 from normloom.core.table import KINDS, FileRecord, Kind, PartRecord
 from normloom.store import lease
 from normloom.store.files import sync_directory, write_file, writing

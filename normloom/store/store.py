@@ -13,9 +13,9 @@ from pathlib import Path
 import polars as pl
 from pydantic import ValidationError
 
-from normloom.core.cache import cache_dir
 from normloom.core.errors import StoreError
-from normloom.core.object_path import ObjectPath, place_of
+from normloom.core.machine.cache import cache_dir
+from normloom.core.machine.object_path import ObjectPath, place_of
 from normloom.core.table import Kind, Manifest, PartRecord, TableRef
 from normloom.store import lease
 from normloom.store.files import remove_tree, write_file, writing

@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 
 from normloom.core.errors import StoreError, UsageError
-from normloom.core.object_path import ObjectPath
+from normloom.core.machine.object_path import ObjectPath
 from normloom.store.store import Store
 from normloom.store.unpublished import quarantines, unpublished
 

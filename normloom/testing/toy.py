@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from normloom.core.contract import Check, Contract
 from normloom.core.progress import LogProgress
 from normloom.core.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling
-from normloom.core.rows import seed
+from normloom.core.rows.ids import seed
 from normloom.core.stage import Output, Stage, dropped, dropped_frame, quarantined, quarantined_frame
 from normloom.run.runner import StageRunner
 from normloom.store.store import Store

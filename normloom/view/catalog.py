@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 
 from normloom.core.errors import StoreError, UsageError
-from normloom.core.object_path import ObjectPath
+from normloom.core.machine.object_path import ObjectPath
 from normloom.core.table import KINDS, Kind, Manifest
 from normloom.schemas.media_tables import PLACE
 from normloom.settings.systems import system_named, system_names

@@ -18,10 +18,10 @@ from pydantic import BaseModel
 from normloom.core.contract import Contract
 from normloom.core.errors import AccountingError, ContractError, StageError
 from normloom.core.fan_out import FanOut
-from normloom.core.forgotten import DenyList, without_forgotten
 from normloom.core.protocol import Metered
-from normloom.core.rows import row_ids
-from normloom.core.rules import CRASH, POISON
+from normloom.core.rows.forgotten import DenyList, without_forgotten
+from normloom.core.rows.ids import row_ids
+from normloom.core.rows.rules import CRASH, POISON
 from normloom.core.stage import DROPPED_SCHEMA, QUARANTINE_SCHEMA, Output, quarantined, quarantined_frame
 from normloom.core.table import PartRecord
 from normloom.store.parts import committed_part, read_slice, require_writer, write_files, write_frames, write_part

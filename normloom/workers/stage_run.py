@@ -14,7 +14,7 @@ from pathlib import Path
 
 from normloom.core.outlook import about
 from normloom.core.run import Run
-from normloom.models.progress import current_teller
+from normloom.models.requests.progress import current_teller
 from normloom.store.files import writing
 from normloom.store.layout import SCRATCH, scratch_of
 from normloom.store.parts import require_writer

@@ -6,7 +6,7 @@ import polars as pl
 
 from normloom.core.errors import ConfigError, UsageError
 from normloom.core.fan_out import each, free
-from normloom.core.rows import seed
+from normloom.core.rows.ids import seed
 from normloom.core.stage import Output, Stage, dropped_rows
 from normloom.labelling.questions import Question
 from normloom.schemas import audit_tables, tables

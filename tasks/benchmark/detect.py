@@ -15,7 +15,7 @@ from pydantic import Field
 
 from normloom.core.fan_out import each, free
 from normloom.core.protocol import GenerateRequest, LanguageModel, Sampling, ScoreRequest
-from normloom.core.rows import seed
+from normloom.core.rows.ids import seed
 from normloom.core.stage import Output, quarantined_frame, unanswered
 from normloom.schemas import benchmark_tables, tables
 from normloom.schemas.taxonomy import DIMENSIONS

@@ -13,8 +13,8 @@ from pydantic import Field
 from normloom.core.errors import ConfigError, SourceError
 from normloom.core.fan_out import each
 from normloom.core.protocol import Turn
+from normloom.core.rows.text import text_problem
 from normloom.core.stage import DROPPED_SCHEMA, Output, Stage, quarantined, quarantined_frame
-from normloom.core.text import text_problem
 from normloom.readers import LIBRARIES, Located, as_text, read_source
 from normloom.schemas import benchmark_tables, tables
 from normloom.schemas.taxonomy import DIMENSIONS, Taxonomy

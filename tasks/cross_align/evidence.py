@@ -10,7 +10,7 @@ import polars as pl
 from pydantic import Field
 
 from normloom.core.fan_out import free
-from normloom.core.rows import seed
+from normloom.core.rows.ids import seed
 from normloom.core.stage import Output
 from normloom.schemas import meme_tables, tables
 from normloom.schemas.meme_tables import CITED, RANDOM, TEST

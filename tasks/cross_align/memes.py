@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.core.errors import SourceError
 from normloom.core.fan_out import each
+from normloom.core.rows.text import text_problem
 from normloom.core.run import Run
 from normloom.core.stage import Output, dropped_rows, quarantined, quarantined_frame
-from normloom.core.text import text_problem
 from normloom.readers import LIBRARIES, Located, as_text, read_source
 from normloom.readers.media import Limits, Pack, decode
 from normloom.schemas import meme_tables, tables
@@ -75,7 +75,7 @@ def read_labelled_memes(args: MemeReading, *, source: Located, pictures: bool) -
     """Return one row for each meme of a file; the text may be missing if there are `pictures` to read it in.
 
     Quarantine rules: `missing_id`, `repeated_id`, `no_label`, `unknown_split`, `no_text`, and those of
-    `normloom.core.text`. Memes beyond the limit are dropped as `limit`. Raises SourceError for a file without ids,
+    `normloom.core.rows.text`. Memes beyond the limit are dropped as `limit`. Raises SourceError for a file without ids,
     texts (nor pictures) or labels, and if no record can be used.
     """
     found = _columns(source, args.columns, needed=("meme_id", "label") if pictures else ("meme_id", "label", "text"))

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from normloom.core.errors import SourceError
 from normloom.core.fan_out import each
+from normloom.core.rows.text import text_problem
 from normloom.core.stage import Output, dropped_rows, quarantined, quarantined_frame
-from normloom.core.text import text_problem
 from normloom.readers import LIBRARIES, Located, Rejected, as_text, read_source
 from normloom.schemas import cultural_tables, tables
 from normloom.schemas.cultural_tables import TEST, TRAIN
@@ -43,7 +43,7 @@ def read_memes(args: Memes, *, source: Located, countries: Mapping[str, str]) ->
     """Return one row for each meme of a file with `meme_id`, `template`, `text_LANGUAGE` and `label_COUNTRY`.
 
     `countries` gives each country's language. Quarantine rules: `missing_id`, `repeated_id`, `unknown_label`, and
-    those of `normloom.core.text` for the texts. Texts that were left out are null, and then no row has them.
+    those of `normloom.core.rows.text` for the texts. Texts that were left out are null, and then no row has them.
     Memes beyond the limit are dropped as `limit`. Raises SourceError if no record can be used.
     """
     texts = {language: f"text_{language}" for language in dict.fromkeys((PIVOT, *countries.values()))}

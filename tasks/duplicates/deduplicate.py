@@ -13,8 +13,8 @@ from pydantic import Field, model_validator
 
 from normloom.core.errors import ContractError
 from normloom.core.fan_out import each
+from normloom.core.rows.text import normalise
 from normloom.core.stage import Output, dropped_rows
-from normloom.core.text import normalise
 from normloom.near_duplicates.features import Features
 from normloom.steps.args import Args
 from normloom.steps.step import step

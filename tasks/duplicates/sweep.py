@@ -9,8 +9,8 @@ import polars as pl
 
 from normloom.core.errors import ContractError
 from normloom.core.fan_out import free
+from normloom.core.rows.text import normalise
 from normloom.core.stage import Output
-from normloom.core.text import normalise
 from normloom.near_duplicates.features import Features
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Taxonomy

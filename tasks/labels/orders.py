@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from normloom.core.errors import ConfigError
-from normloom.core.rows import seed
+from normloom.core.rows.ids import seed
 from normloom.labelling.asking import Asking, Order
 
 Ranks = list[tuple[float, str]]  # of each row: what it is sorted by, lowest first, and why it stands there

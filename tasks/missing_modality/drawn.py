@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from normloom.core.fan_out import free
-from normloom.core.rows import seed
+from normloom.core.rows.ids import seed
 from normloom.core.run import Run
 from normloom.core.stage import Output
 from normloom.readers.media import Limits, Pack, decode

@@ -12,10 +12,10 @@ from normloom.core.stage import Output
 from normloom.schemas import tables
 from normloom.schemas.demo_tables import ANSWERS
 from normloom.steps.step import step
-from normloom.tasks.metrics.comparison import UNSAFE, agreement_figures, answer_places, group_figures
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output, too_few
-from normloom.tasks.metrics.slices import AXES, column_of, slices
-from normloom.tasks.metrics.total_variation import total_variation
+from normloom.tasks.metrics.groups.comparison import UNSAFE, agreement_figures, answer_places, group_figures
+from normloom.tasks.metrics.groups.slices import AXES, column_of, slices
+from normloom.tasks.metrics.groups.total_variation import total_variation
 
 HUMAN = "human"
 METRICS = (

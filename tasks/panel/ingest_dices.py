@@ -13,8 +13,8 @@ import polars as pl
 from pydantic import Field
 
 from normloom.core.errors import SourceError
+from normloom.core.rows.text import text_problem
 from normloom.core.stage import Output, quarantined, quarantined_frame
-from normloom.core.text import text_problem
 from normloom.readers import LIBRARIES, Located, Source, as_text, read_source
 from normloom.schemas import demo_tables, tables
 from normloom.schemas.demo_tables import ANSWERS, AXES, UNKNOWN
@@ -39,7 +39,7 @@ def ingest_dices(args: Conversations, *, source: Located, items: Located | None 
     """Return one row for each rating; a record that cannot be used goes to quarantine with rule and reason.
 
     Rules: `missing_item`, `unknown_item`, `unknown_answer`, `unknown_gold`, `other_text` (an item's text is that of
-    its first row), `repeated_rating` (of one rater), and those of `normloom.core.text` for context and response.
+    its first row), `repeated_rating` (of one rater), and those of `normloom.core.rows.text` for context and response.
     Raises SourceError for a file that lacks needed columns, a file of conversations that holds one twice, and a file
     none of whose records can be used.
     """

@@ -8,9 +8,9 @@ from normloom.core.fan_out import free
 from normloom.core.stage import Output
 from normloom.schemas import tables
 from normloom.steps.step import step
-from normloom.tasks.metrics.comparison import agreement_figures, answer_places, group_figures
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output
-from normloom.tasks.metrics.slices import AXES, slices
+from normloom.tasks.metrics.groups.comparison import agreement_figures, answer_places, group_figures
+from normloom.tasks.metrics.groups.slices import AXES, slices
 
 PANEL = "panel"
 

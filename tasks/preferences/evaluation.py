@@ -19,7 +19,7 @@ from normloom.schemas import preference_tables, tables
 from normloom.schemas.preference_tables import MEASURED, OK, WORST
 from normloom.steps.step import step
 from normloom.tasks.metrics.figure import figure_row, figures_output
-from normloom.tasks.preferences.dpo_figures import mean_over_groups
+from normloom.tasks.preferences.dpo.dpo_figures import mean_over_groups
 from normloom.tasks.preferences.parse import response_of
 
 FAILURE, SECONDS = "failure", "seconds"

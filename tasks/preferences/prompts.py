@@ -8,8 +8,8 @@ import polars as pl
 from pydantic import Field
 
 from normloom.core.errors import SourceError
+from normloom.core.rows.text import text_problem
 from normloom.core.stage import Output, dropped_rows, quarantined, quarantined_frame
-from normloom.core.text import text_problem
 from normloom.readers import LIBRARIES, Located, as_text, read_source
 from normloom.schemas import preference_tables, tables
 from normloom.schemas.preference_tables import TRAIN, VALID
@@ -31,7 +31,7 @@ class PersonaPrompts(Args):
 def read_prompts(args: PersonaPrompts, *, source: Located) -> Output:
     """Return the prompts; without a column `split` all are for training.
 
-    Quarantine rules: `repeated_id`, `unknown_split`, and those of `normloom.core.text` for the three columns needed.
+    Quarantine rules: `repeated_id`, `unknown_split`, and those of `normloom.core.rows.text` for the three columns.
     A training prompt whose persona and context are those of a validation prompt is dropped as `leak`, and prompts
     beyond the limit as `limit`. Raises SourceError if no record can be used.
     """

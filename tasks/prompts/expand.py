@@ -11,9 +11,9 @@ from pydantic import Field
 
 from normloom.core.fan_out import free
 from normloom.core.protocol import GenerateRequest, LanguageModel, Sampling
-from normloom.core.rows import seed
+from normloom.core.rows.ids import seed
+from normloom.core.rows.text import text_problem
 from normloom.core.stage import Output, dropped, dropped_frame, quarantined_frame, unanswered
-from normloom.core.text import text_problem
 from normloom.near_duplicates.features import Features
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Label, Taxonomy

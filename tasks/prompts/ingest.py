@@ -12,8 +12,8 @@ import polars as pl
 from pydantic import Field
 
 from normloom.core.errors import ConfigError, SourceError
+from normloom.core.rows.text import text_problem
 from normloom.core.stage import Output, quarantined, quarantined_frame
-from normloom.core.text import text_problem
 from normloom.readers import LIBRARIES, Keep, Located, Source, column_names, read_source
 from normloom.readers.wanted import RESERVED
 from normloom.schemas import tables

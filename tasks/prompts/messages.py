@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from normloom.core.protocol import Turn
-from normloom.core.text import text_problem
+from normloom.core.rows.text import text_problem
 
 COLUMNS = ("messages", "conversations")
 ROLES = {

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from normloom.core.fan_out import each, free
 from normloom.core.protocol import GenerateRequest, LanguageModel, Sampling
-from normloom.core.rows import seed
+from normloom.core.rows.ids import seed
 from normloom.core.stage import Output, quarantined_frame, unanswered
 from normloom.schemas import tables
 from normloom.schemas.template import Template, sections, template_named

@@ -170,7 +170,7 @@ def test_a_table_that_gc_removed_is_told_and_the_rest_goes_on(command: Command, 
 
 
 def remove_old(store: Store) -> None:
-    from normloom.history.gc import collect, remove
+    from normloom.history.removal.gc import collect, remove
 
     remove(store, collect(store, "toy", keep=1))
 

@@ -10,7 +10,7 @@ import pytest
 
 from normloom.cli.logs import json_logs, json_wanted
 from normloom.core.errors import UsageError
-from normloom.core.log_context import logged_as
+from normloom.core.machine.log_context import logged_as
 from normloom.run.build import BuildRequest, build
 from normloom.store.store import Store
 from normloom.testing.toy import echo_stage, words_stage

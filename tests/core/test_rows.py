@@ -5,7 +5,7 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from normloom.core.rows import row_id, row_ids, seed
+from normloom.core.rows.ids import row_id, row_ids, seed
 
 TEXTS = st.text(alphabet="ab\x1f", max_size=3)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from normloom.core.text import normalise, text_problem
+from normloom.core.rows.text import normalise, text_problem
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 import normloom as nl
 from normloom.cli.app import app
 from normloom.core.errors import StoreError
-from normloom.history.forget import ask, forget
 from normloom.history.links import broken_links
-from normloom.history.purge import purge
+from normloom.history.removal.forget import ask, forget
+from normloom.history.removal.purge import purge
 from normloom.labelling.book import LabelBook
 from normloom.store.store import Store
 from normloom.testing import made

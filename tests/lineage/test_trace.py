@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from normloom.core.contract import Check, Contract
 from normloom.core.errors import UsageError
-from normloom.core.rows import row_id
+from normloom.core.rows.ids import row_id
 from normloom.core.stage import Output, Stage, dropped, dropped_frame, quarantined, quarantined_frame
 from normloom.core.table import Manifest
 from normloom.lineage.trace import LedgerEntry, Trace, trace

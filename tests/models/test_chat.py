@@ -5,8 +5,8 @@ from tiny_models import CHATML, NO_SYSTEM, SILENT_SYSTEM, tokenizer
 
 from normloom.core.errors import ConfigError, ModelError
 from normloom.core.protocol import GenerateRequest, Sampling, Turn
-from normloom.models.chat import Chat, Piece, frame
-from normloom.models.prompts import Prompter
+from normloom.models.requests.chat import Chat, Piece, frame
+from normloom.models.requests.prompts import Prompter
 
 
 def chat(template: str | None = CHATML) -> Chat:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normloom.models.openai.written import answer_of
-from normloom.models.reasoning import apart, candidate
+from normloom.models.requests.reasoning import apart, candidate
 
 
 @pytest.mark.parametrize(

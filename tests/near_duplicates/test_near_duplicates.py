@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from normloom.core.text import normalise
+from normloom.core.rows.text import normalise
 from normloom.near_duplicates import find as near_duplicates
 from normloom.near_duplicates import hamming
 from normloom.near_duplicates.find import Duplicate, clusters, find_clusters, find_duplicates, find_known

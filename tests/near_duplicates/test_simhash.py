@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from normloom.core.text import normalise
+from normloom.core.rows.text import normalise
 from normloom.near_duplicates.simhash import Features, fingerprints, jaccard, jaccards, pack, shingles
 
 MASK = 2**64 - 1

@@ -8,7 +8,7 @@ import polars as pl
 
 import normloom as nl
 from normloom.core.stage import Stage
-from normloom.history.forget import ask, forget
+from normloom.history.removal.forget import ask, forget
 from normloom.planning.ceiling import bounds
 from normloom.planning.plan import Plan, plan
 from normloom.store.store import Store

@@ -14,7 +14,7 @@ from normloom.core.needs import Needs
 from normloom.core.run import Run
 from normloom.core.stage import Output
 from normloom.core.table import Manifest
-from normloom.history.gc import collect, remove
+from normloom.history.removal.gc import collect, remove
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.store.layout import SCRATCH

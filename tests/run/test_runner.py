@@ -17,7 +17,7 @@ from normloom.core.errors import (
     StageError,
     StoreError,
 )
-from normloom.core.rows import row_id
+from normloom.core.rows.ids import row_id
 from normloom.core.stage import Output, Stage, quarantined, quarantined_frame
 from normloom.core.table import Manifest
 from normloom.store.store import Store

@@ -9,7 +9,7 @@ import pytest
 from normloom.core.errors import UsageError
 from normloom.core.stage import Stage, published_stage
 from normloom.history.builds import accounts
-from normloom.history.gc import collect
+from normloom.history.removal.gc import collect
 from normloom.lineage.trace import trace
 from normloom.planning.plan import plan
 from normloom.steps.graph import stages_of

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from normloom.core.errors import StoreError
-from normloom.history.gc import collect, old_tables, remove
+from normloom.history.removal.gc import collect, old_tables, remove
 from normloom.store.layout import FORMAT, FORMAT_FILE, MANIFEST
 from normloom.store.store import Store
 from normloom.testing.builds import build_id, built

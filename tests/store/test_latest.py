@@ -16,7 +16,7 @@ from normloom.core.contract import Contract
 from normloom.core.errors import StoreError
 from normloom.core.stage import Output, Stage
 from normloom.core.table import Manifest
-from normloom.history.gc import collect, remove
+from normloom.history.removal.gc import collect, remove
 from normloom.store.latest import LATEST, released_key, show_latest
 from normloom.store.layout import RELEASE
 from normloom.store.store import Store

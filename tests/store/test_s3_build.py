@@ -20,9 +20,9 @@ import normloom as nl
 from normloom.cli.app import app
 from normloom.cli.commands.serve import serve
 from normloom.core.errors import StoreError, UsageError
-from normloom.core.object_path import fetched, fetched_to, place_of
-from normloom.history.forget import ask, forget
-from normloom.history.purge import purge
+from normloom.core.machine.object_path import fetched, fetched_to, place_of
+from normloom.history.removal.forget import ask, forget
+from normloom.history.removal.purge import purge
 from normloom.prefect.notifications.watch import look
 from normloom.settings.settings import stages_for
 from normloom.store.latest import released_key

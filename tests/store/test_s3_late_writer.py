@@ -14,10 +14,10 @@ import pytest
 from s3_server import S3Server, s3_server
 
 from normloom.core.errors import StoreError
-from normloom.core.object_path import ObjectPath
+from normloom.core.machine.object_path import ObjectPath
 from normloom.core.stage import DROPPED_SCHEMA, QUARANTINE_SCHEMA
 from normloom.core.table import PartRecord
-from normloom.history.gc import collect, idle, remove
+from normloom.history.removal.gc import collect, idle, remove
 from normloom.store import lease
 from normloom.store.layout import part_marker
 from normloom.store.parts import Writer, committed_part, forget_part, write_frames, write_part

@@ -15,8 +15,8 @@ import pytest
 from s3_server import SECRET, S3Server, s3_server
 
 from normloom.core.errors import StoreError
-from normloom.core.object_path import ObjectPath, place_of
-from normloom.history.gc import collect, idle, remove
+from normloom.core.machine.object_path import ObjectPath, place_of
+from normloom.history.removal.gc import collect, idle, remove
 from normloom.history.unfinished import UnfinishedBuild, recorded, unfinished
 from normloom.lineage.trace import trace
 from normloom.store import lease

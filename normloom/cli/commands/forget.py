@@ -13,7 +13,7 @@ from normloom.cli.common import DEFAULT_STORE, FAILED, JsonOption, StoreOption, 
 from normloom.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from normloom.history.forget import Asked
+    from normloom.history.removal.forget import Asked
     from normloom.store.forgotten import Purging
     from normloom.store.store import Store
 
@@ -63,8 +63,8 @@ def forget(
     dropped, quarantined, learned, through, newest, published), beyond, forgotten (the id of the entry, null if nothing
     was added); with --purge instead removed, files, bytes and found.
     """
-    from normloom.history.forget import ask
-    from normloom.history.forget import forget as forget_rows
+    from normloom.history.removal.forget import ask
+    from normloom.history.removal.forget import forget as forget_rows
     from normloom.store.store import Store
 
     where = Store(store)
@@ -95,7 +95,7 @@ def forget(
 
 def _purge(store: Store, texts: list[str], *, also_newest: bool, done: dict[str, Any], quiet: bool) -> bool:
     """Purge, show it, add it to what is printed as JSON, and return whether anything was found afterwards."""
-    from normloom.history.purge import purge
+    from normloom.history.removal.purge import purge
 
     purged = purge(store, also_newest=also_newest, texts=texts)
     done |= purged.model_dump()

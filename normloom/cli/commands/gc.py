@@ -18,7 +18,7 @@ from rich.table import Table
 from normloom.cli.common import DEFAULT_STORE, FAILED, JsonOption, StoreOption, err, out
 
 if TYPE_CHECKING:
-    from normloom.history.gc import Collection, Garbage, What
+    from normloom.history.removal.gc import Collection, Garbage, What
 
 One = TypeVar("One")
 Result = TypeVar("Result")
@@ -51,7 +51,7 @@ def gc(
 
         normloom gc savacu --keep 3 --yes
     """
-    from normloom.history.gc import collect, idle, remove
+    from normloom.history.removal.gc import collect, idle, remove
     from normloom.store.store import Store
 
     where = Store(store)

@@ -39,7 +39,7 @@ def plan(given: BuildOptions, json_: JsonOption = False) -> None:
         normloom plan savacu --profile paper --source my_prompts.csv --json
     """
     from normloom.cli.output.bill import bill_as_json, bill_lines
-    from normloom.history.gc import old_tables
+    from normloom.history.removal.gc import old_tables
     from normloom.planning.ceiling import bills, bounds
     from normloom.planning.plan import plan as plan_build
     from normloom.planning.plan import read_sources

@@ -33,7 +33,7 @@ def prune(
 
         normloom prune --days 30 --dry-run
     """
-    from normloom.history.retention import expired, remove
+    from normloom.history.removal.retention import expired, remove
     from normloom.store.store import Store
 
     found = expired(Store(store), before=datetime.now(UTC) - timedelta(days=days), keep=keep)

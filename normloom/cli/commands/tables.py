@@ -28,7 +28,7 @@ def tables(
 
     A table is stale if a table that it was made from has been rebuilt since, with different content.
     """
-    from normloom.history.gc import old_tables
+    from normloom.history.removal.gc import old_tables
     from normloom.store.stale import stale_stages
     from normloom.store.store import Store
 

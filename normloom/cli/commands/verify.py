@@ -56,8 +56,8 @@ def verify(
     With --json one object: damaged (system, stage, key, part, file, problem), repaired, sample (stage, part, promise,
     found, same) and left_out (stage and why none of its parts is in the sample), of several systems as SYSTEM/stage.
     """
-    from normloom.history.gc import idle
     from normloom.history.links import broken_links
+    from normloom.history.removal.gc import idle
     from normloom.labelling.book import FOLDER as LABELS
     from normloom.settings.systems import name_of
     from normloom.store.store import Store

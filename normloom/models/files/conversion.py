@@ -9,9 +9,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.utils import logging as transformers_logging
 
-from normloom.core.cache import cache_dir
 from normloom.core.errors import ModelError
-from normloom.core.once import made_once
+from normloom.core.machine.cache import cache_dir
+from normloom.core.machine.once import made_once
 from normloom.models.files.digests import file_digest
 
 _RECIPE = 1  # raise it when this module writes other files from the same GGUF

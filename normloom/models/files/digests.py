@@ -9,7 +9,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from normloom.core.cache import cache_dir
+from normloom.core.machine.cache import cache_dir
 
 
 def file_digest(path: Path) -> str:

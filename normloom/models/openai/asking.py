@@ -8,13 +8,13 @@ from typing import Any
 from normloom.core.content import Content, Part, images_of
 from normloom.core.errors import ConfigError
 from normloom.core.protocol import Candidate, Turn
-from normloom.models.chat import BREAK, SYSTEM, USER, opening
 from normloom.models.openai.endpoint import Endpoint
 from normloom.models.openai.failures import UnansweredError
 from normloom.models.openai.images import parts
 from normloom.models.openai.options import Options
 from normloom.models.openai.reply import Reply
-from normloom.models.reasoning import candidate
+from normloom.models.requests.chat import BREAK, SYSTEM, USER, opening
+from normloom.models.requests.reasoning import candidate
 
 FINISHED = ("stop", "length")
 

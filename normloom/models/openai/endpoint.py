@@ -20,8 +20,8 @@ from openai.resources.chat import AsyncCompletions  # noqa: F401  # which it wou
 from pydantic import SecretStr, ValidationError
 
 from normloom.core.errors import ConfigError, ModelError
+from normloom.core.machine.proxies import proxy_variable
 from normloom.core.protocol import ModelSpec
-from normloom.core.proxies import proxy_variable
 from normloom.models.openai.failures import ServerFailures, SpentError, TransientError
 from normloom.models.openai.images import TOKENS, length
 from normloom.models.openai.options import Options

@@ -24,8 +24,8 @@ from normloom.models.openai.reply import Reply
 from normloom.models.openai.scores import Scorer
 from normloom.models.openai.structured import asked_in_words, json_within
 from normloom.models.openai.together import together
-from normloom.models.progress import current_teller
 from normloom.models.registry import parse_options
+from normloom.models.requests.progress import current_teller
 
 log = logging.getLogger("normloom.models.openai")
 

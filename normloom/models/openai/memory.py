@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from normloom.core.cache import cache_dir
+from normloom.core.machine.cache import cache_dir
 from normloom.core.protocol import ModelSpec
 from normloom.models.openai.options import Options
 from normloom.models.registry import parse_options

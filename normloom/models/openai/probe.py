@@ -17,8 +17,8 @@ from normloom.models.openai.failures import FieldRefusedError, SpentError, Unans
 from normloom.models.openai.memory import remember, with_options
 from normloom.models.openai.options import Options
 from normloom.models.openai.reply import Reply, answer_logprobs
-from normloom.models.reasoning import apart
 from normloom.models.registry import parse_options
+from normloom.models.requests.reasoning import apart
 
 TRIES, PATIENCE_S = 3, 60.0
 _INSTRUCTION, _QUESTION = "Answer with one word, Yes or No.", "Is snow white?"

@@ -8,12 +8,12 @@ import math
 from normloom.core.content import Content, with_text
 from normloom.core.errors import ModelError
 from normloom.core.protocol import ScoreRequest, Scores
-from normloom.models.chat import BREAK
 from normloom.models.openai.asking import FINISHED, Asker
 from normloom.models.openai.failures import UnansweredError
 from normloom.models.openai.reply import Position, Reply, answer_logprobs
 from normloom.models.openai.together import together
 from normloom.models.openai.written import answer_of
+from normloom.models.requests.chat import BREAK
 
 LEAST_SHARE = 1e-12  # for an answer that nobody gave: logarithms stay finite
 _PLACES = 4  # tokens of an answer that begins with blanks

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from normloom.models.chat import BREAK
+from normloom.models.requests.chat import BREAK
 
 _FENCED = re.compile(r"```(?:json)?\s*\n(.*?)```", re.DOTALL)
 

@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
-from normloom.models.progress import Teller
+from normloom.models.requests.progress import Teller
 
 _T = TypeVar("_T")
 

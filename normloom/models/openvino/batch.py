@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from normloom.core.errors import ModelError
-from normloom.models.progress import current_teller
+from normloom.models.requests.progress import current_teller
 from normloom.models.transformers.decoding import Draft, Stops
 
 

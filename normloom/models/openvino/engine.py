@@ -18,14 +18,14 @@ from transformers import AutoConfig, GenerationConfig
 
 from normloom.core.errors import ConfigError, ModelError
 from normloom.core.protocol import Candidate, Completion, GenerateRequest, ModelSpec, ScoreRequest, Scores
-from normloom.models.chat import Chat
 from normloom.models.files.locate import PACKAGED, find, locate
 from normloom.models.loading import context_limit, end_tokens, tokenizer_of
 from normloom.models.openvino.batch import Batch, Task
 from normloom.models.openvino.requantize import Precision, requantized
-from normloom.models.prompts import Prompt, Prompter
-from normloom.models.reasoning import candidate
 from normloom.models.registry import parse_options
+from normloom.models.requests.chat import Chat
+from normloom.models.requests.prompts import Prompt, Prompter
+from normloom.models.requests.reasoning import candidate
 from normloom.models.transformers.decoding import Draft, Stops
 from normloom.models.transformers.engine import TransformersModel
 

@@ -17,9 +17,9 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, LlamaFileType, QuantError
 from gguf.quants import dequantize, quant_shape_to_byte_shape, quantize
 
-from normloom.core.cache import cache_dir
 from normloom.core.errors import ModelError
-from normloom.core.once import made_once
+from normloom.core.machine.cache import cache_dir
+from normloom.core.machine.once import made_once
 from normloom.models.files.digests import file_digest
 
 Precision = Literal["f16", "q8_0"]

@@ -22,13 +22,13 @@ from normloom.core.protocol import (
     ScoreRequest,
     Scores,
 )
-from normloom.models.chat import Chat
 from normloom.models.files.locate import locate
 from normloom.models.loading import context_limit, end_tokens, load, tokenizer_of
-from normloom.models.progress import current_teller
-from normloom.models.prompts import Prompt, Prompter
-from normloom.models.reasoning import candidate
 from normloom.models.registry import parse_options, require_free_text
+from normloom.models.requests.chat import Chat
+from normloom.models.requests.progress import current_teller
+from normloom.models.requests.prompts import Prompt, Prompter
+from normloom.models.requests.reasoning import candidate
 from normloom.models.sees import config_sees
 from normloom.models.transformers.decoding import Draft, Stops, read_prompts, write
 from normloom.models.transformers.packing import PackedRow, batches

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from normloom.models.prompts import Exchange
+from normloom.models.requests.prompts import Exchange
 from normloom.models.transformers.packing import batches, chunks
 from normloom.models.transformers.reading import Reader
 

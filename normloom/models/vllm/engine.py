@@ -18,13 +18,13 @@ from transformers import AutoConfig, GenerationConfig
 
 from normloom.core.errors import ConfigError, ModelError
 from normloom.core.protocol import Candidate, Completion, GenerateRequest, ModelSpec, Sampling, ScoreRequest, Scores
-from normloom.models.chat import Chat
 from normloom.models.files.locate import locate
 from normloom.models.loading import context_limit, dtype_of, end_tokens, tokenizer_of
 from normloom.models.product_files import ADAPTER
-from normloom.models.prompts import Prompter
-from normloom.models.reasoning import candidate
 from normloom.models.registry import parse_options
+from normloom.models.requests.chat import Chat
+from normloom.models.requests.prompts import Prompter
+from normloom.models.requests.reasoning import candidate
 from normloom.models.sees import config_sees
 from normloom.models.transformers.decoding import Stops
 from normloom.models.vllm.options import Options

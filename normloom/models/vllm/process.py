@@ -29,7 +29,7 @@ from vllm.v1.engine.exceptions import EngineDeadError
 
 from normloom.core.errors import ConfigError, EngineDiedError, ModelError
 from normloom.models.pixels import pixels_of
-from normloom.models.progress import Teller, current_teller
+from normloom.models.requests.progress import Teller, current_teller
 from normloom.models.vllm import guard as vllm_guard
 
 _Result = TypeVar("_Result")

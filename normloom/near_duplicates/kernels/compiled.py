@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 import numba
 import numpy.typing as npt
 
-from normloom.core.cache import cache_dir
+from normloom.core.machine.cache import cache_dir
 
 Array = npt.NDArray[Any]
 Function = TypeVar("Function", bound=Callable[..., Any])

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from normloom.core.cache import cache_dir
+from normloom.core.machine.cache import cache_dir
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 from normloom.core.errors import EngineDiedError, ModelError, NormloomError, cause
 from normloom.core.protocol import Closing, ModelSpec, Sleeping
 from normloom.models import load_model
-from normloom.models.progress import listening
+from normloom.models.requests.progress import listening
 from normloom.workers.crew import PartProgress, PartResult, attempt
 from normloom.workers.memory import MemoryUse, memory_use
 from normloom.workers.part import PartJob

@@ -1,0 +1,1 @@
+"""What the machine has for everything else: a cache, objects in storage, proxies, the context of log lines."""

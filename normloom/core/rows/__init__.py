@@ -1,0 +1,1 @@
+"""Rows: their ids and seeds, their texts, why they are in quarantine, and which people took back."""

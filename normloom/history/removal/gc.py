@@ -1,0 +1,371 @@
+"""Garbage collection: tables that no recent build names and no stage points to, and what interrupted builds left.
+
+What goes is found first and shown; `remove` looks again while no build can run and takes only what was shown and may
+still go. A table goes in an order that can be broken off anywhere: the marks of its parts, its manifest (from here on
+it is no table, and holds nothing from which a build could resume), its files, its directory.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from stat import S_ISDIR
+from typing import Literal
+
+from pydantic import ValidationError
+
+from normloom.core.errors import StoreError, UsageError
+from normloom.core.machine.object_path import ObjectPath
+from normloom.core.table import Manifest, TableRef
+from normloom.history.builds import locks
+from normloom.planning.keys import FORMAT as KEY_FORMAT
+from normloom.store import lease
+from normloom.store.files import remove_tree
+from normloom.store.latest import released_key
+from normloom.store.layout import BUILDS, CURRENT, LOCK, MANIFEST, PRODUCT, RELEASE, RUNNING, SCRATCH, SUPERSEDED
+from normloom.store.store import Store
+
+KEEP = 10
+PARTIAL = timedelta(days=7)
+TEMPORARY = timedelta(days=1)
+_KEY = re.compile(r"[0-9a-f]{20}")
+_MARK = re.compile(r"part-\d+\.json")
+_TEMPORARY = re.compile(r"\..*\.tmp")
+
+What = Literal["table", "partial", "leftover"]
+Tables = Set[tuple[str, str]]  # stage and key of each
+Still = Callable[[], bool]  # whether a lock is held, asked right before what needs it; raises StoreError if it is lost
+
+
+@dataclass(frozen=True, kw_only=True)
+class Garbage:
+    """One thing to remove: a published table, an unpublished one (partial) or a file that belongs to none (leftover).
+
+    `touched` is when it last changed, in seconds since 1970. `bytes` leaves out files that another table shares.
+    `spared` are names in the directory that stay.
+    """
+
+    what: What
+    stage: str
+    path: Path
+    parts: int
+    bytes: int
+    touched: float
+    spared: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collection:
+    """What may go of one system, and by which rule."""
+
+    system: str
+    keep: int
+    partial: timedelta
+    old_keys: bool
+    garbage: Sequence[Garbage]
+
+
+def old_tables(store: Store, system: str) -> str:
+    """Say how many of the newest tables have keys of an earlier format, which no build reuses; nothing if none has."""
+    count = sum(_is_outdated(table) for table in store.newest(system))
+    if not count:
+        return ""
+    return (
+        f"{count} tables of {system} in {store.root} were made by an earlier version and have keys of another format: "
+        f"builds make them again; normloom gc {system} --old-keys removes them"
+    )
+
+
+def collect(
+    store: Store, system: str, *, keep: int = KEEP, partial: timedelta = PARTIAL, old_keys: bool = False
+) -> Collection:
+    """Return what may go: all tables but the newest of each stage and those of the last `keep` builds of each system.
+
+    The remake that stands for a table stays with it. Unpublished tables go when untouched for `partial` or when they
+    have neither a finished part nor a scratch folder, unless a process holds their lock. With `old_keys` all tables
+    whose keys have an earlier format go too, except the release. Raises StoreError if the lock of a build is damaged.
+    """
+    if system not in store.systems():
+        raise UsageError(
+            f"unknown system {system!r} in {store.root}; available: {', '.join(store.systems()) or 'none'}"
+        )
+    home = store.root / system
+    if home.is_symlink():
+        raise StoreError(
+            f"{home} is a symbolic link, and gc removes nothing outside the store: give --store its target"
+        )
+    recent = locks(store, system, newest=keep)
+    with _cleaning(home):
+        stages = [path for path in _folders(home) if path.name != BUILDS]
+        kept = {(name, stage.key) for lock in recent for name, stage in lock.stages.items()}
+        kept |= {(ref.stage, ref.key) for ref in _read_elsewhere(store, system, keep)}
+        kept |= {(stage.name, key) for stage in stages if (key := _pointed(stage / CURRENT))}
+        if old_keys:
+            kept = {(stage, key) for stage, key in kept if not _is_outdated(store.published(system, stage, key))}
+        kept |= {shown for shown in [released_key(store, system)] if shown}
+        kept |= _remakes(home, kept)
+        garbage = [item for stage in stages for path in _folders(stage) for item in _found(path, kept, partial)]
+        garbage += [item for path in (home, *_folders(home)) for item in _temporaries(path, path.name)]
+    return Collection(system=system, keep=keep, partial=partial, old_keys=old_keys, garbage=garbage)
+
+
+def remove(store: Store, shown: Collection) -> list[Garbage]:
+    """Remove what was shown and may still go, and return it; raises StoreError while a build of the system runs."""
+    with idle(store, shown.system) as still:
+        agreed = {(item.what, item.path) for item in shown.garbage}
+        found = collect(store, shown.system, keep=shown.keep, partial=shown.partial, old_keys=shown.old_keys).garbage
+        with _cleaning(store.root):
+            return [item for item in found if (item.what, item.path) in agreed and still() and _remove(item)]
+
+
+@contextmanager
+def idle(store: Store, system: str) -> Iterator[Still]:
+    """Keep builds of a system from going on while this lasts; raises StoreError if one is at work.
+
+    What is yielded is to be called before each removal: in object storage it raises StoreError once this slept so long
+    that a build may have begun.
+    """
+    path = store.root / system / BUILDS / RUNNING
+    busy = StoreError(f"a build of {system} is running in {store.root}: run this again when it has ended")
+    if isinstance(path, ObjectPath):
+        with _held(path, create=True) as held:
+            if not held or any(lease.is_held(one) for one in path.parent.glob(f".{RUNNING}-*")):
+                raise busy
+            yield held
+        return
+    with _cleaning(path):
+        path.parent.mkdir(exist_ok=True)
+        with _held(path, create=True) as held:
+            if not held:
+                raise busy
+            yield held
+
+
+def _is_outdated(table: Manifest | None) -> bool:
+    return table is not None and table.key_fields.get("format") != KEY_FORMAT
+
+
+def _read_elsewhere(store: Store, system: str, keep: int) -> Iterator[TableRef]:
+    """Yield the tables of the system that recent builds of other systems started from."""
+    for other in store.systems():
+        for lock in locks(store, other, newest=keep):
+            yield from (ref for ref in lock.reads.values() if ref.system == system)
+
+
+def _remakes(home: Path, kept: Tables) -> set[tuple[str, str]]:
+    """Return the tables that stand for kept ones, and so on."""
+    found: set[tuple[str, str]] = set()
+    pending = set(kept)
+    while pending:
+        targets = {(stage, key) for stage, name in pending if (key := _pointed(home / stage / name / SUPERSEDED))}
+        pending = targets - found
+        found |= pending
+    return found
+
+
+def _found(directory: Path, kept: Tables, partial: timedelta) -> Iterator[Garbage]:
+    """Yield what may go of one directory of a stage: all of it, or files in it, or nothing."""
+    if not _KEY.fullmatch(directory.name):
+        return
+    stage, files = directory.parent.name, _files(directory)
+    if (stage, directory.name) in kept:
+        yield from _temporaries(directory, stage)
+        yield from _unnamed(directory, files)
+        return
+    # By its pointer the next build finds a remake: if that stays, the pointer does.
+    spared = frozenset({SUPERSEDED} if (stage, _pointed(directory / SUPERSEDED)) in kept else ())
+    stats = [stat for name, stat in files.items() if name not in spared]
+    scratch = _contents(directory / SCRATCH)
+    if spared and not stats:
+        return
+    item = Garbage(
+        what="table" if MANIFEST in files else "partial",
+        stage=stage,
+        path=directory,
+        parts=sum(bool(_MARK.fullmatch(name)) for name in files),
+        bytes=_freed(directory, spared),
+        touched=max(stat.st_mtime for stat in (directory.stat(), *stats, *scratch)),
+        spared=spared,
+    )
+    if item.what == "table" or not (item.parts or scratch) or _older(item.touched, partial):
+        with _held(directory / LOCK) as held:
+            if held:
+                yield item
+                return
+    yield from _temporaries(directory, stage)
+
+
+def _freed(directory: Path, spared: frozenset[str]) -> int:
+    """Return the bytes that go with a directory: those of files that have no other name outside it."""
+    links: Counter[tuple[int, int]] = Counter()
+    found: dict[tuple[int, int], os.stat_result] = {}
+    for path in directory.rglob("*"):
+        with suppress(FileNotFoundError):
+            stat = path.lstat()
+            if path.name not in spared and not S_ISDIR(stat.st_mode):
+                links[stat.st_dev, stat.st_ino] += 1
+                found[stat.st_dev, stat.st_ino] = stat
+    return sum(stat.st_size for file, stat in found.items() if links[file] == stat.st_nlink)
+
+
+def _unnamed(directory: Path, files: Mapping[str, os.stat_result]) -> Iterator[Garbage]:
+    """Yield what the manifest of a published table does not name: Parquet files, folders of files, its scratch."""
+    try:
+        manifest = Manifest.model_validate_json((directory / MANIFEST).read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return
+    named = {record.name.partition("/")[0] for part in manifest.parts for record in part.stored}
+    named.add(f"{RELEASE}-{manifest.content}")
+    for name, stat in files.items():
+        unnamed = name.endswith(".parquet") or name.startswith((PRODUCT, f"{RELEASE}-")) or name == SCRATCH
+        if unnamed and name not in named:
+            yield _leftover(directory / name, directory.parent.name, stat)
+
+
+def _temporaries(directory: Path, stage: str) -> Iterator[Garbage]:
+    """Yield the files that a writer left half-written."""
+    for name, stat in _files(directory).items():
+        if _TEMPORARY.fullmatch(name) and _older(stat.st_mtime, TEMPORARY):
+            yield _leftover(directory / name, stage, stat)
+
+
+def _leftover(path: Path, stage: str, stat: os.stat_result) -> Garbage:
+    return Garbage(what="leftover", stage=stage, path=path, parts=0, bytes=stat.st_size, touched=stat.st_mtime)
+
+
+def _remove(item: Garbage) -> bool:
+    """Remove one thing and return whether it is gone; it is not if a process holds its lock."""
+    if item.what == "leftover":
+        if item.path.is_dir() and not item.path.is_symlink():
+            _remove_tree(item.path)
+        else:
+            item.path.unlink(missing_ok=True)
+        return True
+    return remove_table(item.path, spared=item.spared)
+
+
+def remove_table(directory: Path, *, spared: frozenset[str] = frozenset()) -> bool:
+    """Remove a table but for the names that are spared, and return whether it is gone: not if its lock is held."""
+    with _held(directory / LOCK) as held:
+        if held:
+            _remove_directory(directory, spared, held)
+        return held is not None
+
+
+def _remove_directory(directory: Path, spared: frozenset[str], still: Still) -> None:
+    """Remove a table in an order that may be broken off anywhere and gone through again."""
+    paths = sorted(directory.iterdir(), key=lambda path: path.name == LOCK)  # held to the end
+    for mark in paths:
+        if _MARK.fullmatch(mark.name) and still():
+            mark.unlink()
+    if still():
+        (directory / MANIFEST).unlink(missing_ok=True)
+    for path in paths:
+        if path.name in spared or not still():
+            continue
+        if path.is_dir() and not path.is_symlink():
+            _remove_tree(path)
+        else:
+            path.unlink(missing_ok=True)
+    if not spared:
+        directory.rmdir()
+
+
+def _remove_tree(path: Path) -> None:
+    if isinstance(path, ObjectPath):
+        remove_tree(path)
+    else:
+        shutil.rmtree(path)  # and say what cannot be removed
+
+
+@contextmanager
+def _held(path: Path, *, create: bool = False) -> Iterator[Still | None]:
+    """Hold a lock file, or yield None if another does; a missing file is held by nobody."""
+    if isinstance(path, ObjectPath):
+        if not create and not path.is_file():
+            yield _certain
+        elif taken := lease.take(path, "gc"):
+            try:
+                yield taken.require
+            finally:
+                taken.give_back()
+        else:
+            yield None
+        return
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_CREAT if create else 0)
+    try:
+        handle = os.open(path, flags, 0o666)
+    except FileNotFoundError:
+        yield _certain
+        return
+    with os.fdopen(handle, "r+b"):
+        yield _locked(handle)
+
+
+def _locked(handle: int) -> Still | None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
+    return _certain
+
+
+def _certain() -> bool:
+    """Tell that a lock which the kernel keeps is held, however long its holder slept."""
+    return True
+
+
+def _older(touched: float, age: timedelta) -> bool:
+    return touched < time.time() - age.total_seconds()
+
+
+def _files(directory: Path) -> dict[str, os.stat_result]:
+    """Return what a directory holds; what a build at work renames meanwhile is left out."""
+    found: dict[str, os.stat_result] = {}
+    for path in directory.iterdir():
+        with suppress(FileNotFoundError):
+            found[path.name] = path.lstat()
+    return found
+
+
+def _contents(folder: Path) -> list[os.stat_result]:
+    """Return what a folder holds at any depth, as far as it is still there; nothing for one that is not."""
+    found = []
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            found.append(path.lstat())
+    return found
+
+
+def _folders(path: Path) -> list[Path]:
+    """Return the directories in a directory, in order; links and hidden ones are none of the store's."""
+    found = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
+    return sorted(entry for entry in found if entry.is_dir() and not entry.is_symlink())
+
+
+def _pointed(pointer: Path) -> str | None:
+    """Return the key that a pointer names, None if the pointer is missing."""
+    try:
+        return pointer.read_text().strip()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+@contextmanager
+def _cleaning(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals into one sentence that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"cannot clean up {error.filename or path}: {error.strerror}; fix that and rerun gc to resume"
+        ) from error

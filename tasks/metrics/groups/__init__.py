@@ -1,0 +1,1 @@
+"""How ratings differ between groups of raters."""
