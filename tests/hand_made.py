@@ -83,6 +83,13 @@ class Writer:
         return Completion(candidates=tuple(candidates), tokens_in=10)
 
 
+class Forgetful(Writer):
+    """A model that loses the last candidate of each request."""
+
+    def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]:
+        return [replace(done, candidates=done.candidates[:-1]) for done in super().generate(requests)]
+
+
 class WordEmbedder:
     """An embedder with one dimension for each of its words and one for all that holds none of them."""
 

@@ -37,9 +37,9 @@ class FanOut:
     reason: str = ""
 
     def hold(self, read: pl.DataFrame, made: Made, *, where: str) -> None:
-        """Raise AccountingError for a row that got other rows than it is owed and is in no ledger.
+        """Raise AccountingError for a row whose rows and ledger entries do not add up to what it is owed.
 
-        A row of which a ledger tells may have fewer. What the function says of itself is not asked.
+        One entry for a row that gave nothing accounts for all of it. What the function says of itself is not asked.
         """
         if self.rows is None:
             return
@@ -48,23 +48,26 @@ class FanOut:
                 f"{where}: its fan-out is declared by row, so each row must keep the row_id of the row it came from"
             )
         owed = self.rows if isinstance(self.rows, pl.Expr) else pl.lit(self.rows)
-        got = made.rows.group_by("row_id").agg(_got=pl.len().cast(pl.Int64))
-        told = pl.concat(
-            [ledger.select(pl.col("row_id").cast(pl.String)) for ledger in (made.dropped, made.quarantined)]
-        )
         account = (
             read.select("row_id", _owed=owed.cast(pl.Int64))
-            .join(got, on="row_id", how="full", coalesce=True, maintain_order="left")
-            .with_columns(pl.col("_owed", "_got").fill_null(0), _told=pl.col("row_id").is_in(told["row_id"].implode()))
+            .join(_counted("_made", made.rows), on="row_id", how="full", coalesce=True, maintain_order="left")
+            .join(_counted("_listed", made.dropped, made.quarantined), on="row_id", how="left", maintain_order="left")
+            .with_columns(pl.col("_owed", "_made", "_listed").fill_null(0))
         )
-        short = (pl.col("_got") < pl.col("_owed")) & ~pl.col("_told")
-        wrong = account.filter(short | (pl.col("_got") > pl.col("_owed")))
+        got, listed, owes = pl.col("_made"), pl.col("_listed"), pl.col("_owed")
+        lost = (got + listed < owes) & ((got > 0) | (listed != 1))
+        wrong = account.filter(lost | (got > owes))
         if not wrong.is_empty():
-            row_id, owes, has = wrong.select("row_id", "_owed", "_got").row(0)
+            row_id, owing, has, entries = wrong.select("row_id", "_owed", "_made", "_listed").row(0)
             raise AccountingError(
-                f"{where}: {wrong.height} of {read.height} rows are not accounted for: row {row_id} should have "
-                f"given {owes} rows and gave {has}, and no ledger says why"
+                f"{where}: {wrong.height} of {read.height} rows are not accounted for: row {row_id} owes {owing} "
+                f"rows and has {has}, and the ledgers list {entries} more; put each missing row into a ledger"
             )
+
+
+def _counted(name: str, *frames: pl.DataFrame) -> pl.DataFrame:
+    ids = pl.concat([frame.select(pl.col("row_id").cast(pl.String)) for frame in frames])
+    return ids.group_by("row_id").agg(pl.len().cast(pl.Int64).alias(name))
 
 
 def each(rows: int | str | pl.Expr = 1) -> FanOut:

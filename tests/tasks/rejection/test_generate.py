@@ -2,18 +2,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 import pytest
-from hand_made import ANY, Writer, carry_out, unique
+from hand_made import ANY, Forgetful, Writer, carry_out, unique
 from openai_toys import spec_of
 from scripted_server import serving
 
 from normloom.cli.output.answers import length_warning
 from normloom.core.errors import AccountingError
-from normloom.core.protocol import Completion, GenerateRequest, ModelSpec, Sampling, Turn
+from normloom.core.protocol import ModelSpec, Sampling, Turn
 from normloom.core.rows.ids import seed
 from normloom.core.stage import Output, Stage
 from normloom.core.table import Manifest
@@ -186,16 +185,10 @@ def test_responses_cut_off_before_they_begin_are_warned_of(tmp_path: Path) -> No
     assert cut.rows() == [("Hm, well", "length")]
 
 
-class Forgetful(Writer):
-    """A model that loses the last candidate of each prompt and says nothing."""
-
-    def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]:
-        return [replace(done, candidates=done.candidates[:-1]) for done in super().generate(requests)]
-
-
 def test_a_candidate_that_the_engine_loses_fails_the_stage() -> None:
     rows = unique(one=["safety"], two=["safety"])
     with pytest.raises(
-        AccountingError, match=r"stage 'generate_0_g', part 0: 2 of 2 .* should have given 3 rows and gave 2"
+        AccountingError,
+        match=r"stage 'generate_0_g', part 0: 2 of 2 .* owes 3 rows and has 2, and the ledgers list 0",
     ):
         draw(rows, Forgetful(last="x"), candidates=3)
