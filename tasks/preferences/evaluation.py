@@ -103,7 +103,9 @@ def _differences(rows: pl.DataFrame, policies: list[str]) -> Iterator[dict[str, 
     told = rows.select("policy", "prompt_id", "dialogue", "valid", *MEASURED, **measured)
     for place, one in enumerate(policies):
         for other in policies[place + 1 :]:
-            both = told.filter(policy=other).join(told.filter(policy=one), on="prompt_id", suffix="_before")
+            both = told.filter(policy=other).join(
+                told.filter(policy=one), on="prompt_id", suffix="_before", maintain_order="left"
+            )
             for name in (FAILURE, *(f"{name}_all" for name in MEASURED)):
                 change = both.select("dialogue", change=pl.col(name) - pl.col(f"{name}_before"))
                 yield figure_row(mean_over_groups(change, "change"), metric=f"{name}_change", of=other, **_paired(one))

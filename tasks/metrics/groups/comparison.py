@@ -110,7 +110,9 @@ def _small_group(rows: pl.DataFrame, group: str, *within: str) -> str | None:
     Items count, not ratings: many copies of an answer are no further evidence.
     """
     known = rows.drop_nulls([group, *within])
-    counted = known.group_by(group, *within).agg(pl.col("item_id").n_unique().alias("items")).sort("items", group)
+    counted = (
+        known.group_by(group, *within).agg(pl.col("item_id").n_unique().alias("items")).sort("items", group, *within)
+    )
     if counted.is_empty() or not too_few(counted["items"][0]):
         return None
     name, *truth = counted.row(0)[:-1]

@@ -66,7 +66,9 @@ def scores(rows: pl.DataFrame, reference: pl.DataFrame, *, beta: float) -> pl.Da
 def _differences(scored: pl.DataFrame, policies: list[str]) -> Iterator[dict[str, object]]:
     for place, one in enumerate(policies):
         for other in policies[place + 1 :]:
-            both = scored.filter(policy=other).join(scored.filter(policy=one), on="pair_id", suffix="_before")
+            both = scored.filter(policy=other).join(
+                scored.filter(policy=one), on="pair_id", suffix="_before", maintain_order="left"
+            )
             for measure, name in MEASURES.items():
                 change = both.select("dialogue", change=pl.col(measure) - pl.col(f"{measure}_before"))
                 yield figure_row(mean_over_groups(change, "change"), metric=f"{name}_change", of=other, axis=one)
