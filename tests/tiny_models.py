@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from normloom.models import ModelSpec, load_model
+from normloom.models.transformers.engine import TransformersModel
 
 CONTEXT = 512
 CHATML = (
@@ -68,3 +72,10 @@ def save_tiny_llama(directory: Path, *, template: str = CHATML, heads: int = 4) 
     LlamaForCausalLM(config).save_pretrained(directory)
     words.save_pretrained(directory)
     return directory
+
+
+def loaded(directory: Path, **options: Any) -> TransformersModel:
+    """Return the model in a folder, in float32 on one thread."""
+    model = load_model(ModelSpec(model=str(directory), dtype="float32", device="cpu", options=options), threads=1)
+    assert isinstance(model, TransformersModel)
+    return model

@@ -1,64 +1,21 @@
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
-from hand_made import SCRIPTED_COMMAND
+from command_line import Command
 
-from normloom.cli.app import main
-from normloom.cli.common import out
 from normloom.cli.doctor import examine_store
 from normloom.core.errors import StoreError
 from normloom.store.store import Store
 from normloom.testing.toy import echo_stage, runner, words_stage
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def sentence(self) -> str:
-        """What a failed command says: one line that begins with the program's name."""
-        lines = self.err.strip().splitlines()
-        assert len(lines) == 1, self.err
-        assert lines[0].startswith("normloom: ")
-        assert self.out == ""
-        return lines[0].removeprefix("normloom: ")
-
-
-class Command:
-    """The real command in this process, in a directory of its own."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        self.capsys, self.monkeypatch = capsys, monkeypatch
-
-    def __call__(self, *arguments: str) -> Ran:
-        self.monkeypatch.setattr(sys, "argv", ["normloom", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert isinstance(ended.value.code, int)
-        return Ran(ended.value.code, *self.capsys.readouterr())
-
-    def build(self, *arguments: str) -> Ran:
-        return self("build", "savacu", *SCRIPTED_COMMAND, *arguments)
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
-    monkeypatch.chdir(tmp_path)
-    return Command(capsys, monkeypatch)
 
 
 def parquet() -> bytes:
@@ -251,43 +208,6 @@ def test_a_full_disk_fails_with_advice_and_the_build_goes_on_when_there_is_room(
     assert (manifest.count("rows"), reused) == (6, False)
 
 
-@pytest.fixture
-def toy_store(command: Command) -> Path:  # noqa: ARG001  # which gives the test its directory
-    """A store with a system of two stages, where commands look for it."""
-    words = words_stage("[one]", "two", "[/three]")
-    loom = runner(Store(Path("store")))
-    manifest, _ = loom.run(words, [], [])
-    loom.run(echo_stage(words, drop="two"), [manifest.ref], [])
-    return Path("store")
-
-
-def test_tables_lists_the_newest_table_of_each_stage(command: Command, toy_store: Path) -> None:
-    ran = command("tables")
-    assert (ran.code, ran.err) == (0, "")
-    assert [line.split()[:4] for line in ran.out.splitlines()[1:]] == [
-        ["toy_words", "3", "0", "0"],
-        ["toy_echo", "2", "1", "0"],
-    ]
-    listed = json.loads(command("tables", "toy", "--json", "--store", str(toy_store)).out)
-    assert [entry["stage"] for entry in listed] == ["words", "echo"]
-    columns = {"system", "stage", "view", "key", "rows", "dropped", "quarantined", "created", "path", "stale"}
-    columns |= {"product", "files"}
-    assert all(set(entry) == columns for entry in listed)
-    assert all((Path(entry["path"]) / "manifest.json").is_file() for entry in listed)
-
-
-def test_a_stale_table_is_marked_and_its_reason_stands_under_the_list(
-    command: Command, toy_store: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    runner(Store(toy_store)).run(words_stage("three"), [], [])
-    monkeypatch.setattr(out, "width", 80)
-    ran = command("tables", "toy")
-    assert max(map(len, ran.out.splitlines()[:3])) <= 80
-    [line] = [line for line in ran.out.splitlines() if line.startswith("toy_echo")]
-    assert line.split()[-1] == "stale"
-    assert "\nstale toy_echo: " in ran.out
-
-
 def test_version_help_and_module(command: Command) -> None:
     ran = command("--version")
     assert (ran.code, ran.out) == (0, f"normloom {version('normloom')}\n")
@@ -307,133 +227,3 @@ def test_a_shell_completes_systems_and_profiles() -> None:
 
     assert completed("normloom build mis") == ["misaligntrade", "missing_modality"]
     assert completed("normloom plan savacu --profile l") == ["local"]
-
-
-def test_settings_lists_each_with_its_value_under_the_profile(command: Command) -> None:
-    ran = command("settings", "savacu", "--set", "judge.threshold=0.6", "--json")
-    found = {setting["name"]: setting for setting in json.loads(ran.out)}
-    threshold = found["judge.threshold"]
-    assert (threshold["value"], threshold["default"], threshold["allowed"]) == ("0.6", "0.5", "over 0, under 1")
-    assert found["models.judge"]["value"] == "SmolLM2-135M-Instruct (transformers)"
-    assert {"resources.actors", "source.limit", "quarantine_budget"} <= found.keys()
-    text = command("settings", "savacu").out
-    assert all(name in text for name in found)
-    assert command("settings", "savacu", "--set", "judge.treshold=1").code == 2
-
-
-def test_tables_of_an_empty_store_say_what_to_do(command: Command) -> None:
-    ran = command("tables")
-    assert (ran.code, ran.sentence) == (
-        2,
-        f"no tables in {Path('store').absolute()}: run normloom build first",
-    )
-    assert command("tables", "nothing").sentence.startswith("no tables of nothing in ")
-    ran = command("tables", "--json")
-    assert (ran.code, ran.out) == (0, "[]\n")
-
-
-@pytest.mark.usefixtures("toy_store")
-def test_query_prints_rows_as_text_and_as_json(command: Command) -> None:
-    ran = command("query", 'FROM toy_words SELECT word, 1 AS "[bold]"')
-    assert (ran.code, ran.err) == (0, "")
-    assert [line.split() for line in ran.out.splitlines()] == [
-        ["word", "[bold]"],
-        ["[one]", "1"],
-        ["two", "1"],
-        ["[/three]", "1"],
-    ]
-    ran = command("query", "FROM toy_echo_dropped SELECT reason, winner", "--json")
-    assert json.loads(ran.out) == [{"reason": "asked for", "winner": None}]
-
-
-@pytest.mark.usefixtures("toy_store")
-def test_query_shows_as_many_rows_as_asked_and_says_that_there_are_more(command: Command) -> None:
-    ran = command("query", "FROM toy_words SELECT word", "--limit", "2")
-    assert (ran.code, len(ran.out.splitlines())) == (0, 3)
-    assert "first 2 rows" in ran.err
-    assert len(json.loads(command("query", "FROM toy_words", "--limit", "2", "--json").out)) == 3
-
-
-@pytest.mark.usefixtures("toy_store")
-@pytest.mark.parametrize(
-    ("sql", "words"),
-    [
-        ("FROM toy_wrods", "the views are toy_words, toy_echo, each also with _dropped and _quarantined"),
-        ("SELEKT 1", "syntax error"),
-        ("SELECT '[/bold]' FROM toy_wrods", "the query cannot be run: "),
-        ("SELECT word::INT FROM toy_words", "Could not convert string '[one]' to INT32"),  # fails at the rows only
-        ("", "returns no rows: expected one SELECT"),
-    ],
-)
-def test_a_query_that_cannot_be_run_says_why(command: Command, sql: str, words: str) -> None:
-    for option in ([], ["--json"]):
-        ran = command("query", sql, *option)
-        assert (ran.code, ran.out) == (2, "")
-        assert ran.err.startswith("normloom: ")
-        assert words in ran.err
-        assert "Traceback" not in ran.err
-
-
-def test_a_query_of_an_empty_store_says_that_there_are_no_tables(command: Command) -> None:
-    ran = command("query", "FROM savacu_publish")
-    assert ran.code == 2
-    assert ran.err.strip().endswith(f"the store at {Path('store').absolute()} has no tables yet")
-
-
-def test_a_damaged_table_is_named(command: Command, toy_store: Path) -> None:
-    [file] = (toy_store / "toy" / "words").rglob("rows-*.parquet")
-    file.write_bytes(b"x" * file.stat().st_size)
-    ran = command("query", "SELECT 1")
-    assert ran.code == 1
-    assert ran.err.startswith("normloom: table toy/words/")
-
-
-def test_doctor_says_what_is_there(command: Command) -> None:
-    ran = command("doctor")
-    assert ran.err == ""
-    for name in ("Python", "prefect", "polars", "processor", "memory", "store"):
-        assert name in ran.out
-    findings = json.loads(command("doctor", "--json").out)
-    assert all(set(finding) == {"name", "state", "detail", "remedy"} for finding in findings)
-    assert {finding["state"] for finding in findings} <= {"ok", "missing", "broken"}
-    assert ran.code == (1 if any(finding["state"] == "broken" for finding in findings) else 0)
-
-
-def test_doctor_names_what_makes_each_process_start_later(
-    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def named() -> list[str]:
-        return [
-            finding["remedy"] for finding in json.loads(command("doctor", "--json").out) if "rfc" in finding["name"]
-        ]
-
-    assert named() == []
-    (tmp_path / "packages" / "rfc3987_syntax").mkdir(parents=True)
-    monkeypatch.syspath_prepend(tmp_path / "packages")
-    assert named() == ["pip uninstall rfc3987-syntax (or keep Jupyter elsewhere)"]
-
-
-def test_doctor_fails_where_the_store_cannot_be(command: Command) -> None:
-    Path("file").write_text("")
-    ran = command("doctor", "--store", "file/store", "--json")
-    assert ran.code == 1
-    assert json.loads(ran.out)[-1] == {
-        "name": "store",
-        "state": "broken",
-        "detail": f"{Path('file/store').absolute()} cannot be written",
-        "remedy": "give --store a writable directory",
-    }
-
-
-def test_doctor_shows_the_endpoint_of_the_hosted_profile_and_no_key(
-    command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("NORMLOOM_BASE_URL", "http://127.0.0.1:9/v1")
-    monkeypatch.setenv("NORMLOOM_MODEL", "some-model")
-    monkeypatch.setenv("NORMLOOM_KEY_VARIABLE", "MY_KEY")
-    monkeypatch.setenv("MY_KEY", "sk-hidden")
-    ran = command("doctor", "--json")
-    details = {finding["name"]: finding["detail"] for finding in json.loads(ran.out)}
-    assert details["profile hosted"] == "some-model at 127.0.0.1, key in MY_KEY"
-    assert details["profile ollama"] == "no server answers at 127.0.0.1:9"
-    assert "sk-hidden" not in ran.out

@@ -1,18 +1,13 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 import re
 import resource
-import socket
-from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 from typing import Any
 
 import duckdb
@@ -20,10 +15,10 @@ import openlineage_schemas as schemas
 import pytest
 from openlineage.client.serde import Serde
 from openlineage_schemas import validate
+from openlineage_toys import FLOW_RUN, TASK_RUN, WHOLE, Collector, failing_stage, lineage_of, make, read, sequence
 
 from normloom.core.errors import QuarantineBudgetError, StoreError
-from normloom.core.stage import Stage
-from normloom.core.table import Manifest, TableRef
+from normloom.core.table import Manifest
 from normloom.history.unfinished import BuildRecord, UnfinishedBuild
 from normloom.lineage.openlineage import LineageEvents, append_line
 from normloom.lineage.openlineage_ends import end_dead_runs, read_events
@@ -31,65 +26,9 @@ from normloom.lineage.openlineage_facets import sources_of
 from normloom.readers import Located
 from normloom.store.store import Store
 from normloom.tasks.prompts.ingest import Prompts, ingest
-from normloom.testing.toy import SCRIPTED, echo_stage, runner, words_stage
+from normloom.testing.toy import echo_stage, runner, words_stage
 
-FLOW_RUN, TASK_RUN = (f"00000000-0000-4000-8000-00000000000{number}" for number in (1, 2))
-
-
-@pytest.fixture(autouse=True)
-def not_configured(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    home = tmp_path_factory.mktemp("home")
-    monkeypatch.chdir(home)
-    monkeypatch.setenv("HOME", str(home))
-    for name in [name for name in os.environ if name.startswith("OPENLINEAGE")]:
-        monkeypatch.delenv(name)
-    yield
-    for name in [name for name in os.environ if name.startswith("OPENLINEAGE__TRANSPORT__TRANSPORTS")]:
-        del os.environ[name]  # the client writes OPENLINEAGE_URL there
-
-
-def lineage_of(store: Store, build: str = "b1") -> LineageEvents:
-    return LineageEvents(system="toy", build=build, store=store, profile="test", flow_run=FLOW_RUN)
-
-
-def make(store: Store, *later: Callable[[Stage], Stage], build: str = "b1") -> list[dict[str, Any]]:
-    """Build the words and what reads them and return the events, each of them valid."""
-    lineage, loom, words = lineage_of(store, build), runner(store), words_stage("a", "b", "c", "d")
-
-    def run(stage: Stage, inputs: Sequence[TableRef]) -> Manifest:
-        work = partial(loom.run, stage, inputs, [])
-        return lineage.run_stage(stage.name, inputs, work, task_run=TASK_RUN)[0]
-
-    try:
-        with lineage:
-            made = run(words, [])
-            for stage in later:
-                run(stage(words), [made.ref])
-    finally:
-        events = read(lineage)
-        for event in events:
-            validate(event)
-    return events
-
-
-def read(lineage: LineageEvents) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in lineage.path.read_text().splitlines()]
-
-
-def sequence(events: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
-    return [(event["job"]["name"], event["eventType"]) for event in events]
-
-
-failing_stage = partial(echo_stage, model=SCRIPTED.model_copy(update={"options": {"raise_on": ""}}))
-
-WHOLE = [
-    ("toy", "START"),
-    ("toy.words", "START"),
-    ("toy.words", "COMPLETE"),
-    ("toy.echo", "START"),
-    ("toy.echo", "COMPLETE"),
-    ("toy", "COMPLETE"),
-]
+pytestmark = pytest.mark.usefixtures("not_configured")
 
 
 def test_a_build_and_its_stages_are_runs_under_one_parent(tmp_path: Path) -> None:
@@ -391,121 +330,6 @@ def lives(path: Path) -> list[dict[str, Any]]:
     with pytest.raises(QuarantineBudgetError):
         make(failing.store, failing_stage, build="b2")
     return [*make(failing.store, echo_stage), *read(failing)]
-
-
-class Collector(ThreadingHTTPServer):
-    """A collector as the client sees one."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Endpoint)
-        self.received: list[tuple[str, dict[str, Any]]] = []
-        self.url = f"http://127.0.0.1:{self.server_port}"
-
-
-class _Endpoint(BaseHTTPRequestHandler):
-    server: Collector
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.received.append((self.path, json.loads(body)))
-        self.send_response(201)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        pass
-
-
-@pytest.fixture
-def collector() -> Iterator[Collector]:
-    with Collector() as server:
-        thread = Thread(target=server.serve_forever)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-def test_events_are_sent_to_the_collector_in_order(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collector: Collector, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("OPENLINEAGE_URL", collector.url)
-    recorded = make(Store(tmp_path), echo_stage)
-    assert {path for path, _ in collector.received} == {"/api/v1/lineage"}
-    received = [event for _, event in collector.received]
-    assert sequence(received) == sequence(recorded) == WHOLE
-    for sent, kept in zip(received, recorded, strict=True):
-        validate(sent)
-        assert (sent["run"]["runId"], sent["inputs"], sent["outputs"]) == (
-            kept["run"]["runId"],
-            kept["inputs"],
-            kept["outputs"],
-        )
-    assert warnings(caplog) == []
-
-
-def test_a_configuration_file_is_followed(tmp_path: Path, collector: Collector) -> None:
-    Path("openlineage.yml").write_text(
-        f"transport: {{type: http, url: '{collector.url}', endpoint: lineage}}\ntags: {{run: {{team: alignment}}}}\n"
-    )
-    make(Store(tmp_path))
-    assert {path for path, _ in collector.received} == {"/lineage"}
-    tags = collector.received[0][1]["run"]["facets"]["tags"]["tags"]
-    assert {"build", "profile", "team"} <= {tag["key"] for tag in tags}
-
-
-def test_disabled_means_that_nothing_is_sent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collector: Collector
-) -> None:
-    monkeypatch.setenv("OPENLINEAGE_URL", collector.url)
-    monkeypatch.setenv("OPENLINEAGE_DISABLED", "true")
-    assert sequence(make(Store(tmp_path), echo_stage)) == WHOLE
-    assert collector.received == []
-
-
-@pytest.fixture
-def silent() -> Iterator[str]:
-    """An address where connections are taken and nothing is answered."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
-
-
-@pytest.fixture
-def dead() -> str:
-    """An address where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return f"http://127.0.0.1:{server.getsockname()[1]}"
-
-
-@pytest.mark.parametrize("address", ["dead", "silent"])
-def test_a_collector_that_is_gone_costs_one_warning(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    request: pytest.FixtureRequest,
-    caplog: pytest.LogCaptureFixture,
-    address: str,
-) -> None:
-    monkeypatch.setattr("normloom.lineage.openlineage.PATIENCE", 0.2)
-    monkeypatch.setenv("OPENLINEAGE__TRANSPORT__TYPE", "http")
-    monkeypatch.setenv("OPENLINEAGE__TRANSPORT__URL", request.getfixturevalue(address))
-    monkeypatch.setenv("OPENLINEAGE__TRANSPORT__RETRY", '{"total": 0}')
-    assert sequence(make(Store(tmp_path), echo_stage)) == WHOLE
-    [warning] = warnings(caplog)
-    assert warning.startswith("events did not reach the OpenLineage collector")
-    assert warning.endswith("b1.openlineage.jsonl")
-
-
-def test_a_configuration_that_is_wrong_costs_one_warning(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("OPENLINEAGE__TRANSPORT__TYPE", "http")
-    assert sequence(make(Store(tmp_path))) == [*WHOLE[:3], WHOLE[-1]]
-    [warning] = warnings(caplog)
-    assert warning.startswith("the configuration of OpenLineage cannot be used")
-
-
-def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_a_line_that_does_not_fit_leaves_no_piece_of_it(tmp_path: Path) -> None:

@@ -1,0 +1,44 @@
+"""The command line in the test's own process."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+import pytest
+from hand_made import SCRIPTED_COMMAND
+
+from normloom.cli.app import main
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def sentence(self) -> str:
+        """What a failed command says: one line that begins with the program's name."""
+        lines = self.err.strip().splitlines()
+        assert len(lines) == 1, self.err
+        assert lines[0].startswith("normloom: ")
+        assert self.out == ""
+        return lines[0].removeprefix("normloom: ")
+
+
+class Command:
+    """The real command in this process, in a directory of its own."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.capsys, self.monkeypatch = capsys, monkeypatch
+
+    def __call__(self, *arguments: str) -> Ran:
+        self.monkeypatch.setattr(sys, "argv", ["normloom", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert isinstance(ended.value.code, int)
+        return Ran(ended.value.code, *self.capsys.readouterr())
+
+    def build(self, *arguments: str) -> Ran:
+        return self("build", "savacu", *SCRIPTED_COMMAND, *arguments)
