@@ -103,7 +103,7 @@ def read_rows(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str,
     except OSError as error:
         raise ConfigError(f"{path}: expected a CSV file with the columns {wanted}: {error.strerror}.") from error
     except UnicodeDecodeError as error:
-        place = f"{error.reason} at byte {error.start}"
-        raise ConfigError(f"{path}: expected UTF-8 text, found {place}; save it as UTF-8.") from error
+        fault = f"{error.reason} at byte {error.start}"
+        raise ConfigError(f"{path}: expected UTF-8 text, found {fault}; save it as UTF-8.") from error
     except csv.Error as error:
         raise ConfigError(f"{path}, line {reader.line_num}: {error}; check the double quotes.") from error

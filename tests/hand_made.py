@@ -13,7 +13,7 @@ import polars as pl
 from normloom.core.contract import Contract
 from normloom.core.protocol import Candidate, Completion, GenerateRequest, ScoreRequest, Scores
 from normloom.core.stage import Output, Stage
-from normloom.readers import Reading, locate
+from normloom.readers import ReadOptions, locate
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Label, Taxonomy
 from normloom.tasks.prompts.ingest import Prompts, ingest
@@ -165,7 +165,7 @@ _MODELS = (
 SCRIPTED_COMMAND = ("--set", _MODELS, "--set", "resources.actors=0")
 
 
-def ingested(path: Path | str, reading: Reading | None = None, **settings: object) -> Stage:
+def ingested(path: Path | str, reading: ReadOptions | None = None, **settings: object) -> Stage:
     """Return the stage that reads prompts, labelled by the small taxonomies if no others are given."""
     taxonomies = settings.pop("taxonomies", TAXONOMIES)
     return ingest(Prompts(**{"keep": (), **settings}), source=locate(path, reading), taxonomies=taxonomies)

@@ -23,7 +23,7 @@ ENTRY = (*COMPARABLE, "model", "model_id", "revision", "engine", "metric", "axis
 HEADLINES = {"detector": ("as", ""), "responder": ("alignment_rate", "joint")}  # what a mode is sorted by
 
 
-def standings(store: Store, system: str = "benchmark") -> pl.DataFrame:
+def board_rows(store: Store, system: str = "benchmark") -> pl.DataFrame:
     """Return the newest figures of each model, data set and protocol over all builds, ranked among their like.
 
     Columns are those of the table `leaderboard`, with the last `build` that has it and when it was `created`.
@@ -83,12 +83,12 @@ def _entries(group: pl.DataFrame, headline: tuple[str, str]) -> list[pl.DataFram
     """Return the rows of each model, the best by the headline figure first and the unranked last."""
     metric, axis = headline
 
-    def place(entry: pl.DataFrame) -> float:
+    def rank_of(entry: pl.DataFrame) -> float:
         ranks = entry.filter(metric=metric, axis=axis)["rank"].to_list()
         return float("inf") if not ranks or ranks[0] is None else float(ranks[0])
 
     entries = group.partition_by("model", "model_id", "revision", "engine", maintain_order=True)
-    return sorted(entries, key=place)
+    return sorted(entries, key=rank_of)
 
 
 def _cell(row: dict[str, Any]) -> str:

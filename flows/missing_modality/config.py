@@ -14,13 +14,13 @@ from normloom.settings.config import Settings, section
 from normloom.settings.source_settings import FileSettings, SourceName
 from normloom.settings.system_config import SystemConfig
 from normloom.tasks.cultural.memes import Memes
-from normloom.tasks.media.encode import Encoding
+from normloom.tasks.media.encode import MediaEncoding
 from normloom.tasks.media.near_images import NearImages
 from normloom.tasks.media.read_media import Media
-from normloom.tasks.media.read_text import Reading
+from normloom.tasks.media.read_text import Recognition
 from normloom.tasks.missing_modality.drawn import KEPT
 from normloom.tasks.missing_modality.fits import Fitting
-from normloom.tasks.missing_modality.items import Labelling
+from normloom.tasks.missing_modality.items import ItemSettings
 from normloom.tasks.missing_modality.sampled import Sampled
 from normloom.tasks.missing_modality.scenarios import Missing
 
@@ -68,7 +68,7 @@ class Models(Settings):
     image: ModelSpec = Field(ModelSpec(engine="vision", model="efficientnet-lite0"), description="encodes the pictures")
 
 
-class OcrSettings(Sampled, Reading):
+class OcrSettings(Sampled, Recognition):
     """Which pictures are read by OCR: the natural case of missing text."""
 
 
@@ -82,8 +82,8 @@ class MissingModalityConfig(SystemConfig):
     models: Models = section(Models)
     media: MediaSettings = section(MediaSettings)
     near: NearImages = section(NearImages)
-    items: Labelling = section(Labelling)
-    encode: Encoding = section(Encoding)
+    items: ItemSettings = section(ItemSettings)
+    encode: MediaEncoding = section(MediaEncoding)
     ocr: OcrSettings = section(OcrSettings)
     missing: Missing = section(Missing)
     fits: Fitting = section(Fitting)

@@ -138,8 +138,8 @@ def examine_store(store: Path) -> Finding:
         except (StoreError, FileNotFoundError) as error:
             return Finding("store", "broken", str(error), "check the bucket and the AWS_ variables")
         return Finding("store", "ok", f"{there} answers")
-    place = next(path for path in (store.absolute(), *store.absolute().parents) if path.exists())
-    free = shutil.disk_usage(place).free / GIB
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+    folder = next(path for path in (store.absolute(), *store.absolute().parents) if path.exists())
+    free = shutil.disk_usage(folder).free / GIB
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         return Finding("store", "broken", f"{store.absolute()} cannot be written", "give --store a writable directory")
     return Finding("store", "ok", f"{store.absolute()}, {free:.0f} GiB free")

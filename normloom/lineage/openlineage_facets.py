@@ -208,7 +208,7 @@ def _field(
     kind, inner = str(dtype).lower(), list[schema_dataset.SchemaDatasetFacetFields]()
     if isinstance(dtype, pl.Struct):
         kind = "struct"
-        inner = [_field(field.name, field.dtype, place) for place, field in enumerate(dtype.fields, start=1)]
+        inner = [_field(field.name, field.dtype, index) for index, field in enumerate(dtype.fields, start=1)]
     elif isinstance(dtype, pl.List | pl.Array):
         kind, inner = "array", [_field("_element", dtype.inner)]
     return schema_dataset.SchemaDatasetFacetFields(

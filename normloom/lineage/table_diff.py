@@ -141,13 +141,13 @@ def _examples(connection: duckdb.DuckDBPyConnection, flags: Mapping[str, str], l
         f"SELECT row_id, {', '.join(flags.values())} FROM pairs WHERE {' OR '.join(flags.values())} "  # noqa: S608  # names of our own
         f"ORDER BY row_id LIMIT {limit}"
     ).fetchall()
-    names, places = ", ".join(map(_quoted, flags)), ", ".join("?" for _ in chosen)
+    names, slots = ", ".join(map(_quoted, flags)), ", ".join("?" for _ in chosen)
     ids = [row_id for row_id, *_ in chosen]
     old, new = (
         {
             row_id: values
             for row_id, *values in connection.execute(
-                f"SELECT row_id, {names} FROM {view} WHERE row_id IN ({places})",  # noqa: S608  # quoted names
+                f"SELECT row_id, {names} FROM {view} WHERE row_id IN ({slots})",  # noqa: S608  # quoted names
                 ids,
             ).fetchall()
         }

@@ -110,16 +110,16 @@ def trace(store: Store, row_id: str, *, system: str | None = None, forward: bool
     among = relations(store, system)
     try:
         search = Search(among, store.root)
-        found, place = search.find(row_id, store)
+        found, position = search.find(row_id, store)
         if forward:
-            search.forward(found, place)
+            search.forward(found, position)
         else:
-            search.backward(found, place)
+            search.backward(found, position)
     except duckdb.Error as error:
         raise StoreError(
             f"the tables in {store.root} cannot be read: {error}; trace again, or build them again"
         ) from error
-    whole = _assembled(found, among[place].system, among, search.records, forward=forward)
+    whole = _assembled(found, among[position].system, among, search.records, forward=forward)
     met = {row.row_id for row in whole.rows}
     way: dict[tuple[str, str], set[str]] = {}
     for role, where, name, _ in search.records:
@@ -134,8 +134,8 @@ def _assembled(
     rows: dict[str, Row] = {}
     ledger: dict[str, list[LedgerEntry]] = {}
     made_alone: dict[str, dict[str, list[str]]] = {}  # parent -> stage -> rows made of it alone
-    for role, place, name, content in sorted(records, key=lambda record: (record[1], str(record))):
-        relation = among[place]
+    for role, position, name, content in sorted(records, key=lambda record: (record[1], str(record))):
+        relation = among[position]
         if role == "row":
             rows[name] = _row(relation, content)
         elif role == "ledger":

@@ -22,13 +22,13 @@ from normloom.store.views import reading
 MIN_PREFIX = 6
 CANDIDATES_NAMED = 8
 
-Record = tuple[Literal["row", "ledger", "fate"], int, str, str]  # role, place, id, and JSON or the parent of a fate
+Record = tuple[Literal["row", "ledger", "fate"], int, str, str]  # role, position, id, and JSON or the parent of a fate
 
 # The few ids at hand are on the right, where DuckDB builds its hash table; left to itself it may hash the table.
 _AS_WRITTEN = "SET disabled_optimizers = 'join_order,build_side_probe_side'"
 
-_HAVING = "SELECT row_id, {place} AS place, {aside} AS aside FROM {tables} WHERE starts_with(row_id, $prefix)"
-_FIND = "SELECT row_id, arg_min(place, aside) FROM ({having}) GROUP BY row_id ORDER BY row_id LIMIT {limit}"
+_HAVING = "SELECT row_id, {position} AS position, {aside} AS aside FROM {tables} WHERE starts_with(row_id, $prefix)"
+_FIND = "SELECT row_id, arg_min(position, aside) FROM ({having}) GROUP BY row_id ORDER BY row_id LIMIT {limit}"
 _PARTS = """
     SELECT DISTINCT filename FROM (SELECT filename, {key} AS id FROM {tables})
     SEMI JOIN (SELECT unnest($ids) AS id) USING (id)"""
@@ -41,9 +41,9 @@ _Key = Literal["row_id", "unnest(parents)", "winner"]
 
 @dataclass(frozen=True)
 class Relation:
-    """The rows or a ledger of a newest table; `upstream` has the places of all tables that it was made from."""
+    """The rows or a ledger of a newest table; `upstream` has the positions of all tables that it was made from."""
 
-    place: int
+    position: int
     system: str
     stage: str
     kind: Kind
@@ -62,19 +62,19 @@ def relations(store: Store, system: str | None) -> list[Relation]:
         hint = f"the store has {there}" if there else "run normloom build first"
         raise UsageError(f"no tables{f' of {system}' if system else ''} in {store.root}: {hint}")
     ordered = _in_order({(manifest.system, manifest.stage): manifest for manifest in manifests})
-    places = {id(manifest): place for place, (manifest, _) in enumerate(ordered)}
+    positions = {id(manifest): position for position, (manifest, _) in enumerate(ordered)}
     present: list[tuple[Manifest, Kind]] = [(manifest, "rows") for manifest, _ in ordered]
     present += [(manifest, kind) for manifest, _ in ordered for kind in KINDS[1:] if manifest.count(kind)]
     return [
         Relation(
-            place=place,
+            position=position,
             system=manifest.system,
             stage=manifest.stage,
             kind=kind,
             files=tuple(str(path) for path, _ in manifest.files(store.table_directory(manifest.ref), kind)),
-            upstream=frozenset(places[id(one)] for one in ordered[places[id(manifest)]][1]),
+            upstream=frozenset(positions[id(one)] for one in ordered[positions[id(manifest)]][1]),
         )
-        for place, (manifest, kind) in enumerate(present)
+        for position, (manifest, kind) in enumerate(present)
     ]
 
 
@@ -101,19 +101,19 @@ def _in_order(manifests: Mapping[tuple[str, str], Manifest]) -> list[tuple[Manif
 class Search:
     """One trace over the relations; its records accumulate what is found."""
 
-    def __init__(self, among: Sequence[Relation], place: Path) -> None:
+    def __init__(self, among: Sequence[Relation], position: Path) -> None:
         self._all = among
         self._tables = [relation for relation in among if relation.kind == "rows"]
-        self._connection = reading(place, duckdb.connect())
+        self._connection = reading(position, duckdb.connect())
         self._connection.execute(_AS_WRITTEN)
         self.records: list[Record] = []
 
     def find(self, prefix: str, store: Store) -> tuple[str, int]:
-        """Return the one row id that begins with the prefix, and the place of a relation that has it."""
+        """Return the one row id that begins with the prefix, and the position of a relation that has it."""
         if len(prefix) < MIN_PREFIX:
             raise UsageError(f"{prefix!r} is too short for a row id: give at least {MIN_PREFIX} of its 32 digits")
         having = " UNION ALL ".join(
-            _HAVING.format(place=relation.place, aside=relation.kind != "rows", tables=_reading(relation.files))
+            _HAVING.format(position=relation.position, aside=relation.kind != "rows", tables=_reading(relation.files))
             for relation in self._all
         )
         statement = _FIND.format(having=having, limit=CANDIDATES_NAMED + 1)
@@ -126,43 +126,45 @@ class Search:
                 f"no row id begins with {prefix!r} in the newest tables in {store.root}, nor in what they dropped or "
                 f"quarantined: looked in {', '.join(stages)}"
             )
-        named = [f"{row_id} ({self._all[place].stage})" for row_id, place in found[:CANDIDATES_NAMED]]
+        named = [f"{row_id} ({self._all[position].stage})" for row_id, position in found[:CANDIDATES_NAMED]]
         more = " and others" if len(found) > CANDIDATES_NAMED else ""
         raise UsageError(f"{prefix!r} matches more than one row id: {', '.join(named)}{more}; give more digits")
 
-    def backward(self, start: str, place: int) -> None:
+    def backward(self, start: str, position: int) -> None:
         """Record the rows that lead to a row, their siblings, where those ended, and the ledgers of them all."""
-        path, families = self._ancestors(start, place)
+        path, families = self._ancestors(start, position)
         self._ledgers(path | self._fates(path, families), winners=path)
 
-    def forward(self, start: str, place: int) -> None:
+    def forward(self, start: str, position: int) -> None:
         """Record a row, all that came of it, and the ledgers of them all."""
         path = {start}
         reached: dict[int, Set[str]] = {}
         for table in self._tables:
-            ids: set[str] = {start} if table.place == place else set()
-            unplaced = {start} if self._all[place].kind != "rows" else set()  # its table may not be the newest any more
-            parents = _of(table.upstream, reached) | unplaced
+            ids: set[str] = {start} if table.position == position else set()
+            unlisted = (
+                {start} if self._all[position].kind != "rows" else set()
+            )  # its table may not be the newest any more
+            parents = _of(table.upstream, reached) | unlisted
             found = self._rows(table, "unnest(parents)", parents) if parents else {}
             found |= self._rows(table, "row_id", ids) if ids else {}
-            self.records += [("row", table.place, row_id, row) for row_id, (_, row) in found.items()]
-            reached[table.place] = found.keys()
+            self.records += [("row", table.position, row_id, row) for row_id, (_, row) in found.items()]
+            reached[table.position] = found.keys()
             path |= found.keys()
         self._ledgers(path, winners=path)
 
-    def _ancestors(self, start: str, place: int) -> tuple[set[str], dict[int, set[str]]]:
+    def _ancestors(self, start: str, position: int) -> tuple[set[str], dict[int, set[str]]]:
         """Record the rows on the way back; return their ids, and the parents of those in each table."""
         path, wanted = {start}, {start}
         families: dict[int, set[str]] = {}
-        reach = {place}
+        reach = {position}
         for table in reversed(self._tables):
-            if not wanted or table.place not in reach:
+            if not wanted or table.position not in reach:
                 continue
             found = self._rows(table, "row_id", wanted)
-            self.records += [("row", table.place, row_id, row) for row_id, (_, row) in found.items()]
-            families[table.place] = {parent for parents, _ in found.values() for parent in parents}
-            wanted = (wanted - found.keys()) | (families[table.place] - path)
-            path |= families[table.place]
+            self.records += [("row", table.position, row_id, row) for row_id, (_, row) in found.items()]
+            families[table.position] = {parent for parents, _ in found.values() for parent in parents}
+            wanted = (wanted - found.keys()) | (families[table.position] - path)
+            path |= families[table.position]
             reach |= table.upstream
         return path, families
 
@@ -170,18 +172,18 @@ class Search:
         """Record siblings, and what became of them while one row was made of one; return the ids of all these."""
         fates: dict[int, set[str]] = {}
         for table in self._tables:
-            shared, followed = families.get(table.place, set()), _of(table.upstream, fates)
+            shared, followed = families.get(table.position, set()), _of(table.upstream, fates)
             if not shared and not followed:
                 continue
-            here = fates[table.place] = set()
+            here = fates[table.position] = set()
             for row_id, (parents, row) in self._rows(table, "unnest(parents)", shared | followed).items():
                 if row_id in path:
                     continue
                 if not shared.isdisjoint(parents):
-                    self.records.append(("row", table.place, row_id, row))
+                    self.records.append(("row", table.position, row_id, row))
                     here.add(row_id)
                 if len(parents) == 1 and parents[0] in followed:
-                    self.records.append(("fate", table.place, row_id, parents[0]))
+                    self.records.append(("fate", table.position, row_id, parents[0]))
                     here.add(row_id)
         return set().union(*fates.values())
 
@@ -191,7 +193,7 @@ class Search:
             found = self._matching(ledger, "row_id", ids)
             if ledger.kind == "dropped":
                 found += [entry for entry in self._matching(ledger, "winner", winners) if entry[0] not in ids]
-            self.records += [("ledger", ledger.place, row_id, row) for row_id, _, row in found]
+            self.records += [("ledger", ledger.position, row_id, row) for row_id, _, row in found]
 
     def _rows(self, table: Relation, key: _Key, ids: Iterable[str]) -> dict[str, tuple[list[str], str]]:
         """Return rows of a table by their id: parents and JSON."""
@@ -208,8 +210,8 @@ class Search:
         return self._connection.execute(_ROWS.format(parents=parents, key=key, tables=tables), given).fetchall()
 
 
-def _of(places: Iterable[int], found: Mapping[int, Set[str]]) -> set[str]:
-    return set().union(*(found[place] for place in places if place in found))
+def _of(positions: Iterable[int], found: Mapping[int, Set[str]]) -> set[str]:
+    return set().union(*(found[position] for position in positions if position in found))
 
 
 def _reading(files: Iterable[str]) -> str:

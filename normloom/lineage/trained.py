@@ -12,7 +12,7 @@ from normloom.store.store import Store
 
 SAMPLE = 3  # ids of rows that a model learned from, from which a trace may continue
 
-Place = tuple[str, str]  # system and stage
+StageOf = tuple[str, str]  # system and stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,19 +28,19 @@ class Trained:
     rows: tuple[str, ...]
 
 
-def writers(store: Store, way: Mapping[Place, Set[str]]) -> Iterator[Trained]:
+def writers(store: Store, way: Mapping[StageOf, Set[str]]) -> Iterator[Trained]:
     """Yield the products that wrote rows on the way (ids by table), each once."""
     wrote: dict[TableRef, list[str]] = {}
-    for place in way:
-        if manifest := store.current(*place):
+    for one in way:
+        if manifest := store.current(*one):
             for ref in models_of(manifest):
-                wrote.setdefault(ref, []).append("/".join(place))
+                wrote.setdefault(ref, []).append("/".join(one))
     for ref, tables in wrote.items():
         if product := store.published(ref.system, ref.stage, ref.key):
             yield _trained(store, product, tables, None)
 
 
-def learners(store: Store, way: Mapping[Place, Set[str]]) -> Iterator[Trained]:
+def learners(store: Store, way: Mapping[StageOf, Set[str]]) -> Iterator[Trained]:
     """Yield the newest products that learned from rows on the way (ids by table), with the tables they wrote."""
     newest = [manifest for system in store.systems() for manifest in store.newest(system)]
     for product in newest:

@@ -36,8 +36,8 @@ class Curve:
     def points(self, figure: str) -> list[tuple[int, float]]:
         """Return at most `POINTS` points of a figure: the mean of neighbouring rows at the last step of these."""
         row = pl.int_range(pl.len()) // self.each
-        known = self.rows.select(STEP, figure, place=row).filter(pl.col(figure).is_finite())
-        means = known.group_by("place", maintain_order=True).agg(pl.col(STEP).last(), pl.col(figure).mean())
+        known = self.rows.select(STEP, figure, position=row).filter(pl.col(figure).is_finite())
+        means = known.group_by("position", maintain_order=True).agg(pl.col(STEP).last(), pl.col(figure).mean())
         return list(means.select(STEP, figure).iter_rows())
 
 

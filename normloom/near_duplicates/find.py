@@ -100,11 +100,11 @@ def find_known(
         raise ValueError(f"{len(known_codes)} codes for {len(known)} known texts: expected one each")
     new_codes = fingerprints(texts, features)
     near = np.arange(len(known)) if alike else np.flatnonzero(_near_any(known_codes, new_codes, tau, threads))
-    packed = pack([*(known[place] for place in near.tolist()), *texts])
+    packed = pack([*(known[position] for position in near.tolist()), *texts])
     codes = np.concatenate([known_codes[near], new_codes])
-    places = [*near.tolist(), *range(len(known), len(known) + len(texts))]
+    positions = [*near.tolist(), *range(len(known), len(known) + len(texts))]
     return [
-        Duplicate(found.index - len(near), places[found.keeper], found.distance, found.jaccard)
+        Duplicate(found.index - len(near), positions[found.keeper], found.distance, found.jaccard)
         for found in _removed(packed, codes, len(near), features, tau, jaccard, alike, threads)
     ]
 
@@ -119,7 +119,7 @@ def count_duplicates(
     serves all.
     """
     steps = sorted(set(taus))
-    reached = [sum((distance < tau) << place for place, tau in enumerate(steps)) for distance in range(steps[-1])]
+    reached = [sum((distance < tau) << position for position, tau in enumerate(steps)) for distance in range(steps[-1])]
     marks = np.zeros(len(texts.bounds) - 1, dtype=np.uint64)
     rule = Rule(texts, features.grams(), 0.0)
     with _sharing(None) as share:

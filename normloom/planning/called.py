@@ -40,8 +40,8 @@ class Called:
         self._seen.add(id(function))
         if isinstance(function, functools.partial):
             self.add(function.func, within=within)
-            for place, value in enumerate(function.args):
-                self._hold(f"{within}argument {place}", value)
+            for position, value in enumerate(function.args):
+                self._hold(f"{within}argument {position}", value)
             for name, value in function.keywords.items():
                 self._hold(f"{within}{name}", value)
         elif isinstance(function, types.MethodType):
@@ -72,7 +72,7 @@ class Called:
         symbol = self._symbol(function)
         self.roots.append(symbol)
         if "<" in qualified:
-            self.values[f"{within}function"] = _place(function)
+            self.values[f"{within}function"] = _position(function)
         elif "." in qualified:
             self.values[f"{within}function"] = qualified
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
@@ -114,14 +114,16 @@ class Called:
                 ) from None
 
 
-def _place(function: types.FunctionType) -> int:
+def _position(function: types.FunctionType) -> int:
     """Return which of the functions that its module's statement contains a nested function is."""
     statement = statement_at(function)
     inner = [
         node for node in ast.walk(statement) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
     ]
     line = function.__code__.co_firstlineno
-    here = [place for place, node in enumerate(inner) if first_line(node) == line and _name(node) == function.__name__]
+    here = [
+        position for position, node in enumerate(inner) if first_line(node) == line and _name(node) == function.__name__
+    ]
     if len(here) != 1:
         raise UsageError(
             f"{len(here)} functions named {function.__qualname__!r} are on line {line} of "

@@ -112,15 +112,15 @@ def causes(old: Version, new: Version) -> list[Cause]:
 
 def _read_changes(field: str, old: Mapping[str, str | None], new: Mapping[str, str | None]) -> list[Change]:
     found = []
-    for place, (stage, content) in enumerate(new.items()):
-        path = f"{field}[{place}]"
+    for position, (stage, content) in enumerate(new.items()):
+        path = f"{field}[{position}]"
         if stage not in old:
             found.append(Change(field=path, kind="added", new=content, upstream=stage))
         elif content is not None and old[stage] != content:
             found.append(Change(field=path, old=old[stage], new=content, upstream=stage))
-    for place, (stage, content) in enumerate(old.items()):
+    for position, (stage, content) in enumerate(old.items()):
         if stage not in new:
-            found.append(Change(field=f"{field}[{place}]", kind="removed", old=content, upstream=stage))
+            found.append(Change(field=f"{field}[{position}]", kind="removed", old=content, upstream=stage))
     if not found and list(old) != list(new):
         return [Change(field=field, old=list(old), new=list(new))]
     return found

@@ -114,10 +114,10 @@ def _in_order(old: Sequence[Any], new: Sequence[Any], field: str) -> Iterator[Ch
         paired = min(i_end - i, j_end - j)
         for step in range(paired):
             yield from compare(old[i + step], new[j + step], f"{field}[{j + step}]")
-        for place in range(i + paired, i_end):
-            yield Change(field=f"{field}[{place}]", kind="removed", old=old[place])
-        for place in range(j + paired, j_end):
-            yield Change(field=f"{field}[{place}]", kind="added", new=new[place])
+        for position in range(i + paired, i_end):
+            yield Change(field=f"{field}[{position}]", kind="removed", old=old[position])
+        for position in range(j + paired, j_end):
+            yield Change(field=f"{field}[{position}]", kind="added", new=new[position])
 
 
 def _is_list(value: Any) -> bool:

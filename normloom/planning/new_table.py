@@ -97,5 +97,5 @@ class NewTable:
             return RolesSpec.of({role: self.placed(one) for role, one in value.roles.items()})
         if not isinstance(value, ProductSpec):
             return value
-        place = len(self.stage.sides) + [stage.name for stage in self.stage.products].index(value.product)
-        return value.placed(str(self.store.folder(self.sides[place])))
+        position = len(self.stage.sides) + [stage.name for stage in self.stage.products].index(value.product)
+        return value.placed(str(self.store.folder(self.sides[position])))

@@ -106,7 +106,7 @@ class _Following:
         return all(module.is_current for module in self._modules.values() if module)
 
     def source(self, roots: Sequence[Symbol]) -> ReachedSource:
-        found = [place for root in roots if (place := self.find(root))]
+        found = [number for root in roots if (number := self.find(root))]
         numbers: dict[Symbol, int] = {}
         pending = list(reversed(found))
         while pending:
@@ -176,9 +176,9 @@ class _Following:
         module = self.module(name)
         assert module
         if defined == WHOLE_MODULE:
-            found = [place for one in module.names() if (place := self.find((name, one)))]
+            found = [number for one in module.names() if (number := self.find((name, one)))]
             references = list(dict.fromkeys(found))
-            template = "\n".join(f"⟦{place}⟧" for place in range(len(references)))
+            template = "\n".join(f"⟦{number}⟧" for number in range(len(references)))
             packages: set[str] = set()
         else:
             statements = module.effects if defined == _EFFECTS else module.statements(defined)
@@ -195,12 +195,12 @@ _shared: dict[tuple[str, ...], _Following] = {}
 
 def _following(packages: frozenset[str]) -> _Following:
     """Return what has been followed before, if the files and the folders they are found in are still as they were."""
-    place = (*sorted(packages), "in", *sys.path)
-    found = _shared.get(place)
+    number = (*sorted(packages), "in", *sys.path)
+    found = _shared.get(number)
     if found is None or not found.is_current:
         if len(_shared) > _KEPT:
             _shared.clear()
-        found = _shared[place] = _Following(packages)
+        found = _shared[number] = _Following(packages)
     return found
 
 

@@ -147,9 +147,9 @@ def file_of(module: str) -> Path | None:
     except (ImportError, ValueError):
         return None
     folders = list(spec.submodule_search_locations or ()) if spec else []
-    for place, name in enumerate(rest):
+    for position, name in enumerate(rest):
         try:
-            spec = PathFinder.find_spec(".".join([top, *rest[: place + 1]]), folders)
+            spec = PathFinder.find_spec(".".join([top, *rest[: position + 1]]), folders)
         except KeyError:  # it is a folder without a file of its own, in a package that is not imported
             spec = None
         if spec and spec.has_location:

@@ -84,7 +84,7 @@ class Bill:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class SpendingLimits:
     """The most requests to hosted models, and the most that they may cost; None: without limit."""
 
     max_requests: int | None = None
@@ -115,7 +115,7 @@ class Limits:
 class Spending:
     """Counts what the parts of a build took, for any thread. Parts under way when a limit is reached are finished."""
 
-    limits: Limits = field(default_factory=Limits)
+    limits: SpendingLimits = field(default_factory=SpendingLimits)
     requests: float = 0.0
     cost: float = 0.0
     tokens_in: int = 0

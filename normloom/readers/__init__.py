@@ -7,7 +7,7 @@ files; each is a row or is rejected with rule, reason and payload. What was assu
 
 from normloom.readers.column import as_text
 from normloom.readers.locate import Located, absolute, locate
-from normloom.readers.options import Reading
+from normloom.readers.options import ReadOptions
 from normloom.readers.read import column_names, read_source
 from normloom.readers.records import Rejected, Source
 from normloom.readers.wanted import Keep
@@ -18,7 +18,7 @@ __all__ = [
     "LIBRARIES",
     "Keep",
     "Located",
-    "Reading",
+    "ReadOptions",
     "Rejected",
     "Source",
     "absolute",

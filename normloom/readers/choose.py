@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from normloom.readers.collect import Numbered
-from normloom.readers.options import Reading
+from normloom.readers.options import ReadOptions
 
 
-def chosen(records: Iterable[Numbered], reading: Reading) -> Iterator[Numbered]:
+def chosen(records: Iterable[Numbered], reading: ReadOptions) -> Iterator[Numbered]:
     """Yield the first `limit` records or, in order, a sample of them; memory holds the sample at most."""
     taken = islice(records, reading.limit)
     if reading.sample is None:
@@ -21,7 +21,7 @@ def chosen(records: Iterable[Numbered], reading: Reading) -> Iterator[Numbered]:
     yield from sorted(drawn, key=lambda numbered: numbered[0])
 
 
-def chosen_numbers(total: int, reading: Reading) -> list[int] | None:
+def chosen_numbers(total: int, reading: ReadOptions) -> list[int] | None:
     """Return the numbers of the records out of the total that `chosen` takes; None for all."""
     first = min(total, reading.limit or total)
     if reading.sample is None:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from normloom.core.errors import SourceError
 from normloom.readers.formats.saved import saved_files
 from normloom.readers.opening import COMPRESSIBLE, COMPRESSIONS, FORMATS, digest_of, format_of, open_raw
-from normloom.readers.options import Reading
+from normloom.readers.options import ReadOptions
 from normloom.readers.remote.fetch import fetched, is_remote, shown
 
 _ASIDE = frozenset({"dataset_info.json", "dataset_infos.json"})  # what data sets say about themselves
@@ -38,12 +38,12 @@ class Located(BaseModel):
     files: tuple[Path, ...] = Field(exclude=True, min_length=1)
     format: str
     digest: str
-    reading: Reading = Reading()
+    reading: ReadOptions = ReadOptions()
 
 
-def locate(name: str | Path, reading: Reading | None = None) -> Located:
+def locate(name: str | Path, reading: ReadOptions | None = None) -> Located:
     """Return the files of a source and their digest. Raises SourceError."""
-    reading = reading or Reading()
+    reading = reading or ReadOptions()
     given = str(name)
     if reading.subset and not is_remote(given):
         raise SourceError(f"{given} is not a data set on a hub: source.subset={reading.subset!r} does not apply to it")
@@ -67,7 +67,7 @@ def absolute(name: str) -> str:
     return str(Path(name).absolute()) if local else name
 
 
-def _files(name: str, reading: Reading) -> tuple[Path, ...]:
+def _files(name: str, reading: ReadOptions) -> tuple[Path, ...]:
     if name in {"-", "/dev/stdin"}:
         raise SourceError(f"{name} is standard input: write it to a file and name that")
     path = Path(name)
@@ -91,7 +91,7 @@ def _readable(path: Path) -> Path:
     return path
 
 
-def _shards(folder: Path, reading: Reading) -> tuple[Path, ...]:
+def _shards(folder: Path, reading: ReadOptions) -> tuple[Path, ...]:
     """Return the files of a folder that can be read, by name; those of one split if they are of several."""
     if saved := saved_files(folder, reading):
         return saved
@@ -106,7 +106,7 @@ def _shards(folder: Path, reading: Reading) -> tuple[Path, ...]:
     return _of_split(str(folder), tuple(files), reading)
 
 
-def _of_split(name: str, files: tuple[Path, ...], reading: Reading) -> tuple[Path, ...]:
+def _of_split(name: str, files: tuple[Path, ...], reading: ReadOptions) -> tuple[Path, ...]:
     """Return the files of a split, recognised by their names: test rows must not slip in among those for training."""
     splits = {file: found.group(1).lower() for file in files if (found := _SPLIT.match(file.name))}
     listed = ", ".join(sorted(set(splits.values()))) or "none"

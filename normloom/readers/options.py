@@ -7,7 +7,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
-class Reading(BaseModel):
+class ReadOptions(BaseModel):
     """What is read of a source, and how. What is not given is found in the file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -20,7 +20,7 @@ from normloom.readers.formats.json_lines import json_file, json_lines, text_line
 from normloom.readers.formats.sheet import sheet_records
 from normloom.readers.locate import Located, locate
 from normloom.readers.opening import BROKEN, open_text
-from normloom.readers.options import Reading
+from normloom.readers.options import ReadOptions
 from normloom.readers.records import Record, Source, one_line
 from normloom.readers.wanted import Keep, Wanted
 
@@ -60,7 +60,7 @@ def read_source(
     """
     if limit is not None and limit < 1:
         raise SourceError(f"{source}: a limit of {limit} records leaves nothing to read: use 1 or more")
-    located = source if isinstance(source, Located) else locate(source, Reading(limit=limit))
+    located = source if isinstance(source, Located) else locate(source, ReadOptions(limit=limit))
     keep = keep if keep == "all" else tuple(dict.fromkeys(keep))
     try:
         wanted = Wanted(text_column=text_column, keep=keep, optional=tuple(dict.fromkeys(optional)))

@@ -96,7 +96,7 @@ def rounded(value: float | None) -> str:
         return "-"
     if value != 0 and abs(value) < SMALLEST:
         return f"< {SMALLEST}" if value > 0 else f"> -{SMALLEST}"
-    decimals = next((places for least, places in DECIMALS if abs(value) >= least), 3)
+    decimals = next((digits for least, digits in DECIMALS if abs(value) >= least), 3)
     text = f"{value:,.{decimals}f}"
     whole = math.isclose(value, round(value), rel_tol=1e-9)
     return f"{round(value):,}" if whole else text

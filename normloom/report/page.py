@@ -45,8 +45,8 @@ def _block(block: Block, plots: dict[str, Mapping[str, Any]]) -> str:
         return _html(block)
     name = f"plot-{len(plots)}"
     plots[name] = block.figure
-    title, place = escape(block.title), f'<div id="{name}" class="plot"></div>'
-    return f'<figure class="card {block.width}"><figcaption>{title}</figcaption>{place}</figure>'
+    title, position = escape(block.title), f'<div id="{name}" class="plot"></div>'
+    return f'<figure class="card {block.width}"><figcaption>{title}</figcaption>{position}</figure>'
 
 
 @singledispatch

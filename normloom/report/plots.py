@@ -48,12 +48,14 @@ def bars(
     width: Width = "half",
 ) -> Plot:
     """Return bars, side by side or stacked; they lie, as long names need it, unless they are to stand."""
-    places = list(range(len(categories)))
+    positions = list(range(len(categories)))
     names = [_whole(name) for name in categories]
     value = "%{y:,.3~f}" if vertical else "%{x:,.3~f}"
     traces = []
     for each in series:
-        shown = {"x": places, "y": each.values} if vertical else {"x": each.values, "y": places, "orientation": "h"}
+        shown = (
+            {"x": positions, "y": each.values} if vertical else {"x": each.values, "y": positions, "orientation": "h"}
+        )
         notes = each.notes or [""] * len(names)
         trace = {
             "type": "bar",

@@ -33,7 +33,7 @@ from normloom.history.terms import SourceTerms
 from normloom.history.unfinished import UnfinishedBuild, recorded
 from normloom.planning.guard import RemakeLimits
 from normloom.planning.plan import Plan, find_published, plan
-from normloom.planning.spending import Limits, Spending
+from normloom.planning.spending import Spending, SpendingLimits
 from normloom.planning.spent import Spent
 from normloom.prefect.flow_run import Account, RunRequest, current_flow_run, current_task_run, in_flow_run
 from normloom.prefect.notifications.notices import telling
@@ -75,7 +75,7 @@ class BuildRequest:
     selection: Selection = field(default_factory=Selection)
     quarantine_budget: float = QUARANTINE_BUDGET
     release: ReleaseSize = field(default_factory=ReleaseSize)
-    limits: Limits = field(default_factory=Limits)
+    limits: SpendingLimits = field(default_factory=SpendingLimits)
     fresh_hours: float | None = None
     source: SourceTerms = field(default_factory=SourceTerms)
     remake: RemakeLimits = field(default_factory=RemakeLimits)

@@ -64,7 +64,7 @@ def sample(
         elif table:
             choices += [(stage, table, part) for part in table.parts if _is_repeatable(part)]
     chosen = random.Random(seed).sample(choices, min(count, len(choices)))  # noqa: S311  # a sample, no secret
-    order = {id(stage): place for place, stage in enumerate(stages)}
+    order = {id(stage): position for position, stage in enumerate(stages)}
     remade = [_compared(*one, store=store, runner=runner) for one in sorted(chosen, key=lambda one: order[id(one[0])])]
     return Sample(remade=remade, left_out=left_out)
 

@@ -53,8 +53,8 @@ def stages_for(name: str, *, profile: str, assignments: Sequence[str], store: St
     config, resources = validated(system.config, override(given, assignments))
     reads = _read(system.reads(config), system.name, store)
     prepared = Prepared(system, config, resources, system.flow(config, **reads))
-    for place, assignment in enumerate(assignments):
-        rest = [*assignments[:place], *assignments[place + 1 :]]
+    for position, assignment in enumerate(assignments):
+        rest = [*assignments[:position], *assignments[position + 1 :]]
         if _is_ignored(assignment, prepared, override(given, rest), reads):
             raise ConfigError(_ignored(assignment, prepared, reads))
     prepared = prepared._replace(ends=with_models(prepared.ends, out_of_products(store, reader=system.name)))

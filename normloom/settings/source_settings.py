@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field
 
 from normloom.history.terms import SourceTerms
-from normloom.readers import Located, Reading, locate
+from normloom.readers import Located, ReadOptions, locate
 from normloom.readers.remote.fetch import shown
 from normloom.settings.config import Settings
 
@@ -42,9 +42,9 @@ class FileSettings(Settings):
         """Return the files of the source with the digest of their content; raises SourceError."""
         return locate(self.path or "", self.reading(limit))
 
-    def reading(self, limit: int | None = None, *, splits_by_column: bool = False) -> Reading:
+    def reading(self, limit: int | None = None, *, splits_by_column: bool = False) -> ReadOptions:
         """Return how the source is read, its first `limit` records if that is given."""
-        return Reading(
+        return ReadOptions(
             delimiter=self.delimiter,
             encoding=self.encoding,
             field=self.field,

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, model_val
 from normloom.core.errors import ConfigError
 from normloom.core.protocol import ModelSpec
 from normloom.planning.guard import RemakeLimits
-from normloom.planning.spending import Limits
+from normloom.planning.spending import SpendingLimits
 from normloom.run.release import ReleaseSize
 from normloom.run.runner import QUARANTINE_BUDGET
 from normloom.schemas.taxonomy import BUILTIN as TAXONOMIES
@@ -61,9 +61,9 @@ class SpendingSettings(Settings):
     max_cost: float | None = Field(10.0, ge=0, description="in the currency of the models' prices")
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> SpendingLimits:
         """The limits of the build."""
-        return Limits(max_requests=self.max_requests, max_cost=self.max_cost)
+        return SpendingLimits(max_requests=self.max_requests, max_cost=self.max_cost)
 
 
 class RemakeSettings(Settings):

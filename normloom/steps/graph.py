@@ -93,10 +93,10 @@ def load_order(uses: Sequence[str], fits: Callable[[Sequence[str]], bool], passi
     """
     resident: list[str] = []
     loads: list[str] = []
-    for place, name in enumerate(uses):
+    for position, name in enumerate(uses):
         if name not in resident:
             while resident and not fits([*resident, name]):
-                resident.remove(farthest(resident, uses[place:]))
+                resident.remove(farthest(resident, uses[position:]))
             if name not in passing:
                 resident.append(name)
                 loads.append(name)

@@ -38,12 +38,12 @@ def connect(store: Store) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def reading(place: Path, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
+def reading(root: Path, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBPyConnection:
     """Let a connection read the files of a place; those of object storage without an extension of DuckDB's."""
-    if isinstance(place, ObjectPath):
+    if isinstance(root, ObjectPath):
         from obstore.fsspec import FsspecStore
 
-        place.exists()  # sets what the file system reads from the environment
+        root.exists()  # sets what the file system reads from the environment
         connection.register_filesystem(FsspecStore("s3"))
     return connection
 

@@ -182,8 +182,8 @@ def items(
     of = pl.col("split")
     whole = split is None or rows["split"].null_count() == rows.height
     inside = pl.lit(value=True) if whole else of.eq_missing(split)
-    marked = rows.with_columns(inside=inside).with_columns(place=pl.col("inside").cum_sum())
-    taken = pl.col("inside") & (pl.col("place") <= (limit or rows.height))
+    marked = rows.with_columns(inside=inside).with_columns(position=pl.col("inside").cum_sum())
+    taken = pl.col("inside") & (pl.col("position") <= (limit or rows.height))
     out = marked.filter(~taken).select(
         "row_id",
         reason=pl.when("inside").then(pl.lit("limit")).otherwise(pl.format("split {}", of.fill_null("unknown"))),

@@ -60,14 +60,16 @@ def cell_figures(rows: pl.DataFrame, judgements: pl.DataFrame, *, native: tuple[
     figures: list[dict[str, object]] = []
     for (model,), of_model in labelled.group_by("model", maintain_order=True):
         for (language,), replies in of_model.group_by("language", maintain_order=True):
-            place = {"of": str(model), "slice_by": "language", "slice": str(language)}
+            position = {"of": str(model), "slice_by": "language", "slice": str(language)}
             for cell, asked in replies.group_by(CELL[1:], maintain_order=True):
                 name = cell_name(*map(str, cell))
-                figures += [figure_row(figure, metric=metric, axis=name, **place) for metric, figure in _of_cell(asked)]
+                figures += [
+                    figure_row(figure, metric=metric, axis=name, **position) for metric, figure in _of_cell(asked)
+                ]
             for setting, name in NAMES.items():
                 figure = _change(replies, setting)
                 if figure:
-                    figures.append(figure_row(figure, metric="macro_f1_change", axis=name, **place))
+                    figures.append(figure_row(figure, metric="macro_f1_change", axis=name, **position))
     return figures_output(figures)
 
 

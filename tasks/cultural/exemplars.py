@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 LOWEST = 0.05
 
 
-class Encoding(Args):
+class ExemplarEncoding(Args):
     """How texts become vectors."""
 
     part_rows: int = Field(2_048, ge=1, exclude=True, description="texts in one part")
 
 
 @step(makes=cultural_tables.VECTORS, name="vectors", libraries=("numpy",), fan_out=each())
-def encode(rows: pl.DataFrame, args: Encoding, model: Embedder) -> pl.DataFrame:  # noqa: ARG001  # sizes of parts
+def encode(rows: pl.DataFrame, args: ExemplarEncoding, model: Embedder) -> pl.DataFrame:  # noqa: ARG001  # sizes of parts
     """Return the sentence vector of each text."""
     vectors = model.embed(rows["text"].to_list())
     return rows.select("row_id", "item_id", vector=pl.Series(vectors.tolist(), dtype=pl.List(pl.Float32)))
@@ -50,7 +50,8 @@ def exemplars(rows: pl.DataFrame, vectors: pl.DataFrame) -> Output:
     found, lost = [], []
     told = rows.join(vectors.select("item_id", "vector"), on="item_id", how="left", maintain_order="left")
     wanted = {
-        meme: place % 2 for place, meme in enumerate(rows.filter(split=TEST)["meme_id"].unique(maintain_order=True))
+        meme: position % 2
+        for position, meme in enumerate(rows.filter(split=TEST)["meme_id"].unique(maintain_order=True))
     }
     for _, items in told.group_by("language", maintain_order=True):
         train, test = items.filter(split=TRAIN), items.filter(split=TEST)

@@ -150,7 +150,7 @@ def meme_items(rows: pl.DataFrame, args: MemeSplit, *, countries: Mapping[str, s
     labels = rows.select("meme_id", "labels").explode("labels").unnest("labels")
     texts = rows.select("row_id", "meme_id", "template", "texts").explode("texts").drop_nulls("texts").unnest("texts")
     pivot = texts.filter(language=PIVOT).select("meme_id", translation="text")
-    split = pl.col("template").map_elements(lambda name: _place(name) < args.train_share, return_dtype=pl.Boolean)
+    split = pl.col("template").map_elements(lambda name: _position(name) < args.train_share, return_dtype=pl.Boolean)
     made = (
         texts.join(native, on="language", how="left", maintain_order="left")
         .with_columns(pl.col("country").fill_null(next(iter(countries))))
@@ -171,7 +171,7 @@ def meme_items(rows: pl.DataFrame, args: MemeSplit, *, countries: Mapping[str, s
     )
 
 
-def _place(name: str) -> float:
+def _position(name: str) -> float:
     """Return a number in [0, 1) drawn from a name."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=7).digest()) / 2**56
 

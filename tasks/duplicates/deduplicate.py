@@ -130,7 +130,7 @@ def _groups(rows: pl.DataFrame, apart: Sequence[str]) -> list[list[int]]:
     """Return the places of the rows that are compared with each other."""
     if not apart:
         return [list(range(rows.height))]
-    return rows.with_row_index("_place").group_by(apart, maintain_order=True).agg("_place")["_place"].to_list()
+    return rows.with_row_index("_at").group_by(apart, maintain_order=True).agg("_at")["_at"].to_list()
 
 
 def _duplicates(

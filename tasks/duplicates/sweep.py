@@ -137,7 +137,7 @@ def _try_taus(
     pairs = np.cumsum(near)
     return (
         [int(pairs[tau - 1]) for tau in taus],
-        [int(gone[place] + len(texts) - len(first)) for place in range(len(taus))],
+        [int(gone[position] + len(texts) - len(first)) for position in range(len(taus))],
     )
 
 

@@ -16,7 +16,7 @@ from normloom.steps.step import step
 TEXT, IMAGE, SOUND = "text", "image", "sound"
 
 
-class Encoding(Args):
+class MediaEncoding(Args):
     """How the work is cut."""
 
     part_rows: int = Field(128, ge=1, exclude=True, description="images, sounds or texts in one part")
@@ -25,7 +25,7 @@ class Encoding(Args):
 @step(makes=media_tables.VECTORS, name="image_vectors", libraries=("numpy", "pillow"), fan_out=each())
 def encode_images(
     rows: pl.DataFrame,
-    args: Encoding,  # noqa: ARG001  # sizes of parts
+    args: MediaEncoding,  # noqa: ARG001  # sizes of parts
     model: ImageEmbedder,
     *,
     media: ProductFiles,
@@ -40,7 +40,7 @@ def encode_images(
 @step(makes=media_tables.VECTORS, name="sound_vectors", libraries=("numpy", "soundfile"), fan_out=each())
 def encode_sounds(
     rows: pl.DataFrame,
-    args: Encoding,  # noqa: ARG001  # sizes of parts
+    args: MediaEncoding,  # noqa: ARG001  # sizes of parts
     model: SoundEmbedder,
     *,
     media: ProductFiles,
@@ -55,7 +55,7 @@ def encode_sounds(
 @step(makes=media_tables.VECTORS, name="text_vectors", libraries=("numpy",), fan_out=each())
 def encode_texts(
     rows: pl.DataFrame,
-    args: Encoding,  # noqa: ARG001  # sizes of parts
+    args: MediaEncoding,  # noqa: ARG001  # sizes of parts
     model: Embedder,
     *,
     column: str = "text",

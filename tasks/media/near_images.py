@@ -29,19 +29,21 @@ def near_images(rows: pl.DataFrame, args: NearImages) -> Output:
     """
     from normloom.near_duplicates.find import find_duplicates
 
-    placed = rows.select("row_id", "media_id", "origin", "phash").with_row_index("_place")
+    placed = rows.select("row_id", "media_id", "origin", "phash").with_row_index("_position")
     hashed, others = placed.filter(pl.col("phash").is_not_null()), placed.filter(pl.col("phash").is_null())
     found = find_duplicates(
         hashed["media_id"].to_list(), features=Features(), tau=args.tau, jaccard=0, codes=hashed["phash"].to_numpy()
     )
-    pairs = [(hashed["_place"][one.index], hashed["_place"][one.keeper], one.distance) for one in found]
-    first = others.group_by("media_id").agg(_winner=pl.col("_place").min())
-    same = others.join(first, on="media_id", maintain_order="left").filter(pl.col("_place") != pl.col("_winner"))
-    pairs += [(place, winner, 0) for place, winner in same.select("_place", "_winner").iter_rows()]
-    gone = pl.DataFrame(pairs, schema={"_place": pl.UInt32, "_winner": pl.UInt32, "distance": pl.Int64}, orient="row")
-    winners = placed.select(_winner="_place", winner="row_id", _media="media_id")
-    told = placed.join(gone, on="_place", maintain_order="left").join(winners, on="_winner", maintain_order="left")
-    kept = placed.join(gone, on="_place", how="anti", maintain_order="left").drop("_place")
+    pairs = [(hashed["_position"][one.index], hashed["_position"][one.keeper], one.distance) for one in found]
+    first = others.group_by("media_id").agg(_winner=pl.col("_position").min())
+    same = others.join(first, on="media_id", maintain_order="left").filter(pl.col("_position") != pl.col("_winner"))
+    pairs += [(position, winner, 0) for position, winner in same.select("_position", "_winner").iter_rows()]
+    gone = pl.DataFrame(
+        pairs, schema={"_position": pl.UInt32, "_winner": pl.UInt32, "distance": pl.Int64}, orient="row"
+    )
+    winners = placed.select(_winner="_position", winner="row_id", _media="media_id")
+    told = placed.join(gone, on="_position", maintain_order="left").join(winners, on="_winner", maintain_order="left")
+    kept = placed.join(gone, on="_position", how="anti", maintain_order="left").drop("_position")
     reason = pl.when(pl.col("media_id") == pl.col("_media"))
     return Output(
         rows=kept,
@@ -49,7 +51,7 @@ def near_images(rows: pl.DataFrame, args: NearImages) -> Output:
             told,
             reason=reason.then(pl.lit("exact_duplicate")).otherwise(pl.lit("near_duplicate")),
             winner=pl.col("winner"),
-            leaving_out=("_place", "_winner", "_media", "winner"),
+            leaving_out=("_position", "_winner", "_media", "winner"),
         ),
         metrics={"duplicates": float(gone.height)},
     )

@@ -19,8 +19,8 @@ from normloom.readers.media import (
     BadMediaError,
     Decoded,
     Entry,
-    Limits,
     LocatedMedia,
+    MediaLimits,
     Pack,
     decode,
     entries,
@@ -40,7 +40,7 @@ class Media(Args):
     """What of each record of a source is kept besides its medium, and which media are refused."""
 
     keep: tuple[str, ...] = Field((), description="columns of the source to keep; of an archive: suffixes of texts")
-    limits: Limits = Field(Limits(), description="sizes beyond which media are quarantined")
+    limits: MediaLimits = Field(MediaLimits(), description="sizes beyond which media are quarantined")
 
 
 @step(
@@ -120,7 +120,7 @@ def _same(error: BadMediaError) -> BadMediaError:
     return error
 
 
-def _tried(data: bytes, name: str, limits: Limits) -> Decoded | BadMediaError:
+def _tried(data: bytes, name: str, limits: MediaLimits) -> Decoded | BadMediaError:
     try:
         return decode(data, name, limits)
     except BadMediaError as error:

@@ -20,7 +20,7 @@ from normloom.steps.args import Args
 from normloom.steps.step import step
 
 
-class Reading(Args):
+class Recognition(Args):
     """How the work is cut."""
 
     part_rows: int = Field(16, ge=1, exclude=True, description="images in one part")
@@ -35,7 +35,7 @@ class Reading(Args):
 )
 def read_text(
     rows: pl.DataFrame,
-    args: Reading,  # noqa: ARG001  # sizes of parts
+    args: Recognition,  # noqa: ARG001  # sizes of parts
     *,
     media: ProductFiles,
     caption: str | None = None,

@@ -110,12 +110,12 @@ def ocr_figures(rows: pl.DataFrame, items: pl.DataFrame, whole: pl.DataFrame, re
         some = seen if language is None else seen.filter(language=language)
         both = pl.concat([captions, rows]).filter(pl.col("item_id").is_in(some["item_id"].implode()))
         found = measure(both, some)
-        place = {} if language is None else {"slice_by": "language", "slice": language}
+        position = {} if language is None else {"slice_by": "language", "slice": language}
         for method in METHODS:
             with_ocr, with_caption = (found.auroc[scenario, method] for scenario in (OCR, COMPLETE))
-            made.append(figure_row(found.figure(with_ocr), metric=AUROC, of=method, axis="text by OCR", **place))
+            made.append(figure_row(found.figure(with_ocr), metric=AUROC, of=method, axis="text by OCR", **position))
             lost = found.figure(with_caption - with_ocr)
-            made.append(figure_row(lost, metric="ocr_loss", of=method, axis="captions over OCR", **place))
+            made.append(figure_row(lost, metric="ocr_loss", of=method, axis="captions over OCR", **position))
     return figures_output(made)
 
 
@@ -145,14 +145,14 @@ def _curve(found: Measured, modality: str, steps: list[tuple[str, float]]) -> It
     axis = f"{modality} missing"
     shares = np.array([share for _, share in steps])
     lines = {method: np.stack([found.auroc[name, method] for name, _ in steps]) for method in METHODS}
-    for place, (name, share) in enumerate(steps):
+    for position, (name, share) in enumerate(steps):
         at = {"slice_by": f"{modality} present", "slice": f"{100 * share:.0f} %"}
         for method in METHODS:
             values = found.figure(found.auroc[name, method])
             yield figure_row(values, metric=AUROC, of=method, axis=axis, **at)
             yield figure_row(found.figure(found.f1[name, method]), metric=MACRO_F1, of=method, axis=axis, **at)
             if method != SHARED:
-                gain = found.figure(lines[SHARED][place] - lines[method][place])
+                gain = found.figure(lines[SHARED][position] - lines[method][position])
                 yield figure_row(gain, metric=GAIN, of=SHARED, axis=f"over {method}, {axis}", **at)
     width = shares.max() - shares.min()
     for method, line in lines.items():

@@ -11,7 +11,7 @@ from normloom.core.fan_out import free
 from normloom.core.rows.ids import seed
 from normloom.core.run import Run
 from normloom.core.stage import Output
-from normloom.readers.media import Limits, Pack, decode
+from normloom.readers.media import MediaLimits, Pack, decode
 from normloom.schemas import tables
 from normloom.schemas.media_tables import media_contract
 from normloom.steps.step import step
@@ -46,7 +46,7 @@ def draw_memes(rows: pl.DataFrame, *, run: Run) -> Output:
             for text in meme["texts"]:
                 picture = drawn(meme["template"], text["text"])
                 origin = f"{meme['meme_id']}-{text['language']}.png"
-                row = media_row(decode(picture, origin, Limits()), pack, origin=origin)
+                row = media_row(decode(picture, origin, MediaLimits()), pack, origin=origin)
                 kept.append({**row, "meme_id": meme["meme_id"], "language": text["language"]})
                 parents.append([meme["row_id"]])
     made = media_output(kept, keep=KEPT)

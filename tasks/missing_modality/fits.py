@@ -22,7 +22,7 @@ from normloom.schemas import modality_tables, tables
 from normloom.schemas.modality_tables import CONCAT, IMAGE, IMAGE_ONLY, SHARED, TEXT, TEXT_ONLY
 from normloom.steps.args import Args
 from normloom.steps.step import step
-from normloom.tasks.missing_modality.items import place
+from normloom.tasks.missing_modality.items import position
 
 if TYPE_CHECKING:
     import numpy as np
@@ -220,4 +220,4 @@ def _told(network: Network, name: str, fold: int, epoch: int, loss: float | None
 
 
 def _drawn(modality: str, item: str) -> float:
-    return int(place(f"training:{modality}:{item}"), 16) / 2**64
+    return int(position(f"training:{modality}:{item}"), 16) / 2**64

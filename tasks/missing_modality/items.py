@@ -17,7 +17,7 @@ from normloom.steps.step import step
 FOLDS = 5
 
 
-class Labelling(Args):
+class ItemSettings(Args):
     """When a meme is harmful, and how memes are split."""
 
     at_least: int = Field(3, ge=1, description="countries that label a harmful meme as hateful")
@@ -26,7 +26,7 @@ class Labelling(Args):
 
 
 @step(makes=modality_tables.ITEMS, name="items", fan_out=each(pl.col("texts").list.len()))
-def pair_items(rows: pl.DataFrame, args: Labelling, media: pl.DataFrame) -> Output:
+def pair_items(rows: pl.DataFrame, args: ItemSettings, media: pl.DataFrame) -> Output:
     """Return one row for each meme and language that has a text and a picture.
 
     `rows` are memes with their texts and labels, `media` the pictures with `meme_id` and `language`. Memes of one
@@ -66,14 +66,14 @@ def pair_items(rows: pl.DataFrame, args: Labelling, media: pl.DataFrame) -> Outp
     )
 
 
-def place(name: str) -> str:
+def position(name: str) -> str:
     """Return where a name stands in an order that knows nothing of the rows."""
     return hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
 
 
 def _folds(items: pl.DataFrame, group: str, folds: int) -> pl.DataFrame:
     """Return the fold of each group: the largest groups first, each into the smallest fold."""
-    sizes = sorted(items.group_by(group).len().iter_rows(), key=lambda pair: (-pair[1], place(pair[0])))
+    sizes = sorted(items.group_by(group).len().iter_rows(), key=lambda pair: (-pair[1], position(pair[0])))
     held = [0] * folds
     found = {}
     for name, size in sizes:

@@ -53,9 +53,9 @@ def predictions(
     looks = dict(vectors)
     if seen_text is not None:
         looks[TEXT] = _replaced(vectors[TEXT], items, seen_text)
-    place = {item: number for number, item in enumerate(items["item_id"])}
+    position = {item: number for number, item in enumerate(items["item_id"])}
     folds = int(items["fold"].max() or 0) + 1  # type: ignore[arg-type]  # an integer
-    fold_of = items["fold"].to_numpy()[[place[item] for item in rows["item_id"]]]
+    fold_of = items["fold"].to_numpy()[[position[item] for item in rows["item_id"]]]
     labels = items["label"].to_numpy()
     made = []
     for fold in range(folds):
@@ -66,7 +66,7 @@ def predictions(
         networks = {
             name: _network(fits, name, fold, vectors, learn) for name in (SHARED, CONCAT, TEXT_ONLY, IMAGE_ONLY)
         }
-        seen = {one: _places(asked[f"{one}_of"], place) for one in (TEXT, IMAGE)}
+        seen = {one: _positions(asked[f"{one}_of"], position) for one in (TEXT, IMAGE)}
         found = judged(
             networks,
             {one: looks[one][np.maximum(where, 0)] for one, where in seen.items()},
@@ -137,11 +137,11 @@ def _network(fits: ProductFiles, name: str, fold: int, vectors: Mapping[str, Any
     return network.eval()
 
 
-def _places(items: pl.Series, place: Mapping[str, int]) -> npt.NDArray[np.int64]:
+def _positions(items: pl.Series, position: Mapping[str, int]) -> npt.NDArray[np.int64]:
     """Return where the vectors of items are, -1 for none."""
     import numpy as np
 
-    return np.array([-1 if item is None else place[item] for item in items], dtype=np.int64)
+    return np.array([-1 if item is None else position[item] for item in items], dtype=np.int64)
 
 
 def _replaced(vectors: Any, items: pl.DataFrame, seen: pl.DataFrame) -> Any:

@@ -10,7 +10,7 @@ from normloom.core.stage import Output, dropped_rows
 from normloom.schemas import modality_tables
 from normloom.steps.args import Args
 from normloom.steps.step import step
-from normloom.tasks.missing_modality.items import place
+from normloom.tasks.missing_modality.items import position
 
 
 class Sampled(Args):
@@ -25,7 +25,7 @@ class Sampled(Args):
 def sampled(rows: pl.DataFrame, args: Sampled) -> Output:
     """Return the same memes in each language, the first by a hash; others are dropped as `not_read`."""
     memes = rows.group_by("meme_id").len().sort("meme_id")["meme_id"].to_list()
-    taken = sorted(memes, key=lambda meme: place(f"ocr:{meme}"))[: args.per_language]
+    taken = sorted(memes, key=lambda meme: position(f"ocr:{meme}"))[: args.per_language]
     read = pl.col("meme_id").is_in(taken)
     return Output(
         rows=rows.filter(read).drop("parents"), dropped=dropped_rows(rows.filter(~read), reason=pl.lit("not_read"))

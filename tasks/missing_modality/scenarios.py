@@ -11,7 +11,7 @@ from normloom.schemas import modality_tables
 from normloom.schemas.modality_tables import IMAGE, NOTHING, TEXT
 from normloom.steps.args import Args
 from normloom.steps.step import step
-from normloom.tasks.missing_modality.items import place
+from normloom.tasks.missing_modality.items import position
 
 COMPLETE, OCR = "complete", "ocr"
 SHARES = (1.0, 0.9, 0.7, 0.5, 0.3, 0.1, 0.0)
@@ -45,7 +45,7 @@ def scenarios(rows: pl.DataFrame, args: Missing) -> Output:
     """
     made = [_named(rows, COMPLETE, NOTHING, 1.0)]
     for modality in (TEXT, IMAGE):
-        ordered = sorted(rows["item_id"], key=lambda item: place(f"{modality}:{item}"))
+        ordered = sorted(rows["item_id"], key=lambda item: position(f"{modality}:{item}"))
         others = dict(zip(ordered, [*ordered[1:], ordered[0]], strict=True))
         seen = f"{modality}_of"
         for share in args.shares:

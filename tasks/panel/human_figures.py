@@ -13,7 +13,7 @@ from normloom.schemas import tables
 from normloom.schemas.demo_tables import ANSWERS
 from normloom.steps.step import step
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output, too_few
-from normloom.tasks.metrics.groups.comparison import UNSAFE, agreement_figures, answer_places, group_figures
+from normloom.tasks.metrics.groups.comparison import UNSAFE, agreement_figures, answer_positions, group_figures
 from normloom.tasks.metrics.groups.slices import AXES, column_of, slices
 from normloom.tasks.metrics.groups.total_variation import total_variation
 
@@ -55,7 +55,7 @@ def human_figures(
         return figures_output([figure_row(none, metric=metric, of=HUMAN) for metric in METRICS])
     domains = labelled.select("item_id", "labels").unique("item_id", keep="first")
     ratings = answered.join(domains, on="item_id", how="left", maintain_order="left").with_columns(
-        unit="item_id", rater="rater_id", answer=answer_places("answer"), weight=pl.lit(1, dtype=pl.Int64)
+        unit="item_id", rater="rater_id", answer=answer_positions("answer"), weight=pl.lit(1, dtype=pl.Int64)
     )
     ratings = ratings.with_columns(rating=pl.col("answer") / (len(ANSWERS) - 1))
     made = []

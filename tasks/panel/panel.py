@@ -34,9 +34,9 @@ def find_panel_requests(rows: pl.DataFrame, labelled: pl.DataFrame, *, raters: i
         pl.first(*demo_tables.AXES), pl.first("row_id"), weight=pl.len().cast(pl.Int64), ratings="row_id"
     )
     conversations = labelled.drop("parents", "reference", "probabilities").rename({"row_id": "conversation"})
-    joined = pairs.join(conversations.with_row_index("place"), on="item_id", how="left", maintain_order="left")
-    asked = joined.filter(pl.col("place").is_not_null()).sort("place", "group")
-    unasked = joined.filter(pl.col("place").is_null()).select("row_id", *_PAIR, "weight")
+    joined = pairs.join(conversations.with_row_index("position"), on="item_id", how="left", maintain_order="left")
+    asked = joined.filter(pl.col("position").is_not_null()).sort("position", "group")
+    unasked = joined.filter(pl.col("position").is_null()).select("row_id", *_PAIR, "weight")
     return Output(
         rows=asked.select(
             *(name for name in demo_tables.REQUESTS.columns if name != "labels"),

@@ -113,7 +113,7 @@ def _rated(item: pl.DataFrame, shares: np.ndarray, rater: str) -> pl.DataFrame:
         "item_id",
         "group",
         rater=pl.lit(rater),
-        answer=pl.Series([ANSWERS[place] for place in shares.argmax(axis=1)], dtype=pl.String),
+        answer=pl.Series([ANSWERS[position] for position in shares.argmax(axis=1)], dtype=pl.String),
         rating=pl.Series(yes + unsure / 2),
         p_no=pl.Series(no),
         p_unsure=pl.Series(unsure),

@@ -9,7 +9,7 @@ from normloom.core.stage import Output
 from normloom.schemas import tables
 from normloom.steps.step import step
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output
-from normloom.tasks.metrics.groups.comparison import agreement_figures, answer_places, group_figures
+from normloom.tasks.metrics.groups.comparison import agreement_figures, answer_positions, group_figures
 from normloom.tasks.metrics.groups.slices import AXES, slices
 
 PANEL = "panel"
@@ -41,7 +41,7 @@ def rater_figures(
     measured = dict.fromkeys([*raters, *rows["rater"].unique().sort()])
     total = int(asked["weight"].sum())
     ratings = rows.filter(pl.col("origin") == "source").with_columns(
-        unit=pl.concat_str("item_id", "group", separator="\x1f"), answer=answer_places("answer")
+        unit=pl.concat_str("item_id", "group", separator="\x1f"), answer=answer_positions("answer")
     )
     made = []
     for rater in measured:

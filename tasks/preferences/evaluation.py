@@ -101,8 +101,8 @@ def _of_policy(replies: pl.DataFrame, policy: str) -> Iterator[dict[str, object]
 def _differences(rows: pl.DataFrame, policies: list[str]) -> Iterator[dict[str, object]]:
     measured = {**{f"{name}_all": pl.col(name) for name in MEASURED}, FAILURE: 1 - pl.col("valid").cast(pl.Float64)}
     told = rows.select("policy", "prompt_id", "dialogue", "valid", *MEASURED, **measured)
-    for place, one in enumerate(policies):
-        for other in policies[place + 1 :]:
+    for position, one in enumerate(policies):
+        for other in policies[position + 1 :]:
             both = told.filter(policy=other).join(
                 told.filter(policy=one), on="prompt_id", suffix="_before", maintain_order="left"
             )

@@ -89,5 +89,5 @@ def variation(values: pl.Series) -> float:
     return deviation / mean if isinstance(deviation, float) and isinstance(mean, float) and mean else 0.0
 
 
-def _row(value: Any, rows: pl.DataFrame, **place: str) -> dict[str, object]:
-    return figure_row(Figure(value=float(value), rows=rows.height), **place)
+def _row(value: Any, rows: pl.DataFrame, **position: str) -> dict[str, object]:
+    return figure_row(Figure(value=float(value), rows=rows.height), **position)

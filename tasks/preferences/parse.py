@@ -52,15 +52,15 @@ def response_of(raw: str) -> tuple[str, str | None]:
 
 def replies_in(text: str) -> int:
     """Return how many JSON objects with the key `response` are in a text, whatever is between them."""
-    found, place = 0, text.find("{")
-    while place >= 0:
+    found, position = 0, text.find("{")
+    while position >= 0:
         try:
-            value, after = _DECODER.raw_decode(text, place)
+            value, after = _DECODER.raw_decode(text, position)
         except (ValueError, RecursionError):
-            after = place + 1
+            after = position + 1
         else:
             found += isinstance(value, dict) and KEY in value
-        place = text.find("{", after)
+        position = text.find("{", after)
     return found
 
 

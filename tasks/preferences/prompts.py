@@ -58,11 +58,11 @@ def read_prompts(args: PersonaPrompts, *, source: Located) -> Output:
         )
     rows = pl.DataFrame(taken, schema=preference_tables.PERSONA_PROMPTS.columns)
     shared = rows.filter(split=VALID)["dialogue"].implode()
-    place = pl.int_range(pl.len()).over("split")
+    position = pl.int_range(pl.len()).over("split")
     why = (
         pl.when((pl.col("split") == TRAIN) & pl.col("dialogue").is_in(shared))
         .then(pl.lit("leak"))
-        .when(place >= (args.limit or rows.height))
+        .when(position >= (args.limit or rows.height))
         .then(pl.lit("limit"))
     )
     judged = rows.with_columns(why=why, row_id=pl.lit(None, dtype=pl.String))

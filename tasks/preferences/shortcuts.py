@@ -110,9 +110,9 @@ def auc_over_groups(
     import numpy as np
     from sklearn.metrics import roc_auc_score
 
-    distinct, place = np.unique(scores, return_inverse=True)
+    distinct, position = np.unique(scores, return_inverse=True)
     counts = np.zeros((2, groups.max() + 1, len(distinct)))
-    np.add.at(counts, (truth.astype(np.int64), groups, place), 1)
+    np.add.at(counts, (truth.astype(np.int64), groups, position), 1)
     number = counts.shape[1]
     drawn = np.random.default_rng(SEED).multinomial(number, np.full(number, 1 / number), size=RESAMPLES)
     rejected, chosen = drawn @ counts

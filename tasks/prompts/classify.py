@@ -81,7 +81,11 @@ def score_labels(rows: pl.DataFrame, args: Asking, model: LanguageModel, *, taxo
     """Return the probability of every label, or of those of the row's `shortlist` if it has one."""
     labels = [(taxonomy.dimension, label) for taxonomy in taxonomies for label in taxonomy.labels]
     asked = [
-        [place for place, (_, label) in enumerate(labels) if "shortlist" not in row or label.id in row["shortlist"]]
+        [
+            position
+            for position, (_, label) in enumerate(labels)
+            if "shortlist" not in row or label.id in row["shortlist"]
+        ]
         for row in rows.iter_rows(named=True)
     ]
     questions = [
@@ -92,18 +96,18 @@ def score_labels(rows: pl.DataFrame, args: Asking, model: LanguageModel, *, taxo
         ScoreRequest(
             instruction=args.template.render("instruction"),
             context=args.template.render("context", prompt=prompt),
-            questions=tuple(questions[place] for place in places),
+            questions=tuple(questions[position] for position in positions),
             answers=YES_NO,
         )
-        for prompt, places in zip(transcripts(rows), asked, strict=True)
+        for prompt, positions in zip(transcripts(rows), asked, strict=True)
     ]
     scored = model.score(requests)
     values: list[list[float | None]] = []
-    for places, scores in zip(asked, scored, strict=True):
+    for positions, scores in zip(asked, scored, strict=True):
         row: list[float | None] = [None] * len(labels)
         if scores.error is None:
-            for place, pair in zip(places, scores.logprobs, strict=True):
-                row[place] = yes_probability(pair)
+            for position, pair in zip(positions, scores.logprobs, strict=True):
+                row[position] = yes_probability(pair)
         values.append(row)
     return _with_errors(
         _scored(rows, values),
@@ -211,15 +215,15 @@ def classify(rows: pl.DataFrame, args: Labelling, scores: pl.DataFrame, *, taxon
     prompts = rows.join(said, on="row_id", maintain_order="left").drop("shortlist", strict=False)
     labels = [(taxonomy.dimension, label.id) for taxonomy in taxonomies for label in taxonomy.labels]
     dimensions, names = zip(*labels, strict=True)
-    places, of = list(range(len(labels))), pl.element().struct
+    positions, of = list(range(len(labels))), pl.element().struct
     reaching = pl.col("probabilities").list.eval(
-        pl.struct(place=pl.int_range(pl.len()), probability=pl.element()).filter(
+        pl.struct(position=pl.int_range(pl.len()), probability=pl.element()).filter(
             pl.element() >= pl.lit(args.delta, dtype=pl.Float32)
         )
     )
     named = pl.struct(
-        dimension=of.field("place").replace_strict(places, dimensions, return_dtype=pl.String),
-        label=of.field("place").replace_strict(places, names, return_dtype=pl.String),
+        dimension=of.field("position").replace_strict(positions, dimensions, return_dtype=pl.String),
+        label=of.field("position").replace_strict(positions, names, return_dtype=pl.String),
         probability=of.field("probability"),
     )
     return Output(
@@ -283,8 +287,8 @@ def similarities(prompts: np.ndarray, taxonomy: Taxonomy, model: Embedder) -> np
 
 
 def _best(labels: Sequence[Label], scores: Sequence[float] | np.ndarray, k: int) -> list[str]:
-    order = sorted(range(len(labels)), key=lambda place: (-float(scores[place]), place))
-    return [labels[place].id for place in order[:k]]
+    order = sorted(range(len(labels)), key=lambda position: (-float(scores[position]), position))
+    return [labels[position].id for position in order[:k]]
 
 
 def _scored(rows: pl.DataFrame, values: Sequence[Sequence[float | None]]) -> pl.DataFrame:

@@ -50,16 +50,16 @@ def generate(rows: pl.DataFrame, args: Generation, model: LanguageModel, *, gene
     tasks = asked.select("row_id", *_ASKED)
     completions = model.generate([_request(task, args, generator) for task in tasks.iter_rows(named=True)])
     failed = [
-        unanswered(tasks.row(place, named=True), completion)
-        for place, completion in enumerate(completions)
+        unanswered(tasks.row(position, named=True), completion)
+        for position, completion in enumerate(completions)
         if completion.error is not None
     ]
     drawn = [
         (
-            *(place, attempt, candidate.seed, candidate.text.strip(), candidate.finish, candidate.tokens_out),
+            *(position, attempt, candidate.seed, candidate.text.strip(), candidate.finish, candidate.tokens_out),
             candidate.reasoning or None,
         )
-        for place, completion in enumerate(completions)
+        for position, completion in enumerate(completions)
         for attempt, candidate in enumerate(completion.candidates)
     ]
     texts = pl.DataFrame(drawn, schema=_DRAWN, orient="row")

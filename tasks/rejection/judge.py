@@ -87,11 +87,11 @@ def score(
         if empty.error is not None:  # without it no candidate can be scored
             scored = [empty] * len(scored)
     passed, probabilities, failed = [], [], []
-    for place, scores in enumerate(scored):
+    for position, scores in enumerate(scored):
         if scores.error is not None:
-            failed.append(unanswered(rows.row(place, named=True), scores))
+            failed.append(unanswered(rows.row(position, named=True), scores))
             continue
-        passed.append(place)
+        passed.append(position)
         probabilities.append(
             [yes_probability((yes - offset, no)) for (yes, no), offset in zip(scores.logprobs, lean, strict=True)]
         )

@@ -58,17 +58,17 @@ def shortfall(rows: pl.DataFrame, *rounds: pl.DataFrame, generators: tuple[str, 
     columns = ["row_id", *_DRAW, "response", "verdict", "reason", "checks"]
     tried = pl.concat([judged.select(columns) for judged in rounds])
     had = tried.select(*_DRAW, wanted="verdict")
-    missing = wanted.join(had, on=[*_DRAW, "wanted"], how="anti", maintain_order="left").with_row_index("_place")
+    missing = wanted.join(had, on=[*_DRAW, "wanted"], how="anti", maintain_order="left").with_row_index("_position")
     nearest = (
-        missing.select("_place", *_DRAW, "wanted", "targets")
+        missing.select("_position", *_DRAW, "wanted", "targets")
         .join(tried, on=_DRAW)
         .with_columns(_distance=_distance(sorted(set(missing["targets"].explode()))))
-        .sort("_place", "_distance", "row_id")
-        .unique("_place", keep="first")
+        .sort("_position", "_distance", "row_id")
+        .unique("_position", keep="first")
     )
     found = missing.join(
-        nearest.select("_place", "row_id", "response", "verdict", "reason"),
-        on="_place",
+        nearest.select("_position", "row_id", "response", "verdict", "reason"),
+        on="_position",
         how="left",
         maintain_order="left",
     )
@@ -127,16 +127,16 @@ def diagnose(rows: pl.DataFrame, args: Diagnosing, model: LanguageModel) -> Outp
         for row in shortfalls
     ]
     completions = model.generate(requests)
-    places, written, failed = [], [], []
-    for place, completion in enumerate(completions):
+    positions, written, failed = [], [], []
+    for position, completion in enumerate(completions):
         if completion.error is not None:
-            failed.append(unanswered(shortfalls[place], completion))
+            failed.append(unanswered(shortfalls[position], completion))
             continue
         [candidate] = completion.candidates
-        places.append(place)
+        positions.append(position)
         written.append((" ".join(candidate.text.split()), candidate.seed, candidate.tokens_out))
     schema = {name: tables.DIAGNOSED.columns[name] for name in ("diagnosis", "seed", "tokens_out")}
-    diagnosed = pl.concat([rows[places], pl.DataFrame(written, schema=schema, orient="row")], how="horizontal")
+    diagnosed = pl.concat([rows[positions], pl.DataFrame(written, schema=schema, orient="row")], how="horizontal")
     return Output(
         rows=diagnosed.select("row_id", *tables.DIAGNOSED.columns),
         quarantined=quarantined_frame(failed),

@@ -37,15 +37,15 @@ def agreement(rows: pl.DataFrame, *, taxonomies: tuple[Taxonomy, ...]) -> Output
     start = 0
     for taxonomy in taxonomies:
         stop = start + len(taxonomy.labels)
-        places = {label.id: place for place, label in enumerate(taxonomy.labels)}
-        truth = np.zeros((rows.height, len(places)), dtype=bool)
+        positions = {label.id: position for position, label in enumerate(taxonomy.labels)}
+        truth = np.zeros((rows.height, len(positions)), dtype=bool)
         kept = np.zeros_like(truth)
         for number, (reference, labels) in enumerate(rows.select("reference", "labels").iter_rows()):
-            truth[number, [places[label] for label in reference or [] if label in places]] = True
-            kept[number, [places[label["label"]] for label in labels if label["label"] in places]] = True
+            truth[number, [positions[label] for label in reference or [] if label in positions]] = True
+            kept[number, [positions[label["label"]] for label in labels if label["label"] in positions]] = True
         scores = np.array(
             [[-1.0 if value is None else value for value in row[start:stop]] for row in rows["probabilities"].to_list()]
-        ).reshape(rows.height, len(places))
+        ).reshape(rows.height, len(positions))
         for measure, (figure, prior) in _measures(truth, kept, scores).items():
             measured.append(
                 {

@@ -19,7 +19,7 @@ from normloom.core.protocol import ModelSpec
 from normloom.flows.savacu.config import SavacuConfig
 from normloom.flows.savacu.flow import SAVACU, savacu
 from normloom.history.terms import SourceTerms
-from normloom.planning.spending import Bill, Limits
+from normloom.planning.spending import Bill, SpendingLimits
 from normloom.run.build import BuildRequest, BuildResult, reuse
 from normloom.settings.config import load_profile, override, validated
 from normloom.settings.settings import stages_for
@@ -148,4 +148,4 @@ def test_bills_of_several_hosted_models_are_added_up_and_prices_that_are_not_set
     ]
     other = spec.model_copy(update={"options": {**spec.options, "currency": "EUR"}})
     with pytest.raises(UsageError, match="models have prices in EUR and USD: give one currency"):
-        Limits().hold([*found, Bill.of(other, bound, stage="judge")])
+        SpendingLimits().hold([*found, Bill.of(other, bound, stage="judge")])

@@ -17,7 +17,7 @@ from normloom.core.errors import SourceError, SpendingError, UsageError
 from normloom.core.table import Manifest
 from normloom.planning.ceiling import bills, bounds
 from normloom.planning.plan import PlannedStage, plan, read_sources
-from normloom.planning.spending import Limits, Spending
+from normloom.planning.spending import Spending, SpendingLimits
 from normloom.settings.settings import Prepared, stages_for
 from normloom.steps.graph import stages_of
 from normloom.store.layout import MANIFEST
@@ -165,17 +165,17 @@ def test_a_limit_names_what_makes_the_bound_and_how_to_raise_it(tmp_path: Path) 
     planned, most = bounded("savacu", of_readme(store, tmp_path), store)
     bill = bills(planned, most)
     requests, cost = sum(one.requests for one in bill), sum(one.cost for one in bill)
-    Limits(max_requests=requests, max_cost=cost).hold(bill)
+    SpendingLimits(max_requests=requests, max_cost=cost).hold(bill)
     with pytest.raises(UsageError, match=rf"allow it with --max-requests {requests}$"):
-        Limits(max_requests=requests - 1).hold(bill)
+        SpendingLimits(max_requests=requests - 1).hold(bill)
     with pytest.raises(UsageError, match=r"may cost up to .* USD, more than --max-cost 0 .*allow it with --max-cost"):
-        Limits(max_cost=0).hold(bill)
+        SpendingLimits(max_cost=0).hold(bill)
 
 
 def test_a_build_stops_at_its_limit_and_is_resumed_with_a_higher_one(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     found = of_readme(store, tmp_path, "rounds=0", "generate.part_rows=1", "judge.part_rows=1", "classify.delta=0.01")
-    spending = Spending(Limits(max_requests=30))
+    spending = Spending(SpendingLimits(max_requests=30))
     with pytest.raises(
         SpendingError, match=r"--max-requests 30 is reached.*rerun with a higher --max-requests to resume"
     ):

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 FOLDERS = ("normloom", "flows", "tasks", "schemas")
 LINKS = [ROOT / "normloom" / name for name in ("flows", "tasks", "schemas", "deployments")]
 ONCE = {"Selection", "Plan", "Packed", "Row", "Slice", "Change", "Failures", "Pairs", "Reach", "Trained", "Training"}
+ONCE |= {"Reading", "Limits", "Encoding", "Labelling", "Place", "Places"}
 
 
 def modules() -> list[Path]:

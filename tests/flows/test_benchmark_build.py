@@ -11,7 +11,7 @@ from test_benchmark_flow import configured
 
 from normloom.core.stage import Stage
 from normloom.flows.benchmark.flow import BENCHMARK, benchmark
-from normloom.flows.benchmark.leaderboard import boards, sections, standings
+from normloom.flows.benchmark.leaderboard import board_rows, boards, sections
 from normloom.run.build import BuildRequest, BuildResult, build, reuse
 from normloom.steps.graph import stages_of
 from normloom.store.store import Store
@@ -70,7 +70,7 @@ def test_the_leaderboard_is_what_a_build_releases_and_shows(result: BuildResult,
     titles = [str(table.title) for table in sections(result, store)]
     assert [title.partition(":")[0] for title in titles] == ["Detector", "Responder"]
     assert all("built-in, 24 rows" in title for title in titles)
-    assert len(list(boards(standings(store)))) == 2
+    assert len(list(boards(board_rows(store)))) == 2
 
 
 def test_a_build_that_changes_nothing_reuses_every_table(result: BuildResult, store: Store) -> None:

@@ -18,7 +18,7 @@ from normloom.core.stage import Stage, published_stage
 from normloom.core.table import Manifest, TableRef
 from normloom.flows.benchmark.config import BenchmarkConfig
 from normloom.flows.benchmark.flow import BENCHMARK, benchmark
-from normloom.flows.benchmark.leaderboard import standings
+from normloom.flows.benchmark.leaderboard import board_rows
 from normloom.lineage.trace import trace
 from normloom.readers import locate
 from normloom.run.build import BuildRequest, reuse
@@ -268,7 +268,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def test_the_leaderboard_has_the_newest_figures_of_every_build_ranked_among_their_like(history: Store) -> None:
-    rows = standings(history).filter(metric="as")
+    rows = board_rows(history).filter(metric="as")
     boards = {
         (items, protocol): sorted(group["model"])
         for (items, protocol), group in rows.group_by("items", "protocol", maintain_order=True)
@@ -289,7 +289,7 @@ def test_a_model_that_is_measured_again_has_the_figures_of_the_last_build(tmp_pa
     def coverage(yes_rate: float) -> list[float]:
         model = f"models={{m: {{engine: scripted, model: a, options: {{yes_rate: {yes_rate}}}}}}}"
         made(store, "modes=[detector]", "judges={}", model)
-        return standings(store).filter(metric="coverage")["value"].to_list()
+        return board_rows(store).filter(metric="coverage")["value"].to_list()
 
     assert [coverage(rate) for rate in (ALWAYS, NEVER, ALWAYS)] == [[1], [0], [1]]
 

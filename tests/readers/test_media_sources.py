@@ -17,10 +17,19 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from normloom.core.errors import SourceError, StoreError
-from normloom.readers.media import BadMediaError, Limits, MediaFolder, Pack, decode, entries, image_of, locate_media
+from normloom.readers.media import (
+    BadMediaError,
+    MediaFolder,
+    MediaLimits,
+    Pack,
+    decode,
+    entries,
+    image_of,
+    locate_media,
+)
 from normloom.readers.media.decode import perceptual_hash
 
-LIMITS = Limits(max_pixels=1_000_000, max_seconds=10)
+LIMITS = MediaLimits(max_pixels=1_000_000, max_seconds=10)
 
 
 def noise(seed: int = 0, *, width: int = 48, height: int = 32) -> Image.Image:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from normloom.core.errors import SourceError
-from normloom.readers import Reading, Source, locate, read_source
+from normloom.readers import ReadOptions, Source, locate, read_source
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def cases(shared_data: Path) -> Path:
 
 
 def read(path: Path, **options: object) -> Source:
-    reading = Reading(**{name: options.pop(name) for name in list(options) if name in Reading.model_fields})
+    reading = ReadOptions(**{name: options.pop(name) for name in list(options) if name in ReadOptions.model_fields})
     return read_source(locate(path, reading), **{"text_column": "prompt", **options})
 
 

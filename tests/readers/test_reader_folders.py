@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from normloom.core.errors import SourceError
-from normloom.readers import Reading, Source, absolute, locate, read_source
+from normloom.readers import ReadOptions, Source, absolute, locate, read_source
 
 
 def read(path: Path | str, **options: object) -> Source:
-    reading = Reading(**{name: options.pop(name) for name in list(options) if name in Reading.model_fields})
+    reading = ReadOptions(**{name: options.pop(name) for name in list(options) if name in ReadOptions.model_fields})
     return read_source(locate(path, reading), **{"text_column": "prompt", **options})
 
 

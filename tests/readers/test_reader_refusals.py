@@ -16,12 +16,12 @@ import pytest
 from pydantic import ValidationError
 
 from normloom.core.errors import SourceError
-from normloom.readers import Reading, as_text, locate, read_source
+from normloom.readers import ReadOptions, as_text, locate, read_source
 
 
 def refusal(path: Path | str, **options: object) -> str:
     with pytest.raises(SourceError) as caught:
-        read_source(locate(path, Reading.model_validate(options)), text_column="prompt")
+        read_source(locate(path, ReadOptions.model_validate(options)), text_column="prompt")
     return str(caught.value)
 
 
@@ -62,12 +62,12 @@ def test_values_longer_than_what_is_read_at_once(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     rows = [{"prompt": "x" * 3_000_000}, {"prompt": "short"}]
     path.write_text(json.dumps({"before": 1, "data": rows, "after": 2}))
-    found = read_source(locate(path, Reading(field="data")), text_column="prompt").rows
+    found = read_source(locate(path, ReadOptions(field="data")), text_column="prompt").rows
     assert found["text"].to_list() == [row["prompt"] for row in rows]
     begun = '{"before": "'
     pad = (1 << 20) - len(begun) - len('", "number": 12')  # what is read at once ends within the number
     path.write_text(f'{begun}{"x" * pad}", "number": 123, "data": [{{"prompt": "a"}}]}}')
-    assert read_source(locate(path, Reading(field="data")), text_column="prompt").records == 1
+    assert read_source(locate(path, ReadOptions(field="data")), text_column="prompt").records == 1
 
 
 def test_the_first_sheet_of_a_workbook_is_read_as_excel_shows_it(tmp_path: Path) -> None:
@@ -120,8 +120,8 @@ def test_a_pattern_that_matches_folders_only(tmp_path: Path) -> None:
 )
 def test_settings_that_cannot_be(setting: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
-        Reading.model_validate(setting)
-    assert Reading(encoding="latin-1", limit=4, sample=3).encoding == "latin-1"
+        ReadOptions.model_validate(setting)
+    assert ReadOptions(encoding="latin-1", limit=4, sample=3).encoding == "latin-1"
 
 
 def test_more_values_than_a_chunk_holds_and_one_of_another_kind_at_the_end(tmp_path: Path) -> None:

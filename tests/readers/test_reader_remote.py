@@ -19,7 +19,7 @@ from hub_server import hub
 from moto.server import ThreadedMotoServer
 
 from normloom.core.errors import SourceError
-from normloom.readers import Reading, locate, read_source
+from normloom.readers import ReadOptions, locate, read_source
 from normloom.readers.remote.fetch import shown
 
 
@@ -156,16 +156,16 @@ def test_any_file_system_of_fsspec() -> None:
 def test_a_subset_of_what_is_on_no_hub_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("prompt\none\n")
     with pytest.raises(SourceError, match="is not a data set on a hub"):
-        locate(tmp_path / "a.csv", Reading(subset="en"))
+        locate(tmp_path / "a.csv", ReadOptions(subset="en"))
 
 
 READ = """
 import json, sys
 from normloom.core.errors import SourceError
-from normloom.readers import Reading, locate, read_source
+from normloom.readers import ReadOptions, locate, read_source
 for name, subset, split in json.loads(sys.argv[1]):
     try:
-        found = locate(name, Reading(subset=subset, split=split))
+        found = locate(name, ReadOptions(subset=subset, split=split))
         print(json.dumps(read_source(found, text_column="prompt").rows["text"].to_list()))
     except SourceError as error:
         print(json.dumps(str(error)))

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from normloom.core.errors import SourceError
-from normloom.readers.media import Limits, MediaFolder, locate_media
+from normloom.readers.media import MediaFolder, MediaLimits, locate_media
 from normloom.store.store import Store
 from normloom.tasks.media.near_images import NearImages, near_images
 from normloom.tasks.media.read_media import Media, read_media
@@ -87,7 +87,7 @@ def test_the_key_follows_the_media_and_not_where_they_are(folder: Path, tmp_path
     first = key(folder)
     moved = folder.rename(tmp_path / "moved")
     assert key(moved) == first
-    assert key(moved, Media(limits=Limits(max_pixels=10**6))) != first
+    assert key(moved, Media(limits=MediaLimits(max_pixels=10**6))) != first
     (moved / "b.jpg").write_bytes(picture(7))
     assert key(moved) != first
 

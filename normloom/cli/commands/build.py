@@ -35,8 +35,8 @@ def build(given: BuildOptions, json_: JsonOption = False) -> None:
     from normloom.cli.interrupt import leaving_quietly
     from normloom.cli.run import run_build
 
-    if (place := examine_store(given.store)).state == "broken":
-        raise UsageError(f"{place.detail}: {place.remedy}")
+    if (examined := examine_store(given.store)).state == "broken":
+        raise UsageError(f"{examined.detail}: {examined.remedy}")
     with leaving_quietly(err):
         report = run_build(
             given.system,

@@ -166,7 +166,7 @@ def shortened(before: Any, after: Any, *, width: int = WIDTH) -> tuple[str, str]
         value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
         for value in (before, after)
     )
-    same = next((place for place, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
+    same = next((index for index, (a, b) in enumerate(zip(old, new, strict=False)) if a != b), min(len(old), len(new)))
     start = max(same - LEAD, 0) if max(len(old), len(new)) > width // 2 else 0
     return _cut(old, start, width // 2), _cut(new, start, width // 2)
 

@@ -149,8 +149,8 @@ def _show(asked: Asked) -> None:
         highlight=False,
     )
     out.print("Out of the store's reach:", highlight=False)
-    for place in asked.beyond:
-        out.print(f"  {escaped(place)}", highlight=False, soft_wrap=True)
+    for copy in asked.beyond:
+        out.print(f"  {escaped(copy)}", highlight=False, soft_wrap=True)
 
 
 def _say_next(asked: Asked, *, forgotten: bool, dry_run: bool) -> None:

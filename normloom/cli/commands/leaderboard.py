@@ -29,11 +29,11 @@ def leaderboard(
     """
     import polars as pl
 
-    from normloom.flows.benchmark.leaderboard import boards, standings
+    from normloom.flows.benchmark.leaderboard import board_rows, boards
     from normloom.store.store import Store
 
     where = Store(store)
-    rows = standings(where)
+    rows = board_rows(where)
     if rows.is_empty() and not json_:
         raise UsageError(f"no leaderboard in {where.root} yet: run normloom build benchmark first")
     if rows.height and mode:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from normloom.core.bounds import Bound
     from normloom.planning.plan import Plan, PlannedStage
-    from normloom.planning.spending import Bill, Limits
+    from normloom.planning.spending import Bill, SpendingLimits
 
 NAMED = 3  # stages that a line names
 STYLES = {"reused": "dim", "taken": "dim", "resumed": "green", "waiting": "yellow"}
@@ -69,7 +69,7 @@ def plan(given: BuildOptions, json_: JsonOption = False) -> None:
         out.print(escaped(line), highlight=False)
 
 
-def _refusal(limits: Limits, bill: list[Bill]) -> list[str]:
+def _refusal(limits: SpendingLimits, bill: list[Bill]) -> list[str]:
     """Return why a build would not start, if its limits are too low."""
     try:
         limits.hold(bill)

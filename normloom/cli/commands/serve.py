@@ -78,8 +78,8 @@ def serve(
 
     require_login(host, open_to_all=no_auth)
     store, profile = place_of(given.store), given.profile
-    if (place := examine_store(store)).state == "broken":
-        raise UsageError(f"{place.detail}: {place.remedy}")
+    if (examined := examine_store(store)).state == "broken":
+        raise UsageError(f"{examined.detail}: {examined.remedy}")
     home = Store(store).home  # where builds on this machine look for the server of a store
     if url := serving(home):
         raise UsageError(f"{store} is being served already, at {url.removesuffix('/api')}")

@@ -278,17 +278,17 @@ def fetched(folder: str | os.PathLike[str]) -> Path:
     """
     from normloom.core.machine.once import made_once
 
-    place = place_of(folder) if str(folder).startswith(SCHEME) else Path(folder)
-    if not isinstance(place, ObjectPath):
-        return place
+    root = place_of(folder) if str(folder).startswith(SCHEME) else Path(folder)
+    if not isinstance(root, ObjectPath):
+        return root
 
     def fetch(draft: Path) -> None:
-        for path in place.rglob("*"):
-            target = draft / path.relative_to(place)
+        for path in root.rglob("*"):
+            target = draft / path.relative_to(root)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes())
 
-    return made_once(fetched_to(place), fetch)
+    return made_once(fetched_to(root), fetch)
 
 
 def fetched_to(folder: ObjectPath) -> Path:

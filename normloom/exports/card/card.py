@@ -49,7 +49,7 @@ def _front_matter(facts: Facts) -> dict[str, Any]:
             "normloom",
             *(["not-for-all-audiences"] if facts.about.warning else []),
         ],
-        "configs": [_config(written, default=place == 0) for place, written in enumerate(facts.tables)],
+        "configs": [_config(written, default=position == 0) for position, written in enumerate(facts.tables)],
     }
     described = [_info(written) for written in facts.tables if written.form != "csv"]  # whose types are the reader's
     return {**fields, **({"dataset_info": described} if described else {})}

@@ -165,15 +165,15 @@ def _in_table(path: Path, deny: DenyList, ids: Set[str], quotes: Sequence[str], 
     frame = pl.read_parquet(path, glob=False)
     if {"row_id", "reason"} <= set(frame.columns) and "parents" not in frame.columns:  # a ledger
         frame = frame.filter(pl.col("reason").ne_missing(FORGOTTEN))
-    places: set[int] = set()
+    positions: set[int] = set()
     for series in frame.iter_columns():
         if series.name not in {"row_id", "parents"} and _has_text(series.dtype):
-            places |= _places(series, deny, quotes, raw)
-    if places:
+            positions |= _positions(series, deny, quotes, raw)
+    if positions:
         named: list[str] = []
         if "row_id" in frame.columns:
-            named = frame["row_id"].gather(sorted(places)).drop_nulls().to_list()
-        return f"forgotten texts in {len(places):,} rows ({', '.join(named[:_NAMED])})"
+            named = frame["row_id"].gather(sorted(positions)).drop_nulls().to_list()
+        return f"forgotten texts in {len(positions):,} rows ({', '.join(named[:_NAMED])})"
     for name in {"row_id", "parents"} & set(frame.columns):
         column = frame[name].explode(empty_as_null=True, keep_nulls=True) if name == "parents" else frame[name]
         if column.dtype == pl.String and (hits := column.is_in(pl.Series(list(ids), dtype=pl.String).implode()).sum()):
@@ -181,13 +181,13 @@ def _in_table(path: Path, deny: DenyList, ids: Set[str], quotes: Sequence[str], 
     return None
 
 
-def _places(series: pl.Series, deny: DenyList, quotes: Sequence[str], raw: set[str]) -> set[int]:
+def _positions(series: pl.Series, deny: DenyList, quotes: Sequence[str], raw: set[str]) -> set[int]:
     """Return where a column has a forgotten text or quotes one; each text is looked at once."""
     if series.dtype == pl.String:
         hits = [value for value in series.unique() if _holds(value, deny, quotes, raw)]
         return set(series.is_in(pl.Series(hits, dtype=pl.String).implode()).arg_true()) if hits else set()
     values = series.to_list()
-    return {place for place, value in enumerate(values) if _holds(value, deny, quotes, raw)}
+    return {position for position, value in enumerate(values) if _holds(value, deny, quotes, raw)}
 
 
 def _holds(value: object, deny: DenyList, quotes: Sequence[str], raw: set[str]) -> bool:

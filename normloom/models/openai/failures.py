@@ -177,5 +177,5 @@ def _stated_fields(told: Mapping[str, Any]) -> Iterator[str]:
         yield str(told["param"]).partition(".")[0]
     detail = told.get("detail")
     for entry in detail if isinstance(detail, list) else ():
-        place = entry.get("loc") if isinstance(entry, Mapping) else None
-        yield from (str(step) for step in place or () if step != "body")
+        steps = entry.get("loc") if isinstance(entry, Mapping) else None
+        yield from (str(step) for step in steps or () if step != "body")

@@ -21,19 +21,19 @@ def recall(spec: ModelSpec) -> ModelSpec:
     if spec.engine != ENGINE:
         return spec
     try:
-        return with_options(spec, json.loads(_place(spec).read_text()))
+        return with_options(spec, json.loads(_memory(spec).read_text()))
     except FileNotFoundError:
         return spec
 
 
 def remember(spec: ModelSpec, decided: Mapping[str, Any]) -> None:
     """Remember the options that were decided for a model, if any."""
-    place = _place(spec)
+    file = _memory(spec)
     if decided:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(json.dumps(dict(decided)))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(dict(decided)))
     else:
-        place.unlink(missing_ok=True)
+        file.unlink(missing_ok=True)
 
 
 def with_options(spec: ModelSpec, decided: Mapping[str, Any]) -> ModelSpec:
@@ -41,7 +41,7 @@ def with_options(spec: ModelSpec, decided: Mapping[str, Any]) -> ModelSpec:
     return spec.model_copy(update={"options": {**spec.options, **decided}}) if decided else spec
 
 
-def _place(spec: ModelSpec) -> Path:
+def _memory(spec: ModelSpec) -> Path:
     """Return the file that holds what was decided."""
     asked = {"model": spec.model, "revision": spec.revision, **parse_options(Options, spec).model_dump(mode="json")}
     digest = hashlib.blake2b(json.dumps(asked, sort_keys=True).encode(), digest_size=10).hexdigest()

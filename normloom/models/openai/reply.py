@@ -114,31 +114,33 @@ def error_inside(content: bytes) -> Any:
     return None
 
 
-def answer_logprobs(places: Sequence[Position], answers: Sequence[str]) -> tuple[float, ...] | None:
+def answer_logprobs(positions: Sequence[Position], answers: Sequence[str]) -> tuple[float, ...] | None:
     """Return the log-probability of each answer, None if not one of them is listed.
 
     They are read from the first place at which one is listed; only places at which blanks were drawn may come before
     it. Tokens that differ in blanks around them are added up. An answer that is not listed gets the most that it can
     have: as much as the least likely of those listed, or what they leave over, whichever is less.
     """
-    for place in places:
+    for position in positions:
         spelled: dict[str, float] = {}
-        for entry in place.top_logprobs:
+        for entry in position.top_logprobs:
             token = entry.token.strip()
             spelled[token] = float(np.logaddexp(spelled.get(token, -math.inf), entry.logprob))
         if any(answer in spelled for answer in answers):
-            most = _most_unlisted(place)
+            most = _most_unlisted(position)
             return tuple(spelled.get(answer, most) for answer in answers)
-        if place.token.strip():
+        if position.token.strip():
             return None
     return None
 
 
-def _most_unlisted(place: Position) -> float:
+def _most_unlisted(position: Position) -> float:
     """Return the most that the log-probability of a token which is not listed can be."""
     # some endpoints list the drawn token too, however unlikely it is
-    likeliest = [entry.logprob for entry in place.top_logprobs if entry.token != place.token] or [place.logprob]
-    left_over = 1 - sum(math.exp(entry.logprob) for entry in place.top_logprobs)
+    likeliest = [entry.logprob for entry in position.top_logprobs if entry.token != position.token] or [
+        position.logprob
+    ]
+    left_over = 1 - sum(math.exp(entry.logprob) for entry in position.top_logprobs)
     return min(*likeliest, math.log(max(left_over, _LEAST)))
 
 

@@ -41,10 +41,10 @@ class Scorer:
         text = with_text(request.context, question, gap=BREAK)
         if self._asking.options.drawn:
             return await self._voted(request, text)
-        reply, places = await self._first_places(request.instruction, text)
-        found = answer_logprobs(places, request.answers)
+        reply, positions = await self._first_places(request.instruction, text)
+        found = answer_logprobs(positions, request.answers)
         if found is None:
-            listed = ", ".join(repr(entry.token) for entry in places[0].top_logprobs) if places else "nothing"
+            listed = ", ".join(repr(entry.token) for entry in positions[0].top_logprobs) if positions else "nothing"
             raise UnansweredError(f"none of {', '.join(request.answers)} is among the likeliest answers: {listed}")
         return found, reply.used.prompt_tokens
 
@@ -60,17 +60,17 @@ class Scorer:
         """Return the reply to a question and its places: of one token, or several if answers begin with blanks."""
         asked = self._answer_places or 1
         reply = await self._listed(instruction, text, asked)
-        places = self._places(reply)
-        if asked < _PLACES and not any(place.token.strip() for place in places):
+        positions = self._positions(reply)
+        if asked < _PLACES and not any(position.token.strip() for position in positions):
             self._answer_places = _PLACES
             return await self._read(instruction, text)
         self._answer_places = max(asked, self._answer_places or 1)
-        return reply, places
+        return reply, positions
 
-    async def _listed(self, instruction: str, text: Content, places: int) -> Reply:
+    async def _listed(self, instruction: str, text: Content, positions: int) -> Reply:
         """Ask for the likeliest tokens at the first places of an answer."""
         drawing = {"temperature": 1.0, "top_p": 1.0, "seed": 0}  # so that the probabilities are the model's own
-        settings = {**self._asking.taken(drawing), self._asking.options.max_tokens_field: places, "logprobs": True}
+        settings = {**self._asking.taken(drawing), self._asking.options.max_tokens_field: positions, "logprobs": True}
         settings["top_logprobs"] = self._asking.options.top_logprobs
         reply = await self._asking.ask(instruction, text, settings)
         reason = reply.choice.finish_reason
@@ -78,7 +78,7 @@ class Scorer:
             raise UnansweredError(f"an answer ended with finish reason {reason!r}")
         return reply
 
-    def _places(self, reply: Reply) -> list[Position]:
+    def _positions(self, reply: Reply) -> list[Position]:
         """Return the places of an answer; raises ModelError if its endpoint lists none."""
         choice = reply.choice
         if choice.logprobs is None:
@@ -100,7 +100,7 @@ class Scorer:
         if not found:
             told = ", ".join(dict.fromkeys(repr(said) for _, said, _ in drawn))
             raise UnansweredError(f"none of {', '.join(request.answers)} is what the model answers: {told}")
-        shares = [found.count(place) / len(found) for place in range(len(request.answers))]
+        shares = [found.count(position) / len(found) for position in range(len(request.answers))]
         return tuple(math.log(max(share, LEAST_SHARE)) for share in shares), sum(tokens for _, _, tokens in drawn)
 
     async def _written(

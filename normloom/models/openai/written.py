@@ -19,11 +19,11 @@ def answer_of(text: str, answers: Sequence[str]) -> int | None:
     def spelled(word: str) -> str:
         return word.casefold() if folded else word
 
-    places = {spelled(answer): place for place, answer in enumerate(answers)}
+    positions = {spelled(answer): position for position, answer in enumerate(answers)}
     words = [spelled(word) for word in _WORD.findall(text)]
-    named = {places[word] for word in words if word in places and len(word) > 1}
+    named = {positions[word] for word in words if word in positions and len(word) > 1}
     if len(named) > 1:
         return None
-    if words and words[0] in places:
-        return places[words[0]]
+    if words and words[0] in positions:
+        return positions[words[0]]
     return named.pop() if named else None

@@ -100,9 +100,11 @@ def frame(
     Raises `ModelError` if the template does not hold each text exactly once, in order.
     """
     given, turns = opening(instruction, history)
-    marks = [f"NORMLOOM-GIVEN-{place}-MARK" for place in range(len(given))]
-    dialogue = [_Said(turn.role, (f"NORMLOOM-TURN-{place}-MARK",)) for place, turn in enumerate(turns)]
-    user = [f"NORMLOOM-PART-{place}-MARK" if isinstance(part, str) else part for place, part in enumerate(content)]
+    marks = [f"NORMLOOM-GIVEN-{position}-MARK" for position in range(len(given))]
+    dialogue = [_Said(turn.role, (f"NORMLOOM-TURN-{position}-MARK",)) for position, turn in enumerate(turns)]
+    user = [
+        f"NORMLOOM-PART-{position}-MARK" if isinstance(part, str) else part for position, part in enumerate(content)
+    ]
     user[-1] = _USER
     dialogue.append(_Said(USER, tuple(user)))
     text, folded = _rendered(render, marks, dialogue, in_parts=in_parts or len(user) > 1)

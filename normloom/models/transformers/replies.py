@@ -25,7 +25,7 @@ class _Row:
 
     prompt: tuple[int, ...]
     replies: Sequence[Sequence[int]]
-    places: Sequence[Sequence[int]]
+    indexes: Sequence[Sequence[int]]
 
     def __len__(self) -> int:
         return len(self.prompt) + sum(map(len, self.replies))
@@ -33,7 +33,7 @@ class _Row:
     @property
     def asked(self) -> int:
         """Exchanges that it answers."""
-        return sum(map(len, self.places))
+        return sum(map(len, self.indexes))
 
 
 def reply_log_probs(
@@ -58,8 +58,8 @@ def reply_log_probs(
     for batch in batches([len(row) for row in made], rows=rows, tokens=tokens):
         members = [made[at] for at in batch]
         for row, values in zip(members, _read(reader, members), strict=True):
-            for value, places in zip(values, row.places, strict=True):
-                for at in places:
+            for value, indexes in zip(values, row.indexes, strict=True):
+                for at in indexes:
                     found[at] = value
             done += row.asked
         tell(done / len(exchanges))
@@ -117,7 +117,7 @@ def _columns(row: _Row, first: int) -> Iterator[tuple[int, Sequence[int]]]:
         column += len(reply)
 
 
-def _sum(logits: torch.Tensor, norms: torch.Tensor, places: np.ndarray, reply: Sequence[int]) -> float:
-    at = torch.from_numpy(places).to(logits.device)
+def _sum(logits: torch.Tensor, norms: torch.Tensor, indexes: np.ndarray, reply: Sequence[int]) -> float:
+    at = torch.from_numpy(indexes).to(logits.device)
     said = torch.tensor(reply, device=logits.device)
     return float((logits[at, said] - norms[at]).sum())

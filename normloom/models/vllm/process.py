@@ -39,12 +39,12 @@ DEVICE: str = current_platform.device_type  # that this vLLM was built for
 
 
 class _Steps:
-    """Counts, over the engine's steps, the places in its batch and those in use; vLLM calls it after each."""
+    """Counts, over the engine's steps, the slots of its batch and those in use; vLLM calls it after each."""
 
     def __init__(self) -> None:
         self._counted = (0, 0)
         self._changing = threading.Lock()
-        self.places = 0
+        self.capacity = 0
 
     def take(self) -> dict[str, float]:
         """Return the counts since this was last asked."""
@@ -54,15 +54,15 @@ class _Steps:
 
     def __call__(self, config: Any, _: int) -> _Steps:
         """Be vLLM's logger of one engine."""
-        self.places = config.scheduler_config.max_num_seqs
+        self.capacity = config.scheduler_config.max_num_seqs
         return self
 
     def record(self, _: Any, iteration_stats: Any, **__: Any) -> None:
-        """Count one step; each sequence that got a token had a place in it."""
+        """Count one step; each sequence that got a token had a slot in it."""
         if iteration_stats is not None and iteration_stats.num_generation_tokens:
             with self._changing:
                 slots, used = self._counted
-                self._counted = (slots + self.places, used + iteration_stats.num_generation_tokens)
+                self._counted = (slots + self.capacity, used + iteration_stats.num_generation_tokens)
 
     def log_engine_initialized(self) -> None:
         """Part of vLLM's interface."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from normloom.near_duplicates.kernels.compiled import Array, compiled
 
-Place = int | np.signedinteger[Any]
+Position = int | np.signedinteger[Any]
 
 ROW_BITS = 32  # a key is `distance << 32 | row`
 ROW_MASK = (1 << ROW_BITS) - 1
@@ -49,11 +49,11 @@ class Index(NamedTuple):
 
 
 class Unit(NamedTuple):
-    """A piece of a search: the codes at the places start to stop of a band, and how far it has come."""
+    """A piece of a search: the codes at the positions start to stop of a band, and how far it has come."""
 
     band: int
     span: Array  # (2,) int64: start, stop
-    at: Array  # (3,) int64: bucket, pattern, place in the bucket
+    at: Array  # (3,) int64: bucket, pattern, position in the bucket
 
 
 @compiled
@@ -66,11 +66,11 @@ def distance_of(difference: np.uint64) -> np.uint64:
 
 
 @compiled
-def nearest_of(code: np.uint64, codes: Array, start: Place, stop: Place) -> np.uint64:
+def nearest_of(code: np.uint64, codes: Array, start: Position, stop: Position) -> np.uint64:
     """Return the least distance from the code to one of those at start to stop, 64 if there is none."""
     nearest = _64
-    for place in range(np.uint64(start), np.uint64(stop)):  # no test inside, no sign: this loop runs on vectors
-        nearest = min(nearest, distance_of(codes[place] ^ code))
+    for position in range(np.uint64(start), np.uint64(stop)):  # no test inside, no sign: this loop runs on vectors
+        nearest = min(nearest, distance_of(codes[position] ^ code))
     return nearest
 
 
@@ -85,13 +85,13 @@ def store(code: np.uint64, row: int, index: Index) -> None:
 @compiled
 def file(first: int, index: Index) -> None:
     """Put the codes stored from the `first` on into their buckets."""
-    for place in range(first, index.size[0]):
-        code = index.codes[place]
+    for position in range(first, index.size[0]):
+        code = index.codes[position]
         for band in range(BANDS):
             bucket = np.int64((code >> np.uint64(band * WIDTH)) & _BAND_MASK)
             free = index.spans[band, bucket, 1]
             index.band_codes[band, free] = code
-            index.band_rows[band, free] = index.rows[place]
+            index.band_rows[band, free] = index.rows[position]
             index.spans[band, bucket, 1] += 1
 
 
@@ -144,10 +144,10 @@ def neighbours(code: np.uint64, index: Index, plan: SearchPlan, found: Array) ->
         for band in range(BANDS):
             count += _look_up(code, band, index, plan, found[count:])
     elif nearest_of(code, index.codes, 0, index.size[0]) < plan.tau:
-        for place in range(index.size[0]):
-            distance = distance_of(index.codes[place] ^ code)
+        for position in range(index.size[0]):
+            distance = distance_of(index.codes[position] ^ code)
             if distance < plan.tau:
-                found[count] = np.int64(distance) << ROW_BITS | np.int64(index.rows[place])
+                found[count] = np.int64(distance) << ROW_BITS | np.int64(index.rows[position])
                 count += 1
     return np.sort(found[:count])
 
@@ -178,18 +178,18 @@ def next_pairs(unit: Unit, size: int, index: Index, plan: SearchPlan, pairs: Arr
             start, stop = np.int64(spans[other, 0]), np.int64(spans[other, 1])
             if other < bucket or start == stop:
                 continue
-            for place in range(begin + at[2], end):
+            for position in range(begin + at[2], end):
                 if count >= size:
-                    at[1], at[2] = pattern, place - begin
+                    at[1], at[2] = pattern, position - begin
                     return count, False
-                first = place + 1 if other == bucket else start
-                code = codes[place]
+                first = position + 1 if other == bucket else start
+                code = codes[position]
                 if stop - first > _FEW and nearest_of(code, codes, first, stop) >= plan.tau:
                     continue
                 for near in range(np.uint64(first), np.uint64(stop)):
                     distance = distance_of(codes[near] ^ code)
                     if distance < plan.tau and not _found_before(codes[near] ^ code, band, plan.flips):
-                        pairs[0, count] = rows[place]
+                        pairs[0, count] = rows[position]
                         pairs[1, count] = rows[near]
                         pairs[2, count] = distance
                         count += 1

@@ -70,10 +70,10 @@ def settle_rows(
         below = min(plan.tau, np.uint64(keys[row] >> ROW_BITS))
         if nearest_of(codes[row], index.codes, first, index.size[0]) < below:
             count = 0
-            for place in range(first, index.size[0]):
-                distance = distance_of(codes[row] ^ index.codes[place])
+            for position in range(first, index.size[0]):
+                distance = distance_of(codes[row] ^ index.codes[position])
                 if distance < below:
-                    found[count] = np.int64(distance) << ROW_BITS | np.int64(index.rows[place])
+                    found[count] = np.int64(distance) << ROW_BITS | np.int64(index.rows[position])
                     count += 1
             keys[row] = min(keys[row], _first_similar(np.sort(found[:count]), row, rule))
         if np.uint64(keys[row] >> ROW_BITS) >= plan.tau:

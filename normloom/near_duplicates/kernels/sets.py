@@ -172,8 +172,8 @@ def _search_part(  # noqa: PLR0913, PLR0917  # compiled: nothing is given by key
     common = len(own) - _difference(size + top, sets.least)
     bucket = np.int64(own[part]) & (len(sets.spans) - 2)
     bits = np.int64(sets.row_bits)
-    for place in range(sets.spans[bucket, 1] - 1, sets.spans[bucket, 0] - 1, -1):
-        entry = np.int64(sets.entries[place])
+    for position in range(sets.spans[bucket, 1] - 1, sets.spans[bucket, 0] - 1, -1):
+        entry = np.int64(sets.entries[position])
         row = int(entry & ((1 << bits) - 1))
         if row < since:
             break

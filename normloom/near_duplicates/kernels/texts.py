@@ -27,8 +27,8 @@ class FlatTexts(NamedTuple):
 @compiled
 def _hash(data: Array, start: int, stop: int, kind: int) -> np.uint64:
     state = (_FNV_BASIS ^ np.uint64(kind)) * _FNV_PRIME
-    for place in range(start, stop):
-        state = (state ^ np.uint64(data[place])) * _FNV_PRIME
+    for position in range(start, stop):
+        state = (state ^ np.uint64(data[position])) * _FNV_PRIME
     state = (state ^ (state >> _MIX_SHIFT)) * _MIX_1
     state = (state ^ (state >> _MIX_SHIFT)) * _MIX_2
     return state ^ (state >> _MIX_SHIFT)
@@ -39,13 +39,13 @@ def _edges(data: Array, start: int, stop: int, gap: int) -> Array:
     """Return where each character (gap 0) or word (gap 1) starts, and after the last `stop + gap`."""
     edges = np.empty(stop - start + 1, dtype=np.int64)
     count = 0
-    for place in range(start, stop):
+    for position in range(start, stop):
         if gap:
-            begins = place == start or data[place - 1] == _SPACE
+            begins = position == start or data[position - 1] == _SPACE
         else:
-            begins = data[place] & _CONTINUATION_MASK != _CONTINUATION
+            begins = data[position] & _CONTINUATION_MASK != _CONTINUATION
         if begins:
-            edges[count] = place
+            edges[count] = position
             count += 1
     edges[count] = stop + gap
     return edges[: count + 1]
@@ -94,12 +94,12 @@ def distinct_shingles(texts: FlatTexts, text: int, grams: Array) -> Array:
                 continue
             has_zero = True
         else:
-            place = np.int64(value & np.uint64(room - 1))
-            while taken[place] != 0 and taken[place] != value:
-                place = (place + 1) & (room - 1)
-            if taken[place] == value:
+            position = np.int64(value & np.uint64(room - 1))
+            while taken[position] != 0 and taken[position] != value:
+                position = (position + 1) & (room - 1)
+            if taken[position] == value:
                 continue
-            taken[place] = value
+            taken[position] = value
         hashes[count] = value
         count += 1
     return hashes[:count]
@@ -159,7 +159,7 @@ def simhashes(data: Array, bounds: Array, grams: Array, binary: bool) -> Array: 
             for bit in range(64):
                 votes[bit] += np.int64((value >> np.uint64(bit)) & _1) << 1
         for bit in range(64):
-            place = np.uint64(bit)
-            if votes[bit] > 0 or (votes[bit] == 0 and _decides(hashes, place)):
-                codes[text] |= _1 << place
+            position = np.uint64(bit)
+            if votes[bit] > 0 or (votes[bit] == 0 and _decides(hashes, position)):
+                codes[text] |= _1 << position
     return codes

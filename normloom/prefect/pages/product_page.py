@@ -73,13 +73,13 @@ def _curve(curve: Curve) -> Iterator[str]:
         )
         yield "\n".join(lines)
     shown = curve.rows.height - 1
-    places = sorted({round(shown * place / (SHOWN - 1)) for place in range(SHOWN)})
-    rows = [[f"{row[0]:,}", *(_figure(value) for value in row[1:])] for row in _rows(curve, places)]
+    positions = sorted({round(shown * position / (SHOWN - 1)) for position in range(SHOWN)})
+    rows = [[f"{row[0]:,}", *(_figure(value) for value in row[1:])] for row in _rows(curve, positions)]
     yield table((STEP, *(text(name.replace("_", " ")) for name in curve.figures)), [tuple(row) for row in rows])
 
 
-def _rows(curve: Curve, places: list[int]) -> list[tuple[float | None, ...]]:
-    return curve.rows.select(STEP, *curve.figures)[places].rows()
+def _rows(curve: Curve, positions: list[int]) -> list[tuple[float | None, ...]]:
+    return curve.rows.select(STEP, *curve.figures)[positions].rows()
 
 
 def _figure(value: float | None) -> str:

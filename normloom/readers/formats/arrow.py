@@ -116,10 +116,10 @@ def _rows(batch: Any, numbers: Sequence[int], columns: _Columns, rejected: list[
         values = column.read(batch)
         series[kept], wrong = column.named(values)
         if wrong is not None and wrong.any():
-            for place in (wrong & ~bad).arg_true():
-                reason = f"column {kept!r} holds class {values[place]}, which has no name"
-                record = {name: column.read(batch.slice(place, 1))[0] for name, column in columns.kept.items()}
-                rejected.append(Rejected(numbers[place], "unknown_class", reason, payload(record)))
+            for position in (wrong & ~bad).arg_true():
+                reason = f"column {kept!r} holds class {values[position]}, which has no name"
+                record = {name: column.read(batch.slice(position, 1))[0] for name, column in columns.kept.items()}
+                rejected.append(Rejected(numbers[position], "unknown_class", reason, payload(record)))
             bad |= wrong
     frame = pl.DataFrame(series)
     return frame.filter(~bad) if bad.any() else frame

@@ -102,7 +102,7 @@ def path_of(schema: Any, name: str) -> tuple[str, ...]:
     for top in schema.names:
         kind = schema.field(top).type
         if name.startswith(f"{top}.") and pa.types.is_struct(kind):
-            inner = pa.schema([kind.field(place) for place in range(kind.num_fields)])
+            inner = pa.schema([kind.field(position) for position in range(kind.num_fields)])
             if rest := path_of(inner, name.removeprefix(f"{top}.")):
                 return (top, *rest)
     return ()

@@ -38,10 +38,10 @@ class Line(NamedTuple):
         """Say which byte is not of the encoding."""
         if self.text.isascii() or not (broken := _ESCAPED.search(self.text)):
             return None
-        place = len(self.text[: broken.start()].encode(encoding, "surrogateescape")) + 1
+        offset = len(self.text[: broken.start()].encode(encoding, "surrogateescape")) + 1
         rule = "broken_utf8" if encoding == UTF8 else "broken_encoding"
         name = "UTF-8" if encoding == UTF8 else encoding
-        return Fault(rule, f"byte 0x{ord(broken.group()) - 0xDC00:02X} at position {place} is not {name}")
+        return Fault(rule, f"byte 0x{ord(broken.group()) - 0xDC00:02X} at position {offset} is not {name}")
 
 
 def encoding_of(path: Path) -> str:
@@ -97,11 +97,11 @@ def _is_western(line: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     run = 0
-    for place, char in enumerate(text):
+    for offset, char in enumerate(text):
         run = 0 if char.isascii() or char in _PUNCTUATION else run + 1
         if char.isascii():
             continue
-        before, after = text[place - 1 : place], text[place + 1 : place + 2]
+        before, after = text[offset - 1 : offset], text[offset + 1 : offset + 2]
         if char in _PUNCTUATION:
             inside = before.isalpha() and after.isalpha() and before.isascii()
             if inside and char not in "’·–—ªº":

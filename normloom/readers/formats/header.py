@@ -38,14 +38,14 @@ class Headers:
         self.wanted.check(fields, where=str(path))
         names: list[str] = []
         unnamed: set[str] = set()
-        for place, name in enumerate(fields, start=1):
-            new = name or f"column_{place}"
+        for position, name in enumerate(fields, start=1):
+            new = name or f"column_{position}"
             while new in names or (new != name and new in fields):
                 new += "_"
             if not name:
                 unnamed.add(new)
             elif new != name and self.wanted.keep == "all":
-                self.found.append(f"column {place} is named {name!r} too: kept as {new!r}")
+                self.found.append(f"column {position} is named {name!r} too: kept as {new!r}")
             names.append(new)
         if self.wanted.keep == "all":
             self._alike.check(names, path)

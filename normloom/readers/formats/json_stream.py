@@ -23,16 +23,16 @@ class _Text:
     def __init__(self, stream: IO[str]) -> None:
         self._stream = stream
         self._buffer = ""
-        self._place = 0
+        self._position = 0
         self._chunk = _CHUNK
 
     def peek(self) -> str:
         """Return the next character that is no blank, nothing at the end."""
         while True:
-            while self._place < len(self._buffer) and self._buffer[self._place] in _BLANK:
-                self._place += 1
-            if self._place < len(self._buffer):
-                return self._buffer[self._place]
+            while self._position < len(self._buffer) and self._buffer[self._position] in _BLANK:
+                self._position += 1
+            if self._position < len(self._buffer):
+                return self._buffer[self._position]
             if not self._more():
                 return ""
 
@@ -40,7 +40,7 @@ class _Text:
         """Return the next character, one of those expected."""
         if (char := self.peek()) not in expected or not char:
             raise ValueError(f"expected {' or '.join(expected)}, found {char or 'the end of the file'}")
-        self._place += 1
+        self._position += 1
         return char
 
     def end(self) -> None:
@@ -53,19 +53,19 @@ class _Text:
         self.peek()
         while True:
             try:
-                value, end = DECODER.raw_decode(self._buffer, self._place)
+                value, end = DECODER.raw_decode(self._buffer, self._position)
             except json.JSONDecodeError:
                 if not self._more():
                     raise
                 continue
             if end == len(self._buffer) and self._more():  # a number may continue
                 continue
-            self._place, self._chunk = end, _CHUNK
+            self._position, self._chunk = end, _CHUNK
             return value
 
     def _more(self) -> bool:
         new = self._stream.read(self._chunk)
-        self._buffer, self._place = self._buffer[self._place :] + new, 0
+        self._buffer, self._position = self._buffer[self._position :] + new, 0
         self._chunk = max(_CHUNK, len(self._buffer))  # doubles while one value grows: each byte is parsed a few times
         return bool(new)
 

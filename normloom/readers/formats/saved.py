@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from normloom.core.errors import SourceError
-from normloom.readers.options import Reading
+from normloom.readers.options import ReadOptions
 
 
-def saved_files(folder: Path, reading: Reading) -> tuple[Path, ...]:
+def saved_files(folder: Path, reading: ReadOptions) -> tuple[Path, ...]:
     """Return the Arrow files of a saved data set in its own order, of one split if it has any; else nothing.
 
     Raises SourceError for a split that is not there, or not given if there are several.

@@ -5,7 +5,7 @@ each is or why it cannot be used, `Pack` stores their bytes and `MediaFolder` gi
 formats and the rules.
 """
 
-from normloom.readers.media.decode import BadMediaError, Decoded, Limits, decode, image_of, waveform
+from normloom.readers.media.decode import BadMediaError, Decoded, MediaLimits, decode, image_of, waveform
 from normloom.readers.media.entries import Entry, entries
 from normloom.readers.media.locate import LocatedMedia, locate_media
 from normloom.readers.media.pack import MediaFolder, Pack
@@ -17,9 +17,9 @@ __all__ = [
     "BadMediaError",
     "Decoded",
     "Entry",
-    "Limits",
     "LocatedMedia",
     "MediaFolder",
+    "MediaLimits",
     "Pack",
     "decode",
     "entries",

@@ -30,7 +30,7 @@ _HASHED = 32  # pixels along a side of what is hashed
 _ORIENTATION = 0x0112  # EXIF
 
 
-class Limits(BaseModel):
+class MediaLimits(BaseModel):
     """What is refused because of its size."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -68,7 +68,7 @@ class Decoded:
     phash: int | None = None
 
 
-def decode(data: bytes, name: str, limits: Limits) -> Decoded:
+def decode(data: bytes, name: str, limits: MediaLimits) -> Decoded:
     """Return what a medium is; `name` is its file name, whose suffix must not lie. Raises BadMediaError.
 
     Rules: `empty`, `unreadable`, `truncated`, `wrong_suffix`, `too_large`, `animated`, `no_sound`, `too_long`,
@@ -93,7 +93,7 @@ def image_of(data: bytes) -> Image:
     return image.convert("RGB")
 
 
-def _image(data: bytes, name: str, limits: Limits) -> Decoded:
+def _image(data: bytes, name: str, limits: MediaLimits) -> Decoded:
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -179,7 +179,7 @@ def perceptual_hash(image: Image) -> int | None:
     return int(np.packbits(bits).view(">u8")[0])
 
 
-def _sound(data: bytes, name: str, limits: Limits) -> Decoded:
+def _sound(data: bytes, name: str, limits: MediaLimits) -> Decoded:
     import soundfile as sf
 
     try:

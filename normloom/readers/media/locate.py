@@ -15,7 +15,7 @@ from normloom.core.errors import SourceError
 from normloom.readers.locate import Located, locate
 from normloom.readers.media.decode import SUFFIXES
 from normloom.readers.opening import digest_of, open_raw
-from normloom.readers.options import Reading
+from normloom.readers.options import ReadOptions
 from normloom.readers.read import ARROW, read_source
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
@@ -48,7 +48,7 @@ def locate_media(
     column: str | None = None,
     root: str | Path | None = None,
     outside: bool = False,
-    reading: Reading | None = None,
+    reading: ReadOptions | None = None,
 ) -> LocatedMedia:
     """Return the media of a source: a folder (searched to any depth), zip or tar files, or a table.
 

@@ -1,4 +1,4 @@
-"""The bytes of media as files of a product: uncompressed tar files, each medium once, found by place.
+"""The bytes of media as files of a product: uncompressed tar files, each medium once, found by its span.
 
 Any tar program opens them. A row of a media table says where its bytes are (`shard`, `offset`, `size`), so a step
 reads those of its own rows and nothing else.
@@ -18,7 +18,7 @@ from normloom.core.errors import StoreError
 SHARD_BYTES = 256_000_000
 
 
-class Place(NamedTuple):
+class Span(NamedTuple):
     """Where the bytes of a medium are."""
 
     shard: str
@@ -32,7 +32,7 @@ class Pack:
     def __init__(self, folder: Path, *, shard_bytes: int = SHARD_BYTES) -> None:
         self._folder = folder
         self._shard_bytes = shard_bytes
-        self._places: dict[str, Place] = {}
+        self._spans: dict[str, Span] = {}
         self._shards = 0
         self._open: tarfile.TarFile | None = None
 
@@ -43,17 +43,17 @@ class Pack:
         if self._open is not None:
             self._open.close()
 
-    def add(self, media_id: str, suffix: str, data: bytes) -> Place:
-        """Store a medium and return its place."""
-        if media_id not in self._places:
+    def add(self, media_id: str, suffix: str, data: bytes) -> Span:
+        """Store a medium and return its span."""
+        if media_id not in self._spans:
             shard = self._shard()
             member = tarfile.TarInfo(f"{media_id}.{suffix}")
             member.size = len(data)
             shard.addfile(member, io.BytesIO(data))
             shard.members.clear()  # type: ignore[attr-defined]  # it keeps all of them, and nobody asks for them
             stored = -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
-            self._places[media_id] = Place(Path(str(shard.name)).name, shard.offset - stored, len(data))
-        return self._places[media_id]
+            self._spans[media_id] = Span(Path(str(shard.name)).name, shard.offset - stored, len(data))
+        return self._spans[media_id]
 
     def _shard(self) -> tarfile.TarFile:
         """Return the tar file that is written to, the next one if it is full."""

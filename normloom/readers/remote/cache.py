@@ -20,7 +20,7 @@ class Download:
     It returns the state it is in, such as an ETag, or None if that cannot be told; then it has written the file.
     """
 
-    place: str
+    address: str
     filename: str
     fetch: Callable[[Path, str | None], str | None]
 
@@ -29,7 +29,7 @@ def keep(download: Download) -> Path:
     """Return the local copy of a remote file, fetched if it is not there or has changed."""
     folder = cache_dir() / "sources"
     folder.mkdir(parents=True, exist_ok=True)
-    index = folder / f"{hashlib.sha256(download.place.encode()).hexdigest()[:32]}.json"
+    index = folder / f"{hashlib.sha256(download.address.encode()).hexdigest()[:32]}.json"
     state, copy = _known(index)
     with tempfile.TemporaryDirectory(dir=folder, prefix=".fetching-") as scratch:
         target = Path(scratch) / "content"

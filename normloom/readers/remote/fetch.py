@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from normloom.core.errors import SourceError
 from normloom.readers.opening import format_of
-from normloom.readers.options import Reading
+from normloom.readers.options import ReadOptions
 from normloom.readers.records import one_line
 from normloom.readers.remote.cache import Download, keep
 from normloom.readers.remote.http import fetch_http
@@ -37,11 +37,11 @@ def shown(name: str) -> str:
     protocol, rest = name.split("://", 1)
     if protocol in {"http", "https"}:
         rest = rest.partition("?")[0]
-    place, slash, path = rest.partition("/")
-    return f"{protocol}://{place.rpartition('@')[2]}{slash}{path}"
+    address, slash, path = rest.partition("/")
+    return f"{protocol}://{address.rpartition('@')[2]}{slash}{path}"
 
 
-def fetched(name: str, reading: Reading) -> tuple[Path, ...]:
+def fetched(name: str, reading: ReadOptions) -> tuple[Path, ...]:
     """Return the local copies of a source's files, in name order. Raises SourceError."""
     if name.startswith("file://"):
         raise SourceError(f"{name}: give the path alone, without file://")
@@ -91,7 +91,7 @@ def _fetch_all(system: Any, path: str, name: str) -> tuple[Path, ...]:
 
 
 def _fetch(system: Any, path: str, name: str) -> Path:
-    place = f"{urlsplit(name).scheme or 'hf'}://{path}"
+    address = f"{urlsplit(name).scheme or 'hf'}://{path}"
     system.invalidate_cache()
 
     def fetch(target: Path, known: str | None) -> str | None:
@@ -100,10 +100,10 @@ def _fetch(system: Any, path: str, name: str) -> Path:
             system.get_file(path, str(target))
         return state
 
-    return keep(Download(place=f"{place}\0{urlsplit(name).query}", filename=path.rsplit("/", 1)[-1], fetch=fetch))
+    return keep(Download(address=f"{address}\0{urlsplit(name).query}", filename=path.rsplit("/", 1)[-1], fetch=fetch))
 
 
-def _of_hub(name: str, reading: Reading) -> tuple[Path, ...]:
+def _of_hub(name: str, reading: ReadOptions) -> tuple[Path, ...]:
     """Return the files of one subset and split of a data set on the Hugging Face hub."""
     from huggingface_hub import HfFileSystem
     from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError

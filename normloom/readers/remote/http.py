@@ -40,7 +40,7 @@ def fetch_http(url: str, name: str) -> Path:
             tag: str | None = answer.headers.get("ETag")
             return tag
 
-    return keep(Download(place=url, filename=filename, fetch=fetch))
+    return keep(Download(address=url, filename=filename, fetch=fetch))
 
 
 def _is_loopback(url: str) -> bool:

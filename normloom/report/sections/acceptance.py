@@ -53,11 +53,11 @@ def _counted(counts: pl.DataFrame, *keys: str) -> list[dict[str, Any]]:
         found[*key][verdict] += number
     return [
         {**dict(zip(keys, key, strict=True)), **{verdict: found[key][verdict] for verdict in VERDICTS}}
-        for key in sorted(found, key=lambda key: (_place(key[0]), key))
+        for key in sorted(found, key=lambda key: (_position(key[0]), key))
     ]
 
 
-def _place(key: object) -> int:
+def _position(key: object) -> int:
     """Let dimensions come in the order that they have everywhere else."""
     return DIMENSIONS.index(key) if key in DIMENSIONS else len(DIMENSIONS)
 

@@ -35,9 +35,9 @@ def _pairs(material: Material) -> Iterator[dict[str, Any]]:
         released = material.rows(stage)
         first = released.select("split", "prompt_id").unique().sort("split", "prompt_id").collect()
         chosen = first.group_by("split", maintain_order=True).head(EACH)["prompt_id"]
-        place = pl.col("split").replace_strict(SPLITS, range(len(SPLITS)), default=len(SPLITS))
+        position = pl.col("split").replace_strict(SPLITS, range(len(SPLITS)), default=len(SPLITS))
         order = ["split", "prompt_id", "generator", "alignment"]
-        rows = released.filter(pl.col("prompt_id").is_in(chosen.implode())).sort(place, *order).collect()
+        rows = released.filter(pl.col("prompt_id").is_in(chosen.implode())).sort(position, *order).collect()
         why = _reasons(material, chosen)
         for (split, _, generator), group in rows.group_by(order[:3], maintain_order=True):
             if generator != rows.filter(prompt_id=group["prompt_id"][0])["generator"][0]:

@@ -35,14 +35,14 @@ def draw(data: Data) -> Iterator[Block]:
         lacking = [figure for figure in figures if figure["undefined"] is not None]
         yield Tiles(values={f"figures of {table['stage']}": len(figures), "undefined": len(lacking)})
         yield from plots([figure for figure in figures if figure["undefined"] is None], scale)
-        places = ("of", "axis", "slice_by", "slice")
+        labels = ("of", "axis", "slice_by", "slice")
         if lacking:
             yield Note(text="A figure without a value is undefined, not 0. Below is why.")
             yield Table(
                 title=f"{table['stage']}: undefined figures",
-                headings=("metric", *places, "rows", "why"),
+                headings=("metric", *labels, "rows", "why"),
                 rows=[
-                    [named(figure["metric"]), *(figure[name] for name in places), figure["rows"], figure["undefined"]]
+                    [named(figure["metric"]), *(figure[name] for name in labels), figure["rows"], figure["undefined"]]
                     for figure in lacking
                 ],
                 folded=True,
@@ -50,11 +50,11 @@ def draw(data: Data) -> Iterator[Block]:
         numbers = ("value", "low", "high", "spread")
         yield Table(
             title=f"{table['stage']}: all figures",
-            headings=("metric", *places, *numbers, "rows"),
+            headings=("metric", *labels, *numbers, "rows"),
             rows=[
                 [
                     named(figure["metric"]),
-                    *(figure[name] for name in places),
+                    *(figure[name] for name in labels),
                     *(figure[name] for name in numbers),
                     figure["rows"],
                 ]

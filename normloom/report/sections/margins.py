@@ -22,8 +22,8 @@ def collect(material: Material) -> Data | None:
         return None
     candidates = pl.concat([material.rows(stage).select("verdict", "margin") for stage in judged])
     margins = candidates.filter(pl.col("margin").is_finite())
-    place = (pl.col("margin") * BINS).floor().cast(pl.Int32).clip(0, BINS - 1)
-    counted = margins.group_by("verdict", place.alias("bin")).len().collect()
+    position = (pl.col("margin") * BINS).floor().cast(pl.Int32).clip(0, BINS - 1)
+    counted = margins.group_by("verdict", position.alias("bin")).len().collect()
     medians = dict(margins.group_by("verdict").agg(pl.col("margin").median()).collect().iter_rows())
     counts = {verdict: [0] * BINS for verdict in VERDICTS}
     for verdict, number, rows in counted.iter_rows():

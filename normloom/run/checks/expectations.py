@@ -129,17 +129,17 @@ def _validated(rows: pl.DataFrame, checks: Sequence[Check]) -> list[dict[str, An
     batch = asset.add_batch_definition_whole_dataframe("all").get_batch({"dataframe": frame})
     suite = gx.ExpectationSuite("contract", expectations=[_expectation(*numbered) for numbered in enumerate(checks)])
     results = batch.validate(suite, result_format="COMPLETE").to_json_dict()["results"]
-    return sorted(results, key=lambda outcome: outcome["expectation_config"]["meta"]["place"])
+    return sorted(results, key=lambda outcome: outcome["expectation_config"]["meta"]["position"])
 
 
-def _expectation(place: int, check: Check) -> Any:
+def _expectation(position: int, check: Check) -> Any:
     import great_expectations.expectations as gxe
 
     name = "".join(word.capitalize() for word in check.expectation.split("_"))
     kind = getattr(gxe, name, None)
     if kind is None:
         raise CheckError(f"unknown Great Expectations expectation {check.expectation!r}")
-    return kind(**check.arguments, meta={"place": place})
+    return kind(**check.arguments, meta={"position": position})
 
 
 def _exception(outcome: dict[str, Any]) -> str | None:

@@ -63,9 +63,11 @@ def agreement_figures(part: Slice, *, of: str) -> list[Row]:
     ]
 
 
-def answer_places(column: str) -> pl.Expr:
-    """Return the place of each answer among `ANSWERS`; raises on any other answer."""
-    return pl.col(column).replace_strict({answer: place for place, answer in enumerate(ANSWERS)}, return_dtype=pl.Int64)
+def answer_positions(column: str) -> pl.Expr:
+    """Return the position of each answer among `ANSWERS`; raises on any other answer."""
+    return pl.col(column).replace_strict(
+        {answer: position for position, answer in enumerate(ANSWERS)}, return_dtype=pl.Int64
+    )
 
 
 def _rows_of(part: Slice, of: str) -> Callable[..., Row]:

@@ -64,8 +64,8 @@ def scores(rows: pl.DataFrame, reference: pl.DataFrame, *, beta: float) -> pl.Da
 
 
 def _differences(scored: pl.DataFrame, policies: list[str]) -> Iterator[dict[str, object]]:
-    for place, one in enumerate(policies):
-        for other in policies[place + 1 :]:
+    for position, one in enumerate(policies):
+        for other in policies[position + 1 :]:
             both = scored.filter(policy=other).join(
                 scored.filter(policy=one), on="pair_id", suffix="_before", maintain_order="left"
             )

@@ -87,7 +87,7 @@ class WeightedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # as above
         """Log a step; raises StageError, before anything is saved, if its gradient was not finite."""
         norm = logs.get("grad_norm", 0.0)
         if not isfinite(norm):
-            rows = ", ".join(self._names[place] for places in self._passes for place in places)
+            rows = ", ".join(self._names[position] for positions in self._passes for position in positions)
             raise StageError(
                 f"the gradient of step {self.state.global_step} is {norm}: rows {rows} of its batch; "
                 "lower the learning rate, or look at these pairs"
@@ -122,9 +122,11 @@ class WeightedDPOTrainer(DPOTrainer):  # type: ignore[misc]  # as above
         self._metrics[mode]["num_tokens"] = [self._total_train_tokens]
 
     def _said(self, loss: float, losses: Any, inputs: dict[str, Any]) -> str:
-        places = inputs[PAIR].tolist()[: len(losses)]
-        bad = [place for place, finite in zip(places, torch.isfinite(losses).tolist(), strict=True) if not finite]
-        rows = ", ".join(self._names[place] for place in bad or places)
+        positions = inputs[PAIR].tolist()[: len(losses)]
+        bad = [
+            position for position, finite in zip(positions, torch.isfinite(losses).tolist(), strict=True) if not finite
+        ]
+        rows = ", ".join(self._names[position] for position in bad or positions)
         return (
             f"the loss of step {self.state.global_step + 1} is {loss}: rows {rows} of its batch; "
             "lower the learning rate, or look at these pairs"

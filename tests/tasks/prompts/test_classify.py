@@ -26,7 +26,7 @@ from normloom.core.errors import ConfigError
 from normloom.core.protocol import ModelSpec
 from normloom.core.stage import Output, Stage
 from normloom.core.table import Manifest
-from normloom.readers import Reading
+from normloom.readers import ReadOptions
 from normloom.schemas import tables
 from normloom.schemas.prompts import MEASURE
 from normloom.schemas.taxonomy import builtin_taxonomies
@@ -240,7 +240,7 @@ def test_the_embedding_route_learns_labels_from_labelled_prompts_and_finds_them_
 def test_the_routes_run_on_builtin_prompts_and_templates_in_parts(tmp_path: Path, route: str) -> None:
     taxonomies = builtin_taxonomies()
     labels = [label.id for each in taxonomies for label in each.labels]
-    read = ingested(MEASURE, Reading(limit=7), taxonomies=taxonomies)
+    read = ingested(MEASURE, ReadOptions(limit=7), taxonomies=taxonomies)
     stages, model = [read], ModelSpec(engine="scripted", model="labeller", options={"yes_rate": 0.1})
     if route == "shortlist":
         stages.append(shortlist_by_code(read, RankingByCode(shortlist=3, part_rows=3), model, taxonomies=taxonomies))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from normloom.core.protocol import ModelSpec
 from normloom.core.rows.ids import seed
 from normloom.core.stage import Output
-from normloom.readers import Reading
+from normloom.readers import ReadOptions
 from normloom.schemas import tables
 from normloom.schemas.prompts import MEASURE
 from normloom.schemas.taxonomy import builtin_taxonomies
@@ -224,7 +224,7 @@ def test_every_draw_is_a_row_or_in_a_ledger_and_no_quota_or_budget_is_passed(
 def build(root: Path, *, part_rows: int) -> pl.DataFrame:
     """Expand the built-in prompts with scripted models and return the drafts."""
     taxonomies = builtin_taxonomies()
-    read = ingested(MEASURE, Reading(limit=10), taxonomies=taxonomies)
+    read = ingested(MEASURE, ReadOptions(limit=10), taxonomies=taxonomies)
     model = ModelSpec(engine="scripted", model="expander", options={"words": 12})
     scores = score_labels(read, Asking(part_rows=64), model, taxonomies=taxonomies)
     labels = classify(read, Labelling(), scores, taxonomies=taxonomies)

@@ -13,13 +13,13 @@ from normloom.core.errors import SourceError
 from normloom.core.rows.ids import row_id
 from normloom.core.stage import Output
 from normloom.planning.keys import canonical
-from normloom.readers import Reading
+from normloom.readers import ReadOptions
 from normloom.store.store import Store
 from normloom.testing.toy import runner
 
 
 def read(path: Path, **settings: object) -> Output:
-    reading = Reading(limit=settings.pop("limit", None))
+    reading = ReadOptions(limit=settings.pop("limit", None))
     return carry_out(ingested(path, reading, **settings), None)
 
 
