@@ -84,7 +84,7 @@ def sparse_labels(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> 
 
 
 def sparse_labels_of_groups(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
-    """Each label that may be sparse in each group, of which there are no more than rows."""
+    """Each label that may be sparse in each group; there are at most as many groups as rows."""
     read = total(inputs)
     return _gaps(stage.given, read, groups=read.rows)
 
@@ -179,7 +179,7 @@ def persona_replies(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -
 
 
 def replies_judged(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
-    """A question about each sentence of the persona, of which there are no more than its bytes, and the reference."""
+    """A question about each sentence of the persona (at most as many as its bytes) and the reference."""
     given, prompts = stage.given, sides[0]
     asked = max(prompts.longest // _SENTENCE, 1) + 1
     found = _questions(inputs, given["template"], _QUESTION, count=asked, once=prompts.longest)

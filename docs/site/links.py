@@ -10,5 +10,5 @@ OUTSIDE = re.compile(rf"\[([^\]]+)\]\((?:\.\./)+((?:{_FOLDERS})[^)]*)\)")
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
-    """Replace such links by their text and the path."""
+    """Replace these links by their text and the path."""
     return OUTSIDE.sub(lambda link: link[1] if link[1].strip("`") in link[2] else f"{link[1]} (`{link[2]}`)", markdown)

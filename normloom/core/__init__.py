@@ -1,1 +1,1 @@
-"""What everything else is told in: stages, contracts, tables, rows, errors, the model protocol."""
+"""The vocabulary of everything else: stages, contracts, tables, rows, errors, the model protocol."""

@@ -43,14 +43,14 @@ class Size:
 @dataclass(frozen=True, kw_only=True)
 class Bound:
     """What a stage makes and asks at most. `questions` says that its requests are questions with given
-    answers, and `told` is False if only the rows that it reads are known."""
+    answers, and `known` is False if only the rows that it reads are known."""
 
     size: Size
     requests: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
     questions: bool = False
-    told: bool = True
+    known: bool = True
 
 
 BoundOf = Callable[[Any, Sequence[Size], Sequence[Size]], Bound]  # of a stage, from the sizes of its inputs and sides

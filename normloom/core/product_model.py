@@ -39,7 +39,7 @@ class ProductSpec(ModelSpec):
         return stage
 
     @property
-    def told(self) -> str:
+    def title(self) -> str:
         """The product, with the base of an adapter."""
         return f"{self.model} with {self.product}" if self.adapter else self.product
 

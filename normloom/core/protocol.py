@@ -56,8 +56,8 @@ class ModelSpec(BaseModel):
     parts: int | None = Field(None, ge=1)
 
     @property
-    def told(self) -> str:
-        """How people tell it from other models."""
+    def title(self) -> str:
+        """What it is called in messages."""
         return self.model
 
 

@@ -29,13 +29,13 @@ class Origin:
 
     system: str
     terms: SourceTerms
-    told: str = ""
+    statement: str = ""
 
     @property
     def name(self) -> str:
         """What the source is called in a card; a path on this machine is only its last part."""
         if self.terms.name is None:
-            return f"the built-in data of {self.system}" if self.told else "not recorded"
+            return f"the built-in data of {self.system}" if self.statement else "not recorded"
         return public_name(self.terms.name)
 
 

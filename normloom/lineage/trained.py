@@ -17,7 +17,7 @@ StageOf = tuple[str, str]  # system and stage
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """A product that is a model: the tables that it wrote, and how many rows of which tables it learned from.
+    """A product that is a model: the tables that it wrote, and the numbers of rows that it learned from, by table.
 
     `rows` are ids of rows that it learned from: those on the way if the trace goes forward, else the first few.
     """

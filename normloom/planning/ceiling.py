@@ -37,14 +37,14 @@ def bills(planned: Sequence[PlannedStage], found: Mapping[str, Bound]) -> list[B
     return [
         Bill.of(one.stage.model, bound, stage=one.stage.name)
         for one in planned
-        if one.to_do and one.stage.model and (bound := found.get(one.stage.name)) and bound.told
+        if one.to_do and one.stage.model and (bound := found.get(one.stage.name)) and bound.known
     ]
 
 
 def _bound(stage: Stage, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     if stage.bound:
         return stage.bound(stage, inputs, sides)
-    return Bound(size=total(inputs), told=False)
+    return Bound(size=total(inputs), known=False)
 
 
 def _without_done(bound: Bound, one: PlannedStage) -> Bound:

@@ -37,7 +37,7 @@ class Module(Protocol):
     """The definitions of a module and what its imports bind."""
 
     name: str
-    stars: tuple[str, ...]  # modules of which all names are imported
+    stars: tuple[str, ...]  # modules whose names are all imported
     effects: tuple[ast.stmt, ...]  # statements that define nothing here and may change something elsewhere
 
     @property

@@ -1,6 +1,6 @@
 """What this process logs while it builds, in the log of its flow run in Prefect's UI.
 
-Prefect sends what its own loggers are told. Ours, and Python's warnings, are sent with them: under the task run of the
+Prefect sends what its own loggers log. Ours, and Python's warnings, are sent with them: under the task run of the
 stage that is at work, or else under the flow run. Actors have their own way there (`normloom.workers.run_log`).
 """
 

@@ -59,7 +59,7 @@ class Account:
 
 
 def waiting(error: WaitingError) -> State[Any]:
-    """Return the state of a run that waits for work sent elsewhere: no failure, and nobody is told."""
+    """Return the state of a run that waits for work sent elsewhere: no failure, and nobody is notified."""
     from prefect.states import Completed
 
     return Completed(name=WAITING, message=str(error))
@@ -190,7 +190,7 @@ class _OwnRun(Generic[Result]):
         return self.account(self.results[0]).state()
 
     def _lost(self, error: Exception) -> None:
-        """Note what came of the work for the server that was not told."""
+        """Note what came of the work for a server that did not hear of it."""
         if self.held is None:
             raise NormloomError(
                 f"Prefect's server did not accept the run of build {self.request.name} ({error}); is it up, and is "

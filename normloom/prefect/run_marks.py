@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun, State
 
 RUNS = ".runs"  # folder of a store
-ASKED_AT_ONCE = 200  # runs of which the server is asked in one request: as many as it answers for
+ASKED_AT_ONCE = 200  # runs in one request to the server: as many as it answers for
 SETTLE_SECONDS = 5.0
 FORGOTTEN_SECONDS = 30 * 86400.0  # after which a run that no server knew of is forgotten
 REMEDY = "finished parts are kept, build again to resume"

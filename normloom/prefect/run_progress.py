@@ -1,4 +1,4 @@
-"""Progress told in the log of the run in Prefect's UI."""
+"""Progress in the log of the run in Prefect's UI."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from normloom.core.table import Manifest, PartRecord
 
 
 class RunProgress:
-    """Progress that is shown as before, told in the log of the task run that is at it, and followed by a forecast."""
+    """Progress that is also logged by the task run at work, with a forecast."""
 
     def __init__(self, shown: Progress, forecast: Forecast) -> None:
         self._shown = shown

@@ -54,7 +54,7 @@ from normloom.store.stale import stale_stages
 from normloom.store.store import Store
 from normloom.workers.pool import Pool
 
-EARLIER = 50  # builds of which pages tell
+EARLIER = 50  # builds that pages show
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ def new_build_id() -> str:
 
 
 def reuse(*ends: Stage, request: BuildRequest, store: Store) -> BuildResult | None:
-    """Return the build of which every table is published already, without starting Prefect or Ray; else None."""
+    """Return the build whose tables are all published already, without starting Prefect or Ray; else None."""
     if request.selection.partial or request.selection.remakes or request.system not in store.systems():
         return None
     started = datetime.now(UTC)

@@ -34,7 +34,7 @@ NamedModels = Annotated[dict[str, ModelSpec], AfterValidator(_name_stages)]  # b
 class ReleaseSettings(Settings):
     """The least size of the released table: a smaller one fails the build, and the one before stays the newest.
 
-    Also how long a release is fresh: `normloom releases` says which are not, and receivers of `stale` are told.
+    Also how long a release is fresh: `normloom releases` says which are not, and receivers of `stale` are notified.
     """
 
     min_rows: int = Field(1, ge=0, description="minimum rows of a release")

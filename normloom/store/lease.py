@@ -2,7 +2,7 @@
 
 The object names its holder and counts its holders (`fence`): it is created by a conditional put and renewed, taken over
 and given back by puts that hold only if nobody else has written it meanwhile. So of two who take it one wins, and a
-holder that slept too long finds that it has lost it. Whether a lease has expired is told by the storage's clock alone.
+holder that slept too long finds that it has lost it. Whether a lease has expired depends on the storage's clock alone.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def take(path: ObjectPath, holder: str) -> Lease | None:
 
 @contextmanager
 def held(path: ObjectPath, holder: str, *, waiting: Callable[[str], None] = lambda _: None) -> Iterator[Lease]:
-    """Hold a lease, waiting for it; `waiting` is told once who has it."""
+    """Hold a lease, waiting for it; `waiting` is called once, with its holder."""
     told = False
     while (lease := take(path, holder)) is None:
         if not told:

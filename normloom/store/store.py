@@ -191,7 +191,7 @@ class Store:
 
     @contextmanager
     def lock(self, directory: Path, writer: Writer, *, waiting: Callable[[str], None]) -> Iterator[None]:
-        """Hold the right to write a table; `waiting` is told once who has it, if another process does.
+        """Hold the right to write a table; `waiting` is called once, with its holder, if another process has it.
 
         The kernel frees the lock when its holder dies; in object storage its lease runs out.
         """

@@ -138,10 +138,10 @@ class Pool:
         if isinstance(spec, ProcessSpec):
             return "starts a process of its own" if self.resources.actors else "begins"
         if resident := self._residents.get(self._loaded_for(spec).model_dump_json()):
-            return f"waits for {spec.told}" if resident.leased else f"model {spec.told}"
+            return f"waits for {spec.title}" if resident.leased else f"model {spec.title}"
         if self.resources.actors and not self._started_ray and not self.resources.address:
-            return f"starts Ray, then loads {spec.told}"
-        return f"loads {spec.told}"
+            return f"starts Ray, then loads {spec.title}"
+        return f"loads {spec.title}"
 
     def require_open(self) -> None:
         """Raise BuildCancelledError once the pool is closed."""
@@ -180,7 +180,7 @@ class Pool:
         total = self._total()
         if wanted.places(total) < wanted.actors:
             raise ModelError(
-                f"{wanted.actors} actors for {spec.model!r} with {wanted.told} each do not fit: Ray has "
+                f"{wanted.actors} actors for {spec.model!r} with {wanted.in_words} each do not fit: Ray has "
                 f"{total.get('CPU', 0):g} CPUs, {total.get('GPU', 0):g} GPUs and {total.get('memory', 0) / GB:.1f} GB; "
                 f"{_advice(spec)}"
             )
@@ -192,7 +192,7 @@ class Pool:
         """Say why a model may not be taken now."""
         taken = [name for name, one in self._residents.items() if one.leased] + list(self._coming)
         if key in taken:
-            return f"waits for {spec.told}, which another stage uses"
+            return f"waits for {spec.title}, which another stage uses"
         return f"waits for a place, held by {', '.join(json.loads(one)['model'] for one in taken)}"
 
     def _awaited(self) -> list[tuple[Resources, int]]:

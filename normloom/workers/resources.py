@@ -82,7 +82,7 @@ class Resources(BaseModel):
         return {"CPU": self.cpus or float(self.threads), "GPU": self.gpus, **memory}
 
     @property
-    def told(self) -> str:
+    def in_words(self) -> str:
         """What one actor takes, in words."""
         memory = [f"{self.memory:g} GB"] if self.memory else []
         return ", ".join([f"{self.threads} threads", f"{self.gpus:g} GPUs", *memory])

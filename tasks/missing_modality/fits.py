@@ -166,7 +166,7 @@ def _trained(
         one: torch.tensor([share <= _drawn(one, item) for item in rows["item_id"].to_numpy()[learn]])
         for one, share in ((TEXT, args.text_missing), (IMAGE, args.image_missing))
     }
-    seen[IMAGE] |= ~seen[TEXT]  # an item of which nothing is seen teaches nothing
+    seen[IMAGE] |= ~seen[TEXT]  # an item without anything to see teaches nothing
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(args.seed + fold)
         network = new_network(name, own, width=args.width, dropout=args.dropout)

@@ -1,7 +1,7 @@
 """How policies reply to prompts that none was trained on: each signal over all replies and over the valid ones.
 
 Over all replies a failure counts with the worst value of the signal, so the format alone can decide the order of two
-policies; over the valid ones it does not, but each policy is then measured on other prompts. Both are told, with the
+policies; over the valid ones it does not, but each policy is then measured on other prompts. Both are given, with the
 share of failures. Intervals are percentile bootstraps over prompts; differences of two policies are paired by prompt.
 """
 

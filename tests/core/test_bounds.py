@@ -57,7 +57,7 @@ def bounded(system: str, found: Prepared, store: Store) -> tuple[Sequence[Planne
 
 def require_within(manifests: dict[str, Manifest], most: dict[str, Bound]) -> None:
     for name, manifest in manifests.items():
-        if not (bound := most[name]).told:
+        if not (bound := most[name]).known:
             continue
         usage = manifest.work.usage if manifest.work else {}
         assert manifest.count("rows") <= bound.size.rows, name

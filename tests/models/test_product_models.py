@@ -119,7 +119,7 @@ def test_a_plan_shows_what_waits_for_a_model_and_counts_its_load(tmp_path: Path,
     assert before["echo"].waits_for == ("adapt",)
     assert _why(before["echo"]) == "no table yet; waits for the product of adapt"
     assert [type(spec) for spec in before.loads] == [ProductSpec]
-    assert [spec.told for spec in before.loads] == [f"{base.model} with adapt"]
+    assert [spec.title for spec in before.loads] == [f"{base.model} with adapt"]
     made("toy", [stages[-1]], store)
     assert [one.state for one in planned()[1].stages] == ["reused"] * 3
     again = planned(seed=1)[1]

@@ -95,7 +95,7 @@ def _rows(one: PlannedStage, most: Bound | None) -> str:
     if not one.to_do or not one.stage.inputs:
         return ""
     if one.rows is None or one.rows_left is None:
-        return f"<= {most.size.rows:,} out" if most and most.told else "?"
+        return f"<= {most.size.rows:,} out" if most and most.known else "?"
     part = f"{one.rows_left:,} of " if one.rows_left != one.rows else ""
     return f"{'~' if one.expected else ''}{part}{one.rows:,}"
 
@@ -155,7 +155,7 @@ def _loads(planned: Plan) -> str:
         return f"Models needed: {', '.join(planned.models)}; how often each loads depends on the room in the cluster."
     times = (f"{name} {about(seconds)}" for name, seconds in planned.load_seconds.items())
     known = f" (a load: {', '.join(times)})" if planned.load_seconds else ""
-    return f"Models load: {', '.join(spec.told for spec in planned.loads)}{known}."
+    return f"Models load: {', '.join(spec.title for spec in planned.loads)}{known}."
 
 
 def _as_json(planned: Plan, most: Mapping[str, Bound]) -> dict[str, Any]:
@@ -166,7 +166,7 @@ def _as_json(planned: Plan, most: Mapping[str, Bound]) -> dict[str, Any]:
         "seconds": round(planned.seconds, 3),
         "untimed": planned.untimed,
         "models": planned.models,
-        "loads": None if planned.loads is None else [spec.told for spec in planned.loads],
+        "loads": None if planned.loads is None else [spec.title for spec in planned.loads],
         "load_seconds": {name: round(seconds, 3) for name, seconds in planned.load_seconds.items()},
         "stages": [_stage(one, most.get(one.stage.name)) for one in planned.stages],
     }
@@ -179,7 +179,7 @@ def _stage(one: PlannedStage, most: Bound | None) -> dict[str, Any]:
         "key": one.key,
         "rows": one.rows,
         "at_most": None
-        if most is None or not most.told
+        if most is None or not most.known
         else {
             "rows_out": most.size.rows,
             "requests": most.requests,

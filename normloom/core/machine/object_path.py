@@ -92,7 +92,7 @@ class ObjectPath(PosixPath):
         try:
             return request()
         except FileNotFoundError as error:
-            raise FileNotFoundError(errno.ENOENT, "there is no such object", str(self)) from error
+            raise FileNotFoundError(errno.ENOENT, "no such object", str(self)) from error
         except (AlreadyExistsError, PreconditionError):
             raise
         except (BaseError, OSError, ValueError) as error:
@@ -128,7 +128,7 @@ class ObjectPath(PosixPath):
         return found[1] if found and found[0] == content else None
 
     def tag_of(self) -> tuple[bytes, str] | None:
-        """Return content and entity tag, None if there is no such object."""
+        """Return content and entity tag, None if the object does not exist."""
         try:
             return self.tagged()[:2]
         except FileNotFoundError:
@@ -175,7 +175,7 @@ class ObjectPath(PosixPath):
     def unlink(self, missing_ok: bool = False) -> None:  # noqa: FBT001, FBT002  # as pathlib has it
         """Remove the object; a missing one is no error to the storage."""
         if not missing_ok and not self.is_file():
-            raise FileNotFoundError(errno.ENOENT, "there is no such object", str(self))
+            raise FileNotFoundError(errno.ENOENT, "no such object", str(self))
         self.asked(lambda: self.bucket.delete(self.key))
 
     def hardlink_to(self, target: Any) -> None:

@@ -117,7 +117,7 @@ def origin(facts: Facts) -> Iterator[str]:
             for origin in facts.rights.origins
         ),
     )
-    yield from (line for origin in facts.rights.origins if origin.told for line in (origin.told, ""))
+    yield from (line for origin in facts.rights.origins if origin.statement for line in (origin.statement, ""))
     if facts.about.personal:
         yield from (f"**Personal data.** {facts.about.personal}", "")
 

@@ -54,7 +54,7 @@ class Pace:
 def seconds_asked(headers: Mapping[str, str], said: str = "") -> float:
     """Return the seconds for which a refusal asks to wait, 0 if it does not say.
 
-    By order: `retry-after-ms`, `retry-after` (seconds or a date), the reset of a limit of which nothing remains
+    By order: `retry-after-ms`, `retry-after` (seconds or a date), the reset of an exhausted limit
     (`x-ratelimit-reset-requests`, `-tokens` and their kin: a span such as `1m30s`, or a time), and what the error says
     ("try again in 6.5s").
     """
@@ -71,7 +71,7 @@ def seconds_asked(headers: Mapping[str, str], said: str = "") -> float:
 
 
 def _resets(headers: Mapping[str, str]) -> Iterator[float]:
-    """Yield the seconds until each limit of which nothing remains is there again."""
+    """Yield the seconds until each exhausted limit is reset."""
     for name, value in headers.items():
         if _RESET.search(name):
             remaining = headers.get(name.replace("reset", "remaining"), "0")

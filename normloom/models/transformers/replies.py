@@ -50,7 +50,7 @@ def reply_log_probs(
 
     `rows` and `tokens` are the most in one pass, padding included, `row_tokens` those of a prompt with its
     replies, if there are several. Without `share` each prompt is read with each reply. `tell` is
-    told the share that is read.
+    called with the share that is read.
     """
     found = [0.0] * len(exchanges)
     made = list(_rows(exchanges, row_tokens if share else 0))

@@ -19,7 +19,7 @@ from normloom.readers.read import ARROW, read_source
 from normloom.readers.records import one_line
 
 _BATCH = 32  # records of Parquet that are in memory at once
-_BESIDE = 1 << 20  # bytes of a text that stands beside a picture in an archive; longer ones are left out
+_BESIDE = 1 << 20  # bytes of a text that comes with a picture in an archive; longer ones are left out
 BROKEN = (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, RuntimeError, NotImplementedError)
 
 

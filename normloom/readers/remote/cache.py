@@ -17,7 +17,7 @@ from normloom.core.machine.cache import cache_dir
 class Download:
     """A remote file. `fetch(target, state)` writes it to the target unless it still is in the state given.
 
-    It returns the state it is in, such as an ETag, or None if that cannot be told; then it has written the file.
+    It returns the state it is in, such as an ETag, or None if that is unknown; then it has written the file.
     """
 
     address: str

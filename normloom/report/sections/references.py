@@ -77,7 +77,7 @@ def draw(data: Data) -> Iterator[Block]:
     """Show the table."""
     yield Note(
         text="Other models, other prompts and in places other formulas made the printed figures: no target, but the "
-        "size that such a figure had there."
+        "size that the figure had there."
     )
     yield Table(
         title="Printed by the papers, and ours",

@@ -114,7 +114,7 @@ class Dispatch(Generic[Actor]):
     def lost(self, actor: Actor) -> list[PartJob]:
         """Take off all that an actor had that died; return the parts it was at, those it queued wait again.
 
-        A part of which another actor has a copy is neither: the copy continues.
+        A part that another actor has a copy of is neither: the copy continues.
         """
         mine = {ticket: flight for ticket, flight in self._flying.items() if flight.actor == actor}
         for ticket in mine:
