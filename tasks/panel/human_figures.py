@@ -51,7 +51,7 @@ def human_figures(
     """
     answered = rows.drop_nulls("answer")
     if answered.is_empty():
-        none = Figure(undefined="no human answers")
+        none = Figure(undefined="there are no human answers")
         return figures_output([figure_row(none, metric=metric, of=HUMAN) for metric in METRICS])
     domains = labelled.select("item_id", "labels").unique("item_id", keep="first")
     ratings = answered.join(domains, on="item_id", how="left", maintain_order="left").with_columns(
