@@ -104,10 +104,10 @@ def _said(ended: BaseException | None, number: int) -> str:
 
     if not isinstance(ended, ChildFailedError):
         return f"the training in {number} processes ended without a result ({ended})"
-    place, failure = ended.get_first_failure()
+    rank, failure = ended.get_first_failure()
     how = failure.signal_name() if failure.exitcode < 0 else failure.message.strip().partition("\n")[0]
     return (
-        f"process {place + 1} of {number} of the training ended ({how}); "
+        f"process {rank + 1} of {number} of the training ended ({how}); "
         "the same command resumes from the newest checkpoint"
     )
 
@@ -130,18 +130,18 @@ def _shared(policy: ModelSpec, number: int) -> ModelSpec:
 
 
 def _train_share(senders: Sequence[Connection], pairs: Pairs, args: Training, policy: ModelSpec, scratch: Path) -> None:
-    """Train in one of the processes, whose place the launcher has put in the environment."""
+    """Train in one of the processes, whose rank the launcher has put in the environment."""
     import torch
     from torch.multiprocessing import _prctl_pr_set_pdeathsig  # type: ignore[attr-defined]  # torch's own use it
 
     _prctl_pr_set_pdeathsig(signal.SIGKILL)  # a build that is killed leaves nobody who writes checkpoints
-    place = int(os.environ["RANK"])
+    rank = int(os.environ["RANK"])
     if torch.cuda.is_available() and policy.device != "cpu":
-        policy = policy.model_copy(update={"device": f"cuda:{place}"})
-    speaker = senders[place]
+        policy = policy.model_copy(update={"device": f"cuda:{rank}"})
+    speaker = senders[rank]
 
     def tell(step: int, of: int, figures: Mapping[str, float]) -> None:
-        if place == 0:
+        if rank == 0:
             try:
                 speaker.send((step, of, dict(figures)))
             except OSError:
@@ -153,5 +153,5 @@ def _train_share(senders: Sequence[Connection], pairs: Pairs, args: Training, po
         with suppress(OSError):  # the one who listens has gone
             speaker.send(error)
         raise
-    if place == 0:
+    if rank == 0:
         speaker.send(curve)
