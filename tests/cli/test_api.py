@@ -11,11 +11,15 @@ import pandas as pd
 import polars as pl
 import pytest
 from datasets import Dataset
+from in_process import SCRIPTED as SCRIPTED_SYSTEMS
+from in_process import prepared
 
 import normloom as nl
 from normloom.core.errors import UsageError
 from normloom.core.protocol import Completion, GenerateRequest, ScoreRequest, Scores
 from normloom.core.stage import dropped, dropped_frame
+from normloom.store.store import Store
+from normloom.testing.inline import made
 
 ROWS = [{"prompt": "Could you help me, please?", "n": 1}, {"prompt": "<b>Give it.</b>", "n": None}]
 SCRIPTED = nl.ModelSpec(engine="scripted", model="toy", options={"yes_rate": 0.5})
@@ -174,6 +178,17 @@ def test_how_to_resume_is_said_for_what_was_built(tmp_path: Path) -> None:
 def test_a_system_is_planned_by_its_name(tmp_path: Path) -> None:
     found = nl.plan("savacu", store=tmp_path, limit=2, settings=["rounds=0"])
     assert {one.state for one in found.stages} == {"new"}
+
+
+def test_a_system_is_built_by_its_name_with_the_options_of_the_command(tmp_path: Path) -> None:
+    settings = [*SCRIPTED_SYSTEMS["savacu"], "pairs=false", "classify.route=exhaustive", "rounds=0"]
+    found = prepared("savacu", Store(tmp_path), *settings, "source.limit=6")
+    tables = made("savacu", found.ends, Store(tmp_path))
+    result = nl.build("savacu", store=tmp_path, limit=6, settings=settings)
+    assert (result.system, result.reused) == ("savacu", set(tables))
+    assert result.manifest.key == tables["publish"].key
+    assert result.rows.collect().height == tables["publish"].count("rows")
+    assert result.dropped.collect().height == sum(table.count("dropped") for table in tables.values())
 
 
 def test_what_cannot_be_explained_is_said(tmp_path: Path) -> None:
