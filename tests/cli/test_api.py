@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 from collections.abc import Sequence
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pandas as pd
@@ -222,6 +223,10 @@ def test_two_builds_are_compared_by_result_or_by_name(tmp_path: Path) -> None:
         ("1.0.0", first.rows.collect().height),
         ("1.1.0", second.rows.collect().height),
     ]
+
+
+def test_one_name_is_installed() -> None:
+    assert (distribution("normloom").read_text("top_level.txt") or "").split() == ["normloom"]
 
 
 def test_public_names_are_these() -> None:

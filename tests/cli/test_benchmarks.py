@@ -16,6 +16,11 @@ for name in sys.argv[1:]:
 """
 
 
+def test_the_five_steps_of_the_orchestrators_take_few_lines() -> None:
+    flow = (FOLDER / "peers" / "orchestrated" / "on_normloom.py").read_text(encoding="utf-8")
+    assert len(flow.splitlines()) <= 60
+
+
 def test_every_benchmark_can_be_imported() -> None:
     own = (FOLDER / "peers" / "normloom_stage.py", FOLDER / "peers" / "orchestrated" / "on_normloom.py")
     scripts = [str(path) for path in (*sorted(FOLDER.glob("*.py")), *own)]
