@@ -73,7 +73,7 @@ def label(
     """Answer rows that wait for people, one after another, or see how far they are.
 
     Each answer is stored at once: leave at any time and go on later. A correction is a new answer. When enough rows are
-    answered, the build that asked goes on with its next run. docs/labels.md.
+    answered, the next run of the build that asked continues. docs/labels.md.
 
     Examples:
 

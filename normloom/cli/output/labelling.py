@@ -71,7 +71,7 @@ def show_progress(queue: LabelQueue) -> None:
             told = f"undefined ({alpha.undefined})" if alpha.value is None else f"{alpha.value:.3f}"
             out.print(escaped(f"Agreement on {question}: alpha {told}, {alpha.rows:,} rows"), highlight=False)
     if not progress.waiting:
-        out.print("The build that asked goes on with its next run.")
+        out.print("The next run of the build that asked continues.")
 
 
 def show_list(queue: LabelQueue, rows: Sequence[QueueRow]) -> None:
