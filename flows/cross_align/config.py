@@ -25,9 +25,9 @@ from normloom.tasks.knowledge.facts import Choosing
 from normloom.tasks.knowledge.index import Indexing
 from normloom.tasks.knowledge.mentions import Mentioning
 from normloom.tasks.knowledge.wordnet import WordNetFolder, locate_wordnet
-from normloom.tasks.media.encode import Encoding
+from normloom.tasks.media.encode import MediaEncoding
 from normloom.tasks.media.read_media import Media
-from normloom.tasks.media.read_text import Reading
+from normloom.tasks.media.read_text import Recognition
 
 NONE = "none"  # a source of knowledge that is left out
 
@@ -93,7 +93,7 @@ class MediaSettings(Media):
     keep: tuple[str, ...] = Field(KEPT, description="columns of the pictures that say whose they are")
 
 
-class ReadingSettings(ReadPictures, Reading):
+class ReadingSettings(ReadPictures, Recognition):
     """Which pictures are read by OCR."""
 
 
@@ -118,7 +118,7 @@ class CrossAlignConfig(SystemConfig):
     apart: Apart = section(Apart)
     mentions: Mentioning = section(Mentioning)
     facts: Choosing = section(Choosing)
-    encode: Encoding = section(Encoding)
+    encode: MediaEncoding = section(MediaEncoding)
     adapter: Adapting = section(Adapting)
     explain: Explaining = section(Explaining)
     delete: Deleting = section(Deleting)

@@ -14,7 +14,7 @@ from normloom.settings.config import Settings, section
 from normloom.settings.source_settings import FileSettings, SourceName
 from normloom.settings.system_config import NamedModels, SystemConfig
 from normloom.tasks.cultural.answers import ScoredAnswers, WrittenAnswers
-from normloom.tasks.cultural.exemplars import Encoding
+from normloom.tasks.cultural.exemplars import ExemplarEncoding
 from normloom.tasks.cultural.grid import Cells
 from normloom.tasks.cultural.memes import Memes, MemeSplit
 from normloom.tasks.media.read_media import Media
@@ -87,7 +87,7 @@ class CrossCulturalConfig(SystemConfig):
     reference: str = Field("us", description="country whose pull on the models is measured")
     models: Models = section(Models)
     items: MemeSplit = section(MemeSplit)
-    encode: Encoding = section(Encoding)
+    encode: ExemplarEncoding = section(ExemplarEncoding)
     media: MediaSettings = section(MediaSettings)
     ask: Asking = section(Asking)
     by: Literal["written", "scored"] = Field(

@@ -25,7 +25,7 @@ def require_sight(stages: Iterable[Stage]) -> None:
         for spec in each_of(stage.model) if stage.model and stage.images else ():
             if reason := blind(spec):
                 raise ConfigError(
-                    f"stage {stage.name!r} asks about images, and model {spec.told!r} cannot see them: {reason}"
+                    f"stage {stage.name!r} asks about images, and model {spec.title!r} cannot see them: {reason}"
                 )
 
 

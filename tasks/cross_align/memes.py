@@ -14,7 +14,7 @@ from normloom.core.rows.text import text_problem
 from normloom.core.run import Run
 from normloom.core.stage import Output, dropped_rows, quarantined, quarantined_frame
 from normloom.readers import LIBRARIES, Located, as_text, read_source
-from normloom.readers.media import Limits, Pack, decode
+from normloom.readers.media import MediaLimits, Pack, decode
 from normloom.schemas import meme_tables, tables
 from normloom.schemas.media_tables import media_contract
 from normloom.schemas.meme_tables import TEST, TRAIN, VALIDATION
@@ -128,7 +128,7 @@ def draw_pictures(rows: pl.DataFrame, *, run: Run) -> Output:
     with Pack(run.files) as pack:
         for meme in rows.iter_rows(named=True):
             origin = f"{meme['meme_id']}.png"
-            row = media_row(decode(drawn(meme["template"], meme["text"]), origin, Limits()), pack, origin=origin)
+            row = media_row(decode(drawn(meme["template"], meme["text"]), origin, MediaLimits()), pack, origin=origin)
             kept.append({**row, "meme_id": meme["meme_id"]})
     made = media_output(kept, keep=KEPT).rows.drop("parents", "content")
     return Output(rows=made.with_columns(rows["row_id"]))

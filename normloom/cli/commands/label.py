@@ -72,8 +72,8 @@ def label(
 ) -> None:
     """Answer rows that wait for people, one after another, or see how far they are.
 
-    Each answer is stored at once: leave at any time and continue later. A correction is a new answer. When enough rows are
-    answered, the next run of the build that asked continues. docs/labels.md.
+    Each answer is stored at once: leave at any time and continue later. A correction is a new answer. When enough
+    rows are answered, the next run of the build that asked continues. docs/labels.md.
 
     Examples:
 
