@@ -34,9 +34,9 @@ def missing_modality(config: MissingModalityConfig) -> list[Stage]:
     pictures = config.source.pictures
     media = draw_memes(memes) if pictures is None else read_media(config.media, source=pictures)
     items = pair_items(memes, config.items, media)
-    models, pictures = config.models, files_of(media)
+    models, files = config.models, files_of(media)
     text = encode_texts(items, config.encode, models.text, encoder=models.text.model)
-    image = encode_images(items, config.encode, models.image, media=pictures, encoder=models.image.model)
+    image = encode_images(items, config.encode, models.image, media=files, encoder=models.image.model)
     seen = scenarios(items, config.missing)
     trained = fits(items, config.fits, text, image)
     judged = predictions(seen, items, text, image, fits=files_of(trained))
@@ -49,7 +49,7 @@ def missing_modality(config: MissingModalityConfig) -> list[Stage]:
     ]
     if config.ocr.per_language == 0:
         return ends
-    read = read_text(sampled(items, config.ocr), config.ocr, media=pictures, caption="text")
+    read = read_text(sampled(items, config.ocr), config.ocr, media=files, caption="text")
     read_vectors = encode_texts(
         read, config.encode, models.text, column="ocr_text", encoder=models.text.model, name="ocr_vectors"
     )
