@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -10,10 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from normloom.core.contract import Check
+from normloom.core.contract import Check, Contract
 from normloom.run.checks.columns import looked_at, question
 from normloom.run.checks.expectations import expected
 from normloom.run.checks.outcome import Outcome
+from normloom.run.checks.table_checks import run_checks
 
 COLUMNS = {
     "row_id": pl.String(),
@@ -105,6 +107,17 @@ def test_polars_makes_each_check_as_great_expectations_does() -> None:
 @given(tables(), st.lists(st.sampled_from(CHECKS), min_size=10, max_size=10))
 def test_polars_finds_what_great_expectations_finds(rows: pl.DataFrame, checks: list[Check]) -> None:
     same(rows, checks)
+
+
+def test_rows_of_all_parts_are_compared(tmp_path: Path) -> None:
+    parts = [tmp_path / "0.parquet", tmp_path / "1.parquet"]
+    for path, ids, counts in zip(parts, ("abc", "def"), ([1, 2, None], [1, 3, None]), strict=True):
+        pl.DataFrame({"row_id": list(ids), "count": counts}).write_parquet(path)
+    kinds = {"expect_column_values_to_be_unique": "ad", "expect_column_values_to_not_be_null": "cf"}
+    checks = tuple(Check(expectation=one, arguments={"column": "count"}, on_fail="quarantine") for one in kinds)
+    contract = Contract(columns={"count": pl.Int64()}, nullable=frozenset({"count"}), checks=checks)
+    _, aside = run_checks(pl.scan_parquet(parts, glob=False), contract)
+    assert aside == {row: f"{kind}(count)" for kind, rows in kinds.items() for row in rows}
 
 
 @pytest.mark.parametrize(
