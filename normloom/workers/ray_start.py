@@ -40,6 +40,7 @@ def start_ray(*, address: str | None, processors: float, require_open: Callable[
 
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # by default one process for each processor
     os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")  # a busy laptop takes longer than Ray's 30 s
     folder = None if address else _short_folder()
     local = {"address": "local", "num_cpus": processors, "include_dashboard": False}

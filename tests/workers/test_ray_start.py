@@ -5,6 +5,7 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from normloom.core.errors import ModelError
@@ -32,6 +33,8 @@ def test_ray_starts_below_a_temporary_directory_with_a_long_name(
     try:
         table, _ = loom.run(words, [], [])
         assert loom.run(echo_stage(words), [table.ref], [])[0].count("rows") == 2
+        family = psutil.Process().children(recursive=True)
+        assert [process.name() for process in family if process.name().startswith("ray::")].count("ray::IDLE") == 0
         folder = pool._folder
         assert folder
         assert (folder / "session_latest").exists()
