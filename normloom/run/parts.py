@@ -73,9 +73,8 @@ class PartMaker:
                     )
                 pending.append(marked)
         if waiting:
-            raise WaitingError(
-                f"stage {stage.name!r} waits for {len(waiting)} of {len(jobs)} parts: {waiting[-1].reason}"
-            )
+            parts = f" for {len(waiting)} of {len(jobs)} parts" if len(jobs) > 1 else ""
+            raise WaitingError(f"stage {stage.name!r} waits{parts}: {waiting[-1].reason}")
 
     def _sorted(
         self,

@@ -71,5 +71,5 @@ def test_the_command_ends_with_3_and_says_how_to_go_on(
         main()
     assert ended.value.code == 3
     said = capsys.readouterr().err
-    assert "stage 'ask' waits for 1 of 1 parts: batch 7 is out" in said
+    assert "stage 'ask' waits: batch 7 is out" in said
     assert "to collect: normloom build my_flow.py --profile local --set resources.actors=0" in said

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from normloom.tasks.audit.auditing import AuditView
 
 
+BUDGET = 100
+
+
 class Figure(StrEnum):
     """The figure whose interval is to be narrow."""
 
@@ -26,7 +31,7 @@ class Figure(StrEnum):
 
 def audit(  # each an option
     system: SystemArgument,
-    budget: Annotated[int, typer.Option(min=1, help="How many rows people answer.")] = 100,
+    budget: Annotated[int, typer.Option(min=1, help="How many rows people answer.")] = BUDGET,
     figure: Annotated[Figure, typer.Option(help="The figure whose interval is to be narrow.")] = Figure.SHARE,
     of: Annotated[str, typer.Option(help="The verdict that it is of.", show_default="the system's")] = "",
     at_least: Annotated[
@@ -75,7 +80,16 @@ def audit(  # each an option
     found = audit_of(
         where, name_of(system), view, budget=budget, figure=figure.value, of=of, stage=table, bounds=bounds
     )
-    rows = _built(found, where, quiet=json_, command=f"normloom audit {system}")
+    options = {
+        "budget": budget,
+        "figure": figure.value,
+        "of": of,
+        "at-least": at_least,
+        "verdict": verdict,
+        "show": show,
+    }
+    options |= {"by": by, "margin": margin, "question": question, "table": table, "store": store}
+    rows = _built(found, where, quiet=json_, command=_command(system, options))
     _tell(rows, found, as_json=json_)
 
 
@@ -93,6 +107,17 @@ def _view(system: str, **given: Any) -> AuditView:
     if missing := [name for name in ("verdict", "show") if name not in said]:
         raise UsageError(f"{system} does not say how it is audited: give --{missing[0]} COLUMN")
     return AuditView(**said)
+
+
+def _command(system: str, options: Mapping[str, Any]) -> str:
+    """Return the command with the options that were given, quoted for a shell."""
+    usual = {"budget": BUDGET, "figure": Figure.SHARE.value, "store": DEFAULT_STORE}
+    words = ["normloom", "audit", system]
+    for name, given in options.items():
+        if given and given != usual.get(name):
+            for one in given if isinstance(given, list) else [given]:
+                words += [f"--{name}", str(one)]
+    return shlex.join(words)
 
 
 def _built(found: Audit, store: Store, *, quiet: bool, command: str) -> Any:
