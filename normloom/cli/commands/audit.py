@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 BUDGET = 100
 
 
-class Figure(StrEnum):
+class AuditFigure(StrEnum):
     """The figure whose interval is to be narrow."""
 
     SHARE = "share"
@@ -32,7 +32,7 @@ class Figure(StrEnum):
 def audit(  # each an option
     system: SystemArgument,
     budget: Annotated[int, typer.Option(min=1, help="How many rows people answer.")] = BUDGET,
-    figure: Annotated[Figure, typer.Option(help="The figure whose interval is to be narrow.")] = Figure.SHARE,
+    figure: Annotated[AuditFigure, typer.Option(help="The figure whose interval is to be narrow.")] = AuditFigure.SHARE,
     of: Annotated[str, typer.Option(help="The verdict that it is of.", show_default="the system's")] = "",
     at_least: Annotated[
         list[str] | None,
@@ -80,15 +80,9 @@ def audit(  # each an option
     found = audit_of(
         where, name_of(system), view, budget=budget, figure=figure.value, of=of, stage=table, bounds=bounds
     )
-    options = {
-        "budget": budget,
-        "figure": figure.value,
-        "of": of,
-        "at-least": at_least,
-        "verdict": verdict,
-        "show": show,
-    }
-    options |= {"by": by, "margin": margin, "question": question, "table": table, "store": store}
+    options: dict[str, Any] = {"budget": budget, "figure": figure.value, "of": of, "at-least": at_least}
+    options |= {"verdict": verdict, "show": show, "by": by, "margin": margin, "question": question}
+    options |= {"table": table, "store": store}
     rows = _built(found, where, quiet=json_, command=_command(system, options))
     _tell(rows, found, as_json=json_)
 
@@ -111,7 +105,7 @@ def _view(system: str, **given: Any) -> AuditView:
 
 def _command(system: str, options: Mapping[str, Any]) -> str:
     """Return the command with the options that were given, quoted for a shell."""
-    usual = {"budget": BUDGET, "figure": Figure.SHARE.value, "store": DEFAULT_STORE}
+    usual = {"budget": BUDGET, "figure": AuditFigure.SHARE.value, "store": DEFAULT_STORE}
     words = ["normloom", "audit", system]
     for name, given in options.items():
         if given and given != usual.get(name):
