@@ -66,6 +66,8 @@ def test_answers_in_object_storage() -> None:
         queue.record(row, {"polite": "yes"}, "ada")
         assert (queue.progress().waiting, len(queue.undo("ada")), queue.progress().waiting) == (3, 1, 4)
         assert list(book.damage()) == []
+        assert len(book.take_out(lambda answer: answer.row == "r0")) == 1
+        assert {"r0", "r1", "r2"} & {answer.row for answer in LabelBook(store, "tone").answers()} == {"r1", "r2"}
 
 
 def test_a_correction_counts_and_taking_it_back_brings_the_answer_before() -> None:
