@@ -47,6 +47,7 @@ def audit_of(  # noqa: PLR0913  # what an audit is, by name
     of: str = "",
     stage: str | None = None,
     bounds: Sequence[Bound] = (),
+    need: int | None = None,
     seed: int = 0,
 ) -> Audit:
     """Return the audit of a system's release, or of the newest table of one of its stages.
@@ -76,6 +77,7 @@ def audit_of(  # noqa: PLR0913  # what an audit is, by name
         args,
         name=name,
         bounds=tuple(bounds),
+        need=need,
         margins=published_stage(margins.ref, reader=name) if margins else None,
     )
     return Audit(name=name, end=end, table=table, args=args, bounds=bounds)

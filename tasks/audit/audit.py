@@ -24,16 +24,22 @@ TRUTH = "truth"
 
 
 def audit(
-    table: Stage, args: Auditing, *, name: str, margins: Stage | None = None, bounds: tuple[Bound, ...] = ()
+    table: Stage,
+    args: Auditing,
+    *,
+    name: str,
+    margins: Stage | None = None,
+    bounds: tuple[Bound, ...] = (),
+    need: int | None = None,
 ) -> Stage:
     """Return the figures of a table corrected by people's answers about drawn rows of it: labels `name`.
 
     `margins` is a table upstream that has the margin, if the table itself lacks it. `bounds` are recorded with the
-    figures: a release whose audit misses one is not exported.
+    figures: a release whose audit misses one is not exported. `need` answers are enough (None: all that are drawn).
     """
     framed = frame(table, args, margins)
     asks = Question(text=args.question or f"Which {args.verdict} is right?", options=args.values)
-    answered = ask(drawn(framed, args), labels(name, {TRUTH: asks}), show=args.show)
+    answered = ask(drawn(framed, args), labels(name, {TRUTH: asks}), show=args.show, need=need)
     return figures(answered, args, framed, bounds=bounds)
 
 

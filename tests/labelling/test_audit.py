@@ -74,6 +74,16 @@ def test_a_larger_budget_keeps_the_answers_and_asks_for_more(store: Store) -> No
     assert (more.progress().answered, more.progress().waiting) == (60, 30)
 
 
+def test_fewer_answers_may_be_enough(store: Store) -> None:
+    queue = queue_of(audit(store), store)
+    for row in queue.next("ada", 50):
+        queue.record(row, {"truth": "aligned"}, "ada")
+    with pytest.raises(nl.WaitingError, match="10 rows wait"):
+        figures(audit(store), store)
+    rows = figures(audit(store, need=50), store)
+    assert one(rows, metric="share", of="aligned", axis="prediction-powered")["rows"] == 50
+
+
 def test_an_audit_of_a_precision_asks_about_that_verdict_only(store: Store) -> None:
     found = audit(store, figure="precision", budget=40)
     queue = queue_of(found, store)

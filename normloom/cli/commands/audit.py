@@ -34,6 +34,9 @@ def audit(  # each an option
     budget: Annotated[int, typer.Option(min=1, help="How many rows people answer.")] = BUDGET,
     figure: Annotated[AuditFigure, typer.Option(help="The figure whose interval is to be narrow.")] = AuditFigure.SHARE,
     of: Annotated[str, typer.Option(help="The verdict that it is of.", show_default="the system's")] = "",
+    need: Annotated[
+        int | None, typer.Option(min=5, help="How many answers are enough to go on.", show_default="all of the budget")
+    ] = None,
     at_least: Annotated[
         list[str] | None,
         typer.Option(
@@ -78,9 +81,9 @@ def audit(  # each an option
     view = _view(system, verdict=verdict, show=show, by=by, margin=margin, question=question)
     where = Store(store)
     found = audit_of(
-        where, name_of(system), view, budget=budget, figure=figure.value, of=of, stage=table, bounds=bounds
+        where, name_of(system), view, budget=budget, figure=figure.value, of=of, stage=table, bounds=bounds, need=need
     )
-    options: dict[str, Any] = {"budget": budget, "figure": figure.value, "of": of, "at-least": at_least}
+    options: dict[str, Any] = {"budget": budget, "need": need, "figure": figure.value, "of": of, "at-least": at_least}
     options |= {"verdict": verdict, "show": show, "by": by, "margin": margin, "question": question}
     options |= {"table": table, "store": store}
     rows = _built(found, where, quiet=json_, command=_command(system, options))
