@@ -10,16 +10,16 @@ import polars as pl
 from normloom.core.contract import Check, Contract
 from normloom.schemas.tables import NOT_EMPTY
 
-IMAGE, SOUND = "image", "sound"
+IMAGE, SOUND, VIDEO = "image", "sound", "video"
 PLACE = ("shard", "offset", "size")  # where the bytes of a medium are among the files of its product
 
 _MEDIA: dict[str, pl.DataType] = {
     "media_id": pl.String(),  # of the stored bytes: the same bytes are stored once
-    "kind": pl.String(),  # image or sound
+    "kind": pl.String(),  # image, sound or video
     "format": pl.String(),
-    "width": pl.Int64(),  # of images
+    "width": pl.Int64(),  # of images and videos
     "height": pl.Int64(),
-    "sample_rate": pl.Int64(),  # of sound
+    "sample_rate": pl.Int64(),  # of sound, and of videos that have sound
     "channels": pl.Int64(),
     "seconds": pl.Float64(),
     "origin": pl.String(),  # file, member of an archive or record

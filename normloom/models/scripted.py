@@ -137,6 +137,10 @@ class ScriptedModel:
         """Return unit vectors drawn from the bytes of each image."""
         return self.embed([hashlib.sha256(image).hexdigest() for image in images])
 
+    def embed_sounds(self, sounds: Sequence[bytes]) -> np.ndarray:
+        """Return unit vectors drawn from the bytes of each sound."""
+        return self.embed_images(sounds)
+
     def take_usage(self) -> dict[str, float]:
         """Return requests and cost since this was last asked, nothing without a price."""
         usage = {name: float(amount) for name, amount in self._usage.items()}

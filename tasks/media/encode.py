@@ -1,6 +1,8 @@
-"""Vectors of images, sound and texts, by the encoder of a profile."""
+"""Vectors of images, videos, sound and texts, by the encoder of a profile."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import polars as pl
 from pydantic import Field
@@ -8,12 +10,16 @@ from pydantic import Field
 from normloom.core.fan_out import each
 from normloom.core.product_model import ProductFiles
 from normloom.core.protocol import Embedder, ImageEmbedder, SoundEmbedder
-from normloom.readers.media import MediaFolder
+from normloom.readers.media import MediaFolder, frames_of
 from normloom.schemas import media_tables
 from normloom.steps.args import Args
 from normloom.steps.step import step
 
-TEXT, IMAGE, SOUND = "text", "image", "sound"
+if TYPE_CHECKING:
+    import numpy as np
+
+TEXT, IMAGE, SOUND, VIDEO = "text", "image", "sound", "video"
+FRAMES = 16  # of a video, evenly spaced
 
 
 class MediaEncoding(Args):
@@ -50,6 +56,29 @@ def encode_sounds(
     folder = MediaFolder(media.path)
     vectors = model.embed_sounds([folder.read(row) for row in rows.iter_rows(named=True)])
     return _table(rows, vectors.tolist(), SOUND, encoder)
+
+
+@step(makes=media_tables.VECTORS, name="video_vectors", libraries=("numpy", "pillow", "av"), fan_out=each())
+def encode_videos(
+    rows: pl.DataFrame,
+    args: Encoding,  # noqa: ARG001  # sizes of parts
+    model: ImageEmbedder,
+    *,
+    media: ProductFiles,
+    encoder: str,
+) -> pl.DataFrame:
+    """Return the vector of each video: mean and spread, side by side, of the vectors of 16 frames, evenly spaced."""
+    folder = MediaFolder(media.path)
+    vectors = [embedded_video(model, folder.read(row)).tolist() for row in rows.iter_rows(named=True)]
+    return _table(rows, vectors, VIDEO, encoder)
+
+
+def embedded_video(model: ImageEmbedder, data: bytes) -> np.ndarray:
+    """Return mean and spread of the vectors of a video's frames, (2 x dimensions,) float32."""
+    import numpy as np
+
+    frames = model.embed_images(frames_of(data, FRAMES))
+    return np.concatenate([frames.mean(0), frames.std(0)]).astype(np.float32)
 
 
 @step(makes=media_tables.VECTORS, name="text_vectors", libraries=("numpy",), fan_out=each())

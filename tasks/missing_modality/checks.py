@@ -23,7 +23,7 @@ def check_study(rows: pl.DataFrame, scenarios: pl.DataFrame, fits: pl.DataFrame,
     """Return the checks: both classes in each fold (C2), templates in one fold (C3), weights that changed and a loss
     that fell (C4), one digest of the shared block, vectors without constant columns (C12), scenarios nested.
     """
-    return checks_output(iter([*_items(rows), *_scenarios(scenarios, rows.height), *_fits(fits), *_vectors(vectors)]))
+    return checks_output(iter([*_items(rows), *_scenarios(scenarios, rows.height), *_fits(fits), *check_vectors(vectors)]))
 
 
 def _items(items: pl.DataFrame) -> Iterator[dict[str, object]]:
@@ -91,16 +91,17 @@ def _fits(fits: pl.DataFrame) -> Iterator[dict[str, object]]:
     )
 
 
-def _vectors(vectors: tuple[pl.DataFrame, ...]) -> Iterator[dict[str, object]]:
+def check_vectors(vectors: tuple[pl.DataFrame, ...]) -> Iterator[dict[str, object]]:
+    """Yield a check for each table of vectors: one width, no constant column (C12)."""
     for table in vectors:
-        modality = table["modality"][0]
+        encoded = table.select(pl.format("{} by {}", "modality", "encoder")).item(0, 0)
         width = table["vector"].list.len().n_unique()
         numbers = table.select("item_id", pl.col("vector").list.to_array(len(table["vector"][0])).arr.to_struct())
         spread = numbers.unnest("vector").select(pl.exclude("item_id").n_unique()).row(0)
         constant = sum(count == 1 for count in spread)
         yield checked(
             "C12",
-            str(modality),
+            str(encoded),
             "vectors of one width without a constant column",
             found=f"{len(spread)} wide, {constant} constant",
             passed=width == 1 and not constant,

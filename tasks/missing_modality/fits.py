@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -22,6 +18,7 @@ from normloom.schemas import modality_tables, tables
 from normloom.schemas.modality_tables import CONCAT, IMAGE, IMAGE_ONLY, SHARED, TEXT, TEXT_ONLY
 from normloom.steps.args import Args
 from normloom.steps.step import step
+from normloom.tasks.media.fitted import file_name, fitted, keep_files, matrix_of, one_thread
 from normloom.tasks.missing_modality.items import position
 
 if TYPE_CHECKING:
@@ -66,30 +63,17 @@ def fits(rows: pl.DataFrame, args: Fitting, text: pl.DataFrame, image: pl.DataFr
     folds = int(rows["fold"].max() or 0) + 1  # type: ignore[arg-type]  # an integer
     jobs = [(name, fold) for fold in range(folds) for name in NETWORKS]
     curves = []
-    with _one_thread():
+    with one_thread():
         for done, (name, fold) in enumerate(jobs, start=1):
-            curve = _fitted(rows, vectors, args, name, fold, folds, run.scratch)
+            train = partial(_trained, rows, vectors, args, name, fold, folds)
+            curve = fitted(run.scratch / file_name(name, fold), train)
             curves += curve
             run.progress(done, len(jobs), loss=curve[-1]["loss"])
-    for path in run.scratch.glob("*.safetensors"):
-        shutil.copyfile(path, run.files / path.name)
+    keep_files(run)
     made = pl.DataFrame(curves, schema=modality_tables.FITS.columns).with_columns(
         parents=pl.lit([], dtype=tables.TEXTS), content=pl.concat_str("network", "fold", "epoch", separator=":")
     )
     return Output(rows=made, attempts=made.height)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Let torch use one thread: networks as small as these are slower with more."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def arrays(rows: pl.DataFrame, text: pl.DataFrame, image: pl.DataFrame) -> dict[str, npt.NDArray[np.float32]]:
@@ -97,26 +81,7 @@ def arrays(rows: pl.DataFrame, text: pl.DataFrame, image: pl.DataFrame) -> dict[
 
     Raises StageError for an item without one, for vectors of unequal width, and if all are the same (C12).
     """
-    import numpy as np
-
-    found = {}
-    for name, table in ((TEXT, text), (IMAGE, image)):
-        joined = rows.select("item_id").join(table, on="item_id", how="left", maintain_order="left")
-        if lost := joined["vector"].null_count():
-            raise StageError(f"{lost} of {rows.height} items have no vector of their {name}")
-        widths = joined["vector"].list.len().unique().to_list()
-        if len(widths) != 1:
-            raise StageError(f"vectors of {name} have {sorted(widths)} numbers: expected one width")
-        matrix = np.array(joined["vector"].to_list(), dtype=np.float32)
-        if len(matrix) > 1 and not (matrix != matrix[0]).any():
-            raise StageError(f"all vectors of {name} are the same: the encoder {joined['encoder'][0]!r} reads nothing")
-        found[name] = matrix
-    return found
-
-
-def file_name(network: str, fold: int) -> str:
-    """Return the name of a trained network's file."""
-    return f"{network}-{fold}.safetensors"
+    return {name: matrix_of(rows, table, name) for name, table in ((TEXT, text), (IMAGE, image))}
 
 
 def parts(rows: pl.DataFrame, fold: int, folds: int) -> tuple[Any, Any, Any]:
@@ -124,30 +89,6 @@ def parts(rows: pl.DataFrame, fold: int, folds: int) -> tuple[Any, Any, Any]:
     held = rows["fold"].to_numpy()
     test, development = held == fold, held == (fold + 1) % folds
     return ~(test | development), development, test
-
-
-def _fitted(
-    rows: pl.DataFrame,
-    vectors: Mapping[str, npt.NDArray[np.float32]],
-    args: Fitting,
-    name: str,
-    fold: int,
-    folds: int,
-    scratch: Path,
-) -> list[dict[str, Any]]:
-    """Train one network, unless that is done, and return its curve; its weights are in `scratch`."""
-    from safetensors.torch import save_file
-
-    weights, told = scratch / file_name(name, fold), scratch / f"{name}-{fold}.json"
-    if told.is_file() and weights.is_file():
-        curve: list[dict[str, Any]] = json.loads(told.read_text())
-        return curve
-    network, curve = _trained(rows, vectors, args, name, fold, folds)
-    save_file({key: value.contiguous() for key, value in network.state_dict().items()}, weights)
-    draft = told.with_suffix(".tmp")
-    draft.write_text(json.dumps(curve))
-    os.replace(draft, told)  # noqa: PTH105  # its being there says that the weights are whole
-    return curve
 
 
 def _trained(

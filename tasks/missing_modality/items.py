@@ -51,8 +51,8 @@ def pair_items(rows: pl.DataFrame, args: ItemSettings, media: pl.DataFrame) -> O
     templates = kept["template"].n_unique()
     if templates < args.folds:
         raise StageError(f"{templates} templates with pictures: expected at least one for each of {args.folds} folds")
-    folds = _folds(kept, "template", args.folds).rename({"_fold": "fold"})
-    memes = _folds(kept, "meme_id", args.folds).rename({"_fold": "random_fold"})
+    folds = fold_of_groups(kept, "template", args.folds).rename({"_fold": "fold"})
+    memes = fold_of_groups(kept, "meme_id", args.folds).rename({"_fold": "random_fold"})
     items = kept.join(folds, on="template", maintain_order="left").join(memes, on="meme_id", maintain_order="left")
     return Output(
         rows=items.select("row_id", *modality_tables.ITEMS.columns, content="item_id"),
@@ -71,7 +71,7 @@ def position(name: str) -> str:
     return hashlib.blake2b(name.encode(), digest_size=8).hexdigest()
 
 
-def _folds(items: pl.DataFrame, group: str, folds: int) -> pl.DataFrame:
+def fold_of_groups(items: pl.DataFrame, group: str, folds: int) -> pl.DataFrame:
     """Return the fold of each group: the largest groups first, each into the smallest fold."""
     sizes = sorted(items.group_by(group).len().iter_rows(), key=lambda pair: (-pair[1], position(pair[0])))
     held = [0] * folds

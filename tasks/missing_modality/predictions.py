@@ -13,8 +13,9 @@ from normloom.core.stage import Output
 from normloom.schemas import modality_tables
 from normloom.schemas.modality_tables import CONCAT, IMAGE, IMAGE_ONLY, LATE, METHODS, SHARED, TEXT, TEXT_ONLY
 from normloom.steps.step import step
+from normloom.tasks.media.fitted import file_name
 from normloom.tasks.metrics.clustered import macro_f1
-from normloom.tasks.missing_modality.fits import arrays, file_name, parts
+from normloom.tasks.missing_modality.fits import arrays, parts
 
 if TYPE_CHECKING:
     import numpy as np

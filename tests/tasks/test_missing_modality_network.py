@@ -17,7 +17,8 @@ from sklearn.metrics import f1_score, roc_auc_score
 from normloom.core.errors import StageError
 from normloom.core.run import Run
 from normloom.schemas.modality_tables import CONCAT, IMAGE, IMAGE_ONLY, METHODS, SHARED, TEXT, TEXT_ONLY
-from normloom.tasks.missing_modality.fits import Fitting, file_name, fits
+from normloom.tasks.media.fitted import file_name
+from normloom.tasks.missing_modality.fits import Fitting, fits
 from normloom.tasks.missing_modality.network import NETWORKS, digest, new_network, passed
 from normloom.tasks.missing_modality.predictions import best_threshold, judged
 from normloom.tasks.missing_modality.scenarios import Missing, scenarios

@@ -1,4 +1,4 @@
-"""Images and sound as rows: found, decoded once to prove that they can be, and stored once.
+"""Images, sound and videos as rows: found, decoded once to prove that they can be, and stored once.
 
 `locate_media` finds the media of a source and digests them, `entries` yields them one at a time, `decode` says what
 each is or why it cannot be used, `Pack` stores their bytes and `MediaFolder` gives them back. docs/media.md has the
@@ -9,8 +9,9 @@ from normloom.readers.media.decode import BadMediaError, Decoded, MediaLimits, d
 from normloom.readers.media.entries import Entry, entries
 from normloom.readers.media.locate import LocatedMedia, locate_media
 from normloom.readers.media.pack import MediaFolder, Pack
+from normloom.readers.media.video import frames_of
 
-LIBRARIES = ("pillow", "soundfile", "pyarrow")  # whose versions may change what is read
+LIBRARIES = ("pillow", "soundfile", "pyarrow", "av")  # whose versions may change what is read
 
 __all__ = [
     "LIBRARIES",
@@ -23,6 +24,7 @@ __all__ = [
     "Pack",
     "decode",
     "entries",
+    "frames_of",
     "image_of",
     "locate_media",
     "waveform",

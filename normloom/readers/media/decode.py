@@ -11,15 +11,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from normloom.readers.media.video import clip_of, size_of, soundtrack, video_format
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Kind = Literal["image", "sound"]
+Kind = Literal["image", "sound", "video"]
 SUFFIXES = {
     **dict.fromkeys((".jpg", ".jpeg"), "JPEG"),
     **{f".{form.lower()}": form for form in ("PNG", "WEBP", "GIF", "BMP")},
     **dict.fromkeys((".tif", ".tiff"), "TIFF"),
     **{f".{form.lower()}": form for form in ("WAV", "FLAC", "OGG", "MP3")},
+    **dict.fromkeys((".mp4", ".m4v", ".mov"), "MP4"),
+    **dict.fromkeys((".webm", ".mkv"), "MKV"),
+    ".avi": "AVI",
 }
 _ALSO = {"JPEG": {"MPO"}, "WAV": {"WAVEX"}, "OGG": {"OPUS"}}  # what else a file of that suffix may be
 _SOUNDS = (b"RIFF", b"fLaC", b"OggS", b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2")
@@ -36,8 +41,8 @@ class MediaLimits(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_bytes: int = Field(100_000_000, ge=1, description="of a file; larger ones are quarantined")
-    max_pixels: int = Field(50_000_000, ge=1, description="of an image; larger ones are quarantined undecoded")
-    max_seconds: float = Field(3_600, gt=0, description="of a sound; longer ones are quarantined")
+    max_pixels: int = Field(50_000_000, ge=1, description="of an image or frame; larger are quarantined undecoded")
+    max_seconds: float = Field(3_600, gt=0, description="of a sound or video; longer ones are quarantined")
     max_channels: int = Field(2, ge=1, description="of a sound; those with more are quarantined")
 
 
@@ -51,7 +56,7 @@ class BadMediaError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Decoded:
-    """An image or a sound that was decoded. `data` is what is stored: its own bytes unless it was `normalised`.
+    """An image, a sound or a video that was decoded. `data` is what is stored: its own bytes unless it was `normalised`.
 
     `phash` is the 64-bit perceptual hash of an image, None for one without structure, and for sound.
     """
@@ -72,10 +77,12 @@ def decode(data: bytes, name: str, limits: MediaLimits) -> Decoded:
     """Return what a medium is; `name` is its file name, whose suffix must not lie. Raises BadMediaError.
 
     Rules: `empty`, `unreadable`, `truncated`, `wrong_suffix`, `too_large`, `animated`, `no_sound`, `too_long`,
-    `too_many_channels`. Images in CMYK, with 16 bits a channel or rotated by EXIF are normalised to upright PNG.
+    `too_many_channels`, `no_frames`. Images in CMYK, with 16 bits a channel or rotated by EXIF are normalised to upright PNG.
     """
     if not data:
         raise BadMediaError("empty", "0 bytes")
+    if form := video_format(data):
+        return _video(data, name, form, limits)
     if data.startswith(_SOUNDS) and data[8:12] != b"WEBP":
         return _sound(data, name, limits)
     return _image(data, name, limits)
@@ -208,6 +215,38 @@ def _sound(data: bytes, name: str, limits: MediaLimits) -> Decoded:
     )
 
 
+def _video(data: bytes, name: str, form: str, limits: Limits) -> Decoded:
+    _require_suffix(name, form)
+    try:
+        width, height, stated = size_of(data)
+    except ValueError as error:
+        raise BadMediaError("unreadable", f"its header cannot be read ({error})") from error
+    if width * height > limits.max_pixels:
+        raise BadMediaError("too_large", f"{width:,} x {height:,} pixels: expected at most {limits.max_pixels:,}")
+    if (stated or 0) > limits.max_seconds:
+        raise BadMediaError("too_long", f"more than {limits.max_seconds:g} seconds")
+    try:
+        clip = clip_of(data)
+    except ValueError as error:
+        raise BadMediaError("truncated", f"cannot be decoded to its end ({error})") from error
+    if not clip.frames:
+        raise BadMediaError("no_frames", "0 frames")
+    if clip.is_cut:
+        raise BadMediaError("truncated", f"its header promises more than its {clip.seconds:.2f} seconds")
+    if (clip.channels or 0) > limits.max_channels:
+        raise BadMediaError("too_many_channels", f"{clip.channels}: expected at most {limits.max_channels}")
+    return Decoded(
+        kind="video",
+        format=form.lower(),
+        data=data,
+        width=clip.width,
+        height=clip.height,
+        sample_rate=clip.sample_rate,
+        channels=clip.channels,
+        seconds=clip.seconds,
+    )
+
+
 def _cut(data: bytes) -> bool:
     """Say whether a WAV file ends before the size in its header does; libsndfile lets that pass."""
     return (
@@ -225,8 +264,14 @@ def _require_suffix(name: str, form: str) -> None:
 
 
 def waveform(data: bytes) -> tuple[Any, int]:
-    """Return a stored sound as (frames,) float32 between -1 and 1, channels averaged, and its sample rate."""
+    """Return a stored sound, or that of a video, as (frames,) float32 between -1 and 1, and its sample rate.
+
+    Channels are averaged. Raises ValueError for a video without sound.
+    """
     import soundfile as sf
+
+    if video_format(data):
+        return soundtrack(data)
 
     samples, rate = sf.read(io.BytesIO(data), dtype="float32", always_2d=True)
     return samples.mean(axis=1), int(rate)

@@ -1,0 +1,1 @@
+"""Steps that tell real recordings from generated ones: views, contrastive alignment, a refiner, equal error rates."""
