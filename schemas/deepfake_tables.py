@@ -81,6 +81,8 @@ SCORES = Contract(
     checks=(
         NOT_EMPTY,
         _LABEL,
-        Check(expectation="expect_column_unique_value_count_to_be_between", arguments={"column": "score", "min_value": 3}),
+        Check(
+            expectation="expect_column_unique_value_count_to_be_between", arguments={"column": "score", "min_value": 3}
+        ),
     ),
 )

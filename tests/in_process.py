@@ -39,6 +39,11 @@ SCRIPTED = {
     ],
     "cross_align": ["models={encoder: {engine: scripted, model: e}}", "adapter.epochs=2", "reading.check=0"],
     "cross_cultural": ["models={encoder: {engine: scripted, model: e}, entrants: {m: {engine: scripted, model: c}}}"],
+    "conllm": [
+        "models={sound: {spectral: {engine: scripted, model: s}, speaker: {engine: scripted, model: v}}}",
+        "align={width: 8, epochs: 2}",
+        "refine={width: 8, epochs: 2}",
+    ],
     "missing_modality": [
         "models={text: {engine: scripted, model: t}, image: {engine: scripted, model: i}}",
         "fits={width: 8, epochs: 2}",

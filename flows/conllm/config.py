@@ -45,7 +45,9 @@ class Models(Settings):
         description="views of the sound",
     )
     frames: NamedModels = Field({}, description="views of a video's frames, by encoders of images")
-    refiner: ModelSpec | None = Field(None, description="a GPT-2 whose first layers are trained on; null: random weights")
+    refiner: ModelSpec | None = Field(
+        None, description="a GPT-2 whose first layers are trained on; null: random weights"
+    )
 
 
 class ConllmConfig(SystemConfig):

@@ -141,9 +141,7 @@ def _trained(
                 loss.backward()
                 optimizer.step()
                 losses.append(loss.item())
-            curve.append(
-                told(ALIGNER, held, epoch, sum(losses) / len(losses), digest(network), **apart(developing))
-            )
+            curve.append(told(ALIGNER, held, epoch, sum(losses) / len(losses), digest(network), **apart(developing)))
     return network.eval(), curve
 
 

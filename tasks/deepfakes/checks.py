@@ -56,7 +56,10 @@ def _held_out(items: pl.DataFrame) -> Iterator[dict[str, object]]:
         shared = 0
         for held in jobs:
             split = parts(items, held)
-            known, tested = items.filter(pl.Series(split.learn | split.development)), items.filter(pl.Series(split.test))
+            known, tested = (
+                items.filter(pl.Series(split.learn | split.development)),
+                items.filter(pl.Series(split.test)),
+            )
             if column == "generator":
                 known, tested = known.filter(label=FAKE), tested.filter(label=FAKE)
             shared += len(set(known[column]) & set(tested[column]))

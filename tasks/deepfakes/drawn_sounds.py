@@ -72,7 +72,9 @@ def sound(speaker: str, source: str, generator: str) -> Array:
     phase = 2 * np.pi * np.cumsum(voice.uniform(90, 220) * (1 + wavers * steps)) / RATE
     formants = [word.uniform(low, high) * voice.uniform(0.9, 1.1) for low, high in ((300, 800), (900, 2_000))]
     pitch = float(np.diff(phase).mean() * RATE / (2 * np.pi))
-    heights = [sum(np.exp(-(((n * pitch - one) / _WIDTH) ** 2)) + 0.05 for one in formants) for n in range(1, _HARMONICS)]
+    heights = [
+        sum(np.exp(-(((n * pitch - one) / _WIDTH) ** 2)) + 0.05 for one in formants) for n in range(1, _HARMONICS)
+    ]
     wave = sum(height * np.sin(n * phase) for n, height in enumerate(heights, start=1) if n * pitch < RATE / 2)
     wave *= np.hanning(frames) / np.abs(wave).max()
     wave += breath * drawing.normal(size=frames)

@@ -112,4 +112,3 @@ def _problem(record: dict[str, str | None], args: Recordings, seen: set[str]) ->
     if record["label"] != args.real and record["generator"] is None:
         return "missing_generator", f"a fake without a {args.generator}: name what made it"
     return None
-

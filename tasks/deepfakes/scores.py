@@ -99,9 +99,7 @@ def _regressed(matrix: Any, rows: pl.DataFrame, split: Parts) -> Array:
     return told.astype("float64")
 
 
-def loaded(
-    fits: ProductFiles, variant: str, held: HeldOut, own: Any, args: Refining, refiner: ModelSpec | None
-) -> Any:
+def loaded(fits: ProductFiles, variant: str, held: HeldOut, own: Any, args: Refining, refiner: ModelSpec | None) -> Any:
     from safetensors.torch import load_file
 
     network = new_scorer(variant, own, args, refiner, empty=True)
@@ -112,16 +110,20 @@ def loaded(
 def _table(rows: pl.DataFrame, variant: str, held: HeldOut, split: Parts, told: Array) -> pl.DataFrame:
     real = (rows["label"] == REAL).to_numpy()
     cut = equal_error_rate(told[split.development], real[split.development]).cut
-    return rows.with_columns(score=pl.Series(told)).filter(pl.Series(split.test)).select(
-        pl.lit(variant).alias("variant"),
-        pl.lit(held.generator).alias("held_out"),
-        pl.lit(held.fold, dtype=pl.Int64).alias("fold"),
-        "item_id",
-        "label",
-        "source_item",
-        "score",
-        threshold=pl.lit(cut),
-        row_id="row_id",
+    return (
+        rows.with_columns(score=pl.Series(told))
+        .filter(pl.Series(split.test))
+        .select(
+            pl.lit(variant).alias("variant"),
+            pl.lit(held.generator).alias("held_out"),
+            pl.lit(held.fold, dtype=pl.Int64).alias("fold"),
+            "item_id",
+            "label",
+            "source_item",
+            "score",
+            threshold=pl.lit(cut),
+            row_id="row_id",
+        )
     )
 
 

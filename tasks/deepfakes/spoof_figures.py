@@ -53,7 +53,9 @@ def spoof_figures(rows: pl.DataFrame, *, against: str) -> Output:
     sources = rows["source_item"].unique().sort()
     place = dict(zip(sources, range(len(sources)), strict=True))
     times = np.ones((1 + RESAMPLES, len(sources)), np.int16)
-    times[1:] = np.random.default_rng(SEED).multinomial(len(sources), np.full(len(sources), 1 / len(sources)), RESAMPLES)
+    times[1:] = np.random.default_rng(SEED).multinomial(
+        len(sources), np.full(len(sources), 1 / len(sources)), RESAMPLES
+    )
     found: dict[str, dict[str, Measured]] = {}
     for (variant, generator), some in rows.sort("variant", "held_out", "fold", "item_id").group_by(
         "variant", "held_out", maintain_order=True
@@ -71,7 +73,9 @@ def _measured(rows: pl.DataFrame, place: Mapping[str, int], times: npt.NDArray[n
     for (fold,), some in rows.group_by("fold", maintain_order=True):
         units = some["source_item"].replace_strict(place, return_dtype=pl.Int64).to_numpy()
         score = some["score"].to_numpy()
-        drawn = drawn_errors(score, (some["label"] == REAL).to_numpy(), score > some["threshold"].to_numpy(), times[:, units])
+        drawn = drawn_errors(
+            score, (some["label"] == REAL).to_numpy(), score > some["threshold"].to_numpy(), times[:, units]
+        )
         for name, told in zip(values, drawn, strict=True):
             values[name].append(told)
         folds.append(int(fold))  # type: ignore[call-overload]  # an integer

@@ -23,7 +23,9 @@ def check_study(rows: pl.DataFrame, scenarios: pl.DataFrame, fits: pl.DataFrame,
     """Return the checks: both classes in each fold (C2), templates in one fold (C3), weights that changed and a loss
     that fell (C4), one digest of the shared block, vectors without constant columns (C12), scenarios nested.
     """
-    return checks_output(iter([*_items(rows), *_scenarios(scenarios, rows.height), *_fits(fits), *check_vectors(vectors)]))
+    return checks_output(
+        iter([*_items(rows), *_scenarios(scenarios, rows.height), *_fits(fits), *check_vectors(vectors)])
+    )
 
 
 def _items(items: pl.DataFrame) -> Iterator[dict[str, object]]:

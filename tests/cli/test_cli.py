@@ -139,7 +139,8 @@ def test_a_wrong_setting_stops_before_any_work(command: Command, arguments: list
 def test_an_unknown_system_is_answered_with_those_there_are(command: Command) -> None:
     ran = command("build", "savaku")
     there = (
-        "benchmark, cross_align, cross_cultural, demo_safetybench, misaligntrade, missing_modality, persodpo, savacu"
+        "benchmark, conllm, cross_align, cross_cultural, demo_safetybench, misaligntrade, missing_modality, persodpo, "
+        "savacu"
     )
     assert (ran.code, ran.sentence) == (2, f"unknown system 'savaku'; available: {there}, or the path of a Python file")
 

@@ -97,10 +97,11 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subproces
 
 
 FITTING = [
+    "conllm",
     "cross_align",
     "missing_modality",
     "savacu",
-]  # systems whose settings the profile fits: the first two have models of their own
+]  # systems whose settings the profile fits: the first three have models of their own
 Served = tuple[subprocess.Popen[bytes], Path, Api]
 
 

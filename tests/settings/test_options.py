@@ -57,6 +57,10 @@ SOURCES["cross_cultural"] = (
 )
 SOURCES["missing_modality"] = SOURCES["cross_cultural"]
 SOURCES["cross_align"] = ("id,text,label\n1,Hello there,0\n2,Go away,1\n3,Good night,0\n", None)
+SOURCES["conllm"] = (
+    "item_id,label,speaker,generator,source_item,path\na,real,x,,1,a.wav\nb,fake,x,g,1,b.wav\nc,real,y,,2,c.wav\n",
+    None,
+)
 SOURCES["misaligntrade"] = SOURCES["savacu"]
 
 
@@ -146,6 +150,7 @@ def test_a_limit_limits_whatever_a_build_starts_from(system: str, store: Store) 
         "cross_cultural": "memes",
         "missing_modality": "memes",
         "cross_align": "memes",
+        "conllm": "recordings",
     }[system]
     ends = [found[reading]]
     assert made(system, ends, scratch)[reading].count("rows") == (
@@ -158,7 +163,7 @@ def test_a_setting_is_honoured_or_refused(system: str, store: Store) -> None:
     with pytest.raises(ConfigError, match=r"unknown setting classify(\.detla)?"):
         stages(system, store, "classify.detla=0.6")
     assert stages(system, store, "quarantine_budget=0.5")  # a setting of the build, not of a stage
-    if system in {"benchmark", "persodpo", "cross_align", "cross_cultural", "missing_modality"}:  # which give no labels
+    if system in {"benchmark", "persodpo", "cross_align", "cross_cultural", "missing_modality", "conllm"}:  # no labels
         return
     published = "savacu_classify" in stages(system, store)
     if published:  # its labels are there already
