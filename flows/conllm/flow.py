@@ -77,7 +77,7 @@ def conllm(config: ConllmConfig) -> list[Stage]:
 
 
 def _read(config: ConllmConfig) -> tuple[Stage, Stage, str]:
-    """Return the recordings, their media, and the column by which these are known: the built-in ones without a source."""
+    """Return the recordings, their media, and the column of the media that names the recordings."""
     source, media = config.source, config.source.media
     if media is None:
         recordings = builtin_recordings(source)

@@ -46,9 +46,9 @@ def cost(
 ) -> Output:
     """Return the median and 95th percentile of milliseconds of an item in each stage, and the peak memory in MB.
 
-    `frames` are the views of frames, the others hear. Stages: `encode_VIEW` from stored bytes to a vector, `align`, `refine` (with the classifier). The memory is the
-    highest that the process held until the end of the stage. Figures differ from run to run and from machine to
-    machine.
+    `frames` are the views of frames, the others hear. Stages: `encode_VIEW` from stored bytes to a vector, `align`,
+    `refine` (with the classifier). The memory is the highest that the process held until the end of the stage. Figures
+    differ from run to run and from machine to machine.
     """
     import torch
 

@@ -59,8 +59,8 @@ def draw_sounds(rows: pl.DataFrame, *, run: Run) -> Output:
 def sound(speaker: str, source: str, generator: str) -> Array:
     """Return a sound between -1 and 1, (frames,).
 
-    A voice has its own pitch and a word its own formants; pitch wavers and breath is heard. Fakes have neither waver nor
-    much breath; `coarse` has few levels of loudness too, and `scrambled` draws the phase of each frame.
+    A voice has its own pitch and a word its own formants; pitch wavers and breath is heard. Fakes have no waver and
+    little breath; `coarse` has few levels of loudness too, and `scrambled` draws the phase of each frame.
     """
     import numpy as np
 

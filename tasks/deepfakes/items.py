@@ -27,9 +27,9 @@ def held_items(rows: pl.DataFrame, args: Holding, media: pl.DataFrame, *, key: s
     """Return the recordings that have a medium, with the fold of their speaker.
 
     Speakers with real recordings are spread over the folds, as many as there are if these are fewer; voices that only
-    generators have are in none. `media` says whose it is in its column `key`. `kinds` are what the views need: `sound`, `image`. Dropped are
-    recordings without a medium (`no_media`) and those that lack sound or frames (`no_sound`, `no_frames`). Raises
-    StageError if there are fewer than two speakers with real recordings.
+    generators have are in none. `media` says whose it is in its column `key`; `kinds` are what the views need: `sound`,
+    `image`. Dropped are recordings without a medium (`no_media`) and those that lack sound or frames (`no_sound`,
+    `no_frames`). Raises StageError if there are fewer than two speakers with real recordings.
     """
     columns = ("media_id", "kind", "sample_rate", "width", "shard", "offset", "size")
     found = media.select(pl.col(key).alias("item_id"), *columns).unique("item_id", keep="first", maintain_order=True)

@@ -134,6 +134,8 @@ def new_blocks(shape: Shape, views: int, spec: ModelSpec | None = None, *, empty
                     resid_pdrop=shape.dropout,
                     embd_pdrop=0.0,
                     attn_pdrop=0.0,
+                    bos_token_id=None,
+                    eos_token_id=None,
                 )
             ),
             shape.layers,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import polars as pl
@@ -100,6 +99,7 @@ def _regressed(matrix: Any, rows: pl.DataFrame, split: Parts) -> Array:
 
 
 def loaded(fits: ProductFiles, variant: str, held: HeldOut, own: Any, args: Refining, refiner: ModelSpec | None) -> Any:
+    """Return the trained network of a variant."""
     from safetensors.torch import load_file
 
     network = new_scorer(variant, own, args, refiner, empty=True)

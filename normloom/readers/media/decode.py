@@ -41,8 +41,8 @@ class MediaLimits(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     max_bytes: int = Field(100_000_000, ge=1, description="of a file; larger ones are quarantined")
-    max_pixels: int = Field(50_000_000, ge=1, description="of an image or frame; larger are quarantined undecoded")
-    max_seconds: float = Field(3_600, gt=0, description="of a sound or video; longer ones are quarantined")
+    max_pixels: int = Field(50_000_000, ge=1, description="of an image or frame; larger ones are not decoded")
+    max_seconds: float = Field(3_600, gt=0, description="of sound or video; longer ones are quarantined")
     max_channels: int = Field(2, ge=1, description="of a sound; those with more are quarantined")
 
 
@@ -56,7 +56,7 @@ class BadMediaError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Decoded:
-    """An image, a sound or a video that was decoded. `data` is what is stored: its own bytes unless it was `normalised`.
+    """A medium that was decoded. `data` is what is stored: its own bytes unless it was `normalised`.
 
     `phash` is the 64-bit perceptual hash of an image, None for one without structure, and for sound.
     """
@@ -77,7 +77,8 @@ def decode(data: bytes, name: str, limits: MediaLimits) -> Decoded:
     """Return what a medium is; `name` is its file name, whose suffix must not lie. Raises BadMediaError.
 
     Rules: `empty`, `unreadable`, `truncated`, `wrong_suffix`, `too_large`, `animated`, `no_sound`, `too_long`,
-    `too_many_channels`, `no_frames`. Images in CMYK, with 16 bits a channel or rotated by EXIF are normalised to upright PNG.
+    `too_many_channels`, `no_frames`. Images in CMYK, with 16 bits a channel or rotated by EXIF are normalised to
+    upright PNG.
     """
     if not data:
         raise BadMediaError("empty", "0 bytes")
