@@ -1,4 +1,4 @@
-"""Read images and sound into rows; their bytes are files of the product."""
+"""Read images, sound and videos into rows; their bytes are files of the product."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from normloom.readers.media import (
     entries,
 )
 from normloom.schemas import tables
-from normloom.schemas.media_tables import media_contract, of_media
+from normloom.schemas.media_tables import IMAGE, SOUND, VIDEO, media_contract, of_media
 from normloom.steps.args import Args
 from normloom.steps.step import step
 
@@ -50,7 +50,7 @@ class Media(Args):
     libraries=(*LIBRARIES, "numpy", "scipy"),
 )
 def read_media(args: Media, *, source: LocatedMedia, run: Run) -> Output:
-    """Return a row for each image or sound that can be decoded; others are quarantined by the rule they break.
+    """Return a row for each image, sound or video that can be decoded; others are quarantined by the rule they break.
 
     Equal bytes are stored once, whatever they are called. Raises SourceError if nothing can be used.
     """
@@ -68,7 +68,7 @@ def read_media(args: Media, *, source: LocatedMedia, run: Run) -> Output:
     if not kept:
         rules = ", ".join(f"{rule} {count}" for rule, count in Counter(str(one["rule"]) for one in aside).items())
         why = f"({rules}; {aside[0]['reason']})" if aside else "(it holds none)"
-        raise SourceError(f"{source.name}: none of {len(aside)} images and sounds can be used {why}")
+        raise SourceError(f"{source.name}: none of {len(aside)} images, sounds and videos can be used {why}")
     return media_output(kept, keep=args.keep, aside=aside)
 
 
@@ -133,5 +133,6 @@ def _text(value: object) -> str | None:
 
 def facts(row: Mapping[str, Any]) -> dict[str, str]:
     """Return what people want to know of a medium besides the medium itself."""
-    size = f"{row['width']} x {row['height']} pixels" if row["kind"] == "image" else f"{row['seconds']:.2f} s"
+    pixels, seconds = f"{row['width']} x {row['height']} pixels", f"{row['seconds'] or 0:.2f} s"
+    size = {IMAGE: pixels, SOUND: seconds, VIDEO: f"{pixels}, {seconds}"}[row["kind"]]
     return {"origin": row["origin"], "format": f"{row['format']}, {size}", "media_id": row["media_id"]}

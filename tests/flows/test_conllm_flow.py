@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import polars as pl
 import pytest
+from clips import clip
 
 from normloom.core.errors import ConfigError
 from normloom.core.table import Manifest
@@ -112,6 +114,40 @@ class TestBuiltIn:
         cost = store.scan(tables["cost"].ref).collect()
         assert set(cost["of"]) == {"encode_spectral", "encode_speaker", "align", "refine"}
         assert (cost["value"] > 0).all()
+
+
+def test_videos_are_seen_and_heard(tmp_path: Path) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    rows = []
+    for speaker, source, generator in itertools.product(("x", "y", "z"), range(4), ("", "blurs", "jumps")):
+        name = f"{speaker}{source}{generator}"
+        pitch = 200.0 + 40 * source
+        (folder / f"{name}.mp4").write_bytes(clip(source, flicker=40.0 * bool(generator), pitch=pitch, seconds=0.5))
+        label = "fake" if generator else "real"
+        rows.append((name, label, speaker, generator, f"{speaker}{source}", f"{name}.mp4"))
+    (folder / "silent.mp4").write_bytes(clip(pitch=None, seconds=0.5))
+    rows.append(("silent", "real", "x", "", "silent", "silent.mp4"))
+    columns = ["item_id", "label", "speaker", "generator", "source_item", "file"]
+    pl.DataFrame(rows, schema=columns, orient="row").write_csv(folder / "clips.csv")
+    store = Store(tmp_path / "store")
+    tables = built(
+        store,
+        f"source.path={folder / 'clips.csv'}",
+        "models={sound: {spectral: {engine: spectral, model: statistics}}}",
+        "models.frames={frames: {engine: scripted, model: f}}",
+        "align={width: 8, epochs: 1}",
+        "refine={width: 8, epochs: 1}",
+        "quarantine_budget=0.2",
+    )
+    assert store.scan(tables["media"].ref).collect()["kind"].unique().to_list() == ["video"]
+    dropped = store.scan(tables["items"].ref, "dropped").collect()
+    assert dropped["reason"].to_list() == ["no_sound"]
+    frames = store.scan(tables["frames_vectors"].ref).collect()
+    assert (frames.height, frames["modality"].unique().to_list()) == (36, ["video"])
+    scores = store.scan(tables["scores"].ref).collect()
+    assert scores.height == 4 * 2 * 3 * (4 + 4)  # variants, generators, speakers: real clips and fakes
+    assert "only_frames" in set(store.scan(tables["spoof_figures"].ref).collect()["of"])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""A few images and sounds as they are; images are blurred until they are clicked."""
+"""A few images, sounds and frames of videos as they are; pictures are blurred until they are clicked."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 import polars as pl
 
-from normloom.readers.media import MediaFolder, image_of
+from normloom.readers.media import MediaFolder, frames_of, image_of
 from normloom.report.blocks import Block, Medium, Note
 from normloom.report.material import Material
 from normloom.report.section import Data, Section
-from normloom.schemas.media_tables import IMAGE, PLACE
+from normloom.schemas.media_tables import IMAGE, PLACE, SOUND, VIDEO
 
 COLUMNS = ("media_id", "kind", "origin", "format", "normalised", *PLACE)
 EACH = 9  # of each table
@@ -39,13 +39,15 @@ def collect(material: Material) -> Data | None:
 
 
 def _shown(row: dict[str, Any], folder: MediaFolder) -> dict[str, Any]:
-    size = f"{row['width']} x {row['height']}" if row["kind"] == IMAGE else f"{row['seconds']:.1f} s"
-    facts = {"format": f"{row['format']}, {size}", "normalised": row["normalised"] or "no"}
-    if row["kind"] == IMAGE:
-        source = thumbnail(folder.read(row))
-    else:
-        source = _url(f"audio/{row['format']}", folder.read(row)) if row["size"] <= MOST_SOUND else ""
-    return {"origin": row["origin"], "kind": row["kind"], "facts": facts, "source": source}
+    size, seconds = f"{row['width']} x {row['height']}", f"{row['seconds'] or 0:.1f} s"
+    told = {IMAGE: size, SOUND: seconds, VIDEO: f"{size}, {seconds}; one frame is shown"}[row["kind"]]
+    facts = {"format": f"{row['format']}, {told}", "normalised": row["normalised"] or "no"}
+    data = folder.read(row)
+    if row["kind"] == SOUND:
+        source = _url(f"audio/{row['format']}", data) if row["size"] <= MOST_SOUND else ""
+        return {"origin": row["origin"], "kind": SOUND, "facts": facts, "source": source}
+    picture = data if row["kind"] == IMAGE else frames_of(data, 1)[0]
+    return {"origin": row["origin"], "kind": IMAGE, "facts": facts, "source": thumbnail(picture)}
 
 
 def thumbnail(data: bytes) -> str:
@@ -64,11 +66,11 @@ def _url(form: str, data: bytes) -> str:
 def draw(data: Data) -> Iterator[Block]:
     """Show them."""
     yield Note(
-        text="A few images and sounds, chosen by their ids and not by what they show. They may be offensive: images "
-        f"are blurred until they are clicked. Normalised on the way in: {data['normalised']}."
+        text="A few images, sounds and frames of videos, chosen by their ids and not by what they show. They may be "
+        f"offensive: images are blurred until they are clicked. Normalised on the way in: {data['normalised']}."
     )
     for medium in data["media"]:
         yield Medium(title=medium["origin"], kind=medium["kind"], source=medium["source"], facts=medium["facts"])
 
 
-SECTION = Section(name="media", title="Images and sound", collect=collect, draw=draw)
+SECTION = Section(name="media", title="Images, sound and videos", collect=collect, draw=draw)
