@@ -220,6 +220,16 @@ class TestSources:
         assert [entry.beside["n"] for entry in found] == [1, 2]
         assert decode(found[0].read(), found[0].name, LIMITS).width == 48
 
+    def test_a_column_of_sounds_saved_by_hugging_face(self, tmp_path: Path) -> None:
+        datasets = pytest.importorskip("datasets")
+        held = [{"bytes": tone(), "path": "a.wav"}, {"bytes": tone(form="FLAC"), "path": None}]
+        data = datasets.Dataset.from_dict({"audio": held, "text": ["x", "y"]})
+        data = data.cast_column("audio", datasets.Audio(decode=False))
+        data.to_parquet(str(tmp_path / "data.parquet"))
+        found = list(entries(locate_media(tmp_path / "data.parquet"), keep=("text",), most=1_000_000))
+        assert [(entry.name, entry.beside["text"]) for entry in found] == [("a.wav", "x"), ("", "y")]
+        assert [decode(entry.read(), entry.name, LIMITS).format for entry in found] == ["wav", "flac"]
+
     def test_archives_and_texts_next_to_media(self, tmp_path: Path) -> None:
         members = {
             "1.png": encoded(noise(1)),
@@ -231,13 +241,13 @@ class TestSources:
         with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
             for name, data in members.items():
                 archive.writestr(name, data)
-        for shard, names in (("s-0.tar", ("1.png", "1.txt")), ("s-1.tar", ("2.txt", "2.png", "x.json"))):
-            with tarfile.open(tmp_path / shard, "w") as tar:
+        for shard, names in (("s-0.tar", ("1.png", "1.txt")), ("s-1.tar.gz", ("2.txt", "2.png", "x.json"))):
+            with tarfile.open(tmp_path / shard, "w:gz" if shard.endswith("gz") else "w") as tar:
                 for name in names:
                     member = tarfile.TarInfo(name)
                     member.size = len(members[name])
                     tar.addfile(member, io.BytesIO(members[name]))
-        for source in (tmp_path / "all.zip", tmp_path / "s-*.tar"):
+        for source in (tmp_path / "all.zip", tmp_path / "s-*.tar*"):
             found = [
                 (one.read(), one.beside["txt"]) for one in entries(locate_media(source), keep=("txt",), most=10**6)
             ]

@@ -224,12 +224,15 @@ def _video(data: bytes, name: str, form: str, limits: Limits) -> Decoded:
         raise BadMediaError("unreadable", f"its header cannot be read ({error})") from error
     if width * height > limits.max_pixels:
         raise BadMediaError("too_large", f"{width:,} x {height:,} pixels: expected at most {limits.max_pixels:,}")
+    too_long = BadMediaError("too_long", f"more than {limits.max_seconds:g} seconds")
     if (stated or 0) > limits.max_seconds:
-        raise BadMediaError("too_long", f"more than {limits.max_seconds:g} seconds")
+        raise too_long
     try:
-        clip = clip_of(data)
+        clip = clip_of(data, max_seconds=limits.max_seconds, max_pixels=limits.max_pixels)
     except ValueError as error:
         raise BadMediaError("truncated", f"cannot be decoded to its end ({error})") from error
+    if clip.seconds > limits.max_seconds + 1:  # of a header that promises less, or nothing
+        raise too_long
     if not clip.frames:
         raise BadMediaError("no_frames", "0 frames")
     if clip.is_cut:

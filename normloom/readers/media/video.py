@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import av
 
 _DEMUXERS = {"MP4": "mov", "MKV": "matroska", "AVI": "avi"}  # by name, so that no playlist is followed
+_PADDED, _PADDING = 2, 1_000_000  # what a codec may take for a frame, before it is refused
 _LATE = 0.5  # seconds that the last frame may end before the stated duration
 
 
@@ -50,15 +51,23 @@ def size_of(data: bytes) -> tuple[int, int, float | None]:
         return stream.width, stream.height, _stated(container)
 
 
-def clip_of(data: bytes) -> Clip:
-    """Decode a video to its end and return what it is. Raises ValueError if that cannot be done."""
+def clip_of(data: bytes, *, max_seconds: float, max_pixels: int) -> Clip:
+    """Decode a video to its end, or until it is too long, and return what it is.
+
+    Raises ValueError if that cannot be done, and for a frame that is larger than the header lets on.
+    """
     with _opened(data) as container:
         stream = _picture(container)
+        stream.codec_context.options = {"max_pixels": str(_PADDED * max_pixels + _PADDING)}
         frames, last = 0, 0.0
         rate = float(stream.average_rate or 25)
         for frame in container.decode(stream):
             frames += 1
+            if frame.width * frame.height > max_pixels:
+                raise ValueError(f"a frame of {frame.width:,} x {frame.height:,} pixels, more than its header says")
             last = max(last, float(frame.time if frame.time is not None else frames / rate))
+            if last > max_seconds:
+                break
         sound = container.streams.audio[0] if container.streams.audio else None
         return Clip(
             width=stream.width,
