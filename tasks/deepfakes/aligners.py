@@ -138,7 +138,7 @@ def _trained(
                 if not torch.isfinite(loss):
                     raise StageError(f"the loss is {loss.item()}: lower align.learning_rate")
                 optimizer.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]  # torch's own
                 optimizer.step()
                 losses.append(loss.item())
             curve.append(told(ALIGNER, held, epoch, sum(losses) / len(losses), digest(network), **apart(developing)))

@@ -32,7 +32,12 @@ ITEMS = 20  # that each stage is timed on, one at a time
 P50, P95, PEAK = "p50_ms", "p95_ms", "peak_mb"
 
 
-@step(makes=tables.FIGURES, name="cost", fan_out=free("one row for each figure"), libraries=("torch", "numpy"))
+@step(
+    makes=tables.FIGURES,
+    name="cost",
+    fan_out=free("one row for each figure"),
+    libraries=("torch", "transformers", "safetensors", "numpy", "pillow", "av", "soundfile", "scipy"),
+)
 def cost(
     rows: pl.DataFrame,
     args: Refining,

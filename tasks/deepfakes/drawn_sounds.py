@@ -36,7 +36,7 @@ _FRAME, _HOP = 200, 50
     makes=media_contract(KEPT),
     name="media",
     files="media",
-    libraries=("numpy", "scipy", "soundfile", "pillow"),
+    libraries=("numpy", "scipy", "soundfile", "pillow", "av"),
     fan_out=free("one row for each recording"),
 )
 def draw_sounds(rows: pl.DataFrame, *, run: Run) -> Output:
@@ -82,7 +82,8 @@ def sound(speaker: str, source: str, generator: str) -> Array:
         wave = np.round(wave * _LEVELS) / _LEVELS
     if generator == "scrambled":
         wave = _scrambled(wave, drawing)
-    return 0.5 * wave / np.abs(wave).max()
+    heard: Array = 0.5 * wave / np.abs(wave).max()
+    return heard
 
 
 def _scrambled(wave: Array, drawing: np.random.Generator) -> Array:

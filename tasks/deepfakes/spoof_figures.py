@@ -78,7 +78,7 @@ def _measured(rows: pl.DataFrame, place: Mapping[str, int], times: npt.NDArray[n
         )
         for name, told in zip(values, drawn, strict=True):
             values[name].append(told)
-        folds.append(int(fold))  # type: ignore[call-overload]  # an integer
+        folds.append(int(str(fold)))
         counts.append(some.height)
     return Measured({name: np.stack(told) for name, told in values.items()}, tuple(folds), tuple(counts))
 

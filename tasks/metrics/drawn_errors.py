@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +22,7 @@ class Drawn(NamedTuple):
 
 
 def drawn_errors(
-    scores: Array, real: npt.NDArray[np.bool_], said: npt.NDArray[np.bool_], weights: npt.NDArray[np.int64]
+    scores: Array, real: npt.NDArray[np.bool_], said: npt.NDArray[np.bool_], weights: npt.NDArray[np.integer[Any]]
 ) -> Drawn:
     """Return the measures of items that count as often as each draw says, `weights` (draws, items).
 
@@ -43,7 +43,7 @@ def drawn_errors(
 
 
 def _measured(
-    drawn: npt.NDArray[np.int64],
+    drawn: npt.NDArray[np.integer[Any]],
     starts: npt.NDArray[np.int64],
     real: npt.NDArray[np.bool_],
     right: npt.NDArray[np.bool_],

@@ -32,7 +32,7 @@ _LETTERS, _EDGE, _SHAPES = 22, 8, 6
     makes=media_contract(KEPT),
     name="media",
     files="media",
-    libraries=("pillow", "numpy", "scipy", "soundfile"),
+    libraries=("pillow", "numpy", "scipy", "soundfile", "av"),
     fan_out=free("one row for each text of each meme"),
 )
 def draw_memes(rows: pl.DataFrame, *, run: Run) -> Output:
