@@ -29,7 +29,7 @@ from normloom.core.protocol import ModelSpec
 from normloom.models import load_model
 from normloom.readers.media import locate_media
 from normloom.store.store import Store
-from normloom.tasks.media.encode import Encoding, encode_images
+from normloom.tasks.media.encode import MediaEncoding, encode_images
 from normloom.tasks.media.read_media import Media, read_media
 from normloom.testing import made
 
@@ -150,7 +150,7 @@ def encode_stage(given: Namespace, place: Path) -> dict[str, float]:
     from normloom.steps.products import files_of
 
     spec = ENCODER.model_copy(update={"threads": given.threads})
-    stage = encode_images(items, Encoding(part_rows=PART), spec, media=files_of(media), encoder=spec.model)
+    stage = encode_images(items, MediaEncoding(part_rows=PART), spec, media=files_of(media), encoder=spec.model)
     clock = Clock(everything=True)
     with clock.running():
         manifest = made("bench", [stage], store)["image_vectors"]

@@ -14,7 +14,7 @@ from normloom.tasks.deepfakes.items import Holding
 from normloom.tasks.deepfakes.pairs import Pairing
 from normloom.tasks.deepfakes.recordings import Recordings
 from normloom.tasks.deepfakes.refiners import Refining
-from normloom.tasks.media.encode import Encoding
+from normloom.tasks.media.encode import MediaEncoding
 from normloom.tasks.media.read_media import Media
 
 SPECTRAL, SPEAKER = "spectral", "speaker"
@@ -58,7 +58,7 @@ class ConllmConfig(SystemConfig):
     source: SourceSettings = section(SourceSettings)
     models: Models = section(Models)
     media: Media = section(Media)
-    encode: Encoding = section(Encoding)
+    encode: MediaEncoding = section(MediaEncoding)
     items: Holding = section(Holding)
     pairs: Pairing = section(Pairing)
     align: Aligning = section(Aligning)

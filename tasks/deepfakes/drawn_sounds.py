@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from normloom.core.fan_out import free
-from normloom.core.rows import seed
+from normloom.core.rows.ids import seed
 from normloom.core.run import Run
 from normloom.core.stage import Output
-from normloom.readers.media import Limits, Pack, decode
+from normloom.readers.media import MediaLimits, Pack, decode
 from normloom.schemas import tables
 from normloom.schemas.deepfake_tables import NO_GENERATOR
 from normloom.schemas.media_tables import media_contract
@@ -49,7 +49,7 @@ def draw_sounds(rows: pl.DataFrame, *, run: Run) -> Output:
             stream = io.BytesIO()
             sf.write(stream, sound(row["speaker"], row["source_item"], row["generator"]), RATE, format="FLAC")
             origin = f"{row['item_id']}.flac"
-            found = media_row(decode(stream.getvalue(), origin, Limits()), pack, origin=origin)
+            found = media_row(decode(stream.getvalue(), origin, MediaLimits()), pack, origin=origin)
             made.append({**found, "item_id": row["item_id"]})
     output = media_output(made, keep=KEPT)
     parents = pl.Series([[row] for row in rows["row_id"]], dtype=tables.TEXTS)

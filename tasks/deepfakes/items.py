@@ -12,7 +12,7 @@ from normloom.schemas import deepfake_tables
 from normloom.schemas.deepfake_tables import REAL
 from normloom.steps.args import Args
 from normloom.steps.step import step
-from normloom.tasks.missing_modality.items import fold_of_groups, place
+from normloom.tasks.missing_modality.items import fold_of_groups, position
 
 
 class Holding(Args):
@@ -48,7 +48,7 @@ def held_items(rows: pl.DataFrame, args: Holding, media: pl.DataFrame, *, key: s
     if (speakers := real["speaker"].n_unique()) < 2:  # noqa: PLR2004  # one to learn from, one to test
         raise StageError(f"{speakers} speakers with real recordings: expected at least two, one of them held out")
     folds = fold_of_groups(real, "speaker", min(args.folds, speakers)).rename({"_fold": "fold"})
-    sources = sorted(kept["source_item"].unique(), key=lambda source: place(f"development:{source}"))
+    sources = sorted(kept["source_item"].unique(), key=lambda source: position(f"development:{source}"))
     held = sources[: max(round(args.development * len(sources)), 1)]
     items = kept.join(folds, on="speaker", how="left", maintain_order="left").with_columns(
         development=pl.col("source_item").is_in(held)

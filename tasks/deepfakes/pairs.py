@@ -9,7 +9,7 @@ from pydantic import Field
 
 from normloom.core.errors import StageError
 from normloom.core.fan_out import free
-from normloom.core.rows import seed
+from normloom.core.rows.ids import seed
 from normloom.core.stage import Output
 from normloom.schemas import deepfake_tables
 from normloom.schemas.deepfake_tables import FAKE, REAL

@@ -61,7 +61,7 @@ def encode_sounds(
 @step(makes=media_tables.VECTORS, name="video_vectors", libraries=("numpy", "pillow", "av"), fan_out=each())
 def encode_videos(
     rows: pl.DataFrame,
-    args: Encoding,  # noqa: ARG001  # sizes of parts
+    args: MediaEncoding,  # noqa: ARG001  # sizes of parts
     model: ImageEmbedder,
     *,
     media: ProductFiles,

@@ -15,13 +15,13 @@ from PIL import Image
 from normloom.core.product_model import ProductFiles
 from normloom.core.protocol import ImageEmbedder, ModelSpec
 from normloom.models import load_model
-from normloom.readers.media import BadMediaError, Limits, decode, frames_of, locate_media, waveform
+from normloom.readers.media import BadMediaError, MediaLimits, decode, frames_of, locate_media, waveform
 from normloom.store.store import Store
-from normloom.tasks.media.encode import Encoding, encode_videos
+from normloom.tasks.media.encode import MediaEncoding, encode_videos
 from normloom.tasks.media.read_media import Media, facts, read_media
 from normloom.testing import made
 
-LIMITS = Limits(max_seconds=3, max_pixels=10_000)
+LIMITS = MediaLimits(max_seconds=3, max_pixels=10_000)
 
 
 class TestDecode:
@@ -85,7 +85,7 @@ def test_videos_of_a_folder_become_vectors_of_their_frames(tmp_path: Path) -> No
     assert isinstance(model, ImageEmbedder)
     files = ProductFiles(model="media", product="media", folder=str(store.folder(manifest.ref)))
     named = rows.with_columns(item_id=pl.col("origin"))
-    vectors = encode_videos.function(named, Encoding(), model, media=files, encoder="e")["vector"].to_list()
+    vectors = encode_videos.function(named, MediaEncoding(), model, media=files, encoder="e")["vector"].to_list()
     matrix = np.array(vectors)
     assert matrix.shape == (2, 2 * 1_280)
     assert matrix[1, 1_280:].sum() > matrix[0, 1_280:].sum()  # frames that flicker spread more

@@ -216,7 +216,7 @@ def _sound(data: bytes, name: str, limits: MediaLimits) -> Decoded:
     )
 
 
-def _video(data: bytes, name: str, form: str, limits: Limits) -> Decoded:
+def _video(data: bytes, name: str, form: str, limits: MediaLimits) -> Decoded:
     _require_suffix(name, form)
     try:
         width, height, stated = size_of(data)
