@@ -1,4 +1,4 @@
-"""Make the screenshots of docs/lineage.md again: two scripted builds, looked at with a browser.
+"""Make the screenshots of docs/lineage.md and docs/view.md again: two scripted builds, looked at with a browser.
 
     python docs/screenshots.py            # writes docs/images/*.png, in some two minutes
 
@@ -22,6 +22,8 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 from normloom.prefect.server import prefect_server
+from normloom.store.store import Store
+from normloom.view import ViewServer
 
 IMAGES = Path(__file__).parent / "images"
 SCRIPTED = "{engine: scripted, model: scripted, options: {latency_s: 0.5}}"
@@ -58,6 +60,7 @@ def main() -> None:
                     viewport={"width": 1400, "height": 900}, color_scheme="light", base_url=api.removesuffix("/api")
                 )
                 take(context.new_page())
+                look(browser.new_page(viewport={"width": 1400, "height": 850}), Path(place) / "store")
                 browser.close()
 
 
@@ -93,6 +96,20 @@ def take(page: Page) -> None:
     page.locator("svg.flowchart").first.wait_for()
     page.wait_for_timeout(2000)
     shoot(page, "table")
+
+
+def look(page: Page, store: Path) -> None:
+    """Take the picture of docs/view.md: a row with its history."""
+    with ViewServer(Store(store)) as server:
+        page.goto(f"{server.url}&system=savacu")
+        page.locator("main tbody tr").first.wait_for()
+        page.keyboard.press("j")
+        page.keyboard.press("Enter")
+        page.locator("#row .candidate").first.wait_for()
+        page.keyboard.press("b")
+        page.evaluate("document.getElementById('store').textContent = 'store'")
+        page.locator("#row .candidate").first.scroll_into_view_if_needed()
+        shoot(page, "view")
 
 
 def shoot(page: Page, name: str) -> None:

@@ -6,7 +6,11 @@ const NUMBERS = /^(U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|FLOAT|DOUBLE|DECIMAL.*)$/;
 
 export function grid(data, { sort, descending, onSort, onOpen } = {}) {
   const at = data.columns.findIndex((column) => column.name === "row_id");
-  const heads = data.columns.map((column) => {
+  const isId = (column) => column.name === "parents" || column.name.endsWith("_id");
+  const places = data.columns.map((_, place) => place);
+  const order = [...places.filter((place) => !isId(data.columns[place])), ...places.filter((place) => isId(data.columns[place]))];
+  const heads = order.map((place) => {
+    const column = data.columns[place];
     const here = sort === column.name;
     const title = onSort
       ? el("button", { onclick: () => onSort(column.name), title: `Sort by ${column.name}` }, column.name + (here ? (descending ? " ↓" : " ↑") : ""))
@@ -18,7 +22,8 @@ export function grid(data, { sort, descending, onSort, onOpen } = {}) {
     const id = at >= 0 ? values[at] : null;
     const open = onOpen && id ? () => onOpen(id) : null;
     return el("tr", { "data-id": id, tabindex: open ? 0 : null, onclick: open, onkeydown: (event) => { if (event.key === "Enter" && open) open(); } },
-      values.map((value, place) => {
+      order.map((place) => {
+        const value = values[place];
         const column = data.columns[place];
         const kind = NUMBERS.test(column.type) || typeof value === "number" ? "number" : isProse(column.name, value) ? "text" : null;
         return el("td", { class: kind }, el("div", {}, shown(value, { short: true })));

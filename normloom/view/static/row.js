@@ -50,7 +50,7 @@ function step(row, trace, { asked, media, again }) {
     row.values.media_id ? medium(row.values, media) : null,
     facts(row.values, before),
     siblings.length
-      ? el("details", { open: siblings.length < 9 }, el("summary", {}, `${counted(siblings.length)} other rows of the same parent`),
+      ? el("details", { open: siblings.length < 9 }, el("summary", {}, siblings.length === 1 ? "1 other row of the same parent" : `${counted(siblings.length)} other rows of the same parent`),
           el("div", { class: "side" }, siblings.map((one) => candidate(one, again))))
       : null,
     lost.map((entry) => (entry.winner === row.row_id ? el("p", { class: "quiet" }, `${entry.row_id} lost to this row in ${entry.stage}: ${entry.reason}`) : departure(entry))));
