@@ -57,6 +57,8 @@ LONG = (
     "outage",
     "waiting",
     "places",
+    "s3_build",
+    "view_page",
     "report_page",
     "bounds",
     "calibration",
