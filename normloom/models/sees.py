@@ -39,14 +39,14 @@ def blind(spec: ModelSpec) -> str | None:
         return None if getattr(options, "images", False) else f"its option images is off (engine {spec.engine!r})"
     if isinstance(spec, ProductSpec) and not spec.adapter:
         return None
-    found = _place(spec)
+    found = _on_disk(spec)
     if found and (found.is_file() or not config_sees(found)):
         return f"{found / CONFIG if found.is_dir() else found} describes a model of text alone; name another"
     return None
 
 
-def _place(spec: ModelSpec) -> Path | None:
-    """Return the file or folder of a model if it is on this machine; nobody is asked."""
+def _on_disk(spec: ModelSpec) -> Path | None:
+    """Return the file or folder of a model if it is on this machine; no network is used."""
     try:
         if found := find(spec.model):
             return found

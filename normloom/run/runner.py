@@ -265,7 +265,7 @@ class StageRunner:
         missing = [job for job in jobs if job.index not in done]
         loading, work = Loading(), None
         if where:
-            missing = with_rows(missing, table.files, where, place=self.store.root, stage=stage.name)
+            missing = with_rows(missing, table.files, where, root=self.store.root, stage=stage.name)
         if missing:
             with self._crew(table, missing) as crew:
                 loading, work = self._work(table, crew, missing, done, rows_in)

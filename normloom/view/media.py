@@ -6,7 +6,7 @@ import io
 
 from normloom.core.errors import UsageError
 from normloom.readers.media import MediaFolder, image_of
-from normloom.schemas.media_tables import IMAGE, PLACE
+from normloom.schemas.media_tables import IMAGE, SPAN
 from normloom.view.catalog import Catalog
 
 SIDE = 1024  # pixels of an image at most
@@ -18,7 +18,7 @@ def medium(catalog: Catalog, media_id: str, *, small: bool = False) -> tuple[byt
 
     Raises UsageError if no table has it.
     """
-    columns = ", ".join(f'"{column}"' for column in ("kind", "format", *PLACE))
+    columns = ", ".join(f'"{column}"' for column in ("kind", "format", *SPAN))
     for name, manifest in catalog.media_tables():
         with catalog.reading() as connection:
             found = connection.execute(
@@ -27,8 +27,8 @@ def medium(catalog: Catalog, media_id: str, *, small: bool = False) -> tuple[byt
             ).fetchone()
         if found is None:
             continue
-        kind, form, *place = found
-        data = MediaFolder(catalog.store.folder(manifest.ref)).read(dict(zip(PLACE, place, strict=True)))
+        kind, form, *span = found
+        data = MediaFolder(catalog.store.folder(manifest.ref)).read(dict(zip(SPAN, span, strict=True)))
         return (
             (_jpeg(data, THUMBNAIL if small else SIDE), "image/jpeg")
             if kind == IMAGE
