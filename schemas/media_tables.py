@@ -11,7 +11,7 @@ from normloom.core.contract import Check, Contract
 from normloom.schemas.tables import NOT_EMPTY
 
 IMAGE, SOUND, VIDEO = "image", "sound", "video"
-PLACE = ("shard", "offset", "size")  # where the bytes of a medium are among the files of its product
+SPAN = ("shard", "offset", "size")  # where the bytes of a medium are among the files of its product
 
 _MEDIA: dict[str, pl.DataType] = {
     "media_id": pl.String(),  # of the stored bytes: the same bytes are stored once

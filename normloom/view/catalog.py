@@ -14,13 +14,13 @@ import duckdb
 from normloom.core.errors import StoreError, UsageError
 from normloom.core.machine.object_path import ObjectPath
 from normloom.core.table import KINDS, Kind, Manifest
-from normloom.schemas.media_tables import PLACE
+from normloom.schemas.media_tables import SPAN
 from normloom.settings.systems import system_named, system_names
 from normloom.store.store import Store
 from normloom.store.unpublished import quarantines
 from normloom.store.views import connect
 
-MEDIA = frozenset({"media_id", "kind", *PLACE})
+MEDIA = frozenset({"media_id", "kind", *SPAN})
 FRESH_SECONDS = 2.0  # for so long the store is not asked for newer tables
 SLOWEST = 30.0  # seconds after which a query is given up
 

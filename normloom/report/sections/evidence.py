@@ -13,7 +13,7 @@ from normloom.report.material import Material
 from normloom.report.section import Data, Section
 from normloom.report.sections.media import thumbnail
 from normloom.schemas import tables
-from normloom.schemas.media_tables import PLACE
+from normloom.schemas.media_tables import SPAN
 from normloom.schemas.meme_tables import ENRICHED
 from normloom.tasks.cross_align.claim import claims
 from normloom.tasks.cross_align.figures import GAIN
@@ -22,9 +22,9 @@ EXPLAINED = ("meme_id", "visual", "textual", "cultural", "verdict", "cited_ids",
 SLOTS = EXPLAINED[1:5]
 MENTIONS = ("mention_id", "meme_id", "start", "end")
 FACTS = ("fact_id", "meme_id", "sentence", "source", "reference")
-TEXTS = ("meme_id", "text", "read_by", *PLACE)
+TEXTS = ("meme_id", "text", "read_by", *SPAN)
 FAITHFUL = ("meme_id", "drop_cited", "drop_random")
-BYTES = ("media_id", "kind", *PLACE)
+BYTES = ("media_id", "kind", *SPAN)
 EACH = 3  # of right and of wrong verdicts
 
 

@@ -13,9 +13,9 @@ from normloom.readers.media import MediaFolder, frames_of, image_of
 from normloom.report.blocks import Block, Medium, Note
 from normloom.report.material import Material
 from normloom.report.section import Data, Section
-from normloom.schemas.media_tables import IMAGE, PLACE, SOUND, VIDEO
+from normloom.schemas.media_tables import IMAGE, SOUND, SPAN, VIDEO
 
-COLUMNS = ("media_id", "kind", "origin", "format", "normalised", *PLACE)
+COLUMNS = ("media_id", "kind", "origin", "format", "normalised", *SPAN)
 EACH = 9  # of each table
 SIDE = 240  # pixels of a thumbnail
 MOST_SOUND = 500_000  # bytes of a sound that the page holds
