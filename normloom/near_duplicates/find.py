@@ -68,7 +68,7 @@ def find_duplicates(
 
     Rows are taken in order. A row is a duplicate when its code is nearer than `tau` to the code of an
     earlier row that was kept and, if `jaccard` > 0, their shingles are at least that similar; or, with `alike`,
-    when their shingles have at least that similarity. Its keeper is the nearest of them, of equally near ones the
+    when their shingles have at least that similarity. Its keeper is the nearest of them; ties go to the
     earliest. Equal normalised texts are always duplicates.
     `codes` are the fingerprints of the texts, if they have been made.
     """

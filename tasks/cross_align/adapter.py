@@ -221,6 +221,6 @@ def _macro_f1(head: AdaptedHead, unit: Any, labels: Any) -> float | None:
 
 
 def _best(scores: Sequence[float | None]) -> int:
-    """Return the epoch with the best score, the earliest of equally good ones; the last one without scores."""
+    """Return the epoch with the best score (ties go to the earliest), or the last one without scores."""
     known = [score for score in scores if score is not None]
     return scores.index(max(known)) if known else len(scores) - 1

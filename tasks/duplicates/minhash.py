@@ -48,8 +48,8 @@ def find_similar(
     """Return the rows to remove, in order.
 
     Rows are taken in order. A row is a duplicate when MinHash LSH proposes an earlier row that was kept and their
-    shingles have a Jaccard similarity of at least `jaccard`. Its keeper is the most similar of them, of equally
-    similar ones the earliest. A row that the exact rule would remove is missed with a probability of at most
+    shingles have a Jaccard similarity of at least `jaccard`. Its keeper is the most similar of them; ties
+    go to the earliest. A row that the exact rule would remove is missed with a probability of at most
     1 - `recall`. Equal normalised texts are always duplicates. The first `known` rows all stay. `codes` are the SimHash
     codes of the texts, whose distance is reported. Raises ValueError as `bands` does.
     """

@@ -112,7 +112,7 @@ def judged(networks: Mapping[str, Any], vectors: Mapping[str, Any], present: Map
 
 
 def best_threshold(labels: npt.NDArray[np.int8], probabilities: Array) -> float:
-    """Return the threshold with the best macro-F1, the one nearest to 0.5 of equally good ones; 0.5 without items."""
+    """Return the threshold with the best macro-F1 (ties go to the one nearest to 0.5); 0.5 without items."""
     import numpy as np
 
     if not len(labels):
