@@ -1,0 +1,1 @@
+"""PersoPilot: its flow and its settings."""

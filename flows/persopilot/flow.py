@@ -1,0 +1,53 @@
+"""PersoPilot: facts from what people say, recommendations, and who would take an offer (after arXiv 2602.04540).
+
+Facts become personas and recommendations; labels of users are replayed round by round under three strategies, so that
+no prediction ever saw the label that it is held to. An extractor learns to read facts from utterances.
+"""
+
+from __future__ import annotations
+
+from normloom.core.stage import Stage
+from normloom.flows.persodpo.summary import sections
+from normloom.flows.persopilot.config import PersoPilotConfig
+from normloom.settings.about import About
+from normloom.settings.system import System
+from normloom.steps.products import files_of
+from normloom.tasks.personas.assist import assistance
+from normloom.tasks.personas.classifier import leave_one_out
+from normloom.tasks.personas.community import personas, recommendations
+from normloom.tasks.personas.extraction_figures import extraction_figures
+from normloom.tasks.personas.extractor import extractor, triples
+from normloom.tasks.personas.facts import read_facts, read_labels, read_topics
+from normloom.tasks.personas.figures import loop_figures
+from normloom.tasks.personas.rounds import rounds
+from normloom.tasks.personas.utterances import held_out, read_utterances
+
+
+def persopilot(config: PersoPilotConfig) -> list[Stage]:
+    """Return the last stages of a replay, the personas first."""
+    source = config.source
+    facts = read_facts(source, source=source.require("path"))
+    ends = []
+    topics = read_topics(source=source.require("topics"))
+    known = personas(facts, topics)
+    ends += [known, recommendations(known)]
+    if labelled := source.file_of("labels"):
+        labels = read_labels(facts, source=labelled)
+        ends.append(loop_figures(leave_one_out(labels, config.loop), rounds(labels, config.loop)))
+        if config.models.assistant:
+            ends.append(assistance(labels, config.assist, facts, config.models.assistant))
+    if spoken := source.file_of("utterances"):
+        said = read_utterances(config.extraction, source=spoken, columns=config.utterance_columns)
+        trained = extractor(said, config.extraction)
+        ends.append(extraction_figures(triples(held_out(said), extractor=files_of(trained)), trained))
+    return ends
+
+
+PERSOPILOT = System(
+    name="persopilot",
+    title="PersoPilot",
+    config=PersoPilotConfig,
+    flow=persopilot,
+    sections=sections,
+    about=About.of("persopilot"),
+)
