@@ -30,7 +30,7 @@ class SourceSettings(FileSettings, ReadFacts):
     Without a path all are built in.
     """
 
-    topics: SourceName | None = Field(None, description="file with task and topic")
+    topics: SourceName | None = Field(None, description="file with the topics of each task; null: those that occur")
     labels: SourceName | None = Field(None, description="file with classification_task, username and label")
     utterances: SourceName | None = Field(
         None,
@@ -51,11 +51,11 @@ class SourceSettings(FileSettings, ReadFacts):
             return locate(str(given), self.reading())
         return None if self.path else locate(str(builtin.FILES[name]))
 
-    def require(self, name: str) -> Located:
-        """Return one of the files; raises ConfigError if there is none."""
-        found = self.file_of(name)
-        if found is None:
-            raise ConfigError(f"source.{name}: name a file, or give source.path a folder that has it")
+    @property
+    def facts(self) -> Located:
+        """The file of facts."""
+        found = self.file_of("path")
+        assert found is not None  # of a folder it was required
         return found
 
     @model_validator(mode="after")

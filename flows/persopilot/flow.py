@@ -26,10 +26,10 @@ from normloom.tasks.personas.utterances import held_out, read_utterances
 def persopilot(config: PersoPilotConfig) -> list[Stage]:
     """Return the last stages of a replay, the personas first."""
     source = config.source
-    facts = read_facts(source, source=source.require("path"))
+    facts = read_facts(source, source=source.facts)
     ends = []
-    topics = read_topics(source=source.require("topics"))
-    known = personas(facts, topics)
+    listed = source.file_of("topics")
+    known = personas(facts, read_topics(source=listed) if listed else facts)
     ends += [known, recommendations(known)]
     if labelled := source.file_of("labels"):
         labels = read_labels(facts, source=labelled)

@@ -18,6 +18,7 @@ FOR = ("likes", "like", "loves", "love", "enjoys", "enjoy", "has_hobby", "hobby"
 def personas(rows: pl.DataFrame, topics: pl.DataFrame) -> Output:
     """Return each fact with how many users share it, whether its task lists its topic, and what contradicts it.
 
+    `topics` are the facts themselves if no list is known: every topic that occurs is listed then.
     Two facts of a user contradict each other if one is for and the other against the same object, whatever the case.
     """
     side = pl.when(pl.col("relation").is_in(FOR)).then(1).when(pl.col("relation").is_in(AGAINST)).then(-1).otherwise(0)
@@ -33,7 +34,7 @@ def personas(rows: pl.DataFrame, topics: pl.DataFrame) -> Output:
         .group_by("row_id")
         .agg(contradicts=pl.col("other").unique().sort())
     )
-    listed = topics.select("task", "topic", listed=pl.lit(value=True))
+    listed = topics.select("task", "topic").unique().with_columns(listed=pl.lit(value=True))
     made = (
         told.join(listed, on=("task", "topic"), how="left", maintain_order="left")
         .join(against, on="row_id", how="left", maintain_order="left")
