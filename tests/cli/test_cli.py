@@ -14,6 +14,7 @@ from command_line import Command
 
 from normloom.cli.doctor import examine_store
 from normloom.core.errors import StoreError
+from normloom.settings.systems import system_names
 from normloom.store.store import Store
 from normloom.testing.toy import echo_stage, runner, words_stage
 

@@ -88,7 +88,9 @@ def source(system: str, tmp_path: Path) -> Path:
 
 def stages(system: str, store: Store, *settings: str, **options: Any) -> dict[str, Stage]:
     given = assignments(**{"source": None, "text_column": None, "limit": None, "settings": None, **options})
-    found = stages_for(system, profile="local", assignments=[*SCRIPTED[system], *given, *settings], store=store)
+    facts_alone = system == "persopilot" and options.get("source")  # without labels nobody is asked: no model
+    scripted = [] if facts_alone else SCRIPTED[system]
+    found = stages_for(system, profile="local", assignments=[*scripted, *given, *settings], store=store)
     return {stage.name: stage for stage in stages_of(*found.ends)}
 
 
