@@ -11,7 +11,7 @@ from pydantic import Field
 
 from normloom.core.fan_out import each
 from normloom.core.protocol import GenerateRequest, LanguageModel, Sampling
-from normloom.core.rows import seed
+from normloom.core.rows.ids import seed
 from normloom.core.stage import Output, quarantined_frame, unanswered
 from normloom.schemas import persona_tables
 from normloom.schemas.persona_tables import BAD_FORMAT, EMPTY, OK

@@ -13,7 +13,7 @@ import polars as pl
 from pydantic import Field
 
 from normloom.core.fan_out import free
-from normloom.core.rows import seed as seed_of
+from normloom.core.rows.ids import seed as seed_of
 from normloom.core.stage import Output
 from normloom.schemas import persona_tables
 from normloom.schemas.persona_tables import DIVERSE, STRATEGIES, UNCERTAIN

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from normloom.core.errors import SourceError
 from normloom.core.fan_out import each
-from normloom.core.rows import seed as seed_of
+from normloom.core.rows.ids import seed as seed_of
 from normloom.core.stage import Output, dropped_rows, quarantined, quarantined_frame
 from normloom.readers import LIBRARIES, Located, read_source
 from normloom.schemas import persona_tables, tables
