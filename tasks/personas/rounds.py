@@ -15,7 +15,7 @@ from pydantic import Field
 from normloom.core.fan_out import free
 from normloom.core.rows.ids import seed as seed_of
 from normloom.core.stage import Output
-from normloom.schemas import persona_tables
+from normloom.schemas import persona_tables, tables
 from normloom.schemas.persona_tables import DIVERSE, STRATEGIES, UNCERTAIN
 from normloom.steps.step import step
 from normloom.tasks.personas.classifier import MODEL, Acting, Predicted, predict
@@ -63,7 +63,7 @@ def rounds(rows: pl.DataFrame, args: Replaying) -> Output:
             continue
         for strategy in STRATEGIES:
             made += list(_replayed(str(task), strategy, users, first, args))
-    schema = {"parents": pl.List(pl.String), "content": pl.String, **persona_tables.ROUNDS.columns}
+    schema = tables.named_by_content(persona_tables.ROUNDS)
     return Output(rows=pl.DataFrame(made, schema=schema), attempts=len(made))
 
 
