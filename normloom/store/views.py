@@ -44,7 +44,8 @@ def reading(root: Path, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBP
         from obstore.fsspec import FsspecStore
 
         root.exists()  # sets what the file system reads from the environment
-        connection.register_filesystem(FsspecStore("s3", skip_instance_cache=True))  # of the endpoint set now
+        fresh = FsspecStore("s3", skip_instance_cache=True)  # type: ignore[call-overload]  # fsspec's; the endpoint may differ
+        connection.register_filesystem(fresh)
     return connection
 
 
