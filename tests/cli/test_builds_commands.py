@@ -87,6 +87,7 @@ def test_builds_as_json(command: Command) -> None:
     assert last == {
         "system": "toy",
         "build": THREE,
+        "file": "",
         "state": "finished",
         "profile": "[gpu]",
         "settings": ["classify.delta=0.4"],
