@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile as sf
+from clips import clip
 from PIL import Image
 
 from normloom.readers.media import locate_media
@@ -38,3 +39,18 @@ def test_pictures_are_blurred_and_sounds_can_be_played(tmp_path: Path) -> None:
     assert "<b>big" not in html
     assert len(re.findall(r'<audio controls preload="none" src="data:audio/wav;base64,[^"]+">', html)) == 1
     assert ".veiled input:checked + img { filter: none; }" in html
+
+
+def test_a_frame_of_a_video_is_shown_as_an_image(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    (source / "a.mp4").write_bytes(clip())
+    store = Store(tmp_path / "store")
+    built(store, read_media(Media(), source=locate_media(source)), build=build_id(1))
+    found = report(find_material(store, "toy"))
+    [section] = [one for one in found["sections"] if one["name"] == "media"]
+    [medium] = section["data"]["media"]
+    assert medium["kind"] == "image"
+    assert medium["facts"]["format"].startswith("mp4, 64 x 64, 1.")
+    assert "data:image/jpeg;base64," in page(found)
+    assert "<video" not in page(found)
