@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from transformers import AutoProcessor
 
 from normloom.core.content import Content, Image, images_of, merged, text_of, with_text
 from normloom.core.errors import ConfigError
-from normloom.models import Completion, GenerateRequest, ModelSpec, Sampling, ScoreRequest, load_model
+from normloom.models import Completion, GenerateRequest, ModelSpec, Sampling, ScoreRequest, load_model, model_identity
 from normloom.models.sees import blind
 from normloom.models.transformers.engine import TransformersModel
 from normloom.readers.media import image_of
@@ -139,6 +140,15 @@ def test_text_that_looks_like_the_mark_of_an_image_is_text(tiny: TransformersMod
     marked, plain = tiny.score([scoring((PICTURES[0], "an <image> here")), scoring((PICTURES[0], "an here"))])
     assert marked.error is None
     assert marked.tokens_in - plain.tokens_in < TOKENS
+
+
+def test_how_images_are_cut_is_part_of_what_a_model_is(directory: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(directory, tmp_path / "other"))
+    before = model_identity(ModelSpec(model=str(other)))
+    settings = other / "processor_config.json"
+    settings.write_text(settings.read_text().replace('"longest_edge": 64', '"longest_edge": 32'))
+    after = model_identity(ModelSpec(model=str(other)))
+    assert {name for name in before if before[name] != after[name]} == {"configuration"}
 
 
 def test_a_model_of_text_alone_says_that_it_cannot_see(tmp_path: Path) -> None:
