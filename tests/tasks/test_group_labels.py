@@ -135,6 +135,40 @@ def test_what_people_say_themselves() -> None:
     assert (told["of"], told["axis"], told["value"], told["rows"]) == ("north", "south", 6 / 8, 8)
 
 
+def test_the_gold_of_dices_sides_with_others_where_white_raters_differ(shared_data: Path) -> None:
+    folder = shared_data / "dices"
+    conversations = pl.read_parquet(folder / "items_350.parquet")
+    rows = pl.read_parquet(folder / "ratings_350.parquet").join(conversations, on="item_id").with_row_index("row_id")
+    rows = rows.with_columns(pl.col("row_id").cast(pl.String))
+    args = GroupLabels(label_column="Q_overall", axes=("rater_race",))
+    labels = group_labels.function(rows, args).rows
+    gold = verdicts(**{
+        str(item): float(label == "Yes") for item, label in conversations.select("item_id", "safety_gold").iter_rows()
+    }).with_columns(model=pl.lit("safety_gold"))  # fmt: skip
+    found = counted(follow_groups.function(gold, labels, reference="White").rows)
+    pull = {axis: counts for (metric, axis), counts in found.items() if metric == "sides_with_White"}
+    # Counted again, rating by rating.
+    said: dict[tuple[object, object], list[int]] = {}
+    for item, race, answer in rows.select("item_id", "rater_race", "Q_overall").iter_rows():
+        if answer in {"Yes", "No"} and race is not None:
+            said.setdefault((item, race), []).append(answer == "Yes")
+    most = {
+        key: 2 * sum(votes) > len(votes)
+        for key, votes in said.items()
+        if len(votes) >= 3 and 2 * sum(votes) != len(votes)
+    }
+    golden = dict(conversations.select("item_id", pl.col("safety_gold") == "Yes").iter_rows())
+    for race, counts in pull.items():
+        differ = [i for i in golden if (i, race) in most and most.get((i, "White"), most[i, race]) != most[i, race]]
+        assert counts == (sum(most[i, "White"] == golden[i] for i in differ), len(differ))
+    assert pull == {
+        "Asian/Asian subcontinent": (9, 46),
+        "Black/African American": (5, 28),
+        "LatinX, Latino, Hispanic or Spanish Origin": (14, 51),
+        "Multiracial": (21, 63),
+    }
+
+
 def test_a_file_of_labels(tmp_path: Path) -> None:
     path = tmp_path / "labels.csv"
     given(SAID).drop("row_id").write_csv(path)
