@@ -29,8 +29,10 @@ _PACKED = (  # weights inside packages, in formats of their own
 _EXPORTED = ("openvino_model.xml", "openvino_model.bin", *_WEIGHTS)  # a directory that OpenVINO's export made
 _CHAT = ("chat_template.jinja", "chat_template.json")
 _TOKENIZER = ("tokenizer*.json", "tokenizer.model", "sp.model", "vocab.*", "merges.txt", "special_tokens_map.json")
-_CONFIG = ("config.json", "generation_config.json", "sentence_bert_config.json", "1_Pooling/config.json")
-_CONFIG += ("preprocessor_config.json", "processor_config.json")  # how images are cut and scaled
+_CONFIG = (
+    *("config.json", "generation_config.json", "sentence_bert_config.json", "1_Pooling/config.json"),
+    *("preprocessor_config.json", "processor_config.json"),  # how images are cut and scaled
+)
 
 
 class IdentifiedSpec(ModelSpec):
