@@ -95,6 +95,18 @@ ADAPTER_CURVE = Contract(
     checks=(NOT_EMPTY,),
 )
 
+TUNING_CURVE = Contract(
+    columns={
+        "task": pl.String(),
+        "variant": pl.String(),
+        "step": pl.Int64(),
+        "loss": pl.Float64(),
+        "contrast": pl.Float64(),  # the contrastive part of it
+    },
+    keys=("task", "variant", "step"),
+    checks=(NOT_EMPTY,),
+)
+
 VERDICTS = Contract(
     columns={
         "meme_id": pl.String(),

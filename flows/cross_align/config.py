@@ -19,6 +19,7 @@ from normloom.settings.system_config import SystemConfig
 from normloom.tasks.cross_align.adapter import Adapting
 from normloom.tasks.cross_align.evidence import Deleting
 from normloom.tasks.cross_align.explanations import Explaining
+from normloom.tasks.cross_align.lora import Tuning
 from normloom.tasks.cross_align.memes import KEPT, MemeReading
 from normloom.tasks.cross_align.texts import Apart, ReadPictures
 from normloom.tasks.knowledge.facts import Choosing
@@ -98,10 +99,13 @@ class ReadingSettings(ReadPictures, Recognition):
 
 
 class Models(Settings):
-    """The encoder of texts."""
+    """The encoder of texts, and the model that is tuned in its place."""
 
     encoder: ModelSpec = Field(
         ModelSpec(engine="embedding", model="all-MiniLM-L6-v2"), description="encodes texts; it is frozen"
+    )
+    tuned: ModelSpec | None = Field(
+        None, description="its LoRA adapters encode texts instead, trained on pairs of the encoder; null: none is tuned"
     )
 
 
@@ -119,6 +123,7 @@ class CrossAlignConfig(SystemConfig):
     mentions: Mentioning = section(Mentioning)
     facts: Choosing = section(Choosing)
     encode: MediaEncoding = section(MediaEncoding)
+    tune: Tuning = section(Tuning)
     adapter: Adapting = section(Adapting)
     explain: Explaining = section(Explaining)
     delete: Deleting = section(Deleting)

@@ -7,6 +7,12 @@ on, and are measured by taking it away.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from normloom.core.needs import Needs
+from normloom.core.protocol import ModelSpec
 from normloom.core.stage import Stage
 from normloom.flows.cross_align import summary
 from normloom.flows.cross_align.config import CrossAlignConfig
@@ -19,6 +25,7 @@ from normloom.tasks.cross_align.evidence import delete_evidence, without_each
 from normloom.tasks.cross_align.explanations import explanations, faithfulness
 from normloom.tasks.cross_align.figures import faithfulness_figures, link_figures, verdict_figures
 from normloom.tasks.cross_align.hard_pairs import hard_pairs
+from normloom.tasks.cross_align.lora import encode_tuned, tune
 from normloom.tasks.cross_align.memes import draw_pictures, read_labelled_memes
 from normloom.tasks.cross_align.texts import keep_apart, near_memes, settle_texts, unread
 from normloom.tasks.cross_align.variants import variants
@@ -48,14 +55,19 @@ def cross_align(config: CrossAlignConfig) -> list[Stage]:
     named = mentions(items, config.mentions, knowledge=files_of(known))
     told = facts(named, config.facts, knowledge=files_of(known))
     said = variants(items, told)
-    vectors = _encoded(said, config, "vectors")
+    encode: Callable[..., Stage] = partial(_encoded, config=config)
+    vectors = encode(said, name="vectors")
     pairs = hard_pairs(items, vectors)
+    if (base := config.models.tuned) is not None:
+        encode = _tuned(config, base, items, said, pairs)
+        vectors = encode(said, name="tuned_vectors")
+        pairs = hard_pairs(items, vectors, name="tuned_pairs")
     trained = adapter(items, config.adapter, vectors, pairs)
     judged = verdicts(items, vectors, adapters=files_of(trained))
-    lacking = _encoded(without_each(items, named, told), config, "without_vectors")
+    lacking = encode(without_each(items, named, told), name="without_vectors")
     explained = explanations(items, config.explain, named, told, judged, lacking, adapters=files_of(trained))
     deleted = delete_evidence(explained, config.delete, items, named, told)
-    deleted_vectors = _encoded(deleted, config, "deletion_vectors")
+    deleted_vectors = encode(deleted, name="deletion_vectors")
     faithful = faithfulness(explained, deleted, judged, deleted_vectors, adapters=files_of(trained))
     measured = faithfulness_figures(faithful)
     return [
@@ -80,9 +92,21 @@ def _texts(config: CrossAlignConfig) -> tuple[Stage, Stage | None]:
     return settle_texts(memes, media, read), media
 
 
-def _encoded(texts: Stage, config: CrossAlignConfig, name: str) -> Stage:
+def _encoded(texts: Stage, *, config: CrossAlignConfig, name: str) -> Stage:
     encoder = config.models.encoder
     return encode_texts(texts, config.encode, encoder, encoder=encoder.model, name=name)
+
+
+def _tuned(config: CrossAlignConfig, base: ModelSpec, items: Stage, said: Stage, pairs: Stage) -> Callable[..., Stage]:
+    """Return what encodes texts by LoRA adapters that are trained on the pairs, one for each task and variant."""
+    needs = Needs(gpus=base.gpus or 0, threads=base.threads or 1)
+    trained = replace(tune(items, config.tune, said, pairs, base=base), needs=needs)
+
+    def encode(texts: Stage, *, name: str) -> Stage:
+        encoded = encode_tuned(texts, config.tune, items, base=base, tuned=files_of(trained), name=name)
+        return replace(encoded, needs=needs)
+
+    return encode
 
 
 CROSS_ALIGN = System(

@@ -46,7 +46,7 @@ def supervised_contrast(unit: torch.Tensor, labels: torch.Tensor, *, temperature
     Rows without another row of their class count for nothing; 0 if all are such.
     """
     logits = unit @ unit.T / temperature
-    itself = torch.eye(len(unit), dtype=torch.bool)
+    itself = torch.eye(len(unit), dtype=torch.bool, device=unit.device)
     logits = logits.masked_fill(itself, float("-inf"))
     chances = logits - torch.logsumexp(logits, dim=1, keepdim=True)
     alike = (labels[:, None] == labels[None]) & ~itself

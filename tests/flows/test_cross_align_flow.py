@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from in_process import SCRIPTED
+from tiny_models import save_tiny_llama
 
 from normloom.core.errors import ConfigError
 from normloom.core.table import Manifest
@@ -136,6 +137,17 @@ def _digest() -> str:
     import hashlib
 
     return hashlib.blake2b(b"groups", digest_size=3).hexdigest()
+
+
+def test_a_model_by_id_is_tuned_in_place_of_the_frozen_encoder(tmp_path: Path) -> None:
+    base = f"models.tuned={{engine: transformers, model: {save_tiny_llama(tmp_path / 'llama')}, dtype: float32}}"
+    store = Store(tmp_path / "store")
+    tables = built(store, base, "tune={max_steps: 1, modules: [q_proj], tokens: 32}", "adapter.epochs=1")
+    assert tables["tune"].count("rows") == 3
+    assert len(tables["tune"].attached) == 6  # weights and configuration of three variants
+    assert rows(store, tables, "tuned_vectors")["item_id"].n_unique() == 52 * 3
+    assert tables["verdicts"].count("rows") == 52 * 3 * 2
+    assert passed(store, tables)["cited", "explanations"]
 
 
 def test_a_source_is_left_out_on_request_but_not_all_of_them() -> None:
