@@ -210,6 +210,12 @@ def cells_written(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> 
     )
 
 
+def slots_reworded(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
+    """The three slots of an explanation that are reworded; each holds a part of its text."""
+    given = stage.given
+    return _texts(inputs, given["template"], _PROMPT, copies=3, limit=given["sampling"].max_tokens)
+
+
 def _seen(stage: Any) -> int:
     return _PICTURES * _PICTURE if stage.images else 0
 

@@ -21,6 +21,7 @@ from normloom.tasks.cross_align.evidence import Deleting
 from normloom.tasks.cross_align.explanations import Explaining
 from normloom.tasks.cross_align.lora import Tuning
 from normloom.tasks.cross_align.memes import KEPT, MemeReading
+from normloom.tasks.cross_align.reword import Rewording
 from normloom.tasks.cross_align.texts import Apart, ReadPictures
 from normloom.tasks.knowledge.facts import Choosing
 from normloom.tasks.knowledge.index import Indexing
@@ -107,6 +108,9 @@ class Models(Settings):
     tuned: ModelSpec | None = Field(
         None, description="its LoRA adapters encode texts instead, trained on pairs of the encoder; null: none is tuned"
     )
+    writer: ModelSpec | None = Field(
+        None, description="rewords explanations, ids kept; null: the template's words stay"
+    )
 
 
 class CrossAlignConfig(SystemConfig):
@@ -126,4 +130,5 @@ class CrossAlignConfig(SystemConfig):
     tune: Tuning = section(Tuning)
     adapter: Adapting = section(Adapting)
     explain: Explaining = section(Explaining)
+    reword: Rewording = section(Rewording)
     delete: Deleting = section(Deleting)

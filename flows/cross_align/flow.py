@@ -27,6 +27,7 @@ from normloom.tasks.cross_align.figures import faithfulness_figures, link_figure
 from normloom.tasks.cross_align.hard_pairs import hard_pairs
 from normloom.tasks.cross_align.lora import encode_tuned, tune
 from normloom.tasks.cross_align.memes import draw_pictures, read_labelled_memes
+from normloom.tasks.cross_align.reword import reword
 from normloom.tasks.cross_align.texts import keep_apart, near_memes, settle_texts, unread
 from normloom.tasks.cross_align.variants import variants
 from normloom.tasks.cross_align.verdicts import verdicts
@@ -70,6 +71,8 @@ def cross_align(config: CrossAlignConfig) -> list[Stage]:
     deleted_vectors = encode(deleted, name="deletion_vectors")
     faithful = faithfulness(explained, deleted, judged, deleted_vectors, adapters=files_of(trained))
     measured = faithfulness_figures(faithful)
+    if (writer := config.models.writer) is not None:
+        explained = reword(explained, config.reword, writer, writer=writer.model)
     return [
         explained,
         verdict_figures(judged),

@@ -14,6 +14,7 @@ from normloom.tasks.rejection.judge import ON_TASK
 NEEDED = {
     "classify": {"instruction": set(), "context": {"prompt"}, "question": {"dimension", "label", "definition"}},
     "rank": {"instruction": {"dimension", "codes"}, "context": {"prompt"}, "question": {"dimension"}},
+    "reword": {"instruction": set(), "prompt": {"sentence"}},
     "expand": {"instruction": set(), "prompt": {"label", "definition", "examples"}},
     "generate": {"instruction": set(), "prompt": {"prompt"}, "resample": {"prompt", "diagnosis"}},
     "judge": {
