@@ -9,7 +9,7 @@ from pydantic import Field
 
 from normloom.core.fan_out import each
 from normloom.core.protocol import GenerateRequest, LanguageModel, Sampling
-from normloom.core.rows import seed
+from normloom.core.rows.ids import seed
 from normloom.core.stage import Output
 from normloom.schemas import meme_tables
 from normloom.schemas.template import Template, sections, template_named
