@@ -119,7 +119,7 @@ def read_labelled_memes(args: MemeReading, *, source: Located, pictures: bool) -
     makes=media_contract(KEPT),
     name="media",
     files="media",
-    libraries=("pillow", "numpy", "scipy", "soundfile"),
+    libraries=("pillow", "numpy", "scipy", "soundfile", "av"),
     fan_out=each(),
 )
 def draw_pictures(rows: pl.DataFrame, *, run: Run) -> Output:
