@@ -192,7 +192,8 @@ def score_labels_by_embedding(
     columns = []
     for taxonomy in taxonomies:
         row = fitted[taxonomy.dimension]
-        scores = prompts @ np.array(row["vectors"], dtype=np.float32).T
+        # Not by BLAS, whose last bits of a row depend on how many there are: a row that goes would change the others.
+        scores = np.einsum("pd,ld->pl", prompts, np.array(row["vectors"], dtype=np.float32))
         columns.append(probabilities(scores, Calibration.model_validate_json(row["coefficients"])))
     values = pl.Series("probabilities", np.hstack(columns)).arr.to_list()
     return Output(rows=rows.select("row_id", "prompt_id", values))

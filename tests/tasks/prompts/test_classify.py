@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from hand_made import (
@@ -32,6 +33,7 @@ from normloom.schemas.prompts import MEASURE
 from normloom.schemas.taxonomy import builtin_taxonomies
 from normloom.schemas.template import Template
 from normloom.store.store import Store
+from normloom.tasks.prompts.calibration import Calibration
 from normloom.tasks.prompts.classify import (
     CODES,
     Asking,
@@ -234,6 +236,25 @@ def test_the_embedding_route_learns_labels_from_labelled_prompts_and_finds_them_
     assert labels == [["safety/theft", "value/wealth"], ["safety/fraud", "value/wisdom"]]
     for probabilities, kept in zip(made.rows["probabilities"], labels, strict=True):
         assert [label for label, p in zip(LABEL_IDS, probabilities, strict=True) if p >= 0.5] == kept
+
+
+def test_scores_by_embedding_of_a_row_do_not_depend_on_the_rows_beside_it() -> None:
+    random = np.random.default_rng(7)
+    fitted = pl.DataFrame(
+        {
+            "dimension": ["safety", "value"],
+            "vectors": [random.normal(size=(31, 384)).tolist(), random.normal(size=(68, 384)).tolist()],
+            "coefficients": [Calibration(intercepts=(0.0,) * size).model_dump_json() for size in (31, 68)],
+        }
+    )
+    vectors = pl.Series("vector", random.normal(size=(400, 384)).astype(np.float32))
+    ids = pl.Series([str(number) for number in range(400)])
+    rows = pl.DataFrame([vectors]).with_columns(row_id=ids, prompt_id=ids)
+    score = score_labels_by_embedding.function
+    whole = score(rows, fitted, taxonomies=TAXONOMIES).rows
+    for left in (rows.filter(ids != "100"), rows.head(1), rows.tail(7), rows.reverse()):
+        same = left.select("row_id").join(whole, on="row_id", maintain_order="left")
+        assert score(left, fitted, taxonomies=TAXONOMIES).rows.equals(same)
 
 
 @pytest.mark.parametrize("route", ["exhaustive", "shortlist"])
