@@ -43,7 +43,7 @@ def encode_images(
     return _table(rows, vectors.tolist(), IMAGE, encoder)
 
 
-@step(makes=media_tables.VECTORS, name="sound_vectors", libraries=("numpy", "soundfile"), fan_out=each())
+@step(makes=media_tables.VECTORS, name="sound_vectors", libraries=("numpy", "soundfile", "av"), fan_out=each())
 def encode_sounds(
     rows: pl.DataFrame,
     args: MediaEncoding,  # noqa: ARG001  # sizes of parts
