@@ -69,6 +69,13 @@ def lacking(data: bytes, share: float = 0.5) -> bytes:
     return data[: int(len(data) * share)]
 
 
+def test_what_is_transparent_is_white() -> None:
+    image = Image.new("RGBA", (2, 1), (200, 0, 0, 255))
+    image.putpixel((1, 0), (0, 0, 0, 0))
+    seen = image_of(encoded(image))
+    assert (seen.mode, seen.getpixel((0, 0)), seen.getpixel((1, 0))) == ("RGB", (200, 0, 0), (255, 255, 255))
+
+
 class TestDecode:
     @pytest.mark.parametrize(
         ("make", "name", "rule"),
@@ -252,6 +259,28 @@ class TestSources:
                 (one.read(), one.beside["txt"]) for one in entries(locate_media(source), keep=("txt",), most=10**6)
             ]
             assert found == [(members["1.png"], "one"), (members["2.png"], "two")]
+
+    def test_members_of_archives_that_are_damaged_or_too_large_cost_their_own_rows(self, tmp_path: Path) -> None:
+        small, large = encoded(noise(1)), encoded(noise(2, width=400, height=400))
+        with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
+            for name, data in (("1.png", small), ("2.png", encoded(noise(3)))):
+                archive.writestr(name, data)
+        whole = (tmp_path / "all.zip").read_bytes()
+        broken = whole.index(encoded(noise(3))) + 40
+        (tmp_path / "all.zip").write_bytes(whole[:broken] + bytes([whole[broken] ^ 255]) + whole[broken + 1 :])
+        assert [data for _, data in self.read(tmp_path / "all.zip")] == [small, "unreadable"]
+        with tarfile.open(tmp_path / "all.tar", "w") as tar:
+            for name, data in (("1.png", small), ("2.png", large)):
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+        found = []
+        for one in entries(locate_media(tmp_path / "all.tar"), keep=(), most=len(small)):
+            try:
+                found.append(one.read())
+            except BadMediaError as error:
+                found.append(error.rule.encode())
+        assert found == [small, b"too_large"]
 
     def test_a_damaged_archive_is_one_clear_sentence(self, tmp_path: Path) -> None:
         (tmp_path / "bad.zip").write_bytes(b"PK\x03\x04 and no more")
