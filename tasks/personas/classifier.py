@@ -25,7 +25,7 @@ MODEL = "model"
 class Acting(Args):
     """When the classifier is sure enough to act."""
 
-    threshold: float = Field(0.65, ge=0, le=1, description="confidence from which an offer is made or withheld")
+    act_at: float = Field(0.65, ge=0, le=1, description="confidence from which an offer is made or withheld")
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def leave_one_out(rows: pl.DataFrame, args: Acting) -> Output:
                     "accepted": row["accepted"],
                     "predicted": bool(found.accepts[0]),
                     "confidence": confidence,
-                    "covered": confidence >= args.threshold,
+                    "covered": confidence >= args.act_at,
                     "origin": MODEL,
                 }
             )

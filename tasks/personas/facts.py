@@ -8,6 +8,7 @@ import polars as pl
 from pydantic import Field
 
 from normloom.core.errors import SourceError
+from normloom.core.fan_out import free
 from normloom.core.stage import Output, dropped_rows, quarantined, quarantined_frame
 from normloom.readers import LIBRARIES, Located, as_text, read_source
 from normloom.schemas import persona_tables, tables
@@ -41,7 +42,12 @@ def read_topics(*, source: Located) -> Output:
     return _read(source, _TOPIC, key=_TOPIC, repeated="repeated_topic")
 
 
-@step(makes=persona_tables.LABELS, name="labels", libraries=LIBRARIES)
+@step(
+    makes=persona_tables.LABELS,
+    name="labels",
+    libraries=LIBRARIES,
+    fan_out=free("one row for each label of a user of whom facts are known"),
+)
 def read_labels(rows: pl.DataFrame, *, source: Located) -> Output:
     """Return the labels of users of whom facts are known, from a file with classification_task, username and label.
 

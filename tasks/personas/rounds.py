@@ -90,7 +90,7 @@ def _replayed(
                 "accepted": user.accepted,
                 "predicted": bool(found.accepts[place]),
                 "confidence": confidence,
-                "covered": confidence >= args.threshold,
+                "covered": confidence >= args.act_at,
                 "origin": MODEL,
             }
         known += [open_[place] for place in chosen]

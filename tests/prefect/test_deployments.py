@@ -167,7 +167,8 @@ def test_the_image_has_the_engines_of_the_default_profile() -> None:
         for spec in model_uses(stages_of(*system.flow(validated(system.config, load_profile(profile, name))[0])))
     }
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    brought = {f'pip install "normloom[{engine}]"', *(f'pip install "{package}"' for package in extras[engine])}
+    brought = {f'pip install "normloom[{extra}]"' for extra in ("statistics", "media", engine)}
+    brought |= {f'pip install "{package}"' for package in extras[engine]}
     packages = {install.split()[-1] for install in installs - {None, *brought} if install}
     assert all(package in image for package in packages)
     assert re.findall(r"^vllm==", (ROOT / "constraints-gpu.txt").read_text(), re.MULTILINE)

@@ -34,6 +34,7 @@ NEEDED = {
         "written prompt": {"prompt", "response"},
     },
     "respond": {"instruction": set(), "prompt": {"prompt"}},
+    "assist": {"instruction": set(), "prompt": {"task", "facts"}},
     "persona": {"instruction": set(), "prompt": {"persona", "context"}},
     "entail": {"instruction": set(), "context": {"reply"}, "question": {"statement"}},
     "cultural": {
