@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -67,6 +68,7 @@ def takes(rows: pl.DataFrame) -> pl.DataFrame:
     """Tell which resources of Ray its process has taken, and which GPU it was given."""
     import ray
 
+    time.sleep(1)  # one process must not be done before the other has begun
     context = ray.get_runtime_context()
     told = {**context.get_assigned_resources(), "gpus": ray.get_gpu_ids(), "actor": context.get_actor_id()}
     return rows.select("row_id", "word", took=pl.lit(json.dumps(told)))
