@@ -76,7 +76,7 @@ def main() -> None:
         tables = made("persodpo", list(_ends(prepared, pairs, seed)), store)
         lines.append(_line(seed, tables, store))
         base, tuned = (store.scan(tables[f"log_probs_{name}"].ref).collect() for name in ("base", "persodpo"))
-        scored.append(scores(tuned, base, beta=prepared.config.train.beta))  # type: ignore[attr-defined]
+        scored.append(scores(tuned, base, beta=prepared.config.train.beta))  # type: ignore[attr-defined]  # settings of persodpo
     report.add("Each seed: held-out pairs, 95 % intervals by bootstrap over prompts", lines)
     report.add("All seeds: mean over seeds", [_over_seeds(name, scored) for name in MEASURES])
     report.end()
@@ -85,8 +85,8 @@ def main() -> None:
 def _ends(prepared: Prepared, pairs: Stage, seed: int) -> tuple[Stage, ...]:
     """Return the last stages of the training with a seed."""
     config = prepared.config
-    train = config.train.model_copy(update={"seed": seed})  # type: ignore[attr-defined]
-    return trained(pairs, None, config.model_copy(update={"train": train})).ends  # type: ignore[arg-type]
+    train = config.train.model_copy(update={"seed": seed})  # type: ignore[attr-defined]  # settings of persodpo
+    return trained(pairs, None, config.model_copy(update={"train": train})).ends  # type: ignore[arg-type]  # settings of persodpo
 
 
 def _line(seed: int, tables: dict[str, Manifest], store: Store) -> dict[str, object]:

@@ -39,7 +39,7 @@ def draw(rows: pl.DataFrame, arguments: Factor) -> Output:
     return Output(rows=pl.DataFrame(drawn), quarantined=quarantined_frame(aside), attempts=len(drawn) + len(aside))
 
 
-def publish(rows: pl.DataFrame, arguments: Factor) -> Output:  # noqa: ARG001
+def publish(rows: pl.DataFrame, arguments: Factor) -> Output:  # noqa: ARG001  # as stages are called
     """Keep the second reply of each word."""
     winners = {row["word"]: row["row_id"] for row in rows.filter(draw=1).to_dicts()}
     out = [

@@ -21,7 +21,7 @@ from normloom.tasks.personas.rounds import Replaying
 from normloom.tasks.personas.utterances import TEXTS, TOKENS, ReadUtterances
 
 _SUFFIXES = (".parquet", ".csv", ".jsonl")
-_FOLDER = {"facts": "path", "task_topics": "topics", "classification_labels": "labels", "utterances": "utterances"}
+_FOLDER = {"topics": "task_topics", "labels": "classification_labels", "utterances": "utterances"}
 
 
 class SourceSettings(FileSettings, ReadFacts):
@@ -38,25 +38,26 @@ class SourceSettings(FileSettings, ReadFacts):
     )
     marked: bool = Field(default=False, description="utterances have tokens, head and tail, as PersonaExt")
 
-    def file_of(self, name: str) -> Located | None:
-        """Return one of the files, that of the folder if none is named, the built-in one without a path."""
-        given = self.path if name == "path" else getattr(self, name)
-        if self.path and Path(self.path).is_dir():
-            stem = next(stem for stem, field in _FOLDER.items() if field == name)
-            found = (Path(self.path) / f"{stem}{suffix}" for suffix in _SUFFIXES)
-            given = next((str(path) for path in found if path.is_file()), None if name == "path" else given)
-            if name == "path" and given is None:
-                raise ConfigError(f"source.path {self.path}: no file facts.parquet, facts.csv or facts.jsonl in it")
-        if given:
-            return locate(str(given), self.reading())
-        return None if self.path else locate(str(builtin.FILES[name]))
-
     @property
     def facts(self) -> Located:
-        """The file of facts."""
-        found = self.file_of("path")
-        assert found is not None  # of a folder it was required
-        return found
+        """The file of facts; raises ConfigError if a folder has none."""
+        if not self.path:
+            return locate(str(builtin.FACTS), self.reading())
+        if not Path(self.path).is_dir():
+            return self.located()
+        found = self._in_folder("facts")
+        if found is None:
+            raise ConfigError(f"source.path {self.path}: no file facts.parquet, facts.csv or facts.jsonl in it")
+        return locate(str(found), self.reading())
+
+    def companion(self, name: str) -> Located | None:
+        """Return the file of `topics`, `labels` or `utterances`: as named, else in the folder, else built in."""
+        given = getattr(self, name) or self._in_folder(_FOLDER[name]) or (None if self.path else builtin.FILES[name])
+        return locate(str(given)) if given else None
+
+    def _in_folder(self, stem: str) -> Path | None:
+        found = (Path(self.path or "") / f"{stem}{suffix}" for suffix in _SUFFIXES)
+        return next((path for path in found if path.is_file()), None) if self.path else None
 
     @model_validator(mode="after")
     def _has_facts(self) -> Self:
@@ -77,10 +78,6 @@ class Models(Settings):
     assistant: ModelSpec | None = Field(None, description="says how well a user fits a task")
 
 
-class LoopSettings(Replaying):
-    """When the classifier acts, and how labels are asked for."""
-
-
 class PersoPilotConfig(SystemConfig):
     """All settings of one replay."""
 
@@ -90,7 +87,7 @@ class PersoPilotConfig(SystemConfig):
     models: Models = section(Models)
     extraction: ExtractionSettings = section(ExtractionSettings)
     assist: Assisting = section(Assisting)
-    loop: LoopSettings = section(LoopSettings)
+    loop: Replaying = section(Replaying)
 
     @property
     def utterance_columns(self) -> tuple[str, ...]:

@@ -28,18 +28,18 @@ def persopilot(config: PersoPilotConfig) -> list[Stage]:
     source = config.source
     facts = read_facts(source, source=source.facts)
     ends = []
-    listed = source.file_of("topics")
+    listed = source.companion("topics")
     known = personas(facts, read_topics(source=listed) if listed else facts)
     ends += [known, recommendations(known)]
-    if labelled := source.file_of("labels"):
+    if labelled := source.companion("labels"):
         labels = read_labels(facts, source=labelled)
         ends.append(loop_figures(leave_one_out(labels, config.loop), rounds(labels, config.loop)))
         if config.models.assistant:
             ends.append(assistance(labels, config.assist, facts, config.models.assistant))
-    if spoken := source.file_of("utterances"):
+    if spoken := source.companion("utterances"):
         said = read_utterances(config.extraction, source=spoken, columns=config.utterance_columns)
         trained = extractor(said, config.extraction)
-        ends.append(extraction_figures(triples(held_out(said), extractor=files_of(trained)), trained))
+        ends.append(extraction_figures(triples(held_out(said), extractor=files_of(trained))))
     return ends
 
 

@@ -31,7 +31,7 @@ def import_engine() -> None:
     """Import what flows run on: a second, which may pass while a server starts."""
     import prefect.artifacts
     import prefect.flow_engine
-    import prefect.task_engine  # noqa: F401
+    import prefect.task_engine  # noqa: F401  # imported early, used later
 
 
 def submit_stages(

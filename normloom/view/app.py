@@ -92,8 +92,8 @@ def _tables(app: FastAPI, catalog: Catalog) -> None:
         return found
 
     @app.get("/api/media")
-    def medium(media_id: str, *, small: bool = False) -> Response:
-        data, form = media.medium(catalog, media_id, small=small)
+    def medium(media_id: str) -> Response:
+        data, form = media.medium(catalog, media_id)
         return Response(data, media_type=form)
 
 

@@ -40,8 +40,9 @@ class Listed:
 class Catalog:
     """The newest tables of a store, looked up again as builds publish newer ones. Any number of threads may ask."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, *, fresh_seconds: float = FRESH_SECONDS) -> None:
         self.store = store
+        self._fresh_seconds = fresh_seconds
         self._lock = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._seen: tuple[Any, ...] = ()
@@ -103,7 +104,7 @@ class Catalog:
 
     def _refresh(self) -> None:
         now = time.monotonic()
-        if self._connection and now - self._checked < FRESH_SECONDS:
+        if self._connection and now - self._checked < self._fresh_seconds:
             return
         newest = [manifest for system in self.store.systems() for manifest in self.store.newest(system)]
         aside = [(system, found) for system in self.store.systems() for found in quarantines(self.store, system)]

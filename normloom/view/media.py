@@ -6,14 +6,13 @@ import io
 
 from normloom.core.errors import UsageError
 from normloom.readers.media import MediaFolder, image_of
-from normloom.schemas.media_tables import IMAGE, SPAN
+from normloom.schemas.media_tables import IMAGE, SPAN, VIDEO
 from normloom.view.catalog import Catalog
 
 SIDE = 1024  # pixels of an image at most
-THUMBNAIL = 160
 
 
-def medium(catalog: Catalog, media_id: str, *, small: bool = False) -> tuple[bytes, str]:
+def medium(catalog: Catalog, media_id: str) -> tuple[bytes, str]:
     """Return a medium's bytes and content type: images as JPEG of at most 1024 pixels, sound as it is.
 
     Raises UsageError if no table has it.
@@ -29,17 +28,15 @@ def medium(catalog: Catalog, media_id: str, *, small: bool = False) -> tuple[byt
             continue
         kind, form, *span = found
         data = MediaFolder(catalog.store.folder(manifest.ref)).read(dict(zip(SPAN, span, strict=True)))
-        return (
-            (_jpeg(data, THUMBNAIL if small else SIDE), "image/jpeg")
-            if kind == IMAGE
-            else (data, f"{'video' if kind == 'video' else 'audio'}/{form}")
-        )
+        if kind == IMAGE:
+            return _jpeg(data), "image/jpeg"
+        return data, f"{'video' if kind == VIDEO else 'audio'}/{form}"
     raise UsageError(f"no table holds the medium {media_id!r}")
 
 
-def _jpeg(data: bytes, side: int) -> bytes:
+def _jpeg(data: bytes) -> bytes:
     image = image_of(data)
-    image.thumbnail((side, side))
+    image.thumbnail((SIDE, SIDE))
     stream = io.BytesIO()
     image.convert("RGB").save(stream, "JPEG", quality=85)
     return stream.getvalue()

@@ -1,4 +1,4 @@
-"""The server of the page: on loopback unless told otherwise, with a token made when it starts."""
+"""The server of the page: on loopback by default, with a token made when it starts."""
 
 from __future__ import annotations
 

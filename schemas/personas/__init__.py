@@ -1,7 +1,7 @@
 """Persona data of our own: dialogues to try PersoDPO on, and invented people to try PersoPilot on.
 
 `PROMPTS`: `prompt_id`, `split` (train or valid), `persona`, `context`, `reference` (what was said next).
-`FILES`: what is known of 24 people, the topics of tasks, who would take an offer, and utterances that state a fact.
+`FACTS`: what is known of 24 people. `FILES`: topics of tasks, who would take an offer, and utterances with a fact each.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 PROMPTS = _HERE / "prompts.csv"
+FACTS = _HERE / "facts.csv"
 FILES = {
-    "path": _HERE / "facts.csv",
     "topics": _HERE / "task_topics.csv",
     "labels": _HERE / "classification_labels.csv",
     "utterances": _HERE / "utterances.csv",

@@ -173,5 +173,5 @@ def anchors_of(listed: Sequence[tuple[int, list[int], list[bool]]]) -> Anchors:
         torch.tensor([anchor for anchor, _, _ in listed]),
         torch.tensor([padded(others, 0) for _, others, _ in listed]),
         torch.tensor([padded(positive, False) for _, _, positive in listed]),  # noqa: FBT003  # what is padded with
-        torch.tensor([padded([True] * len(others), False) for _, others, _ in listed]),  # noqa: FBT003
+        torch.tensor([padded([True] * len(others), False) for _, others, _ in listed]),  # noqa: FBT003  # a value to fill with
     )

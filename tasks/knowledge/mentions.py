@@ -113,7 +113,7 @@ def lemmas(term: str) -> tuple[str, ...]:
     """Return a term with its last word as it may stand in a dictionary, by suffix: "face masks" -> ("face mask",)."""
     before, space, word = term.rpartition(" ")
     stems = [word[: -len(end)] + put for end, put in _SUFFIXES if word.endswith(end) and not word.endswith("ss")]
-    return tuple(dict.fromkeys(f"{before}{space}{stem}" for stem in stems if len(stem) > 2))  # noqa: PLR2004
+    return tuple(dict.fromkeys(f"{before}{space}{stem}" for stem in stems if len(stem) > 2))  # noqa: PLR2004  # letters
 
 
 def _found(spans: Sequence[Span], known: Mapping[str, set[str]]) -> Iterator[tuple[Span, str, str]]:

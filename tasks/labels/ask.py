@@ -1,4 +1,4 @@
-"""`ask`: publish a queue of rows for people, wait until it is answered, and go on with the answers."""
+"""`ask`: publish a queue of rows for people, wait until it is answered, and continue with the answers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def ask(  # noqa: PLR0913  # what a queue is, by name
     """Ask people about rows: return the rows with a column for each question of `labels`, once they are answered.
 
     The build publishes a queue (stage `ask_NAME`) and ends with exit code 3 while rows wait: "40 rows wait for answers:
-    normloom label NAME". The next build goes on with the answers. `show` names the columns that people see; an answer
+    normloom label NAME". The next build continues with the answers. `show` names the columns that people see; an answer
     counts only for what was shown when it was given. `Asking` has the other arguments. If several people answer a row,
     the value is that of most (null on a tie), of numbers the mean, of several options those that more than half chose.
     Raises ConfigError for arguments that contradict each other.

@@ -92,4 +92,4 @@ def _gap(value: list[float] | float | None, threshold: float) -> float:
     if isinstance(value, int | float):
         return abs(value - threshold)
     best = sorted((one for one in value or [] if one is not None), reverse=True)[:2]
-    return best[0] - best[1] if len(best) == 2 else math.inf  # noqa: PLR2004
+    return best[0] - best[1] if len(best) == 2 else math.inf  # noqa: PLR2004  # both are there

@@ -17,7 +17,7 @@ _OF = "extractor"
 
 
 @step(makes=tables.FIGURES, fan_out=free("one row for each figure"), libraries=("numpy", "scipy"))
-def extraction_figures(rows: pl.DataFrame, trained: pl.DataFrame) -> Output:  # noqa: ARG001  # the curve says that it was
+def extraction_figures(rows: pl.DataFrame) -> Output:
     """Return exact span F1 and relation accuracy, over all and by relation, with intervals that resample texts."""
     figures = [figure_row(_span_f1(rows), metric="span_f1", of=_OF), *_accuracies(rows)]
     read = clustered_share(rows, pl.col("parse_status") == OK, cluster="text", what=UTTERANCES)

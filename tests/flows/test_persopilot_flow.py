@@ -102,6 +102,20 @@ def test_the_utterances_of_persona_ext_are_read_whole(shared_data: Path, tmp_pat
     assert texts["text"].is_unique().all()  # no text is on both sides
 
 
+def test_a_file_that_is_named_comes_before_that_of_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "facts.csv").write_text("username,task,topic,relation,object\nada,T,A,likes,x\nbob,T,A,likes,y\n")
+    for name, label in (("classification_labels.csv", "old"), ("mine.csv", "new")):
+        (tmp_path / name).write_text(f"classification_task,username,label\nW,ada,{label}\n")
+    store = Store(tmp_path / "store")
+    found = {
+        given: rows(store, built(store, f"source.path={tmp_path}", *more, only="labels"), "labels")["label"].to_list()
+        for given, more in {"folder": [], "named": [f"source.labels={tmp_path / 'mine.csv'}"]}.items()
+    }
+    assert found == {"folder": ["old"], "named": ["new"]}
+    sampled = built(store, f"source.path={tmp_path}", "source.sample=1", only="labels")["labels"]
+    assert sampled.count("rows") + sampled.count("dropped") == 1  # a sample is drawn of the facts alone
+
+
 class TestBuiltIn:
     @pytest.fixture(scope="class")
     @classmethod

@@ -46,7 +46,7 @@ def weave(rows: pl.DataFrame, arguments: Woven) -> Output:
 def woven(draw: st.DrawFn) -> list[Stage]:
     """Stages whose rows have up to three parents in any tables before them, and lose rows to each other."""
     stages = [words_stage(*"abc"[: draw(st.integers(1, 3))])]
-    there = len(stages[0].arguments.words)  # type: ignore[attr-defined]
+    there = len(stages[0].arguments.words)  # type: ignore[attr-defined]  # of the toy
     for number in range(draw(st.integers(1, 3))):
         places = st.integers(0, there - 1)
         rows = draw(st.lists(st.lists(places, max_size=3, unique=True).map(tuple), min_size=1, max_size=3))

@@ -19,4 +19,4 @@ def test_what_was_compiled_is_kept_by_the_content_of_all_kernels(tmp_path: Path)
 
 def test_the_kernels_are_kept_there() -> None:
     folder = Path(compiled.__file__).parent
-    assert Path(look_up_rows.stats.cache_path).is_relative_to(compiled.kept_in(folder))  # type: ignore[attr-defined]
+    assert Path(look_up_rows.stats.cache_path).is_relative_to(compiled.kept_in(folder))  # type: ignore[attr-defined]  # numba

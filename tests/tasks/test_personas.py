@@ -126,7 +126,7 @@ def labelled(count: int = 16) -> pl.DataFrame:
         {"row_id": f"{n:032x}", "classification_task": "T", "username": f"u{n}", "accepted": n % 2 == 0}
         for n in range(count)
     ]
-    return pl.DataFrame([{**row, "persona": " ".join(draw.sample(words[row["accepted"]], 2))} for row in rows])  # type: ignore[index]
+    return pl.DataFrame([{**row, "persona": " ".join(draw.sample(words[row["accepted"]], 2))} for row in rows])  # type: ignore[index]  # a bool
 
 
 class TestRounds:

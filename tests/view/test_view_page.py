@@ -93,7 +93,7 @@ def test_by_keyboard_from_the_list_to_a_row_s_history_and_back(page: Page, serve
     page.keyboard.press("Enter")
     steps = page.locator("#row .step h3")
     expect(steps).to_have_count(3)
-    assert [re.match(r"[a-z]+", text)[0] for text in steps.all_inner_texts()] == ["words", "draw", "publish"]  # type: ignore[index]
+    assert [re.match(r"[a-z]+", text)[0] for text in steps.all_inner_texts()] == ["words", "draw", "publish"]  # type: ignore[index]  # matches
     candidates = page.locator("#row .candidate")
     expect(candidates).to_have_count(2)
     assert "dropped in publish: lower score" in candidates.first.inner_text()

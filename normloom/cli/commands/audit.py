@@ -35,7 +35,8 @@ def audit(  # each an option
     figure: Annotated[AuditFigure, typer.Option(help="The figure whose interval is to be narrow.")] = AuditFigure.SHARE,
     of: Annotated[str, typer.Option(help="The verdict that it is of.", show_default="the system's")] = "",
     need: Annotated[
-        int | None, typer.Option(min=5, help="How many answers are enough to go on.", show_default="all of the budget")
+        int | None,
+        typer.Option(min=5, help="Answers that are enough to continue.", show_default="all of the budget"),
     ] = None,
     at_least: Annotated[
         list[str] | None,

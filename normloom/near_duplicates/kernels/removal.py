@@ -38,12 +38,12 @@ def _first_similar(found: Array, row: int, rule: Rule) -> int:
     if len(found) == 0:
         return NO_KEY
     if rule.jaccard <= 0:
-        return found[0]  # type: ignore[no-any-return]
+        return found[0]  # type: ignore[no-any-return]  # numba knows the type
     own = shingle_set(rule.texts.data, rule.texts.bounds, row, rule.grams)
     for key in found:
         other = shingle_set(rule.texts.data, rule.texts.bounds, key & ROW_MASK, rule.grams)
         if overlap(own, other) >= rule.jaccard:
-            return key  # type: ignore[no-any-return]
+            return key  # type: ignore[no-any-return]  # numba knows the type
     return NO_KEY
 
 

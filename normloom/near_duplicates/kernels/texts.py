@@ -139,7 +139,7 @@ def similarities(data: Array, bounds: Array, left: Array, right: Array, grams: A
 @compiled
 def _decides(hashes: Array, bit: np.uint64) -> np.uint64:
     """Return the bit of the feature whose hash is smallest when rotated by the bit: another one for each bit."""
-    return (hashes >> bit | hashes << (_64 - bit) % _64).min() & _1  # type: ignore[no-any-return]
+    return (hashes >> bit | hashes << (_64 - bit) % _64).min() & _1  # type: ignore[no-any-return]  # numba knows it
 
 
 @compiled

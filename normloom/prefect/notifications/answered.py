@@ -1,4 +1,4 @@
-"""Builds that wait for people's answers go on by themselves: with the answers their deployment runs again."""
+"""Builds that wait for people's answers continue by themselves: once answered, their deployment runs again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _GONE_ON = ".gone-on"  # the build that was last scheduled again
 def go_on(store: Store) -> list[str]:
     """Schedule the runs of deployments again whose build waits for answers that are all there; return their systems.
 
-    A run that a terminal started is nobody's deployment, and goes on when its command is given again.
+    A run started in a terminal has no deployment; it continues when its command is run again.
     """
     gone_on = []
     for system in store.systems():
@@ -32,7 +32,7 @@ def go_on(store: Store) -> list[str]:
                 write_file(store.root / system / BUILDS / _GONE_ON, build.build.encode())
                 gone_on.append(system)
         except NormloomError as error:
-            log.warning("cannot tell whether %s can go on: %s", system, error)
+            log.warning("cannot tell whether %s can continue: %s", system, error)
     return gone_on
 
 
@@ -64,5 +64,5 @@ def _schedule(build: UnfinishedBuild, run_id: UUID) -> bool:
             client.create_flow_run_from_deployment(run.deployment_id, parameters=run.parameters)
         except ObjectNotFound:  # the run or its deployment is gone
             return False
-    log.info("%s goes on: all rows that build %s waited for are answered", build.system, build.build)
+    log.info("%s continues: all rows that build %s waited for are answered", build.system, build.build)
     return True

@@ -1,5 +1,5 @@
 """Look after a store while nobody builds: serve its figures, tell the Prefect server of releases that get stale, and
-let builds go on that waited for answers.
+let builds that waited for answers continue.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ function page(main, queue, who, media, row) {
     el("button", { onclick: undo, id: "undo" }, "Undo (u)")) : null;
   undoing = { main, queue, who, media };
   if (!row) {
-    const done = skipping.length ? `${counted(skipping.length)} rows were skipped.` : "Nothing is left to answer. The next build goes on with the answers.";
+    const done = skipping.length ? `${counted(skipping.length)} rows were skipped.` : "Nothing is left to answer. The next build continues with the answers.";
     const back = skipping.length ? el("button", { onclick: () => { skipping = []; next(main, queue, who, media); } }, "Show skipped rows") : null;
     announce(done);
     return show(main, heading, el("p", { id: "done" }, done), el("div", { class: "bar" }, back, buttons), error);

@@ -89,7 +89,7 @@ export function medium(values, media) {
     show(place, player);
     return place;
   }
-  blob("/api/media", { media_id: id, small: false }).then((url) => {
+  blob("/api/media", { media_id: id }).then((url) => {
     const button = el("button", { class: "medium", "aria-pressed": "false", "aria-label": "Image, blurred: click to show", onclick: () => {
       const pressed = button.getAttribute("aria-pressed") === "true";
       button.setAttribute("aria-pressed", String(!pressed));
