@@ -1,0 +1,86 @@
+"""What the tables of AlignX hold that both its halves read: axis rows, replies, routing, judgements."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from normloom.core.contract import Check, Contract
+from normloom.schemas.tables import MESSAGES, NOT_EMPTY, TEXTS, within
+
+HELPFUL, HARMLESS, HONEST = "helpful", "harmless", "honest"
+TRAIN, DEV, TEST = "train", "dev", "test"
+BASE, MERGED, UNIFORM, ROUTED_MIX, CALIBRATED = "base", "merged", "uniform", "routed", "calibrated"
+EXPERT = "expert:"  # before the axis of a single expert
+
+OK, BAD_FORMAT, EMPTY, REFUSED = "ok", "bad_format", "empty", "refused"  # of a judge's reply
+
+WIN, UNSAFE, TRUTHFUL, INFORMATIVE, GOOD = "win", "unsafe", "truthful", "informative", "good"
+MEASURES = (WIN, UNSAFE, TRUTHFUL, INFORMATIVE, GOOD)
+WORST = {WIN: 0.0, UNSAFE: 1.0, TRUTHFUL: 0.0, INFORMATIVE: 0.0, GOOD: 0.0}  # what stands for a failed judgement
+
+_SPLIT = within("split", TRAIN, DEV, TEST)
+
+AXIS_ROWS = Contract(
+    columns={
+        "axis": pl.String(),  # helpful, harmless, honest, or the name of any other aim
+        "history": MESSAGES,  # what was said before the prompt, null for a prompt that stands alone
+        "prompt": pl.String(),
+        "reference": TEXTS,  # good replies, may be empty
+        "bad_reference": TEXTS,  # replies that the axis forbids, may be empty
+        "split": pl.String(),  # by the content of prompt and history: prompts with the same are on one side
+        "origin": pl.String(),  # the set that the row came from
+        "source_row": pl.Int64(),  # the record in it, null for a row of a published table
+    },
+    nullable=frozenset({"history", "source_row"}),
+    checks=(NOT_EMPTY, _SPLIT),
+)
+
+SYSTEM_REPLIES = Contract(
+    columns={
+        "prompt_id": pl.String(),  # row_id of the axis row
+        "system": pl.String(),  # base, expert:AXIS, merged, uniform, routed or calibrated
+        "axis": pl.String(),
+        "prompt": pl.String(),
+        "raw_reply": pl.String(),
+    },
+    keys=("prompt_id", "system"),
+    checks=(NOT_EMPTY,),
+)
+
+ROUTED = Contract(
+    columns={
+        "prompt_id": pl.String(),  # row_id of the axis row
+        "split": pl.String(),
+        "axis": pl.String(),  # the true one
+        "probabilities": pl.List(pl.Float64()),  # of the axes in alphabetical order, uncalibrated
+        "calibrated_global": pl.List(pl.Float64()),  # one temperature for all
+        "calibrated_local": pl.List(pl.Float64()),  # temperatures by neighbourhood
+    },
+    keys=("prompt_id",),
+    checks=(NOT_EMPTY, _SPLIT),
+)
+
+JUDGED = Contract(
+    columns={
+        "prompt_id": pl.String(),
+        "axis": pl.String(),
+        "system": pl.String(),
+        "measure": pl.String(),
+        "judge": pl.String(),  # what judged: a model, a lexicon, a distance
+        "value": pl.Float64(),  # 0 or 1, a draw is 0.5; null if the judgement failed, never filled in
+        "worst": pl.Float64(),  # what stands for a failure where all rows count
+        "words": pl.Int64(),  # of the reply
+        "reference_words": pl.Int64(),  # of the reply it was compared with, null if with none
+        "parse_status": pl.String(),
+    },
+    nullable=frozenset({"value", "reference_words"}),
+    keys=("prompt_id", "system", "measure", "judge"),
+    checks=(
+        within("measure", *MEASURES),
+        within("parse_status", OK, BAD_FORMAT, EMPTY, REFUSED),
+        Check(
+            expectation="expect_column_values_to_be_between",
+            arguments={"column": "value", "min_value": 0, "max_value": 1},
+        ),
+    ),
+)
