@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,7 @@ def build(  # noqa: PLR0913  # the options of the command
     from normloom.cli.run import make
 
     logging.getLogger("ray.widgets").setLevel(logging.WARNING)  # in a notebook, of packages it does not need
+    warnings.filterwarnings("ignore", message="IProgress not found")  # likewise: tqdm
     root = Store(Path(store))
     console = Console(stderr=True, quiet=not progress)
     found = _found(target, root, name, profile, _assigned(source, text_column, limit, settings), resources)

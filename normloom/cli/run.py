@@ -16,6 +16,7 @@ from normloom.cli.endpoints import probed
 from normloom.cli.interrupt import stoppable
 from normloom.cli.logs import json_logs, json_wanted
 from normloom.cli.output import summary
+from normloom.cli.output.notebook import NotebookProgress
 from normloom.cli.output.terminal import TerminalProgress, busy, handling, printing_above
 from normloom.cli.profile_needs import too_many_processors
 from normloom.core.errors import ClusterError, ConfigError, ModelError, NormloomError
@@ -223,7 +224,7 @@ def to_make(ends: Sequence[Stage], *, system: str, store: Store, selection: Sele
 
 @contextmanager
 def _watching(console: Console) -> Iterator[Progress]:
-    """Show progress bars in a terminal, elsewhere plain lines on standard error, and nothing on a quiet console."""
+    """Show progress bars in a terminal or notebook, elsewhere plain lines on standard error; a quiet console, nothing."""
     if json_wanted():
         with json_logs():
             yield LogProgress()
@@ -233,8 +234,9 @@ def _watching(console: Console) -> Iterator[Progress]:
         return
     log.setLevel(logging.INFO)
     log.propagate = False
-    if console.is_terminal:
-        with TerminalProgress(console) as progress, printing_above(console):
+    if console.is_terminal or console.is_jupyter:
+        bars = NotebookProgress if console.is_jupyter else TerminalProgress
+        with bars(console) as progress, printing_above(console):
             yield progress
         return
     handler = logging.StreamHandler()

@@ -18,6 +18,7 @@ from normloom.cli.app import app
 from normloom.core.errors import ConfigError
 from normloom.settings.flow_file import system_of
 
+PROGRESS = ("of the work", "<Result")
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -56,7 +57,10 @@ def test_the_notebook_runs_in_a_kernel(tmp_path: Path) -> None:
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = [output["data"] for cell in notebook.cells for output in cell.get("outputs", ()) if "data" in output]
     assert "('tone', 'new')" in shown[0]["text/plain"]
-    assert "<td>tone</td><td>2</td>" in shown[1]["text/html"]
+    progress, result = (next(one["text/html"] for one in shown if text in one["text/plain"]) for text in PROGRESS)
+    assert "tables, 100% of the work" in progress
+    assert "<td>tone</td><td>2</td>" in result
+    assert [one["text/plain"] for one in shown if "ipywidgets" in one["text/plain"]] == []
     assert set(re.findall(r"'(\w+)'", shown[-1]["text/plain"])) == {"table", "tone"}
     assert [output for cell in notebook.cells for output in cell.get("outputs", ()) if "name" in output] == []
 

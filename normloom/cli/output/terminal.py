@@ -41,7 +41,9 @@ def busy(console: Console, what: str) -> Iterator[None]:
         with console.status(f"[dim]{what}"):
             yield
         return
-    if not console.quiet:
+    if console.is_jupyter:
+        console.print(f"[dim]{what}")
+    elif not console.quiet:
         print(time.strftime("%H:%M:%S"), what, file=sys.stderr, flush=True)  # noqa: T201  # as the log's lines that follow
     yield
 
