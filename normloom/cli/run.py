@@ -224,7 +224,7 @@ def to_make(ends: Sequence[Stage], *, system: str, store: Store, selection: Sele
 
 @contextmanager
 def _watching(console: Console) -> Iterator[Progress]:
-    """Show progress bars in a terminal or notebook, elsewhere plain lines on standard error; a quiet console, nothing."""
+    """Show bars in a terminal or notebook, elsewhere plain lines on standard error, nothing on a quiet console."""
     if json_wanted():
         with json_logs():
             yield LogProgress()
