@@ -11,6 +11,8 @@ RANDOM, UNCERTAIN, DIVERSE = "random", "uncertain", "diverse"
 STRATEGIES = (RANDOM, UNCERTAIN, DIVERSE)
 TRAIN, TEST = "train", "test"
 OK, BAD_FORMAT, EMPTY = "ok", "bad_format", "empty"
+SOURCE, PERSON, MODEL = "source", "person", "model"  # who states a fact
+UNKNOWN = "unknown"  # a topic
 
 _FACT = {
     "username": pl.String(),
@@ -30,6 +32,21 @@ TOPICS = Contract(
     columns={"source_row": pl.Int64(), "task": pl.String(), "topic": pl.String()},
     keys=("task", "topic"),
     checks=(NOT_EMPTY,),
+)
+
+TURNS = Contract(
+    columns={
+        "username": pl.String(),
+        "task": pl.String(),
+        "text": pl.String(),
+        "when": pl.Datetime("us", "UTC"),
+    },
+)
+
+KNOWN = Contract(
+    columns={**_FACT, "origin": pl.String()},
+    keys=("username", "task", "topic", "relation", "object"),
+    checks=(within("origin", SOURCE, PERSON, MODEL),),
 )
 
 PERSONAS = Contract(
@@ -77,9 +94,7 @@ _PREDICTED = {
     "origin": pl.String(),  # model: no label of a person is among predictions
 }
 
-PREDICTIONS = Contract(
-    columns=_PREDICTED, keys=("classification_task", "username"), checks=(within("origin", "model"),)
-)
+PREDICTIONS = Contract(columns=_PREDICTED, keys=("classification_task", "username"), checks=(within("origin", MODEL),))
 
 ROUNDS = Contract(
     columns={
@@ -90,7 +105,7 @@ ROUNDS = Contract(
         **_PREDICTED,
     },
     keys=("strategy", "round", "classification_task", "username"),
-    checks=(within("strategy", *STRATEGIES), within("origin", "model")),
+    checks=(within("strategy", *STRATEGIES), within("origin", MODEL)),
 )
 
 ASSISTANCE = Contract(

@@ -13,6 +13,8 @@ from normloom.settings.about import About
 from normloom.settings.system import System
 from normloom.steps.products import files_of
 from normloom.tasks.personas.assist import assistance
+from normloom.tasks.personas.chat.known import known, turns
+from normloom.tasks.personas.chat.record import chat_labels
 from normloom.tasks.personas.classifier import leave_one_out
 from normloom.tasks.personas.community import personas, recommendations
 from normloom.tasks.personas.extraction_figures import extraction_figures
@@ -26,11 +28,13 @@ from normloom.tasks.personas.utterances import held_out, read_utterances
 def persopilot(config: PersoPilotConfig) -> list[Stage]:
     """Return the last stages of a replay, the personas first."""
     source = config.source
-    facts = read_facts(source, source=source.facts)
+    told = read_facts(source, source=source.facts)
+    people, models = chat_labels("persopilot", "person"), chat_labels("persopilot", "model")
+    facts = known(told, turns(people=people), people=people, models=models)
     ends = []
     listed = source.companion("topics")
-    known = personas(facts, read_topics(source=listed) if listed else facts)
-    ends += [known, recommendations(known)]
+    described = personas(facts, read_topics(source=listed) if listed else told)
+    ends += [described, recommendations(described)]
     if labelled := source.companion("labels"):
         labels = read_labels(facts, source=labelled)
         ends.append(loop_figures(leave_one_out(labels, config.loop), rounds(labels, config.loop)))

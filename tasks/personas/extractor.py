@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,6 +64,19 @@ class Linear:
         return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReadFact:
+    """What is read in an utterance: the places of the subject and of the object (none if there is none), the relation.
+
+    `confidence` is the probability of the relation.
+    """
+
+    subject: Sequence[int]
+    object: Sequence[int]
+    relation: str
+    confidence: float
+
+
 @step(
     makes=persona_tables.EXTRACTOR,
     files=FOLDER,
@@ -108,37 +121,50 @@ def triples(rows: pl.DataFrame, *, extractor: ProductFiles) -> Output:
 
     The object is always a span of the text; an utterance in which no object is found has none and is `empty`.
     """
+    told = list(rows.iter_rows(named=True))
+    read = read_facts(load_extractor(extractor.path), [one["tokens"] for one in told])
+    made = [
+        {
+            "row_id": one["row_id"],
+            "text": " ".join(one["tokens"]),
+            "subject": _text(one["tokens"], found.subject),
+            "relation": found.relation,
+            "object": _text(one["tokens"], found.object),
+            "confidence": found.confidence,
+            "parse_status": OK if found.object else EMPTY,
+            "span_right": found.object == one["object"],
+            "relation_right": found.relation == one["relation"],
+            "true_relation": one["relation"],
+        }
+        for one, found in zip(told, read, strict=True)
+    ]
+    return Output(rows=pl.DataFrame(made, schema={"row_id": pl.String, **persona_tables.TRIPLES.columns}))
+
+
+def read_facts(models: Mapping[str, Linear], utterances: Sequence[Sequence[str]]) -> list[ReadFact]:
+    """Return what the models of an extractor read in utterances, given as tokens."""
     import numpy as np
 
-    models = load_extractor(extractor.path)
-    told = list(rows.iter_rows(named=True))
-    features = [token_features(one["tokens"]) for one in told]
+    if not utterances:
+        return []
+    features = [token_features(tokens) for tokens in utterances]
     scores = models[SPANS].scores([one for tokens in features for one in tokens])
     tags = iter([models[SPANS].classes[best] for best in scores.argmax(axis=1)])
     spans = [_spans([next(tags) for _ in one]) for one in features]
     chances = models[RELATION].scores(
-        [relation_features(one["tokens"], span[1]) for one, span in zip(told, spans, strict=True)]
+        [relation_features(tokens, object_) for tokens, (_, object_) in zip(utterances, spans, strict=True)]
     )
     shifted = np.exp(chances - chances.max(axis=1, keepdims=True))
     shares = shifted / shifted.sum(axis=1, keepdims=True)
-    made = []
-    for one, (subject, object_), share in zip(told, spans, shares, strict=True):
-        relation = models[RELATION].classes[int(share.argmax())]
-        made.append(
-            {
-                "row_id": one["row_id"],
-                "text": " ".join(one["tokens"]),
-                "subject": _text(one["tokens"], subject),
-                "relation": relation,
-                "object": _text(one["tokens"], object_),
-                "confidence": float(share.max()),
-                "parse_status": OK if object_ else EMPTY,
-                "span_right": object_ == one["object"],
-                "relation_right": relation == one["relation"],
-                "true_relation": one["relation"],
-            }
+    return [
+        ReadFact(
+            subject=subject,
+            object=object_,
+            relation=models[RELATION].classes[int(share.argmax())],
+            confidence=float(share.max()),
         )
-    return Output(rows=pl.DataFrame(made, schema={"row_id": pl.String, **persona_tables.TRIPLES.columns}))
+        for (subject, object_), share in zip(spans, shares, strict=True)
+    ]
 
 
 def load_extractor(folder: Path) -> dict[str, Linear]:

@@ -23,7 +23,7 @@ from normloom.tasks.cultural.memes import rejected_entries
 
 TOKENS = ("tokens", "head", "tail", "relation")  # as PersonaExt has them
 TEXTS = ("text", "subject", "object", "relation")
-_WORD = re.compile(r"\w+|[^\w\s]")
+WORD = re.compile(r"\w+|[^\w\s]")
 
 
 class ReadUtterances(Args):
@@ -92,7 +92,7 @@ def _utterance(record: Mapping[str, Any]) -> dict[str, Any]:
         tokens = [str(one) for one in record["tokens"] or ()]
         subject, object_ = ([int(one) for one in record[name] or ()] for name in ("head", "tail"))
     else:
-        tokens = _WORD.findall(str(record["text"] or ""))
+        tokens = WORD.findall(str(record["text"] or ""))
         subject, object_ = (_span(tokens, str(record[name] or "")) for name in ("subject", "object"))
     if not tokens:
         raise _BadUtteranceError("missing_value", "no text")
@@ -104,7 +104,7 @@ def _utterance(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _span(tokens: list[str], part: str) -> list[int]:
     """Return the places of the first run of tokens that are those of a part, none if there is none."""
-    wanted = [one.lower() for one in _WORD.findall(part)]
+    wanted = [one.lower() for one in WORD.findall(part)]
     lowered = [one.lower() for one in tokens]
     starts = (at for at in range(len(tokens) - len(wanted) + 1) if lowered[at : at + len(wanted)] == wanted)
     start = next(starts, None) if wanted else None
