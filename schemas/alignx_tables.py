@@ -20,16 +20,26 @@ WORST = {WIN: 0.0, UNSAFE: 1.0, TRUTHFUL: 0.0, INFORMATIVE: 0.0, GOOD: 0.0}  # w
 
 _SPLIT = within("split", TRAIN, DEV, TEST)
 
+_AXIS_ROW = {
+    "axis": pl.String(),  # helpful, harmless, honest, or the name of any other aim
+    "history": MESSAGES,  # what was said before the prompt, null for a prompt that stands alone
+    "prompt": pl.String(),
+    "reference": TEXTS,  # good replies, may be empty
+    "bad_reference": TEXTS,  # replies that the axis forbids, may be empty
+    "origin": pl.String(),  # the set that the row came from
+    "source_row": pl.Int64(),  # the record in it, null for a row of a published table
+}
+
+AXIS_SET = Contract(
+    columns={**_AXIS_ROW, "given_split": pl.String()},  # what the source says of the split
+    nullable=frozenset({"history", "source_row", "given_split"}),
+    checks=(NOT_EMPTY,),
+)
+
 AXIS_ROWS = Contract(
     columns={
-        "axis": pl.String(),  # helpful, harmless, honest, or the name of any other aim
-        "history": MESSAGES,  # what was said before the prompt, null for a prompt that stands alone
-        "prompt": pl.String(),
-        "reference": TEXTS,  # good replies, may be empty
-        "bad_reference": TEXTS,  # replies that the axis forbids, may be empty
+        **_AXIS_ROW,
         "split": pl.String(),  # by the content of prompt and history: prompts with the same are on one side
-        "origin": pl.String(),  # the set that the row came from
-        "source_row": pl.Int64(),  # the record in it, null for a row of a published table
     },
     nullable=frozenset({"history", "source_row"}),
     checks=(NOT_EMPTY, _SPLIT),

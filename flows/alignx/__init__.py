@@ -1,0 +1,1 @@
+"""AlignX: its flow and its settings."""

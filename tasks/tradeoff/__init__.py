@@ -1,0 +1,1 @@
+"""Several aims at once: rows by axis, judges, and what each axis won and paid."""
