@@ -94,7 +94,7 @@ def _query(record: Record) -> dict[str, Any]:
 def _own(record: Record) -> dict[str, Any]:
     made = _row(str(record["axis"] or "").strip(), record["prompt"], _list(record, "reference"), ())
     bad, split = _texts(_list(record, "bad_reference")), record.get("split")
-    return {**made, "bad_reference": bad, "given_split": SPLITS.get(split, split)}
+    return {**made, "bad_reference": bad, "given_split": SPLITS.get(split or "", split)}
 
 
 def _list(record: Record, name: str) -> Any:
