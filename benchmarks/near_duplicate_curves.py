@@ -5,23 +5,28 @@ counts as a repeat: STS 2016 (three sets) a score of 4 or more of 5; SICK a rela
 pairs that share their words but not their meaning are frequent; short answers: the near copies (`cut`) and the light
 revisions of a source, against those written without it. The rule is that of the stage: nearer than tau, and a Jaccard
 of at least the threshold. A figure whose denominator is empty is left out. `best tau` is the one with the highest F1.
+`--embedders` names encoders as `engine:model`, whose cosines get a table each.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 from common import Report, parser
 
+from normloom.models import Embedder, ModelSpec, load_model
 from normloom.near_duplicates.features import Features
 from normloom.near_duplicates.simhash import fingerprints, jaccards, pack
 
+Sets = dict[str, tuple[list[tuple[str, str]], npt.NDArray[np.bool_]]]
+
 TAUS = (4, 7, 10, 14, 17, 20, 24, 65)
 JACCARDS = (0.0, 0.3, 0.5, 0.7)
+COSINES = (0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96, 0.98)
 
 
 def main() -> None:
@@ -30,6 +35,7 @@ def main() -> None:
     arguments.add_argument("--data", type=Path, required=True)
     arguments.add_argument("--char-ngrams", type=int, nargs="*", default=[4])
     arguments.add_argument("--word-ngrams", type=int, nargs="*", default=[])
+    arguments.add_argument("--embedders", nargs="*", default=[], help="such as embedding:all-MiniLM-L6-v2")
     given = arguments.parse_args()
     report = Report(given.json)
     features = Features(char_ngrams=tuple(given.char_ngrams), word_ngrams=tuple(given.word_ngrams))
@@ -49,7 +55,26 @@ def main() -> None:
         report.add(f"{name}: {len(pairs):,} pairs, {repeats.sum():,} repeats", curves)
         summary.append({"set": name, **best(distance, similarity, repeats)})
     report.add("Highest F1 of each rule alone", summary)
+    for embedder in given.embedders:
+        add_cosines(embedder, labelled_pairs(given.data), report)
     report.end()
+
+
+def add_cosines(embedder: str, sets: Sets, report: Report) -> None:
+    """Add the tables of an encoder: precision and recall over the cosine, and where F1 is highest."""
+    engine, _, name = embedder.partition(":")
+    model = cast("Embedder", load_model(ModelSpec(engine=engine, model=name)))
+    curves, summary = [], []
+    for title, (pairs, repeats) in sets.items():
+        texts = list(dict.fromkeys(text for pair in pairs for text in pair))
+        vectors = dict(zip(texts, model.embed(texts), strict=True))
+        cosine = np.array([vectors[one] @ vectors[other] for one, other in pairs])
+        curves += [{"set": title, "cosine": least} | quality(cosine >= least, repeats) for least in COSINES]
+        by_cosine = {k / 100: quality(cosine >= k / 100, repeats)["F1"] for k in range(101)}
+        best_one = max(by_cosine, key=lambda k: by_cosine[k] or 0)
+        summary.append({"set": title, "best cosine": best_one, "F1": by_cosine[best_one]})
+    report.add(f"{name}: cosine", curves)
+    report.add(f"{name}: highest F1", summary)
 
 
 def quality(found: npt.NDArray[np.bool_], repeats: npt.NDArray[np.bool_]) -> dict[str, Any]:
@@ -73,7 +98,7 @@ def best(
     return {"best tau": tau, "F1 of tau": by_tau[tau], "best jaccard": jaccard, "F1 of jaccard": by_jaccard[jaccard]}
 
 
-def labelled_pairs(folder: Path) -> dict[str, tuple[list[tuple[str, str]], npt.NDArray[np.bool_]]]:
+def labelled_pairs(folder: Path) -> Sets:
     """Return the pairs of texts of each set, and which of them are repeats."""
     sets = {}
     for (name,), rows in pl.read_parquet(folder / "sts2016_pairs.parquet").group_by("set", maintain_order=True):

@@ -9,12 +9,12 @@ from __future__ import annotations
 from normloom.core.stage import Stage
 from normloom.flows.demo_safetybench.config import DemoSafetybenchConfig
 from normloom.flows.savacu.config import sparse_below
+from normloom.flows.savacu.distinct import distinct
 from normloom.flows.savacu.labelling import label
 from normloom.readers import locate
 from normloom.schemas import demo_tables
 from normloom.settings.about import About
 from normloom.settings.system import System
-from normloom.tasks.duplicates.deduplicate import deduplicate
 from normloom.tasks.duplicates.sweep import sweep_delta, sweep_tau
 from normloom.tasks.panel.conversations import conversations
 from normloom.tasks.panel.dices_columns import rating_columns
@@ -47,7 +47,7 @@ def demo_safetybench(config: DemoSafetybenchConfig) -> list[Stage]:
         tau=settings.tau,
         features=settings.features,
     )
-    unique = deduplicate([requests, drafted], settings, within="group", contract=demo_tables.UNIQUE)
+    unique = distinct([requests, drafted], settings, models.embedder, within="group", contract=demo_tables.UNIQUE)
 
     columns = tuple(name for name in demo_tables.ASKED.columns if name != "prompt_id")
     persons = asked(unique, columns=columns, contract=demo_tables.ASKED)

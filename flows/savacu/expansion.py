@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from normloom.core.stage import Stage
 from normloom.flows.savacu.config import SavacuConfig, sparse_below
+from normloom.flows.savacu.distinct import distinct
 from normloom.schemas import tables
-from normloom.tasks.duplicates.deduplicate import deduplicate
 from normloom.tasks.prompts.expand import expand, find_sparse
 
 
@@ -22,4 +22,4 @@ def expanded(labelled: Stage, config: SavacuConfig) -> tuple[Stage, Stage]:
         tau=near.tau,
         features=near.features,
     )
-    return gaps, deduplicate([labelled, drafted], near, contract=tables.UNIQUE)
+    return gaps, distinct([labelled, drafted], near, config.models.embedder, contract=tables.UNIQUE)

@@ -46,12 +46,13 @@ class Share(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """Row `index` repeats the kept row `keeper`: their Hamming distance and shingle Jaccard."""
+    """Row `index` repeats the kept row `keeper`: their Hamming distance and shingle Jaccard, maybe their cosine."""
 
     index: int
     keeper: int
     distance: int
     jaccard: float
+    similarity: float | None = None
 
 
 def find_duplicates(

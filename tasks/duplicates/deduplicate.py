@@ -1,10 +1,13 @@
-"""Removing near-duplicates: SimHash or MinHash finds the candidates, exact shingle Jaccard confirms them."""
+"""Removing near-duplicates: SimHash or MinHash finds the candidates, exact shingle Jaccard confirms them.
+
+By sentence vectors: `tasks/duplicates/by_meaning.py`.
+"""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -36,6 +39,9 @@ class Deduplication(Args):
 
     The method `minhash` asks for the Jaccard similarity alone, whatever the distance: it finds pairs that SimHash
     has far apart, but misses a row with a probability of up to 1 - `recall`, and takes many times as long.
+
+    The method `embedding` compares sentence vectors: a row repeats a kept one when their cosine is at least
+    `similarity`, whatever their words. It finds paraphrases, and takes a product of vectors for each pair of rows.
     """
 
     tau: int = Field(10, ge=1, le=17, description="Hamming distance below which two prompts are near-duplicates")
@@ -44,11 +50,14 @@ class Deduplication(Args):
         0.8, ge=0.5, le=1, description="shingle Jaccard that suffices whatever the distance, unless jaccard is 0"
     )
     features: Features = Features()
-    method: Literal["simhash", "minhash"] = Field(
-        "simhash", description="minhash looks for Jaccard similarity alone, whatever the distance"
+    method: Literal["simhash", "minhash", "embedding"] = Field(
+        "simhash", description="minhash: Jaccard similarity alone; embedding: sentence vectors, for paraphrases"
     )
     permutations: int = Field(128, ge=2, description="of minhash: hashes of a sketch")
     recall: float = Field(0.99, gt=0, lt=1, description="of minhash, for pairs at the threshold jaccard")
+    similarity: float = Field(
+        0.92, gt=0, le=1, description="of embedding: cosine from which two prompts are near-duplicates"
+    )
 
     @model_validator(mode="after")
     def _can_be_found(self) -> Self:
@@ -85,6 +94,27 @@ def deduplicate(
 
     Raises ContractError for a null text, and for codes of other features.
     """
+
+    def duplicates(compared: pl.DataFrame, group: Sequence[int], stored: int) -> list[Duplicate]:
+        return _duplicates(compared, group, stored, column, args)
+
+    return removal(rows, args, known, duplicates, column=column, within=within)
+
+
+def removal(
+    rows: pl.DataFrame,
+    args: Deduplication,
+    known: pl.DataFrame | None,
+    duplicates: Callable[[pl.DataFrame, Sequence[int], int], list[Duplicate]],
+    *,
+    column: str,
+    within: str | None,
+) -> Output:
+    """Return what `deduplicate` does, by a function that finds the duplicates.
+
+    It is given the rows that are compared (known ones first), the places of a group, ascending, and how many rows are
+    known; it returns the duplicates in the group, by their places.
+    """
     if rows[column].null_count():
         raise ContractError(f"column {column!r} has nulls: a row without text cannot be compared")
     coded = rows.with_columns(fingerprint=_codes(rows[column], args.features))
@@ -94,7 +124,7 @@ def deduplicate(
         columns = ["row_id", column, "fingerprint", *compared_within(coded, within)]
         compared, stored = pl.concat([known.select(columns), coded.select(columns)]), known.height
     groups = _groups(compared, compared_within(coded, within))
-    found = [duplicate for group in groups for duplicate in _duplicates(compared, group, stored, column, args)]
+    found = [duplicate for group in groups for duplicate in duplicates(compared, group, stored)]
     found.sort(key=lambda duplicate: duplicate.index)
     removed = [duplicate.index - stored for duplicate in found]
     kept = coded.with_row_index("_position").filter(~pl.col("_position").is_in(removed)).drop("_position")
@@ -103,7 +133,7 @@ def deduplicate(
         metrics["expected_chance_pairs"] = sum(_chance_pairs(group, stored, args.tau) for group in groups)
     return Output(
         rows=kept.drop("parents", strict=False),  # the parents of a kept row are that row; these are its own
-        dropped=_ledger(rows[removed], found, compared, column),
+        dropped=_ledger(rows[removed], found, compared, column, args.method),
         metrics=metrics,
     )
 
@@ -165,17 +195,21 @@ def _duplicates(
     return [replace(duplicate, index=group[duplicate.index], keeper=group[duplicate.keeper]) for duplicate in found]
 
 
-def _ledger(rows: pl.DataFrame, found: Sequence[Duplicate], compared: pl.DataFrame, column: str) -> pl.DataFrame:
+def _ledger(
+    rows: pl.DataFrame, found: Sequence[Duplicate], compared: pl.DataFrame, column: str, method: str
+) -> pl.DataFrame:
     keepers = compared.select("row_id", column)[[duplicate.keeper for duplicate in found]]
     same = [normalise(one) == normalise(other) for one, other in zip(rows[column], keepers[column], strict=True)]
     told = rows.with_columns(
         distance=pl.Series([duplicate.distance for duplicate in found], dtype=pl.Int64),
         jaccard=pl.Series([duplicate.jaccard for duplicate in found], dtype=pl.Float64),
+        similarity=pl.Series([duplicate.similarity for duplicate in found], dtype=pl.Float64),
         _winner=keepers["row_id"],
         _same=pl.Series(same, dtype=pl.Boolean),
     )
+    unsaid = ["_winner", "_same", *(["similarity"] if method != "embedding" else [])]
     reason = pl.when("_same").then(pl.lit("exact_duplicate")).otherwise(pl.lit("near_duplicate"))
-    return dropped_rows(told, reason=reason, winner=pl.col("_winner"), leaving_out=["_winner", "_same"])
+    return dropped_rows(told, reason=reason, winner=pl.col("_winner"), leaving_out=unsaid)
 
 
 def _chance_pairs(group: Sequence[int], stored: int, tau: int) -> float:

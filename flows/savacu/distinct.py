@@ -1,0 +1,26 @@
+"""What is left of prompts without near-duplicates, by the method that a build's settings choose."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from normloom.core.contract import Contract
+from normloom.core.protocol import ModelSpec
+from normloom.core.stage import Stage
+from normloom.tasks.duplicates.by_meaning import deduplicate_by_meaning, text_vectors
+from normloom.tasks.duplicates.deduplicate import Deduplication, deduplicate
+
+
+def distinct(
+    prompts: Sequence[Stage],
+    settings: Deduplication,
+    embedder: ModelSpec,
+    *,
+    contract: Contract,
+    within: str | None = None,
+) -> Stage:
+    """Return the stage of the prompts that repeat no earlier one; only the method `embedding` needs the encoder."""
+    if settings.method != "embedding":
+        return deduplicate(prompts, settings, within=within, contract=contract)
+    vectors = text_vectors(prompts, embedder)
+    return deduplicate_by_meaning(prompts, settings, vectors, within=within, contract=contract)
