@@ -105,8 +105,7 @@ def _proposed(units: Array, start: int, stop: int, kept: Array, similarity: floa
 
 
 def _rounded(vectors: Array, left: Array, right: Array) -> npt.NDArray[np.float64]:
-    cosine: npt.NDArray[np.float64] = np.round(cosines(vectors, left, right), DECIMALS)
-    return cosine
+    return np.asarray(np.round(cosines(vectors, left, right), DECIMALS), dtype=np.float64)
 
 
 def _units(vectors: Array) -> npt.NDArray[np.float32]:
