@@ -1,22 +1,36 @@
-"""An S3 server on loopback: moto's, which answers one request at a time, so that conditional puts are atomic."""
+"""An S3 server on loopback: moto's, or the one at NORMLOOM_TEST_S3 (a plain http address), behind a proxy.
+
+The proxy holds requests back where a test asks for it. Before moto it also answers one request at a time, so that
+conditional puts are atomic, and refuses signed requests that have expired, as S3 does and moto does not.
+NORMLOOM_TEST_S3_KEY and NORMLOOM_TEST_S3_SECRET are the credentials for the other server; its bucket
+`normloom-tests` is emptied.
+"""
 
 from __future__ import annotations
 
+import http.client
 import io
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import boto3
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-SECRET = "not-a-real-secret-of-tests"
-BUCKET = "bucket"
+REAL = os.environ.get("NORMLOOM_TEST_S3", "")
+KEY = os.environ.get("NORMLOOM_TEST_S3_KEY", "tests")
+SECRET = os.environ.get("NORMLOOM_TEST_S3_SECRET", "not-a-real-secret-of-tests")
+BUCKET = "normloom-tests"
+
+_OF_THE_CONNECTION = {"connection", "keep-alive", "transfer-encoding", "date", "server"}
+Answer = tuple[str, list[tuple[str, str]], bytes]
 
 
 @dataclass
@@ -63,7 +77,7 @@ class S3Server:
     def environment(self) -> dict[str, str]:
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
-            "AWS_ACCESS_KEY_ID": "tests",
+            "AWS_ACCESS_KEY_ID": KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_REGION": "us-east-1",
             "AWS_DEFAULT_REGION": "us-east-1",
@@ -86,30 +100,27 @@ class S3Server:
 
 @contextmanager
 def s3_server() -> Iterator[S3Server]:
-    application = DomainDispatcherApplication(create_backend_app)
-    turn = threading.Lock()
+    answered = _forwarded if REAL else _by_moto()
     held: list[Held] = []
 
-    def in_turn(environment: Any, start: Any) -> Any:
+    def proxy(environment: Any, start: Any) -> Any:
         method, path = environment["REQUEST_METHOD"], environment["PATH_INFO"]
-        found = next((one for one in held if one.takes(method, path)), None)
-        if found is None:
-            with turn:
-                return list(application(environment, start))
-        found.seen.set()
-        body = environment["wsgi.input"].read(int(environment.get("CONTENT_LENGTH") or 0))  # its client sleeps later
+        body = environment["wsgi.input"].read(int(environment.get("CONTENT_LENGTH") or 0))  # its client may sleep
         environment["wsgi.input"] = io.BytesIO(body)
-        found.let_go.wait()
+        found = next((one for one in held if one.takes(method, path)), None)
+        if found:
+            found.seen.set()
+            found.let_go.wait()
         try:
-            if found.lost:
-                start("503 Slow Down", [("Content-Length", "0")])
-                return [b""]
-            with turn:
-                return list(application(environment, start))
+            slow_down: Answer = ("503 Slow Down", [("Content-Length", "0")], b"")
+            status, headers, content = slow_down if found and found.lost else answered(environment, body)
+            start(status, headers)
+            return [content]
         finally:
-            found.answered.set()
+            if found:
+                found.answered.set()
 
-    server = make_server("127.0.0.1", 0, in_turn, threaded=True)
+    server = make_server("127.0.0.1", 0, proxy, threaded=True)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     before = dict(os.environ)
@@ -117,6 +128,8 @@ def s3_server() -> Iterator[S3Server]:
     os.environ |= found.environment
     try:
         found.client.create_bucket(Bucket=BUCKET)
+        for name in found.names():
+            found.client.delete_object(Bucket=BUCKET, Key=name)
         yield found
     finally:
         os.environ.clear()
@@ -124,3 +137,49 @@ def s3_server() -> Iterator[S3Server]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def _by_moto() -> Callable[[Any, bytes], Answer]:
+    application = DomainDispatcherApplication(create_backend_app)
+    turn = threading.Lock()
+
+    def answered(environment: Any, body: bytes) -> Answer:
+        del body
+        if _has_expired(environment):
+            return "403 Forbidden", [("Content-Length", "0")], b""
+        said: list[Any] = []
+        with turn:
+            content = b"".join(application(environment, lambda status, headers, _=None: said.extend((status, headers))))
+        return said[0], said[1], content
+
+    return answered
+
+
+def _has_expired(environment: Any) -> bool:
+    signed = {name: values[0] for name, values in parse_qs(environment["QUERY_STRING"]).items()}
+    if "X-Amz-Expires" not in signed:
+        return False
+    began = datetime.strptime(signed["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    return datetime.now(UTC) >= began + timedelta(seconds=int(signed["X-Amz-Expires"]))
+
+
+def _forwarded(environment: Any, body: bytes) -> Answer:
+    """Ask the real server, whose signature covers the name of the host that the client used."""
+    headers = {
+        name.removeprefix("HTTP_").replace("_", "-").title(): value
+        for name, value in environment.items()
+        if name.startswith("HTTP_") or name in {"CONTENT_TYPE", "CONTENT_LENGTH"}
+        if value and name != "HTTP_CONNECTION"
+    }
+    connection = http.client.HTTPConnection(urlsplit(REAL).netloc, timeout=60)
+    try:
+        connection.request(environment["REQUEST_METHOD"], environment["REQUEST_URI"], body or None, headers)
+        answer = connection.getresponse()
+        content = answer.read()
+        kept = [(name, value) for name, value in answer.getheaders() if name.lower() not in _OF_THE_CONNECTION]
+        if environment["REQUEST_METHOD"] != "HEAD":
+            kept = [(name, value) for name, value in kept if name.lower() != "content-length"]
+            kept.append(("Content-Length", str(len(content))))
+        return f"{answer.status} {answer.reason}", kept, content
+    finally:
+        connection.close()

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
+from functools import cached_property
 
 from normloom.core.errors import StoreError
 from normloom.core.machine.object_path import ObjectPath
@@ -32,10 +33,13 @@ def lease_seconds() -> float:
 
 
 class Lease:
-    """A lease that this process holds, renewed by a thread until it is given back."""
+    """A lease that this process holds, renewed by a thread until it is given back.
 
-    def __init__(self, path: ObjectPath, holder: str, fence: int, tag: str) -> None:
-        self.path, self.holder, self.fence = path, holder, fence
+    `until` is when it runs out if it is not renewed, by the clock of this machine, in seconds since 1970.
+    """
+
+    def __init__(self, path: ObjectPath, holder: str, fence: int, tag: str, until: float) -> None:
+        self.path, self.holder, self.fence, self.until = path, holder, fence, until
         self.lost = False
         self._tag = tag
         self._writing = threading.Lock()
@@ -46,16 +50,28 @@ class Lease:
     def require(self) -> bool:
         """Raise StoreError if another has taken the lease; renews it and returns True."""
         with self._writing:
+            until = time.time() + lease_seconds()
             tag = None if self.lost else self.path.replace_if(_text(self.holder, self.fence), self._tag)
             self._tag, self.lost = tag or self._tag, tag is None
+            self.until = self.until if self.lost else until
         if self.lost:
             raise StoreError(f"{self.path} was not renewed in time and another has taken it over: this process stops")
         return True
 
-    def give_back(self) -> None:
-        """Let others have the lease; one that is lost is left alone."""
+    @cached_property
+    def ahead(self) -> float:
+        """How far the clock of this machine is ahead of the storage's at most, in seconds; behind it is negative."""
+        there = storage_time(self.path)
+        return time.time() - there.timestamp()
+
+    def rest(self) -> None:
+        """Renew the lease no more unless asked to."""
         self._ended.set()
         self._thread.join()
+
+    def give_back(self) -> None:
+        """Let others have the lease; one that is lost is left alone."""
+        self.rest()
         with suppress(StoreError):  # it expires by itself
             self.path.replace_if(_text("", self.fence), self._tag)
 
@@ -77,8 +93,9 @@ def take(path: ObjectPath, holder: str) -> Lease | None:
         before, fence = _read(content)
         if before and not _expired(path, changed):
             return None
+    until = time.time() + lease_seconds()
     taken = path.replace_if(_text(holder, fence + 1), tag)
-    return Lease(path, holder, fence + 1, taken) if taken else None
+    return Lease(path, holder, fence + 1, taken, until) if taken else None
 
 
 @contextmanager
@@ -94,6 +111,15 @@ def held(path: ObjectPath, holder: str, *, waiting: Callable[[str], None] = lamb
         yield lease
     finally:
         lease.give_back()
+
+
+def wait_until_free(path: ObjectPath) -> None:
+    """Wait until nobody holds a lease; who held one that ran out can renew it no more."""
+    while holder_of(path):
+        if taken := take(path, "another"):
+            taken.give_back()
+        else:
+            time.sleep(WAIT_SECONDS)
 
 
 def holder_of(path: ObjectPath) -> str:
@@ -113,13 +139,18 @@ def is_held(path: ObjectPath) -> bool:
     return bool(_read(content)[0]) and not _expired(path, changed)
 
 
-def _expired(path: ObjectPath, changed: datetime) -> bool:
+def storage_time(path: ObjectPath) -> datetime:
+    """Return the time by the storage's clock, perhaps cut to seconds."""
     probe = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     probe.put(b"")
     try:
-        return probe.tagged()[2] - changed > timedelta(seconds=lease_seconds())
+        return probe.tagged()[2]
     finally:
         probe.unlink(missing_ok=True)
+
+
+def _expired(path: ObjectPath, changed: datetime) -> bool:
+    return storage_time(path) - changed > timedelta(seconds=lease_seconds())
 
 
 def _text(holder: str, fence: int) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -232,8 +231,7 @@ class Store:
             own = path.with_name(f".{RUNNING}-{token}")
             try:
                 with lease.held(own, token):
-                    while lease.is_held(path):  # by gc
-                        time.sleep(lease.WAIT_SECONDS)
+                    lease.wait_until_free(path)  # of gc
                     yield
             finally:
                 own.unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from normloom.core.table import Manifest
+from normloom.store.hold import Hold
 from normloom.store.integrity import file_problem
 from normloom.store.latest import LATEST
 from normloom.store.layout import BUILDS, CURRENT, MANIFEST, SUPERSEDED, part_marker
@@ -49,26 +50,26 @@ def verify(store: Store, system: str | None = None) -> Iterator[Damage]:
             yield from _pointer(stage, name)
 
 
-def repair(store: Store, found: Iterable[Damage]) -> None:
+def repair(store: Store, found: Iterable[Damage], hold: Hold) -> None:
     """Take damaged parts out of their tables, which the next build finishes; a table's other parts are kept.
 
-    A manifest that cannot be read is set aside; the table is then finished from its parts.
+    A manifest that cannot be read is removed; the table is then finished from its parts. `hold` keeps builds away.
     """
     for damage in found:
         directory = store.directory(damage.system, damage.stage, damage.key)
         if damage.file == CURRENT:
-            (directory.parent / CURRENT).unlink(missing_ok=True)
+            hold.remove(directory.parent / CURRENT)
             continue
         if damage.file in (LATEST, SUPERSEDED):
-            (store.root / damage.system / LATEST if damage.file == LATEST else directory / SUPERSEDED).unlink()
+            hold.remove(store.root / damage.system / LATEST if damage.file == LATEST else directory / SUPERSEDED)
             continue
         if damage.file == PARENTS:  # no part of it was made of the tables that are there
             for marker in directory.glob("part-*.json"):
-                marker.unlink()
+                hold.remove(marker)
         if damage.part is not None:
-            part_marker(directory, damage.part).unlink(missing_ok=True)
-            (directory / damage.file).unlink(missing_ok=True)
-        (directory / MANIFEST).unlink(missing_ok=True)
+            hold.remove(part_marker(directory, damage.part))
+            hold.remove(directory / damage.file)
+        hold.remove(directory / MANIFEST)
 
 
 def _table(directory: Path, system: str, stage: str) -> Iterator[Damage]:

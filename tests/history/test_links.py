@@ -11,6 +11,7 @@ import pytest
 from normloom.core.table import Manifest
 from normloom.history.builds import BuildLock
 from normloom.history.links import broken_links
+from normloom.store.hold import Hold
 from normloom.store.latest import LATEST
 from normloom.store.layout import MANIFEST, SUPERSEDED
 from normloom.store.store import Store
@@ -40,7 +41,7 @@ def table(store: Store, stage: str) -> Manifest:
 
 
 def mended(store: Store) -> bool:
-    repair(store, [*verify(store), *broken_links(store)])
+    repair(store, [*verify(store), *broken_links(store)], Hold())
     build(store, 9)
     return [*verify(store), *broken_links(store)] == []
 

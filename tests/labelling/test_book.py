@@ -54,7 +54,7 @@ def test_answers_in_object_storage() -> None:
     with s3_server() as server, pytest.MonkeyPatch.context() as patch:
         for name, value in server.environment.items():
             patch.setenv(name, value)
-        store = Store("s3://bucket/labels")
+        store = Store(f"s3://{server.bucket}/labels")
         book = LabelBook(store, "tone")
         assert book.answers() == []
         for number in range(3):

@@ -11,12 +11,11 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import boto3
 import fsspec
 import polars as pl
 import pytest
 from hub_server import hub
-from moto.server import ThreadedMotoServer
+from s3_server import s3_server
 
 from normloom.core.errors import SourceError
 from normloom.readers import ReadOptions, locate, read_source
@@ -119,31 +118,20 @@ def test_names_are_shown_without_secrets() -> None:
     assert shown("a?b@c.csv") == "a?b@c.csv"
 
 
-def test_files_folders_and_patterns_of_s3(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    server = ThreadedMotoServer(port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        endpoint = f"http://{host}:{port}"
-        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        client = boto3.client("s3", endpoint_url=endpoint)
-        client.create_bucket(Bucket="bucket")
+def test_files_folders_and_patterns_of_s3() -> None:
+    with s3_server() as server:
+        root = f"s3://{server.bucket}"
         for name, text in (("set/b.csv", "two"), ("set/a.csv", "one"), ("set/README.md", "x")):
-            client.put_object(Bucket="bucket", Key=name, Body=f"prompt\n{text}\n".encode())
-        for name in ("s3://bucket/set", "s3://bucket/set/*.csv"):
+            server.client.put_object(Bucket=server.bucket, Key=name, Body=f"prompt\n{text}\n".encode())
+        for name in (f"{root}/set", f"{root}/set/*.csv"):
             found = locate(name)
             assert read_source(found, text_column="prompt").rows["text"].to_list() == ["one", "two"]
-        one = locate("s3://bucket/set/b.csv")
+        one = locate(f"{root}/set/b.csv")
         assert read_source(one, text_column="prompt").rows["text"].to_list() == ["two"]
-        client.put_object(Bucket="bucket", Key="set/b.csv", Body=b"prompt\nthree, or more\n")
-        assert locate("s3://bucket/set/b.csv").digest != one.digest
-        with pytest.raises(SourceError, match=r"s3://bucket/none\.csv does not exist"):
-            locate("s3://bucket/none.csv")
-    finally:
-        server.stop()
+        server.client.put_object(Bucket=server.bucket, Key="set/b.csv", Body=b"prompt\nthree, or more\n")
+        assert locate(f"{root}/set/b.csv").digest != one.digest
+        with pytest.raises(SourceError, match=rf"{root}/none\.csv does not exist"):
+            locate(f"{root}/none.csv")
 
 
 def test_any_file_system_of_fsspec() -> None:

@@ -17,6 +17,7 @@ from normloom.core.table import Manifest
 from normloom.history.removal.gc import collect, remove
 from normloom.steps.args import Args
 from normloom.steps.step import step
+from normloom.store.hold import Hold
 from normloom.store.layout import SCRATCH
 from normloom.store.store import Store
 from normloom.store.verify import repair, verify
@@ -84,7 +85,7 @@ def test_damage_to_files_is_found_and_made_again(tmp_path: Path) -> None:
         Store(tmp_path).folder(manifest.ref)
     damage = list(verify(store, "toy"))
     assert [found.file for found in damage] == [f"{path.parent.parent.name}/inner/weights.npy"]
-    repair(store, damage)
+    repair(store, damage, Hold())
     assert product(Store(tmp_path)).content == manifest.content
     assert not list(verify(store, "toy"))
 

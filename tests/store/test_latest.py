@@ -17,6 +17,7 @@ from normloom.core.errors import StoreError
 from normloom.core.stage import Output, Stage
 from normloom.core.table import Manifest
 from normloom.history.removal.gc import collect, remove
+from normloom.store.hold import Hold
 from normloom.store.latest import LATEST, released_key, show_latest
 from normloom.store.layout import RELEASE
 from normloom.store.store import Store
@@ -140,7 +141,7 @@ def test_damaged_files_leave_the_release_with_their_table(store: Store) -> None:
     manifest = publish(store, *ROWS, part_rows=3)
     damaged = store.root / "toy" / LATEST / "train" / "rows-00000.parquet"  # a file of the table, too
     damaged.write_bytes(b"rot")
-    repair(store, list(verify(store, "toy")))
+    repair(store, list(verify(store, "toy")), Hold())
     assert publish(store, *ROWS, part_rows=3).key == manifest.key
     assert list(verify(store)) == []
     assert words(store) == BY_SPLIT

@@ -141,7 +141,7 @@ def test_a_row_taken_back_is_in_no_object_after_a_purge(
     assert all(removed.startswith("toy/") for removed in purged.removed)
     assert released_key(store, "toy") is None  # the release was one of the tables; the next build shows its own
     assert not fetched_to(model).exists()
-    prefix = f"{place.removeprefix('s3://bucket/')}/"
+    prefix = f"{place.removeprefix(f's3://{server.bucket}/')}/"
     names = [name for name in server.names() if name.startswith(prefix)]
     assert [name for name in names if b"Mill Lane" in server.read(name)] == []
     assert not [name for name in names if f"/{learnt.key}/" in name]

@@ -142,10 +142,10 @@ def test_marks_of_parts_are_changed_by_the_holder_alone(place: str) -> None:
 def test_gc_that_slept_stops_before_it_removes_anything(place: str) -> None:
     store = Store(place)
     runner(store).run(words_stage("a"), [], [])
-    with idle(store, "toy") as still:
-        assert still()
+    with idle(store, "toy") as hold:
+        hold.require()
         running = store.root / "toy" / "builds" / "running"
         assert isinstance(running, ObjectPath)
         running.put(b'{"holder": "gc", "fence": 2}')  # as another that took the lease over
         with pytest.raises(StoreError, match="another has taken it over"):
-            still()
+            hold.require()

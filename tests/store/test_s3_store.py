@@ -141,11 +141,12 @@ def test_tables_have_the_content_that_they_have_on_a_disk(server: S3Server, plac
 def test_a_copied_prefix_is_the_same_store(server: S3Server, place: str) -> None:
     flow = echo_stage(words_stage(*"abc"))
     before = built(Store(f"{place}/one"), flow, build=build_id(1))
-    prefix = f"{place.removeprefix('s3://bucket/')}/one/"
+    prefix = f"{place.removeprefix(f's3://{server.bucket}/')}/one/"
     for name in server.names():
         if name.startswith(prefix):
             target = name.replace("/one/", "/two/", 1)
-            server.client.copy_object(Bucket="bucket", Key=target, CopySource={"Bucket": "bucket", "Key": name})
+            source = {"Bucket": server.bucket, "Key": name}
+            server.client.copy_object(Bucket=server.bucket, Key=target, CopySource=source)
     moved = Store(f"{place}/two")
     assert list(verify(moved)) == []
     assert query(moved, "SELECT count(*) FROM toy_echo")[1] == [(3,)]

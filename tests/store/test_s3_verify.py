@@ -8,6 +8,7 @@ import pytest
 from s3_server import S3Server, s3_server
 
 from normloom.history.links import broken_links
+from normloom.history.removal.gc import idle
 from normloom.run.reproduce import sample
 from normloom.steps.graph import stages_of
 from normloom.store.layout import part_marker
@@ -41,7 +42,8 @@ def test_damaged_objects_are_named_and_only_their_parts_are_made_again(place: st
     (directory / echo.parts[1].files["dropped"].name).unlink()
     found = list(verify(store))
     assert [(one.part, one.problem) for one in found] == [(0, "is damaged: its checksum differs"), (1, "is missing")]
-    repair(store, found)
+    with idle(store, "toy") as hold:
+        repair(store, found, hold)
     assert not part_marker(directory, 0).exists()
     again = Store(place)
     assert built(again, FLOW, build=build_id(2)).stages["echo"].content == before.stages["echo"].content

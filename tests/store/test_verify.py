@@ -16,6 +16,7 @@ from normloom.cli.app import app
 from normloom.core.errors import StoreError
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest
+from normloom.store.hold import Hold
 from normloom.store.layout import CURRENT, MANIFEST, part_marker
 from normloom.store.store import Store
 from normloom.store.verify import repair, verify
@@ -120,7 +121,7 @@ def test_damage_is_found_named_and_made_good_by_the_next_build(made: Made, damag
     found = list(verify(made.store))
     assert words in str(found[0])
     assert {one.stage for one in found} == {"echo"}
-    repair(made.store, found)
+    repair(made.store, found, Hold())
     again = build(Store(made.store.root))
     assert again.echo.content == made.echo.content
     assert list(verify(made.store)) == []
@@ -130,7 +131,7 @@ def test_damage_is_found_named_and_made_good_by_the_next_build(made: Made, damag
 def test_repair_keeps_the_parts_that_are_intact(made: Made) -> None:
     kept = {part: made.file(part).stat().st_ino for part in (0, 2)}
     flip(made.file(1))
-    repair(made.store, list(verify(made.store)))
+    repair(made.store, list(verify(made.store)), Hold())
     again = build(made.store)
     assert {part: again.file(part).stat().st_ino for part in kept} == kept
 

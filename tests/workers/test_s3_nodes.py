@@ -51,7 +51,7 @@ def test_a_node_that_dies_changes_nothing_of_a_table_in_object_storage(tmp_path:
                         killing[0].start()
 
             resources = Resources(actors=2, threads=1, address=cluster.address)
-            store = Store("s3://bucket/cluster")
+            store = Store(f"s3://{server.bucket}/cluster")
             loom = runner(store, resources=resources)
             loom = replace(loom, progress=Kills())
             with closing(loom.pool):

@@ -78,8 +78,8 @@ def verify(
     if repair:
         damaged = [name for name in dict.fromkeys(damage.system for damage in found) if name != LABELS]
         for name in damaged:
-            with idle(where, name):
-                repair_damage(where, [damage for damage in found if damage.system == name])
+            with idle(where, name) as hold:
+                repair_damage(where, [damage for damage in found if damage.system == name], hold)
         left = [name for name in damaged if not _built(where, name, given, json_)]
     taken = _sampled(where, system, given, sample) if sample else None
     if json_:

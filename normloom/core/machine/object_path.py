@@ -121,10 +121,15 @@ class ObjectPath(PosixPath):
         """
         from obstore.exceptions import AlreadyExistsError, PreconditionError
 
-        try:
-            return self.put(content, mode="create" if tag is None else {"e_tag": tag})
-        except (AlreadyExistsError, PreconditionError, FileNotFoundError):
-            found = self.tag_of()
+        # Some storage (Ceph) compares a tag in quotes, as HTTP has it, with its own without any.
+        modes: list[Any] = ["create"] if tag is None else [{"e_tag": tag}, {"e_tag": tag.strip('"')}]
+        for mode in modes:
+            try:
+                return self.put(content, mode=mode)
+            except (AlreadyExistsError, PreconditionError, FileNotFoundError):
+                found = self.tag_of()
+            if found is None or found[1] != tag:
+                break
         return found[1] if found and found[0] == content else None
 
     def tag_of(self) -> tuple[bytes, str] | None:

@@ -2,7 +2,8 @@
 
 What goes is found first and shown; `remove` looks again while no build can run and takes only what was shown and may
 still go. A table goes in an order that can be broken off anywhere: the marks of its parts, its manifest (from here on
-it is no table, and holds nothing from which a build could resume), its files, its directory.
+it is no table, and holds nothing from which a build could resume), its files, its directory. In object storage the
+manifest goes first: what a removal that comes late leaves is a table, or parts from which a build resumes.
 """
 
 from __future__ import annotations
@@ -10,10 +11,9 @@ from __future__ import annotations
 import fcntl
 import os
 import re
-import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,7 +29,7 @@ from normloom.core.table import Manifest, TableRef
 from normloom.history.builds import locks
 from normloom.planning.keys import FORMAT as KEY_FORMAT
 from normloom.store import lease
-from normloom.store.files import remove_tree
+from normloom.store.hold import Hold
 from normloom.store.latest import released_key
 from normloom.store.layout import BUILDS, CURRENT, LOCK, MANIFEST, PRODUCT, RELEASE, RUNNING, SCRATCH, SUPERSEDED
 from normloom.store.store import Store
@@ -43,7 +43,6 @@ _TEMPORARY = re.compile(r"\..*\.tmp")
 
 What = Literal["table", "partial", "leftover"]
 Tables = Set[tuple[str, str]]  # stage and key of each
-Still = Callable[[], bool]  # whether a lock is held, asked right before what needs it; raises StoreError if it is lost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,19 +119,18 @@ def collect(
 
 def remove(store: Store, shown: Collection) -> list[Garbage]:
     """Remove what was shown and may still go, and return it; raises StoreError while a build of the system runs."""
-    with idle(store, shown.system) as still:
+    with idle(store, shown.system) as hold:
         agreed = {(item.what, item.path) for item in shown.garbage}
         found = collect(store, shown.system, keep=shown.keep, partial=shown.partial, old_keys=shown.old_keys).garbage
         with _cleaning(store.root):
-            return [item for item in found if (item.what, item.path) in agreed and still() and _remove(item)]
+            return [item for item in found if (item.what, item.path) in agreed and _remove(item, hold)]
 
 
 @contextmanager
-def idle(store: Store, system: str) -> Iterator[Still]:
+def idle(store: Store, system: str) -> Iterator[Hold]:
     """Keep builds of a system from going on while this lasts; raises StoreError if one is at work.
 
-    What is yielded is to be called before each removal: in object storage it raises StoreError once this slept so long
-    that a build may have begun.
+    What is yielded removes: in object storage only as long as no build can have begun.
     """
     path = store.root / system / BUILDS / RUNNING
     busy = StoreError(f"a build of {system} is running in {store.root}: run this again when it has ended")
@@ -242,60 +240,45 @@ def _leftover(path: Path, stage: str, stat: os.stat_result) -> Garbage:
     return Garbage(what="leftover", stage=stage, path=path, parts=0, bytes=stat.st_size, touched=stat.st_mtime)
 
 
-def _remove(item: Garbage) -> bool:
+def _remove(item: Garbage, hold: Hold) -> bool:
     """Remove one thing and return whether it is gone; it is not if a process holds its lock."""
     if item.what == "leftover":
-        if item.path.is_dir() and not item.path.is_symlink():
-            _remove_tree(item.path)
-        else:
-            item.path.unlink(missing_ok=True)
+        hold.remove(item.path)
         return True
-    return remove_table(item.path, spared=item.spared)
+    return remove_table(item.path, hold, spared=item.spared)
 
 
-def remove_table(directory: Path, *, spared: frozenset[str] = frozenset()) -> bool:
+def remove_table(directory: Path, hold: Hold, *, spared: frozenset[str] = frozenset()) -> bool:
     """Remove a table but for the names that are spared, and return whether it is gone: not if its lock is held."""
     with _held(directory / LOCK) as held:
         if held:
-            _remove_directory(directory, spared, held)
+            _remove_directory(directory, spared, Hold.of([hold, held]))
         return held is not None
 
 
-def _remove_directory(directory: Path, spared: frozenset[str], still: Still) -> None:
+def _remove_directory(directory: Path, spared: frozenset[str], hold: Hold) -> None:
     """Remove a table in an order that may be broken off anywhere and gone through again."""
     paths = sorted(directory.iterdir(), key=lambda path: path.name == LOCK)  # held to the end
-    for mark in paths:
-        if _MARK.fullmatch(mark.name) and still():
-            mark.unlink()
-    if still():
-        (directory / MANIFEST).unlink(missing_ok=True)
+    marks = [path for path in paths if _MARK.fullmatch(path.name)]
+    manifest = directory / MANIFEST
+    for path in [manifest, *marks] if hold.leases else [*marks, manifest]:  # a removal refused leaves a whole table
+        hold.remove(path)
     for path in paths:
-        if path.name in spared or not still():
-            continue
-        if path.is_dir() and not path.is_symlink():
-            _remove_tree(path)
-        else:
-            path.unlink(missing_ok=True)
+        if path.name not in spared:
+            hold.remove(path)
     if not spared:
         directory.rmdir()
 
 
-def _remove_tree(path: Path) -> None:
-    if isinstance(path, ObjectPath):
-        remove_tree(path)
-    else:
-        shutil.rmtree(path)  # and say what cannot be removed
-
-
 @contextmanager
-def _held(path: Path, *, create: bool = False) -> Iterator[Still | None]:
+def _held(path: Path, *, create: bool = False) -> Iterator[Hold | None]:
     """Hold a lock file, or yield None if another does; a missing file is held by nobody."""
     if isinstance(path, ObjectPath):
         if not create and not path.is_file():
-            yield _certain
+            yield Hold()
         elif taken := lease.take(path, "gc"):
             try:
-                yield taken.require
+                yield Hold((taken,))
             finally:
                 taken.give_back()
         else:
@@ -305,23 +288,18 @@ def _held(path: Path, *, create: bool = False) -> Iterator[Still | None]:
     try:
         handle = os.open(path, flags, 0o666)
     except FileNotFoundError:
-        yield _certain
+        yield Hold()
         return
     with os.fdopen(handle, "r+b"):
         yield _locked(handle)
 
 
-def _locked(handle: int) -> Still | None:
+def _locked(handle: int) -> Hold | None:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return None
-    return _certain
-
-
-def _certain() -> bool:
-    """Tell that a lock which the kernel keeps is held, however long its holder slept."""
-    return True
+    return Hold()
 
 
 def _older(touched: float, age: timedelta) -> bool:

@@ -22,6 +22,7 @@ from normloom.labelling.take_out import answers_about, take_out
 from normloom.lineage.reach import Held, reach, source_rows, stored_tables
 from normloom.store.files import remove_tree
 from normloom.store.forgotten import FOLDER, Purging, deny_list, forgettings, write_purging
+from normloom.store.hold import Hold
 from normloom.store.latest import LATEST, released_key
 from normloom.store.layout import BUILDS, CURRENT, LOCK, RUNNING, SUPERSEDED, scratch_of
 from normloom.store.store import Store
@@ -52,18 +53,17 @@ def purge(store: Store, *, also_newest: bool = False, texts: Sequence[str] = ())
         raise UsageError(f"nothing has been forgotten in {store.root}: give row ids, or --text-file, and a --reason")
     deny = deny_list(store)
     with ExitStack() as stack:
-        held = [stack.enter_context(idle(store, system)) for system in store.systems()]
+        hold = Hold.of([stack.enter_context(idle(store, system)) for system in store.systems()])
         found = reach(store, source_rows(store, deny))
         ids = found.ids.union(*(one.reached for one in asked))
         before = scan(store, deny, ids, set())
         removed = _doomed(store, found.held, before, also_newest=also_newest)
         for directory in removed:
-            if all(still() for still in held):
-                _remove(store, directory)
+            _remove(store, directory, hold)
         removed += take_out(store, deny, ids, _long(before.quotes | set(texts)))
         left = scan(store, deny, ids, before.quotes | set(texts))
         for path in [path for path in left.found if path.parent.name == BUILDS]:  # a failed build's error quotes a row
-            path.unlink()
+            hold.remove(path)
             removed.append(path)
             del left.found[path]
     record = Purging(
@@ -130,15 +130,15 @@ def _doomed(store: Store, held: Sequence[Held], found: Scan, *, also_newest: boo
     return [table.directory for table in tables]
 
 
-def _remove(store: Store, directory: Path) -> None:
+def _remove(store: Store, directory: Path, hold: Hold) -> None:
     """Remove a table, what points to it, and what this machine keeps of it outside the store."""
     stage, system = directory.parent, directory.parent.parent
     if released_key(store, system.name) == (stage.name, directory.name):
-        (system / LATEST).unlink()
+        hold.remove(system / LATEST)
     for pointer in [stage / CURRENT, *stage.glob(f"*/{SUPERSEDED}")]:
         if pointer.exists() and pointer.read_text(encoding="utf-8").strip() == directory.name:
-            pointer.unlink()
-    if not remove_table(directory):
+            hold.remove(pointer)
+    if not remove_table(directory, hold):
         raise StoreError(f"{directory} is being written by {(directory / LOCK).read_text()}: purge again when it ended")
     if isinstance(directory, ObjectPath):
         remove_tree(fetched_to(directory))
