@@ -39,7 +39,8 @@ class Lease:
     """
 
     def __init__(self, path: ObjectPath, holder: str, fence: int, tag: str, until: float) -> None:
-        self.path, self.holder, self.fence, self.until = path, holder, fence, until
+        self.path = path.within(max(lease_seconds() / 6, 1))  # a request that hangs is sent again in time
+        self.holder, self.fence, self.until = holder, fence, until
         self.lost = False
         self._tag = tag
         self._writing = threading.Lock()
@@ -51,12 +52,19 @@ class Lease:
         """Raise StoreError if another has taken the lease; renews it and returns True."""
         with self._writing:
             until = time.time() + lease_seconds()
-            tag = None if self.lost else self.path.replace_if(_text(self.holder, self.fence), self._tag)
+            tag = None if self.lost else self._renew()
             self._tag, self.lost = tag or self._tag, tag is None
             self.until = self.until if self.lost else until
         if self.lost:
             raise StoreError(f"{self.path} was not renewed in time and another has taken it over: this process stops")
         return True
+
+    def _renew(self) -> str | None:
+        content = _text(self.holder, self.fence)
+        tag = self.path.replace_if(content, self._tag)
+        if tag is None and (found := self.path.tag_of()) and _read(found[0]) == (self.holder, self.fence):
+            return self.path.replace_if(content, found[1])  # an earlier renewal arrived, but not its answer
+        return tag
 
     @cached_property
     def ahead(self) -> float:
@@ -76,11 +84,14 @@ class Lease:
             self.path.replace_if(_text("", self.fence), self._tag)
 
     def _renewed(self) -> None:
-        while not self._ended.wait(lease_seconds() / 3):
+        wait = lease_seconds() / 3
+        while not self._ended.wait(wait):
             try:
                 self.require()
+                wait = lease_seconds() / 3
             except StoreError as error:
                 log.warning("%s", error)
+                wait = lease_seconds() / 12
                 if self.lost:
                     return
 

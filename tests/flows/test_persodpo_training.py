@@ -76,6 +76,10 @@ def test_training_is_checked(tables: dict[str, Manifest], store: Store) -> None:
 def test_each_policy_answers_the_validation_prompts(tables: dict[str, Manifest], store: Store) -> None:
     answers = store.scan(tables["answers"].ref).collect()
     assert answers.group_by("policy").len().sort("policy").rows() == [("base", 6), ("persodpo", 6), ("simple", 6)]
+    assert answers["seconds"].null_count() == 0
+    figures = store.scan(tables["evaluation_figures"].ref).collect().filter(metric="seconds")
+    assert dict(figures.select("of", "rows").rows()) == {"base": 6, "persodpo": 6, "simple": 6}
+    assert figures["value"].min() > 0  # type: ignore[operator]  # a number
 
 
 def test_an_answer_leads_to_the_pairs_that_its_policy_learned_from(tables: dict[str, Manifest], store: Store) -> None:

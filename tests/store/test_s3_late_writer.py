@@ -146,6 +146,6 @@ def test_gc_that_slept_stops_before_it_removes_anything(place: str) -> None:
         hold.require()
         running = store.root / "toy" / "builds" / "running"
         assert isinstance(running, ObjectPath)
-        running.put(b'{"holder": "gc", "fence": 2}')  # as another that took the lease over
+        running.put(b'{"holder": "gc of another", "fence": 2}')  # as another that took the lease over
         with pytest.raises(StoreError, match="another has taken it over"):
             hold.require()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -15,7 +16,7 @@ import pytest
 from s3_server import S3Server, s3_server
 
 from normloom.core.errors import StoreError, UsageError
-from normloom.core.machine.object_path import place_of
+from normloom.core.machine.object_path import ObjectPath, place_of
 from normloom.history.removal.gc import collect, idle, remove
 from normloom.store import lease
 from normloom.store.store import Store
@@ -115,6 +116,23 @@ def test_a_lost_request_is_sent_again(server: S3Server, place: str) -> None:
         hold.remove(path)
         assert not path.exists()
         hold.remove(path)  # is gone already
+
+
+@pytest.mark.parametrize("seconds", [1.1, 1.6])
+def test_a_renewal_that_hangs_or_whose_answer_is_lost_loses_no_lease(
+    server: S3Server, place: str, seconds: float
+) -> None:
+    path = place_of(place) / "lock"
+    assert isinstance(path, ObjectPath)
+    holder = lease.take(path, "holder")
+    assert holder
+    with server.holding("PUT", f"{path.parent.name}/lock") as request:
+        assert request.seen.wait(60)
+        time.sleep(seconds)  # its client has given up after one, and sends another a quarter of a second later
+        request.end(lost=False)
+        holder.require()
+    assert (lease.holder_of(path), holder.lost) == ("holder", False)
+    holder.give_back()
 
 
 def test_clocks_too_far_apart_for_the_lease_are_told(place: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,7 @@ class ObjectPath(PosixPath):
     """
 
     listed: os.stat_result | None = None  # as its directory had it
+    seconds = 60.0  # that a request may take
 
     def __str__(self) -> str:
         return f"s3://{'/'.join(self.parts[1:])}"
@@ -72,7 +73,13 @@ class ObjectPath(PosixPath):
     @property
     def bucket(self) -> S3Store:
         """The client of the bucket."""
-        return _bucket(self.parts[1], os.environ.get("AWS_ENDPOINT_URL", ""))
+        return _bucket(self.parts[1], os.environ.get("AWS_ENDPOINT_URL", ""), self.seconds)
+
+    def within(self, seconds: float) -> Self:
+        """Return the path with requests that may take less time, for objects of a few bytes."""
+        path = type(self)(*self.parts)
+        path.seconds = seconds
+        return path
 
     def absolute(self) -> Self:
         """Return the path itself."""
@@ -304,14 +311,14 @@ def fetched_to(folder: ObjectPath) -> Path:
 
 
 @cache
-def _bucket(name: str, endpoint: str) -> S3Store:
+def _bucket(name: str, endpoint: str, seconds: float) -> S3Store:
     from obstore.store import S3Store
 
     plain = endpoint.startswith("http:")
     if plain:
         os.environ.setdefault("AWS_ALLOW_HTTP", "true")  # Polars and DuckDB's file system read it too
     os.environ.setdefault("AWS_REGION", os.environ.get("AWS_DEFAULT_REGION", "us-east-1"))
-    return S3Store(name, client_options={"timeout": "60s", "allow_http": plain})
+    return S3Store(name, client_options={"timeout": f"{seconds:g}s", "allow_http": plain})
 
 
 def _stat(meta: Any) -> os.stat_result:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import re
+import secrets
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -276,7 +277,7 @@ def _held(path: Path, *, create: bool = False) -> Iterator[Hold | None]:
     if isinstance(path, ObjectPath):
         if not create and not path.is_file():
             yield Hold()
-        elif taken := lease.take(path, "gc"):
+        elif taken := lease.take(path, f"gc {secrets.token_hex(3)}"):
             try:
                 yield Hold((taken,))
             finally:
