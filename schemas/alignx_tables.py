@@ -70,6 +70,47 @@ ROUTED = Contract(
     checks=(NOT_EMPTY, _SPLIT),
 )
 
+_JUDGED_REPLY = {"prompt_id": pl.String(), "system": pl.String(), "axis": pl.String()}
+
+NEARNESS = Contract(
+    columns={
+        **_JUDGED_REPLY,
+        "encoder": pl.String(),
+        "good": pl.Float64(),  # largest cosine of the reply to a good one; null for an empty reply
+        "bad": pl.Float64(),  # the same to one to avoid
+        "words": pl.Int64(),
+    },
+    nullable=frozenset({"good", "bad"}),
+    keys=("prompt_id", "system"),
+)
+
+SAFETY = Contract(
+    columns={
+        **_JUDGED_REPLY,
+        "terms": TEXTS,  # of the lexicon that the reply has
+        "refusal": pl.Boolean(),  # whether it begins as a refusal does
+        "probability": pl.Float64(),  # that it is unsafe, by the classifier; null if there was nothing to learn from
+        "words": pl.Int64(),
+    },
+    nullable=frozenset({"probability"}),
+    keys=("prompt_id", "system"),
+)
+
+REPLY_FIRST, REFERENCE_FIRST = "reply_first", "reference_first"
+
+COMPARED = Contract(
+    columns={
+        **_JUDGED_REPLY,
+        "judge": pl.String(),
+        "order": pl.String(),  # which of the two the judge saw as A
+        "raw_reply": pl.String(),  # of the judge
+        "words": pl.Int64(),
+        "reference_words": pl.Int64(),
+    },
+    keys=("prompt_id", "system", "judge", "order"),
+    checks=(within("order", REPLY_FIRST, REFERENCE_FIRST),),
+)
+
 JUDGED = Contract(
     columns={
         "prompt_id": pl.String(),

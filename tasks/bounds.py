@@ -187,6 +187,17 @@ def replies_judged(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) ->
     return replace(found, size=Size(rows=2 * size.rows, tokens=2 * size.tokens, longest=size.longest))
 
 
+def replies_compared(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
+    """Two questions about each reply, with the prompt and the reply that it is compared with."""
+    given = stage.given
+    limit, once = given["sampling"].max_tokens, 2 * sides[0].longest
+    found = _questions(inputs, given["template"], _QUESTION, count=2, once=once)
+    size = found.size.times(2, more=REREAD * limit)
+    if given["by"] == "scored":
+        return replace(found, size=size)
+    return replace(found, size=size, tokens_out=found.requests * limit, questions=False)
+
+
 def persons_asked(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """One question for each conversation and person."""
     return _questions(inputs, stage.given["template"], _QUESTION, count=1, once=_PERSON)
