@@ -56,13 +56,16 @@ def find_published(system: str, stages: Sequence[Stage], store: Store) -> dict[s
 def read_sources(
     stages: Sequence[Stage], *, system: str, store: Store, selection: Selection | None = None
 ) -> dict[str, Output]:
-    """Read the chosen sources that no table holds yet; raises SourceError for one that cannot be used."""
+    """Read the chosen sources that no table holds yet; raises SourceError for one that cannot be used.
+
+    Left out are those that write files, such as media: they are read once, by the build.
+    """
     chosen = (selection or Selection()).chosen(stages)
     published = find_published(system, stages, store)
     return {
         stage.name: stage.function(stage.arguments, **with_answers(stage, store).values)
         for stage in stages
-        if not stage.upstream and stage.name in chosen and stage.name not in published
+        if not stage.upstream and not stage.run and stage.name in chosen and stage.name not in published
     }
 
 

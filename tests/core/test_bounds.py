@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from in_process import SCRIPTED
+from in_process import prepared as scripted
 
 from normloom.core.bounds import Bound, Size, size_of, total
 from normloom.core.errors import SourceError, SpendingError, UsageError
@@ -191,6 +194,24 @@ def test_a_build_stops_at_its_limit_and_is_resumed_with_a_higher_one(tmp_path: P
     assert whole.requests == first + rest.requests  # nothing was asked twice
 
 
+@pytest.mark.parametrize("system", sorted(SCRIPTED))
+def test_each_system_is_planned_before_anything_is_made(system: str, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    planned, most = bounded(system, scripted(system, store), store)
+    assert planned
+    assert most.keys() <= {one.stage.name for one in planned}
+    assert not list(store.root.iterdir())
+
+
+def test_media_of_a_file_are_left_to_the_build(tmp_path: Path) -> None:
+    sounds = tmp_path / "sounds.parquet"
+    columns = {name: ["a"] for name in ("item_id", "label", "speaker", "generator", "source_item")}
+    pl.DataFrame({**columns, "audio": [b"no sound"]}).write_parquet(sounds)
+    store = Store(tmp_path / "store")
+    found = scripted("conllm", store, f"source.path={sounds}")
+    assert "media" not in read_sources(stages_of(*found.ends), system="conllm", store=store)
+
+
 def test_a_source_that_cannot_be_used_fails_in_the_plan(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").write_text("prompt\n")
     found = stages_for(
@@ -207,7 +228,6 @@ def test_sizes_add_up(sizes: list[Size]) -> None:
 
 
 def test_the_size_of_a_table_is_that_of_its_texts(tmp_path: Path) -> None:
-    import polars as pl
 
     rows = pl.DataFrame({"row_id": ["a" * 20, "b"], "prompt": ["äh", None], "examples": [["x"], []]})
     size = size_of(rows.lazy())
