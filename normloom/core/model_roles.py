@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import SerializeAsAny
 
 from normloom.core.protocol import ModelSpec
+from normloom.core.routed_model import RoutedSpec
 
 
 class RolesSpec(ModelSpec):
@@ -28,3 +29,12 @@ def each_of(spec: ModelSpec) -> Iterator[ModelSpec]:
         yield from spec.roles.values()
     else:
         yield spec
+
+
+def named_by(spec: ModelSpec) -> Iterator[ModelSpec]:
+    """Yield the models that a spec names, those that one with a router is made of among them."""
+    for one in each_of(spec):
+        if isinstance(one, RoutedSpec):
+            yield from one.made_of()
+        else:
+            yield one

@@ -237,6 +237,18 @@ class Adaptable(Protocol):
 
 
 @runtime_checkable
+class Mixable(Protocol):
+    """A language model that adds several adapters of itself (LoRA) by weights that differ by request."""
+
+    def mixed(self, folders: Sequence[Path], weights: np.ndarray) -> LanguageModel:
+        """Return it with the adapters in folders, for one call: `weights` are (requests of the call, adapters).
+
+        Raises ModelError.
+        """
+        ...
+
+
+@runtime_checkable
 class Closing(Protocol):
     """A model that holds more than its process's memory: other processes, connections."""
 

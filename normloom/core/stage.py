@@ -19,7 +19,7 @@ from normloom.core.bounds import BoundOf
 from normloom.core.contract import Contract
 from normloom.core.errors import ConfigError
 from normloom.core.fan_out import FanOut
-from normloom.core.model_roles import each_of
+from normloom.core.model_roles import named_by
 from normloom.core.needs import Needs, ProcessSpec
 from normloom.core.product_model import ProductSpec
 from normloom.core.protocol import Completion, ModelSpec, Scores
@@ -130,7 +130,7 @@ class Stage:
     def specs(self) -> tuple[ModelSpec, ...]:
         """Every model that it names: the one that is loaded for it, and those whose spec it is handed."""
         named = (one for one in (self.model, *self.values.values()) if isinstance(one, ModelSpec))
-        return tuple(one for spec in named for one in each_of(spec))
+        return tuple(one for spec in named for one in named_by(spec))
 
     @property
     def products(self) -> tuple[Stage, ...]:

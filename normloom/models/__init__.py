@@ -19,6 +19,7 @@ from normloom.core.protocol import (
     ScoreRequest,
     Scores,
 )
+from normloom.core.routed_model import RoutedSpec
 from normloom.models.identity import model_identity
 from normloom.models.registry import engine_of
 
@@ -46,13 +47,14 @@ def load_model(spec: ModelSpec, *, threads: int | None = None) -> LanguageModel 
     `threads` bounds the processor threads of the whole process; None leaves the engine's default.
     Raises `ConfigError` for an unknown engine or option and `ModelError` if the model is unavailable.
     """
-    if isinstance(spec, ProductSpec):
-        from normloom.models.adapters import adapted, adapter_in, loaded_for
+    if isinstance(spec, ProductSpec | RoutedSpec):
+        from normloom.models.adapters import loaded_for, on_base, served_by
         from normloom.models.product_files import plain_spec
 
-        if folder := adapter_in(spec):
-            return adapted(load_model(loaded_for(spec), threads=threads), folder)
-        spec = plain_spec(spec)
+        if served := on_base(spec):
+            return served_by(load_model(loaded_for(spec), threads=threads), served)
+        if isinstance(spec, ProductSpec):
+            spec = plain_spec(spec)
     engine = engine_of(spec)
     with _importing:
         loader = getattr(import_module(engine.module), engine.attribute)

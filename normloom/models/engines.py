@@ -15,6 +15,8 @@ TRANSFORMERS = Engine(
     libraries=_TORCH,
     imports=("torch", "transformers"),
     products=frozenset({"weights", "adapter"}),
+    adapters={},
+    states=True,
     install='pip install "normloom[transformers]"',
 )
 EMBEDDING = Engine(
@@ -79,6 +81,7 @@ SCRIPTED = Engine(
     files=False,
     products=frozenset({"adapter"}),
     adapters={},
+    states=True,
     random=True,
 )
 VLLM = Engine(

@@ -15,6 +15,7 @@ from normloom.core.errors import ConfigError, ModelError
 from normloom.core.model_roles import RolesSpec
 from normloom.core.product_model import ProductFiles, ProductSpec
 from normloom.core.protocol import ModelSpec
+from normloom.core.routed_model import RoutedSpec
 from normloom.models.files.digests import file_digest, joint_digest
 from normloom.models.files.locate import find, snapshot
 from normloom.models.registry import Engine, engine_of, parse_options
@@ -59,6 +60,8 @@ def model_identity(spec: ModelSpec) -> dict[str, str]:
     engine = engine_of(spec)
     if isinstance(spec, ProductSpec):
         return _of_product(spec, engine)
+    if isinstance(spec, RoutedSpec):
+        return _of_routed(spec, engine)
     return {
         "engine": f"{spec.engine} {engine.version}",
         **{library: _version(library) for library in engine.libraries},
@@ -87,6 +90,28 @@ def _of_product(spec: ProductSpec, engine: Engine) -> dict[str, str]:
         "model": "product",
         "dtype": spec.dtype,
         "options": json.dumps(_options(spec), sort_keys=True, default=str),
+    }
+
+
+def _of_routed(spec: RoutedSpec, engine: Engine) -> dict[str, str]:
+    """Return the identity of a base with a router; the content of its products is what the stage reads."""
+    if engine.adapters is None:
+        raise ConfigError(
+            f"model {spec.title!r}: engine {spec.engine!r} can neither mix nor choose adapters by request; "
+            "use transformers (mixes) or vllm (chooses the likeliest)"
+        )
+    if spec.encoder is None and not engine.states:
+        raise ConfigError(
+            f"model {spec.title!r}: engine {spec.engine!r} does not return the states that its router reads; "
+            "name an encoder, such as {engine: embedding, model: all-MiniLM-L6-v2}"
+        )
+    calibrated = "no" if spec.calibrators is None else "by neighbourhood" if spec.local else "by one temperature"
+    encoder = model_identity(spec.encoder) if spec.encoder else {}
+    return {
+        **model_identity(spec.plain),
+        "experts": json.dumps(list(spec.experts)),
+        "calibrated": calibrated,
+        **{f"encoder.{name}": value for name, value in encoder.items()},
     }
 
 

@@ -33,7 +33,8 @@ class Engine:
     fast and at whose cost, never what: they stay out of the key. `imports` are the modules that must be installed
     where the model runs, by the command `install`. `products` says what of a product it loads: `weights`, `adapter`.
     `adapters` are the options with which it loads a base model that serves adapters side by side (`Adaptable`); None
-    if it loads an adapter with its base as a model of its own. `tolerance` says how a part comes out if it is made
+    if it loads an adapter with its base as a model of its own. `states` says that a language model of it is an
+    `Embedder` too. `tolerance` says how a part comes out if it is made
     again: texts are equal and numbers differ by no more than that (0: not by a bit); None if nothing is promised.
     `random` says that its answers mean nothing: it is for tests. `sees` says who knows whether a model sees images:
     `files` its configuration, else the module whose `Options` have a field `images`; None if none does.
@@ -52,6 +53,7 @@ class Engine:
     install: str | None = None
     products: frozenset[str] = frozenset()
     adapters: Mapping[str, Any] | None = None
+    states: bool = False
     random: bool = False
     sees: str | None = None
 

@@ -14,7 +14,7 @@ class Roles(Mapping[str, "LanguageModel | Embedder"]):
 
     def __init__(self, spec: RolesSpec, *, threads: int | None = None) -> None:
         from normloom.models import load_model
-        from normloom.models.adapters import adapted, adapter_in, loaded_for
+        from normloom.models.adapters import loaded_for, on_base, served_by
 
         uses = list(spec.roles.values())
         self._loaded: dict[str, LanguageModel | Embedder] = {}
@@ -24,8 +24,8 @@ class Roles(Mapping[str, "LanguageModel | Embedder"]):
             key = shared.model_dump_json()
             if key not in self._loaded:
                 self._loaded[key] = load_model(shared, threads=threads)
-            folder = adapter_in(one)
-            self._models[role] = adapted(self._loaded[key], folder) if folder else self._loaded[key]
+            served = on_base(one)
+            self._models[role] = served_by(self._loaded[key], served) if served else self._loaded[key]
 
     def __getitem__(self, role: str) -> LanguageModel | Embedder:
         return self._models[role]

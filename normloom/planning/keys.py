@@ -23,6 +23,7 @@ from pydantic import BaseModel
 from normloom.core.errors import ConfigError, UsageError
 from normloom.core.model_roles import each_of
 from normloom.core.protocol import ModelSpec
+from normloom.core.routed_model import RoutedSpec
 from normloom.core.stage import Stage
 from normloom.models.identity import model_identity
 from normloom.models.registry import engine_of
@@ -76,8 +77,10 @@ def key_fields(
         called.add_type(type(stage.arguments))
         called.roots.append(("normloom.workers.part", "make_rows"))
         if stage.model:
-            for engine in map(engine_of, each_of(stage.model)):
+            for spec in each_of(stage.model):
+                engine = engine_of(spec)
                 called.roots.append((engine.module, engine.attribute))
+                called.roots += _routing(spec)
         source = source_of(called.roots, live=called.live)
     except UsageError as error:
         raise UsageError(f"stage {stage.name!r}: {error}") from error
@@ -104,6 +107,17 @@ def key_fields(
         "code": source.digest,
         "source": dict(source.symbols),
     }
+
+
+def _routing(spec: ModelSpec) -> list[tuple[str, str]]:
+    """Return what reads and routes the requests of a model with a router, besides the engine of its base."""
+    if not isinstance(spec, RoutedSpec):
+        return []
+    encoders = [engine_of(spec.encoder)] if spec.encoder else []
+    return [
+        ("normloom.models.routing.routed", "RoutedModel"),
+        *((engine.module, engine.attribute) for engine in encoders),
+    ]
 
 
 def stage_key(fields: Mapping[str, Any], *, remake: int = 0) -> str:

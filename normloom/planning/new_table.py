@@ -10,9 +10,10 @@ from typing import Any
 
 from normloom.core.model_roles import RolesSpec
 from normloom.core.product_model import ProductSpec
+from normloom.core.routed_model import RoutedSpec
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest, PartRecord, TableRef
-from normloom.models.adapters import adapter_in
+from normloom.models.adapters import on_base
 from normloom.planning.incremental import bounds_after, bounds_around, regular
 from normloom.planning.keys import stage_key
 from normloom.store.forgotten import deny_list
@@ -84,7 +85,7 @@ class NewTable:
             inputs=files if stage.inputs else None,
             sides=tuple(tuple(self.store.files(ref)) for ref in self.sides[: len(stage.sides)]),
             sides_on=stage.sides_on,
-            adapter=adapter_in(self.placed(stage.model)),
+            served=on_base(self.placed(stage.model)),
             reusable=stage.part_rows is not None and bool(stage.inputs),
             forgotten=None if stage.inputs else deny_list(self.store),
         )
@@ -95,6 +96,8 @@ class NewTable:
         """Return a value of a stage, with its files found if it is a model out of a product."""
         if isinstance(value, RolesSpec):
             return RolesSpec.of({role: self.placed(one) for role, one in value.roles.items()})
+        if isinstance(value, RoutedSpec):
+            return value.each(self.placed)
         if not isinstance(value, ProductSpec):
             return value
         position = len(self.stage.sides) + [stage.name for stage in self.stage.products].index(value.product)

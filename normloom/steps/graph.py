@@ -10,6 +10,7 @@ from normloom.core.model_roles import RolesSpec, each_of
 from normloom.core.needs import Needs
 from normloom.core.product_model import ProductSpec
 from normloom.core.protocol import ModelSpec
+from normloom.core.routed_model import RoutedSpec
 from normloom.core.stage import Stage
 
 
@@ -52,6 +53,8 @@ def _remade(ends: Sequence[Stage], change: Callable[[ModelSpec], ModelSpec], nee
     def changed(spec: ModelSpec) -> ModelSpec:
         if isinstance(spec, RolesSpec):
             return RolesSpec.of({role: changed(one) for role, one in spec.roles.items()})
+        if isinstance(spec, RoutedSpec):
+            return spec.each(changed)
         new = change(spec)
         if isinstance(new, ProductSpec) and new.stage.name in made:
             return type(new).of(made[new.stage.name], new, adapter=new.adapter)

@@ -1,13 +1,17 @@
-"""Products as models and values: `with_adapter(base, product)`, `model_from(product)`, `files_of(product)`."""
+"""Products as models and values: `with_adapter`, `model_from`, `routed`, `files_of`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from normloom.core.errors import ConfigError
 from normloom.core.product_model import ProductFiles, ProductSpec
 from normloom.core.protocol import ModelSpec
+from normloom.core.routed_model import RoutedSpec
 from normloom.core.stage import Stage
+
+_FEWEST = 2
 
 
 def with_adapter(base: ModelSpec, product: Stage) -> ProductSpec:
@@ -15,9 +19,36 @@ def with_adapter(base: ModelSpec, product: Stage) -> ProductSpec:
 
     Raises ConfigError for a stage without files, and for a base that is a product itself.
     """
-    if isinstance(base, ProductSpec):
-        raise ConfigError(f"model {base.product!r} is a product itself: an adapter's base must be a model with a name")
-    return ProductSpec.of(_with_files(product), base, adapter=True)
+    return ProductSpec.of(_with_files(product), _named(base), adapter=True)
+
+
+def routed(
+    base: ModelSpec,
+    experts: Mapping[str, Stage],
+    router: Stage,
+    *,
+    encoder: ModelSpec | None = None,
+    calibrators: Stage | None = None,
+    local: bool = False,
+) -> RoutedSpec:
+    """Return the base model with several LoRA adapters and a router that weighs them for each request.
+
+    `experts` are the stages whose products are the adapters, by the names that the router was trained with. `encoder`
+    makes the states that it was trained on; the base itself does by default. With `calibrators` the weights are
+    calibrated: by one temperature, or with `local` by that of the request's neighbourhood. Engine transformers mixes
+    the adapters by weight, vllm and others that serve adapters take the likeliest. Raises ConfigError for stages
+    without files, fewer than two experts, and a base that is a product itself.
+    """
+    if len(experts) < _FEWEST:
+        raise ConfigError(f"a router chooses among at least {_FEWEST} experts, got {len(experts)}")
+    return RoutedSpec(
+        **dict(_named(base)),
+        experts={name: with_adapter(base, product) for name, product in experts.items()},
+        router=files_of(router),
+        calibrators=files_of(calibrators) if calibrators else None,
+        local=local,
+        encoder=None if encoder == base else encoder,
+    )
 
 
 def model_from(product: Stage, **run: Any) -> ProductSpec:
@@ -36,6 +67,12 @@ def files_of(product: Stage) -> ProductFiles:
     Raises ConfigError for a stage without files.
     """
     return ProductFiles.of(_with_files(product), ModelSpec(model=product.name), adapter=False)
+
+
+def _named(base: ModelSpec) -> ModelSpec:
+    if isinstance(base, ProductSpec):
+        raise ConfigError(f"model {base.product!r} is a product itself: an adapter's base must be a model with a name")
+    return base
 
 
 def _with_files(product: Stage) -> Stage:

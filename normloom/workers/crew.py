@@ -13,7 +13,7 @@ from normloom.core.errors import NormloomError, WaitingError
 from normloom.core.protocol import Closing, ModelSpec
 from normloom.core.table import PartRecord
 from normloom.models import load_model
-from normloom.models.adapters import adapted
+from normloom.models.adapters import served_by
 from normloom.workers.memory import MemoryUse, memory_use
 from normloom.workers.part import PartFailure, PartJob, probe_part, run_part
 
@@ -124,8 +124,8 @@ class InlineCrew:
 def attempt(job: PartJob, model: object | None, *, probe: bool) -> PartResult:
     """Make a part; an error that is not about the stage as a whole is the part's, to be traced to its row."""
     try:
-        if job.adapter:
-            model = adapted(model, job.adapter)
+        if job.served:
+            model = served_by(model, job.served)
         if probe:
             probe_part(job, model)
             return None

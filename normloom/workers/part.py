@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from normloom.core.contract import Contract
 from normloom.core.errors import AccountingError, ContractError, StageError
 from normloom.core.fan_out import FanOut
-from normloom.core.protocol import Metered
+from normloom.core.protocol import Metered, ModelSpec
 from normloom.core.rows.forgotten import DenyList, without_forgotten
 from normloom.core.rows.ids import row_ids
 from normloom.core.rows.rules import CRASH, POISON
@@ -53,9 +53,10 @@ class PartJob:
 
     `inputs` is None for a stage that reads no table. `writer` is the token of who holds the table's lock.
     `poisoned` names rows that are known to end their process or to raise, and how: they go to quarantine untouched.
-    `copy` counts the copies made of a part that took too long: each writes files of its own. `adapter` is the folder of
-    the adapter with which the process's model makes it. `reusable` says that later tables may take the part over if
-    they would make it of the same rows. `forgotten` is what a source may not bring.
+    `copy` counts the copies made of a part that took too long: each writes files of its own. `served` is the model
+    that makes it if the process holds that model's base: one with an adapter, or with a router. `reusable` says
+    that later tables may take the part over if they would make it of the same rows. `forgotten` is what a source
+    may not bring.
     """
 
     system: str
@@ -75,7 +76,7 @@ class PartJob:
     fan_out: FanOut | None = None
     poisoned: Mapping[str, PartFailure] = field(default_factory=dict)
     copy: int = 0
-    adapter: str | None = None
+    served: ModelSpec | None = None
     reusable: bool = False
     forgotten: DenyList | None = None
 

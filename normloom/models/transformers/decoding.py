@@ -71,7 +71,9 @@ def read_prompts(reader: Reader, drafts: Sequence[Draft], head: Sequence[int]) -
     reader.tokens += int(mask.sum())
     mask = torch.cat([mask.new_ones(len(mask), prefix.length), mask], dim=1)
     cache = prefix.cache(len(prompts)) if head else DynamicCache(config=reader.model.config)
-    logits = reader.logits(ids, mask=mask, positions=positions + prefix.length, cache=cache, keep=1)[:, 0]
+    logits = reader.logits(ids, mask=mask, positions=positions + prefix.length, cache=cache, keep=1, of=list(prompts))[
+        :, 0
+    ]
     order = {request: row for row, request in enumerate(prompts)}
     rows = torch.tensor([order[draft.request] for draft in drafts], device=logits.device)
     cache.batch_select_indices(rows)
@@ -116,7 +118,8 @@ def write(
             mask, positions, tokens, random = mask[rows], positions[rows], tokens[rows], random[rows]
             running = [running[slot] for slot in keep]
         mask = torch.cat([mask, mask.new_ones(len(running), 1)], dim=1)
-        logits = reader.logits(tokens[:, None], mask=mask, positions=positions, cache=cache, keep=1)[:, 0]
+        of = [draft.request for draft in running]
+        logits = reader.logits(tokens[:, None], mask=mask, positions=positions, cache=cache, keep=1, of=of)[:, 0]
         positions = positions + 1
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
+from copy import copy
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -31,11 +33,13 @@ from normloom.models.requests.prompts import Prompt, Prompter
 from normloom.models.requests.reasoning import candidate
 from normloom.models.sees import config_sees
 from normloom.models.transformers.decoding import Draft, Stops, read_prompts, write
+from normloom.models.transformers.mixing import Adapters, Mixture
 from normloom.models.transformers.packing import PackedRow, batches
-from normloom.models.transformers.reading import Reader
+from normloom.models.transformers.reading import READ, Reader
 from normloom.models.transformers.replies import reply_log_probs
 from normloom.models.transformers.scoring import BatchLimits, read_packed, read_whole
 from normloom.models.transformers.seeing import Images
+from normloom.models.transformers.states import mean_states
 
 _Key = TypeVar("_Key", bound=Hashable)
 
@@ -73,11 +77,13 @@ class TransformersModel:
         if self.images and not self.tokenizer.chat_template:
             self.tokenizer.chat_template = self.images.template
         self.chat = Chat(self.tokenizer, name=spec.model, variables=self.options.template, sight=self.images)
-        self.reader = Reader(model, self.images)
+        self._usage: Counter[str] = Counter()
+        self._adapters: dict[tuple[Path, ...], Adapters] = {}
+        self._adapted: dict[Path, TransformersModel] = {}
+        self.reader = Reader(model, self.images, usage=self._usage)
         self.shares = self.options.share_prefix and self.reader.can_share
         self.prompter = Prompter(self.chat, context_limit(model.config, self.tokenizer, self.options.max_length))
         self.end_tokens = end_tokens(model.generation_config.eos_token_id, self.tokenizer)
-        self._usage: Counter[str] = Counter()
 
     @torch.inference_mode()
     def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
@@ -170,6 +176,26 @@ class TransformersModel:
             for exchange in exchanges
         ]
 
+    @torch.inference_mode()
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """Return the mean of the last layer over the tokens of each text as unit vectors, float32 (texts, width)."""
+        limit = self.prompter.limit
+        options, ids = self.options, [self.tokenizer(text)["input_ids"][-limit:] for text in texts]
+        return mean_states(self.reader.model, ids, rows=options.score_batch, tokens=options.batch_tokens)
+
+    def adapted(self, folder: Path) -> TransformersModel:
+        """Return the model with an adapter; what is loaded is shared, and the model itself stays as it is."""
+        if folder not in self._adapted:
+            self._adapted[folder] = self._with(
+                Mixture(self._adapters_in((folder,)), torch.ones(1, device=self.reader.model.device))
+            )
+        return self._adapted[folder]
+
+    def mixed(self, folders: Sequence[Path], weights: np.ndarray) -> TransformersModel:
+        """Return the model with adapters by the weights (requests, adapters) of the requests of its next call."""
+        by_request = torch.from_numpy(weights).float().to(self.reader.model.device)
+        return self._with(Mixture(self._adapters_in(tuple(folders)), by_request))
+
     def take_usage(self) -> dict[str, float]:
         """Return what was counted since this was last asked; slots are those of candidates being written.
 
@@ -177,7 +203,8 @@ class TransformersModel:
         for each of its candidates.
         """
         read, self.reader.tokens = self.reader.tokens, 0
-        usage, self._usage = self._usage, Counter()
+        usage = Counter({name: amount for name, amount in self._usage.items() if name != READ})
+        self._usage.clear()  # those with adapters count in it, too
         if self.images:
             usage["images"], self.images.encoded = self.images.encoded, 0
         return {**usage, "cached_tokens": usage["prompt_tokens"] - read}
@@ -215,6 +242,18 @@ class TransformersModel:
             )
             for draft in drafts
         ]
+
+    def _adapters_in(self, folders: tuple[Path, ...]) -> Adapters:
+        if folders not in self._adapters:
+            self._adapters[folders] = Adapters(self.reader.model, folders)
+        return self._adapters[folders]
+
+    def _with(self, mixture: Mixture) -> TransformersModel:
+        """Return the same model that reads with adapters; keys and values of prefixes are its own."""
+        one = copy(self)
+        one.reader = Reader(self.reader.model, self.images, mixture=mixture, usage=self._usage)
+        one.shares = self.shares and mixture.alike
+        return one
 
     def _trim(self) -> None:
         if self.images:

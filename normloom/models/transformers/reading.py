@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from inspect import signature
 from typing import Any, NamedTuple
 
 import torch
 from transformers import DynamicCache
 
+from normloom.models.transformers.mixing import Mixture
 from normloom.models.transformers.seeing import Images
 
 _KEPT = 4  # heads whose keys and values are kept
+READ = "read_tokens"
 
 
 class Prefix(NamedTuple):
@@ -29,13 +32,33 @@ class Prefix(NamedTuple):
 
 
 class Reader:
-    """Reads tokens with `model`, a causal model of transformers, those of `images` among them."""
+    """Reads tokens with `model`, a causal model of transformers, those of `images` among them.
 
-    def __init__(self, model: Any, images: Images | None = None) -> None:
+    With `mixture` the model has adapters. `usage` is where the tokens that are read count.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        images: Images | None = None,
+        *,
+        mixture: Mixture | None = None,
+        usage: Counter[str] | None = None,
+    ) -> None:
         self.model = model
         self.images = images
-        self.tokens = 0  # read of prompts so far, padding left out
+        self.mixture = mixture
+        self._usage: Counter[str] = Counter() if usage is None else usage
         self._prefixes: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens of prompts were read so far, padding left out."""
+        return self._usage[READ]
+
+    @tokens.setter
+    def tokens(self, number: int) -> None:
+        self._usage[READ] = number
 
     @property
     def can_share(self) -> bool:
@@ -83,12 +106,14 @@ class Reader:
         positions: torch.Tensor,
         cache: DynamicCache | None,
         keep: int | torch.Tensor,
+        of: Sequence[int] | None = None,
     ) -> torch.Tensor:
         """Return the float32 logits of the last `keep` columns, or of those that it names, (rows, kept, vocabulary).
 
         `ids` and `positions` are (rows, columns). `mask` says what may be seen: integers (rows, cached + columns)
         under a causal model's own order, or booleans (rows, 1, columns, cached + columns) for each column.
-        The tokens are added to `cache` if there is one.
+        The tokens are added to `cache` if there is one. `of` numbers the request of each row, for adapters whose
+        weights differ by request.
         """
         device, dtype = self.model.device, self.model.dtype
         mask = mask.to(device)
@@ -96,14 +121,15 @@ class Reader:
             mask = torch.zeros(mask.shape, dtype=dtype, device=device).masked_fill_(~mask, torch.finfo(dtype).min)
         ids = ids.to(device)
         vectors = self.images.embedded(ids) if self.images else None
-        output = self.model(
-            **({"input_ids": ids} if vectors is None else {"inputs_embeds": vectors}),
-            attention_mask=mask,
-            position_ids=positions.to(device),
-            past_key_values=cache,
-            use_cache=cache is not None,
-            logits_to_keep=keep,
-        )
+        with self.mixture.added(of) if self.mixture else nullcontext():
+            output = self.model(
+                **({"input_ids": ids} if vectors is None else {"inputs_embeds": vectors}),
+                attention_mask=mask,
+                position_ids=positions.to(device),
+                past_key_values=cache,
+                use_cache=cache is not None,
+                logits_to_keep=keep,
+            )
         logits: torch.Tensor = output.logits.float()
         return logits
 

@@ -72,6 +72,7 @@ def read_whole(
     for batch in batches(lengths, rows=limits.rows, tokens=limits.tokens):
         ids, mask, positions = padded([asked[at][2] for at in batch])
         reader.tokens += sum(lengths[at] for at in batch)
-        logits = reader.logits(ids, mask=mask, positions=positions, cache=None, keep=1)
+        of = [asked[at][0] for at in batch]
+        logits = reader.logits(ids, mask=mask, positions=positions, cache=None, keep=1, of=of)
         for line, at in zip(logits, batch, strict=True):
             yield QuestionLogits(*asked[at][:2], line)
