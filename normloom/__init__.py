@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from normloom.steps.args import Args as Args
     from normloom.steps.products import files_of as files_of
     from normloom.steps.products import model_from as model_from
+    from normloom.steps.products import routed as routed
     from normloom.steps.products import with_adapter as with_adapter
     from normloom.steps.step import step as step
     from normloom.tasks.labels.ask import ask as ask
@@ -124,6 +125,7 @@ HOMES = {
     "purge": "normloom.api.forget",
     "query": "normloom.api.look",
     "queues": "normloom.api.labels",
+    "routed": "normloom.steps.products",
     "step": "normloom.steps.step",
     "table": "normloom.api.frames",
     "trace": "normloom.api.look",

@@ -235,8 +235,8 @@ def test_public_names_are_these() -> None:
         "Embedder EngineDiedError LabelQueue LanguageModel ModelError ModelSpec Needs NormloomError Output "
         "PartlyMadeError ProductFiles QuarantineBudgetError Question ReleaseError Resources Result Run Sampling "
         "SourceError SpendingError Stage StageError StoreError UsageError WaitingError ask build diff dropped_rows "
-        "each export files_of forget free labels model_from open_queue open_store plan purge query queues step "
-        "table trace why with_adapter yes"
+        "each export files_of forget free labels model_from open_queue open_store plan purge query queues routed "
+        "step table trace why with_adapter yes"
     )
     for name in nl.HOMES:
         assert getattr(nl, name).__name__ == name
