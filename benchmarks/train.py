@@ -32,7 +32,9 @@ from normloom.steps.args import Args
 from normloom.store.store import Store
 from normloom.tasks.preferences.dpo.log_probs import SIDES
 from normloom.tasks.preferences.dpo.train_dpo import Dpo, learn, train_dpo
-from normloom.tasks.preferences.dpo.training import Lora, _adapter, _configured, load
+from normloom.tasks.preferences.dpo.training import _configured
+from normloom.tasks.tuning.lora import Lora, lora_config
+from normloom.tasks.tuning.policies import load
 from normloom.testing import made
 
 QWEN = "qwen2-0.5b"
@@ -151,7 +153,7 @@ def script(given: Namespace, place: Path) -> dict[str, float]:
         loaded = load(policy(given))
         trainer = Plain(
             model=loaded.model,
-            peft_config=_adapter(args, loaded.model),
+            peft_config=lora_config(args.lora, loaded.model),
             args=_configured(args, place, on_cpu=loaded.model.device.type == "cpu"),
             train_dataset=Dataset.from_list(rows),
             processing_class=loaded.tokenizer,

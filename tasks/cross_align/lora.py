@@ -24,9 +24,9 @@ from normloom.schemas.meme_tables import ENRICHED, PLAIN, VARIANTS
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks.cross_align.adapter import file_name
+from normloom.tasks.tuning.lora import ADAPTER, CONFIG, save_adapter
 
 LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "numpy")
-WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _TOLD = "curve.json"  # its being there says that the weights are whole
 
 
@@ -81,7 +81,7 @@ def tune(
         run.progress(done, len(jobs), loss=curves[-1]["loss"])
         own = run.files / folder.name
         own.mkdir()
-        for name in (WEIGHTS, CONFIG):
+        for name in (ADAPTER, CONFIG):
             shutil.copyfile(folder / name, own / name)
     made = pl.DataFrame(curves, schema=meme_tables.TUNING_CURVE.columns).with_columns(
         parents=pl.lit([], dtype=tables.TEXTS), content=pl.concat_str("task", "variant", "step", separator="\x1f")
@@ -218,7 +218,7 @@ def _trained(
             loss.backward()  # type: ignore[no-untyped-call]  # torch's own
             optimizer.step()
             curve.append({"step": len(curve) + 1, "loss": loss.item(), "contrast": contrast.item()})
-    _save(model, folder, base=base.name)
+    save_adapter(model, folder, base=base.name)
     base.plain(model)
     return curve
 
@@ -234,16 +234,6 @@ def _batches(count: int, args: Tuning) -> Iterator[list[int]]:
                 return
             made += 1
             yield batch.tolist()
-
-
-def _save(model: Any, folder: Path, *, base: str) -> None:
-    """Write the adapter with nothing that names a path of this machine, the names of layers in one order."""
-    for config in model.peft_config.values():
-        config.base_model_name_or_path = base
-    model.save_pretrained(folder, save_embedding_layers=False)
-    written = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    written["target_modules"] = sorted(written["target_modules"])
-    (folder / CONFIG).write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _asked(rows: pl.DataFrame) -> Iterator[dict[str, Any]]:

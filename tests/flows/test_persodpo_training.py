@@ -12,7 +12,7 @@ from normloom.core.table import Manifest
 from normloom.lineage.trace import trace
 from normloom.steps.graph import stages_of
 from normloom.store.store import Store
-from normloom.tasks.preferences.dpo.training import ADAPTER, CONFIG
+from normloom.tasks.tuning.lora import ADAPTER, CONFIG
 from normloom.testing import made
 from normloom.workers.resources import Resources
 

@@ -12,7 +12,8 @@ from tiny_models import save_tiny_llama
 from normloom.core.product_model import ProductFiles
 from normloom.core.protocol import ModelSpec
 from normloom.core.run import Run
-from normloom.tasks.cross_align.lora import CONFIG, WEIGHTS, Tuning, encode_tuned, tune
+from normloom.tasks.cross_align.lora import Tuning, encode_tuned, tune
+from normloom.tasks.tuning.lora import ADAPTER, CONFIG
 
 LABELS = {"a": "bad", "b": "bad", "c": "good", "d": "good"}
 TEXTS = {"a": "no cats here", "b": "no dogs here", "c": "yes health", "d": "yes weather"}
@@ -71,7 +72,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, base: ModelSpec) -> Path:
 def test_each_variant_has_an_adapter_in_pefts_files(place: Path) -> None:
     folders = sorted(path.name.rpartition("-")[2] for path in (place / "files").iterdir())
     assert folders == ["enriched", "plain", "shuffled"]
-    weights = [(path / WEIGHTS).read_bytes() for path in (place / "files").iterdir()]
+    weights = [(path / ADAPTER).read_bytes() for path in (place / "files").iterdir()]
     assert len(set(weights)) == 3
     assert all(str(place) not in (path / CONFIG).read_text() for path in (place / "files").iterdir())
 
@@ -94,4 +95,4 @@ def test_what_a_killed_run_has_finished_is_not_trained_again(place: Path, base: 
     gone = base.model_copy(update={"model": str(tmp_path / "no model")})
     again = tune.function(ITEMS, ARGS, texts(), pairs(), base=gone, run=run_in(tmp_path))
     assert again.rows.height == 36
-    assert len(list((tmp_path / "files").glob(f"*/{WEIGHTS}"))) == 3
+    assert len(list((tmp_path / "files").glob(f"*/{ADAPTER}"))) == 3

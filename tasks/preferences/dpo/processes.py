@@ -24,8 +24,9 @@ import polars as pl
 
 from normloom.core.errors import NormloomError, StageError
 from normloom.core.protocol import ModelSpec
-from normloom.tasks.preferences.dpo.checkpoints import newest
-from normloom.tasks.preferences.dpo.training import Pairs, Tell, Training, load, train
+from normloom.tasks.preferences.dpo.training import Pairs, Training, train
+from normloom.tasks.tuning.checkpoints import newest
+from normloom.tasks.tuning.policies import Tell, load
 
 HERE = "127.0.0.1"
 

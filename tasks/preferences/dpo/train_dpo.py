@@ -21,7 +21,9 @@ from normloom.schemas.preference_tables import TRAIN
 from normloom.steps.step import step
 from normloom.tasks.preferences.dpo.log_probs import fault, named, request
 from normloom.tasks.preferences.dpo.processes import train_in_processes
-from normloom.tasks.preferences.dpo.training import FOLDER, Pairs, Tell, Training, load, share_of_batch, train
+from normloom.tasks.preferences.dpo.training import Pairs, Training, share_of_batch, train
+from normloom.tasks.tuning.lora import FOLDER
+from normloom.tasks.tuning.policies import Tell, load
 
 LIBRARIES = ("trl", "peft", "torch", "transformers", "accelerate", "tokenizers", "safetensors", "datasets", "Jinja2")
 

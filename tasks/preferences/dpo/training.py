@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError  # only what weights_only raises
@@ -16,28 +14,13 @@ import polars as pl
 from pydantic import Field
 
 from normloom.core.errors import ConfigError, StoreError
-from normloom.core.protocol import ModelSpec
 from normloom.schemas import preference_tables
 from normloom.steps.args import Args
-from normloom.tasks.preferences.dpo.checkpoints import newest, seal
+from normloom.tasks.tuning.checkpoints import newest
+from normloom.tasks.tuning.lora import FOLDER, Lora, lora_config, save_adapter, trainable
+from normloom.tasks.tuning.policies import Policy, Tell, watching
 
 log = logging.getLogger(__name__)
-
-Tell = Callable[[int, int, Mapping[str, float]], None]  # step, of how many, its figures
-FOLDER = "adapter"
-ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"
-
-
-class Lora(Args):
-    """The adapter that is trained (LoRA, Hu et al. 2021, arXiv 2106.09685)."""
-
-    rank: int = Field(8, ge=1, description="of the update")
-    alpha: float = Field(16, gt=0, description="scale of the update, over its rank")
-    dropout: float = Field(0.0, ge=0, lt=1, description="share of the inputs of the adapter that is dropped")
-    modules: tuple[str, ...] = Field(
-        ("q_proj", "k_proj", "v_proj", "o_proj"), min_length=1, description="layers that have an adapter, by name"
-    )
-    last_layers: int | None = Field(None, ge=1, description="blocks at the end of the model that have it; null: all")
 
 
 class Training(Args):
@@ -68,26 +51,6 @@ class Pairs:
     names: Sequence[str]
 
 
-@dataclass(frozen=True)
-class Policy:
-    """The model that is trained, loaded in this process, its tokenizer, and the name that its adapter knows it by."""
-
-    model: Any
-    tokenizer: Any
-    name: str
-
-
-def load(policy: ModelSpec) -> Policy:
-    """Return a policy loaded to be trained, in float32 unless its spec says otherwise."""
-    from transformers import AutoModelForCausalLM
-
-    from normloom.models.loading import load as loaded
-    from normloom.models.loading import tokenizer_of
-
-    spec = policy.model_copy(update={"dtype": "float32"}) if policy.dtype == "auto" else policy
-    return Policy(loaded(AutoModelForCausalLM, spec, threads=policy.threads), tokenizer_of(spec), policy.model)
-
-
 def train(
     pairs: Pairs, args: Training, policy: Policy, *, scratch: Path, tell: Tell, processes: int = 1
 ) -> pl.DataFrame:
@@ -111,15 +74,15 @@ def _train(pairs: Pairs, args: Training, policy: Policy, scratch: Path, tell: Te
     from normloom.tasks.preferences.dpo.trainer import PAIR, WEIGHT, Collator, WeightedDPOTrainer
 
     trainer = WeightedDPOTrainer(
-        model=_trainable(policy.model),
-        peft_config=_adapter(args, policy.model),
+        model=trainable(policy.model),
+        peft_config=lora_config(args.lora, policy.model),
         args=_configured(
             args, scratch, on_cpu=next(policy.model.parameters()).device.type == "cpu", processes=processes
         ),
-        data_collator=Collator(pad_token_id=_padding(policy.tokenizer)),
+        data_collator=Collator(pad_token_id=policy.padding),
         train_dataset=_data_set(pairs, PAIR, WEIGHT),
         processing_class=policy.tokenizer,
-        callbacks=[_watching(tell)],
+        callbacks=[watching(tell)],
         names=list(pairs.names),
     )
     trainer.remove_callback(PrinterCallback)
@@ -129,29 +92,12 @@ def _train(pairs: Pairs, args: Training, policy: Policy, scratch: Path, tell: Te
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         if trainer.is_world_process_zero():
-            _save(trainer.model, scratch / FOLDER, base=policy.name)
+            save_adapter(trainer.model, scratch / FOLDER, base=policy.name)
     except UnpicklingError as error:  # what is no tensor is refused, whatever it would do
         raise StoreError(f"{checkpoint} cannot be read ({error}); remove it to start from the one before") from error
     except OSError as error:
         raise StoreError(f"{scratch}: a checkpoint cannot be written ({error.strerror or error})") from error
     return curve_of(trainer.state.log_history)
-
-
-def _save(model: Any, folder: Path, *, base: str) -> None:
-    """Write the adapter as safetensors with its configuration, and nothing that names a path of this machine.
-
-    PEFT writes the names of layers in the order of a set, another one in each process: they are sorted here, so that
-    the same training leaves the same files.
-    """
-    for config in model.peft_config.values():
-        config.base_model_name_or_path = base
-    model.save_pretrained(folder, save_embedding_layers=False)  # or it looks at the hub for the base
-    for path in folder.iterdir():
-        if path.name not in {ADAPTER, CONFIG}:
-            path.unlink()
-    written = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    written["target_modules"] = sorted(written["target_modules"])
-    (folder / CONFIG).write_text(json.dumps(written, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def curve_of(history: Sequence[Mapping[str, float]]) -> pl.DataFrame:
@@ -174,27 +120,6 @@ def curve_of(history: Sequence[Mapping[str, float]]) -> pl.DataFrame:
             for entry in steps
         ],
         schema=preference_tables.CURVE.columns,
-    )
-
-
-def _trainable(model: Any) -> Any:
-    if (method := getattr(model, "quantization_method", None)) is not None:
-        raise ConfigError(f"the policy is quantized ({method}) and cannot be trained; name one in float32 or bfloat16")
-    return model
-
-
-def _adapter(args: Training, model: Any) -> Any:
-    from peft import LoraConfig
-
-    lora, blocks = args.lora, int(model.config.get_text_config().num_hidden_layers)
-    last = None if lora.last_layers is None else list(range(max(blocks - lora.last_layers, 0), blocks))
-    return LoraConfig(
-        r=lora.rank,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules=list(lora.modules),
-        layers_to_transform=last,
-        task_type="CAUSAL_LM",
     )
 
 
@@ -256,30 +181,3 @@ def _data_set(pairs: Pairs, pair: str, weight: str) -> Any:
         pair: range(len(pairs.names)),
     }
     return Dataset.from_dict({name: list(values) for name, values in columns.items()})
-
-
-def _padding(tokenizer: Any) -> int:
-    padding = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    return int(padding)
-
-
-def _watching(tell: Tell) -> Any:
-    """Return a callback that tells each step, takes its time and seals checkpoints."""
-    from transformers import TrainerCallback
-
-    class Watching(TrainerCallback):  # type: ignore[misc]  # transformers is not followed by mypy
-        begun = 0.0
-
-        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002  # as called
-            self.begun = time.monotonic()
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
-            if logs and "loss" in logs:
-                state.log_history[-1]["seconds"] = time.monotonic() - self.begun
-                tell(state.global_step, state.max_steps, state.log_history[-1])
-
-        def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002  # as called
-            if state.is_world_process_zero:
-                seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
-
-    return Watching()

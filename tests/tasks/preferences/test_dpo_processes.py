@@ -14,9 +14,11 @@ from torch.testing import assert_close
 
 from normloom.core.errors import ConfigError, StageError
 from normloom.core.protocol import ModelSpec
-from normloom.tasks.preferences.dpo.checkpoints import newest
 from normloom.tasks.preferences.dpo.processes import train_in_processes
-from normloom.tasks.preferences.dpo.training import ADAPTER, FOLDER, load, share_of_batch, train
+from normloom.tasks.preferences.dpo.training import share_of_batch, train
+from normloom.tasks.tuning.checkpoints import newest
+from normloom.tasks.tuning.lora import ADAPTER, FOLDER
+from normloom.tasks.tuning.policies import load
 
 PAIRS = some_pairs(23)  # the last step of an epoch is of three pairs: one process takes two, the other one
 

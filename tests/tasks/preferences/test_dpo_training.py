@@ -22,20 +22,17 @@ from transformers import AutoModelForCausalLM
 from trl import DPOTrainer
 
 from normloom.core.errors import StageError, StoreError
-from normloom.tasks.preferences.dpo.checkpoints import LIST, newest, seal
 from normloom.tasks.preferences.dpo.trainer import PAIR, WEIGHT, Collator, WeightedDPOTrainer
 from normloom.tasks.preferences.dpo.training import (
-    ADAPTER,
-    CONFIG,
-    FOLDER,
     Pairs,
-    Policy,
     Training,
-    _adapter,
     _configured,
     _data_set,
     train,
 )
+from normloom.tasks.tuning.checkpoints import LIST, newest, seal
+from normloom.tasks.tuning.lora import ADAPTER, CONFIG, FOLDER, lora_config
+from normloom.tasks.tuning.policies import Policy
 
 STEPS = 12
 ARGS = Training(batch=2, accumulate=2, epochs=2, checkpoint_steps=3, learning_rate=1e-2, warmup_steps=2)
@@ -76,7 +73,7 @@ def trainer(tiny: Path, scratch: Path) -> WeightedDPOTrainer:
     model, pairs = policy(tiny).model, some_pairs()
     return WeightedDPOTrainer(
         model=model,
-        peft_config=_adapter(ARGS, model),
+        peft_config=lora_config(ARGS.lora, model),
         args=_configured(ARGS, scratch, on_cpu=True),
         data_collator=Collator(pad_token_id=2),
         train_dataset=_data_set(pairs, PAIR, WEIGHT),

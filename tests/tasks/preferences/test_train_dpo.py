@@ -19,7 +19,7 @@ from normloom.models.transformers.engine import TransformersModel
 from normloom.tasks.preferences.dpo.dpo_figures import dpo_figures
 from normloom.tasks.preferences.dpo.log_probs import PairReading, log_probs
 from normloom.tasks.preferences.dpo.train_dpo import Dpo, learn
-from normloom.tasks.preferences.dpo.training import FOLDER
+from normloom.tasks.tuning.lora import FOLDER
 
 ARGS = Dpo(batch=4, accumulate=1, epochs=6, learning_rate=1e-2, warmup_steps=0, checkpoint_steps=100)
 

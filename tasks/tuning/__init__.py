@@ -1,0 +1,1 @@
+"""Models tuned by LoRA: what all training steps share, and supervised tuning."""
