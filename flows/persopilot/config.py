@@ -18,6 +18,7 @@ from normloom.tasks.personas.assist import Assisting
 from normloom.tasks.personas.extractor import Extracting
 from normloom.tasks.personas.facts import ReadFacts
 from normloom.tasks.personas.rounds import Replaying
+from normloom.tasks.personas.unlabelled import Choosing
 from normloom.tasks.personas.utterances import TEXTS, TOKENS, ReadUtterances
 
 _SUFFIXES = (".parquet", ".csv", ".jsonl")
@@ -72,6 +73,12 @@ class ExtractionSettings(ReadUtterances, Extracting):
     seed: int = Field(42, description="of the split and of the training")
 
 
+class LoopSettings(Replaying, Choosing):
+    """How labels are asked for, in the replay and of an analyst."""
+
+    seed: int = Field(42, description="of the first labels, of random order and of ties")
+
+
 class Models(Settings):
     """The assistant; null: nobody is asked."""
 
@@ -87,7 +94,7 @@ class PersoPilotConfig(SystemConfig):
     models: Models = section(Models)
     extraction: ExtractionSettings = section(ExtractionSettings)
     assist: Assisting = section(Assisting)
-    loop: Replaying = section(Replaying)
+    loop: LoopSettings = section(LoopSettings)
 
     @property
     def utterance_columns(self) -> tuple[str, ...]:

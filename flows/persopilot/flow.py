@@ -1,13 +1,15 @@
 """PersoPilot: facts from what people say, recommendations, and who would take an offer (after arXiv 2602.04540).
 
 Facts become personas and recommendations; labels of users are replayed round by round under three strategies, so that
-no prediction ever saw the label that it is held to. An extractor learns to read facts from utterances.
+no prediction ever saw the label that it is held to. Who is not labelled is put before an analyst, or gets an offer;
+decisions and replies are labels of the next build. An extractor learns to read facts from utterances.
 """
 
 from __future__ import annotations
 
 from normloom.core.stage import Stage
 from normloom.flows.persodpo.summary import sections
+from normloom.flows.persopilot.analyst import analysed
 from normloom.flows.persopilot.config import PersoPilotConfig
 from normloom.settings.about import About
 from normloom.settings.system import System
@@ -15,13 +17,10 @@ from normloom.steps.products import files_of
 from normloom.tasks.personas.assist import assistance
 from normloom.tasks.personas.chat.known import known, turns
 from normloom.tasks.personas.chat.record import chat_labels
-from normloom.tasks.personas.classifier import leave_one_out
 from normloom.tasks.personas.community import personas, recommendations
 from normloom.tasks.personas.extraction_figures import extraction_figures
 from normloom.tasks.personas.extractor import extractor, triples
 from normloom.tasks.personas.facts import read_facts, read_labels, read_topics
-from normloom.tasks.personas.figures import loop_figures
-from normloom.tasks.personas.rounds import rounds
 from normloom.tasks.personas.utterances import held_out, read_utterances
 
 
@@ -37,7 +36,7 @@ def persopilot(config: PersoPilotConfig) -> list[Stage]:
     ends += [described, recommendations(described)]
     if labelled := source.companion("labels"):
         labels = read_labels(facts, source=labelled)
-        ends.append(loop_figures(leave_one_out(labels, config.loop), rounds(labels, config.loop)))
+        ends += analysed(labels, facts, config)
         if config.models.assistant:
             ends.append(assistance(labels, config.assist, facts, config.models.assistant))
     if spoken := source.companion("utterances"):

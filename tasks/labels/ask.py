@@ -34,6 +34,7 @@ def ask(  # noqa: PLR0913  # what a queue is, by name
     people: int = 1,
     need: int | None = None,
     seed: int = 0,
+    about: str | None = None,
 ) -> Stage:
     """Ask people about rows: return the rows with a column for each question of `labels`, once they are answered.
 
@@ -58,6 +59,7 @@ def ask(  # noqa: PLR0913  # what a queue is, by name
             people=people,
             need=need,
             seed=seed,
+            about=about,
         )
     except ValidationError as error:
         raise ConfigError(f"ask {book.name!r}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from error
@@ -70,14 +72,15 @@ def queue(rows: pl.DataFrame, args: Asking) -> Output:
     reserved = [name for name in (*QUEUE_COLUMNS, *args.asks.questions, "answers") if name in rows.columns]
     if reserved:
         raise ConfigError(f"ask {args.name!r}: column {reserved[0]!r} is a name that the queue or a question has")
-    if unknown := [name for name in args.show if name not in rows.columns]:
+    about = args.about or "row_id"
+    if unknown := [name for name in (*args.show, about) if name not in rows.columns]:
         available = ", ".join(name for name in rows.columns if name not in {"row_id", "parents"})
-        raise ConfigError(f"ask {args.name!r}: unknown column {unknown[0]!r} in show; available: {available}")
+        raise ConfigError(f"ask {args.name!r}: unknown column {unknown[0]!r}; available: {available}")
     chosen = ordered(rows, args)
     digests = [shown_digest(shown) for shown in chosen.select(args.show).iter_rows(named=True)]
     left = rows.filter(~pl.col("row_id").is_in(chosen["row_id"].implode()))
     return Output(
-        rows=chosen.with_columns(pl.Series("shown", digests, dtype=pl.String), asked="row_id"),
+        rows=chosen.with_columns(pl.Series("shown", digests, dtype=pl.String), asked=pl.col(about)),
         dropped=dropped_rows(left, reason=pl.lit("not asked about")),
     )
 

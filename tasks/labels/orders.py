@@ -34,6 +34,10 @@ def _random(rows: pl.DataFrame, _: Asking, __: list[int]) -> Ranks:
     return [(0.0, "random")] * rows.height
 
 
+def _given(rows: pl.DataFrame, _: Asking, __: list[int]) -> Ranks:
+    return [(float(place), "given") for place in range(rows.height)]
+
+
 def _uncertainty(rows: pl.DataFrame, args: Asking, _: list[int]) -> Ranks:
     """Rank by entropy, relative to the highest that there can be: 1 for all options alike (Settles 2009, 2.1)."""
     return [(-value, f"uncertainty {value:.2f}") for value in map(_entropy, _values(rows, args))]
@@ -59,6 +63,7 @@ ORDERS: dict[Order, Callable[[pl.DataFrame, Asking, list[int]], Ranks]] = {
     "uncertainty": _uncertainty,
     "margin": _margin,
     "group": _group,
+    "given": _given,
 }
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 MODEL = "model"
+SHARED = 3  # words that explain a prediction
 
 
 class Acting(Args):
@@ -40,29 +41,61 @@ class Predicted:
     likeness: npt.NDArray[np.float64]
 
 
-def predict(known: Sequence[str], accepted: Sequence[bool], asked: Sequence[str]) -> Predicted:
-    """Return what the classifier says of users (`asked`, as personas) after those whose label is known.
+class Classifier:
+    """Fitted on users whose label is known, and on nobody else.
 
-    TF-IDF of words and word pairs without English stop words, fitted on the known users alone. With a and d the
-    largest cosine to an accepted and to a declined user, a user accepts if a > d; confidence is |a - d| / (a + d), and
-    0 if both are 0.
+    TF-IDF of words and word pairs without English stop words. With a and d the largest cosine to an accepted and to a
+    declined user, a user accepts if a > d; confidence is |a - d| / (a + d), and 0 if both are 0.
     """
-    import numpy as np
-    from sklearn.feature_extraction.text import TfidfVectorizer
 
-    vectorizer = TfidfVectorizer(stop_words="english", ngram_range=(1, 2))
-    try:
-        trained = vectorizer.fit_transform(known)
-    except ValueError:  # stop words alone: nothing is like anything
-        cosines = np.zeros((len(asked), len(known)))
-    else:
-        cosines = (vectorizer.transform(asked) @ trained.T).toarray()
-    side = np.asarray(accepted, dtype=bool)
-    a = cosines[:, side].max(axis=1, initial=0.0)
-    d = cosines[:, ~side].max(axis=1, initial=0.0)
-    both = a + d
-    confidence = np.divide(np.abs(a - d), both, out=np.zeros(len(asked)), where=both > 0)
-    return Predicted(accepts=a > d, confidence=confidence, likeness=np.maximum(a, d))
+    def __init__(self, known: Sequence[str], accepted: Sequence[bool]) -> None:
+        import numpy as np
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        self._vectorizer = TfidfVectorizer(stop_words="english", ngram_range=(1, 2))
+        self._side = np.asarray(accepted, dtype=bool)
+        try:
+            self._trained = self._vectorizer.fit_transform(known)
+        except ValueError:  # stop words alone: nothing is like anything
+            self._trained = None
+
+    def predict(self, asked: Sequence[str]) -> Predicted:
+        """Return what is predicted of users, as personas."""
+        import numpy as np
+
+        cosines = np.zeros((len(asked), len(self._side)))
+        if self._trained is not None:
+            cosines = (self._vectorizer.transform(asked) @ self._trained.T).toarray()
+        a = cosines[:, self._side].max(axis=1, initial=0.0)
+        d = cosines[:, ~self._side].max(axis=1, initial=0.0)
+        both = a + d
+        confidence = np.divide(np.abs(a - d), both, out=np.zeros(len(asked)), where=both > 0)
+        return Predicted(accepts=a > d, confidence=confidence, likeness=np.maximum(a, d))
+
+    def nearest(self, asked: str, *, accepted: bool) -> tuple[int | None, list[str]]:
+        """Return which known user of a side is nearest, by place, and the words that they share, the weightiest first.
+
+        The place is None if no user of this side shares a word.
+        """
+        import numpy as np
+
+        own = np.flatnonzero(self._side == accepted)
+        if self._trained is None or not own.size:
+            return None, []
+        vector = self._vectorizer.transform([asked])
+        cosines = (vector @ self._trained[own].T).toarray()[0]
+        if not cosines.max() > 0:
+            return None, []
+        place = int(own[cosines.argmax()])
+        weights = vector.multiply(self._trained[place]).toarray()[0]
+        names = self._vectorizer.get_feature_names_out()
+        best = sorted(np.flatnonzero(weights), key=lambda at: (-weights[at], names[at]))
+        return place, [str(names[at]) for at in best[:SHARED]]
+
+
+def predict(known: Sequence[str], accepted: Sequence[bool], asked: Sequence[str]) -> Predicted:
+    """Return what a classifier fitted on users whose label is known says of others, all given as personas."""
+    return Classifier(known, accepted).predict(asked)
 
 
 @step(makes=persona_tables.PREDICTIONS, libraries=("scikit-learn", "numpy"), fan_out=each())

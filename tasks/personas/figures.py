@@ -17,32 +17,34 @@ from normloom.tasks.metrics.share import share
 
 Row = dict[str, object]
 PEOPLE = "users"
-LEAVE_ONE_OUT = "leave_one_out"
+LEAVE_ONE_OUT, PEOPLES = "leave_one_out", "people"
 _RIGHT = pl.col("predicted") == pl.col("accepted")
 
 
 @step(makes=tables.FIGURES, fan_out=free("one row for each figure"), libraries=("numpy", "scipy"))
-def loop_figures(rows: pl.DataFrame, rounds: pl.DataFrame) -> Output:
+def loop_figures(rows: pl.DataFrame, rounds: pl.DataFrame, taught: pl.DataFrame) -> Output:
     """Return accuracy, coverage and accuracy at coverage by task, leaving one user out, and the curve of each strategy.
 
     A curve is the accuracy, in each round, over all users whose label was not known yet; `learning_area` is the mean
     of a curve over its rounds. `gain` compares a strategy with random: the difference of the areas over the same users.
-    Intervals resample users.
+    Intervals resample users. `people` are the answers since: each against what was predicted before it was given.
     """
     figures = [
         figure
         for (task,), of_task in rows.group_by("classification_task", maintain_order=True)
-        for figure in _left_out(of_task, str(task))
+        for figure in _counted(of_task, str(task), LEAVE_ONE_OUT)
     ]
+    for (task,), of_task in taught.group_by("classification_task", maintain_order=True):
+        figures += list(_counted(of_task, str(task), PEOPLES))
     for (task,), of_task in rounds.group_by("classification_task", maintain_order=True):
         figures += list(_learning(of_task, str(task)))
     return figures_output(figures)
 
 
-def _left_out(rows: pl.DataFrame, task: str) -> Iterator[Row]:
+def _counted(rows: pl.DataFrame, task: str, of: str) -> Iterator[Row]:
     def counted(metric: str, right: int, among: int) -> Row:
         figure = share(right, among, what=PEOPLE)
-        return figure_row(figure, metric=metric, of=LEAVE_ONE_OUT, slice_by="classification_task", slice=task)
+        return figure_row(figure, metric=metric, of=of, slice_by="classification_task", slice=task)
 
     covered = rows.filter("covered")
     yield counted("accuracy", rows.filter(_RIGHT).height, rows.height)

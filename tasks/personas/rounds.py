@@ -102,12 +102,15 @@ def _chosen(strategy: str, open_: Sequence[_User], known: Sequence[_User], found
         return sorted(range(len(open_)), key=lambda place: (found.confidence[place], place))[:batch]
     if strategy != DIVERSE:
         return list(range(min(batch, len(open_))))
+    return farthest([one.persona for one in open_], [one.persona for one in known], batch)
+
+
+def farthest(open_: Sequence[str], known: Sequence[str], count: int) -> list[int]:
+    """Return the places of the personas that are least like any that is known or chosen before, farthest first."""
     chosen: list[int] = []
-    while len(chosen) < min(batch, len(open_)):
+    while len(chosen) < min(count, len(open_)):
         near = [*known, *(open_[place] for place in chosen)]
-        likeness = predict(
-            [one.persona for one in near], [one.accepted for one in near], [one.persona for one in open_]
-        ).likeness
+        likeness = predict(near, [True] * len(near), open_).likeness
         left = (place for place in range(len(open_)) if place not in chosen)
         chosen.append(min(left, key=lambda place: (likeness[place], place)))
     return chosen
