@@ -88,7 +88,7 @@ OFFERS = Contract(
         **_ONE,
         "offer": pl.String(),  # the label of the side that offers go to
         "basis": pl.String(),  # analyst: somebody decided it; classifier: it is predicted
-        "confidence": pl.Float64(),  # of the prediction, before the reply; null while an analyst's decision stands for it
+        "confidence": pl.Float64(),  # of the prediction before the reply; null if only an analyst decided
         "like": pl.String(),
         "because": TEXTS,
         "status": pl.String(),

@@ -22,7 +22,8 @@ class Asking(Args):
     probability in the column `by` is nearest to one half (of a list, those with the highest entropy); `margin`, those
     nearest to the `threshold` (of a list, those whose two highest are nearest); `group`, one of each value of `by` in
     turn; `given`, as they stand in the table. `about` names the column with the id of the row upstream that the answers
-    are about (None: the row itself): they still count if the rows between are made again under other ids. `take` is the most rows, `people` how many answer each row, `need` how many answered rows are enough.
+    are about (None: the row itself): they still count if the rows between are made again under other ids. `take` is the
+    most rows, `people` how many answer each row, `need` how many answered rows are enough.
     """
 
     name: str

@@ -14,6 +14,7 @@ from normloom.core.errors import NormloomError, UsageError
 from normloom.lineage.trace import trace
 from normloom.store.store import Store
 from normloom.view import comparison, media, rows
+from normloom.view.analyst import add_analyst
 from normloom.view.catalog import Catalog, warnings
 from normloom.view.guard import Guard
 from normloom.view.labelling import add_queues
@@ -46,6 +47,7 @@ def view_app(
     _tables(app, catalog)
     _builds(app, store)
     add_queues(app, store, who)
+    add_analyst(app, store, who)
     app.add_exception_handler(NormloomError, _failed)
     return Guard(app, token=token, hosts=hosts)
 

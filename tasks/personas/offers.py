@@ -53,7 +53,7 @@ def offers(
             made.append({**offer, "through": [row["row_id"], guess["row_id"]]})
         else:
             left.append({**row, "reason": _reason(label, guess)})
-    schema = {"row_id": pl.String, "through": tables.TEXTS, **analyst_tables.OFFERS.columns}
+    schema = {"row_id": pl.String(), "through": tables.TEXTS, **analyst_tables.OFFERS.columns}
     out = pl.DataFrame(left, schema={**rows.schema, "reason": pl.String})
     return Output(
         rows=pl.DataFrame(made, schema=schema),

@@ -62,7 +62,7 @@ def predictions(rows: pl.DataFrame, args: Acting, learned: pl.DataFrame, facts: 
                 }
             )
     known_already = rows.join(learned.select(_ONE), on=_ONE, how="semi", maintain_order="left")
-    schema = {"row_id": pl.String, "through": tables.TEXTS, **analyst_tables.PREDICTIONS.columns}
+    schema = {"row_id": pl.String(), "through": tables.TEXTS, **analyst_tables.PREDICTIONS.columns}
     return Output(
         rows=pl.DataFrame(made, schema=schema), dropped=dropped_rows(known_already, reason=pl.lit("labelled"))
     )

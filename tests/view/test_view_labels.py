@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
-import urllib.error
-import urllib.request
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import polars as pl
 import pytest
+from browsing import CHROMIUM, ask
 from playwright.sync_api import Page, expect, sync_playwright
 
 import normloom as nl
@@ -23,7 +19,6 @@ from normloom.store.store import Store
 from normloom.testing import made
 from normloom.view import ViewServer
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ROWS = 40
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 
@@ -78,17 +73,6 @@ def answered(page: Page, rows: int) -> dict[str, str]:
         said |= {"last": said[text], "shown": text}
         page.keyboard.press("1" if said[text] == "yes" else "2")
     return said
-
-
-def ask(server: ViewServer, path: str, body: object) -> tuple[int, dict[str, object]]:
-    address = urlsplit(server.url)
-    sent = {"Authorization": f"Bearer {address.fragment.removeprefix('token=')}", "Content-Type": "application/json"}
-    request = urllib.request.Request(f"http://{address.netloc}{path}", json.dumps(body).encode(), sent)
-    try:
-        with urllib.request.urlopen(request) as answer:
-            return answer.status, json.load(answer)
-    except urllib.error.HTTPError as error:
-        return error.code, json.load(error)
 
 
 def test_answers_that_are_none_are_refused_and_nothing_is_stored(tmp_path: Path) -> None:

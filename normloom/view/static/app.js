@@ -2,6 +2,7 @@
 
 import { get, takeToken } from "./api.js";
 import { counted, el, show } from "./dom.js";
+import * as analyst from "./analyst.js";
 import * as compare from "./compare.js";
 import { moveMark } from "./grid.js";
 import * as labels from "./labels.js";
@@ -17,6 +18,7 @@ let known = { tables: [], warnings: {}, media: [] };
 let shownTexts = false;
 
 const systems = () => [...new Set(known.tables.map((one) => one.system))];
+const analysed = () => known.tables.filter((one) => one.stage === analyst.STAGE && one.kind === "rows").map((one) => one.system);
 const addressOf = (state) => `#/table/${encodeURIComponent(JSON.stringify(state))}`;
 
 function where() {
@@ -42,6 +44,11 @@ async function draw() {
   row.close();
   const opened = (id) => row.open(id, { system: null, media: known.media });
   labels.leave();
+  analyst.leave();
+  if (view === "analyst") {
+    drawVeil(analysed());
+    return analyst.draw(main, { systems: analysed(), named: state, go: (named) => { location.hash = `#/analyst/${encodeURIComponent(JSON.stringify(named))}`; } });
+  }
   if (view === "labels") {
     drawVeil(systems());
     return labels.draw(main, { media: known.media, named: state, go: (named) => { location.hash = `#/labels/${encodeURIComponent(JSON.stringify(named))}`; } });
@@ -92,6 +99,7 @@ document.addEventListener("keydown", (event) => {
   if (event.key === "Escape") return typing ? event.target.blur() : row.close();
   if (typing || event.ctrlKey || event.metaKey || event.altKey) return undefined;
   if (where().view === "labels" && event.key !== "b") return labels.key(event);
+  if (where().view === "analyst" && event.key !== "b") return analyst.key(event);
   if (event.key === "j" || event.key === "k") return moveMark(event.key === "j" ? 1 : -1);
   if (event.key === "b" && !veil.hidden) return veil.click();
   if (event.key === "/") {
@@ -109,6 +117,7 @@ async function start() {
     return show(main, el("p", { class: "error" }, error.message));
   }
   document.getElementById("store").textContent = known.store;
+  document.querySelector("[data-view=analyst]").hidden = !analysed().length;
   drawSide(null);
   if (system && released(system)) history.replaceState(null, "", addressOf(tables.fresh(released(system).name)));
   window.addEventListener("hashchange", draw);
