@@ -73,9 +73,10 @@ def queue(rows: pl.DataFrame, args: Asking) -> Output:
     if reserved:
         raise ConfigError(f"ask {args.name!r}: column {reserved[0]!r} is a name that the queue or a question has")
     about = args.about or "row_id"
-    if unknown := [name for name in (*args.show, about) if name not in rows.columns]:
-        available = ", ".join(name for name in rows.columns if name not in {"row_id", "parents"})
-        raise ConfigError(f"ask {args.name!r}: unknown column {unknown[0]!r}; available: {available}")
+    for argument, names in (("show", args.show), ("about", (about,))):
+        if unknown := [name for name in names if name not in rows.columns]:
+            available = ", ".join(name for name in rows.columns if name not in {"row_id", "parents"})
+            raise ConfigError(f"ask {args.name!r}: unknown column {unknown[0]!r} in {argument}; available: {available}")
     chosen = ordered(rows, args)
     digests = [shown_digest(shown) for shown in chosen.select(args.show).iter_rows(named=True)]
     left = rows.filter(~pl.col("row_id").is_in(chosen["row_id"].implode()))

@@ -178,9 +178,28 @@ def test_what_contradicts_itself_is_refused() -> None:
     [
         ({"show": ["words"]}, "unknown column 'words' in show; available: text, score"),
         ({"show": ["text"], "order": "margin", "by": "p"}, "unknown column 'p'"),
+        ({"show": ["text"], "about": "id"}, "unknown column 'id' in about"),
         ({"show": ["text"], "order": "margin", "by": "text"}, "column 'text' must hold numbers"),
     ],
 )
 def test_a_queue_over_wrong_columns_is_refused(tmp_path: Path, asking: dict[str, object], why: str) -> None:
     with pytest.raises(nl.NormloomError, match=why):
         made("toy", [nl.ask(source(), tone(), **asking)], Store(tmp_path))  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_answers_may_be_about_a_row_upstream(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    @nl.step(makes={"text": pl.String, "origin_row": pl.String})
+    def shout(rows: pl.DataFrame) -> pl.DataFrame:
+        return rows.select("row_id", pl.col("text").str.to_uppercase(), origin_row="row_id")
+
+    asked = nl.ask(shout(source()), tone(), show=["text"], order="given", about="origin_row")
+    with pytest.raises(nl.WaitingError):
+        made("toy", [asked], store)
+    queue = open_queue(store, "tone")
+    table = store.current("toy", "texts")
+    assert table
+    assert queue.rows["asked"].to_list() == rows_of(store, table)["row_id"].to_list()
+    assert answer_all(queue) == 4
+    assert rows_of(store, made("toy", [asked], store)["answered_tone"])["polite"].to_list() == ["yes"] * 4

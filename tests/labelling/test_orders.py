@@ -46,6 +46,10 @@ def test_rows_of_which_nothing_is_known_come_last() -> None:
     assert places([None, 0.9, 0.5], order="uncertainty", by="p")[-1] == 0
 
 
+def test_rows_may_be_asked_about_as_they_are_given() -> None:
+    assert places([0.9, 0.1, 0.5], order="given") == [0, 1, 2]
+
+
 def test_groups_take_turns() -> None:
     groups = ["a"] * 6 + ["b"] * 2 + ["c"]
     order = places(groups, order="group", by="p")

@@ -9,7 +9,7 @@ import pytest
 from normloom.core.errors import SourceError
 from normloom.readers import locate
 from normloom.tasks.personas.assist import parsed
-from normloom.tasks.personas.classifier import predict
+from normloom.tasks.personas.classifier import Classifier, predict
 from normloom.tasks.personas.community import personas, recommendations
 from normloom.tasks.personas.extractor import hashed, relation_features, token_features
 from normloom.tasks.personas.facts import ReadFacts, persona_texts, read_facts, read_labels
@@ -109,6 +109,13 @@ class TestClassifier:
         assert found.accepts.tolist() == [True, False, False]
         assert found.confidence.tolist() == [1.0, 1.0, 0.0]
         assert found.likeness.tolist() == [1.0, 1.0, 0.0]
+
+    def test_the_nearest_user_of_a_side_and_the_words_shared(self) -> None:
+        # "tents" is in two of three personas, so it weighs less than "lakes".
+        classifier = Classifier(["tents lakes", "tents chess", "yarn"], [True, True, False])
+        assert classifier.nearest("lakes tents", accepted=True) == (0, ["lakes", "tents"])
+        assert classifier.nearest("lakes tents", accepted=False) == (None, [])
+        assert Classifier(["the of"], [True]).nearest("the", accepted=True) == (None, [])
 
     def test_a_tie_is_declined(self) -> None:
         found = predict(["tents chess", "tents chess"], [True, False], ["tents"])

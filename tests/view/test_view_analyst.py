@@ -50,7 +50,7 @@ def test_an_analyst_decides_by_keyboard_and_the_next_build_has_learned(tmp_path:
         eve.get_by_role("button", name="declined").click()
         expect(eve).to_contain_text("declined, with the next build")
         assert page.evaluate(CONTRAST) == []
-        after = loop(store, folder, *SHORT, assistant="null")  # while the page is open; nobody else is asked
+        after = loop(store, folder, SHORT[0], assistant="null")  # while the page is open; nobody else is asked
         known = rows(store, after, "learned")
         assert dict(known.filter(told_by="analyst").select("username", "accepted").iter_rows()) == said
         assert known.filter(told_by="reply").select("username", "accepted").rows() == [("eve", False)]
