@@ -1,9 +1,10 @@
 """The training stage against TRL by a plain script: tokens a second, memory, and what resuming after a kill costs.
 
 Both train the same adapter by DPO on the same pairs, each in a process of its own, in turns; the reference is read
-given to both. The time is from the loading of the model to the saved adapter; the stage is run by the stage runner:
-keys, checkpoints with their digests, progress, checks and commit included. `ratio` is the stage's rate over the
-script's. `--model qwen2-0.5b` has the shape of Qwen2-0.5B with random weights, for a GPU.
+given to both. The time is from the loading of the model to the saved adapter, when the libraries have been imported;
+the stage is run by the stage runner: keys, checkpoints with their digests, progress, checks and commit included.
+`ratio` is the stage's rate over the script's; `process_cpu_s` is all of a process, imports included.
+`--model qwen2-0.5b` has the shape of Qwen2-0.5B with random weights, for a GPU.
 """
 
 from __future__ import annotations
@@ -102,15 +103,24 @@ def alone(run: str, given: Namespace, place: Path) -> dict[str, float]:
 
 def _alone(run: str, given: Namespace, place: Path, end: Any) -> None:
     import torch
-    import trl  # noqa: F401  # loaded before the clock starts
 
+    _import_libraries()
     torch.set_num_threads(given.threads)
     own = importlib.import_module(Path(__file__).stem)  # keys are made of sources that a module of this name has
     found: dict[str, float] = getattr(own, run)(given, place)
-    found["peak_rss_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    found["peak_rss_mb"], found["process_cpu_s"] = used.ru_maxrss / 1024, used.ru_utime + used.ru_stime
     if torch.cuda.is_available():
         found["peak_gpu_mb"] = torch.cuda.max_memory_allocated() / 2**20
     end.send(found)
+
+
+def _import_libraries() -> None:
+    """Import what both use before a clock starts; TRL and transformers import their modules when they are named."""
+    from datasets import Dataset  # noqa: F401
+    from peft import LoraConfig, get_peft_model  # noqa: F401
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PrinterCallback  # noqa: F401
+    from trl import DPOConfig, DPOTrainer  # noqa: F401
 
 
 # -- the two that are compared ----------------------------------------------------------------------------------------

@@ -29,15 +29,19 @@ class Policy:
         return int(self.tokenizer.eos_token_id if token is None else token)
 
 
-def load(policy: ModelSpec) -> Policy:
-    """Return a policy loaded to be trained, in float32 unless its spec says otherwise."""
+def load(policy: ModelSpec, tokenizer: Any = None) -> Policy:
+    """Return a policy loaded to be trained, in float32 unless its spec says otherwise.
+
+    A `tokenizer` that is there already is used: one takes nearly as long to load as a small model.
+    """
     from transformers import AutoModelForCausalLM
 
     from normloom.models.loading import load as loaded
     from normloom.models.loading import tokenizer_of
 
     spec = in_float32(policy)
-    return Policy(loaded(AutoModelForCausalLM, spec, threads=policy.threads), tokenizer_of(spec), policy.model)
+    model = loaded(AutoModelForCausalLM, spec, threads=policy.threads)
+    return Policy(model, tokenizer or tokenizer_of(spec), policy.model)
 
 
 def in_float32(policy: ModelSpec) -> ModelSpec:

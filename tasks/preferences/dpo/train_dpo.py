@@ -77,6 +77,8 @@ def learn(
     ones. A run that was killed resumes in the same `scratch`. `processes` share each batch. Raises StageError if no
     pair is left, for a loss that is not finite, or if a process dies.
     """
+    from normloom.models.loading import tokenizer_of
+
     share_of_batch(args, processes)
     before = {row["pair_id"]: row for row in reference.iter_rows(named=True)}
     kept, gone = [], []
@@ -90,11 +92,12 @@ def learn(
     if not kept:
         reasons = ", ".join(sorted({str(entry["reason"]) for entry in gone})) or "there is none"
         raise StageError(f"none of {rows.height} pairs can be learned from ({reasons})")
-    pairs = _pairs(kept, before, args, policy)
+    tokenizer = tokenizer_of(policy)
+    pairs = _pairs(kept, before, args, tokenizer, name=policy.model)
     if processes > 1:
         curve = train_in_processes(processes, pairs, args, policy, scratch=scratch, tell=tell)
     else:
-        curve = train(pairs, args, load(policy), scratch=scratch, tell=tell)
+        curve = train(pairs, args, load(policy, tokenizer), scratch=scratch, tell=tell)
     made = curve.with_columns(parents=pl.lit([], dtype=pl.List(pl.String)), content=pl.col("step").cast(pl.String))
     return Output(
         rows=made,
@@ -120,14 +123,14 @@ def _processes(policy: ModelSpec, gpus: float) -> int:
     return number
 
 
-def _pairs(kept: Sequence[dict[str, Any]], before: dict[str, dict[str, Any]], args: Dpo, policy: ModelSpec) -> Pairs:
+def _pairs(
+    kept: Sequence[dict[str, Any]], before: dict[str, dict[str, Any]], args: Dpo, tokenizer: Any, *, name: str
+) -> Pairs:
     """Return pairs in the tokens in which the policy reads prompts and writes replies."""
-    from normloom.models.loading import tokenizer_of
     from normloom.models.requests.chat import Chat
     from normloom.models.requests.prompts import Prompter
 
-    tokenizer = tokenizer_of(policy)
-    prompter = Prompter(Chat(tokenizer, name=policy.model), limit=int(tokenizer.model_max_length))
+    prompter = Prompter(Chat(tokenizer, name=name), limit=int(tokenizer.model_max_length))
     end = int(tokenizer.eos_token_id)
     sides = {
         side: [prompter.exchange(request(pair, pair[side]), end=end) for pair in kept]
