@@ -178,6 +178,17 @@ def persona_replies(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -
     return _texts(inputs, given["template"], _PROMPT, copies=given["replies"], limit=limit)
 
 
+def replies_of_systems(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
+    """A reply to each prompt, which is asked as it is."""
+    limit, read = stage.given["sampling"].max_tokens, total(inputs)
+    return Bound(
+        size=read.times(1, more=REREAD * limit),
+        requests=read.rows,
+        tokens_in=read.rows * CHAT + read.tokens,
+        tokens_out=read.rows * limit,
+    )
+
+
 def replies_judged(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """A question about each sentence of the persona (at most as many as its bytes) and the reference."""
     given, prompts = stage.given, sides[0]

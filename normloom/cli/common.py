@@ -32,7 +32,7 @@ SystemArgument = Annotated[
     str,
     typer.Argument(
         help="The system: savacu, misaligntrade, demo_safetybench, persodpo, cross_cultural, cross_align, "
-        "missing_modality, conllm, persopilot, benchmark, one from an installed package, or a Python file.",
+        "missing_modality, conllm, persopilot, alignx, benchmark, one from an installed package, or a Python file.",
         show_default=False,
         autocompletion=_system_names,
     ),

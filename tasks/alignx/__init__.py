@@ -1,0 +1,1 @@
+"""Experts by axis, the router that weighs them, and its calibrators."""
