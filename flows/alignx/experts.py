@@ -63,7 +63,7 @@ def answered(rows: Stage, models: dict[str, ModelSpec], config: AlignxConfig) ->
 
 def checks(experts: dict[str, Stage], replies: list[Stage]) -> Stage:
     """Return the checks of experts and replies."""
-    return check_experts(list(experts.values()), replies, experts=_files(experts))
+    return check_experts(list(experts.values()), *replies, experts=_files(experts))
 
 
 def _files(experts: dict[str, Stage]) -> RolesSpec:
