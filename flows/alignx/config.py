@@ -25,6 +25,13 @@ from normloom.tasks.tuning.policies import in_float32
 from normloom.tasks.tuning.supervised import Tuning
 
 
+class SourceSettings(AxisSource, SplittingAxes):
+    """Prompts of each axis, and which of them train, choose and test; our own without a path.
+
+    A folder may hold published sets in folders of their names; a file has axis and prompt.
+    """
+
+
 class Models(Settings):
     """The model of each role."""
 
@@ -45,12 +52,11 @@ class AlignxConfig(SystemConfig):
 
     DIMENSIONS = ()
 
-    source: AxisSource = section(AxisSource)
+    source: SourceSettings = section(SourceSettings)
     axes: tuple[str, ...] | None = Field(
         None, min_length=2, description="of the source; null: helpful, harmless, honest, or the table's dimensions"
     )
     models: Models = section(Models)
-    split: SplittingAxes = section(SplittingAxes)
     inject: Injecting = section(Injecting)
     encode: MediaEncoding = section(MediaEncoding)
     probe: Probing = section(Probing)

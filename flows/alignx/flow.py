@@ -27,7 +27,7 @@ PUBLISHED = "published"
 
 def alignx(config: AlignxConfig, published: Stage | None = None) -> list[Stage]:
     """Return the last stages of the build, the routing first; `published` is what the rows are made of if given."""
-    rows = axis_stage(config.source, config.split, published)
+    rows = axis_stage(config.source, config.source, published)
     injected = inject(rows, config.inject, axes=config.names)
     encoder = config.models.encoder
     states = encode_texts(injected, config.encode, encoder, column="prompt", encoder=encoder.model, name="states")

@@ -54,7 +54,7 @@ def calibrators(rows: pl.DataFrame, args: Calibrating, states: pl.DataFrame, *, 
 
     own = rows.filter(split=DEV).sort("prompt_id")
     if own.is_empty():
-        raise StageError("there are no development rows to fit temperatures to: raise split.dev_share")
+        raise StageError("there are no development rows to fit temperatures to: raise source.dev_share")
     told = np.array(own["log_probabilities"].to_list())
     labels = np.array(ordered(own["axis"].to_list(), axes_of(rows)), dtype=np.int64)
     before = calibration_error(tempered(told, 1.0), labels)

@@ -21,6 +21,7 @@ from normloom.steps.step import step
 from normloom.tasks.tradeoff.axis_sets import SPLITS, known_as
 
 _ALIGNED = "aligned"
+_FIRST = {TRAIN: -3.0, TEST: -2.0, DEV: -1.0}
 
 
 class SplittingAxes(Args):
@@ -48,7 +49,9 @@ def axis_rows(rows: pl.DataFrame, args: SplittingAxes) -> Output:
     split = [given.get(one) or _split(_place(one, "split", args.seed), args) for one in contents]
     order = [_place(one, "draw", args.seed) for one in contents]
     told = rows.with_columns(pl.Series("split", split, dtype=pl.String), pl.Series("_order", order))
-    rank = pl.col("_order").rank("ordinal").over("axis")
+    first = pl.col("_order").rank("ordinal").over("axis", "split") == 1
+    place = pl.when(first).then(pl.col("split").replace_strict(_FIRST, default=0.0)).otherwise(pl.col("_order"))
+    rank = place.rank("ordinal").over("axis")  # a limit leaves one of each split
     kept = told.with_columns(_rank=rank).filter(pl.col("_rank") <= (args.limit or told.height))
     _hold(kept)
     beyond = told.filter(~pl.col("row_id").is_in(kept["row_id"].implode())).drop("_order")
@@ -121,5 +124,5 @@ def _hold(rows: pl.DataFrame) -> None:
             if own.filter(split=split).is_empty():
                 raise SourceError(
                     f"axis {axis!r}: none of its {own.height} prompts is in the split {split!r}: "
-                    "give more prompts, or another split.seed"
+                    "give more prompts, or another source.seed"
                 )

@@ -97,6 +97,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subproces
 
 
 FITTING = [
+    "alignx",
     "conllm",
     "cross_align",
     "missing_modality",

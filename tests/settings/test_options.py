@@ -61,6 +61,7 @@ SOURCES["conllm"] = (
     "item_id,label,speaker,generator,source_item,path\na,real,x,,1,a.wav\nb,fake,x,g,1,b.wav\nc,real,y,,2,c.wav\n",
     None,
 )
+SOURCES["alignx"] = ("axis,prompt\nhelpful,How do I sew?\nharmless,May I steal?\nhonest,Is it so?\n", None)
 SOURCES["persopilot"] = (
     "username,task,topic,relation,object\n" + "".join(f"u{n},Leisure,Book,likes,book {n}\n" for n in range(3)),
     None,
@@ -158,11 +159,12 @@ def test_a_limit_limits_whatever_a_build_starts_from(system: str, store: Store) 
         "cross_align": "memes",
         "conllm": "recordings",
         "persopilot": "facts",
+        "alignx": "axis_rows",
     }[system]
     ends = [found[reading]]
     assert made(system, ends, scratch)[reading].count("rows") == (
-        4 if system == "persodpo" else 2
-    )  # of each of its splits
+        {"persodpo": 4, "alignx": 6}.get(system, 2)
+    )  # of each of its splits, or axes
 
 
 @pytest.mark.parametrize("system", SYSTEMS)
