@@ -13,6 +13,7 @@ from normloom.core.model_roles import RolesSpec
 from normloom.core.product_model import ProductFiles
 from normloom.core.stage import Output
 from normloom.schemas import preference_tables
+from normloom.schemas.alignx_tables import CALIBRATED, ROUTED_MIX
 from normloom.schemas.routing_tables import GLOBAL, INJECTED, PLAIN
 from normloom.steps.step import step
 from normloom.tasks.alignx.probe import CHANCE, PROBE
@@ -171,14 +172,24 @@ def _replies(replies: pl.DataFrame | None) -> Iterator[Row]:
         str(system): tuple(own.sort("prompt_id")["raw_reply"])
         for (system,), own in replies.group_by("system", maintain_order=True)
     }
+    apart = [texts.pop(CALIBRATED, ()), texts.get(ROUTED_MIX, ())]
     alike = [f"{one} and {other}" for one in texts for other in texts if one < other and texts[one] == texts[other]]
     yield checked(
         "C5",
         "replies",
-        "each two systems differ in some reply",
+        "each two systems of other weights differ in some reply",
         found=f"{len(texts)} systems" + (f"; the same: {'; '.join(alike)}" if alike else ""),
         passed=not alike,
     )
+    if all(apart):
+        differ = sum(one != other for one, other in zip(*apart, strict=True))
+        yield checked(
+            "C5",
+            CALIBRATED,
+            "temperatures change some reply (none if an engine serves the likeliest expert alone)",
+            found=f"{differ} of {len(apart[0])} replies",
+            passed=differ > 0,
+        )
 
 
 def _variation(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -1,0 +1,102 @@
+"""Supervised tuning on a two-layer model of random weights: what is learned, resumed and refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tiny_models import save_tiny_llama, tokenizer
+from transformers import AutoModelForCausalLM
+
+from normloom.core.errors import StageError
+from normloom.tasks.tuning.lora import ADAPTER, CONFIG, FOLDER, Lora
+from normloom.tasks.tuning.policies import Policy
+from normloom.tasks.tuning.supervised import Curve, Replies, Tuning, tune
+
+STEPS = 10
+ARGS = Tuning(
+    batch=4, accumulate=1, max_steps=STEPS, learning_rate=1e-2, warmup_steps=0, lora=Lora(rank=4), checkpoint_steps=3
+)
+
+
+class KilledError(Exception):
+    """Stands for a kill: training ends between two steps."""
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_llama(tmp_path_factory.mktemp("tiny"))
+
+
+def policy(tiny: Path) -> Policy:
+    torch.set_num_threads(1)
+    return Policy(AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32), tokenizer(), "tiny")
+
+
+def replies(seed: int, number: int) -> Replies:
+    """Return random prompts whose reply is always of the same few tokens."""
+    drawn = np.random.default_rng(seed)
+    prompts = [drawn.integers(3, 250, drawn.integers(2, 12)).tolist() for _ in range(number)]
+    return Replies(prompts, [[7, 8, int(drawn.integers(9, 12)), 2] for _ in range(number)])
+
+
+def tuned(tiny: Path, scratch: Path, *, dies_at: int | None = None, args: Tuning = ARGS) -> tuple[Curve, list[int]]:
+    told = []
+
+    def tell(step: int, of: int, figures: Mapping[str, float]) -> None:
+        assert of == STEPS
+        assert figures["loss"] > 0
+        told.append(step)
+        if step == dies_at:
+            raise KilledError
+
+    return tune(replies(0, 24), replies(1, 6), args, policy(tiny), scratch=scratch, tell=tell), told
+
+
+def test_replies_are_learned_and_held_out_ones_are_likelier(tiny: Path, tmp_path: Path) -> None:
+    curve, told = tuned(tiny, tmp_path)
+    assert told == list(range(1, STEPS + 1)) == [int(entry["step"]) for entry in curve.steps]
+    assert curve.steps[-1]["loss"] < curve.steps[0]["loss"]
+    assert curve.before is not None
+    assert curve.after is not None
+    assert curve.after < curve.before
+    assert curve.before == pytest.approx(_loss_by_hand(tiny), rel=0.02)  # TRL's is a mean of means by batch
+    assert {path.name for path in (tmp_path / FOLDER).iterdir()} == {ADAPTER, CONFIG}
+    assert "/" not in (tmp_path / FOLDER / CONFIG).read_text()
+
+
+def _loss_by_hand(tiny: Path) -> float:
+    model = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
+    own, losses = replies(1, 6), []
+    for prompt, reply in zip(own.prompts, own.replies, strict=True):
+        with torch.inference_mode():
+            told = model(torch.tensor([[*prompt, *reply]])).logits[0].log_softmax(-1)
+        losses += [-told[len(prompt) - 1 + at, token].item() for at, token in enumerate(reply)]
+    return float(np.mean(losses))
+
+
+def test_a_killed_tuning_resumes_and_ends_with_the_same_weights(tiny: Path, tmp_path: Path) -> None:
+    whole, _ = tuned(tiny, tmp_path / "whole")
+    with pytest.raises(KilledError):
+        tuned(tiny, tmp_path / "killed", dies_at=8)
+    again, told = tuned(tiny, tmp_path / "killed")
+    assert told == list(range(7, STEPS + 1))  # from the checkpoint at 6
+    one, other = (load_file(tmp_path / name / FOLDER / ADAPTER) for name in ("whole", "killed"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    assert (again.before, again.after) == (whole.before, whole.after)
+    assert [entry["loss"] for entry in again.steps] == [entry["loss"] for entry in whole.steps]
+
+
+def test_a_loss_that_is_not_finite_names_the_step(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(StageError, match=r"of step \d+ is (nan|inf).*: lower the learning rate"):
+        tuned(tiny, tmp_path, args=ARGS.model_copy(update={"learning_rate": 1e30}))
+
+
+def test_without_held_out_replies_there_is_no_loss_of_them(tiny: Path, tmp_path: Path) -> None:
+    args = ARGS.model_copy(update={"max_steps": 1})
+    curve = tune(replies(0, 4), Replies([], []), args, policy(tiny), scratch=tmp_path, tell=lambda *_: None)
+    assert (curve.before, curve.after, len(curve.steps)) == (None, None, 1)
