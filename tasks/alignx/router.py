@@ -112,7 +112,7 @@ def _trained(
         network = Router(own.mean(0), spread, moved, hidden=args.hidden)
         optimizer = torch.optim.AdamW(network.parameters(), lr=args.learning_rate, weight_decay=args.weight_decay)
         measured = partial(_measured, network, own, labels, dev, dev_labels)
-        curve = [{"epoch": 0, **measured(), "weights": digest(network)}]
+        curve: list[dict[str, Any]] = [{"epoch": 0, **measured(), "weights": digest(network)}]
         for epoch in range(1, args.epochs + 1):
             network.train()
             for batch in torch.split(torch.randperm(len(own)), args.batch):
