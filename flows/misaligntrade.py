@@ -14,6 +14,7 @@ from normloom.core.protocol import ModelSpec
 from normloom.core.stage import Stage
 from normloom.flows.savacu import summary as savacu_summary
 from normloom.flows.savacu.config import Models, SavacuConfig
+from normloom.flows.savacu.decontamination import RELEASED_TEXTS, decontaminated
 from normloom.flows.savacu.expansion import expanded
 from normloom.flows.savacu.labelling import label
 from normloom.flows.savacu.rejection import rejection_sampling
@@ -75,11 +76,13 @@ def misaligntrade(config: MisaligntradeConfig, labelled: Stage | None = None, ow
     typed = semantic_type(unique, score_types(asked(unique), config.type, models.typer, types=types), types=types)
     judged = rejection_sampling(typed, config)
     selected = select(typed, *judged, pairs=config.pairs)
-    parted = split(selected, config.split, features=features, contract=tables.SPLIT)
+    clean = decontaminated([selected], config.decontaminate, columns=RELEASED_TEXTS, together=config.pair)
+    parted = split(clean.tables, config.split, features=features, contract=tables.SPLIT)
     return [
         publish(parted, typed, own, carry=carry),
         coverage(unique, gaps, taxonomies=config.labels),
-        trade_off(selected, typed, *judged, threshold=config.judge.threshold),
+        trade_off(clean.tables[0], typed, *judged, threshold=config.judge.threshold),
+        *clean.ends,
     ]
 
 

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from normloom.core.protocol import ModelSpec
 from normloom.flows.savacu.config import ClassifySettings, expansion_notes
+from normloom.flows.savacu.decontamination import Decontamination
 from normloom.schemas import conversations
 from normloom.settings.config import Settings, section
 from normloom.settings.source_settings import FileSettings, SourceName
@@ -66,6 +67,7 @@ class DemoSafetybenchConfig(SystemConfig):
     expand: ExpandSettings = section(ExpandSettings)
     deduplicate: Deduplication = section(Deduplication)
     rate: Rating = section(Rating)
+    decontaminate: Decontamination = section(Decontamination)
     threshold: float = Field(0.5, gt=0, lt=1, description="rating from which a conversation counts as unsafe")
 
     @property

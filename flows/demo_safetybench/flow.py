@@ -9,6 +9,7 @@ from __future__ import annotations
 from normloom.core.stage import Stage
 from normloom.flows.demo_safetybench.config import DemoSafetybenchConfig
 from normloom.flows.savacu.config import sparse_below
+from normloom.flows.savacu.decontamination import decontaminated
 from normloom.flows.savacu.distinct import distinct
 from normloom.flows.savacu.labelling import label
 from normloom.readers import locate
@@ -55,8 +56,10 @@ def demo_safetybench(config: DemoSafetybenchConfig) -> list[Stage]:
     rated = join_panel(rates, unique, raters=names)
 
     own = rating_columns(ratings, located, items, keep=source.keep)
+    released = release(ratings, labelled, unique, rated, own)
+    clean = decontaminated([released], config.decontaminate, columns=("context", "response"), released=True)
     return [
-        release(ratings, labelled, unique, rated, own),
+        *clean.tables,
         group_coverage(gaps, unique),
         rater_figures(rated, unique, raters=names, threshold=config.threshold),
         human_figures(ratings, requests, threshold=config.threshold),
@@ -68,6 +71,7 @@ def demo_safetybench(config: DemoSafetybenchConfig) -> list[Stage]:
             features=settings.features,
             within="group",
         ),
+        *clean.ends,
     ]
 
 

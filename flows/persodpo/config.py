@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 
 from normloom.core.errors import ConfigError
 from normloom.core.protocol import ModelSpec
+from normloom.flows.savacu.decontamination import Decontamination
 from normloom.readers import Located, locate
 from normloom.schemas.personas import PROMPTS
 from normloom.settings.config import Settings, section
@@ -106,6 +107,7 @@ class PersodpoConfig(SystemConfig):
     entailment: Entailment = section(Entailment)
     quality: QualitySettings = section(QualitySettings)
     pairs: Pairing = section(Pairing)
+    decontaminate: Decontamination = section(Decontamination)
     log_probs: PairReading = section(PairReading)
     train: Dpo = section(Dpo)
     baseline: bool = Field(

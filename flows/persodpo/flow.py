@@ -14,6 +14,7 @@ from normloom.core.stage import Stage
 from normloom.flows.persodpo import summary
 from normloom.flows.persodpo.config import PersodpoConfig
 from normloom.flows.persodpo.training import trained
+from normloom.flows.savacu.decontamination import decontaminated
 from normloom.readers import locate
 from normloom.schemas.preference_tables import MEASURED, VALID
 from normloom.settings.about import About
@@ -42,11 +43,13 @@ def persodpo(config: PersodpoConfig, published: Stage | None = None) -> list[Sta
         made = [_published(config, published)]
     else:
         made, also = _scored(prompts, config)
+    clean = decontaminated(made, config.decontaminate, columns=("messages", "chosen", "rejected"))
+    made = clean.tables
     simple = made[1] if len(made) > 1 and config.baseline else None
     training = trained(made[0], simple, config)
     also += training.ends
     also += _evaluated(prompts, {**training.policies, **config.models.policies}, config)
-    return [release_pairs(made[0]), *also, pair_figures(made), shortcuts(made), check_pairs(made)]
+    return [release_pairs(made[0]), *also, pair_figures(made), shortcuts(made), check_pairs(made), *clean.ends]
 
 
 def _scored(prompts: Stage, config: PersodpoConfig) -> tuple[list[Stage], list[Stage]]:

@@ -7,6 +7,7 @@ from typing import Literal, Protocol, Self
 from pydantic import Field, model_validator
 
 from normloom.core.protocol import ModelSpec
+from normloom.flows.savacu.decontamination import Decontamination
 from normloom.schemas.prompts import MEASURE
 from normloom.schemas.taxonomy import DIMENSIONS, Taxonomy
 from normloom.settings.config import Settings, section
@@ -109,7 +110,13 @@ class SavacuConfig(SystemConfig):
     judge: JudgeSettings = section(JudgeSettings)
     rounds: int = Field(2, ge=0, description="resampling rounds")
     pairs: bool = Field(default=True, description="release only prompts with both an aligned and a misaligned response")
+    decontaminate: Decontamination = section(Decontamination)
     split: Splitting = section(Splitting)
+
+    @property
+    def pair(self) -> tuple[str, ...]:
+        """What rows that are released together have in common."""
+        return ("prompt_id", "generator") if self.pairs else ()
 
     @model_validator(mode="after")
     def _knows_dimensions(self) -> Self:

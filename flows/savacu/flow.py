@@ -9,6 +9,7 @@ from __future__ import annotations
 from normloom.core.stage import Stage
 from normloom.flows.savacu import summary
 from normloom.flows.savacu.config import SavacuConfig
+from normloom.flows.savacu.decontamination import RELEASED_TEXTS, decontaminated
 from normloom.flows.savacu.expansion import expanded
 from normloom.flows.savacu.labelling import label
 from normloom.flows.savacu.rejection import rejection_sampling
@@ -36,11 +37,12 @@ def savacu(config: SavacuConfig) -> list[Stage]:
 
     judged = rejection_sampling(unique, config)
     selected = select(unique, *judged, pairs=config.pairs)
-    parted = split(selected, config.split, features=features, contract=tables.SPLIT)
+    clean = decontaminated([selected], config.decontaminate, columns=RELEASED_TEXTS, together=config.pair)
+    parted = split(clean.tables, config.split, features=features, contract=tables.SPLIT)
     own = own_columns(prompts, located, source, released=tables.published(DIMENSIONS).columns)
     released = publish(parted, unique, own)
 
-    ends = [released, coverage(unique, gaps, taxonomies=config.labels)]
+    ends = [released, coverage(unique, gaps, taxonomies=config.labels), *clean.ends]
     if source.references:
         ends.append(agreement(labelled, taxonomies=config.labels))
     return ends

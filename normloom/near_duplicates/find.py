@@ -23,14 +23,14 @@ from normloom.near_duplicates.hamming import ClosePairs, close_pairs, pair_chunk
 from normloom.near_duplicates.kernels.clusters import join, roots
 from normloom.near_duplicates.kernels.codes import NO_KEY, ROW_BITS, ROW_MASK, file, insert_all, mark_near
 from normloom.near_duplicates.kernels.compiled import Array
-from normloom.near_duplicates.kernels.removal import look_up_rows, mark_rows, settle_rows
+from normloom.near_duplicates.kernels.removal import look_up_rows, mark_rows, settle_rows, similar_pairs
 from normloom.near_duplicates.kernels.sets import Rule, store_sets
 from normloom.near_duplicates.kernels.texts import FlatTexts
 from normloom.near_duplicates.simhash import fingerprints, jaccards, pack
 from normloom.near_duplicates.similar_sets import NO_SETS, empty_sets
 
 __all__ = ["ClosePairs", "Duplicate", "close_pairs", "clusters", "find_clusters", "find_duplicates", "pair_chunks"]
-__all__ += ["count_duplicates", "find_known"]
+__all__ += ["count_duplicates", "find_known", "similar_to_known"]
 
 _BLOCK = 4096  # rows that threads look up at once, before they are compared with each other
 _PIECE = 256
@@ -108,6 +108,25 @@ def find_known(
         Duplicate(found.index - len(near), positions[found.keeper], found.distance, found.jaccard)
         for found in _removed(packed, codes, len(near), features, tau, jaccard, alike, threads)
     ]
+
+
+def similar_to_known(
+    texts: Sequence[str], known: Sequence[str], *, features: Features, jaccard: float, threads: int | None = None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Return every text and known one whose shingles have a Jaccard similarity of at least `jaccard` (0.5 or more).
+
+    As (text, known, similarity), sorted by text, then known; texts without a shingle are similar to none.
+    """
+    packed, first = pack([*known, *texts]), len(known)
+    rule = Rule(packed, features.grams(), float(jaccard))
+    with _sharing(threads) as share:
+        sets = empty_sets(packed, rule.grams, jaccard, share)
+        store_sets(0, first, sets)
+        made = share(lambda start, stop: similar_pairs(start, stop, first, sets, rule), first, first + len(texts))
+    row, other = np.concatenate([np.empty((2, 0), dtype=np.int64), *made], axis=1)
+    order = np.lexsort((other, row))
+    row, other = row[order], other[order]
+    return row - first, other, jaccards(packed, row, other, features)
 
 
 def count_duplicates(

@@ -84,6 +84,23 @@ def settle_rows(
 
 
 @compiled
+def similar_pairs(start: int, stop: int, stored: int, sets: Sets, rule: Rule) -> Array:
+    """Return the rows and the stored ones whose sets are similar, (2, m) int64."""
+    pairs = np.empty((2, 64), dtype=np.int64)
+    found = np.empty(stored, dtype=np.int64)
+    count = 0
+    for row in range(start, stop):
+        shingles = distinct_shingles(rule.texts, row, rule.grams)
+        for other in found[: similar_sets(shingles, 0, sets, rule, found)]:
+            if count == pairs.shape[1]:
+                pairs = np.concatenate((pairs, np.empty_like(pairs)), axis=1)
+            pairs[0, count] = row
+            pairs[1, count] = other
+            count += 1
+    return pairs[:, :count].copy()
+
+
+@compiled
 def mark_rows(pairs: Array, reached: Array, every: np.uint64, sets: Sets, rule: Rule, marks: Array) -> None:
     """Write for each row at which of several taus it goes: a bit each, all of them in `every`.
 
