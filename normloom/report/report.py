@@ -8,6 +8,7 @@ from normloom.report.material import Material
 from normloom.report.section import Section
 from normloom.report.sections import (
     acceptance,
+    contamination,
     duplicates,
     evidence,
     examples,
@@ -41,6 +42,7 @@ SECTIONS: tuple[Section, ...] = tuple(
         products,
         splits,
         duplicates,
+        contamination,
         figures,
         references,
         work,

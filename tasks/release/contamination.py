@@ -146,8 +146,8 @@ def decontaminate(rows: pl.DataFrame, found: pl.DataFrame, *, together: tuple[st
     """Return the rows that have no benchmark item.
 
     A removed row names the item that it has most of as its winner; its payload says what was found, as
-    `contaminated_benchmark`, `contaminated_item`, `contaminated_matched` and so on. Reasons: `contaminated`, and `other_contaminated` for a row that has the values of such a
-    row in the columns `together`: of a pair both go.
+    `contaminated_benchmark`, `contaminated_item`, `contaminated_matched` and so on. Reasons: `contaminated`, and
+    `other_contaminated` for a row that has the values of such a row in the columns `together`: of a pair both go.
     """
     told = ("benchmark", "item", "measure", "value", "matched", "column", "item_id")
     worst = found.sort("value", "column", "item_id", descending=[True, False, False]).unique(
