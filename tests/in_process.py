@@ -53,3 +53,10 @@ SCRIPTED = {
     ],
     "benchmark": [f"models={_ROLES['generators']}", f"judges={{j1: {_ROLES['judge']}}}"],
 }
+
+FEW = {  # settings of small builds
+    "savacu": ["classify.route=exhaustive", "source.limit=8", "rounds=1", "judge.calibration=none"],
+    "misaligntrade": ["source.limit=8", "rounds=1", "judge.calibration=none"],
+    "demo_safetybench": ["classify.route=exhaustive"],
+    "persodpo": ["source.limit=4"],
+}

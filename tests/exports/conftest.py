@@ -4,17 +4,10 @@ from pathlib import Path
 
 import datasets
 import pytest
-from in_process import prepared
+from in_process import FEW, prepared
 
 from normloom.store.store import Store
 from normloom.testing.builds import build_id, built
-
-FEW = {
-    "savacu": ["classify.route=exhaustive", "source.limit=8", "rounds=1", "judge.calibration=none"],
-    "misaligntrade": ["source.limit=8", "rounds=1", "judge.calibration=none"],
-    "demo_safetybench": ["classify.route=exhaustive"],
-    "persodpo": ["source.limit=4"],
-}
 
 
 @pytest.fixture(scope="session")

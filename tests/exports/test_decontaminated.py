@@ -9,8 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from conftest import FEW
-from in_process import prepared
+from in_process import FEW, prepared
 from rich.console import Console
 
 from normloom.cli.output import summary
