@@ -15,6 +15,7 @@ from normloom.settings.config import Settings, section
 from normloom.settings.source_settings import FileSettings, SourceName
 from normloom.settings.system_config import SystemConfig
 from normloom.tasks.personas.assist import Assisting
+from normloom.tasks.personas.chat.talking import Talking
 from normloom.tasks.personas.extractor import Extracting
 from normloom.tasks.personas.facts import ReadFacts
 from normloom.tasks.personas.rounds import Replaying
@@ -82,7 +83,7 @@ class LoopSettings(Replaying, Choosing):
 class Models(Settings):
     """The assistant; null: nobody is asked."""
 
-    assistant: ModelSpec | None = Field(None, description="says how well a user fits a task")
+    assistant: ModelSpec | None = Field(None, description="says how well a user fits a task, and replies in the chat")
 
 
 class PersoPilotConfig(SystemConfig):
@@ -95,6 +96,7 @@ class PersoPilotConfig(SystemConfig):
     extraction: ExtractionSettings = section(ExtractionSettings)
     assist: Assisting = section(Assisting)
     loop: LoopSettings = section(LoopSettings)
+    chat: Talking = section(Talking)
 
     @property
     def utterance_columns(self) -> tuple[str, ...]:

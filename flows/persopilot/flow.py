@@ -7,13 +7,16 @@ decisions and replies are labels of the next build. An extractor learns to read 
 
 from __future__ import annotations
 
+from normloom.core.errors import ConfigError
 from normloom.core.stage import Stage
 from normloom.flows.persodpo.summary import sections
 from normloom.flows.persopilot.analyst import analysed
 from normloom.flows.persopilot.config import PersoPilotConfig
 from normloom.settings.about import About
+from normloom.settings.chat_face import Conversation
 from normloom.settings.system import System
 from normloom.steps.products import files_of
+from normloom.store.store import Store
 from normloom.tasks.personas.assist import assistance
 from normloom.tasks.personas.chat.known import known, turns
 from normloom.tasks.personas.chat.record import chat_labels
@@ -46,6 +49,15 @@ def persopilot(config: PersoPilotConfig) -> list[Stage]:
     return ends
 
 
+def chat(config: PersoPilotConfig, store: Store, who: str) -> Conversation:
+    """Return the conversation of a user with the assistant."""
+    from normloom.tasks.personas.chat.conversation import PersonaChat
+
+    if config.models.assistant is None:
+        raise ConfigError("models.assistant: the chat needs a model that replies; choose a profile that has one")
+    return PersonaChat(store, "persopilot", who, model=config.models.assistant, talking=config.chat)
+
+
 PERSOPILOT = System(
     name="persopilot",
     title="PersoPilot",
@@ -53,4 +65,5 @@ PERSOPILOT = System(
     flow=persopilot,
     sections=sections,
     about=About.of("persopilot"),
+    chat=chat,
 )

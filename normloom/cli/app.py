@@ -13,6 +13,7 @@ from rich.markup import escape
 from normloom.cli.commands.audit import audit
 from normloom.cli.commands.build import build
 from normloom.cli.commands.builds import builds
+from normloom.cli.commands.chat import chat
 from normloom.cli.commands.diff import diff
 from normloom.cli.commands.doctor import doctor
 from normloom.cli.commands.export import export
@@ -71,6 +72,7 @@ COMMANDS = (
     query,
     trace,
     view,
+    chat,
     quarantine,
     verify,
     forget,

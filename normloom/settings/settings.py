@@ -25,7 +25,7 @@ from normloom.workers.resources import Resources
 
 OPTIONS = {"source.path": "--source", "source.text_column": "--text-column", "source.limit": "--limit"}
 OF_THE_BUILD = frozenset(
-    {"resources", "quarantine_budget", "release", "remake", "spending"}
+    {"resources", "quarantine_budget", "release", "remake", "spending", "chat"}
 )  # sections that change no stage
 
 

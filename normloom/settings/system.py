@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from normloom.core.stage import Stage
 from normloom.settings.about import About
+from normloom.settings.chat_face import ChatFace
 from normloom.settings.system_config import SystemConfig
 
 if TYPE_CHECKING:  # commands that read need no build
@@ -30,7 +31,8 @@ class System:
     `flow` returns the last stages of a build, the released table first. `reads` says, by settings, which published
     tables of other systems it starts from: parameter of the flow -> "SYSTEM/STAGE"; the flow gets a stage that stands
     for the newest such table, or None if none is published. `sections` shows what is special to a finished build.
-    `about` has the words of its data set card, `audit` the columns that an audit of its release looks at.
+    `about` has the words of its data set card, `audit` the columns that an audit of its release looks at. `chat` opens
+    a conversation of a user with a model, over the tables that a build has published.
     """
 
     name: str
@@ -41,3 +43,4 @@ class System:
     sections: Callable[[BuildResult, Store], list[RenderableType]] | None = None
     about: About | None = None
     audit: AuditView | None = None
+    chat: ChatFace | None = None

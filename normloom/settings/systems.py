@@ -48,3 +48,8 @@ def system_named(name: str) -> System:
 def name_of(system: str) -> str:
     """Return the name under which a store has a system that may be given as a file."""
     return system_of(system).name if is_flow_file(system) else system
+
+
+def chat_systems() -> list[str]:
+    """Return the names of the installed systems that have a chat face."""
+    return [name for name, system in systems().items() if system.chat]

@@ -12,10 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.core.errors import NormloomError, UsageError
 from normloom.lineage.trace import trace
+from normloom.settings.chat_face import Conversation
 from normloom.store.store import Store
 from normloom.view import comparison, media, rows
 from normloom.view.analyst import add_analyst
 from normloom.view.catalog import Catalog, warnings
+from normloom.view.chat import add_chat
 from normloom.view.guard import Guard
 from normloom.view.labelling import add_queues
 from normloom.view.rows import RowsWanted, cell
@@ -35,11 +37,12 @@ def view_app(
     *,
     token: str,
     who: str | None = None,
+    chat: Conversation | None = None,
     hosts: frozenset[str] = frozenset({"127.0.0.1", "localhost"}),
 ) -> Guard:
     """Return the application for one store; every request but those for the page's own files needs the token.
 
-    With `who` it also records answers to queues, under this name.
+    With `who` it also records answers to queues, under this name; with `chat` it shows this conversation.
     """
     catalog = Catalog(store)
     app = FastAPI(title="Normloom", docs_url=None, redoc_url=None, openapi_url=None)
@@ -48,6 +51,7 @@ def view_app(
     _builds(app, store)
     add_queues(app, store, who)
     add_analyst(app, store, who)
+    add_chat(app, store, chat)
     app.add_exception_handler(NormloomError, _failed)
     return Guard(app, token=token, hosts=hosts)
 

@@ -11,6 +11,7 @@ from typing import Self
 import uvicorn
 
 from normloom.core.errors import UsageError
+from normloom.settings.chat_face import Conversation
 from normloom.store.store import Store
 from normloom.view.app import view_app
 
@@ -20,16 +21,25 @@ LOOPBACK = "127.0.0.1"
 class ViewServer:
     """Serves the page of a store; `url` holds the token behind `#`, which browsers send to nobody.
 
-    With `who` the page takes answers to queues of labels, under this name; without, it only reads.
+    With `who` the page takes answers to queues of labels, under this name; without, it only reads. With `chat` it shows
+    this conversation, too.
 
     Raises UsageError if the port is taken.
     """
 
-    def __init__(self, store: Store, *, who: str | None = None, host: str = LOOPBACK, port: int = 0) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        who: str | None = None,
+        chat: Conversation | None = None,
+        host: str = LOOPBACK,
+        port: int = 0,
+    ) -> None:
         token = secrets.token_urlsafe(24)
         self._socket = _bound(host, port)
         hosts = frozenset({LOOPBACK, "localhost", host})
-        app = view_app(store, token=token, who=who, hosts=hosts)
+        app = view_app(store, token=token, who=who, chat=chat, hosts=hosts)
         config = uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=2)
         self._server = uvicorn.Server(config)
         self.url = f"http://{host}:{self._socket.getsockname()[1]}/#token={token}"

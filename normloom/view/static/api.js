@@ -7,7 +7,7 @@ export function takeToken() {
   if (!given.has("token")) return null;
   sessionStorage.setItem(KEY, given.get("token"));
   history.replaceState(null, "", "/");
-  return given.get("system");
+  return { system: given.get("system"), view: given.get("view") };
 }
 
 async function asked(path, options = {}) {

@@ -3,6 +3,7 @@
 import { get, takeToken } from "./api.js";
 import { counted, el, show } from "./dom.js";
 import * as analyst from "./analyst.js";
+import * as chat from "./chat.js";
 import * as compare from "./compare.js";
 import { moveMark } from "./grid.js";
 import * as labels from "./labels.js";
@@ -48,6 +49,11 @@ async function draw() {
   if (view === "analyst") {
     drawVeil(analysed());
     return analyst.draw(main, { systems: analysed(), named: state, go: (named) => { location.hash = `#/analyst/${encodeURIComponent(JSON.stringify(named))}`; } });
+  }
+  chat.leave();
+  if (view === "chat") {
+    drawVeil(systems());
+    return chat.draw(main, { history: (id) => row.open(id, { system: null, media: known.media }) });
   }
   if (view === "labels") {
     drawVeil(systems());
@@ -110,9 +116,11 @@ document.addEventListener("keydown", (event) => {
 });
 
 async function start() {
-  const system = takeToken();
+  const { system, view } = takeToken() ?? {};
   try {
     known = await get("/api/tables");
+    const talk = await get("/api/chat");
+    document.querySelector("[data-view=chat]").hidden = !talk.open && !talk.systems.length;
   } catch (error) {
     return show(main, el("p", { class: "error" }, error.message));
   }
@@ -120,6 +128,7 @@ async function start() {
   document.querySelector("[data-view=analyst]").hidden = !analysed().length;
   drawSide(null);
   if (system && released(system)) history.replaceState(null, "", addressOf(tables.fresh(released(system).name)));
+  if (view === "chat") history.replaceState(null, "", "#/chat");
   window.addEventListener("hashchange", draw);
   return draw();
 }

@@ -11,7 +11,7 @@ import polars as pl
 from normloom.core.errors import UsageError
 from normloom.schemas.persona_tables import UNKNOWN
 from normloom.store.store import Store
-from normloom.tasks.personas.extractor import FOLDER, Linear, load_extractor, read_facts
+from normloom.tasks.personas.extractor import FOLDER, RELATION, Linear, load_extractor, read_facts
 from normloom.tasks.personas.utterances import WORD
 
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
@@ -47,6 +47,11 @@ class UtteranceReader:
     def title(self) -> str:
         """What it is called in the record."""
         return f"{FOLDER} {self.table.key[:8]}"
+
+    @property
+    def relations(self) -> tuple[str, ...]:
+        """The relations that it knows."""
+        return self._models[RELATION].classes
 
     def find(self, text: str, *, least: float) -> list[FoundFact]:
         """Return the facts in a text whose relation has at least this probability; questions state none."""
