@@ -7,7 +7,6 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from normloom.core.errors import UsageError
 from normloom.settings.chat_face import Conversation
 from normloom.settings.systems import chat_systems
 from normloom.store.store import Store
@@ -44,42 +43,46 @@ class Corrected(BaseModel):
 
 
 def add_chat(app: FastAPI, store: Store, chat: Conversation | None) -> None:
-    """Let the page talk, if a conversation is open."""
-
-    def open_chat() -> Conversation:
-        if chat is None:
-            raise UsageError("no chat is open on this page: start one with normloom chat SYSTEM")
-        return chat
+    """Let the page show the conversation that is open, or say how to open one."""
 
     @app.get("/api/chat")
     def state(version: Annotated[str, Query(max_length=100)] = "") -> dict[str, Any]:
         if chat is None:
             return {"open": False, "systems": sorted(set(chat_systems()) & set(store.systems()))}
-        found = {"open": True, **chat.state()}
+        found = _told(chat)
         if found["version"] == version:  # nothing new but how much of a reply is written
             return {name: found[name] for name in ("open", "version", "pending")}
         return found
 
+    if chat is not None:
+        _talk(app, chat)
+
+
+def _talk(app: FastAPI, chat: Conversation) -> None:
     @app.post("/api/chat/say")
     def say(given: Said) -> dict[str, Any]:
-        open_chat().say(given.text, task=given.task, key=given.key)
-        return {"open": True, **open_chat().state()}
+        chat.say(given.text, task=given.task, key=given.key)
+        return _told(chat)
 
     @app.post("/api/chat/again")
     def again(given: AboutRow) -> dict[str, Any]:
-        open_chat().ask_again(given.row)
-        return {"open": True, **open_chat().state()}
+        chat.ask_again(given.row)
+        return _told(chat)
 
     @app.post("/api/chat/correct")
     def correct(given: Corrected) -> dict[str, Any]:
         values = () if given.none else (given.relation, given.object, given.task, given.topic)
-        open_chat().correct(given.fact, values)
-        return {"open": True, **open_chat().state()}
+        chat.correct(given.fact, values)
+        return _told(chat)
 
     @app.post("/api/chat/reach")
     def reach(given: AboutRow) -> dict[str, Any]:
-        return open_chat().reach(given.row)
+        return chat.reach(given.row)
 
     @app.post("/api/chat/delete")
     def delete(given: AboutRow) -> dict[str, Any]:
-        return {"deleted": open_chat().delete(given.row), "open": True, **open_chat().state()}
+        return {"deleted": chat.delete(given.row), **_told(chat)}
+
+
+def _told(chat: Conversation) -> dict[str, Any]:
+    return {"open": True, **chat.state()}

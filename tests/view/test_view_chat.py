@@ -1,0 +1,189 @@
+"""The chat as its page asks for it, with a scripted model."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from talks import HOSTILE, SCRIPTED, ask, rebuilt, say, settled, talk, talk_store
+from typer.testing import CliRunner
+
+from normloom.cli.app import app
+from normloom.core.errors import UsageError
+from normloom.core.protocol import ModelSpec
+from normloom.labelling.book import LabelBook
+from normloom.store.store import Store
+from normloom.view import ViewServer
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("talk")
+    talk_store(folder)
+    return folder
+
+
+@pytest.fixture
+def store(built: Path, tmp_path: Path) -> Store:
+    shutil.copytree(built, tmp_path / "own")
+    return Store(tmp_path / "own" / "store")
+
+
+def test_a_message_is_read_for_facts_and_answered(store: Store) -> None:
+    with talk(store) as server:
+        before = ask(server)[1]
+        assert [one["object"] for one in before["facts"]] == ["maps"]
+        state = say(server, "Hello! 🙂 I have a parrot. Do you have a dog?", key="k1")
+        [turn] = state["turns"]
+        [fact] = turn["facts"]
+        assert turn["text"][fact["start"] : fact["stop"]] == "a parrot"
+        assert fact["now"] == {"relation": "have_pet", "object": "a parrot", "task": "Leisure", "topic": "unknown"}
+        assert (fact["origin"], fact["confidence"] > 0.5) == ("model", True)
+        assert turn["reply"]["text"].endswith(".")
+        assert set(turn["reply"]["drew_on"]) == {one["fact"] for one in state["facts"]}  # maps, and the parrot
+        assert state["model"]["state"] == "ready"
+
+
+def test_a_recommendation_names_the_facts_it_rests_on(store: Store) -> None:
+    with talk(store) as server:
+        state = ask(server)[1]
+        [first, *_] = [one for one in state["recommendations"] if one["topic"] == "Outdoor"]
+        assert (first["object"], first["users"], len(first["facts"])) == (HOSTILE, 2, 2)
+        assert first["own"] == [state["facts"][0]["fact"]]
+        known = set(store.scan(store.current("persopilot", "facts").ref).collect()["row_id"])  # type: ignore[union-attr]  # it is there
+        assert set(first["facts"]) <= known
+
+
+def test_what_is_said_lasts_and_two_pages_see_the_same(store: Store) -> None:
+    with talk(store) as server:
+        one = say(server, "I have a dog.", key="k1")
+        other = say(server, "I work as a pilot.", key="k2", task="Work")
+        assert [turn["text"] for turn in other["turns"]] == ["I have a dog.", "I work as a pilot."]
+        assert ask(server, version=other["version"])[1] == {"open": True, "version": other["version"], "pending": {}}
+        assert ask(server, version=one["version"])[1]["turns"] == other["turns"]
+        say(server, "I have a dog.", key="k1")  # sent again: its answer was lost on the way
+        assert len(ask(server)[1]["turns"]) == 2
+    with talk(store) as server:  # of another process
+        assert ask(server)[1]["turns"] == other["turns"]
+    with talk(store, "bob") as server:
+        assert ask(server)[1]["turns"] == []
+        [fact] = other["turns"][0]["facts"]
+        for path in ("/reach", "/delete"):
+            status, told = ask(server, path, {"row": fact["fact"]})
+            assert (status, "no message and no fact of bob" in told["error"]) == (422, True)
+
+
+def test_a_model_that_fails_loses_nothing_and_its_reply_is_null(store: Store) -> None:
+    failing = ModelSpec(engine="scripted", model="m", options={"overflow_on": "dog", "raise_on": "cat"})
+    with talk(store, model=failing, turns=0, facts=0) as server:
+        state = say(server, "I have a dog.", key="k1")
+        state = say(server, "I have a cat.", key="k2")
+        dog, cat = (turn["reply"] for turn in state["turns"])
+        assert (dog["text"], cat["text"]) == (None, None)
+        assert "do not fit" in dog["failure"]
+        assert "scripted failure" in cat["failure"]
+        assert [turn["facts"][0]["now"]["object"] for turn in state["turns"]] == ["a dog", "a cat"]
+    answers = LabelBook(store, "chat_persopilot", "model").answers()
+    assert [answer.value for answer in answers if answer.question == "reply"] == [None, None]
+    with talk(store) as server:
+        turn = state["turns"][0]["turn"]
+        assert ask(server, "/again", {"row": turn})[0] == 200
+        state = settled(server)
+        assert state["turns"][0]["reply"]["text"]
+        assert ask(server, "/again", {"row": turn}) == (422, {"error": "this message has a reply"})
+
+
+def test_a_model_that_cannot_be_loaded_is_named_and_messages_are_kept(store: Store) -> None:
+    with talk(store, model=ModelSpec(engine="scripted", model="m", options={"wrong": 1})) as server:
+        state = say(server, "I have a dog.", key="k1")
+        assert state["model"]["state"] == "failed"
+        assert "wrong" in state["model"]["error"]
+        assert state["turns"][0]["reply"]["text"] is None
+        assert state["turns"][0]["facts"][0]["now"]["object"] == "a dog"
+
+
+def test_a_kill_between_message_and_reply_is_made_up_for(store: Store) -> None:
+    with talk(store) as server:
+        pass
+    from normloom.tasks.personas.chat.record import ChatRecord
+
+    turn = ChatRecord(store, "persopilot").say("ada", "I have a cat.", "Leisure", "k1")  # and there it ended
+    with talk(store) as server:
+        [found] = ask(server)[1]["turns"]
+        assert (found["turn"], found["facts"][0]["now"]["object"], found["reply"]) == (turn, "a cat", None)
+        assert ask(server, "/again", {"row": turn})[0] == 200
+        assert settled(server)["turns"][0]["reply"]["text"]
+
+
+def test_a_corrected_fact_counts_here_and_in_the_next_build(store: Store) -> None:
+    with talk(store) as server:
+        state = say(server, "I have a dog.", key="k1")
+        [fact] = state["turns"][0]["facts"]
+        given = {"fact": fact["fact"], "relation": "have_pet", "object": "a wolf", "task": "Leisure", "topic": "Home"}
+        assert ask(server, "/correct", given)[0] == 200
+        state = ask(server, "/correct", {"fact": state["facts"][0]["fact"], "none": True})[1]
+        assert [(one["object"], one["origin"]) for one in state["facts"]] == [("a wolf", "person")]
+        told = state["turns"][0]["facts"][0]
+        assert (told["read"]["object"], told["now"]["object"], told["origin"]) == ("a dog", "a wolf", "person")
+        assert {one["topic"] for one in state["recommendations"]} == {"Outdoor", "Home"}
+        for wrong in ({"topic": "Moon"}, {"task": "Moon"}, {"object": " "}, {"object": "x" * 201}, {"fact": "f"}):
+            assert ask(server, "/correct", {**given, **wrong})[0] == 422
+    known = store.scan(rebuilt(store)["known"].ref).collect().filter(username="ada")
+    assert known.select("object", "topic", "origin").rows() == [("a wolf", "Home", "person")]
+
+
+def test_a_deletion_is_shown_first_and_reaches_replies_tables_and_the_next_build(store: Store) -> None:
+    with talk(store) as server:
+        state = say(server, "I have a dog.", key="k1")
+        state = say(server, "Is it so?", key="k2")
+        fact = state["turns"][0]["facts"][0]["fact"]
+        assert fact in state["turns"][1]["reply"]["drew_on"]
+        rebuilt(store)
+        reach = ask(server, "/reach", {"row": fact})[1]
+        assert [one["text"] for one in reach["messages"]] == ["I have a dog."]
+        assert (len(reach["facts"]), reach["replies"]) == (1, 2)
+        assert {"persopilot/turns", "persopilot/known", "persopilot/personas"} <= {
+            one["table"] for one in reach["tables"]
+        }
+        assert len(ask(server)[1]["turns"]) == 2
+        state = ask(server, "/delete", {"row": fact})[1]
+        assert state["deleted"] == reach
+        assert [(turn["text"], turn["reply"], turn["reply_deleted"]) for turn in state["turns"]] == [
+            ("Is it so?", None, True)
+        ]
+        assert [one["object"] for one in state["facts"]] == ["maps"]
+        assert ask(server, "/delete", {"row": fact})[0] == 422
+        state = ask(server, "/delete", {"row": state["facts"][0]["fact"]})[1]
+        assert (state["facts"], state["recommendations"]) == ([], [])
+    tables = rebuilt(store)
+    assert "ada" not in set(store.scan(tables["known"].ref).collect()["username"])
+    assert tables["facts"].dropped_by == {"forgotten": 1}
+
+
+def test_messages_that_are_none_and_requests_without_the_token_are_refused(store: Store) -> None:
+    with talk(store) as server:
+        for body in ({"text": " "}, {"text": "x" * 2001}, {"task": "Moon"}, {"key": ""}, {"more": 1}):
+            assert ask(server, "/say", {"text": "Hello", "task": "Leisure", "key": "k", **body})[0] == 422
+        for path in ("", "/say", "/again", "/correct", "/reach", "/delete"):
+            body = None if not path else {"row": "x"}
+            assert ask(server, path, body, headers={})[0] == 403
+            assert ask(server, path, body, headers={"Authorization": "Bearer wrong"})[0] == 403
+        token = server.url.partition("token=")[2]
+        foreign = {"Authorization": f"Bearer {token}", "Origin": "http://evil.example"}
+        assert ask(server, "/say", {"text": "Hello", "task": "Leisure", "key": "k"}, headers=foreign)[0] == 403
+        assert ask(server)[1]["turns"] == []
+    with ViewServer(store) as server:  # normloom view: it only reads
+        assert ask(server)[1] == {"open": False, "systems": ["persopilot"]}
+        assert ask(server, "/say", {"text": "Hello", "task": "Leisure", "key": "k"})[0] in (404, 405)
+
+
+def test_systems_without_a_chat_and_stores_without_a_build_are_refused(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["chat", "savacu", "--no-open"])
+    assert isinstance(result.exception, UsageError)
+    assert str(result.exception) == "savacu has no chat; systems with one: persopilot"
+    result = CliRunner().invoke(app, ["chat", "persopilot", "--no-open", "--store", str(tmp_path)])
+    assert isinstance(result.exception, UsageError)
+    assert "run normloom build persopilot first" in str(result.exception)
+    with pytest.raises(UsageError, match="no extractor of persopilot"), talk(Store(tmp_path), model=SCRIPTED):
+        pass
