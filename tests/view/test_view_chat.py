@@ -1,20 +1,25 @@
-"""The chat as its page asks for it, with a scripted model."""
+"""The chat as its page asks for it, with a scripted model; and the page itself in a real browser with a real one."""
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+from browsing import CHROMIUM, CONTRAST
+from playwright.sync_api import Page, expect, sync_playwright
 from talks import HOSTILE, SCRIPTED, ask, rebuilt, say, settled, talk, talk_store
 from typer.testing import CliRunner
 
 from normloom.cli.app import app
 from normloom.core.errors import UsageError
-from normloom.core.protocol import ModelSpec
+from normloom.core.protocol import ModelSpec, Sampling
 from normloom.labelling.book import LabelBook
 from normloom.store.store import Store
 from normloom.view import ViewServer
+
+expect.set_options(timeout=60_000)
 
 
 @pytest.fixture(scope="module")
@@ -187,3 +192,72 @@ def test_systems_without_a_chat_and_stores_without_a_build_are_refused(tmp_path:
     assert "run normloom build persopilot first" in str(result.exception)
     with pytest.raises(UsageError, match="no extractor of persopilot"), talk(Store(tmp_path), model=SCRIPTED):
         pass
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to talk in")
+def test_by_keyboard_with_the_embedded_model_in_two_tabs_light_and_dark(store: Store) -> None:
+    embedded = ModelSpec(model="SmolLM2-135M-Instruct", threads=1)
+    with (
+        sync_playwright() as playwright,
+        talk(store, model=embedded, sampling=Sampling(max_tokens=4)) as server,
+    ):
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme="dark")
+        complaints: list[str] = []
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(f"{server.url}&view=chat")
+        expect(page.get_by_role("textbox", name="Message")).to_be_focused()
+        page.keyboard.type(f"Well, I have a dog. {HOSTILE}")
+        page.reload()  # a message that is not sent yet is still there
+        page.keyboard.press("Enter")
+        expect(page.locator(".message.mine .prose")).to_contain_text(HOSTILE)
+        expect(page.locator(".message.mine mark").first).to_have_text("a dog")
+        expect(page.locator(".message.reply .prose")).to_have_text(re.compile(r"\w"))
+        other = browser.new_page(color_scheme="light")
+        other.goto(f"{server.url}&view=chat")
+        say_on(other, "I work as a nurse.")
+        expect(page.locator(".message.mine")).to_have_count(2)
+        expect(page.locator(".message.reply .prose")).to_have_count(2)
+        expect(other.locator("#known")).to_contain_text("have pet: a dog")
+        for one in (page, other):
+            assert one.evaluate(CONTRAST) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        correct_and_delete(page)
+        expect(other.locator(".message.mine")).to_have_count(1)
+        page.reload()
+        expect(page.locator(".message.mine")).to_have_count(1)
+        page.get_by_text("Why? 2 others have it").click()
+        expect(page.locator("#offers")).to_contain_text(HOSTILE)
+        expect(page.locator("#offers li", has_text=HOSTILE)).to_contain_text("likes: maps")
+        assert [page.title(), other.title()] == ["Normloom", "Normloom"]
+        assert page.locator("main img, dialog img").count() == 0
+        assert complaints == []
+        browser.close()
+
+
+def say_on(page: Page, text: str) -> None:
+    page.get_by_role("textbox", name="Message").fill(text)
+    page.keyboard.press("Enter")
+    expect(page.locator(".message.reply .prose")).to_have_count(2)
+
+
+def correct_and_delete(page: Page) -> None:
+    """Correct what was learned first, then delete it, by keyboard."""
+    page.get_by_role("button", name="Correct have pet: a dog").first.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_label("Object")).to_be_focused()
+    assert page.evaluate(CONTRAST) == []
+    page.get_by_label("Object").fill("a wolf")
+    page.keyboard.press("Enter")
+    expect(page.locator(".learned").first).to_contain_text("have pet: a wolf")
+    expect(page.locator(".learned").first).to_contain_text("corrected by you")
+    page.get_by_role("button", name="Delete have pet: a wolf").first.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("dialog")).to_contain_text("Well, I have a dog.")
+    expect(page.locator("dialog")).to_contain_text("2 replies of the model")
+    expect(page.get_by_role("button", name="Delete all of it")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#deleted")).to_be_visible()
+    page.keyboard.press("Enter")
+    expect(page.locator("dialog")).to_have_count(0)
+    expect(page.locator(".message.reply").first).to_contain_text("The reply was deleted")

@@ -16,6 +16,7 @@ const side = document.getElementById("side");
 const veil = document.getElementById("veil");
 const menu = document.getElementById("menu");
 let known = { tables: [], warnings: {}, media: [] };
+let talk = {}; // the conversation that is open, if one is
 let shownTexts = false;
 
 const systems = () => [...new Set(known.tables.map((one) => one.system))];
@@ -46,13 +47,13 @@ async function draw() {
   const opened = (id) => row.open(id, { system: null, media: known.media });
   labels.leave();
   analyst.leave();
+  chat.leave();
   if (view === "analyst") {
     drawVeil(analysed());
     return analyst.draw(main, { systems: analysed(), named: state, go: (named) => { location.hash = `#/analyst/${encodeURIComponent(JSON.stringify(named))}`; } });
   }
-  chat.leave();
   if (view === "chat") {
-    drawVeil(systems());
+    drawVeil([talk.system]);
     return chat.draw(main, { history: (id) => row.open(id, { system: null, media: known.media }) });
   }
   if (view === "labels") {
@@ -119,7 +120,7 @@ async function start() {
   const { system, view } = takeToken() ?? {};
   try {
     known = await get("/api/tables");
-    const talk = await get("/api/chat");
+    talk = await get("/api/chat");
     document.querySelector("[data-view=chat]").hidden = !talk.open && !talk.systems.length;
   } catch (error) {
     return show(main, el("p", { class: "error" }, error.message));

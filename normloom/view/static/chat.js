@@ -5,6 +5,7 @@ import { announce, counted, el, show } from "./dom.js";
 import { confirmDelete, correct } from "./chat_dialogs.js";
 
 const DRAFT = "normloom-draft";
+const SEND = "Send (Enter)";
 const SOON = 500;
 const LATER = 2500;
 let page = null; // what is on the page: its places, the state shown, the timer
@@ -53,7 +54,7 @@ function composer(state) {
   task.value = kept?.task ?? last ?? Object.keys(state.tasks)[0];
   text.value = kept?.text ?? "";
   return el("form", { id: "composer", onsubmit: (event) => { event.preventDefault(); send(text, task); } }, text,
-    el("div", { class: "bar" }, el("label", {}, "About ", task), el("button", { class: "primary", id: "send" }, "Send (Enter)")), page.places.refused);
+    el("div", { class: "bar" }, el("label", {}, "About ", task), el("button", { class: "primary", id: "send" }, SEND)), page.places.refused);
 }
 
 const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (one) => one.toString(16).padStart(2, "0")).join("");
@@ -74,6 +75,8 @@ async function send(text, task) {
   sending = true;
   const said = { text: text.value, task: task.value, key: draft()?.key ?? newKey() };
   keep(said);
+  const sent = document.getElementById("send");
+  sent.textContent = "Sending …";
   await done(async () => {
     const state = await post("/api/chat/say", said);
     sessionStorage.removeItem(DRAFT);
@@ -81,6 +84,7 @@ async function send(text, task) {
     else keep({ ...said, text: text.value, key: newKey() });
     return state;
   });
+  sent.textContent = SEND;
   sending = false;
 }
 
@@ -134,9 +138,11 @@ function update(state) {
   places.model.textContent = { loading: `${title} is loading …`, ready: `${title} replies`, failed: `${title} cannot reply: ${error}` }[at];
   const below = page.main.scrollHeight - page.main.scrollTop - page.main.clientHeight < 80;
   const focused = document.activeElement?.dataset?.at;
+  const opened = [...document.querySelectorAll("details[open][data-opens]")].map((one) => one.dataset.opens);
   show(places.turns, state.turns.length ? state.turns.map(turn) : el("li", { class: "quiet" }, "Nothing has been said yet. What you say is read for facts, which you can correct and delete."));
   show(places.known, state.facts.length ? el("ul", { class: "facts" }, state.facts.map(fact)) : el("p", { class: "quiet" }, "Nothing yet."));
   show(places.offers, state.recommendations.length ? el("ul", { class: "facts" }, state.recommendations.map(offer)) : el("p", { class: "quiet" }, "Nothing yet: recommendations begin with the first fact about a task."));
+  document.querySelectorAll("details[data-opens]").forEach((one) => { one.open = opened.includes(one.dataset.opens); });
   if (focused) document.querySelector(`[data-at="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
   if (before === null || (below && before.turns.length !== state.turns.length)) places.turns.lastElementChild?.scrollIntoView({ block: "nearest" });
   const answered = state.turns.at(-1)?.reply;
@@ -193,7 +199,7 @@ function reply(said) {
   const drew = said.reply.drew_on.filter((one) => known.has(one)).map((one) => plain(known.get(one)));
   return el("article", { class: "message reply" }, el("div", { class: "top" }, el("span", { class: "quiet" }, said.reply.model)),
     el("p", { class: "prose" }, said.reply.text),
-    drew.length ? el("details", { class: "same" }, el("summary", {}, `Knew ${counted(drew.length)} of your facts`), el("ul", {}, drew.map((one) => el("li", {}, one)))) : null);
+    drew.length ? el("details", { class: "same", "data-opens": `drew-${said.turn}` }, el("summary", {}, `Knew ${counted(drew.length)} of your facts`), el("ul", {}, drew.map((one) => el("li", {}, one)))) : null);
 }
 
 function fact(one) {
@@ -206,7 +212,7 @@ function offer(one) {
   const known = new Map(page.state.facts.map((two) => [two.fact, two]));
   const own = one.own.filter((two) => known.has(two)).map((two) => plain(known.get(two)));
   return el("li", {}, el("span", {}, el("b", {}, plain(one)), " ", where(one)),
-    el("details", { class: "same" }, el("summary", {}, `Why? ${counted(one.users)} ${one.users === 1 ? "other has" : "others have"} it`),
+    el("details", { class: "same", "data-opens": `why-${plain(one)}-${one.task}-${one.topic}` }, el("summary", {}, `Why? ${counted(one.users)} ${one.users === 1 ? "other has" : "others have"} it`),
       el("p", { class: "quiet" }, `It is what most others have under ${one.topic} and you have not. It is looked at because of your facts:`),
       el("ul", {}, own.map((two) => el("li", {}, two))),
       el("p", { class: "quiet" }, "It rests on these facts of others: ", one.facts.map((id) => [button(id.slice(0, 8), () => page.history(id), `cite-${one.rank}-${one.topic}-${id}`, `History of fact ${id.slice(0, 8)}`), " "]).flat())));

@@ -33,6 +33,7 @@ class PersonaChat:
         self.store, self.system, self.who, self.talking = store, system, who, talking
         self.record = ChatRecord(store, system)
         self.reader = UtteranceReader(store, system)
+        self.reader.find("I am here.", least=1)  # what it imports is there before somebody waits for it
         self._lock = threading.RLock()
         self._scene: tuple[str, Scene] | None = None
         self._look()
