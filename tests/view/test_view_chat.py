@@ -209,6 +209,7 @@ def test_by_keyboard_with_the_embedded_model_in_two_tabs_light_and_dark(store: S
         expect(page.get_by_role("textbox", name="Message")).to_be_focused()
         page.keyboard.type(f"Well, I have a dog. {HOSTILE}")
         page.reload()  # a message that is not sent yet is still there
+        expect(page.get_by_role("textbox", name="Message")).to_be_focused()
         page.keyboard.press("Enter")
         expect(page.locator(".message.mine .prose")).to_contain_text(HOSTILE)
         expect(page.locator(".message.mine mark").first).to_have_text("a dog")
