@@ -44,7 +44,7 @@ def main() -> None:
     arguments.add_argument("--images", type=int, default=20_000, help="that are ingested")
     arguments.add_argument("--encoded", type=int, default=512, help="of these, how many are encoded")
     arguments.add_argument("--threads", type=int, default=1)
-    arguments.add_argument("--repeats", type=int, default=3)
+    arguments.add_argument("--repeats", type=int, default=3, help="of encoding and training; 0: ingest alone")
     arguments.add_argument("--peer", choices=["ray"], action="append", default=[])
     given = arguments.parse_args()
     report = Report(given.json)
@@ -55,6 +55,9 @@ def main() -> None:
         images(place / "few", given.encoded)
         report.note("ingest")
         report.add("Ingest: found, digested, decoded to the end, hashed, stored", [alone("ingest", given, place)])
+        if not given.repeats:
+            report.end()
+            return
         runs: dict[str, list[dict[str, float]]] = {"script": [], "stage": [], **{peer: [] for peer in given.peer}}
         for repeat in range(given.repeats):
             for run in list(runs) if repeat % 2 == 0 else list(reversed(runs)):
