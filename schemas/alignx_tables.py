@@ -135,3 +135,18 @@ JUDGED = Contract(
         ),
     ),
 )
+
+RELIABILITY = Contract(
+    columns={
+        "of": pl.String(),  # which probabilities: uncalibrated, global or local
+        "split": pl.String(),
+        "bin": pl.Int64(),
+        "low": pl.Float64(),  # of the confidence
+        "high": pl.Float64(),
+        "rows": pl.Int64(),
+        "confidence": pl.Float64(),  # mean of the rows, null without any
+        "accuracy": pl.Float64(),
+    },
+    nullable=frozenset({"confidence", "accuracy"}),
+    keys=("of", "split", "bin"),
+)
