@@ -12,7 +12,7 @@ from normloom.core.protocol import ModelSpec
 from normloom.flows.alignx.axes import AxisSource
 from normloom.schemas.alignx_tables import HARMLESS, HELPFUL, HONEST
 from normloom.settings.config import Settings, section
-from normloom.settings.system_config import SystemConfig
+from normloom.settings.system_config import NamedModels, SystemConfig
 from normloom.tasks.alignx.answers import Answers
 from normloom.tasks.alignx.calibrate import Calibrating
 from normloom.tasks.alignx.inject import Injecting
@@ -21,6 +21,9 @@ from normloom.tasks.alignx.probe import Probing
 from normloom.tasks.alignx.router import Routing
 from normloom.tasks.media.encode import MediaEncoding
 from normloom.tasks.tradeoff.axis_rows import SplittingAxes
+from normloom.tasks.tradeoff.compared import Comparing
+from normloom.tasks.tradeoff.nearness import Nearness
+from normloom.tasks.tradeoff.safety import SafetyJudging, SafetyScoring
 from normloom.tasks.tuning.policies import in_float32
 from normloom.tasks.tuning.supervised import Tuning
 
@@ -45,6 +48,9 @@ class Models(Settings):
         ModelSpec(engine="embedding", model="all-MiniLM-L6-v2"),
         description="makes the states that the router reads; the model that answers makes its own if it is named here",
     )
+    judges: NamedModels = Field(
+        default_factory=dict, description="asked in both orders which of two replies is better, by name"
+    )
 
 
 class AlignxConfig(SystemConfig):
@@ -68,6 +74,10 @@ class AlignxConfig(SystemConfig):
     tune: Tuning = section(Tuning)
     merge: Merging = section(Merging)
     answers: Answers = section(Answers)
+    nearness: Nearness = section(Nearness)
+    safety: SafetyScoring = section(SafetyScoring)
+    unsafe: SafetyJudging = section(SafetyJudging)
+    compare: Comparing = section(Comparing)
 
     @property
     def names(self) -> tuple[str, ...]:
