@@ -6,7 +6,7 @@ import polars as pl
 
 from normloom.core.contract import Contract
 from normloom.schemas.alignx_tables import DEV, TEST, TRAIN
-from normloom.schemas.tables import NOT_EMPTY, within
+from normloom.schemas.tables import MESSAGES, NOT_EMPTY, within
 
 PLAIN, INJECTED = "plain", "injected"
 GLOBAL, LOCAL = "global", "local"
@@ -22,6 +22,18 @@ INJECTED_PROMPTS = Contract(
     },
     keys=("prompt_id", "variant"),
     checks=(NOT_EMPTY, within("variant", PLAIN, INJECTED), within("split", TRAIN, DEV, TEST)),
+)
+
+ASKED = Contract(
+    columns={
+        "prompt_id": pl.String(),  # row_id of the axis row
+        "axis": pl.String(),
+        "history": MESSAGES,
+        "prompt": pl.String(),
+    },
+    nullable=frozenset({"history"}),
+    keys=("prompt_id",),
+    checks=(NOT_EMPTY,),
 )
 
 TUNING_CURVE = Contract(

@@ -37,10 +37,7 @@ SCRIPTED = {
         'g2: {engine: scripted, model: n, options: {frame: \'{"response": "%s"}\', frame_rate: 0.5, words: 30}}, '
         'g3: {engine: scripted, model: o, options: {frame: \'{"response": "%s\', words: 20}}}}'
     ],
-    "alignx": [
-        "models={encoder: {engine: scripted, model: e}, judges: {j1: {engine: scripted, model: j}}}",
-        "router.epochs=20",
-    ],
+    "alignx": [f"models={{encoder: {_ROLES['embedder']}, judges: {{j1: {_ROLES['judge']}}}}}", "router.epochs=20"],
     "persopilot": ["models={assistant: {engine: scripted, model: a}}"],
     "cross_align": ["models={encoder: {engine: scripted, model: e}}", "adapter.epochs=2", "reading.check=0"],
     "cross_cultural": ["models={encoder: {engine: scripted, model: e}, entrants: {m: {engine: scripted, model: c}}}"],

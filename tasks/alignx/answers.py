@@ -11,7 +11,7 @@ from normloom.core.fan_out import each
 from normloom.core.protocol import GenerateRequest, LanguageModel, Sampling, Turn
 from normloom.core.rows.ids import seed
 from normloom.core.stage import Output, dropped_rows, quarantined_frame, unanswered
-from normloom.schemas import alignx_tables
+from normloom.schemas import alignx_tables, routing_tables
 from normloom.schemas.alignx_tables import TEST
 from normloom.steps.args import Args
 from normloom.steps.step import step
@@ -35,7 +35,7 @@ class Answers(Asked, Answering):
     """Which test prompts the systems answer, and how."""
 
 
-@step(makes=alignx_tables.AXIS_ROWS, fan_out=each())
+@step(makes=routing_tables.ASKED, fan_out=each())
 def asked(rows: pl.DataFrame, args: Asked) -> Output:
     """Return the test prompts that are answered; others are dropped as `not_test` or `limit`."""
     order = [hashlib.blake2b(prompt.encode(), digest_size=8).digest() for prompt in rows["prompt"]]
@@ -45,7 +45,10 @@ def asked(rows: pl.DataFrame, args: Asked) -> Output:
     )
     taken = ranked["_rank"].is_not_null() & (ranked["_rank"] <= (args.per_axis or rows.height))
     reason = pl.when(test).then(pl.lit("limit")).otherwise(pl.lit("not_test"))
-    return Output(rows=rows.filter(taken).drop("parents"), dropped=dropped_rows(rows.filter(~taken), reason=reason))
+    return Output(
+        rows=rows.filter(taken).select("row_id", "axis", "history", "prompt", prompt_id="row_id"),
+        dropped=dropped_rows(rows.filter(~taken), reason=reason),
+    )
 
 
 @step(makes=alignx_tables.SYSTEM_REPLIES, name="replies_{system}", bound=bounds.replies_of_systems, fan_out=each())
@@ -60,7 +63,7 @@ def answer(rows: pl.DataFrame, args: Answering, model: LanguageModel, *, system:
                 history=tuple(
                     Turn(turn["role"], turn["content"]) for turn in row["history"] or () if turn["role"] != "system"
                 ),
-                seeds=(seed(row["row_id"], system),),
+                seeds=(seed(row["prompt_id"]),),
                 sampling=args.sampling,
             )
             for row in given
@@ -74,7 +77,7 @@ def answer(rows: pl.DataFrame, args: Answering, model: LanguageModel, *, system:
         made.append(
             {
                 "row_id": row["row_id"],
-                "prompt_id": row["row_id"],
+                "prompt_id": row["prompt_id"],
                 "system": system,
                 "axis": row["axis"],
                 "prompt": row["prompt"],
