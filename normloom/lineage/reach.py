@@ -1,12 +1,13 @@
 """All that came of rows, in every table of a store and not only in the newest: what a take-down has to reach.
 
 Row ids outlive rebuilds, so the same ids are looked for in old tables, newest ones and what interrupted builds left.
+An id may also outlive what the row came of (`through`): a row is reached by the rows that its own table reads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import polars as pl
@@ -63,11 +64,15 @@ class Held:
 
 @dataclass(frozen=True, kw_only=True)
 class Reach:
-    """Rows of sources, the ids of all that came of them, and the tables that hold any, upstream before downstream."""
+    """Rows of sources, the ids of all that came of them, and the tables that hold any, upstream before downstream.
+
+    `rows` has the ids that came of them by table.
+    """
 
     sources: Sequence[SourceRow]
     ids: frozenset[str]
     held: Sequence[Held]
+    rows: Mapping[str, Set[str]] = field(default_factory=dict)
 
     def newest(self) -> list[Held]:
         """Return the tables that no build has replaced."""
@@ -96,13 +101,26 @@ def source_rows(store: Store, deny: DenyList) -> list[SourceRow]:
 def reach(store: Store, sources: Iterable[SourceRow]) -> Reach:
     """Return all that came of rows of sources."""
     rows, tables = list(sources), stored_tables(store)
-    ids = _descendants({row.row_id for row in rows}, tables)
+    spread = _Spread(tables, {row.row_id for row in rows})
     newest = {(ref.system, ref.stage, ref.key) for ref in _newest(store)}
     held = [
         replace(found, newest=(found.table.system, found.table.stage, found.table.key) in newest)
-        for found in _held(tables, ids)
+        for found in _held(tables, spread)
     ]
-    return Reach(sources=rows, ids=frozenset(ids), held=held)
+    return Reach(sources=rows, ids=frozenset(spread.everywhere), held=held, rows=spread.reached)
+
+
+def remade(store: Store, found: Reach, ids: Set[str], holding: Iterable[TableRef]) -> set[str]:
+    """Return those of some ids that rows have which were made again without what was reached.
+
+    They are in published tables, not reached there, and no table of `holding`, which held what was reached.
+    """
+    known = {str(ref) for ref in holding}
+    made: set[str] = set()
+    for table in stored_tables(store):
+        if table.manifest and str(table.manifest.ref) not in known:
+            made |= (_ids(table, "rows") & ids) - found.rows.get(str(table), frozenset())
+    return made
 
 
 def _tables(store: Store, system: str) -> Iterator[StoredTable]:
@@ -127,25 +145,46 @@ def _newest(store: Store) -> Iterator[TableRef]:
         yield from (manifest.ref for manifest in store.newest(system))
 
 
-def _descendants(ids: Set[str], tables: Sequence[StoredTable]) -> set[str]:
-    """Return the ids and those of all rows that came of them, over all tables until none is new."""
-    found, before = set(ids), 0
-    while len(found) > before:
-        before = len(found)
-        for table in tables:
-            rows = table.ids("rows")
-            if not rows.is_empty():
-                own = rows.explode("parents", empty_as_null=True, keep_nulls=True).filter(_among("parents", found))
-                found |= set(own["row_id"])
-    return found
+class _Spread:
+    """Which rows of tables are, or came of, some rows: `reached` by table, `everywhere` all together."""
+
+    def __init__(self, tables: Sequence[StoredTable], sources: Set[str]) -> None:
+        frames = {str(table): table.ids("rows") for table in tables}
+        self._ids = {name: set() if rows.is_empty() else set(rows["row_id"]) for name, rows in frames.items()}
+        self._reads = {
+            str(table): [str(ref) for ref in (*table.manifest.inputs, *table.manifest.sides)] if table.manifest else []
+            for table in tables
+        }
+        self.everywhere = set(sources)
+        self.reached = {name: ids & sources for name, ids in self._ids.items()}
+        families = {
+            name: rows.explode("parents", empty_as_null=True, keep_nulls=True)
+            for name, rows in frames.items()
+            if not rows.is_empty()
+        }
+        before = -1
+        while (now := sum(map(len, self.reached.values()))) > before:  # over all tables until none is new
+            before = now
+            for name, rows in families.items():
+                own = set(rows.filter(_among("parents", self.read_by(name)))["row_id"])
+                self.reached[name] |= own
+                self.everywhere |= own
+
+    def read_by(self, table: str) -> set[str]:
+        """Return what counts as reached for a table: all, but ids that rows which it reads have without being."""
+        reads = [name for name in self._reads[table] if name in self._ids]
+        there = set[str]().union(*(self.everywhere & self._ids[name] for name in reads))
+        return self.everywhere - there.difference(*(self.reached[name] for name in reads))
 
 
-def _held(tables: Sequence[StoredTable], ids: Set[str]) -> list[Held]:
+def _held(tables: Sequence[StoredTable], spread: _Spread) -> list[Held]:
     found: list[Held] = []
     counts: dict[str, dict[Kind, set[str]]] = {}
     tainted: dict[str, str] = {}  # table -> by which it depends on training
     for table in tables:
-        here = counts[str(table)] = {kind: _ids(table, kind) & ids for kind in KINDS}
+        read = spread.read_by(str(table))
+        here = counts[str(table)] = {kind: _ids(table, kind) & read for kind in KINDS}
+        here["rows"] = set(spread.reached[str(table)])
         learned, through = 0, ""
         if manifest := table.manifest:
             reads = [str(ref) for ref in (*manifest.inputs, *manifest.sides)]
@@ -153,8 +192,8 @@ def _held(tables: Sequence[StoredTable], ids: Set[str]) -> list[Held]:
                 (one for one in reads if tainted.get(one)), ""
             )
             if manifest.attached:
-                read = set().union(*(counts[str(ref)]["rows"] for ref in manifest.inputs if str(ref) in counts))
-                learned = len(read - here["dropped"] - here["quarantined"])
+                learnt = set().union(*(counts[str(ref)]["rows"] for ref in manifest.inputs if str(ref) in counts))
+                learned = len(learnt - here["dropped"] - here["quarantined"])
             if learned or through:
                 tainted[str(table)] = through
         if learned or through or any(here.values()):

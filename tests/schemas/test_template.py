@@ -35,6 +35,7 @@ NEEDED = {
     },
     "respond": {"instruction": set(), "prompt": {"prompt"}},
     "assist": {"instruction": set(), "prompt": {"task", "facts"}},
+    "chat": {"instruction": set(), "prompt": {"facts", "suggestions", "said"}},
     "persona": {"instruction": set(), "prompt": {"persona", "context"}},
     "entail": {"instruction": set(), "context": {"reply"}, "question": {"statement"}},
     "cultural": {

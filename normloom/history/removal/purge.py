@@ -16,10 +16,11 @@ import polars as pl
 from normloom.core.errors import StoreError, UsageError
 from normloom.core.machine.object_path import ObjectPath, fetched_to
 from normloom.core.rows.forgotten import FORGOTTEN, MIN_CHARS, DenyList, strings, text_hash
+from normloom.core.table import TableRef
 from normloom.history.removal.gc import idle, remove_table
 from normloom.labelling.book import FOLDER as LABELS
 from normloom.labelling.take_out import answers_about, take_out
-from normloom.lineage.reach import Held, reach, source_rows, stored_tables
+from normloom.lineage.reach import Held, reach, remade, source_rows, stored_tables
 from normloom.store.files import remove_tree
 from normloom.store.forgotten import FOLDER, Purging, deny_list, forgettings, write_purging
 from normloom.store.hold import Hold
@@ -55,9 +56,11 @@ def purge(store: Store, *, also_newest: bool = False, texts: Sequence[str] = ())
     with ExitStack() as stack:
         hold = Hold.of([stack.enter_context(idle(store, system)) for system in store.systems()])
         found = reach(store, source_rows(store, deny))
-        ids = found.ids.union(*(one.reached for one in asked))
+        ids = set(found.ids.union(*(one.reached for one in asked)))
+        holding = [ref for one in asked for ref in one.tables]
+        ids -= remade(store, found, ids, holding)
         before = scan(store, deny, ids, set())
-        removed = _doomed(store, found.held, before, also_newest=also_newest)
+        removed = _doomed(store, found.held, holding, before, also_newest=also_newest)
         for directory in removed:
             _remove(store, directory, hold)
         removed += take_out(store, deny, ids, _long(before.quotes | set(texts)))
@@ -108,18 +111,24 @@ def _long(quotes: Set[str]) -> list[str]:
     return [quote for quote in quotes if len(quote) >= MIN_CHARS]
 
 
-def _doomed(store: Store, held: Sequence[Held], found: Scan, *, also_newest: bool) -> list[Path]:
-    """Return the directories of the tables to remove: those that hold any, and what interrupted builds left."""
+def _doomed(
+    store: Store, held: Sequence[Held], named: Sequence[TableRef], found: Scan, *, also_newest: bool
+) -> list[Path]:
+    """Return the directories of the tables to remove: those that hold any, or did when it was asked (`named`).
+
+    And what interrupted builds left.
+    """
     files = [path for path in found.found if path.relative_to(store.root).parts[0] != LABELS]  # answers are no tables
     systems = {one.table.system for one in held} | {path.relative_to(store.root).parts[0] for path in files}
+    newest = {store.table_directory(table.ref) for system in store.systems() for table in store.newest(system)}
     holding = {one.table.directory for one in held}
+    holding |= {store.table_directory(ref) for ref in named} - newest
     holding |= {store.root.joinpath(*path.relative_to(store.root).parts[:3]) for path in files}
     tables = [
         table
         for table in stored_tables(store)
         if table.directory in holding or (table.manifest is None and table.system in systems)
     ]
-    newest = {store.table_directory(table.ref) for system in store.systems() for table in store.newest(system)}
     if not also_newest and (kept := [table for table in tables if table.directory in newest]):
         builds = ", ".join(f"normloom build {name}" for name in dict.fromkeys(table.system for table in kept))
         raise StoreError(
