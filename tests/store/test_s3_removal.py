@@ -111,7 +111,10 @@ def test_a_lost_request_is_sent_again(server: S3Server, place: str) -> None:
     store = Store(place)
     path = store.root / "toy" / "x"
     path.write_bytes(b"1")
+    killed = store.root / "toy" / "builds" / ".running-0000"  # what a build leaves that is killed
+    killed.write_bytes(b"")
     with idle(store, "toy") as hold, server.holding("DELETE", "*/toy/x") as request:
+        assert not killed.exists()
         threading.Thread(target=lambda: request.seen.wait(60) and request.end(lost=True)).start()
         hold.remove(path)
         assert not path.exists()

@@ -137,8 +137,11 @@ def idle(store: Store, system: str) -> Iterator[Hold]:
     busy = StoreError(f"a build of {system} is running in {store.root}: run this again when it has ended")
     if isinstance(path, ObjectPath):
         with _held(path, create=True) as held:
-            if not held or any(lease.is_held(one) for one in path.parent.glob(f".{RUNNING}-*")):
+            builds = list(path.parent.glob(f".{RUNNING}-*"))
+            if not held or any(lease.is_held(one) for one in builds):
                 raise busy
+            for killed in builds:
+                held.remove(killed)
             yield held
         return
     with _cleaning(path):
