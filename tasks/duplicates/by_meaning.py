@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from normloom.near_duplicates.find import Duplicate
+    from normloom.near_duplicates.kernels.texts import FlatTexts
 
 
 @step(makes=tables.EMBEDDED, part_rows=256, bound=bounds.as_many, fan_out=each())
@@ -49,14 +50,22 @@ def deduplicate_by_meaning(
     does, and for a row without vector.
     """
 
-    def duplicates(compared: pl.DataFrame, group: Sequence[int], stored: int) -> list[Duplicate]:
-        return _duplicates(compared[group], group, stored, vectors, column, args)
+    def duplicates(
+        compared: pl.DataFrame, group: Sequence[int], stored: int, packed: FlatTexts | None
+    ) -> list[Duplicate]:
+        return _duplicates(compared[group], group, stored, vectors, packed, column, args)
 
     return removal(rows, args, known, duplicates, column=column, within=within)
 
 
 def _duplicates(
-    rows: pl.DataFrame, group: Sequence[int], stored: int, vectors: pl.DataFrame, column: str, args: Deduplication
+    rows: pl.DataFrame,
+    group: Sequence[int],
+    stored: int,
+    vectors: pl.DataFrame,
+    packed: FlatTexts | None,
+    column: str,
+    args: Deduplication,
 ) -> list[Duplicate]:
     from normloom.near_duplicates.by_vector import find_by_vector
     from normloom.near_duplicates.find import Duplicate
@@ -71,7 +80,7 @@ def _duplicates(
     )
     pairs = pl.DataFrame([(one.index, one.keeper) for one in near], schema=["index", "keeper"], orient="row")
     index, keeper = (pairs[name].cast(pl.Int64).to_numpy() for name in pairs.columns)
-    shared = jaccards(pack(texts), index, keeper, args.features).tolist()
+    shared = jaccards(packed or pack(texts), index, keeper, args.features).tolist()
     return [
         Duplicate(
             index=group[one.index],

@@ -26,6 +26,7 @@ from normloom.tasks.duplicates.minhash import bands, find_similar
 
 if TYPE_CHECKING:
     from normloom.near_duplicates.find import Duplicate
+    from normloom.near_duplicates.kernels.texts import FlatTexts
 
 _BITS = 64
 _CHECKED = 64  # known rows whose codes are made again, to see that they are of the same features
@@ -95,8 +96,10 @@ def deduplicate(
     Raises ContractError for a null text, and for codes of other features.
     """
 
-    def duplicates(compared: pl.DataFrame, group: Sequence[int], stored: int) -> list[Duplicate]:
-        return _duplicates(compared, group, stored, column, args)
+    def duplicates(
+        compared: pl.DataFrame, group: Sequence[int], stored: int, packed: FlatTexts | None
+    ) -> list[Duplicate]:
+        return _duplicates(compared, group, stored, packed, column, args)
 
     return removal(rows, args, known, duplicates, column=column, within=within)
 
@@ -105,26 +108,31 @@ def removal(
     rows: pl.DataFrame,
     args: Deduplication,
     known: pl.DataFrame | None,
-    duplicates: Callable[[pl.DataFrame, Sequence[int], int], list[Duplicate]],
+    duplicates: Callable[[pl.DataFrame, Sequence[int], int, FlatTexts | None], list[Duplicate]],
     *,
     column: str,
     within: str | None,
 ) -> Output:
     """Return what `deduplicate` does, by a function that finds the duplicates.
 
-    It is given the rows that are compared (known ones first), the places of a group, ascending, and how many rows are
-    known; it returns the duplicates in the group, by their places.
+    It is given the rows that are compared (known ones first), the places of a group, ascending, how many rows are
+    known, and the group's texts, normalised, if they are at hand; it returns the duplicates in the group, by their
+    places.
     """
+    from normloom.near_duplicates.simhash import fingerprints, pack
+
     if rows[column].null_count():
         raise ContractError(f"column {column!r} has nulls: a row without text cannot be compared")
-    coded = rows.with_columns(fingerprint=_codes(rows[column], args.features))
+    packed = pack(rows[column].to_list())
+    coded = rows.with_columns(fingerprint=pl.Series(fingerprints(packed, args.features), dtype=pl.UInt64))
     compared, stored = coded, 0
     if known is not None:
         _require_features(known, column, args.features)
         columns = ["row_id", column, "fingerprint", *compared_within(coded, within)]
         compared, stored = pl.concat([known.select(columns), coded.select(columns)]), known.height
     groups = _groups(compared, compared_within(coded, within))
-    found = [duplicate for group in groups for duplicate in duplicates(compared, group, stored)]
+    whole = packed if len(groups) == 1 and not stored else None
+    found = [duplicate for group in groups for duplicate in duplicates(compared, group, stored, whole)]
     found.sort(key=lambda duplicate: duplicate.index)
     removed = [duplicate.index - stored for duplicate in found]
     kept = coded.with_row_index("_position").filter(~pl.col("_position").is_in(removed)).drop("_position")
@@ -164,7 +172,12 @@ def _groups(rows: pl.DataFrame, apart: Sequence[str]) -> list[list[int]]:
 
 
 def _duplicates(
-    rows: pl.DataFrame, group: Sequence[int], stored: int, column: str, args: Deduplication
+    rows: pl.DataFrame,
+    group: Sequence[int],
+    stored: int,
+    packed: FlatTexts | None,
+    column: str,
+    args: Deduplication,
 ) -> list[Duplicate]:
     """Return the duplicates among the rows at the places `group`; those before `stored` all stay."""
     from normloom.near_duplicates.find import find_duplicates, find_known
@@ -173,12 +186,13 @@ def _duplicates(
     if len(group) == 1:
         return []
     some, known = rows[group], bisect_left(group, stored)
-    texts, codes = some[column].to_list(), some["fingerprint"].to_numpy()
+    texts: Sequence[str] = [] if packed else some[column].to_list()
+    codes = some["fingerprint"].to_numpy()
     features, tau, jaccard = args.features, args.tau, args.jaccard
     alike = sufficient(jaccard, args.alike)
     if args.method == "minhash":
         found = find_similar(
-            pack(texts),
+            packed or pack(texts),
             codes,
             features=features,
             jaccard=jaccard,
@@ -191,7 +205,7 @@ def _duplicates(
         found = find_known(new, old, codes[:known], features=features, tau=tau, jaccard=jaccard, alike=alike)
         found = [replace(duplicate, index=duplicate.index + known) for duplicate in found]
     else:
-        found = find_duplicates(texts, codes=codes, features=features, tau=tau, jaccard=jaccard, alike=alike)
+        found = find_duplicates(packed or texts, codes=codes, features=features, tau=tau, jaccard=jaccard, alike=alike)
     return [replace(duplicate, index=group[duplicate.index], keeper=group[duplicate.keeper]) for duplicate in found]
 
 

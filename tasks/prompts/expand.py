@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any
 
 import polars as pl
@@ -124,13 +125,12 @@ def expand(
 
     A draft is refused if it is at a Hamming distance below `tau` of a prompt that stands alone, or of another draft.
     """
-    import numpy as np
-
+    from normloom.near_duplicates.near_codes import NearCodes
     from normloom.near_duplicates.simhash import fingerprints
 
     labels = {label.id: label for taxonomy in taxonomies for label in taxonomy.labels}
     compared = prompts.filter(alone(prompts))
-    known = fingerprints(compared["prompt"].to_list(), features)
+    known = NearCodes(_codes(tuple(compared["prompt"]), features), tau)
     known_ids = compared["row_id"].to_list()
     draws = [_Draws(gap, budget=round(args.draws_per_prompt * gap["quota"])) for gap in rows.iter_rows(named=True)]
     refused: list[dict[str, str | None]] = []
@@ -157,11 +157,11 @@ def expand(
                 if reason := _refusal(text, args):
                     refused.append(dropped(draft, reason))
                     continue
-                code = fingerprints([text], features)
-                if (near := _nearest(known, code, tau)) is not None:
+                [code] = fingerprints([text], features)
+                if (near := known.nearest(code)) is not None:
                     refused.append(dropped(draft, "near_duplicate", winner=known_ids[near]))
                     continue
-                known = np.concatenate([known, code])
+                known.add(code)
                 known_ids.append(None)  # a draft has no id before the part is made
                 state.made.append(_draft_row(state, draft))
     made = [row for state in draws for row in state.made]
@@ -198,14 +198,12 @@ def _refusal(text: str, args: Drafting) -> str | None:
     return "too_short" if len(text.split()) < args.min_words else None
 
 
-def _nearest(known: np.ndarray, code: np.ndarray, tau: int) -> int | None:
-    import numpy as np
+@lru_cache(maxsize=1)
+def _codes(prompts: tuple[str, ...], features: Features) -> np.ndarray:
+    """Return the codes of the prompts, which all parts of a stage are compared with: made once in a process."""
+    from normloom.near_duplicates.simhash import fingerprints
 
-    if not len(known):
-        return None
-    distances = np.bitwise_count(known ^ code)
-    nearest = int(np.argmin(distances))
-    return nearest if distances[nearest] < tau else None
+    return fingerprints(prompts, features)
 
 
 def _draft_row(state: _Draws, draft: dict[str, object]) -> dict[str, object]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from normloom.near_duplicates.kernels.codes import NO_KEY, ROW_BITS
 from normloom.near_duplicates.kernels.compiled import Array, compiled
-from normloom.near_duplicates.kernels.texts import FlatTexts, distinct_shingles, overlap, shingle_set
+from normloom.near_duplicates.kernels.texts import FlatTexts, distinct_shingles, feature_hashes
 
 _32, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 _EACH_COUNT, _EACH_PART = 0x10001, 0x9E3779B1  # signatures of empty parts differ by their number and count
@@ -151,58 +151,125 @@ def _shared(own: Array, others: Array) -> int:
 
 
 @compiled
-def _leads_to(row: int, part: int, own: Array, keys: Array, common: int, sets: Sets) -> bool:
-    """Tell whether a stored text shares `common` signatures and this part's is the first that leads there."""
-    others = sets.signatures[sets.starts[row] : sets.starts[row] + len(own)]
-    if own[part] != others[part] or _shared(own, others) < common:
-        return False
-    for other in range(len(own)):  # noqa: SIM110  # numba compiles no generator
-        if own[other] == others[other] and keys[other] < keys[part]:
+def _is_new(row: int, seen: Array) -> bool:
+    """Tell whether a row is seen for the first time, and keep it in a table with places to spare (0 is a free one)."""
+    place = (row * _EACH_PART) & (len(seen) - 1)
+    while seen[place] != 0:
+        if seen[place] == row + 1:
             return False
+        place = (place + 1) & (len(seen) - 1)
+    seen[place] = row + 1
     return True
 
 
 @compiled
-def _search_part(  # noqa: PLR0913, PLR0917  # compiled: nothing is given by keyword
-    part: int, shingles: Array, own: Array, keys: Array, group: int, since: int, sets: Sets, rule: Rule, found: Array
-) -> int:
-    """Do what `similar_sets` does by one signature, for the texts of one class of sizes."""
-    count, size = 0, len(shingles)
-    bottom, top = sets.edges[group], min(int(size / sets.least + _ROUNDING), sets.edges[group + 1] - 1)
-    common = len(own) - _difference(size + top, sets.least)
-    bucket = np.int64(own[part]) & (len(sets.spans) - 2)
+def _roomier(seen: Array) -> Array:
+    """Return the table with twice the places."""
+    larger = np.zeros(2 * len(seen), dtype=np.int64)
+    for row in seen:
+        if row:
+            _is_new(row - 1, larger)
+    return larger
+
+
+@compiled
+def _candidates(own: Array, few: int, since: int, top: int, common: int, sets: Sets, rows: Array) -> int:
+    """Write the stored texts from row `since` on that share `common` signatures and have at most `top` shingles.
+
+    Returns how many they are. They are looked up by the `few` rarest signatures, and found by those of their own
+    class only.
+    """
+    keys, below = _rarities(own, few, sets.spans)
     bits = np.int64(sets.row_bits)
-    for position in range(sets.spans[bucket, 1] - 1, sets.spans[bucket, 0] - 1, -1):
-        entry = np.int64(sets.entries[position])
-        row = int(entry & ((1 << bits) - 1))
-        if row < since:
-            break
-        if entry >> bits != np.int64(own[part]) >> bits or not _leads_to(row, part, own, keys, common, sets):
+    seen = np.zeros(64, dtype=np.int64)
+    count = met = 0
+    for part in range(len(own)):
+        if keys[part] >= below:
             continue
-        if bottom <= sets.sizes[row] <= top:
-            other = shingle_set(rule.texts.data, rule.texts.bounds, row, rule.grams)
-            if overlap(np.sort(shingles), other) >= sets.least:
-                found[count] = row
-                count += 1
+        bucket = np.int64(own[part]) & (len(sets.spans) - 2)
+        for position in range(sets.spans[bucket, 1] - 1, sets.spans[bucket, 0] - 1, -1):
+            entry = np.int64(sets.entries[position])
+            row = int(entry & ((1 << bits) - 1))
+            if row < since:
+                break
+            if entry >> bits != np.int64(own[part]) >> bits or not _is_new(row, seen):
+                continue
+            met += 1
+            if 2 * met > len(seen):
+                seen = _roomier(seen)
+            if sets.sizes[row] <= top:
+                others = sets.signatures[sets.starts[row] : sets.starts[row] + len(own)]
+                if _shared(own, others) >= common:
+                    rows[count] = row
+                    count += 1
     return count
+
+
+@compiled
+def _table_of(shingles: Array) -> tuple[Array, Array]:
+    """Return distinct shingles by their hash, and the marks of the places that are taken, 1; 0 is a free place."""
+    room = 2
+    while room < 2 * len(shingles):
+        room *= 2
+    table, marks = np.empty(room, dtype=np.uint64), np.zeros(room, dtype=np.uint32)
+    for value in shingles:
+        place = np.int64(value & np.uint64(room - 1))
+        while marks[place] != 0:
+            place = (place + 1) & (room - 1)
+        table[place] = value
+        marks[place] = 1
+    return table, marks
+
+
+@compiled
+def _is_similar(hashes: Array, size: int, own: int, table: Array, marks: Array, mark: int, least: float) -> bool:
+    """Tell whether a set of `size` shingles, given by its text's hashes, is similar to the `own` ones in the table.
+
+    `mark` is larger than that of the set before. It ends as soon as the hashes left are too few.
+    """
+    needed = int(np.ceil(least / (1 + least) * (own + size) - _ROUNDING))
+    shared, left = 0, len(hashes)
+    for value in hashes:
+        place = np.int64(value & np.uint64(len(table) - 1))
+        while marks[place] != 0 and table[place] != value:
+            place = (place + 1) & (len(table) - 1)
+        if marks[place] != 0 and marks[place] != mark:
+            marks[place] = mark
+            shared += 1
+        left -= 1
+        if shared + left < needed:
+            return False
+    return shared / (own + size - shared) >= least
 
 
 @compiled
 def similar_sets(shingles: Array, since: int, sets: Sets, rule: Rule, found: Array) -> int:
     """Write the stored texts from row `since` on that are similar to these shingles; return how many there are.
 
-    `found` has room for all that are stored. Why none is missed: docs/decisions/0016-similar-sets.md.
+    The shingles are distinct. `found` has room for all that are stored. Why none is missed:
+    docs/decisions/0016-similar-sets.md.
     """
     count, size = 0, len(shingles)
     if sets.least > 1 or size == 0:
         return 0
     smallest, largest = int(np.ceil(size * sets.least - _ROUNDING)), int(size / sets.least + _ROUNDING)
+    data, bounds = rule.texts
+    table, marks, mark = np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.uint32), 1
     for group in range(_class_of(smallest, sets.edges), _class_of(largest, sets.edges) + 1):
         own = np.empty(sets.parts[group], dtype=np.uint32)
         _sign(shingles, own)
-        differing = _difference(size + min(largest, sets.edges[group + 1] - 1), sets.least)
-        keys, below = _rarities(own, differing + 1, sets.spans)
-        for part in range(len(own)):
-            if keys[part] < below:
-                count += _search_part(part, shingles, own, keys, group, since, sets, rule, found[count:])
+        top = min(largest, sets.edges[group + 1] - 1)
+        differing = _difference(size + top, sets.least)
+        last = count
+        for row in found[
+            count : count + _candidates(own, differing + 1, since, top, len(own) - differing, sets, found[count:])
+        ]:
+            if len(table) == 0:
+                table, marks = _table_of(shingles)
+            mark += 1
+            hashes = feature_hashes(data, bounds[row], bounds[row + 1], rule.grams)
+            if _is_similar(hashes, sets.sizes[row], size, table, marks, mark, sets.least):
+                found[last] = row
+                last += 1
+        count = last
     return count

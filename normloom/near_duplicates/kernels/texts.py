@@ -52,7 +52,8 @@ def _edges(data: Array, start: int, stop: int, gap: int) -> Array:
 
 
 @compiled
-def _feature_hashes(data: Array, start: int, stop: int, grams: Array) -> Array:
+def feature_hashes(data: Array, start: int, stop: int, grams: Array) -> Array:
+    """Return the hash of each feature of a text, as often as it occurs."""
     hashes = np.empty((stop - start) * len(grams), dtype=np.uint64)
     count = 0
     if start == stop:
@@ -70,7 +71,7 @@ def _feature_hashes(data: Array, start: int, stop: int, grams: Array) -> Array:
 @compiled
 def shingle_set(data: Array, bounds: Array, text: int, grams: Array) -> Array:
     """Return the distinct feature hashes of one packed text, ascending."""
-    hashes = np.sort(_feature_hashes(data, bounds[text], bounds[text + 1], grams))
+    hashes = np.sort(feature_hashes(data, bounds[text], bounds[text + 1], grams))
     count = 0
     for value in hashes:
         if count == 0 or value != hashes[count - 1]:
@@ -82,7 +83,7 @@ def shingle_set(data: Array, bounds: Array, text: int, grams: Array) -> Array:
 @compiled
 def distinct_shingles(texts: FlatTexts, text: int, grams: Array) -> Array:
     """Return what `shingle_set` does in no order: sorting takes four times as long."""
-    hashes = _feature_hashes(texts.data, texts.bounds[text], texts.bounds[text + 1], grams)
+    hashes = feature_hashes(texts.data, texts.bounds[text], texts.bounds[text + 1], grams)
     room = 2
     while room < 2 * len(hashes):
         room *= 2
@@ -151,7 +152,7 @@ def simhashes(data: Array, bounds: Array, grams: Array, binary: bool) -> Array: 
         if binary:
             hashes = shingle_set(data, bounds, text, grams)
         else:
-            hashes = _feature_hashes(data, bounds[text], bounds[text + 1], grams)
+            hashes = feature_hashes(data, bounds[text], bounds[text + 1], grams)
         if len(hashes) == 0:
             continue
         votes[:] = -len(hashes)
