@@ -7,14 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from vllm_engine import needs_vllm, spec
 
 from normloom.core.errors import ConfigError, ModelError
 from normloom.core.model_roles import RolesSpec
+from normloom.core.product_model import ProductFiles, ProductSpec
 from normloom.core.protocol import ModelSpec
+from normloom.core.routed_model import RoutedSpec
 from normloom.models import GenerateRequest, LanguageModel, Sampling, ScoreRequest, load_model
 from normloom.models.adapters import adapted, loaded_for
 from normloom.models.roles import Roles
+from normloom.models.routing.routed import RoutedModel
+from normloom.models.routing.router import Router, save_router
 from normloom.models.vllm.engine import VllmModel
 from normloom.steps.graph import held, stages_of
 from normloom.steps.products import with_adapter
@@ -118,6 +123,26 @@ def test_stages_with_a_base_and_two_adapters_load_once(tiny: str, tmp_path: Path
         loom.pool.close()
     texts = [tuple(loom.store.scan(made[f"echo_{n}"].ref).collect()["echo"]) for n in range(3)]
     assert len(set(texts)) == 3
+
+
+def test_a_router_gives_each_request_its_likeliest_adapter(
+    folders: list[Path], base: VllmModel, tmp_path: Path
+) -> None:
+    encoder = ModelSpec(engine="scripted", model="encoder", options={"dimensions": 8})
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        router = Router(torch.zeros(8), torch.ones(8), torch.randn(2, 8), hidden=4)
+    save_router(router, ("one", "other"), tmp_path)
+    files = ProductFiles(model="router", product="router", folder=str(tmp_path))
+    experts = {
+        name: ProductSpec(engine="vllm", model=base.name, product=name, adapter=True, folder=str(folder))
+        for name, folder in zip(("one", "other"), folders, strict=True)
+    }
+    spec = RoutedSpec(engine="vllm", model=base.name, experts=experts, router=files, encoder=encoder)
+    model = RoutedModel(base, spec)
+    own = [written(base.adapted(folder)) for folder in folders]
+    chosen = model.weights(PROMPTS).argmax(1)
+    assert written(model) == [own[one][place] for place, one in enumerate(chosen)]
 
 
 def test_roles_share_an_engine(tiny: str, folders: list[Path], base: VllmModel) -> None:
