@@ -66,7 +66,7 @@ def calibrators(rows: pl.DataFrame, args: Calibrating, states: pl.DataFrame, *, 
     made = Calibrators(natural, vectors, told, labels, neighbours=args.neighbours, strength=args.strength)
     fractal = made.local(vectors, leaving_out_self=True)
     near = calibration_error(tempered(told, fractal), labels)
-    if near > after:
+    if near > before:
         made = Calibrators(natural, vectors, told, labels, neighbours=args.neighbours, strength=HELD)
         fractal, near = made.local(vectors, leaving_out_self=True), after
     made.save(run.files)

@@ -178,3 +178,20 @@ def test_a_released_table_brings_its_dimensions_as_axes(store: Store) -> None:
     assert found.names == ("helpful", "harmless", "honest")  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match=r"source\.table: savacu/publish is not published in this store"):
         prepared("alignx", store, "source.table=savacu/publish")
+
+
+def test_our_own_prompts_by_the_embedded_encoder(tmp_path: Path) -> None:
+    """What a laptop must find: states that tell axes apart, a router that chooses, calibration that does no harm."""
+    own = Store(tmp_path)
+    tables = made(
+        "alignx", stages_for("alignx", profile="local", assignments=["models.policy=null"], store=own).ends, own
+    )
+    checks = rows_of(own, tables["routing_checks"])
+    assert checks.filter(~pl.col("passed")).select("check", "of", "found").rows() == []
+    probe = {row["metric"]: row for row in rows_of(own, tables["probe_figures"]).iter_rows(named=True)}
+    assert probe["probe_accuracy"]["low"] > probe["probe_chance"]["value"] == pytest.approx(1 / 3)
+    calibration = rows_of(own, tables["calibration_figures"])
+    for of in ("global", "local"):
+        changed = calibration.filter(metric="ece_change", of=of, slice="test").row(0, named=True)
+        assert changed["low"] <= changed["value"] <= changed["high"]
+        assert changed["low"] <= 0  # never a finding that it does harm
