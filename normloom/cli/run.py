@@ -68,6 +68,7 @@ def run_build(
         selection=selection,
         quarantine_budget=config.quarantine_budget,
         release=config.release.size,
+        gate=config.release.gate,
         fresh_hours=config.release.fresh_hours,
         limits=config.spending.limits,
         remake=config.remake.limits,

@@ -69,7 +69,14 @@ class ClusterError(NormloomError):
 
 
 class WaitingError(NormloomError):
-    """Work that was sent elsewhere is not back yet; the same command collects it later."""
+    """Work that was sent elsewhere is not back yet; the same command collects it later.
+
+    `command` is what a person does meanwhile, in the store that the build has.
+    """
+
+    def __init__(self, told: str, *, command: str = "") -> None:
+        super().__init__(f"{told}: {command}" if command else told)
+        self.command = command
 
 
 class PartlyMadeError(WaitingError):

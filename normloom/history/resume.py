@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
-from pathlib import Path
 
+from normloom.history.commands import store_option
 from normloom.history.unfinished import UnfinishedBuild
 from normloom.store.store import Store
 
@@ -22,9 +22,7 @@ def resume_command(build: UnfinishedBuild, store: Store) -> str:
     for assignment in build.settings:
         given += ["--set", assignment]
     given += _selected(build)
-    if store.root != Path("store").absolute():
-        given += ["--store", str(store.root)]
-    return shlex.join(given)
+    return shlex.join(given) + store_option(store.root)
 
 
 def _selected(build: UnfinishedBuild) -> Iterator[str]:

@@ -44,7 +44,7 @@ from normloom.prefect.task_runs import task_runs
 from normloom.prefect.weave import submit_stages
 from normloom.run.failure_page import publish_failure
 from normloom.run.lock import lock_text, selected
-from normloom.run.release import ReleaseSize
+from normloom.run.release import ReleaseGate, ReleaseSize, hold_gate
 from normloom.run.runner import QUARANTINE_BUDGET, StageRunner
 from normloom.steps.graph import held, stages_of
 from normloom.steps.selection import Selection
@@ -64,8 +64,8 @@ class BuildRequest:
     """What is asked of a build. `profile` and `settings` made its stages; they are recorded, not read.
 
     `fresh_hours` is how long its release is fresh, `source` the terms of what it reads; both are recorded for those who
-    look at the store. `target` is what the
-    command is given to build the system: its name if empty, None if no command builds it.
+    look at the store. `gate` holds the released table once it is made. `target` is what the command is given to build
+    the system: its name if empty, None if no command does.
     """
 
     system: str
@@ -79,6 +79,7 @@ class BuildRequest:
     fresh_hours: float | None = None
     source: SourceTerms = field(default_factory=SourceTerms)
     remake: RemakeLimits = field(default_factory=RemakeLimits)
+    gate: ReleaseGate | None = None
 
     @property
     def tags(self) -> list[str]:
@@ -137,6 +138,7 @@ def reuse(*ends: Stage, request: BuildRequest, store: Store) -> BuildResult | No
         if len(found) < len(stages):
             return None
         _hold_release(found[ends[0].name], request.release, store)
+        hold_gate(request.gate, found[ends[0].name], store)
         for manifest in found.values():
             if manifest.system == request.system:
                 store.point(manifest.ref)
@@ -253,6 +255,7 @@ def build(
                     try:
                         with progress_page(system, forecast, lineage.reach):
                             made = submit_stages(runs, needed, partial(make, events), lineage)
+                        hold_gate(request.gate, made.get(ends[0].name, (None,))[0], store)
                     except BaseException as error:
                         spent = Spent.so_far(runner.spending, stages)
                         record.ended(error, stage=next(iter(lineage.failed), None), spent=spent)

@@ -14,9 +14,11 @@ from normloom.core.progress import Progress
 from normloom.core.rows.rules import POISON
 from normloom.core.stage import Stage
 from normloom.core.table import PartRecord
+from normloom.history.commands import store_option
 from normloom.planning.spending import Spending, batched, hosted
 from normloom.run.budget import Budget
 from normloom.store.parts import committed_part
+from normloom.store.store import Store
 from normloom.workers.crew import Crew, Halted, PartProgress, PartResult, PartWaiting, never
 from normloom.workers.part import PartFailure, PartJob, part_row_ids
 
@@ -32,6 +34,7 @@ class PartMaker:
     """
 
     stage: Stage
+    store: Store
     crew: Crew
     rows_in: int
     budget: Budget
@@ -74,7 +77,9 @@ class PartMaker:
                 pending.append(marked)
         if waiting:
             parts = f" for {len(waiting)} of {len(jobs)} parts" if len(jobs) > 1 else ""
-            raise WaitingError(f"stage {stage.name!r} waits{parts}: {waiting[-1].reason}")
+            last = waiting[-1]
+            where = store_option(self.store.root) if last.in_store else ""
+            raise WaitingError(f"stage {stage.name!r} waits{parts}: {last.reason}{where}")
 
     def _sorted(
         self,

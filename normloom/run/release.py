@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from normloom.core.errors import ReleaseError
 from normloom.core.table import Manifest
+from normloom.store.store import Store
+
+
+class ReleaseGate(Protocol):
+    """What a table that is made must be before it is the newest release."""
+
+    def hold(self, store: Store, table: Manifest) -> None:
+        """Raise ReleaseError for a table that is not to be released."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,3 +39,9 @@ class ReleaseSize:
                 f"release.min_share_of_last = {self.min_share_of_last:g}; {kept}. Why rows went: {why}. "
                 "To release it as it is: --set release.min_share_of_last=null"
             )
+
+
+def hold_gate(gate: ReleaseGate | None, table: Manifest | None, store: Store) -> None:
+    """Raise ReleaseError for a table that does not pass the gate, if there are both."""
+    if gate and table:
+        gate.hold(store, table)

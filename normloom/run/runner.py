@@ -327,6 +327,7 @@ class StageRunner:
         times: list[float] = []
         maker = PartMaker(
             stage=table.stage,
+            store=self.store,
             crew=crew,
             rows_in=rows_in,
             budget=self._budget(table.stage),

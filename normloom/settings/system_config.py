@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, model_validator
+from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, field_validator, model_validator
 
-from normloom.core.errors import ConfigError
+from normloom.core.errors import ConfigError, UsageError
 from normloom.core.protocol import ModelSpec
 from normloom.planning.guard import RemakeLimits
 from normloom.planning.spending import SpendingLimits
@@ -18,7 +18,9 @@ from normloom.schemas.taxonomy import BUILTIN as TAXONOMIES
 from normloom.schemas.taxonomy import DIMENSIONS, Taxonomy, load_taxonomy
 from normloom.schemas.template import FOLDER as TEMPLATES
 from normloom.schemas.template import templates_of
+from normloom.settings.audit_gate import AuditGate, Unaudited
 from normloom.settings.config import Role, Settings
+from normloom.tasks.audit.bounds import Bound
 
 
 def _name_stages(models: dict[str, ModelSpec]) -> dict[str, ModelSpec]:
@@ -44,6 +46,27 @@ class ReleaseSettings(Settings):
     fresh_hours: float | None = Field(
         None, gt=0, description="since the start of the last build that made or confirmed it; null: never stale"
     )
+
+    at_least: tuple[str, ...] = Field(
+        (), description='what its audit must show, such as "precision misaligned 0.9": the lower end of the interval'
+    )
+    unaudited: Unaudited = Field("warn", description="if nobody audited it yet: warn, or fail and release nothing")
+
+    @field_validator("at_least")
+    @classmethod
+    def _bounds(cls, given: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            for text in given:
+                Bound.parse(text)
+        except UsageError as error:
+            raise ValueError(str(error)) from None
+        return given
+
+    @property
+    def gate(self) -> AuditGate | None:
+        """The gate on its audit, if it asks for bounds."""
+        bounds = [Bound.parse(text) for text in self.at_least]
+        return AuditGate(bounds=bounds, unaudited=self.unaudited) if bounds else None
 
     @property
     def size(self) -> ReleaseSize:

@@ -30,9 +30,10 @@ class PartProgress:
 
 @dataclass(frozen=True)
 class PartWaiting:
-    """A part whose work was sent elsewhere and is not back yet."""
+    """A part whose work was sent elsewhere and is not back yet; the reason may end with a command about the store."""
 
     reason: str
+    in_store: bool = False
 
 
 PartResult = PartRecord | PartFailure | PartProgress | PartWaiting | None
@@ -131,7 +132,7 @@ def attempt(job: PartJob, model: object | None, *, probe: bool) -> PartResult:
             return None
         return run_part(job, model)
     except WaitingError as error:
-        return PartWaiting(str(error))
+        return PartWaiting(str(error), in_store=bool(error.command))
     except NormloomError:
         raise
     except Exception as error:  # kept with its row: whatever a row makes a function raise

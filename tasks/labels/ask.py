@@ -100,7 +100,7 @@ def answered(rows: pl.DataFrame, args: Asking, labels: pl.DataFrame) -> Output:
     if len(done) < enough:
         left = enough - len(done)
         waits = "1 row waits" if left == 1 else f"{left:,} rows wait"
-        raise WaitingError(f"{waits} for answers: normloom label {args.name}")
+        raise WaitingError(f"{waits} for answers", command=f"normloom label {args.name}")
     kept = rows.filter(pl.col("asked").is_in(done)).drop("place", "chosen_by", "shown")
     made = [given[row] for row in kept["asked"]]
     columns = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import webbrowser
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
@@ -12,6 +13,7 @@ from normloom.cli.common import DEFAULT_STORE, StoreOption, err, escaped, out
 
 def view(
     system: Annotated[str | None, typer.Argument(help="Open the released table of this system.")] = None,
+    table: Annotated[str | None, typer.Option(help="Open the table of this stage.", show_default="the release")] = None,
     store: StoreOption = DEFAULT_STORE,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 0,
@@ -40,6 +42,8 @@ def view(
 
         normloom view savacu --port 8765 --no-open
 
+        normloom view savacu --table judge_0
+
         normloom view --label --who ada
     """
     from normloom.core.errors import UsageError
@@ -54,8 +58,15 @@ def view(
     if not there or (chosen and chosen not in there):
         missing = f" of {chosen}" if chosen and there else ""
         raise UsageError(f"no tables{missing} in {where.root}: run normloom build first")
+    if table and (chosen is None or where.current(chosen, table) is None):
+        raise UsageError(
+            f"{chosen} has no table {table!r}: normloom tables {chosen} lists them"
+            if chosen
+            else "--table needs a system: normloom view SYSTEM --table STAGE"
+        )
     server = ViewServer(where, who=person(who) if label else None, host=host, port=port)
-    url = f"{server.url}&system={chosen}" if chosen else server.url
+    given = {"system": chosen, "stage": table}
+    url = server.url + "".join(f"&{name}={quote(value)}" for name, value in given.items() if value)
     if host not in ("127.0.0.1", "localhost", "::1"):
         err.print(f"[yellow]{escaped(host)} can be reached by other machines, and the connection is not encrypted")
     out.print(escaped(url), highlight=False, soft_wrap=True)

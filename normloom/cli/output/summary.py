@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -19,6 +17,7 @@ from rich.text import Text
 from normloom.cli.output.answers import LACKS, lacks_of, length_warning, scores_of
 from normloom.core.table import Manifest, Work
 from normloom.exports.origins import rights
+from normloom.history.commands import store_option
 from normloom.history.losses import losses
 from normloom.models.files.locate import has_small
 from normloom.report.sections.duplicates import chance_warning
@@ -236,7 +235,7 @@ def _closing(result: BuildResult, store: Store) -> Text:
 
 def _commands(result: BuildResult, store: Store) -> Iterator[str]:
     """Yield what a reader of the summary may want to run next."""
-    option = "" if store.root == Path("store").absolute() else f" --store {shlex.quote(str(store.root))}"
+    option = store_option(store.root)
     yield f"normloom tables {result.system}{option}"
     yield f"normloom report {result.system}{option}"
     yield f"normloom export {result.system} {result.system}-export{option}"

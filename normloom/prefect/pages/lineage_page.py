@@ -17,6 +17,7 @@ import polars as pl
 from normloom.core.errors import StoreError
 from normloom.core.table import CheckResult, Manifest, Work
 from normloom.history.builds import BuildLock, StageLock, started
+from normloom.history.commands import view_command
 from normloom.lineage.training import TrainingRecord, training_of
 from normloom.prefect.pages import product_page
 from normloom.prefect.pages.markdown import label, link, table, text
@@ -198,6 +199,7 @@ def stage_page(lineage: Lineage, stage: str) -> str:
         LEGEND,
         "## Rows",
         _rows(manifest),
+        f"To look at them: `{view_command(manifest.system, lineage.store, stage=manifest.stage)}`",
         *product_page.files(manifest),
         *(product_page.training(found) if (found := lineage.trainings.get(stage)) else ()),
         "## Checks",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from normloom.history.commands import view_command
 from normloom.history.public import without_secrets
 from normloom.models.files.locate import has_small
 from normloom.report.blocks import Block, Note, Table, Tiles
@@ -35,6 +36,7 @@ def collect(material: Material) -> Data:
         "started": lock.started.isoformat() if lock.started else None,
         "released": {stage: manifest.count("rows") for stage, manifest in manifests.items() if stage not in read},
         "stages": len(lock.stages),
+        "look": view_command(lock.system, material.store.root),
         "made": sum(manifest.build == lock.build for manifest in manifests.values()),
         "gone": list(material.gone),
         "stale": {stage: entry.stale for stage, entry in lock.stages.items() if entry.stale},
@@ -77,6 +79,7 @@ def draw(data: Data) -> Iterator[Block]:
     )
     if data["settings"]:
         yield Note(text=f"Settings: {', '.join(data['settings'])}.")
+    yield Note(text=f"To look at the rows: {data['look']}")
     headings = ("model", "revision", "engine", "dtype")
     rows = [[*(model[name] for name in headings), ", ".join(model["stages"])] for model in data["models"]]
     yield Table(title="Models", headings=(*headings, "stages"), rows=rows)

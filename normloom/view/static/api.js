@@ -4,10 +4,10 @@ const KEY = "normloom-token";
 
 export function takeToken() {
   const given = new URLSearchParams(location.hash.replace(/^#/, ""));
-  if (!given.has("token")) return null;
+  if (!given.has("token")) return {};
   sessionStorage.setItem(KEY, given.get("token"));
   history.replaceState(null, "", "/");
-  return { system: given.get("system"), view: given.get("view") };
+  return { system: given.get("system"), stage: given.get("stage"), view: given.get("view") };
 }
 
 async function asked(path, options = {}) {

@@ -117,7 +117,7 @@ document.addEventListener("keydown", (event) => {
 });
 
 async function start() {
-  const { system, view } = takeToken() ?? {};
+  const { system, stage, view } = takeToken();
   try {
     known = await get("/api/tables");
     talk = await get("/api/chat");
@@ -128,7 +128,8 @@ async function start() {
   document.getElementById("store").textContent = known.store;
   document.querySelector("[data-view=analyst]").hidden = !analysed().length;
   drawSide(null);
-  if (system && released(system)) history.replaceState(null, "", addressOf(tables.fresh(released(system).name)));
+  const wanted = system && (known.tables.find((one) => one.kind === "rows" && one.system === system && one.stage === stage) ?? released(system));
+  if (wanted) history.replaceState(null, "", addressOf(tables.fresh(wanted.name)));
   if (view === "chat") history.replaceState(null, "", "#/chat");
   window.addEventListener("hashchange", draw);
   return draw();
