@@ -16,6 +16,7 @@ from normloom.flows.savacu import summary as savacu_summary
 from normloom.flows.savacu.config import Models, SavacuConfig
 from normloom.flows.savacu.decontamination import RELEASED_TEXTS, decontaminated
 from normloom.flows.savacu.expansion import expanded
+from normloom.flows.savacu.flow import SAVACU
 from normloom.flows.savacu.labelling import label
 from normloom.flows.savacu.rejection import rejection_sampling
 from normloom.schemas import tables
@@ -99,4 +100,5 @@ MISALIGNTRADE = System(
     reads=reads,
     sections=savacu_summary.sections,
     about=About.of("misaligntrade"),
+    audit=SAVACU.audit,
 )

@@ -11,8 +11,8 @@ DEFAULT = Path("store")
 
 
 def store_option(root: Path | ObjectPath | str) -> str:
-    """Return " --store ROOT", quoted for a shell; nothing for the store that commands use by default."""
-    return "" if str(root) == str(DEFAULT.absolute()) else f" --store {shlex.quote(str(root))}"
+    """Return " --store ROOT", quoted for a shell; nothing for the default, or if it is not known."""
+    return "" if str(root) in {"", str(DEFAULT.absolute())} else f" --store {shlex.quote(str(root))}"
 
 
 def view_command(system: str, root: Path | ObjectPath | str, *, stage: str | None = None) -> str:

@@ -36,6 +36,7 @@ class ViewServer:
         host: str = LOOPBACK,
         port: int = 0,
     ) -> None:
+        self.store = store
         token = secrets.token_urlsafe(24)
         self._socket = _bound(host, port)
         hosts = frozenset({LOOPBACK, "localhost", host})

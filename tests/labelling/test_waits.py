@@ -26,11 +26,12 @@ def test_its_run_waits_and_the_next_one_goes_on(shared_prefect: Prefect, tmp_pat
         return build(flow(), request=request, store=store, pool=Pool(Resources(actors=0))).released.count("rows")
 
     with shared_prefect.used(), get_client(sync_client=True) as client:
-        with pytest.raises(WaitingError, match="4 rows wait for answers: normloom label tone"):
+        where = f"--store {tmp_path}"
+        with pytest.raises(WaitingError, match=f"4 rows wait for answers: normloom label tone {where}"):
             make()
         [run] = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
         assert run.state
         assert (run.state.name, run.state.type.value) == ("Waiting", "COMPLETED")
-        assert "4 rows wait for answers: normloom label tone" in str(run.state.message)
+        assert f"4 rows wait for answers: normloom label tone {where}" in str(run.state.message)
         assert answer_all(open_queue(store, "tone")) == 4
         assert make() == 4

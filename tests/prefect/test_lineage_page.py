@@ -63,6 +63,13 @@ def edges(graph: str) -> set[tuple[str, str]]:
     return {(names[start], names[end]) for start, end in re.findall(r"^(s\d+) --> (s\d+)$", graph, re.MULTILINE)}
 
 
+def test_the_page_of_a_table_names_the_command_that_shows_its_rows(lineage: Lineage) -> None:
+    elsewhere = replace(lineage, store="/data/my store")
+    assert "`normloom view toy --table echo --store '/data/my store'`" in stage_page(elsewhere, "echo")
+    here = replace(lineage, store=str(Path("store").absolute()))
+    assert "`normloom view toy --table echo`" in stage_page(here, "echo")
+
+
 @pytest.mark.parametrize(
     ("names", "key"),
     [

@@ -19,8 +19,10 @@ from users_folder import users_folder
 
 from normloom.cli.commands.serve import require_login, serve
 from normloom.core.errors import ConfigError, UsageError
+from normloom.labelling.queue import open_queue
 from normloom.prefect.run_marks import RUNS
 from normloom.prefect.server import SERVER_PASSWORD, serving
+from normloom.store.latest import released_key
 from normloom.store.layout import MANIFEST
 from normloom.store.store import Store
 
@@ -105,6 +107,7 @@ FITTING = [
     "savacu",
 ]  # systems whose settings the profile fits: all but the last have models of their own
 Served = tuple[subprocess.Popen[bytes], Path, Api]
+Asking = tuple[subprocess.Popen[str], Store, Api]
 
 
 def test_a_served_system_can_be_started_with_the_parameters_of_a_build(served: Served) -> None:
@@ -222,15 +225,27 @@ def command(process: psutil.Process) -> list[str]:
         return []
 
 
-def test_it_does_not_outlive_its_server(tmp_path: Path) -> None:
-    """Without a server there are no schedules: whoever watches the process must learn of it."""
+ASKS = """
+import normloom as nl
+
+def flow():
+    rows = nl.table([{"text": "a"}, {"text": "b"}])
+    return nl.ask(rows, nl.labels("tone", {"polite": ["yes", "no"]}), show=["text"])
+"""
+OFTEN = "import normloom.prefect.notifications.watch as w, normloom.cli.app as app; w.SECONDS = 1; app.main()"
+
+
+@pytest.fixture(scope="module")
+def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subprocess.Popen[str], Store, Api]]:
+    """`normloom serve` of a flow that asks people; it looks for answers every second, not every minute."""
+    place = tmp_path_factory.mktemp("asking")
+    (place / "asks.py").write_text(ASKS)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    profile, store = write_profile(tmp_path / "quick.yaml"), tmp_path / "store"
-    options = ["--profile", str(profile), "--port", str(port), "--store", str(store)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "normloom", "serve", "savacu", *options],
-        env={**os.environ, "PREFECT_HOME": str(prefect_home(tmp_path / "prefect"))},
+        [sys.executable, "-c", OFTEN, "serve", "asks.py", "--port", str(port), "--store", "kept"],
+        cwd=place,
+        env={**os.environ, "PREFECT_HOME": str(prefect_home(place / "prefect"))},
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -238,16 +253,43 @@ def test_it_does_not_outlive_its_server(tmp_path: Path) -> None:
     )
     try:
         api = Api(f"http://127.0.0.1:{port}/api", alive=lambda: process.poll() is None)
-        api.until(lambda: serving(store))
+        api.until(lambda: serving(place / "kept"))
         api.until(lambda: api.found("/deployments/filter"))
-        [server] = [
-            child for child in psutil.Process(process.pid).children() if "normloom.prefect.server" in child.cmdline()
-        ]
-        server.kill()
-        _, said = process.communicate(timeout=120)
+        yield process, Store(place / "kept"), api
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        process.wait()
+
+
+def test_a_build_that_waits_for_answers_is_finished_without_being_started(asking: Asking) -> None:
+    _, store, api = asking
+    run = api.start("asks/serve")
+    assert api.ended(run) == "COMPLETED"
+    state = api.run(run)["state"]
+    assert (state["name"], "2 rows wait for answers: normloom label tone" in state["message"]) == ("Waiting", True)
+    assert released_key(store, "asks") is None
+    queue = open_queue(store, "tone")
+    for row in queue.next("ada", 2):
+        queue.record(row, {"polite": "yes"}, "ada")
+    api.until(lambda: released_key(store, "asks"))
+    runs = [one["id"] for one in api.found("/flow_runs/filter")]
+    assert len(runs) == 2
+    [again] = set(runs) - {run}
+    assert api.ended(again) == "COMPLETED"
+    assert api.run(again)["state"]["name"] == "Completed"
+    table = store.current("asks", "answered_tone")
+    assert table
+    assert store.scan(table.ref).collect()["polite"].to_list() == ["yes", "yes"]
+
+
+def test_it_does_not_outlive_its_server(asking: Asking) -> None:
+    """Without a server there are no schedules: whoever watches the process must learn of it."""
+    process, _, _ = asking
+    [server] = [
+        child for child in psutil.Process(process.pid).children() if "normloom.prefect.server" in child.cmdline()
+    ]
+    server.kill()
+    _, said = process.communicate(timeout=120)
     assert process.returncode == 1
     assert "Prefect's server ended unexpectedly" in said

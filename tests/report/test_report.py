@@ -78,6 +78,11 @@ def test_a_build_without_such_tables_has_fewer_sections(store: Store) -> None:
     assert (found["build"], [each["name"] for each in found["sections"]]) == (ONE, ["build", "rows", "work"])
 
 
+def test_the_head_names_the_command_that_shows_the_rows(made: dict[str, Any], store: Store) -> None:
+    assert made["sections"][0]["data"]["look"] == f"normloom view toy --store {store.root}"
+    assert f"normloom view toy --store {store.root}" in page(made)
+
+
 def test_the_head_says_what_was_built_by_what(made: dict[str, Any]) -> None:
     head = section(made, "build")
     assert (head["profile"], head["settings"]) == ("test", ["classify.delta=0.4"])

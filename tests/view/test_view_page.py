@@ -11,6 +11,8 @@ from browsing import CHROMIUM, CONTRAST
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from view_store import HOSTILE, view_store
 
+from normloom.cli.commands.view import view
+from normloom.core.errors import UsageError
 from normloom.settings.about import About
 from normloom.view import ViewServer
 
@@ -73,6 +75,15 @@ def test_by_keyboard_from_the_list_to_a_row_s_history_and_back(page: Page, serve
     page.keyboard.press("Escape")
     expect(page.locator("#row")).to_be_hidden()
     expect(page.locator("main tbody tr.here")).to_be_focused()
+
+
+def test_a_command_may_name_the_table_that_is_opened(page: Page, server: ViewServer) -> None:
+    page.goto(f"{server.url}&system=toy&stage=draw")
+    expect(page.locator("#side a[aria-current=page]")).to_contain_text("draw")
+    with pytest.raises(UsageError, match="toy has no table 'drawn': normloom tables toy lists them"):
+        view("toy", table="drawn", store=server.store.root)
+    with pytest.raises(UsageError, match="--table needs a system"):
+        view(table="draw", store=server.store.root)
 
 
 def test_text_of_rows_is_text(page: Page, server: ViewServer) -> None:
