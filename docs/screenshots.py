@@ -21,8 +21,12 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
+from normloom.labelling.queue import open_queue
 from normloom.prefect.server import prefect_server
+from normloom.schemas.analyst_tables import DECISIONS
+from normloom.settings.settings import stages_for
 from normloom.store.store import Store
+from normloom.testing import made
 from normloom.view import ViewServer
 
 IMAGES = Path(__file__).parent / "images"
@@ -110,6 +114,32 @@ def look(page: Page, store: Path) -> None:
         page.evaluate("document.getElementById('store').textContent = 'store'")
         page.locator("#row .candidate").first.scroll_into_view_if_needed()
         shoot(page, "view")
+
+
+def analyst(chromium: str) -> None:
+    """Take the picture of the analyst's page in docs/persopilot.md: the embedded model assists, half is decided."""
+    with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
+        store = Store(Path(place) / "store")
+
+        def build_it() -> None:
+            ends = stages_for("persopilot", profile="local", assignments=["loop.ask=6"], store=store).ends
+            made("persopilot", ends, store)
+
+        build_it()
+        queue = open_queue(store, DECISIONS)
+        for row in queue.next("ada", 8):
+            queue.record(row, {"side": "accept" if row.shown["predicted"] else "decline"}, "ada")
+        build_it()
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1400, "height": 950}, color_scheme="light")
+        with ViewServer(store, who="ada") as server:
+            page.goto(server.url)
+            page.get_by_role("link", name="Analyst", exact=True).click()
+            page.get_by_role("button", name="Book club").click()
+            page.locator("#candidate").wait_for()
+            page.evaluate("document.getElementById('store').textContent = 'store'")
+            shoot(page, "analyst")
+        browser.close()
 
 
 def shoot(page: Page, name: str) -> None:
