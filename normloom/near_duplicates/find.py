@@ -30,7 +30,7 @@ from normloom.near_duplicates.simhash import fingerprints, jaccards, pack
 from normloom.near_duplicates.similar_sets import NO_SETS, empty_sets
 
 __all__ = ["ClosePairs", "Duplicate", "close_pairs", "clusters", "find_clusters", "find_duplicates", "pair_chunks"]
-__all__ += ["count_duplicates", "find_known", "similar_to_known"]
+__all__ += ["count_duplicates", "find_known", "near_pairs", "similar_to_known"]
 
 _BLOCK = 4096  # rows that threads look up at once, before they are compared with each other
 _PIECE = 256
@@ -127,6 +127,42 @@ def similar_to_known(
     order = np.lexsort((other, row))
     row, other = row[order], other[order]
     return row - first, other, jaccards(packed, row, other, features)
+
+
+def near_pairs(
+    texts: FlatTexts,
+    codes: npt.NDArray[np.uint64],
+    *,
+    features: Features,
+    tau: int,
+    jaccard: float,
+    alike: float | None,
+    across: int = 0,
+    threads: int | None = None,
+) -> ClosePairs:
+    """Return all pairs of texts that repeat each other by the rule of `find_duplicates`: left < right, distance.
+
+    With `across` those of one of the first so many texts and a later one. In no order.
+    """
+    rule = Rule(texts, features.grams(), float(jaccard))
+    found = []
+    for chunk in pair_chunks(codes, tau, threads=threads):
+        pairs = np.stack(chunk)
+        if across:
+            pairs = pairs[:, (pairs[0] < across) & (pairs[1] >= across)]
+        found.append(pairs[:, jaccards(texts, pairs[0], pairs[1], features) >= jaccard] if jaccard > 0 else pairs)
+    if alike:
+        with _sharing(threads) as share:
+            sets = empty_sets(texts, rule.grams, alike, share)
+            stored = across or len(codes)
+            store_sets(0, stored, sets)
+            made = share(lambda start, stop: similar_pairs(start, stop, stored, sets, rule), across, len(codes))
+        right, left = np.concatenate([np.empty((2, 0), dtype=np.int64), *made], axis=1)
+        distance = np.bitwise_count(codes[left] ^ codes[right]).astype(np.int64)
+        new = (left < right) & (distance >= tau)  # the others are near by their codes
+        found.append(np.stack([left[new], right[new], distance[new]]))
+    left, right, distance = np.concatenate([np.empty((3, 0), dtype=np.int64), *found], axis=1)
+    return left, right, distance
 
 
 def count_duplicates(

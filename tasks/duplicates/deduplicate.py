@@ -59,6 +59,12 @@ class Deduplication(Args):
     similarity: float = Field(
         0.92, gt=0, le=1, description="of embedding: cosine from which two prompts are near-duplicates"
     )
+    block: int | None = Field(
+        None,
+        ge=1,
+        exclude=True,
+        description="of simhash: texts in a block, if processes of the Ray cluster find the pairs; null: they do not",
+    )
 
     @model_validator(mode="after")
     def _can_be_found(self) -> Self:
@@ -181,6 +187,7 @@ def _duplicates(
 ) -> list[Duplicate]:
     """Return the duplicates among the rows at the places `group`; those before `stored` all stay."""
     from normloom.near_duplicates.find import find_duplicates, find_known
+    from normloom.near_duplicates.removal_ray import shared_duplicates
     from normloom.near_duplicates.simhash import pack
 
     if len(group) == 1:
@@ -204,6 +211,10 @@ def _duplicates(
         old, new = texts[:known], texts[known:]
         found = find_known(new, old, codes[:known], features=features, tau=tau, jaccard=jaccard, alike=alike)
         found = [replace(duplicate, index=duplicate.index + known) for duplicate in found]
+    elif args.block and len(group) > args.block:
+        found = shared_duplicates(
+            packed or texts, codes=codes, features=features, tau=tau, jaccard=jaccard, alike=alike, block=args.block
+        )
     else:
         found = find_duplicates(packed or texts, codes=codes, features=features, tau=tau, jaccard=jaccard, alike=alike)
     return [replace(duplicate, index=group[duplicate.index], keeper=group[duplicate.keeper]) for duplicate in found]

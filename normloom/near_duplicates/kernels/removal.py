@@ -101,6 +101,25 @@ def similar_pairs(start: int, stop: int, stored: int, sets: Sets, rule: Rule) ->
 
 
 @compiled
+def settle_pairs(kinds: Array, bounds: Array, near: Array, distance: Array, keys: Array) -> None:
+    """Write the key of each row's keeper, row by row: the nearest kept row whose text equals or repeats its own.
+
+    `kinds` has the number of each row's text; the texts that repeat the one of number k are `near[bounds[k]:bounds[k +
+    1]]`, at these distances. Of equal texts one row at most is kept.
+    """
+    keeper = np.full(len(bounds) - 1, -1, dtype=np.int64)
+    for row in range(len(kinds)):
+        kind = kinds[row]
+        key = NO_KEY if keeper[kind] < 0 else keeper[kind]
+        for place in range(bounds[kind], bounds[kind + 1]):
+            if keeper[near[place]] >= 0:
+                key = min(key, distance[place] << ROW_BITS | keeper[near[place]])
+        keys[row] = key
+        if key == NO_KEY:
+            keeper[kind] = row
+
+
+@compiled
 def mark_rows(pairs: Array, reached: Array, every: np.uint64, sets: Sets, rule: Rule, marks: Array) -> None:
     """Write for each row at which of several taus it goes: a bit each, all of them in `every`.
 
