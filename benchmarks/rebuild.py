@@ -44,9 +44,9 @@ CHANGED = "diagnose.txt"
 ROOT = Path(__file__).parent.parent
 
 
-def write_prompts(path: Path, count: int) -> None:
+def write_prompts(path: Path, count: int, *, seed: int = 7) -> None:
     """Write prompts made of the built-in ones' words, as frequent as there, some of them near copies of others."""
-    random = np.random.default_rng(7)
+    random = np.random.default_rng(seed)
     words, counts = np.unique(" ".join(builtin_prompts(160)).split(), return_counts=True)
     fresh = count - round(NEAR_COPIES * count)
     texts = [" ".join(random.choice(words, size, p=counts / counts.sum())) for size in random.integers(8, 25, fresh)]
