@@ -55,7 +55,7 @@ def write_prompts(path: Path, count: int, *, seed: int = 7) -> None:
     pl.DataFrame({"prompt": texts}).write_parquet(path)
 
 
-def write_profile(path: Path, prompts: int, actors: int) -> None:
+def write_profile(path: Path, prompts: int, actors: int, *, part_rows: int = 4096) -> None:
     """Write a profile of scripted models under the paper's settings; every label is expanded by as many prompts."""
     labels = sum(len(load_taxonomy(TAXONOMIES / f"{name}.csv").labels) for name in DIMENSIONS)
 
@@ -70,10 +70,10 @@ def write_profile(path: Path, prompts: int, actors: int) -> None:
             "judge": scripted("judge", yes_rate=0.75, words=12),
             "generators": {f"g{number}": scripted(f"g{number}") for number in range(1, RESPONSES // 2 + 1)},
         },
-        "classify": {"route": "embedding", "part_rows": 4096},
+        "classify": {"route": "embedding", "part_rows": part_rows},
         "expand": {"minimum": prompts, "quota": max(round(EXPANSION * prompts / labels), 1)},
-        "generate": {"part_rows": 2048},
-        "judge": {"part_rows": 4096},
+        "generate": {"part_rows": part_rows // 2},
+        "judge": {"part_rows": part_rows},
     }
     path.write_text(yaml.safe_dump({"resources": {"actors": actors, "threads": 1}, "systems": {"savacu": settings}}))
 

@@ -67,11 +67,12 @@ class Output:
 class Stage:
     """One step of a flow.
 
-    The rows of `inputs`, in order, are cut into parts of at most `part_rows` rows (one part if None);
-    `sides` are handed whole to every part; with `sides_on` a part gets of them the rows whose column of that name
-    holds the id of one of its input rows. With `compares` a part would be the same without those rows of them that its
-    ledger of dropped rows does not name as winners. `quarantine_budget`, a share of the attempts, overrides the
-    build's.
+    The rows of `inputs`, in order, are cut into parts of at most `part_rows` rows (one part if None), of which it gets
+    the columns `reads` (all if None). `sides` are handed whole to every part; with `sides_on` a part gets of them the
+    rows whose column of that name holds the id of one of its input rows. With `looks_up`, a column for each of them, it
+    gets those that its rows, or those it got of the sides before, name in this column: by their own column of that
+    name, or else by their id. With `compares` a part would be the same without those rows of them that its ledger of
+    dropped rows does not name as winners. `quarantine_budget`, a share of the attempts, overrides the build's.
     A stage with `table` is that table of another system, read as it is: nothing is called.
     `values` are keyword arguments of the function, which enter the key as the fields of `arguments` do.
     `bound` gives the most that the stage makes and asks; without it, no more rows than it reads.
@@ -89,6 +90,8 @@ class Stage:
     inputs: tuple[Stage, ...] = ()
     sides: tuple[Stage, ...] = ()
     sides_on: str | None = None
+    looks_up: tuple[str, ...] = ()
+    reads: tuple[str, ...] | None = None
     compares: bool = False
     model: ModelSpec | None = None
     part_rows: int | None = None
@@ -105,6 +108,8 @@ class Stage:
     def __post_init__(self) -> None:
         if self.part_rows and (self.run or self.files):
             raise ConfigError(f"stage {self.name!r} has a run or files, so it is made in one part: leave out part_rows")
+        if self.sides_on and self.looks_up:
+            raise ConfigError(f"stage {self.name!r}: a side table has sides_on or looks_up, not both")
 
     @property
     def holds(self) -> ModelSpec | None:

@@ -36,7 +36,9 @@ class PartRecord(_Record):
     `attempts` = rows + dropped + quarantined; `dropped_by` and `quarantined_by` count by reason and rule. `usage` is
     what the model counted meanwhile (`Metered`); parts made side by side share it out anyhow, only sums mean much.
     `attached` are the files that a product has besides its rows, in a folder of the part. `reads` is the digest of the
-    rows that it was made of, by which a later table takes it over; empty if none may.
+    input rows that it was made of, with that of its own rows of side tables after a hyphen if these are cut, by which a
+    later table takes it over; `places` says in the same way where they were: files by checksum, and rows in them. Both
+    are empty if no table may.
     """
 
     index: int
@@ -53,6 +55,7 @@ class PartRecord(_Record):
     usage: Mapping[str, float] = Field(default_factory=dict)
     attached: tuple[FileRecord, ...] = ()
     reads: str = ""
+    places: str = Field("", exclude_if=lambda places: not places)  # so that seals of before there were any hold
 
     @property
     def stored(self) -> tuple[FileRecord, ...]:

@@ -18,9 +18,10 @@ from normloom.core.stage import Stage
 from normloom.core.table import Manifest, PartRecord
 from normloom.planning.estimate import history
 from normloom.planning.keys import recipe
-from normloom.store.parts import committed_part, read_slice
+from normloom.store.parts import read_slice
 from normloom.store.store import Store
-from normloom.workers.part import PartJob, TableFiles, reads_digest
+from normloom.workers.job import PartJob, TableFiles
+from normloom.workers.reads import parted, rows_digest, sides_digest
 
 Bounds = list[tuple[int, int]]  # first row of each part, and the one after its last
 
@@ -94,14 +95,27 @@ def taken_over(store: Store, earlier: Manifest, jobs: Sequence[PartJob], *, comp
     for a row that is no longer there, and all if there are new ones.
     """
     directory = store.table_directory(earlier.ref)
-    made = {part.reads: part for part in earlier.parts if part.reads and part.settled}
+    reusable = [part for part in earlier.parts if part.reads and part.settled]
+    by_place = {parted(part.places)[0]: part for part in reusable if part.places}
+    by_rows = {parted(part.reads)[0]: part for part in reusable}
     gone = _gone(store, earlier, jobs[0]) if compares and jobs else frozenset()
     if gone is None:
         return
     for job in jobs:
-        part = made.get(reads_digest(job)) if len(job) else None
-        if part and committed_part(directory, part.index) == part and not (gone & winners(directory, part)):
-            yield part.model_copy(update={"index": job.index, "start": job.start, "stop": job.stop})
+        part = _made_of(job, by_place, by_rows) if len(job) else None
+        if part and store.holds(directory, part) and not (gone & winners(directory, part)):
+            place = {"index": job.index, "start": job.start, "stop": job.stop, "places": job.places}
+            yield part.model_copy(update=place)
+
+
+def _made_of(job: PartJob, by_place: Mapping[str, PartRecord], by_rows: Mapping[str, PartRecord]) -> PartRecord | None:
+    """Return the part that was made of the rows of a job; rows are read only if they are not where they were."""
+    rows, sides = parted(job.places)
+    part = by_place.get(rows) or by_rows.get(rows_digest(job))
+    if part is None:
+        return None
+    where = parted(part.places)[1] if part.places else None
+    return part if where == sides or parted(part.reads)[1] == sides_digest(job) else None
 
 
 def _gone(store: Store, earlier: Manifest, job: PartJob) -> Set[str] | None:

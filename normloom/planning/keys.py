@@ -92,6 +92,8 @@ def key_fields(
         "inputs": list(inputs),
         "sides": list(sides),
         **({"sides_on": stage.sides_on} if stage.sides_on else {}),
+        **({"looks_up": list(stage.looks_up)} if stage.looks_up else {}),
+        **({"reads": list(stage.reads)} if stage.reads is not None else {}),
         **({"products": len(stage.products)} if stage.products else {}),
         **({"files": stage.files} if stage.files else {}),
         "arguments": {
@@ -133,7 +135,7 @@ def recipe(fields: Mapping[str, Any], *, compares: bool = False) -> str:
     only `compares` rows, do not.
     """
     deciding = {name: value for name, value in fields.items() if name not in NAMES | {"inputs"}}
-    if "sides_on" in fields or compares:
+    if "sides_on" in fields or "looks_up" in fields or compares:
         sides = fields["sides"]
         deciding["sides"] = sides[len(sides) - fields.get("products", 0) :]
     return digest(deciding)

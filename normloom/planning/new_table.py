@@ -19,7 +19,8 @@ from normloom.planning.keys import stage_key
 from normloom.store.forgotten import deny_list
 from normloom.store.parts import Writer
 from normloom.store.store import Store
-from normloom.workers.part import PartJob, RunJob, TableFiles, with_own_sides
+from normloom.workers.job import PartJob, RunJob, TableFiles
+from normloom.workers.reads import with_own_sides, with_places
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,12 @@ class NewTable:
         """The files of the rows that it reads."""
         return tuple(file for ref in self.inputs for file in self.store.files(ref))
 
+    @property
+    def _checksums(self) -> dict[Path, str]:
+        """The checksums of the files that it reads."""
+        refs = [*self.inputs, *self.sides[: len(self.stage.sides)]]
+        return {path: checksum for ref in refs for path, checksum in self.store.checksums(ref)}
+
     def jobs(self, base: Manifest | None, earlier: Manifest | None, done: Mapping[int, PartRecord]) -> list[PartJob]:
         """Return its parts, cut as `base` is or around those that are `done`, else as `earlier` is."""
         stage = self.stage
@@ -86,11 +93,14 @@ class NewTable:
             sides=tuple(tuple(self.store.files(ref)) for ref in self.sides[: len(stage.sides)]),
             sides_on=stage.sides_on,
             served=on_base(self.placed(stage.model)),
+            looks_up=stage.looks_up,
+            reads=stage.reads,
             reusable=stage.part_rows is not None and bool(stage.inputs),
             forgotten=None if stage.inputs else deny_list(self.store),
         )
         jobs = [replace(whole, index=index, start=start, stop=stop) for index, (start, stop) in enumerate(bounds)]
-        return with_own_sides(jobs)
+        jobs = with_own_sides(jobs)
+        return with_places(jobs, self._checksums) if whole.reusable else jobs
 
     def placed(self, value: Any) -> Any:
         """Return a value of a stage, with its files found if it is a model out of a product."""

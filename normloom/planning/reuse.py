@@ -45,10 +45,12 @@ def kept_without(stage: Stage, table: Manifest, gone: Set[str], store: Store) ->
         return None
     sides = table.sides[: len(stage.sides)]
     try:
-        if not (stage.sides_on or stage.compares) and any(_among(_ids(store, ref), gone).any() for ref in sides):
+        if not (stage.sides_on or stage.looks_up or stage.compares) and any(
+            _among(_ids(store, ref), gone).any() for ref in sides
+        ):
             return None
         inputs = pl.concat([_ids(store, ref) for ref in table.inputs])
-        touched = _owners(stage, sides, gone, store)
+        touched = _owners(stage, table, sides, gone, store)
     except StoreError:  # removed or damaged meanwhile
         return None
     hit = _among(inputs, gone | touched)
@@ -64,8 +66,12 @@ def kept_without(stage: Stage, table: Manifest, gone: Set[str], store: Store) ->
     return Kept(parts=len(table.parts), done=len(left), rows=sum(part.stop - part.start for part in left))
 
 
-def _owners(stage: Stage, sides: Sequence[TableRef], gone: Set[str], store: Store) -> set[str]:
+def _owners(stage: Stage, table: Manifest, sides: Sequence[TableRef], gone: Set[str], store: Store) -> set[str]:
     """Return the input rows to which rows of side tables belong that are gone."""
+    if stage.looks_up and sides:
+        column = stage.looks_up[0]
+        named = pl.concat([store.scan(ref).select("row_id", named=column).collect() for ref in table.inputs])
+        return set(named.filter(_among(named["named"], gone))["row_id"])
     if not stage.sides_on:
         return set()
     found: set[str] = set()

@@ -41,7 +41,7 @@ from normloom.store.forgotten import deny_list
 from normloom.store.parts import adopt_part, content_hash, forget_part
 from normloom.store.store import Store
 from normloom.workers.crew import Crew, InlineCrew, Loading, PartProgress
-from normloom.workers.part import PartFailure, PartJob
+from normloom.workers.job import PartFailure, PartJob
 from normloom.workers.pool import Pool
 from normloom.workers.stage_run import noting
 

@@ -167,6 +167,8 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
     name: str | None = None,
     part_rows: int | None = None,
     sides_on: str | None = None,
+    looks_up: tuple[str, ...] = (),
+    reads: tuple[str, ...] | None = None,
     compares: bool = False,
     quarantine_budget: float | None = None,
     bound: BoundOf | None = None,
@@ -183,6 +185,10 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
     - `name`: name of its stages, by default the function's; may hold arguments and values, as in `rate_{rater}`.
     - `part_rows`: rows in one part, None for all at once; a field `part_rows` of the arguments comes first.
     - `sides_on`: column of the side tables that names an input row, so that a part reads only its own of them.
+    - `looks_up`: the other way round, a column for each side table that names its rows: of the step's rows, or of the
+      rows looked up before. The side table has a column of that name too, or is known by its ids.
+    - `reads`: the columns of its rows that it reads; it is handed no others but `row_id`, and a part stays as it is
+      when others change.
     - `compares`: rows are only compared with its side tables, and what is dropped for one names it as the winner; so a
       part stays as it is when other rows of these tables go.
     - `quarantine_budget`: share of its rows that may be quarantined, overriding the build's.
@@ -197,6 +203,8 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
     stage = {
         "part_rows": part_rows,
         "sides_on": sides_on,
+        "looks_up": looks_up,
+        "reads": reads,
         "compares": compares,
         "quarantine_budget": quarantine_budget,
         "bound": bound,

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 import polars as pl
@@ -22,6 +23,9 @@ from normloom.store import lease
 from normloom.store.files import sync_directory, write_file, writing
 from normloom.store.integrity import has_files, is_whole, load_record
 from normloom.store.layout import LOCK, PRODUCT, part_marker
+
+ROW_GROUP = 16_384  # rows that a reader of a slice of a large file has to decode
+_KEPT = 2  # row groups that stay decoded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +62,7 @@ def write_frames(
     records: dict[Kind, FileRecord] = {}
     for kind in KINDS:
         buffer = io.BytesIO()
-        frames[kind].write_parquet(buffer, compression="zstd", statistics=True)
+        frames[kind].write_parquet(buffer, compression="zstd", statistics=True, row_group_size=ROW_GROUP)
         content = buffer.getvalue()
         name = f"{kind}-{index:05d}-{writer}.parquet"
         write_file(directory / name, content)
@@ -194,17 +198,32 @@ def read_slice(files: Sequence[tuple[Path, int]], start: int, stop: int) -> pl.D
     frames, offset = [], 0
     for path, rows in files:
         first, last = max(start - offset, 0), min(stop - offset, rows)
-        if first < last:
-            whole = (first, last) == (0, rows)
-            frames.append(
-                pl.read_parquet(path, glob=False)
-                if whole
-                else pl.scan_parquet(path, glob=False).slice(first, last - first).collect()
-            )
+        if (first, last) == (0, rows) and rows:
+            frames.append(pl.read_parquet(path, glob=False))
+        elif first < last:
+            frames += _pieces(path, first, last)
         offset += rows
     if frames:
         return pl.concat(frames, how="vertical")
     return pl.read_parquet(files[0][0], glob=False).clear() if files else pl.DataFrame()
+
+
+def _pieces(path: Path, first: int, last: int) -> list[pl.DataFrame]:
+    """Return rows of a file, in pieces; parts that follow each other decode a row group once."""
+    groups = range(first // ROW_GROUP, (last - 1) // ROW_GROUP + 1)
+    if len(groups) > _KEPT:
+        return [pl.scan_parquet(path, glob=False).slice(first, last - first).collect()]
+    found = []
+    for group in groups:
+        begin = group * ROW_GROUP
+        start, stop = max(first - begin, 0), min(last - begin, ROW_GROUP)
+        found.append(_row_group(path, group)[start:stop])
+    return found
+
+
+@lru_cache(maxsize=_KEPT)
+def _row_group(path: Path, number: int) -> pl.DataFrame:
+    return pl.scan_parquet(path, glob=False).slice(number * ROW_GROUP, ROW_GROUP).collect()
 
 
 def content_hash(parts: Sequence[PartRecord]) -> str:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from normloom.core.errors import StoreError
 from normloom.core.machine.cache import cache_dir
 from normloom.core.machine.object_path import ObjectPath, place_of
-from normloom.core.table import Kind, Manifest, PartRecord, TableRef
+from normloom.core.table import FileRecord, Kind, Manifest, PartRecord, TableRef
 from normloom.store import lease
 from normloom.store.files import remove_tree, write_file, writing
 from normloom.store.integrity import fault_of, file_problem, folder_problems, load_record, parts_without_files
@@ -31,6 +31,7 @@ from normloom.store.layout import (
     RUNNING,
     SUPERSEDED,
     format_of,
+    part_marker,
     scratch_of,
 )
 from normloom.store.parts import Writer, committed
@@ -51,6 +52,7 @@ class Store:
             )
         self._verified: set[tuple[TableRef, Kind]] = set()
         self._verified_folders: set[Path] = set()
+        self._whole: set[tuple[int, int, int, int, str]] = set()  # files as they were when they were verified
         self._leases: dict[Path, lease.Lease] = {}
 
     def __repr__(self) -> str:
@@ -128,13 +130,40 @@ class Store:
         if (ref, kind) not in self._verified:
             for part in manifest.parts:
                 record = part.files[kind]
-                if problem := file_problem(directory / record.name, record):
+                if problem := self._problem(directory / record.name, record):
                     raise StoreError(
                         f"table {ref}, part {part.index}: {record.name} {problem}; "
                         f"run normloom verify {ref.system} --repair, then build again"
                     )
             self._verified.add((ref, kind))
         return manifest.files(directory, kind)
+
+    def holds(self, directory: Path, part: PartRecord) -> bool:
+        """Tell whether a part is committed as recorded and its files are as they were written."""
+        return committed(part_marker(directory, part.index), verify=False) == part and not any(
+            self._problem(directory / record.name, record) for record in part.stored
+        )
+
+    def _problem(self, path: Path, record: FileRecord) -> str | None:
+        """Say what is wrong with a file; one that has been read and not changed since is not read again."""
+        if isinstance(path, ObjectPath):
+            return file_problem(path, record)
+        try:
+            found = path.stat()
+        except OSError:
+            return file_problem(path, record)
+        state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, record.sha256)
+        if state not in self._whole:
+            if problem := file_problem(path, record):
+                return problem
+            self._whole.add(state)
+        return None
+
+    def checksums(self, ref: TableRef) -> list[tuple[Path, str]]:
+        """Return the files of a table with the checksums that its manifest has, in row order."""
+        directory = self.table_directory(ref)
+        records = [part.files["rows"] for part in self.manifest(ref).parts]
+        return [(directory / record.name, record.sha256) for record in records]
 
     def folder(self, ref: TableRef) -> Path:
         """Return the folder with the files of a product.

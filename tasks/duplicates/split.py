@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Self
 
 import polars as pl
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 SPLITS = ("train", "validation", "test")
+_LARGE = 0.01  # share of the prompts above which a cluster is placed by itself
 
 
 class Splitting(Args):
@@ -57,9 +60,11 @@ class Splitting(Args):
 def split(rows: pl.DataFrame, args: Splitting, *, features: Features = Features()) -> Output:
     """Return the rows with `split` and `cluster` (the smallest `prompt_id` in it), split by split.
 
-    Rows of one `prompt_id` share a split. Of a conversation all that the user says counts. Larger clusters are placed
-    first, equal ones in the order of a hash of the seed and the cluster's id, each into the split that is furthest
-    below its share. Raises ContractError for a null `prompt_id` or `prompt`, or a `prompt_id` with two prompts.
+    Rows of one `prompt_id` share a split. Of a conversation all that the user says counts. Clusters of over a hundredth
+    of the prompts are placed first, the largest before others, each into the split that is furthest below its share.
+    All others stand in the order of a hash of the seed and the cluster's id, of which train gets the first, so that
+    prompts that come or go move few others to another split. Raises ContractError for a null `prompt_id` or `prompt`,
+    or a `prompt_id` with two prompts.
     """
     from normloom.near_duplicates.find import find_clusters
 
@@ -106,11 +111,21 @@ def _prompts(rows: pl.DataFrame) -> pl.DataFrame:
 def _fill(sizes: Mapping[str, int], args: Splitting) -> dict[str, str]:
     total = sum(sizes.values())
     lacking = {name: share * total for name, share in args.shares.items()}
+    order = sorted(sizes, key=lambda cluster: _order(args.seed, cluster))
+    large = [cluster for cluster in order if sizes[cluster] > _LARGE * total]
     assignment = {}
-    for cluster in sorted(sizes, key=lambda cluster: (-sizes[cluster], _order(args.seed, cluster))):
+    for cluster in sorted(large, key=lambda cluster: -sizes[cluster]):
         name = max(lacking, key=lacking.__getitem__)
         lacking[name] -= sizes[cluster]
         assignment[cluster] = name
+    room = {name: max(share, 0.0) for name, share in lacking.items()}
+    left = total - sum(sizes[cluster] for cluster in large)
+    ends = [left * end / sum(room.values()) for end in accumulate(room.values())] if left else []
+    placed = 0
+    for cluster in (one for one in order if one not in assignment):
+        middle = placed + sizes[cluster] / 2
+        assignment[cluster] = SPLITS[min(bisect_right(ends, middle), len(SPLITS) - 1)]
+        placed += sizes[cluster]
     return assignment
 
 

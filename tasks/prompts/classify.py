@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 YES_NO = ("Yes", "No")
-_PART_ROWS = 16_384
+_PART_ROWS = 2048
 _ASKS = sections(("instruction", "context", "question"))
 CODES = string.ascii_uppercase + string.ascii_lowercase + string.digits
 
@@ -76,7 +76,12 @@ def yes_probability(scores: Sequence[float]) -> float:
     return 1 / (1 + math.exp(min(no - yes, 700.0)))
 
 
-@step(makes=tables.LABEL_SCORES, bound=bounds.labels_asked, fan_out=each())
+@step(
+    makes=tables.LABEL_SCORES,
+    reads=("history", "prompt", "shortlist"),
+    bound=bounds.labels_asked,
+    fan_out=each(),
+)
 def score_labels(rows: pl.DataFrame, args: Asking, model: LanguageModel, *, taxonomies: tuple[Taxonomy, ...]) -> Output:
     """Return the probability of every label, or of those of the row's `shortlist` if it has one."""
     labels = [(taxonomy.dimension, label) for taxonomy in taxonomies for label in taxonomy.labels]
@@ -171,7 +176,7 @@ def shortlist_by_embedding(
     return Output(rows=rows.with_columns(pl.Series("shortlist", shortlists, dtype=tables.TEXTS)))
 
 
-@step(makes=tables.EMBEDDED, bound=bounds.as_many, fan_out=each(), libraries=("numpy",))
+@step(makes=tables.EMBEDDED, reads=("history", "prompt"), bound=bounds.as_many, fan_out=each(), libraries=("numpy",))
 def embed(rows: pl.DataFrame, args: Parts, model: Embedder) -> Output:  # noqa: ARG001  # they cut the parts
     """Return the vector of each prompt."""
     vectors = pl.Series("vector", model.embed(transcripts(rows)))

@@ -37,6 +37,7 @@ class Generation(Args):
 @step(
     makes=tables.CANDIDATES,
     name="generate_{round}_{generator}",
+    reads=("labels", "generator", *_ASKED),
     bound=bounds.candidates_drawn,
     fan_out=lambda given: each(_owed(given)),
 )

@@ -31,7 +31,7 @@ _CHECKS = sections(("instruction", "context", *(f"question {check}" for check in
 CONTENT_FREE = "N/A"
 MIN_LETTERS = 0.4  # share of letters and spaces under which a text is nonsense
 MIN_DISTINCT = 0.3  # share of distinct runs of four words under which a text only repeats itself
-_PART_ROWS = 16_384
+_PART_ROWS = 1024
 _ASCII_LETTERS = bytes(code for code in range(128) if chr(code).isalpha() or chr(code).isspace())
 
 
@@ -58,7 +58,7 @@ class Judging(Args):
     )
 
 
-@step(makes=tables.CHECKED, bound=bounds.checks_asked, fan_out=each())
+@step(makes=tables.CHECKED, reads=("history", "prompt", "response"), bound=bounds.checks_asked, fan_out=each())
 def score(
     rows: pl.DataFrame,
     args: Scoring,

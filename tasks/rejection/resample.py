@@ -21,7 +21,7 @@ from normloom.tasks.prompts.dialogue import transcript
 
 ALIGNMENTS = ("aligned", "misaligned")
 _DRAW = ("prompt_id", "generator")
-_PART_ROWS = 4096
+_PART_ROWS = 1024
 
 
 class Diagnosing(Args):
@@ -36,6 +36,7 @@ class Diagnosing(Args):
     makes=tables.SHORTFALL,
     part_rows=_PART_ROWS,
     sides_on="prompt_id",
+    reads=("history", "prompt", "labels"),
     bound=bounds.shortfalls,
     fan_out=free("one row for each alignment that is missing"),
 )

@@ -11,7 +11,7 @@ from normloom.steps.step import step
 from normloom.tasks import bounds
 from normloom.tasks.rejection.resample import ALIGNMENTS
 
-_PART_ROWS = 4096
+_PART_ROWS = 1024
 _DRAW = ("prompt_id", "generator")
 
 
@@ -19,6 +19,7 @@ _DRAW = ("prompt_id", "generator")
     makes=tables.SELECTED,
     part_rows=_PART_ROWS,
     sides_on="prompt_id",
+    reads=(),
     bound=bounds.of_sides,
     fan_out=free("the candidates of the sides are chosen, not the prompts"),
 )

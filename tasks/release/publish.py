@@ -17,7 +17,8 @@ from normloom.tasks.release.source_columns import released_names
 
 @step(
     makes=lambda given: tables.published(given["dimensions"], given["carry"]),
-    part_rows=10_000,
+    part_rows=2048,
+    looks_up=("prompt_id", "source_row"),
     bound=bounds.as_many,
     fan_out=each(),
 )

@@ -23,7 +23,8 @@ from normloom.core.table import Manifest
 from normloom.store.store import Store
 from normloom.testing import made
 from normloom.testing.toy import SCRIPTED, WORDS, Words, echo_stage, runner, words_stage
-from normloom.workers.part import PartJob, run_part
+from normloom.workers.job import PartJob
+from normloom.workers.part import run_part
 
 
 def run(store: Store, words: Stage, *later: Stage) -> tuple[Manifest, bool]:

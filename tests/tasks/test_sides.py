@@ -13,7 +13,8 @@ from normloom.core.table import Manifest
 from normloom.planning.keys import key_fields, stage_key
 from normloom.store.store import Store
 from normloom.testing.toy import Echo, runner, words_stage
-from normloom.workers.part import PartJob, with_own_sides
+from normloom.workers.job import PartJob
+from normloom.workers.reads import with_own_sides
 
 COUNTS = Contract(columns={"word": pl.String(), "here": pl.Int64(), "beside": pl.Int64()})
 OWNED = Contract(columns={"word": pl.String(), "owner": pl.String()}, nullable=frozenset({"owner"}))

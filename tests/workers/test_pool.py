@@ -28,7 +28,7 @@ from normloom.store.layout import LOCK
 from normloom.store.store import Store
 from normloom.testing.toy import SCRIPTED, echo_stage, runner, words_stage
 from normloom.workers.actors.actor_crew import ActorCrew
-from normloom.workers.part import PartJob
+from normloom.workers.job import PartJob
 from normloom.workers.pool import Pool, Waits
 from normloom.workers.resources import Resources
 

@@ -16,8 +16,8 @@ from normloom.core.protocol import Closing, ModelSpec, Sleeping
 from normloom.models import load_model
 from normloom.models.requests.progress import listening
 from normloom.workers.crew import PartProgress, PartResult, attempt
+from normloom.workers.job import PartJob
 from normloom.workers.memory import MemoryUse, memory_use
-from normloom.workers.part import PartJob
 from normloom.workers.run_log import RunLog, drain, sending
 from normloom.workers.stage_run import noting
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Generic, TypeVar
 
-from normloom.workers.part import PartJob
+from normloom.workers.job import PartJob
 
 QUEUED_PARTS = 1  # besides those in progress: an actor has the next one at hand when it finishes
 STRAGGLER_FACTOR = 2.0  # times the median time of a part
