@@ -16,6 +16,7 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict
 
 from normloom.core.bounds import BoundOf
+from normloom.core.compared import Compared
 from normloom.core.contract import Contract
 from normloom.core.errors import ConfigError
 from normloom.core.fan_out import FanOut
@@ -72,7 +73,8 @@ class Stage:
     rows whose column of that name holds the id of one of its input rows. With `looks_up`, a column for each of them, it
     gets those that its rows, or those it got of the sides before, name in this column: by their own column of that
     name, or else by their id. With `compares` a part would be the same without those rows of them that its ledger of
-    dropped rows does not name as winners. `quarantine_budget`, a share of the attempts, overrides the build's.
+    dropped rows does not name as winners, and with others that do not touch it. `quarantine_budget`, a share of the
+    attempts, overrides the build's.
     A stage with `table` is that table of another system, read as it is: nothing is called.
     `values` are keyword arguments of the function, which enter the key as the fields of `arguments` do.
     `bound` gives the most that the stage makes and asks; without it, no more rows than it reads.
@@ -92,7 +94,7 @@ class Stage:
     sides_on: str | None = None
     looks_up: tuple[str, ...] = ()
     reads: tuple[str, ...] | None = None
-    compares: bool = False
+    compares: Compared | None = None
     model: ModelSpec | None = None
     part_rows: int | None = None
     quarantine_budget: float | None = None

@@ -7,18 +7,19 @@ parts keep their rows, less those that are gone; new rows join the part before t
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from normloom.core.compared import Compared
 from normloom.core.errors import StoreError
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest, PartRecord
 from normloom.planning.estimate import history
 from normloom.planning.keys import recipe
-from normloom.store.parts import read_slice
 from normloom.store.store import Store
 from normloom.workers.job import PartJob, TableFiles
 from normloom.workers.reads import parted, rows_digest, sides_digest
@@ -30,9 +31,10 @@ def earlier_table(store: Store, system: str, stage: Stage, fields: Mapping[str, 
     """Return the newest table of a stage that differs only in the rows that it read, None if there is none."""
     if stage.part_rows is None or not stage.inputs:
         return None
-    wanted = recipe(fields, compares=stage.compares)
+    compares = stage.compares is not None
+    wanted = recipe(fields, compares=compares)
     for table in reversed(history(store, system, stage.name)):
-        if any(part.reads for part in table.parts) and recipe(table.key_fields, compares=stage.compares) == wanted:
+        if any(part.reads for part in table.parts) and recipe(table.key_fields, compares=compares) == wanted:
             return table
     return None
 
@@ -88,22 +90,22 @@ def cut(ids: pl.Series, before: pl.Series, bounds: Sequence[tuple[int, int]], si
     return found if len(found) <= len(bounds) + len(usual) else usual
 
 
-def taken_over(store: Store, earlier: Manifest, jobs: Sequence[PartJob], *, compares: bool) -> Iterator[PartRecord]:
+def taken_over(store: Store, earlier: Manifest, jobs: Sequence[PartJob], *, stage: Stage) -> Iterator[PartRecord]:
     """Yield the whole parts of an earlier table that were made of the rows of one of the jobs, as parts of this one.
 
-    What the world and not a row put into quarantine is made again. So is, of a stage that `compares`, what was dropped
-    for a row that is no longer there, and all if there are new ones.
+    What the world and not a row put into quarantine is made again. So is, of a stage that `compares`, what lost to a
+    row that is no longer there, or might lose to one that is new.
     """
     directory = store.table_directory(earlier.ref)
     reusable = [part for part in earlier.parts if part.reads and part.settled]
     by_place = {parted(part.places)[0]: part for part in reusable if part.places}
     by_rows = {parted(part.reads)[0]: part for part in reusable}
-    gone = _gone(store, earlier, jobs[0]) if compares and jobs else frozenset()
-    if gone is None:
+    others = _others(store, earlier, jobs[0], stage.compares) if stage.compares and jobs else Others()
+    if others is None:
         return
     for job in jobs:
         part = _made_of(job, by_place, by_rows) if len(job) else None
-        if part and store.holds(directory, part) and not (gone & winners(directory, part)):
+        if part and store.holds(directory, part) and not _touched(directory, part, others, stage):
             place = {"index": job.index, "start": job.start, "stop": job.stop, "places": job.places}
             yield part.model_copy(update=place)
 
@@ -118,22 +120,45 @@ def _made_of(job: PartJob, by_place: Mapping[str, PartRecord], by_rows: Mapping[
     return part if where == sides or parted(part.reads)[1] == sides_digest(job) else None
 
 
-def _gone(store: Store, earlier: Manifest, job: PartJob) -> Set[str] | None:
-    """Return the ids of the rows of side tables that an earlier table read and a job does not.
+@dataclass(frozen=True)
+class Others:
+    """Rows of side tables that an earlier table read and this one does not (their ids), and those that are new."""
 
-    None if the other rows are not the same, in the same order.
-    """
-    found: set[str] = set()
+    gone: Set[str] = frozenset()
+    new: Sequence[pl.DataFrame] = ()
+
+
+def _others(store: Store, earlier: Manifest, job: PartJob, compared: Compared) -> Others | None:
+    """Return what became of the rows of side tables; None if those that stayed are not the same, in the same order."""
+    gone: set[str] = set()
+    new: list[pl.DataFrame] = []
     try:
         before = [store.scan(ref) for ref in earlier.sides[: len(job.sides)]]
     except StoreError:  # removed or damaged meanwhile
         return None
     for old, files in zip(before, job.sides, strict=True):
-        rows, now = old.collect(), read_slice(files, 0, sum(count for _, count in files))
-        if not rows.join(now, on="row_id", how="semi", maintain_order="left").equals(now):
+        read = pl.scan_parquet([path for path, _ in files], glob=False)
+        schema = read.collect_schema()
+        if schema != old.collect_schema():
             return None
-        found |= set(rows["row_id"]) - set(now["row_id"])
-    return found
+        columns = ["row_id", *(name for name in compared.columns if name in schema)]
+        rows, now = old.select(columns).collect(), read.select(columns).collect()
+        stayed = rows.join(now, on="row_id", how="semi", maintain_order="left")
+        if not stayed.equals(now.join(rows, on="row_id", how="semi", maintain_order="left")):
+            return None
+        gone |= set(rows.join(now, on="row_id", how="anti")["row_id"])
+        new.append(now.join(rows, on="row_id", how="anti", maintain_order="left"))
+    return Others(gone, [rows for rows in new if rows.height])
+
+
+def _touched(directory: Path, part: PartRecord, others: Others, stage: Stage) -> bool:
+    """Tell whether a part might be another for the rows of side tables that have gone or come."""
+    if others.gone and others.gone & winners(directory, part):
+        return True
+    if not others.new or stage.compares is None:
+        return False
+    rows, dropped = (pl.read_parquet(directory / part.files[kind].name, glob=False) for kind in ("rows", "dropped"))
+    return any(stage.compares.touches(rows, dropped, new, stage.given) for new in others.new)
 
 
 def winners(directory: Path, part: PartRecord) -> set[str]:

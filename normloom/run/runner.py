@@ -221,7 +221,7 @@ class StageRunner:
         """Take over what an earlier table has made of the rows of parts that are not done."""
         source = self.store.table_directory(earlier.ref)
         left = [job for job in jobs if job.index not in done]
-        found = list(taken_over(self.store, earlier, left, compares=table.stage.compares))
+        found = list(taken_over(self.store, earlier, left, stage=table.stage))
         for part in found:
             done[part.index] = adopt_part(source, table.directory, part, writer=table.writer.token)
         if found:

@@ -27,6 +27,7 @@ import polars as pl
 from pydantic import BaseModel
 
 from normloom.core.bounds import BoundOf
+from normloom.core.compared import Compared
 from normloom.core.contract import Contract
 from normloom.core.errors import ConfigError
 from normloom.core.fan_out import FanOut
@@ -169,7 +170,7 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
     sides_on: str | None = None,
     looks_up: tuple[str, ...] = (),
     reads: tuple[str, ...] | None = None,
-    compares: bool = False,
+    compares: Compared | None = None,
     quarantine_budget: float | None = None,
     bound: BoundOf | None = None,
     libraries: tuple[str, ...] = (),
@@ -189,8 +190,8 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
       rows looked up before. The side table has a column of that name too, or is known by its ids.
     - `reads`: the columns of its rows that it reads; it is handed no others but `row_id`, and a part stays as it is
       when others change.
-    - `compares`: rows are only compared with its side tables, and what is dropped for one names it as the winner; so a
-      part stays as it is when other rows of these tables go.
+    - `compares`: its rows are only compared with the side tables, and how (`Compared`); so a part stays as it is when
+      rows of these tables come and go that it neither lost to nor would lose to.
     - `quarantine_budget`: share of its rows that may be quarantined, overriding the build's.
     - `bound`: the most that it makes and asks.
     - `libraries`: installed packages that decide the result; their versions enter the key.

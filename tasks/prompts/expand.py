@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import polars as pl
 from pydantic import Field
 
+from normloom.core.compared import Compared
 from normloom.core.fan_out import free
 from normloom.core.protocol import GenerateRequest, LanguageModel, Sampling
 from normloom.core.rows.ids import seed
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 _DECORATION = re.compile(r"^\s*(?:prompt\s*:|[-*•]|\d+[.)])\s*", re.IGNORECASE)
+NEAR = "near_duplicate"
 EXPANDS = sections(("instruction", "prompt"))  # of a template that draws prompts
 
 _QUOTES = "\"'“”‘’ "
@@ -104,9 +107,22 @@ class _Draws:
         return max(min(missing, self.budget - self.drawn), 0)
 
 
+def _may_lose(made: pl.DataFrame, lost: pl.DataFrame, new: pl.DataFrame, given: Mapping[str, Any]) -> bool:
+    """Tell whether a draft that was kept or refused is near one of the prompts that are new."""
+    import numpy as np
+
+    from normloom.near_duplicates.simhash import fingerprints
+
+    near = lost.filter(reason=NEAR)["payload"].str.json_path_match("$.prompt").to_list()
+    drafts = fingerprints([*made["prompt"].to_list(), *near], given["features"])
+    codes = fingerprints(new.filter(alone(new))["prompt"].to_list(), given["features"])
+    return any(bool((np.bitwise_count(drafts ^ code) < given["tau"]).any()) for code in codes)
+
+
 @step(
     makes=tables.LABELLED,
-    compares=True,
+    reads=("dimension", "label", "quota", "examples"),
+    compares=Compared(columns=("history", "prompt"), touches=_may_lose),
     bound=bounds.drafted,
     fan_out=free("drafts are drawn until the quota is met"),
     libraries=("numba", "numpy"),
@@ -159,7 +175,7 @@ def expand(
                     continue
                 [code] = fingerprints([text], features)
                 if (near := known.nearest(code)) is not None:
-                    refused.append(dropped(draft, "near_duplicate", winner=known_ids[near]))
+                    refused.append(dropped(draft, NEAR, winner=known_ids[near]))
                     continue
                 known.add(code)
                 known_ids.append(None)  # a draft has no id before the part is made

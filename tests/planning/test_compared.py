@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import normloom as nl
 from normloom.core.stage import Stage
@@ -20,6 +23,12 @@ from normloom.testing import made, scripted
 SAFETY = _SAFETY.model_copy(update={"labels": _SAFETY.labels[:4]})
 TAU = 26  # so far that some drafts of the scripted model are near a prompt
 PROMPTS = [f"{one} {other} of the old harbour" for one in ("Who", "When", "Why") for other in ("tells", "sells", "is")]
+MORE = [
+    "One more question of the harbour",
+    "Nothing like it",
+    "What would a quiet neighbour have said",
+    "Why so",
+]
 
 
 def flow(prompts: list[str], labels: dict[str, str]) -> list[Stage]:
@@ -34,8 +43,8 @@ def flow(prompts: list[str], labels: dict[str, str]) -> list[Stage]:
     columns = {name: tables.LABELLED.schema[name] for name in ("prompt", "origin", "labels")}
     source = nl.table(pl.DataFrame(rows, schema=columns), name="labelled")
     gaps = find_sparse(source, GapSearch(quota=3, examples=1), taxonomies=(SAFETY,), minimum=5)
-    settings = Drafting(part_rows=1, min_words=1)
-    return [expand(gaps, settings, source, scripted(words=4), taxonomies=(SAFETY,), tau=TAU)]
+    drafting = Drafting(part_rows=1, min_words=1)
+    return [expand(gaps, drafting, source, scripted(words=4), taxonomies=(SAFETY,), tau=TAU)]
 
 
 def rows(store: Store, table: Manifest) -> list[tuple[object, ...]]:
@@ -58,20 +67,42 @@ def test_parts_that_a_prompt_did_not_decide_are_taken_over(tmp_path: Path) -> No
         scratch = Store(tmp_path / f"{ids[prompt]}-scratch")
         assert rows(copy, after) == rows(scratch, made("toy", flow(left, labels), scratch)["expand"])
         lost = {place for place, named in enumerate(winners) if ids[prompt] in named}
-        expected = lost | {names.index(labels[prompt])}  # its own label has another gap now
-        assert after.work
-        assert after.work.parts == len(expected)
-        costs.append(len(expected))
+        if prompt in PROMPTS[: len(set(labels.values()))]:  # the one that its label's drafts were shown
+            lost.add(names.index(labels[prompt]))
+        assert (after.work.parts if after.work else 0) == len(lost)
+        costs.append(len(lost))
     assert len(first.parts) == len(names)
     assert min(costs) < len(names)
-    assert max(costs) > 1  # in other parts something did lose to it
+    assert max(costs[2:]) > 0  # of prompts that were shown to none: something did lose to one
 
 
-def test_a_new_prompt_makes_all_parts_again(tmp_path: Path) -> None:
+@settings(max_examples=12, deadline=None)
+@given(
+    new=st.lists(st.sampled_from(MORE), unique=True, min_size=1, max_size=3),
+    gone=st.sets(st.sampled_from(PROMPTS), max_size=2),
+    place=st.integers(0, len(PROMPTS)),
+)
+def test_what_is_taken_over_after_prompts_came_and_went_is_what_a_build_from_nothing_makes(
+    new: list[str], gone: set[str], place: int
+) -> None:
+    left = [one for one in [*PROMPTS[:place], *new, *PROMPTS[place:]] if one not in gone]
+    labels = dict.fromkeys([*PROMPTS, *MORE], SAFETY.labels[0].id)
+    with TemporaryDirectory() as one, TemporaryDirectory() as other:
+        store, scratch = Store(Path(one)), Store(Path(other))
+        made("toy", flow(PROMPTS, labels), store)
+        after = made("toy", flow(left, labels), store)["expand"]
+        assert rows(store, after) == rows(scratch, made("toy", flow(left, labels), scratch)["expand"])
+
+
+def test_a_new_prompt_costs_the_parts_of_drafts_that_are_near_it(tmp_path: Path) -> None:
     names = [label.id for label in SAFETY.labels]
-    labels = dict.fromkeys([*PROMPTS, "One more question of the harbour"], names[0])
-    store = Store(tmp_path)
-    made("toy", flow(PROMPTS, labels), store)
-    after = made("toy", flow([*PROMPTS, "One more question of the harbour"], labels), store)["expand"]
-    assert after.work
-    assert after.work.parts == len(after.parts)
+    labels = dict.fromkeys([*PROMPTS, *MORE], names[0])
+    store = Store(tmp_path / "store")
+    first = made("toy", flow(PROMPTS, labels), store)["expand"]
+    costs = []
+    for number, prompt in enumerate(MORE):
+        copy = Store(shutil.copytree(store.root, tmp_path / str(number)))
+        after = made("toy", flow([*PROMPTS, prompt], labels), copy)["expand"]
+        assert len(after.parts) == len(first.parts)
+        costs.append(after.work.parts if after.work else 0)
+    assert min(costs) < max(costs) <= len(first.parts)
