@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from normloom.api.look import trace as trace
     from normloom.api.release import export as export
     from normloom.api.result import Result as Result
+    from normloom.core.compared import Compared as Compared
     from normloom.core.contract import Check as Check
     from normloom.core.contract import Contract as Contract
     from normloom.core.errors import AccountingError as AccountingError
@@ -80,6 +81,7 @@ HOMES = {
     "Check": "normloom.core.contract",
     "CheckError": "normloom.core.errors",
     "ClusterError": "normloom.core.errors",
+    "Compared": "normloom.core.compared",
     "ConfigError": "normloom.core.errors",
     "Contract": "normloom.core.contract",
     "ContractError": "normloom.core.errors",

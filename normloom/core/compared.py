@@ -11,14 +11,18 @@ import polars as pl
 Touches = Callable[[pl.DataFrame, pl.DataFrame, pl.DataFrame, Mapping[str, Any]], bool]
 
 
+def _any(made: pl.DataFrame, lost: pl.DataFrame, new: pl.DataFrame, given: Mapping[str, Any]) -> bool:  # noqa: ARG001
+    return True
+
+
 @dataclass(frozen=True)
 class Compared:
     """What a step looks at when it compares its rows with the rows of side tables.
 
-    It looks at their `columns`, and what it drops for one of them names it as the winner. `touches` tells for the rows
-    and the dropped rows of a part whether new rows of a side table might have changed these; it is given the arguments
-    and values of the step by name.
+    It looks at their `columns`, all if that is None, and what it drops for one of them names it as the winner.
+    `touches(made, lost, new, given)` tells for the rows and the dropped rows of a part whether the `new` rows of a side
+    table might change these; `given` are the arguments and values of the step by name.
     """
 
-    columns: tuple[str, ...]
-    touches: Touches
+    columns: tuple[str, ...] | None = None
+    touches: Touches = _any

@@ -17,7 +17,7 @@ import polars as pl
 from normloom.core.compared import Compared
 from normloom.core.errors import StoreError
 from normloom.core.stage import Stage
-from normloom.core.table import Manifest, PartRecord
+from normloom.core.table import Manifest, PartRecord, TableRef
 from normloom.planning.estimate import history
 from normloom.planning.keys import recipe
 from normloom.store.store import Store
@@ -25,6 +25,7 @@ from normloom.workers.job import PartJob, TableFiles
 from normloom.workers.reads import parted, rows_digest, sides_digest
 
 Bounds = list[tuple[int, int]]  # first row of each part, and the one after its last
+Checked = tuple[tuple[Path, int], str]  # a file of a table with its row count, and its checksum
 
 
 def earlier_table(store: Store, system: str, stage: Stage, fields: Mapping[str, Any]) -> Manifest | None:
@@ -45,16 +46,30 @@ def regular(rows: int, size: int | None) -> Bounds:
     return [(start, min(start + step, rows)) for start in range(0, max(rows, 1), step)]
 
 
-def bounds_after(store: Store, earlier: Manifest, files: TableFiles, size: int) -> Bounds:
+def bounds_after(
+    store: Store, earlier: Manifest, files: TableFiles, checksums: Mapping[Path, str], size: int
+) -> Bounds:
     """Return the bounds of parts of at most `size` of the rows in `files`, cut where an earlier table was."""
     rows = sum(count for _, count in files)
     try:
-        before = [file for ref in earlier.inputs for file in store.files(ref)]
+        before = [(file, checksum) for ref in earlier.inputs for file, checksum in _with_checksums(store, ref)]
     except StoreError:  # removed or damaged meanwhile
         return regular(rows, size)
     if not rows:
         return regular(rows, size)
-    return cut(_ids(files), _ids(before), [(part.start, part.stop) for part in earlier.parts], size)
+    now = [(file, checksums.get(file[0], "")) for file in files]
+    parts = np.repeat(np.arange(len(earlier.parts)), [part.stop - part.start for part in earlier.parts])
+    first, last = _shared(now, before)
+    ends = [sum(count for (_, count), _ in some) for some in (before[:first], before[len(before) - last :])]
+    inner, outer = now[first : len(now) - last], before[first : len(before) - last]
+    placed = pl.concat(
+        [
+            pl.Series(parts[: ends[0]]),
+            _placed(_ids(inner), _ids(outer), pl.Series(parts[ends[0] : len(parts) - ends[1]])),
+            pl.Series(parts[len(parts) - ends[1] :]),
+        ]
+    )
+    return cut(placed, len(earlier.parts), size)
 
 
 def bounds_around(done: Mapping[int, PartRecord], rows: int, size: int) -> Bounds | None:
@@ -72,22 +87,40 @@ def bounds_around(done: Mapping[int, PartRecord], rows: int, size: int) -> Bound
     return [*found, *((end + start, end + stop) for start, stop in rest)] if end <= rows else None
 
 
-def cut(ids: pl.Series, before: pl.Series, bounds: Sequence[tuple[int, int]], size: int) -> Bounds:
-    """Return the bounds of parts of the rows `ids`, cut as the rows `before` are by their bounds.
+def cut(placed: pl.Series, parts: int, size: int) -> Bounds:
+    """Return the bounds of parts of rows, cut as those are that are `placed` among the `parts` of another table.
 
     Rows that have changed their order, so that these bounds would make many more parts, are cut regularly.
     """
-    parts = np.repeat(np.arange(len(bounds)), [stop - start for start, stop in bounds])
-    known = pl.DataFrame({"id": before, "part": parts}).unique("id", keep="first")
-    placed = pl.DataFrame({"id": ids}).join(known, on="id", how="left", maintain_order="left")["part"]
     runs = placed.fill_null(strategy="forward").fill_null(strategy="backward").rle().struct.field("len")
     found: Bounds = []
     start = 0
     for length in runs:
         found += [(start + first, start + stop) for first, stop in regular(length, size)]
         start += length
-    usual = regular(len(ids), size)
-    return found if len(found) <= len(bounds) + len(usual) else usual
+    usual = regular(len(placed), size)
+    return found if len(found) <= parts + len(usual) else usual
+
+
+def _placed(ids: pl.Series, before: pl.Series, parts: pl.Series) -> pl.Series:
+    """Return the part in which each row was before, null for new ones."""
+    known = pl.DataFrame({"id": before, "part": parts}).unique("id", keep="first")
+    return pl.DataFrame({"id": ids}).join(known, on="id", how="left", maintain_order="left")["part"]
+
+
+def _with_checksums(store: Store, ref: TableRef) -> list[Checked]:
+    return list(zip(store.files(ref), (checksum for _, checksum in store.checksums(ref)), strict=True))
+
+
+def _shared(
+    now: Sequence[tuple[tuple[Path, int], str]], before: Sequence[tuple[tuple[Path, int], str]]
+) -> tuple[int, int]:
+    """Return how many files two tables share at their start, and how many at their end."""
+    same = [one[1] == other[1] for one, other in zip(now, before, strict=False)]
+    first = same.index(False) if False in same else len(same)
+    rest = min(len(now), len(before)) - first
+    ends = [one[1] == other[1] for one, other in zip(now[::-1][:rest], before[::-1], strict=False)]
+    return first, ends.index(False) if False in ends else len(ends)
 
 
 def taken_over(store: Store, earlier: Manifest, jobs: Sequence[PartJob], *, stage: Stage) -> Iterator[PartRecord]:
@@ -141,7 +174,8 @@ def _others(store: Store, earlier: Manifest, job: PartJob, compared: Compared) -
         schema = read.collect_schema()
         if schema != old.collect_schema():
             return None
-        columns = ["row_id", *(name for name in compared.columns if name in schema)]
+        compares = schema.names() if compared.columns is None else compared.columns
+        columns = ["row_id", *(name for name in compares if name in schema and name != "row_id")]
         rows, now = old.select(columns).collect(), read.select(columns).collect()
         stayed = rows.join(now, on="row_id", how="semi", maintain_order="left")
         if not stayed.equals(now.join(rows, on="row_id", how="semi", maintain_order="left")):
@@ -169,5 +203,7 @@ def winners(directory: Path, part: PartRecord) -> set[str]:
     return set(pl.read_parquet(directory / ledger.name, columns=["winner"], glob=False)["winner"].drop_nulls())
 
 
-def _ids(files: Sequence[tuple[Any, int]]) -> pl.Series:
-    return pl.scan_parquet([path for path, _ in files], glob=False).select("row_id").collect()["row_id"]
+def _ids(files: Sequence[Checked]) -> pl.Series:
+    if not files:
+        return pl.Series(dtype=pl.String)
+    return pl.scan_parquet([path for (path, _), _ in files], glob=False).select("row_id").collect()["row_id"]

@@ -56,7 +56,7 @@ class NewTable:
         """The files of the rows that it reads."""
         return tuple(file for ref in self.inputs for file in self.store.files(ref))
 
-    @property
+    @cached_property
     def _checksums(self) -> dict[Path, str]:
         """The checksums of the files that it reads."""
         refs = [*self.inputs, *self.sides[: len(self.stage.sides)]]
@@ -73,7 +73,7 @@ class NewTable:
         elif done and stage.part_rows and (around := bounds_around(done, rows, stage.part_rows)):
             bounds = around
         elif earlier and stage.part_rows:
-            bounds = bounds_after(self.store, earlier, files, stage.part_rows)
+            bounds = bounds_after(self.store, earlier, files, self._checksums, stage.part_rows)
         gpus = stage.needs.gpus if stage.needs else 0.0
         kind = partial(RunJob, product=stage.files, gpus=gpus) if stage.run else PartJob
         whole = kind(

@@ -170,7 +170,7 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
     sides_on: str | None = None,
     looks_up: tuple[str, ...] = (),
     reads: tuple[str, ...] | None = None,
-    compares: Compared | None = None,
+    compares: Compared | bool = False,
     quarantine_budget: float | None = None,
     bound: BoundOf | None = None,
     libraries: tuple[str, ...] = (),
@@ -190,8 +190,8 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
       rows looked up before. The side table has a column of that name too, or is known by its ids.
     - `reads`: the columns of its rows that it reads; it is handed no others but `row_id`, and a part stays as it is
       when others change.
-    - `compares`: its rows are only compared with the side tables, and how (`Compared`); so a part stays as it is when
-      rows of these tables come and go that it neither lost to nor would lose to.
+    - `compares`: rows are only compared with its side tables, and what is dropped for one names it as the winner; so a
+      part stays as it is when other rows of these tables go, and with a `Compared` when rows come that do not touch it.
     - `quarantine_budget`: share of its rows that may be quarantined, overriding the build's.
     - `bound`: the most that it makes and asks.
     - `libraries`: installed packages that decide the result; their versions enter the key.
@@ -206,7 +206,7 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
         "sides_on": sides_on,
         "looks_up": looks_up,
         "reads": reads,
-        "compares": compares,
+        "compares": Compared() if compares is True else compares or None,
         "quarantine_budget": quarantine_budget,
         "bound": bound,
         "libraries": libraries,

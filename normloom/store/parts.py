@@ -25,7 +25,7 @@ from normloom.store.integrity import has_files, is_whole, load_record
 from normloom.store.layout import LOCK, PRODUCT, part_marker
 
 ROW_GROUP = 16_384  # rows that a reader of a slice of a large file has to decode
-_KEPT = 2  # row groups that stay decoded
+_KEPT = 4  # row groups that stay decoded
 
 
 @dataclass(frozen=True, kw_only=True)

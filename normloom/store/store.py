@@ -160,9 +160,10 @@ class Store:
         return None
 
     def checksums(self, ref: TableRef) -> list[tuple[Path, str]]:
-        """Return the files of a table with the checksums that its manifest has, in row order."""
+        """Return the files of a table with the checksums that its manifest has, in row order; none if it is gone."""
         directory = self.table_directory(ref)
-        records = [part.files["rows"] for part in self.manifest(ref).parts]
+        manifest = load_record(Manifest.model_validate_json, directory / MANIFEST)
+        records = [part.files["rows"] for part in manifest.parts] if manifest else []
         return [(directory / record.name, record.sha256) for record in records]
 
     def folder(self, ref: TableRef) -> Path:

@@ -231,9 +231,9 @@ def test_one_name_is_installed() -> None:
 
 def test_public_names_are_these() -> None:
     assert " ".join(sorted(nl.HOMES)) == (
-        "AccountingError Args BuildCancelledError Check CheckError ClusterError ConfigError Contract ContractError "
-        "Embedder EngineDiedError LabelQueue LanguageModel ModelError ModelSpec Needs NormloomError Output "
-        "PartlyMadeError ProductFiles QuarantineBudgetError Question ReleaseError Resources Result Run Sampling "
+        "AccountingError Args BuildCancelledError Check CheckError ClusterError Compared ConfigError Contract "
+        "ContractError Embedder EngineDiedError LabelQueue LanguageModel ModelError ModelSpec Needs NormloomError "
+        "Output PartlyMadeError ProductFiles QuarantineBudgetError Question ReleaseError Resources Result Run Sampling "
         "SourceError SpendingError Stage StageError StoreError UsageError WaitingError ask build diff dropped_rows "
         "each export files_of forget free labels model_from open_queue open_store plan purge query queues routed "
         "step table trace why with_adapter yes"

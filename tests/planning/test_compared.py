@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -83,15 +83,14 @@ def test_parts_that_a_prompt_did_not_decide_are_taken_over(tmp_path: Path) -> No
     place=st.integers(0, len(PROMPTS)),
 )
 def test_what_is_taken_over_after_prompts_came_and_went_is_what_a_build_from_nothing_makes(
-    new: list[str], gone: set[str], place: int
+    tmp_path_factory: pytest.TempPathFactory, new: list[str], gone: set[str], place: int
 ) -> None:
     left = [one for one in [*PROMPTS[:place], *new, *PROMPTS[place:]] if one not in gone]
     labels = dict.fromkeys([*PROMPTS, *MORE], SAFETY.labels[0].id)
-    with TemporaryDirectory() as one, TemporaryDirectory() as other:
-        store, scratch = Store(Path(one)), Store(Path(other))
-        made("toy", flow(PROMPTS, labels), store)
-        after = made("toy", flow(left, labels), store)["expand"]
-        assert rows(store, after) == rows(scratch, made("toy", flow(left, labels), scratch)["expand"])
+    store, scratch = (Store(tmp_path_factory.mktemp("store")) for _ in range(2))
+    made("toy", flow(PROMPTS, labels), store)
+    after = made("toy", flow(left, labels), store)["expand"]
+    assert rows(store, after) == rows(scratch, made("toy", flow(left, labels), scratch)["expand"])
 
 
 def test_a_new_prompt_costs_the_parts_of_drafts_that_are_near_it(tmp_path: Path) -> None:

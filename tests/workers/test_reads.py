@@ -1,0 +1,132 @@
+"""What a part reads, and how little of it has to be the same for the part to be taken over."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import normloom as nl
+from normloom.core.errors import ConfigError
+from normloom.core.stage import Stage
+from normloom.core.table import Manifest
+from normloom.store.layout import MANIFEST
+from normloom.store.store import Store
+from normloom.testing import made
+
+PEOPLE = ("ann", "ben", "cem", "dea", "eli", "fay")
+
+
+@nl.step(makes={"word": pl.String, "page": pl.Int64})
+def words(*, pages: tuple[tuple[str, int], ...]) -> nl.Output:
+    rows = pl.DataFrame(pages, schema=["word", "page"], orient="row")
+    known = rows.with_columns(content="word", parents=pl.lit([], dtype=pl.List(pl.String)))
+    return nl.Output(rows=known, attempts=known.height)
+
+
+@nl.step(makes={"word": pl.String, "columns": pl.List(pl.String)}, part_rows=2, reads=("word",), fan_out=nl.each())
+def seen(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.select("row_id", "word").with_columns(columns=pl.lit(rows.columns, dtype=pl.List(pl.String)))
+
+
+@nl.step(
+    makes={"word": pl.String, "who": pl.String, "city": pl.String, "people": pl.Int64, "cities": pl.Int64},
+    part_rows=2,
+    looks_up=("who", "home"),
+    fan_out=nl.each(),
+)
+def told(rows: pl.DataFrame, people: pl.DataFrame, homes: pl.DataFrame) -> pl.DataFrame:
+    joined = rows.join(people.select("who", "home"), on="who", how="left", maintain_order="left").join(
+        homes.select("home", "city"), on="home", how="left", maintain_order="left"
+    )
+    counts = {"people": pl.lit(people.height, dtype=pl.Int64), "cities": pl.lit(homes.height, dtype=pl.Int64)}
+    return joined.select("row_id", "word", "who", "city", **counts)
+
+
+def table(name: str, **columns: object) -> Stage:
+    return nl.table(pl.DataFrame(columns), name=name)
+
+
+def parts_made(manifest: Manifest) -> int:
+    return manifest.work.parts if manifest.work else 0
+
+
+def test_a_step_is_handed_the_columns_that_it_reads_and_others_may_change(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    first = made("toy", [seen(words(pages=(("a", 1), ("b", 2), ("c", 3))))], store)["seen"]
+    found = store.scan(first.ref).select("word", "columns").collect()
+    assert found.rows() == [("a", ["row_id", "word"]), ("b", ["row_id", "word"]), ("c", ["row_id", "word"])]
+    again = made("toy", [seen(words(pages=(("a", 1), ("b", 2), ("c", 4))))], store)["seen"]
+    assert (again.key != first.key, parts_made(again), again.content) == (True, 0, first.content)
+    other = made("toy", [seen(words(pages=(("a", 1), ("b", 2), ("d", 4))))], store)["seen"]
+    assert parts_made(other) == 1
+
+
+def flow(words: list[str], who: list[str], homes: dict[str, str], cities: dict[str, str]) -> list[Stage]:
+    people = table("people", who=list(homes), home=list(homes.values()))
+    places = table("homes", home=list(cities), city=list(cities.values()))
+    return [told(table("words", word=words, who=who), people, places)]
+
+
+WORDS, WHO = ["a", "b", "c", "d", "e"], ["ann", "ben", "cem", "ann", "dea"]
+HOMES = {"ann": "h1", "ben": "h2", "cem": "h1", "dea": "h3"}
+CITIES = {"h1": "Kiel", "h2": "Bonn", "h3": "Ulm", "h4": "Jena"}
+
+
+def test_a_part_gets_the_rows_of_side_tables_that_it_names_or_that_those_name(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    first = made("toy", flow(WORDS, WHO, HOMES, CITIES), store)["told"]
+    assert store.scan(first.ref).select("who", "city", "people", "cities").collect().rows() == [
+        ("ann", "Kiel", 2, 2),
+        ("ben", "Bonn", 2, 2),
+        ("cem", "Kiel", 2, 1),
+        ("ann", "Kiel", 2, 1),
+        ("dea", "Ulm", 1, 1),
+    ]
+    unused = made("toy", flow(WORDS, WHO, {**HOMES, "new": "h4"}, CITIES), store)["told"]
+    assert parts_made(unused) == 0
+    moved = made("toy", flow(WORDS, WHO, HOMES, {**CITIES, "h2": "Köln"}), store)["told"]
+    assert parts_made(moved) == 1
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    who=st.lists(st.sampled_from(PEOPLE), min_size=1, max_size=7),
+    homes=st.permutations(PEOPLE).flatmap(
+        lambda order: st.fixed_dictionaries({name: st.sampled_from(sorted(CITIES)) for name in order})
+    ),
+    cities=st.fixed_dictionaries({home: st.sampled_from(("Kiel", "Bonn", "Ulm")) for home in CITIES}),
+)
+def test_whatever_changes_in_rows_and_side_tables_a_build_from_nothing_gives_the_same(
+    tmp_path_factory: pytest.TempPathFactory, who: list[str], homes: dict[str, str], cities: dict[str, str]
+) -> None:
+    store, scratch = (Store(tmp_path_factory.mktemp("store")) for _ in range(2))
+    made("toy", flow(WORDS, WHO, dict.fromkeys(PEOPLE, "h1"), CITIES), store)
+    texts = [f"word {number}" if number % 3 == 0 else WORDS[number % 5] for number in range(len(who))]
+    found, wanted = (made("toy", flow(texts, who, homes, cities), one)["told"] for one in (store, scratch))
+    assert store.scan(found.ref).collect().equals(scratch.scan(wanted.ref).collect())
+
+
+def test_records_of_before_there_were_places_hold_and_give_no_wrong_part(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    first = made("toy", flow(WORDS, WHO, HOMES, CITIES), store)["told"]
+    old = [part.model_copy(update={"reads": part.reads.replace("-", "")[:32], "places": ""}) for part in first.parts]
+    before = first.model_copy(update={"parts": old}).sealed()
+    content = before.model_dump_json(indent=1)
+    (store.table_directory(first.ref) / MANIFEST).write_text(content)
+    assert not any("places" in part for part in json.loads(content)["parts"])
+    assert Manifest.model_validate_json(content).intact
+    moved = made("toy", flow(WORDS, WHO, HOMES, {**CITIES, "h2": "Köln"}), store)["told"]
+    assert store.scan(moved.ref).select("city").collect()["city"].to_list()[1] == "Köln"
+    assert parts_made(moved) == len(moved.parts)
+
+
+def test_a_side_table_is_cut_in_one_way() -> None:
+    both = nl.step(makes={"word": pl.String}, part_rows=2, looks_up=("who",), sides_on="who")(told.function)
+    people, homes = table("people", who=["ann"], home=["h1"]), table("homes", home=["h1"])
+    with pytest.raises(ConfigError, match="sides_on or looks_up, not both"):
+        both(table("words", word=["a"], who=["ann"]), people, homes)
