@@ -93,7 +93,7 @@ def test_a_part_gets_the_rows_of_side_tables_that_it_names_or_that_those_name(tm
     assert parts_made(moved) == 1
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(
     who=st.lists(st.sampled_from(PEOPLE), min_size=1, max_size=7),
     homes=st.permutations(PEOPLE).flatmap(
@@ -108,7 +108,8 @@ def test_whatever_changes_in_rows_and_side_tables_a_build_from_nothing_gives_the
     made("toy", flow(WORDS, WHO, dict.fromkeys(PEOPLE, "h1"), CITIES), store)
     texts = [f"word {number}" if number % 3 == 0 else WORDS[number % 5] for number in range(len(who))]
     found, wanted = (made("toy", flow(texts, who, homes, cities), one)["told"] for one in (store, scratch))
-    assert store.scan(found.ref).collect().equals(scratch.scan(wanted.ref).collect())
+    columns = ["row_id", "parents", "word", "who", "city"]  # the other two count what a part got, however it is cut
+    assert store.scan(found.ref).select(columns).collect().equals(scratch.scan(wanted.ref).select(columns).collect())
 
 
 def test_records_of_before_there_were_places_hold_and_give_no_wrong_part(tmp_path: Path) -> None:
