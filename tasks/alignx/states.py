@@ -14,7 +14,6 @@ from normloom.schemas import routing_tables, tables
 from normloom.schemas.alignx_tables import TRAIN
 from normloom.schemas.routing_tables import INJECTED, PLAIN
 from normloom.steps.step import step
-from normloom.tasks.media.fitted import matrix_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,7 +61,7 @@ def axes_of(rows: pl.DataFrame) -> tuple[str, ...]:
 
 def plain_states(rows: pl.DataFrame, states: pl.DataFrame) -> npt.NDArray[np.float32]:
     """Return the states of plain prompts in the order of rows with `prompt_id`, (rows, width)."""
-    return matrix_of(rows.select(item_id=pl.format("{}:{}", "prompt_id", pl.lit(PLAIN))), states, "prompts")
+    return _matrix(rows.select(item_id=pl.format("{}:{}", "prompt_id", pl.lit(PLAIN))), states)
 
 
 def ordered(values: Sequence[str], axes: Sequence[str]) -> list[int]:
@@ -71,4 +70,14 @@ def ordered(values: Sequence[str], axes: Sequence[str]) -> list[int]:
 
 
 def _states(rows: pl.DataFrame, states: pl.DataFrame, variant: str) -> npt.NDArray[np.float32]:
-    return matrix_of(rows.filter(variant=variant), states, "prompts")
+    return _matrix(rows.filter(variant=variant), states)
+
+
+def _matrix(rows: pl.DataFrame, states: pl.DataFrame) -> npt.NDArray[np.float32]:
+    """Return the states of items in their order; the same prompt may be of several axes, so states may be equal."""
+    import numpy as np
+
+    joined = rows.select("item_id").join(states, on="item_id", how="left", maintain_order="left")
+    if lost := joined["vector"].null_count():
+        raise StageError(f"{lost} of {rows.height} prompts have no state")
+    return np.array(joined["vector"].to_list(), dtype=np.float32)

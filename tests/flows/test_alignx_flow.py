@@ -10,6 +10,7 @@ import pytest
 from in_process import prepared
 from tiny_models import save_tiny_llama
 
+import normloom as nl
 from normloom.core.errors import ConfigError, SourceError, StageError
 from normloom.core.table import Manifest
 from normloom.lineage.trace import trace
@@ -173,11 +174,34 @@ def test_what_cannot_be_tuned_or_routed_is_refused(policy: str, store: Store, tm
         made("alignx", prepared("alignx", store, f"source.path={mine}", "axes=[a, b]").ends, store)
 
 
-def test_a_released_table_brings_its_dimensions_as_axes(store: Store) -> None:
-    found = stages_for("alignx", profile="local", assignments=["models.policy=null"], store=store).config
-    assert found.names == ("helpful", "harmless", "honest")  # type: ignore[attr-defined]
+def test_a_released_table_brings_its_dimensions_as_axes(tmp_path: Path) -> None:
+    own = Store(tmp_path)
+    table = "source.table=savacu/publish"
     with pytest.raises(ConfigError, match=r"source\.table: savacu/publish is not published in this store"):
-        prepared("alignx", store, "source.table=savacu/publish")
+        prepared("alignx", own, table)
+    released = pl.DataFrame(
+        [
+            {
+                "prompt_id": str(number),
+                "prompt": f"Prompt {number}",
+                "response": f"Reply {kind} {number}",
+                "alignment": kind,
+                "split": ("train", "validation", "test")[number % 3],
+                **{
+                    name: ["label"] if number % 2 or name != "value" else [] for name in ("safety", "value", "cultural")
+                },
+            }
+            for number in range(18)
+            for kind in ("aligned", "misaligned")
+        ]
+    )
+    published = made("savacu", [nl.table(released, name="publish")], own)["publish"]
+    tables = made("alignx", prepared("alignx", own, table).ends, own)
+    rows = rows_of(own, tables["axis_rows"])
+    assert set(rows["axis"]) == {"safety", "value", "cultural"}
+    assert list(tables["axis_set_published"].inputs) == [published.ref]
+    assert rows["reference"].list.len().sum() > 0
+    assert rows_of(own, tables["routed"])["probabilities"].list.len().unique().to_list() == [3]
 
 
 def test_our_own_prompts_by_the_embedded_encoder(tmp_path: Path) -> None:
