@@ -94,7 +94,8 @@ def test_every_axis_is_figured_before_any_average(tables: dict[str, Manifest], s
     assert set(by_axis["slice"]) == set(AXES)
     assert figures["slice_by"].unique(maintain_order=True).to_list() == ["axis", "overall"]
     apart = rows_of(store, tables["conflict"])
-    assert tables["judged_j1"].count("rows") == tables["judged_nearest"].count("rows") == 8 * 9
+    assert tables["judged_nearest"].count("rows") == len(SYSTEMS) * 9
+    assert tables["judged_j1"].count("rows") == len(SYSTEMS) * 3  # the profile compares one axis
     assert {"axis_correlation", "one_up_other_down"} <= set(apart["metric"])
     calibration = rows_of(store, tables["calibration_figures"])
     changed = calibration.filter(metric="ece_change", slice="dev")
