@@ -1,6 +1,7 @@
-"""Make the screenshots of docs/lineage.md and docs/view.md again: two scripted builds, looked at with a browser.
+"""Make the screenshots of docs/lineage.md, docs/view.md and docs/persopilot.md again: builds, looked at with a browser.
 
-    python docs/screenshots.py            # writes docs/images/*.png, in some two minutes
+    python docs/screenshots.py                 # writes docs/images/*.png, in some five minutes
+    python docs/screenshots.py --only chat     # those of one page
 
 Needs a Chromium that is installed (`--chromium PATH` where it is not found) and the package playwright. The builds
 have a Prefect server, a store and a home of their own, which are gone afterwards.
@@ -21,9 +22,12 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
+from normloom.flows.persopilot.flow import PERSOPILOT
+from normloom.flows.persopilot.flow import chat as open_chat
 from normloom.labelling.queue import open_queue
 from normloom.prefect.server import prefect_server
 from normloom.schemas.analyst_tables import DECISIONS
+from normloom.settings.config import load_profile, validated
 from normloom.settings.settings import stages_for
 from normloom.store.store import Store
 from normloom.testing import made
@@ -49,10 +53,19 @@ CHANGE = "judge.threshold=0.6"  # the second build makes again what is judged, a
 
 
 def main() -> None:
-    """Build twice, then take the pictures."""
+    """Take the pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chromium", default=shutil.which("chromium") or shutil.which("google-chrome"))
-    chromium = parser.parse_args().chromium
+    pictures = {"lineage": lineage, "analyst": analyst, "chat": chat}
+    parser.add_argument("--only", choices=pictures, help="lineage: also that of docs/view.md")
+    asked = parser.parse_args()
+    for name, taken in pictures.items():
+        if asked.only in {None, name}:
+            taken(asked.chromium)
+
+
+def lineage(chromium: str) -> None:
+    """Build twice, then take the pictures of docs/lineage.md and docs/view.md."""
     with tempfile.TemporaryDirectory() as place:
         os.environ["PREFECT_HOME"] = place
         with prefect_server() as api:
@@ -140,6 +153,31 @@ def analyst(chromium: str) -> None:
             page.evaluate("document.getElementById('store').textContent = 'store'")
             shoot(page, "analyst")
         browser.close()
+
+
+def chat(chromium: str) -> None:
+    """Take the picture of docs/persopilot.md: somebody talks with the embedded model over the built-in people."""
+    with tempfile.TemporaryDirectory() as place, sync_playwright() as playwright:
+        store = Store(Path(place) / "store")
+        ends = stages_for("persopilot", profile="local", assignments=["models.assistant=null"], store=store).ends
+        made("persopilot", ends, store)
+        config, _ = validated(PERSOPILOT.config, load_profile("local", "persopilot"))
+        talk = open_chat(config, store, "ada")
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1400, "height": 850}, color_scheme="light")
+        with ViewServer(store, chat=talk) as server:
+            page.goto(f"{server.url}&view=chat")
+            for number, said in enumerate(("We got two dogs last year.", "I love hiking in the hills."), start=1):
+                page.get_by_role("textbox", name="Message").fill(said)
+                page.keyboard.press("Enter")
+                page.locator(".message.reply .prose").nth(number - 1).wait_for(timeout=400_000)
+            page.get_by_text("Why?").nth(3).click()
+            page.get_by_role("textbox", name="Message").focus()
+            page.evaluate("document.getElementById('store').textContent = 'store'")
+            page.locator("main").evaluate("main => main.scrollTo(0, 0)")
+            shoot(page, "chat")
+        browser.close()
+        talk.close()
 
 
 def shoot(page: Page, name: str) -> None:

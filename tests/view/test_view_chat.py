@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 from browsing import CHROMIUM, CONTRAST
+from openai_toys import spec_of
 from playwright.sync_api import Page, expect, sync_playwright
+from scripted_server import serving
 from talks import HOSTILE, SCRIPTED, ask, rebuilt, say, settled, talk, talk_store
 from typer.testing import CliRunner
 
@@ -97,6 +99,16 @@ def test_a_model_that_fails_loses_nothing_and_its_reply_is_null(store: Store) ->
         state = settled(server)
         assert state["turns"][0]["reply"]["text"]
         assert ask(server, "/again", {"row": turn}) == (422, {"error": "this message has a reply"})
+
+
+def test_an_endpoint_replies_and_one_that_is_away_is_named(store: Store) -> None:
+    with serving(key=None) as endpoint:
+        away = endpoint.base_url
+        with talk(store, model=spec_of(away, key_variable=None, batch=True)) as server:
+            assert say(server, "I have a dog.", key="k1")["turns"][0]["reply"]["text"]
+    with talk(store, model=spec_of(away, key_variable=None)) as server:
+        reply = say(server, "I have a cat.", key="k2")["turns"][1]["reply"]
+        assert (reply["text"], reply["failure"] != "") == (None, True)
 
 
 def test_a_model_that_cannot_be_loaded_is_named_and_messages_are_kept(store: Store) -> None:

@@ -12,6 +12,7 @@ from normloom.core.protocol import Closing, Completion, GenerateRequest, Languag
 from normloom.models import load_model
 from normloom.models.requests.progress import listening
 
+PATIENCE_S = 10.0
 ModelState = Literal["loading", "ready", "failed"]
 Answer = Callable[[Callable[[GenerateRequest], Completion]], None]
 
@@ -24,8 +25,9 @@ class Replier:
     """
 
     def __init__(self, spec: ModelSpec) -> None:
-        options = {**spec.options, "batch": False} if "batch" in spec.options else spec.options  # nobody waits a day
-        self.spec = spec.model_copy(update={"options": options})
+        self.spec = spec
+        if spec.engine == "openai":  # somebody waits for the answer: not for a day, nor for an endpoint that is away
+            self.spec = spec.model_copy(update={"options": {"retries": 1, **spec.options, "batch": False}})
         self.state: ModelState = "loading"
         self.failure = ""
         self._model: LanguageModel | None = None
@@ -48,10 +50,10 @@ class Replier:
         return True
 
     def close(self) -> None:
-        """End after the message at work, which is waited for, and let go of the model."""
+        """End after the message at work, for which it waits some seconds, and let go of the model."""
         self._asked.put(None)
-        self._thread.join()
-        if isinstance(self._model, Closing):
+        self._thread.join(PATIENCE_S)
+        if isinstance(self._model, Closing) and not self._thread.is_alive():
             self._model.close()
 
     def _work(self) -> None:
