@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from normloom.core.errors import ConfigError
 from normloom.near_duplicates.features import Features
 from normloom.near_duplicates.find import Duplicate, near_pairs
 from normloom.near_duplicates.hamming import plan_for
@@ -49,10 +50,16 @@ def shared_duplicates(
 ) -> list[Duplicate]:
     """Return what `find_duplicates` returns, the pairs found by the tasks of a cluster; Ray is started before.
 
-    A task takes `threads` of the cluster's cores and two blocks of `block` texts. Raises ValueError for a `tau` outside
-    1..64.
+    A task takes `threads` of the cluster's cores and two blocks of `block` texts. Raises ConfigError if Ray is not up,
+    ValueError for a `tau` outside 1..64.
     """
+    import ray
+
     plan_for(tau)
+    if not ray.is_initialized():  # the first object put would start a cluster that nobody asked for
+        raise ConfigError(
+            "deduplicate.block needs Ray, which is not up: set resources.actors to 1 or more, or no block"
+        )
     packed = texts if isinstance(texts, FlatTexts) else pack(texts)
     codes = fingerprints(packed, features) if codes is None else codes
     kinds, first = _kinds(packed)

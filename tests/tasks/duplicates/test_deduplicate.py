@@ -11,7 +11,7 @@ from hand_made import ANY
 from pydantic import ValidationError
 
 from normloom.core.contract import Contract
-from normloom.core.errors import ContractError
+from normloom.core.errors import ConfigError, ContractError
 from normloom.core.stage import Output, Stage
 from normloom.near_duplicates.features import Features
 from normloom.store.store import Store
@@ -84,6 +84,11 @@ def test_another_column_can_hold_the_text() -> None:
 def test_a_null_text_is_refused() -> None:
     with pytest.raises(ContractError, match="'prompt' has nulls"):
         deduplicate.function(table("a", None), Deduplication())
+
+
+def test_blocks_are_refused_if_ray_is_not_up() -> None:
+    with pytest.raises(ConfigError, match="deduplicate.block needs Ray"):
+        deduplicate.function(table("one", "another"), Deduplication(block=1))
 
 
 def test_chance_pairs() -> None:
