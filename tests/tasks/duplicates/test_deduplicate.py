@@ -87,7 +87,7 @@ def test_a_null_text_is_refused() -> None:
 
 
 def test_blocks_are_refused_if_ray_is_not_up() -> None:
-    with pytest.raises(ConfigError, match="deduplicate.block needs Ray"):
+    with pytest.raises(ConfigError, match="block needs Ray"):
         deduplicate.function(table("one", "another"), Deduplication(block=1))
 
 
