@@ -214,6 +214,21 @@ def persons_asked(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> 
     return _questions(inputs, stage.given["template"], _QUESTION, count=1, once=_PERSON)
 
 
+def texts_of_memes(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
+    """The text of each meme in each language, with its translation."""
+    size = total(inputs).times(len(set(stage.given["countries"].values())))
+    return Bound(size=replace(size, tokens=2 * size.tokens, longest=2 * size.longest))
+
+
+def cells_of_grid(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
+    """A question for each item, cell of the grid and order of the options, with an example in those that show one."""
+    args, read = stage.given, total(inputs)
+    cells = len(args["shots"]) * len(args["prompt_languages"]) * len(args["text_versions"])
+    longest = _length(*args["template"].sections.values()) + read.longest + sides[0].longest
+    rows = 2 * cells * read.rows
+    return Bound(size=Size(rows=rows, tokens=rows * longest, longest=longest))
+
+
 def cells_scored(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
     """One question for each row, whose texts are the whole prompt, maybe with pictures."""
     read = total(inputs)

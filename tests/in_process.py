@@ -2,13 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+
+from rich.console import Console
+
+from normloom.core.table import Manifest
+from normloom.run.build import BuildResult
 from normloom.settings.settings import Prepared, stages_for
+from normloom.settings.systems import system_named
 from normloom.store.store import Store
 
 
 def prepared(system: str, store: Store, *assignments: str, profile: str = "local") -> Prepared:
     """Return a system with scripted models in all its roles."""
     return stages_for(system, profile=profile, assignments=[*SCRIPTED[system], *assignments], store=store)
+
+
+def summary_of(system: str, tables: Mapping[str, Manifest], store: Store) -> str:
+    """Return what the summary of a build with these tables says besides rows and figures."""
+    result = BuildResult(
+        system=system,
+        build="test",
+        manifests=list(tables.values()),
+        end=next(reversed(tables)),
+        reused=frozenset(),
+        loads={},
+        lock=Path("build.lock"),
+        seconds=0,
+    )
+    console = Console(width=200, record=True, file=StringIO())
+    for section in system_named(system).sections(result, store):
+        console.print(section)
+    return console.export_text()
 
 
 _ROLES = {

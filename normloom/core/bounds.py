@@ -16,7 +16,7 @@ import polars as pl
 
 CHAT = 128  # tokens that a chat template may add to a request
 REREAD = 2  # tokens as which another model may read one that was written
-_TEXTS = ("prompt", "response", "instruction", "context", "question", "diagnosis", "history", "examples")
+_NO_TEXT = frozenset({"row_id", "parents"})  # what no model is shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,15 +62,19 @@ def total(sizes: Sequence[Size]) -> Size:
 
 
 def size_of(rows: pl.LazyFrame) -> Size:
-    """Return the size of a table that is there."""
-    schema = rows.collect_schema()
-    texts = [_bytes(name, schema[name]) for name in _TEXTS if name in schema]
+    """Return the size of a table that is there; every column of text counts, as a step may show it to a model."""
+    texts = [_bytes(name, dtype) for name, dtype in rows.collect_schema().items() if _has_text(name, dtype)]
     length = pl.sum_horizontal(texts) if texts else pl.lit(0)
     counted = rows.select(length.fill_null(0).alias("bytes")).select(
         pl.col("bytes").sum().alias("tokens"), pl.col("bytes").max().fill_null(0).alias("longest")
     )
     tokens, longest = counted.collect().row(0)
     return Size(rows=rows.select(pl.len()).collect().item(), tokens=int(tokens), longest=int(longest))
+
+
+def _has_text(name: str, dtype: pl.DataType) -> bool:
+    inner = dtype.inner if isinstance(dtype, pl.List) else dtype
+    return name not in _NO_TEXT and isinstance(inner, pl.String | pl.Struct)
 
 
 def _bytes(name: str, dtype: pl.DataType) -> pl.Expr:

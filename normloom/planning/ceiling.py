@@ -8,14 +8,15 @@ from dataclasses import replace
 from normloom.core.bounds import Bound, Size, size_of, total
 from normloom.core.stage import Output, Stage
 from normloom.planning.plan import PlannedStage
-from normloom.planning.spending import Bill
+from normloom.planning.spending import Bill, hosted
 from normloom.store.store import Store
 
 
 def bounds(planned: Sequence[PlannedStage], *, sources: Mapping[str, Output], store: Store) -> dict[str, Bound]:
     """Return a bound for each stage; those whose tables are there ask for nothing.
 
-    `sources` are what the stages without inputs have read. A stage is left out if nothing bounds what it reads.
+    `sources` are what the stages without inputs have read. A stage is left out if nothing bounds what it reads, or, for
+    one that asks nothing, how many rows it makes.
     """
     found: dict[str, Bound] = {}
     for one in planned:
@@ -28,8 +29,27 @@ def bounds(planned: Sequence[PlannedStage], *, sources: Mapping[str, Output], st
         elif all(upstream.name in found for upstream in stage.upstream):
             inputs = [found[upstream.name].size for upstream in stage.inputs]
             sides = [found[upstream.name].size for upstream in stage.sides]
-            found[stage.name] = _without_done(_bound(stage, inputs, sides), one)
+            if bound := _bound(stage, inputs, sides):
+                found[stage.name] = _without_done(bound, one)
     return found
+
+
+def unbounded(planned: Sequence[PlannedStage], found: Mapping[str, Bound]) -> str | None:
+    """Return a sentence on the stages that ask hosted models, nobody can say how much before the build."""
+    names = [
+        one.stage.name
+        for one in planned
+        if one.to_do
+        and one.stage.model
+        and hosted(one.stage.model)
+        and not ((bound := found.get(one.stage.name)) and bound.known)
+    ]
+    if not names:
+        return None
+    return (
+        f"What {', '.join(names)} may ask is unknown before their input is there: --max-requests and --max-cost stop "
+        "the build when it has reached them."
+    )
 
 
 def bills(planned: Sequence[PlannedStage], found: Mapping[str, Bound]) -> list[Bill]:
@@ -41,10 +61,11 @@ def bills(planned: Sequence[PlannedStage], found: Mapping[str, Bound]) -> list[B
     ]
 
 
-def _bound(stage: Stage, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:
+def _bound(stage: Stage, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound | None:
     if stage.bound:
         return stage.bound(stage, inputs, sides)
-    return Bound(size=total(inputs), known=False)
+    made = stage.fan_out.rows if stage.fan_out else 1
+    return Bound(size=total(inputs).times(made), known=False) if isinstance(made, int) else None
 
 
 def _without_done(bound: Bound, one: PlannedStage) -> Bound:

@@ -149,7 +149,14 @@ def _checked(kind: type[Config], settings: Mapping[str, Any], *, prefix: str) ->
     try:
         return kind.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError("; ".join(_problem(kind, entry, prefix) for entry in error.errors())) from None
+        raise ConfigError("; ".join(_problem(kind, entry, prefix) for entry in _causes(error))) from None
+
+
+def _causes(error: ValidationError) -> list[Any]:
+    """Return the problems, without that a list is too short only because its items are wrong."""
+    found = error.errors()
+    inner = {entry["loc"][:-1] for entry in found}
+    return [entry for entry in found if entry["type"] != "too_short" or entry["loc"] not in inner]
 
 
 def _problem(kind: type[BaseModel], entry: Any, prefix: str) -> str:

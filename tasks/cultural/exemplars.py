@@ -14,6 +14,7 @@ from normloom.schemas import cultural_tables
 from normloom.schemas.cultural_tables import TEST, TRAIN
 from normloom.steps.args import Args
 from normloom.steps.step import step
+from normloom.tasks import bounds
 from normloom.tasks.cultural.memes import PIVOT
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def encode(rows: pl.DataFrame, args: ExemplarEncoding, model: Embedder) -> pl.Da
 
 @step(
     makes=cultural_tables.EXEMPLARS,
+    bound=bounds.as_many,
     libraries=("numpy",),
     fan_out=each(pl.when(pl.col("split") == TEST).then(1).otherwise(0)),
 )

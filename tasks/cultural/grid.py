@@ -28,6 +28,7 @@ from normloom.schemas.cultural_tables import (
 from normloom.schemas.template import Template, sections, template_named
 from normloom.steps.args import Args
 from normloom.steps.step import step
+from normloom.tasks import bounds
 from normloom.tasks.cultural.memes import PIVOT
 
 OWN = "own"  # the wording of the template
@@ -49,7 +50,11 @@ class Cells(Args):
     )
 
 
-@step(makes=cultural_tables.GRID, fan_out=free("one row for each cell and order of the options"))
+@step(
+    makes=cultural_tables.GRID,
+    bound=bounds.cells_of_grid,
+    fan_out=free("one row for each cell and order of the options"),
+)
 def grid(rows: pl.DataFrame, args: Cells, exemplars: pl.DataFrame, media: pl.DataFrame | None = None) -> Output:
     """Return the questions about the items of the test split, cell by cell; those about one item in one cell in a row.
 

@@ -17,6 +17,7 @@ from normloom.schemas import cultural_tables, tables
 from normloom.schemas.cultural_tables import TEST, TRAIN
 from normloom.steps.args import Args
 from normloom.steps.step import step
+from normloom.tasks import bounds
 
 PIVOT = "en"  # the language that texts are translated into
 _BREAK = "<sep>"  # between the upper and the lower text of a meme
@@ -138,7 +139,7 @@ def _counted(ratings: Located) -> pl.DataFrame:
     )
 
 
-@step(makes=cultural_tables.ITEMS, name="items", fan_out=each(pl.col("texts").list.len()))
+@step(makes=cultural_tables.ITEMS, name="items", bound=bounds.texts_of_memes, fan_out=each(pl.col("texts").list.len()))
 def meme_items(rows: pl.DataFrame, args: MemeSplit, *, countries: Mapping[str, str]) -> Output:
     """Return one row for each meme and language, with the label of the language's first country, and its split.
 

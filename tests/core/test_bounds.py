@@ -18,7 +18,7 @@ from in_process import prepared as scripted
 from normloom.core.bounds import Bound, Size, size_of, total
 from normloom.core.errors import SourceError, SpendingError, UsageError
 from normloom.core.table import Manifest
-from normloom.planning.ceiling import bills, bounds
+from normloom.planning.ceiling import bills, bounds, unbounded
 from normloom.planning.plan import PlannedStage, plan, read_sources
 from normloom.planning.spending import Spending, SpendingLimits
 from normloom.settings.settings import Prepared, stages_for
@@ -28,6 +28,7 @@ from normloom.store.store import Store
 from normloom.testing.inline import made
 
 OPTIONS = "options: {price_in: 1.0, price_out: 2.0, words: 9, yes_rate: %s}"
+FRAMED = OPTIONS.replace("words", 'frame: \'{"response": "%%s"}\', words') % 0.2
 JUDGE, OTHER = OPTIONS % 0.7, OPTIONS % 0.2
 
 
@@ -60,7 +61,7 @@ def bounded(system: str, found: Prepared, store: Store) -> tuple[Sequence[Planne
 
 def require_within(manifests: dict[str, Manifest], most: dict[str, Bound]) -> None:
     for name, manifest in manifests.items():
-        if not (bound := most[name]).known:
+        if not (bound := most.get(name)) or not bound.known:
             continue
         usage = manifest.work.usage if manifest.work else {}
         assert manifest.count("rows") <= bound.size.rows, name
@@ -129,6 +130,53 @@ def test_the_other_systems_do_too(system: str, settings_: list[str], tmp_path: P
     assert {bill.stage for bill in bills(planned, most)} == {
         one.stage.name for one in planned if one.stage.model and one.stage.model.engine == "scripted"
     } - {"calibrate", "embed"}
+
+
+OTHER_ENCODER = "{engine: scripted, model: e}"
+ASKED = {
+    "persodpo": [
+        f"models.encoder={OTHER_ENCODER}",
+        "models.policy=null",
+        f"models.nli={role('j')}",
+        f"models.generators={{g1: {role('m', FRAMED)}}}",
+        "source.limit=2",
+    ],
+} | {
+    f"cross_cultural {by}": [
+        f"models={{encoder: {{engine: scripted, model: e}}, entrants: {{m: {role('c')}}}}}",
+        f"by={by}",
+        "ask={shots: [zero], prompt_languages: [english]}",
+    ]
+    for by in ("written", "scored")
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_so_does_every_other_system_that_asks_models(name: str, tmp_path: Path) -> None:
+    store, system = Store(tmp_path), name.partition(" ")[0]
+    found = stages_for(system, profile="local", assignments=[*ASKED[name], *UNLIMITED], store=store)
+    planned, most = bounded(system, found, store)
+    asking = [one.stage for one in planned if one.stage.model and one.stage.model.options.get("price_in")]
+    manifests = made(system, asking, store)
+    require_within(manifests, most)
+    work = [manifests[stage.name].work for stage in asking]
+    assert all(one and one.usage["requests"] for one in work)
+    assert all(most[stage.name].known for stage in asking)
+
+
+def test_what_nobody_can_bound_is_said_and_stopped_when_a_limit_is_reached(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    assistant = f"models={{assistant: {role('a')}}}"
+    found = stages_for("persopilot", profile="local", assignments=[assistant], store=store)
+    planned, most = bounded("persopilot", found, store)
+    asking = [one.stage for one in planned if one.stage.model]
+    assert not set(most) & {stage.name for stage in asking}
+    said = unbounded(planned, most)
+    assert said is not None
+    assert all(stage.name in said for stage in asking)
+    with pytest.raises(SpendingError, match="--max-requests 1 is reached"):
+        made("persopilot", asking, store, spending=Spending(SpendingLimits(max_requests=1)))
+    assert unbounded(*bounded("savacu", prepared("savacu", store), store)) is None
 
 
 def readme_profile(path: Path, **options: object) -> Path:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 
 import polars as pl
 import pytest
 from clips import clip
+from in_process import summary_of
 
 from normloom.core.errors import ConfigError
 from normloom.core.table import Manifest
@@ -105,6 +107,9 @@ class TestBuiltIn:
             for generator in ("steady", "coarse", "scrambled")
             for fold in range(2)
         }
+
+    def test_the_summary_compares_variants(self, tables: dict[str, Manifest], store: Store) -> None:
+        assert re.search(r"all generators: .*conllm .*points of EER \(", summary_of("conllm", tables, store))
 
     def test_nothing_leaks_and_costs_are_measured(self, tables: dict[str, Manifest], store: Store) -> None:
         checks = store.scan(tables["checks"].ref).filter(check="C3").collect()

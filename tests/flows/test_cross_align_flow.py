@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from in_process import SCRIPTED
+from in_process import SCRIPTED, summary_of
 from tiny_models import save_tiny_llama
 
 from normloom.core.errors import ConfigError
@@ -15,6 +15,7 @@ from normloom.flows.cross_align.config import NONE, KnowledgeSettings
 from normloom.settings.settings import stages_for
 from normloom.steps.graph import stages_of
 from normloom.store.store import Store
+from normloom.tasks.cross_align.claim import claims
 from normloom.tasks.cross_align.explanations import SLOTS, ids_in
 from normloom.testing.inline import made
 
@@ -111,6 +112,11 @@ class TestBuiltIn:
         found = passed(store, tables)
         assert all(done for (check, _), done in found.items() if check != "C14")  # which words without sense decide
         assert {check for check, _ in found} >= {"C2", "C3", "C4", "C5", "offsets", "pairs", "cited", "verdict", "C14"}
+
+    def test_the_summary_claims_what_intervals_carry(self, tables: dict[str, Manifest], store: Store) -> None:
+        said = " ".join(summary_of("cross_align", tables, store).split())
+        for claim in claims(store.scan(tables["figures"].ref).collect()):
+            assert claim in said
 
     def test_pictures_are_drawn_and_read(self, tables: dict[str, Manifest], store: Store) -> None:
         assert tables["media"].count("rows") == tables["texts"].count("rows") == 52

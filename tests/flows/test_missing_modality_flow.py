@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from in_process import summary_of
 from PIL import Image
 
 from normloom.core.errors import ConfigError
@@ -110,6 +112,11 @@ class TestBuiltIn:
         assert whole.height == 5  # nothing is missing: both curves begin at one point
         assert nothing["value"] is not None
         assert all(row["low"] <= row["value"] <= row["high"] for row in figures.drop_nulls("low").iter_rows(named=True))
+
+    def test_the_summary_compares_methods(self, tables: dict[str, Manifest], store: Store) -> None:
+        said = summary_of("missing_modality", tables, store)
+        assert store.scan(tables["curves"].ref).filter(metric="auroc_gain").collect().height
+        assert re.search(r"(no finding|better) ", said), said
 
     def test_pictures_are_found_again_as_templates(self, tables: dict[str, Manifest], store: Store) -> None:
         gone = store.scan(tables["near_images"].ref, "dropped").collect()

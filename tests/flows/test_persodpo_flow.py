@@ -324,6 +324,12 @@ def test_a_replay_without_a_file_says_what_is_missing(tmp_path: Path) -> None:
         stages_for("persodpo", profile="replay", assignments=[], store=Store(tmp_path))
 
 
+def test_pairs_of_a_table_and_of_a_file_are_refused(tmp_path: Path) -> None:
+    both = ["source.published=savacu/publish", "source.path=replies.csv"]
+    with pytest.raises(ConfigError, match="published and path both name a source: set one of them"):
+        stages_for("persodpo", profile="replay", assignments=both, store=Store(tmp_path))
+
+
 CHANGED = (
     "source.max_chars=100",
     "reply.replies=2",

@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from in_process import SCRIPTED
 
+from normloom.core.errors import ConfigError
 from normloom.core.table import Manifest
 from normloom.lineage.trace import trace
 from normloom.settings.settings import stages_for
@@ -160,3 +161,8 @@ class TestBuiltIn:
             told.filter(pl.col("parse_status") != "ok")["score"].null_count()
             == told.filter(pl.col("parse_status") != "ok").height
         )
+
+
+def test_a_folder_without_facts_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no file facts.parquet, facts.csv or facts.jsonl in it"):
+        built(Store(tmp_path / "store"), f"source.path={tmp_path}")

@@ -144,6 +144,10 @@ def test_overriding_leaves_the_given_settings_alone(given: dict[str, Any], assig
             r"^expand\.dimensions: unknown dimension 'taste'; available: safety, value",
         ),
         ("rounds=-1", r"^setting rounds: input should be greater than or equal to 0, not -1$"),
+        (
+            "expand.dimensions=[[x]]",
+            r"^setting expand\.dimensions\.0: input should be a valid string, not \['x'\]$",
+        ),
         ("classify", r"^--set 'classify': expected name=value"),
         ("=3", r"^--set '=3': expected name=value"),
         ("classify.delta=[1", r"^--set classify\.delta: '\[1' is not a YAML value$"),

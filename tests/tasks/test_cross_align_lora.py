@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from tiny_models import save_tiny_llama
 
+from normloom.core.errors import StageError
 from normloom.core.product_model import ProductFiles
 from normloom.core.protocol import ModelSpec
 from normloom.core.run import Run
@@ -96,3 +97,9 @@ def test_what_a_killed_run_has_finished_is_not_trained_again(place: Path, base: 
     again = tune.function(ITEMS, ARGS, texts(), pairs(), base=gone, run=run_in(tmp_path))
     assert again.rows.height == 36
     assert len(list((tmp_path / "files").glob(f"*/{ADAPTER}"))) == 3
+
+
+def test_a_loss_that_is_not_finite_names_step_and_setting(base: ModelSpec, tmp_path: Path) -> None:
+    args = ARGS.model_copy(update={"learning_rate": 1e20})
+    with pytest.raises(StageError, match=r"the loss is (nan|inf) in step \d+: lower tune.learning_rate"):
+        tune.function(ITEMS, args, texts(), pairs(), base=base, run=run_in(tmp_path))

@@ -107,6 +107,13 @@ def test_replies_of_a_file_are_held_to_the_memes_that_are_there(tmp_path: Path) 
     ]
 
 
+def test_replies_about_other_memes_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "replies.csv"
+    path.write_text("meme_id,prompt_no,reply\n7,0,a\n")
+    with pytest.raises(SourceError, match=r"replies.csv: none of 1 replies is about one of 2 memes"):
+        read_answers.function(memes([(1, 1), (0, 0)]), source=locate(str(path)), entrant="m")
+
+
 def replies(answers: list[tuple[str, str, str, int | None]]) -> pl.DataFrame:
     """Return parsed replies in German from meme, prompt language, order and answer."""
     return pl.DataFrame(

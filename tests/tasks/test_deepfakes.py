@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import polars as pl
@@ -31,7 +32,12 @@ from normloom.tasks.media.fitted import file_name
 
 VIEWS = ("a", "b")
 SMALL = Aligning(width=16, epochs=8, learning_rate=0.005, dropout=0)
+Trained = TypeVar("Trained", Aligning, Refining)
 SHORT = Refining(width=16, epochs=4, learning_rate=0.005, layers=1, dropout=0)
+
+
+def diverging(args: Trained) -> Trained:
+    return args.model_copy(update={"learning_rate": 1e20})
 
 
 def recordings() -> pl.DataFrame:
@@ -183,6 +189,9 @@ class TestTraining:
     ) -> None:
         paired = pairs.function(few, Pairing(), views=VIEWS).rows
         align = tmp_path / "align"
+        run = self.run(tmp_path / "diverged", "files")
+        with pytest.raises(StageError, match=r"the loss is (nan|inf): lower align.learning_rate"):
+            aligners.function(few, diverging(SMALL), paired, *vectors, views=VIEWS, run=run)
         aligned = aligners.function(few, SMALL, paired, *vectors, views=VIEWS, run=self.run(align, "files")).rows
         first = files(align / "files")
         kept, gone = (align / "scratch" / file_name("aligner", "coarse", fold) for fold in (0, 1))
@@ -196,6 +205,8 @@ class TestTraining:
         weights = ProductFiles(model="aligners", product="aligners", folder=str(align / "files"))
         fits = refiners.function(few, SHORT, *vectors, views=VIEWS, aligned=weights, run=self.run(refine, "files")).rows
         assert set(fits["network"]) == set(VARIANTS)
+        with pytest.raises(StageError, match=r"the loss is (nan|inf): lower refine.learning_rate"):
+            refiners.function(few, diverging(SHORT), *vectors, views=VIEWS, aligned=weights, run=run)
         trained = ProductFiles(model="refiners", product="refiners", folder=str(refine / "files"))
         judged = scores.function(few, SHORT, *vectors, views=VIEWS, fits=trained).rows
         baselines = baseline_scores.function(few, *vectors, views=VIEWS).rows

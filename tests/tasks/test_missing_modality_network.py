@@ -135,6 +135,16 @@ class TestFits:
         with pytest.raises(StageError, match="training items are all of one class"):
             fits.function(items, Fitting(), study[1], study[2], run=self.run(tmp_path, "files"))
 
+    def test_a_batch_of_one_joins_the_one_before_it(self, study: tuple[pl.DataFrame, ...], tmp_path: Path) -> None:
+        args = Fitting(width=8, epochs=1, batch=29)  # of 30 items outside of a fold
+        made = fits.function(study[0], args, study[1], study[2], run=self.run(tmp_path, "files")).rows
+        assert made.filter(pl.col("epoch") == 1)["loss"].is_finite().all()
+
+    def test_a_loss_that_is_not_finite_names_the_setting(self, study: tuple[pl.DataFrame, ...], tmp_path: Path) -> None:
+        args = Fitting(width=8, epochs=3, batch=16).model_copy(update={"learning_rate": 1e20})
+        with pytest.raises(StageError, match=r"the loss is (nan|inf): lower fits.learning_rate"):
+            fits.function(study[0], args, study[1], study[2], run=self.run(tmp_path, "files"))
+
     def test_an_encoder_that_reads_nothing_is_refused(self, study: tuple[pl.DataFrame, ...], tmp_path: Path) -> None:
         same = study[2].with_columns(vector=pl.lit([1.0, 2.0]))
         with pytest.raises(StageError, match="all vectors of image are the same: the encoder 'e' reads nothing"):

@@ -40,7 +40,7 @@ def plan(given: BuildOptions, json_: JsonOption = False) -> None:
     """
     from normloom.cli.output.bill import bill_as_json, bill_lines
     from normloom.history.removal.gc import old_tables
-    from normloom.planning.ceiling import bills, bounds
+    from normloom.planning.ceiling import bills, bounds, unbounded
     from normloom.planning.plan import plan as plan_build
     from normloom.planning.plan import read_sources
     from normloom.settings.settings import stages_for
@@ -58,7 +58,7 @@ def plan(given: BuildOptions, json_: JsonOption = False) -> None:
     bill = bills(planned.stages, most)
     notes = [
         *prepared.config.notes,
-        *filter(None, [old_tables(where, prepared.system.name)]),
+        *filter(None, [old_tables(where, prepared.system.name), unbounded(planned.stages, most)]),
         *_refusal(prepared.config.spending.limits, bill),
     ]
     if json_:

@@ -1,0 +1,180 @@
+"""What steps refuse, with the words that say why, and figures that have no value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from normloom.core.errors import ConfigError, NormloomError, SourceError, StageError
+from normloom.core.product_model import ProductFiles
+from normloom.labelling.asking import Asking
+from normloom.labelling.questions import LabelSchema, Question
+from normloom.readers import locate
+from normloom.schemas import label_tables
+from normloom.schemas.template import templates_of
+from normloom.tasks.audit.audit import frame
+from normloom.tasks.audit.auditing import Auditing
+from normloom.tasks.audit.bounds import Bound, missed
+from normloom.tasks.audit.rogan_gladen import rogan_gladen
+from normloom.tasks.audit.stratified import Rate
+from normloom.tasks.cross_align.hard_pairs import matrix
+from normloom.tasks.deepfakes.pairs import Pairing, pairs
+from normloom.tasks.knowledge.by_rows import lexicon
+from normloom.tasks.knowledge.wordnet import locate_wordnet
+from normloom.tasks.labels.ask import queue
+from normloom.tasks.media.fitted import matrix_of
+from normloom.tasks.media.read_text import Recognition, read_text
+from normloom.tasks.metrics.clustered import clustered_share
+from normloom.tasks.metrics.figure import Figure
+from normloom.tasks.missing_modality.curves import Measured
+from normloom.tasks.personas.utterances import TEXTS, ReadUtterances, read_utterances
+
+AUDITING = Auditing(verdict="alignment", of="misaligned", values=("aligned", "misaligned"), show=("text",), budget=2)
+VECTORS = pl.DataFrame({"item_id": ["a", "b"], "encoder": "e", "vector": [[1.0, 0.0], [0.0, 1.0]]})
+
+UTTERANCE = "text,subject,object,relation\nI like tea.,I,coffee,likes\n"
+
+
+def judged(**columns: Any) -> pl.DataFrame:
+    rows = {"row_id": ["1", "2"], "parents": [["p"], ["q"]], "text": ["one", "two"]}
+    return pl.DataFrame(rows | {"alignment": ["aligned", "misaligned"]} | columns)
+
+
+class TestAudit:
+    @pytest.mark.parametrize(
+        ("rows", "words"),
+        [
+            (judged().drop("text"), "the table has no column 'text'; available: "),
+            (judged(alignment=["aligned", "maybe"]), "column 'alignment' has 'maybe', which is none of aligned, mis"),
+            (judged(alignment=["aligned", None]), "1 rows have no 'alignment'"),
+        ],
+    )
+    def test_a_table_that_cannot_be_audited_is_refused(self, rows: pl.DataFrame, words: str) -> None:
+        with pytest.raises(ConfigError, match=words):
+            frame.function(rows, AUDITING)
+
+    def test_margins_come_from_the_rows_that_the_table_was_made_of(self) -> None:
+        asked = AUDITING.model_copy(update={"margin": "margin"})
+        margins = pl.DataFrame({"row_id": ["q", "p"], "margin": [0.9, 0.1]})
+        made = frame.function(judged(), asked, margins).rows
+        assert made["audit_margin"].to_list() == [0.1, 0.9]
+        assert "audit_parent" not in made.columns
+        with pytest.raises(ConfigError, match="neither the table nor one that it was made of has the column 'margin'"):
+            frame.function(judged(), asked, margins.drop("margin"))
+
+    def test_a_bound_of_a_figure_that_has_no_value_is_missed(self) -> None:
+        figure = {"axis": "", "metric": "precision", "of": "misaligned", "slice_by": "overall", "value": None}
+        figures = pl.DataFrame([{**figure, "low": None, "rows": 3, "undefined": "3 answers, fewer than 5"}])
+        asked = [Bound.parse("precision misaligned 0.9"), Bound.parse("share misaligned 0.1")]
+        said = list(missed(figures, asked))
+        assert said[0].endswith("it has no value (3 answers, fewer than 5)")
+        assert said[1] == "share of misaligned at least 0.1, lower bound: there is no such figure"
+
+    def test_a_judge_that_is_a_coin_corrects_nothing(self) -> None:
+        coin = Rate(value=0.5, low=0.4, high=0.6, effective=90, variance=0.0025)
+        found = rogan_gladen(30, 100, coin, coin)
+        assert (found.value, found.undefined) == (None, "the judge's verdict says next to nothing of the truth")
+
+
+def asking(**changed: Any) -> Asking:
+    asks = LabelSchema(questions={"fair": Question(options=("yes", "no"))})
+    return Asking(**{"name": "fairness", "asks": asks, "show": ("text",), "order": "random"} | changed)
+
+
+def test_a_table_with_a_column_of_the_queue_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"ask 'fairness': column 'fair' is a name that the queue or a question has"):
+        queue.function(judged(fair=["yes", "no"]), asking())
+
+
+def test_options_that_most_chose_are_a_list() -> None:
+    question = Question(options=("a", "b", "c"), several=True)
+    assert label_tables.column_type(question) == pl.List(pl.String())
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("juge.txt", r"unknown template .*juge.txt; did you mean judge.txt"), ("zzz.txt", "; templates are ")],
+)
+def test_a_template_that_nothing_reads_is_refused(name: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("[instruction]\nSay.\n")
+    with pytest.raises(ConfigError, match=words), templates_of(tmp_path):
+        pass
+
+
+def csv(folder: Path, text: str) -> Any:
+    path = folder / "given.csv"
+    path.write_text(text)
+    return locate(str(path))
+
+
+def of_vectors(second: list[float] | None) -> pl.DataFrame:
+    return VECTORS.with_columns(vector=pl.Series([[1.0, 0.0], second]))
+
+
+def sided(label: str) -> pl.DataFrame:
+    columns = ("item_id", "row_id", "generator", "source_item")
+    return pl.DataFrame([dict.fromkeys(columns, "a") | {"label": label}])
+
+
+REFUSED: dict[str, tuple[Callable[[Path], Any], type[NormloomError], str]] = {
+    "items without a vector": (
+        lambda _: matrix_of(VECTORS, of_vectors(None), "image"),
+        StageError,
+        "1 of 2 items have no vector of their image",
+    ),
+    "vectors of two widths": (
+        lambda _: matrix_of(VECTORS, of_vectors([1.0]), "image"),
+        StageError,
+        r"vectors of image have \[1, 2\] numbers: expected one width",
+    ),
+    "memes of two widths": (lambda _: matrix(of_vectors([1.0])["vector"]), StageError, "expected one width for all"),
+    "real items alone": (
+        lambda _: pairs.function(sided("real"), Pairing(), views=("a", "b")),
+        StageError,
+        "1 real items and 0 fakes: expected some of both",
+    ),
+    "a share that is no number": (
+        lambda folder: lexicon(csv(folder, "ngram,prophate\nword,much\n")),
+        SourceError,
+        "record 1: prophate is 'much', expected a share from 0 to 1",
+    ),
+    "a folder without WordNet": (locate_wordnet, SourceError, "is no folder of WordNet: it lacks data.noun"),
+    "utterances without the object": (
+        lambda folder: read_utterances.function(ReadUtterances(), source=csv(folder, UTTERANCE), columns=TEXTS),
+        SourceError,
+        "none of 1 records can be used",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_used_is_refused_in_one_sentence(name: str, tmp_path: Path) -> None:
+    call, kind, words = REFUSED[name]
+    with pytest.raises(kind, match=words):
+        call(tmp_path)
+
+
+def test_a_picture_that_cannot_be_read_costs_its_row(tmp_path: Path) -> None:
+    (tmp_path / "shard.bin").write_bytes(b"no image!")
+    place = {"row_id": "1", "item_id": "1", "media_id": "m", "shard": "shard.bin", "offset": 0, "size": 9}
+    media = ProductFiles(model="media", product="media", folder=str(tmp_path))
+    made = read_text.function(pl.DataFrame([place]), Recognition(), media=media)
+    assert made.rows.is_empty()
+    assert made.quarantined["rule"].to_list() == ["unreadable"]
+
+
+UNDEFINED: dict[str, Callable[[], Figure]] = {
+    "no rows": lambda: clustered_share(judged().clear(), pl.lit(value=True), cluster="row_id", what="rows"),
+    "nothing to compare": lambda: Measured(auroc={}, f1={}, items=9, templates=9).figure(np.full(1_001, np.nan)),
+}
+
+
+@pytest.mark.parametrize("reason", UNDEFINED)
+def test_a_figure_of_nothing_says_so(reason: str) -> None:
+    found = UNDEFINED[reason]()
+    assert (found.value, found.undefined) == (None, reason)
