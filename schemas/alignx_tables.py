@@ -54,7 +54,14 @@ SYSTEM_REPLIES = Contract(
         "raw_reply": pl.String(),
     },
     keys=("prompt_id", "system"),
-    checks=(NOT_EMPTY,),
+    checks=(
+        NOT_EMPTY,
+        Check(
+            expectation="expect_groups_to_differ",
+            arguments={"column": "raw_reply", "by": "system", "on": ["prompt_id"]},
+            on_fail="warn",
+        ),
+    ),
 )
 
 ROUTED = Contract(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from normloom.core.contract import Check, Contract
-from normloom.schemas.tables import NOT_EMPTY, within
+from normloom.schemas.tables import NOT_EMPTY, trained, within
 
 REAL, FAKE = "real", "fake"
 NO_GENERATOR = "none"  # of real recordings
@@ -63,7 +63,7 @@ FITS = Contract(
     },
     nullable=frozenset({"loss", "positive", "negative", "moved"}),
     keys=("network", "generator", "fold", "epoch"),
-    checks=(NOT_EMPTY,),
+    checks=(NOT_EMPTY, trained(by=("network", "generator", "fold"))),
 )
 
 SCORES = Contract(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from normloom.core.contract import Check, Contract
-from normloom.schemas.tables import NOT_EMPTY, TEXTS, within
+from normloom.schemas.tables import NOT_EMPTY, TEXTS, trained, within
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 NEAR_TEST = "near_test"  # of the source's training split, but nearly the same as a meme that is not
@@ -92,7 +92,7 @@ ADAPTER_CURVE = Contract(
     },
     nullable=frozenset({"loss", "contrast", "validation_f1"}),
     keys=("task", "variant", "epoch"),
-    checks=(NOT_EMPTY,),
+    checks=(NOT_EMPTY, trained(by=("task", "variant"))),
 )
 
 TUNING_CURVE = Contract(

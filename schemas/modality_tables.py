@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from normloom.core.contract import Check, Contract
-from normloom.schemas.tables import NOT_EMPTY, within
+from normloom.schemas.tables import NOT_EMPTY, trained, within
 
 TEXT, IMAGE, NOTHING = "text", "image", "none"  # what is missing
 SHARED, CONCAT, LATE, TEXT_ONLY, IMAGE_ONLY = "shared", "concat", "late_fusion", "text_only", "image_only"
@@ -58,7 +58,7 @@ FITS = Contract(
     },
     nullable=frozenset({"loss", "text_block", "image_block"}),
     keys=("network", "fold", "epoch"),
-    checks=(NOT_EMPTY,),
+    checks=(NOT_EMPTY, trained(by=("network", "fold"))),
 )
 
 PREDICTIONS = Contract(

@@ -154,6 +154,11 @@ PAIRS = Contract(
         within("rejected_kind", CONTENT, FORMAT),
         within("method", QUALITY_PAIRS, SIMPLE_PAIRS, PUBLISHED_PAIRS),
         within("split", TRAIN, HELD_OUT),
+        Check(
+            expectation="expect_column_to_vary",
+            arguments={"column": "weight", "by": ["method"], "among": "margin"},  # simple pairs have no margin
+            on_fail="warn",
+        ),
     ),
 )
 
@@ -207,7 +212,14 @@ CURVE = Contract(
         "seconds": pl.Float64(),  # of the step
     },
     keys=("step",),
-    checks=(NOT_EMPTY,),
+    checks=(
+        NOT_EMPTY,
+        Check(
+            expectation="expect_training_to_have_worked",
+            arguments={"column": "unweighted_loss", "step": "step", "share": 0.25},
+            on_fail="warn",
+        ),
+    ),
 )
 
 LOG_PROBS = Contract(

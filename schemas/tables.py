@@ -21,6 +21,15 @@ def within(column: str, *allowed: str) -> Check:
     )
 
 
+def trained(*, by: tuple[str, ...], weights: str = "weights", step: str = "epoch") -> Check:
+    """Return the check that in each group the digest of the weights changed and the loss fell; it warns."""
+    return Check(
+        expectation="expect_training_to_have_worked",
+        arguments={"column": "loss", "weights": weights, "step": step, "by": list(by)},
+        on_fail="warn",
+    )
+
+
 def _filled(column: str) -> Check:
     return Check(expectation="expect_column_value_lengths_to_be_between", arguments={"column": column, "min_value": 1})
 
@@ -304,4 +313,5 @@ FIGURES = Contract(
     },
     nullable=frozenset({"value", "low", "high", "spread", "undefined"}),
     keys=("metric", "of", "axis", "slice_by", "slice"),
+    checks=(Check(expectation="expect_metric_to_be_clean", on_fail="warn"),),
 )

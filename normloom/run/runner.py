@@ -279,7 +279,7 @@ class StageRunner:
         self._hold_release(stage, parts, [*table.inputs, *table.sides], key=table.key)
         self.progress.note(stage.name, "checks")
         rows = pl.scan_parquet([directory / part.files["rows"].name for part in parts], glob=False)
-        results, aside = run_checks(rows, stage.contract)
+        results, aside = run_checks(rows, stage.contract, stage=stage)
         for result in results:
             if not result.passed:
                 log.warning("%s: check %s %s: %s", stage.name, result.name, FAILED[result.on_fail], result.detail)

@@ -8,6 +8,7 @@ import polars as pl
 
 from normloom.core.fan_out import free
 from normloom.core.stage import Output
+from normloom.run.checks.own import worked
 from normloom.schemas import preference_tables
 from normloom.schemas.deepfake_tables import FAKE, REAL
 from normloom.steps.step import step
@@ -84,19 +85,9 @@ def _pairs(items: pl.DataFrame, pairs: pl.DataFrame) -> Iterator[dict[str, objec
 
 
 def _trained(fits: pl.DataFrame) -> Iterator[dict[str, object]]:
-    for (network,), curves in fits.sort("epoch").group_by("network", maintain_order=True):
-        runs = curves.group_by("generator", "fold").agg(
-            changed=pl.col("weights").first() != pl.col("weights").last(),
-            fell=pl.col("loss").last() < pl.col("loss").drop_nulls().first(),
-        )
-        changed, fell = int(runs["changed"].sum()), int(runs["fell"].sum())
-        yield checked(
-            "C4",
-            str(network),
-            "weights changed and the loss fell in each run",
-            found=f"{changed} changed, {fell} fell, of {runs.height}",
-            passed=changed == fell == runs.height,
-        )
+    for (network,), runs in fits.group_by("network", maintain_order=True):
+        passed, found = worked(runs.lazy(), column="loss", step="epoch", weights="weights", by=("generator", "fold"))
+        yield checked("C4", str(network), "weights changed and the loss fell in each run", found=found, passed=passed)
 
 
 def _aligned(aligned: pl.DataFrame) -> Iterator[dict[str, object]]:

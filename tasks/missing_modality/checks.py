@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import Any
 
 import polars as pl
 
 from normloom.core.fan_out import free
 from normloom.core.stage import Output
+from normloom.run.checks.own import worked
 from normloom.schemas import preference_tables
 from normloom.schemas.modality_tables import IMAGE, SHARED, TEXT
 from normloom.steps.step import step
@@ -71,17 +71,9 @@ def _scenarios(scenarios: pl.DataFrame, items: int) -> Iterator[dict[str, object
 
 
 def _fits(fits: pl.DataFrame) -> Iterator[dict[str, object]]:
-    for (network,), curve in fits.sort("fold", "epoch").group_by("network", maintain_order=True):
-        runs: list[Any] = [run for _, run in curve.group_by("fold", maintain_order=True)]
-        changed = sum(run["weights"][0] != run["weights"][-1] for run in runs)
-        fell = sum(run["loss"][-1] < run["loss"][1] for run in runs)
-        yield checked(
-            "C4",
-            str(network),
-            "weights changed and the loss fell in each fold",
-            found=f"{changed} changed, {fell} fell, of {len(runs)}",
-            passed=changed == len(runs) == fell,
-        )
+    for (network,), curve in fits.group_by("network", maintain_order=True):
+        passed, found = worked(curve.lazy(), column="loss", step="epoch", weights="weights", by=("fold",))
+        yield checked("C4", str(network), "weights changed and the loss fell in each fold", found=found, passed=passed)
     shared = fits.filter(network=SHARED)
     alike = (shared["text_block"] == shared["image_block"]).sum()
     yield checked(

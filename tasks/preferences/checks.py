@@ -13,14 +13,13 @@ import polars as pl
 from normloom.core.fan_out import free
 from normloom.core.product_model import ProductFiles
 from normloom.core.stage import Output
+from normloom.run.checks.own import LEAST_VARIATION, variation
 from normloom.schemas import preference_tables, tables
 from normloom.schemas.preference_tables import HELD_OUT, OK, TRAIN
 from normloom.steps.step import step
-from normloom.tasks.preferences.pair_figures import variation
 from normloom.tasks.tuning.lora import ADAPTER
 
 STARTS_AT_ZERO = "lora_B"  # of an adapter, so that it changes nothing before it is trained
-LEAST_VARIATION = 0.1  # of a weight: one that varies less is a constant in all but name
 
 
 @step(makes=preference_tables.CHECKED, name="checks", fan_out=free("one row for each check"))

@@ -9,6 +9,7 @@ import polars as pl
 
 from normloom.core.fan_out import free
 from normloom.core.stage import Output
+from normloom.run.checks.own import variation
 from normloom.schemas import tables
 from normloom.schemas.preference_tables import CONTENT, FORMAT
 from normloom.steps.step import step
@@ -81,12 +82,6 @@ def _margins(pairs: pl.DataFrame, method: str) -> Iterator[dict[str, object]]:
         yield _row(value, known, metric="margin", of=method, axis=name)
     yield _row(weight.mean(), known, metric="weight", of=method, axis="mean")
     yield _row(variation(weight), known, metric="weight", of=method, axis="variation")
-
-
-def variation(values: pl.Series) -> float:
-    """Return the coefficient of variation: standard deviation (of the population) over mean."""
-    mean, deviation = values.mean(), values.std(ddof=0)
-    return deviation / mean if isinstance(deviation, float) and isinstance(mean, float) and mean else 0.0
 
 
 def _row(value: Any, rows: pl.DataFrame, **position: str) -> dict[str, object]:

@@ -8,31 +8,36 @@ import polars as pl
 
 from normloom.core.contract import Contract
 from normloom.core.errors import CheckError
+from normloom.core.stage import Stage
 from normloom.core.table import CheckResult
 from normloom.run.checks.columns import looked_at, question
+from normloom.run.checks.own import OF_SOURCE, is_own, own_outcome
 
 ROWS_AT_ONCE = 1_000_000
 
 
 def run_checks(
-    table: pl.LazyFrame, contract: Contract, *, rows_at_once: int = ROWS_AT_ONCE
+    table: pl.LazyFrame, contract: Contract, *, stage: Stage | None = None, rows_at_once: int = ROWS_AT_ONCE
 ) -> tuple[list[CheckResult], dict[str, str]]:
     """Run the contract's checks and return their results and the rows to quarantine (row id -> rule).
 
     A check that raises counts as failed: a gate that cannot look must not open. Common checks are one query over the
-    table. The others are Great Expectations', which sees `rows_at_once` rows at a time of a larger table if they are
-    about single rows; raises CheckError if it does not know one.
+    table. Ours look at groups of rows (`own`), or at the source of the `stage` (without one they are left out). The
+    others are Great Expectations', which sees `rows_at_once` rows at a time of a larger table if they are about single
+    rows; raises CheckError if it does not know one.
     """
+    checks = [check for check in contract.checks if stage or check.expectation != OF_SOURCE]
+    found = {place: own_outcome(check, table, stage) for place, check in enumerate(checks) if is_own(check)}
     schema = table.collect_schema()
-    questions = {place: question(check, schema) for place, check in enumerate(contract.checks)}
-    ours = {place: asked for place, asked in questions.items() if asked}
-    found = dict(zip(ours, looked_at(table, list(ours.values())), strict=True))
-    if others := [place for place in questions if place not in ours]:
+    asked = {place: question(check, schema) for place, check in enumerate(checks) if place not in found}
+    ours = {place: one for place, one in asked.items() if one}
+    found |= dict(zip(ours, looked_at(table, list(ours.values())), strict=True))
+    if others := [place for place in asked if place not in ours]:
         from normloom.run.checks.expectations import expected
 
-        asked = [contract.checks[place] for place in others]
-        found |= dict(zip(others, expected(table, asked, rows_at_once=rows_at_once), strict=True))
-    outcomes = [found[place] for place in questions]
+        left = [checks[place] for place in others]
+        found |= dict(zip(others, expected(table, left, rows_at_once=rows_at_once), strict=True))
+    outcomes = [found[place] for place in range(len(checks))]
     return [one.result for one in outcomes], {row: one.check.name for one in outcomes for row in one.failing}
 
 
