@@ -23,6 +23,7 @@ from normloom.report.sections import (
     references,
     rows,
     splits,
+    trade_offs,
     work,
 )
 
@@ -31,6 +32,7 @@ SECTIONS: tuple[Section, ...] = tuple(
     for module in (
         head,
         judgement,
+        trade_offs,
         examples,
         evidence,
         rows,

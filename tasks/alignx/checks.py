@@ -12,13 +12,14 @@ from normloom.core.fan_out import free
 from normloom.core.model_roles import RolesSpec
 from normloom.core.product_model import ProductFiles
 from normloom.core.stage import Output
+from normloom.run.checks.own import LEAST_VARIATION
 from normloom.schemas import preference_tables
 from normloom.schemas.alignx_tables import CALIBRATED, ROUTED_MIX
 from normloom.schemas.routing_tables import GLOBAL, INJECTED, PLAIN
 from normloom.steps.step import step
 from normloom.tasks.alignx.probe import CHANCE, PROBE
 from normloom.tasks.missing_modality.checks import check_vectors
-from normloom.tasks.preferences.checks import LEAST_VARIATION, STARTS_AT_ZERO, checked, checks_output
+from normloom.tasks.preferences.checks import STARTS_AT_ZERO, checked, checks_output
 from normloom.tasks.tuning.lora import ADAPTER
 
 if TYPE_CHECKING:
