@@ -10,7 +10,7 @@ from normloom.core.errors import ConfigError
 from normloom.core.stage import Stage
 from normloom.readers import Located, column_names, locate
 from normloom.schemas import axes as builtin
-from normloom.settings.source_settings import FileSettings
+from normloom.settings.source_settings import FileSettings, SourceName
 from normloom.tasks.tradeoff.axis_rows import SplittingAxes, axis_rows, published_axes
 from normloom.tasks.tradeoff.axis_sets import AXIS_SETS, ReadAxisSet, layout_of, read_axis_set
 
@@ -28,6 +28,11 @@ class AxisSource(FileSettings, ReadAxisSet):
     dimensions: tuple[str, ...] = Field(
         ("safety", "value", "cultural"), description="columns of the published table that become axes"
     )
+
+    judged: SourceName | None = Field(
+        None, description="replies that were judged elsewhere, in AlpacaEval's layout: their figures stand next to ours"
+    )
+    judged_by: str = Field("recorded", description="who judged them, such as gpt4")
 
     def sets(self) -> dict[str, Located]:
         """Return the sets by layout; raises ConfigError if none is known."""

@@ -12,7 +12,7 @@ from normloom.flows.alignx import summary
 from normloom.flows.alignx.axes import axis_stage
 from normloom.flows.alignx.config import AlignxConfig
 from normloom.flows.alignx.experts import answered, checks, systems, tuned
-from normloom.flows.alignx.judges import trade_offs
+from normloom.flows.alignx.judges import recorded, trade_offs
 from normloom.settings.system import System
 from normloom.steps.products import files_of
 from normloom.tasks.alignx.calibrate import calibrate, calibrators
@@ -22,6 +22,7 @@ from normloom.tasks.alignx.probe import probe_figures
 from normloom.tasks.alignx.router import router, weigh
 from normloom.tasks.alignx.states import task_vectors
 from normloom.tasks.media.encode import encode_texts
+from normloom.tasks.tradeoff.axis_figures import axis_figures
 from normloom.tasks.tradeoff.calibration import calibration_figures, reliability
 
 PUBLISHED = "published"
@@ -47,7 +48,8 @@ def alignx(config: AlignxConfig, published: Stage | None = None) -> list[Stage]:
     ]
     policy = config.policy
     if policy is None:
-        return ends
+        known = recorded(config)
+        return [*ends, axis_figures(known)] if known else ends
     experts = tuned(injected, rows, policy, config)
     replies = answered(rows, systems(experts, trained, fitted, policy, config), config)
     return [*ends, *trade_offs(replies, rows, config), checks(experts, replies)]

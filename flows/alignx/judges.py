@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from normloom.core.stage import Stage
 from normloom.flows.alignx.config import AlignxConfig
+from normloom.readers import locate
 from normloom.tasks.tradeoff.axis_figures import axis_figures
 from normloom.tasks.tradeoff.compared import compare, judge_wins
 from normloom.tasks.tradeoff.conflict import conflict
 from normloom.tasks.tradeoff.nearness import judge_nearest, nearness
+from normloom.tasks.tradeoff.recorded_wins import read_judged
 from normloom.tasks.tradeoff.safety import judge_informative, judge_safety, score_safety
 
 
@@ -26,7 +28,13 @@ def judged(replies: list[Stage], rows: Stage, config: AlignxConfig) -> list[Stag
     return tables
 
 
+def recorded(config: AlignxConfig) -> list[Stage]:
+    """Return the judgements that were published with replies, if the settings name some."""
+    source = config.source
+    return [read_judged(source=locate(source.judged), judge=source.judged_by)] if source.judged else []
+
+
 def trade_offs(replies: list[Stage], rows: Stage, config: AlignxConfig) -> list[Stage]:
     """Return the figures of each axis, and how axes pull apart."""
-    told = judged(replies, rows, config)
+    told = [*judged(replies, rows, config), *recorded(config)]
     return [axis_figures(told), conflict(told)]

@@ -10,5 +10,6 @@ from __future__ import annotations
 from normloom.testing.inline import made
 from normloom.testing.models import embedder, language_model, scripted
 from normloom.testing.toy import echo_stage, words_stage
+from normloom.testing.unread import unread_settings
 
-__all__ = ["echo_stage", "embedder", "language_model", "made", "scripted", "words_stage"]
+__all__ = ["echo_stage", "embedder", "language_model", "made", "scripted", "unread_settings", "words_stage"]

@@ -1,13 +1,16 @@
 """Figures of axes: AlpacaEval's win rates to the last digit, failures counted twice, each axis before any average."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from in_process import prepared
 
 from normloom.readers import locate
 from normloom.schemas.alignx_tables import JUDGED, WORST
+from normloom.steps.graph import stages_of
 from normloom.store.store import Store
 from normloom.tasks.tradeoff.axis_figures import axis_figures
 from normloom.tasks.tradeoff.recorded_wins import read_judged
@@ -114,3 +117,18 @@ def test_few_prompts_have_no_figure() -> None:
     figures = axis_figures.function(few).rows
     assert figures.filter(metric="win_rate_valid")["undefined"].to_list() == ["fewer than 5 prompts"]
     assert figures.filter(metric="average").is_empty()
+
+
+@pytest.mark.parametrize("policy", ["null", "{engine: transformers, model: SmolLM2-135M-Instruct}"])
+def test_judgements_made_elsewhere_stand_next_to_those_of_a_build(policy: str, tmp_path: Path) -> None:
+    path = tmp_path / "judged.jsonl"
+    record = {"model": "m", "instruction": "Why?", "baseline_reply": "So.", "model_reply": "Thus.", "preference": 1.5}
+    path.write_text("\n".join(json.dumps({**record, **more}) for more in ({}, {}, {"model": ""}, {"preference": 7})))
+    ends = prepared("alignx", Store(tmp_path), f"models.policy={policy}", f"source.judged={path}").ends
+    stages = {stage.name: stage for stage in stages_of(*ends)}
+    assert stages["judged_recorded"] in stages["axis_figures"].inputs
+    made_of = stages["judged_recorded"].function(
+        stages["judged_recorded"].arguments, **stages["judged_recorded"].values
+    )
+    assert made_of.rows["value"].to_list() == [0.5]
+    assert made_of.quarantined["rule"].to_list() == ["repeated", "missing_value", "unknown_preference"]
