@@ -46,4 +46,12 @@ def test_vectors_are_of_unit_length() -> None:
 
 
 def test_public_names_are_these() -> None:
-    assert testing.__all__ == ["echo_stage", "embedder", "language_model", "made", "scripted", "words_stage"]
+    assert testing.__all__ == [
+        "echo_stage",
+        "embedder",
+        "language_model",
+        "made",
+        "scripted",
+        "unread_settings",
+        "words_stage",
+    ]
