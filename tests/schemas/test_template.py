@@ -35,6 +35,8 @@ NEEDED = {
     },
     "respond": {"instruction": set(), "prompt": {"prompt"}},
     "assist": {"instruction": set(), "prompt": {"task", "facts"}},
+    "compare": {"instruction": set(), "context": {"prompt"}, "question": {"first", "second"}},
+    "inject": {"principle": {"axis"}, "prompt": {"principle", "prompt"}},
     "chat": {"instruction": set(), "prompt": {"facts", "suggestions", "said"}},
     "persona": {"instruction": set(), "prompt": {"persona", "context"}},
     "entail": {"instruction": set(), "context": {"reply"}, "question": {"statement"}},
