@@ -60,7 +60,7 @@ def frame(rows: pl.DataFrame, args: Auditing, margins: pl.DataFrame | None = Non
     return Output(rows=made.select("row_id", *audit_tables.FRAME.columns, *columns))
 
 
-@step(makes=audit_tables.FRAME)
+@step(makes=audit_tables.FRAME, fan_out=each())
 def drawn(rows: pl.DataFrame, args: Auditing) -> Output:
     """Return the rows to ask about: of each stratum as many as Neyman's allocation says, at random.
 

@@ -12,6 +12,7 @@ import polars as pl
 from pydantic import ValidationError
 
 from normloom.core.errors import ConfigError, WaitingError
+from normloom.core.fan_out import each
 from normloom.core.stage import Output, Stage, dropped_rows
 from normloom.labelling.answers import shown_digest
 from normloom.labelling.asking import QUEUE_COLUMNS, Asking, Order
@@ -66,7 +67,7 @@ def ask(  # noqa: PLR0913  # what a queue is, by name
     return answered(queue(rows, args), args, labels)
 
 
-@step(makes=label_tables.QUEUE, name="ask_{name}")
+@step(makes=label_tables.QUEUE, name="ask_{name}", fan_out=each())
 def queue(rows: pl.DataFrame, args: Asking) -> Output:
     """Return the rows to ask about, in their order; the others are dropped."""
     reserved = [name for name in (*QUEUE_COLUMNS, *args.asks.questions, "answers") if name in rows.columns]
@@ -86,7 +87,7 @@ def queue(rows: pl.DataFrame, args: Asking) -> Output:
     )
 
 
-@step(makes=label_tables.answered, name="answered_{name}")
+@step(makes=label_tables.answered, name="answered_{name}", fan_out=each())
 def answered(rows: pl.DataFrame, args: Asking, labels: pl.DataFrame) -> Output:
     """Return the rows with their answers, each with its answers among its parents; raises WaitingError for too few."""
     given: dict[str, _Answers] = {
