@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,8 +27,14 @@ ARGS = Tuning(
 )
 
 
-class KilledError(Exception):
-    """Stands for a kill: training ends between two steps."""
+KILLED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[3])
+import test_supervised as these
+
+these.tuned(Path(sys.argv[1]), Path(sys.argv[2]), dies_at=int(sys.argv[4]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +62,7 @@ def tuned(tiny: Path, scratch: Path, *, dies_at: int | None = None, args: Tuning
         assert figures["loss"] > 0
         told.append(step)
         if step == dies_at:
-            raise KilledError
+            os.kill(os.getpid(), signal.SIGKILL)
 
     return tune(replies(0, 24), replies(1, 6), args, policy(tiny), scratch=scratch, tell=tell), told
 
@@ -81,8 +91,14 @@ def _loss_by_hand(tiny: Path) -> float:
 
 def test_a_killed_tuning_resumes_and_ends_with_the_same_weights(tiny: Path, tmp_path: Path) -> None:
     whole, _ = tuned(tiny, tmp_path / "whole")
-    with pytest.raises(KilledError):
-        tuned(tiny, tmp_path / "killed", dies_at=8)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tiny), str(tmp_path / "killed"), str(Path(__file__).parent), "8"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
     again, told = tuned(tiny, tmp_path / "killed")
     assert told == list(range(7, STEPS + 1))  # from the checkpoint at 6
     one, other = (load_file(tmp_path / name / FOLDER / ADAPTER) for name in ("whole", "killed"))
