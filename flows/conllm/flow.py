@@ -15,6 +15,7 @@ from normloom.core.protocol import ModelSpec
 from normloom.core.stage import Stage
 from normloom.flows.conllm import summary
 from normloom.flows.conllm.config import ConllmConfig
+from normloom.settings.about import About
 from normloom.settings.system import System
 from normloom.steps.products import files_of
 from normloom.tasks.deepfakes.aligners import aligners
@@ -97,4 +98,5 @@ CONLLM = System(
     config=ConllmConfig,
     flow=conllm,
     sections=summary.sections,
+    about=About.of("conllm"),
 )
