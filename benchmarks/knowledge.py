@@ -29,7 +29,7 @@ SEED = 42
 
 def dump(path: Path, edges: int) -> None:
     """Write a gzipped dump: terms of one to three words, a few with very many assertions, as in ConceptNet."""
-    draw = random.Random(SEED)  # noqa: S311  # no secrets  # no secrets
+    draw = random.Random(SEED)  # noqa: S311  # no secrets
     terms = [term(number) for number in range(max(int(edges * TERMS_PER_EDGE), 2))]
     with gzip.open(path, "wt", compresslevel=1, encoding="utf-8") as stream:
         for _ in range(edges):

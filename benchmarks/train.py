@@ -117,10 +117,10 @@ def _alone(run: str, given: Namespace, place: Path, end: Any) -> None:
 
 def _import_libraries() -> None:
     """Import what both use before a clock starts; TRL and transformers import their modules when they are named."""
-    from datasets import Dataset  # noqa: F401
-    from peft import LoraConfig, get_peft_model  # noqa: F401
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PrinterCallback  # noqa: F401
-    from trl import DPOConfig, DPOTrainer  # noqa: F401
+    from datasets import Dataset  # noqa: F401  # imported before the clock starts
+    from peft import LoraConfig, get_peft_model  # noqa: F401  # imported before the clock starts
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PrinterCallback  # noqa: F401  # imported before the clock starts
+    from trl import DPOConfig, DPOTrainer  # noqa: F401  # imported before the clock starts
 
 
 # -- the two that are compared ----------------------------------------------------------------------------------------

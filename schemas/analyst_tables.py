@@ -13,7 +13,7 @@ SIDE, ACCEPT, DECLINE = "side", "accept", "decline"  # the question about a cand
 REPLY, ACCEPTED, DECLINED = "reply", "accepted", "declined"  # the question about an offer
 WAITING = "waiting"
 LISTED, ANALYST, REPLIED = "listed", "analyst", "reply"  # who said which side a user is on
-CLASSIFIER = "classifier"  # what an offer rests on, if nobody decided
+CLASSIFIER = "classifier"  # the basis of an offer if no analyst decided
 TOLD_BY = within("told_by", LISTED, ANALYST, REPLIED)
 
 _ONE = {"classification_task": pl.String(), "username": pl.String()}

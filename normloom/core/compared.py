@@ -11,7 +11,7 @@ import polars as pl
 Touches = Callable[[pl.DataFrame, pl.DataFrame, pl.DataFrame, Mapping[str, Any]], bool]
 
 
-def _any(made: pl.DataFrame, lost: pl.DataFrame, new: pl.DataFrame, given: Mapping[str, Any]) -> bool:  # noqa: ARG001
+def _any(made: pl.DataFrame, lost: pl.DataFrame, new: pl.DataFrame, given: Mapping[str, Any]) -> bool:  # noqa: ARG001  # as called
     return True
 
 

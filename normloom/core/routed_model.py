@@ -35,7 +35,7 @@ class RoutedSpec(ModelSpec):
         return ModelSpec(**{name: getattr(self, name) for name in ModelSpec.model_fields})
 
     def made_of(self) -> Iterator[ModelSpec]:
-        """Yield the models that it is made of besides its base: experts, router, calibrators, encoder."""
+        """Yield its component models other than the base: experts, router, calibrators, encoder."""
         yield from self.experts.values()
         yield from (one for one in (self.router, self.calibrators, self.encoder) if one is not None)
 

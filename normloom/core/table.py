@@ -55,7 +55,7 @@ class PartRecord(_Record):
     usage: Mapping[str, float] = Field(default_factory=dict)
     attached: tuple[FileRecord, ...] = ()
     reads: str = ""
-    places: str = Field("", exclude_if=lambda places: not places)  # so that seals of before there were any hold
+    places: str = Field("", exclude_if=lambda places: not places)  # left out if empty, so that older seals hold
 
     @property
     def stored(self) -> tuple[FileRecord, ...]:

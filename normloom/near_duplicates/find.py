@@ -142,7 +142,7 @@ def near_pairs(
 ) -> ClosePairs:
     """Return all pairs of texts that repeat each other by the rule of `find_duplicates`: left < right, distance.
 
-    With `across` those of one of the first so many texts and a later one. In no order.
+    With `across=n`, only pairs of one of the first n texts and a later one. In no order.
     """
     rule = Rule(texts, features.grams(), float(jaccard))
     found = []

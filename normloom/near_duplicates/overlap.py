@@ -1,7 +1,7 @@
 """How much of a text stands in another, word run by word run: the n-gram overlap by which contamination is found.
 
-A benchmark item is in a text as far as its words lie in runs of n words that the text has too, in any order (as for
-Tulu 3, arXiv 2411.15124: 8 words, half of the item; GPT-3, arXiv 2005.14165: any run of 13).
+How much of a benchmark item a text contains: the share of its words in runs of n words common to both, in any order.
+Tulu 3 (arXiv 2411.15124) asks for 8 words and half of the item, GPT-3 (arXiv 2005.14165) for any run of 13.
 """
 
 from __future__ import annotations

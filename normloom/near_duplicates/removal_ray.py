@@ -1,7 +1,7 @@
 """Removal of near-duplicates shared over the processes of a Ray cluster, equal to that of one process.
 
-Texts that differ are cut into blocks, which lie in Ray's object store. A task takes one block, or two together, and
-returns the pairs within it, or across them, that repeat each other by the rule. What goes is then decided here, row
+Distinct texts are split into blocks, kept in Ray's object store. A task takes one block, or two, and returns the pairs
+within it, or across them, that are near-duplicates by the rule. What goes is then decided here, row
 by row, as it is in one process. So a process holds the codes and shingle sets of two blocks, whatever the number of
 texts, and this one the texts and the pairs. The price: all pairs of a cluster are found, where one process looks for
 those with kept rows only.

@@ -35,7 +35,7 @@ def bounds(planned: Sequence[PlannedStage], *, sources: Mapping[str, Output], st
 
 
 def unbounded(planned: Sequence[PlannedStage], found: Mapping[str, Bound]) -> str | None:
-    """Return a sentence on the stages that ask hosted models, nobody can say how much before the build."""
+    """Return a sentence naming the stages whose requests to hosted models cannot be bounded now; None if all can."""
     names = [
         one.stage.name
         for one in planned
@@ -47,8 +47,8 @@ def unbounded(planned: Sequence[PlannedStage], found: Mapping[str, Bound]) -> st
     if not names:
         return None
     return (
-        f"What {', '.join(names)} may ask is unknown before their input is there: --max-requests and --max-cost stop "
-        "the build when it has reached them."
+        f"Requests of {', '.join(names)} cannot be bounded before their input exists; --max-requests and --max-cost "
+        "stop the build when a limit is reached."
     )
 
 

@@ -112,7 +112,7 @@ def key_fields(
 
 
 def _routing(spec: ModelSpec) -> list[tuple[str, str]]:
-    """Return what reads and routes the requests of a model with a router, besides the engine of its base."""
+    """Return the engines and libraries that route requests of a model with a router, apart from its base's engine."""
     if not isinstance(spec, RoutedSpec):
         return []
     encoders = [engine_of(spec.encoder)] if spec.encoder else []

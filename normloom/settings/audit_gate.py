@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class AuditGate:
-    """What the audit of a release must show. `unaudited` says what becomes of a table that nobody audited yet.
+    """What the audit of a release must show; `unaudited` says what happens to a table that has not been audited.
 
-    The figures are those of an audit of just this content: one of the release before says nothing of it.
+    Only an audit of exactly this content counts, not one of an earlier release.
     """
 
     bounds: Sequence[Bound]

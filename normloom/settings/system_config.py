@@ -50,7 +50,7 @@ class ReleaseSettings(Settings):
     at_least: tuple[str, ...] = Field(
         (), description='what its audit must show, such as "precision misaligned 0.9": the lower end of the interval'
     )
-    unaudited: Unaudited = Field("warn", description="if nobody audited it yet: warn, or fail and release nothing")
+    unaudited: Unaudited = Field("warn", description="if it has not been audited: warn, or fail and release nothing")
 
     @field_validator("at_least")
     @classmethod

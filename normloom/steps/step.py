@@ -188,10 +188,10 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
     - `sides_on`: column of the side tables that names an input row, so that a part reads only its own of them.
     - `looks_up`: the other way round, a column for each side table that names its rows: of the step's rows, or of the
       rows looked up before. The side table has a column of that name too, or is known by its ids.
-    - `reads`: the columns of its rows that it reads; it is handed no others but `row_id`, and a part stays as it is
-      when others change.
+    - `reads`: the columns of its rows that it reads; it is given only these and `row_id`, and a part is kept when other
+      columns change.
     - `compares`: rows are only compared with its side tables, and what is dropped for one names it as the winner; so a
-      part stays as it is when other rows of these tables go, and with a `Compared` when rows come that do not touch it.
+      part is kept when other rows of these tables go, and with a `Compared` when new rows do not touch it.
     - `quarantine_budget`: share of its rows that may be quarantined, overriding the build's.
     - `bound`: the most that it makes and asks.
     - `libraries`: installed packages that decide the result; their versions enter the key.

@@ -86,7 +86,7 @@ class Hold:
             ends = min(lease.until - lease.ahead for lease in self.leases)
             if (seconds := int(ends - time.time())) >= 1:
                 within = timedelta(seconds=seconds)
-                address = str(path.asked(lambda within=within: obstore.sign(path.bucket, "DELETE", path.key, within)))  # type: ignore[misc]
+                address = str(path.asked(lambda within=within: obstore.sign(path.bucket, "DELETE", path.key, within)))  # type: ignore[misc]  # bound
                 if _signed_at(address) + seconds <= ends:  # else this process slept before it signed
                     return address
             self.require()

@@ -125,7 +125,7 @@ def held(path: ObjectPath, holder: str, *, waiting: Callable[[str], None] = lamb
 
 
 def wait_until_free(path: ObjectPath) -> None:
-    """Wait until nobody holds a lease; who held one that ran out can renew it no more."""
+    """Wait until a lease is free; a holder whose lease has run out can no longer renew it."""
     while holder_of(path):
         if taken := take(path, "another"):
             taken.give_back()

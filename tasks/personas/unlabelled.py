@@ -1,4 +1,4 @@
-"""Users whose side nobody has said yet: what is predicted of them, and whom to ask an analyst about next."""
+"""Users without a label: what is predicted of them, and whom to ask an analyst about next."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def watching(tell: Tell) -> Any:
         def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002  # as called
             self.begun = time.monotonic()
 
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:  # noqa: ARG002  # as called
             if logs and "loss" in logs:
                 state.log_history[-1]["seconds"] = time.monotonic() - self.begun
                 tell(state.global_step, state.max_steps, state.log_history[-1])

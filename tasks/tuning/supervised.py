@@ -19,6 +19,7 @@ from normloom.steps.args import Args
 from normloom.tasks.tuning.checkpoints import newest
 from normloom.tasks.tuning.lora import FOLDER, Lora, lora_config, save_adapter, trainable
 from normloom.tasks.tuning.policies import Policy, Tell, watching
+from normloom.tasks.tuning.trainer import on_one_gpu, settings_of
 
 LIBRARIES = ("trl", "peft", "torch", "transformers", "accelerate", "tokenizers", "safetensors", "datasets", "Jinja2")
 _BEFORE = "before.json"  # in the scratch folder: the loss of the untrained policy
@@ -139,33 +140,15 @@ def _collator(padding: int) -> Any:
 def _configured(args: Tuning, scratch: Path, *, on_cpu: bool) -> Any:
     from trl import SFTConfig
 
-    configured = SFTConfig(
-        output_dir=str(scratch),
-        learning_rate=args.learning_rate,
-        warmup_steps=args.warmup_steps,
-        num_train_epochs=args.epochs,
-        max_steps=args.max_steps or -1,
-        per_device_train_batch_size=args.batch,
-        per_device_eval_batch_size=args.batch,
-        gradient_accumulation_steps=args.accumulate,
-        seed=args.seed,
-        max_length=None,  # what is too long has been dropped
-        packing=False,
-        gradient_checkpointing=not on_cpu,
-        bf16=False,
-        use_cpu=on_cpu,
-        dataloader_pin_memory=False,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_strategy="steps",
-        save_steps=args.checkpoint_steps,
-        save_total_limit=2,
-        report_to="none",
-        disable_tqdm=True,
+    return on_one_gpu(
+        SFTConfig(
+            **settings_of(args, scratch, on_cpu=on_cpu),
+            per_device_train_batch_size=args.batch,
+            per_device_eval_batch_size=args.batch,
+            packing=False,
+            gradient_checkpointing=not on_cpu,
+        )
     )
-    if configured.n_gpu > 1:
-        configured._n_gpu = 1  # noqa: SLF001  # one process would spread a batch over all GPUs that it sees
-    return configured
 
 
 def _data_set(replies: Replies) -> Any:

@@ -8,7 +8,6 @@ import numpy as np
 import polars as pl
 import pytest
 from in_process import prepared
-from tiny_models import save_tiny_llama
 
 import normloom as nl
 from normloom.core.errors import ConfigError, SourceError, StageError
@@ -34,12 +33,6 @@ SHORT = (
     ),
     "answers={per_axis: 3, sampling: {temperature: 0, max_tokens: 24}}",
 )
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
-    directory = save_tiny_llama(tmp_path_factory.mktemp("tiny"))
-    return f"models.policy={{engine: transformers, model: {directory}, device: cpu, threads: 1}}"
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +139,7 @@ def test_routing_by_the_base_itself(policy: str, store: Store) -> None:
     ends = {stage.name: stage for stage in stages_of(*prepared("alignx", store, *settings).ends)}
     tables = made("alignx", [ends["replies_routed"]], store)
     assert rows_of(store, tables["states"])["vector"].list.len().unique().to_list() == [32]
-    assert ends["replies_routed"].model.encoder is None  # type: ignore[union-attr]
+    assert ends["replies_routed"].model.encoder is None  # type: ignore[union-attr]  # it has one
     assert tables["replies_routed"].count("rows") == 9
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 from in_process import prepared
-from tiny_models import save_tiny_llama
 
 from normloom.core.errors import ConfigError
 from normloom.core.needs import Needs
@@ -22,12 +21,6 @@ SHORT = (
     "reply.replies=1",
     "pairs.held_out=0.5",
 )
-
-
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
-    directory = save_tiny_llama(tmp_path_factory.mktemp("tiny"))
-    return f"models.policy={{engine: transformers, model: {directory}, device: cpu, threads: 1}}"
 
 
 @pytest.fixture(scope="module")

@@ -103,7 +103,7 @@ def test_requests_are_mixed_by_their_own_weights(tmp_path: Path, base: ModelSpec
     assert isinstance(model, RoutedModel)
     weights = model.weights(WORDS)
     plain = load_model(base)
-    by_hand = judged(load_router(spec.router.path)[0], plain.embed(WORDS))[0]  # type: ignore[union-attr]
+    by_hand = judged(load_router(spec.router.path)[0], plain.embed(WORDS))[0]  # type: ignore[union-attr]  # it has one
     assert_allclose(weights, np.exp(by_hand), atol=1e-6)
     assert weights.std(0).min() > 0.01
     soft = load_model(_placed(stages["calibrated"], store))
@@ -116,9 +116,9 @@ def _placed(stage: Stage, store: Store) -> RoutedSpec:
     assert isinstance(spec, RoutedSpec)
 
     def placed(one: ModelSpec) -> ModelSpec:
-        manifest = store.current("toy", one.stage.name)  # type: ignore[attr-defined]
+        manifest = store.current("toy", one.stage.name)  # type: ignore[attr-defined]  # of a product
         assert manifest
-        return one.placed(str(store.folder(manifest.ref)))  # type: ignore[attr-defined, no-any-return]
+        return one.placed(str(store.folder(manifest.ref)))  # type: ignore[attr-defined, no-any-return]  # as above
 
     return spec.each(placed)
 

@@ -78,7 +78,7 @@ def test_what_goes_is_what_goes_in_one_process(seed: int, tau: int, jaccard: flo
     rule = {"features": features, "tau": tau, "jaccard": jaccard, "alike": alike}
     wanted = find_duplicates(texts, **rule)  # type: ignore[arg-type]  # of both
     assert len(wanted) > 20
-    assert shared_duplicates(texts, **rule, block=(60, 10_000)[seed]) == wanted  # type: ignore[arg-type]
+    assert shared_duplicates(texts, **rule, block=(60, 10_000)[seed]) == wanted  # type: ignore[arg-type]  # of both
 
 
 def test_no_text_and_one_text() -> None:

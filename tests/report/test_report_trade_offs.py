@@ -23,7 +23,7 @@ from normloom.tasks.tradeoff.conflict import conflict
 from normloom.testing.builds import built
 
 PROMPTS = 30
-# what a system is worth on its axes: every so many-th reply fails
+# for each system and axis, every n-th reply fails
 SYSTEMS = {"base": (2, 3, 3), "expert:helpful": (6, 2, 3), "expert:harmless": (2, 15, 3), "routed": (5, 8, 4)}
 
 

@@ -6,14 +6,13 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
 from prefect_home import Prefect
-from s3_server import S3Server, s3_server
+from s3_server import S3Server
 from typer.testing import CliRunner
 
 import normloom as nl
@@ -48,17 +47,6 @@ def flow() -> nl.Stage:
 """
 SECRET = "Ada lives in 7 Mill Lane, Ely"
 PROMPTS = [SECRET, *(f"How do I write letter number {number}?" for number in range(3))]
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with s3_server() as running:
-        yield running
-
-
-@pytest.fixture
-def place(server: S3Server, request: pytest.FixtureRequest) -> str:
-    return f"s3://{server.bucket}/{request.node.name}"
 
 
 def test_a_build_that_is_killed_is_resumed_to_the_content_that_it_has_on_a_disk(

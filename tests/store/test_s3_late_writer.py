@@ -6,12 +6,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import polars as pl
 import pytest
-from s3_server import S3Server, s3_server
+from s3_server import S3Server
 
 from normloom.core.errors import StoreError
 from normloom.core.machine.object_path import ObjectPath
@@ -33,17 +32,6 @@ store, words = Store(sys.argv[1]), words_stage(*"abcdef")
 source, _ = runner(store).run(words, [], [])
 runner(store).run(echo_stage(words, drop="b"), [source.ref], [])
 """
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with s3_server() as running:
-        yield running
-
-
-@pytest.fixture
-def place(server: S3Server, request: pytest.FixtureRequest) -> str:
-    return f"s3://{server.bucket}/{abs(hash(request.node.name))}"
 
 
 def tables(server: S3Server, place: str) -> dict[str, bytes]:

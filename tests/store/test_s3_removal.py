@@ -8,12 +8,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 
 import boto3
 import pytest
-from s3_server import S3Server, s3_server
+from s3_server import S3Server
 
 from normloom.core.errors import StoreError, UsageError
 from normloom.core.machine.object_path import ObjectPath, place_of
@@ -32,17 +31,6 @@ from normloom.store.store import Store
 store = Store(sys.argv[1])
 remove(store, collect(store, "toy", keep=1))
 """
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with s3_server() as running:
-        yield running
-
-
-@pytest.fixture
-def place(server: S3Server, request: pytest.FixtureRequest) -> str:
-    return f"s3://{server.bucket}/{abs(hash(request.node.name))}"
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "part-00000.json"])

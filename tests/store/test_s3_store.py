@@ -5,14 +5,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
-from s3_server import SECRET, S3Server, s3_server
+from s3_server import SECRET, S3Server
 
 from normloom.core.errors import StoreError
 from normloom.core.machine.object_path import ObjectPath, place_of
@@ -27,17 +26,6 @@ from normloom.store.verify import verify
 from normloom.store.views import query
 from normloom.testing.builds import build_id, built
 from normloom.testing.toy import echo_stage, runner, words_stage
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with s3_server() as running:
-        yield running
-
-
-@pytest.fixture
-def place(server: S3Server, request: pytest.FixtureRequest) -> str:
-    return f"s3://{server.bucket}/{request.node.name}"
 
 
 def lease_at(place: str) -> ObjectPath:

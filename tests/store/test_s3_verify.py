@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import pytest
-from s3_server import S3Server, s3_server
+from s3_server import S3Server
 
 from normloom.history.links import broken_links
 from normloom.history.removal.gc import idle
@@ -18,17 +15,6 @@ from normloom.testing.builds import build_id, built
 from normloom.testing.toy import echo_stage, runner, words_stage
 
 FLOW = echo_stage(words_stage(*"abcdef"), drop="b")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with s3_server() as running:
-        yield running
-
-
-@pytest.fixture
-def place(server: S3Server, request: pytest.FixtureRequest) -> str:
-    return f"s3://{server.bucket}/{request.node.name}"
 
 
 def test_damaged_objects_are_named_and_only_their_parts_are_made_again(place: str) -> None:

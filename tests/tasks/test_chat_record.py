@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import polars as pl
 import pytest
 
+from normloom.core.errors import UsageError
+from normloom.core.protocol import ModelSpec
 from normloom.core.table import Manifest
 from normloom.history.removal.purge import purge
 from normloom.labelling.book import LabelBook
@@ -20,6 +24,7 @@ from normloom.tasks.personas.chat.record import (
     replies_of,
     turns_of,
 )
+from normloom.tasks.personas.chat.replier import Replier
 from normloom.tasks.personas.chat.taking_back import take_back, would_take_back
 from normloom.testing.inline import made
 
@@ -175,7 +180,7 @@ class TestDeleting:
         turn = said(record, "tea", "tea")
         assert take_back(record, turn, "ada").asked.reach.held == []
         assert turns_of(record.people.answers()) == []
-        with pytest.raises(Exception, match="is no message and no fact that is known, or it was deleted already"):
+        with pytest.raises(UsageError, match="is no message and no fact that is known, or it was deleted already"):
             take_back(record, turn, "ada")
 
     def test_a_purge_leaves_nothing_of_it_in_the_store(self, store: Store) -> None:
@@ -190,3 +195,19 @@ class TestDeleting:
         assert not [path for path in store.root.rglob("*") if path.is_file() and b"Mill Lane" in path.read_bytes()]
         assert LabelBook(store, "chat_persopilot", "model").answers(forgotten=True) == []
         assert [entry for book in (record.people, record.models) for entry in book.damage()] == []
+
+
+def test_a_reply_that_cannot_be_stored_does_not_hold_up_the_next() -> None:
+    replier = Replier(ModelSpec(engine="scripted", model="chatty"))
+    answered = Event()
+
+    def full(_: Any) -> None:
+        raise OSError("no space left on device")
+
+    try:
+        assert replier.ask("first", full)
+        assert replier.ask("second", lambda _: answered.set())
+        assert answered.wait(60)
+        assert "first" not in replier.pending  # so it can be asked again
+    finally:
+        replier.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import webbrowser
 from typing import Annotated
 
 import typer
@@ -14,10 +13,8 @@ from normloom.cli.common import (
     SetOption,
     StoreOption,
     SystemArgument,
-    err,
-    escaped,
-    out,
 )
+from normloom.cli.pages import serve_page
 
 
 def chat(
@@ -74,13 +71,6 @@ def chat(
     talk = chosen.chat(config, where, person(who))
     try:
         server = ViewServer(where, chat=talk, host=host, port=port)
-        url = f"{server.url}&view=chat"
-        if host not in ("127.0.0.1", "localhost", "::1"):
-            err.print(f"[yellow]{escaped(host)} can be reached by other machines, and the connection is not encrypted")
-        out.print(escaped(url), highlight=False, soft_wrap=True)
-        err.print("[dim]Ctrl-C ends it")
-        if open_:
-            webbrowser.open(url)
-        server.run()
+        serve_page(server, f"{server.url}&view=chat", host=host, open_=open_)
     finally:
         talk.close()

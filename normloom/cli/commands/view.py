@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import webbrowser
 from typing import Annotated
 from urllib.parse import quote
 
 import typer
 
-from normloom.cli.common import DEFAULT_STORE, StoreOption, err, escaped, out
+from normloom.cli.common import DEFAULT_STORE, StoreOption
+from normloom.cli.pages import serve_page
 
 
 def view(
@@ -67,10 +67,4 @@ def view(
     server = ViewServer(where, who=person(who) if label else None, host=host, port=port)
     given = {"system": chosen, "stage": table}
     url = server.url + "".join(f"&{name}={quote(value)}" for name, value in given.items() if value)
-    if host not in ("127.0.0.1", "localhost", "::1"):
-        err.print(f"[yellow]{escaped(host)} can be reached by other machines, and the connection is not encrypted")
-    out.print(escaped(url), highlight=False, soft_wrap=True)
-    err.print("[dim]Ctrl-C ends it")
-    if open_:
-        webbrowser.open(url)
-    server.run()
+    serve_page(server, url, host=host, open_=open_)

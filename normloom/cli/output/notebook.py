@@ -24,7 +24,7 @@ class NotebookProgress(TerminalProgress):
     def __enter__(self) -> Self:
         from IPython.display import display
 
-        self._shown = display(self._progress, display_id=True)  # type: ignore[no-untyped-call]
+        self._shown = display(self._progress, display_id=True)  # type: ignore[no-untyped-call]  # IPython's
         self._refresher.start()
         return self
 

@@ -1,7 +1,7 @@
 """LoRA adapters added to one model by weight, another weight for each row of a batch: W x + sum of w_k s_k B_k A_k x.
 
-The base stays as it is: what an adapter adds is computed next to each layer, and only while a pass with it lasts. The
-adapters of a layer are stacked, so that any number of them costs two products of matrices.
+The base is not modified: each layer's adapters are applied as a separate term during a pass that uses them. They are
+stacked, so any number of adapters costs two matrix products.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import { announce, counted, el, show } from "./dom.js";
 export const STAGE = "ask_persopilot_decisions"; // a system that has this table has this face
 
 let state = null; // what is on the page: place, system, task, overview, the candidate
-let busy = false; // while a request is out nobody has seen the next candidate: keys are not for it
+let busy = false; // keys are ignored during a request: the next candidate is not on the page yet
 
 export const leave = () => { state = null; };
 
@@ -100,7 +100,7 @@ function offers(overview) {
   return el("section", { id: "offers", "aria-label": "Offers" }, el("h2", {}, "Offers"),
     overview.offers.length ? el("div", { class: "scroll" }, el("table", {}, el("thead", {}, el("tr", {}, ["user", "offer", "why", "reply"].map((name) => el("th", {}, name)))),
       el("tbody", {}, overview.offers.map((one) => el("tr", {}, el("td", {}, one.username), el("td", {}, `${one.classification_task}: ${one.offer}`), el("td", {}, why(one)), el("td", {}, status(one)))))))
-      : el("p", { class: "quiet" }, "No offer is out: nobody is predicted to accept with enough confidence, and no analyst decided so."));
+      : el("p", { class: "quiet" }, "No offers yet: no user is predicted to accept with enough confidence, and no analyst has decided so."));
 }
 
 async function guarded(work) {

@@ -17,7 +17,7 @@ from normloom.tasks.personas.chat.record import ChatRecord, Learned, Turn
 from normloom.tasks.personas.chat.replier import Replier
 from normloom.tasks.personas.chat.scene import Scene
 from normloom.tasks.personas.chat.taking_back import take_back, would_take_back
-from normloom.tasks.personas.chat.talking import Talking, request_for
+from normloom.tasks.personas.chat.talking import Asked, Talking, request_for
 
 LONGEST = 2_000  # characters of a message
 LONGEST_VALUE = 200  # of a corrected fact
@@ -147,18 +147,11 @@ class PersonaChat:
         self.replier.ask(turn.id, lambda complete: self._reply(turn, complete))
 
     def _reply(self, turn: Turn, complete: Callable[[GenerateRequest], Completion]) -> None:
-        with self._lock:
-            scene = self._look()
-            asked = request_for(
-                turn,
-                self.talking,
-                earlier=scene.earlier(turn),
-                facts=scene.own_facts,
-                suggestions=[one for one in scene.recommendations if one["task"] == turn.task],
-                attempt=scene.tries(turn.id),
-            )
         text, failure = None, ""
+        drew_on: Sequence[str] = ()
         try:
+            asked = self._request(turn)
+            drew_on = asked.drew_on
             completion = complete(asked.request)
             failure = completion.error or ""
             text = completion.candidates[0].text.strip() if not failure else None
@@ -168,9 +161,21 @@ class PersonaChat:
             failure = str(error) or type(error).__name__
         with self._lock:
             gone = {row for one in forgettings(self.store) for row in one.reached}
-            if gone.isdisjoint({turn.id, *asked.drew_on}):  # else it would bring back what was deleted meanwhile
+            if gone.isdisjoint({turn.id, *drew_on}):  # else it would bring back what was deleted meanwhile
                 model = self.replier.spec.title
-                self.record.reply(turn.id, text, model, drew_on=asked.drew_on, failure=failure)
+                self.record.reply(turn.id, text, model, drew_on=drew_on, failure=failure)
+
+    def _request(self, turn: Turn) -> Asked:
+        with self._lock:
+            scene = self._look()
+            return request_for(
+                turn,
+                self.talking,
+                earlier=scene.earlier(turn),
+                facts=scene.own_facts,
+                suggestions=[one for one in scene.recommendations if one["task"] == turn.task],
+                attempt=scene.tries(turn.id),
+            )
 
     def _look(self) -> Scene:
         """Return what there is now, put together again only if something was added."""

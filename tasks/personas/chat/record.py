@@ -109,7 +109,7 @@ class ChatRecord:
         return row_id(self.system, TURNS, [key], 0)
 
     def say(self, username: str, text: str, task: str, key: str) -> str:
-        """Store what a user said and return the turn's id; what was said under the same key before stays as it is."""
+        """Store what a user said and return the turn's id; a text already stored under the key is kept."""
         turn = self.turn_id(key)
         if all(answer.row != turn for answer in self.people.answers(forgotten=True)):
             self._add(self.people, turn, username, said=text, task=task, key=key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from normloom.core.protocol import Closing, Completion, GenerateRequest, Languag
 from normloom.models import load_model
 from normloom.models.requests.progress import listening
 
+log = logging.getLogger("normloom")
+
 PATIENCE_S = 10.0
 ModelState = Literal["loading", "ready", "failed"]
 Answer = Callable[[Callable[[GenerateRequest], Completion]], None]
@@ -21,7 +24,7 @@ class Replier:
     """A resident model with a queue of messages to answer, by turn.
 
     `answer` of a turn is called in the thread with a function that asks the model, or raises what loading the model
-    raised; it must not raise itself.
+    raised. If it raises, the turn has no reply and is not pending any more, and the thread answers the next one.
     """
 
     def __init__(self, spec: ModelSpec) -> None:
@@ -65,6 +68,8 @@ class Replier:
             try:
                 with listening(lambda share, turn=turn: self._tell(turn, share)):  # type: ignore[misc]  # of this turn
                     answer(self._complete)
+            except Exception:
+                log.exception("the reply to message %s could not be stored; ask again", turn)
             finally:
                 self._waiting.pop(turn, None)
 
@@ -76,7 +81,7 @@ class Replier:
         try:
             model = load_model(self.spec, threads=self.spec.threads)
         except Exception as error:  # noqa: BLE001  # whatever it is, the page shows it and what is said is kept
-            self.state, self.failure = "failed", str(error)
+            self.state, self.failure = "failed", str(error) or type(error).__name__
             return
         assert isinstance(model, LanguageModel)
         self._model, self.state, self.failure = model, "ready", ""

@@ -35,7 +35,7 @@ TOPICS = "topics"
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """What there is at one moment. `source` are the facts of the newest table that nobody has deleted."""
+    """A snapshot of the conversation. `source` holds the facts of the newest table that have not been deleted."""
 
     who: str
     version: str

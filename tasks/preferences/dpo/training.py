@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +18,7 @@ from normloom.steps.args import Args
 from normloom.tasks.tuning.checkpoints import newest
 from normloom.tasks.tuning.lora import FOLDER, Lora, lora_config, save_adapter, trainable
 from normloom.tasks.tuning.policies import Policy, Tell, watching
-
-log = logging.getLogger(__name__)
+from normloom.tasks.tuning.trainer import on_one_gpu, settings_of
 
 
 class Training(Args):
@@ -136,36 +134,17 @@ def share_of_batch(args: Training, processes: int) -> int:
 def _configured(args: Training, scratch: Path, *, on_cpu: bool, processes: int = 1) -> Any:
     from trl import DPOConfig
 
-    configured = DPOConfig(
-        output_dir=str(scratch),
-        beta=args.beta,
-        learning_rate=args.learning_rate,
-        warmup_steps=args.warmup_steps,
-        num_train_epochs=args.epochs,
-        max_steps=args.max_steps or -1,
-        per_device_train_batch_size=share_of_batch(args, processes),
-        gradient_accumulation_steps=args.accumulate,
-        seed=args.seed,
-        max_length=None,  # pairs that are too long have been dropped
-        precompute_ref_log_probs=True,
-        activation_checkpointing=False,
-        bf16=False,
-        use_cpu=on_cpu,
-        ddp_backend=("gloo" if on_cpu else "nccl") if processes > 1 else None,
-        ddp_find_unused_parameters=False,
-        dataloader_pin_memory=False,
-        logging_steps=1,
-        logging_nan_inf_filter=False,
-        save_strategy="steps",
-        save_steps=args.checkpoint_steps,
-        save_total_limit=2,
-        report_to="none",
-        disable_tqdm=True,
+    return on_one_gpu(
+        DPOConfig(
+            **settings_of(args, scratch, on_cpu=on_cpu),
+            beta=args.beta,
+            per_device_train_batch_size=share_of_batch(args, processes),
+            precompute_ref_log_probs=True,
+            activation_checkpointing=False,
+            ddp_backend=("gloo" if on_cpu else "nccl") if processes > 1 else None,
+            ddp_find_unused_parameters=False,
+        )
     )
-    if configured.n_gpu > 1:  # one process would spread a batch over all of them, which grows with their number
-        log.warning("%d GPUs are visible, one is asked for: a policy is trained on the first", configured.n_gpu)
-        configured._n_gpu = 1  # noqa: SLF001  # as transformers' own Trainer does where it must not spread
-    return configured
 
 
 def _data_set(pairs: Pairs, pair: str, weight: str) -> Any:

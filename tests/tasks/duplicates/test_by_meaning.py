@@ -60,9 +60,9 @@ def test_only_rows_of_one_group_are_compared_and_known_rows_stay() -> None:
     assert apart.dropped.select("row_id", "winner").rows() == [("r3", "r1")]
     whole = deduplicate_by_meaning.function(rows, ARGUMENTS, vectors(rows))
     known = whole.rows.filter(pl.col("row_id") == "r0")
-    beside = deduplicate_by_meaning.function(rows[1:], ARGUMENTS, vectors(rows), known)
-    assert beside.dropped.equals(whole.dropped)
-    assert beside.rows.equals(whole.rows[1:])
+    alone = deduplicate_by_meaning.function(rows[1:], ARGUMENTS, vectors(rows), known)
+    assert alone.dropped.equals(whole.dropped)
+    assert alone.rows.equals(whole.rows[1:])
 
 
 def test_a_row_without_vector_is_refused() -> None:

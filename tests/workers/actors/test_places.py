@@ -64,23 +64,27 @@ TWICE = Needs(gpus=1, threads=1, memory=0.5, processes=2)
 
 
 @step(makes={"word": pl.String, "took": pl.String}, needs=TWICE, part_rows=1)
-def takes(rows: pl.DataFrame) -> pl.DataFrame:
-    """Tell which resources of Ray its process has taken, and which GPU it was given."""
+def takes(rows: pl.DataFrame, *, meeting: str) -> pl.DataFrame:
+    """Tell which resources of Ray its process has taken, and which GPU it was given, once two processes have begun."""
     import ray
 
-    time.sleep(1)  # one process must not be done before the other has begun
     context = ray.get_runtime_context()
+    Path(meeting, str(context.get_actor_id())).touch()
+    ends = time.monotonic() + 60
+    while len(list(Path(meeting).iterdir())) < 2 and time.monotonic() < ends:
+        time.sleep(0.02)
     told = {**context.get_assigned_resources(), "gpus": ray.get_gpu_ids(), "actor": context.get_actor_id()}
     return rows.select("row_id", "word", took=pl.lit(json.dumps(told)))
 
 
 @pytest.mark.usefixtures("two_gpus")
 def test_processes_of_a_stage_take_the_gpus_and_the_memory_that_it_needs(tmp_path: Path) -> None:
-    words = words_stage(*"abcdef")
+    words, meeting = words_stage(*"abcdef"), tmp_path / "meeting"
+    meeting.mkdir()
     loom = runner(Store(tmp_path), resources=Resources(actors=1, threads=1))
     try:
         source, _ = loom.run(words, [], [])
-        made, _ = loom.run(takes(words), [source.ref], [])
+        made, _ = loom.run(takes(words, meeting=str(meeting)), [source.ref], [])
     finally:
         loom.pool.close()
     told = [json.loads(one) for one in loom.store.scan(made.ref).collect()["took"]]
@@ -99,7 +103,7 @@ def test_a_stage_that_needs_more_than_there_is_fails_and_says_so(tmp_path: Path,
     try:
         source, _ = loom.run(words, [], [])
         with pytest.raises(ModelError, match=f"for 'takes' with {told} each do not fit: Ray has .* GB; ask for less"):
-            loom.run(replace(takes(words), needs=needs), [source.ref], [])
+            loom.run(replace(takes(words, meeting=str(tmp_path)), needs=needs), [source.ref], [])
     finally:
         loom.pool.close()
 
