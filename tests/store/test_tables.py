@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from normloom.core.contract import Contract
-from normloom.core.errors import ContractError
+from normloom.core.errors import CheckError, ContractError
 from normloom.run.checks.table_checks import require, run_checks
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import DIMENSIONS
@@ -78,7 +78,7 @@ def test_a_margin_outside_the_unit_interval_stops_the_build(margin: float) -> No
     row |= {"wanted": None, "diagnosis": None, "verdict": "aligned", "reason": "", "margin": margin}
     table = tables.JUDGED.enforce(pl.DataFrame([row], schema=tables.JUDGED.schema), stage="judge")
     results, _ = run_checks(table.lazy(), tables.JUDGED)
-    with pytest.raises(Exception, match=r"between\(margin\): 1 of 1 rows"):
+    with pytest.raises(CheckError, match=r"between\(margin\): 1 of 1 rows"):
         require(results, stage="judge")
 
 

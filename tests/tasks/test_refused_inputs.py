@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ from normloom.core.product_model import ProductFiles
 from normloom.labelling.asking import Asking
 from normloom.labelling.questions import LabelSchema, Question
 from normloom.readers import locate
-from normloom.schemas import label_tables
 from normloom.schemas.template import templates_of
 from normloom.tasks.audit.audit import frame
 from normloom.tasks.audit.auditing import Auditing
@@ -26,7 +26,7 @@ from normloom.tasks.cross_align.hard_pairs import matrix
 from normloom.tasks.deepfakes.pairs import Pairing, pairs
 from normloom.tasks.knowledge.by_rows import lexicon
 from normloom.tasks.knowledge.wordnet import locate_wordnet
-from normloom.tasks.labels.ask import queue
+from normloom.tasks.labels.ask import answered, queue
 from normloom.tasks.media.fitted import matrix_of
 from normloom.tasks.media.read_text import Recognition, read_text
 from normloom.tasks.metrics.clustered import clustered_share
@@ -91,9 +91,17 @@ def test_a_table_with_a_column_of_the_queue_is_refused() -> None:
         queue.function(judged(fair=["yes", "no"]), asking())
 
 
-def test_options_that_most_chose_are_a_list() -> None:
-    question = Question(options=("a", "b", "c"), several=True)
-    assert label_tables.column_type(question) == pl.List(pl.String())
+def test_of_several_options_those_stand_that_more_than_half_chose() -> None:
+    asked = asking(asks=LabelSchema(questions={"topics": Question(options=("a", "b", "c"), several=True)}), people=3)
+    rows = queue.function(judged().head(1), asked).rows
+    chosen = {"ada": ["a", "c"], "bob": ["c", "b"], "cyd": ["c", "a"]}
+    answers = [
+        {"row_id": who, "asked": "1", "question": "topics", "value": json.dumps(given), "who": who, "shown": None}
+        for who, given in chosen.items()
+    ]
+    made = answered.function(rows, asked, pl.DataFrame(answers)).rows
+    assert made["topics"].to_list() == [["a", "c"]]
+    assert made["answers"].to_list() == [3]
 
 
 @pytest.mark.parametrize(
