@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from prefect_home import Prefect, running_prefect
 
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
@@ -16,6 +17,8 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # processes that tests start keep what they compile: half of a start
 if os.path.ismount("/dev/shm") and shutil.disk_usage("/dev/shm").free > 8e9:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")  # in memory: a store flushes every file that it writes
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")  # a machine under load is slow: no test asks how long something took
 os.environ["COLUMNS"] = "200"  # tables are printed for a terminal of this width, whatever the tests run in
 
 SHARED = Path(__file__).parent.parent.parent / "shared" / "data"

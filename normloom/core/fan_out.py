@@ -30,16 +30,18 @@ class Made(Protocol):
 class FanOut:
     """The rows that a stage owes for each row it reads, or, if `rows` is None, the reason why nobody can say.
 
-    `rows` is a count, or an expression over the columns of the rows that are read.
+    `rows` is a count, or an expression over the columns of the rows that are read. A row that is lost is lost whole,
+    with one ledger entry, or `by_part`, with one entry for each of its rows that is missing.
     """
 
     rows: int | pl.Expr | None = 1
     reason: str = ""
+    by_part: bool = False
 
     def hold(self, read: pl.DataFrame, made: Made, *, where: str) -> None:
         """Raise AccountingError for a row whose rows and ledger entries do not add up to what it is owed.
 
-        One entry for a row that gave nothing accounts for all of it. What the function says of itself is not asked.
+        What the function says of itself is not asked.
         """
         if self.rows is None:
             return
@@ -55,14 +57,20 @@ class FanOut:
             .with_columns(pl.col("_owed", "_made", "_listed").fill_null(0))
         )
         got, listed, owes = pl.col("_made"), pl.col("_listed"), pl.col("_owed")
-        lost = (got + listed < owes) & ((got > 0) | (listed != 1))
+        lost = got + listed < owes if self.by_part else (got < owes) & ((got > 0) | (listed != 1))
         wrong = account.filter(lost | (got > owes))
         if not wrong.is_empty():
             row_id, owing, has, entries = wrong.select("row_id", "_owed", "_made", "_listed").row(0)
             raise AccountingError(
                 f"{where}: {wrong.height} of {read.height} rows are not accounted for: row {row_id} owes {owing} "
-                f"rows and has {has}, and the ledgers list {entries} more; put each missing row into a ledger"
+                f"rows and has {has}, and the ledgers list {entries} more; {self._expected}"
             )
+
+    @property
+    def _expected(self) -> str:
+        if self.by_part:
+            return "put each missing row into a ledger"
+        return "make all rows of a row or put it into a ledger once; each(..., by_part=True) lists its missing rows"
 
 
 def _counted(name: str, *frames: pl.DataFrame) -> pl.DataFrame:
@@ -70,9 +78,12 @@ def _counted(name: str, *frames: pl.DataFrame) -> pl.DataFrame:
     return ids.group_by("row_id").agg(pl.len().cast(pl.Int64).alias(name))
 
 
-def each(rows: int | str | pl.Expr = 1) -> FanOut:
-    """Return the fan-out of a stage that makes this many rows for each row: a count, a column or an expression."""
-    return FanOut(pl.col(rows) if isinstance(rows, str) else rows)
+def each(rows: int | str | pl.Expr = 1, *, by_part: bool = False) -> FanOut:
+    """Return the fan-out of a stage that makes this many rows for each row: a count, a column or an expression.
+
+    A row makes all of its rows, or none and has one ledger entry; with `by_part` each missing row has an entry.
+    """
+    return FanOut(pl.col(rows) if isinstance(rows, str) else rows, by_part=by_part)
 
 
 def free(reason: str) -> FanOut:

@@ -26,7 +26,7 @@ _BLOCK = 1_024  # memes compared with all others at once
 @step(
     makes=meme_tables.HARD_PAIRS,
     libraries=("numpy",),
-    fan_out=each(pl.when(pl.col("split") == TRAIN).then(len(VARIANTS)).otherwise(0)),
+    fan_out=each(pl.when(pl.col("split") == TRAIN).then(len(VARIANTS)).otherwise(0), by_part=True),
 )
 def hard_pairs(rows: pl.DataFrame, vectors: pl.DataFrame) -> Output:
     """Return the hard pairs of each training meme in each variant, within its task.

@@ -139,7 +139,12 @@ def _counted(ratings: Located) -> pl.DataFrame:
     )
 
 
-@step(makes=cultural_tables.ITEMS, name="items", bound=bounds.texts_of_memes, fan_out=each(pl.col("texts").list.len()))
+@step(
+    makes=cultural_tables.ITEMS,
+    name="items",
+    bound=bounds.texts_of_memes,
+    fan_out=each(pl.col("texts").list.len(), by_part=True),
+)
 def meme_items(rows: pl.DataFrame, args: MemeSplit, *, countries: Mapping[str, str]) -> Output:
     """Return one row for each meme and language, with the label of the language's first country, and its split.
 

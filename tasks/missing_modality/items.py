@@ -25,7 +25,7 @@ class ItemSettings(Args):
     languages: tuple[str, ...] = Field((), description="languages that are used; empty: all")
 
 
-@step(makes=modality_tables.ITEMS, name="items", fan_out=each(pl.col("texts").list.len()))
+@step(makes=modality_tables.ITEMS, name="items", fan_out=each(pl.col("texts").list.len(), by_part=True))
 def pair_items(rows: pl.DataFrame, args: ItemSettings, media: pl.DataFrame) -> Output:
     """Return one row for each meme and language that has a text and a picture.
 

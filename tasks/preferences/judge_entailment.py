@@ -39,7 +39,7 @@ class Entailment(Args):
     makes=preference_tables.SIGNALS,
     name="judged_signals",
     bound=bounds.replies_judged,
-    fan_out=each(pl.when(pl.col("parse_status") != NONE).then(len(JUDGED)).otherwise(0)),
+    fan_out=each(pl.when(pl.col("parse_status") != NONE).then(len(JUDGED)).otherwise(0), by_part=True),
 )
 def judge_entailment(
     rows: pl.DataFrame, args: Entailment, prompts: pl.DataFrame, model: LanguageModel, *, judge: str

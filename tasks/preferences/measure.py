@@ -58,7 +58,9 @@ class Measuring(Args):
     makes=preference_tables.SIGNALS,
     name="signals",
     libraries=("numpy",),
-    fan_out=lambda given: each(pl.when(pl.col("parse_status") != NONE).then(len(given["names"])).otherwise(0)),
+    fan_out=lambda given: each(
+        pl.when(pl.col("parse_status") != NONE).then(len(given["names"])).otherwise(0), by_part=True
+    ),
 )
 def measure(
     rows: pl.DataFrame,

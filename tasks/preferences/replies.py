@@ -165,7 +165,7 @@ def _reason(row: dict[str, Any]) -> str:
     makes=preference_tables.SIGNALS,
     name="signals",
     libraries=LIBRARIES,
-    fan_out=each(pl.when(pl.col("parse_status") != NONE).then(len(MEASURED)).otherwise(0)),
+    fan_out=each(pl.when(pl.col("parse_status") != NONE).then(len(MEASURED)).otherwise(0), by_part=True),
 )
 def released_signals(rows: pl.DataFrame, *, source: Located) -> Output:
     """Return the signals that a file has for its replies, one row each; those of a reply that did not parse are null.
