@@ -1,0 +1,1 @@
+"""Commands that show what a store or a system holds, and change nothing."""

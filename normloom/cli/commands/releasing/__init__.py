@@ -1,0 +1,1 @@
+"""Commands about what is released: audits, labels, versions, exports."""

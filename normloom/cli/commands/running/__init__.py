@@ -1,0 +1,1 @@
+"""Commands that build, or plan, schedule and follow builds."""

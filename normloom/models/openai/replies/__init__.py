@@ -1,0 +1,1 @@
+"""What endpoints reply, and how it is read."""

@@ -1,0 +1,1 @@
+"""What a build asks of models and what that costs: bounds, estimates, limits."""

@@ -1,0 +1,1 @@
+"""What a system declares for cards, audits and chats."""
