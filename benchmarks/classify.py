@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 from common import EMBEDDED, Clock, Report, parser
 
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.stage import Output
 from normloom.models import load_model
 from normloom.readers import locate

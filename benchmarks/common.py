@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from normloom.core.contract import Contract
+from normloom.core.models.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling, ScoreRequest
 from normloom.core.outlook import Outlook
-from normloom.core.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling, ScoreRequest
 from normloom.core.stage import Output, Stage
 from normloom.core.table import Manifest, PartRecord, TableRef
 from normloom.prefect.quiet import quiet_libraries

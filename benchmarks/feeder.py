@@ -21,7 +21,7 @@ from typing import Any
 import polars as pl
 from common import EMBEDDED, Clock, Loom, Report, StageRun, Timed, Work, builtin_prompts, generating, parser, start_ray
 
-from normloom.core.protocol import Closing, ModelSpec
+from normloom.core.models.protocol import Closing, ModelSpec
 from normloom.models import load_model
 from normloom.models.registry import parts_at_once
 from normloom.workers.resources import Resources

@@ -33,7 +33,7 @@ from common import Clock, Loom, Report, StageRun, Timed, Work, builtin_prompts, 
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from normloom.core.machine.cache import cache_dir
-from normloom.core.protocol import Closing, ModelSpec
+from normloom.core.models.protocol import Closing, ModelSpec
 from normloom.models import load_model
 from normloom.models.files.locate import locate
 from normloom.workers.resources import Resources

@@ -20,7 +20,7 @@ import polars as pl
 from common import Clock, Report, parser
 from label_sets import DATA, LabelSet, label_sets
 
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.models import load_model
 from normloom.schemas.prompts import CALIBRATE
 from normloom.schemas.taxonomy import DIMENSIONS, Taxonomy, builtin_taxonomies

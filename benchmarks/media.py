@@ -25,7 +25,7 @@ import polars as pl
 from common import Clock, Report, parser, start_ray
 from PIL import Image
 
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.models import load_model
 from normloom.readers.media import locate_media
 from normloom.store.store import Store
@@ -253,7 +253,7 @@ def train_script(given: Namespace, place: Path) -> dict[str, float]:  # noqa: AR
 
     from safetensors.torch import save_file
 
-    from normloom.core.product_model import ProductFiles
+    from normloom.core.models.product_model import ProductFiles
     from normloom.tasks.deepfakes.aligners import _trained as align_one
     from normloom.tasks.deepfakes.aligners import view_matrices
     from normloom.tasks.deepfakes.held_out import held_out

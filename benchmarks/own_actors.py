@@ -20,7 +20,7 @@ from common import Marks, Report, parser, start_ray
 
 from normloom.core.contract import Contract
 from normloom.core.fan_out import free
-from normloom.core.needs import Needs
+from normloom.core.models.needs import Needs
 from normloom.core.stage import Output, Stage
 from normloom.core.table import TableRef
 from normloom.run.runner import StageRunner

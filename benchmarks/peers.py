@@ -16,7 +16,7 @@ from typing import Any
 
 from common import Report, builtin_prompts, parser
 
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.models.files.locate import locate
 
 FOLDER = Path(__file__).parent / "peers"

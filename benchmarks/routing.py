@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 from common import EMBEDDED, Clock, Report, builtin_prompts, parser
 
-from normloom.core.protocol import GenerateRequest, ModelSpec, Sampling
+from normloom.core.models.protocol import GenerateRequest, ModelSpec, Sampling
 from normloom.models import load_model
 
 MIB = 2**20

@@ -16,7 +16,7 @@ from typing import Any
 
 from common import EMBEDDED, Marks, Report, Work, builtin_prompts, generating, parser, start_ray
 
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.run.runner import StageRunner
 from normloom.store.store import Store
 from normloom.workers.pool import Pool

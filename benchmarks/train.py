@@ -26,7 +26,7 @@ import polars as pl
 from common import EMBEDDED, Clock, Report, parser
 
 from normloom.core.contract import Contract
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.stage import Output, Stage
 from normloom.schemas import preference_tables
 from normloom.steps.args import Args

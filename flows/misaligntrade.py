@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.stage import Stage
 from normloom.flows.savacu import summary as savacu_summary
 from normloom.flows.savacu.config import Models, SavacuConfig
@@ -22,8 +22,8 @@ from normloom.flows.savacu.rejection import rejection_sampling
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import BUILTIN as TAXONOMIES
 from normloom.schemas.taxonomy import DIMENSIONS, load_taxonomy
-from normloom.settings.about import About
 from normloom.settings.config import section
+from normloom.settings.faces.about import About
 from normloom.settings.system import System
 from normloom.tasks.duplicates.split import split
 from normloom.tasks.prompts.asked import asked

@@ -49,12 +49,12 @@ if TYPE_CHECKING:
     from normloom.core.errors import WaitingError as WaitingError
     from normloom.core.fan_out import each as each
     from normloom.core.fan_out import free as free
-    from normloom.core.needs import Needs as Needs
-    from normloom.core.product_model import ProductFiles as ProductFiles
-    from normloom.core.protocol import Embedder as Embedder
-    from normloom.core.protocol import LanguageModel as LanguageModel
-    from normloom.core.protocol import ModelSpec as ModelSpec
-    from normloom.core.protocol import Sampling as Sampling
+    from normloom.core.models.needs import Needs as Needs
+    from normloom.core.models.product_model import ProductFiles as ProductFiles
+    from normloom.core.models.protocol import Embedder as Embedder
+    from normloom.core.models.protocol import LanguageModel as LanguageModel
+    from normloom.core.models.protocol import ModelSpec as ModelSpec
+    from normloom.core.models.protocol import Sampling as Sampling
     from normloom.core.run import Run as Run
     from normloom.core.stage import Output as Output
     from normloom.core.stage import Stage as Stage
@@ -85,16 +85,16 @@ HOMES = {
     "ConfigError": "normloom.core.errors",
     "Contract": "normloom.core.contract",
     "ContractError": "normloom.core.errors",
-    "Embedder": "normloom.core.protocol",
+    "Embedder": "normloom.core.models.protocol",
     "EngineDiedError": "normloom.core.errors",
     "LabelQueue": "normloom.labelling.queue",
-    "LanguageModel": "normloom.core.protocol",
+    "LanguageModel": "normloom.core.models.protocol",
     "ModelError": "normloom.core.errors",
-    "ModelSpec": "normloom.core.protocol",
-    "Needs": "normloom.core.needs",
+    "ModelSpec": "normloom.core.models.protocol",
+    "Needs": "normloom.core.models.needs",
     "NormloomError": "normloom.core.errors",
     "Output": "normloom.core.stage",
-    "ProductFiles": "normloom.core.product_model",
+    "ProductFiles": "normloom.core.models.product_model",
     "PartlyMadeError": "normloom.core.errors",
     "QuarantineBudgetError": "normloom.core.errors",
     "Question": "normloom.labelling.questions",
@@ -102,7 +102,7 @@ HOMES = {
     "Resources": "normloom.workers.resources",
     "Result": "normloom.api.result",
     "Run": "normloom.core.run",
-    "Sampling": "normloom.core.protocol",
+    "Sampling": "normloom.core.models.protocol",
     "SourceError": "normloom.core.errors",
     "SpendingError": "normloom.core.errors",
     "Stage": "normloom.core.stage",

@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.run import Run
 from normloom.core.stage import Output
 from normloom.steps.args import Args

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from normloom.core.contract import Contract
-from normloom.core.protocol import Candidate, Completion, GenerateRequest, ScoreRequest, Scores
+from normloom.core.models.protocol import Candidate, Completion, GenerateRequest, ScoreRequest, Scores
 from normloom.core.stage import Output, Stage
 from normloom.readers import ReadOptions, locate
 from normloom.schemas import tables

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from normloom.core.protocol import LanguageModel
+from normloom.core.models.protocol import LanguageModel
 from normloom.core.stage import Output, Stage
 from normloom.run.build import BuildRequest, build
 from normloom.store.store import Store

@@ -14,8 +14,8 @@ from prompts import marginal, read
 from pydantic import BaseModel, ConfigDict
 
 from normloom.core.contract import Contract
+from normloom.core.models.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling
 from normloom.core.progress import LogProgress
-from normloom.core.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling
 from normloom.core.stage import Output, Stage
 from normloom.prefect.quiet import quiet_libraries
 from normloom.run.runner import StageRunner

@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from normloom.core.errors import ConfigError
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.flows.alignx.axes import AxisSource
 from normloom.schemas.alignx_tables import HARMLESS, HELPFUL, HONEST
 from normloom.settings.config import Settings, section

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from normloom.core.model_roles import RolesSpec
-from normloom.core.needs import Needs
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.model_roles import RolesSpec
+from normloom.core.models.needs import Needs
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.stage import Stage
 from normloom.flows.alignx.config import AlignxConfig
 from normloom.schemas.alignx_tables import BASE, CALIBRATED, EXPERT, MERGED, ROUTED_MIX, UNIFORM

@@ -13,7 +13,7 @@ from normloom.flows.alignx.axes import axis_stage
 from normloom.flows.alignx.config import AlignxConfig
 from normloom.flows.alignx.experts import answered, checks, systems, tuned
 from normloom.flows.alignx.judges import recorded, trade_offs
-from normloom.settings.about import About
+from normloom.settings.faces.about import About
 from normloom.settings.system import System
 from normloom.steps.products import files_of
 from normloom.tasks.alignx.calibrate import calibrate, calibrators

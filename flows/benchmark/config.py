@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from normloom.core.protocol import Sampling
+from normloom.core.models.protocol import Sampling
 from normloom.schemas.responses import BUILTIN
 from normloom.schemas.taxonomy import DIMENSIONS
 from normloom.settings.config import Role, section

@@ -13,7 +13,7 @@ from normloom.core.stage import Stage
 from normloom.flows.benchmark.config import BenchmarkConfig
 from normloom.flows.benchmark.leaderboard import sections
 from normloom.readers import locate
-from normloom.settings.about import About
+from normloom.settings.faces.about import About
 from normloom.settings.system import System
 from normloom.tasks.benchmark.detect import detect, read, write
 from normloom.tasks.benchmark.evaluation_figures import evaluate_detectors, evaluate_responders

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator
 
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.readers.media import LocatedMedia, locate_media
 from normloom.settings.config import Settings, section
 from normloom.settings.source_settings import FileSettings

@@ -10,12 +10,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from normloom.core.errors import ConfigError
-from normloom.core.needs import Needs
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.needs import Needs
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.stage import Stage
 from normloom.flows.conllm import summary
 from normloom.flows.conllm.config import ConllmConfig
-from normloom.settings.about import About
+from normloom.settings.faces.about import About
 from normloom.settings.system import System
 from normloom.steps.products import files_of
 from normloom.tasks.deepfakes.aligners import aligners

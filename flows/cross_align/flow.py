@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from normloom.core.needs import Needs
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.needs import Needs
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.stage import Stage
 from normloom.flows.cross_align import summary
 from normloom.flows.cross_align.config import CrossAlignConfig
-from normloom.settings.about import About
+from normloom.settings.faces.about import About
 from normloom.settings.system import System
 from normloom.steps.products import files_of
 from normloom.tasks.cross_align.adapter import adapter

@@ -10,7 +10,7 @@ from __future__ import annotations
 from normloom.core.stage import Stage
 from normloom.flows.cross_cultural.config import CrossCulturalConfig
 from normloom.readers import locate
-from normloom.settings.about import About
+from normloom.settings.faces.about import About
 from normloom.settings.system import System
 from normloom.steps.products import files_of
 from normloom.tasks.cultural.answers import answer_scored, answer_written, read_answers

@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.flows.savacu.config import ClassifySettings, expansion_notes
 from normloom.flows.savacu.decontamination import Decontamination
 from normloom.schemas import conversations

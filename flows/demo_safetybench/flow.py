@@ -14,7 +14,7 @@ from normloom.flows.savacu.distinct import distinct
 from normloom.flows.savacu.labelling import label
 from normloom.readers import locate
 from normloom.schemas import demo_tables
-from normloom.settings.about import About
+from normloom.settings.faces.about import About
 from normloom.settings.system import System
 from normloom.tasks.duplicates.sweep import sweep_delta, sweep_tau
 from normloom.tasks.panel.conversations import conversations

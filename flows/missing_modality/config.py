@@ -6,7 +6,7 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.readers import Located, locate
 from normloom.readers.media import LocatedMedia, locate_media
 from normloom.schemas.memes import MEMES

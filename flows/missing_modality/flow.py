@@ -10,7 +10,7 @@ from __future__ import annotations
 from normloom.core.stage import Stage
 from normloom.flows.missing_modality import summary
 from normloom.flows.missing_modality.config import MissingModalityConfig
-from normloom.settings.about import About
+from normloom.settings.faces.about import About
 from normloom.settings.system import System
 from normloom.steps.products import files_of
 from normloom.tasks.cultural.memes import read_memes

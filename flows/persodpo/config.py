@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from normloom.core.errors import ConfigError
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.flows.savacu.decontamination import Decontamination
 from normloom.readers import Located, locate
 from normloom.schemas.personas import PROMPTS

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from normloom.core.errors import ConfigError
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.stage import Stage
 from normloom.flows.persodpo import summary
 from normloom.flows.persodpo.config import PersodpoConfig
@@ -17,7 +17,7 @@ from normloom.flows.persodpo.training import trained
 from normloom.flows.savacu.decontamination import decontaminated
 from normloom.readers import locate
 from normloom.schemas.preference_tables import MEASURED, VALID
-from normloom.settings.about import About
+from normloom.settings.faces.about import About
 from normloom.settings.system import System
 from normloom.tasks.preferences.checks import check_evaluation, check_pairs, check_replies
 from normloom.tasks.preferences.evaluation import evaluated, evaluation_figures, read_evaluated

@@ -8,7 +8,7 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from normloom.core.errors import ConfigError
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.readers import Located, locate
 from normloom.schemas import personas as builtin
 from normloom.settings.config import Settings, section

@@ -12,8 +12,8 @@ from normloom.core.stage import Stage
 from normloom.flows.persodpo.summary import sections
 from normloom.flows.persopilot.analyst import analysed
 from normloom.flows.persopilot.config import PersoPilotConfig
-from normloom.settings.about import About
-from normloom.settings.chat_face import Conversation
+from normloom.settings.faces.about import About
+from normloom.settings.faces.chat_face import Conversation
 from normloom.settings.system import System
 from normloom.steps.products import files_of
 from normloom.store.store import Store

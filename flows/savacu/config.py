@@ -6,7 +6,7 @@ from typing import Literal, Protocol, Self
 
 from pydantic import Field, model_validator
 
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.flows.savacu.decontamination import Decontamination
 from normloom.schemas.prompts import MEASURE
 from normloom.schemas.taxonomy import DIMENSIONS, Taxonomy

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from normloom.core.contract import Contract
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.stage import Stage
 from normloom.tasks.duplicates.by_meaning import deduplicate_by_meaning, text_vectors
 from normloom.tasks.duplicates.deduplicate import Deduplication, deduplicate

@@ -15,7 +15,7 @@ from normloom.flows.savacu.labelling import label
 from normloom.flows.savacu.rejection import rejection_sampling
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import DIMENSIONS
-from normloom.settings.about import About
+from normloom.settings.faces.about import About
 from normloom.settings.system import System
 from normloom.tasks.audit.auditing import AuditView
 from normloom.tasks.duplicates.split import split

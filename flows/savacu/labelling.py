@@ -8,7 +8,7 @@ from typing import Protocol
 
 import polars as pl
 
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.stage import Stage
 from normloom.flows.savacu.config import ClassifySettings
 from normloom.readers import locate

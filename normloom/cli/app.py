@@ -10,34 +10,34 @@ from typing import Annotated, NoReturn
 import typer
 from rich.markup import escape
 
-from normloom.cli.commands.audit import audit
-from normloom.cli.commands.build import build
-from normloom.cli.commands.builds import builds
-from normloom.cli.commands.chat import chat
-from normloom.cli.commands.diff import diff
-from normloom.cli.commands.doctor import doctor
-from normloom.cli.commands.export import export
-from normloom.cli.commands.forget import forget
-from normloom.cli.commands.gc import gc
-from normloom.cli.commands.label import label
-from normloom.cli.commands.labels import labels
-from normloom.cli.commands.leaderboard import leaderboard
-from normloom.cli.commands.metrics import metrics
-from normloom.cli.commands.notify import app as notify
-from normloom.cli.commands.plan import plan
-from normloom.cli.commands.prune import prune
-from normloom.cli.commands.quarantine import quarantine
-from normloom.cli.commands.query import query
-from normloom.cli.commands.releases import releases
-from normloom.cli.commands.report import report
-from normloom.cli.commands.serve import serve
-from normloom.cli.commands.settings import settings
-from normloom.cli.commands.tables import tables
-from normloom.cli.commands.trace import trace
-from normloom.cli.commands.verify import verify
-from normloom.cli.commands.view import view
-from normloom.cli.commands.watch import watch
-from normloom.cli.commands.why import why
+from normloom.cli.commands.keeping.doctor import doctor
+from normloom.cli.commands.keeping.forget import forget
+from normloom.cli.commands.keeping.gc import gc
+from normloom.cli.commands.keeping.prune import prune
+from normloom.cli.commands.keeping.verify import verify
+from normloom.cli.commands.reading.builds import builds
+from normloom.cli.commands.reading.diff import diff
+from normloom.cli.commands.reading.leaderboard import leaderboard
+from normloom.cli.commands.reading.metrics import metrics
+from normloom.cli.commands.reading.quarantine import quarantine
+from normloom.cli.commands.reading.query import query
+from normloom.cli.commands.reading.report import report
+from normloom.cli.commands.reading.settings import settings
+from normloom.cli.commands.reading.tables import tables
+from normloom.cli.commands.reading.trace import trace
+from normloom.cli.commands.reading.view import view
+from normloom.cli.commands.reading.why import why
+from normloom.cli.commands.releasing.audit import audit
+from normloom.cli.commands.releasing.export import export
+from normloom.cli.commands.releasing.label import label
+from normloom.cli.commands.releasing.labels import labels
+from normloom.cli.commands.releasing.releases import releases
+from normloom.cli.commands.running.build import build
+from normloom.cli.commands.running.chat import chat
+from normloom.cli.commands.running.notify import app as notify
+from normloom.cli.commands.running.plan import plan
+from normloom.cli.commands.running.serve import serve
+from normloom.cli.commands.running.watch import watch
 from normloom.cli.common import FAILED, WAITING, WRONG_USAGE, err
 from normloom.cli.interrupt import terminated
 from normloom.core.errors import NormloomError, UsageError, WaitingError

@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable, Collection, Sequence
 
 from normloom.core.errors import ConfigError, ModelError
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.stage import Stage
-from normloom.models.openai.failures import SpentError
 from normloom.models.openai.memory import ENGINE
 from normloom.models.openai.options import Options
+from normloom.models.openai.replies.failures import SpentError
 from normloom.models.registry import parse_options
 from normloom.steps.graph import stages_of, with_models
 from normloom.workers.resources import Resources

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from normloom.cli.doctor import Finding
 from normloom.core.errors import ConfigError
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.models.installed import missing_engines
 from normloom.models.sees import require_sight
 from normloom.settings.config import load_profile, override, validated

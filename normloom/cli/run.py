@@ -28,10 +28,10 @@ from normloom.models import model_identity
 from normloom.models.installed import missing_engines
 from normloom.models.sees import require_sight
 from normloom.planning import plan
-from normloom.planning.ceiling import bills, bounds
-from normloom.planning.guard import RemakeLimits
+from normloom.planning.costs.ceiling import bills, bounds
+from normloom.planning.costs.guard import RemakeLimits
+from normloom.planning.costs.spending import hosted, unpriced
 from normloom.planning.plan import find_published
-from normloom.planning.spending import hosted, unpriced
 from normloom.prefect.flow_run import hold_run_under_way, under_way
 from normloom.prefect.quiet import quiet_libraries
 from normloom.prefect.run_marks import settle

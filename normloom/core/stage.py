@@ -20,10 +20,10 @@ from normloom.core.compared import Compared
 from normloom.core.contract import Contract
 from normloom.core.errors import ConfigError
 from normloom.core.fan_out import FanOut
-from normloom.core.model_roles import named_by
-from normloom.core.needs import Needs, ProcessSpec
-from normloom.core.product_model import ProductSpec
-from normloom.core.protocol import Completion, ModelSpec, Scores
+from normloom.core.models.model_roles import named_by
+from normloom.core.models.needs import Needs, ProcessSpec
+from normloom.core.models.product_model import ProductSpec
+from normloom.core.models.protocol import Completion, ModelSpec, Scores
 from normloom.core.rows.rules import MODEL, OUTAGE
 from normloom.core.table import TableRef
 

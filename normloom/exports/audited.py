@@ -6,7 +6,7 @@ import polars as pl
 
 from normloom.core.errors import ReleaseError
 from normloom.core.table import Manifest
-from normloom.settings.audits import audit_name, audited_figures, bounds_of
+from normloom.settings.faces.audits import audit_name, audited_figures, bounds_of
 from normloom.store.latest import released_key
 from normloom.store.store import Store
 from normloom.tasks.audit.bounds import missed

@@ -16,7 +16,7 @@ from normloom.history.builds import BuildLock, find_build
 from normloom.history.public import public_name
 from normloom.history.releases import ReleaseRecord
 from normloom.history.terms import SourceTerms
-from normloom.settings.about import About
+from normloom.settings.faces.about import About
 from normloom.settings.systems import system_named, system_names
 from normloom.store.store import Store
 

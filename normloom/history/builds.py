@@ -17,7 +17,7 @@ from normloom.core.errors import StoreError, UsageError
 from normloom.core.table import Manifest, TableRef
 from normloom.history.releases import is_version, version_named
 from normloom.history.terms import SourceTerms
-from normloom.planning.spent import Spent
+from normloom.planning.costs.spent import Spent
 from normloom.store.layout import BUILDS
 from normloom.store.store import Store
 

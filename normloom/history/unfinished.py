@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from normloom.core.errors import BuildCancelledError, StoreError, WaitingError, cause
 from normloom.core.machine.object_path import ObjectPath
 from normloom.history.builds import started
-from normloom.planning.spent import Spent
+from normloom.planning.costs.spent import Spent
 from normloom.store.files import sync_directory, writing
 from normloom.store.layout import BUILDS
 from normloom.store.lease import Lease, is_held, take

@@ -30,7 +30,7 @@ from openlineage.client.transport.noop import NoopConfig, NoopTransport
 
 from normloom.core.errors import BuildCancelledError, StoreError
 from normloom.core.machine.object_path import ObjectPath
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.table import Manifest, TableRef
 from normloom.lineage.openlineage_facets import (
     PRODUCER,

@@ -15,8 +15,8 @@ from openlineage.client.event_v2 import InputDataset
 from openlineage.client.facet_v2 import DatasetFacet, dataset_version_dataset
 
 from normloom.core.errors import ModelError
-from normloom.core.product_model import ProductFiles, ProductSpec
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.product_model import ProductFiles, ProductSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.lineage.training import TrainingRecord
 from normloom.models.files.locate import find
 from normloom.models.identity import model_identity

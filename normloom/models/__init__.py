@@ -7,8 +7,8 @@ from importlib import import_module
 from typing import cast
 
 from normloom.core.content import Image
-from normloom.core.product_model import ProductSpec
-from normloom.core.protocol import (
+from normloom.core.models.product_model import ProductSpec
+from normloom.core.models.protocol import (
     Candidate,
     Completion,
     Embedder,
@@ -19,7 +19,7 @@ from normloom.core.protocol import (
     ScoreRequest,
     Scores,
 )
-from normloom.core.routed_model import RoutedSpec
+from normloom.core.models.routed_model import RoutedSpec
 from normloom.models.identity import model_identity
 from normloom.models.registry import engine_of
 

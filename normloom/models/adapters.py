@@ -10,9 +10,9 @@ from typing import TypeGuard
 
 from normloom.core.errors import ModelError
 from normloom.core.machine.object_path import fetched
-from normloom.core.product_model import ProductSpec
-from normloom.core.protocol import Adaptable, LanguageModel, ModelSpec
-from normloom.core.routed_model import RoutedSpec
+from normloom.core.models.product_model import ProductSpec
+from normloom.core.models.protocol import Adaptable, LanguageModel, ModelSpec
+from normloom.core.models.routed_model import RoutedSpec
 from normloom.models.product_files import require_files
 from normloom.models.registry import engine_of
 

@@ -12,10 +12,10 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from normloom.core.errors import ConfigError, ModelError
-from normloom.core.model_roles import RolesSpec
-from normloom.core.product_model import ProductFiles, ProductSpec
-from normloom.core.protocol import ModelSpec
-from normloom.core.routed_model import RoutedSpec
+from normloom.core.models.model_roles import RolesSpec
+from normloom.core.models.product_model import ProductFiles, ProductSpec
+from normloom.core.models.protocol import ModelSpec
+from normloom.core.models.routed_model import RoutedSpec
 from normloom.models.files.digests import file_digest, joint_digest
 from normloom.models.files.locate import find, snapshot
 from normloom.models.registry import Engine, engine_of, parse_options

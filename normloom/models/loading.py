@@ -11,7 +11,7 @@ from transformers import AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
 from normloom.core.errors import ConfigError, ModelError
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.models.files.locate import locate
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

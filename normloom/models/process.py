@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from normloom.core.needs import ProcessSpec
+from normloom.core.models.needs import ProcessSpec
 
 
 def no_model(spec: ProcessSpec, *, threads: int | None = None) -> None:  # noqa: ARG001  # as an engine is called

@@ -10,8 +10,8 @@ from normloom.core.errors import ModelError
 from normloom.core.machine.cache import cache_dir
 from normloom.core.machine.object_path import fetched
 from normloom.core.machine.once import made_once
-from normloom.core.product_model import ProductSpec
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.product_model import ProductSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.models.files.digests import file_digest
 from normloom.models.files.locate import locate
 

@@ -15,9 +15,9 @@ from pydantic import BaseModel, ValidationError
 
 from normloom.core.declared import declared, loaded
 from normloom.core.errors import ConfigError
-from normloom.core.model_roles import RolesSpec
-from normloom.core.needs import ProcessSpec
-from normloom.core.protocol import GenerateRequest, ModelSpec
+from normloom.core.models.model_roles import RolesSpec
+from normloom.core.models.needs import ProcessSpec
+from normloom.core.models.protocol import GenerateRequest, ModelSpec
 
 _Options = TypeVar("_Options", bound=BaseModel)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from normloom.core.model_roles import RolesSpec
-from normloom.core.protocol import Closing, Embedder, LanguageModel, Metered
+from normloom.core.models.model_roles import RolesSpec
+from normloom.core.models.protocol import Closing, Embedder, LanguageModel, Metered
 
 
 class Roles(Mapping[str, "LanguageModel | Embedder"]):

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.core.content import Content, images_of, text_of
 from normloom.core.errors import ConfigError
-from normloom.core.protocol import (
+from normloom.core.models.protocol import (
     Candidate,
     Completion,
     GenerateRequest,

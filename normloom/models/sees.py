@@ -8,9 +8,9 @@ from importlib import import_module
 from pathlib import Path
 
 from normloom.core.errors import ConfigError, ModelError
-from normloom.core.model_roles import each_of
-from normloom.core.product_model import ProductSpec
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.model_roles import each_of
+from normloom.core.models.product_model import ProductSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.stage import Stage
 from normloom.models.files.locate import find
 from normloom.models.registry import engine_of, parse_options

@@ -18,7 +18,7 @@ from normloom.core.compared import Compared
 from normloom.core.errors import StoreError
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest, PartRecord, TableRef
-from normloom.planning.estimate import history
+from normloom.planning.costs.estimate import history
 from normloom.planning.keys import recipe
 from normloom.store.store import Store
 from normloom.workers.job import PartJob, TableFiles

@@ -21,14 +21,14 @@ import polars as pl
 from pydantic import BaseModel
 
 from normloom.core.errors import ConfigError, UsageError
-from normloom.core.model_roles import each_of
-from normloom.core.protocol import ModelSpec
-from normloom.core.routed_model import RoutedSpec
+from normloom.core.models.model_roles import each_of
+from normloom.core.models.protocol import ModelSpec
+from normloom.core.models.routed_model import RoutedSpec
 from normloom.core.stage import Stage
 from normloom.models.identity import model_identity
 from normloom.models.registry import engine_of
-from normloom.planning.called import Called
-from normloom.planning.source import source_of
+from normloom.planning.code.called import Called
+from normloom.planning.code.source import source_of
 
 FORMAT = 2  # of keys; raising it makes every table again
 NAMES = frozenset({"function", "source"})  # recorded with the fields of a key, and no part of it

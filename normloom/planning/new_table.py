@@ -8,9 +8,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from normloom.core.model_roles import RolesSpec
-from normloom.core.product_model import ProductSpec
-from normloom.core.routed_model import RoutedSpec
+from normloom.core.models.model_roles import RolesSpec
+from normloom.core.models.product_model import ProductSpec
+from normloom.core.models.routed_model import RoutedSpec
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest, PartRecord, TableRef
 from normloom.models.adapters import on_base

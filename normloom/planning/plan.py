@@ -10,15 +10,15 @@ from math import ceil
 from typing import Any, Literal
 
 from normloom.core.errors import UsageError
-from normloom.core.needs import ProcessSpec
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.needs import ProcessSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.stage import Output, Stage
 from normloom.core.table import Manifest, PartRecord
 from normloom.labelling.seen import with_answers
 from normloom.models.sees import require_sight
 from normloom.planning.causes import Version, changes, stored, without_reads
 from normloom.planning.changes import Change
-from normloom.planning.estimate import history, load_seconds, model_loads, stage_seconds
+from normloom.planning.costs.estimate import history, load_seconds, model_loads, stage_seconds
 from normloom.planning.keys import key_fields, stage_key
 from normloom.planning.new_table import NewTable
 from normloom.planning.reuse import kept_parts, kept_without

@@ -6,25 +6,25 @@ from typing import Any
 
 from normloom.report.material import Material
 from normloom.report.section import Section
-from normloom.report.sections import (
-    acceptance,
+from normloom.report.sections import head, products, work
+from normloom.report.sections.data import (
     contamination,
     duplicates,
     evidence,
     examples,
-    figures,
-    head,
-    judgement,
-    labels,
-    margins,
     media,
-    preferences,
-    products,
     references,
     rows,
     splits,
+)
+from normloom.report.sections.results import (
+    acceptance,
+    figures,
+    judgement,
+    labels,
+    margins,
+    preferences,
     trade_offs,
-    work,
 )
 
 SECTIONS: tuple[Section, ...] = tuple(

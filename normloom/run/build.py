@@ -31,10 +31,10 @@ from normloom.history.releases import ReleaseRecord, record_release
 from normloom.history.resume import resume_command
 from normloom.history.terms import SourceTerms
 from normloom.history.unfinished import UnfinishedBuild, recorded
-from normloom.planning.guard import RemakeLimits
+from normloom.planning.costs.guard import RemakeLimits
+from normloom.planning.costs.spending import Spending, SpendingLimits
+from normloom.planning.costs.spent import Spent
 from normloom.planning.plan import Plan, find_published, plan
-from normloom.planning.spending import Spending, SpendingLimits
-from normloom.planning.spent import Spent
 from normloom.prefect.flow_run import Account, RunRequest, current_flow_run, current_task_run, in_flow_run
 from normloom.prefect.notifications.notices import telling
 from normloom.prefect.pages.lineage_page import Lineage, publish_build, publish_stage

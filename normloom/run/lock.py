@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from normloom.core.table import Manifest
-from normloom.planning.spent import Spent
+from normloom.planning.costs.spent import Spent
 from normloom.steps.selection import Selection
 
 if TYPE_CHECKING:

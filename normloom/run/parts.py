@@ -15,7 +15,7 @@ from normloom.core.rows.rules import POISON
 from normloom.core.stage import Stage
 from normloom.core.table import PartRecord
 from normloom.history.commands import store_option
-from normloom.planning.spending import Spending, batched, hosted
+from normloom.planning.costs.spending import Spending, batched, hosted
 from normloom.run.budget import Budget
 from normloom.store.parts import committed_part
 from normloom.store.store import Store

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from normloom.core.errors import NormloomError
-from normloom.core.model_roles import each_of
+from normloom.core.models.model_roles import each_of
 from normloom.core.rows.rules import CRASH, OUTAGE, POISON
 from normloom.core.stage import Stage
 from normloom.core.table import KINDS, Kind, Manifest, PartRecord

@@ -25,10 +25,10 @@ from normloom.core.stage import Stage
 from normloom.core.table import KINDS, Kind, Manifest, PartRecord, TableRef, Work, total
 from normloom.history.losses import loss, losses, sentence, upstream
 from normloom.labelling.seen import with_answers
+from normloom.planning.costs.spending import Spending
 from normloom.planning.incremental import earlier_table, taken_over
 from normloom.planning.keys import key_fields, stage_key
 from normloom.planning.new_table import NewTable
-from normloom.planning.spending import Spending
 from normloom.run.budget import Budget
 from normloom.run.checked import without_failing
 from normloom.run.checks.table_checks import require, run_checks

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import cache
 
 from normloom.core.errors import ConfigError
-from normloom.core.product_model import ProductSpec
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.product_model import ProductSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.stage import Stage, published_stage
 from normloom.models.product_files import base_of
 from normloom.store.store import Store

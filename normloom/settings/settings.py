@@ -9,8 +9,8 @@ import yaml
 from pydantic import BaseModel
 
 from normloom.core.errors import ConfigError, NormloomError
-from normloom.core.needs import Needs
-from normloom.core.product_model import ProductSpec
+from normloom.core.models.needs import Needs
+from normloom.core.models.product_model import ProductSpec
 from normloom.core.stage import Stage, published_stage
 from normloom.core.table import Manifest
 from normloom.models.openai.memory import recall

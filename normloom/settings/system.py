@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from normloom.core.stage import Stage
-from normloom.settings.about import About
-from normloom.settings.chat_face import ChatFace
+from normloom.settings.faces.about import About
+from normloom.settings.faces.chat_face import ChatFace
 from normloom.settings.system_config import SystemConfig
 
 if TYPE_CHECKING:  # commands that read need no build

@@ -9,17 +9,17 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, field_validator, model_validator
 
 from normloom.core.errors import ConfigError, UsageError
-from normloom.core.protocol import ModelSpec
-from normloom.planning.guard import RemakeLimits
-from normloom.planning.spending import SpendingLimits
+from normloom.core.models.protocol import ModelSpec
+from normloom.planning.costs.guard import RemakeLimits
+from normloom.planning.costs.spending import SpendingLimits
 from normloom.run.release import ReleaseSize
 from normloom.run.runner import QUARANTINE_BUDGET
 from normloom.schemas.taxonomy import BUILTIN as TAXONOMIES
 from normloom.schemas.taxonomy import DIMENSIONS, Taxonomy, load_taxonomy
 from normloom.schemas.template import FOLDER as TEMPLATES
 from normloom.schemas.template import templates_of
-from normloom.settings.audit_gate import AuditGate, Unaudited
 from normloom.settings.config import Role, Settings
+from normloom.settings.faces.audit_gate import AuditGate, Unaudited
 from normloom.tasks.audit.bounds import Bound
 
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from normloom.core.errors import ConfigError
-from normloom.core.model_roles import RolesSpec, each_of
-from normloom.core.needs import Needs
-from normloom.core.product_model import ProductSpec
-from normloom.core.protocol import ModelSpec
-from normloom.core.routed_model import RoutedSpec
+from normloom.core.models.model_roles import RolesSpec, each_of
+from normloom.core.models.needs import Needs
+from normloom.core.models.product_model import ProductSpec
+from normloom.core.models.protocol import ModelSpec
+from normloom.core.models.routed_model import RoutedSpec
 from normloom.core.stage import Stage
 
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from normloom.core.errors import ConfigError
-from normloom.core.product_model import ProductFiles, ProductSpec
-from normloom.core.protocol import ModelSpec
-from normloom.core.routed_model import RoutedSpec
+from normloom.core.models.product_model import ProductFiles, ProductSpec
+from normloom.core.models.protocol import ModelSpec
+from normloom.core.models.routed_model import RoutedSpec
 from normloom.core.stage import Stage
 
 _FEWEST = 2

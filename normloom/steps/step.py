@@ -31,9 +31,9 @@ from normloom.core.compared import Compared
 from normloom.core.contract import Contract
 from normloom.core.errors import ConfigError
 from normloom.core.fan_out import FanOut
-from normloom.core.model_roles import RolesSpec
-from normloom.core.needs import Needs
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.model_roles import RolesSpec
+from normloom.core.models.needs import Needs
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.stage import NoArguments, Output, Stage
 from normloom.steps.args import Args
 from normloom.steps.step_function import StepFunction

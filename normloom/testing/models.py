@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from normloom.core.protocol import Embedder, LanguageModel, ModelSpec
+from normloom.core.models.protocol import Embedder, LanguageModel, ModelSpec
 from normloom.models import load_model
 
 

@@ -9,8 +9,8 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.core.contract import Check, Contract
+from normloom.core.models.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling
 from normloom.core.progress import LogProgress
-from normloom.core.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling
 from normloom.core.rows.ids import seed
 from normloom.core.stage import Output, Stage, dropped, dropped_frame, quarantined, quarantined_frame
 from normloom.run.runner import StageRunner

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.core.errors import NormloomError, UsageError
 from normloom.lineage.trace import trace
-from normloom.settings.chat_face import Conversation
+from normloom.settings.faces.chat_face import Conversation
 from normloom.store.store import Store
 from normloom.view import comparison, media, rows
 from normloom.view.analyst import add_analyst

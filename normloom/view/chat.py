@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from normloom.settings.chat_face import Conversation
+from normloom.settings.faces.chat_face import Conversation
 from normloom.settings.systems import chat_systems
 from normloom.store.store import Store
 

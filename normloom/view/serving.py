@@ -11,7 +11,7 @@ from typing import Self
 import uvicorn
 
 from normloom.core.errors import UsageError
-from normloom.settings.chat_face import Conversation
+from normloom.settings.faces.chat_face import Conversation
 from normloom.store.store import Store
 from normloom.view.app import view_app
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from normloom.core.errors import NormloomError, WaitingError
-from normloom.core.protocol import Closing, ModelSpec
+from normloom.core.models.protocol import Closing, ModelSpec
 from normloom.core.table import PartRecord
 from normloom.models import load_model
 from normloom.models.adapters import served_by

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from normloom.core.contract import Contract
 from normloom.core.fan_out import FanOut
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.rows.forgotten import DenyList
 from normloom.core.rows.rules import CRASH, POISON
 from normloom.core.stage import Output

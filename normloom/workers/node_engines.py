@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from normloom.core.errors import ConfigError, NormloomError
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.models.identity import IdentifiedSpec, model_identity
 from normloom.models.installed import missing_engines
 from normloom.models.registry import engine_of

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from normloom.core.errors import AccountingError, ContractError, StageError
-from normloom.core.protocol import Metered
+from normloom.core.models.protocol import Metered
 from normloom.core.rows.forgotten import without_forgotten
 from normloom.core.rows.ids import row_ids
 from normloom.core.stage import DROPPED_SCHEMA, QUARANTINE_SCHEMA, Output, quarantined, quarantined_frame

@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 
 from normloom.core.errors import BuildCancelledError, ConfigError, ModelError
-from normloom.core.needs import ProcessSpec
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.needs import ProcessSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.models.adapters import loaded_for, shared_base
 from normloom.steps.graph import farthest
 from normloom.workers.actors.actor import other_holders

@@ -8,9 +8,9 @@ from math import ceil, floor
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from normloom.core.model_roles import RolesSpec
-from normloom.core.needs import Needs, ProcessSpec
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.model_roles import RolesSpec
+from normloom.core.models.needs import Needs, ProcessSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.models.adapters import loaded_for
 from normloom.models.registry import engine_of
 

@@ -8,7 +8,7 @@ import polars as pl
 from pydantic import Field
 
 from normloom.core.fan_out import each
-from normloom.core.protocol import GenerateRequest, LanguageModel, Sampling, Turn
+from normloom.core.models.protocol import GenerateRequest, LanguageModel, Sampling, Turn
 from normloom.core.rows.ids import seed
 from normloom.core.stage import Output, dropped_rows, quarantined_frame, unanswered
 from normloom.schemas import alignx_tables, routing_tables

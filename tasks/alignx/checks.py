@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from normloom.core.fan_out import free
-from normloom.core.model_roles import RolesSpec
-from normloom.core.product_model import ProductFiles
+from normloom.core.models.model_roles import RolesSpec
+from normloom.core.models.product_model import ProductFiles
 from normloom.core.stage import Output
 from normloom.run.checks.own import LEAST_VARIATION
 from normloom.schemas import preference_tables

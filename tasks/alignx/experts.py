@@ -10,8 +10,8 @@ import polars as pl
 
 from normloom.core.errors import StageError
 from normloom.core.fan_out import free
-from normloom.core.needs import Needs
-from normloom.core.protocol import ModelSpec, ReplyRequest, Turn
+from normloom.core.models.needs import Needs
+from normloom.core.models.protocol import ModelSpec, ReplyRequest, Turn
 from normloom.core.run import Run
 from normloom.core.stage import Output, dropped, dropped_frame
 from normloom.schemas import routing_tables, tables

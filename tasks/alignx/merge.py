@@ -11,8 +11,8 @@ from pydantic import Field
 
 from normloom.core.errors import StageError
 from normloom.core.fan_out import free
-from normloom.core.model_roles import RolesSpec
-from normloom.core.product_model import ProductFiles
+from normloom.core.models.model_roles import RolesSpec
+from normloom.core.models.product_model import ProductFiles
 from normloom.core.run import Run
 from normloom.core.stage import Output
 from normloom.schemas import routing_tables, tables

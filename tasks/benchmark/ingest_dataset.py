@@ -12,7 +12,7 @@ from pydantic import Field
 
 from normloom.core.errors import ConfigError, SourceError
 from normloom.core.fan_out import each
-from normloom.core.protocol import Turn
+from normloom.core.models.protocol import Turn
 from normloom.core.rows.text import text_problem
 from normloom.core.stage import DROPPED_SCHEMA, Output, Stage, quarantined, quarantined_frame
 from normloom.readers import LIBRARIES, Located, as_text, read_source

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from normloom.core.errors import StageError
 from normloom.core.fan_out import free
-from normloom.core.needs import Needs
+from normloom.core.models.needs import Needs
 from normloom.core.run import Run
 from normloom.core.stage import Output
 from normloom.schemas import meme_tables, tables

@@ -11,7 +11,7 @@ import polars as pl
 from pydantic import Field
 
 from normloom.core.fan_out import each
-from normloom.core.product_model import ProductFiles
+from normloom.core.models.product_model import ProductFiles
 from normloom.core.stage import Output, dropped_rows
 from normloom.schemas import meme_tables
 from normloom.schemas.knowledge_tables import SYMBOLS

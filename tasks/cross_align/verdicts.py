@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from normloom.core.fan_out import each
-from normloom.core.product_model import ProductFiles
+from normloom.core.models.product_model import ProductFiles
 from normloom.core.stage import Output
 from normloom.schemas import meme_tables
 from normloom.schemas.meme_tables import ADAPTER, HEAD, METHODS, VARIANTS

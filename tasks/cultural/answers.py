@@ -12,8 +12,8 @@ from pydantic import Field
 from normloom.core.content import Content, Image, shown, with_text
 from normloom.core.errors import SourceError
 from normloom.core.fan_out import each, free
-from normloom.core.product_model import ProductFiles
-from normloom.core.protocol import GenerateRequest, LanguageModel, Sampling, ScoreRequest
+from normloom.core.models.product_model import ProductFiles
+from normloom.core.models.protocol import GenerateRequest, LanguageModel, Sampling, ScoreRequest
 from normloom.core.rows.ids import seed
 from normloom.core.stage import Output, quarantined, quarantined_frame, unanswered
 from normloom.readers import LIBRARIES, Located, as_text, read_source

@@ -8,7 +8,7 @@ import polars as pl
 from pydantic import Field
 
 from normloom.core.fan_out import each, free
-from normloom.core.protocol import Embedder
+from normloom.core.models.protocol import Embedder
 from normloom.core.stage import Output, dropped_rows
 from normloom.schemas import cultural_tables
 from normloom.schemas.cultural_tables import TEST, TRAIN

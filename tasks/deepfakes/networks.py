@@ -11,7 +11,7 @@ from torch import nn
 from normloom.tasks.missing_modality.network import Standard
 
 if TYPE_CHECKING:
-    from normloom.core.protocol import ModelSpec
+    from normloom.core.models.protocol import ModelSpec
 
 Vectors = Mapping[str, torch.Tensor]  # view -> (rows, width)
 _HEADS = 8

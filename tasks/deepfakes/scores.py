@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from normloom.core.fan_out import free
-from normloom.core.product_model import ProductFiles
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.product_model import ProductFiles
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.stage import Output
 from normloom.schemas import deepfake_tables
 from normloom.schemas.deepfake_tables import REAL

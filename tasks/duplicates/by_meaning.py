@@ -9,7 +9,7 @@ import polars as pl
 
 from normloom.core.errors import ContractError
 from normloom.core.fan_out import each
-from normloom.core.protocol import Embedder
+from normloom.core.models.protocol import Embedder
 from normloom.core.rows.text import normalise
 from normloom.core.stage import Output
 from normloom.schemas import tables

@@ -12,7 +12,7 @@ import polars as pl
 from pydantic import Field
 
 from normloom.core.fan_out import free
-from normloom.core.product_model import ProductFiles
+from normloom.core.models.product_model import ProductFiles
 from normloom.core.stage import Output
 from normloom.schemas import knowledge_tables, tables
 from normloom.schemas.knowledge_tables import SOURCES, SYMBOLS

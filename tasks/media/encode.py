@@ -8,8 +8,8 @@ import polars as pl
 from pydantic import Field
 
 from normloom.core.fan_out import each
-from normloom.core.product_model import ProductFiles
-from normloom.core.protocol import Embedder, ImageEmbedder, SoundEmbedder
+from normloom.core.models.product_model import ProductFiles
+from normloom.core.models.protocol import Embedder, ImageEmbedder, SoundEmbedder
 from normloom.readers.media import MediaFolder, frames_of
 from normloom.schemas import media_tables
 from normloom.steps.args import Args

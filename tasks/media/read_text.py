@@ -11,8 +11,8 @@ import polars as pl
 from pydantic import Field
 
 from normloom.core.fan_out import each
-from normloom.core.needs import Needs
-from normloom.core.product_model import ProductFiles
+from normloom.core.models.needs import Needs
+from normloom.core.models.product_model import ProductFiles
 from normloom.core.stage import Output, quarantined, quarantined_frame
 from normloom.readers.media import MediaFolder, image_of
 from normloom.schemas import media_tables

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from normloom.core.errors import StageError
 from normloom.core.fan_out import free
-from normloom.core.needs import Needs
+from normloom.core.models.needs import Needs
 from normloom.core.run import Run
 from normloom.core.stage import Output
 from normloom.schemas import modality_tables, tables

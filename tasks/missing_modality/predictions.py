@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 
 from normloom.core.fan_out import each
-from normloom.core.product_model import ProductFiles
+from normloom.core.models.product_model import ProductFiles
 from normloom.core.stage import Output
 from normloom.schemas import modality_tables
 from normloom.schemas.modality_tables import CONCAT, IMAGE, IMAGE_ONLY, LATE, METHODS, SHARED, TEXT, TEXT_ONLY

@@ -8,7 +8,7 @@ import polars as pl
 from pydantic import Field
 
 from normloom.core.fan_out import each, free
-from normloom.core.protocol import LanguageModel
+from normloom.core.models.protocol import LanguageModel
 from normloom.core.stage import Output
 from normloom.near_duplicates.features import Features
 from normloom.schemas import demo_tables

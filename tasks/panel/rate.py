@@ -8,7 +8,7 @@ import polars as pl
 from pydantic import Field
 
 from normloom.core.fan_out import each
-from normloom.core.protocol import LanguageModel, ScoreRequest
+from normloom.core.models.protocol import LanguageModel, ScoreRequest
 from normloom.core.stage import Output, quarantined_frame, unanswered
 from normloom.schemas import demo_tables
 from normloom.schemas.demo_tables import ANSWERS, AXES

@@ -18,8 +18,8 @@ from pydantic import Field
 
 from normloom.core.errors import StageError
 from normloom.core.fan_out import each, free
-from normloom.core.needs import Needs
-from normloom.core.product_model import ProductFiles
+from normloom.core.models.needs import Needs
+from normloom.core.models.product_model import ProductFiles
 from normloom.core.run import Run
 from normloom.core.stage import Output
 from normloom.schemas import persona_tables, tables

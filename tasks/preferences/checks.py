@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 
 from normloom.core.fan_out import free
-from normloom.core.product_model import ProductFiles
+from normloom.core.models.product_model import ProductFiles
 from normloom.core.stage import Output
 from normloom.run.checks.own import LEAST_VARIATION, variation
 from normloom.schemas import preference_tables, tables

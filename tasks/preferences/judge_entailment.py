@@ -12,7 +12,7 @@ import polars as pl
 from pydantic import Field
 
 from normloom.core.fan_out import each
-from normloom.core.protocol import LanguageModel, ScoreRequest, Scores
+from normloom.core.models.protocol import LanguageModel, ScoreRequest, Scores
 from normloom.core.stage import Output, quarantined_frame, unanswered
 from normloom.schemas import preference_tables
 from normloom.schemas.preference_tables import CONSISTENCY, NONE, OK, UTTERANCE_ENTAILMENT

@@ -13,7 +13,7 @@ import polars as pl
 from pydantic import Field
 
 from normloom.core.fan_out import each
-from normloom.core.protocol import Embedder
+from normloom.core.models.protocol import Embedder
 from normloom.core.stage import Output
 from normloom.schemas import preference_tables
 from normloom.schemas.preference_tables import (

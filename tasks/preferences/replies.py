@@ -10,7 +10,7 @@ from pydantic import Field
 
 from normloom.core.errors import SourceError
 from normloom.core.fan_out import each, free
-from normloom.core.protocol import GenerateRequest, LanguageModel, Sampling
+from normloom.core.models.protocol import GenerateRequest, LanguageModel, Sampling
 from normloom.core.rows.ids import seed
 from normloom.core.stage import Output, quarantined, quarantined_frame, unanswered
 from normloom.readers import LIBRARIES, Located, as_text, read_source

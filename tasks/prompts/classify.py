@@ -21,7 +21,7 @@ from pydantic import Field
 
 from normloom.core.errors import ConfigError
 from normloom.core.fan_out import each, free
-from normloom.core.protocol import Embedder, LanguageModel, ScoreRequest, Scores
+from normloom.core.models.protocol import Embedder, LanguageModel, ScoreRequest, Scores
 from normloom.core.stage import Output, quarantined_frame, unanswered
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Label, Taxonomy

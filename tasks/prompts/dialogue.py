@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from normloom.core.protocol import Turn
+from normloom.core.models.protocol import Turn
 from normloom.schemas import tables
 
 History = Sequence[Mapping[str, str]] | None  # a cell of the column `history`

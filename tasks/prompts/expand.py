@@ -13,7 +13,7 @@ from pydantic import Field
 
 from normloom.core.compared import Compared
 from normloom.core.fan_out import free
-from normloom.core.protocol import GenerateRequest, LanguageModel, Sampling
+from normloom.core.models.protocol import GenerateRequest, LanguageModel, Sampling
 from normloom.core.rows.ids import seed
 from normloom.core.rows.text import text_problem
 from normloom.core.stage import Output, dropped, dropped_frame, quarantined_frame, unanswered

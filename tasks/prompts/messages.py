@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from normloom.core.protocol import Turn
+from normloom.core.models.protocol import Turn
 from normloom.core.rows.text import text_problem
 
 COLUMNS = ("messages", "conversations")

@@ -15,7 +15,7 @@ import polars as pl
 from pydantic import Field
 
 from normloom.core.fan_out import each, free
-from normloom.core.protocol import LanguageModel, ScoreRequest
+from normloom.core.models.protocol import LanguageModel, ScoreRequest
 from normloom.core.stage import Output, quarantined_frame, unanswered
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import DIMENSIONS

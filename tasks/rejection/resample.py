@@ -9,7 +9,7 @@ import polars as pl
 from pydantic import Field
 
 from normloom.core.fan_out import each, free
-from normloom.core.protocol import GenerateRequest, LanguageModel, Sampling
+from normloom.core.models.protocol import GenerateRequest, LanguageModel, Sampling
 from normloom.core.rows.ids import seed
 from normloom.core.stage import Output, quarantined_frame, unanswered
 from normloom.schemas import tables

@@ -9,7 +9,7 @@ import polars as pl
 from pydantic import Field
 
 from normloom.core.fan_out import each
-from normloom.core.protocol import Embedder
+from normloom.core.models.protocol import Embedder
 from normloom.core.stage import Output, dropped_rows
 from normloom.schemas import alignx_tables
 from normloom.schemas.alignx_tables import EMPTY, GOOD, HONEST, OK, TRUTHFUL, WORST

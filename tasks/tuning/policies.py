@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.tasks.tuning.checkpoints import seal
 
 Tell = Callable[[int, int, Mapping[str, float]], None]  # step, of how many, its figures

@@ -17,7 +17,7 @@ from in_process import prepared
 
 import normloom as nl
 from normloom.core.errors import UsageError
-from normloom.core.protocol import Completion, GenerateRequest, ScoreRequest, Scores
+from normloom.core.models.protocol import Completion, GenerateRequest, ScoreRequest, Scores
 from normloom.core.stage import dropped, dropped_frame
 from normloom.store.store import Store
 from normloom.testing.inline import made

@@ -14,9 +14,9 @@ import typer
 from test_drift import Labels, label_rows
 from typer.testing import CliRunner, Result
 
-from normloom.cli.commands.builds import builds
-from normloom.cli.commands.diff import diff, shortened
-from normloom.cli.commands.gc import gc
+from normloom.cli.commands.keeping.gc import gc
+from normloom.cli.commands.reading.builds import builds
+from normloom.cli.commands.reading.diff import diff, shortened
 from normloom.core.contract import Contract
 from normloom.core.errors import UsageError
 from normloom.core.stage import Stage
@@ -229,7 +229,7 @@ def test_gc_as_json_says_what_was_removed(command: Command, store: Store) -> Non
     assert tables(store) == 3
 
 
-ASK = "from normloom.cli.commands.gc import gc; import typer; typer.run(gc)"
+ASK = "from normloom.cli.commands.keeping.gc import gc; import typer; typer.run(gc)"
 
 
 @pytest.mark.parametrize(("answer", "left"), [("n", 7), ("y", 3)])

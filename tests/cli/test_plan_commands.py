@@ -11,8 +11,8 @@ from click.testing import Result
 from hand_made import SCRIPTED_COMMAND
 from typer.testing import CliRunner
 
-from normloom.cli.commands.plan import plan
-from normloom.cli.commands.why import why
+from normloom.cli.commands.reading.why import why
+from normloom.cli.commands.running.plan import plan
 from normloom.core.errors import ConfigError, UsageError
 from normloom.core.table import Manifest
 from normloom.settings.settings import stages_for

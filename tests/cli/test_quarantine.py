@@ -10,7 +10,7 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
-from normloom.cli.commands import quarantine as command
+from normloom.cli.commands.reading import quarantine as command
 from normloom.core.errors import UsageError
 from normloom.store.store import Store
 from normloom.testing.builds import build_id, built

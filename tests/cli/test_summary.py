@@ -15,11 +15,11 @@ from normloom.cli.output import summary
 from normloom.cli.output.bill import bill_lines
 from normloom.core.bounds import Bound, Size
 from normloom.core.errors import UsageError
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.flows.savacu.config import SavacuConfig
 from normloom.flows.savacu.flow import SAVACU, savacu
 from normloom.history.terms import SourceTerms
-from normloom.planning.spending import Bill, SpendingLimits
+from normloom.planning.costs.spending import Bill, SpendingLimits
 from normloom.run.build import BuildRequest, BuildResult, reuse
 from normloom.settings.config import load_profile, override, validated
 from normloom.settings.settings import stages_for

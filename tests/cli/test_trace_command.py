@@ -11,7 +11,7 @@ from rich.console import Console
 from scripted_profile import SETTINGS
 from typer.testing import CliRunner
 
-from normloom.cli.commands.trace import trace
+from normloom.cli.commands.reading.trace import trace
 from normloom.cli.output.trace_tree import tree_of
 from normloom.core.errors import UsageError
 from normloom.core.progress import LogProgress

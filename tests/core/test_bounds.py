@@ -18,9 +18,9 @@ from in_process import prepared as scripted
 from normloom.core.bounds import Bound, Size, size_of, total
 from normloom.core.errors import SourceError, SpendingError, UsageError
 from normloom.core.table import Manifest
-from normloom.planning.ceiling import bills, bounds, unbounded
+from normloom.planning.costs.ceiling import bills, bounds, unbounded
+from normloom.planning.costs.spending import Spending, SpendingLimits
 from normloom.planning.plan import PlannedStage, plan, read_sources
-from normloom.planning.spending import Spending, SpendingLimits
 from normloom.settings.settings import Prepared, stages_for
 from normloom.steps.graph import stages_of
 from normloom.store.layout import MANIFEST

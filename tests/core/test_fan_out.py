@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from normloom.core.errors import AccountingError
 from normloom.core.fan_out import FanOut, each, free
-from normloom.core.protocol import GenerateRequest, LanguageModel, Sampling
+from normloom.core.models.protocol import GenerateRequest, LanguageModel, Sampling
 from normloom.core.stage import Output, dropped, dropped_frame, quarantined, quarantined_frame
 from normloom.settings.config import load_profile, validated
 from normloom.settings.systems import system_named, system_names

@@ -18,7 +18,7 @@ from normloom.exports.export import export
 from normloom.exports.licences import front_matter, identifier, restrictions
 from normloom.history.releases import versions
 from normloom.history.terms import SourceTerms
-from normloom.settings.about import About
+from normloom.settings.faces.about import About
 from normloom.settings.systems import system_named, system_names
 from normloom.store.store import Store
 from normloom.testing.builds import build_id, built

@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from normloom.cli.commands.leaderboard import leaderboard
+from normloom.cli.commands.reading.leaderboard import leaderboard
 from normloom.core.errors import ConfigError, UsageError
 from normloom.core.progress import LogProgress
 from normloom.core.stage import Stage, published_stage

@@ -6,7 +6,7 @@ import pytest
 from in_process import prepared
 
 from normloom.core.errors import ConfigError
-from normloom.core.needs import Needs
+from normloom.core.models.needs import Needs
 from normloom.core.table import Manifest
 from normloom.lineage.trace import trace
 from normloom.steps.graph import stages_of

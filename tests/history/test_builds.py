@@ -11,7 +11,7 @@ import pytest
 from normloom.core.errors import StoreError, UsageError
 from normloom.history.builds import accounts, find_build, locks
 from normloom.history.unfinished import UnfinishedBuild, recorded, unfinished
-from normloom.planning.spent import Spent
+from normloom.planning.costs.spent import Spent
 from normloom.store.store import Store
 from normloom.testing.builds import build_id, built
 from normloom.testing.toy import echo_stage, words_stage

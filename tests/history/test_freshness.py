@@ -10,11 +10,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from normloom.cli.commands.releases import releases as command
+from normloom.cli.commands.releasing.releases import releases as command
 from normloom.core.errors import UsageError
 from normloom.history.builds import locks
 from normloom.history.freshness import releases
-from normloom.planning.spent import Spent
+from normloom.planning.costs.spent import Spent
 from normloom.run.build import BuildRequest, reuse
 from normloom.store.store import Store
 from normloom.testing.builds import build_id, built

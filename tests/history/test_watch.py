@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from test_freshness import BEGAN
 from typer.testing import CliRunner
 
-from normloom.cli.commands.metrics import metrics
+from normloom.cli.commands.reading.metrics import metrics
 from normloom.core.errors import UsageError
 from normloom.prefect.notifications.watch import look, watching
 from normloom.store.store import Store

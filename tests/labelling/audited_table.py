@@ -11,7 +11,7 @@ import polars as pl
 import normloom as nl
 from normloom.core.stage import Stage
 from normloom.labelling.queue import LabelQueue, open_queue
-from normloom.settings.audits import Audit, audit_of
+from normloom.settings.faces.audits import Audit, audit_of
 from normloom.store.store import Store
 from normloom.tasks.audit.auditing import AuditView
 from normloom.testing import made

@@ -11,7 +11,7 @@ from audited_table import ROWS, VIEW, answer, audit, figures, queue_of, released
 import normloom as nl
 from normloom.core.errors import ReleaseError, UsageError
 from normloom.exports.audited import audited
-from normloom.settings.audits import audit_of, audited_figures
+from normloom.settings.faces.audits import audit_of, audited_figures
 from normloom.store.store import Store
 from normloom.tasks.audit.auditing import AuditView
 from normloom.tasks.audit.bounds import Bound, missed

@@ -11,8 +11,8 @@ from prefect_home import Prefect
 
 from normloom.core.errors import ConfigError, ReleaseError
 from normloom.run.build import BuildRequest, BuildResult, build, reuse
-from normloom.settings.audit_gate import AuditGate, Unaudited
-from normloom.settings.audits import Audit, audit_of
+from normloom.settings.faces.audit_gate import AuditGate, Unaudited
+from normloom.settings.faces.audits import Audit, audit_of
 from normloom.settings.settings import stages_for
 from normloom.store.latest import released_key
 from normloom.store.store import Store

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 from openlineage_schemas import validate
 
-from normloom.core.protocol import LanguageModel, ModelSpec
+from normloom.core.models.protocol import LanguageModel, ModelSpec
 from normloom.core.run import Run
 from normloom.core.stage import Output, dropped, dropped_frame
 from normloom.lineage.openlineage import LineageEvents

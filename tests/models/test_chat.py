@@ -4,7 +4,7 @@ import pytest
 from tiny_models import CHATML, NO_SYSTEM, SILENT_SYSTEM, tokenizer
 
 from normloom.core.errors import ConfigError, ModelError
-from normloom.core.protocol import GenerateRequest, Sampling, Turn
+from normloom.core.models.protocol import GenerateRequest, Sampling, Turn
 from normloom.models.requests.chat import Chat, Piece, frame
 from normloom.models.requests.prompts import Prompter
 

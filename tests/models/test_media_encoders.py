@@ -20,7 +20,7 @@ from transformers import (
 )
 
 from normloom.core.errors import ConfigError, ModelError
-from normloom.core.protocol import Embedder, ImageEmbedder, ModelSpec, SoundEmbedder
+from normloom.core.models.protocol import Embedder, ImageEmbedder, ModelSpec, SoundEmbedder
 from normloom.models import load_model, model_identity
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from normloom.cli.commands.plan import _why
+from normloom.cli.commands.running.plan import _why
 from normloom.cli.output.trace_tree import trained
 from normloom.core.errors import ConfigError, ModelError
-from normloom.core.model_roles import RolesSpec
-from normloom.core.protocol import GenerateRequest, ModelSpec, Sampling
+from normloom.core.models.model_roles import RolesSpec
+from normloom.core.models.protocol import GenerateRequest, ModelSpec, Sampling
 from normloom.core.run import Run
 from normloom.core.stage import Output, Stage, dropped, dropped_frame
 from normloom.lineage.trace import trace

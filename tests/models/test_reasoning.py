@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from normloom.models.openai.written import answer_of
+from normloom.models.openai.replies.written import answer_of
 from normloom.models.requests.reasoning import apart, candidate
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from normloom.core.errors import ConfigError
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.models.registry import engine_of
 
-ASK = "from normloom.models.registry import engine_of; from normloom.core.protocol import ModelSpec; "
+ASK = "from normloom.models.registry import engine_of; from normloom.core.models.protocol import ModelSpec; "
 
 
 def test_an_unknown_engine_names_those_that_are_installed() -> None:

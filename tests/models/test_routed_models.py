@@ -14,8 +14,8 @@ import torch
 from numpy.testing import assert_allclose
 
 from normloom.core.errors import ConfigError, ModelError
-from normloom.core.protocol import Completion, GenerateRequest, LanguageModel, ModelSpec, Sampling
-from normloom.core.routed_model import RoutedSpec
+from normloom.core.models.protocol import Completion, GenerateRequest, LanguageModel, ModelSpec, Sampling
+from normloom.core.models.routed_model import RoutedSpec
 from normloom.core.run import Run
 from normloom.core.stage import Output, Stage
 from normloom.core.table import Manifest

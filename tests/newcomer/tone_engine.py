@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from normloom.core.protocol import ModelSpec, ScoreRequest, Scores
+from normloom.core.models.protocol import ModelSpec, ScoreRequest, Scores
 from normloom.models.registry import Engine
 
 

@@ -6,7 +6,7 @@ import polars as pl
 
 from normloom.core.contract import Check, Contract
 from normloom.core.fan_out import each
-from normloom.core.protocol import LanguageModel, ModelSpec, ScoreRequest
+from normloom.core.models.protocol import LanguageModel, ModelSpec, ScoreRequest
 from normloom.core.stage import Stage
 from normloom.flows.savacu.config import SourceSettings
 from normloom.schemas.prompts import MEASURE

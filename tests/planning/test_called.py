@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import hashlib
 import json
 import linecache
 import subprocess
@@ -22,9 +23,9 @@ from pydantic import BaseModel, ConfigDict
 from normloom.core.contract import Contract
 from normloom.core.errors import ConfigError, UsageError
 from normloom.core.stage import Output, Stage
-from normloom.planning.called import Called
+from normloom.planning.code.called import Called
+from normloom.planning.code.source import source_of
 from normloom.planning.keys import LIBRARIES, canonical, key_fields, stage_key
-from normloom.planning.source import source_of
 from normloom.settings.config import load_profile, validated
 from normloom.settings.systems import system_named, system_names
 from normloom.steps.graph import stages_of
@@ -152,16 +153,15 @@ def test_a_function_without_source_is_refused() -> None:
 
 
 class Notebook:
-    """Runs cells as a kernel does: one namespace, and the text of each cell in `linecache`."""
+    """Runs cells as a kernel does: one namespace, and the text of each cell in `linecache`, named by that text."""
 
     def __init__(self) -> None:
-        self.names: dict[str, Any] = {"__name__": "__main__"}
-        self.count = 0
+        self.names: dict[str, Any] = {"__name__": "__main__", "In": [""]}
 
     def run(self, cell: str) -> None:
-        self.count += 1
-        name = f"<cell {id(self)} {self.count}>"
         text = textwrap.dedent(cell)
+        name = f"<cell {hashlib.sha256(text.encode()).hexdigest()}>"
+        self.names.get("In", []).append(text)
         linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
         if not text.startswith("%"):  # a kernel keeps what is no Python, too
             exec(compile(text, name, "exec"), self.names)
@@ -205,6 +205,24 @@ def test_a_cell_that_is_run_again_changes_nothing(notebook: Notebook, cell: str)
 LIMITS = "class Limits:\n    most = 3\n"
 HIDDEN = "import re\nWORDS = re.compile('a|b')\nKIND = list[int]\nfrom json import dumps\n"
 READS = "def tone(rows, arguments):\n    return rows.head(Limits.most), WORDS, KIND, dumps\n"
+
+
+WITH_METHOD = LIMITS + "    def least(self):\n        return 0\n"
+
+
+@pytest.mark.parametrize(("definition", "history"), [(LIMITS, True), (WITH_METHOD, True), (WITH_METHOD, False)])
+def test_a_class_that_is_edited_and_edited_back_has_its_first_key_again(
+    notebook: Notebook, definition: str, history: bool
+) -> None:
+    if not history:
+        del notebook.names["In"]
+    for text in (definition, HIDDEN, READS):
+        notebook.run(text)
+    before = notebook.key()
+    notebook.run(definition.replace("3", "4"))
+    assert notebook.key() != before
+    notebook.run(definition)
+    assert notebook.key() == before
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 
 import pytest
 
-from normloom.core.model_roles import RolesSpec
-from normloom.core.needs import Needs, ProcessSpec
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.model_roles import RolesSpec
+from normloom.core.models.needs import Needs, ProcessSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.table import Manifest, PartRecord, Work
-from normloom.planning.estimate import load_seconds, model_loads, stage_seconds
+from normloom.planning.costs.estimate import load_seconds, model_loads, stage_seconds
 from normloom.testing.toy import SCRIPTED, echo_stage, words_stage
 from normloom.workers.resources import Resources
 

@@ -10,7 +10,7 @@ import pytest
 
 from normloom.core.errors import UsageError
 from normloom.core.stage import Stage
-from normloom.planning.guard import RemakeLimits, unasked
+from normloom.planning.costs.guard import RemakeLimits, unasked
 from normloom.planning.plan import Plan, plan
 from normloom.steps.selection import Selection
 from normloom.store.layout import MANIFEST

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from normloom.core.errors import UsageError
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.stage import Stage
 from normloom.planning.plan import Plan, find_published, plan
 from normloom.steps.selection import Selection

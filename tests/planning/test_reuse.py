@@ -9,7 +9,7 @@ import polars as pl
 import normloom as nl
 from normloom.core.stage import Stage
 from normloom.history.removal.forget import ask, forget
-from normloom.planning.ceiling import bounds
+from normloom.planning.costs.ceiling import bounds
 from normloom.planning.plan import Plan, plan
 from normloom.store.store import Store
 from normloom.testing import made, scripted

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from normloom.planning.source import ReachedSource, source_of
+from normloom.planning.code.source import ReachedSource, source_of
 
 FILES = {
     "weave/__init__.py": "",

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_source import forget
 
-from normloom.planning.source import source_of
+from normloom.planning.code.source import source_of
 
 IMPORTS = {  # how a module may take `value` of another one, and what it is called then
     "from": ("from {package}.{module} import value", "value"),

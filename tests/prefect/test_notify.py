@@ -19,7 +19,7 @@ from prefect_home import own_prefect
 from receivers import Post, Web, mail_server, web_server
 from typer.testing import CliRunner, Result
 
-from normloom.cli.commands.notify import PASSWORD, URL, app
+from normloom.cli.commands.running.notify import PASSWORD, URL, app
 from normloom.core.contract import Check
 from normloom.core.errors import ReleaseError, UsageError
 from normloom.prefect.notifications import notify

@@ -15,7 +15,7 @@ from prefect_home import prefect_home
 from receivers import free_port, mail_server, web_server
 from test_notify import build_toy, command
 
-from normloom.cli.commands.notify import PASSWORD
+from normloom.cli.commands.running.notify import PASSWORD
 from normloom.prefect.server import CONSOLE_LEVEL, SERVER_PASSWORD, reachable, using_server
 from normloom.store.store import Store
 

@@ -17,7 +17,7 @@ from prefect_home import prefect_home
 from scripted_profile import write_profile
 from users_folder import users_folder
 
-from normloom.cli.commands.serve import require_login, serve
+from normloom.cli.commands.running.serve import require_login, serve
 from normloom.core.errors import ConfigError, UsageError
 from normloom.labelling.queue import open_queue
 from normloom.prefect.run_marks import RUNS
@@ -26,7 +26,7 @@ from normloom.store.latest import released_key
 from normloom.store.layout import MANIFEST
 from normloom.store.store import Store
 
-SERVE = "import sys, typer; from normloom.cli.commands.serve import serve; typer.run(serve)"
+SERVE = "import sys, typer; from normloom.cli.commands.running.serve import serve; typer.run(serve)"
 
 
 @pytest.fixture(autouse=True)

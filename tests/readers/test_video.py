@@ -12,8 +12,8 @@ import pytest
 from clips import clip
 from PIL import Image
 
-from normloom.core.product_model import ProductFiles
-from normloom.core.protocol import ImageEmbedder, ModelSpec
+from normloom.core.models.product_model import ProductFiles
+from normloom.core.models.protocol import ImageEmbedder, ModelSpec
 from normloom.models import load_model
 from normloom.readers.media import BadMediaError, MediaLimits, decode, frames_of, locate_media, waveform
 from normloom.store.store import Store

@@ -19,14 +19,14 @@ from report_tables import (
 )
 from typer.testing import CliRunner, Result
 
-from normloom.cli.commands.report import report as report_command
+from normloom.cli.commands.reading.report import report as report_command
 from normloom.core.errors import UsageError
 from normloom.report.blocks import Note, Plot, Table, rounded
 from normloom.report.material import Material, find_material
 from normloom.report.page import page
 from normloom.report.report import SECTIONS, report
-from normloom.report.sections.duplicates import chance_warning
-from normloom.report.sections.duplicates import draw as draw_duplicates
+from normloom.report.sections.data.duplicates import chance_warning
+from normloom.report.sections.data.duplicates import draw as draw_duplicates
 from normloom.report.sections.head import revision_of
 from normloom.store.store import Store
 from normloom.testing.builds import built

@@ -11,7 +11,7 @@ from in_process import prepared
 from normloom.report.material import find_material
 from normloom.report.page import page
 from normloom.report.report import report
-from normloom.report.sections.evidence import pieces
+from normloom.report.sections.data.evidence import pieces
 from normloom.store.store import Store
 from normloom.testing.builds import build_id, built
 

@@ -14,7 +14,7 @@ from normloom.report.blocks import Note, Plot, Table, Tiles
 from normloom.report.material import find_material
 from normloom.report.page import page
 from normloom.report.report import report
-from normloom.report.sections.judgement import SECTION
+from normloom.report.sections.results.judgement import SECTION
 from normloom.schemas.cultural_tables import IMAGES
 from normloom.schemas.tables import FIGURES, TEXTS
 from normloom.steps.step import step

@@ -14,7 +14,7 @@ from normloom.report.blocks import Note, Plot, Table
 from normloom.report.material import find_material
 from normloom.report.page import page
 from normloom.report.report import report
-from normloom.report.sections.preferences import collect, draw
+from normloom.report.sections.results.preferences import collect, draw
 from normloom.run.build import BuildRequest, reuse
 from normloom.schemas.preference_tables import CURVE
 from normloom.schemas.tables import FIGURES, named_by_content

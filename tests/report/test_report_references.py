@@ -11,7 +11,7 @@ from normloom.core.progress import LogProgress
 from normloom.core.stage import Stage
 from normloom.history.builds import BuildLock, StageLock
 from normloom.report.material import Material, find_material
-from normloom.report.sections.references import collect, draw
+from normloom.report.sections.data.references import collect, draw
 from normloom.run.runner import StageRunner
 from normloom.schemas.reference_figures import FILE, ReferenceFigure, load_reference_figures, reference_figures
 from normloom.settings.systems import systems

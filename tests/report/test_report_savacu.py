@@ -17,7 +17,7 @@ from normloom.history.builds import BuildLock, StageLock
 from normloom.report.blocks import Plot, Table
 from normloom.report.material import find_material
 from normloom.report.report import report
-from normloom.report.sections.labels import draw as draw_labels
+from normloom.report.sections.results.labels import draw as draw_labels
 from normloom.run.runner import StageRunner
 from normloom.settings.config import load_profile, override, validated
 from normloom.steps.graph import model_uses, stages_of

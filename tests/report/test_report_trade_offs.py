@@ -12,7 +12,7 @@ from normloom.report.blocks import Note, Plot, Table
 from normloom.report.material import find_material
 from normloom.report.page import page
 from normloom.report.report import report
-from normloom.report.sections.trade_offs import collect, draw
+from normloom.report.sections.results.trade_offs import collect, draw
 from normloom.schemas.alignx_tables import JUDGED, ROUTED, WORST
 from normloom.schemas.tables import named_by_content
 from normloom.steps.step import step

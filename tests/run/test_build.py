@@ -18,7 +18,7 @@ from prefect_home import Prefect
 
 from normloom.core.contract import Check
 from normloom.core.errors import BuildCancelledError, QuarantineBudgetError, UsageError
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.stage import Output, Stage, published_stage
 from normloom.history.unfinished import unfinished
 from normloom.lineage.openlineage import record_of

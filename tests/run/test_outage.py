@@ -12,7 +12,7 @@ from scripted_server import KEY, OVERFLOW, ScriptedServer, serving
 
 from normloom.core.contract import Check, Contract
 from normloom.core.errors import CheckError, ModelError, QuarantineBudgetError
-from normloom.core.protocol import GenerateRequest, LanguageModel, Sampling
+from normloom.core.models.protocol import GenerateRequest, LanguageModel, Sampling
 from normloom.core.stage import Output, Stage, quarantined_frame, unanswered
 from normloom.core.table import Manifest
 from normloom.run.budget import Budget

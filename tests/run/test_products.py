@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from normloom.core.errors import ConfigError, StageError, StoreError
-from normloom.core.needs import Needs
+from normloom.core.models.needs import Needs
 from normloom.core.run import Run
 from normloom.core.stage import Output
 from normloom.core.table import Manifest
@@ -139,7 +139,7 @@ def test_needs_are_no_part_of_the_key(tmp_path: Path) -> None:
 
 
 def test_a_model_as_a_value_enters_the_key_by_its_weights(tmp_path: Path) -> None:
-    from normloom.core.protocol import ModelSpec
+    from normloom.core.models.protocol import ModelSpec
     from normloom.planning.keys import key_fields
     from tests.tiny_models import save_tiny_llama
 
@@ -200,7 +200,7 @@ def test_progress_shows_figures_speed_and_time_left(tmp_path: Path, caplog: pyte
 
 
 def test_files_are_told_in_diffs_pages_and_tables(tmp_path: Path) -> None:
-    from normloom.cli.commands.tables import _described
+    from normloom.cli.commands.reading.tables import _described
     from normloom.lineage.diff import changed_files
     from normloom.prefect.pages.lineage_page import Lineage, stage_page
 

@@ -8,7 +8,7 @@ import pytest
 from in_process import prepared
 
 from normloom.core.errors import ConfigError
-from normloom.core.needs import Needs, ProcessSpec
+from normloom.core.models.needs import Needs, ProcessSpec
 from normloom.core.stage import Stage
 from normloom.planning.keys import key_fields
 from normloom.steps.graph import stages_of

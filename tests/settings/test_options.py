@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from in_process import SCRIPTED, prepared
 
-from normloom.cli.commands.build import build
-from normloom.cli.commands.plan import plan
-from normloom.cli.commands.quarantine import quarantine
-from normloom.cli.commands.serve import _fitting, serve
-from normloom.cli.commands.why import why
+from normloom.cli.commands.reading.quarantine import quarantine
+from normloom.cli.commands.reading.why import why
+from normloom.cli.commands.running.build import build
+from normloom.cli.commands.running.plan import plan
+from normloom.cli.commands.running.serve import _fitting, serve
 from normloom.cli.common import assignments
 from normloom.cli.deployed import FLOWS
 from normloom.core.errors import ConfigError, UsageError

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from normloom.core.errors import ConfigError
-from normloom.core.product_model import ProductSpec
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.product_model import ProductSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.settings.product_models import out_of_products
 from normloom.steps.graph import with_models
 from normloom.store.store import Store

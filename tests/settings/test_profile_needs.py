@@ -8,7 +8,7 @@ import pytest
 from normloom.cli.profile_needs import examine_profile, too_many_processors
 from normloom.cli.run import check_models
 from normloom.core.errors import ConfigError
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.models.installed import missing_engines
 from normloom.settings.settings import stages_for
 from normloom.store.store import Store

@@ -5,7 +5,7 @@ from typing import Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from normloom.core.protocol import ModelSpec, Sampling
+from normloom.core.models.protocol import ModelSpec, Sampling
 from normloom.settings.config import load_profile, validated
 from normloom.settings.setting_list import settings_of
 from normloom.settings.systems import systems

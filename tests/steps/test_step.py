@@ -15,7 +15,7 @@ from pydantic import Field
 from normloom.core.contract import Contract
 from normloom.core.errors import ConfigError
 from normloom.core.fan_out import each
-from normloom.core.protocol import LanguageModel
+from normloom.core.models.protocol import LanguageModel
 from normloom.core.stage import NoArguments, Output, Stage
 from normloom.planning.keys import key_fields
 from normloom.steps.args import Args

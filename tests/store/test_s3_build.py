@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import normloom as nl
 from normloom.cli.app import app
-from normloom.cli.commands.serve import serve
+from normloom.cli.commands.running.serve import serve
 from normloom.core.errors import StoreError, UsageError
 from normloom.core.machine.object_path import fetched, fetched_to, place_of
 from normloom.history.removal.forget import ask, forget

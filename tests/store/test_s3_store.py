@@ -174,7 +174,7 @@ def test_two_builders_at_once_make_a_table_once(place: str) -> None:
 
 BUILD = """
 import sys
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.store.store import Store
 from normloom.testing.toy import echo_stage, runner, words_stage
 slow = ModelSpec(engine="scripted", model="toy", options={"words": 4, "latency_s": 0.2})

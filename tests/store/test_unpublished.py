@@ -14,14 +14,14 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from normloom.cli.commands.builds import builds
-from normloom.cli.commands.quarantine import quarantine
-from normloom.cli.commands.query import query
+from normloom.cli.commands.reading.builds import builds
+from normloom.cli.commands.reading.quarantine import quarantine
+from normloom.cli.commands.reading.query import query
 from normloom.core.errors import BuildCancelledError, QuarantineBudgetError, UsageError
 from normloom.core.stage import Stage
 from normloom.history.unfinished import KEPT, UnfinishedBuild, dead, recorded, unfinished
 from normloom.report.material import find_material
-from normloom.report.sections.rows import collect
+from normloom.report.sections.data.rows import collect
 from normloom.store.store import Store
 from normloom.store.unpublished import unpublished
 from normloom.testing.builds import build_id, built

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from normloom.core.errors import UsageError
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.table import Manifest
 from normloom.history.removal.purge import purge
 from normloom.labelling.book import LabelBook

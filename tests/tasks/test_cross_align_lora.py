@@ -10,8 +10,8 @@ import pytest
 from tiny_models import save_tiny_llama
 
 from normloom.core.errors import StageError
-from normloom.core.product_model import ProductFiles
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.product_model import ProductFiles
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.run import Run
 from normloom.tasks.cross_align.lora import Tuning, encode_tuned, tune
 from normloom.tasks.tuning.lora import ADAPTER, CONFIG

@@ -13,8 +13,8 @@ import torch
 from transformers import GPT2Config, GPT2Model
 
 from normloom.core.errors import SourceError, StageError
-from normloom.core.product_model import ProductFiles
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.product_model import ProductFiles
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.run import Run
 from normloom.readers import locate
 from normloom.schemas.deepfake_tables import FAKE, REAL

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normloom.core.errors import SourceError
-from normloom.core.product_model import ProductFiles
+from normloom.core.models.product_model import ProductFiles
 from normloom.core.run import Run
 from normloom.core.stage import Output
 from normloom.readers import locate

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from normloom.core.errors import ConfigError, NormloomError, SourceError, StageError
-from normloom.core.product_model import ProductFiles
+from normloom.core.models.product_model import ProductFiles
 from normloom.labelling.asking import Asking
 from normloom.labelling.questions import LabelSchema, Question
 from normloom.readers import locate

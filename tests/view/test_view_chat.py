@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from normloom.cli.app import app
 from normloom.core.errors import UsageError
-from normloom.core.protocol import ModelSpec, Sampling
+from normloom.core.models.protocol import ModelSpec, Sampling
 from normloom.labelling.book import LabelBook
 from normloom.store.store import Store
 from normloom.view import ViewServer

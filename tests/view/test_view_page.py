@@ -11,9 +11,9 @@ from browsing import CHROMIUM, CONTRAST
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from view_store import HOSTILE, view_store
 
-from normloom.cli.commands.view import view
+from normloom.cli.commands.reading.view import view
 from normloom.core.errors import UsageError
-from normloom.settings.about import About
+from normloom.settings.faces.about import About
 from normloom.view import ViewServer
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to look with")

@@ -24,8 +24,8 @@ from patient import start_cluster
 
 from normloom.cli.profile_needs import examine_profile
 from normloom.core.errors import ConfigError
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.progress import LogProgress
-from normloom.core.protocol import ModelSpec
 from normloom.core.table import PartRecord
 from normloom.models import model_identity
 from normloom.planning.keys import key_fields

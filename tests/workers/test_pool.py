@@ -17,9 +17,9 @@ import pytest
 import ray
 
 from normloom.core.errors import ModelError
-from normloom.core.needs import Needs, ProcessSpec
+from normloom.core.models.needs import Needs, ProcessSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.progress import LogProgress
-from normloom.core.protocol import ModelSpec
 from normloom.core.run import Run
 from normloom.core.stage import Output, Stage
 from normloom.core.table import Manifest, PartRecord

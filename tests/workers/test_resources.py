@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 from pydantic import ValidationError
 
-from normloom.core.model_roles import RolesSpec
-from normloom.core.needs import Needs
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.model_roles import RolesSpec
+from normloom.core.models.needs import Needs
+from normloom.core.models.protocol import ModelSpec
 from normloom.testing.toy import echo_stage, words_stage
 from normloom.workers.resources import Resources, fit, taken
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from normloom.planning.spending import Bill
+from normloom.planning.costs.spending import Bill
 
 
 def bill_lines(bills: Sequence[Bill]) -> list[str]:

@@ -20,7 +20,7 @@ from normloom.exports.origins import rights
 from normloom.history.commands import store_option
 from normloom.history.losses import losses
 from normloom.models.files.locate import has_small
-from normloom.report.sections.duplicates import chance_warning
+from normloom.report.sections.data.duplicates import chance_warning
 from normloom.run.build import BuildResult
 from normloom.schemas.tables import FIGURES
 from normloom.settings.system import System

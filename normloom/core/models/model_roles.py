@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import SerializeAsAny
 
-from normloom.core.protocol import ModelSpec
-from normloom.core.routed_model import RoutedSpec
+from normloom.core.models.protocol import ModelSpec
+from normloom.core.models.routed_model import RoutedSpec
 
 
 class RolesSpec(ModelSpec):

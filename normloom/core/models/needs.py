@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 
 
 class Needs(BaseModel):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import PrivateAttr
 
 from normloom.core.machine.object_path import fetched
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 
 if TYPE_CHECKING:
     from normloom.core.stage import Stage

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 from pydantic import SerializeAsAny
 
-from normloom.core.product_model import ProductFiles, ProductSpec
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.product_model import ProductFiles, ProductSpec
+from normloom.core.models.protocol import ModelSpec
 
 
 class RoutedSpec(ModelSpec):

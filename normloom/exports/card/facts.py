@@ -12,7 +12,7 @@ from normloom.exports.origins import Rights
 from normloom.exports.tables import Written
 from normloom.history.releases import ReleaseRecord
 from normloom.report.material import Material
-from normloom.settings.about import About
+from normloom.settings.faces.about import About
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,8 @@ from normloom.exports.card.model_licences import model_licence
 from normloom.history.public import public
 from normloom.models.registry import is_random
 from normloom.report.material import Material
-from normloom.report.sections import head, rows
+from normloom.report.sections import head
+from normloom.report.sections.data import rows
 from normloom.schemas.preference_tables import CHECKED
 from normloom.schemas.tables import AGREEMENT, FIGURES
 

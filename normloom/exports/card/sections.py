@@ -16,7 +16,7 @@ from normloom.history.public import public
 from normloom.models.registry import is_random
 from normloom.report.material import Material
 from normloom.report.sections import head
-from normloom.settings.about import About
+from normloom.settings.faces.about import About
 
 
 def opening(facts: Facts) -> Iterator[str]:

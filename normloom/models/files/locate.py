@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from normloom.core.errors import ModelError
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 
 _WANTED = ["*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "README.md"]  # the last names the licence
 _UNWANTED = ["onnx/*", "openvino/*", "original/*"]

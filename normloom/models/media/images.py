@@ -11,7 +11,7 @@ from PIL.Image import Image, Resampling
 from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.core.errors import ModelError
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.models.files.locate import PACKAGED, find, locate
 from normloom.models.loading import load
 from normloom.models.registry import parse_options

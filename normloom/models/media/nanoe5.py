@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.core.errors import ConfigError, ModelError
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.models.files.locate import PACKAGED, find
 from normloom.models.registry import parse_options
 

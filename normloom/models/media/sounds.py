@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from normloom.core.errors import ModelError
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.models.files.locate import PACKAGED, find, locate
 from normloom.models.loading import load
 from normloom.models.media.spectral import at_rate, mel_filters, power_spectrum

@@ -7,12 +7,12 @@ from typing import Any
 
 from normloom.core.content import Content, Part, images_of
 from normloom.core.errors import ConfigError
-from normloom.core.protocol import Candidate, Turn
+from normloom.core.models.protocol import Candidate, Turn
 from normloom.models.openai.endpoint import Endpoint
-from normloom.models.openai.failures import UnansweredError
 from normloom.models.openai.images import parts
 from normloom.models.openai.options import Options
-from normloom.models.openai.reply import Reply
+from normloom.models.openai.replies.failures import UnansweredError
+from normloom.models.openai.replies.reply import Reply
 from normloom.models.requests.chat import BREAK, SYSTEM, USER, opening
 from normloom.models.requests.reasoning import candidate
 

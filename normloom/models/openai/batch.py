@@ -23,11 +23,11 @@ import openai
 from pydantic import ValidationError
 
 from normloom.core.errors import ModelError, WaitingError
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.models.openai.endpoint import Endpoint
-from normloom.models.openai.failures import FieldRefusedError, SpentError, TransientError
 from normloom.models.openai.options import Options
-from normloom.models.openai.reply import Reply, error_inside
+from normloom.models.openai.replies.failures import FieldRefusedError, SpentError, TransientError
+from normloom.models.openai.replies.reply import Reply, error_inside
 
 if TYPE_CHECKING:
     from openai.types import Batch

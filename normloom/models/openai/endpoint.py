@@ -21,12 +21,12 @@ from pydantic import SecretStr, ValidationError
 
 from normloom.core.errors import ConfigError, ModelError
 from normloom.core.machine.proxies import proxy_variable
-from normloom.core.protocol import ModelSpec
-from normloom.models.openai.failures import ServerFailures, SpentError, TransientError
+from normloom.core.models.protocol import ModelSpec
 from normloom.models.openai.images import TOKENS, length
 from normloom.models.openai.options import Options
 from normloom.models.openai.rate_limit import Pace
-from normloom.models.openai.reply import Reply, error_inside
+from normloom.models.openai.replies.failures import ServerFailures, SpentError, TransientError
+from normloom.models.openai.replies.reply import Reply, error_inside
 
 log = logging.getLogger("normloom.models.openai")
 

@@ -14,15 +14,23 @@ from typing import Any, TypeVar
 
 from normloom.core.content import Content
 from normloom.core.errors import ConfigError, ModelError
-from normloom.core.protocol import Candidate, Completion, GenerateRequest, ModelSpec, Sampling, ScoreRequest, Scores
+from normloom.core.models.protocol import (
+    Candidate,
+    Completion,
+    GenerateRequest,
+    ModelSpec,
+    Sampling,
+    ScoreRequest,
+    Scores,
+)
 from normloom.models.openai.asking import Asker
 from normloom.models.openai.batch import BatchEndpoint
 from normloom.models.openai.endpoint import Endpoint
-from normloom.models.openai.failures import UnansweredError
 from normloom.models.openai.options import Options
-from normloom.models.openai.reply import Reply
-from normloom.models.openai.scores import Scorer
-from normloom.models.openai.structured import asked_in_words, json_within
+from normloom.models.openai.replies.failures import UnansweredError
+from normloom.models.openai.replies.reply import Reply
+from normloom.models.openai.replies.scores import Scorer
+from normloom.models.openai.replies.structured import asked_in_words, json_within
 from normloom.models.openai.together import together
 from normloom.models.registry import parse_options
 from normloom.models.requests.progress import current_teller

@@ -8,8 +8,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from normloom.core.content import Content, Image, merged
-from normloom.models.openai.failures import UnansweredError
 from normloom.models.openai.options import Options
+from normloom.models.openai.replies.failures import UnansweredError
 from normloom.models.pixels import UnreadableImageError, pixels_of
 
 if TYPE_CHECKING:

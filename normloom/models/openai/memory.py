@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from normloom.core.machine.cache import cache_dir
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.models.openai.options import Options
 from normloom.models.registry import parse_options
 

@@ -11,12 +11,12 @@ from typing import Any
 
 from normloom.core.content import Image
 from normloom.core.errors import ModelError
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.models.openai.engine import OpenaiModel
-from normloom.models.openai.failures import FieldRefusedError, SpentError, UnansweredError
 from normloom.models.openai.memory import remember, with_options
 from normloom.models.openai.options import Options
-from normloom.models.openai.reply import Reply, answer_logprobs
+from normloom.models.openai.replies.failures import FieldRefusedError, SpentError, UnansweredError
+from normloom.models.openai.replies.reply import Reply, answer_logprobs
 from normloom.models.registry import parse_options
 from normloom.models.requests.reasoning import apart
 

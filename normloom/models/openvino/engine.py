@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from transformers import AutoConfig, GenerationConfig
 
 from normloom.core.errors import ConfigError, ModelError
-from normloom.core.protocol import Candidate, Completion, GenerateRequest, ModelSpec, ScoreRequest, Scores
+from normloom.core.models.protocol import Candidate, Completion, GenerateRequest, ModelSpec, ScoreRequest, Scores
 from normloom.models.files.locate import PACKAGED, find, locate
 from normloom.models.loading import context_limit, end_tokens, tokenizer_of
 from normloom.models.openvino.batch import Batch, Task

@@ -16,7 +16,7 @@ from tokenizers import AddedToken, Tokenizer
 
 from normloom.core.content import Content, Image, Part, images_of, merged, text_of
 from normloom.core.errors import ConfigError, ModelError
-from normloom.core.protocol import Turn
+from normloom.core.models.protocol import Turn
 
 SYSTEM, USER = "system", "user"
 _USER = "NORMLOOM-USER-MARK"

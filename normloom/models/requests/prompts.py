@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from normloom.core.content import Image, images_of, merged
 from normloom.core.errors import ModelError
-from normloom.core.protocol import GenerateRequest, ReplyRequest, Sampling, ScoreRequest
+from normloom.core.models.protocol import GenerateRequest, ReplyRequest, Sampling, ScoreRequest
 from normloom.models.pixels import UnreadableImageError
 from normloom.models.requests.chat import BREAK, Chat
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from normloom.core.protocol import Candidate
+from normloom.core.models.protocol import Candidate
 
 _OPENING = re.compile(r"\s*<(think|thinking|thought|reasoning)>", re.IGNORECASE)
 _CLOSING = re.compile(r"</(?:think|thinking|thought|reasoning)>", re.IGNORECASE)

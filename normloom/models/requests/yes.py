@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from normloom.core.protocol import LanguageModel, ScoreRequest
+from normloom.core.models.protocol import LanguageModel, ScoreRequest
 
 
 def yes(model: LanguageModel, question: str, texts: Iterable[str]) -> pl.Series:

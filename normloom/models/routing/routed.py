@@ -15,7 +15,7 @@ import numpy as np
 from normloom.core.content import text_of
 from normloom.core.errors import ModelError
 from normloom.core.machine.object_path import fetched
-from normloom.core.protocol import (
+from normloom.core.models.protocol import (
     Adaptable,
     Completion,
     Embedder,
@@ -27,7 +27,7 @@ from normloom.core.protocol import (
     ScoreRequest,
     Scores,
 )
-from normloom.core.routed_model import RoutedSpec
+from normloom.core.models.routed_model import RoutedSpec
 from normloom.models.routing.calibrators import Calibrators, tempered
 from normloom.models.routing.router import Router, judged, load_router
 

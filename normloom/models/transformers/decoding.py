@@ -10,7 +10,7 @@ import torch
 from transformers import DynamicCache
 from transformers.generation.logits_process import RepetitionPenaltyLogitsProcessor
 
-from normloom.core.protocol import Sampling
+from normloom.core.models.protocol import Sampling
 from normloom.models.transformers.reading import Prefix, Reader, padded
 from normloom.models.transformers.sampling import draw, uniforms
 

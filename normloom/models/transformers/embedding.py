@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from transformers import AutoModel
 
 from normloom.core.errors import ModelError
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.models.files.locate import locate
 from normloom.models.loading import context_limit, load, tokenizer_of
 from normloom.models.registry import parse_options

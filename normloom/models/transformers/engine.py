@@ -13,7 +13,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-from normloom.core.protocol import (
+from normloom.core.models.protocol import (
     Candidate,
     Completion,
     GenerateRequest,

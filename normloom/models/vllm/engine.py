@@ -17,7 +17,15 @@ import torch
 from transformers import AutoConfig, GenerationConfig
 
 from normloom.core.errors import ConfigError, ModelError
-from normloom.core.protocol import Candidate, Completion, GenerateRequest, ModelSpec, Sampling, ScoreRequest, Scores
+from normloom.core.models.protocol import (
+    Candidate,
+    Completion,
+    GenerateRequest,
+    ModelSpec,
+    Sampling,
+    ScoreRequest,
+    Scores,
+)
 from normloom.models.files.locate import locate
 from normloom.models.loading import context_limit, dtype_of, end_tokens, tokenizer_of
 from normloom.models.product_files import ADAPTER

@@ -24,8 +24,8 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from normloom.planning.source_cells import LiveModule
-from normloom.planning.source_modules import (
+from normloom.planning.code.source_cells import LiveModule
+from normloom.planning.code.source_modules import (
     FileModule,
     Import,
     Module,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from normloom.core.errors import UsageError
-from normloom.planning.source_modules import Import, is_installed, parsing
+from normloom.planning.code.source_modules import Import, is_installed, parsing
 
 
 class LiveModule:
@@ -53,7 +53,7 @@ class LiveModule:
         if isinstance(value, types.FunctionType):
             return (statement_at(value), *held)
         if isinstance(value, type):
-            return _class_statement(value)
+            return _class_statement(value, self._namespace)
         return (self._assigned(name, value),)
 
     def imported(self, name: str) -> Import | None:
@@ -124,14 +124,26 @@ def _held(value: Any) -> Iterator[tuple[str, Any]]:
         yield from (value.__kwdefaults__ or {}).items()
 
 
-def _class_statement(kind: type) -> tuple[ast.stmt]:
+def _class_statement(kind: type, namespace: Mapping[str, Any]) -> tuple[ast.stmt]:
     """Return the statement of the newest cell that defines a class of this name; raises UsageError if none does."""
-    cells = [lines for name, (_, _, lines, *_) in _cells() if not Path(name).is_file()]
-    for lines in reversed(cells):
-        found = [one for one in _parsed("".join(lines)) if isinstance(one, ast.ClassDef) and one.name == kind.__name__]
+    for text in _cells_of(kind, namespace):
+        found = [one for one in _parsed(text) if isinstance(one, ast.ClassDef) and one.name == kind.__name__]
         if found:
             return (found[-1],)
     raise _unseen(f"class {kind.__qualname__!r} (module {kind.__module__})")
+
+
+def _cells_of(kind: type, namespace: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the texts of the cells that may define a class: that of its methods, else all, the newest first.
+
+    Kernels name a cell by its text, so one that is run again keeps its old place in `linecache`; `In` has each run.
+    """
+    cells = {name: entry[2] for name, entry in linecache.cache.items() if len(entry) > 1}
+    own = [value.__code__.co_filename for value in vars(kind).values() if isinstance(value, types.FunctionType)]
+    yield from ("".join(cells[name]) for name in own if name in cells)
+    runs = namespace.get("In")
+    yield from reversed([one for one in runs if isinstance(one, str)] if isinstance(runs, list) else [])
+    yield from ("".join(lines) for name, lines in reversed(cells.items()) if not Path(name).is_file())
 
 
 def _unseen(what: str) -> UsageError:
@@ -147,10 +159,6 @@ def _parsed(text: str) -> list[ast.stmt]:
             return ast.parse(text).body
     except SyntaxError:  # a cell that is not Python
         return []
-
-
-def _cells() -> list[tuple[str, Any]]:
-    return [(name, entry) for name, entry in linecache.cache.items() if len(entry) > 1]
 
 
 def _unwrapped(value: Any) -> Any:

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 from normloom.core.bounds import Bound, Size, size_of, total
 from normloom.core.stage import Output, Stage
+from normloom.planning.costs.spending import Bill, hosted
 from normloom.planning.plan import PlannedStage
-from normloom.planning.spending import Bill, hosted
 from normloom.store.store import Store
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from math import ceil
 
-from normloom.core.needs import ProcessSpec
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.needs import ProcessSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest
 from normloom.models.adapters import loaded_for

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from normloom.core.bounds import Bound
 from normloom.core.errors import SpendingError, UsageError
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.table import PartRecord
 from normloom.models.openai.options import Options
 from normloom.models.registry import engine_of, parse_options

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest, Work
-from normloom.planning.spending import Spending, hosted, prices
+from normloom.planning.costs.spending import Spending, hosted, prices
 
 
 class Spent(BaseModel):

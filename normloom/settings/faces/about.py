@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from normloom.history.terms import SourceTerms
 
-CARDS = Path(__file__).parent.parent / "schemas" / "cards"
+CARDS = Path(__file__).parent.parent.parent / "schemas" / "cards"
 
 
 class Limit(BaseModel):

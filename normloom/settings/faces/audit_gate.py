@@ -31,7 +31,7 @@ class AuditGate:
 
     def hold(self, store: Store, table: Manifest) -> None:
         """Raise ReleaseError for a table whose audit misses a bound, or that has none if that is not allowed."""
-        from normloom.settings.audits import audited_figures  # no command that reads needs it
+        from normloom.settings.faces.audits import audited_figures  # no command that reads needs it
         from normloom.tasks.audit.bounds import missed
 
         figures = audited_figures(store, table)

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from normloom.core.errors import EngineDiedError, ModelError, NormloomError, cause
-from normloom.core.protocol import Closing, ModelSpec, Sleeping
+from normloom.core.models.protocol import Closing, ModelSpec, Sleeping
 from normloom.models import load_model
 from normloom.models.requests.progress import listening
 from normloom.workers.crew import PartProgress, PartResult, attempt

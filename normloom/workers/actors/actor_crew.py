@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from normloom.core.errors import BuildCancelledError, ClusterError, ModelError, NormloomError
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.models.registry import parts_at_once
 from normloom.workers.actors.actor import LAST_WORDS_SECONDS, NAME_BREAK, PARTS, ModelActor, answers, how_died
 from normloom.workers.actors.dispatch import Dispatch

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from normloom.core.errors import UsageError
-from normloom.core.protocol import Completion, GenerateRequest, ModelSpec
+from normloom.core.models.protocol import Completion, GenerateRequest, ModelSpec
 from normloom.schemas.persona_tables import UNKNOWN
 from normloom.store.forgotten import forgettings
 from normloom.store.store import Store

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from normloom.core.errors import ModelError
-from normloom.core.protocol import Closing, Completion, GenerateRequest, LanguageModel, ModelSpec
+from normloom.core.models.protocol import Closing, Completion, GenerateRequest, LanguageModel, ModelSpec
 from normloom.models import load_model
 from normloom.models.requests.progress import listening
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from normloom.core.protocol import GenerateRequest, Sampling, Turn
+from normloom.core.models.protocol import GenerateRequest, Sampling, Turn
 from normloom.core.rows.ids import seed
 from normloom.schemas.template import Template, sections, template_named
 from normloom.steps.args import Args

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from normloom.core.errors import ConfigError
 from normloom.core.fan_out import each
-from normloom.core.protocol import ReplyRequest, ReplyScorer, Turn
+from normloom.core.models.protocol import ReplyRequest, ReplyScorer, Turn
 from normloom.core.stage import Output, dropped, dropped_frame
 from normloom.schemas import preference_tables
 from normloom.steps.args import Args

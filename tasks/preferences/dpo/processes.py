@@ -23,7 +23,7 @@ from typing import cast
 import polars as pl
 
 from normloom.core.errors import NormloomError, StageError
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.tasks.preferences.dpo.training import Pairs, Training, train
 from normloom.tasks.tuning.checkpoints import newest
 from normloom.tasks.tuning.policies import Tell, load

@@ -12,8 +12,8 @@ from pydantic import Field
 
 from normloom.core.errors import ConfigError, StageError
 from normloom.core.fan_out import free
-from normloom.core.needs import Needs
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.needs import Needs
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.run import Run
 from normloom.core.stage import Output, dropped, dropped_frame
 from normloom.schemas import preference_tables

@@ -10,7 +10,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from normloom.cli.commands.prune import prune
+from normloom.cli.commands.keeping.prune import prune
 from normloom.history.builds import locks
 from normloom.history.removal.retention import Expired, expired, remove
 from normloom.history.unfinished import UnfinishedBuild, recorded, unfinished

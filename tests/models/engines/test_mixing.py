@@ -11,7 +11,7 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from normloom.core.errors import ModelError
-from normloom.core.protocol import Adaptable, Embedder, Mixable, ReplyRequest
+from normloom.core.models.protocol import Adaptable, Embedder, Mixable, ReplyRequest
 from normloom.models import GenerateRequest, LanguageModel, Sampling, ScoreRequest
 from normloom.models.transformers.engine import TransformersModel
 from tests.adapters import save_adapter

@@ -12,7 +12,7 @@ import pytest
 from tiny_models import save_tiny_llama
 
 from normloom.core.errors import ConfigError, ModelError
-from normloom.core.protocol import Metered
+from normloom.core.models.protocol import Metered
 from normloom.models import (
     Candidate,
     GenerateRequest,

@@ -12,7 +12,7 @@ import torch
 from tiny_models import CONTEXT, loaded
 
 from normloom.core.errors import ConfigError, ModelError
-from normloom.core.protocol import Turn
+from normloom.core.models.protocol import Turn
 from normloom.models import (
     GenerateRequest,
     LanguageModel,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_models import CONTEXT
 
-from normloom.core.protocol import ReplyRequest, Turn
+from normloom.core.models.protocol import ReplyRequest, Turn
 from normloom.models.transformers.engine import TransformersModel
 from normloom.models.transformers.replies import reply_log_probs
 

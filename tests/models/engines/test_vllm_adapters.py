@@ -11,10 +11,10 @@ import torch
 from vllm_engine import needs_vllm, spec
 
 from normloom.core.errors import ConfigError, ModelError
-from normloom.core.model_roles import RolesSpec
-from normloom.core.product_model import ProductFiles, ProductSpec
-from normloom.core.protocol import ModelSpec
-from normloom.core.routed_model import RoutedSpec
+from normloom.core.models.model_roles import RolesSpec
+from normloom.core.models.product_model import ProductFiles, ProductSpec
+from normloom.core.models.protocol import ModelSpec
+from normloom.core.models.routed_model import RoutedSpec
 from normloom.models import GenerateRequest, LanguageModel, Sampling, ScoreRequest, load_model
 from normloom.models.adapters import adapted, loaded_for
 from normloom.models.roles import Roles

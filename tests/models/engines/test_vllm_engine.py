@@ -15,7 +15,7 @@ import pytest
 from vllm_engine import ENDED_SECONDS, SLOTS, needs_vllm, processes_of, spec
 
 from normloom.core.errors import ConfigError, ModelError
-from normloom.core.protocol import Closing, Metered
+from normloom.core.models.protocol import Closing, Metered
 from normloom.models import GenerateRequest, LanguageModel, ModelSpec, Sampling, ScoreRequest, load_model
 from normloom.models.files.locate import PACKAGED, find
 from normloom.models.transformers.engine import TransformersModel

@@ -11,7 +11,7 @@ from tiny_vision import TILE_TOKENS, picture, save_tiny_vision
 from vllm_engine import needs_vllm, spec
 
 from normloom.core.content import Content, Image
-from normloom.core.protocol import Metered
+from normloom.core.models.protocol import Metered
 from normloom.models import GenerateRequest, LanguageModel, ModelSpec, Sampling, ScoreRequest, load_model
 from normloom.models.transformers.engine import TransformersModel
 from normloom.models.vllm.engine import VllmModel

@@ -15,8 +15,8 @@ from scripted_server import KEY, MODEL, OVERFLOW, ScriptedServer, serving
 
 from normloom.core.contract import Contract
 from normloom.core.errors import ConfigError, ModelError
-from normloom.core.protocol import Closing, Metered, Turn
-from normloom.core.protocol import LanguageModel as Model
+from normloom.core.models.protocol import Closing, Metered, Turn
+from normloom.core.models.protocol import LanguageModel as Model
 from normloom.core.stage import Output, Stage, quarantined, quarantined_frame
 from normloom.models import GenerateRequest, LanguageModel, ModelSpec
 from normloom.planning.keys import key_fields, stage_key

@@ -16,7 +16,7 @@ from normloom.core.errors import ConfigError, ModelError
 from normloom.models import GenerateRequest, ModelSpec, Sampling
 from normloom.models.openai.engine import OpenaiModel
 from normloom.models.openai.memory import recall
-from normloom.models.openai.structured import json_within
+from normloom.models.openai.replies.structured import json_within
 from normloom.planning.keys import key_fields
 from normloom.steps.graph import stages_of, with_models
 from normloom.workers.resources import Resources

@@ -5,7 +5,7 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from normloom.models.openai.reply import Position, Reply, answer_logprobs
+from normloom.models.openai.replies.reply import Position, Reply, answer_logprobs
 
 
 def place(drawn: str, **listed: float) -> Position:

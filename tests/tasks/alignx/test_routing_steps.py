@@ -11,7 +11,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from normloom.core.errors import StageError
-from normloom.core.product_model import ProductFiles
+from normloom.core.models.product_model import ProductFiles
 from normloom.core.run import Run
 from normloom.models.routing.calibrators import Calibrators, tempered
 from normloom.models.routing.router import load_router

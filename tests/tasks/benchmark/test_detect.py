@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 from hand_made import ANY, Answerer, Writer, carry_out
 
-from normloom.core.protocol import Sampling
+from normloom.core.models.protocol import Sampling
 from normloom.core.rows.ids import seed
 from normloom.core.stage import Output
 from normloom.schemas import benchmark_tables

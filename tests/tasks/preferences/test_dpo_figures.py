@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from normloom.core.errors import ConfigError
-from normloom.core.protocol import ModelSpec, ReplyRequest, ReplyScore
+from normloom.core.models.protocol import ModelSpec, ReplyRequest, ReplyScore
 from normloom.models.scripted import ScriptedModel
 from normloom.tasks.preferences.dpo.dpo_figures import dpo_figures, scores
 from normloom.tasks.preferences.dpo.log_probs import PairReading, log_probs, request

@@ -13,7 +13,7 @@ from tiny_models import save_tiny_llama
 from torch.testing import assert_close
 
 from normloom.core.errors import ConfigError, StageError
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.tasks.preferences.dpo.processes import train_in_processes
 from normloom.tasks.preferences.dpo.training import share_of_batch, train
 from normloom.tasks.tuning.checkpoints import newest

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from normloom.core.protocol import Completion, GenerateRequest, ScoreRequest, Scores
+from normloom.core.models.protocol import Completion, GenerateRequest, ScoreRequest, Scores
 from normloom.core.stage import Output
 from normloom.schemas.preference_tables import BAD, BOUNDS, MEASURED, NONE, OK, SIGNAL_NAMES, WORST
 from normloom.tasks.preferences.judge_entailment import Entailment, judge_entailment

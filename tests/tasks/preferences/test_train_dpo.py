@@ -12,7 +12,7 @@ from peft import PeftModel
 from tiny_models import save_tiny_llama
 
 from normloom.core.errors import StageError
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.stage import Output
 from normloom.models import load_model
 from normloom.models.transformers.engine import TransformersModel

@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normloom.core.errors import ConfigError
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.stage import Output, Stage
 from normloom.core.table import Manifest
 from normloom.readers import ReadOptions

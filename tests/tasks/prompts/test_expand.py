@@ -9,7 +9,7 @@ from hand_made import ANY, SAFETY, TAXONOMIES, Writer, carry_out, ingested
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.rows.ids import seed
 from normloom.core.stage import Output
 from normloom.readers import ReadOptions

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normloom.core.errors import SourceError
-from normloom.core.protocol import Turn
+from normloom.core.models.protocol import Turn
 from normloom.core.rows.ids import row_id
 from normloom.core.stage import Output
 from normloom.tasks.prompts.messages import Conversation, Problem, conversation

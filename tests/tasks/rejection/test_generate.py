@@ -12,7 +12,7 @@ from scripted_server import serving
 
 from normloom.cli.output.answers import length_warning
 from normloom.core.errors import AccountingError
-from normloom.core.protocol import ModelSpec, Sampling, Turn
+from normloom.core.models.protocol import ModelSpec, Sampling, Turn
 from normloom.core.rows.ids import seed
 from normloom.core.stage import Output, Stage
 from normloom.core.table import Manifest

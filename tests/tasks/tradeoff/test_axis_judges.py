@@ -6,7 +6,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from normloom.core.protocol import Candidate, Completion, GenerateRequest, ScoreRequest, Scores
+from normloom.core.models.protocol import Candidate, Completion, GenerateRequest, ScoreRequest, Scores
 from normloom.schemas.alignx_tables import AXIS_ROWS, COMPARED, JUDGED, NEARNESS, REFERENCE_FIRST, REPLY_FIRST, SAFETY
 from normloom.tasks.tradeoff.compared import Comparing, compare, judge_wins, parsed
 from normloom.tasks.tradeoff.nearness import Nearness, judge_nearest, nearness

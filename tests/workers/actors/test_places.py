@@ -13,8 +13,8 @@ import pytest
 from patient import start_ray
 
 from normloom.core.errors import ModelError
-from normloom.core.needs import Needs
-from normloom.core.protocol import ModelSpec
+from normloom.core.models.needs import Needs
+from normloom.core.models.protocol import ModelSpec
 from normloom.steps.step import step
 from normloom.store.store import Store
 from normloom.testing.toy import SCRIPTED, runner, words_stage

@@ -58,7 +58,7 @@ def why(
 def _compared(planned: PlannedStage, store: Store) -> tuple[Manifest | None, list[Change], list[Cause]]:
     """Return the table that is compared with, what differs from it and the stages upstream that are the cause."""
     from normloom.planning.causes import causes, changes, stored
-    from normloom.planning.estimate import history
+    from normloom.planning.costs.estimate import history
 
     old, new = planned.newest, planned.version
     if planned.table and not planned.to_do:

@@ -14,7 +14,7 @@ from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, SystemAr
 from normloom.core.errors import ReleaseError, UsageError, WaitingError
 
 if TYPE_CHECKING:
-    from normloom.settings.audits import Audit
+    from normloom.settings.faces.audits import Audit
     from normloom.store.store import Store
     from normloom.tasks.audit.auditing import AuditView
 
@@ -73,7 +73,7 @@ def audit(  # each an option
     With --json one object: table, answers, figures (metric, of, axis, slice_by, slice, value, low, high, rows,
     undefined), random_answers, missed.
     """
-    from normloom.settings.audits import audit_of
+    from normloom.settings.faces.audits import audit_of
     from normloom.settings.systems import name_of
     from normloom.store.store import Store
     from normloom.tasks.audit.bounds import Bound

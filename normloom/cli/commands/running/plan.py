@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from normloom.core.bounds import Bound
+    from normloom.planning.costs.spending import Bill, SpendingLimits
     from normloom.planning.plan import Plan, PlannedStage
-    from normloom.planning.spending import Bill, SpendingLimits
 
 NAMED = 3  # stages that a line names
 STYLES = {"reused": "dim", "taken": "dim", "resumed": "green", "waiting": "yellow"}
@@ -40,7 +40,7 @@ def plan(given: BuildOptions, json_: JsonOption = False) -> None:
     """
     from normloom.cli.output.bill import bill_as_json, bill_lines
     from normloom.history.removal.gc import old_tables
-    from normloom.planning.ceiling import bills, bounds, unbounded
+    from normloom.planning.costs.ceiling import bills, bounds, unbounded
     from normloom.planning.plan import plan as plan_build
     from normloom.planning.plan import read_sources
     from normloom.settings.settings import stages_for

@@ -7,12 +7,12 @@ import math
 
 from normloom.core.content import Content, with_text
 from normloom.core.errors import ModelError
-from normloom.core.protocol import ScoreRequest, Scores
+from normloom.core.models.protocol import ScoreRequest, Scores
 from normloom.models.openai.asking import FINISHED, Asker
-from normloom.models.openai.failures import UnansweredError
-from normloom.models.openai.reply import Position, Reply, answer_logprobs
+from normloom.models.openai.replies.failures import UnansweredError
+from normloom.models.openai.replies.reply import Position, Reply, answer_logprobs
+from normloom.models.openai.replies.written import answer_of
 from normloom.models.openai.together import together
-from normloom.models.openai.written import answer_of
 from normloom.models.requests.chat import BREAK
 
 LEAST_SHARE = 1e-12  # for an answer that nobody gave: logarithms stay finite

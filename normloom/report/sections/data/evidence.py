@@ -11,7 +11,7 @@ from normloom.readers.media import MediaFolder
 from normloom.report.blocks import Block, Marked, Note
 from normloom.report.material import Material
 from normloom.report.section import Data, Section
-from normloom.report.sections.media import thumbnail
+from normloom.report.sections.data.media import thumbnail
 from normloom.schemas import tables
 from normloom.schemas.media_tables import SPAN
 from normloom.schemas.meme_tables import ENRICHED

@@ -10,7 +10,7 @@ import polars as pl
 from normloom.report.blocks import Block, Example, Note, rounded
 from normloom.report.material import Material
 from normloom.report.section import Data, Section
-from normloom.report.sections.acceptance import JUDGED
+from normloom.report.sections.results.acceptance import JUDGED
 from normloom.schemas.taxonomy import DIMENSIONS
 from normloom.tasks.duplicates.split import SPLITS
 

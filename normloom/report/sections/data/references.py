@@ -10,8 +10,8 @@ import polars as pl
 from normloom.report.blocks import Block, Note, Table, rounded
 from normloom.report.material import Material
 from normloom.report.section import Data, Section
-from normloom.report.sections.duplicates import CHANCE
-from normloom.report.sections.labels import COLUMNS as LABEL_COLUMNS
+from normloom.report.sections.data.duplicates import CHANCE
+from normloom.report.sections.results.labels import COLUMNS as LABEL_COLUMNS
 from normloom.schemas.reference_figures import ReferenceFigure, reference_figures
 from normloom.schemas.tables import FIGURES
 

@@ -10,7 +10,7 @@ from normloom.report.blocks import Block, Note, Table
 from normloom.report.material import Material
 from normloom.report.plots import Series, histogram
 from normloom.report.section import Data, Section
-from normloom.report.sections.acceptance import JUDGED, VERDICTS
+from normloom.report.sections.results.acceptance import JUDGED, VERDICTS
 
 BINS = 40  # over [0, 1]
 
