@@ -123,8 +123,11 @@ def _shared(
     return first, ends.index(False) if False in ends else len(ends)
 
 
-def taken_over(store: Store, earlier: Manifest, jobs: Sequence[PartJob], *, stage: Stage) -> Iterator[PartRecord]:
-    """Yield the whole parts of an earlier table that were made of the rows of one of the jobs, as parts of this one.
+def taken_over(
+    store: Store, earlier: Manifest, jobs: Sequence[PartJob], *, stage: Stage
+) -> Iterator[tuple[PartRecord, PartRecord]]:
+    """Yield the whole parts of an earlier table that were made of the rows of one of the jobs: as they are there, and
+    as parts of this one.
 
     What the world and not a row put into quarantine is made again. So is, of a stage that `compares`, what lost to a
     row that is no longer there, or might lose to one that is new.
@@ -140,7 +143,7 @@ def taken_over(store: Store, earlier: Manifest, jobs: Sequence[PartJob], *, stag
         part = _made_of(job, by_place, by_rows) if len(job) else None
         if part and store.holds(directory, part) and not _touched(directory, part, others, stage):
             place = {"index": job.index, "start": job.start, "stop": job.stop, "places": job.places}
-            yield part.model_copy(update=place)
+            yield part, part.model_copy(update=place)
 
 
 def _made_of(job: PartJob, by_place: Mapping[str, PartRecord], by_rows: Mapping[str, PartRecord]) -> PartRecord | None:

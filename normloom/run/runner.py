@@ -38,7 +38,7 @@ from normloom.run.release import ReleaseSize
 from normloom.steps.selection import Again
 from normloom.store.files import remove_tree
 from normloom.store.forgotten import deny_list
-from normloom.store.parts import adopt_part, content_hash, forget_part
+from normloom.store.parts import adopt_parts, content_hash, forget_part
 from normloom.store.store import Store
 from normloom.workers.crew import Crew, InlineCrew, Loading, PartProgress
 from normloom.workers.job import PartFailure, PartJob
@@ -211,9 +211,8 @@ class StageRunner:
         """Start a replay with the parts of the table before it that have nothing in quarantine."""
         done = self.store.parts(table.directory)
         source = self.store.table_directory(base.ref)
-        for part in base.parts:
-            if part.index not in done and not part.files["quarantined"].rows:
-                adopt_part(source, table.directory, part, writer=table.writer.token)
+        clean = [part for part in base.parts if part.index not in done and not part.files["quarantined"].rows]
+        adopt_parts(source, table.directory, [(part, part) for part in clean], writer=table.writer.token)
 
     def _take_over(
         self, table: NewTable, earlier: Manifest, jobs: Sequence[PartJob], done: dict[int, PartRecord]
@@ -222,8 +221,8 @@ class StageRunner:
         source = self.store.table_directory(earlier.ref)
         left = [job for job in jobs if job.index not in done]
         found = list(taken_over(self.store, earlier, left, stage=table.stage))
-        for part in found:
-            done[part.index] = adopt_part(source, table.directory, part, writer=table.writer.token)
+        adopted = adopt_parts(source, table.directory, found, writer=table.writer.token)
+        done |= {part.index: part for part in adopted}
         if found:
             self.progress.note(table.stage.name, f"reuses {len(found):,} of {len(jobs):,} parts, made of the same rows")
 

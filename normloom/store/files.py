@@ -18,8 +18,11 @@ from normloom.core.errors import StoreError
 from normloom.core.machine.object_path import ObjectPath
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also after a crash."""
+def write_file(path: Path, content: bytes, *, more: bool = False) -> None:
+    """Write a file so that it is there whole or not at all, also after a crash.
+
+    If there are `more` to come in its directory, `sync_directory` has to be called after the last of them.
+    """
     if isinstance(path, ObjectPath):
         path.put(content)
         return
@@ -31,7 +34,8 @@ def write_file(path: Path, content: bytes) -> None:
                 handle.flush()
                 os.fsync(handle.fileno())
             temporary.replace(path)
-            sync_directory(path.parent)
+            if not more:
+                sync_directory(path.parent)
         except BaseException:
             with suppress(OSError):
                 temporary.unlink()

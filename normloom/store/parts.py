@@ -9,7 +9,6 @@ import platform
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -159,22 +158,49 @@ def forget_part(directory: Path, record: PartRecord, *, writer: str) -> None:
         (directory / file.name).unlink(missing_ok=True)
 
 
-def adopt_part(source: Path, directory: Path, record: PartRecord, *, writer: str) -> PartRecord:
-    """Take over a committed part of another table, without a copy if the file system can; return the part that counts.
+def adopt_parts(
+    source: Path, directory: Path, parts: Sequence[tuple[PartRecord, PartRecord]], *, writer: str
+) -> list[PartRecord]:
+    """Take over committed parts of another table, each as it is there and as it is to be here; return those that count.
 
-    In object storage its files get names of this writer's.
+    Nothing is copied if the file system can link, not even the marker of a part that is the same here. The parts are
+    on the disk when this returns. In object storage their files get names of this writer's.
     """
-    own = _named_for(record, writer) if isinstance(directory, ObjectPath) else record
+    if isinstance(directory, ObjectPath):
+        return [_copied(source, directory, part, writer=writer) for _, part in parts]
+    linked: list[PartRecord] = []
+    with writing(directory):
+        for before, part in parts:
+            folders = sorted({(directory / file.name).parent for file in part.attached})
+            for folder in folders:
+                folder.mkdir(parents=True, exist_ok=True)
+            for file in part.stored:
+                _link(source / file.name, directory / file.name)
+            for folder in folders:
+                sync_directory(folder)
+            marker = part_marker(directory, part.index)
+            if before != part or not _link(part_marker(source, before.index), marker):
+                write_file(marker, part.model_dump_json(indent=1).encode(), more=True)
+            linked.append(part)
+        sync_directory(directory)
+    return linked
+
+
+def _link(source: Path, target: Path) -> bool:
+    """Give a file a second name, or copy it if it can have none; tell whether the name was free."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return False
+    except OSError:
+        write_file(target, source.read_bytes(), more=True)
+    return True
+
+
+def _copied(source: Path, directory: Path, record: PartRecord, *, writer: str) -> PartRecord:
+    own = _named_for(record, writer)
     for file, taken in zip(record.stored, own.stored, strict=True):
-        target = directory / taken.name
-        with writing(target), suppress(FileExistsError):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                target.hardlink_to(source / file.name)
-            except FileExistsError:
-                raise
-            except OSError:
-                write_file(target, (source / file.name).read_bytes())
+        write_file(directory / taken.name, (source / file.name).read_bytes())
     return write_part(directory, own, writer=writer)
 
 

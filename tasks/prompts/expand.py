@@ -115,8 +115,9 @@ def _may_lose(made: pl.DataFrame, lost: pl.DataFrame, new: pl.DataFrame, given: 
 
     near = lost.filter(reason=NEAR)["payload"].str.json_path_match("$.prompt").to_list()
     drafts = fingerprints([*made["prompt"].to_list(), *near], given["features"])
-    codes = fingerprints(new.filter(alone(new))["prompt"].to_list(), given["features"])
-    return any(bool((np.bitwise_count(drafts ^ code) < given["tau"]).any()) for code in codes)
+    codes = _codes(tuple(new.filter(alone(new))["prompt"]), given["features"])  # the same ones for every part
+    fewer, more = sorted((drafts, codes), key=len)
+    return any(bool((np.bitwise_count(more ^ code) < given["tau"]).any()) for code in fewer)
 
 
 @step(
@@ -216,7 +217,7 @@ def _refusal(text: str, args: Drafting) -> str | None:
 
 @lru_cache(maxsize=1)
 def _codes(prompts: tuple[str, ...], features: Features) -> np.ndarray:
-    """Return the codes of the prompts, which all parts of a stage are compared with: made once in a process."""
+    """Return the codes of the prompts that all parts of a stage are compared with: made once in a process."""
     from normloom.near_duplicates.simhash import fingerprints
 
     return fingerprints(prompts, features)
