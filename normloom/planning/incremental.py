@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from normloom.core.compared import Compared
@@ -57,18 +58,8 @@ def bounds_after(
         return regular(rows, size)
     if not rows:
         return regular(rows, size)
-    now = [(file, checksums.get(file[0], "")) for file in files]
     parts = np.repeat(np.arange(len(earlier.parts)), [part.stop - part.start for part in earlier.parts])
-    first, last = _shared(now, before)
-    ends = [sum(count for (_, count), _ in some) for some in (before[:first], before[len(before) - last :])]
-    inner, outer = now[first : len(now) - last], before[first : len(before) - last]
-    placed = pl.concat(
-        [
-            pl.Series(parts[: ends[0]]),
-            _placed(_ids(inner), _ids(outer), pl.Series(parts[ends[0] : len(parts) - ends[1]])),
-            pl.Series(parts[len(parts) - ends[1] :]),
-        ]
-    )
+    placed = _placed([(file, checksums.get(file[0], "")) for file in files], before, parts)
     return cut(placed, len(earlier.parts), size)
 
 
@@ -102,25 +93,37 @@ def cut(placed: pl.Series, parts: int, size: int) -> Bounds:
     return found if len(found) <= parts + len(usual) else usual
 
 
-def _placed(ids: pl.Series, before: pl.Series, parts: pl.Series) -> pl.Series:
-    """Return the part in which each row was before, null for new ones."""
-    known = pl.DataFrame({"id": before, "part": parts}).unique("id", keep="first")
-    return pl.DataFrame({"id": ids}).join(known, on="id", how="left", maintain_order="left")["part"]
+def _placed(now: Sequence[Checked], before: Sequence[Checked], parts: npt.NDArray[np.int64]) -> pl.Series:
+    """Return the part in which each row of the files `now` was, given those of all rows `before`; null for new rows.
+
+    Only of files that one of the tables does not have the rows are read.
+    """
+    ends = np.cumsum([0, *(rows for (_, rows), _ in before)]).tolist()
+    same = {checksum: place for place, (_, checksum) in reversed(list(enumerate(before)))}
+    held = {checksum for _, checksum in now}
+    others = [place for place, (_, checksum) in enumerate(before) if checksum not in held or same[checksum] != place]
+    left = [one for one in now if one[1] not in same]
+    known = pl.DataFrame(
+        {
+            "id": _ids([before[place] for place in others]),
+            "part": np.concatenate([parts[:0], *(parts[ends[place] : ends[place + 1]] for place in others)]),
+        },
+        schema_overrides={"part": pl.Int64},
+    ).unique("id", keep="first")
+    found = pl.DataFrame({"id": _ids(left)}).join(known, on="id", how="left", maintain_order="left")["part"]
+    pieces, taken = [pl.Series("part", [], dtype=pl.Int64)], 0
+    for (_, rows), checksum in now:
+        if checksum in same:
+            begin = ends[same[checksum]]
+            pieces.append(pl.Series("part", parts[begin : begin + rows]))
+        else:
+            pieces.append(found[taken : taken + rows])
+            taken += rows
+    return pl.concat(pieces)
 
 
 def _with_checksums(store: Store, ref: TableRef) -> list[Checked]:
     return list(zip(store.files(ref), (checksum for _, checksum in store.checksums(ref)), strict=True))
-
-
-def _shared(
-    now: Sequence[tuple[tuple[Path, int], str]], before: Sequence[tuple[tuple[Path, int], str]]
-) -> tuple[int, int]:
-    """Return how many files two tables share at their start, and how many at their end."""
-    same = [one[1] == other[1] for one, other in zip(now, before, strict=False)]
-    first = same.index(False) if False in same else len(same)
-    rest = min(len(now), len(before)) - first
-    ends = [one[1] == other[1] for one, other in zip(now[::-1][:rest], before[::-1], strict=False)]
-    return first, ends.index(False) if False in ends else len(ends)
 
 
 def taken_over(

@@ -19,7 +19,7 @@ from normloom.core.errors import StoreError
 from normloom.core.machine.object_path import ObjectPath
 from normloom.core.table import KINDS, FileRecord, Kind, PartRecord
 from normloom.store import lease
-from normloom.store.files import sync_directory, write_file, writing
+from normloom.store.files import sync_directory, write_file, write_together, writing
 from normloom.store.integrity import has_files, is_whole, load_record
 from normloom.store.layout import LOCK, PRODUCT, part_marker
 
@@ -59,14 +59,15 @@ def write_frames(
 ) -> dict[Kind, FileRecord]:
     """Write the files of one part and return their records."""
     records: dict[Kind, FileRecord] = {}
+    contents: dict[Path, bytes] = {}
     for kind in KINDS:
         buffer = io.BytesIO()
         frames[kind].write_parquet(buffer, compression="zstd", statistics=True, row_group_size=ROW_GROUP)
-        content = buffer.getvalue()
         name = f"{kind}-{index:05d}-{writer}.parquet"
-        write_file(directory / name, content)
+        contents[directory / name] = content = buffer.getvalue()
         digest = hashlib.sha256(content).hexdigest()
         records[kind] = FileRecord(name=name, rows=frames[kind].height, bytes=len(content), sha256=digest)
+    write_together(contents)
     return records
 
 
@@ -116,7 +117,7 @@ def write_part(directory: Path, record: PartRecord, *, writer: str, instead: Par
     In object storage that is the one that was committed first of the same rows, unless that is `instead`, which this
     one replaces. Raises StoreError if another writer has taken over.
     """
-    marker, content = part_marker(directory, record.index), record.model_dump_json(indent=1).encode()
+    marker, content = part_marker(directory, record.index), _content(record)
     if not isinstance(marker, ObjectPath):
         write_file(marker, content)
         return record
@@ -138,6 +139,21 @@ def committed(marker: Path, *, verify: bool = True) -> PartRecord | None:
     record = load_record(PartRecord.model_validate_json, marker)
     whole = is_whole if verify else has_files
     return record if record and whole(marker.parent, record) else None
+
+
+def is_committed(directory: Path, record: PartRecord) -> bool:
+    """Tell whether a part is committed with this record; its files are not looked at."""
+    marker = part_marker(directory, record.index)
+    try:
+        if marker.read_bytes() == _content(record):
+            return True
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return load_record(PartRecord.model_validate_json, marker) == record  # written by another version
+
+
+def _content(record: PartRecord) -> bytes:
+    return record.model_dump_json(indent=1).encode()
 
 
 def forget_part(directory: Path, record: PartRecord, *, writer: str) -> None:
@@ -168,32 +184,30 @@ def adopt_parts(
     """
     if isinstance(directory, ObjectPath):
         return [_copied(source, directory, part, writer=writer) for _, part in parts]
-    linked: list[PartRecord] = []
+    markers: dict[Path, bytes] = {}
     with writing(directory):
         for before, part in parts:
-            folders = sorted({(directory / file.name).parent for file in part.attached})
-            for folder in folders:
+            for folder in sorted({(directory / file.name).parent for file in part.attached}):
                 folder.mkdir(parents=True, exist_ok=True)
             for file in part.stored:
-                _link(source / file.name, directory / file.name)
-            for folder in folders:
-                sync_directory(folder)
+                _link(f"{source}/{file.name}", f"{directory}/{file.name}")
             marker = part_marker(directory, part.index)
-            if before != part or not _link(part_marker(source, before.index), marker):
-                write_file(marker, part.model_dump_json(indent=1).encode(), more=True)
-            linked.append(part)
-        sync_directory(directory)
-    return linked
+            if before != part or not _link(str(part_marker(source, before.index)), str(marker)):
+                markers[marker] = _content(part)
+        for folder in {directory, *((directory / file.name).parent for _, part in parts for file in part.attached)}:
+            sync_directory(folder)
+    write_together(markers)
+    return [part for _, part in parts]
 
 
-def _link(source: Path, target: Path) -> bool:
+def _link(source: str, target: str) -> bool:
     """Give a file a second name, or copy it if it can have none; tell whether the name was free."""
     try:
         os.link(source, target)
     except FileExistsError:
         return False
     except OSError:
-        write_file(target, source.read_bytes(), more=True)
+        write_file(Path(target), Path(source).read_bytes())
     return True
 
 

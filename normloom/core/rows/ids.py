@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 
-_SEPARATOR = b"\x1f"
+_SEPARATOR = "\x1f"
 
 
 def _digest(*fields: str) -> bytes:
-    joined = _SEPARATOR.join(field.encode() for field in fields)
-    return hashlib.blake2b(joined, digest_size=16).digest()
+    return hashlib.blake2b(_SEPARATOR.join(fields).encode(), digest_size=16).digest()
 
 
 def row_id(system: str, stage: str, parents: Sequence[str], ordinal: int) -> str:
@@ -24,11 +22,16 @@ def row_id(system: str, stage: str, parents: Sequence[str], ordinal: int) -> str
 
 def row_ids(system: str, stage: str, parents: Sequence[Sequence[str]]) -> list[str]:
     """Return the ids of rows given in order; siblings (rows of the same parents) are numbered from 0."""
-    seen: Counter[tuple[str, ...]] = Counter()
+    seen: dict[bytes, int] = {}
+    begun = hashlib.blake2b(_SEPARATOR.join((system, stage, "")).encode(), digest_size=16)
     ids = []
-    for family in map(tuple, parents):
-        ids.append(row_id(system, stage, family, seen[family]))
-        seen[family] += 1
+    for family in parents:
+        joined = _SEPARATOR.join([*family, ""]).encode()
+        number = seen.get(joined, 0)
+        seen[joined] = number + 1
+        hasher = begun.copy()
+        hasher.update(joined + b"%d" % number)
+        ids.append(hasher.hexdigest())
     return ids
 
 
