@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,18 +35,34 @@ class Building:
     run: str
 
 
+_started: list[subprocess.Popen[bytes]] = []
+
+
+@pytest.fixture(autouse=True)
+def none_left() -> Iterator[None]:
+    """A test that fails leaves no build behind."""
+    yield
+    while _started:
+        process = _started.pop()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
 def start(place: Path, *, latency: float = 900) -> subprocess.Popen[bytes]:
     place.mkdir()
     profile = write_profile(place / "slow.yaml", latency_s=latency)
     arguments = ["--profile", str(profile), "--limit", "4", "--store", str(place / "store"), "--json"]
     with (place / "said").open("wb") as said:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "normloom", "build", "savacu", *arguments],
             env=dict(os.environ),
             start_new_session=True,
             stdout=subprocess.DEVNULL,
             stderr=said,
         )
+    _started.append(process)
+    return process
 
 
 def at_work(process: subprocess.Popen[bytes], place: Path, url: str) -> Building:
