@@ -65,7 +65,7 @@ coverage: install  ## Run the tests and show which lines and branches none of th
 	PYTHONPATH=tests RAY_preload_python_modules=saves_coverage $(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term --cov-report=html
 
 VLLM_TESTS := tests/models/engines/test_vllm_engine.py tests/models/engines/test_vllm_adapters.py tests/models/engines/test_vllm_processes.py
-VLLM_TESTS += tests/models/engines/test_vllm_seeing.py tests/run/test_build.py::test_the_run_graph_is_the_stage_graph_fresh_and_reused
+VLLM_TESTS += tests/models/engines/test_vllm_seeing.py tests/models/engines/test_vllm_hearing.py tests/run/test_build.py::test_the_run_graph_is_the_stage_graph_fresh_and_reused
 
 test-vllm: install-vllm  ## Test the vllm engine; `make test` then asks vLLM's server, too
 	PREFECT_HOME=$(CURDIR)/$(VLLM_VENV)/prefect $(VLLM_BIN)/python -m pytest $(PARALLEL) --durations 10 $(VLLM_TESTS)

@@ -15,6 +15,7 @@ from normloom.schemas.template import Template
 _PLACEHOLDER = re.compile(r"\$(?:(\w+)|\{(\w+)\})")
 _PICTURE = 4_096  # tokens that most models read a picture as, at most
 _PICTURES = 2  # of a question: an example's and the meme's
+_SOUND = 4_096  # tokens that most models read a sound of minutes as
 _PERSON = 200  # bytes that describe a person or a group
 _CONTEXT = ("instruction", "context")
 _QUESTION = (*_CONTEXT, "question")
@@ -254,7 +255,7 @@ def slots_reworded(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) ->
 
 
 def _seen(stage: Any) -> int:
-    return _PICTURES * _PICTURE if stage.images else 0
+    return (_PICTURES * _PICTURE if stage.images else 0) + (_SOUND if stage.sounds else 0)
 
 
 def conversations_found(stage: Any, inputs: Sequence[Size], sides: Sequence[Size]) -> Bound:

@@ -1,4 +1,7 @@
-"""A small endpoint that speaks OpenAI's chat completions and looks at the images it is sent: it says which are red."""
+"""A small endpoint that speaks OpenAI's chat completions, looks at the images it is sent and hears the sounds.
+
+It says whether all images are red and all sounds are loud.
+"""
 
 from __future__ import annotations
 
@@ -12,41 +15,50 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import soundfile
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from PIL import Image
 
 TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
-IMAGE_TOKENS = 85
+IMAGE_TOKENS = 85  # and of a sound
+LOUD = 0.1
 
 
 @dataclass
 class SeeingServer:
-    """What it was sent: (format, width, height, bytes) of each image, and the bodies; if `blind` it refuses images."""
+    """What it was sent: (format, width, height, bytes) of each image, (format, rate, seconds, bytes) of each sound, and
+    the bodies. If `blind` it refuses images, if `deaf` sounds.
+    """
 
     base_url: str = ""
     blind: bool = False
+    deaf: bool = False
     images: list[tuple[str, int, int, int]] = field(default_factory=list)
+    sounds: list[tuple[str, int, float, int]] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
 
     async def complete(self, request: Request) -> JSONResponse:
         body = await request.json()
         self.bodies.append(body)
-        reds, words = [], 0
+        found, words = [], 0
         for message in body["messages"]:
             for part in message["content"] if isinstance(message["content"], list) else ():
                 if part["type"] == "text":
                     words += len(part["text"].split())
                     continue
-                if self.blind:
-                    told = {"message": "this model does not support images", "code": "invalid"}
+                is_image = part["type"] == "image_url"
+                if self.blind if is_image else self.deaf:
+                    told = {"message": f"this model does not support {part['type']}", "code": "invalid"}
                     return JSONResponse({"error": told}, 400)
                 try:
-                    reds.append(self._is_red(part["image_url"]["url"]))
-                except (ValueError, OSError) as error:
-                    return JSONResponse({"error": {"message": f"Invalid image: {error}", "code": "invalid"}}, 400)
-        answer = "a" if all(reds) else "b"
+                    found.append(
+                        self._is_red(part["image_url"]["url"]) if is_image else self._is_loud(part["input_audio"])
+                    )
+                except (ValueError, OSError, soundfile.LibsndfileError) as error:
+                    return JSONResponse({"error": {"message": f"Invalid part: {error}", "code": "invalid"}}, 400)
+        answer = "a" if all(found) else "b"
         choice: dict[str, Any] = {
             "index": 0,
             "message": {"role": "assistant", "content": answer},
@@ -55,8 +67,17 @@ class SeeingServer:
         if body.get("logprobs"):
             listed = [{"token": one, "logprob": math.log(0.8 if one == answer else 0.1)} for one in ("a", "b")]
             choice["logprobs"] = {"content": [{"token": answer, "logprob": math.log(0.8), "top_logprobs": listed}]}
-        usage = {"prompt_tokens": words + IMAGE_TOKENS * len(reds), "completion_tokens": 1}
+        usage = {"prompt_tokens": words + IMAGE_TOKENS * len(found), "completion_tokens": 1}
         return JSONResponse({"id": "1", "object": "chat.completion", "choices": [choice], "usage": usage})
+
+    def _is_loud(self, part: dict[str, str]) -> bool:
+        data = base64.b64decode(part["data"], validate=True)
+        with soundfile.SoundFile(io.BytesIO(data)) as sound:
+            if str(sound.format).lower() != part["format"]:
+                raise ValueError(f"{part['format']} is said, {sound.format} is sent")
+            samples = sound.read(dtype="float32", always_2d=True)
+            self.sounds.append((part["format"], sound.samplerate, len(samples) / sound.samplerate, len(data)))
+        return float(abs(samples).mean()) > LOUD
 
     def _is_red(self, url: str) -> bool:
         head, _, encoded = url.partition(";base64,")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
+from normloom.core.content import Medium
 from normloom.core.errors import ConfigError, ModelError
 from normloom.core.models.protocol import ModelSpec
 from normloom.core.stage import Stage
@@ -25,17 +26,22 @@ def probed(
     not there and a field that an endpoint does not take; ModelError if an endpoint does not answer now.
     """
     decided: dict[str, ModelSpec] = {}
-    seeing = {stage.model.model_dump_json() for stage in stages_of(*ends) if stage.model and stage.images}
+    media: dict[str, set[type[Medium]]] = {}
+    for stage in stages_of(*ends):
+        if stage.model:
+            media.setdefault(stage.model.model_dump_json(), set()).update(stage.media)
     for stage in stages_of(*ends):
         spec = stage.model
         if spec is None or spec.engine != ENGINE or stage.name not in stages or spec.model_dump_json() in decided:
             continue
         name = spec.model_dump_json()
-        decided[name] = _decided(spec, resources, say, images=name in seeing)
+        decided[name] = _decided(spec, resources, say, media=media[name])
     return with_models(ends, lambda spec: decided.get(spec.model_dump_json(), spec))
 
 
-def _decided(spec: ModelSpec, resources: Resources, say: Callable[[str], None], *, images: bool) -> ModelSpec:
+def _decided(
+    spec: ModelSpec, resources: Resources, say: Callable[[str], None], *, media: Iterable[type[Medium]]
+) -> ModelSpec:
     variable = parse_options(Options, spec).key_variable
     if resources.address and variable and not os.environ.get(variable):
         say(f"{spec.model} is not tried beforehand: {variable} is not set here; the cluster's nodes try it")
@@ -43,7 +49,7 @@ def _decided(spec: ModelSpec, resources: Resources, say: Callable[[str], None], 
     from normloom.models.openai.probe import probe
 
     try:
-        found = probe(spec, images=images)
+        found = probe(spec, media=media)
     except SpentError as error:
         raise ModelError(f"model {spec.model!r} was tried before the build started: {error}; try again later") from None
     except ModelError as error:

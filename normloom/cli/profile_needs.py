@@ -9,7 +9,7 @@ from normloom.cli.doctor import Finding
 from normloom.core.errors import ConfigError
 from normloom.core.models.protocol import ModelSpec
 from normloom.models.installed import missing_engines
-from normloom.models.sees import require_sight
+from normloom.models.senses import require_senses
 from normloom.settings.config import load_profile, override, validated
 from normloom.settings.systems import systems
 from normloom.steps.graph import model_uses, stages_of
@@ -19,10 +19,10 @@ from normloom.workers.resources import Resources
 
 def examine_profile(profile: str, assignments: Sequence[str]) -> list[Finding]:
     """Look for the engines of all systems that the profile fits, and for room; raises ConfigError if it fits none."""
-    specs, resources, blind = _needs(profile, assignments)
+    specs, resources, lacking = _needs(profile, assignments)
     if resources.address is None:
-        return [*_engines(specs, missing_engines(specs)), *blind, _processors(specs, resources)]
-    return [*blind, *_nodes(specs, resources)]
+        return [*_engines(specs, missing_engines(specs)), *lacking, _processors(specs, resources)]
+    return [*lacking, *_nodes(specs, resources)]
 
 
 def too_many_processors(
@@ -44,9 +44,9 @@ def too_many_processors(
 
 
 def _needs(profile: str, assignments: Sequence[str]) -> tuple[list[ModelSpec], Resources, list[Finding]]:
-    """Return the models of all systems that the settings fit, each once, the resources, and who cannot see images."""
+    """Return the models of all systems that the settings fit, each once, the resources, and who cannot see or hear."""
     found: dict[str, ModelSpec] = {}
-    blind: list[Finding] = []
+    lacking: list[Finding] = []
     refused: list[ConfigError] = []
     resources: Resources | None = None
     for name, system in systems().items():
@@ -58,12 +58,12 @@ def _needs(profile: str, assignments: Sequence[str]) -> tuple[list[ModelSpec], R
         stages = stages_of(*system.flow(config))
         found |= {spec.model_dump_json(): spec for spec in model_uses(stages)}
         try:
-            require_sight(stages)
+            require_senses(stages)
         except ConfigError as error:
-            blind.append(Finding(f"images of {name}", "broken", str(error)))
+            lacking.append(Finding(f"media of {name}", "broken", str(error)))
     if resources is None:
         raise refused[0]
-    return list(found.values()), resources, blind
+    return list(found.values()), resources, lacking
 
 
 def _engines(specs: Sequence[ModelSpec], missing: dict[str, str], *, where: str = "") -> Iterator[Finding]:

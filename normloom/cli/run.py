@@ -26,7 +26,7 @@ from normloom.core.stage import Output, Stage
 from normloom.history.removal.gc import old_tables
 from normloom.models import model_identity
 from normloom.models.installed import missing_engines
-from normloom.models.sees import require_sight
+from normloom.models.senses import require_senses
 from normloom.planning import plan
 from normloom.planning.costs.ceiling import bills, bounds
 from normloom.planning.costs.guard import RemakeLimits
@@ -177,7 +177,7 @@ def check_models(ends: Sequence[Stage], resources: Resources) -> None:
             model_identity(spec)
         except ModelError as error:
             raise ConfigError(str(error)) from error
-    require_sight(stages_of(*ends))
+    require_senses(stages_of(*ends))
 
 
 def read_sources(

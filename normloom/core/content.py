@@ -1,6 +1,7 @@
-"""What a request says: text, or text and images in an order.
+"""What a request says: text, or text, images and sounds in an order.
 
-Images are known by the hash of their bytes: it is what enters answers of caches and comparisons, never the bytes.
+Images and sounds are known by the hash of their bytes: it is what enters answers of caches and comparisons, never the
+bytes.
 """
 
 from __future__ import annotations
@@ -8,40 +9,64 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Self
+from typing import ClassVar, Self
 
 _DIGEST_BYTES = 16
 
 
 @dataclass(frozen=True)
-class Image:
-    """An encoded image (PNG, JPEG, WebP, ...); two are equal if their bytes are."""
+class Medium:
+    """An encoded image or sound; two of a kind are equal if their bytes are."""
+
+    kind: ClassVar[str]
 
     digest: str
     data: bytes = field(repr=False, compare=False)
 
     @classmethod
     def of(cls, data: bytes) -> Self:
-        """Return the image of encoded bytes."""
+        """Return the medium of encoded bytes."""
         return cls(hashlib.blake2b(data, digest_size=_DIGEST_BYTES).hexdigest(), data)
 
 
-MARK = "\N{OBJECT REPLACEMENT CHARACTER}"  # where an image goes in a text that is kept in a table
+class Image(Medium):
+    """An encoded image (PNG, JPEG, WebP, ...)."""
 
-Part = str | Image
+    kind = "image"
+
+
+class Sound(Medium):
+    """An encoded sound (WAV, FLAC, MP3, Ogg)."""
+
+    kind = "sound"
+
+
+MARK = "\N{OBJECT REPLACEMENT CHARACTER}"  # where a medium goes in a text that is kept in a table
+
+Part = str | Image | Sound
 Content = str | tuple[Part, ...]
+
+
+def media_of(content: Content) -> tuple[Image | Sound, ...]:
+    """Return the images and sounds of a content, in order."""
+    return () if isinstance(content, str) else tuple(part for part in content if not isinstance(part, str))
 
 
 def images_of(content: Content) -> tuple[Image, ...]:
     """Return the images of a content, in order."""
-    return () if isinstance(content, str) else tuple(part for part in content if isinstance(part, Image))
+    return tuple(medium for medium in media_of(content) if isinstance(medium, Image))
+
+
+def sounds_of(content: Content) -> tuple[Sound, ...]:
+    """Return the sounds of a content, in order."""
+    return tuple(medium for medium in media_of(content) if isinstance(medium, Sound))
 
 
 def text_of(content: Content) -> str:
-    """Return the text of a content; an image is the line `[image DIGEST]`."""
+    """Return the text of a content; an image is the line `[image DIGEST]`, a sound `[sound DIGEST]`."""
     if isinstance(content, str):
         return content
-    return "\n\n".join(part if isinstance(part, str) else f"[image {part.digest}]" for part in content)
+    return "\n\n".join(part if isinstance(part, str) else f"[{part.kind} {part.digest}]" for part in content)
 
 
 def with_text(content: Content, text: str, *, gap: str = "\n\n") -> Content:
@@ -57,14 +82,14 @@ def without_marks(text: str) -> str:
     return text.replace(MARK, "")
 
 
-def shown(text: str, images: Sequence[Image]) -> Content:
-    """Return a text with images in place of its marks, in order; raises ValueError if they are not as many."""
-    if not images and MARK not in text:
+def shown(text: str, media: Sequence[Image | Sound]) -> Content:
+    """Return a text with media in place of its marks, in order; raises ValueError if they are not as many."""
+    if not media and MARK not in text:
         return text
     first, *others = (piece.strip() for piece in text.split(MARK))
     parts: list[Part] = [first]
-    for image, piece in zip(images, others, strict=True):
-        parts += [image, piece]
+    for medium, piece in zip(media, others, strict=True):
+        parts += [medium, piece]
     return tuple(part for part in parts if part)
 
 

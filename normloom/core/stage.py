@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from normloom.core.bounds import BoundOf
 from normloom.core.compared import Compared
+from normloom.core.content import Image, Medium, Sound
 from normloom.core.contract import Contract
 from normloom.core.errors import ConfigError
 from normloom.core.fan_out import FanOut
@@ -81,7 +82,8 @@ class Stage:
     `libraries` are the installed packages that decide the result; their versions enter the key.
     `fan_out` says how many rows the stage must return for each row it reads.
     `files` says what the files of its product are (`adapter`), None if it has rows only; `run` that its function takes
-    a `Run`. With `needs` it runs in processes of its own. `images` says that its model is asked about images.
+    a `Run`. With `needs` it runs in processes of its own. `images` and `sounds` say that its
+    model is asked about some.
     """
 
     name: str
@@ -106,6 +108,7 @@ class Stage:
     run: bool = False
     needs: Needs | None = None
     images: bool = False
+    sounds: bool = False
 
     def __post_init__(self) -> None:
         if self.part_rows and (self.run or self.files):
@@ -127,6 +130,11 @@ class Stage:
         own = {told.get(name, name): value for name, value in self.needs.model_dump(exclude_unset=True).items()}
         asked = {name: value for name, value in own.items() if getattr(self.model, name) is None}
         return self.model.model_copy(update=asked)
+
+    @property
+    def media(self) -> tuple[type[Medium], ...]:
+        """The kinds of media that its model is asked about."""
+        return (Image,) * self.images + (Sound,) * self.sounds
 
     @property
     def upstream(self) -> tuple[Stage, ...]:

@@ -6,7 +6,7 @@ import threading
 from importlib import import_module
 from typing import cast
 
-from normloom.core.content import Image
+from normloom.core.content import Image, Sound
 from normloom.core.models.product_model import ProductSpec
 from normloom.core.models.protocol import (
     Candidate,
@@ -34,6 +34,7 @@ __all__ = [
     "Sampling",
     "ScoreRequest",
     "Scores",
+    "Sound",
     "load_model",
     "model_identity",
 ]

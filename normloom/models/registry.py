@@ -36,8 +36,9 @@ class Engine:
     if it loads an adapter with its base as a model of its own. `states` says that a language model of it is an
     `Embedder` too. `tolerance` says how a part comes out if it is made
     again: texts are equal and numbers differ by no more than that (0: not by a bit); None if nothing is promised.
-    `random` says that its answers mean nothing: it is for tests. `sees` says who knows whether a model sees images:
-    `files` its configuration, else the module whose `Options` have a field `images`; None if none does.
+    `random` says that its answers mean nothing: it is for tests. `sees` and `hears` say who knows
+    whether a model takes images, and sounds: `files` its configuration, else the module whose `Options` have a field
+    `images` and `sounds`; None if none does.
     """
 
     module: str
@@ -56,6 +57,7 @@ class Engine:
     states: bool = False
     random: bool = False
     sees: str | None = None
+    hears: str | None = None
 
 
 GROUP = "normloom.engines"

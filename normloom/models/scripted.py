@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from normloom.core.content import Content, images_of, text_of
+from normloom.core.content import Content, media_of, text_of
 from normloom.core.errors import ConfigError
 from normloom.core.models.protocol import (
     Candidate,
@@ -70,6 +70,7 @@ class Options(BaseModel):
     price_out: float = Field(0.0, ge=0)
     sleeps: bool = False  # it can be put to sleep
     images: bool = False  # requests may hold images, whose hashes then decide the answers
+    sounds: bool = False  # and sounds
     poison: str | None = None  # a request that holds it ends the process
     raise_on: str | None = None  # a request that holds it raises ValueError
     overflow_on: str | None = None  # a request that holds it comes back with `error` set
@@ -86,7 +87,7 @@ class ScriptedModel:
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
         """Return log-probabilities; the first of the answers is the likeliest for `yes_rate` of the questions."""
-        self._require_sight(request.context for request in requests)
+        self._require_senses(request.context for request in requests)
         self._begin([f"{text_of(request.context)}\n{request.questions}" for request in requests])
         scored = [self._scores(request) for request in requests]
         asked = sum(len(request.questions) for request in requests)
@@ -96,7 +97,7 @@ class ScriptedModel:
     def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]:
         """Return word salad, another for each seed; at temperature 0 every seed gets the same."""
         require_free_text(requests, "scripted")
-        self._require_sight(request.prompt for request in requests)
+        self._require_senses(request.prompt for request in requests)
         self._begin([_said(request) for request in requests])
         completions = [self._completion(request) for request in requests]
         drawn = [candidate for completion in completions for candidate in completion.candidates]
@@ -209,9 +210,13 @@ class ScriptedModel:
             text = self.options.frame.replace("%s", text)
         return Candidate(text=text, seed=seed, finish=finish, tokens_out=max(1, len(text.split())))
 
-    def _require_sight(self, contents: Iterable[Content]) -> None:
-        if not self.options.images and any(map(images_of, contents)):
-            raise ConfigError(f"model {self.name!r} cannot see images: engine scripted has its option images off")
+    def _require_senses(self, contents: Iterable[Content]) -> None:
+        for kind in {medium.kind for content in contents for medium in media_of(content)}:
+            if not getattr(self.options, f"{kind}s"):
+                verb = "see" if kind == "image" else "hear"
+                raise ConfigError(
+                    f"model {self.name!r} cannot {verb} {kind}s: engine scripted has its option {kind}s off"
+                )
 
     def _begin(self, texts: Sequence[str]) -> None:
         """Wait, and fail as the options say."""

@@ -15,7 +15,7 @@ from normloom.core.models.protocol import ModelSpec
 from normloom.core.stage import Output, Stage
 from normloom.core.table import Manifest, PartRecord
 from normloom.labelling.seen import with_answers
-from normloom.models.sees import require_sight
+from normloom.models.senses import require_senses
 from normloom.planning.causes import Version, changes, stored, without_reads
 from normloom.planning.changes import Change
 from normloom.planning.costs.estimate import history, load_seconds, model_loads, stage_seconds
@@ -179,7 +179,7 @@ def plan(
     chosen = selection.chosen(stages)
     for stage in selection.needed(stages):
         planner.add(stage, selection, chosen=stage.name in chosen)
-    require_sight(stages)  # the keys have brought what describes a model here
+    require_senses(stages)  # the keys have brought what describes a model here
     planned = tuple(planner.planned.values())
     uses = _uses(planned)
     loads = model_loads(uses, resources)

@@ -106,7 +106,8 @@ class Step(Generic[P, R]):
         options, given = dict(self._stage), {**dict(arguments), **values}
         if not isinstance(options["fan_out"], FanOut | None):
             options["fan_out"] = options["fan_out"](given)
-        options["images"] = given.get(options["images"]) is not None if options["images"] else False
+        for kind in ("images", "sounds"):
+            options[kind] = given.get(options[kind]) is not None if options[kind] else False
         made = contract or (self.makes(given) if callable(self.makes) else self.makes)
         if made is None:
             raise ConfigError(f"step {self.name!r}: its declaration has no `makes`, so its call needs a `contract`")
@@ -178,6 +179,7 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
     files: str | None = None,
     needs: Needs | None = None,
     images: str | None = None,
+    sounds: str | None = None,
 ) -> Callable[[Callable[P, R]], Step[P, R]]:
     """Declare a step.
 
@@ -198,7 +200,7 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
     - `fan_out`: rows that it must return for each row it reads, or what returns that for the arguments and values.
     - `files`: the kind of files that it leaves in `run.files`, such as `adapter`.
     - `needs`: the GPUs, threads and memory of its own processes; by default the build's process makes it.
-    - `images`: the value with the images that its model is asked about; None in a call asks about text alone.
+    - `images`, `sounds`: the value with those that its model is asked about; None in a call asks about text alone.
     """
     columns = Contract(columns=_types(makes), nullable=frozenset(makes)) if isinstance(makes, Mapping) else makes
     stage = {
@@ -214,6 +216,7 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
         "files": files,
         "needs": needs,
         "images": images,
+        "sounds": sounds,
     }
 
     def declare(function: Callable[P, R]) -> Step[P, R]:

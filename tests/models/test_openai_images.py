@@ -17,7 +17,7 @@ from normloom.core.errors import ConfigError, ModelError
 from normloom.models import GenerateRequest, ModelSpec, Sampling, ScoreRequest, load_model
 from normloom.models.openai.endpoint import _expected_tokens
 from normloom.models.openai.engine import OpenaiModel
-from normloom.models.openai.images import TOKENS
+from normloom.models.openai.media import TOKENS
 from normloom.models.openai.probe import probe
 
 
@@ -116,13 +116,13 @@ def test_an_instruction_without_a_system_role_comes_before_the_image(server: See
 
 def test_an_endpoint_is_asked_about_an_image_before_a_build_that_will(server: SeeingServer) -> None:
     spec = asked(server).spec
-    found = probe(spec, images=True)
+    found = probe(spec, media=[Image])
     assert server.images == [("PNG", 64, 64, server.images[0][3])]
     assert found.requests == 3  # a question, one for JSON, one about an image
     server.blind = True
     try:
-        with pytest.raises(ModelError, match=r"refuses an image \(.*this model does not support images"):
-            probe(spec, images=True)
+        with pytest.raises(ModelError, match=r"refuses an image \(.*this model does not support image_url"):
+            probe(spec, media=[Image])
         assert probe(spec).requests == 2
     finally:
         server.blind = False

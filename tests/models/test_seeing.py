@@ -14,7 +14,7 @@ from transformers import AutoProcessor
 from normloom.core.content import Content, Image, images_of, merged, text_of, with_text
 from normloom.core.errors import ConfigError
 from normloom.models import Completion, GenerateRequest, ModelSpec, Sampling, ScoreRequest, load_model, model_identity
-from normloom.models.sees import blind
+from normloom.models.senses import lacks
 from normloom.models.transformers.engine import TransformersModel
 from normloom.readers.media import image_of
 
@@ -160,13 +160,13 @@ def test_a_model_of_text_alone_says_that_it_cannot_see(tmp_path: Path) -> None:
 
 
 def test_who_cannot_see_is_known_before_anything_is_loaded(directory: Path, tmp_path: Path) -> None:
-    assert blind(ModelSpec(model=str(directory))) is None
-    assert blind(ModelSpec(engine="vllm", model=str(directory))) is None
+    assert lacks(ModelSpec(model=str(directory)), Image) is None
+    assert lacks(ModelSpec(engine="vllm", model=str(directory)), Image) is None
     text_model = save_tiny_llama(tmp_path)
-    assert "describes a model of text alone" in str(blind(ModelSpec(model=str(text_model))))
-    assert "hands models no images" in str(blind(ModelSpec(engine="openvino", model=str(directory))))
-    assert "option images is off" in str(blind(ModelSpec(engine="scripted", model="s")))
-    assert blind(ModelSpec(engine="scripted", model="s", options={"images": True})) is None
+    assert "describes a model of text alone" in str(lacks(ModelSpec(model=str(text_model)), Image))
+    assert "hands models no images" in str(lacks(ModelSpec(engine="openvino", model=str(directory)), Image))
+    assert "option images is off" in str(lacks(ModelSpec(engine="scripted", model="s"), Image))
+    assert lacks(ModelSpec(engine="scripted", model="s", options={"images": True}), Image) is None
     hosted = ModelSpec(engine="openai", model="m", options={"images": False})
-    assert "option images is off" in str(blind(hosted))
-    assert blind(ModelSpec(engine="openai", model="m")) is None
+    assert "option images is off" in str(lacks(hosted, Image))
+    assert lacks(ModelSpec(engine="openai", model="m"), Image) is None

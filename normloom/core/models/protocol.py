@@ -63,7 +63,7 @@ class ModelSpec(BaseModel):
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreRequest:
-    """One context, which may hold images, and the questions about it.
+    """One context, which may hold images and sounds, and the questions about it.
 
     Each of `answers` must be one token of the model's vocabulary at the start of its reply.
     """
@@ -97,7 +97,7 @@ class Turn(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateRequest:
-    """One prompt, which may hold images, and one seed for each candidate wanted.
+    """One prompt, which may hold images and sounds, and one seed for each candidate wanted.
 
     `history` is what was said before the prompt; its system texts follow the instruction.
 

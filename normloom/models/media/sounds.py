@@ -14,8 +14,9 @@ from normloom.core.errors import ModelError
 from normloom.core.models.protocol import ModelSpec
 from normloom.models.files.locate import PACKAGED, find, locate
 from normloom.models.loading import load
-from normloom.models.media.spectral import at_rate, mel_filters, power_spectrum
+from normloom.models.media.spectral import mel_filters, power_spectrum
 from normloom.models.registry import parse_options
+from normloom.readers.media import at_rate
 
 RESEMBLYZER = "resemblyzer"
 _RATE = 16_000

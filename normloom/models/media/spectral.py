@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from math import gcd
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.core.models.protocol import ModelSpec
 from normloom.models.registry import parse_options
-from normloom.readers.media import waveform
+from normloom.readers.media import at_rate
 
 Array = npt.NDArray[np.float64]
 COEFFICIENTS, BANDS, MELS = 30, 12, 40
@@ -58,17 +57,6 @@ class SpectralStatistics:
         flatness = np.exp(logs.mean(0)) / (power.mean(0) + _FLOOR)
         frames = np.concatenate([cepstrum, bands, flatness[None]])
         return np.concatenate([frames.mean(1), frames.std(1)])
-
-
-def at_rate(data: bytes, rate: int) -> Any:
-    """Return a stored sound as (frames,) float32 at a sample rate."""
-    from scipy.signal import resample_poly
-
-    samples, own = waveform(data)
-    if own == rate:
-        return samples
-    common = gcd(own, rate)
-    return resample_poly(samples, rate // common, own // common).astype(np.float32)
 
 
 def power_spectrum(samples: Any, rate: int, *, frame: float = 0.025, hop: float = 0.01) -> Array:

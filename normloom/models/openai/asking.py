@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from normloom.core.content import Content, Part, images_of
+from normloom.core.content import Content, Part, media_of
 from normloom.core.errors import ConfigError
 from normloom.core.models.protocol import Candidate, Turn
 from normloom.models.openai.endpoint import Endpoint
-from normloom.models.openai.images import parts
+from normloom.models.openai.media import parts
 from normloom.models.openai.options import Options
 from normloom.models.openai.replies.failures import UnansweredError
 from normloom.models.openai.replies.reply import Reply
@@ -39,8 +39,10 @@ class Asker:
 
     def _messages(self, instruction: str, said: Content, history: Sequence[Turn]) -> list[dict[str, Any]]:
         """Return a request's messages; without a system role what belongs there begins the first user turn."""
-        if images_of(said) and not self.options.images:
-            raise ConfigError(f"{self.endpoint} cannot see images (its option images is false)")
+        for kind in {medium.kind for medium in media_of(said)}:
+            if not getattr(self.options, f"{kind}s"):
+                verb = "see" if kind == "image" else "hear"
+                raise ConfigError(f"{self.endpoint} cannot {verb} {kind}s (its option {kind}s is false)")
         given, before = opening(instruction, history)
         turns: list[tuple[str, Content]] = [*before, (USER, said)]
         lead = BREAK.join(given)

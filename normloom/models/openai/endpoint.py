@@ -22,7 +22,7 @@ from pydantic import SecretStr, ValidationError
 from normloom.core.errors import ConfigError, ModelError
 from normloom.core.machine.proxies import proxy_variable
 from normloom.core.models.protocol import ModelSpec
-from normloom.models.openai.images import TOKENS, length
+from normloom.models.openai.media import TOKENS, length
 from normloom.models.openai.options import Options
 from normloom.models.openai.rate_limit import Pace
 from normloom.models.openai.replies.failures import ServerFailures, SpentError, TransientError
@@ -195,6 +195,6 @@ def _key(spec: ModelSpec, variable: str | None) -> SecretStr:
 
 
 def _expected_tokens(body: Mapping[str, Any]) -> int:
-    characters, images = map(sum, zip(*(length(message["content"]) for message in body["messages"]), strict=True))
+    characters, media = map(sum, zip(*(length(message["content"]) for message in body["messages"]), strict=True))
     answer = body.get("max_tokens") or body.get("max_completion_tokens") or 0
-    return characters // CHARACTERS_PER_TOKEN + images * TOKENS + int(answer)
+    return characters // CHARACTERS_PER_TOKEN + media * TOKENS + int(answer)

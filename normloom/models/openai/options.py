@@ -37,6 +37,8 @@ class Options(BaseModel):
     image_bytes: int = Field(5_000_000, ge=1_000)  # of an image; a longer one is encoded again, smaller
     image_side: int = Field(2_048, ge=32)  # pixels; a wider or higher image is made smaller
     image_detail: Literal["low", "high", "auto"] | None = None  # sent with each image, where the endpoint has it
+    sounds: bool = True  # False: the model cannot hear, so it is not asked about sounds
+    sound_bytes: int = Field(10_000_000, ge=1_000)  # of a sound; a longer one is encoded again as WAV of 16 kHz
     extra: dict[str, Any] = Field(default_factory=dict)  # further fields of the request's body
 
     batch: bool = Field(default=False, exclude=True)  # answered within a day, by many providers at half the price

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+import wave
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from normloom.core.content import Image
+from normloom.core.content import Image, Medium, Sound
 from normloom.core.errors import ModelError
 from normloom.core.models.protocol import ModelSpec
 from normloom.models.openai.engine import OpenaiModel
@@ -31,6 +32,7 @@ _JSON = {
     "additionalProperties": False,
 }
 _SIDE = 64  # pixels of an image
+_RATE = 16_000  # samples of a second of silence
 _FORMAT = {"type": "json_schema", "json_schema": {"name": "answer", "schema": _JSON, "strict": True}}
 
 
@@ -58,10 +60,10 @@ class Found:
         return "; ".join([*told, *(words for name, words in left_out.items() if name in options.get("omit", ()))])
 
 
-def probe(spec: ModelSpec, *, images: bool = False) -> Found:
+def probe(spec: ModelSpec, *, media: Iterable[type[Medium]] = ()) -> Found:
     """Ask what a build will ask: a question, and one for JSON; each once more without what the endpoint refuses.
 
-    With `images` one question is about an image; raises ModelError if it is refused.
+    One question is about one of each kind of `media`; raises ModelError if it is refused.
 
     Raises ConfigError for a key that is not set, ModelError for one that is refused, a model or an address that is not
     there and a field that the endpoint does not take and a build needs, SpentError for an endpoint that does not answer
@@ -75,8 +77,8 @@ def probe(spec: ModelSpec, *, images: bool = False) -> Found:
                 scores = _scores(model)
                 if "response_format" not in omit and not _takes_json(model):
                     omit.append("response_format")
-                if images:
-                    _require_sight(model)
+                for kind in media:
+                    _require_sense(model, kind)
             except FieldRefusedError as error:
                 if error.field != "seed" or "seed" in omit:
                     raise
@@ -107,21 +109,37 @@ def _scores(model: OpenaiModel) -> str:
     return wanted if _lists_answers(model, required=wanted == "logprobs") else "written"
 
 
-def _require_sight(model: OpenaiModel) -> None:
-    """Ask about a white image; raises ModelError if the endpoint refuses it."""
-    from PIL import Image as Images
-
-    stream = io.BytesIO()
-    Images.new("RGB", (_SIDE, _SIDE), "white").save(stream, "PNG")
+def _require_sense(model: OpenaiModel, kind: type[Medium]) -> None:
+    """Ask about a white image, or about silence; raises ModelError if the endpoint refuses it."""
+    example, verb = ("an image", "see") if kind is Image else ("a sound", "hear")
+    asked = (_white(), "Is this image white?") if kind is Image else (_silence(), "Is this sound loud?")
     try:
-        model.ask_plainly(_INSTRUCTION, (Image.of(stream.getvalue()), "Is this image white?"))
+        model.ask_plainly(_INSTRUCTION, asked)
     except SpentError:
         raise
     except UnansweredError as error:
         raise ModelError(
-            f"model {model.spec.model!r} at {model.options.base_url} refuses an image ({error}): it seems that it "
-            "cannot see; name another model, or ask about text alone"
+            f"model {model.spec.model!r} at {model.options.base_url} refuses {example} ({error}): it seems that it "
+            f"cannot {verb}; name another model, or ask about text alone"
         ) from None
+
+
+def _white() -> Image:
+    from PIL import Image as Images
+
+    stream = io.BytesIO()
+    Images.new("RGB", (_SIDE, _SIDE), "white").save(stream, "PNG")
+    return Image.of(stream.getvalue())
+
+
+def _silence() -> Sound:
+    stream = io.BytesIO()
+    with wave.open(stream, "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(_RATE)
+        sound.writeframes(bytes(2 * _RATE))
+    return Sound.of(stream.getvalue())
 
 
 def _takes_json(model: OpenaiModel) -> bool:

@@ -6,6 +6,7 @@ constant comes out as one run of tokens, and so that only the template's own tex
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from jinja2 import TemplateError
 from tokenizers import AddedToken, Tokenizer
 
-from normloom.core.content import Content, Image, Part, images_of, merged, text_of
+from normloom.core.content import Content, Image, Medium, Part, Sound, media_of, merged, text_of
 from normloom.core.errors import ConfigError, ModelError
 from normloom.core.models.protocol import Turn
 
@@ -26,19 +27,19 @@ Message = dict[str, Any]
 Render = Callable[[list[Message]], str]
 
 
-class Sight(Protocol):
-    """How the prompts of a model hold images.
+class Senses(Protocol):
+    """How the prompts of a model hold images and sounds.
 
-    `mark` is the text that stands for an image in what the chat template writes.
+    `marks` are the texts that stand for what it takes of the two in what the chat template writes.
     """
 
-    mark: str
+    marks: Mapping[type[Medium], str]
 
-    def tokens(self, image: Image) -> list[int]:
-        """Return the tokens in place of the mark; raises UnreadableImageError."""
+    def tokens(self, medium: Image | Sound) -> list[int]:
+        """Return the tokens in place of the mark; raises UnreadableError."""
         ...
 
-    def added(self, image: Image) -> int:
+    def added(self, medium: Image | Sound) -> int:
         """Return how many more tokens the engine itself puts in their place."""
         ...
 
@@ -149,7 +150,9 @@ def _messages(turns: Sequence[_Said], *, in_parts: bool) -> list[Message]:
 
 
 def _in_message(part: Part) -> Message:
-    return {"type": "text", "text": part} if isinstance(part, str) else {"type": "image"}
+    if isinstance(part, str):
+        return {"type": "text", "text": part}
+    return {"type": "audio" if isinstance(part, Sound) else "image"}
 
 
 def _cut(text: str, mark: str) -> tuple[str, str]:
@@ -162,12 +165,12 @@ def _cut(text: str, mark: str) -> tuple[str, str]:
 class Chat:
     """Turns instructions, row texts and answers into token ids with one model's tokenizer and chat template.
 
-    `tokenizer` is a fast transformers tokenizer; `variables` go to its template (`enable_thinking`, say). With `sight`
-    requests may hold images.
+    `tokenizer` is a fast transformers tokenizer; `variables` go to its template (`enable_thinking`, say). With `senses`
+    requests may hold images, sounds or both.
     """
 
     def __init__(
-        self, tokenizer: Any, *, name: str, variables: Mapping[str, Any] | None = None, sight: Sight | None = None
+        self, tokenizer: Any, *, name: str, variables: Mapping[str, Any] | None = None, senses: Senses | None = None
     ) -> None:
         if not tokenizer.chat_template:
             raise ModelError(f"model {name!r} has no chat template; use its instruction-tuned version")
@@ -178,9 +181,9 @@ class Chat:
             )
         self._tokenizer = tokenizer
         self._name = name
-        self._sight = sight
+        self._senses = senses
         self._variables = dict(variables or {})
-        self._in_parts = sight is not None and self._wants_parts()
+        self._in_parts = senses is not None and self._wants_parts()
         self._plain = _plain_tokenizer(tokenizer)
         self.framed = lru_cache(maxsize=256)(self._framed)
         self.answer = lru_cache(maxsize=4096)(self._answer)
@@ -194,27 +197,36 @@ class Chat:
     ) -> tuple[list[int], list[int], list[int]]:
         """Return the ids of head, of history with the user's content, and of tail.
 
-        `ModelError` if the template refuses such a conversation, or the model cannot see an image.
+        `ModelError` if the template refuses such a conversation, `ConfigError` if the model takes no such media.
         """
-        images = images_of(content)
-        if not history and not images:
+        media = media_of(content)
+        if not history and not media:
             head, tail = self.framed(instruction)
             return head, self.plain([text_of(content)])[0], tail
-        if images and self._sight is None:
-            raise ConfigError(f"model {self._name!r} cannot see images, and a request holds {len(images)}")
+        self._require_senses(media)
         try:
             parts = frame(self._render, instruction, history, merged(content), in_parts=self._in_parts)
         except (TemplateError, ValueError) as error:  # "Conversation roles must alternate" and the like
             raise ModelError(f"the model's chat template refuses the conversation: {error}") from error
-        shown = iter(images)
+        shown = iter(media)
         said = self._ids(parts.said, shown)
         if left := len(list(shown)):
-            raise ModelError(f"the chat template of model {self._name!r} leaves out {left} of {len(images)} images")
+            raise ModelError(
+                f"the chat template of model {self._name!r} leaves out {left} of {len(media)} images and sounds"
+            )
         return self._ids(parts.head), said, self._ids([Piece(parts.tail, control=True)])
 
-    def added(self, images: Sequence[Image]) -> int:
-        """Return the tokens that the engine adds to a prompt with these images."""
-        return sum(map(self._sight.added, images)) if self._sight else 0
+    def added(self, media: Sequence[Image | Sound]) -> int:
+        """Return the tokens that the engine adds to a prompt with these media."""
+        return sum(map(self._senses.added, media)) if self._senses else 0
+
+    def _require_senses(self, media: Sequence[Image | Sound]) -> None:
+        marks = self._senses.marks if self._senses else {}
+        if lost := [medium for medium in media if type(medium) not in marks]:
+            verb = "hear" if isinstance(lost[0], Sound) else "see"
+            raise ConfigError(
+                f"model {self._name!r} cannot {verb} {lost[0].kind}s, and a request holds {len(lost)} of them"
+            )
 
     def _framed(self, instruction: str) -> EncodedFrame:
         """Return the ids before and after the user's text under `instruction`."""
@@ -229,19 +241,24 @@ class Chat:
             return True
         return False
 
-    def _ids(self, pieces: Sequence[Piece], images: Iterator[Image] = iter(())) -> list[int]:  # noqa: B008  # empty
-        return [token for piece in pieces for token in self._encode_with(piece, images)]
+    def _ids(self, pieces: Sequence[Piece], media: Iterator[Image | Sound] = iter(())) -> list[int]:  # noqa: B008  # empty
+        return [token for piece in pieces for token in self._encode_with(piece, media)]
 
-    def _encode_with(self, piece: Piece, images: Iterator[Image]) -> list[int]:
-        """Return the ids of a piece, in which the template's marks of images are the tokens of the next ones."""
-        if self._sight is None or not piece.control or self._sight.mark not in piece.text:
+    def _encode_with(self, piece: Piece, media: Iterator[Image | Sound]) -> list[int]:
+        """Return the ids of a piece, in which the template's marks of media are the tokens of the next ones."""
+        if self._senses is None or not piece.control:
             return self._encode(piece)
-        first, *others = piece.text.split(self._sight.mark)
+        kinds = {mark: kind for kind, mark in self._senses.marks.items()}
+        first, *others = re.split(f"({'|'.join(map(re.escape, kinds))})", piece.text)
         ids = self._encode(Piece(first, control=True))
-        for text in others:
-            if (image := next(images, None)) is None:
-                raise ModelError(f"the chat template of model {self._name!r} shows an image more often than once")
-            ids += [*self._sight.tokens(image), *self._encode(Piece(text, control=True))]
+        for mark, text in zip(others[::2], others[1::2], strict=True):
+            medium = next(media, None)
+            if medium is None or not isinstance(medium, kinds[mark]):
+                raise ModelError(
+                    f"the chat template of model {self._name!r} shows more {kinds[mark].kind}s than the request has, "
+                    "or in another order"
+                )
+            ids += [*self._senses.tokens(medium), *self._encode(Piece(text, control=True))]
         return ids
 
     def _answer(self, instruction: str, answer: str) -> int:

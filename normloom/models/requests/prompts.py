@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from normloom.core.content import Image, images_of, merged
+from normloom.core.content import Image, Sound, media_of, merged
 from normloom.core.errors import ModelError
 from normloom.core.models.protocol import GenerateRequest, ReplyRequest, Sampling, ScoreRequest
-from normloom.models.pixels import UnreadableImageError
+from normloom.models.decoded import UnreadableError
 from normloom.models.requests.chat import BREAK, Chat
 
 
@@ -17,16 +17,16 @@ class Prompt:
     """A request in tokens: the constant head, the row's own text, then the branches of its questions.
 
     Each branch runs to the point where the reply begins. A prompt to write after has its end in the trunk and no
-    branches. `images` are those that the trunk has tokens of,
-    and `added` the tokens that the engine adds for them itself. `error` says why it cannot be read: it passes the
-    model's limit, or an image is none.
+    branches. `media` are the images and sounds that the
+    trunk has tokens of, and `added` the tokens that the engine adds for them itself. `error` says why it cannot be
+    read: it passes the model's limit, or an image or sound is none.
     """
 
     head: Sequence[int]
     trunk: Sequence[int]
     branches: Sequence[Sequence[int]] = ()
     error: str | None = None
-    images: tuple[Image, ...] = ()
+    media: tuple[Image | Sound, ...] = ()
     added: int = 0
 
     @property
@@ -58,39 +58,39 @@ class Prompter:
 
     def scoring(self, request: ScoreRequest) -> Prompt:
         """Return the prompt of a request for scores."""
-        images = images_of(request.context)
+        media = media_of(request.context)
         try:
             head, trunk, tail = self.chat.framed_after(request.instruction, (), request.context)
-        except UnreadableImageError as refusal:
+        except UnreadableError as refusal:
             return Prompt((), (), error=str(refusal))
-        gap = BREAK if merged(request.context)[-1] or not images else ""  # after an image a question needs none
+        gap = BREAK if merged(request.context)[-1] or not media else ""  # after a medium a question needs none
         questions = self.chat.plain([gap + question for question in request.questions])
-        added = self.chat.added(images)
+        added = self.chat.added(media)
         longest = len(head) + len(trunk) + added + max((len(question) + len(tail) for question in questions), default=0)
         error = None
         if longest > self.limit:
-            what = "context and images with their" if images else "context with its"
+            what = f"context and {_named(media)} with their" if media else "context with its"
             error = f"the {what} longest question is {longest} tokens, the model's limit {self.limit}"
-        return Prompt(head, trunk, [[*question, *tail] for question in questions], error, images, added)
+        return Prompt(head, trunk, [[*question, *tail] for question in questions], error, media, added)
 
     def writing(self, request: GenerateRequest) -> Prompt:
         """Return the prompt of a request for texts."""
-        history, images = request.history, images_of(request.prompt)
+        history, media = request.history, media_of(request.prompt)
         try:
             head, said, tail = self.chat.framed_after(request.instruction, history, request.prompt)
         except ModelError as refusal:
-            if not history and not isinstance(refusal, UnreadableImageError):
+            if not history and not isinstance(refusal, UnreadableError):
                 raise
             return Prompt((), (), error=str(refusal))
         trunk = [*said, *tail]
-        added = self.chat.added(images)
+        added = self.chat.added(media)
         tokens, wanted = len(head) + len(trunk) + added, request.sampling.max_tokens
         error = None
         if tokens + wanted > self.limit:
             what = f"conversation of {len(history) + 1} turns and" if history else "prompt of"
-            what = f"prompt with {len(images)} images of" if images else what
+            what = f"prompt with {len(media)} {_named(media)} of" if media else what
             error = f"the {what} {tokens} tokens with max_tokens {wanted} exceeds the model's limit {self.limit}"
-        return Prompt(head, trunk, (), error, images, added)
+        return Prompt(head, trunk, (), error, media, added)
 
     def exchange(self, request: ReplyRequest, *, end: int) -> Exchange:
         """Return a prompt as it is written after, and the reply to it with the token that ends it."""
@@ -112,3 +112,7 @@ class Prompter:
     def answers(self, request: ScoreRequest) -> list[int]:
         """Return the token of each answer; raises ConfigError for an answer that is not one token."""
         return [self.chat.answer(request.instruction, answer) for answer in request.answers]
+
+
+def _named(media: Sequence[Image | Sound]) -> str:
+    return " and ".join(f"{kind}s" for kind in sorted({medium.kind for medium in media}))

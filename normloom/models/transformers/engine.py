@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+from transformers import AutoModelForCausalLM
 
 from normloom.core.models.protocol import (
     Candidate,
@@ -31,14 +31,14 @@ from normloom.models.requests.chat import Chat
 from normloom.models.requests.progress import current_teller
 from normloom.models.requests.prompts import Prompt, Prompter
 from normloom.models.requests.reasoning import candidate
-from normloom.models.sees import config_sees
+from normloom.models.senses import config_senses
 from normloom.models.transformers.decoding import Draft, Stops, read_prompts, write
+from normloom.models.transformers.media import Media, multimodal
 from normloom.models.transformers.mixing import Adapters, Mixture
 from normloom.models.transformers.packing import PackedRow, batches
 from normloom.models.transformers.reading import READ, Reader
 from normloom.models.transformers.replies import reply_log_probs
 from normloom.models.transformers.scoring import BatchLimits, read_packed, read_whole
-from normloom.models.transformers.seeing import Images
 from normloom.models.transformers.states import mean_states
 
 _Key = TypeVar("_Key", bound=Hashable)
@@ -54,15 +54,15 @@ class Options(BaseModel):
     generate_batch: int = Field(64, ge=1)  # candidates written side by side
     batch_tokens: int = Field(65536, ge=1)  # the most that a batch holds, padding and answers included
     max_length: int | None = Field(None, ge=1)  # lowers the model's own limit of prompt and answer
-    kept_images: int = Field(256, ge=1)  # images whose vectors wait for further questions
+    kept_images: int = Field(256, ge=1)  # images and sounds whose vectors wait for further questions
     share_prefix: bool = True  # False reads every question with its whole prompt: slow, for comparison
     template: dict[str, Any] = Field(default_factory=dict)  # variables of the chat template
 
 
 class TransformersModel:
-    """A `LanguageModel` over any causal model of transformers that has a chat template, or one that sees images.
+    """A `LanguageModel` over any causal model of transformers that has a chat template, or one that sees or hears.
 
-    An image is encoded once, whatever is asked about it. Raises `ModelError` if the model is unavailable,
+    A medium is encoded once, whatever is asked about it. Raises `ModelError` if the model is unavailable,
     `ConfigError` for a wrong setting or an answer that is not one token. In float32 what a row gets depends on its
     neighbours by rounding only.
     """
@@ -71,16 +71,16 @@ class TransformersModel:
         self.options = parse_options(Options, spec)
         self.tokenizer = tokenizer_of(spec)
         directory = locate(spec)
-        sees = config_sees(directory)
-        model = load(AutoModelForImageTextToText if sees else AutoModelForCausalLM, spec, threads=threads)
-        self.images = Images(model, directory, name=spec.model) if sees else None
-        if self.images and not self.tokenizer.chat_template:
-            self.tokenizer.chat_template = self.images.template
-        self.chat = Chat(self.tokenizer, name=spec.model, variables=self.options.template, sight=self.images)
+        kinds = config_senses(directory)
+        model = load(multimodal(directory) if kinds else AutoModelForCausalLM, spec, threads=threads)
+        self.media = Media(model, directory, kinds=kinds, name=spec.model) if kinds else None
+        if self.media and not self.tokenizer.chat_template:
+            self.tokenizer.chat_template = self.media.template
+        self.chat = Chat(self.tokenizer, name=spec.model, variables=self.options.template, senses=self.media)
         self._usage: Counter[str] = Counter()
         self._adapters: dict[tuple[Path, ...], Adapters] = {}
         self._adapted: dict[Path, TransformersModel] = {}
-        self.reader = Reader(model, self.images, usage=self._usage)
+        self.reader = Reader(model, self.media, usage=self._usage)
         self.shares = self.options.share_prefix and self.reader.can_share
         self.prompter = Prompter(self.chat, context_limit(model.config, self.tokenizer, self.options.max_length))
         self.end_tokens = end_tokens(model.generation_config.eos_token_id, self.tokenizer)
@@ -205,8 +205,8 @@ class TransformersModel:
         read, self.reader.tokens = self.reader.tokens, 0
         usage = Counter({name: amount for name, amount in self._usage.items() if name != READ})
         self._usage.clear()  # those with adapters count in it, too
-        if self.images:
-            usage["images"], self.images.encoded = self.images.encoded, 0
+        if self.media:
+            usage.update(self.media.take_usage())
         return {**usage, "cached_tokens": usage["prompt_tokens"] - read}
 
     def _write(
@@ -251,13 +251,13 @@ class TransformersModel:
     def _with(self, mixture: Mixture) -> TransformersModel:
         """Return the same model that reads with adapters; keys and values of prefixes are its own."""
         one = copy(self)
-        one.reader = Reader(self.reader.model, self.images, mixture=mixture, usage=self._usage)
+        one.reader = Reader(self.reader.model, self.media, mixture=mixture, usage=self._usage)
         one.shares = self.shares and mixture.alike
         return one
 
     def _trim(self) -> None:
-        if self.images:
-            self.images.trim(self.options.kept_images)
+        if self.media:
+            self.media.trim(self.options.kept_images)
 
     def _decode(self, tokens: Sequence[int]) -> str:
         return str(self.tokenizer.decode(tokens, skip_special_tokens=True))

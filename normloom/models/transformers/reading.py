@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from transformers import DynamicCache
 
+from normloom.models.transformers.media import Media
 from normloom.models.transformers.mixing import Mixture
-from normloom.models.transformers.seeing import Images
 
 _KEPT = 4  # heads whose keys and values are kept
 READ = "read_tokens"
@@ -32,7 +32,7 @@ class Prefix(NamedTuple):
 
 
 class Reader:
-    """Reads tokens with `model`, a causal model of transformers, those of `images` among them.
+    """Reads tokens with `model`, a causal model of transformers, those of `media` among them.
 
     With `mixture` the model has adapters. `usage` is where the tokens that are read count.
     """
@@ -40,13 +40,13 @@ class Reader:
     def __init__(
         self,
         model: Any,
-        images: Images | None = None,
+        media: Media | None = None,
         *,
         mixture: Mixture | None = None,
         usage: Counter[str] | None = None,
     ) -> None:
         self.model = model
-        self.images = images
+        self.media = media
         self.mixture = mixture
         self._usage: Counter[str] = Counter() if usage is None else usage
         self._prefixes: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
@@ -70,7 +70,7 @@ class Reader:
 
     def plain(self, ids: torch.Tensor) -> torch.Tensor:
         """Return tokens as the vocabulary has them."""
-        return self.images.plain(ids) if self.images else ids
+        return self.media.plain(ids) if self.media else ids
 
     def prefix(self, head: Sequence[int]) -> Prefix:
         """Return the keys and values of a constant head, read on first use and kept for the latest few heads."""
@@ -120,7 +120,7 @@ class Reader:
         if mask.dim() == 4:  # noqa: PLR2004  (made additive once here, not in each layer)
             mask = torch.zeros(mask.shape, dtype=dtype, device=device).masked_fill_(~mask, torch.finfo(dtype).min)
         ids = ids.to(device)
-        vectors = self.images.embedded(ids) if self.images else None
+        vectors = self.media.embedded(ids) if self.media else None
         with self.mixture.added(of) if self.mixture else nullcontext():
             output = self.model(
                 **({"input_ids": ids} if vectors is None else {"inputs_embeds": vectors}),

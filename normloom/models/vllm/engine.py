@@ -31,12 +31,12 @@ from normloom.models.loading import context_limit, dtype_of, end_tokens, tokeniz
 from normloom.models.product_files import ADAPTER
 from normloom.models.registry import parse_options
 from normloom.models.requests.chat import Chat
-from normloom.models.requests.prompts import Prompter
+from normloom.models.requests.prompts import Prompt, Prompter
 from normloom.models.requests.reasoning import candidate
-from normloom.models.sees import config_sees
+from normloom.models.senses import config_senses
 from normloom.models.transformers.decoding import Stops
+from normloom.models.vllm.media import Decoded, Placeholders
 from normloom.models.vllm.options import Options
-from normloom.models.vllm.seeing import Placeholders
 
 CPU_CACHE_GIB = 2.0
 CPU_STEP_TOKENS = 2048
@@ -44,7 +44,7 @@ _GIB = 2**30
 
 
 class VllmModel:
-    """A `LanguageModel` over any causal model that vLLM knows and that has a chat template; some see images.
+    """A `LanguageModel` over any causal model that vLLM knows and that has a chat template; some see or hear.
 
     Several threads may call it: what they ask for is one batch. Raises `ModelError` if vLLM or the model cannot be
     had, `ConfigError` for a wrong setting, `EngineDiedError` once vLLM's own process is gone.
@@ -57,13 +57,15 @@ class VllmModel:
         self.tokenizer = tokenizer_of(spec)
         directory = locate(spec)
         config = AutoConfig.from_pretrained(directory, local_files_only=True)
-        sight = Placeholders(directory, name=spec.model) if config_sees(directory) else None
-        if sight and not self.tokenizer.chat_template:
-            self.tokenizer.chat_template = sight.template
-        chat = Chat(self.tokenizer, name=spec.model, variables=self.options.template, sight=sight)
+        kinds = config_senses(directory)
+        senses = Placeholders(directory, config, kinds=kinds, name=spec.model) if kinds else None
+        if senses and not self.tokenizer.chat_template:
+            self.tokenizer.chat_template = senses.template
+        chat = Chat(self.tokenizer, name=spec.model, variables=self.options.template, senses=senses)
         natural = context_limit(config, self.tokenizer)
         limit = min(natural, self.options.max_length or natural)
         room = min(natural, limit + 1)  # vLLM writes a token even if a prompt is only scored
+        self._senses = senses
         self._writing = Prompter(chat, limit)
         self._scoring = Prompter(chat, room - 1)
         self._prompting = threading.Lock()  # tokenizers are not made for several threads
@@ -74,6 +76,9 @@ class VllmModel:
         arguments = _arguments(spec, self.options, directory, room, device=process.DEVICE)
         self._engine = process.EngineProcess(spec.model, arguments, threads=threads)
         self._sleeps = bool(arguments.get("enable_sleep_mode"))
+
+    def _decoded(self, prompt: Prompt) -> Decoded | None:
+        return self._senses.decoded(prompt.media) if self._senses and prompt.media else None
 
     def score(self, requests: Sequence[ScoreRequest]) -> list[Scores]:
         """Return the log-probabilities of each request's answers, in the order of the requests."""
@@ -88,7 +93,7 @@ class VllmModel:
                     "temperature": 0,
                     "logprob_token_ids": list(dict.fromkeys(tokens)),
                     "detokenize": False,
-                    "images": prompt.images,
+                    "media": self._decoded(prompt),
                 },
             )
             for prompt, tokens in zip(prompts, answers, strict=True)
@@ -109,7 +114,7 @@ class VllmModel:
         with self._prompting:
             prompts = [self._writing.writing(request) for request in requests]
         wanted = [
-            (prompt.sequences()[0], {**self._settings(request, seed), "images": prompt.images})
+            (prompt.sequences()[0], {**self._settings(request, seed), "media": self._decoded(prompt)})
             for prompt, request in zip(prompts, requests, strict=True)
             for seed in (request.seeds if prompt.error is None else ())
         ]

@@ -28,7 +28,6 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.engine.exceptions import EngineDeadError
 
 from normloom.core.errors import ConfigError, EngineDiedError, ModelError
-from normloom.models.pixels import pixels_of
 from normloom.models.requests.progress import Teller, current_teller
 from normloom.models.vllm import guard as vllm_guard
 
@@ -128,7 +127,8 @@ class EngineProcess:
         """Return vLLM's `RequestOutput` for each sequence wanted, in their order.
 
         Each is the tokens of its prompt and the settings of vLLM's sampling, with `json_schema` (text or None) and the
-        `images` that the prompt has a token each of. `lora` is the adapter with which they are asked.
+        `media` that the prompt has a token each of, as `Placeholders.decoded` gives them. `lora` is the adapter with
+        which they are asked.
         """
         return self._call(self._run(wanted, current_teller(), lora))
 
@@ -183,7 +183,7 @@ class EngineProcess:
 
     async def _one(self, prompt: Sequence[int], settings: Mapping[str, Any], lora: LoRARequest | None = None) -> Any:
         settings = dict(settings)
-        schema, images = settings.pop("json_schema", None), settings.pop("images", ())
+        schema, media = settings.pop("json_schema", None), settings.pop("media", None)
         sampling = SamplingParams(
             **settings,
             output_kind=RequestOutputKind.FINAL_ONLY,
@@ -191,9 +191,8 @@ class EngineProcess:
         )
         number = str(next(self._numbers))
         tokens = TokensPrompt(prompt_token_ids=list(prompt))
-        if images:  # known by their hashes, so that vLLM encodes each once
-            tokens["multi_modal_data"] = {"image": [pixels_of(image) for image in images]}
-            tokens["multi_modal_uuids"] = {"image": [image.digest for image in images]}
+        if media:  # known by their hashes, so that vLLM encodes each once
+            tokens["multi_modal_data"], tokens["multi_modal_uuids"] = media
         outputs = self._engine.generate(tokens, sampling, number, lora_request=lora)
         return [output async for output in outputs][-1]
 

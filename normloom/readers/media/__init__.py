@@ -5,7 +5,7 @@ each is or why it cannot be used, `Pack` stores their bytes and `MediaFolder` gi
 formats and the rules.
 """
 
-from normloom.readers.media.decode import BadMediaError, Decoded, MediaLimits, decode, image_of, waveform
+from normloom.readers.media.decode import BadMediaError, Decoded, MediaLimits, at_rate, decode, image_of, waveform
 from normloom.readers.media.entries import Entry, entries
 from normloom.readers.media.locate import LocatedMedia, locate_media
 from normloom.readers.media.pack import MediaFolder, Pack
@@ -22,6 +22,7 @@ __all__ = [
     "MediaFolder",
     "MediaLimits",
     "Pack",
+    "at_rate",
     "decode",
     "entries",
     "frames_of",

@@ -6,6 +6,7 @@ import io
 import struct
 import warnings
 from dataclasses import dataclass
+from math import gcd
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -279,3 +280,15 @@ def waveform(data: bytes) -> tuple[Any, int]:
 
     samples, rate = sf.read(io.BytesIO(data), dtype="float32", always_2d=True)
     return samples.mean(axis=1), int(rate)
+
+
+def at_rate(data: bytes, rate: int) -> Any:
+    """Return a stored sound, or that of a video, as (frames,) float32 at a sample rate."""
+    import numpy as np
+    from scipy.signal import resample_poly
+
+    samples, own = waveform(data)
+    if own == rate:
+        return samples
+    common = gcd(own, rate)
+    return resample_poly(samples, rate // common, own // common).astype(np.float32)

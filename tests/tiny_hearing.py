@@ -1,0 +1,88 @@
+"""An audio-language model of a few thousand random weights in the layout of Audio Flamingo 3, and sounds for it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_models import CONTEXT, tokenizer
+from transformers import (
+    AudioFlamingo3Config,
+    AudioFlamingo3ForConditionalGeneration,
+    AudioFlamingo3Processor,
+    WhisperFeatureExtractor,
+)
+
+RATE, SECONDS = 16_000, 1  # of the pieces that a sound is read in
+FRAMES = 100  # of a second
+SECOND_TOKENS = FRAMES // 4
+MELS = 16
+TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{% if message['content'] is string %}"
+    "{{ message['content'] }}{% else %}{% for line in message['content'] %}{% if line['type'] == 'text' %}"
+    "{{ line['text'] }}{% elif line['type'] == 'audio' %}<sound>{% endif %}{% endfor %}{% endif %}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def save_tiny_hearing(directory: Path, *, heads: int = 4) -> Path:
+    """Write the model, its processor and its tokenizer to `directory`; a second of sound is SECOND_TOKENS tokens.
+
+    On some processors vLLM has no heads of less than 32.
+    """
+    words = tokenizer(TEMPLATE)
+    words.add_special_tokens({"additional_special_tokens": ["<sound>"]})
+    torch.manual_seed(0)
+    config = AudioFlamingo3Config(
+        audio_config={
+            "model_type": "audioflamingo3_encoder",
+            "num_mel_bins": MELS,
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "max_source_positions": FRAMES * SECONDS // 2,
+            "initializer_range": 0.3,
+        },
+        text_config={
+            "model_type": "qwen2",
+            "vocab_size": len(words),
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": heads,
+            "num_key_value_heads": min(heads, 2),
+            "max_position_embeddings": CONTEXT,
+            "initializer_range": 0.3,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "pad_token_id": 2,
+        },
+        audio_token_id=words.convert_tokens_to_ids("<sound>"),
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=2,
+    )
+    AudioFlamingo3ForConditionalGeneration(config).save_pretrained(directory)
+    _named_as_published(directory / "model.safetensors")
+    features = WhisperFeatureExtractor(feature_size=MELS, sampling_rate=RATE, chunk_length=SECONDS)
+    AudioFlamingo3Processor(features, words, chat_template=TEMPLATE).save_pretrained(directory)
+    return directory
+
+
+def _named_as_published(path: Path) -> None:
+    """Name weights as in nvidia/audio-flamingo-3-hf, which vLLM reads; transformers reads these and writes others."""
+    weights = load_file(path)
+    save_file({name.replace(".model.model.", ".model."): one for name, one in weights.items()}, path, {"format": "pt"})
+
+
+def tone(pitch: float, *, seconds: float = 1.0, rate: int = RATE, loud: float = 0.5, form: str = "WAV") -> bytes:
+    """Return a tone of `pitch` hertz, encoded; `loud` is its largest sample."""
+    time = np.arange(round(seconds * rate)) / rate
+    stream = io.BytesIO()
+    soundfile.write(stream, (loud * np.sin(2 * np.pi * pitch * time)).astype(np.float32), rate, format=form)
+    return stream.getvalue()
