@@ -61,14 +61,29 @@ def write_frames(
     records: dict[Kind, FileRecord] = {}
     contents: dict[Path, bytes] = {}
     for kind in KINDS:
-        buffer = io.BytesIO()
-        frames[kind].write_parquet(buffer, compression="zstd", statistics=True, row_group_size=ROW_GROUP)
         name = f"{kind}-{index:05d}-{writer}.parquet"
-        contents[directory / name] = content = buffer.getvalue()
+        contents[directory / name] = content = _parquet(frames[kind])
         digest = hashlib.sha256(content).hexdigest()
         records[kind] = FileRecord(name=name, rows=frames[kind].height, bytes=len(content), sha256=digest)
     write_together(contents)
     return records
+
+
+def _parquet(frame: pl.DataFrame) -> bytes:
+    if frame.height:
+        return _encoded(frame)
+    return _empty(tuple(frame.schema.items()))  # the ledgers of most parts
+
+
+@lru_cache
+def _empty(schema: tuple[tuple[str, pl.DataType], ...]) -> bytes:
+    return _encoded(pl.DataFrame(schema=dict(schema)))
+
+
+def _encoded(frame: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd", statistics=True, row_group_size=ROW_GROUP)
+    return buffer.getvalue()
 
 
 def write_files(directory: Path, index: int, folder: Path, *, writer: str) -> tuple[FileRecord, ...]:

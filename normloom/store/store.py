@@ -35,6 +35,8 @@ from normloom.store.layout import (
 )
 from normloom.store.parts import Writer, committed, is_committed
 
+_PARSED = 8  # manifests that are kept: that of a table of thousands of parts takes some ten megabytes
+
 
 class Store:
     """A directory of tables, or objects below `s3://bucket/prefix`, shared by any number of readers and builds.
@@ -52,6 +54,7 @@ class Store:
         self._verified: set[tuple[TableRef, Kind]] = set()
         self._verified_folders: set[Path] = set()
         self._whole: set[tuple[int, int, int, int, str]] = set()  # files as they were when they were verified
+        self._parsed: dict[Path, tuple[tuple[int, int, int, int], Manifest | None]] = {}  # manifests as they were read
         self._leases: dict[Path, lease.Lease] = {}
 
     def __repr__(self) -> str:
@@ -75,10 +78,27 @@ class Store:
     def published(self, system: str, stage: str, key: str) -> Manifest | None:
         """Return the manifest of a published table whose files are all there, None if there is none."""
         directory = self.directory(system, stage, key)
-        manifest = load_record(Manifest.model_validate_json, directory / MANIFEST)
+        manifest = self._manifest(directory)
         if manifest is None or parts_without_files(directory, manifest.parts):
             return None
         return manifest
+
+    def _manifest(self, directory: Path) -> Manifest | None:
+        """Return the manifest in a directory; one that has been read and not changed since is not parsed again."""
+        path = directory / MANIFEST
+        try:
+            found = None if isinstance(path, ObjectPath) else path.stat()
+        except OSError:
+            return None
+        if found is None:
+            return load_record(Manifest.model_validate_json, path)
+        state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        if self._parsed.get(path, (None,))[0] != state:
+            manifest = load_record(Manifest.model_validate_json, path)
+            while len(self._parsed) >= _PARSED:
+                self._parsed.pop(next(iter(self._parsed)))
+            self._parsed[path] = (state, manifest)
+        return self._parsed[path][1]
 
     def resolved(self, system: str, stage: str, key: str) -> Manifest | None:
         """Return the manifest of the table that stands for a key: its own, or that of a forced remake of it."""
@@ -159,7 +179,7 @@ class Store:
     def checksums(self, ref: TableRef) -> list[tuple[Path, str]]:
         """Return the files of a table with the checksums that its manifest has, in row order; none if it is gone."""
         directory = self.table_directory(ref)
-        manifest = load_record(Manifest.model_validate_json, directory / MANIFEST)
+        manifest = self._manifest(directory)
         records = [part.files["rows"] for part in manifest.parts] if manifest else []
         return [(directory / record.name, record.sha256) for record in records]
 

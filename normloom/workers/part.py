@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -117,8 +117,9 @@ def make_rows(job: PartJob, rows: pl.DataFrame, sides: Sequence[pl.DataFrame], m
 
 def _identified(rows: pl.DataFrame, job: PartJob) -> pl.DataFrame:
     """Give rows their parents and ids."""
+    families: Iterable[list[str]]  # not held: the garbage collector would look through a list for each row
     if "row_id" in rows.columns:  # the input row it came from; `parents`, if present, are that row's own
-        families = [[row_id] for row_id in rows["row_id"]]
+        families = ([row_id] for row_id in rows["row_id"])
         rows = rows.with_columns(parents=pl.concat_list("through" if "through" in rows.columns else "row_id"))
     elif "parents" in rows.columns:
         families = rows["parents"].to_list()
@@ -126,7 +127,7 @@ def _identified(rows: pl.DataFrame, job: PartJob) -> pl.DataFrame:
         raise ContractError(f"stage {job.stage!r}: its rows have neither `parents` nor the `row_id` they came from")
     rows = rows.drop("through", strict=False)
     if "content" in rows.columns:
-        families = [[*parents, content] for parents, content in zip(families, rows["content"], strict=True)]
+        families = ([*parents, content] for parents, content in zip(families, rows["content"], strict=True))
         rows = rows.drop("content")
     ids = row_ids(job.system, job.stage, families)
     return rows.with_columns(pl.Series("row_id", ids, dtype=pl.String))

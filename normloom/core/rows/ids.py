@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 _SEPARATOR = "\x1f"
 
@@ -20,7 +20,7 @@ def row_id(system: str, stage: str, parents: Sequence[str], ordinal: int) -> str
     return _digest(system, stage, *parents, str(ordinal)).hex()
 
 
-def row_ids(system: str, stage: str, parents: Sequence[Sequence[str]]) -> list[str]:
+def row_ids(system: str, stage: str, parents: Iterable[Sequence[str]]) -> list[str]:
     """Return the ids of rows given in order; siblings (rows of the same parents) are numbered from 0."""
     seen: dict[bytes, int] = {}
     begun = hashlib.blake2b(_SEPARATOR.join((system, stage, "")).encode(), digest_size=16)
