@@ -17,7 +17,7 @@ from transformers import (
     WhisperFeatureExtractor,
 )
 
-RATE, SECONDS = 16_000, 1  # of the pieces that a sound is read in
+RATE, SECONDS = 16_000, 30  # of the pieces that a sound is read in, which vLLM wants so
 FRAMES = 100  # of a second
 SECOND_TOKENS = FRAMES // 4
 MELS = 16
