@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,13 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from in_process import SCRIPTED
 from in_process import prepared as scripted
+from upper_bounds import bounded, require_within
 
-from normloom.core.bounds import Bound, Size, size_of, total
+from normloom.core.bounds import Size, size_of, total
 from normloom.core.errors import SourceError, SpendingError, UsageError
-from normloom.core.table import Manifest
-from normloom.planning.costs.ceiling import bills, bounds, unbounded
+from normloom.planning.costs.ceiling import bills, unbounded
 from normloom.planning.costs.spending import Spending, SpendingLimits
-from normloom.planning.plan import PlannedStage, plan, read_sources
+from normloom.planning.plan import read_sources
 from normloom.settings.settings import Prepared, stages_for
 from normloom.steps.graph import stages_of
 from normloom.store.layout import MANIFEST
@@ -51,23 +50,6 @@ def prepared(system: str, store: Store, *assignments: str) -> Prepared:
     own = [f"judges={{j1: {role('j', JUDGE)}}}"] if system == "benchmark" else []
     given_ = [MODELS[system], *own, *UNLIMITED, *assignments]
     return stages_for(system, profile="local", assignments=given_, store=store)
-
-
-def bounded(system: str, found: Prepared, store: Store) -> tuple[Sequence[PlannedStage], dict[str, Bound]]:
-    stages = stages_of(*found.ends)
-    planned = plan(stages, system=system, store=store, resources=found.resources).stages
-    return planned, bounds(planned, sources=read_sources(stages, system=system, store=store), store=store)
-
-
-def require_within(manifests: dict[str, Manifest], most: dict[str, Bound]) -> None:
-    for name, manifest in manifests.items():
-        if not (bound := most.get(name)) or not bound.known:
-            continue
-        usage = manifest.work.usage if manifest.work else {}
-        assert manifest.count("rows") <= bound.size.rows, name
-        assert usage.get("requests", 0) <= bound.requests, name
-        assert manifest.tokens_in <= bound.tokens_in or not manifest.tokens_in, name
-        assert manifest.tokens_out <= bound.tokens_out, name
 
 
 texts = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1, max_size=60).filter(
@@ -162,6 +144,17 @@ def test_so_does_every_other_system_that_asks_models(name: str, tmp_path: Path) 
     work = [manifests[stage.name].work for stage in asking]
     assert all(one and one.usage["requests"] for one in work)
     assert all(most[stage.name].known for stage in asking)
+
+
+def test_a_writer_of_explanations_is_named_as_unbounded(tmp_path: Path) -> None:
+    store, writer = Store(tmp_path), f"models.writer={role('w')}"
+    found = scripted("cross_align", store, writer)
+    planned, most = bounded("cross_align", found, store)
+    assert "reworded" in str(unbounded(planned, most))
+    reworded = made("cross_align", found.ends, store)["reworded"]
+    assert reworded.work
+    assert reworded.work.usage["requests"] == reworded.count("rows") * 3
+    assert reworded.count("rows") == made("cross_align", found.ends, store)["explanations"].count("rows")
 
 
 def test_what_nobody_can_bound_is_said_and_stopped_when_a_limit_is_reached(tmp_path: Path) -> None:

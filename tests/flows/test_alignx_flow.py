@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 from in_process import prepared
+from upper_bounds import bounded, require_within
 
 import normloom as nl
 from normloom.core.errors import ConfigError, SourceError, StageError
@@ -213,3 +214,19 @@ def test_our_own_prompts_by_the_embedded_encoder(tmp_path: Path) -> None:
         changed = calibration.filter(metric="ece_change", of=of, slice="test").row(0, named=True)
         assert changed["low"] <= changed["value"] <= changed["high"]
         assert changed["low"] <= 0  # never a finding that it does harm
+
+
+@pytest.mark.parametrize("by", ["scored", "written"])
+def test_judges_ask_no_more_than_is_said_before(
+    tables: dict[str, Manifest], policy: str, store: Store, by: str
+) -> None:
+    assert tables
+    judge = "{engine: scripted, model: hosted, options: {price_in: 1.0, price_out: 2.0, words: 2}}"
+    found = prepared("alignx", store, policy, *SHORT, f"models.judges={{hosted: {judge}}}", f"compare.by={by}")
+    _, most = bounded("alignx", found, store)
+    asked = [stage for stage in stages_of(*found.ends) if stage.name == "compare_hosted"]
+    manifests = made("alignx", asked, store)
+    compared = manifests["compare_hosted"]
+    require_within({"compare_hosted": compared}, most)
+    assert compared.work
+    assert 0 < compared.work.usage["requests"] <= most["compare_hosted"].requests
