@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,8 @@ from normloom.core.run import Run
 from normloom.core.stage import Output, Stage, dropped, dropped_frame
 from normloom.lineage.trace import trace
 from normloom.models import load_model, model_identity
-from normloom.models.adapters import loaded_for
+from normloom.models.adapters import adapted, loaded_for
+from normloom.models.product_files import base_of, require_files
 from normloom.models.roles import Roles
 from normloom.planning.plan import plan
 from normloom.steps.graph import held, stages_of
@@ -264,3 +266,51 @@ def test_several_models_in_a_step_by_role(tmp_path: Path, base: ModelSpec) -> No
     assert two.model
     wanted = Resources(actors=1, gpus=1).of(two.model)
     assert (wanted.gpus, wanted.threads) == (2, 2)
+
+
+def test_a_model_is_loaded_with_its_adapter_by_itself(tmp_path: Path, base: ModelSpec) -> None:
+    """As by an engine that does not serve adapters of a base: the two lie in one folder."""
+    store, words = Store(tmp_path), words_stage("yes")
+    adapter = adapt(words, Seed(), policy=base)
+    folder = store.folder(made("toy", [adapter], store)["adapt"].ref)
+    spec = with_adapter(base, adapter).placed(str(folder))
+    alone, shared = load_model(spec, threads=1), load_model(loaded_for(spec), threads=1).adapted(folder)
+    asked = [GenerateRequest(instruction="", prompt="yes", seeds=(0,), sampling=Sampling(temperature=0, max_tokens=6))]
+    assert alone.generate(asked) == shared.generate(asked) != load_model(base, threads=1).generate(asked)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("adapter_model.safetensors", None, "adapter_model.safetensors is missing from"),
+        ("adapter_config.json", None, "adapter_config.json is missing from"),
+        ("adapter_config.json", "{}", "must name base_model_name_or_path"),
+    ],
+)
+def test_files_of_a_product_that_are_no_model_are_named(
+    tmp_path: Path, base: ModelSpec, file: str, content: str | None, said: str
+) -> None:
+    store = Store(tmp_path / "store")
+    adapter = adapt(words_stage("yes"), Seed(), policy=base)
+    folder = Path(shutil.copytree(store.folder(made("toy", [adapter], store)["adapt"].ref), tmp_path / "copy"))
+    (folder / file).chmod(0o644)
+    if content is None:
+        (folder / file).unlink()
+        with pytest.raises(ModelError, match=said):
+            require_files(with_adapter(base, adapter).placed(str(folder)))
+        return
+    (folder / file).write_text(content)
+    with pytest.raises(ModelError, match=said):
+        base_of(folder)
+
+
+def test_a_whole_model_without_weights_and_one_that_is_not_built_are_refused(tmp_path: Path) -> None:
+    whole = model_from(write_whole(words_stage("yes"), Seed()))
+    with pytest.raises(ModelError, match="its product has not been built yet"):
+        require_files(whole)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"no \*.safetensors in"):
+        require_files(whole.placed(str(tmp_path)))
+    assert base_of(tmp_path) is None
+    with pytest.raises(ModelError, match="serves no adapters"):
+        adapted(object(), str(tmp_path))

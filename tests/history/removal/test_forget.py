@@ -260,3 +260,70 @@ def test_the_command_asks_shows_and_purges(store: Store, tmp_path: Path) -> None
     code, said = run("--purge", "--yes")
     assert code == 0
     assert "no forgotten row or text found" in said
+
+
+def command(store: Store, *arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["forget", *arguments, "--store", str(store.root)])
+    return result.exit_code, " ".join((result.output + str(result.exception or "")).split())
+
+
+def test_the_command_says_what_makes_new_tables(store: Store) -> None:
+    code, said = command(store, secret_row(store), "--reason", "withdrawn", "--yes")
+    assert code == 0
+    assert "Forgotten. normloom build toy && normloom build other, with the settings of the last build, makes" in said
+    with pytest.raises(StoreError, match="no build has replaced"):
+        purge(store)
+    build(store)
+    borrow(store)
+    left = store.root / "toy" / "left.txt"
+    left.write_text(f"A note: {SECRET}")
+    code, said = command(store, "--purge", "--yes", "--reason", "again", "--text-file", str(text_file(store)))
+    assert code == 1
+    assert "found toy/left.txt" in said
+    assert "that are left hold forgotten rows or texts" in said
+
+
+def text_file(store: Store) -> Path:
+    path = store.root.parent / "text.txt"
+    path.write_text(SECRET + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.jsonl", b'"good text"\n{', "a.jsonl, line 2: expected a JSON string"),
+        ("b.jsonl", b"[1]", "b.jsonl, line 1: expected a JSON string, got list"),
+        ("c.txt", b"\xff\xfe", "c.txt cannot be read as UTF-8 text"),
+    ],
+)
+def test_a_file_of_texts_that_cannot_be_read_is_named(store: Store, name: str, content: bytes, said: str) -> None:
+    path = store.root.parent / name
+    path.write_bytes(content)
+    code, shown = command(store, "--text-file", str(path), "--reason", "r")
+    assert code
+    assert said in shown
+
+
+def test_a_purge_is_not_tried_and_not_done_unasked(store: Store) -> None:
+    assert "give their ids, or --text-file" in command(store, "--purge", "--dry-run")[1]
+    assert "give --yes to purge without being asked" in command(store, "--purge")[1]
+    unknown = store.root.parent / "unknown.txt"
+    unknown.write_text("a text that no source has")
+    code, said = command(store, "--text-file", str(unknown), "--reason", "r", "--dry-run")
+    assert code == 0
+    assert "No row of a source has this text; builds will drop it if a source brings it." in said
+
+
+def test_rows_are_forgotten_and_purged_from_python(store: Store) -> None:
+    shown = nl.forget(secret_row(store), store=store, dry_run=True)
+    assert len(shown.reach.sources) == 1
+    assert not deny_list(store).texts
+    nl.forget(texts=[SECRET], reason="withdrawn", store=store.root)
+    build(store)
+    borrow(store)
+    assert nl.purge(store=store).removed
+    left = store.root / "toy" / "left.txt"
+    left.write_text(SECRET)
+    with pytest.raises(StoreError, match=r"forgotten rows or texts are left in 1 files: .*left\.txt"):
+        nl.purge(store=store, texts=[SECRET])
