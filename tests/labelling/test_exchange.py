@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hand_answers import published
+from hand_answers import published, source
 
+import normloom as nl
 from normloom.core.errors import UsageError
 from normloom.labelling.answers import Answer, now, standing
 from normloom.labelling.book import LabelBook
 from normloom.labelling.exchange.files import Form, export_answers, import_answers
-from normloom.labelling.queue import LabelQueue
+from normloom.labelling.queue import LabelQueue, open_queue
 from normloom.store.store import Store
+from normloom.testing import made
 
 
 @pytest.fixture
@@ -147,3 +149,49 @@ def test_a_table_without_the_columns_it_needs_is_refused(queue: LabelQueue, tmp_
         import_answers(queue, written(tmp_path / "bad.csv", "a,b\n1,2\n"))
     with pytest.raises(UsageError, match="line 2: 'noon' is no time"):
         import_answers(queue, written(tmp_path / "when.csv", "row_id,polite,when\nr,yes,noon\n"), who="ada")
+
+
+@pytest.mark.parametrize(
+    ("name", "form", "content", "why"),
+    [
+        ("a.json", "argilla", {}, "expected a JSON list of Argilla records"),
+        ("b.json", "argilla", ["x"], "record 1: expected an object"),
+        ("c.json", "label-studio", {}, "expected a JSON list of Label Studio tasks"),
+        ("d.json", "label-studio", [{"data": 1}], "task 1: expected an object with 'data'"),
+        (
+            "e.csv",
+            None,
+            "row_id,polite,origin\nr,yes,robot\n",
+            "line 2: expected a row_id, and as origin person or model",
+        ),
+        ("f.csv", None, "row_id,polite\n,yes\n", "line 2: expected a row_id"),
+    ],
+)
+def test_a_file_of_another_shape_is_refused_with_its_place(
+    queue: LabelQueue, tmp_path: Path, name: str, form: Form | None, content: Any, why: str
+) -> None:
+    with pytest.raises(UsageError, match=rf"{name}: {why}"):
+        import_answers(queue, written(tmp_path / name, content), form)
+    assert current(queue.store) == []
+
+
+def asking(store: Store, questions: dict[str, nl.Question]) -> LabelQueue:
+    with pytest.raises(nl.WaitingError):
+        made("toy", [nl.ask(source(), nl.labels("tone", questions), show=["text"])], store)
+    return open_queue(store, "tone")
+
+
+def test_several_options_are_a_list_in_a_cell(tmp_path: Path) -> None:
+    asked = {"kinds": nl.Question(options=("a", "b"), several=True), "why": nl.Question(optional=True)}
+    queue = asking(Store(tmp_path / "store"), asked)
+    [row] = queue.next("ada", 1)
+    queue.record(row, {"kinds": ["b", "a"], "why": "[not a list"}, "ada")
+    path = tmp_path / "answers.csv"
+    export_answers(queue, path, "csv")
+    assert '"[""a"", ""b""]"' in path.read_text()
+    other = asking(Store(tmp_path / "other"), asked)
+    assert import_answers(other, path) == 2
+    assert current(other.store) == [
+        (row.row, "kinds", ("a", "b"), "ada", row.digest),
+        (row.row, "why", "[not a list", "ada", row.digest),
+    ]

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from hand_answers import TEXTS, published, source
 from typer.testing import CliRunner
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 import normloom as nl
 from normloom.cli.app import app
 from normloom.core.errors import UsageError
+from normloom.labelling.queue import queues
 from normloom.store.store import Store
 from normloom.testing import made
 
@@ -111,3 +113,58 @@ def test_progress_tells_the_agreement_of_two_people(tmp_path: Path) -> None:
     label = Label(tmp_path)
     assert label.json("progress")["alpha"] == {"polite": pytest.approx(1 - (2 / 12) / (70 / 132)), "strength": None}
     assert "Agreement on polite: alpha 0.686, 6 rows" in label("progress")
+
+
+def test_answers_are_exported_and_imported(label: Label, tmp_path: Path) -> None:
+    row = label.json("next")["row"]
+    label("answer", row, "polite=yes")
+    path = tmp_path / "rows.csv"
+    assert label.json("export", str(path)) == {"rows_written": 4}
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0], *(line.replace("yes", "no").replace("ada", "bob") for line in lines[1:])]))
+    assert label("import", str(path)).strip() == "1 new answers."
+    assert label("export", str(tmp_path / "again.csv")).strip() == "4 rows written."
+    with pytest.raises(UsageError, match="cannot be read as UTF-8 text"):
+        label("import", str(tmp_path / "none.csv"))
+
+
+def test_one_question_needs_no_name_and_several_options_are_given_one_by_one(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    kinds = nl.labels("tone", {"kinds": nl.Question(options=("a", "b", "c"), several=True, optional=True)})
+    with pytest.raises(nl.WaitingError):
+        made("toy", [nl.ask(source(), kinds, show=["text"])], store)
+    label = Label(tmp_path)
+    done = label.json("answer", label.json("next")["row"], "c", "kinds=a")
+    assert done["answers"] == {"kinds": ["a", "c"]}
+    said = label(typed="1 3\n\n2\n")
+    assert "(several: 1 3)" in said
+    assert "Nothing was answered: the row is skipped." in said
+    answers = [row["answers"] for row in label.json("list")]
+    assert answers[:2] == [{"kinds": ["a", "c"]}, {"kinds": ["a", "c"]}]
+    assert [1 for one in answers if one == {"kinds": ["b"]}]
+
+
+def test_what_a_person_answered_before_is_shown_and_a_conversation_turn_by_turn(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    turns = [{"role": "user", "content": "Hello?"}, {"role": "assistant", "content": "Hi."}]
+    rows = nl.table(pl.DataFrame({"text": ["a"], "turns": [turns]}))
+    asked = nl.labels("tone", {"polite": ["yes", "no"], "why": nl.Question(optional=True)})
+    with pytest.raises(nl.WaitingError):
+        made("toy", [nl.ask(rows, asked, show=["text", "turns"])], store)
+    label = Label(tmp_path)
+    label("answer", label.json("next")["row"], "why=so")
+    said = label(typed=":g\n")
+    assert "No guidelines." in said
+    assert "answered before: why so" in said
+    assert "user: Hello?" in said
+    assert "assistant: Hi." in said
+
+
+def test_two_systems_that_ask_under_one_name_are_told_apart(label: Label, tmp_path: Path) -> None:
+    made_here = Store(tmp_path)
+    with pytest.raises(nl.WaitingError):
+        made("other", [nl.ask(source(), nl.labels("tone", {"polite": ["yes", "no"]}), show=["text"])], made_here)
+    with pytest.raises(UsageError, match="several systems ask for labels 'tone': name one of other, toy with --system"):
+        label("list")
+    assert label.json("list", "--system", "other")
+    assert [repr(queue) for queue in queues(made_here)] == ["LabelQueue('tone', 'other')", "LabelQueue('tone', 'toy')"]

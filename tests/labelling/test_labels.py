@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
 from hand_answers import QUESTIONS, TEXTS, answer_all, flow, published, rows_of, source, tone
+from pydantic import ValidationError
 
 import normloom as nl
 from normloom.core.errors import ConfigError, UsageError, WaitingError
@@ -167,10 +169,33 @@ def test_what_contradicts_itself_is_refused() -> None:
         nl.labels("To ne", QUESTIONS)
     with pytest.raises(ConfigError, match="options must differ"):
         nl.labels("tone", {"polite": ["yes", "yes"]})
+    with pytest.raises(ConfigError, match="at least one question"):
+        nl.labels("tone", {})
     with pytest.raises(ConfigError, match="order 'margin' needs column `by`"):
         nl.ask(source(), tone(), show=["text"], order="margin")
     with pytest.raises(ConfigError, match=r"must be nl\.labels"):
         nl.ask(source(), source(), show=["text"])
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        ({"low": 0}, "a range needs both low and high"),
+        ({"low": 3, "high": 1}, "low must be less"),
+        ({"low": 0, "high": 1, "options": ("a",)}, "options or a range, not both"),
+        ({"several": True}, "several answers need options"),
+        ({"options": ("a", "")}, "none may be empty"),
+    ],
+)
+def test_a_question_of_two_kinds_is_refused(given: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        nl.Question(**given)
+
+
+@pytest.mark.parametrize("value", ["many", None, True, 11, -1])
+def test_a_number_out_of_its_range_is_no_answer(value: object) -> None:
+    with pytest.raises(UsageError, match="expected a number from 0 to 10, got"):
+        nl.Question(low=0, high=10).fitting(value)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,11 @@ def answer_all(queue: LabelQueue, who: str) -> None:
     while found := queue.next(who, skipping=skipped):
         show_row(queue, found[0])
         try:
-            queue.record(found[0], dict(_asked(queue)), who)
+            if given := dict(_asked(queue)):
+                queue.record(found[0], given, who)
+            else:
+                skipped.append(found[0].row)
+                out.print("Nothing was answered: the row is skipped.")
         except _LeftError as left:
             if str(left) == ":q":
                 break
