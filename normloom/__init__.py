@@ -8,7 +8,6 @@ Names are imported when they are first used, so that a command pays only for wha
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -72,7 +71,8 @@ if TYPE_CHECKING:
     from normloom.tasks.labels.recorded import labels as labels
     from normloom.workers.resources import Resources as Resources
 
-__version__ = version("normloom")
+    __version__: str
+
 
 HOMES = {
     "AccountingError": "normloom.core.errors",
@@ -138,6 +138,10 @@ HOMES = {
 
 
 def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("normloom")
     if name not in HOMES:
         raise AttributeError(f"module 'normloom' has no attribute {name!r}")
     return getattr(import_module(HOMES[name]), name)

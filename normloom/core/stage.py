@@ -28,6 +28,7 @@ from normloom.core.models.protocol import Completion, ModelSpec, Scores
 from normloom.core.rows.rules import MODEL, OUTAGE
 from normloom.core.table import TableRef
 
+QUARANTINE_BUDGET = 0.1  # share of a stage's rows, unless settings or the stage say otherwise
 DROPPED_SCHEMA = {
     "row_id": pl.String,  # the input row that was dropped, or whose attempt was
     "reason": pl.String,

@@ -29,14 +29,13 @@ from urllib.parse import urlsplit
 import psutil
 
 from normloom.core.errors import NormloomError, UsageError
+from normloom.prefect.names import HEARTBEAT_SECONDS, SERVER_PASSWORD
 
 SERVED = ".serve.json"
-SERVER_PASSWORD = "PREFECT_SERVER_API_AUTH_STRING"  # noqa: S105  # the name of a variable
 CONSOLE_LEVEL = "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"
 STARTUP_SECONDS = 180.0  # a first start migrates the database: 15 seconds of one core, more on a busy laptop
 GRACE_SECONDS = 10.0
 DEATH_CHECK_SECONDS = 1.0
-HEARTBEAT_SECONDS = "30"  # of runs; the automation in deployments/automations.yaml expects it
 LOG_LINES = 15
 # What acts on schedules, deployments and automations: they are in the same database, and not this server's to act on.
 SHARED_SERVICES = (

@@ -23,7 +23,7 @@ from normloom.core.errors import (
 from normloom.core.machine.log_context import logged_as
 from normloom.core.outlook import Forecast
 from normloom.core.progress import LogProgress, Progress
-from normloom.core.stage import Stage
+from normloom.core.stage import QUARANTINE_BUDGET, Stage
 from normloom.core.table import Manifest, TableRef
 from normloom.history.builds import BuildLock, locks
 from normloom.history.losses import losses, sentence, upstream
@@ -45,7 +45,7 @@ from normloom.prefect.weave import submit_stages
 from normloom.run.failure_page import publish_failure
 from normloom.run.lock import lock_text, selected
 from normloom.run.release import ReleaseGate, ReleaseSize, hold_gate
-from normloom.run.runner import QUARANTINE_BUDGET, StageRunner
+from normloom.run.runner import StageRunner
 from normloom.steps.graph import held, stages_of
 from normloom.steps.selection import Selection
 from normloom.store.forgotten import require_free

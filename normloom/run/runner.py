@@ -21,7 +21,7 @@ import polars as pl
 
 from normloom.core.errors import PartlyMadeError, StageError
 from normloom.core.progress import Progress
-from normloom.core.stage import Stage
+from normloom.core.stage import QUARANTINE_BUDGET, Stage
 from normloom.core.table import KINDS, Kind, Manifest, PartRecord, TableRef, Work, total
 from normloom.history.losses import loss, losses, sentence, upstream
 from normloom.labelling.seen import with_answers
@@ -45,7 +45,6 @@ from normloom.workers.job import PartFailure, PartJob
 from normloom.workers.pool import Pool
 from normloom.workers.stage_run import noting
 
-QUARANTINE_BUDGET = 0.1
 FAILED = {"warn": "warns", "quarantine": "puts rows into quarantine", "stop": "failed"}  # by a check's `on_fail`
 
 log = logging.getLogger(__name__)

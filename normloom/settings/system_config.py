@@ -10,10 +10,10 @@ from pydantic import AfterValidator, Field, ModelWrapValidatorHandler, field_val
 
 from normloom.core.errors import ConfigError, UsageError
 from normloom.core.models.protocol import ModelSpec
+from normloom.core.stage import QUARANTINE_BUDGET
 from normloom.planning.costs.guard import RemakeLimits
 from normloom.planning.costs.spending import SpendingLimits
 from normloom.run.release import ReleaseSize
-from normloom.run.runner import QUARANTINE_BUDGET
 from normloom.schemas.taxonomy import BUILTIN as TAXONOMIES
 from normloom.schemas.taxonomy import DIMENSIONS, Taxonomy, load_taxonomy
 from normloom.schemas.template import FOLDER as TEMPLATES

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from normloom.models.registry import engine_of
-from normloom.prefect.server import HEARTBEAT_SECONDS
+from normloom.prefect.names import HEARTBEAT_SECONDS
 from normloom.prefect.serving.automations import AUTOMATIONS
 from normloom.settings.config import load_profile, profile_names, validated
 from normloom.settings.systems import systems

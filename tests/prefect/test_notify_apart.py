@@ -16,7 +16,8 @@ from receivers import free_port, mail_server, web_server
 from test_notify import build_toy, command
 
 from normloom.cli.commands.running.notify import PASSWORD
-from normloom.prefect.server import CONSOLE_LEVEL, SERVER_PASSWORD, reachable, using_server
+from normloom.prefect.names import SERVER_PASSWORD
+from normloom.prefect.server import CONSOLE_LEVEL, reachable, using_server
 from normloom.store.store import Store
 
 LOGIN = "admin:s3same"

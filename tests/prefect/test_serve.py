@@ -20,8 +20,9 @@ from users_folder import users_folder
 from normloom.cli.commands.running.serve import require_login, serve
 from normloom.core.errors import ConfigError, UsageError
 from normloom.labelling.queue import open_queue
+from normloom.prefect.names import SERVER_PASSWORD
 from normloom.prefect.run_marks import RUNS
-from normloom.prefect.server import SERVER_PASSWORD, serving
+from normloom.prefect.server import serving
 from normloom.store.latest import released_key
 from normloom.store.layout import MANIFEST
 from normloom.store.store import Store

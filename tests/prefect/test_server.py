@@ -19,9 +19,9 @@ from prefect.events import emit_event
 from prefect_home import Prefect
 
 from normloom.core.errors import UsageError
+from normloom.prefect.names import HEARTBEAT_SECONDS
 from normloom.prefect.server import (
     CONSOLE_LEVEL,
-    HEARTBEAT_SECONDS,
     SERVED,
     ServerError,
     announced,

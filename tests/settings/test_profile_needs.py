@@ -33,8 +33,8 @@ def test_a_model_that_cannot_see_is_named(tmp_path: Path) -> None:
         "systems: {cross_cultural: {by: scored, ask: {look: true}}}\n"
     )
     found = {finding.name: finding for finding in examine_profile(str(profile), [])}
-    assert found["images of cross_cultural"].state == "broken"
-    assert "model 'SmolLM2-135M-Instruct' cannot see them" in found["images of cross_cultural"].detail
+    assert found["media of cross_cultural"].state == "broken"
+    assert "model 'SmolLM2-135M-Instruct' cannot see them" in found["media of cross_cultural"].detail
     ends = stages_for("cross_cultural", profile=str(profile), assignments=[], store=Store(tmp_path / "store")).ends
     with pytest.raises(ConfigError, match="stage 'score_small' asks about images"):
         check_models(ends, Resources())

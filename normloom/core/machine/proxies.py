@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator, MutableMapping
 from contextlib import suppress
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from normloom.core.errors import UsageError
 
@@ -34,7 +33,7 @@ def spare_loopback(environment: MutableMapping[str, str] = os.environ) -> None:
                 f"such as http://proxy.example.com:3128 ({', '.join(SCHEMES)})"
             )
     if found:
-        listed = [entry.strip() for entry in getproxies().get("no", "").split(",") if entry.strip()]
+        listed = [entry.strip() for entry in _proxies().get("no", "").split(",") if entry.strip()]
         spared = ",".join([*listed, *(name for name in LOOPBACK if name not in listed)])
         environment["no_proxy"] = environment["NO_PROXY"] = spared
 
@@ -45,7 +44,7 @@ def proxy_variable(url: str) -> str | None:
     host = parts.hostname or ""
     if _spared(host, parts.port):
         return None
-    kinds = [kind for kind in (parts.scheme, "all") if getproxies().get(kind)]
+    kinds = [kind for kind in (parts.scheme, "all") if _proxies().get(kind)]
     names = [f"{kind}_proxy" for kind in kinds]
     return next((name for name in os.environ if name.lower() in names), names[0] if names else None)
 
@@ -57,12 +56,20 @@ def _spared(host: str, port: int | None) -> bool:
         address = ipaddress.ip_address(host)
         if address.is_loopback or any(address in network for network in _networks()):
             return True
+    from urllib.request import proxy_bypass
+
     return bool(proxy_bypass(f"{host}:{port}" if port else host))
+
+
+def _proxies() -> dict[str, str]:
+    from urllib.request import getproxies  # of all that a command imports to say --help, a tenth
+
+    return getproxies()
 
 
 def _networks() -> Iterator[ipaddress.IPv4Network | ipaddress.IPv6Network]:
     """Yield the networks of NO_PROXY, which urllib does not read."""
-    for entry in getproxies().get("no", "").split(","):
+    for entry in _proxies().get("no", "").split(","):
         if "/" in entry:
             with suppress(ValueError):
                 yield ipaddress.ip_network(entry.strip(), strict=False)

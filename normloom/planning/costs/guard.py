@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from normloom.core.errors import UsageError
-from normloom.planning.changes import Change, summarise
-from normloom.planning.plan import Plan, PlannedStage
+
+if TYPE_CHECKING:
+    from normloom.planning.changes import Change
+    from normloom.planning.plan import Plan, PlannedStage
 
 # Fields of a key that people change by what they ask for; all others come with code, libraries and model files.
 ASKED = ("arguments", "inputs", "sides", "part_rows", "remake", "model.model", "model.options", "model.revision")
@@ -63,6 +66,8 @@ def unasked(plan: Plan) -> list[tuple[PlannedStage, Sequence[Change]]]:
 
 
 def _why(planned: PlannedStage, changes: Sequence[Change]) -> str:
+    from normloom.planning.changes import summarise
+
     return summarise(changes) if changes else "cannot be read" if planned.damage else "reads one of them"
 
 

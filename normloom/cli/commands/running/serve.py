@@ -16,7 +16,7 @@ from normloom.cli.common import err, escaped, out
 from normloom.cli.options import SettingsOptions, taking
 from normloom.core.errors import ConfigError, UsageError
 from normloom.core.machine.object_path import place_of
-from normloom.prefect.server import HEARTBEAT_SECONDS, SERVER_PASSWORD
+from normloom.prefect.names import HEARTBEAT_SECONDS, SERVER_PASSWORD
 
 
 @taking(SettingsOptions)
