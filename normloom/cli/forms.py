@@ -17,6 +17,7 @@ from normloom.settings.settings import stages_for
 from normloom.steps.graph import stages_of
 from normloom.store.store import Store
 
+NO_CLUSTER = "resources.address=null"  # names are the same on any: none is asked, which would take seconds a system
 ONE, SEVERAL = ("from_stage",), ("only", "force")  # parameters of a run that name stages
 
 log = logging.getLogger("normloom")
@@ -54,7 +55,7 @@ def _stages(system: str, parameters: dict[str, Any]) -> list[str]:
         source=parameters.get("source"),
         text_column=parameters.get("text_column"),
         limit=parameters.get("limit"),
-        settings=parameters.get("settings"),
+        settings=[*(parameters.get("settings") or ()), NO_CLUSTER],
     )
     store = Store(Path(parameters.get("store") or DEFAULT_STORE))
     ends = stages_for(system, profile=parameters.get("profile") or DEFAULT_PROFILE, assignments=given, store=store).ends

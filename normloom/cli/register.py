@@ -14,12 +14,15 @@ import os
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.exceptions import ObjectNotFound
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
+from prefect.workers.process import ProcessWorker
 
 from normloom.cli.forms import offer_stages
 from normloom.prefect.run_marks import settle
@@ -35,14 +38,11 @@ def register(path: Path = DEPLOYMENTS) -> None:
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     with get_client(sync_client=True) as client:
         content["deployments"] = [_without_known_schedules(entry, client) for entry in content["deployments"]]
-        is_new = not _has_pool(client)
-    if is_new:
-        _prefect("work-pool", "create", WORK_POOL, "--type", "process")
-        _prefect("work-pool", "set-concurrency-limit", WORK_POOL, str(BUILDS_AT_ONCE))
+        _make_pool(client)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / path.name
         file.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-        _prefect("--no-prompt", "deploy", "--all", "--prefect-file", str(file))
+        _deploy(file)
     for entry in content["deployments"]:
         offer_stages(_full_name(entry))
     install()
@@ -63,16 +63,19 @@ def _without_known_schedules(entry: dict[str, Any], client: SyncPrefectClient) -
     return {name: value for name, value in entry.items() if name != "schedules"}
 
 
-def _has_pool(client: SyncPrefectClient) -> bool:
-    try:
-        client.read_work_pool(WORK_POOL)
-    except ObjectNotFound:
-        return False
-    return True
+def _make_pool(client: SyncPrefectClient) -> None:
+    """Make the work pool unless the server has it."""
+    template = ProcessWorker.get_default_base_job_template()
+    pool = WorkPoolCreate(
+        name=WORK_POOL, type=ProcessWorker.type, base_job_template=template, concurrency_limit=BUILDS_AT_ONCE
+    )
+    with suppress(ObjectAlreadyExists):
+        client.create_work_pool(pool)
 
 
-def _prefect(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "prefect", *arguments], check=True)  # noqa: S603  # Prefect's own command
+def _deploy(file: Path) -> None:
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(file)]
+    subprocess.run(command, check=True)  # noqa: S603  # Prefect's own command
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncPrefectClie
     with pytest.MonkeyPatch.context() as patch, own_prefect(tmp_path_factory.mktemp("register") / "home"):
         patch.setenv("NORMLOOM_PROFILE", "local")
         patch.setenv("NORMLOOM_STORE", "/store")
-        patch.setenv("NORMLOOM_RAY", "")
+        patch.setenv("NORMLOOM_RAY", "no-cluster:6379")  # registering asks none
         with get_client(sync_client=True) as client:
             yield client
 
@@ -43,6 +43,7 @@ def test_registering_again_keeps_the_schedules_and_the_pool_as_people_set_them(c
     [nightly] = schedules(client, name).values()
     assert not nightly.active
     deployment = client.read_deployment_by_name(name)
+    assert "publish" in deployment.parameter_openapi_schema["properties"]["from_stage"]["enum"]
     assert client.read_work_pool(WORK_POOL).concurrency_limit == 1
     client.update_deployment_schedule(deployment.id, nightly.id, active=True)
     client.create_deployment_schedules(deployment.id, [(CronSchedule(cron="30 4 * * 1"), True)])
