@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from normloom.core.contract import Contract
+from normloom.core.fan_out import FanOut, each
 from normloom.core.models.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling, ScoreRequest
 from normloom.core.outlook import Outlook
 from normloom.core.stage import Output, Stage
@@ -92,7 +93,10 @@ class Timed:
 
 # -- stages -----------------------------------------------------------------------------------------------------------
 
-ASKED = Contract(columns={"prompt": pl.String(), "labels": tables.LABELS})
+ASKED = Contract(
+    columns={"history": tables.MESSAGES, "prompt": pl.String(), "labels": tables.LABELS},
+    nullable=frozenset({"history"}),
+)
 DRAWN = Contract(columns=tables.CANDIDATES.columns, nullable=tables.CANDIDATES.nullable)
 
 
@@ -107,7 +111,8 @@ def ask(arguments: Texts) -> Output:
     """Return the prompts, each with one label, so that candidates are drawn for it."""
     label = [[{"dimension": "safety", "label": "safety/none", "probability": 1.0}]] * len(arguments.texts)
     rows = pl.DataFrame({"prompt": arguments.texts, "labels": label, "content": arguments.texts})
-    return Output(rows=_without_parents(rows), attempts=rows.height)
+    alone = pl.lit(None, dtype=tables.MESSAGES)
+    return Output(rows=_without_parents(rows.with_columns(history=alone)), attempts=rows.height)
 
 
 def respond(arguments: Texts) -> Output:
@@ -117,6 +122,8 @@ def respond(arguments: Texts) -> Output:
     fixed = {"prompt_id": "", "generator": "none", "round": 0, "attempt": 0, "seed": 0, "finish": "stop"}
     rows = rows.with_columns(
         content="prompt",
+        history=pl.lit(None, dtype=tables.MESSAGES),
+        reasoning=pl.lit(None, dtype=pl.String),
         targets=pl.Series([["safety"]] * count, dtype=tables.TEXTS),
         wanted=pl.lit(None, dtype=pl.String),
         diagnosis=pl.lit(None, dtype=pl.String),
@@ -163,6 +170,7 @@ class Work:
     product: Callable[..., Output]
     arguments: BaseModel
     contract: Contract
+    fan_out: FanOut
 
     def stage(self, model: ModelSpec, part_rows: int) -> Stage:
         """Return the stage at a size of part."""
@@ -174,6 +182,7 @@ class Work:
             inputs=(self.source,),
             model=model,
             part_rows=part_rows,
+            fan_out=self.fan_out,
         )
 
 
@@ -184,13 +193,13 @@ def generating(texts: Sequence[str], *, candidates: int, max_tokens: int) -> Wor
         candidates=candidates,
         sampling=Sampling(temperature=0.7, top_p=0.9, max_tokens=max_tokens),
     )
-    return Work("generate", source, timed_candidates, drawn, arguments, tables.CANDIDATES)
+    return Work("generate", source, timed_candidates, drawn, arguments, tables.CANDIDATES, each(candidates))
 
 
 def judging(texts: Sequence[str]) -> Work:
     """Return the work of judging responses: four questions about each."""
     source = Stage(name="respond", function=respond, arguments=Texts(texts=tuple(texts)), contract=DRAWN)
-    return Work("judge", source, timed_scores, score.function, Scoring(), tables.CHECKED)
+    return Work("judge", source, timed_scores, score.function, Scoring(), tables.CHECKED, each())
 
 
 def builtin_prompts(count: int) -> list[str]:
