@@ -38,8 +38,10 @@ def run_part(job: PartJob, model: object | None = None) -> PartRecord:
 
 
 def _committed(job: PartJob, model: object | None, started: float, *, files: Path | None = None) -> PartRecord:
-    rows, aside = _without_poisoned(job)
-    output = make_rows(job, rows, sides_of(job, rows), model)
+    read = _read(job)
+    rows, aside = _without_poisoned(job, read)
+    sides = sides_of(job, rows)
+    output = make_rows(job, rows, sides, model)
     if job.forgotten:
         output = without_forgotten(output, job.forgotten)
     output = replace(
@@ -68,7 +70,7 @@ def _committed(job: PartJob, model: object | None, started: float, *, files: Pat
         metrics=dict(output.metrics),
         usage=usage,
         attached=attached,
-        reads=reads_digest(job) if job.reusable else "",
+        reads=reads_digest(job, read, sides_of(job, read) if aside.height else sides) if job.reusable else "",
         places=job.places if job.reusable else "",
     )
     require_writer(job.directory, job.writer)
@@ -77,13 +79,13 @@ def _committed(job: PartJob, model: object | None, started: float, *, files: Pat
 
 def probe_part(job: PartJob, model: object | None = None) -> None:
     """Make the rows of a part and throw them away, to see whether it can be done."""
-    rows, _ = _without_poisoned(job)
+    rows, _ = _without_poisoned(job, _read(job))
     make_rows(job, rows, sides_of(job, rows), model)
 
 
 def part_row_ids(job: PartJob) -> list[str]:
     """Return the ids of the input rows of a part."""
-    return _without_poisoned(job)[0]["row_id"].to_list()
+    return _without_poisoned(job, _read(job))[0]["row_id"].to_list()
 
 
 def make_rows(job: PartJob, rows: pl.DataFrame, sides: Sequence[pl.DataFrame], model: object | None) -> Output:
@@ -133,11 +135,12 @@ def _identified(rows: pl.DataFrame, job: PartJob) -> pl.DataFrame:
     return rows.with_columns(pl.Series("row_id", ids, dtype=pl.String))
 
 
-def _without_poisoned(job: PartJob) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return the part's input rows and the ledger of those that are poisoned."""
-    if job.inputs is None:
-        return pl.DataFrame(), quarantined_frame([])
-    rows = rows_of(job)
+def _read(job: PartJob) -> pl.DataFrame:
+    return pl.DataFrame() if job.inputs is None else rows_of(job)
+
+
+def _without_poisoned(job: PartJob, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the part's input rows without those that are poisoned, and the ledger of these."""
     bad = [row for row in rows.iter_rows(named=True) if row["row_id"] in job.poisoned] if job.poisoned else []
     if not bad:
         return rows, quarantined_frame([])

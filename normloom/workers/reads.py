@@ -38,9 +38,9 @@ def sides_of(job: PartJob, rows: pl.DataFrame) -> list[pl.DataFrame]:
     return [_whole(files) for files in job.sides]
 
 
-def reads_digest(job: PartJob) -> str:
+def reads_digest(job: PartJob, rows: pl.DataFrame, sides: Sequence[pl.DataFrame]) -> str:
     """Return the digest of the input rows of a part, and after a hyphen that of its own rows of side tables."""
-    return joined(rows_digest(job), sides_digest(job))
+    return joined(rows_digest(job, rows), _digest(sides) if job.sides_on or job.looks_up else "")
 
 
 def joined(rows: str, sides: str) -> str:
@@ -54,16 +54,17 @@ def parted(digests: str) -> tuple[str, str]:
     return rows, sides
 
 
-def rows_digest(job: PartJob) -> str:
-    """Return the digest of the input rows of a part."""
-    if not job.places:
-        return _digest([rows_of(job)])
+def rows_digest(job: PartJob, rows: pl.DataFrame | None = None) -> str:
+    """Return the digest of the input rows of a part, which are read if they are not given."""
     known = (parted(job.places)[0], job.reads)
-    if known not in _DIGESTS:
+    if job.places and known in _DIGESTS:
+        return _DIGESTS[known]
+    found = _digest([rows_of(job) if rows is None else rows])
+    if job.places:
         if len(_DIGESTS) >= _MOST_DIGESTS:
             _DIGESTS.clear()
-        _DIGESTS[known] = _digest([rows_of(job)])
-    return _DIGESTS[known]
+        _DIGESTS[known] = found
+    return found
 
 
 def sides_digest(job: PartJob) -> str:
