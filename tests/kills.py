@@ -27,8 +27,10 @@ import psutil
 from prefect_home import Prefect, running_prefect
 
 from normloom.core.table import KINDS
+from normloom.settings.settings import stages_for
 from normloom.store.parts import committed_part
 from normloom.store.store import Store
+from normloom.testing import made
 
 ROOT = Path(__file__).parent.parent
 LONGEST_RUN = 900.0  # seconds; a build that takes longer hangs
@@ -73,8 +75,19 @@ class Report:
 class Builder:
     """The command that is killed and given again."""
 
-    arguments: Sequence[str]
+    profile: str
+    settings: Sequence[str]
     environment: dict[str, str]
+
+    @property
+    def arguments(self) -> list[str]:
+        return ["--profile", self.profile, *(part for setting in self.settings for part in ("--set", setting))]
+
+    def undisturbed(self, store: Path) -> dict[str, str]:
+        """Make all tables in this process, to which nothing happens, and return their contents by stage."""
+        where = Store(store)
+        ends = stages_for("savacu", profile=self.profile, assignments=self.settings, store=where).ends
+        return {stage: manifest.content for stage, manifest in made("savacu", ends, where).items()}
 
     def start(self, store: Path, *, actors: int) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "normloom", "build", "savacu", *self.arguments, "--json"]
@@ -97,9 +110,7 @@ class Builder:
 def survive(builder: Builder, place: Path, kills: dict[str, int], *, seed: int = 0, actors: int = 1) -> Report:
     """Kill builds a number of times, each on the way to a finished one, and report."""
     chance, report = random.Random(seed), Report()
-    undisturbed = place / "undisturbed"
-    builder.finish(builder.start(undisturbed, actors=0))
-    expected = _contents(undisturbed)
+    expected = builder.undisturbed(place / "undisturbed")
     targets = [target for target, count in kills.items() for _ in range(count)]
     chance.shuffle(targets)
     while targets:
@@ -253,13 +264,13 @@ def scripted_builder(place: Path, prefect: Prefect) -> Builder:
     """Return the scripted SaVaCu build, all of whose runs are on one Prefect server."""
     profile = place / "profile.yaml"
     profile.write_text(SCRIPTED)
-    return builder_of(["--profile", str(profile), "--limit", "12"], prefect)
+    return builder_of(str(profile), ["source.limit=12"], prefect)
 
 
-def builder_of(arguments: Sequence[str], prefect: Prefect) -> Builder:
-    """Return the build with these options, all of whose runs are on one Prefect server."""
+def builder_of(profile: str, settings: Sequence[str], prefect: Prefect) -> Builder:
+    """Return the build with these settings, all of whose runs are on one Prefect server."""
     with prefect.used():
-        return Builder(arguments, dict(os.environ))
+        return Builder(profile, settings, dict(os.environ))
 
 
 def main() -> None:
@@ -275,10 +286,10 @@ def main() -> None:
     kills = {target: getattr(options, target) for target in ("flow", "actor", "raylet")}
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        settings = [part for setting in options.set for part in ("--set", setting)]
-        arguments = ["--profile", options.profile, "--limit", options.limit, *settings] if options.profile else None
+        settings = [f"source.limit={options.limit}", *options.set]
         with running_prefect(place / "prefect") as prefect:
-            builder = builder_of(arguments, prefect) if arguments else scripted_builder(place, prefect)
+            own = options.profile
+            builder = builder_of(own, settings, prefect) if own else scripted_builder(place, prefect)
             report = survive(builder, place, kills, seed=options.seed)
     print(json.dumps(asdict(report), indent=1))
 

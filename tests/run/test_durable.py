@@ -30,9 +30,7 @@ def contents(store: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def undisturbed(builder: Builder, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    store = tmp_path_factory.mktemp("undisturbed")
-    builder.finish(builder.start(store, actors=0))
-    return contents(store)
+    return builder.undisturbed(tmp_path_factory.mktemp("undisturbed"))
 
 
 def makers(store: Path) -> dict[str, list[str]]:
