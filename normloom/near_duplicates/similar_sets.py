@@ -6,13 +6,15 @@ rarest first: docs/decisions/0016-similar-sets.md. Nothing is missed, and every 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from normloom.near_duplicates.kernels.compiled import Array
-from normloom.near_duplicates.kernels.sets import Sets, count_signatures, sign_texts
+from normloom.near_duplicates.kernels.sets import TRAITS, Sets, count_signatures, describe, rarest, sign_texts
 from normloom.near_duplicates.kernels.texts import FlatTexts
 
 if TYPE_CHECKING:
@@ -20,45 +22,117 @@ if TYPE_CHECKING:
 
 _RATIO = 1.5  # of the sizes in a class: fewer classes are looked up faster, finer ones find fewer candidates
 _SPARE = 10  # beyond what a similar set may lack, one part in ten: its commonest parts are never looked up
-_PER_BUCKET = 4  # signatures of a bucket on average
+_SIGNED = 1 << 24  # signatures held at once, 4 bytes each; beyond that they are made twice
+_CELLS = 1 << 27  # bytes of counts at most; with fewer than two a signature, more of them seem to be common
+_ROUNDING = 1e-6
+_ROW_BITS = np.uint64(32)
+_ROW_MASK = np.uint64(0xFFFFFFFF)
 
 NO_SETS = Sets(
     2.0,
-    np.zeros(2, dtype=np.int64),
+    np.zeros((0, TRAITS), dtype=np.uint64),
     np.zeros(1, dtype=np.int64),
+    np.zeros(0, dtype=np.uint32),
     np.zeros(0, dtype=np.int64),
-    np.zeros(1, dtype=np.int64),
+    np.zeros(0, dtype=np.int64),
     np.zeros(0, dtype=np.uint32),
-    np.zeros((3, 2), dtype=np.int64),
-    np.zeros(0, dtype=np.uint32),
-    np.uint32(1),
 )
 
 
 def empty_sets(texts: FlatTexts, grams: Array, least: float, share: Share) -> Sets:
-    """Return the sets of these texts, none of them stored. Takes about 8 bytes for every third shingle."""
-    n = len(texts.bounds) - 1
-    edges, parts = _classes(int(np.diff(texts.bounds).max(initial=1)) * len(grams), least)
-    sizes = np.zeros(n, dtype=np.int64)
-    made = share(lambda start, stop: sign_texts(start, stop, texts, grams, edges, parts, sizes), 0, n)
-    signatures = np.concatenate([*made, np.zeros(parts.max(), dtype=np.uint32)])
-    starts = np.zeros(n + 1, dtype=np.int64)
-    np.cumsum(parts[np.searchsorted(edges, sizes, side="right") - 1], out=starts[1:])
-    spans = np.zeros((max(2, 1 << (len(signatures) // _PER_BUCKET).bit_length()) + 1, 2), dtype=np.int64)
-    count_signatures(signatures, spans)
-    return Sets(
-        least, edges, parts, sizes, starts, signatures, spans, np.empty_like(signatures), np.uint32(n.bit_length())
-    )
+    """Return the sets of these texts, none of them stored.
 
-
-def _classes(most: int, least: float) -> tuple[Array, Array]:
-    """Return where the classes of sizes up to `most` / `least` start, and their numbers of parts.
-
-    A set of s shingles is similar to sets of at most s / least, from which it differs in at most s / least - s.
+    Takes 32 bytes a text and 8 for each list that it is in, and for a while 200 MB at most for counting signatures.
     """
-    edges = [0, 1]
-    while edges[-1] <= most / least + 1:
+    n = len(texts.bounds) - 1
+    traits = np.zeros((n, TRAITS), dtype=np.uint64)
+    share(lambda start, stop: describe(start, stop, texts, grams, traits), 0, n)
+    sizes = traits[:, 0].astype(np.uint32)
+    order = np.argsort(sizes, kind="stable").astype(np.uint32)
+    ordered = sizes[order]
+    members, lengths, count = [np.zeros(0, dtype=np.uint64)], [np.zeros(0, dtype=np.int64)], 0
+    for lowest, top, parts in _classes(int(sizes.max(initial=0)), least):
+        first, own, last = np.searchsorted(ordered, [lowest, top + 1, int(top / least + _ROUNDING) + 1])
+        if first == own or last - first < 2:  # noqa: PLR2004  # a pair
+            continue
+        signed = _Signed(np.sort(order[first:last]), texts, grams, parts, share)
+        common = _common(signed, traits, top, least, share)
+        new = np.flatnonzero(np.diff(common >> _ROW_BITS, prepend=~np.uint64(0)))
+        lengths.append(np.diff(new, append=len(common)))
+        members.append(_numbered(common, lengths[-1], count))
+        count += len(new)
+    length = np.concatenate(lengths)
+    listed = np.concatenate(members)
+    del members
+    listed.sort()  # by text
+    starts = np.searchsorted(listed, np.arange(n + 1, dtype=np.uint64) << _ROW_BITS)
+    begins = np.cumsum(length) - length
+    lists = listed.astype(np.uint32)
+    return Sets(least, traits, starts, lists, begins, begins.copy(), np.empty(len(lists), dtype=np.uint32))
+
+
+class _Signed:
+    """The signatures of some texts' sets, made piece by piece, and again unless they are few."""
+
+    def __init__(self, rows: Array, texts: FlatTexts, grams: Array, parts: int, share: Share) -> None:
+        self.signatures = len(rows) * parts
+        self._made = lambda start, stop: (rows[start:stop], sign_texts(rows[start:stop], texts, grams, parts))
+        self._rows, self._share = len(rows), share
+        self._step = max(_SIGNED // parts, 1)
+        self._held: list[tuple[Array, Array]] = []
+
+    def __iter__(self) -> Iterator[list[tuple[Array, Array]]]:
+        if self._held:
+            yield self._held
+            return
+        for start in range(0, self._rows, self._step):
+            made = self._share(self._made, start, min(start + self._step, self._rows))
+            if self._rows <= self._step:
+                self._held = made
+            yield made
+
+
+def _common(signed: _Signed, traits: Array, top: int, least: float, share: Share) -> npt.NDArray[np.uint64]:
+    """Return `signature << 32 | row`, sorted: by what texts are looked up, if several are by the same."""
+    counts = np.zeros(min(2 << signed.signatures.bit_length(), _CELLS), dtype=np.uint8)
+    for made in signed:
+        for _, signatures in made:
+            count_signatures(signatures, counts)
+    chosen = []
+    for made in signed:
+        chosen += share(
+            lambda start, stop, made=made: np.concatenate(
+                [rarest(*piece, counts, traits, top, least) for piece in made[start:stop]]
+            ),
+            0,
+            len(made),
+        )
+    found: npt.NDArray[np.uint64] = np.concatenate(chosen)
+    del chosen
+    found.sort()
+    shared = np.zeros(len(found), dtype=np.bool_)
+    equal = (found[1:] >> _ROW_BITS) == (found[:-1] >> _ROW_BITS)
+    shared[1:] |= equal
+    shared[:-1] |= equal
+    return found[shared]
+
+
+def _numbered(common: Array, lengths: Array, first: int) -> npt.NDArray[np.uint64]:
+    """Return `row << 32 | list`, the lists numbered from the `first`."""
+    numbers = np.repeat(np.arange(first, first + len(lengths), dtype=np.uint64), lengths)
+    made: npt.NDArray[np.uint64] = common << _ROW_BITS | numbers
+    return made
+
+
+def _classes(most: int, least: float) -> Iterator[tuple[int, int, int]]:
+    """Yield for each class of sizes up to `most` its least size, its largest and its number of parts.
+
+    The smaller of two similar sets belongs to a class; the larger has at most 1 / least as many shingles as its
+    largest. A set of s shingles differs from a similar one of at most s / least in at most s / least - s.
+    """
+    edges = [1]
+    while edges[-1] <= most:
         edges.append(max(edges[-1] + 1, int(edges[-1] * _RATIO)))
-    differing = [int((1 / least - 1) * (stop - 1) + 1e-6) for _, stop in pairwise(edges)]
-    parts = [count + 1 + -(-count // _SPARE) for count in differing]
-    return np.array(edges, dtype=np.int64), np.array(parts, dtype=np.int64)
+    for start, stop in pairwise(edges):
+        differing = int((1 / least - 1) * (stop - 1) + _ROUNDING)
+        yield start, stop - 1, differing + 1 + -(-differing // _SPARE)

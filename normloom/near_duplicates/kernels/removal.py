@@ -17,7 +17,7 @@ from normloom.near_duplicates.kernels.codes import (
 )
 from normloom.near_duplicates.kernels.compiled import Array, compiled
 from normloom.near_duplicates.kernels.sets import Rule, Sets, similar_sets, store_set
-from normloom.near_duplicates.kernels.texts import distinct_shingles, overlap, shingle_set
+from normloom.near_duplicates.kernels.texts import overlap, shingle_set
 
 
 @compiled
@@ -25,9 +25,8 @@ def _nearest_similar(row: int, since: int, codes: Array, sets: Sets, rule: Rule,
     """Return the least key of the similar sets stored from row `since` on, or `NO_KEY`."""
     if sets.least > 1:
         return NO_KEY
-    shingles = distinct_shingles(rule.texts, row, rule.grams)
     nearest = NO_KEY
-    for other in found[: similar_sets(shingles, since, sets, rule, found)]:
+    for other in found[: similar_sets(row, since, sets, rule, found)]:
         nearest = min(nearest, np.int64(distance_of(codes[row] ^ codes[other])) << ROW_BITS | other)
     return nearest
 
@@ -90,8 +89,7 @@ def similar_pairs(start: int, stop: int, stored: int, sets: Sets, rule: Rule) ->
     found = np.empty(stored, dtype=np.int64)
     count = 0
     for row in range(start, stop):
-        shingles = distinct_shingles(rule.texts, row, rule.grams)
-        for other in found[: similar_sets(shingles, 0, sets, rule, found)]:
+        for other in found[: similar_sets(row, 0, sets, rule, found)]:
             if count == pairs.shape[1]:
                 pairs = np.concatenate((pairs, np.empty_like(pairs)), axis=1)
             pairs[0, count] = row
@@ -134,8 +132,7 @@ def mark_rows(pairs: Array, reached: Array, every: np.uint64, sets: Sets, rule: 
             mark |= reached[pairs[2, at]] & ~marks[pairs[1, at]]
             at += 1
         if mark != every and sets.least <= 1:
-            shingles = distinct_shingles(rule.texts, row, rule.grams)
-            for other in found[: similar_sets(shingles, 0, sets, rule, found)]:
+            for other in found[: similar_sets(row, 0, sets, rule, found)]:
                 mark |= every & ~marks[other]
         marks[row] = mark
         if mark != every:

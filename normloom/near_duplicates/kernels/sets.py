@@ -1,4 +1,4 @@
-"""Shingle sets by signatures of their parts: which stored sets are similar to a set."""
+"""Shingle sets in lists of common signatures: which stored sets are similar to a set."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from normloom.near_duplicates.kernels.codes import NO_KEY, ROW_BITS
+from normloom.near_duplicates.kernels.codes import distance_of
 from normloom.near_duplicates.kernels.compiled import Array, compiled
 from normloom.near_duplicates.kernels.texts import FlatTexts, distinct_shingles, feature_hashes
 
 _32, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
+_1, _6, _63 = np.uint64(1), np.uint64(6), np.uint64(63)
 _EACH_COUNT, _EACH_PART = 0x10001, 0x9E3779B1  # signatures of empty parts differ by their number and count
 _ROUNDING = 1e-6  # bounds of sizes are loosened by this: a division may be a little low
+_MOST_COUNTED = 255
+TRAITS = 4  # of a set: how many shingles it has, and a sketch of three words
+_SKETCH_BITS = np.uint64(3 * 64)
 
 
 class Rule(NamedTuple):
@@ -24,26 +28,19 @@ class Rule(NamedTuple):
 
 
 class Sets(NamedTuple):
-    """The shingle sets of n texts by their parts, to find the stored ones of a Jaccard similarity of at least `least`.
+    """The shingle sets of n texts in lists, to find the stored ones of a Jaccard similarity of at least `least`.
 
-    A set is dealt into as many parts as the sets of about its size are; a part's signature is the sum of its hashes.
-    Two sets that differ in at most d shingles have all but d of their signatures in common.
+    Two similar sets are in a list together. A sketch has a bit for each remainder of the hashes, whether an odd
+    number of them has it: sketches differ in no more bits than sets in shingles.
     """
 
     least: float
-    edges: Array  # (c + 1,) int64: class k is the sets of edges[k] to edges[k + 1] - 1 shingles
-    parts: Array  # (c,) int64: how many parts a set of the class has
-    sizes: Array  # (n,) int64: shingles of each text
-    starts: Array  # (n + 1,) int64: where the signatures of each text start
-    signatures: Array  # uint32, in the order of the parts; at the end as many more as any set has
-    spans: Array  # (buckets + 1, 2) int64: where a bucket of signatures starts, and stops so far
-    entries: Array  # uint32: stored texts by the buckets of their rarest signatures, `tag << row_bits | row`
-    row_bits: np.uint32
-
-
-@compiled
-def _class_of(size: int, edges: Array) -> int:
-    return int(np.searchsorted(edges, size, side="right")) - 1
+    traits: Array  # (n, 4) uint64: shingles of each text, and their sketch
+    starts: Array  # (n + 1,) int64: where the lists of each text start
+    lists: Array  # (m,) uint32: lists by text
+    begins: Array  # (l,) int64: where the texts of each list begin
+    ends: Array  # (l,) int64: where they end so far
+    entries: Array  # (m,) uint32: stored texts by list
 
 
 @compiled
@@ -53,85 +50,86 @@ def _difference(sizes: int, least: float) -> int:
 
 
 @compiled
-def _sign(shingles: Array, signatures: Array) -> None:
-    """Write the signatures of a set's parts."""
-    parts = len(signatures)
-    for part in range(parts):
-        signatures[part] = (parts * _EACH_COUNT + part + 1) * _EACH_PART
-    for value in shingles:
-        chosen = np.int64(((value >> _32) * np.uint64(parts)) >> _32)
-        signatures[chosen] += np.uint32(value & _LOW)
-
-
-@compiled
-def sign_texts(
-    start: int, stop: int, texts: FlatTexts, grams: Array, edges: Array, parts: Array, sizes: Array
-) -> Array:
-    """Write the sizes of the texts' shingle sets and return their signatures."""
-    signatures = np.empty(1024, dtype=np.uint32)
-    count = 0
+def describe(start: int, stop: int, texts: FlatTexts, grams: Array, traits: Array) -> None:
+    """Write the sizes and sketches of the texts' shingle sets."""
     for text in range(start, stop):
         shingles = distinct_shingles(texts, text, grams)
-        sizes[text] = len(shingles)
-        more = parts[_class_of(len(shingles), edges)]
-        while count + more > len(signatures):
-            signatures = np.concatenate((signatures, np.empty_like(signatures)))
-        _sign(shingles, signatures[count : count + more])
-        count += more
-    return signatures[:count].copy()
+        traits[text, 0] = len(shingles)
+        for value in shingles:
+            bit = ((value & _LOW) * _SKETCH_BITS) >> _32
+            traits[text, 1 + np.int64(bit >> _6)] ^= _1 << (bit & _63)
 
 
 @compiled
-def count_signatures(signatures: Array, spans: Array) -> None:
-    """Give each bucket room for the texts of its signatures."""
-    mask = len(spans) - 2
-    for signature in signatures:
-        spans[np.int64(signature) & mask, 0] += 1
-    total = 0
-    for bucket in range(len(spans)):
-        size = spans[bucket, 0]
-        spans[bucket, 0] = spans[bucket, 1] = total
-        total += size
+def sign_texts(rows: Array, texts: FlatTexts, grams: Array, parts: int) -> Array:
+    """Deal each set into parts and return their signatures, (rows, parts) uint32: the sum of a part's hashes.
 
-
-@compiled
-def _rarities(signatures: Array, few: int, spans: Array) -> tuple[Array, int]:
-    """Return a key for each part, smaller for signatures of fewer texts, and the key that `few` parts are below.
-
-    All keys of a set differ, and two sets have their common signatures in the same order.
+    Two sets that differ in at most d shingles have all but d of their signatures in common.
     """
-    keys = np.empty(len(signatures), dtype=np.int64)
-    for part in range(len(signatures)):
-        bucket = np.int64(signatures[part]) & (len(spans) - 2)
-        keys[part] = (spans[bucket + 1, 0] - spans[bucket, 0]) << ROW_BITS | part
-    below = np.int64(NO_KEY)
-    for _ in range(len(keys) - few):
-        most = np.int64(-1)
-        for key in keys:
-            if most < key < below:
-                most = key
-        below = most
-    return keys, int(below)
+    signatures = np.empty((len(rows), parts), dtype=np.uint32)
+    for place in range(len(rows)):
+        own = signatures[place]
+        for part in range(parts):
+            own[part] = (parts * _EACH_COUNT + part + 1) * _EACH_PART
+        for value in distinct_shingles(texts, rows[place], grams):
+            chosen = np.int64(((value >> _32) * np.uint64(parts)) >> _32)
+            own[chosen] += np.uint32(value & _LOW)
+    return signatures
 
 
 @compiled
-def _entry(signature: np.uint32, row: int, row_bits: np.uint32) -> np.uint32:
-    return np.uint32((np.int64(signature) >> np.int64(row_bits)) << np.int64(row_bits) | row)
+def count_signatures(signatures: Array, counts: Array) -> None:
+    """Count signatures up to 255; those with the same last bits share a count."""
+    mask = len(counts) - 1
+    for own in signatures:
+        for signature in own:
+            cell = np.int64(signature) & mask
+            if counts[cell] < _MOST_COUNTED:
+                counts[cell] += 1
+
+
+@compiled
+def rarest(rows: Array, signatures: Array, counts: Array, traits: Array, top: int, least: float) -> Array:
+    """Return the signatures by which each set is looked up, `signature << 32 | row`.
+
+    They are the rarest of those that another set may have: so many that two similar sets, of which the smaller has
+    at most `top` shingles, have one of them in common. Signatures are in the order of their counts, then their parts,
+    which is the same for all sets.
+    """
+    parts, mask = signatures.shape[1], len(counts) - 1
+    chosen = np.empty(signatures.size, dtype=np.uint64)
+    met = np.empty(parts, dtype=np.int64)
+    histogram = np.zeros(_MOST_COUNTED + 1, dtype=np.int64)
+    total = 0
+    for place in range(len(rows)):
+        row, size = rows[place], np.int64(traits[rows[place], 0])
+        histogram[:] = 0
+        for part in range(parts):
+            met[part] = counts[np.int64(signatures[place, part]) & mask]
+            histogram[met[part]] += 1
+        other = top if size > top else int(size / least + _ROUNDING)
+        few = parts - histogram[1] - (parts - _difference(size + other, least)) + 1
+        last = 2
+        while few > histogram[last] and last < _MOST_COUNTED:
+            few -= histogram[last]
+            last += 1
+        for part in range(parts):  # all below the last count, and `few` with it
+            if 1 < met[part] < last or (met[part] == last and few > 0):
+                few -= met[part] == last
+                chosen[total] = np.uint64(signatures[place, part]) << _32 | np.uint64(row)
+                total += 1
+    return chosen[:total].copy()
 
 
 @compiled
 def store_set(row: int, sets: Sets) -> None:
-    """Store a text in the buckets of its rarest signatures, one more than a similar set may lack of its own."""
+    """Store a text in its lists."""
     if sets.least > 1:
         return
-    own = sets.signatures[sets.starts[row] : sets.starts[row + 1]]
-    most = int(sets.sizes[row] / sets.least + _ROUNDING)
-    keys, below = _rarities(own, _difference(sets.sizes[row] + most, sets.least) + 1, sets.spans)
-    for part in range(len(own)):
-        if keys[part] < below:
-            bucket = np.int64(own[part]) & (len(sets.spans) - 2)
-            sets.entries[sets.spans[bucket, 1]] = _entry(own[part], row, sets.row_bits)
-            sets.spans[bucket, 1] += 1
+    for place in range(sets.starts[row], sets.starts[row + 1]):
+        number = sets.lists[place]
+        sets.entries[sets.ends[number]] = row
+        sets.ends[number] += 1
 
 
 @compiled
@@ -139,15 +137,6 @@ def store_sets(start: int, stop: int, sets: Sets) -> None:
     """Store texts in order."""
     for row in range(start, stop):
         store_set(row, sets)
-
-
-@compiled
-def _shared(own: Array, others: Array) -> int:
-    """Return how many signatures are equal."""
-    shared = np.int32(0)
-    for part in range(np.uint64(len(own))):  # no test inside, no sign: this loop runs on vectors
-        shared += np.int32(own[part] == others[part])
-    return int(shared)
 
 
 @compiled
@@ -173,35 +162,35 @@ def _roomier(seen: Array) -> Array:
 
 
 @compiled
-def _candidates(own: Array, few: int, since: int, top: int, common: int, sets: Sets, rows: Array) -> int:
-    """Write the stored texts from row `since` on that share `common` signatures and have at most `top` shingles.
+def _may_be_similar(own: Array, other: Array, least: float) -> bool:
+    """Tell by two sets' traits whether they may be similar."""
+    one, two = np.int64(own[0]), np.int64(other[0])
+    if min(one, two) < least * max(one, two) - _ROUNDING:
+        return False
+    apart = distance_of(own[1] ^ other[1]) + distance_of(own[2] ^ other[2]) + distance_of(own[3] ^ other[3])
+    return bool(np.int64(apart) <= _difference(one + two, least))
 
-    Returns how many they are. They are looked up by the `few` rarest signatures, and found by those of their own
-    class only.
-    """
-    keys, below = _rarities(own, few, sets.spans)
-    bits = np.int64(sets.row_bits)
-    seen = np.zeros(64, dtype=np.int64)
-    count = met = 0
-    for part in range(len(own)):
-        if keys[part] >= below:
-            continue
-        bucket = np.int64(own[part]) & (len(sets.spans) - 2)
-        for position in range(sets.spans[bucket, 1] - 1, sets.spans[bucket, 0] - 1, -1):
-            entry = np.int64(sets.entries[position])
-            row = int(entry & ((1 << bits) - 1))
-            if row < since:
+
+@compiled
+def _candidates(row: int, since: int, sets: Sets, rows: Array) -> int:
+    """Write the stored texts from row `since` on that may be similar, and return how many they are."""
+    seen = np.empty(0, dtype=np.int64)
+    count = 0
+    for list_place in range(sets.starts[row], sets.starts[row + 1]):
+        number = sets.lists[list_place]
+        for position in range(sets.ends[number] - 1, sets.begins[number] - 1, -1):
+            other = np.int64(sets.entries[position])
+            if other < since:
                 break
-            if entry >> bits != np.int64(own[part]) >> bits or not _is_new(row, seen):
+            if not _may_be_similar(sets.traits[row], sets.traits[other], sets.least):
                 continue
-            met += 1
-            if 2 * met > len(seen):
-                seen = _roomier(seen)
-            if sets.sizes[row] <= top:
-                others = sets.signatures[sets.starts[row] : sets.starts[row] + len(own)]
-                if _shared(own, others) >= common:
-                    rows[count] = row
-                    count += 1
+            if len(seen) == 0:
+                seen = np.zeros(64, dtype=np.int64)
+            if _is_new(other, seen):
+                rows[count] = other
+                count += 1
+                if 2 * count > len(seen):
+                    seen = _roomier(seen)
     return count
 
 
@@ -243,33 +232,24 @@ def _is_similar(hashes: Array, size: int, own: int, table: Array, marks: Array, 
 
 
 @compiled
-def similar_sets(shingles: Array, since: int, sets: Sets, rule: Rule, found: Array) -> int:
-    """Write the stored texts from row `since` on that are similar to these shingles; return how many there are.
+def similar_sets(row: int, since: int, sets: Sets, rule: Rule, found: Array) -> int:
+    """Write the stored texts from row `since` on that are similar to this one; return how many there are.
 
-    The shingles are distinct. `found` has room for all that are stored. Why none is missed:
-    docs/decisions/0016-similar-sets.md.
+    `found` has room for all that are stored. Why none is missed: docs/decisions/0016-similar-sets.md.
     """
-    count, size = 0, len(shingles)
-    if sets.least > 1 or size == 0:
+    if sets.least > 1:
         return 0
-    smallest, largest = int(np.ceil(size * sets.least - _ROUNDING)), int(size / sets.least + _ROUNDING)
+    candidates = _candidates(row, since, sets, found)
+    if candidates == 0:
+        return 0
     data, bounds = rule.texts
-    table, marks, mark = np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.uint32), 1
-    for group in range(_class_of(smallest, sets.edges), _class_of(largest, sets.edges) + 1):
-        own = np.empty(sets.parts[group], dtype=np.uint32)
-        _sign(shingles, own)
-        top = min(largest, sets.edges[group + 1] - 1)
-        differing = _difference(size + top, sets.least)
-        last = count
-        for row in found[
-            count : count + _candidates(own, differing + 1, since, top, len(own) - differing, sets, found[count:])
-        ]:
-            if len(table) == 0:
-                table, marks = _table_of(shingles)
-            mark += 1
-            hashes = feature_hashes(data, bounds[row], bounds[row + 1], rule.grams)
-            if _is_similar(hashes, sets.sizes[row], size, table, marks, mark, sets.least):
-                found[last] = row
-                last += 1
-        count = last
+    size = np.int64(sets.traits[row, 0])
+    table, marks = _table_of(distinct_shingles(rule.texts, row, rule.grams))
+    count = 0
+    for place in range(candidates):
+        other = found[place]
+        hashes = feature_hashes(data, bounds[other], bounds[other + 1], rule.grams)
+        if _is_similar(hashes, np.int64(sets.traits[other, 0]), size, table, marks, place + 2, sets.least):
+            found[count] = other
+            count += 1
     return count
