@@ -7,12 +7,9 @@ Results do not depend on the number of threads, which all take pieces of their o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,28 +17,19 @@ import numpy.typing as npt
 from normloom.near_duplicates import hamming
 from normloom.near_duplicates.features import Features
 from normloom.near_duplicates.hamming import ClosePairs, close_pairs, pair_chunks
+from normloom.near_duplicates.keepers import keeper_keys
 from normloom.near_duplicates.kernels.clusters import join, roots
-from normloom.near_duplicates.kernels.codes import NO_KEY, ROW_BITS, ROW_MASK, file, insert_all, mark_near
+from normloom.near_duplicates.kernels.codes import NO_KEY, ROW_BITS, ROW_MASK, insert_all, mark_near
 from normloom.near_duplicates.kernels.compiled import Array
-from normloom.near_duplicates.kernels.removal import look_up_rows, mark_rows, settle_rows, similar_pairs
+from normloom.near_duplicates.kernels.removal import mark_rows, similar_pairs
 from normloom.near_duplicates.kernels.sets import Rule, store_sets
 from normloom.near_duplicates.kernels.texts import FlatTexts
+from normloom.near_duplicates.sharing import sharing
 from normloom.near_duplicates.simhash import fingerprints, jaccards, pack
 from normloom.near_duplicates.similar_sets import NO_SETS, empty_sets
 
 __all__ = ["ClosePairs", "Duplicate", "close_pairs", "clusters", "find_clusters", "find_duplicates", "pair_chunks"]
 __all__ += ["count_duplicates", "find_known", "near_pairs", "similar_to_known"]
-
-_BLOCK = 4096  # rows that threads look up at once, before they are compared with each other
-_PIECE = 256
-
-Result = TypeVar("Result")
-
-
-class Share(Protocol):
-    """Calls a function on the pieces of a range, and returns what it returned, in order."""
-
-    def __call__(self, function: Callable[[int, int], Result], start: int, stop: int, /) -> list[Result]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +107,7 @@ def similar_to_known(
     """
     packed, first = pack([*known, *texts]), len(known)
     rule = Rule(packed, features.grams(), float(jaccard))
-    with _sharing(threads) as share:
+    with sharing(threads) as share:
         sets = empty_sets(packed, rule.grams, jaccard, share)
         store_sets(0, first, sets)
         made = share(lambda start, stop: similar_pairs(start, stop, first, sets, rule), first, first + len(texts))
@@ -152,7 +140,7 @@ def near_pairs(
             pairs = pairs[:, (pairs[0] < across) & (pairs[1] >= across)]
         found.append(pairs[:, jaccards(texts, pairs[0], pairs[1], features) >= jaccard] if jaccard > 0 else pairs)
     if alike:
-        with _sharing(threads) as share:
+        with sharing(threads) as share:
             sets = empty_sets(texts, rule.grams, alike, share)
             stored = across or len(codes)
             store_sets(0, stored, sets)
@@ -178,7 +166,7 @@ def count_duplicates(
     reached = [sum((distance < tau) << position for position, tau in enumerate(steps)) for distance in range(steps[-1])]
     marks = np.zeros(len(texts.bounds) - 1, dtype=np.uint64)
     rule = Rule(texts, features.grams(), 0.0)
-    with _sharing(None) as share:
+    with sharing(None) as share:
         sets = empty_sets(texts, rule.grams, alike, share) if alike else NO_SETS
     ordered = pairs[:, np.argsort(pairs[0], kind="stable")]
     mark_rows(ordered, np.array(reached, np.uint64), np.uint64((1 << len(steps)) - 1), sets, rule, marks)
@@ -215,18 +203,6 @@ def clusters(n: int, left: npt.NDArray[np.int64], right: npt.NDArray[np.int64]) 
     return roots(parents)
 
 
-@contextmanager
-def _sharing(threads: int | None) -> Iterator[Share]:
-    """Give a function that has threads call another on pieces of a range of rows."""
-    with ThreadPoolExecutor(threads or hamming.core_count()) as pool:
-
-        def share(function: Callable[[int, int], Result], start: int, stop: int) -> list[Result]:
-            begins = range(start, stop, _PIECE)
-            return list(pool.map(lambda begin: function(begin, min(begin + _PIECE, stop)), begins))
-
-        yield share
-
-
 def _removed(
     packed: FlatTexts,
     codes: Array,
@@ -237,24 +213,8 @@ def _removed(
     alike: float | None,
     threads: int | None,
 ) -> list[Duplicate]:
-    """Return the rows to remove; the first `kept` rows all stay and are compared with none.
-
-    A block of rows is looked up among the rows kept before it by many threads at once; then its rows are taken in
-    order, each compared with those of the block that were kept.
-    """
-    index, plan = hamming.empty_index(codes), hamming.plan_for(tau)
-    rule = Rule(packed, features.grams(), float(jaccard))
-    insert_all(codes[:kept], 0, index)
-    keys = np.full(len(codes), NO_KEY, dtype=np.int64)
-    with _sharing(threads) as share:
-        sets = empty_sets(packed, rule.grams, alike, share) if alike else NO_SETS
-        store_sets(0, kept, sets)
-        for start in range(kept, len(codes), _BLOCK):
-            stop = min(start + _BLOCK, len(codes))
-            stored = int(index.size[0])
-            share(lambda begin, end: look_up_rows(begin, end, codes, index, plan, sets, rule, keys), start, stop)
-            settle_rows(start, stop, codes, index, plan, sets, rule, keys)
-            file(stored, index)
+    """Return the rows to remove; the first `kept` rows all stay and are compared with none."""
+    keys = keeper_keys(codes, kept, Rule(packed, features.grams(), float(jaccard)), tau, alike, threads)
     rows = np.flatnonzero(keys != NO_KEY)
     keepers, distances = keys[rows] & ROW_MASK, keys[rows] >> ROW_BITS
     similarity = jaccards(packed, rows, keepers, features)
@@ -267,6 +227,6 @@ def _near_any(known: Array, codes: Array, tau: int, threads: int | None) -> npt.
     index, plan = hamming.empty_index(known), hamming.plan_for(tau)
     insert_all(known, 0, index)
     near = np.zeros(len(known), dtype=np.bool_)
-    with _sharing(threads) as share:
+    with sharing(threads) as share:
         share(lambda start, stop: mark_near(codes[start:stop], index, plan, near), 0, len(codes))
     return near

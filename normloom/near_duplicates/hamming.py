@@ -111,7 +111,7 @@ def empty_index(codes: npt.NDArray[np.uint64]) -> Index:
         sizes = np.bincount(buckets, minlength=BUCKETS)
         spans[band] = (np.cumsum(sizes) - sizes)[:, None]
     return Index(
-        size=np.zeros(1, dtype=np.int64),
+        size=np.zeros(2, dtype=np.int64),
         codes=np.empty(n, dtype=np.uint64),
         rows=np.empty(n, dtype=np.uint32),
         spans=spans,
@@ -124,7 +124,7 @@ def _one_bucket(codes: npt.NDArray[np.uint64]) -> Index:
     """Return an index of one band with all codes in one bucket."""
     n, rows = len(codes), np.arange(len(codes), dtype=np.uint32)
     spans = np.array([[[0, n]]], dtype=np.uint32)
-    return Index(np.array([n]), codes, rows, spans, codes[None], rows[None])
+    return Index(np.array([n, n]), codes, rows, spans, codes[None], rows[None])
 
 
 def _in_order(index: Index, plan: SearchPlan, size: int, threads: int) -> Iterator[Array]:

@@ -50,5 +50,5 @@ def jaccard(a: str, b: str, features: Features) -> float:
 
 def jaccards(packed: FlatTexts, left: Array, right: Array, features: Features) -> npt.NDArray[np.float64]:
     """Return the Jaccard similarities of the text pairs (left[k], right[k])."""
-    similarity: npt.NDArray[np.float64] = similarities(*packed, left, right, features.grams())
+    similarity: npt.NDArray[np.float64] = similarities(packed, left, right, features.grams())
     return similarity

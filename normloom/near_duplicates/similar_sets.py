@@ -18,7 +18,7 @@ from normloom.near_duplicates.kernels.sets import TRAITS, Sets, count_signatures
 from normloom.near_duplicates.kernels.texts import FlatTexts
 
 if TYPE_CHECKING:
-    from normloom.near_duplicates.find import Share
+    from normloom.near_duplicates.sharing import Share
 
 _RATIO = 1.5  # of the sizes in a class: fewer classes are looked up faster, finer ones find fewer candidates
 _SPARE = 10  # beyond what a similar set may lack, one part in ten: its commonest parts are never looked up

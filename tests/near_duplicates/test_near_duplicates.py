@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normloom.core.rows.text import normalise
-from normloom.near_duplicates import find as near_duplicates
-from normloom.near_duplicates import hamming
+from normloom.near_duplicates import hamming, keepers, sharing
 from normloom.near_duplicates.find import Duplicate, clusters, find_clusters, find_duplicates, find_known
 from normloom.near_duplicates.hamming import close_pairs, pair_chunks
 from normloom.near_duplicates.simhash import Features, fingerprints, jaccard, shingles
@@ -180,15 +179,27 @@ def edited(draw: st.DrawFn) -> list[str]:
     tau=st.sampled_from([1, 5, 10]),
     alike=st.floats(0.5, 1) | st.sampled_from([0.5, 0.75, 0.8, 1.0]),
     features=st.sampled_from([Features(), Features(char_ngrams=(2,)), Features(char_ngrams=(), word_ngrams=(1, 2))]),
-    block=st.sampled_from([1, 5, 4096]),
+    sizes=st.sampled_from([(1, 9), (5, 4096), (5, 5), (9, 1)]),
+    batched=st.booleans(),
+    room=st.sampled_from([1, 4, 1000]),
     known=st.integers(0, 8),
 )
-def test_texts_that_are_alike_repeat_each_other_whatever_their_codes(
-    texts: list[str], tau: int, alike: float, features: Features, block: int, known: int
+def test_texts_that_are_alike_repeat_each_other_whatever_their_codes(  # in batches of any size, or row by row
+    texts: list[str],
+    tau: int,
+    alike: float,
+    features: Features,
+    sizes: tuple[int, int],
+    batched: bool,
+    room: int,
+    known: int,
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(near_duplicates, "_BLOCK", block)
-        patch.setattr(near_duplicates, "_PIECE", 3)
+        patch.setattr(keepers, "_BLOCK", sizes[0])
+        patch.setattr(keepers, "_BATCH", sizes[1])
+        patch.setattr(keepers, "_ROOM", room)
+        patch.setattr(hamming, "_SCANNED_PER_LOOKUP", 0 if batched else 10**6)
+        patch.setattr(sharing, "_PIECE", 3)
         found = find_duplicates(texts, features=features, tau=tau, jaccard=0.5, alike=alike)
         assert found == greedy(texts, features, tau, 0.5, alike=alike)
         old, new = texts[:known], texts[known:]
@@ -220,8 +231,9 @@ def phrases(n: int, seed: int) -> list[str]:
 def test_removal_depends_neither_on_blocks_nor_on_threads(
     block: int, threads: int, threshold: float, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(near_duplicates, "_BLOCK", block)
-    monkeypatch.setattr(near_duplicates, "_PIECE", 3)
+    monkeypatch.setattr(keepers, "_BLOCK", block)
+    monkeypatch.setattr(keepers, "_BATCH", 3 * block)
+    monkeypatch.setattr(sharing, "_PIECE", 3)
     monkeypatch.setattr(hamming, "_SCANNED_PER_LOOKUP", 0 if kind == "buckets" else 10**6)
     texts, features = phrases(150, 6), Features(char_ngrams=(3,))
     found = find_duplicates(texts, features=features, tau=17, jaccard=threshold, threads=threads)

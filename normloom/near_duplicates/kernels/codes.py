@@ -13,6 +13,8 @@ Position = int | np.signedinteger[Any]
 ROW_BITS = 32  # a key is `distance << 32 | row`
 ROW_MASK = (1 << ROW_BITS) - 1
 NO_KEY = np.iinfo(np.int64).max
+BATCH_SHIFT = np.uint64(ROW_BITS + 7)  # a row of a batch is kept above a key: distances have 7 bits
+KEY_MASK = np.uint64((1 << (ROW_BITS + 7)) - 1)
 
 BANDS = 4
 WIDTH = 16
@@ -23,7 +25,7 @@ _PAIRS = np.uint64(0x5555555555555555)
 _NIBBLES = np.uint64(0x3333333333333333)
 _BYTES = np.uint64(0x0F0F0F0F0F0F0F0F)
 _EACH_BYTE = np.uint64(0x0101010101010101)
-_1, _2, _4, _56, _64 = np.uint64(1), np.uint64(2), np.uint64(4), np.uint64(56), np.uint64(64)
+_1, _2, _4, _32, _56, _64 = np.uint64(1), np.uint64(2), np.uint64(4), np.uint64(32), np.uint64(56), np.uint64(64)
 _BAND_MASK = np.uint64(BUCKETS - 1)
 
 
@@ -40,7 +42,7 @@ class SearchPlan(NamedTuple):
 class Index(NamedTuple):
     """Codes stored so far, in order and by band; a bucket has room for all codes that will come."""
 
-    size: Array  # (1,) int64
+    size: Array  # (2,) int64: codes stored, and how many of them are in their buckets
     codes: Array  # (n,) uint64
     rows: Array  # (n,) uint32
     spans: Array  # (4, 65536, 2) uint32: where a bucket starts, and stops so far
@@ -76,16 +78,16 @@ def nearest_of(code: np.uint64, codes: Array, start: Position, stop: Position) -
 
 @compiled
 def store(code: np.uint64, row: int, index: Index) -> None:
-    """Store a code in order; `insert_all` puts it into its buckets."""
+    """Store a code in order; `file` puts it into its buckets."""
     index.codes[index.size[0]] = code
     index.rows[index.size[0]] = row
     index.size[0] += 1
 
 
 @compiled
-def file(first: int, index: Index) -> None:
-    """Put the codes stored from the `first` on into their buckets."""
-    for position in range(first, index.size[0]):
+def file(index: Index) -> None:
+    """Put the codes that are stored in order only into their buckets."""
+    for position in range(index.size[1], index.size[0]):
         code = index.codes[position]
         for band in range(BANDS):
             bucket = np.int64((code >> np.uint64(band * WIDTH)) & _BAND_MASK)
@@ -93,15 +95,15 @@ def file(first: int, index: Index) -> None:
             index.band_codes[band, free] = code
             index.band_rows[band, free] = index.rows[position]
             index.spans[band, bucket, 1] += 1
+    index.size[1] = index.size[0]
 
 
 @compiled
 def insert_all(codes: Array, first: int, index: Index) -> None:
     """Store codes and put them into their buckets; their rows count from `first`."""
-    stored = index.size[0]
     for row in range(len(codes)):
         store(codes[row], first + row, index)
-    file(stored, index)
+    file(index)
 
 
 @compiled
@@ -130,6 +132,43 @@ def _look_up(code: np.uint64, band: int, index: Index, plan: SearchPlan, found: 
             if distance < plan.tau and not _found_before(codes[near] ^ code, band, plan.flips):
                 found[count] = np.int64(distance) << ROW_BITS | np.int64(rows[near])
                 count += 1
+    return count
+
+
+@compiled
+def near_rows(
+    piece: tuple[int, int, int], start: int, batch: Index, index: Index, plan: SearchPlan, pairs: Array, count: int
+) -> int:
+    """Write the pairs of a code of a batch and an earlier stored one that a piece of a band finds.
+
+    The batch's rows count from `start`; the piece is (band, first bucket, last bucket). Pairs are written as `row -
+    start << 39 | distance << 32 | other`, after the `count` that are there. Returns how many there are now; -1 if there
+    is no room for all.
+    """
+    band, first, last = piece
+    own_codes, own_rows = batch.band_codes[band], batch.band_rows[band]
+    codes, rows = index.band_codes[band], index.band_rows[band]
+    for bucket in range(first, last):
+        begin, end = np.uint64(batch.spans[band, bucket, 0]), np.uint64(batch.spans[band, bucket, 1])
+        for pattern in range(plan.patterns[band] if begin < end else 0):
+            other = bucket ^ plan.masks[pattern]
+            low, high = index.spans[band, other, 0], index.spans[band, other, 1]
+            for position in range(begin, end if low < high else begin):
+                code = own_codes[position]
+                if high - low > _FEW and nearest_of(code, codes, low, high) >= plan.tau:
+                    continue
+                for near in range(np.uint64(low), np.uint64(high)):
+                    distance = distance_of(codes[near] ^ code)
+                    if (
+                        distance < plan.tau
+                        and rows[near] < own_rows[position]
+                        and not _found_before(codes[near] ^ code, band, plan.flips)
+                    ):
+                        if count == len(pairs):
+                            return -1
+                        place = np.uint64(own_rows[position]) - np.uint64(start)
+                        pairs[count] = place << BATCH_SHIFT | distance << _32 | np.uint64(rows[near])
+                        count += 1
     return count
 
 

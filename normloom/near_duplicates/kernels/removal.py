@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from normloom.near_duplicates.kernels.codes import (
+    BATCH_SHIFT,
+    KEY_MASK,
     NO_KEY,
     ROW_BITS,
     ROW_MASK,
@@ -17,7 +21,15 @@ from normloom.near_duplicates.kernels.codes import (
 )
 from normloom.near_duplicates.kernels.compiled import Array, compiled
 from normloom.near_duplicates.kernels.sets import Rule, Sets, similar_sets, store_set
-from normloom.near_duplicates.kernels.texts import overlap, shingle_set
+from normloom.near_duplicates.kernels.texts import distinct_shingles, similarity_to, table_of
+
+
+class Batch(NamedTuple):
+    """Rows that are looked up at once, and their near pairs: `row - start << 39 | key`, sorted."""
+
+    start: int
+    stop: int
+    near: Array  # (m,) uint64
 
 
 @compiled
@@ -38,10 +50,11 @@ def _first_similar(found: Array, row: int, rule: Rule) -> int:
         return NO_KEY
     if rule.jaccard <= 0:
         return found[0]  # type: ignore[no-any-return]  # numba knows the type
-    own = shingle_set(rule.texts.data, rule.texts.bounds, row, rule.grams)
+    own = distinct_shingles(rule.texts, row, rule.grams)
+    table, marks = table_of(own)
     for key in found:
-        other = shingle_set(rule.texts.data, rule.texts.bounds, key & ROW_MASK, rule.grams)
-        if overlap(own, other) >= rule.jaccard:
+        other = distinct_shingles(rule.texts, key & ROW_MASK, rule.grams)
+        if similarity_to(table, marks, len(own), other) >= rule.jaccard:
             return key  # type: ignore[no-any-return]  # numba knows the type
     return NO_KEY
 
@@ -75,6 +88,67 @@ def settle_rows(
                     found[count] = np.int64(distance) << ROW_BITS | np.int64(index.rows[position])
                     count += 1
             keys[row] = min(keys[row], _first_similar(np.sort(found[:count]), row, rule))
+        if np.uint64(keys[row] >> ROW_BITS) >= plan.tau:
+            keys[row] = min(keys[row], _nearest_similar(row, start, codes, sets, rule, found))
+        if keys[row] == NO_KEY:
+            store(codes[row], row, index)
+            store_set(row, sets)
+
+
+@compiled
+def _first_near(batch: Batch, at: int, row: int, within: int, rule: Rule, keys: Array) -> int:
+    """Return the least key of a row's near pairs, which start at `at`, whose row stays and is similar, or `NO_KEY`.
+
+    With `within` 1, of the rows of the batch; with 0, of those before it.
+    """
+    near = batch.near
+    table, marks, size = np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.uint32), 0
+    while at < len(near) and np.int64(near[at] >> BATCH_SHIFT) == row - batch.start:
+        key = np.int64(near[at] & KEY_MASK)
+        other = key & ROW_MASK
+        at += 1
+        if (other >= batch.start) != within or keys[other] != NO_KEY:
+            continue
+        if rule.jaccard <= 0:
+            return key
+        if len(table) == 0:
+            own = distinct_shingles(rule.texts, row, rule.grams)
+            table, marks = table_of(own)
+            size = len(own)
+        if similarity_to(table, marks, size, distinct_shingles(rule.texts, other, rule.grams)) >= rule.jaccard:
+            return key
+    return NO_KEY
+
+
+@compiled
+def _bounds(start: int, stop: int, batch: Batch) -> Array:
+    """Return where the near pairs of the rows start to stop start."""
+    return np.searchsorted(
+        batch.near, np.arange(start - batch.start, stop - batch.start).astype(np.uint64) << BATCH_SHIFT
+    )
+
+
+@compiled
+def confirm_rows(start: int, stop: int, batch: Batch, codes: Array, sets: Sets, rule: Rule, keys: Array) -> None:
+    """Write the key of each row's keeper among those kept before its batch."""
+    found = np.empty(batch.start, dtype=np.int64)
+    bounds = _bounds(start, stop, batch)
+    for row in range(start, stop):
+        keys[row] = _first_near(batch, bounds[row - start], row, 0, rule, keys)
+        if keys[row] == NO_KEY:
+            keys[row] = _nearest_similar(row, 0, codes, sets, rule, found)
+
+
+@compiled
+def settle_confirmed(
+    batch: Batch, codes: Array, index: Index, plan: SearchPlan, sets: Sets, rule: Rule, keys: Array
+) -> None:
+    """Write the key of each row of the batch whose keeper is a nearer row of it, and store the rows without keeper."""
+    start, stop = batch.start, batch.stop
+    found = np.empty(stop - start, dtype=np.int64)
+    bounds = _bounds(start, stop, batch)
+    for row in range(start, stop):
+        keys[row] = min(keys[row], _first_near(batch, bounds[row - start], row, 1, rule, keys))
         if np.uint64(keys[row] >> ROW_BITS) >= plan.tau:
             keys[row] = min(keys[row], _nearest_similar(row, start, codes, sets, rule, found))
         if keys[row] == NO_KEY:

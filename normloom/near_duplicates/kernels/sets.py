@@ -8,7 +8,7 @@ import numpy as np
 
 from normloom.near_duplicates.kernels.codes import distance_of
 from normloom.near_duplicates.kernels.compiled import Array, compiled
-from normloom.near_duplicates.kernels.texts import FlatTexts, distinct_shingles, feature_hashes
+from normloom.near_duplicates.kernels.texts import FlatTexts, distinct_shingles, feature_hashes, table_of
 
 _32, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 _1, _6, _63 = np.uint64(1), np.uint64(6), np.uint64(63)
@@ -195,22 +195,6 @@ def _candidates(row: int, since: int, sets: Sets, rows: Array) -> int:
 
 
 @compiled
-def _table_of(shingles: Array) -> tuple[Array, Array]:
-    """Return distinct shingles by their hash, and the marks of the places that are taken, 1; 0 is a free place."""
-    room = 2
-    while room < 2 * len(shingles):
-        room *= 2
-    table, marks = np.empty(room, dtype=np.uint64), np.zeros(room, dtype=np.uint32)
-    for value in shingles:
-        place = np.int64(value & np.uint64(room - 1))
-        while marks[place] != 0:
-            place = (place + 1) & (room - 1)
-        table[place] = value
-        marks[place] = 1
-    return table, marks
-
-
-@compiled
 def _is_similar(hashes: Array, size: int, own: int, table: Array, marks: Array, mark: int, least: float) -> bool:
     """Tell whether a set of `size` shingles, given by its text's hashes, is similar to the `own` ones in the table.
 
@@ -244,7 +228,7 @@ def similar_sets(row: int, since: int, sets: Sets, rule: Rule, found: Array) -> 
         return 0
     data, bounds = rule.texts
     size = np.int64(sets.traits[row, 0])
-    table, marks = _table_of(distinct_shingles(rule.texts, row, rule.grams))
+    table, marks = table_of(distinct_shingles(rule.texts, row, rule.grams))
     count = 0
     for place in range(candidates):
         other = found[place]

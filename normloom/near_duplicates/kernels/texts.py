@@ -124,16 +124,48 @@ def overlap(left: Array, right: Array) -> float:
 
 
 @compiled
-def similarities(data: Array, bounds: Array, left: Array, right: Array, grams: Array) -> Array:
+def table_of(shingles: Array) -> tuple[Array, Array]:
+    """Return distinct shingles by their hash, and the marks of the places that are taken, 1; 0 is a free place."""
+    room = 2
+    while room < 2 * len(shingles):
+        room *= 2
+    table, marks = np.empty(room, dtype=np.uint64), np.zeros(room, dtype=np.uint32)
+    for value in shingles:
+        place = np.int64(value & np.uint64(room - 1))
+        while marks[place] != 0:
+            place = (place + 1) & (room - 1)
+        table[place] = value
+        marks[place] = 1
+    return table, marks
+
+
+@compiled
+def similarity_to(table: Array, marks: Array, size: int, others: Array) -> float:
+    """Return the Jaccard similarity of distinct shingles to the `size` ones in a table; 1 if there are none."""
+    shared = 0
+    for value in others:
+        place = np.int64(value & np.uint64(len(table) - 1))
+        while marks[place] != 0 and table[place] != value:
+            place = (place + 1) & (len(table) - 1)
+        shared += np.int64(marks[place] != 0)
+    union = size + len(others) - shared
+    return shared / union if union else 1.0
+
+
+@compiled
+def similarities(texts: FlatTexts, left: Array, right: Array, grams: Array) -> Array:
     """Return the Jaccard similarities of the text pairs (left[k], right[k])."""
     similarity = np.empty(len(left), dtype=np.float64)
-    one = other = np.empty(0, dtype=np.uint64)
+    table, marks, size = np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.uint32), 0
+    other = np.empty(0, dtype=np.uint64)
     for k in range(len(left)):  # pairs often come with one of their rows in common
         if k == 0 or left[k] != left[k - 1]:
-            one = shingle_set(data, bounds, left[k], grams)
+            own = distinct_shingles(texts, left[k], grams)
+            table, marks = table_of(own)
+            size = len(own)
         if k == 0 or right[k] != right[k - 1]:
-            other = shingle_set(data, bounds, right[k], grams)
-        similarity[k] = overlap(one, other)
+            other = distinct_shingles(texts, right[k], grams)
+        similarity[k] = similarity_to(table, marks, size, other)
     return similarity
 
 
