@@ -33,7 +33,7 @@ from normloom.near_duplicates.similar_sets import NO_SETS, empty_sets
 _BATCH = 1 << 16  # rows that are looked up at once
 _BLOCK = 4096  # of them, if they are looked up one by one
 _PIECES = 16  # of a band
-_ROOM = 1 << 18  # near pairs of a piece
+_ROOM = 1 << 20  # near pairs of a piece
 
 
 def keeper_keys(

@@ -7,6 +7,7 @@ rarest first: docs/decisions/0016-similar-sets.md. Nothing is missed, and every 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from normloom.near_duplicates.kernels.compiled import Array
-from normloom.near_duplicates.kernels.sets import TRAITS, Sets, count_signatures, describe, rarest, sign_texts
+from normloom.near_duplicates.kernels.sets import (
+    TRAITS,
+    Sets,
+    count_signatures,
+    describe,
+    find_partners,
+    rarest,
+    sign_texts,
+)
 from normloom.near_duplicates.kernels.texts import FlatTexts
 
 if TYPE_CHECKING:
@@ -57,7 +66,10 @@ def empty_sets(texts: FlatTexts, grams: Array, least: float, share: Share) -> Se
             continue
         signed = _Signed(np.sort(order[first:last]), texts, grams, parts, share)
         common = _common(signed, traits, top, least, share)
-        new = np.flatnonzero(np.diff(common >> _ROW_BITS, prepend=~np.uint64(0)))
+        new = _starts(common)
+        shared = partial(find_partners, common=common, begins=np.append(new, len(common)), traits=traits, least=least)
+        common = common[np.concatenate([np.zeros(0, dtype=np.bool_), *share(shared, 0, len(new))])]
+        new = _starts(common)
         lengths.append(np.diff(new, append=len(common)))
         members.append(_numbered(common, lengths[-1], count))
         count += len(new)
@@ -115,6 +127,11 @@ def _common(signed: _Signed, traits: Array, top: int, least: float, share: Share
     shared[1:] |= equal
     shared[:-1] |= equal
     return found[shared]
+
+
+def _starts(common: Array) -> npt.NDArray[np.int64]:
+    """Return where the texts of each signature start."""
+    return np.flatnonzero(np.diff(common >> _ROW_BITS, prepend=~np.uint64(0)))
 
 
 def _numbered(common: Array, lengths: Array, first: int) -> npt.NDArray[np.uint64]:

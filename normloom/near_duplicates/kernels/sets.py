@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from normloom.near_duplicates.kernels.codes import distance_of
+from normloom.near_duplicates.kernels.codes import distance_of, nearest_of
 from normloom.near_duplicates.kernels.compiled import Array, compiled
 from normloom.near_duplicates.kernels.texts import FlatTexts, distinct_shingles, feature_hashes, table_of
 
@@ -14,7 +14,10 @@ _32, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 _1, _6, _63 = np.uint64(1), np.uint64(6), np.uint64(63)
 _EACH_COUNT, _EACH_PART = 0x10001, 0x9E3779B1  # signatures of empty parts differ by their number and count
 _ROUNDING = 1e-6  # bounds of sizes are loosened by this: a division may be a little low
-_MOST_COUNTED = 255
+_SHORT_LIST, _LONG_LIST = 24, 1 << 14
+_COUNTED_ALL, _MOST_COUNTED = 128, 255
+_DRAW_TIMES, _DRAW_PLUS = np.uint64(6364136223846793005), np.uint64(1442695040888963407)  # Knuth's generator
+_DRAW_SHIFT = np.uint64(57)
 TRAITS = 4  # of a set: how many shingles it has, and a sketch of three words
 _SKETCH_BITS = np.uint64(3 * 64)
 
@@ -79,13 +82,19 @@ def sign_texts(rows: Array, texts: FlatTexts, grams: Array, parts: int) -> Array
 
 @compiled
 def count_signatures(signatures: Array, counts: Array) -> None:
-    """Count signatures up to 255; those with the same last bits share a count."""
-    mask = len(counts) - 1
+    """Count signatures in a byte each; those with the same last bits share a count.
+
+    Up to 128 every one is counted, beyond that one of 128, drawn by chance but the same ones each time (Morris 1978).
+    """
+    mask, drawn = len(counts) - 1, np.uint64(len(counts))
     for own in signatures:
         for signature in own:
             cell = np.int64(signature) & mask
-            if counts[cell] < _MOST_COUNTED:
-                counts[cell] += 1
+            if counts[cell] >= _COUNTED_ALL:
+                drawn = drawn * _DRAW_TIMES + _DRAW_PLUS
+                if drawn >> _DRAW_SHIFT != 0 or counts[cell] == _MOST_COUNTED:
+                    continue
+            counts[cell] += 1
 
 
 @compiled
@@ -169,6 +178,49 @@ def _may_be_similar(own: Array, other: Array, least: float) -> bool:
         return False
     apart = distance_of(own[1] ^ other[1]) + distance_of(own[2] ^ other[2]) + distance_of(own[3] ^ other[3])
     return bool(np.int64(apart) <= _difference(one + two, least))
+
+
+@compiled
+def find_partners(start: int, stop: int, common: Array, begins: Array, traits: Array, least: float) -> Array:
+    """Tell for each text of the lists start to stop whether another of its list may be similar.
+
+    `common` has texts in its low 32 bits, those of list k from `begins[k]` to `begins[k + 1]`. Sketches are folded to
+    64 bits first, compared one with all. Very long lists are not looked through.
+    """
+    base = begins[start]
+    partner = np.zeros(begins[stop] - base, dtype=np.bool_)
+    room = 0
+    for number in range(start, stop):
+        room = max(room, begins[number + 1] - begins[number])
+    kept_folds = np.empty(room, dtype=np.uint64)
+    for number in range(start, stop):
+        begin, end = begins[number], begins[number + 1]
+        own, rows, folds = partner[begin - base : end - base], common[begin:end], kept_folds[: end - begin]
+        if len(own) > _LONG_LIST:
+            own[:] = True
+            continue
+        for place in range(len(rows)):
+            row = np.int64(rows[place] & _LOW)
+            folds[place] = traits[row, 1] ^ traits[row, 2] ^ traits[row, 3]
+        for place in range(len(rows)):
+            if own[place]:
+                continue
+            traits_of = traits[np.int64(rows[place] & _LOW)]
+            size = np.int64(traits_of[0])
+            most = np.uint64(_difference(size + int(size / least + _ROUNDING), least))
+            if len(rows) > _SHORT_LIST and most < min(
+                nearest_of(folds[place], folds, 0, place), nearest_of(folds[place], folds, place + 1, len(rows))
+            ):
+                continue
+            for other in range(len(rows)):
+                if (
+                    distance_of(folds[place] ^ folds[other]) <= most
+                    and other != place
+                    and _may_be_similar(traits_of, traits[np.int64(rows[other] & _LOW)], least)
+                ):
+                    own[place] = own[other] = True
+                    break
+    return partner
 
 
 @compiled
