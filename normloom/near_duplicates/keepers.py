@@ -59,9 +59,9 @@ def keeper_keys(
                 file(index)
                 continue
             for begin in range(start, stop, _BLOCK):
-                block = begin, min(begin + _BLOCK, stop)
-                share(lambda *piece: look_up_rows(*piece, codes, index, plan, sets, rule, keys), *block)
-                settle_rows(*block, codes, index, plan, sets, rule, keys)
+                end = min(begin + _BLOCK, stop)
+                share(lambda low, high: look_up_rows(low, high, codes, index, plan, sets, rule, keys), begin, end)
+                settle_rows(begin, end, codes, index, plan, sets, rule, keys)
                 file(index)
     return keys
 

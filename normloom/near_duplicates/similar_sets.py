@@ -112,13 +112,8 @@ def _common(signed: _Signed, traits: Array, top: int, least: float, share: Share
             count_signatures(signatures, counts)
     chosen = []
     for made in signed:
-        chosen += share(
-            lambda start, stop, made=made: np.concatenate(
-                [rarest(*piece, counts, traits, top, least) for piece in made[start:stop]]
-            ),
-            0,
-            len(made),
-        )
+        choose = partial(_chosen, made, counts, traits, top, least)
+        chosen += share(choose, 0, len(made))
     found: npt.NDArray[np.uint64] = np.concatenate(chosen)
     del chosen
     found.sort()
@@ -127,6 +122,13 @@ def _common(signed: _Signed, traits: Array, top: int, least: float, share: Share
     shared[1:] |= equal
     shared[:-1] |= equal
     return found[shared]
+
+
+def _chosen(
+    made: list[tuple[Array, Array]], counts: Array, traits: Array, top: int, least: float, start: int, stop: int
+) -> Array:
+    pieces = [rarest(rows, signatures, counts, traits, top, least) for rows, signatures in made[start:stop]]
+    return np.concatenate(pieces)
 
 
 def _starts(common: Array) -> npt.NDArray[np.int64]:

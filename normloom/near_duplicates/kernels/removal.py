@@ -13,6 +13,7 @@ from normloom.near_duplicates.kernels.codes import (
     ROW_BITS,
     ROW_MASK,
     Index,
+    Position,
     SearchPlan,
     distance_of,
     nearest_of,
@@ -96,7 +97,7 @@ def settle_rows(
 
 
 @compiled
-def _first_near(batch: Batch, at: int, row: int, within: int, rule: Rule, keys: Array) -> int:
+def _first_near(batch: Batch, at: int, row: int, within: int, rule: Rule, keys: Array) -> Position:
     """Return the least key of a row's near pairs, which start at `at`, whose row stays and is similar, or `NO_KEY`.
 
     With `within` 1, of the rows of the batch; with 0, of those before it.

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from normloom.near_duplicates.kernels.codes import distance_of, nearest_of
+from normloom.near_duplicates.kernels.codes import Position, distance_of, nearest_of
 from normloom.near_duplicates.kernels.compiled import Array, compiled
 from normloom.near_duplicates.kernels.texts import FlatTexts, distinct_shingles, feature_hashes, table_of
 
@@ -149,7 +149,7 @@ def store_sets(start: int, stop: int, sets: Sets) -> None:
 
 
 @compiled
-def _is_new(row: int, seen: Array) -> bool:
+def _is_new(row: Position, seen: Array) -> bool:
     """Tell whether a row is seen for the first time, and keep it in a table with places to spare (0 is a free one)."""
     place = (row * _EACH_PART) & (len(seen) - 1)
     while seen[place] != 0:
@@ -247,7 +247,9 @@ def _candidates(row: int, since: int, sets: Sets, rows: Array) -> int:
 
 
 @compiled
-def _is_similar(hashes: Array, size: int, own: int, table: Array, marks: Array, mark: int, least: float) -> bool:
+def _is_similar(
+    hashes: Array, size: Position, own: Position, table: Array, marks: Array, mark: int, least: float
+) -> bool:
     """Tell whether a set of `size` shingles, given by its text's hashes, is similar to the `own` ones in the table.
 
     `mark` is larger than that of the set before. It ends as soon as the hashes left are too few.
