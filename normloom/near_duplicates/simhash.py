@@ -8,6 +8,7 @@ every process. A text too short for one n-gram is one feature; an empty one has 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +18,26 @@ from normloom.near_duplicates.features import Features
 from normloom.near_duplicates.kernels.compiled import Array
 from normloom.near_duplicates.kernels.texts import FlatTexts, overlap, shingle_set, simhashes, similarities
 
+if TYPE_CHECKING:
+    import polars as pl
 
-def pack(texts: Sequence[str]) -> FlatTexts:
-    """Normalise the texts and lay them end to end."""
-    encoded = [normalise(text).encode("utf-8", "surrogatepass") for text in texts]
-    bounds = np.zeros(len(encoded) + 1, dtype=np.int64)
-    np.cumsum(np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded)), out=bounds[1:])
-    return FlatTexts(np.frombuffer(b"".join(encoded), dtype=np.uint8), bounds)
+_PACKED = 1 << 16  # texts that are strings at once
+
+
+def pack(texts: Sequence[str] | pl.Series) -> FlatTexts:
+    """Normalise the texts and lay them end to end; of a series only a slice at a time is held as strings."""
+    pieces, lengths = [np.zeros(0, dtype=np.uint8)], np.zeros(len(texts) + 1, dtype=np.int64)
+    for start in range(0, len(texts), _PACKED):
+        encoded = [normalise(text).encode("utf-8", "surrogatepass") for text in texts[start : start + _PACKED]]
+        lengths[start + 1 : start + 1 + len(encoded)] = np.fromiter(map(len, encoded), np.int64, len(encoded))
+        pieces.append(np.frombuffer(b"".join(encoded), dtype=np.uint8))
+    data = np.empty(lengths.sum(), dtype=np.uint8)
+    at = len(data)
+    while pieces:  # from the end, so that each is freed as soon as it is copied
+        piece = pieces.pop()
+        data[at - len(piece) : at] = piece
+        at -= len(piece)
+    return FlatTexts(data, np.cumsum(lengths))
 
 
 def fingerprints(texts: Sequence[str] | FlatTexts, features: Features) -> npt.NDArray[np.uint64]:

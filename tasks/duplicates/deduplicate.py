@@ -129,7 +129,7 @@ def removal(
 
     if rows[column].null_count():
         raise ContractError(f"column {column!r} has nulls: a row without text cannot be compared")
-    packed = pack(rows[column].to_list())
+    packed = pack(rows[column])
     coded = rows.with_columns(fingerprint=pl.Series(fingerprints(packed, args.features), dtype=pl.UInt64))
     compared, stored = coded, 0
     if known is not None:
@@ -170,10 +170,10 @@ def compared_within(rows: pl.DataFrame, within: str | None) -> list[str]:
     return [name for name in (within, "history") if name in rows.columns]
 
 
-def _groups(rows: pl.DataFrame, apart: Sequence[str]) -> list[list[int]]:
+def _groups(rows: pl.DataFrame, apart: Sequence[str]) -> Sequence[Sequence[int]]:
     """Return the places of the rows that are compared with each other."""
     if not apart:
-        return [list(range(rows.height))]
+        return [range(rows.height)]
     return rows.with_row_index("_at").group_by(apart, maintain_order=True).agg("_at")["_at"].to_list()
 
 
@@ -192,7 +192,7 @@ def _duplicates(
 
     if len(group) == 1:
         return []
-    some, known = rows[group], bisect_left(group, stored)
+    some, known = rows[group] if len(group) < rows.height else rows, bisect_left(group, stored)
     texts: Sequence[str] = [] if packed else some[column].to_list()
     codes = some["fingerprint"].to_numpy()
     features, tau, jaccard = args.features, args.tau, args.jaccard
@@ -217,6 +217,8 @@ def _duplicates(
         )
     else:
         found = find_duplicates(packed or texts, codes=codes, features=features, tau=tau, jaccard=jaccard, alike=alike)
+    if len(group) == rows.height:
+        return found
     return [replace(duplicate, index=group[duplicate.index], keeper=group[duplicate.keeper]) for duplicate in found]
 
 

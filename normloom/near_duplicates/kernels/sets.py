@@ -47,7 +47,7 @@ class Sets(NamedTuple):
 
 
 @compiled
-def _difference(sizes: int, least: float) -> int:
+def _difference(sizes: Position, least: float) -> int:
     """Return how many shingles two sets of together `sizes` may not share at a Jaccard similarity of `least`."""
     return int((1 - least) / (1 + least) * sizes + _ROUNDING)
 

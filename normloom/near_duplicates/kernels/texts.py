@@ -148,7 +148,8 @@ def similarity_to(table: Array, marks: Array, size: int, others: Array) -> float
         place = np.int64(value & np.uint64(len(table) - 1))
         while marks[place] != 0 and table[place] != value:
             place = (place + 1) & (len(table) - 1)
-        shared += np.int64(marks[place] != 0)
+        if marks[place] != 0:
+            shared += 1
     union = size + len(others) - shared
     return shared / union if union else 1.0
 
@@ -157,7 +158,8 @@ def similarity_to(table: Array, marks: Array, size: int, others: Array) -> float
 def similarities(texts: FlatTexts, left: Array, right: Array, grams: Array) -> Array:
     """Return the Jaccard similarities of the text pairs (left[k], right[k])."""
     similarity = np.empty(len(left), dtype=np.float64)
-    table, marks, size = np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.uint32), 0
+    table, marks = table_of(np.empty(0, dtype=np.uint64))
+    size = 0
     other = np.empty(0, dtype=np.uint64)
     for k in range(len(left)):  # pairs often come with one of their rows in common
         if k == 0 or left[k] != left[k - 1]:
