@@ -230,3 +230,13 @@ def test_judges_ask_no_more_than_is_said_before(
     require_within({"compare_hosted": compared}, most)
     assert compared.work
     assert 0 < compared.work.usage["requests"] <= most["compare_hosted"].requests
+
+
+def test_what_is_asked_of_models_that_are_to_be_trained_is_bounded_too(policy: str, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    planned, most = bounded("alignx", prepared("alignx", store, policy, *SHORT), store)
+    asking = [one.stage.name for one in planned if one.stage.name.startswith(("replies_", "compare_"))]
+    assert len(asking) == len(SYSTEMS) + 1
+    assert all(most[name].known for name in asking)
+    assert most["replies_routed"] == most["replies_base"]
+    assert most["compare_j1"].requests == 2 * len(SYSTEMS) * most["replies_base"].size.rows

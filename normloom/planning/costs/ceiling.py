@@ -26,7 +26,7 @@ def bounds(planned: Sequence[PlannedStage], *, sources: Mapping[str, Output], st
         elif not stage.upstream:
             if stage.name in sources:
                 found[stage.name] = Bound(size=size_of(sources[stage.name].rows.lazy()))
-        elif all(upstream.name in found for upstream in stage.upstream):
+        elif all(upstream.name in found for upstream in (*stage.inputs, *stage.sides)):  # a product asks for nothing
             inputs = [found[upstream.name].size for upstream in stage.inputs]
             sides = [found[upstream.name].size for upstream in stage.sides]
             if bound := _bound(stage, inputs, sides):
