@@ -21,20 +21,13 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-Pieces = tuple[tuple[int, str], ...]  # of a file: how many rows each has, and their digest
-
-
 class FileRecord(_Record):
-    """One file of a part: Parquet, or one of its product's own files, which has no rows.
-
-    `pieces` are those of a large file (`normloom.store.pieces`), in row order.
-    """
+    """One file of a part: Parquet, or one of its product's own files, which has no rows."""
 
     name: str
     rows: int
     bytes: int
     sha256: str
-    pieces: Pieces = Field((), exclude_if=lambda pieces: not pieces)  # left out if empty, so that older seals hold
 
 
 class PartRecord(_Record):

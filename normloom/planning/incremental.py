@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ import polars as pl
 from normloom.core.compared import Compared
 from normloom.core.errors import StoreError
 from normloom.core.stage import Stage
-from normloom.core.table import Manifest, PartRecord, Pieces
+from normloom.core.table import Manifest, PartRecord, TableRef
 from normloom.planning.costs.estimate import history
 from normloom.planning.keys import recipe
 from normloom.store.store import Store
@@ -26,6 +26,7 @@ from normloom.workers.job import PartJob, TableFiles
 from normloom.workers.reads import parted, rows_digest, sides_digest
 
 Bounds = list[tuple[int, int]]  # first row of each part, and the one after its last
+Checked = tuple[tuple[Path, int], str]  # a file of a table with its row count, and its checksum
 
 
 def earlier_table(store: Store, system: str, stage: Stage, fields: Mapping[str, Any]) -> Manifest | None:
@@ -47,18 +48,19 @@ def regular(rows: int, size: int | None) -> Bounds:
 
 
 def bounds_after(
-    store: Store, earlier: Manifest, files: TableFiles, pieces: Mapping[Path, Pieces], size: int
+    store: Store, earlier: Manifest, files: TableFiles, checksums: Mapping[Path, str], size: int
 ) -> Bounds:
     """Return the bounds of parts of at most `size` of the rows in `files`, cut where an earlier table was."""
     rows = sum(count for _, count in files)
     try:
-        before = [piece for ref in earlier.inputs for piece in _stretches(store.files(ref), store.pieces(ref))]
+        before = [(file, checksum) for ref in earlier.inputs for file, checksum in _with_checksums(store, ref)]
     except StoreError:  # removed or damaged meanwhile
         return regular(rows, size)
     if not rows:
         return regular(rows, size)
     parts = np.repeat(np.arange(len(earlier.parts)), [part.stop - part.start for part in earlier.parts])
-    return cut(_placed(_stretches(files, pieces), before, parts), len(earlier.parts), size)
+    placed = _placed([(file, checksums.get(file[0], "")) for file in files], before, parts)
+    return cut(placed, len(earlier.parts), size)
 
 
 def bounds_around(done: Mapping[int, PartRecord], rows: int, size: int) -> Bounds | None:
@@ -91,36 +93,16 @@ def cut(placed: pl.Series, parts: int, size: int) -> Bounds:
     return found if len(found) <= parts + len(usual) else usual
 
 
-class _Stretch(NamedTuple):
-    """A piece of a file of `of` rows: its rows from `first` on."""
+def _placed(now: Sequence[Checked], before: Sequence[Checked], parts: npt.NDArray[np.int64]) -> pl.Series:
+    """Return the part in which each row of the files `now` was, given those of all rows `before`; null for new rows.
 
-    path: Path
-    of: int
-    first: int
-    rows: int
-    digest: str
-
-
-def _stretches(files: Sequence[tuple[Path, int]], pieces: Mapping[Path, Pieces]) -> list[_Stretch]:
-    found = []
-    for path, of in files:
-        first = 0
-        for rows, digest in pieces.get(path, ((of, str(path)),)):
-            found.append(_Stretch(path, of, first, rows, digest))
-            first += rows
-    return found
-
-
-def _placed(now: Sequence[_Stretch], before: Sequence[_Stretch], parts: npt.NDArray[np.int64]) -> pl.Series:
-    """Return the part in which each row of the pieces `now` was, given those of all rows `before`; null for new rows.
-
-    Only of pieces that one of the tables does not have the rows are read.
+    Only of files that one of the tables does not have the rows are read.
     """
-    ends = np.cumsum([0, *(piece.rows for piece in before)]).tolist()
-    same = {piece.digest: place for place, piece in reversed(list(enumerate(before)))}
-    held = {piece.digest for piece in now}
-    others = [place for place, piece in enumerate(before) if piece.digest not in held or same[piece.digest] != place]
-    left = [piece for piece in now if piece.digest not in same]
+    ends = np.cumsum([0, *(rows for (_, rows), _ in before)]).tolist()
+    same = {checksum: place for place, (_, checksum) in reversed(list(enumerate(before)))}
+    held = {checksum for _, checksum in now}
+    others = [place for place, (_, checksum) in enumerate(before) if checksum not in held or same[checksum] != place]
+    left = [one for one in now if one[1] not in same]
     known = pl.DataFrame(
         {
             "id": _ids([before[place] for place in others]),
@@ -129,26 +111,19 @@ def _placed(now: Sequence[_Stretch], before: Sequence[_Stretch], parts: npt.NDAr
         schema_overrides={"part": pl.Int64},
     ).unique("id", keep="first")
     found = pl.DataFrame({"id": _ids(left)}).join(known, on="id", how="left", maintain_order="left")["part"]
-    series, taken = [pl.Series("part", [], dtype=pl.Int64)], 0
-    for piece in now:
-        if piece.digest in same:
-            begin = ends[same[piece.digest]]
-            series.append(pl.Series("part", parts[begin : begin + piece.rows]))
+    pieces, taken = [pl.Series("part", [], dtype=pl.Int64)], 0
+    for (_, rows), checksum in now:
+        if checksum in same:
+            begin = ends[same[checksum]]
+            pieces.append(pl.Series("part", parts[begin : begin + rows]))
         else:
-            series.append(found[taken : taken + piece.rows])
-            taken += piece.rows
-    return pl.concat(series)
+            pieces.append(found[taken : taken + rows])
+            taken += rows
+    return pl.concat(pieces)
 
 
-def _ids(pieces: Sequence[_Stretch]) -> pl.Series:
-    """Return the ids of the rows of pieces."""
-    if not pieces:
-        return pl.Series(dtype=pl.String)
-    files = {piece.path: piece.of for piece in pieces}
-    begins = dict(zip(files, np.cumsum([0, *files.values()]).tolist(), strict=False))
-    ids = pl.scan_parquet(list(files), glob=False).select("row_id").collect()["row_id"]
-    starts = (begins[piece.path] + piece.first for piece in pieces)
-    return pl.concat(ids[start : start + piece.rows] for start, piece in zip(starts, pieces, strict=True))
+def _with_checksums(store: Store, ref: TableRef) -> list[Checked]:
+    return list(zip(store.files(ref), (checksum for _, checksum in store.checksums(ref)), strict=True))
 
 
 def taken_over(
@@ -232,3 +207,9 @@ def winners(directory: Path, part: PartRecord) -> set[str]:
     if not ledger.rows:
         return set()
     return set(pl.read_parquet(directory / ledger.name, columns=["winner"], glob=False)["winner"].drop_nulls())
+
+
+def _ids(files: Sequence[Checked]) -> pl.Series:
+    if not files:
+        return pl.Series(dtype=pl.String)
+    return pl.scan_parquet([path for (path, _), _ in files], glob=False).select("row_id").collect()["row_id"]

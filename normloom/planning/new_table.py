@@ -12,7 +12,7 @@ from normloom.core.models.model_roles import RolesSpec
 from normloom.core.models.product_model import ProductSpec
 from normloom.core.models.routed_model import RoutedSpec
 from normloom.core.stage import Stage
-from normloom.core.table import Manifest, PartRecord, Pieces, TableRef
+from normloom.core.table import Manifest, PartRecord, TableRef
 from normloom.models.adapters import on_base
 from normloom.planning.incremental import bounds_after, bounds_around, regular
 from normloom.planning.keys import stage_key
@@ -57,10 +57,10 @@ class NewTable:
         return tuple(file for ref in self.inputs for file in self.store.files(ref))
 
     @cached_property
-    def _pieces(self) -> dict[Path, Pieces]:
-        """The pieces of the files that it reads."""
+    def _checksums(self) -> dict[Path, str]:
+        """The checksums of the files that it reads."""
         refs = [*self.inputs, *self.sides[: len(self.stage.sides)]]
-        return {path: pieces for ref in refs for path, pieces in self.store.pieces(ref).items()}
+        return {path: checksum for ref in refs for path, checksum in self.store.checksums(ref)}
 
     def jobs(self, base: Manifest | None, earlier: Manifest | None, done: Mapping[int, PartRecord]) -> list[PartJob]:
         """Return its parts, cut as `base` is or around those that are `done`, else as `earlier` is."""
@@ -73,7 +73,7 @@ class NewTable:
         elif done and stage.part_rows and (around := bounds_around(done, rows, stage.part_rows)):
             bounds = around
         elif earlier and stage.part_rows:
-            bounds = bounds_after(self.store, earlier, files, self._pieces, stage.part_rows)
+            bounds = bounds_after(self.store, earlier, files, self._checksums, stage.part_rows)
         gpus = stage.needs.gpus if stage.needs else 0.0
         kind = partial(RunJob, product=stage.files, gpus=gpus) if stage.run else PartJob
         whole = kind(
@@ -100,7 +100,7 @@ class NewTable:
         )
         jobs = [replace(whole, index=index, start=start, stop=stop) for index, (start, stop) in enumerate(bounds)]
         jobs = with_own_sides(jobs)
-        return with_places(jobs, self._pieces) if whole.reusable else jobs
+        return with_places(jobs, self._checksums) if whole.reusable else jobs
 
     def placed(self, value: Any) -> Any:
         """Return a value of a stage, with its files found if it is a model out of a product."""

@@ -22,7 +22,6 @@ from normloom.store import lease
 from normloom.store.files import sync_directory, write_file, write_together, writing
 from normloom.store.integrity import has_files, is_whole, load_record
 from normloom.store.layout import LOCK, PRODUCT, part_marker
-from normloom.store.pieces import pieces_of
 
 ROW_GROUP = 16_384  # rows that a reader of a slice of a large file has to decode
 _KEPT = 4  # row groups that stay decoded
@@ -65,10 +64,7 @@ def write_frames(
         name = f"{kind}-{index:05d}-{writer}.parquet"
         contents[directory / name] = content = _parquet(frames[kind])
         digest = hashlib.sha256(content).hexdigest()
-        pieces = pieces_of(frames[kind]) if kind == "rows" else ()
-        records[kind] = FileRecord(
-            name=name, rows=frames[kind].height, bytes=len(content), sha256=digest, pieces=pieces
-        )
+        records[kind] = FileRecord(name=name, rows=frames[kind].height, bytes=len(content), sha256=digest)
     write_together(contents)
     return records
 

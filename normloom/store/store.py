@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from normloom.core.errors import StoreError
 from normloom.core.machine.cache import cache_dir
 from normloom.core.machine.object_path import ObjectPath, place_of
-from normloom.core.table import FileRecord, Kind, Manifest, PartRecord, Pieces, TableRef
+from normloom.core.table import FileRecord, Kind, Manifest, PartRecord, TableRef
 from normloom.store import lease
 from normloom.store.files import remove_tree, write_file, writing
 from normloom.store.integrity import fault_of, file_problem, folder_problems, load_record, parts_without_files
@@ -176,12 +176,12 @@ class Store:
             self._whole.add(state)
         return None
 
-    def pieces(self, ref: TableRef) -> dict[Path, Pieces]:
-        """Return the pieces of each file of a table, in row order; a file without is one. Nothing if it is gone."""
+    def checksums(self, ref: TableRef) -> list[tuple[Path, str]]:
+        """Return the files of a table with the checksums that its manifest has, in row order; none if it is gone."""
         directory = self.table_directory(ref)
         manifest = self._manifest(directory)
         records = [part.files["rows"] for part in manifest.parts] if manifest else []
-        return {directory / record.name: record.pieces or ((record.rows, record.sha256),) for record in records}
+        return [(directory / record.name, record.sha256) for record in records]
 
     def folder(self, ref: TableRef) -> Path:
         """Return the folder with the files of a product.

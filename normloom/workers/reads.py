@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -12,12 +13,8 @@ import numpy as np
 import polars as pl
 
 from normloom.core.errors import ContractError
-from normloom.core.table import Pieces
 from normloom.store.parts import read_slice
-from normloom.store.pieces import rows_digest as digest_of
 from normloom.workers.job import PartJob, TableFiles
-
-Held = tuple[str, int, int]  # a piece by its digest, and the first of its rows that is read and the one after the last
 
 _DIGESTS: dict[tuple[str, tuple[str, ...] | None], str] = {}  # of input rows, by their place and columns
 _MOST_DIGESTS = 100_000
@@ -43,7 +40,7 @@ def sides_of(job: PartJob, rows: pl.DataFrame) -> list[pl.DataFrame]:
 
 def reads_digest(job: PartJob, rows: pl.DataFrame, sides: Sequence[pl.DataFrame]) -> str:
     """Return the digest of the input rows of a part, and after a hyphen that of its own rows of side tables."""
-    return joined(rows_digest(job, rows), digest_of(sides) if job.sides_on or job.looks_up else "")
+    return joined(rows_digest(job, rows), _digest(sides) if job.sides_on or job.looks_up else "")
 
 
 def joined(rows: str, sides: str) -> str:
@@ -62,7 +59,7 @@ def rows_digest(job: PartJob, rows: pl.DataFrame | None = None) -> str:
     known = (parted(job.places)[0], job.reads)
     if job.places and known in _DIGESTS:
         return _DIGESTS[known]
-    found = digest_of([rows_of(job) if rows is None else rows])
+    found = _digest([rows_of(job) if rows is None else rows])
     if job.places:
         if len(_DIGESTS) >= _MOST_DIGESTS:
             _DIGESTS.clear()
@@ -72,41 +69,36 @@ def rows_digest(job: PartJob, rows: pl.DataFrame | None = None) -> str:
 
 def sides_digest(job: PartJob) -> str:
     """Return the digest of a part's own rows of side tables; empty if its side tables are not cut."""
-    return digest_of(sides_of(job, rows_of(job))) if job.sides_on or job.looks_up else ""
+    return _digest(sides_of(job, rows_of(job))) if job.sides_on or job.looks_up else ""
 
 
-def with_places(jobs: Sequence[PartJob], pieces: Mapping[Path, Pieces]) -> list[PartJob]:
-    """Return the parts of a stage, each with digests of where what it reads is: pieces of files, and rows in them.
+def _digest(frames: Sequence[pl.DataFrame]) -> str:
+    hasher = hashlib.blake2b(digest_size=16)
+    for frame in frames:
+        buffer = io.BytesIO()
+        frame.rechunk().write_parquet(buffer, compression="uncompressed", statistics=False)
+        hasher.update(hashlib.sha256(buffer.getbuffer()).digest())
+    return hasher.hexdigest()
+
+
+def with_places(jobs: Sequence[PartJob], checksums: Mapping[Path, str]) -> list[PartJob]:
+    """Return the parts of a stage, each with digests of where what it reads is: files by checksum, and rows in them.
 
     Parts with the same places read the same rows; those with other places may.
     """
-    first = jobs[0]
-    inputs = _held(_named(first.inputs or (), pieces), [(job.start, job.stop) for job in jobs])
-    sides: list[list[Held]] = [[] for _ in jobs]
-    for number in range(len(first.sides) if first.sides_on or first.looks_up else 0):
-        for held, found in zip(sides, _held_of_side(jobs, number, pieces), strict=True):
-            held += [(str(number), 0, 0), *found]
-    return [
-        replace(job, places=joined(_place(rows), _place(own) if own else ""))
-        for job, rows, own in zip(jobs, inputs, sides, strict=True)
-    ]
+    inputs = _files_of_spans(jobs[0].inputs or (), [(job.start, job.stop) for job in jobs])
+    placed = []
+    for job, held in zip(jobs, inputs, strict=True):
+        sides = []
+        for number, files in enumerate(job.sides if job.sides_on or job.looks_up else ()):
+            span = job.side_spans[number] if job.side_spans else (0, _count(files))
+            sides += [(Path(str(number)), 0, 0), *_files_of_spans(files, [span])[0]]
+        placed.append(replace(job, places=joined(_place(held, checksums), _place(sides, checksums) if sides else "")))
+    return placed
 
 
-def _held_of_side(jobs: Sequence[PartJob], number: int, pieces: Mapping[Path, Pieces]) -> list[list[Held]]:
-    """Return for each part what it reads of a side table."""
-    if not jobs[0].side_spans:
-        wholes = [_named(job.sides[number], pieces) for job in jobs]
-        return [_held(whole, [(0, sum(rows for _, rows in whole))])[0] for whole in wholes]
-    return _held(_named(jobs[0].sides[number], pieces), [job.side_spans[number] for job in jobs])
-
-
-def _named(files: TableFiles, pieces: Mapping[Path, Pieces]) -> list[tuple[str, int]]:
-    """Return the digests of the pieces of files, with the rows of each."""
-    return [(digest, rows) for path, of in files for rows, digest in pieces.get(path, ((of, str(path)),))]
-
-
-def _place(held: Sequence[Held]) -> str:
-    lines = "\n".join(f"{digest} {first} {last}" for digest, first, last in held)
+def _place(held: Sequence[tuple[Path, int, int]], checksums: Mapping[Path, str]) -> str:
+    lines = "\n".join(f"{checksums.get(path, path)} {first} {last}" for path, first, last in held)
     return hashlib.blake2b(lines.encode(), digest_size=16).hexdigest()
 
 
@@ -186,19 +178,19 @@ def _spans_by_part(stage: PartJob, part_of: pl.Series) -> list[dict[int, tuple[i
     return spans
 
 
-def _held(pieces: Sequence[tuple[str, int]], spans: Sequence[tuple[int, int]]) -> list[list[Held]]:
-    """Return for each span of rows the pieces that hold them, and which of their rows."""
-    ends = np.cumsum([rows for _, rows in pieces], dtype=np.int64)
+def _files_of_spans(files: TableFiles, spans: Sequence[tuple[int, int]]) -> list[list[tuple[Path, int, int]]]:
+    """Return for each span of rows the files that hold them, and which of their rows."""
+    ends = np.cumsum([rows for _, rows in files], dtype=np.int64)
     found = []
     for start, stop in spans:
         held = []
-        for number in range(int(np.searchsorted(ends, start, side="right")), len(pieces)):
-            digest, rows = pieces[number]
+        for number in range(int(np.searchsorted(ends, start, side="right")), len(files)):
+            path, rows = files[number]
             begin = int(ends[number]) - rows
             if begin >= stop:
                 break
             if rows:
-                held.append((digest, max(start - begin, 0), min(stop - begin, rows)))
+                held.append((path, max(start - begin, 0), min(stop - begin, rows)))
         found.append(held)
     return found
 

@@ -12,17 +12,16 @@ from hypothesis import strategies as st
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest
 from normloom.planning.incremental import cut, regular
-from normloom.store.pieces import LARGE
 from normloom.store.store import Store
 from normloom.testing.toy import SCRIPTED, echo_stage, runner, words_stage
 
 WORDS = tuple(f"word {number}" for number in range(10))
 
 
-def make(store: Store, *words: str, again: bool = False, part_rows: int = 3, **arguments: object) -> Manifest:
+def make(store: Store, *words: str, again: bool = False, **arguments: object) -> Manifest:
     read = words_stage(*words)
     made, _ = runner(store).run(read, [], [])
-    stage: Stage = echo_stage(read, part_rows=part_rows, **arguments)  # type: ignore[arg-type]  # of Echo
+    stage: Stage = echo_stage(read, part_rows=3, **arguments)  # type: ignore[arg-type]  # of Echo
     return runner(store).run(stage, [made.ref], [], again="all" if again else None)[0]
 
 
@@ -50,16 +49,6 @@ def test_rows_at_the_end_cost_the_last_part_and_their_own(tmp_path: Path) -> Non
     after = make(store, *WORDS, "one more", "and one", "and another")
     assert [(part.start, part.stop) for part in after.parts] == [(0, 3), (3, 6), (6, 9), (9, 12), (12, 13)]
     assert parts_made(after) == 2
-
-
-def test_of_a_large_file_a_row_at_the_top_costs_its_own_part_and_moves_no_other(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    words = [f"word {number}" for number in range(LARGE + 1_000)]
-    before = make(store, *words, part_rows=2_048)
-    after = make(store, "another", *words, part_rows=2_048)
-    assert parts_made(after) <= 2
-    assert len({part.places for part in after.parts} - {part.places for part in before.parts}) <= 3
-    assert rows(store, after)[1:] == rows(store, before)
 
 
 def test_other_settings_or_another_model_take_nothing_over(tmp_path: Path) -> None:
