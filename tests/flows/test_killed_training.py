@@ -14,10 +14,11 @@ from in_process import SCRIPTED, prepared
 from prefect_home import Prefect
 from tiny_models import save_tiny_llama
 
+from normloom.steps.graph import stages_of
 from normloom.store.store import Store
 from normloom.testing import made
 
-STEPS, KILL_AT = 40, 10
+STEPS, KILL_AT = 20, 10
 ENOUGH = 180.0  # seconds
 
 
@@ -30,9 +31,13 @@ def test_a_killed_build_resumes_its_training(shared_prefect: Prefect, tmp_path: 
         "reply.replies=1",
         "pairs.held_out=0.5",
     ]
+    alone = Store(tmp_path / "alone")
+    [train] = (stage for stage in stages_of(*prepared("persodpo", alone, *settings[1:]).ends) if stage.name == "train")
     command = [sys.executable, "-m", "normloom", "build", "persodpo", "--store", str(tmp_path / "store"), "--json"]
     for setting in [*settings, "resources.actors=1"]:
         command += ["--set", setting]
+    for stage in stages_of(train):
+        command += ["--only", stage.name]
     with shared_prefect.used():
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
@@ -52,8 +57,7 @@ def test_a_killed_build_resumes_its_training(shared_prefect: Prefect, tmp_path: 
     manifest = store.current("persodpo", "train")
     assert manifest
     assert store.scan(manifest.ref).collect()["step"].to_list() == list(range(1, STEPS + 1))
-    alone = Store(tmp_path / "alone")
-    undisturbed = made("persodpo", prepared("persodpo", alone, *settings[1:]).ends, alone)["train"]
+    undisturbed = made("persodpo", [train], alone)["train"]
     digests = [{name: one.sha256 for name, one in table.attached.items()} for table in (manifest, undisturbed)]
     assert digests[0] == digests[1]
     tables = ((store, manifest), (alone, undisturbed))
