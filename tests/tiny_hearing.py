@@ -1,4 +1,4 @@
-"""An audio-language model of a few thousand random weights in the layout of Audio Flamingo 3, and sounds for it."""
+"""Audio-language models of a few thousand random weights in the layouts of Audio Flamingo 3 and Qwen2-Audio; sounds."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from transformers import (
     AudioFlamingo3Config,
     AudioFlamingo3ForConditionalGeneration,
     AudioFlamingo3Processor,
+    Qwen2AudioConfig,
+    Qwen2AudioForConditionalGeneration,
+    Qwen2AudioProcessor,
     WhisperFeatureExtractor,
 )
 
@@ -71,6 +74,48 @@ def save_tiny_hearing(directory: Path, *, heads: int = 4) -> Path:
     _named_as_published(directory / "model.safetensors")
     features = WhisperFeatureExtractor(feature_size=MELS, sampling_rate=RATE, chunk_length=SECONDS)
     AudioFlamingo3Processor(features, words, chat_template=TEMPLATE).save_pretrained(directory)
+    return directory
+
+
+def save_tiny_listener(directory: Path) -> Path:
+    """Write a model in the layout of Qwen2-Audio, which hears SECONDS at most, with its processor and tokenizer."""
+    words = tokenizer()
+    words.add_special_tokens({"additional_special_tokens": ["<|AUDIO|>", "<|audio_bos|>", "<|audio_eos|>"]})
+    torch.manual_seed(0)
+    config = Qwen2AudioConfig(
+        audio_config={
+            "model_type": "qwen2_audio_encoder",
+            "num_mel_bins": MELS,
+            "d_model": 16,
+            "encoder_layers": 2,
+            "encoder_attention_heads": 2,
+            "encoder_ffn_dim": 32,
+            "max_source_positions": FRAMES * SECONDS // 2,
+            "initializer_range": 0.3,
+        },
+        text_config={
+            "model_type": "qwen2",
+            "vocab_size": len(words),
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "max_position_embeddings": CONTEXT,
+            "initializer_range": 0.3,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "pad_token_id": 2,
+        },
+        audio_token_index=words.convert_tokens_to_ids("<|AUDIO|>"),
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=2,
+    )
+    Qwen2AudioForConditionalGeneration(config).save_pretrained(directory)
+    features = WhisperFeatureExtractor(feature_size=MELS, sampling_rate=RATE, chunk_length=SECONDS)
+    words.chat_template = None
+    Qwen2AudioProcessor(features, words).save_pretrained(directory)  # with its own chat template
     return directory
 
 

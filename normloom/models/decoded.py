@@ -36,6 +36,8 @@ def samples_of(sound: Sound, rate: int) -> npt.NDArray[np.float32]:
         raise _missing(error) from error
     except Exception as error:  # as above
         raise _unreadable(sound, error) from error
+    if not len(samples):
+        raise _unreadable(sound, "it lasts 0 seconds")
     return samples
 
 
@@ -43,5 +45,5 @@ def _missing(error: ImportError) -> ModelError:
     return ModelError(f'images and sounds of requests need {error.name}: pip install "normloom[media]"')
 
 
-def _unreadable(medium: Medium, error: Exception) -> UnreadableError:
+def _unreadable(medium: Medium, error: Exception | str) -> UnreadableError:
     return UnreadableError(f"{medium.kind} {medium.digest} cannot be read: {error}")

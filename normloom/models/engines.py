@@ -12,6 +12,7 @@ TRANSFORMERS = Engine(
     version=1,
     sees="files",
     hears="files",
+    flat=True,
     tolerance=1e-3,
     libraries=_TORCH,
     imports=("torch", "transformers"),

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from transformers import AutoProcessor
 
 from normloom.core.content import Image, Medium, Sound
 from normloom.core.errors import ModelError
-from normloom.models.decoded import pixels_of, samples_of
+from normloom.models.decoded import UnreadableError, pixels_of, samples_of
 
 NO_TOKEN = -1
 _WORDS: Mapping[type[Medium], str] = {Image: "image", Sound: "audio"}
@@ -41,8 +43,37 @@ def processed(processor: Any, medium: Image | Sound, mark: str, **settings: Any)
     """Return what a processor makes of one medium, its `input_ids` among it; raises UnreadableError."""
     if isinstance(medium, Image):
         return processor(text=[mark], images=[pixels_of(medium)], add_special_tokens=False, **settings)
-    samples = samples_of(medium, rate_of(processor))
-    return processor(text=[mark], audio=[samples], add_special_tokens=False, **settings)
+    settings |= {"audio": [heard(processor, medium)], "sampling_rate": rate_of(processor)}
+    return processor(text=[mark], add_special_tokens=False, **settings)
+
+
+def require_tokens(ids: Sequence[int], token: int, medium: Medium, *, least: int = 1) -> None:
+    """Raise UnreadableError if a processor made fewer than `least` tokens of a medium."""
+    if list(ids).count(token) < least:
+        raise UnreadableError(f"{medium.kind} {medium.digest} is too small for the model: no token of it is left")
+
+
+def heard(processor: Any, sound: Sound) -> npt.NDArray[np.float32]:
+    """Return a sound at the rate that a processor takes, (frames,).
+
+    Raises UnreadableError for one that cannot be read, or is so long that the processor would cut it.
+    """
+    rate = rate_of(processor)
+    samples, most = samples_of(sound, rate), _longest(processor)
+    if most is not None and len(samples) > most * rate:
+        raise UnreadableError(
+            f"sound {sound.digest} is {len(samples) / rate:.1f} seconds long, and the model hears {most:g} at most: "
+            "cut it"
+        )
+    return samples
+
+
+def _longest(processor: Any) -> float | None:
+    """Return how many seconds of a sound a processor takes, None if it says nothing; it cuts what is longer."""
+    if stated := getattr(processor, "max_audio_len", None):  # in pieces, as Audio Flamingo 3
+        return float(stated)
+    samples = getattr(processor.feature_extractor, "n_samples", None)  # of the one piece of Whisper's
+    return None if samples is None else samples / rate_of(processor)
 
 
 def rate_of(processor: Any) -> int:

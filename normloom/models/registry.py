@@ -38,7 +38,8 @@ class Engine:
     again: texts are equal and numbers differ by no more than that (0: not by a bit); None if nothing is promised.
     `random` says that its answers mean nothing: it is for tests. `sees` and `hears` say who knows
     whether a model takes images, and sounds: `files` its configuration, else the module whose `Options` have a field
-    `images` and `sounds`; None if none does.
+    `images` and `sounds`; None if none does. `flat` says that it counts places in one dimension, and models that count
+    those of images in three (M-RoPE) cannot be read.
     """
 
     module: str
@@ -58,6 +59,7 @@ class Engine:
     random: bool = False
     sees: str | None = None
     hears: str | None = None
+    flat: bool = False
 
 
 GROUP = "normloom.engines"

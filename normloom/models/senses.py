@@ -18,13 +18,23 @@ from normloom.models.registry import engine_of, parse_options
 
 CONFIG = "config.json"
 TAKING = "transformers, vllm or openai"
+UNREAD = (
+    "it counts places in images in three dimensions (M-RoPE), which engine 'transformers' does not; use engine vllm, "
+    "or a model such as SmolVLM"
+)
 _VERBS: Mapping[type[Medium], str] = {Image: "see", Sound: "hear"}
 _PARTS: Mapping[type[Medium], str] = {Image: "vision_config", Sound: "audio_config"}
 
 
 def require_senses(stages: Iterable[Stage]) -> None:
-    """Raise ConfigError if a stage asks about images or sounds and its model does not take them."""
+    """Raise ConfigError if a stage asks about images or sounds and its model does not take them.
+
+    So it does for a model that its engine cannot read at all.
+    """
     for stage in stages:
+        for spec in each_of(stage.model) if stage.model else ():
+            if _unread(spec):
+                raise ConfigError(f"stage {stage.name!r}: model {spec.title!r} cannot be asked: {UNREAD}")
         for kind in stage.media:
             for spec in each_of(stage.model) if stage.model else ():
                 if reason := lacks(spec, kind):
@@ -53,6 +63,14 @@ def lacks(spec: ModelSpec, kind: type[Medium]) -> str | None:
     return None
 
 
+def _unread(spec: ModelSpec) -> bool:
+    """Tell whether a model that is on this machine counts places in a way that its engine does not."""
+    if not engine_of(spec).flat or (isinstance(spec, ProductSpec) and not spec.adapter):
+        return False
+    found = _on_disk(spec)
+    return found is not None and counts_in_three(found)
+
+
 def _on_disk(spec: ModelSpec) -> Path | None:
     """Return the file or folder of a model if it is on this machine; no network is used."""
     try:
@@ -64,6 +82,12 @@ def _on_disk(spec: ModelSpec) -> Path | None:
 
     cached = try_to_load_from_cache(spec.model, CONFIG, revision=spec.revision)
     return Path(cached).parent if isinstance(cached, str) else None
+
+
+def counts_in_three(directory: Path) -> bool:
+    """Tell whether a model in a folder counts places in three dimensions, as Qwen2-VL and later models of its kind."""
+    path = directory / CONFIG
+    return path.is_file() and '"mrope_section"' in path.read_text(encoding="utf-8")
 
 
 def config_senses(directory: Path) -> tuple[type[Medium], ...]:

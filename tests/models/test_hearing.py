@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tiny_hearing import RATE, SECOND_TOKENS, save_tiny_hearing, tone
+from tiny_hearing import RATE, SECOND_TOKENS, SECONDS, save_tiny_hearing, save_tiny_listener, tone
 from tiny_models import CONTEXT, save_tiny_llama
 from tiny_vision import picture, save_tiny_vision
 from transformers import AutoProcessor
@@ -64,8 +65,52 @@ def test_parts_of_a_content() -> None:
     assert "data" not in repr(SOUNDS[0])
 
 
+@pytest.fixture(scope="module")
+def listener(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_listener(tmp_path_factory.mktemp("listener"))
+
+
 @pytest.mark.parametrize("content", [(SOUNDS[0], "A text."), ("Hear:", SOUNDS[1]), ("Is", SOUNDS[2], "it?")])
 def test_scores_are_those_of_the_model_itself(tiny: TransformersModel, directory: Path, content: Content) -> None:
+    require_own_scores(tiny, directory, content)
+
+
+def test_a_model_without_a_function_for_its_sounds_is_read_as_it_reads_them_itself(listener: Path) -> None:
+    model = loaded(listener)
+    require_own_scores(model, listener, (SOUNDS[0], "A text."))
+    require_own_scores(model, listener, ("Is", SOUNDS[1], "it, or", SOUNDS[2]))
+    prompts = [writing((sound, "Write."), temperature=0) for sound in SOUNDS]
+    written = model.generate(prompts)
+    assert written == [model.generate([prompt])[0] for prompt in prompts]
+    assert written == loaded(listener, share_prefix=False).generate(prompts)
+    assert len({completion.candidates[0].text for completion in written}) > 1
+    brief = [Sound.of(tone(220.0, seconds=seconds)) for seconds in (0.01, 0.04)]
+    assert all(
+        "is too small for the model" in str(one.error) for one in model.score([scoring((b, "It?")) for b in brief])
+    )
+
+
+def test_a_sound_that_the_processor_would_cut_is_its_rows_fault(listener: Path) -> None:
+    long, fits = Sound.of(tone(220.0, seconds=1.5 * SECONDS)), SOUNDS[0]
+    too_long, fine = loaded(listener).score([scoring((long, "It?")), scoring((fits, "It?"))])
+    assert too_long.error == f"sound {long.digest} is 1.5 seconds long, and the model hears {SECONDS} at most: cut it"
+    assert fine.error is None
+
+
+def test_a_sound_in_pieces_is_not_cut_either(directory: Path, tmp_path: Path) -> None:
+    short = Path(shutil.copytree(directory, tmp_path / "short"))
+    settings = short / "processor_config.json"
+    settings.write_text(settings.read_text().replace('"max_audio_len": 600', '"max_audio_len": 2'))
+    sounds = [Sound.of(tone(220.0, seconds=seconds)) for seconds in (2.0, 3.0, 0.01, 0.0)]
+    fine, too_long, brief, empty = loaded(short).score([scoring((sound, "It?")) for sound in sounds])
+    assert fine.error is None
+    assert "is 3.0 seconds long, and the model hears 2 at most" in str(too_long.error)
+    assert "is too small for the model" in str(brief.error)
+    assert "it lasts 0 seconds" in str(empty.error)
+
+
+def require_own_scores(tiny: TransformersModel, directory: Path, content: Content) -> None:
+    """Require the scores of a content that the model itself gives, run as transformers runs it."""
     [scores] = tiny.score([scoring(content)])
     processor = AutoProcessor.from_pretrained(directory)
     for question, found in zip(QUESTIONS, scores.logprobs, strict=True):
@@ -76,7 +121,7 @@ def test_scores_are_those_of_the_model_itself(tiny: TransformersModel, directory
         messages = [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": parts}]
         text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
         samples = [at_rate(sound.data, RATE) for sound in sounds_of(content)]
-        inputs = processor(text=[text], audio=samples)
+        inputs = processor(text=[text], audio=samples, return_tensors="pt")
         with torch.inference_mode():
             own = tiny.reader.model(**inputs).logits[0, -1].log_softmax(-1)
         assert found == pytest.approx([float(own[tiny.chat.answer(INSTRUCTION, one)]) for one in ANSWERS], abs=1e-4)
@@ -118,11 +163,11 @@ def test_a_sound_of_another_rate_and_format_is_heard_as_it_is(tiny: Transformers
 def test_a_row_whose_sounds_do_not_fit_is_its_own_fault(tiny: TransformersModel) -> None:
     long = Sound.of(tone(220.0, seconds=CONTEXT / SECOND_TOKENS))
     too_long, fits = tiny.score([scoring((long, "Which?")), scoring((SOUNDS[1], "This?"))])
-    assert "context and sounds with their longest question is" in str(too_long.error)
+    assert "context and 1 sound with their longest question is" in str(too_long.error)
     assert f"the model's limit {CONTEXT}" in str(too_long.error)
     assert fits.error is None
     [written] = tiny.generate([writing((long, "Which?"))])
-    assert "prompt with 1 sounds" in str(written.error)
+    assert "prompt with 1 sound of" in str(written.error)
 
 
 def test_a_sound_that_is_none_is_its_rows_fault(tiny: TransformersModel) -> None:

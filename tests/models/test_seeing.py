@@ -9,14 +9,15 @@ import pytest
 import torch
 from tiny_models import CONTEXT, save_tiny_llama
 from tiny_vision import TILE_TOKENS, picture, save_tiny_vision
-from transformers import AutoProcessor
+from transformers import AutoProcessor, Qwen2VLConfig
 
 from normloom.core.content import Content, Image, images_of, merged, text_of, with_text
-from normloom.core.errors import ConfigError
+from normloom.core.errors import ConfigError, ModelError
 from normloom.models import Completion, GenerateRequest, ModelSpec, Sampling, ScoreRequest, load_model, model_identity
-from normloom.models.senses import lacks
+from normloom.models.senses import lacks, require_senses
 from normloom.models.transformers.engine import TransformersModel
 from normloom.readers.media import image_of
+from normloom.testing.toy import echo_stage, words_stage
 
 INSTRUCTION = "You judge texts."
 ANSWERS = ("Yes", "No")
@@ -123,7 +124,7 @@ def test_an_image_asked_about_eight_times_is_encoded_once(directory: Path) -> No
 def test_a_row_whose_images_do_not_fit_is_its_own_fault(tiny: TransformersModel) -> None:
     crowd = tuple(PICTURES[0] for _ in range(CONTEXT // TOKENS))
     too_long, fits = tiny.score([scoring((*crowd, "Which?")), scoring((PICTURES[1], "This?"))])
-    assert "context and images with their longest question is" in str(too_long.error)
+    assert f"context and {CONTEXT // TOKENS} images with their longest question is" in str(too_long.error)
     assert f"the model's limit {CONTEXT}" in str(too_long.error)
     assert fits.error is None
     [written] = tiny.generate([writing((*crowd, "Which?"))])
@@ -170,3 +171,15 @@ def test_who_cannot_see_is_known_before_anything_is_loaded(directory: Path, tmp_
     hosted = ModelSpec(engine="openai", model="m", options={"images": False})
     assert "option images is off" in str(lacks(hosted, Image))
     assert lacks(ModelSpec(engine="openai", model="m"), Image) is None
+
+
+def test_a_model_that_counts_places_in_three_dimensions_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10_000.0}
+    text = {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "rope_parameters": rope}
+    Qwen2VLConfig(text_config=text).save_pretrained(tmp_path)
+    spec = ModelSpec(model=str(tmp_path))
+    with pytest.raises(ConfigError, match=r"model .* cannot be asked: it counts places in images .*\(M-RoPE\).*vllm"):
+        require_senses([echo_stage(words_stage("a"), model=spec)])
+    with pytest.raises(ModelError, match=r"cannot be asked: .*M-RoPE"):
+        load_model(spec)
+    require_senses([echo_stage(words_stage("a"), model=spec.model_copy(update={"engine": "vllm"}))])

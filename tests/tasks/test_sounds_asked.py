@@ -88,7 +88,7 @@ def test_each_sound_is_asked_about_and_one_too_long_is_quarantined(folder: Path,
     rows = store.scan(manifest.ref).collect()
     assert rows["p_yes"].n_unique() == 2
     [reason] = store.scan(manifest.ref, "quarantined").collect()["reason"]
-    assert "context and sounds with their longest question is" in reason
+    assert "context and 1 sound with their longest question is" in reason
     assert manifest.tokens_in > 2 * SECOND_TOKENS
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -88,7 +89,7 @@ class Prompter:
         error = None
         if tokens + wanted > self.limit:
             what = f"conversation of {len(history) + 1} turns and" if history else "prompt of"
-            what = f"prompt with {len(media)} {_named(media)} of" if media else what
+            what = f"prompt with {_named(media)} of" if media else what
             error = f"the {what} {tokens} tokens with max_tokens {wanted} exceeds the model's limit {self.limit}"
         return Prompt(head, trunk, (), error, media, added)
 
@@ -115,4 +116,5 @@ class Prompter:
 
 
 def _named(media: Sequence[Image | Sound]) -> str:
-    return " and ".join(f"{kind}s" for kind in sorted({medium.kind for medium in media}))
+    counted = Counter(medium.kind for medium in media)
+    return " and ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in sorted(counted.items()))

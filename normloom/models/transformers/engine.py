@@ -13,6 +13,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from transformers import AutoModelForCausalLM
 
+from normloom.core.errors import ModelError
 from normloom.core.models.protocol import (
     Candidate,
     Completion,
@@ -31,7 +32,7 @@ from normloom.models.requests.chat import Chat
 from normloom.models.requests.progress import current_teller
 from normloom.models.requests.prompts import Prompt, Prompter
 from normloom.models.requests.reasoning import candidate
-from normloom.models.senses import config_senses
+from normloom.models.senses import UNREAD, config_senses, counts_in_three
 from normloom.models.transformers.decoding import Draft, Stops, read_prompts, write
 from normloom.models.transformers.media import Media, multimodal
 from normloom.models.transformers.mixing import Adapters, Mixture
@@ -69,8 +70,10 @@ class TransformersModel:
 
     def __init__(self, spec: ModelSpec, *, threads: int | None = None) -> None:
         self.options = parse_options(Options, spec)
-        self.tokenizer = tokenizer_of(spec)
         directory = locate(spec)
+        if counts_in_three(directory):
+            raise ModelError(f"model {spec.model!r} cannot be asked: {UNREAD}")
+        self.tokenizer = tokenizer_of(spec)
         kinds = config_senses(directory)
         model = load(multimodal(directory) if kinds else AutoModelForCausalLM, spec, threads=threads)
         self.media = Media(model, directory, kinds=kinds, name=spec.model) if kinds else None

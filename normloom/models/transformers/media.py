@@ -7,7 +7,7 @@ shared prefixes, batches) needs to know nothing of media, and two of them are ne
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -19,9 +19,10 @@ from transformers import AutoConfig, AutoModelForMultimodalLM
 
 from normloom.core.content import Image, Medium, Sound
 from normloom.core.errors import ModelError
-from normloom.models.processors import NO_TOKEN, mark_of, processed, processor_of, token_of
+from normloom.models.processors import NO_TOKEN, mark_of, processed, processor_of, require_tokens, token_of
 
 _FEATURES: Mapping[type[Medium], str] = {Image: "get_image_features", Sound: "get_audio_features"}
+_LEAST = 2  # tokens of a sound, of fewer of which Qwen2-Audio does not know that they are all of it
 _ALIKE = 0.05  # of the spread of logits: how far two ways to read a medium may differ
 
 
@@ -46,15 +47,10 @@ class Media:
         self.name = name
         self._model = model
         self._processor = processor_of(directory, name)
-        if "mrope_section" in (getattr(model.config.get_text_config(), "rope_parameters", None) or {}):
-            raise ModelError(
-                f"model {name!r} counts places in images in three dimensions (M-RoPE), which engine transformers does "
-                "not; use engine vllm"
-            )
         self.marks: Mapping[type[Medium], str] = {kind: mark_of(self._processor, kind) or "" for kind in kinds}
         self._token_ids = {kind: token_of(model.config, kind) for kind in kinds}
         for kind in kinds:
-            if not self.marks[kind] or self._token_ids[kind] == NO_TOKEN or not hasattr(model, _FEATURES[kind]):
+            if not self.marks[kind] or self._token_ids[kind] == NO_TOKEN:
                 raise ModelError(
                     f"model {name!r} does not read {kind.kind}s as tokens, which engine transformers needs; "
                     "use engine vllm"
@@ -116,13 +112,11 @@ class Media:
         kind, token = type(medium), self._token_ids[type(medium)]
         made = processed(self._processor, medium, self.marks[kind], return_tensors="pt")
         inputs = made.to(self._model.device)
-        features = getattr(self._model, _FEATURES[kind])
-        taken = signature(features).parameters
-        found = features(**{name: value for name, value in inputs.items() if name in taken})
-        vectors = found.pooler_output if hasattr(found, "pooler_output") else found
-        vectors = torch.cat(list(vectors)) if isinstance(vectors, list | tuple) else vectors
-        vectors = vectors.reshape(-1, vectors.shape[-1]).to(self._model.dtype)
         ids: list[int] = inputs["input_ids"][0].tolist()
+        made_by = getattr(self._model, _FEATURES[kind], None)
+        require_tokens(ids, token, medium, least=1 if made_by else _LEAST)
+        vectors = _features(made_by, inputs) if made_by else _placed(self._model, inputs, token)
+        vectors = vectors.to(self._model.dtype)
         if ids.count(token) != len(vectors):
             raise ModelError(
                 f"model {self.name!r} makes {len(vectors)} vectors of {medium.kind} {medium.digest} for "
@@ -150,6 +144,35 @@ class Media:
                 f"model {self.name!r} reads {kind.kind}s in a way that engine transformers does not know; "
                 "use engine vllm"
             )
+
+
+def _features(made: Callable[..., Any], inputs: Any) -> torch.Tensor:
+    """Return what the model's own function makes of a medium, (tokens, width)."""
+    taken = signature(made).parameters
+    found = made(**{name: value for name, value in inputs.items() if name in taken})
+    vectors = found.pooler_output if hasattr(found, "pooler_output") else found
+    vectors = torch.cat(list(vectors)) if isinstance(vectors, list | tuple) else vectors
+    return vectors.reshape(-1, vectors.shape[-1])
+
+
+class _Caught(Exception):  # noqa: N818  # it ends a forward pass; nothing is wrong
+    """What a model hands to its language model."""
+
+
+def _placed(model: Any, inputs: Any, token: int) -> torch.Tensor:
+    """Return the vectors that a model without such a function (Qwen2-Audio) puts at the tokens of a medium."""
+
+    def catch(module: Any, given: Any, named: dict[str, Any]) -> None:  # noqa: ARG001  # as torch calls it
+        raise _Caught(named["inputs_embeds"])
+
+    handle = model.get_decoder().register_forward_pre_hook(catch, with_kwargs=True)
+    try:
+        model(**inputs)
+    except _Caught as caught:
+        vectors: torch.Tensor = caught.args[0]
+    finally:
+        handle.remove()
+    return vectors[inputs["input_ids"] == token]
 
 
 def multimodal(directory: Path) -> Any:

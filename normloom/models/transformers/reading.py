@@ -50,6 +50,7 @@ class Reader:
         self.mixture = mixture
         self._usage: Counter[str] = Counter() if usage is None else usage
         self._prefixes: OrderedDict[tuple[int, ...], Prefix] = OrderedDict()
+        self._chooses = "logits_to_keep" in signature(model.forward).parameters
 
     @property
     def tokens(self) -> int:
@@ -128,10 +129,12 @@ class Reader:
                 position_ids=positions.to(device),
                 past_key_values=cache,
                 use_cache=cache is not None,
-                logits_to_keep=keep,
+                **({"logits_to_keep": keep} if self._chooses else {}),
             )
-        logits: torch.Tensor = output.logits.float()
-        return logits
+        logits: torch.Tensor = output.logits
+        if not self._chooses:
+            logits = logits[:, -keep:] if isinstance(keep, int) else logits[:, keep]
+        return logits.float()
 
 
 def padded(sequences: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -8,8 +8,17 @@ from typing import Any
 
 from normloom.core.content import Image, Medium, Sound
 from normloom.core.errors import ModelError
-from normloom.models.decoded import pixels_of, samples_of
-from normloom.models.processors import NO_TOKEN, mark_of, processed, processor_of, rate_of, token_of
+from normloom.models.decoded import pixels_of
+from normloom.models.processors import (
+    NO_TOKEN,
+    heard,
+    mark_of,
+    processed,
+    processor_of,
+    rate_of,
+    require_tokens,
+    token_of,
+)
 
 Decoded = tuple[dict[str, list[Any]], dict[str, list[str]]]
 
@@ -43,8 +52,10 @@ class Placeholders:
         """Return the tokens that vLLM reads of a medium besides the one that is there."""
         name = medium.kind, medium.digest
         if name not in self._sizes:
-            made = processed(self._processor, medium, self.marks[type(medium)])
-            self._sizes[name] = len(made["input_ids"][0]) - 1
+            kind = type(medium)
+            ids = processed(self._processor, medium, self.marks[kind])["input_ids"][0]
+            require_tokens(ids, self._tokens[kind], medium)
+            self._sizes[name] = len(ids) - 1
         return self._sizes[name]
 
     def decoded(self, media: Sequence[Image | Sound]) -> Decoded:
@@ -60,5 +71,4 @@ class Placeholders:
     def _given(self, medium: Image | Sound) -> Any:
         if isinstance(medium, Image):
             return pixels_of(medium)
-        rate = rate_of(self._processor)
-        return samples_of(medium, rate), rate
+        return heard(self._processor, medium), rate_of(self._processor)

@@ -72,6 +72,6 @@ def test_a_row_whose_sounds_do_not_fit_is_its_own_fault(engine: VllmModel) -> No
     too_long, broken, fits = engine.score(
         [scoring((long, "Which?")), scoring((Sound.of(b"none"), "What?")), scoring((SOUNDS[1], "This?"))]
     )
-    assert "context and sounds" in str(too_long.error)
+    assert "context and 1 sound with" in str(too_long.error)
     assert "cannot be read" in str(broken.error)
     assert fits.error is None

@@ -82,6 +82,6 @@ def test_a_row_whose_images_do_not_fit_is_its_own_fault(engine: VllmModel) -> No
     too_long, broken, fits = engine.score(
         [scoring((*crowd, "Which?")), scoring((Image.of(b"none"), "What?")), scoring((PICTURES[1], "This?"))]
     )
-    assert "context and images" in str(too_long.error)
+    assert f"context and {CONTEXT // TOKENS} images with" in str(too_long.error)
     assert "cannot be read" in str(broken.error)
     assert fits.error is None
