@@ -32,10 +32,10 @@ TEMPLATE = (
 )
 
 
-def save_tiny_hearing(directory: Path, *, heads: int = 4, seconds: int = SECONDS) -> Path:
+def save_tiny_hearing(directory: Path, *, heads: int = 4) -> Path:
     """Write the model, its processor and its tokenizer to `directory`; a second of sound is SECOND_TOKENS tokens.
 
-    It is read in pieces of `seconds`; vLLM knows those of 30 alone, and on some processors no heads of less than 32.
+    On some processors vLLM has no heads of less than 32.
     """
     words = tokenizer(TEMPLATE)
     words.add_special_tokens({"additional_special_tokens": ["<sound>"]})
@@ -48,7 +48,7 @@ def save_tiny_hearing(directory: Path, *, heads: int = 4, seconds: int = SECONDS
             "intermediate_size": 32,
             "num_hidden_layers": 2,
             "num_attention_heads": 2,
-            "max_source_positions": FRAMES * seconds // 2,
+            "max_source_positions": FRAMES * SECONDS // 2,
             "initializer_range": 0.3,
         },
         text_config={
@@ -72,7 +72,7 @@ def save_tiny_hearing(directory: Path, *, heads: int = 4, seconds: int = SECONDS
     )
     AudioFlamingo3ForConditionalGeneration(config).save_pretrained(directory)
     _named_as_published(directory / "model.safetensors")
-    features = WhisperFeatureExtractor(feature_size=MELS, sampling_rate=RATE, chunk_length=seconds)
+    features = WhisperFeatureExtractor(feature_size=MELS, sampling_rate=RATE, chunk_length=SECONDS)
     AudioFlamingo3Processor(features, words, chat_template=TEMPLATE).save_pretrained(directory)
     return directory
 

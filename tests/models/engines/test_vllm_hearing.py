@@ -21,7 +21,7 @@ SOUNDS = [Sound.of(tone(pitch)) for pitch in (110.0, 440.0, 1760.0)]
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_hearing(tmp_path_factory.mktemp("hearing"), heads=1, seconds=30)
+    return save_tiny_hearing(tmp_path_factory.mktemp("hearing"), heads=1)
 
 
 @pytest.fixture(scope="module")
