@@ -72,7 +72,7 @@ def _longest(processor: Any) -> float | None:
     """Return how many seconds of a sound a processor takes, None if it says nothing; it cuts what is longer."""
     if stated := getattr(processor, "max_audio_len", None):  # in pieces, as Audio Flamingo 3
         piece = float(getattr(processor.feature_extractor, "chunk_length", 1))
-        return stated // piece * piece
+        return float(stated) // piece * piece
     samples = getattr(processor.feature_extractor, "n_samples", None)  # of the one piece of Whisper's
     return None if samples is None else samples / rate_of(processor)
 
