@@ -90,6 +90,8 @@ def measure(folder: Path, rows: int, prompts: Path, pythons: dict[str, str], pee
     )
     made = {name: value for name, value in exact[0].items() if name.startswith("fingerprint")}
     report.add(f"{rows:,} texts: making the codes", [made])
+    whole = run("normloom removal", times=1)
+    report.add(f"{rows:,} texts: rows removed by the step `deduplicate`", [row_of(whole, rows) | last_of(whole)])
     if by_jaccard is None:
         return
     similar = []

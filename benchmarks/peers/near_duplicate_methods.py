@@ -111,6 +111,23 @@ def normloom_minhash(path: Path, _output: Path, _run: int) -> Iterator[Pairs]:
     yield np.array([(entry.keeper, entry.index) for entry in found], dtype=np.int64).reshape(-1, 2).T
 
 
+def normloom_removal(path: Path, _output: Path, _run: int) -> Iterator[Pairs]:
+    """Run the step `deduplicate` at its defaults, codes and ledger included: the rows removed, each with its keeper."""
+    import polars as pl
+
+    from normloom.tasks.duplicates.deduplicate import Deduplication, deduplicate
+
+    def rows(texts: pl.Series) -> pl.DataFrame:
+        return pl.DataFrame({"row_id": pl.int_range(len(texts), eager=True).cast(pl.String), "prompt": texts})
+
+    few = pl.Series([f"what is {n} and {n * n}" for n in [*range(8999), 0]])
+    deduplicate.function(rows(few), Deduplication())  # compiles, or loads what is compiled
+    table = rows(pl.read_parquet(path)["text"])
+    with timed("search"):
+        removed = deduplicate.function(table, Deduplication()).dropped
+    yield removed.select(pl.col("winner", "row_id").cast(pl.UInt32)).to_numpy().T
+
+
 def faiss(path: Path, _output: Path, _run: int) -> Iterator[Pairs]:
     """Search the codes with `IndexBinaryFlat.range_search`, 4,096 queries at a time."""
     import faiss
@@ -211,6 +228,7 @@ METHODS = {
     "normloom codes": normloom_codes,
     "normloom simhash": normloom_simhash,
     "normloom minhash": normloom_minhash,
+    "normloom removal": normloom_removal,
     "faiss": faiss,
     "datasketch": datasketch,
     "rensa": rensa,

@@ -3,15 +3,18 @@
 import os
 import subprocess
 import sys
+import tracemalloc
 from collections import Counter
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from normloom.core.rows.text import normalise
+from normloom.near_duplicates import simhash
 from normloom.near_duplicates.simhash import Features, fingerprints, jaccard, jaccards, pack, shingles
 
 MASK = 2**64 - 1
@@ -129,3 +132,16 @@ def test_codes_do_not_depend_on_the_process() -> None:
 def test_features_that_make_no_sense_are_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         Features(**fields)
+
+
+def test_a_series_is_never_held_as_strings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Besides the bytes, twice while they are put together, only lengths and the strings of a slice are held."""
+    monkeypatch.setattr(simhash, "_PACKED", 500)
+    texts = pl.Series([f"Text {n}" for n in range(50_000)])
+    wanted = pack(texts.to_list())
+    tracemalloc.start()
+    packed = pack(texts)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (packed.data.tobytes(), packed.bounds.tolist()) == (wanted.data.tobytes(), wanted.bounds.tolist())
+    assert peak < 2 * packed.data.nbytes + 2 * packed.bounds.nbytes + 500_000  # a list of strings: 5 MB
