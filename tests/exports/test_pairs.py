@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
+from types import ModuleType
 
 import datasets
 import polars as pl
 import pytest
-from trl.data_utils import extract_prompt, is_conversational, maybe_apply_chat_template, unpair_preference_dataset
 
 from normloom.core.errors import UsageError
 from normloom.exports.export import export
 from normloom.exports.pairs import PreferenceForm
 from normloom.store.store import Store
+
+
+@pytest.fixture(scope="module")
+def trl() -> ModuleType:
+    """TRL's data utilities, which bring torch and transformers: imported here, they delay no other test."""
+    return importlib.import_module("trl.data_utils")
 
 
 def loaded(store: Store, system: str, folder: Path, pairs: PreferenceForm) -> datasets.Dataset:
@@ -27,21 +34,25 @@ def published(store: Store, system: str) -> pl.DataFrame:
 
 
 @pytest.mark.parametrize("system", ["savacu", "misaligntrade", "persodpo"])
-def test_pairs_are_conversational_with_an_explicit_prompt(four: Store, system: str, tmp_path: Path) -> None:
+def test_pairs_are_conversational_with_an_explicit_prompt(
+    four: Store, trl: ModuleType, system: str, tmp_path: Path
+) -> None:
     pairs = loaded(four, system, tmp_path / "out", "conversational")
     for pair in pairs:
-        assert is_conversational(pair)
+        assert trl.is_conversational(pair)
         assert pair["prompt"][-1]["role"] == "user"
         assert [[turn["role"] for turn in pair[side]] for side in ("chosen", "rejected")] == [["assistant"]] * 2
         implicit = {side: [*pair["prompt"], *pair[side]] for side in ("chosen", "rejected")}
-        found = extract_prompt(implicit)  # TRL's own reading of pairs without a prompt
+        found = trl.extract_prompt(implicit)  # TRL's own reading of pairs without a prompt
         assert found == {name: pair[name] for name in ("prompt", "chosen", "rejected")}
-    split = unpair_preference_dataset(pairs.select_columns(["prompt", "chosen", "rejected"]))
+    split = trl.unpair_preference_dataset(pairs.select_columns(["prompt", "chosen", "rejected"]))
     assert split.num_rows == 2 * pairs.num_rows
 
 
 @pytest.mark.parametrize("system", ["savacu", "misaligntrade"])
-def test_every_aligned_response_is_paired_with_every_misaligned_one(four: Store, system: str, tmp_path: Path) -> None:
+def test_every_aligned_response_is_paired_with_every_misaligned_one(
+    four: Store, trl: ModuleType, system: str, tmp_path: Path
+) -> None:
     pairs = loaded(four, system, tmp_path / "out", "explicit")
     rows = published(four, system)
     expected = {
@@ -52,15 +63,15 @@ def test_every_aligned_response_is_paired_with_every_misaligned_one(four: Store,
         if good != bad
     }
     assert {(pair["prompt"], pair["chosen"], pair["rejected"]) for pair in pairs} == expected
-    assert not any(is_conversational(pair) for pair in pairs)
+    assert not any(trl.is_conversational(pair) for pair in pairs)
     texts = dict(rows.select("row_id", "response").iter_rows())
     assert all(texts[pair["chosen_id"]] == pair["chosen"] for pair in pairs)
 
 
 @pytest.mark.parametrize("system", ["savacu", "persodpo"])
-def test_kto_has_each_completion_once_with_its_label(four: Store, system: str, tmp_path: Path) -> None:
+def test_kto_has_each_completion_once_with_its_label(four: Store, trl: ModuleType, system: str, tmp_path: Path) -> None:
     rows = loaded(four, system, tmp_path / "out", "kto")
-    assert all(is_conversational(row) and isinstance(row["label"], bool) for row in rows)
+    assert all(trl.is_conversational(row) and isinstance(row["label"], bool) for row in rows)
     seen = [(str(row["prompt"]), row["completion"][0]["content"], row["label"]) for row in rows]
     assert len(seen) == len(set(seen))
     if system == "savacu":
@@ -81,9 +92,9 @@ class Templated:
         return lines + "<assistant>" * bool(options.get("add_generation_prompt"))
 
 
-def test_the_chat_template_is_the_trainer_s(four: Store, tmp_path: Path) -> None:
+def test_the_chat_template_is_the_trainer_s(four: Store, trl: ModuleType, tmp_path: Path) -> None:
     pair = loaded(four, "savacu", tmp_path / "out", "conversational")[0]
-    shown = maybe_apply_chat_template(
+    shown = trl.maybe_apply_chat_template(
         {name: pair[name] for name in ("prompt", "chosen", "rejected")},
         Templated(),  # type: ignore[arg-type]  # all that is asked of a tokenizer here
     )

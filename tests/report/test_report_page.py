@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
 from report_tables import GENERATOR, LABEL, TWO, hand_made
 
 from normloom.report.material import find_material
@@ -18,6 +19,7 @@ from normloom.store.store import Store
 from normloom.testing.builds import built
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+WINDOW: ViewportSize = {"width": 1280, "height": 900}
 ENOUGH = 60_000  # milliseconds that a busy machine may take for a page
 PLOTTED = {
     "rows": 1,
@@ -55,7 +57,7 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
-@pytest.fixture(params=["light", "dark"])
+@pytest.fixture(scope="module", params=["light", "dark"])
 def theme(request: pytest.FixtureRequest) -> Theme:
     chosen: Theme = request.param
     return chosen
@@ -65,11 +67,11 @@ def wait_for_plots(page: Page) -> None:
     expect(page.locator("main")).to_have_attribute("aria-busy", "false")
 
 
-@pytest.fixture
-def page(chromium: Browser, file: Path, theme: Theme) -> Iterator[Page]:
-    """The opened page; a complaint of its scripts, a dialog or a request for anything else fails the test."""
+@contextmanager
+def opened(chromium: Browser, file: Path, theme: Theme) -> Iterator[tuple[Page, list[str]]]:
+    """Open the page; the list fills with complaints of its scripts, dialogs and requests for anything else."""
     wrong: list[str] = []
-    context = chromium.new_context(viewport={"width": 1280, "height": 900}, color_scheme=theme, offline=True)
+    context = chromium.new_context(viewport=WINDOW, color_scheme=theme, offline=True)
     page = context.new_page()
     page.set_default_timeout(ENOUGH)
     page.on("console", lambda message: wrong.append(message.text) if message.type in {"error", "warning"} else None)
@@ -83,8 +85,33 @@ def page(chromium: Browser, file: Path, theme: Theme) -> Iterator[Page]:
     )
     page.goto(file.as_uri())
     wait_for_plots(page)
-    yield page
+    yield page, wrong
     context.close()
+
+
+@pytest.fixture(scope="module")
+def shared_page(chromium: Browser, file: Path, theme: Theme) -> Iterator[tuple[Page, list[str]]]:
+    """One page for all tests of a theme that leave it as they found it: to draw it takes seconds."""
+    with opened(chromium, file, theme) as found:
+        yield found
+
+
+@pytest.fixture
+def page(shared_page: tuple[Page, list[str]], theme: Theme) -> Iterator[Page]:
+    page, wrong = shared_page
+    yield page
+    page.emulate_media(media="screen", color_scheme=theme)
+    page.set_viewport_size(WINDOW)
+    expect(page.locator("html")).to_have_attribute("data-theme", theme)
+    wait_for_plots(page)
+    assert wrong == []
+
+
+@pytest.fixture
+def own_page(chromium: Browser, file: Path, theme: Theme) -> Iterator[Page]:
+    """A page of the test's own, which may choose a theme for good."""
+    with opened(chromium, file, theme) as (page, wrong):
+        yield page
     assert wrong == []
 
 
@@ -135,12 +162,12 @@ def legible(page: Page) -> str:
     return card
 
 
-def test_light_and_dark_are_legible_and_the_button_changes_them(page: Page, theme: Theme) -> None:
-    first = legible(page)
+def test_light_and_dark_are_legible_and_the_button_changes_them(own_page: Page, theme: Theme) -> None:
+    first = legible(own_page)
     assert (luminance(first) > 0.5) == (theme == "light")
-    page.get_by_role("button", name="Light or dark").click()
-    wait_for_plots(page)
-    second = legible(page)
+    own_page.get_by_role("button", name="Light or dark").click()
+    wait_for_plots(own_page)
+    second = legible(own_page)
     assert (luminance(second) > 0.5) == (theme == "dark")
 
 
