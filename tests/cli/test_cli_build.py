@@ -12,12 +12,12 @@ from typing import Any
 
 import polars as pl
 import pytest
+from command_line import Command
 from hand_made import SCRIPTED_COMMAND
 from prefect_home import Prefect, prefect_home
 from users_folder import users_folder
 
 import normloom
-from normloom.cli.app import main
 from normloom.schemas.prompts import MEASURE
 from normloom.store.store import Store
 
@@ -95,6 +95,14 @@ def run(place: Path, *arguments: str) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+def told(command: Command, place: Path, *arguments: str) -> Any:
+    """Return the JSON that a command prints which is no build: it needs no process of its own."""
+    command.monkeypatch.chdir(place)
+    done = command(*arguments, "--store", str(place / "store"), "--json")
+    assert done.code == 0, done.err
+    return json.loads(done.out.splitlines()[-1])
+
+
 def test_a_build_reports_every_stage_as_json(builds: Builds) -> None:
     assert set(builds.first) >= {"system", "build", "stages", "output"}
     counts = ["rows_in", "rows_out", "dropped", "quarantined", "tokens_in", "tokens_out", "attempts"]
@@ -136,47 +144,44 @@ def test_odd_prompts_go_through_untouched_and_a_repeated_one_once(builds: Builds
     assert json.loads(lost["payload"])["prompt"] == STRANGE[2]
 
 
-def test_commands_read_a_store_in_any_folder(
-    builds: Builds, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def told(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["normloom", *arguments, "--store", str(builds.store)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        assert ended.value.code == 0, said.err
-        return said.out
+def test_commands_read_a_store_in_any_folder(builds: Builds, command: Command) -> None:
+    def said(*arguments: str) -> str:
+        done = command(*arguments, "--store", str(builds.store))
+        assert done.code == 0, done.err
+        return done.out
 
-    monkeypatch.chdir(builds.store.parent)
+    command.monkeypatch.chdir(builds.store.parent)
     released = builds.table("publish")
-    [row] = json.loads(told("query", "SELECT * FROM savacu_publish ORDER BY row_id LIMIT 1", "--json"))
+    [row] = json.loads(said("query", "SELECT * FROM savacu_publish ORDER BY row_id LIMIT 1", "--json"))
     assert row["row_id"] == released["row_id"].min()
     assert "date" not in row  # a folder named a=b is no column
-    history = json.loads(told("trace", row["row_id"], "--json"))
+    history = json.loads(said("trace", row["row_id"], "--json"))
     assert history["rows"][0]["stage"] == "publish"
     assert "ingest" in {each["stage"] for each in history["rows"]}
-    page = told("report", "savacu").replace("\n", "")
+    page = said("report", "savacu").replace("\n", "")
     assert "data [v1] #5%20 *x" in page
-    assert {table["stage"] for table in json.loads(told("tables", "savacu", "--json"))} >= {"ingest", "publish"}
-    same = json.loads(told("diff", builds.first["build"], builds.second["build"], "--json"))
+    assert {table["stage"] for table in json.loads(said("tables", "savacu", "--json"))} >= {"ingest", "publish"}
+    same = json.loads(said("diff", builds.first["build"], builds.second["build"], "--json"))
     assert "publish" in json.dumps(same)
-    told("gc", "savacu")
-    assert len(json.loads(told("builds", "savacu", "--json"))) == 2
+    said("gc", "savacu")
+    assert len(json.loads(said("builds", "savacu", "--json"))) == 2
 
 
-def test_a_stage_built_alone_leaves_what_stands_on_it_stale_until_it_is_rebuilt(builds: Builds) -> None:
+def test_a_stage_built_alone_leaves_what_stands_on_it_stale_until_it_is_rebuilt(
+    builds: Builds, command: Command
+) -> None:
     place, changed = builds.store.parent, [*builds.arguments, "--set", "judge.threshold=0.4"]
-    planned = {stage["name"]: stage["state"] for stage in run(place, "plan", *changed[1:])["stages"]}
+    planned = {stage["name"]: stage["state"] for stage in told(command, place, "plan", *changed[1:])["stages"]}
     states = {name: planned[name] for name in ("generate_0_g1", "score_0", "judge_0", "select")}
     assert list(states.values()) == ["reused", "reused", "changed", "waiting"]
-    why = run(place, "why", "savacu", "judge_0", *changed[2:])
+    why = told(command, place, "why", "savacu", "judge_0", *changed[2:])
     assert "arguments.threshold" in json.dumps(why)
     alone = run(place, *changed, "--only", "judge_0")
     assert alone["loads"] == {}
     assert {stage["name"]: stage["reused"] for stage in alone["stages"]}["judge_0"] is False
     assert alone["output"] is None
     assert {"select", "split", "publish"} <= set(alone["stale"])
-    listed = {table["stage"]: table["stale"] for table in run(place, "tables", "savacu")}
+    listed = {table["stage"]: table["stale"] for table in told(command, place, "tables", "savacu")}
     assert listed["select"] == alone["stale"]["select"]
     assert listed["classify"] is None
     rest = run(place, *changed, "--from", "judge_0")
@@ -184,9 +189,9 @@ def test_a_stage_built_alone_leaves_what_stands_on_it_stale_until_it_is_rebuilt(
     assert {stage["name"] for stage in rest["stages"]} >= {"generate_0_g1", "judge_0", "publish"}
 
 
-def test_quarantined_rows_are_listed_and_tried_again(builds: Builds) -> None:
+def test_quarantined_rows_are_listed_and_tried_again(builds: Builds, command: Command) -> None:
     place = builds.store.parent
-    rows = run(place, "quarantine", "savacu")
+    rows = told(command, place, "quarantine", "savacu")
     assert [(row["stage"], row["rule"]) for row in rows] == [
         ("ingest", "empty"),
         ("ingest", "too_long"),
@@ -198,11 +203,11 @@ def test_quarantined_rows_are_listed_and_tried_again(builds: Builds) -> None:
     assert remade == {"ingest"}
 
 
-def test_a_store_is_verified_repaired_and_a_row_taken_back(builds: Builds, tmp_path: Path) -> None:
+def test_a_store_is_verified_repaired_and_a_row_taken_back(builds: Builds, command: Command, tmp_path: Path) -> None:
     place = tmp_path / "copy"
     shutil.copytree(builds.store.parent, place, symlinks=True, ignore=shutil.ignore_patterns("prefect"))
     store = Store(place / "store")
-    verified = run(place, "verify", "savacu", "--sample", "8")
+    verified = told(command, place, "verify", "savacu", "--sample", "8")
     assert (verified["damaged"], len(verified["sample"])) == ([], 8)
     assert {one["found"] for one in verified["sample"]} == {"bit-equal"}
 
@@ -212,17 +217,17 @@ def test_a_store_is_verified_repaired_and_a_row_taken_back(builds: Builds, tmp_p
     files = [directory / part.files["rows"].name for part in judged.parts]
     before = [(path.stat().st_ino, path.read_bytes()) for path in files]
     files[0].write_bytes(before[0][1][:-1])
-    repaired = run(place, "verify", "savacu", "--repair")
+    repaired = told(command, place, "verify", "savacu", "--repair")
     assert [(one["stage"], one["part"]) for one in repaired["damaged"]] == [("judge_0", 0)]
     assert store.manifest(judged.ref).content == judged.content
     assert all(path.stat().st_ino == node for path, (node, _) in list(zip(files, before, strict=True))[1:])
 
     released = builds.table("publish")
     row, prompt = released.select("row_id", "prompt").row(0)
-    asked = run(place, "forget", row, "--reason", "withdrawn", "--yes")
+    asked = told(command, place, "forget", row, "--reason", "withdrawn", "--yes")
     assert {table["table"].split("/")[1] for table in asked["tables"]} >= {"ingest", "judge_0", "publish"}
     run(place, *builds.arguments)
-    purged = run(place, "forget", "--purge", "--yes")
+    purged = told(command, place, "forget", "--purge", "--yes")
     assert (purged["found"], len(purged["removed"]) > 5) == ([], True)
     assert not [path for path in store.root.rglob("*.parquet") if prompt in str(pl.read_parquet(path).to_dicts())]
-    assert run(place, "verify", "savacu")["damaged"] == []
+    assert told(command, place, "verify", "savacu")["damaged"] == []

@@ -108,7 +108,8 @@ def test_what_is_missing_is_one_sentence(
         monkeypatch.setenv(name, environment.get(name, ""))
     done = command(*command_line("hosted", tmp_path / "store"))
     assert done.code == 2
-    assert message in done.sentence
+    assert len(done.err.strip().splitlines()) == 1
+    assert message in done.err
     assert KEY not in done.err
 
 

@@ -301,14 +301,20 @@ def test_a_stage_that_needs_a_process_has_one_of_its_own_and_resumes_in_its_scra
         time.sleep(0.05)
 
 
-def test_who_waits_is_told_of_a_stage_that_has_a_process() -> None:
-    lone, said = Pool(Resources(actors=0)), []
+def test_who_waits_is_told_of_a_stage_that_has_a_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("normloom.workers.pool.SHORT_WAIT_SECONDS", 0.0)
+    lone, said, heard = Pool(Resources(actors=0)), list[str](), threading.Event()
+
+    def note(text: str) -> None:
+        said.append(text)
+        heard.set()
+
     training = ProcessSpec.of("train", Needs(threads=1))
     with lone.lease(training):
-        waiting = threading.Thread(target=lambda: lone.lease(SCRIPTED, note=said.append).__enter__(), daemon=True)
+        waiting = threading.Thread(target=lambda: lone.lease(SCRIPTED, note=note).__enter__(), daemon=True)
         waiting.start()
-        waiting.join(6)
-    waiting.join(10)
+        assert heard.wait(30)
+    waiting.join(30)
     assert not waiting.is_alive()
     assert said[0] == "waits for a place, held by train"
     lone.close()
