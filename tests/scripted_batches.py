@@ -19,13 +19,16 @@ Answer = Callable[[dict[str, Any], str], JSONResponse]
 class Batches:
     """What was sent, and how it ends: `ends` is the status of batches, `expires` how many requests are left unanswered.
 
-    A `kept` False says that files are gone; `forgets` says that metadata is not kept.
+    A `kept` False says that files are gone; `forgets` says that metadata is not kept. `refusals` are the status and the
+    message of answers to the next attempts to make a batch; `odd` says that completions are no such thing.
     """
 
     ends: str = "in_progress"
     expires: int = 0
     kept: bool = True
     forgets: bool = False
+    odd: bool = False
+    refusals: list[tuple[int, str]] = field(default_factory=list)
     sent: list[dict[str, Any]] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
 
@@ -60,6 +63,9 @@ class Batches:
         return PlainTextResponse(self.files[name])
 
     async def _create(self, request: Request) -> JSONResponse:
+        if self.refusals:
+            status, message = self.refusals.pop(0)
+            return JSONResponse({"error": {"message": message, "code": "refused"}}, status)
         batch = {
             **await request.json(),
             "id": f"batch_{len(self.sent)}",
@@ -95,6 +101,7 @@ class Batches:
         for line in answered:
             reply = self._answer(line["body"], batch["key"])
             body = json.loads(bytes(reply.body))
+            body = ["no completion"] if self.odd else body
             response = {"status_code": reply.status_code, "request_id": "r", "body": body}
             lines.append({"custom_id": line["custom_id"], "response": response, "error": None})
         batch["output_file_id"] = self._kept(lines)

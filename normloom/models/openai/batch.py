@@ -26,7 +26,7 @@ from normloom.core.errors import ModelError, WaitingError
 from normloom.core.models.protocol import ModelSpec
 from normloom.models.openai.endpoint import Endpoint
 from normloom.models.openai.options import Options
-from normloom.models.openai.replies.failures import FieldRefusedError, SpentError, TransientError
+from normloom.models.openai.replies.failures import FieldRefusedError, TransientError
 from normloom.models.openai.replies.reply import Reply, error_inside
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class BatchEndpoint(Endpoint):
         try:
             return Reply.model_validate_json(content)
         except ValidationError:
-            return SpentError(f"the answer is not a chat completion: {self.failures.quote(answer)}", transient=True)
+            return TransientError(f"the answer is not a chat completion: {self.failures.quote(answer)}")
 
     async def _batches(self) -> list[Batch]:
         """Return the batches of the account, newest first, as far back as their answers are kept."""

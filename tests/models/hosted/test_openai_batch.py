@@ -156,6 +156,56 @@ def test_a_batch_that_could_not_be_found_again_is_cancelled(server: ScriptedServ
     assert [batch["status"] for batch in server.batches.sent] == ["cancelled"]
 
 
+def test_an_outage_while_a_batch_is_made_is_waited_for(server: ScriptedServer) -> None:
+    server.batches.refusals = [(503, "later"), (429, "slowly")]
+    with asking(server.base_url, batch=True, retries=2, backoff_cap_s=0.01) as model, pytest.raises(WaitingError):
+        model.generate(REQUESTS)
+    assert len(server.batches.sent) == 1
+    server.batches.refusals = [(503, "later")] * 2
+    with (
+        asking(server.base_url, batch=True, retries=1, backoff_cap_s=0.01) as model,
+        pytest.raises(ModelError, match=r"gives no answer about batches \(2 tries, the last: .*later"),
+    ):
+        model.generate(REQUESTS[:1])
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [(400, r"refuses a batch: .*too many lines"), (401, r"refuses the key"), (404, "takes no batches")],
+)
+def test_a_batch_that_is_refused_is_no_row_s_fault(server: ScriptedServer, status: int, said: str) -> None:
+    server.batches.refusals = [(status, "too many lines")]
+    with asking(server.base_url, batch=True) as model, pytest.raises(ModelError, match=said):
+        model.generate(REQUESTS)
+    assert not server.batches.sent
+
+
+def test_nobody_answers_about_batches(server: ScriptedServer) -> None:
+    port = server.base_url.rpartition(":")[2].partition("/")[0]
+    silent = server.base_url.replace(port, "9")
+    with (
+        asking(silent, batch=True, retries=0) as model,
+        pytest.raises(ModelError, match=r"gives no answer about batches \(1 tries, the last: ConnectError"),
+    ):
+        model.generate(REQUESTS)
+
+
+def test_an_answer_that_is_no_completion_is_asked_again(
+    server: ScriptedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.batches.odd = True
+    with asking(server.base_url, batch=True) as model, pytest.raises(WaitingError):
+        model.generate(REQUESTS[:1])
+    server.batches.ends = "completed"
+    with asking(server.base_url, batch=True) as model, pytest.raises(WaitingError):
+        model.generate(REQUESTS[:1])
+    assert "2 requests are sent again: the answer is not a chat completion" in caplog.text
+    server.batches.odd = False
+    with asking(server.base_url, batch=True) as model:
+        assert model.generate(REQUESTS[:1])[0].error is None
+    assert len(server.batches.sent) == 2
+
+
 def test_a_model_is_tried_without_a_batch(server: ScriptedServer) -> None:
     assert probe(spec_of(server.base_url, batch=True)).spec.options["batch"] is True
     assert server.batches.sent == []
