@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest
 from normloom.planning.incremental import cut, regular
+from normloom.store.layout import part_marker
 from normloom.store.store import Store
 from normloom.testing.toy import SCRIPTED, echo_stage, runner, words_stage
 
@@ -49,6 +50,21 @@ def test_rows_at_the_end_cost_the_last_part_and_their_own(tmp_path: Path) -> Non
     after = make(store, *WORDS, "one more", "and one", "and another")
     assert [(part.start, part.stop) for part in after.parts] == [(0, 3), (3, 6), (6, 9), (9, 12), (12, 13)]
     assert parts_made(after) == 2
+
+
+def test_a_part_that_stays_is_linked_and_one_that_moves_has_a_marker_of_its_own(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    first, second = make(store, *WORDS), make(store, *WORDS, "one more")
+    third = make(store, *WORDS[1:], "one more")
+    markers = [part_marker(store.table_directory(table.ref), 1) for table in (first, second, third)]
+    assert [marker.stat().st_ino == markers[0].stat().st_ino for marker in markers] == [True, False, False]
+    assert [(part.start, part.stop) for part in store.parts(markers[2].parent).values()] == [
+        (part.start, part.stop) for part in third.parts
+    ]
+    for before, after in zip(second.parts[1:], third.parts[1:], strict=True):
+        files = [store.table_directory(ref) / before.files["rows"].name for ref in (second.ref, third.ref)]
+        assert files[0].samefile(files[1])
+        assert after.files == before.files
 
 
 def test_other_settings_or_another_model_take_nothing_over(tmp_path: Path) -> None:
