@@ -65,30 +65,41 @@ def find_sparse(rows: pl.DataFrame, args: GapSearch, *, taxonomies: tuple[Taxono
 
     Prompts that stand alone are shown before the last turns of conversations.
     """
-    having: dict[str, list[tuple[str, str]]] = {}
-    shown_first = rows.sort(~alone(rows), maintain_order=True)
-    for row_id, prompt, labels in shown_first.select("row_id", "prompt", "labels").iter_rows():
-        for label in labels:
-            having.setdefault(label["label"], []).append((row_id, prompt))
+    having = _having(rows, args.examples)
     gaps = []
     for taxonomy in taxonomies:
         for label in taxonomy.labels:
-            prompts = having.get(label.id, [])
-            if len(prompts) < minimum:
-                shown = prompts[: args.examples]
+            count, parents, examples = having.get(label.id, (0, [], []))
+            if count < minimum:
                 gaps.append(
                     {
-                        "parents": [row_id for row_id, _ in shown],
+                        "parents": parents,
                         "content": label.id,
                         "dimension": taxonomy.dimension,
                         "label": label.id,
-                        "prompts": len(prompts),
+                        "prompts": count,
                         "quota": args.quota,
-                        "examples": [prompt for _, prompt in shown],
+                        "examples": examples,
                     }
                 )
     schema = tables.named_by_content(tables.GAPS)
     return Output(rows=pl.DataFrame(gaps, schema=schema))
+
+
+def _having(rows: pl.DataFrame, examples: int) -> dict[str, tuple[int, list[str], list[str]]]:
+    """Return how many prompts each label has, and the ids and texts of the first of them that may be shown."""
+    numbered = rows.select("row_id", "prompt", "labels", _later=~alone(rows)).with_row_index("_at")
+    labelled = numbered.select("_at", "_later", label=pl.col("labels").list.eval(pl.element().struct.field("label")))
+    found = (
+        labelled.explode("label")
+        .drop_nulls("label")
+        .group_by("label")
+        .agg(pl.len(), first=pl.struct("_later", "_at").bottom_k(examples).sort().struct.field("_at"))
+    )
+    return {
+        label: (count, *(numbered[name].gather(first).to_list() for name in ("row_id", "prompt")))
+        for label, count, first in found.iter_rows()
+    }
 
 
 @dataclass
