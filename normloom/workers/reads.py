@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from normloom.core.errors import ContractError
-from normloom.store.parts import read_slice
+from normloom.store.parts import ROW_GROUP, read_slice
 from normloom.workers.job import PartJob, TableFiles
 
 _DIGESTS: dict[tuple[str, tuple[str, ...] | None], str] = {}  # of input rows, by their place and columns
@@ -40,7 +40,7 @@ def sides_of(job: PartJob, rows: pl.DataFrame) -> list[pl.DataFrame]:
 
 def reads_digest(job: PartJob, rows: pl.DataFrame, sides: Sequence[pl.DataFrame]) -> str:
     """Return the digest of the input rows of a part, and after a hyphen that of its own rows of side tables."""
-    return joined(rows_digest(job, rows), _digest(sides) if job.sides_on or job.looks_up else "")
+    return joined(rows_digest(job, rows), digest_of(sides) if job.sides_on or job.looks_up else "")
 
 
 def joined(rows: str, sides: str) -> str:
@@ -59,7 +59,7 @@ def rows_digest(job: PartJob, rows: pl.DataFrame | None = None) -> str:
     known = (parted(job.places)[0], job.reads)
     if job.places and known in _DIGESTS:
         return _DIGESTS[known]
-    found = _digest([rows_of(job) if rows is None else rows])
+    found = digest_of([rows_of(job) if rows is None else rows])
     if job.places:
         if len(_DIGESTS) >= _MOST_DIGESTS:
             _DIGESTS.clear()
@@ -69,12 +69,16 @@ def rows_digest(job: PartJob, rows: pl.DataFrame | None = None) -> str:
 
 def sides_digest(job: PartJob) -> str:
     """Return the digest of a part's own rows of side tables; empty if its side tables are not cut."""
-    return _digest(sides_of(job, rows_of(job))) if job.sides_on or job.looks_up else ""
+    return digest_of(sides_of(job, rows_of(job))) if job.sides_on or job.looks_up else ""
 
 
-def _digest(frames: Sequence[pl.DataFrame]) -> str:
+def digest_of(frames: Sequence[pl.DataFrame]) -> str:
+    """Return the digest of the columns and rows of some frames (32 hex digits).
+
+    They are written `ROW_GROUP` rows at a time, so that a table that is read whole is not held a second time.
+    """
     hasher = hashlib.blake2b(digest_size=16)
-    for frame in frames:
+    for frame in (some for whole in frames for some in (whole.iter_slices(ROW_GROUP) if whole.height else [whole])):
         buffer = io.BytesIO()
         frame.rechunk().write_parquet(buffer, compression="uncompressed", statistics=False)
         hasher.update(hashlib.sha256(buffer.getbuffer()).digest())
