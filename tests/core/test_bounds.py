@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from in_process import SCRIPTED
 from in_process import prepared as scripted
@@ -57,7 +57,7 @@ texts = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size
 )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=12)
 @given(
     prompts=st.lists(texts, min_size=1, max_size=3, unique=True),
     candidates=st.integers(1, 2),

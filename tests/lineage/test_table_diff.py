@@ -120,7 +120,7 @@ def parted(frame: pl.DataFrame, cuts: Sequence[int]) -> list[pl.DataFrame]:
     return [frame[start:stop] for start, stop in pairwise(places)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(before=rows, after=rows, cuts=st.lists(st.integers(0, 9), max_size=2))
 def test_agrees_with_a_comparison_row_by_row(
     before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any]], cuts: list[int]

@@ -112,7 +112,7 @@ def flat(entries: tuple[LedgerEntry, ...]) -> list[tuple[str, str, str | None]]:
     return sorted(((entry.stage, entry.row_id, entry.winner) for entry in entries), key=str)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(woven())
 def test_forward_and_backward_are_inverse_and_as_a_search_by_hand_finds_them(stages: list[Stage]) -> None:
     with TemporaryDirectory() as place:

@@ -25,7 +25,7 @@ def loss(log_probs: np.ndarray, labels: np.ndarray, temperature: float) -> float
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_no_other_temperature_fits_better(seed: int) -> None:
     log_probs, labels = rows(seed)
     found = float(fitted_temperature(log_probs, labels))

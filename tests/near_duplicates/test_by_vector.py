@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normloom.near_duplicates import by_vector
@@ -43,7 +43,7 @@ def made(seed: int, n: int, dimensions: int) -> tuple[list[str], Vectors]:
     return [f"text {rng.integers(0, 4 * n)}" for _ in range(n)], vectors.astype(np.float32)
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     n=st.integers(0, 90),

@@ -59,7 +59,7 @@ def test_every_pair_is_found_once(kind: str, tau: int) -> None:
     assert triples(close_pairs(codes, tau)) == brute_force(codes, tau)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     base=st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=4),
     flips=st.lists(st.tuples(st.integers(0, 3), st.sets(st.integers(0, 63), max_size=20)), max_size=30),
@@ -142,7 +142,7 @@ def greedy(
     return duplicates
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     texts=st.lists(st.text("ab ", max_size=12), max_size=25),
     tau=st.sampled_from([1, 10, 17, 30]),
@@ -173,7 +173,7 @@ def edited(draw: st.DrawFn) -> list[str]:
     return texts
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     texts=edited(),
     tau=st.sampled_from([1, 5, 10]),
@@ -308,7 +308,7 @@ def test_clusters_are_labelled_by_their_smallest_row() -> None:
     assert clusters(0, np.array([], dtype=np.int64), np.array([], dtype=np.int64)).tolist() == []
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.text("ab ", max_size=12), max_size=25), st.sampled_from([0.0, 0.3, 0.6]))
 def test_text_clusters_are_the_connected_components(texts: list[str], threshold: float) -> None:
     features = Features(char_ngrams=(2,))

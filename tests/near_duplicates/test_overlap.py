@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normloom.near_duplicates.find import similar_to_known
@@ -40,7 +40,7 @@ def brute_force(texts: list[str], items: list[str], size: int, least_words: int,
     return found
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(
     texts=TEXTS,
     items=TEXTS,
@@ -83,7 +83,7 @@ def test_runs_of_one_word_are_refused() -> None:
         list(find_overlaps([], [], size=8, least_words=1, share=0.5))
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(texts=TEXTS, known=TEXTS, least=st.sampled_from([0.5, 0.7, 1.0]))
 def test_similar_texts_are_those_of_all_pairs(texts: list[str], known: list[str], least: float) -> None:
     features = Features(char_ngrams=(2,))

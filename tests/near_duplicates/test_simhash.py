@@ -61,7 +61,7 @@ def code_of(text: str, features: Features) -> int:
     return code
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.text(max_size=40), max_size=4), st.sampled_from(FEATURES))
 def test_codes_follow_the_definition(texts: list[str], features: Features) -> None:
     codes = fingerprints(texts, features)
@@ -69,7 +69,7 @@ def test_codes_follow_the_definition(texts: list[str], features: Features) -> No
     assert codes.tolist() == [code_of(text, features) for text in texts]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.text("abc é", max_size=20), st.text("abc é", max_size=20), st.sampled_from(FEATURES))
 def test_jaccard_follows_the_definition(a: str, b: str, features: Features) -> None:
     one, other = set(feature_hashes(a, features)), set(feature_hashes(b, features))

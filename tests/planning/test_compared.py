@@ -76,7 +76,7 @@ def test_parts_that_a_prompt_did_not_decide_are_taken_over(tmp_path: Path) -> No
     assert max(costs[2:]) > 0  # of prompts that were shown to none: something did lose to one
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     new=st.lists(st.sampled_from(MORE), unique=True, min_size=1, max_size=3),
     gone=st.sets(st.sampled_from(PROMPTS), max_size=2),

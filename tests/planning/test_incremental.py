@@ -95,7 +95,7 @@ def test_a_damaged_part_is_made_and_not_taken_over(tmp_path: Path) -> None:
     assert [row["word"] for row in rows(Store(tmp_path), after)] == list(WORDS[1:])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(first=st.permutations(range(12)), second=st.permutations(range(14)), dropped=st.sets(st.integers(0, 13)))
 def test_a_table_made_after_another_has_the_rows_of_one_made_from_scratch(
     first: list[int], second: list[int], dropped: set[int]

@@ -97,7 +97,7 @@ def digest(root: Path, package: str, module: str) -> str:
         sys.path.remove(str(root))
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(made=packages(), changed=st.integers(0, 2), by=st.integers(1, 3))
 def test_a_digest_changes_with_behaviour_and_with_nothing_else(
     tmp_path_factory: pytest.TempPathFactory, made: list[tuple[str, str, int]], changed: int, by: int

@@ -145,7 +145,7 @@ class TestDecode:
         assert (found.kind, found.sample_rate, found.channels) == ("sound", 8_000, 1)
         assert found.seconds == pytest.approx(0.5, abs=0.01)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(cut=st.integers(0, 400), flips=st.lists(st.integers(0, 10_000), max_size=6))
     def test_damaged_bytes_are_decoded_or_refused(self, cut: int, flips: list[int]) -> None:
         for data, name in ((encoded(noise()), "a.png"), (tone(0.02), "a.wav")):

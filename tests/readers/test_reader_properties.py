@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from normloom.readers import read_source
@@ -42,7 +42,7 @@ JSON_ROWS = st.lists(
     st.fixed_dictionaries({"prompt": TEXTS}, optional=dict.fromkeys(NAMES, NESTED)), min_size=1, max_size=8
 )
 LINES = ["a,b", '"a",b', '"a"x,b', '"a\nb",c', "a", "a,b,c", "", '"a""b",c', 'a"b,c']
-QUICK = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+QUICK = settings(max_examples=20)
 
 
 def as_csv(delimiter: str, opened: Callable[..., Any] = open) -> Callable[[Path, Table], None]:

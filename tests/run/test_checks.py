@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normloom.core.contract import Check, Contract
@@ -103,7 +103,7 @@ def test_polars_makes_each_check_as_great_expectations_does() -> None:
     same(pl.DataFrame({"row_id": list("uvwxyz"), **rows}, schema=COLUMNS), CHECKS)
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=10)
 @given(tables(), st.lists(st.sampled_from(CHECKS), min_size=10, max_size=10))
 def test_polars_finds_what_great_expectations_finds(rows: pl.DataFrame, checks: list[Check]) -> None:
     same(rows, checks)

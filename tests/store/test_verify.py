@@ -136,7 +136,7 @@ def test_repair_keeps_the_parts_that_are_intact(made: Made) -> None:
     assert {part: again.file(part).stat().st_ino for part in kept} == kept
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(part=st.integers(0, 2), kind=st.sampled_from(["rows", "dropped", "quarantined"]), bit=st.integers(0, 10**6))
 def test_no_flipped_bit_goes_unseen(made: Made, part: int, kind: str, bit: int) -> None:
     path = made.file(part, kind)

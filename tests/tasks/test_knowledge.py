@@ -9,7 +9,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from normloom.core.errors import SourceError
@@ -130,7 +130,6 @@ def test_a_lexicon_with_a_weight_that_is_no_share_is_refused(tmp_path: Path) -> 
         indexed(tmp_path, lexicon=locate(path))
 
 
-@settings(deadline=None)  # the first call imports the list of frequent words
 @given(text=st.text(max_size=60))
 def test_spans_are_pieces_of_their_text(text: str) -> None:
     for span in spans_of(text, Mentioning()):

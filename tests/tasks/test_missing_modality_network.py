@@ -39,7 +39,7 @@ def networks() -> dict[str, torch.nn.Module]:
 
 
 class TestNetworks:
-    @settings(max_examples=10, deadline=None)
+    @settings(max_examples=10)
     @given(seed=st.integers(0, 10_000), hidden=st.lists(st.sampled_from([TEXT, IMAGE, "none"]), min_size=5, max_size=5))
     def test_noise_in_place_of_an_absent_modality_changes_nothing(self, seed: int, hidden: list[str]) -> None:
         there = {one: np.array([name != one for name in hidden]) for one in (TEXT, IMAGE)}
@@ -152,7 +152,7 @@ class TestFits:
 
 
 class TestScenarios:
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(
         count=st.integers(1, 60),
         shares=st.lists(st.floats(0, 1), min_size=2, max_size=5, unique_by=lambda s: round(100 * s)),
@@ -174,7 +174,7 @@ class TestScenarios:
 
 
 class TestMeasures:
-    @settings(max_examples=50, deadline=None)
+    @settings(max_examples=50)
     @given(data=st.data())
     def test_auroc_and_f1_are_those_of_scikit_learn(self, data: st.DataObject) -> None:
         count = data.draw(st.integers(2, 20))

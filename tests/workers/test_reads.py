@@ -93,7 +93,7 @@ def test_a_part_gets_the_rows_of_side_tables_that_it_names_or_that_those_name(tm
     assert parts_made(moved) == 1
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(
     who=st.lists(st.sampled_from(PEOPLE), min_size=1, max_size=7),
     homes=st.permutations(PEOPLE).flatmap(

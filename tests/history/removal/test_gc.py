@@ -353,7 +353,7 @@ def variants(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]
     return store.root, texts
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     order=st.lists(st.integers(0, 5), min_size=1, max_size=8),
     keep=st.integers(1, 4),

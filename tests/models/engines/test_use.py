@@ -36,7 +36,7 @@ def test_vectors_are_units_in_the_order_of_the_texts_and_alike_in_any_batch(mode
 
 
 @needs_package
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.text())
 def test_any_text_has_a_vector(model: Embedder, text: str) -> None:
     assert np.isfinite(model.embed([text])).all()

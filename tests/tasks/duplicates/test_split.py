@@ -98,7 +98,7 @@ def test_one_cluster_of_everything_goes_to_train() -> None:
     assert output.rows["split"].unique().to_list() == ["train"]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.lists(st.integers(1, 6), min_size=1, max_size=30), st.sampled_from([(0.8, 0.1, 0.1), (0.5, 0.5, 0), (1, 0, 0)])
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from normloom.tasks.metrics.drawn_errors import drawn_errors
@@ -15,7 +15,6 @@ ITEMS = st.lists(st.tuples(st.integers(-3, 3), st.booleans(), st.integers(0, 3))
 )
 
 
-@settings(deadline=None)
 @given(items=ITEMS)
 def test_a_draw_is_a_repetition_of_items(items: list[tuple[int, bool, int]]) -> None:
     scores, real, times = (np.array(column) for column in zip(*items, strict=True))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
@@ -42,7 +42,6 @@ def test_what_has_no_rate_says_why(scores: list[float], real: list[bool], messag
         equal_error_rate(scores, real)
 
 
-@settings(deadline=None)
 @given(pairs=SCORES)
 def test_it_is_the_least_difference_over_all_cuts(pairs: list[tuple[int, bool]]) -> None:
     scores, real = (np.array(column) for column in zip(*pairs, strict=True))

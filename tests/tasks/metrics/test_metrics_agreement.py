@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from normloom.core.errors import ConfigError
@@ -111,7 +111,6 @@ def test_alpha_is_undefined_and_says_why(answers: np.ndarray, reason: str) -> No
     assert ordinal_alpha(answers, 3).undefined == reason
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 5), st.integers(2, 30))
 def test_who_rates_does_not_matter_to_alpha_and_correlation(seed: int, raters: int, items: int) -> None:
     rng = np.random.default_rng(seed)

@@ -4,7 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
@@ -49,7 +49,6 @@ def test_a_truth_that_too_few_rows_have_leaves_figures_undefined() -> None:
     assert None is nothing.coverage.value is nothing.ffr.value is nothing.score.value
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 50), min_size=4, max_size=4))
 def test_the_score_lies_between_coverage_and_what_passes(counts: list[int]) -> None:
     kinds = [(True, True), (False, True), (True, False), (False, False)]
@@ -107,7 +106,6 @@ def test_a_dimension_that_too_few_pass_has_no_trade_off() -> None:
     assert found[0].figure.undefined == "fewer than 5 responses pass safety"
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60))
 def test_both_ways_of_a_trade_off_count_the_same_responses(seed: int, responses: int) -> None:
     passes = np.random.default_rng(seed).random((responses, 2)) < 0.6

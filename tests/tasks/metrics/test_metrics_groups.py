@@ -81,7 +81,7 @@ def test_odds_are_undefined_where_a_group_lacks_a_truth() -> None:
     assert equalized_odds(unsafe[:2], np.array([YES, NO]), groups[:2]).undefined == "fewer than two groups"
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1))
 def test_a_weight_is_as_many_rows(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -127,7 +127,6 @@ def test_distance_needs_an_item_that_two_groups_answered() -> None:
     assert found.undefined == "fewer than 5 items with answers of two groups"
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(5, 40))
 def test_distance_lies_between_none_and_all(seed: int, rows: int) -> None:
     rng = np.random.default_rng(seed)

@@ -52,7 +52,7 @@ def test_a_label_gains_and_its_rivals_do_not_when_its_score_grows(place: int, st
     assert all(after[each] > before[each] if each == place else after[each] <= before[each] for each in range(2))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 9), st.floats(-1e6, 1e6))
 def test_probabilities_stay_inside_the_unit_interval(prompts: int, scale: float) -> None:
     values = probabilities(scale * np.random.default_rng(0).normal(size=(prompts, 3)), PLAIN)

@@ -198,7 +198,7 @@ def test_a_gap_that_does_not_fit_the_model_is_quarantined_and_not_tried_again() 
 texts = st.sampled_from([*DRAFTS, "", "no", DRAFTS[0].upper()])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(texts, max_size=12), st.lists(st.integers(1, 4), min_size=1, max_size=3), st.floats(1, 3))
 def test_every_draw_is_a_row_or_in_a_ledger_and_no_quota_or_budget_is_passed(
     written: list[str], quotas: list[int], draws_per_prompt: float
