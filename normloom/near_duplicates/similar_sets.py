@@ -51,7 +51,7 @@ NO_SETS = Sets(
 def empty_sets(texts: FlatTexts, grams: Array, least: float, share: Share) -> Sets:
     """Return the sets of these texts, none of them stored.
 
-    Takes 32 bytes a text and 8 for each list that it is in, and for a while 200 MB at most for counting signatures.
+    Takes 32 bytes a text and 8 for each list that it is in, and for a while 128 MB at most for counting signatures, and the signatures of one class of sizes.
     """
     n = len(texts.bounds) - 1
     traits = np.zeros((n, TRAITS), dtype=np.uint64)
