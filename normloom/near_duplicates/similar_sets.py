@@ -51,7 +51,8 @@ NO_SETS = Sets(
 def empty_sets(texts: FlatTexts, grams: Array, least: float, share: Share) -> Sets:
     """Return the sets of these texts, none of them stored.
 
-    Takes 32 bytes a text and 8 for each list that it is in, and for a while 128 MB at most for counting signatures, and the signatures of one class of sizes.
+    Takes 32 bytes a text and 8 for each list that it is in; for a while also 128 MB at most of counts, and the lists of
+    one class of sizes.
     """
     n = len(texts.bounds) - 1
     traits = np.zeros((n, TRAITS), dtype=np.uint64)
