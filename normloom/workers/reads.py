@@ -35,7 +35,7 @@ def sides_of(job: PartJob, rows: pl.DataFrame) -> list[pl.DataFrame]:
         return [_scan(files).filter(belongs).collect() for files in job.sides]
     if job.looks_up:
         return _looked_up(job, rows)
-    return [_whole(files) for files in job.sides]
+    return list(_whole(job.sides))
 
 
 def reads_digest(job: PartJob, rows: pl.DataFrame, sides: Sequence[pl.DataFrame]) -> str:
@@ -207,6 +207,6 @@ def _count(files: TableFiles) -> int:
     return sum(rows for _, rows in files)
 
 
-@lru_cache(maxsize=8)
-def _whole(files: TableFiles) -> pl.DataFrame:
-    return read_slice(files, 0, _count(files))
+@lru_cache(maxsize=2)  # of stages that are made side by side; those of stages that are done are not held
+def _whole(sides: tuple[TableFiles, ...]) -> tuple[pl.DataFrame, ...]:
+    return tuple(read_slice(files, 0, _count(files)) for files in sides)

@@ -126,7 +126,7 @@ def _may_lose(made: pl.DataFrame, lost: pl.DataFrame, new: pl.DataFrame, given: 
 
     near = lost.filter(reason=NEAR)["payload"].str.json_path_match("$.prompt").to_list()
     drafts = fingerprints([*made["prompt"].to_list(), *near], given["features"])
-    codes = _codes(tuple(new.filter(alone(new))["prompt"]), given["features"])  # the same ones for every part
+    codes = _codes(new.filter(alone(new))["prompt"], given["features"])  # the same ones for every part
     fewer, more = sorted((drafts, codes), key=len)
     return any(bool((np.bitwise_count(more ^ code) < given["tau"]).any()) for code in fewer)
 
@@ -158,8 +158,7 @@ def expand(
 
     labels = {label.id: label for taxonomy in taxonomies for label in taxonomy.labels}
     compared = prompts.filter(alone(prompts))
-    known = NearCodes(_codes(tuple(compared["prompt"]), features), tau)
-    known_ids = compared["row_id"].to_list()
+    known = NearCodes(_codes(compared["prompt"], features), tau)
     draws = [_Draws(gap, budget=round(args.draws_per_prompt * gap["quota"])) for gap in rows.iter_rows(named=True)]
     refused: list[dict[str, str | None]] = []
     failed: list[dict[str, str | None]] = []
@@ -187,10 +186,10 @@ def expand(
                     continue
                 [code] = fingerprints([text], features)
                 if (near := known.nearest(code)) is not None:
-                    refused.append(dropped(draft, NEAR, winner=known_ids[near]))
+                    winner = compared["row_id"][near] if near < compared.height else None  # drafts have no id yet
+                    refused.append(dropped(draft, NEAR, winner=winner))
                     continue
                 known.add(code)
-                known_ids.append(None)  # a draft has no id before the part is made
                 state.made.append(_draft_row(state, draft))
     made = [row for state in draws for row in state.made]
     return Output(
@@ -226,12 +225,29 @@ def _refusal(text: str, args: Drafting) -> str | None:
     return "too_short" if len(text.split()) < args.min_words else None
 
 
-@lru_cache(maxsize=1)
-def _codes(prompts: tuple[str, ...], features: Features) -> np.ndarray:
+def _codes(prompts: pl.Series, features: Features) -> np.ndarray:
     """Return the codes of the prompts that all parts of a stage are compared with: made once in a process."""
-    from normloom.near_duplicates.simhash import fingerprints
+    return _codes_of(_Prompts(prompts), features)
 
-    return fingerprints(prompts, features)
+
+@dataclass(frozen=True, eq=False)
+class _Prompts:
+    """Prompts that are compared as a whole, and not held as strings."""
+
+    texts: pl.Series
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Prompts) and self.texts.equals(other.texts)
+
+    def __hash__(self) -> int:
+        return len(self.texts)
+
+
+@lru_cache(maxsize=1)
+def _codes_of(prompts: _Prompts, features: Features) -> np.ndarray:
+    from normloom.near_duplicates.simhash import fingerprints, pack
+
+    return fingerprints(pack(prompts.texts), features)
 
 
 def _draft_row(state: _Draws, draft: dict[str, object]) -> dict[str, object]:
