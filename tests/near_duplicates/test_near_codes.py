@@ -26,6 +26,16 @@ def test_the_nearest_code_is_that_of_all_distances(tau: int, known: int) -> None
             at_hand = np.append(at_hand, code)
 
 
+def test_codes_that_are_added_and_indexed_are_found_as_those_at_hand() -> None:
+    rng = np.random.default_rng(3)
+    codes = rng.integers(0, 2**20, 900, dtype=np.uint64)  # many are near, and many as near as others
+    near = NearCodes(codes[:5], 6, tail=16)
+    for place, code in enumerate(codes[5:], start=5):
+        distances = np.bitwise_count(codes[:place] ^ code)
+        assert near.nearest(code) == (int(distances.argmin()) if distances.min() < 6 else None)
+        near.add(code)
+
+
 def test_a_tau_that_makes_no_sense_is_refused() -> None:
     with pytest.raises(ValueError, match="tau is 0"):
         NearCodes(np.empty(0, dtype=np.uint64), 0)
