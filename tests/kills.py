@@ -133,10 +133,15 @@ def _one_build(
         report.runs += 1
         with_actors = bool(targets) and (targets[-1] != "flow" or chance.random() < 0.3)
         before, started = set(_committed(store)), time.monotonic()
+        unfinished = _unfinished(store)
         process = builder.start(store, actors=actors if with_actors else 0)
         watched = psutil.Process(process.pid)
         resumed = _Until(lambda before=before: bool(set(_committed(store)) - before))
-        while targets and (target := _victim(watched, targets[-1], chance)):
+
+        def begun(known: set[Path] = unfinished) -> bool:
+            return bool(_unfinished(store) - known)
+
+        while targets and (target := _victim(watched, targets[-1], chance, begun)):
             known |= _committed(store)
             crew = [child for child in watched.children(recursive=True) if is_target(child, "actor")]
             with suppress(psutil.NoSuchProcess):
@@ -161,18 +166,20 @@ def _one_build(
             return
 
 
-def _victim(flow: psutil.Process, target: str, chance: random.Random) -> psutil.Process | None:
-    """Return the process to kill at a random moment, None where the flow ends before."""
+def _victim(
+    flow: psutil.Process, target: str, chance: random.Random, begun: Callable[[], bool]
+) -> psutil.Process | None:
+    """Return the process to kill at a random moment after the build has begun, None if the flow ends before."""
     deadline = time.monotonic() + LONGEST_RUN
     while time.monotonic() < deadline and flow.is_running() and flow.status() != psutil.STATUS_ZOMBIE:
         try:
             found = (
-                [flow]
+                [flow] * begun()
                 if target == "flow"
                 else [child for child in flow.children(recursive=True) if is_target(child, target)]
             )
             if found:
-                time.sleep(chance.uniform(0.5, LONGEST_WAIT) if target == "flow" else chance.uniform(0.0, 2.0))
+                time.sleep(chance.uniform(0.0, LONGEST_WAIT) if target == "flow" else chance.uniform(0.0, 2.0))
                 alive = flow.is_running() and flow.status() != psutil.STATUS_ZOMBIE
                 return chance.choice(found) if alive else None
         except psutil.NoSuchProcess:
@@ -196,6 +203,11 @@ def _gone(crew: Sequence[psutil.Process]) -> float:
     if alive:
         raise RuntimeError(f"{len(alive)} actors outlived their build by a minute")
     return time.monotonic() - started
+
+
+def _unfinished(store: Path) -> set[Path]:
+    """Return the records of builds that have begun and not ended."""
+    return set((store / "savacu" / "builds").glob("*.json"))
 
 
 def _committed(store: Path) -> dict[Path, tuple[int, bytes]]:
