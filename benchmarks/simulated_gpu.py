@@ -122,17 +122,12 @@ def measured(given: Namespace, report: Any, folder: str) -> list[dict[str, Any]]
         report.note(f"parts of {part_rows} rows")
         for path in Path(folder).glob("*.jsonl"):
             path.unlink()
-        started, cpu = time.time(), time.process_time()
+        cpu = time.process_time()
         run = loom.run(work, spec, part_rows)
         ran = time.process_time() - cpu
-        rows.append(line(given, part_rows, run, started + loom_start(run, started, folder), folder, ran))
+        rows.append(line(given, part_rows, run, folder, ran))
     loom.pool.close()
     return rows
-
-
-def loom_start(run: Any, started: float, folder: str) -> float:  # noqa: ARG001
-    """Return when the stage's first request came, in seconds after `started`: what is before is the source."""
-    return min(call["asked"] for calls in journals(folder).values() for call in calls) - started
 
 
 def journals(folder: str) -> dict[str, list[dict[str, float]]]:
@@ -142,12 +137,13 @@ def journals(folder: str) -> dict[str, list[dict[str, float]]]:
     }
 
 
-def line(given: Namespace, part_rows: int, run: Any, first: float, folder: str, cpu: float) -> dict[str, Any]:
-    """Return the figures of one run; its window is from the first request to the published table."""
+def line(given: Namespace, part_rows: int, run: Any, folder: str, cpu: float) -> dict[str, Any]:
+    """Return the figures of one run; what actors did is looked at from the first request to the last text."""
     calls = journals(folder)
     wall = run.clock.wall
     tokens = run.rows["tokens_out"].to_list()
     ideal = written([0.0] * (given.slots * given.actors), tokens, given.rate / given.slots, since=0.0)
+    first = min(call["asked"] for own in calls.values() for call in own)
     last = max(call["done"] for own in calls.values() for call in own)
     window = last - first
     idle = [1 - covered(own, first, last) / window for own in calls.values()]

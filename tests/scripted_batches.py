@@ -20,7 +20,8 @@ class Batches:
     """What was sent, and how it ends: `ends` is the status of batches, `expires` how many requests are left unanswered.
 
     A `kept` False says that files are gone; `forgets` says that metadata is not kept. `refusals` are the status and the
-    message of answers to the next attempts to make a batch; `odd` says that completions are no such thing.
+    message of answers to the next attempts to make a batch; `odd` says that answers are no chat
+    completions.
     """
 
     ends: str = "in_progress"

@@ -21,6 +21,9 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from PIL import Image
 
+from normloom.models import ModelSpec, load_model
+from normloom.models.openai.engine import OpenaiModel
+
 TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp", "GIF": "image/gif"}
 IMAGE_TOKENS = 85  # and of a sound
 LOUD = 0.1
@@ -107,3 +110,15 @@ def seeing() -> Iterator[SeeingServer]:
         serving.should_exit = True
         thread.join()
         listening.close()
+
+
+def asked(server: SeeingServer, **options: object) -> OpenaiModel:
+    """Return a model behind the server, which forgets what it was sent before."""
+    for sent in (server.images, server.sounds, server.bodies):
+        sent.clear()
+    spec = ModelSpec(
+        engine="openai", model="m", options={"base_url": server.base_url, "key_variable": None, "retries": 0, **options}
+    )
+    model = load_model(spec)
+    assert isinstance(model, OpenaiModel)
+    return model

@@ -9,7 +9,7 @@ import numpy as np
 import soundfile
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import CONTEXT, tokenizer
+from tiny_models import ENDS, text_settings, tokenizer
 from transformers import (
     AudioFlamingo3Config,
     AudioFlamingo3ForConditionalGeneration,
@@ -51,24 +51,9 @@ def save_tiny_hearing(directory: Path, *, heads: int = 4) -> Path:
             "max_source_positions": FRAMES * SECONDS // 2,
             "initializer_range": 0.3,
         },
-        text_config={
-            "model_type": "qwen2",
-            "vocab_size": len(words),
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": heads,
-            "num_key_value_heads": min(heads, 2),
-            "max_position_embeddings": CONTEXT,
-            "initializer_range": 0.3,
-            "bos_token_id": 1,
-            "eos_token_id": 2,
-            "pad_token_id": 2,
-        },
+        text_config={"model_type": "qwen2", **text_settings(len(words), heads=heads)},
         audio_token_id=words.convert_tokens_to_ids("<sound>"),
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=2,
+        **ENDS,
     )
     AudioFlamingo3ForConditionalGeneration(config).save_pretrained(directory)
     _named_as_published(directory / "model.safetensors")
@@ -93,24 +78,9 @@ def save_tiny_listener(directory: Path) -> Path:
             "max_source_positions": FRAMES * SECONDS // 2,
             "initializer_range": 0.3,
         },
-        text_config={
-            "model_type": "qwen2",
-            "vocab_size": len(words),
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": CONTEXT,
-            "initializer_range": 0.3,
-            "bos_token_id": 1,
-            "eos_token_id": 2,
-            "pad_token_id": 2,
-        },
+        text_config={"model_type": "qwen2", **text_settings(len(words))},
         audio_token_index=words.convert_tokens_to_ids("<|AUDIO|>"),
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=2,
+        **ENDS,
     )
     Qwen2AudioForConditionalGeneration(config).save_pretrained(directory)
     features = WhisperFeatureExtractor(feature_size=MELS, sampling_rate=RATE, chunk_length=SECONDS)

@@ -52,24 +52,29 @@ def tokenizer(template: str | None = CHATML) -> PreTrainedTokenizerFast:
     )
 
 
+ENDS = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+
+
+def text_settings(words: int, *, heads: int = 4) -> dict[str, Any]:
+    """Return the settings of a language model of two layers; on some processors vLLM has no heads of less than 32."""
+    return {
+        "vocab_size": words,
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": heads,
+        "num_key_value_heads": min(heads, 2),
+        "max_position_embeddings": CONTEXT,
+        "initializer_range": 0.3,  # wide, so that the next tokens differ in likelihood
+        **ENDS,
+    }
+
+
 def save_tiny_llama(directory: Path, *, template: str = CHATML, heads: int = 4) -> Path:
     """Write the model and its tokenizer to `directory`; on some processors vLLM has no heads of less than 32."""
     words = tokenizer(template)
     torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(words),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=heads,
-        num_key_value_heads=min(heads, 2),
-        max_position_embeddings=CONTEXT,
-        initializer_range=0.3,  # wide, so that the next tokens differ in likelihood
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=2,
-    )
-    LlamaForCausalLM(config).save_pretrained(directory)
+    LlamaForCausalLM(LlamaConfig(**text_settings(len(words), heads=heads))).save_pretrained(directory)
     words.save_pretrained(directory)
     return directory
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from tiny_models import CONTEXT, tokenizer
+from tiny_models import ENDS, text_settings, tokenizer
 from transformers import (
     Idefics3Config,
     Idefics3ForConditionalGeneration,
@@ -49,26 +49,11 @@ def save_tiny_vision(directory: Path, *, heads: int = 4) -> Path:
             "patch_size": PATCH,
             "initializer_range": 0.3,
         },
-        text_config={
-            "model_type": "llama",
-            "vocab_size": len(words),
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": heads,
-            "num_key_value_heads": min(heads, 2),
-            "max_position_embeddings": CONTEXT,
-            "initializer_range": 0.3,
-            "bos_token_id": 1,
-            "eos_token_id": 2,
-            "pad_token_id": 2,
-        },
+        text_config={"model_type": "llama", **text_settings(len(words), heads=heads)},
         scale_factor=SCALE,
         image_token_id=image_token,
         initializer_range=0.3,
-        bos_token_id=1,
-        eos_token_id=2,
-        pad_token_id=2,
+        **ENDS,
     )
     Idefics3ForConditionalGeneration(config).save_pretrained(directory)
     pixels = Idefics3ImageProcessorPil(

@@ -8,21 +8,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from media_requests import ANSWERS, INSTRUCTION, QUESTIONS, scoring, writing
 from tiny_hearing import RATE, SECOND_TOKENS, SECONDS, save_tiny_hearing, save_tiny_listener, tone
-from tiny_models import CONTEXT, save_tiny_llama
+from tiny_models import CONTEXT, loaded, save_tiny_llama
 from tiny_vision import picture, save_tiny_vision
 from transformers import AutoProcessor
 
 from normloom.core.content import Content, Image, Sound, media_of, merged, shown, sounds_of, text_of, with_text
 from normloom.core.errors import ConfigError
-from normloom.models import GenerateRequest, ModelSpec, Sampling, ScoreRequest, load_model
+from normloom.models import ModelSpec
 from normloom.models.senses import lacks
 from normloom.models.transformers.engine import TransformersModel
 from normloom.readers.media import at_rate
 
-INSTRUCTION = "You judge texts."
-ANSWERS = ("Yes", "No")
-QUESTIONS = ("Is it?", "Cats?")
 SOUNDS = [Sound.of(tone(pitch)) for pitch in (110.0, 440.0, 1760.0)]
 
 
@@ -31,24 +29,9 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_hearing(tmp_path_factory.mktemp("hearing"))
 
 
-def loaded(directory: Path, **options: object) -> TransformersModel:
-    model = load_model(ModelSpec(model=str(directory), dtype="float32", device="cpu", options=options), threads=1)
-    assert isinstance(model, TransformersModel)
-    return model
-
-
 @pytest.fixture(scope="module")
 def tiny(directory: Path) -> TransformersModel:
     return loaded(directory)
-
-
-def scoring(context: Content) -> ScoreRequest:
-    return ScoreRequest(instruction=INSTRUCTION, context=context, questions=QUESTIONS, answers=ANSWERS)
-
-
-def writing(prompt: Content, **sampling: float) -> GenerateRequest:
-    settings = Sampling.model_validate({"max_tokens": 8, **sampling})
-    return GenerateRequest(instruction=INSTRUCTION, prompt=prompt, seeds=(1, 2), sampling=settings)
 
 
 def test_parts_of_a_content() -> None:

@@ -10,13 +10,12 @@ from contextlib import closing
 import numpy as np
 import pytest
 from PIL import Image as Images
-from seeing_server import IMAGE_TOKENS, SeeingServer, seeing
+from seeing_server import IMAGE_TOKENS, SeeingServer, asked, seeing
 
 from normloom.core.content import Content, Image
 from normloom.core.errors import ConfigError, ModelError
-from normloom.models import GenerateRequest, ModelSpec, Sampling, ScoreRequest, load_model
+from normloom.models import GenerateRequest, Sampling, ScoreRequest
 from normloom.models.openai.endpoint import _expected_tokens
-from normloom.models.openai.engine import OpenaiModel
 from normloom.models.openai.media import TOKENS
 from normloom.models.openai.probe import probe
 
@@ -25,17 +24,6 @@ from normloom.models.openai.probe import probe
 def server() -> Iterator[SeeingServer]:
     with seeing() as serving:
         yield serving
-
-
-def asked(server: SeeingServer, **options: object) -> OpenaiModel:
-    server.images.clear()
-    server.bodies.clear()
-    spec = ModelSpec(
-        engine="openai", model="m", options={"base_url": server.base_url, "key_variable": None, "retries": 0, **options}
-    )
-    model = load_model(spec)
-    assert isinstance(model, OpenaiModel)
-    return model
 
 
 def image(colour: str, form: str = "PNG", size: tuple[int, int] = (48, 32)) -> Image:

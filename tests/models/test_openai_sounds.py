@@ -7,14 +7,13 @@ from contextlib import closing
 
 import pytest
 from clips import clip
-from seeing_server import IMAGE_TOKENS, SeeingServer, seeing
+from seeing_server import IMAGE_TOKENS, SeeingServer, asked, seeing
 from tiny_hearing import tone
 from tiny_vision import picture
 
 from normloom.core.content import Content, Image, Sound
 from normloom.core.errors import ConfigError, ModelError
-from normloom.models import GenerateRequest, ModelSpec, Sampling, ScoreRequest, load_model
-from normloom.models.openai.engine import OpenaiModel
+from normloom.models import GenerateRequest, Sampling, ScoreRequest
 from normloom.models.openai.probe import probe
 
 LOUD, QUIET = Sound.of(tone(440.0)), Sound.of(tone(440.0, loud=0.01))
@@ -24,17 +23,6 @@ LOUD, QUIET = Sound.of(tone(440.0)), Sound.of(tone(440.0, loud=0.01))
 def server() -> Iterator[SeeingServer]:
     with seeing() as serving:
         yield serving
-
-
-def asked(server: SeeingServer, **options: object) -> OpenaiModel:
-    server.sounds.clear()
-    server.bodies.clear()
-    spec = ModelSpec(
-        engine="openai", model="m", options={"base_url": server.base_url, "key_variable": None, "retries": 0, **options}
-    )
-    model = load_model(spec)
-    assert isinstance(model, OpenaiModel)
-    return model
 
 
 def writing(prompt: Content) -> GenerateRequest:

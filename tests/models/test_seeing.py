@@ -7,20 +7,19 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_models import CONTEXT, save_tiny_llama
+from media_requests import ANSWERS, INSTRUCTION, scoring, writing
+from tiny_models import CONTEXT, loaded, save_tiny_llama
 from tiny_vision import TILE_TOKENS, picture, save_tiny_vision
 from transformers import AutoProcessor, Qwen2VLConfig
 
 from normloom.core.content import Content, Image, images_of, merged, text_of, with_text
 from normloom.core.errors import ConfigError, ModelError
-from normloom.models import Completion, GenerateRequest, ModelSpec, Sampling, ScoreRequest, load_model, model_identity
+from normloom.models import Completion, ModelSpec, load_model, model_identity
 from normloom.models.senses import lacks, require_senses
 from normloom.models.transformers.engine import TransformersModel
 from normloom.readers.media import image_of
 from normloom.testing.toy import echo_stage, words_stage
 
-INSTRUCTION = "You judge texts."
-ANSWERS = ("Yes", "No")
 PICTURES = [Image.of(picture(seed)) for seed in range(3)]
 TOKENS = 5 * TILE_TOKENS  # four tiles and the whole
 
@@ -30,26 +29,9 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_tiny_vision(tmp_path_factory.mktemp("vision"))
 
 
-def loaded(directory: Path, **options: object) -> TransformersModel:
-    model = load_model(ModelSpec(model=str(directory), dtype="float32", device="cpu", options=options), threads=1)
-    assert isinstance(model, TransformersModel)
-    return model
-
-
 @pytest.fixture(scope="module")
 def tiny(directory: Path) -> TransformersModel:
     return loaded(directory)
-
-
-def scoring(context: Content, *questions: str, instruction: str = INSTRUCTION) -> ScoreRequest:
-    return ScoreRequest(
-        instruction=instruction, context=context, questions=questions or ("Is it?", "Cats?"), answers=ANSWERS
-    )
-
-
-def writing(prompt: Content, **sampling: float) -> GenerateRequest:
-    settings = Sampling.model_validate({"max_tokens": 8, **sampling})
-    return GenerateRequest(instruction=INSTRUCTION, prompt=prompt, seeds=(1, 2), sampling=settings)
 
 
 def test_parts_of_a_content() -> None:

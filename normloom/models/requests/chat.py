@@ -197,7 +197,7 @@ class Chat:
     ) -> tuple[list[int], list[int], list[int]]:
         """Return the ids of head, of history with the user's content, and of tail.
 
-        `ModelError` if the template refuses such a conversation, `ConfigError` if the model takes no such media.
+        `ModelError` if the template refuses such a conversation, `ConfigError` for media that the model does not take.
         """
         media = media_of(content)
         if not history and not media:

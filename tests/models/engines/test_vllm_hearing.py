@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from media_requests import scoring
 from tiny_hearing import SECOND_TOKENS, save_tiny_hearing, tone
-from tiny_models import CONTEXT
+from tiny_models import CONTEXT, loaded
 from vllm_engine import needs_vllm, spec
 
-from normloom.core.content import Content, Sound
-from normloom.models import GenerateRequest, LanguageModel, ModelSpec, Sampling, ScoreRequest, load_model
-from normloom.models.transformers.engine import TransformersModel
+from normloom.core.content import Sound
+from normloom.models import GenerateRequest, LanguageModel, Sampling, load_model
 from normloom.models.vllm.engine import VllmModel
 
 pytestmark = needs_vllm
@@ -34,15 +34,7 @@ def engine(directory: Path) -> Iterator[VllmModel]:
 
 @pytest.fixture(scope="module")
 def other(directory: Path) -> LanguageModel:
-    model = load_model(ModelSpec(model=str(directory), dtype="float32", device="cpu"), threads=1)
-    assert isinstance(model, TransformersModel)
-    return model
-
-
-def scoring(context: Content) -> ScoreRequest:
-    return ScoreRequest(
-        instruction="You judge texts.", context=context, questions=("Is it?", "Cats?"), answers=("Yes", "No")
-    )
+    return loaded(directory)
 
 
 def test_scores_are_those_of_transformers(engine: VllmModel, other: LanguageModel) -> None:

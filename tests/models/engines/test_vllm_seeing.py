@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tiny_models import CONTEXT
+from media_requests import scoring
+from tiny_models import CONTEXT, loaded
 from tiny_vision import TILE_TOKENS, picture, save_tiny_vision
 from vllm_engine import needs_vllm, spec
 
-from normloom.core.content import Content, Image
+from normloom.core.content import Image
 from normloom.core.models.protocol import Metered
-from normloom.models import GenerateRequest, LanguageModel, ModelSpec, Sampling, ScoreRequest, load_model
-from normloom.models.transformers.engine import TransformersModel
+from normloom.models import GenerateRequest, LanguageModel, Sampling, load_model
 from normloom.models.vllm.engine import VllmModel
 
 pytestmark = needs_vllm
@@ -36,15 +36,7 @@ def engine(directory: Path) -> Iterator[VllmModel]:
 
 @pytest.fixture(scope="module")
 def other(directory: Path) -> LanguageModel:
-    model = load_model(ModelSpec(model=str(directory), dtype="float32", device="cpu"), threads=1)
-    assert isinstance(model, TransformersModel)
-    return model
-
-
-def scoring(context: Content) -> ScoreRequest:
-    return ScoreRequest(
-        instruction="You judge texts.", context=context, questions=("Is it?", "Cats?"), answers=("Yes", "No")
-    )
+    return loaded(directory)
 
 
 def test_scores_are_those_of_transformers(engine: VllmModel, other: LanguageModel) -> None:
