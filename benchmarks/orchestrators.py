@@ -44,6 +44,8 @@ BAD_ROWS = 3
 THRESHOLDS = (0.5, 0.6)
 HELPER = ("digest[:4]", "digest[4:]")  # the edit of the function that the judge calls
 BUILDS = ("cold", "nothing", "threshold", "helper", "resume")
+# What Python compiles is kept, in every environment: pip compiles what it installs, where an editable install does not.
+COMPILING = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 QUIET = {
     "DO_NOT_TRACK": "1",
     "DAGSTER_DISABLE_TELEMETRY": "1",
@@ -107,7 +109,7 @@ class Folder:
             process = subprocess.Popen(
                 [self.python, "-m", PACKAGE.name, self.system],
                 cwd=self.path,
-                env={**os.environ, **QUIET, **own},
+                env={**COMPILING, **QUIET, **own},
                 stdout=out,
                 stderr=log,
                 start_new_session=True,

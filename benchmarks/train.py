@@ -28,7 +28,7 @@ from common import EMBEDDED, Clock, Report, parser
 from normloom.core.contract import Contract
 from normloom.core.models.protocol import ModelSpec
 from normloom.core.stage import Output, Stage
-from normloom.schemas import preference_tables
+from normloom.schemas.training import preference_tables
 from normloom.steps.args import Args
 from normloom.store.store import Store
 from normloom.tasks.preferences.dpo.log_probs import SIDES

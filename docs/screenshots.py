@@ -26,7 +26,7 @@ from normloom.flows.persopilot.flow import PERSOPILOT
 from normloom.flows.persopilot.flow import chat as open_chat
 from normloom.labelling.queue import open_queue
 from normloom.prefect.server import prefect_server
-from normloom.schemas.analyst_tables import DECISIONS
+from normloom.schemas.people.analyst_tables import DECISIONS
 from normloom.settings.config import load_profile, validated
 from normloom.settings.settings import stages_for
 from normloom.store.store import Store

@@ -12,7 +12,7 @@ import polars as pl
 
 from normloom.core.table import Manifest
 from normloom.labelling.queue import LabelQueue, open_queue
-from normloom.schemas.analyst_tables import DECISIONS, REPLIES
+from normloom.schemas.people.analyst_tables import DECISIONS, REPLIES
 from normloom.settings.settings import stages_for
 from normloom.store.store import Store
 from normloom.testing import made

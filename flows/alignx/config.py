@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from normloom.core.errors import ConfigError
 from normloom.core.models.protocol import ModelSpec
 from normloom.flows.alignx.axes import AxisSource
-from normloom.schemas.alignx_tables import HARMLESS, HELPFUL, HONEST
+from normloom.schemas.training.alignx_tables import HARMLESS, HELPFUL, HONEST
 from normloom.settings.config import Settings, section
 from normloom.settings.system_config import NamedModels, SystemConfig
 from normloom.tasks.alignx.answers import Answers

@@ -10,7 +10,7 @@ from normloom.core.models.needs import Needs
 from normloom.core.models.protocol import ModelSpec
 from normloom.core.stage import Stage
 from normloom.flows.alignx.config import AlignxConfig
-from normloom.schemas.alignx_tables import BASE, CALIBRATED, EXPERT, MERGED, ROUTED_MIX, UNIFORM
+from normloom.schemas.training.alignx_tables import BASE, CALIBRATED, EXPERT, MERGED, ROUTED_MIX, UNIFORM
 from normloom.steps.products import files_of, routed, with_adapter
 from normloom.tasks.alignx.answers import answer, asked
 from normloom.tasks.alignx.checks import check_experts

@@ -16,13 +16,13 @@ from normloom.schemas.memes import SATIRE
 from normloom.settings.config import Settings, section
 from normloom.settings.source_settings import FileSettings, SourceName
 from normloom.settings.system_config import SystemConfig
-from normloom.tasks.cross_align.adapter import Adapting
 from normloom.tasks.cross_align.evidence import Deleting
 from normloom.tasks.cross_align.explanations import Explaining
-from normloom.tasks.cross_align.lora import Tuning
 from normloom.tasks.cross_align.memes import KEPT, MemeReading
 from normloom.tasks.cross_align.reword import Rewording
 from normloom.tasks.cross_align.texts import Apart, ReadPictures
+from normloom.tasks.cross_align.training.adapter import Adapting
+from normloom.tasks.cross_align.training.lora import Tuning
 from normloom.tasks.knowledge.facts import Choosing
 from normloom.tasks.knowledge.index import Indexing
 from normloom.tasks.knowledge.mentions import Mentioning

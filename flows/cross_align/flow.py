@@ -19,16 +19,16 @@ from normloom.flows.cross_align.config import CrossAlignConfig
 from normloom.settings.faces.about import About
 from normloom.settings.system import System
 from normloom.steps.products import files_of
-from normloom.tasks.cross_align.adapter import adapter
 from normloom.tasks.cross_align.checks import check_explanations, check_knowledge
 from normloom.tasks.cross_align.evidence import delete_evidence, without_each
 from normloom.tasks.cross_align.explanations import explanations, faithfulness
 from normloom.tasks.cross_align.figures import faithfulness_figures, link_figures, verdict_figures
-from normloom.tasks.cross_align.hard_pairs import hard_pairs
-from normloom.tasks.cross_align.lora import encode_tuned, tune
 from normloom.tasks.cross_align.memes import draw_pictures, read_labelled_memes
 from normloom.tasks.cross_align.reword import reword
 from normloom.tasks.cross_align.texts import keep_apart, near_memes, settle_texts, unread
+from normloom.tasks.cross_align.training.adapter import adapter
+from normloom.tasks.cross_align.training.hard_pairs import hard_pairs
+from normloom.tasks.cross_align.training.lora import encode_tuned, tune
 from normloom.tasks.cross_align.variants import variants
 from normloom.tasks.cross_align.verdicts import verdicts
 from normloom.tasks.knowledge.facts import facts

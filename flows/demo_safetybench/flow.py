@@ -13,7 +13,7 @@ from normloom.flows.savacu.decontamination import decontaminated
 from normloom.flows.savacu.distinct import distinct
 from normloom.flows.savacu.labelling import label
 from normloom.readers import locate
-from normloom.schemas import demo_tables
+from normloom.schemas.people import demo_tables
 from normloom.settings.faces.about import About
 from normloom.settings.system import System
 from normloom.tasks.duplicates.sweep import sweep_delta, sweep_tau

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from normloom.flows.persodpo.summary import checks
 from normloom.run.build import BuildResult
-from normloom.schemas.modality_tables import SHARED
+from normloom.schemas.media.modality_tables import SHARED
 from normloom.store.store import Store
 from normloom.tasks.missing_modality.curves import AREA
 

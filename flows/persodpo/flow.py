@@ -16,7 +16,7 @@ from normloom.flows.persodpo.config import PersodpoConfig
 from normloom.flows.persodpo.training import trained
 from normloom.flows.savacu.decontamination import decontaminated
 from normloom.readers import locate
-from normloom.schemas.preference_tables import MEASURED, VALID
+from normloom.schemas.training.preference_tables import MEASURED, VALID
 from normloom.settings.faces.about import About
 from normloom.settings.system import System
 from normloom.tasks.preferences.checks import check_evaluation, check_pairs, check_replies

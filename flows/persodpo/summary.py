@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from normloom.run.build import BuildResult
-from normloom.schemas.preference_tables import CHECKED, SHORTCUT_LIMIT
+from normloom.schemas.training.preference_tables import CHECKED, SHORTCUT_LIMIT
 from normloom.store.store import Store
 from normloom.tasks.preferences.shortcuts import AUC
 

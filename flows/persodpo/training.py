@@ -9,7 +9,7 @@ from normloom.core.models.needs import Needs
 from normloom.core.models.protocol import ModelSpec
 from normloom.core.stage import Stage
 from normloom.flows.persodpo.config import PersodpoConfig
-from normloom.schemas.preference_tables import HELD_OUT
+from normloom.schemas.training.preference_tables import HELD_OUT
 from normloom.steps.products import files_of, with_adapter
 from normloom.tasks.preferences.checks import check_training
 from normloom.tasks.preferences.dpo.dpo_figures import dpo_figures

@@ -6,7 +6,7 @@ from normloom.core.stage import Stage
 from normloom.flows.persopilot.config import PersoPilotConfig
 from normloom.labelling.asking import Asking
 from normloom.labelling.questions import LabelSchema, Question
-from normloom.schemas.analyst_tables import ACCEPT, ACCEPTED, DECISIONS, DECLINE, DECLINED, REPLIES, REPLY, SIDE
+from normloom.schemas.people.analyst_tables import ACCEPT, ACCEPTED, DECISIONS, DECLINE, DECLINED, REPLIES, REPLY, SIDE
 from normloom.tasks.labels.ask import queue
 from normloom.tasks.labels.recorded import labels as labels_of
 from normloom.tasks.personas.assist import assistance

@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from normloom.cli.common import err
-from normloom.cli.endpoints import probed
 from normloom.cli.interrupt import stoppable
 from normloom.cli.logs import json_logs, json_wanted
+from normloom.cli.machine.endpoints import probed
+from normloom.cli.machine.profile_needs import too_many_processors
 from normloom.cli.output import summary
 from normloom.cli.output.notebook import NotebookProgress
 from normloom.cli.output.terminal import TerminalProgress, busy, handling, printing_above
-from normloom.cli.profile_needs import too_many_processors
 from normloom.core.errors import ClusterError, ConfigError, ModelError, NormloomError
 from normloom.core.machine.proxies import spare_loopback
 from normloom.core.progress import LogProgress, Progress
@@ -26,7 +26,7 @@ from normloom.core.stage import Output, Stage
 from normloom.history.removal.gc import old_tables
 from normloom.models import model_identity
 from normloom.models.installed import missing_engines
-from normloom.models.senses import require_senses
+from normloom.models.media.senses import require_senses
 from normloom.planning import plan
 from normloom.planning.costs.ceiling import bills, bounds
 from normloom.planning.costs.guard import RemakeLimits

@@ -25,7 +25,7 @@ from normloom.history.builds import started
 from normloom.planning.costs.spent import Spent
 from normloom.store.files import sync_directory, writing
 from normloom.store.layout import BUILDS
-from normloom.store.lease import Lease, is_held, take
+from normloom.store.locks.lease import Lease, is_held, take
 from normloom.store.store import Store
 
 State = Literal["running", "waiting", "failed", "cancelled", "killed"]

@@ -18,8 +18,8 @@ from normloom.core.machine.object_path import ObjectPath
 from normloom.history.unfinished import UnfinishedBuild, dead
 from normloom.lineage.openlineage import append_line, configured_collector, record_of
 from normloom.lineage.openlineage_facets import PRODUCER
-from normloom.store import lease
 from normloom.store.files import writing
+from normloom.store.locks import lease
 from normloom.store.store import Store
 
 _KILLED = "the process of the build was killed"

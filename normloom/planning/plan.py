@@ -15,7 +15,7 @@ from normloom.core.models.protocol import ModelSpec
 from normloom.core.stage import Output, Stage
 from normloom.core.table import Manifest, PartRecord
 from normloom.labelling.seen import with_answers
-from normloom.models.senses import require_senses
+from normloom.models.media.senses import require_senses
 from normloom.planning.causes import Version, changes, stored, without_reads
 from normloom.planning.changes import Change
 from normloom.planning.costs.estimate import history, load_seconds, model_loads, stage_seconds

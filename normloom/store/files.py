@@ -1,7 +1,7 @@
 """The small set of operations by which a store is changed: what each is on a disk, and in object storage.
 
 A file is put whole, or put if absent; a tree is removed; a file is held by one process at a time (`Store.lock`,
-`normloom.store.lease`). Reading, listing and single removals are those of the paths themselves.
+`normloom.store.locks.lease`). Reading, listing and single removals are those of the paths themselves.
 """
 
 from __future__ import annotations

@@ -18,10 +18,10 @@ import polars as pl
 from normloom.core.errors import StoreError
 from normloom.core.machine.object_path import ObjectPath
 from normloom.core.table import KINDS, FileRecord, Kind, PartRecord
-from normloom.store import lease
 from normloom.store.files import sync_directory, write_file, write_together, writing
 from normloom.store.integrity import has_files, is_whole, load_record
 from normloom.store.layout import LOCK, PRODUCT, part_marker
+from normloom.store.locks import lease
 
 ROW_GROUP = 16_384  # rows that a reader of a slice of a large file has to decode
 _KEPT = 4  # row groups that stay decoded

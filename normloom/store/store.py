@@ -16,7 +16,6 @@ from normloom.core.errors import StoreError
 from normloom.core.machine.cache import cache_dir
 from normloom.core.machine.object_path import ObjectPath, place_of
 from normloom.core.table import FileRecord, Kind, Manifest, PartRecord, TableRef
-from normloom.store import lease
 from normloom.store.files import remove_tree, write_file, writing
 from normloom.store.integrity import fault_of, file_problem, folder_problems, load_record, parts_without_files
 from normloom.store.layout import (
@@ -33,6 +32,7 @@ from normloom.store.layout import (
     format_of,
     scratch_of,
 )
+from normloom.store.locks import lease
 from normloom.store.parts import Writer, committed, is_committed
 
 _PARSED = 8  # manifests that are kept: that of a table of thousands of parts takes some ten megabytes

@@ -13,10 +13,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from normloom.core.table import Manifest
-from normloom.store.hold import Hold
 from normloom.store.integrity import file_problem
 from normloom.store.latest import LATEST
 from normloom.store.layout import BUILDS, CURRENT, MANIFEST, SUPERSEDED, part_marker
+from normloom.store.locks.hold import Hold
 from normloom.store.parts import committed_part, content_hash
 from normloom.store.store import Store
 

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.core.errors import UsageError
 from normloom.labelling.queue import LabelQueue, QueueRow, open_queue
-from normloom.schemas.analyst_tables import ACCEPT, DECISIONS, REPLIES, REPLY, SIDE
-from normloom.schemas.persona_tables import STRATEGIES
+from normloom.schemas.people.analyst_tables import ACCEPT, DECISIONS, REPLIES, REPLY, SIDE
+from normloom.schemas.people.persona_tables import STRATEGIES
 from normloom.store.store import Store
 from normloom.view.rows import cell
 

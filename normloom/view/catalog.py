@@ -14,7 +14,7 @@ import duckdb
 from normloom.core.errors import StoreError, UsageError
 from normloom.core.machine.object_path import ObjectPath
 from normloom.core.table import KINDS, Kind, Manifest
-from normloom.schemas.media_tables import SPAN
+from normloom.schemas.media.media_tables import SPAN
 from normloom.settings.systems import system_named, system_names
 from normloom.store.store import Store
 from normloom.store.unpublished import quarantines

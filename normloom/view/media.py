@@ -6,7 +6,7 @@ import io
 
 from normloom.core.errors import UsageError
 from normloom.readers.media import MediaFolder, image_of
-from normloom.schemas.media_tables import IMAGE, SPAN, VIDEO
+from normloom.schemas.media.media_tables import IMAGE, SPAN, VIDEO
 from normloom.view.catalog import Catalog
 
 SIDE = 1024  # pixels of an image at most

@@ -11,8 +11,8 @@ from normloom.core.fan_out import each
 from normloom.core.models.protocol import GenerateRequest, LanguageModel, Sampling, Turn
 from normloom.core.rows.ids import seed
 from normloom.core.stage import Output, dropped_rows, quarantined_frame, unanswered
-from normloom.schemas import alignx_tables, routing_tables
-from normloom.schemas.alignx_tables import TEST
+from normloom.schemas.training import alignx_tables, routing_tables
+from normloom.schemas.training.alignx_tables import TEST
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks import bounds

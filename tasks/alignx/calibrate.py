@@ -12,9 +12,10 @@ from normloom.core.fan_out import each, free
 from normloom.core.models.product_model import ProductFiles
 from normloom.core.run import Run
 from normloom.core.stage import Output
-from normloom.schemas import alignx_tables, routing_tables, tables
-from normloom.schemas.alignx_tables import DEV
-from normloom.schemas.routing_tables import GLOBAL, LOCAL
+from normloom.schemas import tables
+from normloom.schemas.training import alignx_tables, routing_tables
+from normloom.schemas.training.alignx_tables import DEV
+from normloom.schemas.training.routing_tables import GLOBAL, LOCAL
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks.alignx.states import axes_of, ordered, plain_states

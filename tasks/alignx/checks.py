@@ -13,9 +13,9 @@ from normloom.core.models.model_roles import RolesSpec
 from normloom.core.models.product_model import ProductFiles
 from normloom.core.stage import Output
 from normloom.run.checks.own import LEAST_VARIATION
-from normloom.schemas import preference_tables
-from normloom.schemas.alignx_tables import CALIBRATED, ROUTED_MIX
-from normloom.schemas.routing_tables import GLOBAL, INJECTED, PLAIN
+from normloom.schemas.training import preference_tables
+from normloom.schemas.training.alignx_tables import CALIBRATED, ROUTED_MIX
+from normloom.schemas.training.routing_tables import GLOBAL, INJECTED, PLAIN
 from normloom.steps.step import step
 from normloom.tasks.alignx.probe import CHANCE, PROBE
 from normloom.tasks.missing_modality.checks import check_vectors

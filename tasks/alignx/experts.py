@@ -14,8 +14,9 @@ from normloom.core.models.needs import Needs
 from normloom.core.models.protocol import ModelSpec, ReplyRequest, Turn
 from normloom.core.run import Run
 from normloom.core.stage import Output, dropped, dropped_frame
-from normloom.schemas import routing_tables, tables
-from normloom.schemas.alignx_tables import DEV, TRAIN
+from normloom.schemas import tables
+from normloom.schemas.training import routing_tables
+from normloom.schemas.training.alignx_tables import DEV, TRAIN
 from normloom.steps.step import step
 from normloom.tasks.tuning.lora import FOLDER
 from normloom.tasks.tuning.policies import load

@@ -9,10 +9,10 @@ from pydantic import Field
 
 from normloom.core.errors import StageError
 from normloom.core.fan_out import each
-from normloom.schemas import routing_tables
-from normloom.schemas.alignx_tables import HARMLESS, HELPFUL, HONEST
-from normloom.schemas.routing_tables import INJECTED, PLAIN
 from normloom.schemas.template import Template, sections, template_named
+from normloom.schemas.training import routing_tables
+from normloom.schemas.training.alignx_tables import HARMLESS, HELPFUL, HONEST
+from normloom.schemas.training.routing_tables import INJECTED, PLAIN
 from normloom.steps.args import Args
 from normloom.steps.step import step
 

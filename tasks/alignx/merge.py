@@ -15,7 +15,8 @@ from normloom.core.models.model_roles import RolesSpec
 from normloom.core.models.product_model import ProductFiles
 from normloom.core.run import Run
 from normloom.core.stage import Output
-from normloom.schemas import routing_tables, tables
+from normloom.schemas import tables
+from normloom.schemas.training import routing_tables
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks.tuning.lora import ADAPTER, CONFIG, FOLDER

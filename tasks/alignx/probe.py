@@ -8,7 +8,7 @@ from pydantic import Field
 from normloom.core.fan_out import free
 from normloom.core.stage import Output
 from normloom.schemas import tables
-from normloom.schemas.alignx_tables import TEST, TRAIN
+from normloom.schemas.training.alignx_tables import TEST, TRAIN
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks.alignx.states import plain_states

@@ -15,8 +15,9 @@ from normloom.core.models.needs import Needs
 from normloom.core.models.product_model import ProductFiles
 from normloom.core.run import Run
 from normloom.core.stage import Output
-from normloom.schemas import routing_tables, tables
-from normloom.schemas.alignx_tables import DEV, TRAIN
+from normloom.schemas import tables
+from normloom.schemas.training import routing_tables
+from normloom.schemas.training.alignx_tables import DEV, TRAIN
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks.alignx.states import axes_of, ordered, plain_states

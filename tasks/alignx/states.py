@@ -10,9 +10,10 @@ import polars as pl
 from normloom.core.errors import StageError
 from normloom.core.fan_out import free
 from normloom.core.stage import Output
-from normloom.schemas import routing_tables, tables
-from normloom.schemas.alignx_tables import TRAIN
-from normloom.schemas.routing_tables import INJECTED, PLAIN
+from normloom.schemas import tables
+from normloom.schemas.training import routing_tables
+from normloom.schemas.training.alignx_tables import TRAIN
+from normloom.schemas.training.routing_tables import INJECTED, PLAIN
 from normloom.steps.step import step
 
 if TYPE_CHECKING:

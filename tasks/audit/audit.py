@@ -9,7 +9,8 @@ from normloom.core.fan_out import each, free
 from normloom.core.rows.ids import seed
 from normloom.core.stage import Output, Stage, dropped_rows
 from normloom.labelling.questions import Question
-from normloom.schemas import audit_tables, tables
+from normloom.schemas import tables
+from normloom.schemas.people import audit_tables
 from normloom.steps.step import step
 from normloom.tasks.audit.auditing import Auditing
 from normloom.tasks.audit.bounds import Bound

@@ -15,7 +15,7 @@ from normloom.steps.step import step
 from normloom.tasks import bounds
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output
 from normloom.tasks.metrics.following import followed
-from normloom.tasks.metrics.krippendorff_alpha import ordinal_alpha
+from normloom.tasks.metrics.raters.krippendorff_alpha import ordinal_alpha
 from normloom.tasks.rejection.resample import ALIGNMENTS
 
 ALIGNED, MISALIGNED = ALIGNMENTS

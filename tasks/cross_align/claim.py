@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from normloom.schemas.meme_tables import ADAPTER, ENRICHED, PLAIN, SHUFFLED
+from normloom.schemas.media.meme_tables import ADAPTER, ENRICHED, PLAIN, SHUFFLED
 from normloom.tasks.cross_align.figures import GAIN, RELATIVE_GAIN
 
 

@@ -12,8 +12,9 @@ from pydantic import Field
 from normloom.core.fan_out import free
 from normloom.core.rows.ids import seed
 from normloom.core.stage import Output
-from normloom.schemas import meme_tables, tables
-from normloom.schemas.meme_tables import CITED, RANDOM, TEST
+from normloom.schemas import tables
+from normloom.schemas.media import meme_tables
+from normloom.schemas.media.meme_tables import CITED, RANDOM, TEST
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks.knowledge.facts import enriched

@@ -13,13 +13,13 @@ from pydantic import Field
 from normloom.core.fan_out import each
 from normloom.core.models.product_model import ProductFiles
 from normloom.core.stage import Output, dropped_rows
-from normloom.schemas import meme_tables
-from normloom.schemas.knowledge_tables import SYMBOLS
-from normloom.schemas.meme_tables import ADAPTER, CITED, ENRICHED, TEST
+from normloom.schemas.media import meme_tables
+from normloom.schemas.media.knowledge_tables import SYMBOLS
+from normloom.schemas.media.meme_tables import ADAPTER, CITED, ENRICHED, TEST
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks.cross_align.evidence import Unit, units_of
-from normloom.tasks.cross_align.hard_pairs import matrix
+from normloom.tasks.cross_align.training.hard_pairs import matrix
 from normloom.tasks.cross_align.verdicts import judged
 
 BY_TEMPLATE = "template"

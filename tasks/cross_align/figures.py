@@ -10,8 +10,8 @@ import polars as pl
 from normloom.core.fan_out import free
 from normloom.core.stage import Output
 from normloom.schemas import tables
-from normloom.schemas.knowledge_tables import LEXICON, SOURCES
-from normloom.schemas.meme_tables import ADAPTER, ENRICHED, HEAD, METHODS, PLAIN, SHUFFLED, TEST, VARIANTS
+from normloom.schemas.media.knowledge_tables import LEXICON, SOURCES
+from normloom.schemas.media.meme_tables import ADAPTER, ENRICHED, HEAD, METHODS, PLAIN, SHUFFLED, TEST, VARIANTS
 from normloom.steps.step import step
 from normloom.tasks.metrics.clustered import clustered
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output

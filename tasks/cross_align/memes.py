@@ -15,9 +15,10 @@ from normloom.core.run import Run
 from normloom.core.stage import Output, dropped_rows, quarantined, quarantined_frame
 from normloom.readers import LIBRARIES, Located, as_text, read_source
 from normloom.readers.media import MediaLimits, Pack, decode
-from normloom.schemas import meme_tables, tables
-from normloom.schemas.media_tables import media_contract
-from normloom.schemas.meme_tables import TEST, TRAIN, VALIDATION
+from normloom.schemas import tables
+from normloom.schemas.media import meme_tables
+from normloom.schemas.media.media_tables import media_contract
+from normloom.schemas.media.meme_tables import TEST, TRAIN, VALIDATION
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks.cultural.memes import rejected_entries

@@ -11,7 +11,7 @@ from normloom.core.fan_out import each
 from normloom.core.models.protocol import GenerateRequest, LanguageModel, Sampling
 from normloom.core.rows.ids import seed
 from normloom.core.stage import Output
-from normloom.schemas import meme_tables
+from normloom.schemas.media import meme_tables
 from normloom.schemas.template import Template, sections, template_named
 from normloom.steps.args import Args
 from normloom.steps.step import step

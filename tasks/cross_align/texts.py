@@ -8,9 +8,9 @@ from pydantic import Field
 from normloom.core.fan_out import each, free
 from normloom.core.stage import Output, dropped_rows
 from normloom.near_duplicates.features import Features
-from normloom.schemas import meme_tables
-from normloom.schemas.media_tables import SPAN
-from normloom.schemas.meme_tables import NEAR_TEST, TRAIN
+from normloom.schemas.media import meme_tables
+from normloom.schemas.media.media_tables import SPAN
+from normloom.schemas.media.meme_tables import NEAR_TEST, TRAIN
 from normloom.steps.args import Args
 from normloom.steps.step import step
 

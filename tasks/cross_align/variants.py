@@ -8,8 +8,9 @@ import polars as pl
 
 from normloom.core.fan_out import free
 from normloom.core.stage import Output
-from normloom.schemas import meme_tables, tables
-from normloom.schemas.meme_tables import ENRICHED, PLAIN, SHUFFLED
+from normloom.schemas import tables
+from normloom.schemas.media import meme_tables
+from normloom.schemas.media.meme_tables import ENRICHED, PLAIN, SHUFFLED
 from normloom.steps.step import step
 from normloom.tasks.knowledge.facts import enriched
 

@@ -10,11 +10,11 @@ import polars as pl
 from normloom.core.fan_out import each
 from normloom.core.models.product_model import ProductFiles
 from normloom.core.stage import Output
-from normloom.schemas import meme_tables
-from normloom.schemas.meme_tables import ADAPTER, HEAD, METHODS, VARIANTS
+from normloom.schemas.media import meme_tables
+from normloom.schemas.media.meme_tables import ADAPTER, HEAD, METHODS, VARIANTS
 from normloom.steps.step import step
-from normloom.tasks.cross_align.adapter import load_adapter
-from normloom.tasks.cross_align.hard_pairs import matrix
+from normloom.tasks.cross_align.training.adapter import load_adapter
+from normloom.tasks.cross_align.training.hard_pairs import matrix
 from normloom.tasks.cross_align.variants import vectors_of
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def judged(
     """Return the classes of a task, and the probability of each for each unit vector, (rows, classes)."""
     import torch
 
-    from normloom.tasks.cross_align.head import probabilities
+    from normloom.tasks.cross_align.training.head import probabilities
 
     trained = load_adapter(folder, task, variant)
     given = torch.from_numpy(unit)

@@ -18,7 +18,7 @@ from normloom.core.rows.ids import seed
 from normloom.core.stage import Output, quarantined, quarantined_frame, unanswered
 from normloom.readers import LIBRARIES, Located, as_text, read_source
 from normloom.readers.media import MediaFolder
-from normloom.schemas.cultural_tables import (
+from normloom.schemas.media.cultural_tables import (
     ENGLISH,
     HARMLESS_FIRST,
     HATEFUL_FIRST,

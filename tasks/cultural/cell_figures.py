@@ -14,7 +14,7 @@ import polars as pl
 from normloom.core.fan_out import free
 from normloom.core.stage import Output
 from normloom.schemas import tables
-from normloom.schemas.cultural_tables import (
+from normloom.schemas.media.cultural_tables import (
     CELL,
     ENGLISH,
     HARMLESS_FIRST,

@@ -10,8 +10,8 @@ from pydantic import Field
 from normloom.core.fan_out import each, free
 from normloom.core.models.protocol import Embedder
 from normloom.core.stage import Output, dropped_rows
-from normloom.schemas import cultural_tables
-from normloom.schemas.cultural_tables import TEST, TRAIN
+from normloom.schemas.media import cultural_tables
+from normloom.schemas.media.cultural_tables import TEST, TRAIN
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks import bounds

@@ -15,8 +15,8 @@ from normloom.core.content import MARK, without_marks
 from normloom.core.errors import ConfigError
 from normloom.core.fan_out import free
 from normloom.core.stage import Output, dropped_rows
-from normloom.schemas import cultural_tables
-from normloom.schemas.cultural_tables import (
+from normloom.schemas.media import cultural_tables
+from normloom.schemas.media.cultural_tables import (
     ENGLISH,
     HARMLESS_FIRST,
     HATEFUL_FIRST,

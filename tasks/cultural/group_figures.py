@@ -16,7 +16,7 @@ from normloom.tasks.cultural.cell_figures import MEMES, flipped
 from normloom.tasks.cultural.memes import ratings_of
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output
 from normloom.tasks.metrics.following import followed, share_of
-from normloom.tasks.metrics.krippendorff_alpha import ordinal_alpha
+from normloom.tasks.metrics.raters.krippendorff_alpha import ordinal_alpha
 from normloom.tasks.metrics.share import share
 
 Row = dict[str, object]

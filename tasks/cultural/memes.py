@@ -13,8 +13,9 @@ from normloom.core.fan_out import each
 from normloom.core.rows.text import text_problem
 from normloom.core.stage import Output, dropped_rows, quarantined, quarantined_frame
 from normloom.readers import LIBRARIES, Located, Rejected, as_text, read_source
-from normloom.schemas import cultural_tables, tables
-from normloom.schemas.cultural_tables import TEST, TRAIN
+from normloom.schemas import tables
+from normloom.schemas.media import cultural_tables
+from normloom.schemas.media.cultural_tables import TEST, TRAIN
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks import bounds

@@ -7,7 +7,7 @@ import re
 import polars as pl
 
 from normloom.core.fan_out import each
-from normloom.schemas.cultural_tables import BOTH, HATEFUL_FIRST, NONE, OK, PARSED
+from normloom.schemas.media.cultural_tables import BOTH, HATEFUL_FIRST, NONE, OK, PARSED
 from normloom.steps.step import step
 
 _LEADING = re.compile(r"\s*[\"'(\[*]*([ab])\b(?![^\W\d_])", re.IGNORECASE)  # "a", "(b)", "b: Not hate speech"

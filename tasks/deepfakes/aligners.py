@@ -14,7 +14,8 @@ from normloom.core.fan_out import free
 from normloom.core.models.needs import Needs
 from normloom.core.run import Run
 from normloom.core.stage import Output
-from normloom.schemas import deepfake_tables, tables
+from normloom.schemas import tables
+from normloom.schemas.media import deepfake_tables
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks.deepfakes.held_out import HeldOut, held_out, parts

@@ -9,8 +9,8 @@ import polars as pl
 from normloom.core.fan_out import free
 from normloom.core.stage import Output
 from normloom.run.checks.own import worked
-from normloom.schemas import preference_tables
-from normloom.schemas.deepfake_tables import FAKE, REAL
+from normloom.schemas.media.deepfake_tables import FAKE, REAL
+from normloom.schemas.training import preference_tables
 from normloom.steps.step import step
 from normloom.tasks.deepfakes.aligners import ALIGNER
 from normloom.tasks.deepfakes.held_out import asked, held_out, parts

@@ -13,8 +13,8 @@ from normloom.core.run import Run
 from normloom.core.stage import Output
 from normloom.readers.media import MediaLimits, Pack, decode
 from normloom.schemas import tables
-from normloom.schemas.deepfake_tables import NO_GENERATOR
-from normloom.schemas.media_tables import media_contract
+from normloom.schemas.media.deepfake_tables import NO_GENERATOR
+from normloom.schemas.media.media_tables import media_contract
 from normloom.steps.step import step
 from normloom.tasks.media.read_media import media_output, media_row
 

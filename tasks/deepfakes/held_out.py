@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import polars as pl
 
 from normloom.core.errors import StageError
-from normloom.schemas.deepfake_tables import REAL
+from normloom.schemas.media.deepfake_tables import REAL
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,8 +8,8 @@ from pydantic import Field
 from normloom.core.errors import StageError
 from normloom.core.fan_out import each
 from normloom.core.stage import Output, dropped_rows
-from normloom.schemas import deepfake_tables
-from normloom.schemas.deepfake_tables import REAL
+from normloom.schemas.media import deepfake_tables
+from normloom.schemas.media.deepfake_tables import REAL
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks.missing_modality.items import fold_of_groups, position

@@ -11,8 +11,8 @@ from normloom.core.errors import StageError
 from normloom.core.fan_out import free
 from normloom.core.rows.ids import seed
 from normloom.core.stage import Output
-from normloom.schemas import deepfake_tables
-from normloom.schemas.deepfake_tables import FAKE, REAL
+from normloom.schemas.media import deepfake_tables
+from normloom.schemas.media.deepfake_tables import FAKE, REAL
 from normloom.steps.args import Args
 from normloom.steps.step import step
 

@@ -8,8 +8,9 @@ from pydantic import Field
 from normloom.core.errors import SourceError
 from normloom.core.stage import Output, dropped_rows, quarantined, quarantined_frame
 from normloom.readers import LIBRARIES, Located, as_text, read_source
-from normloom.schemas import deepfake_tables, tables
-from normloom.schemas.deepfake_tables import FAKE, NO_GENERATOR, REAL
+from normloom.schemas import tables
+from normloom.schemas.media import deepfake_tables
+from normloom.schemas.media.deepfake_tables import FAKE, NO_GENERATOR, REAL
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks.cultural.memes import rejected_entries

@@ -15,8 +15,8 @@ from normloom.core.models.product_model import ProductFiles
 from normloom.core.models.protocol import ModelSpec
 from normloom.core.run import Run
 from normloom.core.stage import Output
-from normloom.schemas import deepfake_tables
-from normloom.schemas.deepfake_tables import REAL
+from normloom.schemas.media import deepfake_tables
+from normloom.schemas.media.deepfake_tables import REAL
 from normloom.steps.step import step
 from normloom.tasks.deepfakes.aligners import ALIGNER, FOLDER, Space, fits_output, told, view_matrices
 from normloom.tasks.deepfakes.held_out import HeldOut, held_out, parts

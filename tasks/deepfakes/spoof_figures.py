@@ -14,7 +14,7 @@ import polars as pl
 from normloom.core.fan_out import free
 from normloom.core.stage import Output
 from normloom.schemas import tables
-from normloom.schemas.deepfake_tables import REAL
+from normloom.schemas.media.deepfake_tables import REAL
 from normloom.steps.step import step
 from normloom.tasks.metrics.drawn_errors import drawn_errors
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output, too_few

@@ -9,7 +9,7 @@ import polars as pl
 
 from normloom.core.errors import SourceError
 from normloom.readers import Located, as_text, read_source
-from normloom.schemas.knowledge_tables import FACT_COLUMNS, LEXICON, SYMBOLS, WORDNET
+from normloom.schemas.media.knowledge_tables import FACT_COLUMNS, LEXICON, SYMBOLS, WORDNET
 from normloom.tasks.knowledge.streamed import Read
 from normloom.tasks.knowledge.wordnet import WordNetFolder, senses
 

@@ -20,8 +20,9 @@ from normloom.core.models.needs import Needs
 from normloom.core.run import Run
 from normloom.core.stage import Output
 from normloom.readers import LIBRARIES, Located
-from normloom.schemas import knowledge_tables, tables
-from normloom.schemas.knowledge_tables import CONCEPTNET, FACT_COLUMNS, LEXICON, SYMBOLS, WIKIDATA, WORDNET
+from normloom.schemas import tables
+from normloom.schemas.media import knowledge_tables
+from normloom.schemas.media.knowledge_tables import CONCEPTNET, FACT_COLUMNS, LEXICON, SYMBOLS, WIKIDATA, WORDNET
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks.knowledge import by_rows

@@ -14,8 +14,9 @@ from pydantic import Field
 from normloom.core.fan_out import free
 from normloom.core.models.product_model import ProductFiles
 from normloom.core.stage import Output
-from normloom.schemas import knowledge_tables, tables
-from normloom.schemas.knowledge_tables import SOURCES, SYMBOLS
+from normloom.schemas import tables
+from normloom.schemas.media import knowledge_tables
+from normloom.schemas.media.knowledge_tables import SOURCES, SYMBOLS
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks.knowledge.index import looked_up

@@ -16,7 +16,7 @@ from normloom.labelling.seen import Labels
 from normloom.schemas import tables
 from normloom.steps.step import step
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output, too_few
-from normloom.tasks.metrics.krippendorff_alpha import interval_alpha, nominal_alpha
+from normloom.tasks.metrics.raters.krippendorff_alpha import interval_alpha, nominal_alpha
 
 if TYPE_CHECKING:
     import numpy as np

@@ -18,7 +18,7 @@ from normloom.labelling.answers import shown_digest
 from normloom.labelling.asking import QUEUE_COLUMNS, Asking, Order
 from normloom.labelling.questions import Question
 from normloom.labelling.seen import Labels
-from normloom.schemas import label_tables
+from normloom.schemas.people import label_tables
 from normloom.steps.step import step
 from normloom.tasks.labels.orders import ordered
 

@@ -11,7 +11,7 @@ from normloom.core.stage import Output, Stage, dropped_frame, quarantined_frame
 from normloom.labelling.answers import Answer, Origin, described, standing
 from normloom.labelling.questions import Given, LabelSchema, require_name
 from normloom.labelling.seen import Labels
-from normloom.schemas import label_tables
+from normloom.schemas.people import label_tables
 from normloom.schemas.tables import named_by_content
 from normloom.steps.step import step
 

@@ -11,7 +11,7 @@ from normloom.core.fan_out import each
 from normloom.core.models.product_model import ProductFiles
 from normloom.core.models.protocol import Embedder, ImageEmbedder, SoundEmbedder
 from normloom.readers.media import MediaFolder, frames_of
-from normloom.schemas import media_tables
+from normloom.schemas.media import media_tables
 from normloom.steps.args import Args
 from normloom.steps.step import step
 

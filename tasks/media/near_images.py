@@ -8,7 +8,7 @@ from pydantic import Field
 from normloom.core.fan_out import each
 from normloom.core.stage import Output, dropped_rows
 from normloom.near_duplicates.features import Features
-from normloom.schemas import media_tables
+from normloom.schemas.media import media_tables
 from normloom.steps.args import Args
 from normloom.steps.step import step
 

@@ -26,7 +26,7 @@ from normloom.readers.media import (
     entries,
 )
 from normloom.schemas import tables
-from normloom.schemas.media_tables import IMAGE, SOUND, VIDEO, media_contract, of_media
+from normloom.schemas.media.media_tables import IMAGE, SOUND, VIDEO, media_contract, of_media
 from normloom.steps.args import Args
 from normloom.steps.step import step
 

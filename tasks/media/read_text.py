@@ -15,7 +15,7 @@ from normloom.core.models.needs import Needs
 from normloom.core.models.product_model import ProductFiles
 from normloom.core.stage import Output, quarantined, quarantined_frame
 from normloom.readers.media import MediaFolder, image_of
-from normloom.schemas import media_tables
+from normloom.schemas.media import media_tables
 from normloom.steps.args import Args
 from normloom.steps.step import step
 

@@ -10,8 +10,8 @@ import polars as pl
 from normloom.core.fan_out import free
 from normloom.core.stage import Output
 from normloom.run.checks.own import worked
-from normloom.schemas import preference_tables
-from normloom.schemas.modality_tables import IMAGE, SHARED, TEXT
+from normloom.schemas.media.modality_tables import IMAGE, SHARED, TEXT
+from normloom.schemas.training import preference_tables
 from normloom.steps.step import step
 from normloom.tasks.preferences.checks import checked, checks_output
 

@@ -11,7 +11,7 @@ import polars as pl
 from normloom.core.fan_out import free
 from normloom.core.stage import Output
 from normloom.schemas import tables
-from normloom.schemas.modality_tables import IMAGE, METHODS, SHARED, TEXT
+from normloom.schemas.media.modality_tables import IMAGE, METHODS, SHARED, TEXT
 from normloom.steps.step import step
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output, too_few
 from normloom.tasks.metrics.mean import RESAMPLES, SEED

@@ -14,8 +14,9 @@ from normloom.core.fan_out import free
 from normloom.core.models.needs import Needs
 from normloom.core.run import Run
 from normloom.core.stage import Output
-from normloom.schemas import modality_tables, tables
-from normloom.schemas.modality_tables import CONCAT, IMAGE, IMAGE_ONLY, SHARED, TEXT, TEXT_ONLY
+from normloom.schemas import tables
+from normloom.schemas.media import modality_tables
+from normloom.schemas.media.modality_tables import CONCAT, IMAGE, IMAGE_ONLY, SHARED, TEXT, TEXT_ONLY
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks.media.fitted import file_name, fitted, keep_files, matrix_of, one_thread

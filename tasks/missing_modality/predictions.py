@@ -10,8 +10,8 @@ import polars as pl
 from normloom.core.fan_out import each
 from normloom.core.models.product_model import ProductFiles
 from normloom.core.stage import Output
-from normloom.schemas import modality_tables
-from normloom.schemas.modality_tables import CONCAT, IMAGE, IMAGE_ONLY, LATE, METHODS, SHARED, TEXT, TEXT_ONLY
+from normloom.schemas.media import modality_tables
+from normloom.schemas.media.modality_tables import CONCAT, IMAGE, IMAGE_ONLY, LATE, METHODS, SHARED, TEXT, TEXT_ONLY
 from normloom.steps.step import step
 from normloom.tasks.media.fitted import file_name
 from normloom.tasks.metrics.clustered import macro_f1

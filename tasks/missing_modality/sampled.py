@@ -7,7 +7,7 @@ from pydantic import Field
 
 from normloom.core.fan_out import each
 from normloom.core.stage import Output, dropped_rows
-from normloom.schemas import modality_tables
+from normloom.schemas.media import modality_tables
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks.missing_modality.items import position

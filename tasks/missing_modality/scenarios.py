@@ -7,8 +7,8 @@ from pydantic import Field
 
 from normloom.core.fan_out import free
 from normloom.core.stage import Output
-from normloom.schemas import modality_tables
-from normloom.schemas.modality_tables import IMAGE, NOTHING, TEXT
+from normloom.schemas.media import modality_tables
+from normloom.schemas.media.modality_tables import IMAGE, NOTHING, TEXT
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks.missing_modality.items import position

@@ -6,7 +6,8 @@ import polars as pl
 
 from normloom.core.fan_out import free
 from normloom.core.stage import Output
-from normloom.schemas import demo_tables, tables
+from normloom.schemas import tables
+from normloom.schemas.people import demo_tables
 from normloom.steps.step import step
 from normloom.tasks import bounds
 

@@ -9,7 +9,8 @@ from normloom.core.fan_out import each
 from normloom.core.stage import Output, Stage
 from normloom.readers import LIBRARIES, Keep, Located, as_text, column_names, read_source
 from normloom.readers.wanted import columns_hint
-from normloom.schemas import demo_tables, tables
+from normloom.schemas import tables
+from normloom.schemas.people import demo_tables
 from normloom.steps.step import step
 from normloom.tasks.panel.ingest_dices import ANSWER
 from normloom.tasks.release.source_columns import columns_of, released_names, say_names

@@ -11,8 +11,8 @@ from normloom.core.fan_out import each, free
 from normloom.core.models.protocol import LanguageModel
 from normloom.core.stage import Output
 from normloom.near_duplicates.features import Features
-from normloom.schemas import demo_tables
-from normloom.schemas.demo_tables import AXES
+from normloom.schemas.people import demo_tables
+from normloom.schemas.people.demo_tables import AXES
 from normloom.schemas.taxonomy import Taxonomy
 from normloom.schemas.template import Template, template_named
 from normloom.steps.step import step

@@ -10,7 +10,7 @@ import polars as pl
 from normloom.core.fan_out import free
 from normloom.core.stage import Output
 from normloom.schemas import tables
-from normloom.schemas.demo_tables import ANSWERS
+from normloom.schemas.people.demo_tables import ANSWERS
 from normloom.steps.step import step
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output, too_few
 from normloom.tasks.metrics.groups.comparison import UNSAFE, agreement_figures, answer_positions, group_figures

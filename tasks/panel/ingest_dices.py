@@ -16,8 +16,9 @@ from normloom.core.errors import SourceError
 from normloom.core.rows.text import text_problem
 from normloom.core.stage import Output, quarantined, quarantined_frame
 from normloom.readers import LIBRARIES, Located, Source, as_text, read_source
-from normloom.schemas import demo_tables, tables
-from normloom.schemas.demo_tables import ANSWERS, AXES, UNKNOWN
+from normloom.schemas import tables
+from normloom.schemas.people import demo_tables
+from normloom.schemas.people.demo_tables import ANSWERS, AXES, UNKNOWN
 from normloom.steps.args import Args
 from normloom.steps.step import step
 

@@ -9,7 +9,7 @@ import polars as pl
 
 from normloom.core.fan_out import each, free
 from normloom.core.stage import Output, dropped, dropped_frame
-from normloom.schemas import demo_tables
+from normloom.schemas.people import demo_tables
 from normloom.steps.step import step
 from normloom.tasks import bounds
 from normloom.tasks.release.publish import with_own_columns

@@ -10,8 +10,8 @@ from pydantic import Field
 from normloom.core.fan_out import each
 from normloom.core.models.protocol import LanguageModel, ScoreRequest
 from normloom.core.stage import Output, quarantined_frame, unanswered
-from normloom.schemas import demo_tables
-from normloom.schemas.demo_tables import ANSWERS, AXES
+from normloom.schemas.people import demo_tables
+from normloom.schemas.people.demo_tables import ANSWERS, AXES
 from normloom.schemas.template import Template, sections, template_named
 from normloom.steps.args import Args
 from normloom.steps.step import step

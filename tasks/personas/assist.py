@@ -13,8 +13,8 @@ from normloom.core.fan_out import each
 from normloom.core.models.protocol import GenerateRequest, LanguageModel, Sampling
 from normloom.core.rows.ids import seed
 from normloom.core.stage import Output, quarantined_frame, unanswered
-from normloom.schemas import persona_tables
-from normloom.schemas.persona_tables import BAD_FORMAT, EMPTY, OK
+from normloom.schemas.people import persona_tables
+from normloom.schemas.people.persona_tables import BAD_FORMAT, EMPTY, OK
 from normloom.schemas.template import Template, sections, template_named
 from normloom.steps.args import Args
 from normloom.steps.step import step

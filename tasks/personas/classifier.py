@@ -11,7 +11,7 @@ from pydantic import Field
 
 from normloom.core.fan_out import each
 from normloom.core.stage import Output
-from normloom.schemas import persona_tables
+from normloom.schemas.people import persona_tables
 from normloom.steps.args import Args
 from normloom.steps.step import step
 

@@ -6,7 +6,8 @@ import polars as pl
 
 from normloom.core.fan_out import each, free
 from normloom.core.stage import Output
-from normloom.schemas import persona_tables, tables
+from normloom.schemas import tables
+from normloom.schemas.people import persona_tables
 from normloom.steps.step import step
 
 MOST = 3  # recommendations of a topic

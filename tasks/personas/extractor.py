@@ -22,8 +22,9 @@ from normloom.core.models.needs import Needs
 from normloom.core.models.product_model import ProductFiles
 from normloom.core.run import Run
 from normloom.core.stage import Output
-from normloom.schemas import persona_tables, tables
-from normloom.schemas.persona_tables import EMPTY, OK, TRAIN
+from normloom.schemas import tables
+from normloom.schemas.people import persona_tables
+from normloom.schemas.people.persona_tables import EMPTY, OK, TRAIN
 from normloom.steps.args import Args
 from normloom.steps.step import step
 

@@ -11,7 +11,8 @@ from normloom.core.errors import SourceError
 from normloom.core.fan_out import free
 from normloom.core.stage import Output, dropped_rows, quarantined, quarantined_frame
 from normloom.readers import LIBRARIES, Located, as_text, read_source
-from normloom.schemas import persona_tables, tables
+from normloom.schemas import tables
+from normloom.schemas.people import persona_tables
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks.cultural.memes import rejected_entries

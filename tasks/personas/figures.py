@@ -9,7 +9,7 @@ import polars as pl
 from normloom.core.fan_out import free
 from normloom.core.stage import Output
 from normloom.schemas import tables
-from normloom.schemas.persona_tables import STRATEGIES
+from normloom.schemas.people.persona_tables import STRATEGIES
 from normloom.steps.step import step
 from normloom.tasks.metrics.clustered import clustered, clustered_share
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output

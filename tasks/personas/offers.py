@@ -8,8 +8,18 @@ import polars as pl
 
 from normloom.core.fan_out import each, free
 from normloom.core.stage import Output, dropped_rows
-from normloom.schemas import analyst_tables, tables
-from normloom.schemas.analyst_tables import ACCEPT, ACCEPTED, ANALYST, CLASSIFIER, DECLINED, LISTED, REPLIED, WAITING
+from normloom.schemas import tables
+from normloom.schemas.people import analyst_tables
+from normloom.schemas.people.analyst_tables import (
+    ACCEPT,
+    ACCEPTED,
+    ANALYST,
+    CLASSIFIER,
+    DECLINED,
+    LISTED,
+    REPLIED,
+    WAITING,
+)
 from normloom.steps.step import step
 from normloom.tasks.personas.classifier import MODEL, Acting, Classifier
 

@@ -15,8 +15,9 @@ from pydantic import Field
 from normloom.core.fan_out import free
 from normloom.core.rows.ids import seed as seed_of
 from normloom.core.stage import Output
-from normloom.schemas import persona_tables, tables
-from normloom.schemas.persona_tables import DIVERSE, STRATEGIES, UNCERTAIN
+from normloom.schemas import tables
+from normloom.schemas.people import persona_tables
+from normloom.schemas.people.persona_tables import DIVERSE, STRATEGIES, UNCERTAIN
 from normloom.steps.step import step
 from normloom.tasks.personas.classifier import MODEL, Acting, Predicted, predict
 

@@ -10,8 +10,9 @@ from pydantic import Field
 from normloom.core.fan_out import each
 from normloom.core.rows.ids import seed as seed_of
 from normloom.core.stage import Output, dropped_rows
-from normloom.schemas import analyst_tables, persona_tables, tables
-from normloom.schemas.persona_tables import DIVERSE, UNCERTAIN
+from normloom.schemas import tables
+from normloom.schemas.people import analyst_tables, persona_tables
+from normloom.schemas.people.persona_tables import DIVERSE, UNCERTAIN
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks.personas.classifier import MODEL, Acting, Classifier

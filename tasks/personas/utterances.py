@@ -15,8 +15,9 @@ from normloom.core.fan_out import each
 from normloom.core.rows.ids import seed as seed_of
 from normloom.core.stage import Output, dropped_rows, quarantined, quarantined_frame
 from normloom.readers import LIBRARIES, Located, read_source
-from normloom.schemas import persona_tables, tables
-from normloom.schemas.persona_tables import TEST, TRAIN
+from normloom.schemas import tables
+from normloom.schemas.people import persona_tables
+from normloom.schemas.people.persona_tables import TEST, TRAIN
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks.cultural.memes import rejected_entries

@@ -14,8 +14,9 @@ from normloom.core.fan_out import free
 from normloom.core.models.product_model import ProductFiles
 from normloom.core.stage import Output
 from normloom.run.checks.own import LEAST_VARIATION, variation
-from normloom.schemas import preference_tables, tables
-from normloom.schemas.preference_tables import HELD_OUT, OK, TRAIN
+from normloom.schemas import tables
+from normloom.schemas.training import preference_tables
+from normloom.schemas.training.preference_tables import HELD_OUT, OK, TRAIN
 from normloom.steps.step import step
 from normloom.tasks.tuning.lora import ADAPTER
 

@@ -15,8 +15,9 @@ from normloom.core.errors import SourceError
 from normloom.core.fan_out import each, free
 from normloom.core.stage import Output, quarantined, quarantined_frame
 from normloom.readers import LIBRARIES, Located, as_text, read_source
-from normloom.schemas import preference_tables, tables
-from normloom.schemas.preference_tables import MEASURED, OK, WORST
+from normloom.schemas import tables
+from normloom.schemas.training import preference_tables
+from normloom.schemas.training.preference_tables import MEASURED, OK, WORST
 from normloom.steps.step import step
 from normloom.tasks.metrics.figure import figure_row, figures_output
 from normloom.tasks.preferences.dpo.dpo_figures import mean_over_groups

@@ -14,9 +14,9 @@ from pydantic import Field
 from normloom.core.fan_out import each
 from normloom.core.models.protocol import LanguageModel, ScoreRequest, Scores
 from normloom.core.stage import Output, quarantined_frame, unanswered
-from normloom.schemas import preference_tables
-from normloom.schemas.preference_tables import CONSISTENCY, NONE, OK, UTTERANCE_ENTAILMENT
 from normloom.schemas.template import Template, sections, template_named
+from normloom.schemas.training import preference_tables
+from normloom.schemas.training.preference_tables import CONSISTENCY, NONE, OK, UTTERANCE_ENTAILMENT
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks import bounds

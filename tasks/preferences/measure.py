@@ -15,8 +15,8 @@ from pydantic import Field
 from normloom.core.fan_out import each
 from normloom.core.models.protocol import Embedder
 from normloom.core.stage import Output
-from normloom.schemas import preference_tables
-from normloom.schemas.preference_tables import (
+from normloom.schemas.training import preference_tables
+from normloom.schemas.training.preference_tables import (
     COHERENCE,
     CONSISTENCY,
     MEASURED,

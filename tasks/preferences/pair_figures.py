@@ -11,7 +11,7 @@ from normloom.core.fan_out import free
 from normloom.core.stage import Output
 from normloom.run.checks.own import variation
 from normloom.schemas import tables
-from normloom.schemas.preference_tables import CONTENT, FORMAT
+from normloom.schemas.training.preference_tables import CONTENT, FORMAT
 from normloom.steps.step import step
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output
 from normloom.tasks.preferences.pairs import Pairing

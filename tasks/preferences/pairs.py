@@ -11,8 +11,8 @@ from pydantic import Field
 from normloom.core.errors import SourceError
 from normloom.core.fan_out import free
 from normloom.core.stage import Output, dropped_frame
-from normloom.schemas import preference_tables
-from normloom.schemas.preference_tables import (
+from normloom.schemas.training import preference_tables
+from normloom.schemas.training.preference_tables import (
     BAD,
     CONTENT,
     FORMAT,

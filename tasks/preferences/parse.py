@@ -10,8 +10,8 @@ from typing import Any
 import polars as pl
 
 from normloom.core.fan_out import each
-from normloom.schemas import preference_tables
-from normloom.schemas.preference_tables import BAD, NONE, OK
+from normloom.schemas.training import preference_tables
+from normloom.schemas.training.preference_tables import BAD, NONE, OK
 from normloom.steps.step import step
 
 KEY = "response"

@@ -11,8 +11,9 @@ from normloom.core.errors import SourceError
 from normloom.core.rows.text import text_problem
 from normloom.core.stage import Output, dropped_rows, quarantined, quarantined_frame
 from normloom.readers import LIBRARIES, Located, as_text, read_source
-from normloom.schemas import preference_tables, tables
-from normloom.schemas.preference_tables import TRAIN, VALID
+from normloom.schemas import tables
+from normloom.schemas.training import preference_tables
+from normloom.schemas.training.preference_tables import TRAIN, VALID
 from normloom.steps.args import Args
 from normloom.steps.step import step
 

@@ -10,8 +10,9 @@ from pydantic import Field, model_validator
 
 from normloom.core.fan_out import each, free
 from normloom.core.stage import Output, dropped_rows
-from normloom.schemas import preference_tables, tables
-from normloom.schemas.preference_tables import BAD, LENGTH_FORMAT, NONE, OK, SIGNAL_NAMES
+from normloom.schemas import tables
+from normloom.schemas.training import preference_tables
+from normloom.schemas.training.preference_tables import BAD, LENGTH_FORMAT, NONE, OK, SIGNAL_NAMES
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks.preferences.replies import signal_rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from normloom.core.fan_out import each
-from normloom.schemas import preference_tables
+from normloom.schemas.training import preference_tables
 from normloom.steps.step import step
 from normloom.tasks import bounds
 

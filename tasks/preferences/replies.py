@@ -14,9 +14,9 @@ from normloom.core.models.protocol import GenerateRequest, LanguageModel, Sampli
 from normloom.core.rows.ids import seed
 from normloom.core.stage import Output, quarantined, quarantined_frame, unanswered
 from normloom.readers import LIBRARIES, Located, as_text, read_source
-from normloom.schemas import preference_tables
-from normloom.schemas.preference_tables import BOUNDS, MEASURED, NONE, OK, TRAIN, WORST
 from normloom.schemas.template import Template, sections, template_named
+from normloom.schemas.training import preference_tables
+from normloom.schemas.training.preference_tables import BOUNDS, MEASURED, NONE, OK, TRAIN, WORST
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks import bounds

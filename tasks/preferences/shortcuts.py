@@ -14,8 +14,8 @@ import polars as pl
 
 from normloom.core.fan_out import free
 from normloom.core.stage import Output
-from normloom.schemas import preference_tables
-from normloom.schemas.preference_tables import FORMAT
+from normloom.schemas.training import preference_tables
+from normloom.schemas.training.preference_tables import FORMAT
 from normloom.steps.step import step
 from normloom.tasks.metrics.figure import FEWEST, Figure, figure_row, figures_output, too_few
 from normloom.tasks.metrics.mean import RESAMPLES, SEED

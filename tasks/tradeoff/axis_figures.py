@@ -9,7 +9,7 @@ import polars as pl
 from normloom.core.fan_out import free
 from normloom.core.stage import Output
 from normloom.schemas import tables
-from normloom.schemas.alignx_tables import HARMLESS, HELPFUL, HONEST, INFORMATIVE, TRUTHFUL, UNSAFE, WIN
+from normloom.schemas.training.alignx_tables import HARMLESS, HELPFUL, HONEST, INFORMATIVE, TRUTHFUL, UNSAFE, WIN
 from normloom.steps.step import step
 from normloom.tasks.metrics.clustered import clustered, ratio
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output

@@ -14,8 +14,9 @@ from normloom.core.errors import SourceError
 from normloom.core.fan_out import each, free
 from normloom.core.rows.text import normalise
 from normloom.core.stage import Output, dropped_rows
-from normloom.schemas import alignx_tables, tables
-from normloom.schemas.alignx_tables import DEV, TEST, TRAIN
+from normloom.schemas import tables
+from normloom.schemas.training import alignx_tables
+from normloom.schemas.training.alignx_tables import DEV, TEST, TRAIN
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks.tradeoff.axis_sets import SPLITS, known_as

@@ -14,8 +14,9 @@ from normloom.core.errors import SourceError
 from normloom.core.rows.text import text_problem
 from normloom.core.stage import Output, dropped_rows, quarantined, quarantined_frame
 from normloom.readers import LIBRARIES, Located, read_source
-from normloom.schemas import alignx_tables, tables
-from normloom.schemas.alignx_tables import DEV, HARMLESS, HELPFUL, HONEST, TEST, TRAIN
+from normloom.schemas import tables
+from normloom.schemas.training import alignx_tables
+from normloom.schemas.training.alignx_tables import DEV, HARMLESS, HELPFUL, HONEST, TEST, TRAIN
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks.cultural.memes import rejected_entries

@@ -9,8 +9,9 @@ import polars as pl
 
 from normloom.core.fan_out import free
 from normloom.core.stage import Output
-from normloom.schemas import alignx_tables, tables
-from normloom.schemas.alignx_tables import DEV, TEST
+from normloom.schemas import tables
+from normloom.schemas.training import alignx_tables
+from normloom.schemas.training.alignx_tables import DEV, TEST
 from normloom.steps.step import step
 from normloom.tasks.metrics.clustered import clustered, ratio
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output

@@ -13,8 +13,10 @@ from normloom.core.fan_out import each, free
 from normloom.core.models.protocol import GenerateRequest, LanguageModel, Sampling, ScoreRequest
 from normloom.core.rows.ids import seed
 from normloom.core.stage import Output, dropped_rows, quarantined_frame, unanswered
-from normloom.schemas import alignx_tables, tables
-from normloom.schemas.alignx_tables import (
+from normloom.schemas import tables
+from normloom.schemas.template import Template, sections, template_named
+from normloom.schemas.training import alignx_tables
+from normloom.schemas.training.alignx_tables import (
     BAD_FORMAT,
     EMPTY,
     OK,
@@ -24,7 +26,6 @@ from normloom.schemas.alignx_tables import (
     WIN,
     WORST,
 )
-from normloom.schemas.template import Template, sections, template_named
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks import bounds

@@ -11,8 +11,8 @@ from pydantic import Field
 from normloom.core.fan_out import each
 from normloom.core.models.protocol import Embedder
 from normloom.core.stage import Output, dropped_rows
-from normloom.schemas import alignx_tables
-from normloom.schemas.alignx_tables import EMPTY, GOOD, HONEST, OK, TRUTHFUL, WORST
+from normloom.schemas.training import alignx_tables
+from normloom.schemas.training.alignx_tables import EMPTY, GOOD, HONEST, OK, TRUTHFUL, WORST
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks.tradeoff.phrases import count_words

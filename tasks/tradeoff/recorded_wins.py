@@ -11,8 +11,9 @@ from normloom.core.errors import SourceError
 from normloom.core.rows.ids import seed
 from normloom.core.stage import Output, quarantined, quarantined_frame
 from normloom.readers import LIBRARIES, Located, as_text, read_source
-from normloom.schemas import alignx_tables, tables
-from normloom.schemas.alignx_tables import EMPTY, HELPFUL, OK, WIN, WORST
+from normloom.schemas import tables
+from normloom.schemas.training import alignx_tables
+from normloom.schemas.training.alignx_tables import EMPTY, HELPFUL, OK, WIN, WORST
 from normloom.steps.step import step
 from normloom.tasks.cultural.memes import rejected_entries
 from normloom.tasks.tradeoff.phrases import count_words

@@ -10,9 +10,9 @@ import polars as pl
 from pydantic import Field
 
 from normloom.core.fan_out import each
-from normloom.schemas import alignx_tables
-from normloom.schemas.alignx_tables import EMPTY, HARMLESS, INFORMATIVE, OK, TRAIN, UNSAFE, WORST
 from normloom.schemas.axes import UNSAFE_TERMS
+from normloom.schemas.training import alignx_tables
+from normloom.schemas.training.alignx_tables import EMPTY, HARMLESS, INFORMATIVE, OK, TRAIN, UNSAFE, WORST
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks.tradeoff.phrases import count_words, informs, refuses

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 from command_line import Command
 
-from normloom.cli.doctor import examine_store
+from normloom.cli.machine.doctor import examine_store
 from normloom.core.errors import StoreError
 from normloom.settings.systems import system_names
 from normloom.store.store import Store

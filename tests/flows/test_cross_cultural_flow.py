@@ -13,7 +13,7 @@ from normloom.core.errors import ConfigError
 from normloom.core.table import Manifest
 from normloom.lineage.trace import trace
 from normloom.planning.plan import plan
-from normloom.schemas.cultural_tables import CELL
+from normloom.schemas.media.cultural_tables import CELL
 from normloom.schemas.template import load_template
 from normloom.settings.settings import stages_for
 from normloom.steps.graph import stages_of

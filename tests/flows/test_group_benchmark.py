@@ -12,7 +12,7 @@ from normloom.core.errors import ConfigError
 from normloom.core.stage import Output
 from normloom.core.table import Manifest
 from normloom.schemas.conversations import ITEMS, RATINGS
-from normloom.schemas.demo_tables import RELEASED
+from normloom.schemas.people.demo_tables import RELEASED
 from normloom.schemas.tables import TEXTS
 from normloom.steps.step import step
 from normloom.store.store import Store

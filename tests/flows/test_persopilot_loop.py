@@ -11,7 +11,7 @@ from normloom.labelling.answers import Answer, now
 from normloom.labelling.book import LabelBook
 from normloom.labelling.queue import open_queue
 from normloom.lineage.trace import trace
-from normloom.schemas.analyst_tables import DECISIONS, REPLIES
+from normloom.schemas.people.analyst_tables import DECISIONS, REPLIES
 from normloom.store.store import Store
 
 

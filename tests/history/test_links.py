@@ -11,9 +11,9 @@ import pytest
 from normloom.core.table import Manifest
 from normloom.history.builds import BuildLock
 from normloom.history.links import broken_links
-from normloom.store.hold import Hold
 from normloom.store.latest import LATEST
 from normloom.store.layout import MANIFEST, SUPERSEDED
+from normloom.store.locks.hold import Hold
 from normloom.store.store import Store
 from normloom.store.verify import repair, verify
 from normloom.testing.builds import build_id, built

@@ -17,7 +17,7 @@ from transformers import AutoProcessor
 from normloom.core.content import Content, Image, Sound, media_of, merged, shown, sounds_of, text_of, with_text
 from normloom.core.errors import ConfigError
 from normloom.models import ModelSpec
-from normloom.models.senses import lacks
+from normloom.models.media.senses import lacks
 from normloom.models.transformers.engine import TransformersModel
 from normloom.readers.media import at_rate
 

@@ -15,7 +15,7 @@ from transformers import AutoProcessor, Qwen2VLConfig
 from normloom.core.content import Content, Image, images_of, merged, text_of, with_text
 from normloom.core.errors import ConfigError, ModelError
 from normloom.models import Completion, ModelSpec, load_model, model_identity
-from normloom.models.senses import lacks, require_senses
+from normloom.models.media.senses import lacks, require_senses
 from normloom.models.transformers.engine import TransformersModel
 from normloom.readers.media import image_of
 from normloom.testing.toy import echo_stage, words_stage

@@ -15,7 +15,7 @@ from normloom.report.material import find_material
 from normloom.report.page import page
 from normloom.report.report import report
 from normloom.report.sections.results.judgement import SECTION
-from normloom.schemas.cultural_tables import IMAGES
+from normloom.schemas.media.cultural_tables import IMAGES
 from normloom.schemas.tables import FIGURES, TEXTS
 from normloom.steps.step import step
 from normloom.store.store import Store

@@ -16,8 +16,8 @@ from normloom.report.page import page
 from normloom.report.report import report
 from normloom.report.sections.results.preferences import collect, draw
 from normloom.run.build import BuildRequest, reuse
-from normloom.schemas.preference_tables import CURVE
 from normloom.schemas.tables import FIGURES, named_by_content
+from normloom.schemas.training.preference_tables import CURVE
 from normloom.steps.step import step
 from normloom.store.store import Store
 from normloom.tasks.metrics.figure import Figure, figure_row

@@ -13,8 +13,8 @@ from normloom.report.material import find_material
 from normloom.report.page import page
 from normloom.report.report import report
 from normloom.report.sections.results.trade_offs import collect, draw
-from normloom.schemas.alignx_tables import JUDGED, ROUTED, WORST
 from normloom.schemas.tables import named_by_content
+from normloom.schemas.training.alignx_tables import JUDGED, ROUTED, WORST
 from normloom.steps.step import step
 from normloom.store.store import Store
 from normloom.tasks.tradeoff.axis_figures import axis_figures

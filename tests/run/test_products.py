@@ -17,8 +17,8 @@ from normloom.core.table import Manifest
 from normloom.history.removal.gc import collect, remove
 from normloom.steps.args import Args
 from normloom.steps.step import step
-from normloom.store.hold import Hold
 from normloom.store.layout import SCRATCH
+from normloom.store.locks.hold import Hold
 from normloom.store.store import Store
 from normloom.store.verify import repair, verify
 from normloom.testing import made, words_stage

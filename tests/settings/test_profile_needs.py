@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from normloom.cli.profile_needs import examine_profile, too_many_processors
+from normloom.cli.machine.profile_needs import examine_profile, too_many_processors
 from normloom.cli.run import check_models
 from normloom.core.errors import ConfigError
 from normloom.core.models.protocol import ModelSpec

@@ -17,9 +17,9 @@ from normloom.core.errors import StoreError
 from normloom.core.stage import Output, Stage
 from normloom.core.table import Manifest
 from normloom.history.removal.gc import collect, remove
-from normloom.store.hold import Hold
 from normloom.store.latest import LATEST, released_key, show_latest
 from normloom.store.layout import RELEASE
+from normloom.store.locks.hold import Hold
 from normloom.store.store import Store
 from normloom.store.verify import repair, verify
 from normloom.testing.builds import build_id, built

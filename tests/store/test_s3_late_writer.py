@@ -17,8 +17,8 @@ from normloom.core.machine.object_path import ObjectPath
 from normloom.core.stage import DROPPED_SCHEMA, QUARANTINE_SCHEMA
 from normloom.core.table import PartRecord
 from normloom.history.removal.gc import collect, idle, remove
-from normloom.store import lease
 from normloom.store.layout import part_marker
+from normloom.store.locks import lease
 from normloom.store.parts import Writer, committed_part, forget_part, write_frames, write_part
 from normloom.store.store import Store
 from normloom.store.verify import verify

@@ -17,7 +17,7 @@ from s3_server import S3Server
 from normloom.core.errors import StoreError, UsageError
 from normloom.core.machine.object_path import ObjectPath, place_of
 from normloom.history.removal.gc import collect, idle, remove
-from normloom.store import lease
+from normloom.store.locks import lease
 from normloom.store.store import Store
 from normloom.store.verify import verify
 from normloom.testing.builds import build_id, built

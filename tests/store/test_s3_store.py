@@ -18,8 +18,8 @@ from normloom.core.machine.object_path import ObjectPath, place_of
 from normloom.history.removal.gc import collect, idle, remove
 from normloom.history.unfinished import UnfinishedBuild, recorded, unfinished
 from normloom.lineage.trace import trace
-from normloom.store import lease
 from normloom.store.files import put_new
+from normloom.store.locks import lease
 from normloom.store.parts import Writer, require_writer
 from normloom.store.store import Store
 from normloom.store.verify import verify

@@ -16,8 +16,8 @@ from normloom.cli.app import app
 from normloom.core.errors import StoreError
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest
-from normloom.store.hold import Hold
 from normloom.store.layout import CURRENT, MANIFEST, part_marker
+from normloom.store.locks.hold import Hold
 from normloom.store.store import Store
 from normloom.store.verify import repair, verify
 from normloom.testing.toy import echo_stage, runner, words_stage

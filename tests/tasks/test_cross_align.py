@@ -20,10 +20,10 @@ from normloom.tasks.cross_align.claim import claim
 from normloom.tasks.cross_align.evidence import Unit, left
 from normloom.tasks.cross_align.explanations import ids_in
 from normloom.tasks.cross_align.figures import counts, gain, macro_f1, relative_gain
-from normloom.tasks.cross_align.hard_pairs import hard_pairs, nearest
-from normloom.tasks.cross_align.head import AdaptedHead, supervised_contrast
 from normloom.tasks.cross_align.memes import Columns, MemeReading, read_labelled_memes
 from normloom.tasks.cross_align.texts import Apart, keep_apart, near_memes
+from normloom.tasks.cross_align.training.hard_pairs import hard_pairs, nearest
+from normloom.tasks.cross_align.training.head import AdaptedHead, supervised_contrast
 from normloom.tasks.cross_align.variants import variants
 
 LABELS = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc")), min_size=1, max_size=30)

@@ -13,7 +13,7 @@ from normloom.core.errors import StageError
 from normloom.core.models.product_model import ProductFiles
 from normloom.core.models.protocol import ModelSpec
 from normloom.core.run import Run
-from normloom.tasks.cross_align.lora import Tuning, encode_tuned, tune
+from normloom.tasks.cross_align.training.lora import Tuning, encode_tuned, tune
 from normloom.tasks.tuning.lora import ADAPTER, CONFIG
 
 LABELS = {"a": "bad", "b": "bad", "c": "good", "d": "good"}

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from normloom.core.models.protocol import Candidate, Completion, GenerateRequest
-from normloom.schemas import meme_tables
+from normloom.schemas.media import meme_tables
 from normloom.tasks.cross_align.reword import Rewording, reword
 
 TOLD = {

@@ -17,7 +17,7 @@ from normloom.core.models.product_model import ProductFiles
 from normloom.core.models.protocol import ModelSpec
 from normloom.core.run import Run
 from normloom.readers import locate
-from normloom.schemas.deepfake_tables import FAKE, REAL
+from normloom.schemas.media.deepfake_tables import FAKE, REAL
 from normloom.tasks.deepfakes.aligners import Aligning, aligners
 from normloom.tasks.deepfakes.checks import check_detection
 from normloom.tasks.deepfakes.held_out import HeldOut, held_out, parts

@@ -16,7 +16,7 @@ from sklearn.metrics import f1_score, roc_auc_score
 
 from normloom.core.errors import StageError
 from normloom.core.run import Run
-from normloom.schemas.modality_tables import CONCAT, IMAGE, IMAGE_ONLY, METHODS, SHARED, TEXT, TEXT_ONLY
+from normloom.schemas.media.modality_tables import CONCAT, IMAGE, IMAGE_ONLY, METHODS, SHARED, TEXT, TEXT_ONLY
 from normloom.tasks.media.fitted import file_name
 from normloom.tasks.missing_modality.fits import Fitting, fits
 from normloom.tasks.missing_modality.network import NETWORKS, digest, new_network, passed

@@ -22,7 +22,7 @@ from normloom.tasks.audit.auditing import Auditing
 from normloom.tasks.audit.bounds import Bound, missed
 from normloom.tasks.audit.rogan_gladen import rogan_gladen
 from normloom.tasks.audit.stratified import Rate
-from normloom.tasks.cross_align.hard_pairs import matrix
+from normloom.tasks.cross_align.training.hard_pairs import matrix
 from normloom.tasks.deepfakes.pairs import Pairing, pairs
 from normloom.tasks.knowledge.by_rows import lexicon
 from normloom.tasks.knowledge.wordnet import locate_wordnet

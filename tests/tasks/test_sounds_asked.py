@@ -15,7 +15,7 @@ from normloom.core.fan_out import each
 from normloom.core.models.product_model import ProductFiles
 from normloom.core.models.protocol import LanguageModel, ModelSpec, ScoreRequest
 from normloom.core.stage import Output, Stage, quarantined_frame, unanswered
-from normloom.models.senses import require_senses
+from normloom.models.media.senses import require_senses
 from normloom.readers.media import MediaFolder, locate_media
 from normloom.steps.args import Args
 from normloom.steps.graph import stages_of

@@ -13,7 +13,7 @@ from hand_made import Answerer, Writer
 from normloom.core.errors import SourceError
 from normloom.core.stage import Output
 from normloom.readers import locate
-from normloom.schemas.preference_tables import MEASURED
+from normloom.schemas.training.preference_tables import MEASURED
 from normloom.tasks.cultural.answers import ScoredAnswers, answer_scored
 from normloom.tasks.cultural.grid import Cells, grid
 from normloom.tasks.personas.assist import Assisting, assistance

@@ -11,7 +11,7 @@ from persona_loop import loop, people, rows
 from playwright.sync_api import Page, expect, sync_playwright
 
 from normloom.labelling.queue import open_queue
-from normloom.schemas.analyst_tables import DECISIONS
+from normloom.schemas.people.analyst_tables import DECISIONS
 from normloom.store.store import Store
 from normloom.view import ViewServer
 

@@ -22,7 +22,7 @@ import ray
 import yaml
 from patient import start_cluster
 
-from normloom.cli.profile_needs import examine_profile
+from normloom.cli.machine.profile_needs import examine_profile
 from normloom.core.errors import ConfigError
 from normloom.core.models.protocol import ModelSpec
 from normloom.core.progress import LogProgress

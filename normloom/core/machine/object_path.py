@@ -1,7 +1,7 @@
 """Paths of objects in S3-compatible storage, `s3://bucket/prefix`, with what a store uses of pathlib.
 
 Each operation is a request; a directory is the common beginning of names. What a directory can do and objects cannot
-(rename, append, lock) is not here: `normloom.store.files` and `normloom.store.lease` have the store's own ways.
+(rename, append, lock) is not here: `normloom.store.files` and `normloom.store.locks.lease` have the store's own ways.
 Endpoint, region and credentials come from the environment (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID,
 AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN) of each process, and travel nowhere.
 """

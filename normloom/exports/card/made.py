@@ -14,8 +14,8 @@ from normloom.models.registry import is_random
 from normloom.report.material import Material
 from normloom.report.sections import head
 from normloom.report.sections.data import rows
-from normloom.schemas.preference_tables import CHECKED
 from normloom.schemas.tables import AGREEMENT, FIGURES
+from normloom.schemas.training.preference_tables import CHECKED
 
 TEXT_SHOWN = 60  # characters of a setting
 LIST_SHOWN = 8  # entries of a setting

@@ -29,10 +29,10 @@ from normloom.core.machine.object_path import ObjectPath
 from normloom.core.table import Manifest, TableRef
 from normloom.history.builds import locks
 from normloom.planning.keys import FORMAT as KEY_FORMAT
-from normloom.store import lease
-from normloom.store.hold import Hold
 from normloom.store.latest import released_key
 from normloom.store.layout import BUILDS, CURRENT, LOCK, MANIFEST, PRODUCT, RELEASE, RUNNING, SCRATCH, SUPERSEDED
+from normloom.store.locks import lease
+from normloom.store.locks.hold import Hold
 from normloom.store.store import Store
 
 KEEP = 10

@@ -23,9 +23,9 @@ from normloom.labelling.take_out import answers_about, take_out
 from normloom.lineage.reach import Held, reach, remade, source_rows, stored_tables
 from normloom.store.files import remove_tree
 from normloom.store.forgotten import FOLDER, Purging, deny_list, forgettings, write_purging
-from normloom.store.hold import Hold
 from normloom.store.latest import LATEST, released_key
 from normloom.store.layout import BUILDS, CURRENT, LOCK, RUNNING, SUPERSEDED, scratch_of
+from normloom.store.locks.hold import Hold
 from normloom.store.store import Store
 
 _NAMED = 3  # rows and tables that a message lists

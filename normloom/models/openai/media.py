@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from normloom.core.content import Content, Image, Sound, merged
-from normloom.models.decoded import UnreadableError, pixels_of, samples_of
+from normloom.models.media.decoded import UnreadableError, pixels_of, samples_of
 from normloom.models.openai.options import Options
 from normloom.models.openai.replies.failures import UnansweredError
 

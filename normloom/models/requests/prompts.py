@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from normloom.core.content import Image, Sound, media_of, merged
 from normloom.core.errors import ModelError
 from normloom.core.models.protocol import GenerateRequest, ReplyRequest, Sampling, ScoreRequest
-from normloom.models.decoded import UnreadableError
+from normloom.models.media.decoded import UnreadableError
 from normloom.models.requests.chat import BREAK, Chat
 
 

@@ -27,12 +27,12 @@ from normloom.core.models.protocol import (
 )
 from normloom.models.files.locate import locate
 from normloom.models.loading import context_limit, end_tokens, load, tokenizer_of
+from normloom.models.media.senses import UNREAD, config_senses, counts_in_three
 from normloom.models.registry import parse_options, require_free_text
 from normloom.models.requests.chat import Chat
 from normloom.models.requests.progress import current_teller
 from normloom.models.requests.prompts import Prompt, Prompter
 from normloom.models.requests.reasoning import candidate
-from normloom.models.senses import UNREAD, config_senses, counts_in_three
 from normloom.models.transformers.decoding import Draft, Stops, read_prompts, write
 from normloom.models.transformers.media import Media, multimodal
 from normloom.models.transformers.mixing import Adapters, Mixture

@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModelForMultimodalLM
 
 from normloom.core.content import Image, Medium, Sound
 from normloom.core.errors import ModelError
-from normloom.models.processors import NO_TOKEN, mark_of, processed, processor_of, require_tokens, token_of
+from normloom.models.media.processors import NO_TOKEN, mark_of, processed, processor_of, require_tokens, token_of
 
 _FEATURES: Mapping[type[Medium], str] = {Image: "get_image_features", Sound: "get_audio_features"}
 _LEAST = 2  # tokens of a sound, of fewer of which Qwen2-Audio does not know that they are all of it

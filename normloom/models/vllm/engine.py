@@ -28,12 +28,12 @@ from normloom.core.models.protocol import (
 )
 from normloom.models.files.locate import locate
 from normloom.models.loading import context_limit, dtype_of, end_tokens, tokenizer_of
+from normloom.models.media.senses import config_senses
 from normloom.models.product_files import ADAPTER
 from normloom.models.registry import parse_options
 from normloom.models.requests.chat import Chat
 from normloom.models.requests.prompts import Prompt, Prompter
 from normloom.models.requests.reasoning import candidate
-from normloom.models.senses import config_senses
 from normloom.models.transformers.decoding import Stops
 from normloom.models.vllm.media import Decoded, Placeholders
 from normloom.models.vllm.options import Options

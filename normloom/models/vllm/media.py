@@ -8,8 +8,8 @@ from typing import Any
 
 from normloom.core.content import Image, Medium, Sound
 from normloom.core.errors import ModelError
-from normloom.models.decoded import pixels_of
-from normloom.models.processors import (
+from normloom.models.media.decoded import pixels_of
+from normloom.models.media.processors import (
     NO_TOKEN,
     heard,
     mark_of,

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from normloom.schemas.demo_tables import ANSWERS
+from normloom.schemas.people.demo_tables import ANSWERS
 from normloom.tasks.metrics.figure import Figure, figure_row, too_few
 from normloom.tasks.metrics.groups.demographic_parity import demographic_parity
 from normloom.tasks.metrics.groups.demographic_sensitivity import demographic_sensitivity, mean_sensitivity
 from normloom.tasks.metrics.groups.equalized_odds import equalized_odds
 from normloom.tasks.metrics.groups.slices import DOMAIN, OVERALL, Slice, column_of
-from normloom.tasks.metrics.icc import icc
-from normloom.tasks.metrics.krippendorff_alpha import ordinal_alpha
-from normloom.tasks.metrics.rater_correlation import rater_correlation
+from normloom.tasks.metrics.raters.icc import icc
+from normloom.tasks.metrics.raters.krippendorff_alpha import ordinal_alpha
+from normloom.tasks.metrics.raters.rater_correlation import rater_correlation
 
 if TYPE_CHECKING:
     import numpy as np

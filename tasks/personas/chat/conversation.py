@@ -9,7 +9,7 @@ from typing import Any
 
 from normloom.core.errors import UsageError
 from normloom.core.models.protocol import Completion, GenerateRequest, ModelSpec
-from normloom.schemas.persona_tables import UNKNOWN
+from normloom.schemas.people.persona_tables import UNKNOWN
 from normloom.store.forgotten import forgettings
 from normloom.store.store import Store
 from normloom.tasks.personas.chat.reading import UtteranceReader, topic_of

@@ -9,8 +9,8 @@ import polars as pl
 from normloom.core.fan_out import free
 from normloom.core.stage import Output, dropped, dropped_frame
 from normloom.labelling.seen import Labels
-from normloom.schemas import persona_tables
-from normloom.schemas.persona_tables import MODEL, PERSON, SOURCE
+from normloom.schemas.people import persona_tables
+from normloom.schemas.people.persona_tables import MODEL, PERSON, SOURCE
 from normloom.schemas.tables import named_by_content
 from normloom.steps.step import step
 from normloom.tasks.personas.chat.record import FACT, corrections_of, keys_of, learned_of, turns_of

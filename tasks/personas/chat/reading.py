@@ -9,7 +9,7 @@ from functools import cached_property
 import polars as pl
 
 from normloom.core.errors import UsageError
-from normloom.schemas.persona_tables import UNKNOWN
+from normloom.schemas.people.persona_tables import UNKNOWN
 from normloom.store.store import Store
 from normloom.tasks.personas.extractor import FOLDER, RELATION, Linear, load_extractor, read_facts
 from normloom.tasks.personas.utterances import WORD

@@ -12,7 +12,7 @@ from normloom.core.errors import ConfigError
 from normloom.core.fan_out import each
 from normloom.core.models.protocol import ReplyRequest, ReplyScorer, Turn
 from normloom.core.stage import Output, dropped, dropped_frame
-from normloom.schemas import preference_tables
+from normloom.schemas.training import preference_tables
 from normloom.steps.args import Args
 from normloom.steps.step import step
 

@@ -16,8 +16,8 @@ from normloom.core.models.needs import Needs
 from normloom.core.models.protocol import ModelSpec
 from normloom.core.run import Run
 from normloom.core.stage import Output, dropped, dropped_frame
-from normloom.schemas import preference_tables
-from normloom.schemas.preference_tables import TRAIN
+from normloom.schemas.training import preference_tables
+from normloom.schemas.training.preference_tables import TRAIN
 from normloom.steps.step import step
 from normloom.tasks.preferences.dpo.log_probs import fault, named, request
 from normloom.tasks.preferences.dpo.processes import train_in_processes

@@ -13,7 +13,7 @@ import polars as pl
 from pydantic import Field
 
 from normloom.core.errors import ConfigError, StoreError
-from normloom.schemas import preference_tables
+from normloom.schemas.training import preference_tables
 from normloom.steps.args import Args
 from normloom.tasks.tuning.checkpoints import newest
 from normloom.tasks.tuning.lora import FOLDER, Lora, lora_config, save_adapter, trainable

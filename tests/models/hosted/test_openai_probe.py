@@ -11,7 +11,7 @@ from openai_toys import VARIABLE, spec_of
 from scripted_server import KEY, MODEL, serving
 from test_openai_engine import echo_stage
 
-from normloom.cli.endpoints import probed
+from normloom.cli.machine.endpoints import probed
 from normloom.core.errors import ConfigError, ModelError
 from normloom.models import GenerateRequest, ModelSpec, Sampling
 from normloom.models.openai.engine import OpenaiModel

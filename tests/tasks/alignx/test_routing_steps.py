@@ -15,8 +15,8 @@ from normloom.core.models.product_model import ProductFiles
 from normloom.core.run import Run
 from normloom.models.routing.calibrators import Calibrators, tempered
 from normloom.models.routing.router import load_router
-from normloom.schemas.alignx_tables import DEV, TEST, TRAIN
-from normloom.schemas.routing_tables import GLOBAL, INJECTED, LOCAL, PLAIN
+from normloom.schemas.training.alignx_tables import DEV, TEST, TRAIN
+from normloom.schemas.training.routing_tables import GLOBAL, INJECTED, LOCAL, PLAIN
 from normloom.tasks.alignx.calibrate import Calibrating, calibrate, calibration_error, calibrators
 from normloom.tasks.alignx.inject import Injecting, inject
 from normloom.tasks.alignx.probe import CHANCE, PROBE, Probing, probe_figures

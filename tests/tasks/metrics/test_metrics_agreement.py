@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normloom.core.errors import ConfigError
-from normloom.tasks.metrics.icc import icc
-from normloom.tasks.metrics.krippendorff_alpha import ordinal_alpha
-from normloom.tasks.metrics.rater_correlation import rater_correlation
+from normloom.tasks.metrics.raters.icc import icc
+from normloom.tasks.metrics.raters.krippendorff_alpha import ordinal_alpha
+from normloom.tasks.metrics.raters.rater_correlation import rater_correlation
 
 NAN = float("nan")
 

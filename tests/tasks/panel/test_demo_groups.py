@@ -6,7 +6,7 @@ import polars as pl
 from hand_made import ANY, SAFETY, Writer, carry_out
 
 from normloom.core.stage import Output
-from normloom.schemas import demo_tables
+from normloom.schemas.people import demo_tables
 from normloom.schemas.template import Template, load_template
 from normloom.tasks.panel.group_gaps import GroupDrafting, expand_groups, find_sparse_in_groups, group_coverage
 from normloom.tasks.prompts.expand import GapSearch

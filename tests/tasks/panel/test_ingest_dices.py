@@ -14,7 +14,7 @@ from normloom.core.stage import Output, Stage
 from normloom.planning.keys import canonical
 from normloom.readers import locate
 from normloom.schemas import conversations
-from normloom.schemas.demo_tables import AXES
+from normloom.schemas.people.demo_tables import AXES
 from normloom.tasks.panel.ingest_dices import Conversations, ingest_dices
 
 RECORD = {

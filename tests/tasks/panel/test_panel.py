@@ -7,8 +7,9 @@ import pytest
 from hand_made import ANY, carry_out
 
 from normloom.core.stage import Output
-from normloom.schemas import demo_tables, tables
-from normloom.schemas.demo_tables import AXES
+from normloom.schemas import tables
+from normloom.schemas.people import demo_tables
+from normloom.schemas.people.demo_tables import AXES
 from normloom.tasks.panel.conversations import conversations
 from normloom.tasks.panel.panel import find_panel_requests, join_panel, release
 

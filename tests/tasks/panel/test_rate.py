@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from normloom.core.errors import ConfigError
 from normloom.core.stage import Output
-from normloom.schemas import demo_tables
+from normloom.schemas.people import demo_tables
 from normloom.schemas.template import Template, load_template
 from normloom.tasks.panel.rate import Answers, Rating, described, probabilities, rate
 from normloom.testing.toy import SCRIPTED

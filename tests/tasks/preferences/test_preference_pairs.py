@@ -8,7 +8,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from normloom.core.errors import SourceError
-from normloom.schemas.preference_tables import CONTENT, FORMAT, HELD_OUT, TRAIN
+from normloom.schemas.training.preference_tables import CONTENT, FORMAT, HELD_OUT, TRAIN
 from normloom.tasks.preferences.checks import check_pairs
 from normloom.tasks.preferences.pairs import Pairing, published_pairs
 from normloom.tasks.preferences.shortcuts import auc_over_groups, shortcuts

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from normloom.core.models.protocol import Completion, GenerateRequest, ScoreRequest, Scores
 from normloom.core.stage import Output
-from normloom.schemas.preference_tables import BAD, BOUNDS, MEASURED, NONE, OK, SIGNAL_NAMES, WORST
+from normloom.schemas.training.preference_tables import BAD, BOUNDS, MEASURED, NONE, OK, SIGNAL_NAMES, WORST
 from normloom.tasks.preferences.judge_entailment import Entailment, judge_entailment
 from normloom.tasks.preferences.measure import negated, sentences
 from normloom.tasks.preferences.parse import parse, replies_in, response_of

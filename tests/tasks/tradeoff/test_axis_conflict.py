@@ -5,7 +5,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from normloom.schemas.alignx_tables import JUDGED, WORST
+from normloom.schemas.training.alignx_tables import JUDGED, WORST
 from normloom.tasks.tradeoff.conflict import conflict, worth
 
 SYSTEMS = {"base": (0.5, 0.5), "bold": (1.0, 0.0), "shy": (0.0, 1.0), "wise": (1.0, 1.0)}  # helpful, harmless

@@ -9,7 +9,7 @@ import pytest
 from in_process import prepared
 
 from normloom.readers import locate
-from normloom.schemas.alignx_tables import JUDGED, WORST
+from normloom.schemas.training.alignx_tables import JUDGED, WORST
 from normloom.steps.graph import stages_of
 from normloom.store.store import Store
 from normloom.tasks.tradeoff.axis_figures import axis_figures

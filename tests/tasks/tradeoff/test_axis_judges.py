@@ -7,7 +7,15 @@ import polars as pl
 import pytest
 
 from normloom.core.models.protocol import Candidate, Completion, GenerateRequest, ScoreRequest, Scores
-from normloom.schemas.alignx_tables import AXIS_ROWS, COMPARED, JUDGED, NEARNESS, REFERENCE_FIRST, REPLY_FIRST, SAFETY
+from normloom.schemas.training.alignx_tables import (
+    AXIS_ROWS,
+    COMPARED,
+    JUDGED,
+    NEARNESS,
+    REFERENCE_FIRST,
+    REPLY_FIRST,
+    SAFETY,
+)
 from normloom.tasks.tradeoff.compared import Comparing, compare, judge_wins, parsed
 from normloom.tasks.tradeoff.nearness import Nearness, judge_nearest, nearness
 from normloom.tasks.tradeoff.phrases import informs, refuses

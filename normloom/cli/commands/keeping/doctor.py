@@ -27,8 +27,8 @@ def doctor(
 
         normloom doctor --profile gpu --set resources.address=ray-head:6379
     """
-    from normloom.cli.doctor import examine
-    from normloom.cli.profile_needs import examine_profile
+    from normloom.cli.machine.doctor import examine
+    from normloom.cli.machine.profile_needs import examine_profile
 
     findings = examine(store)
     if profile is not None:

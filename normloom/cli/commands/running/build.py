@@ -31,8 +31,8 @@ def build(given: BuildOptions, json_: JsonOption = False) -> None:
 
         normloom build cross_cultural --only "score_smollm2 where language = 'hi' and shot = 'one'"
     """
-    from normloom.cli.doctor import examine_store
     from normloom.cli.interrupt import leaving_quietly
+    from normloom.cli.machine.doctor import examine_store
     from normloom.cli.run import run_build
 
     if (examined := examine_store(given.store)).state == "broken":

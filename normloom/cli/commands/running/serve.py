@@ -66,7 +66,7 @@ def serve(
 
         prefect deployment run savacu/serve --param 'only=["judge_0"]'
     """
-    from normloom.cli.doctor import examine_store
+    from normloom.cli.machine.doctor import examine_store
     from normloom.prefect.notifications.watch import watching
     from normloom.prefect.run_marks import settling
     from normloom.prefect.server import ServerError, announced, prefect_server, serving, using_server

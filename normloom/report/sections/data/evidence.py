@@ -13,8 +13,8 @@ from normloom.report.material import Material
 from normloom.report.section import Data, Section
 from normloom.report.sections.data.media import thumbnail
 from normloom.schemas import tables
-from normloom.schemas.media_tables import SPAN
-from normloom.schemas.meme_tables import ENRICHED
+from normloom.schemas.media.media_tables import SPAN
+from normloom.schemas.media.meme_tables import ENRICHED
 from normloom.tasks.cross_align.claim import claims
 from normloom.tasks.cross_align.figures import GAIN
 

@@ -13,7 +13,7 @@ from normloom.readers.media import MediaFolder, frames_of, image_of
 from normloom.report.blocks import Block, Medium, Note
 from normloom.report.material import Material
 from normloom.report.section import Data, Section
-from normloom.schemas.media_tables import IMAGE, SOUND, SPAN, VIDEO
+from normloom.schemas.media.media_tables import IMAGE, SOUND, SPAN, VIDEO
 
 COLUMNS = ("media_id", "kind", "origin", "format", "normalised", *SPAN)
 EACH = 9  # of each table

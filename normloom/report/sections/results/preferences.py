@@ -11,8 +11,8 @@ from normloom.report.blocks import Block, Note, Table
 from normloom.report.material import Material
 from normloom.report.plots import Series, bars, histogram, lines
 from normloom.report.section import Data, Section
-from normloom.schemas.preference_tables import CHECKED, CONTENT, CURVE, FORMAT, MEASURED, PAIRS, SHORTCUT_LIMIT
 from normloom.schemas.tables import FIGURES
+from normloom.schemas.training.preference_tables import CHECKED, CONTENT, CURVE, FORMAT, MEASURED, PAIRS, SHORTCUT_LIMIT
 
 BINS = 40
 AUC = "auc"

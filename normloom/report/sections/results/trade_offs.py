@@ -12,8 +12,8 @@ from normloom.report.figure_plots import named
 from normloom.report.material import Material
 from normloom.report.plots import Series, bars, lines
 from normloom.report.section import Data, Section
-from normloom.schemas.alignx_tables import DEV, JUDGED, RELIABILITY, TEST
 from normloom.schemas.tables import FIGURES
+from normloom.schemas.training.alignx_tables import DEV, JUDGED, RELIABILITY, TEST
 from normloom.tasks.tradeoff.axis_figures import AXIS, COUNTS, HEADLINES, RATES, REFERENCE_WORDS, VALID, WORDS
 from normloom.tasks.tradeoff.calibration import BRIER, CHANGE, ECE, TEMPERATURE, UNCALIBRATED
 from normloom.tasks.tradeoff.conflict import APART, CORRELATION, PAID, PROMPTS, SYSTEMS

@@ -9,8 +9,8 @@ import polars as pl
 from normloom.core.errors import StageError
 from normloom.core.fan_out import each
 from normloom.core.stage import Output, dropped_rows
-from normloom.schemas import meme_tables
-from normloom.schemas.meme_tables import NEAR_TEST, TRAIN, VARIANTS
+from normloom.schemas.media import meme_tables
+from normloom.schemas.media.meme_tables import NEAR_TEST, TRAIN, VARIANTS
 from normloom.steps.step import step
 from normloom.tasks.cross_align.variants import vectors_of
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from normloom.core.contract import Contract
-from normloom.schemas.persona_tables import STRATEGIES
+from normloom.schemas.people.persona_tables import STRATEGIES
 from normloom.schemas.tables import TEXTS, within
 
 DECISIONS, REPLIES = "persopilot_decisions", "persopilot_replies"  # the labels: of an analyst, and of who got an offer

@@ -5,8 +5,8 @@ from __future__ import annotations
 import polars as pl
 
 from normloom.core.contract import Contract
-from normloom.schemas.alignx_tables import DEV, TEST, TRAIN
 from normloom.schemas.tables import MESSAGES, NOT_EMPTY, within
+from normloom.schemas.training.alignx_tables import DEV, TEST, TRAIN
 
 PLAIN, INJECTED = "plain", "injected"
 GLOBAL, LOCAL = "global", "local"

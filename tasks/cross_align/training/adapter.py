@@ -20,15 +20,16 @@ from normloom.core.fan_out import free
 from normloom.core.models.needs import Needs
 from normloom.core.run import Run
 from normloom.core.stage import Output
-from normloom.schemas import meme_tables, tables
-from normloom.schemas.meme_tables import TRAIN, VALIDATION, VARIANTS
+from normloom.schemas import tables
+from normloom.schemas.media import meme_tables
+from normloom.schemas.media.meme_tables import TRAIN, VALIDATION, VARIANTS
 from normloom.steps.args import Args
 from normloom.steps.step import step
-from normloom.tasks.cross_align.hard_pairs import matrix
+from normloom.tasks.cross_align.training.hard_pairs import matrix
 from normloom.tasks.cross_align.variants import vectors_of
 
 if TYPE_CHECKING:
-    from normloom.tasks.cross_align.head import AdaptedHead
+    from normloom.tasks.cross_align.training.head import AdaptedHead
 
 FOLDER = "adapters"
 _CLASSES, _SCALE = "classes", "scale"
@@ -94,7 +95,7 @@ def load_adapter(folder: Path, task: str, variant: str) -> TrainedHead:
     """Return a trained adapter from the files of its product."""
     from safetensors import safe_open
 
-    from normloom.tasks.cross_align.head import AdaptedHead
+    from normloom.tasks.cross_align.training.head import AdaptedHead
 
     with safe_open(folder / file_name(task, variant), framework="pt") as stored:
         weights = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  # no mapping
@@ -136,7 +137,7 @@ def _trained(
 ) -> tuple[TrainedHead, list[dict[str, Any]]]:
     import torch
 
-    from normloom.tasks.cross_align.head import AdaptedHead, digest
+    from normloom.tasks.cross_align.training.head import AdaptedHead, digest
 
     variant = pairs["variant"][0]
     unit = torch.from_numpy(matrix(vectors_of(memes["meme_id"], vectors, variant)))
@@ -191,7 +192,7 @@ def _epoch(
     """Return the mean loss and the mean of its contrastive part over the batches of an epoch."""
     import torch
 
-    from normloom.tasks.cross_align.head import supervised_contrast
+    from normloom.tasks.cross_align.training.head import supervised_contrast
 
     losses, contrasts = [], []
     for batch in torch.split(torch.randperm(len(triples)), args.batch):

@@ -19,11 +19,12 @@ from normloom.core.models.product_model import ProductFiles
 from normloom.core.models.protocol import ModelSpec
 from normloom.core.run import Run
 from normloom.core.stage import Output
-from normloom.schemas import media_tables, meme_tables, tables
-from normloom.schemas.meme_tables import ENRICHED, PLAIN, VARIANTS
+from normloom.schemas import tables
+from normloom.schemas.media import media_tables, meme_tables
+from normloom.schemas.media.meme_tables import ENRICHED, PLAIN, VARIANTS
 from normloom.steps.args import Args
 from normloom.steps.step import step
-from normloom.tasks.cross_align.adapter import file_name
+from normloom.tasks.cross_align.training.adapter import file_name
 from normloom.tasks.tuning.lora import ADAPTER, CONFIG, save_adapter
 
 LIBRARIES = ("torch", "transformers", "peft", "tokenizers", "safetensors", "numpy")
@@ -190,7 +191,7 @@ def _trained(
 ) -> list[dict[str, Any]]:
     import torch
 
-    from normloom.tasks.cross_align.head import supervised_contrast
+    from normloom.tasks.cross_align.training.head import supervised_contrast
 
     variant = pairs["variant"][0]
     said = dict(texts.select("item_id", "text").iter_rows())

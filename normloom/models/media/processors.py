@@ -12,7 +12,7 @@ from transformers import AutoProcessor
 
 from normloom.core.content import Image, Medium, Sound
 from normloom.core.errors import ModelError
-from normloom.models.decoded import UnreadableError, pixels_of, samples_of
+from normloom.models.media.decoded import UnreadableError, pixels_of, samples_of
 
 NO_TOKEN = -1
 _WORDS: Mapping[type[Medium], str] = {Image: "image", Sound: "audio"}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 
-from normloom.cli.doctor import Finding
+from normloom.cli.machine.doctor import Finding
 from normloom.core.errors import ConfigError
 from normloom.core.models.protocol import ModelSpec
 from normloom.models.installed import missing_engines
-from normloom.models.senses import require_senses
+from normloom.models.media.senses import require_senses
 from normloom.settings.config import load_profile, override, validated
 from normloom.settings.systems import systems
 from normloom.steps.graph import model_uses, stages_of

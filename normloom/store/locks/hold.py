@@ -19,7 +19,7 @@ from urllib.request import Request, urlopen
 
 from normloom.core.errors import StoreError
 from normloom.core.machine.object_path import ObjectPath
-from normloom.store.lease import SECONDS, Lease
+from normloom.store.locks.lease import SECONDS, Lease
 
 _PAUSES = (0.1, 0.3, 1.0, 3.0)  # seconds before a removal that was not answered, or came late, is sent again
 _UNTIL_ANSWERED = 60  # seconds

@@ -1,0 +1,1 @@
+"""What builds need of this machine, of a cluster and of endpoints, looked up before they start."""

@@ -1,0 +1,1 @@
+"""Who may write to a store, and who may remove from it."""

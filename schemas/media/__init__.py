@@ -1,0 +1,1 @@
+"""Contracts of tables about media: images, memes, recordings, and what is known of them."""

@@ -1,0 +1,1 @@
+"""Contracts of tables that models are trained on, or that tell how they were."""
