@@ -25,7 +25,7 @@ from normloom.schemas.taxonomy import DIMENSIONS, load_taxonomy
 from normloom.settings.config import section
 from normloom.settings.faces.about import About
 from normloom.settings.system import System
-from normloom.tasks.duplicates.split import split
+from normloom.tasks.duplicates.split import prompt_splits, split
 from normloom.tasks.prompts.asked import asked
 from normloom.tasks.prompts.ingest import ingest
 from normloom.tasks.prompts.semantic_type import AskingType, score_types, semantic_type
@@ -78,7 +78,7 @@ def misaligntrade(config: MisaligntradeConfig, labelled: Stage | None = None, ow
     judged = rejection_sampling(typed, config)
     selected = select(typed, *judged, pairs=config.pairs)
     clean = decontaminated([selected], config.decontaminate, columns=RELEASED_TEXTS, together=config.pair)
-    parted = split(clean.tables, config.split, features=features, contract=tables.SPLIT)
+    parted = split(clean.tables, prompt_splits(clean.tables, config.split, features=features))
     return [
         publish(parted, typed, own, carry=carry),
         coverage(unique, gaps, taxonomies=config.labels),

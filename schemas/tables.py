@@ -257,11 +257,17 @@ SELECTED = Contract(
     checks=(within("alignment", "aligned", "misaligned"),),
 )
 
+PROMPT_SPLITS = Contract(
+    columns={"prompt_id": pl.String(), "split": pl.String(), "cluster": pl.String()},
+    keys=("prompt_id",),
+    checks=(within("split", "train", "validation", "test"),),
+)
+
 SPLIT = Contract(
     columns={**SELECTED.columns, "split": pl.String(), "cluster": pl.String()},
     nullable=SELECTED.nullable,
     keys=SELECTED.keys,
-    checks=(within("split", "train", "validation", "test"), *SELECTED.checks),
+    checks=(*PROMPT_SPLITS.checks, *SELECTED.checks),
 )
 
 PUBLISHED_LABELS = pl.List(pl.Struct({"label": pl.String, "probability": pl.Float32}))

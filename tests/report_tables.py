@@ -11,7 +11,7 @@ from normloom.core.contract import Contract
 from normloom.core.stage import Output, Stage
 from normloom.schemas import tables
 from normloom.tasks.duplicates.deduplicate import Deduplication, deduplicate
-from normloom.tasks.duplicates.split import Splitting, split
+from normloom.tasks.duplicates.split import Splitting, prompt_splits, split
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output
 from normloom.testing.builds import build_id
 from normloom.testing.toy import echo_stage, words_stage
@@ -239,6 +239,6 @@ def hand_made() -> list[Stage]:
             for alignment in ("aligned", "misaligned")
         ),
     )
-    parted = split([selected], Splitting(), contract=tables.SPLIT)
+    parted = split([selected], prompt_splits([selected], Splitting()))
     echoed = echo_stage(words_stage(*"abcdef"), drop="b", aside="c")
     return [echoed, judged, coverage, parted, rater_figures()]

@@ -18,7 +18,7 @@ from normloom.schemas.taxonomy import DIMENSIONS
 from normloom.settings.faces.about import About
 from normloom.settings.system import System
 from normloom.tasks.audit.auditing import AuditView
-from normloom.tasks.duplicates.split import split
+from normloom.tasks.duplicates.split import prompt_splits, split
 from normloom.tasks.prompts.ingest import ingest
 from normloom.tasks.rejection.select import select
 from normloom.tasks.release.measure import agreement, coverage
@@ -38,7 +38,7 @@ def savacu(config: SavacuConfig) -> list[Stage]:
     judged = rejection_sampling(unique, config)
     selected = select(unique, *judged, pairs=config.pairs)
     clean = decontaminated([selected], config.decontaminate, columns=RELEASED_TEXTS, together=config.pair)
-    parted = split(clean.tables, config.split, features=features, contract=tables.SPLIT)
+    parted = split(clean.tables, prompt_splits(clean.tables, config.split, features=features))
     own = own_columns(prompts, located, source, released=tables.published(DIMENSIONS).columns)
     released = publish(parted, unique, own)
 

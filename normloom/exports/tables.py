@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 from normloom.core.errors import UsageError
 from normloom.core.table import TableRef
 from normloom.exports.features import Media, arrow_schema, media_columns, media_kind
-from normloom.store.latest import SPLIT
+from normloom.store.splits import SPLIT
 from normloom.store.store import Store
+from normloom.tasks.duplicates.split import in_order
 
 Form = Literal["parquet", "jsonl", "csv"]
 WHOLE = "train"  # the split of a table that has none, as Hugging Face names it
@@ -99,7 +100,9 @@ def write(shown: Shown, folder: Path, form: Form) -> Written:
                     writers[split] = _writer(path, schema, form, stack)
                 writers[split](rows)
                 counts[split] = counts.get(split, 0) + rows.height
-    files = tuple(_described(folder, _path(shown.name, split, form), split, rows) for split, rows in counts.items())
+    files = tuple(
+        _described(folder, _path(shown.name, split, form), split, counts[split]) for split in in_order(counts)
+    )
     return Written(shown=shown, form=form, schema=schema, files=files, media=media)
 
 

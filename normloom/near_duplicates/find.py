@@ -173,19 +173,28 @@ def count_duplicates(
     return [int((marks >> np.uint64(steps.index(tau)) & np.uint64(1)).sum()) for tau in taus]
 
 
-def find_clusters(texts: Sequence[str], *, features: Features, tau: int, jaccard: float) -> npt.NDArray[np.int64]:
+def find_clusters(
+    texts: Sequence[str] | FlatTexts,
+    *,
+    features: Features,
+    tau: int,
+    jaccard: float,
+    codes: npt.NDArray[np.uint64] | None = None,
+) -> npt.NDArray[np.int64]:
     """Return for each of n texts the smallest index in its cluster, (n,) int64.
 
     Clusters are the connected components of near-duplicate pairs (distance < `tau`, shingle Jaccard >= `jaccard`).
+    `codes` are the fingerprints of the texts, if they have been made.
     """
-    packed = pack(texts)
+    packed = texts if isinstance(texts, FlatTexts) else pack(texts)
+    codes = fingerprints(packed, features) if codes is None else codes
     first: dict[bytes, int] = {}
     slices = pairwise(packed.bounds.tolist())
     parents = np.array(
         [first.setdefault(packed.data[a:b].tobytes(), i) for i, (a, b) in enumerate(slices)], dtype=np.int64
     )
     rows = np.array(list(first.values()), dtype=np.int64)
-    for left, right, _ in pair_chunks(fingerprints(packed, features)[rows], tau):
+    for left, right, _ in pair_chunks(codes[rows], tau):
         labels = roots(parents)
         apart = labels[rows[left]] != labels[rows[right]]
         one, other = rows[left[apart]], rows[right[apart]]

@@ -12,25 +12,19 @@ command finishes it.
 
 from __future__ import annotations
 
-import io
-import re
 import secrets
 import shutil
-from collections.abc import Iterator, Sequence
 from pathlib import Path
-
-import polars as pl
 
 from normloom.core.errors import StoreError
 from normloom.core.machine.object_path import ObjectPath
 from normloom.core.table import Manifest
 from normloom.store.files import sync_directory, write_file, writing
 from normloom.store.layout import RELEASE
+from normloom.store.splits import Pieces, pieces_of, write_splits
 from normloom.store.store import Store
 
 LATEST = "latest"
-SPLIT = "split"
-_FOLDER = re.compile(r"\w[\w.-]*")  # what the name of a split must be to name a folder
 
 
 def show_latest(store: Store, manifest: Manifest) -> Path:
@@ -45,13 +39,13 @@ def show_latest(store: Store, manifest: Manifest) -> Path:
         laid_out = table / f"{RELEASE}-{manifest.content}"
         complete = table / f".{laid_out.name}"
         if not complete.is_file():
-            _fill(manifest, table, laid_out)
+            write_splits(manifest, table, laid_out, before=None)
             write_file(complete, b"")
         write_file(latest, Path(manifest.stage, manifest.key, laid_out.name).as_posix().encode())
         return laid_out
     with writing(latest):
         if not laid_out.is_dir():
-            _lay_out(manifest, table, laid_out)
+            _lay_out(manifest, table, laid_out, before=_shown_pieces(store, manifest.system))
         _point(latest, Path(manifest.stage, manifest.key, RELEASE))
     return latest
 
@@ -78,56 +72,23 @@ def _shown(store: Store, system: str) -> Path | None:
     return shown if len(shown.parts) == 3 else None  # noqa: PLR2004  # as above
 
 
-def _lay_out(manifest: Manifest, table: Path, laid_out: Path) -> None:
+def _shown_pieces(store: Store, system: str) -> Pieces:
+    """Return the pieces that the release before has."""
+    shown = _shown(store, system)
+    manifest = store.published(system, *shown.parts[:2]) if shown else None
+    return pieces_of(manifest, store.root / system / shown) if shown and manifest else {}
+
+
+def _lay_out(manifest: Manifest, table: Path, laid_out: Path, *, before: Pieces) -> None:
     """Write the folders of the splits; a table without splits is files without a folder."""
     temporary = table / f".{RELEASE}.{secrets.token_hex(3)}.tmp"
     try:
-        _fill(manifest, table, temporary)
-        sync_directory(temporary)
+        write_splits(manifest, table, temporary, before=before)
+        for folder in (*temporary.glob("*/"), temporary):
+            sync_directory(folder)
         _rename(temporary, laid_out)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _fill(manifest: Manifest, table: Path, folder: Path) -> None:
-    files = [path for path, rows in manifest.files(table) if rows] or [manifest.files(table)[0][0]]
-    splits = [_splits(path) for path in files]
-    for index, (path, names) in enumerate(zip(files, splits, strict=True)):
-        for split, rows in _pieces(path, names if all(splits) else []):
-            file = folder / split / f"rows-{index:05d}.parquet"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            _write(file, path, rows)
-
-
-def _splits(path: Path) -> list[str]:
-    """Return the splits of a file's rows, none if it has no such column or one that names no folder."""
-    if SPLIT not in pl.scan_parquet(path, glob=False).collect_schema():
-        return []
-    names = pl.read_parquet(path, columns=[SPLIT], glob=False)[SPLIT].unique(maintain_order=True).to_list()
-    return names if all(isinstance(name, str) and _FOLDER.fullmatch(name) for name in names) else []
-
-
-def _pieces(path: Path, splits: Sequence[str]) -> Iterator[tuple[str, pl.DataFrame | None]]:
-    """Yield the folders that a file's rows go to, with the rows if they are not the whole file."""
-    if len(splits) < 2:  # noqa: PLR2004  # of one split, or of none
-        yield next(iter(splits), ""), None
-        return
-    for name, rows in pl.read_parquet(path, glob=False).partition_by(SPLIT, as_dict=True, maintain_order=True).items():
-        yield str(name[0]), rows
-
-
-def _write(file: Path, source: Path, rows: pl.DataFrame | None) -> None:
-    """Write rows, or let the file be the source itself, without a copy if the file system can do so."""
-    if rows is not None:
-        buffer = io.BytesIO()
-        rows.write_parquet(buffer, compression="zstd", statistics=True)
-        write_file(file, buffer.getvalue())
-        return
-    try:
-        file.hardlink_to(source)
-        sync_directory(file.parent)
-    except OSError:
-        write_file(file, source.read_bytes())
 
 
 def _rename(temporary: Path, laid_out: Path) -> None:

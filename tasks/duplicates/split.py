@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import accumulate
 from typing import TYPE_CHECKING, Self
 
@@ -13,9 +13,10 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from normloom.core.errors import ContractError
-from normloom.core.fan_out import each
+from normloom.core.fan_out import each, free
 from normloom.core.stage import Output
 from normloom.near_duplicates.features import Features
+from normloom.schemas import tables
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks import bounds
@@ -24,6 +25,8 @@ from normloom.tasks.prompts.dialogue import said_by_user
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
+
+    from normloom.near_duplicates.kernels.texts import FlatTexts
 
 SPLITS = ("train", "validation", "test")
 _LARGE = 0.01  # share of the prompts above which a cluster is placed by itself
@@ -56,45 +59,57 @@ class Splitting(Args):
         return {name: getattr(self, name) for name in SPLITS}
 
 
-@step(bound=bounds.as_many, fan_out=each(), libraries=("numba", "numpy"))
-def split(rows: pl.DataFrame, args: Splitting, *, features: Features = Features()) -> Output:
-    """Return the rows with `split` and `cluster` (the smallest `prompt_id` in it), split by split.
+@step(
+    makes=tables.PROMPT_SPLITS,
+    reads=("prompt_id", "history", "prompt"),
+    bound=bounds.as_many,
+    fan_out=free("one row for each prompt"),
+    libraries=("numba", "numpy"),
+)
+def prompt_splits(rows: pl.DataFrame, args: Splitting, *, features: Features = Features()) -> Output:
+    """Return the split of each prompt, in the order of the rows, with its `cluster`: the smallest `prompt_id` in it.
 
-    Rows of one `prompt_id` share a split. Of a conversation all that the user says counts. Clusters of over a hundredth
-    of the prompts are placed first, the largest before others, each into the split that is furthest below its share.
-    All others stand in the order of a hash of the seed and the cluster's id, of which train gets the first, so that
-    prompts that come or go move few others to another split. Raises ContractError for a null `prompt_id` or `prompt`,
-    or a `prompt_id` with two prompts.
+    Of a conversation all that the user says counts. Clusters of over a hundredth of the prompts are placed first, the
+    largest before others, each into the split that is furthest below its share. All others stand in the order of a hash
+    of the seed and the cluster's id, of which train gets the first, so that prompts that come or go move few others to
+    another split. Raises ContractError for a null `prompt_id` or `prompt`, or a `prompt_id` with two prompts.
     """
     from normloom.near_duplicates.find import find_clusters
+    from normloom.near_duplicates.simhash import fingerprints, pack
 
     prompts = _prompts(rows)
-    texts = said_by_user(prompts)
-    labels = find_clusters(texts, features=features, tau=args.cluster_tau, jaccard=args.cluster_jaccard)
-    clustered = prompts.with_columns(label=pl.Series(labels, dtype=pl.Int64)).with_columns(
-        cluster=pl.col("prompt_id").min().over("label")
+    packed = pack(said_by_user(prompts))
+    codes = fingerprints(packed, features)
+    labels = find_clusters(packed, features=features, tau=args.cluster_tau, jaccard=args.cluster_jaccard, codes=codes)
+    clustered = prompts.select("prompt_id", label=pl.Series(labels, dtype=pl.Int64)).select(
+        "prompt_id", cluster=pl.col("prompt_id").min().over("label")
     )
     sizes = dict(clustered.group_by("cluster").len().iter_rows())
     assignment = _fill(sizes, args)
     placed = clustered.with_columns(split=pl.col("cluster").replace_strict(assignment, return_dtype=pl.String))
-    order = pl.col("split").replace_strict(SPLITS, range(len(SPLITS)), return_dtype=pl.Int8)
-    splits = rows.join(
-        placed.select("prompt_id", "split", "cluster"),
-        on="prompt_id",
-        how="left",
-        maintain_order="left",
-        validate="m:1",
-    ).sort(order, maintain_order=True)
-    counts = {f"prompts_{name}": placed.filter(split=name).height for name in SPLITS}
+    families = rows.group_by("prompt_id").agg(parents="row_id")
     return Output(
-        rows=splits.drop("parents", strict=False),  # the parent of a row is the row it came from
+        rows=placed.join(families, on="prompt_id", how="left", maintain_order="left"),
+        attempts=placed.height,
         metrics={
-            "leakage": _leakage(texts, placed["split"].to_numpy(), args, features),
+            "leakage": _leakage(packed, codes, placed["split"].to_numpy(), args, features),
             "clusters": len(sizes),
             "largest_cluster": max(sizes.values(), default=0),
-            **counts,
+            **{f"prompts_{name}": placed.filter(split=name).height for name in SPLITS},
         },
     )
+
+
+@step(makes=tables.SPLIT, part_rows=2048, looks_up=("prompt_id",), bound=bounds.as_many, fan_out=each())
+def split(rows: pl.DataFrame, splits: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows with the `split` and `cluster` of their prompts."""
+    placed = splits.select("prompt_id", "split", "cluster")
+    return rows.drop("parents", strict=False).join(placed, on="prompt_id", how="left", maintain_order="left")
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return the names of splits in the order of `SPLITS`, others after them by name."""
+    return sorted(names, key=lambda name: (SPLITS.index(name) if name in SPLITS else len(SPLITS), name))
 
 
 def _prompts(rows: pl.DataFrame) -> pl.DataFrame:
@@ -133,21 +148,26 @@ def _order(seed: int, cluster: str) -> bytes:
     return hashlib.blake2b(f"{seed}\x1f{cluster}".encode(), digest_size=16).digest()
 
 
-def _leakage(texts: Sequence[str], splits: npt.NDArray[np.object_], args: Splitting, features: Features) -> float:
+def _leakage(
+    texts: FlatTexts,
+    codes: npt.NDArray[np.uint64],
+    splits: npt.NDArray[np.object_],
+    args: Splitting,
+    features: Features,
+) -> float:
     """Return the share of prompts outside train that have a near neighbour in train."""
     import numpy as np
 
     from normloom.near_duplicates.find import pair_chunks
-    from normloom.near_duplicates.simhash import fingerprints, jaccards, pack
+    from normloom.near_duplicates.simhash import jaccards
 
-    packed = pack(texts)
     train = splits == SPLITS[0]
-    leaked = np.zeros(len(texts), dtype=np.bool_)
-    for left, right, _ in pair_chunks(fingerprints(packed, features), args.leakage_tau):
+    leaked = np.zeros(len(splits), dtype=np.bool_)
+    for left, right, _ in pair_chunks(codes, args.leakage_tau):
         across = train[left] != train[right]
         one, other = left[across], right[across]
         if args.cluster_jaccard > 0:
-            near = jaccards(packed, one, other, features) >= args.cluster_jaccard
+            near = jaccards(texts, one, other, features) >= args.cluster_jaccard
             one, other = one[near], other[near]
         leaked[np.where(train[one], other, one)] = True
     held_out = np.count_nonzero(~train)

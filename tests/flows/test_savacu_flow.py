@@ -29,7 +29,7 @@ SCRIPTED = (
     "judge: {engine: scripted, model: j, options: {yes_rate: 0.7}}, "
     "generators: {g1: {engine: scripted, model: m}, g2: {engine: scripted, model: n}}}"
 )
-LAST = ["select", "split", "publish", "coverage", "agreement"]
+LAST = ["select", "prompt_splits", "split", "publish", "coverage", "agreement"]
 
 
 def flow(*assignments: str) -> list[Stage]:
@@ -222,7 +222,7 @@ def test_quotas_are_met_or_reported(built: Built) -> None:
 def test_splits_share_no_prompt(built: Built) -> None:
     splits = built.rows("publish").group_by("prompt_id").agg(pl.col("split").n_unique())
     assert splits["split"].unique().to_list() == [1]
-    assert built.manifests["split"].metrics["leakage"] == 0
+    assert built.manifests["prompt_splits"].metrics["leakage"] == 0
 
 
 def test_the_released_table_is_read_by_polars_duckdb_and_hugging_face_datasets(built: Built, tmp_path: Path) -> None:

@@ -110,6 +110,33 @@ def test_parts_of_one_split_are_not_copied(store: Store) -> None:
     assert words(store) == BY_SPLIT
 
 
+def release_files(store: Store, manifest: Manifest) -> dict[str, int]:
+    """The files of a release, by their path in it, and which they are on the disk."""
+    folder = store.table_directory(manifest.ref) / RELEASE
+    return {str(path.relative_to(folder)): path.stat().st_ino for path in folder.rglob("*.parquet")}
+
+
+def test_files_of_parts_that_stay_are_linked_by_the_next_release(store: Store) -> None:
+    first = release_files(store, publish(store, *ROWS, part_rows=3))
+    more = publish(store, *ROWS, ("new", "train"), number=2, part_rows=3)
+    second = release_files(store, more)
+    assert {name for name, file in first.items() if second.get(name) == file} == {
+        name for name in first if not name.startswith("test/rows-00002")
+    }
+    assert words(store) == {**BY_SPLIT, "train": [*BY_SPLIT["train"], "new"]}
+
+
+def test_a_damaged_piece_is_not_linked(store: Store) -> None:
+    first = publish(store, *ROWS, part_rows=3)
+    [piece] = (store.root / "toy" / LATEST / "validation").iterdir()
+    piece.write_bytes(piece.read_bytes()[:-1])
+    second = release_files(store, publish(store, *ROWS, ("new", "train"), number=2, part_rows=3))
+    mixed = {name: file for name, file in release_files(store, first).items() if "rows-00001" in name}
+    assert len(mixed) == 2
+    assert all(name in second and second[name] != file for name, file in mixed.items())
+    assert words(store) == {**BY_SPLIT, "train": [*BY_SPLIT["train"], "new"]}
+
+
 def test_a_table_without_splits_is_its_files(store: Store) -> None:
     built(store, echo_stage(words_stage(*"abc")), build=build_id(1))
     latest = store.root / "toy" / LATEST

@@ -25,7 +25,7 @@ from normloom.run.build import BuildResult
 from normloom.schemas.tables import FIGURES
 from normloom.settings.system import System
 from normloom.store.store import Store
-from normloom.tasks.duplicates.split import SPLITS
+from normloom.tasks.duplicates.split import in_order
 
 FIGURES_SHOWN = 40  # of one table; the report has them all
 READ_COLUMNS = 2  # of the released table, in the query that the summary suggests
@@ -252,8 +252,7 @@ def _readable(schema: pl.Schema) -> list[str]:
 def _splits(result: BuildResult) -> str:
     """Name the folders of a release that has any."""
     folders = [path.name for path in result.latest.iterdir() if path.is_dir()] if result.latest else []
-    named = sorted(folders, key=lambda name: (SPLITS.index(name) if name in SPLITS else len(SPLITS), name))
-    return f" ({', '.join(named)})" if named else ""
+    return f" ({', '.join(in_order(folders))})" if folders else ""
 
 
 def _loading(result: BuildResult, model: str) -> str:

@@ -1,6 +1,10 @@
 """The split stage: shares, clusters that hold together, leakage as measured."""
 
 import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -8,10 +12,14 @@ from hand_made import ANY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from report_tables import given as rows_given
 
-from normloom.core.contract import Contract
 from normloom.core.errors import ContractError
-from normloom.tasks.duplicates.split import SPLITS, Splitting, split
+from normloom.core.table import Manifest
+from normloom.store.store import Store
+from normloom.tasks.duplicates.split import SPLITS, Splitting, in_order, prompt_splits, split
+from normloom.tasks.rejection.resample import ALIGNMENTS
+from normloom.testing import inline
 
 WORDS = [
     "river",
@@ -55,20 +63,42 @@ def families(n: int, size: int) -> list[str]:
     return [text + "!" * k for text in prompts(n) for k in range(size)]
 
 
-def test_shares_are_met_and_rows_come_split_by_split_in_their_order() -> None:
+@dataclass(frozen=True)
+class Made:
+    """Rows with their splits, the splits by prompt, and what was measured."""
+
+    rows: pl.DataFrame
+    prompts: pl.DataFrame
+    metrics: Mapping[str, float]
+
+
+DEFAULT = Splitting()
+
+
+def made(rows: pl.DataFrame, args: Splitting = DEFAULT) -> Made:
+    chosen = prompt_splits.function(rows, args)
+    return Made(split.function(rows, chosen.rows), chosen.rows, chosen.metrics)
+
+
+def test_shares_are_met_and_rows_keep_their_order() -> None:
     rows = table(prompts(500), copies=3)
-    output = split.function(rows, Splitting())
+    output = made(rows)
     assert output.rows.columns == ["row_id", "prompt_id", "prompt", "split", "cluster"]
-    assert output.rows["split"].unique(maintain_order=True).to_list() == list(SPLITS)
-    for _, part in output.rows.group_by("split"):
-        assert part["row_id"].to_list() == [name for name in rows["row_id"] if name in set(part["row_id"])]
+    assert output.rows["row_id"].to_list() == rows["row_id"].to_list()
     assert [output.metrics[f"prompts_{name}"] for name in SPLITS] == [400, 50, 50]
     assert output.rows.group_by("prompt_id").agg(pl.col("split").n_unique())["split"].max() == 1
     assert output.metrics["leakage"] == 0
 
 
+def test_each_prompt_stands_once_with_all_rows_that_it_came_from() -> None:
+    rows = table(prompts(20), copies=3)
+    output = made(rows).prompts
+    assert output["prompt_id"].to_list() == rows["prompt_id"].unique(maintain_order=True).to_list()
+    assert output["parents"].to_list() == [[f"r{3 * n + k}" for k in range(3)] for n in range(20)]
+
+
 def test_clusters_never_straddle_splits() -> None:
-    output = split.function(table(families(60, 5)), Splitting())
+    output = made(table(families(60, 5)))
     spread = output.rows.group_by("cluster").agg(pl.col("split").n_unique(), pl.len(), pl.col("prompt_id").min())
     assert spread["split"].max() == 1
     assert spread["len"].to_list() == [5] * 60
@@ -79,23 +109,20 @@ def test_clusters_never_straddle_splits() -> None:
 
 def test_leakage_is_seen_when_clusters_are_cut_too_narrow() -> None:
     texts = families(60, 5)
-    loose = split.function(table(texts), Splitting(cluster_tau=1, leakage_tau=14))
-    assert loose.metrics["leakage"] > 0.3
-    assert split.function(table(texts), Splitting()).metrics["leakage"] == 0
+    assert made(table(texts), Splitting(cluster_tau=1, leakage_tau=14)).metrics["leakage"] > 0.3
+    assert made(table(texts)).metrics["leakage"] == 0
 
 
 def test_the_seed_decides_and_row_order_does_not() -> None:
     rows = table(prompts(200))
-    first = split.function(rows, Splitting()).rows
-    shuffled = split.function(rows.sample(fraction=1, shuffle=True, seed=1), Splitting()).rows
+    first = made(rows).rows
+    shuffled = made(rows.sample(fraction=1, shuffle=True, seed=1)).rows
     assert shuffled.sort("row_id").equals(first.sort("row_id"))
-    other = split.function(rows, Splitting(seed=43)).rows
-    assert not other.sort("row_id").equals(first.sort("row_id"))
+    assert not made(rows, Splitting(seed=43)).rows.sort("row_id").equals(first.sort("row_id"))
 
 
 def test_one_cluster_of_everything_goes_to_train() -> None:
-    output = split.function(table(families(1, 8)), Splitting())
-    assert output.rows["split"].unique().to_list() == ["train"]
+    assert made(table(families(1, 8))).rows["split"].unique().to_list() == ["train"]
 
 
 @settings(max_examples=30)
@@ -105,14 +132,14 @@ def test_one_cluster_of_everything_goes_to_train() -> None:
 def test_shares_are_as_near_as_the_clusters_allow(sizes: list[int], shares: tuple[float, float, float]) -> None:
     texts = [text + "!" * k for text, size in zip(prompts(len(sizes)), sizes, strict=True) for k in range(size)]
     train, validation, test = shares
-    output = split.function(table(texts), Splitting(train=train, validation=validation, test=test))
+    output = made(table(texts), Splitting(train=train, validation=validation, test=test))
     for name, share in zip(SPLITS, shares, strict=True):
         off = abs(output.metrics[f"prompts_{name}"] - share * len(texts))
         assert off <= output.metrics["largest_cluster"]
 
 
 def test_no_rows() -> None:
-    output = split.function(table([]), Splitting())
+    output = made(table([]))
     assert output.rows.is_empty()
     assert output.metrics["leakage"] == 0
 
@@ -120,9 +147,9 @@ def test_no_rows() -> None:
 def test_rows_that_cannot_be_split_are_refused() -> None:
     rows = table(["one", "two"])
     with pytest.raises(ContractError, match="'prompt' has nulls"):
-        split.function(rows.with_columns(prompt=pl.lit(None, pl.String)), Splitting())
+        made(rows.with_columns(prompt=pl.lit(None, pl.String)))
     with pytest.raises(ContractError, match="'p' stands for more than one prompt"):
-        split.function(rows.with_columns(prompt_id=pl.lit("p")), Splitting())
+        made(rows.with_columns(prompt_id=pl.lit("p")))
 
 
 @pytest.mark.parametrize("fields", [{"train": 0.9}, {"test": -0.1, "train": 1.0}, {"cluster_tau": 0}, {"shares": 1}])
@@ -131,6 +158,41 @@ def test_arguments_that_make_no_sense_are_refused(fields: dict[str, float]) -> N
         Splitting(**fields)
 
 
-def test_the_stage_takes_all_rows_at_once() -> None:
-    stage = split(ANY, Splitting(), contract=Contract(columns={"prompt": pl.String()}))
-    assert (stage.name, stage.part_rows, stage.function) == ("split", None, split.called)
+def test_splits_are_chosen_over_all_prompts_and_handed_on_in_parts() -> None:
+    chosen = prompt_splits(ANY, Splitting())
+    assert (chosen.name, chosen.part_rows, chosen.reads) == ("prompt_splits", None, ("prompt_id", "history", "prompt"))
+    handed = split(ANY, chosen)
+    assert (handed.name, handed.sides, handed.looks_up) == ("split", (chosen,), ("prompt_id",))
+
+
+def test_new_prompts_leave_parts_whose_prompts_stay_in_their_split(tmp_path: Path) -> None:
+    texts, store = prompts(205), Store(tmp_path)
+
+    def build(count: int) -> tuple[Manifest, pl.DataFrame]:
+        selected = rows_given("select", "SELECTED", *(response(text, k) for text in texts[:count] for k in ALIGNMENTS))
+        table = inline.made("toy", [split(selected, prompt_splits(selected, DEFAULT), part_rows=20)], store)["split"]
+        return table, store.scan(table.ref).collect()
+
+    _, before = build(200)
+    table, after = build(205)
+    assert table.work is not None
+    changed = after.with_row_index().join(before, on=["row_id", "split", "cluster"], how="anti")
+    assert 1 < table.work.parts < len(table.parts) / 2
+    assert (changed["index"] // 20).n_unique() == table.work.parts
+
+
+def response(prompt: str, alignment: str) -> dict[str, Any]:
+    return {
+        "prompt_id": prompt,
+        "prompt": prompt,
+        "generator": "g",
+        "round": 0,
+        "response": "yes",
+        "alignment": alignment,
+        "checks": [],
+        "margin": 0.5,
+    }
+
+
+def test_names_of_splits_are_put_in_order() -> None:
+    assert in_order({"other", "test", "train", "dev"}) == ["train", "test", "dev", "other"]

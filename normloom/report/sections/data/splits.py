@@ -19,7 +19,7 @@ def collect(material: Material) -> Data | None:
     if not stages:
         return None
     sizes = (
-        material.rows(stages[0])
+        material.rows(stages[-1])
         .group_by("split")
         .agg(
             pl.len().alias("rows"),
