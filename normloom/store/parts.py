@@ -248,37 +248,48 @@ def _renamed(file: FileRecord, index: int, writer: str) -> FileRecord:
     return file.model_copy(update={"name": name})
 
 
-def read_slice(files: Sequence[tuple[Path, int]], start: int, stop: int) -> pl.DataFrame:
-    """Return rows `start` to `stop` of files laid end to end (path and row count of each)."""
+def read_slice(
+    files: Sequence[tuple[Path, int]], start: int, stop: int, *, columns: tuple[str, ...] | None = None
+) -> pl.DataFrame:
+    """Return rows `start` to `stop` of files laid end to end (path and row count of each), or these columns of them."""
     frames, offset = [], 0
     for path, rows in files:
         first, last = max(start - offset, 0), min(stop - offset, rows)
-        if (first, last) == (0, rows) and rows:
-            frames.append(pl.read_parquet(path, glob=False))
-        elif first < last:
-            frames += _pieces(path, first, last)
+        if first < last:
+            frames += _pieces(path, rows, first, last, columns)
         offset += rows
     if frames:
         return pl.concat(frames, how="vertical")
-    return pl.read_parquet(files[0][0], glob=False).clear() if files else pl.DataFrame()
+    return _read(files[0][0], columns).clear() if files else pl.DataFrame()
 
 
-def _pieces(path: Path, first: int, last: int) -> list[pl.DataFrame]:
+def _pieces(path: Path, rows: int, first: int, last: int, columns: tuple[str, ...] | None) -> list[pl.DataFrame]:
     """Return rows of a file, in pieces; parts that follow each other decode a row group once."""
+    if (first, last) == (0, rows):
+        return [_read(path, columns)]
     groups = range(first // ROW_GROUP, (last - 1) // ROW_GROUP + 1)
     if len(groups) > _KEPT:
-        return [pl.scan_parquet(path, glob=False).slice(first, last - first).collect()]
+        return [_scan(path, columns).slice(first, last - first).collect()]
     found = []
     for group in groups:
         begin = group * ROW_GROUP
         start, stop = max(first - begin, 0), min(last - begin, ROW_GROUP)
-        found.append(_row_group(path, group)[start:stop])
+        found.append(_row_group(path, group, columns)[start:stop])
     return found
 
 
 @lru_cache(maxsize=_KEPT)
-def _row_group(path: Path, number: int) -> pl.DataFrame:
-    return pl.scan_parquet(path, glob=False).slice(number * ROW_GROUP, ROW_GROUP).collect()
+def _row_group(path: Path, number: int, columns: tuple[str, ...] | None) -> pl.DataFrame:
+    return _scan(path, columns).slice(number * ROW_GROUP, ROW_GROUP).collect()
+
+
+def _scan(path: Path, columns: tuple[str, ...] | None) -> pl.LazyFrame:
+    rows = pl.scan_parquet(path, glob=False)
+    return rows if columns is None else rows.select(columns)
+
+
+def _read(path: Path, columns: tuple[str, ...] | None) -> pl.DataFrame:
+    return pl.read_parquet(path, glob=False, columns=columns if columns is None else list(columns))
 
 
 def content_hash(parts: Sequence[PartRecord]) -> str:

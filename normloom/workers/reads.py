@@ -22,10 +22,11 @@ _MOST_DIGESTS = 100_000
 
 def rows_of(job: PartJob) -> pl.DataFrame:
     """Return the input rows of a part, with no other columns than its step reads."""
-    rows = read_slice(job.inputs or (), job.start, job.stop)
-    if job.reads is None:
-        return rows
-    return rows.select("row_id", *(name for name in job.reads if name in rows.columns and name != "row_id"))
+    columns = None
+    if job.reads is not None and job.inputs:
+        there = _columns(job.inputs[0][0])
+        columns = ("row_id", *(name for name in job.reads if name in there and name != "row_id"))
+    return read_slice(job.inputs or (), job.start, job.stop, columns=columns)
 
 
 def sides_of(job: PartJob, rows: pl.DataFrame) -> list[pl.DataFrame]:
@@ -205,6 +206,11 @@ def _scan(files: TableFiles) -> pl.LazyFrame:
 
 def _count(files: TableFiles) -> int:
     return sum(rows for _, rows in files)
+
+
+@lru_cache
+def _columns(path: Path) -> frozenset[str]:
+    return frozenset(pl.scan_parquet(path, glob=False).collect_schema())
 
 
 @lru_cache(maxsize=2)  # of stages that are made side by side; those of stages that are done are not held
