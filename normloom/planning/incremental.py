@@ -35,10 +35,17 @@ def earlier_table(store: Store, system: str, stage: Stage, fields: Mapping[str, 
         return None
     compares = stage.compares is not None
     wanted = recipe(fields, compares=compares)
-    for table in reversed(history(store, system, stage.name)):
+    for table in _tables(store, system, stage.name):
         if any(part.reads for part in table.parts) and recipe(table.key_fields, compares=compares) == wanted:
             return table
     return None
+
+
+def _tables(store: Store, system: str, stage: str) -> Iterator[Manifest]:
+    """Yield the tables of a stage, newest first; the others are not read unless they are asked for."""
+    if newest := store.current(system, stage):
+        yield newest
+    yield from reversed(history(store, system, stage))
 
 
 def regular(rows: int, size: int | None) -> Bounds:

@@ -20,7 +20,7 @@ from normloom.store.forgotten import deny_list
 from normloom.store.parts import Writer
 from normloom.store.store import Store
 from normloom.workers.job import PartJob, RunJob, TableFiles
-from normloom.workers.reads import with_own_sides, with_places
+from normloom.workers.reads import with_own_inputs, with_own_sides, with_places
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,9 @@ class NewTable:
         )
         jobs = [replace(whole, index=index, start=start, stop=stop) for index, (start, stop) in enumerate(bounds)]
         jobs = with_own_sides(jobs)
-        return with_places(jobs, self._checksums) if whole.reusable else jobs
+        if whole.reusable:
+            jobs = with_places(jobs, self._checksums)
+        return with_own_inputs(jobs) if stage.inputs else jobs
 
     def placed(self, value: Any) -> Any:
         """Return a value of a stage, with its files found if it is a model out of a product."""

@@ -40,7 +40,8 @@ class PartFailure:
 class PartJob:
     """All that is needed to make one part, wherever it runs.
 
-    `inputs` is None for a stage that reads no table. `writer` is the token of who holds the table's lock.
+    `inputs` is None for a stage that reads no table; else the files that hold its rows, `before` how many rows the
+    files before these have. `writer` is the token of who holds the table's lock.
     `poisoned` names rows that are known to end their process or to raise, and how: they go to quarantine untouched.
     `copy` counts the copies made of a part that took too long: each writes files of its own. `served` is the model
     that makes it if the process holds that model's base: one with an adapter, or with a router. `reusable` says that
@@ -65,6 +66,7 @@ class PartJob:
     sides_on: str | None = None
     looks_up: tuple[str, ...] = ()
     reads: tuple[str, ...] | None = None
+    before: int = 0
     side_spans: tuple[tuple[int, int], ...] = ()
     places: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)

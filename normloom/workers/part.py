@@ -16,7 +16,7 @@ from normloom.core.rows.forgotten import without_forgotten
 from normloom.core.rows.ids import row_ids
 from normloom.core.stage import DROPPED_SCHEMA, QUARANTINE_SCHEMA, Output, quarantined, quarantined_frame
 from normloom.core.table import PartRecord
-from normloom.store.parts import committed_part, require_writer, write_files, write_frames, write_part
+from normloom.store.parts import ROW_GROUP, committed_part, require_writer, write_files, write_frames, write_part
 from normloom.workers.job import PartJob, RunJob
 from normloom.workers.reads import reads_digest, rows_of, sides_of
 from normloom.workers.stage_run import run_in
@@ -124,7 +124,8 @@ def _identified(rows: pl.DataFrame, job: PartJob) -> pl.DataFrame:
         families = ([row_id] for row_id in rows["row_id"])
         rows = rows.with_columns(parents=pl.concat_list("through" if "through" in rows.columns else "row_id"))
     elif "parents" in rows.columns:
-        families = rows["parents"].to_list()
+        slices = rows.select("parents").iter_slices(ROW_GROUP)
+        families = (family for some in slices for family in some["parents"].to_list())
     else:
         raise ContractError(f"stage {job.stage!r}: its rows have neither `parents` nor the `row_id` they came from")
     rows = rows.drop("through", strict=False)

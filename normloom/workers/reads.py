@@ -26,7 +26,7 @@ def rows_of(job: PartJob) -> pl.DataFrame:
     if job.reads is not None and job.inputs:
         there = _columns(job.inputs[0][0])
         columns = ("row_id", *(name for name in job.reads if name in there and name != "row_id"))
-    return read_slice(job.inputs or (), job.start, job.stop, columns=columns)
+    return read_slice(job.inputs or (), job.start - job.before, job.stop - job.before, columns=columns)
 
 
 def sides_of(job: PartJob, rows: pl.DataFrame) -> list[pl.DataFrame]:
@@ -100,6 +100,18 @@ def with_places(jobs: Sequence[PartJob], checksums: Mapping[Path, str]) -> list[
             sides += [(Path(str(number)), 0, 0), *_files_of_spans(files, [span])[0]]
         placed.append(replace(job, places=joined(_place(held, checksums), _place(sides, checksums) if sides else "")))
     return placed
+
+
+def with_own_inputs(jobs: Sequence[PartJob]) -> list[PartJob]:
+    """Return the parts of a stage, each with the files of its own rows and no others: there may be thousands."""
+    files = jobs[0].inputs or ()
+    ends = np.cumsum([0, *(rows for _, rows in files)], dtype=np.int64)
+    first = (np.searchsorted(ends, [job.start for job in jobs], side="right") - 1).tolist()
+    last = np.searchsorted(ends, [job.stop for job in jobs]).tolist()
+    return [
+        replace(job, inputs=files[begin:end], before=int(ends[begin])) if begin < end else job
+        for job, begin, end in zip(jobs, first, last, strict=True)
+    ]
 
 
 def _place(held: Sequence[tuple[Path, int, int]], checksums: Mapping[Path, str]) -> str:

@@ -41,11 +41,12 @@ def test_reads_any_slice_of_files_laid_end_to_end(tmp_path: Path) -> None:
     files = []
     for number, values in enumerate(([0, 1, 2], [], [3], [4, 5])):
         path = tmp_path / f"{number}.parquet"
-        pl.DataFrame({"n": values}, schema={"n": pl.Int64}).write_parquet(path)
+        pl.DataFrame({"other": 0, "n": values}, schema={"other": pl.Int64, "n": pl.Int64}).write_parquet(path)
         files.append((path, len(values)))
     for start in range(7):
         for stop in range(start, 7):
             assert read_slice(files, start, stop)["n"].to_list() == list(range(start, min(stop, 6)))
+            assert read_slice(files, start, stop, columns=("n",)).columns == ["n"]
 
 
 def test_parts_laid_end_to_end_are_the_table(made: tuple[Store, Manifest]) -> None:
