@@ -108,7 +108,7 @@ def normloom_minhash(path: Path, _output: Path, _run: int) -> Iterator[Pairs]:
     with timed("search"):
         packed = pack(texts)
         found = find_similar(packed, fingerprints(packed, features), **rule)
-    yield np.array([(entry.keeper, entry.index) for entry in found], dtype=np.int64).reshape(-1, 2).T
+    yield found.select("keeper", "index").to_numpy().T
 
 
 def normloom_removal(path: Path, _output: Path, _run: int) -> Iterator[Pairs]:

@@ -8,11 +8,11 @@ Results do not depend on the number of threads, which all take pieces of their o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from normloom.near_duplicates import hamming
 from normloom.near_duplicates.features import Features
@@ -28,23 +28,25 @@ from normloom.near_duplicates.sharing import sharing
 from normloom.near_duplicates.simhash import fingerprints, jaccards, pack
 from normloom.near_duplicates.similar_sets import NO_SETS, empty_sets
 
-__all__ = ["ClosePairs", "Duplicate", "close_pairs", "clusters", "find_clusters", "find_duplicates", "pair_chunks"]
-__all__ += ["count_duplicates", "find_known", "near_pairs", "similar_to_known"]
+__all__ = ["ClosePairs", "close_pairs", "clusters", "duplicates", "find_clusters", "find_duplicates", "pair_chunks"]
+__all__ += ["DUPLICATES", "count_duplicates", "find_known", "near_pairs", "similar_to_known"]
+
+DUPLICATES = {  # row `index` repeats the kept row `keeper`: their Hamming distance and shingle Jaccard
+    "index": pl.Int64,
+    "keeper": pl.Int64,
+    "distance": pl.Int64,
+    "jaccard": pl.Float64,
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Duplicate:
-    """Row `index` repeats the kept row `keeper`: their Hamming distance and shingle Jaccard, maybe their cosine."""
-
-    index: int
-    keeper: int
-    distance: int
-    jaccard: float
-    similarity: float | None = None
+def duplicates(packed: FlatTexts, index: Array, keeper: Array, distance: Array, features: Features) -> pl.DataFrame:
+    """Return which rows repeat which, with their shingle Jaccard, as `DUPLICATES` says."""
+    columns = [index, keeper, distance, jaccards(packed, index, keeper, features)]
+    return pl.DataFrame(dict(zip(DUPLICATES, columns, strict=True)), schema=DUPLICATES)
 
 
 def find_duplicates(
-    texts: Sequence[str] | FlatTexts,
+    texts: Sequence[str] | pl.Series | FlatTexts,
     *,
     features: Features,
     tau: int,
@@ -52,8 +54,8 @@ def find_duplicates(
     alike: float | None = None,
     codes: npt.NDArray[np.uint64] | None = None,
     threads: int | None = None,
-) -> list[Duplicate]:
-    """Return the rows to remove, in order.
+) -> pl.DataFrame:
+    """Return the rows to remove, in order, as `duplicates` does.
 
     Rows are taken in order. A row is a duplicate when its code is nearer than `tau` to the code of an
     earlier row that was kept and, if `jaccard` > 0, their shingles are at least that similar; or, with `alike`,
@@ -76,7 +78,7 @@ def find_known(
     jaccard: float,
     alike: float | None = None,
     threads: int | None = None,
-) -> list[Duplicate]:
+) -> pl.DataFrame:
     """Return which new texts to remove, given the `known` ones, which all stay.
 
     `index` counts from the first new text, `keeper` over the known texts and then the new ones: the result of
@@ -91,11 +93,9 @@ def find_known(
     near = np.arange(len(known)) if alike else np.flatnonzero(_near_any(known_codes, new_codes, tau, threads))
     packed = pack([*(known[position] for position in near.tolist()), *texts])
     codes = np.concatenate([known_codes[near], new_codes])
-    positions = [*near.tolist(), *range(len(known), len(known) + len(texts))]
-    return [
-        Duplicate(found.index - len(near), positions[found.keeper], found.distance, found.jaccard)
-        for found in _removed(packed, codes, len(near), features, tau, jaccard, alike, threads)
-    ]
+    places = pl.Series(np.concatenate([near, np.arange(len(known), len(known) + len(texts))]), dtype=pl.Int64)
+    found = _removed(packed, codes, len(near), features, tau, jaccard, alike, threads)
+    return found.with_columns(pl.col("index") - len(near), keeper=places.gather(found["keeper"]))
 
 
 def similar_to_known(
@@ -221,14 +221,11 @@ def _removed(
     jaccard: float,
     alike: float | None,
     threads: int | None,
-) -> list[Duplicate]:
+) -> pl.DataFrame:
     """Return the rows to remove; the first `kept` rows all stay and are compared with none."""
     keys = keeper_keys(codes, kept, Rule(packed, features.grams(), float(jaccard)), tau, alike, threads)
     rows = np.flatnonzero(keys != NO_KEY)
-    keepers, distances = keys[rows] & ROW_MASK, keys[rows] >> ROW_BITS
-    similarity = jaccards(packed, rows, keepers, features)
-    found = zip(rows.tolist(), keepers.tolist(), distances.tolist(), similarity.tolist(), strict=True)
-    return [Duplicate(*fields) for fields in found]
+    return duplicates(packed, rows, keys[rows] & ROW_MASK, keys[rows] >> ROW_BITS, features)
 
 
 def _near_any(known: Array, codes: Array, tau: int, threads: int | None) -> npt.NDArray[np.bool_]:

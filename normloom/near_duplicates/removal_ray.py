@@ -16,16 +16,17 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from normloom.core.errors import ConfigError
 from normloom.near_duplicates.features import Features
-from normloom.near_duplicates.find import Duplicate, near_pairs
+from normloom.near_duplicates.find import duplicates, near_pairs
 from normloom.near_duplicates.hamming import plan_for
 from normloom.near_duplicates.kernels.codes import NO_KEY, ROW_BITS, ROW_MASK
 from normloom.near_duplicates.kernels.compiled import Array
 from normloom.near_duplicates.kernels.removal import settle_pairs
 from normloom.near_duplicates.kernels.texts import FlatTexts
-from normloom.near_duplicates.simhash import fingerprints, jaccards, pack
+from normloom.near_duplicates.simhash import fingerprints, pack
 
 _Block = tuple[FlatTexts, Array]  # texts and their codes
 
@@ -38,7 +39,7 @@ class _Rule(NamedTuple):
 
 
 def shared_duplicates(
-    texts: Sequence[str] | FlatTexts,
+    texts: Sequence[str] | pl.Series | FlatTexts,
     *,
     features: Features,
     tau: int,
@@ -47,7 +48,7 @@ def shared_duplicates(
     codes: npt.NDArray[np.uint64] | None = None,
     block: int = 1_000_000,
     threads: int = 1,
-) -> list[Duplicate]:
+) -> pl.DataFrame:
     """Return what `find_duplicates` returns, the pairs found by the tasks of a cluster; Ray is started before.
 
     A task takes `threads` of the cluster's cores and two blocks of `block` texts. Raises ConfigError if Ray is not up,
@@ -71,10 +72,7 @@ def shared_duplicates(
     keys = np.full(len(codes), NO_KEY, dtype=np.int64)
     settle_pairs(kinds, bounds, near, np.tile(distance, 2)[order], keys)
     rows = np.flatnonzero(keys != NO_KEY)
-    keepers = keys[rows] & ROW_MASK
-    similarity = jaccards(packed, rows, keepers, features)
-    columns = (rows, keepers, keys[rows] >> ROW_BITS, similarity)
-    return [Duplicate(*fields) for fields in zip(*(column.tolist() for column in columns), strict=True)]
+    return duplicates(packed, rows, keys[rows] & ROW_MASK, keys[rows] >> ROW_BITS, features)
 
 
 def _kinds(packed: FlatTexts) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -8,18 +8,15 @@ every process. A text too short for one n-gram is one feature; an empty one has 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from normloom.core.rows.text import normalise
 from normloom.near_duplicates.features import Features
 from normloom.near_duplicates.kernels.compiled import Array
-from normloom.near_duplicates.kernels.texts import FlatTexts, overlap, shingle_set, simhashes, similarities
-
-if TYPE_CHECKING:
-    import polars as pl
+from normloom.near_duplicates.kernels.texts import FlatTexts, fold, overlap, shingle_set, simhashes, similarities
 
 _PACKED = 1 << 16  # texts that are strings at once
 
@@ -28,9 +25,10 @@ def pack(texts: Sequence[str] | pl.Series) -> FlatTexts:
     """Normalise the texts and lay them end to end; of a series only a slice at a time is held as strings."""
     pieces, lengths = [np.zeros(0, dtype=np.uint8)], np.zeros(len(texts) + 1, dtype=np.int64)
     for start in range(0, len(texts), _PACKED):
-        encoded = [normalise(text).encode("utf-8", "surrogatepass") for text in texts[start : start + _PACKED]]
-        lengths[start + 1 : start + 1 + len(encoded)] = np.fromiter(map(len, encoded), np.int64, len(encoded))
-        pieces.append(np.frombuffer(b"".join(encoded), dtype=np.uint8))
+        some = texts[start : start + _PACKED]
+        piece, sizes = _folded(some) if isinstance(some, pl.Series) else _encoded(some)
+        lengths[start + 1 : start + 1 + len(some)] = sizes
+        pieces.append(piece)
     data = np.empty(lengths.sum(), dtype=np.uint8)
     at = len(data)
     while pieces:  # from the end, so that each is freed as soon as it is copied
@@ -38,6 +36,21 @@ def pack(texts: Sequence[str] | pl.Series) -> FlatTexts:
         data[at - len(piece) : at] = piece
         at -= len(piece)
     return FlatTexts(data, np.cumsum(lengths))
+
+
+def _encoded(texts: Sequence[str]) -> tuple[Array, Array]:
+    """Normalise the texts; return them end to end as UTF-8, and their lengths."""
+    encoded = [normalise(text).encode("utf-8", "surrogatepass") for text in texts]
+    return np.frombuffer(b"".join(encoded), dtype=np.uint8), np.array([len(text) for text in encoded], dtype=np.int64)
+
+
+def _folded(texts: pl.Series) -> tuple[Array, Array]:
+    """Return what `_encoded` does; only texts beyond ASCII are ever strings."""
+    beyond = texts.str.len_bytes() != texts.str.len_chars()
+    if beyond.any():
+        texts = texts.scatter(beyond.arg_true(), [normalise(text) for text in texts.filter(beyond)])
+    _, bounds, data = texts.to_arrow(compat_level=pl.CompatLevel.oldest()).buffers()
+    return fold(np.frombuffer(data, dtype=np.uint8), np.frombuffer(bounds, dtype=np.int64))
 
 
 def fingerprints(texts: Sequence[str] | FlatTexts, features: Features) -> npt.NDArray[np.uint64]:

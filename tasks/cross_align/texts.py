@@ -81,7 +81,7 @@ def near_memes(rows: pl.DataFrame, args: Apart, media: pl.DataFrame | None = Non
 
     if not held.is_empty() and not learned.is_empty():
         known = held["text"].to_list()
-        for found in find_known(
+        found = find_known(
             learned["text"].to_list(),
             known,
             fingerprints(known, features),
@@ -89,9 +89,9 @@ def near_memes(rows: pl.DataFrame, args: Apart, media: pl.DataFrame | None = Non
             tau=args.tau,
             jaccard=args.jaccard,
             alike=args.jaccard,
-        ):
-            if found.keeper < held.height:
-                file(found.index, found.keeper, "text", found.distance)
+        )
+        for place, keeper, distance, _ in found.filter(pl.col("keeper") < held.height).iter_rows():
+            file(place, keeper, "text", distance)
     if media is not None:
         hashes = media.select("media_id", "phash").unique("media_id", maintain_order=True)
         codes = [side.join(hashes, on="media_id", how="left", maintain_order="left") for side in (learned, held)]

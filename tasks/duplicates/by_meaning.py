@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from normloom.near_duplicates.find import Duplicate
     from normloom.near_duplicates.kernels.texts import FlatTexts
 
 
@@ -50,47 +48,34 @@ def deduplicate_by_meaning(
     does, and for a row without vector.
     """
 
-    def duplicates(
-        compared: pl.DataFrame, group: Sequence[int], stored: int, packed: FlatTexts | None
-    ) -> list[Duplicate]:
-        return _duplicates(compared[group], group, stored, vectors, packed, column, args)
+    def duplicates(some: pl.DataFrame, stored: int, packed: FlatTexts | None) -> pl.DataFrame:
+        return _duplicates(some, stored, vectors, packed, column, args)
 
     return removal(rows, args, known, duplicates, column=column, within=within)
 
 
 def _duplicates(
     rows: pl.DataFrame,
-    group: Sequence[int],
     stored: int,
     vectors: pl.DataFrame,
     packed: FlatTexts | None,
     column: str,
     args: Deduplication,
-) -> list[Duplicate]:
+) -> pl.DataFrame:
     from normloom.near_duplicates.by_vector import find_by_vector
-    from normloom.near_duplicates.find import Duplicate
-    from normloom.near_duplicates.simhash import jaccards, pack
+    from normloom.near_duplicates.find import duplicates
+    from normloom.near_duplicates.simhash import pack
 
-    if rows.height == 1:
-        return []
-    texts, codes = rows[column].to_list(), rows["fingerprint"].to_numpy()
-    known = sum(place < stored for place in group)
+    texts, codes = rows[column], rows["fingerprint"]
     near = find_by_vector(
-        [normalise(text) for text in texts], _vectors(rows, vectors), similarity=args.similarity, known=known
+        [normalise(text) for text in texts], _vectors(rows, vectors), similarity=args.similarity, known=stored
     )
-    pairs = pl.DataFrame([(one.index, one.keeper) for one in near], schema=["index", "keeper"], orient="row")
-    index, keeper = (pairs[name].cast(pl.Int64).to_numpy() for name in pairs.columns)
-    shared = jaccards(packed or pack(texts), index, keeper, args.features).tolist()
-    return [
-        Duplicate(
-            index=group[one.index],
-            keeper=group[one.keeper],
-            distance=int(codes[one.index] ^ codes[one.keeper]).bit_count(),
-            jaccard=jaccard,
-            similarity=one.similarity,
-        )
-        for one, jaccard in zip(near, shared, strict=True)
-    ]
+    schema = {"index": pl.Int64, "keeper": pl.Int64, "similarity": pl.Float64}
+    pairs = pl.DataFrame([(one.index, one.keeper, one.similarity) for one in near], schema=schema, orient="row")
+    distance = (codes.gather(pairs["index"]) ^ codes.gather(pairs["keeper"])).bitwise_count_ones()
+    index, keeper, apart = (series.to_numpy() for series in (pairs["index"], pairs["keeper"], distance))
+    found = duplicates(packed or pack(texts), index, keeper, apart, args.features)
+    return found.with_columns(pairs["similarity"])
 
 
 def _vectors(rows: pl.DataFrame, vectors: pl.DataFrame) -> npt.NDArray[np.float32]:

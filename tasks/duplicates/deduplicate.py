@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, Self
 
 import polars as pl
@@ -25,7 +24,6 @@ from normloom.tasks import bounds
 from normloom.tasks.duplicates.minhash import bands, find_similar
 
 if TYPE_CHECKING:
-    from normloom.near_duplicates.find import Duplicate
     from normloom.near_duplicates.kernels.texts import FlatTexts
 
 _BITS = 64
@@ -102,10 +100,8 @@ def deduplicate(
     Raises ContractError for a null text, and for codes of other features.
     """
 
-    def duplicates(
-        compared: pl.DataFrame, group: Sequence[int], stored: int, packed: FlatTexts | None
-    ) -> list[Duplicate]:
-        return _duplicates(compared, group, stored, packed, column, args)
+    def duplicates(some: pl.DataFrame, stored: int, packed: FlatTexts | None) -> pl.DataFrame:
+        return _duplicates(some, stored, packed, column, args)
 
     return removal(rows, args, known, duplicates, column=column, within=within)
 
@@ -114,17 +110,18 @@ def removal(
     rows: pl.DataFrame,
     args: Deduplication,
     known: pl.DataFrame | None,
-    duplicates: Callable[[pl.DataFrame, Sequence[int], int, FlatTexts | None], list[Duplicate]],
+    duplicates: Callable[[pl.DataFrame, int, FlatTexts | None], pl.DataFrame],
     *,
     column: str,
     within: str | None,
 ) -> Output:
     """Return what `deduplicate` does, by a function that finds the duplicates.
 
-    It is given the rows that are compared (known ones first), the places of a group, ascending, how many rows are
-    known, and the group's texts, normalised, if they are at hand; it returns the duplicates in the group, by their
-    places.
+    It is given rows that are compared (known ones first), how many of them are known, and their texts, normalised, if
+    they are at hand; it returns what `find_duplicates` does, maybe with more columns.
     """
+    import numpy as np
+
     from normloom.near_duplicates.simhash import fingerprints, pack
 
     if rows[column].null_count():
@@ -137,17 +134,17 @@ def removal(
         columns = ["row_id", column, "fingerprint", *compared_within(coded, within)]
         compared, stored = pl.concat([known.select(columns), coded.select(columns)]), known.height
     groups = _groups(compared, compared_within(coded, within))
-    whole = packed if len(groups) == 1 and not stored else None
-    found = [duplicate for group in groups for duplicate in duplicates(compared, group, stored, whole)]
-    found.sort(key=lambda duplicate: duplicate.index)
-    removed = [duplicate.index - stored for duplicate in found]
-    kept = coded.with_row_index("_position").filter(~pl.col("_position").is_in(removed)).drop("_position")
+    found = _found(compared, groups, stored, None if stored else packed, duplicates)
+    removed = found["index"] - stored
+    stays = np.ones(rows.height, dtype=np.bool_)
+    stays[removed] = False
+    kept = coded.filter(stays)
     metrics = {"duplicates": len(removed), "share": len(removed) / rows.height if rows.height else 0.0}
     if args.method == "simhash":
         metrics["expected_chance_pairs"] = sum(_chance_pairs(group, stored, args.tau) for group in groups)
     return Output(
         rows=kept.drop("parents", strict=False),  # the parents of a kept row are that row; these are its own
-        dropped=_ledger(rows[removed], found, compared, column, args.method),
+        dropped=_ledger(rows[removed], found, compared, column),
         metrics=metrics,
     )
 
@@ -177,66 +174,70 @@ def _groups(rows: pl.DataFrame, apart: Sequence[str]) -> Sequence[Sequence[int]]
     return rows.with_row_index("_at").group_by(apart, maintain_order=True).agg("_at")["_at"].to_list()
 
 
-def _duplicates(
+def _found(
     rows: pl.DataFrame,
-    group: Sequence[int],
+    groups: Sequence[Sequence[int]],
     stored: int,
     packed: FlatTexts | None,
-    column: str,
-    args: Deduplication,
-) -> list[Duplicate]:
-    """Return the duplicates among the rows at the places `group`; those before `stored` all stay."""
+    duplicates: Callable[[pl.DataFrame, int, FlatTexts | None], pl.DataFrame],
+) -> pl.DataFrame:
+    """Return the duplicates in all groups, in order; `packed` are the texts of all rows."""
+    from normloom.near_duplicates.find import DUPLICATES
+
+    found = [pl.DataFrame(schema=DUPLICATES)]
+    for group in groups:
+        if len(group) < 2:  # noqa: PLR2004  # a pair
+            continue
+        if len(group) == rows.height:
+            found.append(duplicates(rows, stored, packed))
+            continue
+        places = pl.Series(group, dtype=pl.Int64)
+        some = duplicates(rows[group], bisect_left(group, stored), None)
+        found.append(some.with_columns(places.gather(some[name]).alias(name) for name in ("index", "keeper")))
+    return pl.concat(found, how="diagonal").sort("index")
+
+
+def _duplicates(
+    rows: pl.DataFrame, stored: int, packed: FlatTexts | None, column: str, args: Deduplication
+) -> pl.DataFrame:
+    """Return the duplicates among the rows; the first `stored` all stay."""
     from normloom.near_duplicates.find import find_duplicates, find_known
     from normloom.near_duplicates.removal_ray import shared_duplicates
     from normloom.near_duplicates.simhash import pack
 
-    if len(group) == 1:
-        return []
-    some, known = rows[group] if len(group) < rows.height else rows, bisect_left(group, stored)
-    texts: Sequence[str] = [] if packed else some[column].to_list()
-    codes = some["fingerprint"].to_numpy()
+    texts, codes = rows[column], rows["fingerprint"].to_numpy()
     features, tau, jaccard = args.features, args.tau, args.jaccard
     alike = sufficient(jaccard, args.alike)
     if args.method == "minhash":
-        found = find_similar(
+        return find_similar(
             packed or pack(texts),
             codes,
             features=features,
             jaccard=jaccard,
             permutations=args.permutations,
             recall=args.recall,
-            known=known,
+            known=stored,
         )
-    elif known:
-        old, new = texts[:known], texts[known:]
-        found = find_known(new, old, codes[:known], features=features, tau=tau, jaccard=jaccard, alike=alike)
-        found = [replace(duplicate, index=duplicate.index + known) for duplicate in found]
-    elif args.block and len(group) > args.block:
-        found = shared_duplicates(
+    if stored:
+        new, known = texts[stored:].to_list(), texts[:stored].to_list()
+        found = find_known(new, known, codes[:stored], features=features, tau=tau, jaccard=jaccard, alike=alike)
+        return found.with_columns(pl.col("index") + stored)
+    if args.block and rows.height > args.block:
+        return shared_duplicates(
             packed or texts, codes=codes, features=features, tau=tau, jaccard=jaccard, alike=alike, block=args.block
         )
-    else:
-        found = find_duplicates(packed or texts, codes=codes, features=features, tau=tau, jaccard=jaccard, alike=alike)
-    if len(group) == rows.height:
-        return found
-    return [replace(duplicate, index=group[duplicate.index], keeper=group[duplicate.keeper]) for duplicate in found]
+    return find_duplicates(packed or texts, codes=codes, features=features, tau=tau, jaccard=jaccard, alike=alike)
 
 
-def _ledger(
-    rows: pl.DataFrame, found: Sequence[Duplicate], compared: pl.DataFrame, column: str, method: str
-) -> pl.DataFrame:
-    keepers = compared.select("row_id", column)[[duplicate.keeper for duplicate in found]]
-    same = [normalise(one) == normalise(other) for one, other in zip(rows[column], keepers[column], strict=True)]
-    told = rows.with_columns(
-        distance=pl.Series([duplicate.distance for duplicate in found], dtype=pl.Int64),
-        jaccard=pl.Series([duplicate.jaccard for duplicate in found], dtype=pl.Float64),
-        similarity=pl.Series([duplicate.similarity for duplicate in found], dtype=pl.Float64),
-        _winner=keepers["row_id"],
-        _same=pl.Series(same, dtype=pl.Boolean),
-    )
-    unsaid = ["_winner", "_same", *(["similarity"] if method != "embedding" else [])]
+def _ledger(rows: pl.DataFrame, found: pl.DataFrame, compared: pl.DataFrame, column: str) -> pl.DataFrame:
+    """Return the ledger of the rows, each with its duplicate."""
+    told = rows.with_columns(found.drop("index", "keeper"), _winner=compared["row_id"].gather(found["keeper"]))
+    alike = (found["jaccard"] == 1) & (found["distance"] == 0)  # as equal texts are
+    pairs = zip(rows[column].filter(alike), compared[column].gather(found["keeper"].filter(alike)), strict=True)
+    equal = pl.Series([normalise(one) == normalise(other) for one, other in pairs], dtype=pl.Boolean)
+    told = told.with_columns(_same=alike.scatter(alike.arg_true(), equal))
     reason = pl.when("_same").then(pl.lit("exact_duplicate")).otherwise(pl.lit("near_duplicate"))
-    return dropped_rows(told, reason=reason, winner=pl.col("_winner"), leaving_out=unsaid)
+    return dropped_rows(told, reason=reason, winner=pl.col("_winner"), leaving_out=["_winner", "_same"])
 
 
 def _chance_pairs(group: Sequence[int], stored: int, tau: int) -> float:

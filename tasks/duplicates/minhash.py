@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import polars as pl
+
 from normloom.near_duplicates.features import Features
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from normloom.near_duplicates.find import Duplicate
     from normloom.near_duplicates.kernels.texts import FlatTexts
 
 _SCHEME = "affine64"  # our shingle hashes have 64 bits
@@ -44,8 +45,8 @@ def find_similar(
     permutations: int,
     recall: float,
     known: int = 0,
-) -> list[Duplicate]:
-    """Return the rows to remove, in order.
+) -> pl.DataFrame:
+    """Return the rows to remove, in order, as `find_duplicates` does.
 
     Rows are taken in order. A row is a duplicate when MinHash LSH proposes an earlier row that was kept and their
     shingles have a Jaccard similarity of at least `jaccard`. Its keeper is the most similar of them; ties
@@ -55,7 +56,7 @@ def find_similar(
     """
     from datasketch import MinHash, MinHashLSH  # type: ignore[import-untyped]
 
-    from normloom.near_duplicates.find import Duplicate
+    from normloom.near_duplicates.find import DUPLICATES
     from normloom.near_duplicates.kernels.texts import overlap, shingle_set
 
     grams = features.grams()
@@ -71,7 +72,7 @@ def find_similar(
         similarity, keeper = min(near, default=(0.0, row))
         if near and -similarity >= jaccard:
             distance = int(codes[row] ^ codes[keeper]).bit_count()
-            found.append(Duplicate(row, keeper, distance, -similarity))
+            found.append((row, keeper, distance, -similarity))
         else:
             index.insert(row, sketch, check_duplication=False)
-    return found
+    return pl.DataFrame(found, schema=DUPLICATES, orient="row")

@@ -31,10 +31,11 @@ def near_images(rows: pl.DataFrame, args: NearImages) -> Output:
 
     placed = rows.select("row_id", "media_id", "origin", "phash").with_row_index("_position")
     hashed, others = placed.filter(pl.col("phash").is_not_null()), placed.filter(pl.col("phash").is_null())
+    positions = hashed["_position"]
     found = find_duplicates(
         hashed["media_id"].to_list(), features=Features(), tau=args.tau, jaccard=0, codes=hashed["phash"].to_numpy()
     )
-    pairs = [(hashed["_position"][one.index], hashed["_position"][one.keeper], one.distance) for one in found]
+    pairs = [(positions[index], positions[keeper], distance) for index, keeper, distance, _ in found.iter_rows()]
     first = others.group_by("media_id").agg(_winner=pl.col("_position").min())
     same = others.join(first, on="media_id", maintain_order="left").filter(pl.col("_position") != pl.col("_winner"))
     pairs += [(position, winner, 0) for position, winner in same.select("_position", "_winner").iter_rows()]

@@ -6,13 +6,14 @@ import sys
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normloom.core.rows.text import normalise
 from normloom.near_duplicates import hamming, keepers, sharing
-from normloom.near_duplicates.find import Duplicate, clusters, find_clusters, find_duplicates, find_known
+from normloom.near_duplicates.find import clusters, find_clusters, find_duplicates, find_known
 from normloom.near_duplicates.hamming import close_pairs, pair_chunks
 from normloom.near_duplicates.simhash import Features, fingerprints, jaccard, shingles
 
@@ -120,7 +121,7 @@ def test_no_codes_one_code_and_a_tau_that_makes_no_sense() -> None:
 
 def greedy(
     texts: list[str], features: Features, tau: int, threshold: float, known: int = 0, alike: float = 2
-) -> list[Duplicate]:
+) -> list[tuple[int, int, int, float]]:
     """Follow the rule row by row, comparing each with all that were kept."""
     codes = fingerprints(texts, features)
     sets = [set(shingles(text, features).tolist()) for text in texts]
@@ -136,7 +137,7 @@ def greedy(
         near = [(d, k) for d, k in near if similarity(row, k) >= (min(threshold, alike) if d < tau else alike)]
         if near and row >= known:
             distance, keeper = near[0]
-            duplicates.append(Duplicate(row, keeper, distance, similarity(row, keeper)))
+            duplicates.append((row, keeper, distance, similarity(row, keeper)))
         else:
             kept.append(row)
     return duplicates
@@ -155,7 +156,7 @@ def test_removal_follows_the_rule_row_by_row(texts: list[str], tau: int, thresho
         if looked_up:
             patch.setattr(hamming, "_SCANNED_PER_LOOKUP", 0)
         found = find_duplicates(texts, features=features, tau=tau, jaccard=threshold)
-    assert found == greedy(texts, features, tau, threshold)
+    assert found.rows() == greedy(texts, features, tau, threshold)
 
 
 @st.composite
@@ -201,11 +202,11 @@ def test_texts_that_are_alike_repeat_each_other_whatever_their_codes(  # in batc
         patch.setattr(hamming, "_SCANNED_PER_LOOKUP", 0 if batched else 10**6)
         patch.setattr(sharing, "_PIECE", 3)
         found = find_duplicates(texts, features=features, tau=tau, jaccard=0.5, alike=alike)
-        assert found == greedy(texts, features, tau, 0.5, alike=alike)
+        assert found.rows() == greedy(texts, features, tau, 0.5, alike=alike)
         old, new = texts[:known], texts[known:]
         beside = find_known(new, old, fingerprints(old, features), features=features, tau=tau, jaccard=0.5, alike=alike)
     wanted = greedy(texts, features, tau, 0.5, len(old), alike)
-    assert beside == [Duplicate(d.index - len(old), d.keeper, d.distance, d.jaccard) for d in wanted]
+    assert beside.rows() == [(index - len(old), *told) for index, *told in wanted]
 
 
 def test_similar_sets_are_found_among_thousands_of_texts() -> None:
@@ -214,9 +215,9 @@ def test_similar_sets_are_found_among_thousands_of_texts() -> None:
     slots = [[" ".join(phrases(1, 100 * slot + n)[0].split()[: 3 + slot]) for n in range(12)] for slot in range(3)]
     texts = [" and then ".join(rng.choice(slot) for slot in slots) + f" in town {n % 40}" for n in range(1500)]
     found = find_duplicates(texts, features=features, tau=1, jaccard=1, alike=0.8)
-    assert found == greedy(texts, features, 1, 1.0, alike=0.8)
+    assert found.rows() == greedy(texts, features, 1, 1.0, alike=0.8)
     assert 100 < len(found) < 1400
-    assert found == find_duplicates(texts, features=features, tau=1, jaccard=1, alike=0.8, threads=1)
+    assert found.equals(find_duplicates(texts, features=features, tau=1, jaccard=1, alike=0.8, threads=1))
 
 
 def phrases(n: int, seed: int) -> list[str]:
@@ -238,21 +239,21 @@ def test_removal_depends_neither_on_blocks_nor_on_threads(
     texts, features = phrases(150, 6), Features(char_ngrams=(3,))
     found = find_duplicates(texts, features=features, tau=17, jaccard=threshold, threads=threads)
     assert len(found) > 5
-    assert found == greedy(texts, features, 17, threshold)
+    assert found.rows() == greedy(texts, features, 17, threshold)
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.6])
 @pytest.mark.parametrize("tau", [10, 17])
 def test_new_texts_beside_known_ones(threshold: float, tau: int) -> None:
     features, pool = Features(char_ngrams=(3,)), phrases(200, 7)
-    repeats = {entry.index for entry in find_duplicates(pool, features=features, tau=tau, jaccard=threshold)}
+    repeats = set(find_duplicates(pool, features=features, tau=tau, jaccard=threshold)["index"])
     known = [text for row, text in enumerate(pool) if row not in repeats]
     new = [*phrases(60, 8), known[3].upper(), known[5]]
     found = find_known(new, known, fingerprints(known, features), features=features, tau=tau, jaccard=threshold)
     both = find_duplicates([*known, *new], features=features, tau=tau, jaccard=threshold)
-    assert found == [Duplicate(d.index - len(known), d.keeper, d.distance, d.jaccard) for d in both]
+    assert found.equals(both.with_columns(pl.col("index") - len(known)))
     assert len(found) > 2
-    assert [entry.keeper for entry in found][-2:] == [3, 5]
+    assert found["keeper"][-2:].to_list() == [3, 5]
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
@@ -264,16 +265,17 @@ def test_known_texts_stay_even_where_they_repeat_each_other(threshold: float, th
     wanted = greedy([*known, *new], features, 17, threshold, known=len(known))
     codes = fingerprints(known, features)
     found = find_known(new, known, codes, features=features, tau=17, jaccard=threshold, threads=threads)
-    assert found == [Duplicate(d.index - len(known), d.keeper, d.distance, d.jaccard) for d in wanted]
-    assert {entry.keeper < len(known) for entry in found} == {True, False}
+    assert found.rows() == [(index - len(known), *told) for index, *told in wanted]
+    assert {keeper < len(known) for keeper in found["keeper"]} == {True, False}
 
 
 def test_no_known_texts_no_new_ones_and_codes_of_other_ones() -> None:
     known, features = ["how tall is the old tower", "How tall is the old tower"], Features()
     codes = fingerprints(known, features)
-    assert find_known(known[:1], known, codes, features=features, tau=10, jaccard=0.5) == [Duplicate(0, 0, 0, 1.0)]
-    assert find_known([], known, codes, features=features, tau=10, jaccard=0.5) == []
-    assert find_known(["one"], [], codes[:0], features=features, tau=10, jaccard=0.5) == []
+    rule = {"features": features, "tau": 10, "jaccard": 0.5}
+    assert find_known(known[:1], known, codes, **rule).rows() == [(0, 0, 0, 1.0)]  # type: ignore[arg-type]
+    assert find_known([], known, codes, **rule).rows() == []  # type: ignore[arg-type]
+    assert find_known(["one"], [], codes[:0], **rule).rows() == []  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="2 codes for 1 known texts"):
         find_known(["one"], known[:1], codes, features=features, tau=10, jaccard=0.5)
 
@@ -281,7 +283,7 @@ def test_no_known_texts_no_new_ones_and_codes_of_other_ones() -> None:
 def test_equal_normalised_texts_are_always_duplicates() -> None:
     texts = ["Hi", "hi ", "", "  ", "ＨＩ", "other words"]
     found = find_duplicates(texts, features=Features(), tau=1, jaccard=1.0)
-    assert found == [Duplicate(1, 0, 0, 1.0), Duplicate(3, 2, 0, 1.0), Duplicate(4, 0, 0, 1.0)]
+    assert found.rows() == [(1, 0, 0, 1.0), (3, 2, 0, 1.0), (4, 0, 0, 1.0)]
 
 
 def test_a_removed_row_removes_nothing() -> None:
@@ -293,14 +295,14 @@ def test_a_removed_row_removes_nothing() -> None:
     ab, bc, ac = (int(np.bitwise_count(codes[i] ^ codes[j])) for i, j in ((0, 1), (1, 2), (0, 2)))
     tau = max(ab, bc) + 1
     assert ac >= tau
-    assert [d.index for d in find_duplicates(chain, features=features, tau=tau, jaccard=0)] == [1]
+    assert find_duplicates(chain, features=features, tau=tau, jaccard=0)["index"].to_list() == [1]
 
 
 def test_a_dense_cluster_is_removed_without_its_pairs() -> None:
     texts = [f"tell me about the number {n % 7}" for n in range(30_000)]
     found = find_duplicates(texts, features=Features(), tau=1, jaccard=0.9)
-    assert [d.index for d in found] == list(range(7, 30_000))
-    assert all(d.keeper == d.index % 7 for d in found)
+    assert found["index"].to_list() == list(range(7, 30_000))
+    assert (found["keeper"] == found["index"] % 7).all()
 
 
 def test_clusters_are_labelled_by_their_smallest_row() -> None:
@@ -330,9 +332,9 @@ def test_removal_does_not_depend_on_the_process() -> None:
         "from normloom.near_duplicates.find import find_duplicates\n"
         "from normloom.near_duplicates.simhash import Features\n"
         "texts = [f'how many {n % 30} apples grow on {n % 11} trees' for n in range(200)]\n"
-        "print(find_duplicates(texts, features=Features(), tau=10, jaccard=0.5))"
+        "print(find_duplicates(texts, features=Features(), tau=10, jaccard=0.5).rows())"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "99"}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     texts = [f"how many {n % 30} apples grow on {n % 11} trees" for n in range(200)]
-    assert done.stdout == f"{find_duplicates(texts, features=Features(), tau=10, jaccard=0.5)}\n"
+    assert done.stdout == f"{find_duplicates(texts, features=Features(), tau=10, jaccard=0.5).rows()}\n"

@@ -69,6 +69,14 @@ def test_codes_follow_the_definition(texts: list[str], features: Features) -> No
     assert codes.tolist() == [code_of(text, features) for text in texts]
 
 
+@settings(max_examples=100)
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])) | st.text("aB \t\x1c\x85É"), max_size=8))
+def test_a_series_is_normalised_as_strings_are(texts: list[str]) -> None:
+    packed, wanted = pack(pl.Series(texts, dtype=pl.String)), pack(texts)
+    assert packed.data.tobytes() == wanted.data.tobytes()
+    assert packed.bounds.tolist() == wanted.bounds.tolist()
+
+
 @settings(max_examples=60)
 @given(st.text("abc é", max_size=20), st.text("abc é", max_size=20), st.sampled_from(FEATURES))
 def test_jaccard_follows_the_definition(a: str, b: str, features: Features) -> None:

@@ -10,12 +10,16 @@ from normloom.near_duplicates.kernels.codes import Position
 from normloom.near_duplicates.kernels.compiled import Array, compiled
 
 _1, _64 = np.uint64(1), np.uint64(64)
+_PLANES = 48  # bits of a count of hashes
 _FNV_BASIS = np.uint64(0xCBF29CE484222325)
 _FNV_PRIME = np.uint64(0x100000001B3)
 _MIX_1 = np.uint64(0xFF51AFD7ED558CCD)  # MurmurHash3's finaliser: FNV-1a alone spreads short runs badly
 _MIX_2 = np.uint64(0xC4CEB9FE1A85EC53)
 _MIX_SHIFT = np.uint64(33)
 _CONTINUATION, _CONTINUATION_MASK, _SPACE = 0x80, 0xC0, 0x20
+_FOLDED = np.array(
+    [ord(" " if chr(b).isspace() else chr(b).lower()) if chr(b).isascii() else b for b in range(256)], np.uint8
+)
 
 
 class FlatTexts(NamedTuple):
@@ -26,13 +30,68 @@ class FlatTexts(NamedTuple):
 
 
 @compiled
-def _hash(data: Array, start: int, stop: int, kind: int) -> np.uint64:
-    state = (_FNV_BASIS ^ np.uint64(kind)) * _FNV_PRIME
-    for position in range(start, stop):
-        state = (state ^ np.uint64(data[position])) * _FNV_PRIME
+def fold(data: Array, bounds: Array) -> tuple[Array, Array]:
+    """Normalise texts laid end to end; return them so, and their sizes.
+
+    Those with characters beyond ASCII must be in normal form: nothing changes in them.
+    """
+    folded, sizes = np.empty(bounds[-1] - bounds[0], dtype=np.uint8), np.empty(len(bounds) - 1, dtype=np.int64)
+    count = 0
+    for text in range(len(sizes)):
+        start, after_space = count, np.int64(1)
+        for position in range(bounds[text], bounds[text + 1]):  # no branch inside: it would be guessed wrong
+            byte = _FOLDED[data[position]]
+            folded[count] = byte
+            space = np.int64(byte == _SPACE)
+            count += int(1 - (space & after_space))
+            after_space = space
+        if count > start:
+            count -= int(after_space)
+        sizes[text] = count - start
+    return folded[:count].copy(), sizes
+
+
+@compiled
+def _first_state(kind: int) -> np.uint64:
+    return (_FNV_BASIS ^ np.uint64(kind)) * _FNV_PRIME
+
+
+@compiled
+def _mixed(state: np.uint64) -> np.uint64:
     state = (state ^ (state >> _MIX_SHIFT)) * _MIX_1
     state = (state ^ (state >> _MIX_SHIFT)) * _MIX_2
     return state ^ (state >> _MIX_SHIFT)
+
+
+@compiled
+def _hash(data: Array, start: int, stop: int, kind: int) -> np.uint64:
+    state = _first_state(kind)
+    for position in range(start, stop):
+        state = (state ^ np.uint64(data[position])) * _FNV_PRIME
+    return _mixed(state)
+
+
+@compiled
+def _hash_runs(data: Array, width: int, kind: int, hashes: Array) -> int:
+    """Write the hash of each run of `width` bytes; return how many there are."""
+    count = len(data) - width + 1
+    states = hashes[:count]
+    states[:] = _first_state(kind)
+    for offset in range(width):  # all runs side by side: these loops run on vectors
+        run = data[offset : offset + count]
+        for first in range(count):
+            states[first] = (states[first] ^ np.uint64(run[first])) * _FNV_PRIME
+    for first in range(count):
+        states[first] = _mixed(states[first])
+    return count
+
+
+@compiled
+def _is_ascii(data: Array) -> bool:
+    every = np.uint8(0)
+    for byte in data:
+        every |= byte
+    return bool(every < 0x80)  # noqa: PLR2004
 
 
 @compiled
@@ -59,7 +118,11 @@ def feature_hashes(data: Array, start: int, stop: int, grams: Array) -> Array:
     count = 0
     if start == stop:
         return hashes
+    ascii_only = _is_ascii(data[start:stop])
     for gap, size in grams:
+        if ascii_only and gap == 0:
+            count += _hash_runs(data[start:stop], min(size, stop - start), 2 * size, hashes[count:])
+            continue
         edges = _edges(data, start, stop, gap)
         units = len(edges) - 1
         width = min(size, units)
@@ -179,10 +242,47 @@ def _decides(hashes: Array, bit: np.uint64) -> np.uint64:
 
 
 @compiled
+def _add(value: np.uint64, planes: Array, plane: int) -> None:
+    """Add 64 bits to 64 counters, of which plane k holds the bits worth 2**k."""
+    while value:
+        carry = planes[plane] & value
+        planes[plane] ^= value
+        value = carry
+        plane += 1
+
+
+@compiled
+def _majorities(hashes: Array) -> tuple[np.uint64, np.uint64]:
+    """Return the bits that more than half of the hashes have, and those that just half of them have."""
+    planes = np.zeros(_PLANES, dtype=np.uint64)
+    ones, twos = np.uint64(0), np.uint64(0)
+    whole = len(hashes) - len(hashes) % 4
+    for place in range(0, whole, 4):  # four at once: they carry into the fours together
+        a, b, c, d = hashes[place], hashes[place + 1], hashes[place + 2], hashes[place + 3]
+        first = (a & b) | (ones & (a ^ b))
+        ones ^= a ^ b
+        second = (c & d) | (ones & (c ^ d))
+        ones ^= c ^ d
+        _add((first & second) | (twos & (first ^ second)), planes, 2)
+        twos ^= first ^ second
+    planes[0], planes[1] = ones, twos
+    for value in hashes[whole:]:
+        _add(value, planes, 0)
+    half = len(hashes) // 2
+    more, same = np.uint64(0), ~np.uint64(0)
+    for plane in range(_PLANES - 1, -1, -1):
+        if half >> plane & 1:
+            same &= planes[plane]
+        else:
+            more |= same & planes[plane]
+            same &= ~planes[plane]
+    return more, same if len(hashes) % 2 == 0 else np.uint64(0)
+
+
+@compiled
 def simhashes(data: Array, bounds: Array, grams: Array, binary: bool) -> Array:  # noqa: FBT001  # numba takes no keywords only
     """Return the SimHash code of each text, (n,) uint64."""
     codes = np.zeros(len(bounds) - 1, dtype=np.uint64)
-    votes = np.empty(64, dtype=np.int64)
     for text in range(len(codes)):
         if binary:
             hashes = shingle_set(data, bounds, text, grams)
@@ -190,12 +290,9 @@ def simhashes(data: Array, bounds: Array, grams: Array, binary: bool) -> Array: 
             hashes = feature_hashes(data, bounds[text], bounds[text + 1], grams)
         if len(hashes) == 0:
             continue
-        votes[:] = -len(hashes)
-        for value in hashes:
-            for bit in range(64):
-                votes[bit] += np.int64((value >> np.uint64(bit)) & _1) << 1
-        for bit in range(64):
+        codes[text], ties = _majorities(hashes)
+        for bit in range(64 if ties else 0):
             position = np.uint64(bit)
-            if votes[bit] > 0 or (votes[bit] == 0 and _decides(hashes, position)):
+            if ties >> position & _1 and _decides(hashes, position):
                 codes[text] |= _1 << position
     return codes

@@ -12,7 +12,6 @@ import pytest
 from pydantic import ValidationError
 
 from normloom.near_duplicates.features import Features
-from normloom.near_duplicates.find import Duplicate
 from normloom.near_duplicates.simhash import fingerprints, jaccard, pack, shingles
 from normloom.tasks.duplicates.deduplicate import Deduplication, deduplicate
 from normloom.tasks.duplicates.minhash import bands, find_similar
@@ -20,11 +19,12 @@ from normloom.tasks.duplicates.minhash import bands, find_similar
 WORDS = ["river", "stone", "market", "window", "garden", "letter", "winter", "doctor", "bridge", "cousin", "paper"]
 
 
-def found_in(texts: list[str], threshold: float, recall: float = 0.99) -> list[Duplicate]:
+def found_in(texts: list[str], threshold: float, recall: float = 0.99) -> list[tuple[int, int, int, float]]:
     packed, features = pack(texts), Features()
-    return find_similar(
+    found = find_similar(
         packed, fingerprints(packed, features), features=features, jaccard=threshold, permutations=128, recall=recall
     )
+    return found.rows()
 
 
 def edited(texts: list[str], rng: np.random.Generator) -> list[str]:
@@ -63,13 +63,14 @@ def made_texts() -> list[str]:
 @pytest.mark.parametrize("threshold", [0.4, 0.6, 0.8])
 def test_nearly_all_rows_of_the_exact_rule_are_found(threshold: float) -> None:
     texts = made_texts()
-    wanted, found = exact(texts, threshold), {entry.index: entry for entry in found_in(texts, threshold)}
+    wanted = exact(texts, threshold)
+    found = {row: (keeper, similarity) for row, keeper, _, similarity in found_in(texts, threshold)}
     assert len(wanted) > 40
     assert len(wanted.keys() & found.keys()) / len(wanted) >= 0.98
-    assert all(entry.keeper < row and entry.keeper not in found for row, entry in found.items())
-    for row, entry in found.items():
-        assert entry.jaccard == jaccard(texts[row], texts[entry.keeper], Features()) >= threshold
-    same = [row for row in wanted if row in found and (found[row].keeper, found[row].jaccard) == wanted[row]]
+    assert all(keeper < row and keeper not in found for row, (keeper, _) in found.items())
+    for row, (keeper, similarity) in found.items():
+        assert similarity == jaccard(texts[row], texts[keeper], Features()) >= threshold
+    same = [row for row in wanted if found.get(row) == wanted[row]]
     assert len(same) / len(wanted) >= 0.95
 
 
@@ -79,14 +80,14 @@ def test_nearly_all_rows_are_found_among_real_prompts(shared_data: Path) -> None
         pytest.skip(f"the prompts of SaVaCu are not at {path}")
     prompts = pl.read_parquet(path)["prompt"].head(400).to_list()
     texts = edited([prompt for prompt in prompts if len(prompt.split()) < 60], np.random.default_rng(1))
-    wanted, found = exact(texts, 0.7), {entry.index for entry in found_in(texts, 0.7)}
+    wanted, found = exact(texts, 0.7), {row for row, *_ in found_in(texts, 0.7)}
     assert len(wanted) > 40
     assert len(wanted.keys() & found) / len(wanted) >= 0.98
 
 
 def test_equal_texts_are_always_found() -> None:
     texts = ["Hi", "hi ", "", "  ", "ＨＩ", "other words"]
-    assert found_in(texts, 1.0) == [Duplicate(1, 0, 0, 1.0), Duplicate(3, 2, 0, 1.0), Duplicate(4, 0, 0, 1.0)]
+    assert found_in(texts, 1.0) == [(1, 0, 0, 1.0), (3, 2, 0, 1.0), (4, 0, 0, 1.0)]
 
 
 def test_bands_are_as_long_as_the_recall_allows() -> None:
