@@ -1,29 +1,41 @@
 """What the platform adds to eight GPUs: actors whose engine waits as long as a GPU would write, and computes nothing.
 
 Simulated: an engine with continuous batching, `--slots` sequences at a time, `--rate` tokens a second in all whatever
-the batch (so a sequence alone is as slow as in a full one), no time to read prompts or to load. Real: Ray, the actors,
-parts, commits, keys, checks, ledgers. All actors share this machine's processors, which eight GPUs would not.
+the batch (so a sequence alone is as slow as in a full one), no time to read prompts or to load: each actor has made a
+part before the clock starts. Real: Ray, the actors, parts, commits, keys, checks, ledgers. All actors share this
+machine's processors, which eight GPUs would not: at a quarter of the rate, say, they are to the work what four times
+as many would be.
 
 `ideal` is the same requests, in order, on the first free of all slots: it has the tail of the last sequences too.
-`added` is what the stage takes over that. `idle` is the largest share of a stage that one actor had no request at all;
-`busy` is the share of all slots' time that was written in. `runner_cpu` is the build's process, in cores.
+`added` is what the stage takes over that. What actors did is looked at from the first request to the last text:
+`idle` is the largest share of it that one actor had no request at all, `busy` the share of all slots' time that was
+written in, `last_start` after how long the last actor had its first request. `empty` is the largest share of an
+actor's slots that nothing was written in between its first request and its last, that is while parts were left;
+`turn` is the median time from the last text of a part to the first request of the part that comes in its place.
+`cpu` is what all processes took, `runner` the build's own process.
+
+The engine alone is as many processes that take the same parts from a counter: no Ray, no files, no driver. What that
+adds to the ideal is the simulation's own.
 """
 
 from __future__ import annotations
 
 import heapq
 import json
+import multiprocessing
 import os
 import sys
 import threading
 import time
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from normloom.core.models.protocol import Completion, GenerateRequest, ModelSpec
+from normloom.core.models.protocol import Completion, GenerateRequest, ModelSpec, Sampling
 from normloom.models.registry import Engine
 from normloom.models.scripted import ScriptedModel
 
@@ -51,24 +63,25 @@ class SimulatedGpu:
     def generate(self, requests: Sequence[GenerateRequest]) -> list[Completion]:
         """Return texts when they would be written."""
         asked = time.time()
+        completions = self._model.generate(requests)
+        tokens = [candidate.tokens_out for one in completions for candidate in one.candidates]
         with self._lock:
-            completions = self._model.generate(requests)
-            tokens = [candidate.tokens_out for one in completions for candidate in one.candidates]
-            done = written(self._free, tokens, self._per_slot, since=asked)
-            with self._journal.open("a") as journal:
-                journal.write(json.dumps({"asked": asked, "done": done, "tokens": sum(tokens)}) + "\n")
+            spans = written(self._free, tokens, self._per_slot, since=asked)
+        done = max(end for _, end in spans)
         time.sleep(max(done - time.time(), 0))
+        with self._lock, self._journal.open("a") as journal:
+            journal.write(json.dumps({"asked": asked, "done": done, "spans": spans}) + "\n")
         return completions
 
 
-def written(free: list[float], tokens: Iterable[int], per_slot: float, *, since: float) -> float:
-    """Return when texts of these lengths are all written, each on the slot that is free first; `free` is a heap."""
-    last = since
+def written(free: list[float], tokens: Iterable[float], per_slot: float, *, since: float) -> list[tuple[float, float]]:
+    """Return when each text is begun and ended, each on the slot that is free first; `free` is a heap."""
+    spans = []
     for count in tokens:
-        end = max(heapq.heappop(free), since) + count / per_slot
-        heapq.heappush(free, end)
-        last = max(last, end)
-    return last
+        begin = max(heapq.heappop(free), since)
+        spans.append((begin, begin + count / per_slot))
+        heapq.heappush(free, spans[-1][1])
+    return spans
 
 
 def main() -> None:
@@ -84,12 +97,20 @@ def main() -> None:
         "--tokens", type=int, default=120, help="mean length of a text, half of it to one and a half"
     )
     arguments.add_argument("--part-rows", nargs="+", type=int, default=[64])
+    arguments.add_argument("--parts", type=int, default=ENGINE.parts, help="parts that an actor works at side by side")
+    arguments.add_argument("--alone", action="store_true", help="the engine alone, too")
     given = arguments.parse_args()
+    options = {"rate": given.rate, "slots": given.slots, "words": given.tokens}
+    spec = ModelSpec(engine=NAME, model="gpu", options=options, parts=given.parts)
     report = Report(given.json)
     with TemporaryDirectory(prefix="normloom-bench-") as folder:
         declare(Path(folder))
-        title = f"{given.requests:,} requests, {given.actors} actors of {given.rate:g} tokens/s"
-        report.add(title, measured(given, report, folder))
+        title = (
+            f"{given.requests:,} requests, {given.actors} actors of {given.rate:g} tokens/s, {given.parts} parts each"
+        )
+        if given.alone:
+            report.add(f"{title}: the engine alone", [alone(given, spec, rows, folder) for rows in given.part_rows])
+        report.add(title, measured(given, spec, report, folder))
     report.end()
 
 
@@ -105,7 +126,7 @@ def declare(folder: Path) -> None:
     os.environ[JOURNAL] = str(folder)
 
 
-def measured(given: Namespace, report: Any, folder: str) -> list[dict[str, Any]]:
+def measured(given: Namespace, spec: ModelSpec, report: Any, folder: str) -> list[dict[str, Any]]:
     """Return a line for each size of part."""
     from common import Loom, generating, start_ray
 
@@ -113,54 +134,114 @@ def measured(given: Namespace, report: Any, folder: str) -> list[dict[str, Any]]
 
     start_ray(given.actors)
     loom = Loom(Resources(actors=given.actors, threads=1))
-    options = {"rate": given.rate, "slots": given.slots, "words": given.tokens}
-    spec = ModelSpec(engine=NAME, model="gpu", options=options)
     work = generating([f"prompt {number}" for number in range(given.requests)], candidates=1, max_tokens=4_096)
-    loom.run(generating(["warm"] * 8, candidates=1, max_tokens=4), spec, 1)
+    take_journals(folder)
+    while len(list(Path(folder).glob("*.jsonl"))) < given.actors:
+        loom.run(generating(["warm"] * given.actors * given.parts, candidates=1, max_tokens=4), spec, 1)
     rows = []
     for part_rows in given.part_rows:
         report.note(f"parts of {part_rows} rows")
-        for path in Path(folder).glob("*.jsonl"):
-            path.unlink()
+        take_journals(folder)
         cpu = time.process_time()
         run = loom.run(work, spec, part_rows)
-        ran = time.process_time() - cpu
-        rows.append(line(given, part_rows, run, folder, ran))
+        runner = (time.process_time() - cpu) / run.clock.wall
+        ideal = ideally(given, run.rows["tokens_out"].to_list())
+        took = {"ideal_s": ideal, "stage_s": run.clock.wall, "added": run.clock.wall / ideal - 1}
+        spent = {"cpu_s": run.clock.cpu, "runner_cores": runner}
+        rows.append({"part_rows": part_rows, **took, **watched(given, take_journals(folder)), **spent})
     loom.pool.close()
     return rows
 
 
-def journals(folder: str) -> dict[str, list[dict[str, float]]]:
-    """Return the calls of each actor."""
-    return {
-        path.stem: [json.loads(text) for text in path.read_text().splitlines()] for path in Path(folder).glob("*.jsonl")
-    }
+def alone(given: Namespace, spec: ModelSpec, part_rows: int, folder: str) -> dict[str, Any]:
+    """Return the figures of the engine in processes of its own that take parts from a counter."""
+    context = multiprocessing.get_context("spawn")
+    taken, ready = context.Value("q", 0), context.Barrier(given.actors)
+    arguments = (spec, given.requests, part_rows, given.parts, taken, ready)
+    processes = [context.Process(target=feed, args=arguments) for _ in range(given.actors)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    calls = take_journals(folder)
+    spans = [span for own in calls.values() for call in own for span in call["spans"]]
+    ideal = ideally(given, [(end - begin) * given.rate / given.slots for begin, end in spans])
+    seen = watched(given, calls)
+    return {"part_rows": part_rows, "ideal_s": ideal, "added": seen["writing_s"] / ideal - 1, **seen}
 
 
-def line(given: Namespace, part_rows: int, run: Any, folder: str, cpu: float) -> dict[str, Any]:
-    """Return the figures of one run; what actors did is looked at from the first request to the last text."""
-    calls = journals(folder)
-    wall = run.clock.wall
-    tokens = run.rows["tokens_out"].to_list()
-    ideal = written([0.0] * (given.slots * given.actors), tokens, given.rate / given.slots, since=0.0)
+def feed(spec: ModelSpec, requests: int, part_rows: int, parts: int, taken: Any, ready: Any) -> None:
+    """Give an engine parts as long as there are any, several at a time; it begins when all processes are there."""
+    model = SimulatedGpu(spec)
+
+    def work() -> None:
+        while True:
+            with taken.get_lock():
+                start, taken.value = taken.value, taken.value + part_rows
+            if start >= requests:
+                return
+            part = range(start, min(start + part_rows, requests))
+            sampling = Sampling(temperature=0.7, top_p=0.9, max_tokens=4_096)
+            model.generate(
+                [
+                    GenerateRequest(instruction="", prompt=f"prompt {number}", seeds=(number,), sampling=sampling)
+                    for number in part
+                ]
+            )
+
+    ready.wait()
+    with ThreadPoolExecutor(parts) as threads:
+        for _ in range(parts):
+            threads.submit(work)
+
+
+def take_journals(folder: str) -> dict[str, list[dict[str, Any]]]:
+    """Return the calls of each process, and begin with none again."""
+    calls = {}
+    for path in Path(folder).glob("*.jsonl"):
+        calls[path.stem] = [json.loads(text) for text in path.read_text().splitlines()]
+        path.unlink()
+    return calls
+
+
+def ideally(given: Namespace, tokens: Iterable[float]) -> float:
+    """Return the seconds that the texts take if each is on the first free of all slots."""
+    slots = [0.0] * (given.slots * given.actors)
+    return max(end for _, end in written(slots, tokens, given.rate / given.slots, since=0.0))
+
+
+def watched(given: Namespace, calls: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
+    """Return what actors did, from the first request to the last text."""
     first = min(call["asked"] for own in calls.values() for call in own)
     last = max(call["done"] for own in calls.values() for call in own)
     window = last - first
     idle = [1 - covered(own, first, last) / window for own in calls.values()]
+    texts = sum(end - begin for own in calls.values() for call in own for begin, end in call["spans"])
     return {
-        "part_rows": part_rows,
-        "tokens": sum(tokens),
-        "ideal_s": ideal,
-        "stage_s": wall,
-        "added": wall / ideal - 1,
         "writing_s": window,
-        "busy": sum(tokens) / (given.rate * given.actors * window),
+        "busy": texts / (given.slots * given.actors * window),
         "idle": max(idle) if len(idle) == given.actors else 1.0,
-        "runner_cpu": cpu / wall,
+        "last_start_s": max(min(call["asked"] for call in own) for own in calls.values()) - first,
+        "empty": max(empty(own, given.slots) for own in calls.values()),
+        "turn_s": median([turn for own in calls.values() for turn in turns(own, given.parts)] or [0.0]),
     }
 
 
-def covered(calls: Sequence[dict[str, float]], first: float, last: float) -> float:
+def turns(calls: Sequence[dict[str, Any]], parts: int) -> list[float]:
+    """Return the seconds from the last text of each part of an actor to the first request of the one in its place."""
+    done = sorted(call["done"] for call in calls)
+    asked = sorted(call["asked"] for call in calls)[parts:]
+    return [later - earlier for earlier, later in zip(done, asked, strict=False)]
+
+
+def empty(calls: Sequence[dict[str, Any]], slots: int) -> float:
+    """Return the share of an actor's slots that nothing was written in, from its first request to its last."""
+    first, last = min(call["asked"] for call in calls), max(call["asked"] for call in calls)
+    used = sum(max(min(end, last) - begin, 0.0) for call in calls for begin, end in call["spans"])
+    return 1 - used / (slots * (last - first)) if last > first else 0.0
+
+
+def covered(calls: Sequence[dict[str, Any]], first: float, last: float) -> float:
     """Return for how many seconds at least one of the calls was under way."""
     total, reached = 0.0, first
     for call in sorted(calls, key=lambda call: call["asked"]):

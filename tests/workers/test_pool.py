@@ -100,6 +100,18 @@ def test_parts_side_by_side_make_the_same_table(tmp_path: Path, pool: Pool) -> N
     assert (spread.key, spread.content) == (alone.key, alone.content)
 
 
+def test_the_first_parts_are_shared_among_all_actors_that_have_loaded(tmp_path: Path, pool: Pool) -> None:
+    words = words_stage("a", "b")
+    model = SCRIPTED.model_copy(update={"model": "shared", "options": {"latency_s": 1.0}})
+    with pool.lease(model) as crew:  # as soon as one of two has loaded
+        assert isinstance(crew, ActorCrew)
+        loading = list(crew._loading)
+        assert ray.wait(loading, num_returns=len(loading), timeout=60)[1] == []
+    manifest = build(pool, Store(tmp_path), words, echo_stage(words, model=model, part_rows=1))
+    names = [file.name for part in manifest.parts for file in part.files.values()]
+    assert not any(name.endswith("-1.parquet") for name in names)  # no copy of a part that waited behind another
+
+
 def test_a_row_that_ends_its_process_among_others_is_put_aside_alone(tmp_path: Path, pool: Pool) -> None:
     words = words_stage(*"abcdefg", "deadly", *"hijklmno")
     model = SCRIPTED.model_copy(update={"options": {"poison": "deadly", "latency_s": 0.2}, "parts": 3})

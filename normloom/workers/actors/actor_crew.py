@@ -121,6 +121,7 @@ class ActorCrew:
 
         run_log = current_run_log()
         while dispatch:
+            self._take_in()
             while given := dispatch.next(self._ready, Counter(self._outrun.values()), time.monotonic()):
                 actor, job = given
                 reference = actor.run.options(concurrency_group=PARTS).remote(job, probe=probe, run_log=run_log)
@@ -136,7 +137,6 @@ class ActorCrew:
                 self._bury_if_dead(self._outrun.pop(done), done)
                 continue
             if done in self._loading:
-                self._settle(done)
                 continue
             actor = dispatch.actor_of(done)
             try:
@@ -254,6 +254,14 @@ class ActorCrew:
             late = time.monotonic() > self._started + ARRIVAL_SECONDS
             if late and not ray.wait(self._arriving, num_returns=1, timeout=0)[0]:
                 self._waiting()
+
+    def _take_in(self) -> None:
+        """Take in all actors that have loaded by now, so that parts are shared with them from the first one on."""
+        import ray
+
+        loading = list(self._loading)
+        for reference in ray.wait(loading, num_returns=len(loading), timeout=0)[0] if loading else ():
+            self._settle(reference)
 
     def _settle(self, reference: Any) -> None:
         """Take in an actor that finished loading; raises ModelError if it cannot load its model."""
