@@ -1,6 +1,6 @@
 """Exact search for all pairs of 64-bit codes that differ in few bits.
 
-A pigeonhole argument over four bands of 16 bits (docs/decisions/0001-near-duplicates.md): if band b may
+A pigeonhole argument over five bands of 13 bits (docs/decisions/0001-near-duplicates.md): if band b may
 differ in t_b bits and the t_b + 1 add up to tau, two codes that differ by more in every band are at least
 tau apart. So a pair nearer than tau lies, for some band, in two buckets whose numbers differ by at most t_b
 bits. All pairs of such buckets are compared code by code (docs/decisions/0009-buckets-against-buckets.md):
@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from normloom.near_duplicates.kernels.codes import (
     BANDS,
+    BITS,
     BUCKETS,
     ROW_BITS,
     WIDTH,
@@ -33,7 +34,7 @@ from normloom.near_duplicates.kernels.compiled import Array
 
 ClosePairs = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]
 
-_MOST_FLIPS = 4  # if a band needs more (tau over 20), comparing with all codes is cheaper than looking up
+_MOST_FLIPS = 4  # if a band needs more (tau over 25), comparing with all codes is cheaper than looking up
 _SCANNED_PER_LOOKUP = 8  # codes compared in the time of one bucket lookup
 _UNITS = 64  # pieces of a search; a thread takes one after another
 _LEAST = 256  # codes in a piece
@@ -63,7 +64,7 @@ def pair_chunks(
     """Yield the pairs of `close_pairs` in chunks of at most `size` + n pairs, not sorted.
 
     There is at least one. Chunks and their order are the same for any number of `threads` (all cores by
-    default). The search takes some 70 bytes a code, and 24 bytes for each of `size` pairs in each thread.
+    default). The search takes some 80 bytes a code, and 24 bytes for each of `size` pairs in each thread.
     """
     plan = plan_for(tau)
     rows = np.arange(len(codes), dtype=np.int64)
@@ -90,7 +91,7 @@ def core_count() -> int:
 
 def plan_for(tau: int) -> SearchPlan:
     """Return how to search at a threshold. Raises ValueError for a `tau` outside 1..64."""
-    if not 1 <= tau <= BANDS * WIDTH:
+    if not 1 <= tau <= BITS:
         raise ValueError(f"tau is {tau}: expected 1 to 64 bits")
     flips = [(tau + BANDS - 1 - band) // BANDS - 1 for band in range(BANDS)]  # the flips + 1 add up to tau
     most = min(flips[0], _MOST_FLIPS)
@@ -107,7 +108,7 @@ def empty_index(codes: npt.NDArray[np.uint64]) -> Index:
     n = len(codes)
     spans = np.zeros((BANDS, BUCKETS, 2), dtype=np.uint32)
     for band in range(BANDS):
-        buckets = (codes >> np.uint64(band * WIDTH)).astype(np.uint16)
+        buckets = (codes >> np.uint64(band * WIDTH) & np.uint64(BUCKETS - 1)).astype(np.int64)
         sizes = np.bincount(buckets, minlength=BUCKETS)
         spans[band] = (np.cumsum(sizes) - sizes)[:, None]
     return Index(

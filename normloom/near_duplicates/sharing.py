@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 from normloom.near_duplicates.hamming import core_count
 
-_PIECE = 256
+_PIECE = 1024
 
 Result = TypeVar("Result")
 
@@ -20,7 +20,7 @@ class Share(Protocol):
     def __call__(
         self, function: Callable[[int, int], Result], start: int, stop: int, piece: int | None = None, /
     ) -> list[Result]:
-        """Call it on pieces of 256, or of `piece`."""
+        """Call it on pieces of 1,024, or of `piece`."""
         ...
 
 

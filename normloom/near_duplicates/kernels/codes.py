@@ -16,8 +16,9 @@ NO_KEY = np.iinfo(np.int64).max
 BATCH_SHIFT = np.uint64(ROW_BITS + 7)  # a row of a batch is kept above a key: distances have 7 bits
 KEY_MASK = np.uint64((1 << (ROW_BITS + 7)) - 1)
 
-BANDS = 4
-WIDTH = 16
+BITS = 64
+BANDS = 5
+WIDTH = 13  # bits of a band; the last has 12
 BUCKETS = 1 << WIDTH
 _FEW = 24  # codes that are compared faster one by one than as a vector
 
@@ -34,8 +35,8 @@ class SearchPlan(NamedTuple):
 
     tau: np.uint64
     masks: Array  # (m,) int64: bit patterns to flip, fewest bits first
-    flips: Array  # (4,) int64: bits that may differ in a band; -1 leaves the band out
-    patterns: Array  # (4,) int64: how many of the masks a band needs
+    flips: Array  # (5,) int64: bits that may differ in a band; -1 leaves the band out
+    patterns: Array  # (5,) int64: how many of the masks a band needs
     scan_below: int  # with fewer stored codes, compare with all
 
 
@@ -45,9 +46,9 @@ class Index(NamedTuple):
     size: Array  # (2,) int64: codes stored, and how many of them are in their buckets
     codes: Array  # (n,) uint64
     rows: Array  # (n,) uint32
-    spans: Array  # (4, 65536, 2) uint32: where a bucket starts, and stops so far
-    band_codes: Array  # (4, n) uint64
-    band_rows: Array  # (4, n) uint32
+    spans: Array  # (5, 8192, 2) uint32: where a bucket starts, and stops so far
+    band_codes: Array  # (5, n) uint64
+    band_rows: Array  # (5, n) uint32
 
 
 class Unit(NamedTuple):
