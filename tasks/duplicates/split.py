@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from normloom.near_duplicates.kernels.texts import FlatTexts
 
 SPLITS = ("train", "validation", "test")
+_AT_ONCE = 65_536  # rows whose repeated prompts are taken out together: a table's would be held a second time
 _LARGE = 0.01  # share of the prompts above which a cluster is placed by itself
 
 
@@ -87,9 +88,9 @@ def prompt_splits(rows: pl.DataFrame, args: Splitting, *, features: Features = F
     sizes = dict(clustered.group_by("cluster").len().iter_rows())
     assignment = _fill(sizes, args)
     placed = clustered.with_columns(split=pl.col("cluster").replace_strict(assignment, return_dtype=pl.String))
-    families = rows.group_by("prompt_id").agg(parents="row_id")
+    families = rows.group_by("prompt_id", maintain_order=True).agg(parents="row_id")  # in the order of `prompts`
     return Output(
-        rows=placed.join(families, on="prompt_id", how="left", maintain_order="left"),
+        rows=placed.with_columns(families["parents"]),
         attempts=placed.height,
         metrics={
             "leakage": _leakage(packed, codes, placed["split"].to_numpy(), args, features),
@@ -114,7 +115,9 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 def _prompts(rows: pl.DataFrame) -> pl.DataFrame:
     columns = [name for name in ("prompt_id", "prompt", "history") if name in rows.columns]
-    prompts = rows.select(columns).unique(maintain_order=True)
+    told = rows.select(columns)
+    slices = (some.unique(maintain_order=True) for some in told.iter_slices(_AT_ONCE))
+    prompts = pl.concat([told.clear(), *slices]).unique(maintain_order=True)
     for column in ("prompt_id", "prompt"):
         if prompts[column].null_count():
             raise ContractError(f"column {column!r} has nulls: a row without it cannot be split")
