@@ -70,7 +70,9 @@ def rows_digest(job: PartJob, rows: pl.DataFrame | None = None) -> str:
 
 def sides_digest(job: PartJob) -> str:
     """Return the digest of a part's own rows of side tables; empty if its side tables are not cut."""
-    return digest_of(sides_of(job, rows_of(job))) if job.sides_on or job.looks_up else ""
+    if not (job.sides_on or job.looks_up):
+        return ""
+    return digest_of(sides_of(job, rows_of(replace(job, reads=job.looks_up))))  # rows by what names their side rows
 
 
 def digest_of(frames: Sequence[pl.DataFrame]) -> str:
