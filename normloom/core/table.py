@@ -37,8 +37,8 @@ class PartRecord(_Record):
     what the model counted meanwhile (`Metered`); parts made side by side share it out anyhow, only sums mean much.
     `attached` are the files that a product has besides its rows, in a folder of the part. `reads` is the digest of the
     input rows that it was made of, with that of its own rows of side tables after a hyphen if these are cut, by which a
-    later table takes it over; `places` says in the same way where they were: files by checksum, and rows in them. Both
-    are empty if no table may.
+    later table takes it over; `places` says in the same way where they were (`normloom.workers.places`). Both are empty
+    if no table may.
     """
 
     index: int

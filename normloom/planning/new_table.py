@@ -20,7 +20,7 @@ from normloom.store.forgotten import deny_list
 from normloom.store.parts import Writer
 from normloom.store.store import Store
 from normloom.workers.job import PartJob, RunJob, TableFiles
-from normloom.workers.reads import with_own_inputs, with_own_sides, with_places
+from normloom.workers.places import with_places
 
 
 @dataclass(frozen=True)
@@ -99,10 +99,7 @@ class NewTable:
             forgotten=None if stage.inputs else deny_list(self.store),
         )
         jobs = [replace(whole, index=index, start=start, stop=stop) for index, (start, stop) in enumerate(bounds)]
-        jobs = with_own_sides(jobs)
-        if whole.reusable:
-            jobs = with_places(jobs, self._checksums)
-        return with_own_inputs(jobs) if stage.inputs else jobs
+        return with_places(jobs, self._checksums, earlier.parts if earlier else ())
 
     def placed(self, value: Any) -> Any:
         """Return a value of a stage, with its files found if it is a model out of a product."""

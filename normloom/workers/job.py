@@ -47,8 +47,8 @@ class PartJob:
     that makes it if the process holds that model's base: one with an adapter, or with a router. `reusable` says that
     later tables may take the part over if they would make it of the same rows. `forgotten` is what a source may not
     bring. `reads` are the columns of its rows that it reads, `side_spans` the first and last (exclusive) row of each
-    side table among which it looks up its own, `places` the digests of where in which files its rows are, and after a
-    hyphen those of side tables.
+    side table among which it looks up its own, `places` where in which files its rows are, and after a hyphen those
+    of side tables.
     """
 
     system: str

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 
-from normloom.core.errors import ContractError
 from normloom.store.parts import ROW_GROUP, read_slice
 from normloom.workers.job import PartJob, TableFiles
 
@@ -88,83 +86,6 @@ def digest_of(frames: Sequence[pl.DataFrame]) -> str:
     return hasher.hexdigest()
 
 
-def with_places(jobs: Sequence[PartJob], checksums: Mapping[Path, str]) -> list[PartJob]:
-    """Return the parts of a stage, each with digests of where what it reads is: files by checksum, and rows in them.
-
-    Parts with the same places read the same rows; those with other places may.
-    """
-    inputs = _files_of_spans(jobs[0].inputs or (), [(job.start, job.stop) for job in jobs])
-    placed = []
-    for job, held in zip(jobs, inputs, strict=True):
-        sides = []
-        for number, files in enumerate(job.sides if job.sides_on or job.looks_up else ()):
-            span = job.side_spans[number] if job.side_spans else (0, _count(files))
-            sides += [(Path(str(number)), 0, 0), *_files_of_spans(files, [span])[0]]
-        placed.append(replace(job, places=joined(_place(held, checksums), _place(sides, checksums) if sides else "")))
-    return placed
-
-
-def with_own_inputs(jobs: Sequence[PartJob]) -> list[PartJob]:
-    """Return the parts of a stage, each with the files of its own rows and no others: there may be thousands."""
-    files = jobs[0].inputs or ()
-    ends = np.cumsum([0, *(rows for _, rows in files)], dtype=np.int64)
-    first = (np.searchsorted(ends, [job.start for job in jobs], side="right") - 1).tolist()
-    last = np.searchsorted(ends, [job.stop for job in jobs]).tolist()
-    return [
-        replace(job, inputs=files[begin:end], before=int(ends[begin])) if begin < end else job
-        for job, begin, end in zip(jobs, first, last, strict=True)
-    ]
-
-
-def _place(held: Sequence[tuple[Path, int, int]], checksums: Mapping[Path, str]) -> str:
-    lines = "\n".join(f"{checksums.get(path, path)} {first} {last}" for path, first, last in held)
-    return hashlib.blake2b(lines.encode(), digest_size=16).hexdigest()
-
-
-def with_own_sides(parts: Sequence[PartJob]) -> list[PartJob]:
-    """Return the parts of a stage, each with only what of its side tables may hold rows of its own.
-
-    One pass over the ids, however many parts there are. Raises ContractError if a side row belongs to no input
-    row: no part would get it.
-    """
-    first = parts[0]
-    if not first.inputs or not (first.sides_on or first.looks_up):
-        return list(parts)
-    part_of = pl.Series("part", np.repeat([part.index for part in parts], [len(part) for part in parts]))
-    if first.looks_up:
-        spans = _spans_by_part(first, part_of)
-        return [replace(part, side_spans=tuple(of.get(part.index, (0, 0)) for of in spans)) for part in parts]
-    keys = _scan(first.inputs).select(key="row_id").collect().with_columns(part_of)
-    own = [_files_by_part(first, files, keys) for files in first.sides]
-    return [
-        replace(
-            part,
-            sides=tuple(  # a part with no rows of its own there still needs a file for the columns
-                files_of.get(part.index, files[:1]) for files, files_of in zip(first.sides, own, strict=True)
-            ),
-        )
-        for part in parts
-    ]
-
-
-def _files_by_part(stage: PartJob, files: TableFiles, owners: pl.DataFrame) -> dict[int, TableFiles]:
-    """Return the files of a side table in which each part has rows."""
-    column = stage.sides_on or ""
-    file_of = pl.Series("file", np.repeat(np.arange(len(files)), [rows for _, rows in files]), dtype=pl.UInt32)
-    named = _scan(files).select(key=column).collect().with_columns(file_of)
-    first = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in ("key", "file"))
-    runs = named.filter(first)  # of rows that follow each other and belong to the same one
-    found = runs.join(owners, on="key", how="left").select("file", "part", "key")
-    if lost := found.filter(pl.col("part").is_null()).head(1)["key"].to_list():
-        [row_id] = _scan(files).filter(pl.col(column).eq_missing(lost[0])).select("row_id").head(1).collect()["row_id"]
-        raise ContractError(
-            f"stage {stage.stage!r}: row {row_id} of a side table belongs to row {lost[0]} "
-            f"by column {stage.sides_on!r}, which is not an input row"
-        )
-    pairs = found.select("part", "file").unique().sort("part", "file").group_by("part", maintain_order=True).agg("file")
-    return {part: tuple(files[number] for number in numbers) for part, numbers in pairs.iter_rows()}
-
-
 def _looked_up(job: PartJob, rows: pl.DataFrame) -> list[pl.DataFrame]:
     """Return the rows of side tables that a part looks up: each by a column of its rows, or of those found before."""
     found: list[pl.DataFrame] = []
@@ -174,43 +95,6 @@ def _looked_up(job: PartJob, rows: pl.DataFrame) -> list[pl.DataFrame]:
         side = read_slice(files, *span)
         key = column if column in side.columns else "row_id"
         found.append(side.join(pl.DataFrame({key: names.unique()}), on=key, how="semi", maintain_order="left"))
-    return found
-
-
-def _spans_by_part(stage: PartJob, part_of: pl.Series) -> list[dict[int, tuple[int, int]]]:
-    """Return for each side table the first and last place (exclusive) of the rows that each part looks up in it."""
-    rows = _scan(stage.inputs or ())
-    here = [name for name in stage.looks_up if name in rows.collect_schema()]
-    read = rows.select(here).collect().with_columns(part_of)
-    named = {name: read.select("part", key=name).unique() for name in here}
-    spans = []
-    for files, column in zip(stage.sides, stage.looks_up, strict=False):
-        side = _scan(files)
-        schema = side.collect_schema()
-        key = column if column in schema else "row_id"
-        further = [name for name in stage.looks_up if name in schema and name not in {*named, key}]
-        rows_of_side = side.select(pl.col(key).alias("key"), *further).with_row_index("_at").collect()
-        found = named[column].join(rows_of_side, on="key")
-        ends = found.group_by("part").agg(first=pl.col("_at").min(), last=pl.col("_at").max())
-        spans.append({part: (first, last + 1) for part, first, last in ends.iter_rows()})
-        named |= {name: found.select("part", key=name).drop_nulls().unique() for name in further}
-    return spans
-
-
-def _files_of_spans(files: TableFiles, spans: Sequence[tuple[int, int]]) -> list[list[tuple[Path, int, int]]]:
-    """Return for each span of rows the files that hold them, and which of their rows."""
-    ends = np.cumsum([rows for _, rows in files], dtype=np.int64)
-    found = []
-    for start, stop in spans:
-        held = []
-        for number in range(int(np.searchsorted(ends, start, side="right")), len(files)):
-            path, rows = files[number]
-            begin = int(ends[number]) - rows
-            if begin >= stop:
-                break
-            if rows:
-                held.append((path, max(start - begin, 0), min(stop - begin, rows)))
-        found.append(held)
     return found
 
 

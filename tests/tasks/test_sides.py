@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pytest
@@ -14,8 +13,6 @@ from normloom.core.table import Manifest
 from normloom.planning.keys import key_fields, stage_key
 from normloom.store.store import Store
 from normloom.testing.toy import Echo, runner, words_stage
-from normloom.workers.job import PartJob
-from normloom.workers.reads import rows_of, with_own_inputs, with_own_sides
 
 COUNTS = Contract(columns={"word": pl.String(), "here": pl.Int64(), "beside": pl.Int64()})
 OWNED = Contract(columns={"word": pl.String(), "owner": pl.String()}, nullable=frozenset({"owner"}))
@@ -124,47 +121,6 @@ def test_a_row_that_came_through_a_side_row_has_it_for_a_parent_and_keeps_its_id
     assert rows["parents"].explode().to_list() == read["row_id"].to_list()[:2]
     owner = dict(owned.select("row_id", "owner").iter_rows())
     assert [owner[parent] for parent in through_rows["parents"].explode()] == rows["parents"].explode().to_list()
-
-
-def written(path: Path, **columns: list[str]) -> tuple[Path, int]:
-    frame = pl.DataFrame(columns, schema_overrides=dict.fromkeys(columns, pl.String))
-    frame.write_parquet(path)
-    return path, frame.height
-
-
-def parts(folder: Path, *bounds: tuple[int, int], **fields: Any) -> list[PartJob]:
-    whole = PartJob(
-        system="toy",
-        stage="counts",
-        function=count_own,
-        arguments=Echo(),
-        contract=COUNTS,
-        directory=folder,
-        writer="w",
-        index=0,
-        start=0,
-        stop=0,
-        **fields,
-    )
-    return [replace(whole, index=index, start=start, stop=stop) for index, (start, stop) in enumerate(bounds)]
-
-
-def test_a_part_is_given_the_files_that_hold_rows_of_its_own(tmp_path: Path) -> None:
-    inputs = (written(tmp_path / "in", row_id=["a", "b", "c", "d", "e"]),)
-    one = written(tmp_path / "one", row_id=["1", "2"], owner=["a", "b"])
-    two = written(tmp_path / "two", row_id=["3", "4"], owner=["d", "b"])
-    cut = parts(tmp_path, (0, 2), (2, 4), (4, 5), inputs=inputs, sides=((one, two),), sides_on="owner")
-    assert [part.sides for part in with_own_sides(cut)] == [((one, two),), ((two,),), ((one,),)]
-
-
-def test_a_part_is_given_the_files_of_the_rows_that_it_reads(tmp_path: Path) -> None:
-    rows = ["abc", "", "d", "ef"]
-    one, none, two, three = (written(tmp_path / str(n), row_id=list(some)) for n, some in enumerate(rows))
-    cut = with_own_inputs(parts(tmp_path, (0, 2), (2, 3), (3, 5), (5, 6), inputs=(one, none, two, three), sides=()))
-    assert [part.inputs for part in cut] == [(one,), (one,), (two, three), (three,)]
-    assert ["".join(rows_of(part)["row_id"]) for part in cut] == ["ab", "c", "de", "f"]
-    [empty] = with_own_inputs(parts(tmp_path, (0, 0), inputs=(none,), sides=()))
-    assert rows_of(empty).schema == {"row_id": pl.String}
 
 
 def test_without_a_column_every_part_gets_all(tmp_path: Path) -> None:

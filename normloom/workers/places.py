@@ -1,0 +1,191 @@
+"""Where the rows are that a part reads: files by checksum, and rows in them. With the same places, rows are the same.
+
+A part is told its own files and no others: a large table has thousands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from normloom.core.errors import ContractError
+from normloom.core.table import PartRecord
+from normloom.workers.job import PartJob, TableFiles
+from normloom.workers.reads import joined, parted
+
+Checksums = Mapping[Path, str]
+Owned = Mapping[str, Sequence[Set[str]]]  # by the place of a part's rows: the files with rows of its own, side by side
+_SHOWN = 24  # hex digits of a checksum that tell files apart
+
+
+def with_places(jobs: Sequence[PartJob], checksums: Checksums, earlier: Sequence[PartRecord] = ()) -> list[PartJob]:
+    """Return the parts of a stage, each with the files that may hold rows of its own, and its places.
+
+    Files of side tables of which the parts of an `earlier` table say who has rows in them are not searched again.
+    Raises ContractError if a side row belongs to no input row: no part would get it.
+    """
+    first = jobs[0]
+    if first.inputs is None:
+        return list(jobs)
+    rows = [_place(held, checksums) for held in _files_of_spans(first.inputs, [(job.start, job.stop) for job in jobs])]
+    sides = [""] * len(jobs)
+    if first.inputs and first.sides_on:
+        jobs = _with_own_files(jobs, rows, checksums, _owned(earlier))
+        sides = [_listed(job.sides, checksums) for job in jobs]
+    elif first.inputs and first.looks_up:
+        jobs = _with_spans(jobs)
+        sides = [_place_of_spans(job, checksums) for job in jobs]
+    placed = _with_own_inputs(jobs)
+    if not first.reusable:
+        return placed
+    return [replace(job, places=joined(*places)) for job, *places in zip(placed, rows, sides, strict=True)]
+
+
+def _with_own_inputs(jobs: Sequence[PartJob]) -> list[PartJob]:
+    files = jobs[0].inputs or ()
+    ends = np.cumsum([0, *(rows for _, rows in files)], dtype=np.int64)
+    first = (np.searchsorted(ends, [job.start for job in jobs], side="right") - 1).tolist()
+    last = np.searchsorted(ends, [job.stop for job in jobs]).tolist()
+    return [
+        replace(job, inputs=files[begin:end], before=int(ends[begin])) if begin < end else job
+        for job, begin, end in zip(jobs, first, last, strict=True)
+    ]
+
+
+def _place(held: Sequence[tuple[Path, int, int]], checksums: Checksums) -> str:
+    lines = "\n".join(f"{checksums.get(path, path)} {first} {last}" for path, first, last in held)
+    return hashlib.blake2b(lines.encode(), digest_size=16).hexdigest()
+
+
+def _place_of_spans(job: PartJob, checksums: Checksums) -> str:
+    sides: list[tuple[Path, int, int]] = []
+    for number, (files, span) in enumerate(zip(job.sides, job.side_spans, strict=True)):
+        sides += [(Path(str(number)), 0, 0), *_files_of_spans(files, [span])[0]]
+    return _place(sides, checksums)
+
+
+def _shown(path: Path, checksums: Checksums) -> str:
+    return checksums.get(path, str(path))[:_SHOWN]
+
+
+def _listed(sides: Sequence[TableFiles], checksums: Checksums) -> str:
+    """Return the files of side tables as one text: `0:CHECKSUM,CHECKSUM 1:CHECKSUM`."""
+    names = (",".join(_shown(path, checksums) for path, rows in files if rows) for files in sides)
+    return " ".join(f"{number}:{listed}" for number, listed in enumerate(names))
+
+
+def _owned(parts: Sequence[PartRecord]) -> Owned:
+    """Return the files of side tables that the parts of a table were made of; none if any does not list its own."""
+    listed = [parted(part.places) for part in parts]
+    if not all(":" in sides for _, sides in listed):
+        return {}
+    return {
+        rows: [frozenset(one.partition(":")[2].split(",")) - {""} for one in sides.split(" ")] for rows, sides in listed
+    }
+
+
+def _with_own_files(jobs: Sequence[PartJob], rows: Sequence[str], checksums: Checksums, owned: Owned) -> list[PartJob]:
+    """Return the parts with the files of side tables in which they have rows; `rows` are the places of their rows."""
+    own = [_files_by_part(jobs, number, rows, checksums, owned) for number in range(len(jobs[0].sides))]
+    return [
+        replace(
+            job,
+            sides=tuple(  # a part with no rows of its own there still needs a file for the columns
+                files_of.get(job.index, files[:1]) for files, files_of in zip(job.sides, own, strict=True)
+            ),
+        )
+        for job in jobs
+    ]
+
+
+def _files_by_part(
+    jobs: Sequence[PartJob], side: int, rows: Sequence[str], checksums: Checksums, owned: Owned
+) -> dict[int, TableFiles]:
+    """Return the files of a side table in which each part has rows.
+
+    A file is not read again if all parts that had rows in it are there, made of the same rows: no other can have any.
+    """
+    files = jobs[0].sides[side]
+    names = [_shown(path, checksums) for path, _ in files]
+    before = {place: sides[side] for place, sides in owned.items() if side < len(sides)}
+    here = set(rows)
+    gone = set[str]().union(*(listed for place, listed in before.items() if place not in here))
+    known = set[str]().union(*before.values()) - gone
+    number = {name: position for position, name in enumerate(names) if name in known}
+    numbers = {
+        job.index: {number[name] for name in before.get(place, ()) if name in number}
+        for job, place in zip(jobs, rows, strict=True)
+    }
+    if others := [position for position, name in enumerate(names) if name not in known and files[position][1]]:
+        for part, position in _searched(jobs, [files[position] for position in others]):
+            numbers[part].add(others[position])
+    return {part: tuple(files[position] for position in sorted(found)) for part, found in numbers.items() if found}
+
+
+def _searched(jobs: Sequence[PartJob], files: TableFiles | list[tuple[Path, int]]) -> list[tuple[int, int]]:
+    """Return which parts have rows in which of some files of a side table: pairs of their numbers."""
+    column = jobs[0].sides_on or ""
+    owners = _scan(jobs[0].inputs or ()).select(key="row_id").collect().with_columns(_part_of(jobs))
+    file_of = pl.Series("file", np.repeat(np.arange(len(files)), [rows for _, rows in files]), dtype=pl.UInt32)
+    named = _scan(files).select(key=column).collect().with_columns(file_of)
+    first = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in ("key", "file"))
+    runs = named.filter(first)  # of rows that follow each other and belong to the same one
+    found = runs.join(owners, on="key", how="left").select("part", "file", "key")
+    if lost := found.filter(pl.col("part").is_null()).head(1)["key"].to_list():
+        [row_id] = _scan(files).filter(pl.col(column).eq_missing(lost[0])).select("row_id").head(1).collect()["row_id"]
+        raise ContractError(
+            f"stage {jobs[0].stage!r}: row {row_id} of a side table belongs to row {lost[0]} "
+            f"by column {column!r}, which is not an input row"
+        )
+    return found.select("part", "file").unique().rows()
+
+
+def _part_of(jobs: Sequence[PartJob]) -> pl.Series:
+    return pl.Series("part", np.repeat([job.index for job in jobs], [len(job) for job in jobs]))
+
+
+def _with_spans(jobs: Sequence[PartJob]) -> list[PartJob]:
+    """Return the parts with the first and last place (exclusive) of the rows that each looks up in side tables."""
+    first = jobs[0]
+    rows = _scan(first.inputs or ())
+    here = [name for name in first.looks_up if name in rows.collect_schema()]
+    read = rows.select(here).collect().with_columns(_part_of(jobs))
+    named = {name: read.select("part", key=name).unique() for name in here}
+    spans: list[dict[int, tuple[int, int]]] = []
+    for files, column in zip(first.sides, first.looks_up, strict=False):
+        side = _scan(files)
+        schema = side.collect_schema()
+        key = column if column in schema else "row_id"
+        further = [name for name in first.looks_up if name in schema and name not in {*named, key}]
+        rows_of_side = side.select(pl.col(key).alias("key"), *further).with_row_index("_at").collect()
+        found = named[column].join(rows_of_side, on="key")
+        ends = found.group_by("part").agg(first=pl.col("_at").min(), last=pl.col("_at").max())
+        spans.append({part: (begin, last + 1) for part, begin, last in ends.iter_rows()})
+        named |= {name: found.select("part", key=name).drop_nulls().unique() for name in further}
+    return [replace(job, side_spans=tuple(of.get(job.index, (0, 0)) for of in spans)) for job in jobs]
+
+
+def _files_of_spans(files: TableFiles, spans: Sequence[tuple[int, int]]) -> list[list[tuple[Path, int, int]]]:
+    """Return for each span of rows the files that hold them, and which of their rows."""
+    ends = np.cumsum([rows for _, rows in files], dtype=np.int64)
+    found = []
+    for start, stop in spans:
+        held = []
+        for number in range(int(np.searchsorted(ends, start, side="right")), len(files)):
+            path, rows = files[number]
+            begin = int(ends[number]) - rows
+            if begin >= stop:
+                break
+            if rows:
+                held.append((path, max(start - begin, 0), min(stop - begin, rows)))
+        found.append(held)
+    return found
+
+
+def _scan(files: Sequence[tuple[Path, int]]) -> pl.LazyFrame:
+    return pl.scan_parquet([path for path, _ in files], glob=False)
