@@ -4,7 +4,8 @@ Simulated: an engine with continuous batching, `--slots` sequences at a time, `-
 the batch (so a sequence alone is as slow as in a full one), no time to read prompts or to load: each actor has made a
 part before the clock starts. Real: Ray, the actors, parts, commits, keys, checks, ledgers. All actors share this
 machine's processors, which eight GPUs would not: at a quarter of the rate, say, they are to the work what four times
-as many would be.
+as many would be. Texts are half to one and a half times `--tokens` long, or with `--tail` of any length, few of them
+four times as long as the mean, where they are cut.
 
 `ideal` is the same requests, in order, on the first free of all slots: it has the tail of the last sequences too.
 `added` is what the stage takes over that. What actors did is looked at from the first request to the last text:
@@ -35,13 +36,25 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
 from normloom.core.models.protocol import Completion, GenerateRequest, ModelSpec, Sampling
-from normloom.models.registry import Engine
+from normloom.models.engines import VLLM
+from normloom.models.registry import Engine, parts_at_once
 from normloom.models.scripted import ScriptedModel
 
 NAME = "simulated-gpu"
 JOURNAL = "NORMLOOM_BENCH_JOURNAL"  # the folder where each process writes when it was asked what
-ENGINE = Engine(module="simulated_gpu", attribute="SimulatedGpu", version=1, parts=8, files=False, random=True)
+ENGINE = Engine(
+    module="simulated_gpu",
+    attribute="SimulatedGpu",
+    version=1,
+    parts=VLLM.parts,
+    rows=VLLM.rows,
+    files=False,
+    random=True,
+)
+LONGEST = 4  # times the mean
 
 
 class SimulatedGpu:
@@ -50,7 +63,7 @@ class SimulatedGpu:
     def __init__(self, spec: ModelSpec, *, threads: int | None = None) -> None:
         options = dict(spec.options)
         self._slots, rate = int(options.pop("slots")), float(options.pop("rate"))
-        self._per_slot = rate / self._slots
+        self._per_slot, self._tail = rate / self._slots, bool(options.pop("tail"))
         self._model = ScriptedModel(spec.model_copy(update={"options": options}), threads=threads)
         self._free = [0.0] * self._slots
         self._lock = threading.Lock()
@@ -64,7 +77,12 @@ class SimulatedGpu:
         """Return texts when they would be written."""
         asked = time.time()
         completions = self._model.generate(requests)
-        tokens = [candidate.tokens_out for one in completions for candidate in one.candidates]
+        mean = self._model.options.words
+        tokens = [
+            min(length(seed, mean, tail=self._tail), request.sampling.max_tokens)
+            for request in requests
+            for seed in request.seeds
+        ]
         with self._lock:
             spans = written(self._free, tokens, self._per_slot, since=asked)
         done = max(end for _, end in spans)
@@ -72,6 +90,12 @@ class SimulatedGpu:
         with self._lock, self._journal.open("a") as journal:
             journal.write(json.dumps({"asked": asked, "done": done, "spans": spans}) + "\n")
         return completions
+
+
+def length(seed: int, mean: int, *, tail: bool) -> float:
+    """Return how many tokens the text of a seed has."""
+    drawn = np.random.default_rng(seed)
+    return min(1 + drawn.exponential(mean), LONGEST * mean) if tail else mean * drawn.uniform(0.5, 1.5)
 
 
 def written(free: list[float], tokens: Iterable[float], per_slot: float, *, since: float) -> list[tuple[float, float]]:
@@ -93,21 +117,20 @@ def main() -> None:
     arguments.add_argument("--rate", type=float, default=5000, help="tokens a second of one GPU")
     arguments.add_argument("--slots", type=int, default=256, help="sequences written side by side")
     arguments.add_argument("--requests", type=int, default=20_000)
-    arguments.add_argument(
-        "--tokens", type=int, default=120, help="mean length of a text, half of it to one and a half"
-    )
+    arguments.add_argument("--tokens", type=int, default=120, help="mean length of a text")
+    arguments.add_argument("--tail", action="store_true", help="texts of any length, exponentially distributed")
     arguments.add_argument("--part-rows", nargs="+", type=int, default=[64])
-    arguments.add_argument("--parts", type=int, default=ENGINE.parts, help="parts that an actor works at side by side")
+    arguments.add_argument(
+        "--parts", type=int, help="parts that an actor works at side by side, in place of vLLM's number"
+    )
     arguments.add_argument("--alone", action="store_true", help="the engine alone, too")
     given = arguments.parse_args()
-    options = {"rate": given.rate, "slots": given.slots, "words": given.tokens}
+    options = {"rate": given.rate, "slots": given.slots, "words": given.tokens, "tail": given.tail}
     spec = ModelSpec(engine=NAME, model="gpu", options=options, parts=given.parts)
     report = Report(given.json)
     with TemporaryDirectory(prefix="normloom-bench-") as folder:
         declare(Path(folder))
-        title = (
-            f"{given.requests:,} requests, {given.actors} actors of {given.rate:g} tokens/s, {given.parts} parts each"
-        )
+        title = f"{given.requests:,} requests, {given.actors} actors of {given.rate:g} tokens/s"
         if given.alone:
             report.add(f"{title}: the engine alone", [alone(given, spec, rows, folder) for rows in given.part_rows])
         report.add(title, measured(given, spec, report, folder))
@@ -137,7 +160,7 @@ def measured(given: Namespace, spec: ModelSpec, report: Any, folder: str) -> lis
     work = generating([f"prompt {number}" for number in range(given.requests)], candidates=1, max_tokens=4_096)
     take_journals(folder)
     while len(list(Path(folder).glob("*.jsonl"))) < given.actors:
-        loom.run(generating(["warm"] * given.actors * given.parts, candidates=1, max_tokens=4), spec, 1)
+        loom.run(generating(["warm"] * given.actors, candidates=1, max_tokens=4), spec, 1)
     rows = []
     for part_rows in given.part_rows:
         report.note(f"parts of {part_rows} rows")
@@ -145,10 +168,11 @@ def measured(given: Namespace, spec: ModelSpec, report: Any, folder: str) -> lis
         cpu = time.process_time()
         run = loom.run(work, spec, part_rows)
         runner = (time.process_time() - cpu) / run.clock.wall
-        ideal = ideally(given, run.rows["tokens_out"].to_list())
+        ideal = ideally(given, [length(seed, given.tokens, tail=given.tail) for seed in run.rows["seed"]])
         took = {"ideal_s": ideal, "stage_s": run.clock.wall, "added": run.clock.wall / ideal - 1}
         spent = {"cpu_s": run.clock.cpu, "runner_cores": runner}
-        rows.append({"part_rows": part_rows, **took, **watched(given, take_journals(folder)), **spent})
+        size = {"part_rows": part_rows, "parts": parts_at_once(spec, part_rows)}
+        rows.append({**size, **took, **watched(given, take_journals(folder)), **spent})
     loom.pool.close()
     return rows
 
@@ -157,17 +181,18 @@ def alone(given: Namespace, spec: ModelSpec, part_rows: int, folder: str) -> dic
     """Return the figures of the engine in processes of its own that take parts from a counter."""
     context = multiprocessing.get_context("spawn")
     taken, ready = context.Value("q", 0), context.Barrier(given.actors)
-    arguments = (spec, given.requests, part_rows, given.parts, taken, ready)
+    parts = parts_at_once(spec, part_rows)
+    arguments = (spec, given.requests, part_rows, parts, taken, ready)
     processes = [context.Process(target=feed, args=arguments) for _ in range(given.actors)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
     calls = take_journals(folder)
-    spans = [span for own in calls.values() for call in own for span in call["spans"]]
-    ideal = ideally(given, [(end - begin) * given.rate / given.slots for begin, end in spans])
+    ideal = ideally(given, [length(seed, given.tokens, tail=given.tail) for seed in range(given.requests)])
     seen = watched(given, calls)
-    return {"part_rows": part_rows, "ideal_s": ideal, "added": seen["writing_s"] / ideal - 1, **seen}
+    size = {"part_rows": part_rows, "parts": parts}
+    return {**size, "ideal_s": ideal, "added": seen["writing_s"] / ideal - 1, **seen}
 
 
 def feed(spec: ModelSpec, requests: int, part_rows: int, parts: int, taken: Any, ready: Any) -> None:
@@ -223,14 +248,14 @@ def watched(given: Namespace, calls: dict[str, list[dict[str, Any]]]) -> dict[st
         "idle": max(idle) if len(idle) == given.actors else 1.0,
         "last_start_s": max(min(call["asked"] for call in own) for own in calls.values()) - first,
         "empty": max(empty(own, given.slots) for own in calls.values()),
-        "turn_s": median([turn for own in calls.values() for turn in turns(own, given.parts)] or [0.0]),
+        "turn_s": median([turn for own in calls.values() for turn in turns(own)] or [0.0]),
     }
 
 
-def turns(calls: Sequence[dict[str, Any]], parts: int) -> list[float]:
+def turns(calls: Sequence[dict[str, Any]]) -> list[float]:
     """Return the seconds from the last text of each part of an actor to the first request of the one in its place."""
     done = sorted(call["done"] for call in calls)
-    asked = sorted(call["asked"] for call in calls)[parts:]
+    asked = [at for at in sorted(call["asked"] for call in calls) if at > done[0]]
     return [later - earlier for earlier, later in zip(done, asked, strict=False)]
 
 

@@ -38,6 +38,10 @@ class FanOut:
     reason: str = ""
     by_part: bool = False
 
+    def of(self, rows: int) -> int:
+        """Return how many rows this many are owed, as many if only what they hold can tell."""
+        return rows * self.rows if isinstance(self.rows, int) else rows
+
     def hold(self, read: pl.DataFrame, made: Made, *, where: str) -> None:
         """Raise AccountingError for a row whose rows and ledger entries do not add up to what it is owed.
 

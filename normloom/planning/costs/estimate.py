@@ -36,10 +36,12 @@ def stage_seconds(stage: Stage, rows: int, basis: Manifest, resources: Resources
         return worked
     if not basis.rows_in:
         return 0.0
-    parts = ceil(rows / stage.part_rows) if stage.part_rows else 1
+    part_rows = min(stage.part_rows or rows, rows)
+    parts = ceil(rows / part_rows) if rows else 1
     crew = 1
     if spec := stage.holds:
-        crew = max(min(resources.of(spec).actors * parts_at_once(spec), parts), 1)
+        made = stage.fan_out.of(part_rows) if stage.fan_out else part_rows
+        crew = max(min(resources.of(spec).actors * parts_at_once(spec, made), parts), 1)
     return worked / basis.rows_in * rows / crew
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from normloom.core.errors import BuildCancelledError, ClusterError, ModelError, NormloomError
 from normloom.core.models.protocol import ModelSpec
-from normloom.models.registry import parts_at_once
+from normloom.models.registry import most_parts, parts_at_once
 from normloom.workers.actors.actor import LAST_WORDS_SECONDS, NAME_BREAK, PARTS, ModelActor, answers, how_died
 from normloom.workers.actors.dispatch import Dispatch
 from normloom.workers.actors.growth import Growth
@@ -109,7 +109,9 @@ class ActorCrew:
     ) -> Iterator[tuple[PartJob, PartResult]]:
         """Make parts on all actors that are ready."""
         self._at_work = True
-        dispatch: Dispatch[Any] = Dispatch(jobs, at_once=parts_at_once(self._spec), alone=alone, halted=halted)
+        jobs = list(jobs)
+        at_once = parts_at_once(self._spec, max((job.makes for job in jobs), default=1))
+        dispatch: Dispatch[Any] = Dispatch(jobs, at_once=at_once, actors=self.actors, alone=alone, halted=halted)
         try:
             yield from self._made(dispatch, probe=probe)
         finally:
@@ -205,7 +207,7 @@ class ActorCrew:
         asked: dict[str, Any] = {"num_cpus": share["CPU"], "num_gpus": share["GPU"], "memory": share.get("memory")}
         if self._places:
             asked = self._places.options(self._resources, place)
-        worker = ray.remote(concurrency_groups={PARTS: parts_at_once(self._spec)})(ModelActor)
+        worker = ray.remote(concurrency_groups={PARTS: most_parts(self._spec)})(ModelActor)
         name = f"{self._holder}{NAME_BREAK}{self._spec.model} {secrets.token_hex(4)}"
         actor = worker.options(name=name, **asked).remote(self._spec, self._resources.threads, sys.path)
         self._arriving.append(actor.arrived.options(concurrency_group=PARTS).remote())

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from math import ceil
 from statistics import median
 from typing import Generic, TypeVar
 
@@ -33,12 +34,14 @@ class _Flight(Generic[Actor]):
 class Dispatch(Generic[Actor]):
     """The parts of one run over a crew.
 
-    An actor works at `at_once` parts side by side. With `alone` it is given one at a time and no copies are made,
+    An actor works at `at_once` parts side by side, and at no more than its share if there will be as many as `actors`:
+    those that still load their model find parts left. With `alone` it is given one at a time and no copies are made,
     so that a death is the fault of one part. Once it is `halted` no further part is given.
     """
 
     jobs: Iterable[PartJob]
     at_once: int = 1
+    actors: int = 1
     alone: bool = False
     halted: Callable[[], bool] = field(default=lambda: False)
     _waiting: deque[PartJob] = field(init=False)
@@ -47,6 +50,7 @@ class Dispatch(Generic[Actor]):
 
     def __post_init__(self) -> None:
         self._waiting = deque(self.jobs)
+        self.at_once = max(min(self.at_once, ceil(len(self._waiting) / self.actors)), 1)
 
     @property
     def waiting(self) -> int:

@@ -59,6 +59,12 @@ def test_an_engine_that_works_at_several_gets_one_more_than_that() -> None:
     assert give_all(dispatch, ["a"]) == {"a": ["0.0", "1.0", "2.0", "3.0"]}
 
 
+def test_actors_that_are_still_to_come_find_parts_left() -> None:
+    dispatch: Dispatch[str] = Dispatch(jobs(6), at_once=8, actors=3)
+    assert give_all(dispatch, ["a"]) == {"a": ["0.0", "1.0", "2.0"]}
+    assert give_all(dispatch, ["a", "b", "c"]) == {"a": [], "b": ["3.0", "5.0"], "c": ["4.0"]}
+
+
 def test_alone_means_one_at_a_time_and_no_copies() -> None:
     dispatch: Dispatch[str] = Dispatch(jobs(2), at_once=3, alone=True)
     assert give_all(dispatch, ["a", "b", "c"], now=1000.0) == {"a": ["0.0"], "b": ["1.0"], "c": []}
