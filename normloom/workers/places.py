@@ -16,14 +16,14 @@ import polars as pl
 from normloom.core.errors import ContractError
 from normloom.core.table import PartRecord
 from normloom.workers.job import PartJob, TableFiles
-from normloom.workers.reads import joined, parted
+from normloom.workers.reads import joined, parted, rows_digest, rows_of
 
 Checksums = Mapping[Path, str]
-Owned = Mapping[str, Sequence[Set[str]]]  # by the place of a part's rows: the files with rows of its own, side by side
+Owned = Mapping[str, Sequence[Set[str]]]  # by the digest of a part's rows: the files with rows of its own, side by side
 _SHOWN = 24  # hex digits of a checksum that tell files apart
 
 
-def with_places(jobs: Sequence[PartJob], checksums: Checksums, earlier: Sequence[PartRecord] = ()) -> list[PartJob]:
+def with_places(jobs: list[PartJob], checksums: Checksums, earlier: Sequence[PartRecord] = ()) -> list[PartJob]:
     """Return the parts of a stage, each with the files that may hold rows of its own, and its places.
 
     Files of side tables of which the parts of an `earlier` table say who has rows in them are not searched again.
@@ -31,19 +31,25 @@ def with_places(jobs: Sequence[PartJob], checksums: Checksums, earlier: Sequence
     """
     first = jobs[0]
     if first.inputs is None:
-        return list(jobs)
-    rows = [_place(held, checksums) for held in _files_of_spans(first.inputs, [(job.start, job.stop) for job in jobs])]
+        return [*jobs]
+    held = _files_of_spans(first.inputs, [(job.start, job.stop) for job in jobs])
+    rows = [_place(some, checksums) for some in held]
     sides = [""] * len(jobs)
     if first.inputs and first.sides_on:
-        jobs = _with_own_files(jobs, rows, checksums, _owned(earlier))
+        owned, digests = _owned(earlier)
+        read = rows
+        if owned:
+            placed = zip(jobs, rows, strict=True)
+            read = [digests.get(place) or rows_digest(replace(job, places=place)) for job, place in placed]
+        jobs = _with_own_files(jobs, read, checksums, owned)
         sides = [_listed(job.sides, checksums) for job in jobs]
     elif first.inputs and first.looks_up:
         jobs = _with_spans(jobs)
         sides = [_place_of_spans(job, checksums) for job in jobs]
-    placed = _with_own_inputs(jobs)
+    jobs = _with_own_inputs(jobs)
     if not first.reusable:
-        return placed
-    return [replace(job, places=joined(*places)) for job, *places in zip(placed, rows, sides, strict=True)]
+        return jobs
+    return [replace(job, places=joined(place, own)) for job, place, own in zip(jobs, rows, sides, strict=True)]
 
 
 def _with_own_inputs(jobs: Sequence[PartJob]) -> list[PartJob]:
@@ -79,19 +85,25 @@ def _listed(sides: Sequence[TableFiles], checksums: Checksums) -> str:
     return " ".join(f"{number}:{listed}" for number, listed in enumerate(names))
 
 
-def _owned(parts: Sequence[PartRecord]) -> Owned:
-    """Return the files of side tables that the parts of a table were made of; none if any does not list its own."""
-    listed = [parted(part.places) for part in parts]
-    if not all(":" in sides for _, sides in listed):
-        return {}
-    return {
-        rows: [frozenset(one.partition(":")[2].split(",")) - {""} for one in sides.split(" ")] for rows, sides in listed
-    }
+def _owned(parts: Sequence[PartRecord]) -> tuple[Owned, Mapping[str, str]]:
+    """Return the files of side tables that the parts of a table were made of, and the digests of their rows by place.
+
+    Both are empty if any part does not list its files.
+    """
+    owned: dict[str, list[Set[str]]] = {}
+    digests: dict[str, str] = {}
+    for part in parts:
+        (place, sides), (digest, _) = parted(part.places), parted(part.reads)
+        if ":" not in sides or not digest:
+            return {}, {}
+        digests[place] = digest
+        owned[digest] = [frozenset(one.partition(":")[2].split(",")) - {""} for one in sides.split(" ")]
+    return owned, digests
 
 
-def _with_own_files(jobs: Sequence[PartJob], rows: Sequence[str], checksums: Checksums, owned: Owned) -> list[PartJob]:
-    """Return the parts with the files of side tables in which they have rows; `rows` are the places of their rows."""
-    own = [_files_by_part(jobs, number, rows, checksums, owned) for number in range(len(jobs[0].sides))]
+def _with_own_files(jobs: Sequence[PartJob], read: Sequence[str], checksums: Checksums, owned: Owned) -> list[PartJob]:
+    """Return the parts with the files of side tables in which they have rows; `read` tells what rows they read."""
+    own = [_files_by_part(jobs, number, read, checksums, owned) for number in range(len(jobs[0].sides))]
     return [
         replace(
             job,
@@ -104,7 +116,7 @@ def _with_own_files(jobs: Sequence[PartJob], rows: Sequence[str], checksums: Che
 
 
 def _files_by_part(
-    jobs: Sequence[PartJob], side: int, rows: Sequence[str], checksums: Checksums, owned: Owned
+    jobs: Sequence[PartJob], side: int, read: Sequence[str], checksums: Checksums, owned: Owned
 ) -> dict[int, TableFiles]:
     """Return the files of a side table in which each part has rows.
 
@@ -112,30 +124,36 @@ def _files_by_part(
     """
     files = jobs[0].sides[side]
     names = [_shown(path, checksums) for path, _ in files]
-    before = {place: sides[side] for place, sides in owned.items() if side < len(sides)}
-    here = set(rows)
-    gone = set[str]().union(*(listed for place, listed in before.items() if place not in here))
+    before = {digest: sides[side] for digest, sides in owned.items() if side < len(sides)}
+    gone = set[str]().union(*(before[digest] for digest in before.keys() - set(read)))
     known = set[str]().union(*before.values()) - gone
     number = {name: position for position, name in enumerate(names) if name in known}
     numbers = {
-        job.index: {number[name] for name in before.get(place, ()) if name in number}
-        for job, place in zip(jobs, rows, strict=True)
+        job.index: {number[name] for name in before.get(digest, ()) if name in number}
+        for job, digest in zip(jobs, read, strict=True)
     }
     if others := [position for position, name in enumerate(names) if name not in known and files[position][1]]:
-        for part, position in _searched(jobs, [files[position] for position in others]):
+        likely = [job for job, digest in zip(jobs, read, strict=True) if not before.get(digest, {""}) <= known]
+        for part, position in _searched(jobs, likely, [files[position] for position in others]):
             numbers[part].add(others[position])
     return {part: tuple(files[position] for position in sorted(found)) for part, found in numbers.items() if found}
 
 
-def _searched(jobs: Sequence[PartJob], files: TableFiles | list[tuple[Path, int]]) -> list[tuple[int, int]]:
-    """Return which parts have rows in which of some files of a side table: pairs of their numbers."""
+def _searched(
+    jobs: Sequence[PartJob], likely: Sequence[PartJob], files: Sequence[tuple[Path, int]]
+) -> list[tuple[int, int]]:
+    """Return which parts have rows in which of some files of a side table: pairs of their numbers.
+
+    Those that are `likely` to have some come first: the ids of the others' rows may not have to be read.
+    """
     column = jobs[0].sides_on or ""
-    owners = _scan(jobs[0].inputs or ()).select(key="row_id").collect().with_columns(_part_of(jobs))
     file_of = pl.Series("file", np.repeat(np.arange(len(files)), [rows for _, rows in files]), dtype=pl.UInt32)
     named = _scan(files).select(key=column).collect().with_columns(file_of)
     first = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in ("key", "file"))
     runs = named.filter(first)  # of rows that follow each other and belong to the same one
-    found = runs.join(owners, on="key", how="left").select("part", "file", "key")
+    found = runs.join(_owners(jobs, likely), on="key", how="left")
+    if found["part"].null_count() and len(likely) < len(jobs):
+        found = runs.join(_owners(jobs, jobs), on="key", how="left")
     if lost := found.filter(pl.col("part").is_null()).head(1)["key"].to_list():
         [row_id] = _scan(files).filter(pl.col(column).eq_missing(lost[0])).select("row_id").head(1).collect()["row_id"]
         raise ContractError(
@@ -143,6 +161,15 @@ def _searched(jobs: Sequence[PartJob], files: TableFiles | list[tuple[Path, int]
             f"by column {column!r}, which is not an input row"
         )
     return found.select("part", "file").unique().rows()
+
+
+def _owners(jobs: Sequence[PartJob], some: Sequence[PartJob]) -> pl.DataFrame:
+    """Return the ids of the rows of some of the parts, and whose they are."""
+    if len(some) == len(jobs):
+        return _scan(jobs[0].inputs or ()).select(key="row_id").collect().with_columns(_part_of(jobs))
+    own = _with_own_inputs(some) if some else []
+    ids = [rows_of(replace(job, reads=())).select(key="row_id", part=pl.lit(job.index, pl.Int64)) for job in own]
+    return pl.concat([pl.DataFrame(schema={"key": pl.String, "part": pl.Int64}), *ids])
 
 
 def _part_of(jobs: Sequence[PartJob]) -> pl.Series:

@@ -22,7 +22,7 @@ from normloom.store.store import Store
 from normloom.testing import made
 from normloom.workers.job import PartJob
 from normloom.workers.places import with_places
-from normloom.workers.reads import rows_of
+from normloom.workers.reads import rows_digest, rows_of
 
 NOTHING = Contract(columns={})
 
@@ -71,6 +71,7 @@ def record(job: PartJob) -> PartRecord:
         tokens_out=0,
         seconds=0,
         metrics={},
+        reads=rows_digest(job),
         places=job.places,
     )
 
@@ -111,6 +112,10 @@ def test_files_whose_rows_belong_to_parts_that_stayed_are_not_read_again(tmp_pat
     written(tmp_path / "other", row_id=["d", "c"])
     written(tmp_path / "more", row_id=["5"], owner=["d"])
     assert names(placed(grown, first)) == [[["one"]], [["two", "more"]]]
+    written(tmp_path / "more", row_id=["5"], owner=["a"])  # of a part that stayed
+    assert names(placed(grown, first)) == [[["one", "more"]], [["two"]]]
+    whole = written(tmp_path / "whole", row_id=["a", "b", "d", "c"])  # rows are in another file, and the same
+    assert names(placed([replace(job, inputs=(whole,)) for job in grown], first)) == [[["one", "more"]], [["two"]]]
 
 
 @pytest.mark.parametrize("unknown", ["", "0" * 32, f"{'0' * 32}-{'1' * 32}"])
