@@ -14,6 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from normloom.core.rows.text import normalise
+from normloom.near_duplicates.arrays import end_to_end
 from normloom.near_duplicates.features import Features
 from normloom.near_duplicates.kernels.compiled import Array
 from normloom.near_duplicates.kernels.texts import FlatTexts, fold, overlap, shingle_set, simhashes, similarities
@@ -29,13 +30,7 @@ def pack(texts: Sequence[str] | pl.Series) -> FlatTexts:
         piece, sizes = _folded(some) if isinstance(some, pl.Series) else _encoded(some)
         lengths[start + 1 : start + 1 + len(some)] = sizes
         pieces.append(piece)
-    data = np.empty(lengths.sum(), dtype=np.uint8)
-    at = len(data)
-    while pieces:  # from the end, so that each is freed as soon as it is copied
-        piece = pieces.pop()
-        data[at - len(piece) : at] = piece
-        at -= len(piece)
-    return FlatTexts(data, np.cumsum(lengths))
+    return FlatTexts(end_to_end(pieces), np.cumsum(lengths))
 
 
 def _encoded(texts: Sequence[str]) -> tuple[Array, Array]:

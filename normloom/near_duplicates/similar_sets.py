@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from normloom.near_duplicates.arrays import end_to_end
 from normloom.near_duplicates.kernels.compiled import Array
 from normloom.near_duplicates.kernels.sets import (
     TRAITS,
@@ -21,6 +22,9 @@ from normloom.near_duplicates.kernels.sets import (
     count_signatures,
     describe,
     find_partners,
+    keep_shared,
+    list_bounds,
+    number_lists,
     rarest,
     sign_texts,
 )
@@ -35,7 +39,6 @@ _SIGNED = 1 << 24  # signatures held at once, 4 bytes each; beyond that they are
 _CELLS = 1 << 27  # bytes of counts at most; with fewer than two a signature, more of them seem to be common
 _ROUNDING = 1e-6
 _ROW_BITS = np.uint64(32)
-_ROW_MASK = np.uint64(0xFFFFFFFF)
 
 NO_SETS = Sets(
     2.0,
@@ -60,28 +63,23 @@ def empty_sets(texts: FlatTexts, grams: Array, least: float, share: Share) -> Se
     sizes = traits[:, 0].astype(np.uint32)
     order = np.argsort(sizes, kind="stable").astype(np.uint32)
     ordered = sizes[order]
-    members, lengths, count = [np.zeros(0, dtype=np.uint64)], [np.zeros(0, dtype=np.int64)], 0
+    members, begins = [np.zeros(0, dtype=np.uint64)], [np.zeros(0, dtype=np.int64)]
+    count = entries = 0
     for lowest, top, parts in _classes(int(sizes.max(initial=0)), least):
         first, own, last = np.searchsorted(ordered, [lowest, top + 1, int(top / least + _ROUNDING) + 1])
         if first == own or last - first < 2:  # noqa: PLR2004  # a pair
             continue
         signed = _Signed(np.sort(order[first:last]), texts, grams, parts, share)
-        common = _common(signed, traits, top, least, share)
-        new = _starts(common)
-        shared = partial(find_partners, common=common, begins=np.append(new, len(common)), traits=traits, least=least)
-        common = common[np.concatenate([np.zeros(0, dtype=np.bool_), *share(shared, 0, len(new))])]
-        new = _starts(common)
-        lengths.append(np.diff(new, append=len(common)))
-        members.append(_numbered(common, lengths[-1], count))
-        count += len(new)
-    length = np.concatenate(lengths)
-    listed = np.concatenate(members)
-    del members
+        members.append(_listed(signed, traits, top, least, share))
+        bounds = list_bounds(members[-1])
+        begins.append(entries + bounds[:-1])
+        number_lists(members[-1], bounds, count)
+        count, entries = count + len(bounds) - 1, entries + len(members[-1])
+    listed = end_to_end(members)
     listed.sort()  # by text
     starts = np.searchsorted(listed, np.arange(n + 1, dtype=np.uint64) << _ROW_BITS)
-    begins = np.cumsum(length) - length
-    lists = listed.astype(np.uint32)
-    return Sets(least, traits, starts, lists, begins, begins.copy(), np.empty(len(lists), dtype=np.uint32))
+    lists, begin = listed.astype(np.uint32), np.concatenate(begins)
+    return Sets(least, traits, starts, lists, begin, begin.copy(), np.empty(len(lists), dtype=np.uint32))
 
 
 class _Signed:
@@ -105,24 +103,28 @@ class _Signed:
             yield made
 
 
+def _listed(signed: _Signed, traits: Array, top: int, least: float, share: Share) -> npt.NDArray[np.uint64]:
+    """Return what `_common` does, without the texts that may be similar to no other of their list."""
+    common = _common(signed, traits, top, least, share)
+    begins = list_bounds(common)
+    partners = partial(find_partners, common=common, begins=begins, traits=traits, least=least)
+    return common[np.concatenate([np.zeros(0, dtype=np.bool_), *share(partners, 0, len(begins) - 1)])]
+
+
 def _common(signed: _Signed, traits: Array, top: int, least: float, share: Share) -> npt.NDArray[np.uint64]:
     """Return `signature << 32 | row`, sorted: by what texts are looked up, if several are by the same."""
     counts = np.zeros(min(2 << signed.signatures.bit_length(), _CELLS), dtype=np.uint8)
     for made in signed:
         for _, signatures in made:
             count_signatures(signatures, counts)
-    chosen = []
+    chosen = [np.zeros(0, dtype=np.uint64)]
     for made in signed:
         choose = partial(_chosen, made, counts, traits, top, least)
         chosen += share(choose, 0, len(made))
-    found: npt.NDArray[np.uint64] = np.concatenate(chosen)
-    del chosen
+    found = end_to_end(chosen)
     found.sort()
-    shared = np.zeros(len(found), dtype=np.bool_)
-    equal = (found[1:] >> _ROW_BITS) == (found[:-1] >> _ROW_BITS)
-    shared[1:] |= equal
-    shared[:-1] |= equal
-    return found[shared]
+    found.resize(keep_shared(found), refcheck=False)  # in place: it is the largest array of all
+    return found
 
 
 def _chosen(
@@ -130,18 +132,6 @@ def _chosen(
 ) -> Array:
     pieces = [rarest(rows, signatures, counts, traits, top, least) for rows, signatures in made[start:stop]]
     return np.concatenate(pieces)
-
-
-def _starts(common: Array) -> npt.NDArray[np.int64]:
-    """Return where the texts of each signature start."""
-    return np.flatnonzero(np.diff(common >> _ROW_BITS, prepend=~np.uint64(0)))
-
-
-def _numbered(common: Array, lengths: Array, first: int) -> npt.NDArray[np.uint64]:
-    """Return `row << 32 | list`, the lists numbered from the `first`."""
-    numbers = np.repeat(np.arange(first, first + len(lengths), dtype=np.uint64), lengths)
-    made: npt.NDArray[np.uint64] = common << _ROW_BITS | numbers
-    return made
 
 
 def _classes(most: int, least: float) -> Iterator[tuple[int, int, int]]:

@@ -135,6 +135,7 @@ def removal(
         compared, stored = pl.concat([known.select(columns), coded.select(columns)]), known.height
     groups = _groups(compared, compared_within(coded, within))
     found = _found(compared, groups, stored, None if stored else packed, duplicates)
+    del packed  # the ledger takes as much
     removed = found["index"] - stored
     stays = np.ones(rows.height, dtype=np.bool_)
     stays[removed] = False

@@ -131,6 +131,47 @@ def rarest(rows: Array, signatures: Array, counts: Array, traits: Array, top: in
 
 
 @compiled
+def keep_shared(common: Array) -> int:
+    """Move those whose signature another one has to the front, and return how many they are.
+
+    `common` is `signature << 32 | row`, sorted.
+    """
+    count, last = 0, ~np.uint64(0)  # the signature before; at first that of no row
+    for place in range(len(common)):
+        entry = common[place]
+        following = place + 1 < len(common) and common[place + 1] >> _32 == entry >> _32
+        if following or (place > 0 and entry >> _32 == last):
+            common[count] = entry
+            count += 1
+        last = entry >> _32
+    return count
+
+
+@compiled
+def list_bounds(common: Array) -> Array:
+    """Return where the texts of each signature begin, and after the last ones where they end."""
+    count = 0
+    for place in range(len(common)):
+        count += place == 0 or common[place] >> _32 != common[place - 1] >> _32
+    bounds = np.empty(count + 1, dtype=np.int64)
+    count = 0
+    for place in range(len(common)):
+        if place == 0 or common[place] >> _32 != common[place - 1] >> _32:
+            bounds[count] = place
+            count += 1
+    bounds[count] = len(common)
+    return bounds
+
+
+@compiled
+def number_lists(common: Array, bounds: Array, first: int) -> None:
+    """Write `row << 32 | list` in place of `signature << 32 | row`, the lists numbered from the `first`."""
+    for number in range(len(bounds) - 1):
+        for place in range(bounds[number], bounds[number + 1]):
+            common[place] = common[place] << _32 | np.uint64(first + number)
+
+
+@compiled
 def store_set(row: int, sets: Sets) -> None:
     """Store a text in its lists."""
     if sets.least > 1:
