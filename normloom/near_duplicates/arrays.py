@@ -1,18 +1,17 @@
-"""Large arrays, put together without holding them twice."""
+"""Arrays that grow in place: large ones are never held twice."""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterable
 
 from normloom.near_duplicates.kernels.compiled import Array
 
 
-def end_to_end(pieces: list[Array]) -> Array:
-    """Return the pieces, at least one, as one array; they are taken from the list, and freed as they are copied."""
-    whole = np.empty(sum(map(len, pieces)), dtype=pieces[0].dtype)
+def extend(whole: Array, pieces: Iterable[Array]) -> None:
+    """Lay the pieces after what is in an array that nothing else refers to."""
+    held = list(pieces)
     at = len(whole)
-    while pieces:
-        piece = pieces.pop()
-        whole[at - len(piece) : at] = piece
-        at -= len(piece)
-    return whole
+    whole.resize(at + sum(map(len, held)), refcheck=False)
+    for piece in held:
+        whole[at : at + len(piece)] = piece
+        at += len(piece)

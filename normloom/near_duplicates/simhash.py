@@ -14,7 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from normloom.core.rows.text import normalise
-from normloom.near_duplicates.arrays import end_to_end
+from normloom.near_duplicates.arrays import extend
 from normloom.near_duplicates.features import Features
 from normloom.near_duplicates.kernels.compiled import Array
 from normloom.near_duplicates.kernels.texts import FlatTexts, fold, overlap, shingle_set, simhashes, similarities
@@ -24,13 +24,13 @@ _PACKED = 1 << 16  # texts that are strings at once
 
 def pack(texts: Sequence[str] | pl.Series) -> FlatTexts:
     """Normalise the texts and lay them end to end; of a series only a slice at a time is held as strings."""
-    pieces, lengths = [np.zeros(0, dtype=np.uint8)], np.zeros(len(texts) + 1, dtype=np.int64)
+    data, lengths = np.zeros(0, dtype=np.uint8), np.zeros(len(texts) + 1, dtype=np.int64)
     for start in range(0, len(texts), _PACKED):
         some = texts[start : start + _PACKED]
         piece, sizes = _folded(some) if isinstance(some, pl.Series) else _encoded(some)
         lengths[start + 1 : start + 1 + len(some)] = sizes
-        pieces.append(piece)
-    return FlatTexts(end_to_end(pieces), np.cumsum(lengths))
+        extend(data, [piece])
+    return FlatTexts(data, np.cumsum(lengths))
 
 
 def _encoded(texts: Sequence[str]) -> tuple[Array, Array]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from normloom.near_duplicates.arrays import end_to_end
+from normloom.near_duplicates.arrays import extend
 from normloom.near_duplicates.kernels.compiled import Array
 from normloom.near_duplicates.kernels.sets import (
     TRAITS,
@@ -39,6 +39,7 @@ _SIGNED = 1 << 24  # signatures held at once, 4 bytes each; beyond that they are
 _CELLS = 1 << 27  # bytes of counts at most; with fewer than two a signature, more of them seem to be common
 _ROUNDING = 1e-6
 _ROW_BITS = np.uint64(32)
+_NONE = np.zeros(0, dtype=np.bool_)
 
 NO_SETS = Sets(
     2.0,
@@ -63,22 +64,21 @@ def empty_sets(texts: FlatTexts, grams: Array, least: float, share: Share) -> Se
     sizes = traits[:, 0].astype(np.uint32)
     order = np.argsort(sizes, kind="stable").astype(np.uint32)
     ordered = sizes[order]
-    members, begins = [np.zeros(0, dtype=np.uint64)], [np.zeros(0, dtype=np.int64)]
-    count = entries = 0
+    listed, begin = np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64)
     for lowest, top, parts in _classes(int(sizes.max(initial=0)), least):
         first, own, last = np.searchsorted(ordered, [lowest, top + 1, int(top / least + _ROUNDING) + 1])
         if first == own or last - first < 2:  # noqa: PLR2004  # a pair
             continue
         signed = _Signed(np.sort(order[first:last]), texts, grams, parts, share)
-        members.append(_listed(signed, traits, top, least, share))
-        bounds = list_bounds(members[-1])
-        begins.append(entries + bounds[:-1])
-        number_lists(members[-1], bounds, count)
-        count, entries = count + len(bounds) - 1, entries + len(members[-1])
-    listed = end_to_end(members)
+        common = _listed(signed, traits, top, least, share)
+        bounds = list_bounds(common)
+        number_lists(common, bounds, len(begin))
+        extend(begin, [len(listed) + bounds[:-1]])
+        extend(listed, [common])
+        del common
     listed.sort()  # by text
     starts = np.searchsorted(listed, np.arange(n + 1, dtype=np.uint64) << _ROW_BITS)
-    lists, begin = listed.astype(np.uint32), np.concatenate(begins)
+    lists = listed.astype(np.uint32)
     return Sets(least, traits, starts, lists, begin, begin.copy(), np.empty(len(lists), dtype=np.uint32))
 
 
@@ -108,7 +108,8 @@ def _listed(signed: _Signed, traits: Array, top: int, least: float, share: Share
     common = _common(signed, traits, top, least, share)
     begins = list_bounds(common)
     partners = partial(find_partners, common=common, begins=begins, traits=traits, least=least)
-    return common[np.concatenate([np.zeros(0, dtype=np.bool_), *share(partners, 0, len(begins) - 1)])]
+    found: npt.NDArray[np.uint64] = common[np.concatenate([_NONE, *share(partners, 0, len(begins) - 1)])]
+    return found
 
 
 def _common(signed: _Signed, traits: Array, top: int, least: float, share: Share) -> npt.NDArray[np.uint64]:
@@ -117,11 +118,10 @@ def _common(signed: _Signed, traits: Array, top: int, least: float, share: Share
     for made in signed:
         for _, signatures in made:
             count_signatures(signatures, counts)
-    chosen = [np.zeros(0, dtype=np.uint64)]
+    found = np.zeros(0, dtype=np.uint64)
     for made in signed:
         choose = partial(_chosen, made, counts, traits, top, least)
-        chosen += share(choose, 0, len(made))
-    found = end_to_end(chosen)
+        extend(found, share(choose, 0, len(made)))
     found.sort()
     found.resize(keep_shared(found), refcheck=False)  # in place: it is the largest array of all
     return found
