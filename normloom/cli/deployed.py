@@ -6,6 +6,7 @@ reused: a run after a failed one resumes with the stage that failed.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from normloom.prefect.flow_run import Account, under_way, waiting
 from normloom.settings.config import load_profile
 from normloom.settings.flow_file import named_by, system_of
 from normloom.settings.system import System
-from normloom.settings.systems import systems
+from normloom.settings.systems import system_named, system_names
 from normloom.steps.selection import Selection
 from normloom.store.store import Store
 
@@ -95,12 +96,17 @@ def deployed(system: System, *, target: str | None = None) -> Flow[..., State[An
 
 
 def __getattr__(attribute: str) -> Flow[..., State[Any]]:
-    """Return the flow of a system in a file, under the name that `normloom serve` registers."""
-    name = named_by(attribute)
-    if name is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {attribute!r}")
-    return deployed(system_of(name), target=name)
+    """Return the flow of a system, or of one in a file under the name that `normloom serve` registers.
+
+    It is made when it is asked for: a run imports its own system and no other.
+    """
+    if file := named_by(attribute):
+        return deployed(system_of(file), target=file)
+    if attribute in system_names():
+        return _installed(attribute)
+    raise AttributeError(f"module {__name__!r} has no attribute {attribute!r}")
 
 
-FLOWS = {name: deployed(system) for name, system in systems().items()}
-globals().update(FLOWS)
+@cache
+def _installed(name: str) -> Flow[..., State[Any]]:
+    return deployed(system_named(name))

@@ -9,10 +9,9 @@ from prefect.flows import load_flow_from_entrypoint
 from scripted_profile import write_profile
 
 from normloom.cli import deployed as deployed_flows
-from normloom.cli.deployed import FLOWS
 from normloom.core.errors import ConfigError, UsageError
 from normloom.settings.flow_file import attribute_of
-from normloom.settings.systems import systems
+from normloom.settings.systems import system_names
 from normloom.store.store import Store
 
 FLOW = """
@@ -27,10 +26,10 @@ def flow():
 """
 
 
-@pytest.mark.parametrize("name", systems())
+@pytest.mark.parametrize("name", system_names())
 def test_a_deployment_finds_the_flow_of_a_system_by_name(name: str) -> None:
     flow = load_flow_from_entrypoint(f"normloom.cli.deployed.{name}", use_placeholder_flow=False)
-    assert flow is FLOWS[name]
+    assert flow is getattr(deployed_flows, name)
     assert flow.name == name
 
 
@@ -42,7 +41,7 @@ def test_the_flows_are_found_from_any_directory(tmp_path: Path) -> None:
 
 
 def test_the_form_of_a_run_explains_each_parameter_and_asks_for_none() -> None:
-    parameters = FLOWS["savacu"].parameters
+    parameters = deployed_flows.savacu.parameters
     assert not parameters.required
     assert all(field["description"] for field in parameters.properties.values())
     kinds = {name: field["type"] for name, field in parameters.properties.items() if "type" in field}
@@ -57,7 +56,7 @@ def test_the_form_of_a_run_explains_each_parameter_and_asks_for_none() -> None:
 
 
 def test_wrong_parameters_are_told_in_our_words(tmp_path: Path) -> None:
-    build = FLOWS["savacu"].fn
+    build = deployed_flows.savacu.fn
     with pytest.raises(ConfigError, match="unknown profile 'lokal'"):
         build(profile="lokal", store=str(tmp_path))
     profile = str(write_profile(tmp_path / "quick.yaml"))

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from in_process import SCRIPTED, prepared
 
+from normloom.cli import deployed
 from normloom.cli.commands.reading.quarantine import quarantine
 from normloom.cli.commands.reading.why import why
 from normloom.cli.commands.running.build import build
 from normloom.cli.commands.running.plan import plan
 from normloom.cli.commands.running.serve import _fitting, serve
 from normloom.cli.common import assignments
-from normloom.cli.deployed import FLOWS
 from normloom.core.errors import ConfigError, UsageError
 from normloom.core.stage import Stage
 from normloom.flows.savacu.config import SavacuConfig
@@ -105,7 +105,8 @@ def test_every_option_is_walked() -> None:
     assert set(inspect.signature(why).parameters) == HAND_ON | ELSEWHERE | {"stage"}
     assert set(inspect.signature(serve).parameters) >= HAND_ON | {"profile", "store"}
     names = {"settings": "set_", "from_stage": "from_"}
-    for flow in FLOWS.values():
+    for system in system_names():
+        flow = getattr(deployed, system)
         parameters = {names.get(name, name) for name in inspect.signature(flow.fn).parameters}
         assert parameters == HAND_ON | CHOOSE | {"profile", "store"}
 

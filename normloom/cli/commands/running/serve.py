@@ -168,16 +168,9 @@ def require_login(host: str, *, open_to_all: bool) -> None:
 def _serve(deployments: list[Any], url: str, builds: int) -> None:
     import asyncio
 
-    from prefect.runner import Runner
-
     from normloom.cli.forms import offer_stages
     from normloom.prefect.serving.automations import install
-
-    class Stoppable(Runner):
-        """Prefect's runner, which on SIGTERM leaves its builds alone; here it ends as on Ctrl-C."""
-
-        def handle_sigterm(self, *_: Any, **__: Any) -> None:
-            signal.raise_signal(signal.SIGINT)
+    from normloom.prefect.warm.held import WarmRunner, warm_process
 
     install()
     address = url.removesuffix("/api")
@@ -186,9 +179,9 @@ def _serve(deployments: list[Any], url: str, builds: int) -> None:
         full = f"{deployment.flow_name}/{deployment.name}"
         out.print(f"[bold]{full}[/]  PREFECT_API_URL={url} prefect deployment run {full}", highlight=False)
     out.print("Ctrl-C stops the server and its builds; finished parts are kept.")
-    runner = Stoppable(limit=builds, pause_on_shutdown=False)
-    for deployment in deployments:
-        runner.add_deployment(deployment)
-        offer_stages(f"{deployment.flow_name}/{deployment.name}")
-    with suppress(KeyboardInterrupt):
+    with warm_process() as warm, suppress(KeyboardInterrupt):
+        runner = WarmRunner(warm, limit=builds, pause_on_shutdown=False)
+        for deployment in deployments:
+            runner.add_deployment(deployment)
+            offer_stages(f"{deployment.flow_name}/{deployment.name}")
         asyncio.run(runner.start())

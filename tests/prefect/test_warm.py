@@ -1,0 +1,232 @@
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import psutil
+import pytest
+
+from normloom.prefect.warm.files import MARGIN, ReadFiles
+from normloom.prefect.warm.held import WarmProcess, warm_process
+
+LONG = 120.0
+NEW = "imports all it needs itself"  # says a run that is no copy
+KEEPS = """
+import subprocess, sys
+from normloom.prefect.warm.held import warm_process
+with warm_process() as warm:
+    run = subprocess.Popen(warm.command(), env={**warm.environment, "PREFECT__FLOW_RUN_ID": sys.argv[1]})
+    print(warm.process.pid, run.pid, flush=True)
+    run.wait()
+"""
+CODE = "import atexit; atexit.register(print, {!r})"
+
+
+def test_a_file_that_changes_vanishes_or_comes_is_noticed(tmp_path: Path) -> None:
+    kept, edited, moved, missing = (tmp_path / name for name in ("kept", "edited", "moved", "missing"))
+    for path in (kept, edited, moved):
+        path.write_text("1")
+
+    def read() -> ReadFiles:
+        return ReadFiles.since(time.time_ns() + 2 * MARGIN, [kept, edited, moved, missing])
+
+    before = read()
+    assert before.changed() is None
+    status = edited.stat()
+    edited.write_text("2")
+    os.utime(edited, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert before.changed() == str(edited)
+    before = read()
+    (tmp_path / "other").write_text("1")
+    (tmp_path / "other").replace(moved)
+    assert before.changed() == str(moved)
+    before = read()
+    missing.touch()
+    assert before.changed() == str(missing)
+    before = read()
+    kept.unlink()
+    assert before.changed() == str(kept)
+
+
+def test_a_file_that_changed_after_the_process_began_may_have_been_read_before_that(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert ReadFiles.since(time.time_ns() - MARGIN, [file]).changed() == str(file)
+
+
+def test_a_module_and_the_folders_it_is_looked_for_in_are_among_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "read_by_test_warm.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    __import__("read_by_test_warm")
+    states = ReadFiles.since(time.time_ns()).states
+    assert {str(tmp_path), str(tmp_path / "read_by_test_warm.py"), subprocess.__file__} <= set(states)
+
+
+@pytest.fixture(scope="module")
+def silent() -> Iterator[str]:
+    """A server that takes connections and says nothing, so that runs wait for it."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/api"
+
+
+@pytest.fixture(scope="module")
+def warm(silent: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WarmProcess]:
+    """A warm process that has imported `sitecustomize`, which prints a word at the end of each process."""
+    code = tmp_path_factory.mktemp("code")
+    (code / "sitecustomize.py").write_text(CODE.format("old"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_API_URL", silent)
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(code), os.environ.get("PYTHONPATH", "")]))
+        with warm_process() as process:
+            assert process
+            yield process
+
+
+def start(warm: WarmProcess, run: str, **changed: Any) -> subprocess.Popen[str]:
+    environment = {**warm.environment, "PREFECT__FLOW_RUN_ID": run, **changed}
+    outputs = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(warm.command(), env=environment, text=True, **outputs)
+
+
+def ended(run: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Wait for the end of a run; return its exit code and what it printed."""
+    said, wrong = run.communicate(timeout=LONG)
+    return run.returncode, said, wrong
+
+
+def copy_of(warm: WarmProcess) -> psutil.Process:
+    """Wait for a copy of the warm process that is at work, and return it."""
+    assert warm.process
+    deadline = time.monotonic() + LONG
+    while not (copies := psutil.Process(warm.process.pid).children()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    [copy] = copies
+    return copy
+
+
+def waiting_copy(warm: WarmProcess) -> psutil.Process:
+    """Wait until the copy waits for the silent server."""
+    copy = copy_of(warm)
+    while not copy.net_connections():
+        time.sleep(0.05)
+    return copy
+
+
+def test_a_run_ends_as_prefect_says_with_what_it_prints(warm: WarmProcess) -> None:
+    code, said, wrong = ended(start(warm, "nonsense"))
+    assert (code, said) == (1, "old\n")
+    assert "Invalid flow run id" in wrong
+    assert NEW not in wrong
+
+
+def test_the_warm_process_has_no_thread_but_its_own(warm: WarmProcess) -> None:
+    ended(start(warm, "nonsense"))
+    assert warm.process
+    assert psutil.Process(warm.process.pid).num_threads() == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_that_a_signal_ends_is_ended_by_it_for_the_runner_too(warm: WarmProcess, number: int) -> None:
+    run = start(warm, str(uuid4()))
+    waiting_copy(warm).send_signal(number)
+    assert ended(run)[0] == -number
+
+
+def test_sigterm_reaches_the_run(warm: WarmProcess) -> None:
+    run = start(warm, str(uuid4()))
+    copy = waiting_copy(warm)
+    run.terminate()
+    assert ended(run)[0] == -signal.SIGTERM
+    assert not copy.is_running()
+
+
+def test_a_run_does_not_outlive_who_asked_for_it(warm: WarmProcess) -> None:
+    run = start(warm, str(uuid4()))
+    copy = waiting_copy(warm)
+    run.kill()
+    ended(run)
+    psutil.wait_procs([copy], LONG)
+    assert not copy.is_running()
+
+
+def test_code_that_has_changed_is_imported_again(warm: WarmProcess) -> None:
+    assert warm.process
+    process = warm.process.pid
+    place = Path(warm.environment["PYTHONPATH"].partition(os.pathsep)[0])
+    (place / "sitecustomize.py").write_text(CODE.format("new"))
+    _, said, wrong = ended(start(warm, "nonsense"))
+    assert said == "new\n"
+    if NEW in wrong:  # the change was so recent that it might have been read before or after
+        _, said, wrong = ended(start(warm, "nonsense"))
+    assert (said, NEW in wrong) == ("new\n", False)
+    assert warm.process.pid == process
+
+
+def test_another_environment_is_that_of_the_run(warm: WarmProcess) -> None:
+    run = start(warm, str(uuid4()), NORMLOOM_TEST="é 1")
+    copy = waiting_copy(warm)
+    assert copy.environ()["NORMLOOM_TEST"] == "é 1"  # as the kernel gave it to the process that was renewed
+    run.kill()
+    ended(run)
+    psutil.wait_procs([copy], LONG)
+
+
+def test_a_second_run_beside_one_at_work_is_a_copy_or_with_changed_code_a_new_process(warm: WarmProcess) -> None:
+    first = start(warm, str(uuid4()))
+    copy = waiting_copy(warm)
+    _, _, wrong = ended(start(warm, "nonsense"))
+    assert NEW not in wrong
+    _, said, wrong = ended(start(warm, "nonsense", NORMLOOM_TEST="2"))
+    assert "imports all it needs itself: the environment has changed, and another run is at work" in wrong
+    assert ("Invalid flow run id" in wrong, said) == (True, "new\n")
+    assert copy.is_running()
+    first.kill()
+    ended(first)
+
+
+def test_a_warm_process_that_died_is_replaced_and_its_copies_end_with_it(warm: WarmProcess) -> None:
+    run = start(warm, str(uuid4()))
+    copy = waiting_copy(warm)
+    assert warm.process
+    warm.process.kill()
+    assert ended(run)[0] == -signal.SIGKILL
+    psutil.wait_procs([copy], LONG)
+    assert not copy.is_running()
+    asking = warm.command()  # of a process that is there
+    _, _, wrong = ended(start(warm, "nonsense"))
+    assert NEW not in wrong
+    assert warm.command() == asking
+
+
+def test_without_a_warm_process_a_run_is_a_new_process(warm: WarmProcess) -> None:
+    command = [*warm.command()[:-1], "normloom-no-such-socket"]
+    environment = {**warm.environment, "PREFECT__FLOW_RUN_ID": "nonsense"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "new\n")
+    assert "the warm process does not answer" in done.stderr
+    assert "Invalid flow run id" in done.stderr
+
+
+def test_nothing_is_left_if_the_process_that_keeps_it_is_killed(silent: str) -> None:
+    environment = {**os.environ, "PREFECT_API_URL": silent}
+    with subprocess.Popen(
+        [sys.executable, "-c", KEEPS, str(uuid4())], env=environment, stdout=subprocess.PIPE, text=True
+    ) as keeper:
+        assert keeper.stdout
+        left = [psutil.Process(int(number)) for number in keeper.stdout.readline().split()]
+        while not (copies := left[0].children()):
+            time.sleep(0.05)
+        keeper.kill()
+    psutil.wait_procs([*left, *copies], LONG)
+    assert not [process for process in [*left, *copies] if process.is_running()]
