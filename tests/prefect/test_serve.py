@@ -147,7 +147,9 @@ def test_a_killed_run_is_crashed_and_its_slot_is_free(served: Served) -> None:
     run = api.start("savacu/serve", profile=str(place / "inline.yaml"))
     api.until(lambda: "generate_0_g1" in api.at_work(run), run=run)
     [mark] = (place / "store" / RUNS).glob(f"{run}.*.json")
-    os.kill(json.loads(mark.read_text())["process"], signal.SIGKILL)
+    at_work = psutil.Process(json.loads(mark.read_text())["process"])
+    assert "normloom.prefect.warm.forks" in at_work.parent().cmdline()
+    at_work.kill()
     assert api.ended(run) == "CRASHED"
     deployment = api.call("/deployments/name/savacu/serve")["id"]
     assert api.call(f"/v2/concurrency_limits/deployment:{deployment}")["active_slots"] == 0
@@ -282,6 +284,15 @@ def test_a_build_that_waits_for_answers_is_finished_without_being_started(asking
     table = store.current("asks", "answered_tone")
     assert table
     assert store.scan(table.ref).collect()["polite"].to_list() == ["yes", "yes"]
+
+
+def test_a_run_has_the_code_that_is_in_the_file_today(asking: Asking) -> None:
+    _, store, api = asking
+    file = store.root.parent / "asks.py"
+    file.write_text(ASKS.replace('{"text": "b"}', '{"text": "b"}, {"text": "c"}'))
+    run = api.start("asks/serve")
+    assert api.ended(run) == "COMPLETED"
+    assert "1 rows wait for answers" in api.run(run)["state"]["message"]
 
 
 def test_it_does_not_outlive_its_server(asking: Asking) -> None:

@@ -34,13 +34,20 @@ from normloom.prefect.warm.ask import AGAIN, SIZE, STARTED
 from normloom.prefect.warm.files import ReadFiles
 
 LIBRARIES = (
-    "numpy",
+    "numpy.typing",
+    "openlineage.client.event_v2",
+    "openlineage.client.facet_v2",
+    "openlineage.client.serde",
+    "openlineage.client.transport.noop",
     "prefect.artifacts",
     "prefect.flow_engine",
     "prefect.task_engine",
     "psutil",
+    "pydantic.v1",
     "pythonjsonlogger.json",
     "rich.progress",
+    "statistics",
+    "symtable",
     "typer",
     "yaml",
 )
