@@ -23,15 +23,16 @@ import symtable
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+from normloom.planning.code.source_answers import Answers
 from normloom.planning.code.source_cells import LiveModule
 from normloom.planning.code.source_modules import (
     FileModule,
     Import,
     Module,
     bindings,
-    file_of,
-    is_installed,
+    followed,
     parsing,
     read_module,
 )
@@ -56,6 +57,16 @@ class ReachedSource:
     symbols: Mapping[str, str]
     packages: frozenset[str] = frozenset()
 
+    def as_json(self) -> list[Any]:
+        """Return it as JSON types."""
+        return [self.digest, dict(self.symbols), sorted(self.packages)]
+
+    @classmethod
+    def from_json(cls, found: list[Any]) -> ReachedSource:
+        """Return what `as_json` was made of."""
+        digest, symbols, packages = found
+        return cls(digest, symbols, frozenset(packages))
+
 
 def source_of(roots: Iterable[Symbol], *, live: Mapping[str, LiveModule] | None = None) -> ReachedSource:
     """Return the source reached from the root symbols; `live` are the namespaces of modules that have no file.
@@ -66,15 +77,17 @@ def source_of(roots: Iterable[Symbol], *, live: Mapping[str, LiveModule] | None 
     packages = PROJECT_PACKAGES | {module.partition(".")[0] for module, _ in roots}
     with parsing:
         files = _following(packages)
-        following = _Following(packages, dict(live), files) if live else files
-        return following.source(roots)
+        if live:
+            return _Following(packages, dict(live), files).source(roots)
+        found = files.answers.get(["source", *roots], lambda: files.source(roots).as_json())
+        return ReachedSource.from_json(found)
 
 
 def defines(module: str, name: str) -> bool:
     """Tell whether the file of a module defines a name."""
     with parsing:
-        parsed = _following(PROJECT_PACKAGES | {module.partition(".")[0]}).module(module)
-        return parsed is not None and bool(parsed.statements(name))
+        following = _following(PROJECT_PACKAGES | {module.partition(".")[0]})
+        return bool(following.answers.get(["defines", module, name], lambda: following.defines(module, name)))
 
 
 @dataclass(frozen=True)
@@ -96,6 +109,7 @@ class _Following:
     packages: frozenset[str]
     live: Mapping[str, LiveModule] = field(default_factory=dict)
     files: _Following | None = None
+    answers: Answers = field(default_factory=Answers)
     _modules: dict[str, FileModule | None] = field(default_factory=dict)
     _found: dict[Symbol, Symbol | None] = field(default_factory=dict)
     _texts: dict[Symbol, _Text] = field(default_factory=dict)
@@ -103,7 +117,7 @@ class _Following:
     @property
     def is_current(self) -> bool:
         """Whether all files are as they were when they were read."""
-        return all(module.is_current for module in self._modules.values() if module)
+        return self.answers.is_current and all(module.is_current for module in self._modules.values() if module)
 
     def source(self, roots: Sequence[Symbol]) -> ReachedSource:
         found = [number for root in roots if (number := self.find(root))]
@@ -133,10 +147,14 @@ class _Following:
         if self.files:
             return self.files.module(name)
         if name not in self._modules:
-            own = name.partition(".")[0] in self.packages
-            path = file_of(name)
-            self._modules[name] = read_module(name, path) if path and (own or not is_installed(name, path)) else None
+            path = followed(name, self.packages)
+            module = self._modules[name] = read_module(name, path) if path else None
+            self.answers.read(name, module)
         return self._modules[name]
+
+    def defines(self, module: str, name: str) -> bool:
+        parsed = self.module(module)
+        return parsed is not None and bool(parsed.statements(name))
 
     def find(self, symbol: Symbol) -> Symbol | None:
         """Return where a symbol is defined, past the imports that hand it on; None if that is not followed."""
@@ -200,7 +218,8 @@ def _following(packages: frozenset[str]) -> _Following:
     if found is None or not found.is_current:
         if len(_shared) > _KEPT:
             _shared.clear()
-        found = _shared[number] = _Following(packages)
+        answers = Answers.kept(packages) if packages == PROJECT_PACKAGES else Answers()
+        found = _shared[number] = _Following(packages, answers=answers)
     return found
 
 

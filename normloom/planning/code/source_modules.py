@@ -65,6 +65,7 @@ class FileModule:
     name: str
     path: Path
     read: tuple[int, int] | None = None  # time of change and size of the file when it was read
+    digest: str = ""  # of what was read; a folder has none
     definitions: dict[str, list[ast.stmt]] = field(default_factory=dict)
     imports: dict[str, Import] = field(default_factory=dict)
     stars: tuple[str, ...] = ()
@@ -82,7 +83,7 @@ class FileModule:
     @property
     def is_current(self) -> bool:
         """Whether the file is as it was when it was read."""
-        return self.read is not None and _changed_at(self.path) == self.read
+        return self.read is not None and changed_at(self.path) == self.read
 
     def imported(self, name: str) -> Import | None:
         """Return what an import binds to a name."""
@@ -95,15 +96,14 @@ class FileModule:
 
 def read_module(name: str, path: Path) -> FileModule:
     """Read a module's file."""
-    now, read = time.time_ns(), _changed_at(path)
-    module = FileModule(name, path, read=read if now - read[0] > _TICK else None)
+    read, digest, text = read_file(path)
+    module = FileModule(name, path, read=read, digest=digest)
     if path.is_dir():
         return module
     if path.suffix != ".py":
-        text = hashlib.sha256(path.read_bytes()).hexdigest()
-        module.definitions[_BINARY] = [ast.parse(f"{_BINARY} = {text!r}").body[0]]
+        module.definitions[_BINARY] = [ast.parse(f"{_BINARY} = {digest!r}").body[0]]
         return module
-    tree = ast.parse(path.read_bytes(), filename=str(path))
+    tree = ast.parse(text, filename=str(path))
     others: list[tuple[ast.stmt, list[str]]] = []
     for statement in tree.body:
         if _is_main_guard(statement):
@@ -125,7 +125,17 @@ def read_module(name: str, path: Path) -> FileModule:
     return module
 
 
-def _changed_at(path: Path) -> tuple[int, int]:
+def read_file(path: Path) -> tuple[tuple[int, int] | None, str, bytes]:
+    """Return what `changed_at` says of a module's file, None if the file is too new to be told from a later one; the
+    digest of its content; and the content. A folder has none."""
+    now, read = time.time_ns(), changed_at(path)
+    text = b"" if path.is_dir() else path.read_bytes()
+    digest = "" if path.is_dir() else hashlib.sha256(text).hexdigest()
+    return read if now - read[0] > _TICK else None, digest, text
+
+
+def changed_at(path: Path) -> tuple[int, int]:
+    """Return the time of change of a file and its size, zeros if it is gone."""
     try:
         status = path.stat()
     except OSError:
@@ -159,6 +169,13 @@ def file_of(module: str) -> Path | None:
     if spec and spec.has_location and spec.origin:
         return Path(spec.origin)
     return Path(folders[0]) if folders else None
+
+
+def followed(module: str, packages: frozenset[str]) -> Path | None:
+    """Return the file of a module if it is in one of the packages or not installed, else None."""
+    path = file_of(module)
+    own = module.partition(".")[0] in packages
+    return path if path and (own or not is_installed(module, path)) else None
 
 
 def is_installed(module: str, path: Path) -> bool:
