@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from rich import box
@@ -13,9 +13,11 @@ from rich.table import Table
 
 from normloom.core.table import Manifest
 from normloom.history.builds import locks
-from normloom.run.build import BuildResult
 from normloom.store.store import Store
 from normloom.tasks.benchmark.leaderboard import METRICS, with_ranks
+
+if TYPE_CHECKING:
+    from normloom.run.build import BuildResult
 
 STAGE = "leaderboard"
 COMPARABLE = ("dataset", "mode", "protocol")

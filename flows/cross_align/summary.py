@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 from rich.text import Text
 
 from normloom.flows.persodpo.summary import checks
-from normloom.run.build import BuildResult
 from normloom.store.store import Store
 from normloom.tasks.cross_align.claim import claims
+
+if TYPE_CHECKING:
+    from normloom.run.build import BuildResult
 
 
 def sections(result: BuildResult, store: Store) -> list[RenderableType]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import polars as pl
 from rich.console import RenderableType
 from rich.text import Text
 
 from normloom.flows.persodpo.summary import checks
-from normloom.run.build import BuildResult
 from normloom.schemas.media.modality_tables import SHARED
 from normloom.store.store import Store
 from normloom.tasks.missing_modality.curves import AREA
+
+if TYPE_CHECKING:
+    from normloom.run.build import BuildResult
 
 
 def sections(result: BuildResult, store: Store) -> list[RenderableType]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import polars as pl
 from rich import box
@@ -10,10 +11,12 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from normloom.run.build import BuildResult
 from normloom.schemas.training.preference_tables import CHECKED, SHORTCUT_LIMIT
 from normloom.store.store import Store
 from normloom.tasks.preferences.shortcuts import AUC
+
+if TYPE_CHECKING:
+    from normloom.run.build import BuildResult
 
 WARNING = "yellow"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from rich import box
@@ -12,12 +12,14 @@ from rich.table import Table
 from rich.text import Text
 
 from normloom.core.table import Manifest
-from normloom.run.build import BuildResult
 from normloom.schemas.tables import AGREEMENT, CALIBRATION, COVERAGE
 from normloom.schemas.taxonomy import DIMENSIONS
 from normloom.store.store import Store
 from normloom.tasks.duplicates.split import SPLITS
 from normloom.tasks.metrics.figure import FEWEST
+
+if TYPE_CHECKING:
+    from normloom.run.build import BuildResult
 
 LABELS_NAMED = 4  # of those that missed their quota; the table has the rest
 LABELLED = ("labels", "probabilities")  # columns of the table that labels prompts, and of none before it
