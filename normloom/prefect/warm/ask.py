@@ -12,9 +12,10 @@ import os
 import signal
 import socket
 import sys
+from contextlib import suppress
 
 ANSWER_SECONDS = 120.0  # a process that is renewed imports for two seconds, longer on a busy machine
-STARTED, AGAIN = b"s", b"a"
+STARTED, AGAIN, REFUSED = b"s", b"a", b"r"
 SIZE = 4  # bytes of numbers
 _TRIES = 2  # the second is for the process that was renewed
 
@@ -23,37 +24,43 @@ def main(name: str) -> None:
     """Run the flow run that the environment names; does not return."""
     for _ in range(_TRIES):
         with socket.socket(socket.AF_UNIX) as connection:
-            try:
-                answer = _asked(connection, name)
-                if answer == STARTED:
-                    _end_as(_waited(connection))
-                refused = connection.recv(4096).decode() if answer != AGAIN else "code changes all the time"
-            except OSError as error:
-                refused = f"the warm process does not answer ({error})"
-                break
+            answer, refused = _asked(connection, name)
+            if answer == STARTED:
+                _end_as(_waited(connection))
         if answer != AGAIN:
             break
     print(f"this run imports all it needs itself: {refused}", file=sys.stderr, flush=True)  # noqa: T201
     os.execv(sys.executable, [sys.executable, "-m", "prefect.engine"])  # noqa: S606  # as Prefect starts a run
 
 
-def _asked(connection: socket.socket, name: str) -> bytes:
-    """Ask for a run with this process's folder, environment, input and outputs; return how the answer begins."""
+def _asked(connection: socket.socket, name: str) -> tuple[bytes, str]:
+    """Ask for a run with this process's folder, environment, input and outputs; return the answer, and why if not."""
     wanted = [os.fsencode(os.getcwd()), *(b"%s=%s" % one for one in os.environb.items())]  # noqa: PTH109
     message = b"\0".join(wanted)
     connection.settimeout(ANSWER_SECONDS)
-    connection.connect(f"\0{name}")
-    socket.send_fds(connection, [len(message).to_bytes(SIZE, "big")], [0, 1, 2])
-    connection.sendall(message)
-    return connection.recv(1)
+    try:
+        connection.connect(f"\0{name}")
+        socket.send_fds(connection, [len(message).to_bytes(SIZE, "big")], [0, 1, 2])
+        connection.sendall(message)
+        answer = connection.recv(1)
+        return answer, connection.recv(4096).decode() if answer == REFUSED else "code has changed again"
+    except OSError as error:
+        return b"", f"the warm process does not answer ({error})"
 
 
 def _waited(connection: socket.socket) -> int:
     """Wait for the end of the run, hand on SIGTERM, and return its exit code, negative for a signal."""
+
+    def hand_on(number: int, _: object) -> None:
+        with suppress(OSError):
+            connection.sendall(bytes([number]))
+
     connection.settimeout(None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to the run, too
-    signal.signal(signal.SIGTERM, lambda number, _: connection.sendall(bytes([number])))
-    code = connection.recv(SIZE)
+    signal.signal(signal.SIGTERM, hand_on)
+    code = b""
+    with suppress(OSError):
+        code = connection.recv(SIZE)
     if len(code) < SIZE:  # the warm process was killed, and its copies with it
         return -signal.SIGKILL
     return int.from_bytes(code, "big", signed=True)

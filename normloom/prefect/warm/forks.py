@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from normloom.prefect.warm.ask import AGAIN, SIZE, STARTED
+from normloom.prefect.warm.ask import AGAIN, REFUSED, SIZE, STARTED
 from normloom.prefect.warm.files import ReadFiles
 
 LIBRARIES = (
@@ -53,7 +53,6 @@ LIBRARIES = (
 )
 OF_A_RUN = "PREFECT__"  # with which begin the variables that differ from run to run: they are read when it is at work
 REQUEST_SECONDS = 10.0
-REFUSED = b"n"
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
 _HANDLERS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}  # of a new process
 
