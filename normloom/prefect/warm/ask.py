@@ -43,11 +43,10 @@ def _asked(connection: socket.socket, name: str) -> tuple[bytes, str]:
         socket.send_fds(connection, [len(message).to_bytes(SIZE, "big")], [0, 1, 2])
         connection.sendall(message)
         answer = connection.recv(1)
-        if answer == REFUSED:
-            return answer, connection.recv(4096).decode()
-        return answer, "code has changed again" if answer else "the warm process has ended"
+        reason = connection.recv(4096).decode() if answer == REFUSED else ""
     except OSError as error:
         return b"", f"the warm process does not answer ({error})"
+    return answer, reason or ("code has changed again" if answer else "the warm process has ended")
 
 
 def _waited(connection: socket.socket) -> int:
