@@ -54,7 +54,7 @@ LIBRARIES = (
 OF_A_RUN = "PREFECT__"  # with which begin the variables that differ from run to run: they are read when it is at work
 REQUEST_SECONDS = 10.0
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG
-_HANDLERS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}  # of a new process
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Forks:
         self._selector.register(self.listener, selectors.EVENT_READ, self._accept)
         while True:
             for ready, _ in self._selector.select():
-                if request := ready.data():
+                if isinstance(request := ready.data(), Request):
                     return request
 
     def _end(self) -> NoReturn:
@@ -156,7 +156,7 @@ class Forks:
 
     def _fork(self, request: Request, connection: socket.socket) -> Request | None:
         parent = os.getpid()
-        held = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLERS)
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         process = os.fork()
         if process == 0:
             self._become(request, connection, parent)
@@ -184,8 +184,8 @@ class Forks:
         for descriptor, given in enumerate(request.files):
             os.dup2(given, descriptor)
             os.close(given)
-        for number, handler in _HANDLERS.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.environ.update(request.own)
 
     def _hand_on(self, copy: Copy) -> None:
@@ -221,7 +221,7 @@ class Forks:
 def _is_ours(connection: socket.socket) -> bool:
     """Tell whether the process at the other end is this user's: it is about to have code run."""
     _, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    return user == os.getuid()
+    return bool(user == os.getuid())
 
 
 def _tell(connection: socket.socket, message: bytes) -> None:
@@ -266,7 +266,7 @@ def _configuration() -> list[Path]:
 def main(descriptor: int) -> None:
     """Import libraries and answer requests; in a copy, run the flow run that it was made for."""
     started, environment = time.time_ns(), dict(os.environ)  # which imports add to
-    for number in _HANDLERS:  # a terminal's Ctrl-C and a service's end are for the runs and for serve
+    for number in _SIGNALS:  # a terminal's Ctrl-C and a service's end are for the runs and for serve
         signal.signal(number, signal.SIG_IGN)
     listener = socket.socket(fileno=descriptor)
     for library in LIBRARIES:
