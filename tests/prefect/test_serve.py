@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -163,8 +164,8 @@ def test_a_run_keeps_a_name_that_was_typed_and_says_that_it_made_nothing(served:
     ended = api.run(run)
     assert ended["name"] == "release candidate"
     assert any(tag.startswith("build:") for tag in ended["tags"])
-    made_nothing = ("Reused", "0 of 19 tables made, 19 reused")
-    assert (ended["state"]["name"], ended["state"]["message"]) == made_nothing
+    assert ended["state"]["name"] == "Reused"
+    assert re.fullmatch(r"0 of (\d+) tables made, \1 reused", ended["state"]["message"])
 
 
 def test_a_run_makes_stages_again_if_fresh_and_not_unasked_beyond_the_limit(served: Served) -> None:
