@@ -293,7 +293,7 @@ def test_a_run_has_the_code_that_is_in_the_file_today(asking: Asking) -> None:
     file.write_text(ASKS.replace('{"text": "b"}', '{"text": "b"}, {"text": "c"}'))
     run = api.start("asks/serve")
     assert api.ended(run) == "COMPLETED"
-    assert "1 rows wait for answers" in api.run(run)["state"]["message"]
+    assert "1 row waits for answers" in api.run(run)["state"]["message"]
 
 
 def test_it_does_not_outlive_its_server(asking: Asking) -> None:

@@ -62,14 +62,21 @@ def test_a_file_that_changed_after_the_process_began_may_have_been_read_before_t
     assert ReadFiles.since(time.time_ns() - MARGIN, [file]).changed() == str(file)
 
 
-def test_a_module_and_the_folders_it_is_looked_for_in_are_among_them(
+def test_a_module_that_was_imported_is_among_them_and_another_of_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "read_by_test_warm.py").touch()
-    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second" / "read_by_test_warm.py").touch()
+    monkeypatch.syspath_prepend(str(tmp_path / "second"))
+    monkeypatch.syspath_prepend(str(tmp_path / "first"))
     __import__("read_by_test_warm")
-    states = ReadFiles.since(time.time_ns()).states
-    assert {str(tmp_path), str(tmp_path / "read_by_test_warm.py"), subprocess.__file__} <= set(states)
+    read = ReadFiles.since(time.time_ns() + 2 * MARGIN)
+    assert {str(tmp_path / "second" / "read_by_test_warm.py"), subprocess.__file__} <= set(read.states)
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "of_no_concern.py").touch()
+    assert read.changed() is None
+    (tmp_path / "first" / "read_by_test_warm").mkdir()
+    assert read.changed() == str(tmp_path / "first")
 
 
 @pytest.fixture(scope="module")

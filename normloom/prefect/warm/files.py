@@ -11,14 +11,21 @@ from pathlib import Path
 State = tuple[int, ...]
 GONE: State = ()
 UNSURE: State = (-1,)  # equals no state of a file
+_INSTALLED = frozenset({"site-packages", "dist-packages"})
 MARGIN = 1_000_000_000  # nanoseconds: a file system's clock is coarser than the process's
 
 
 @dataclass(frozen=True)
 class ReadFiles:
-    """The files that a process has read, as they were then."""
+    """The files that a process has read, as they were then, and what else its imports would have found.
+
+    `modules` are the names of what it has imported, `elsewhere` the entries so named of folders in which modules are
+    sought, but for those of installed packages, which are among the files.
+    """
 
     states: Mapping[str, State]
+    modules: frozenset[str]
+    elsewhere: Mapping[str, frozenset[str]]
 
     @classmethod
     def since(cls, started: int, more: Iterable[Path] = ()) -> ReadFiles:
@@ -26,13 +33,27 @@ class ReadFiles:
 
         `started` is when it began, in nanoseconds since 1970: what changed later may have been read before or after.
         """
-        states = {path: _state(path) for path in {*_imported(), *_sought(), *map(str, more)}}
+        places = [place or "." for place in sys.path]
+        installed = [place for place in places if not _INSTALLED.isdisjoint(Path(place).parts)]
+        states = {path: _state(path) for path in {*_imported(), *installed, *map(str, more)}}
         late = started - MARGIN
-        return cls({path: UNSURE if state and state[0] > late else state for path, state in states.items()})
+        states = {path: UNSURE if state and state[0] > late else state for path, state in states.items()}
+        modules = frozenset(name.partition(".")[0] for name in sys.modules)
+        return cls(states, modules, {place: _named(place, modules) for place in places if place not in installed})
 
     def changed(self) -> str | None:
         """Return one that is not as it was, None if all are."""
-        return next((path for path, state in self.states.items() if _state(path) != state), None)
+        files = (path for path, state in self.states.items() if _state(path) != state)
+        places = (place for place, names in self.elsewhere.items() if _named(place, self.modules) != names)
+        return next(files, None) or next(places, None)
+
+
+def _named(place: str, modules: frozenset[str]) -> frozenset[str]:
+    """Return the entries of a folder that may be one of the modules."""
+    try:
+        return frozenset(name for name in os.listdir(place) if name.partition(".")[0] in modules)  # noqa: PTH208
+    except OSError:  # it is not there, or an archive
+        return frozenset()
 
 
 def _state(path: str) -> State:
@@ -48,9 +69,3 @@ def _imported() -> Iterator[str]:
     yield from (
         file for module in list(sys.modules.values()) if isinstance(file := getattr(module, "__file__", None), str)
     )
-
-
-def _sought() -> Iterator[str]:
-    """Yield where modules and packages are looked for: a folder changes when one is installed or removed there."""
-    for place in sys.path:
-        yield place or "."
