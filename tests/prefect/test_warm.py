@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -111,23 +112,21 @@ def ended(run: subprocess.Popen[str]) -> tuple[int, str, str]:
     return run.returncode, said, wrong
 
 
-def copy_of(warm: WarmProcess) -> psutil.Process:
-    """Wait for a copy of the warm process that is at work, and return it."""
+def process_of(warm: WarmProcess) -> int:
     assert warm.process
+    return warm.process.pid
+
+
+def waiting_copy(warm: int) -> psutil.Process:
+    """Wait for a copy of the warm process that waits for the silent server, and return it."""
     deadline = time.monotonic() + LONG
-    while not (copies := psutil.Process(warm.process.pid).children()):
+    while True:
+        for child in psutil.Process(warm).children():
+            with suppress(psutil.NoSuchProcess):  # a fork that ends threads and itself
+                if child.net_connections():
+                    return child
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    [copy] = copies
-    return copy
-
-
-def waiting_copy(warm: WarmProcess) -> psutil.Process:
-    """Wait until the copy waits for the silent server."""
-    copy = copy_of(warm)
-    while not copy.net_connections():
-        time.sleep(0.05)
-    return copy
 
 
 def test_a_run_ends_as_prefect_says_with_what_it_prints(warm: WarmProcess) -> None:
@@ -146,13 +145,13 @@ def test_the_warm_process_has_no_thread_but_its_own(warm: WarmProcess) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_a_run_that_a_signal_ends_is_ended_by_it_for_the_runner_too(warm: WarmProcess, number: int) -> None:
     run = start(warm, str(uuid4()))
-    waiting_copy(warm).send_signal(number)
+    waiting_copy(process_of(warm)).send_signal(number)
     assert ended(run)[0] == -number
 
 
 def test_sigterm_reaches_the_run(warm: WarmProcess) -> None:
     run = start(warm, str(uuid4()))
-    copy = waiting_copy(warm)
+    copy = waiting_copy(process_of(warm))
     run.terminate()
     assert ended(run)[0] == -signal.SIGTERM
     assert not copy.is_running()
@@ -160,7 +159,7 @@ def test_sigterm_reaches_the_run(warm: WarmProcess) -> None:
 
 def test_a_run_does_not_outlive_who_asked_for_it(warm: WarmProcess) -> None:
     run = start(warm, str(uuid4()))
-    copy = waiting_copy(warm)
+    copy = waiting_copy(process_of(warm))
     run.kill()
     ended(run)
     psutil.wait_procs([copy], LONG)
@@ -182,7 +181,7 @@ def test_code_that_has_changed_is_imported_again(warm: WarmProcess) -> None:
 
 def test_another_environment_is_that_of_the_run(warm: WarmProcess) -> None:
     run = start(warm, str(uuid4()), NORMLOOM_TEST="é 1")
-    copy = waiting_copy(warm)
+    copy = waiting_copy(process_of(warm))
     assert copy.environ()["NORMLOOM_TEST"] == "é 1"  # as the kernel gave it to the process that was renewed
     run.kill()
     ended(run)
@@ -191,7 +190,7 @@ def test_another_environment_is_that_of_the_run(warm: WarmProcess) -> None:
 
 def test_a_second_run_beside_one_at_work_is_a_copy_or_with_changed_code_a_new_process(warm: WarmProcess) -> None:
     first = start(warm, str(uuid4()))
-    copy = waiting_copy(warm)
+    copy = waiting_copy(process_of(warm))
     _, _, wrong = ended(start(warm, "nonsense"))
     assert NEW not in wrong
     _, said, wrong = ended(start(warm, "nonsense", NORMLOOM_TEST="2"))
@@ -204,7 +203,7 @@ def test_a_second_run_beside_one_at_work_is_a_copy_or_with_changed_code_a_new_pr
 
 def test_a_warm_process_that_died_is_replaced_and_its_copies_end_with_it(warm: WarmProcess) -> None:
     run = start(warm, str(uuid4()))
-    copy = waiting_copy(warm)
+    copy = waiting_copy(process_of(warm))
     assert warm.process
     warm.process.kill()
     assert ended(run)[0] == -signal.SIGKILL
@@ -232,8 +231,7 @@ def test_nothing_is_left_if_the_process_that_keeps_it_is_killed(silent: str) -> 
     ) as keeper:
         assert keeper.stdout
         left = [psutil.Process(int(number)) for number in keeper.stdout.readline().split()]
-        while not (copies := left[0].children()):
-            time.sleep(0.05)
+        left.append(waiting_copy(left[0].pid))
         keeper.kill()
-    psutil.wait_procs([*left, *copies], LONG)
-    assert not [process for process in [*left, *copies] if process.is_running()]
+    psutil.wait_procs(left, LONG)
+    assert not [process for process in left if process.is_running()]
