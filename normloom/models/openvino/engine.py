@@ -7,6 +7,7 @@ model is loaded at the first request for scores.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
@@ -140,6 +141,8 @@ def _start(spec: ModelSpec, options: Options, threads: int | None) -> tuple[Any,
             f"model {spec.model!r}: engine openvino needs the library openvino-genai ({error}); "
             'pip install "normloom[cpu]"'
         ) from error
+    if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        properties |= _spared_a_crash(spec, threads)
     scheduling = openvino_genai.SchedulerConfig()
     scheduling.max_num_seqs = options.max_num_seqs
     scheduling.max_num_batched_tokens = options.max_num_batched_tokens
@@ -182,6 +185,22 @@ def _properties(spec: ModelSpec, threads: int | None) -> dict[str, Any]:
     if spec.dtype != "auto":
         properties["INFERENCE_PRECISION_HINT"] = _DTYPES[spec.dtype]
     return properties
+
+
+def _spared_a_crash(spec: ModelSpec, threads: int | None) -> dict[str, Any]:
+    """Keep a model of one thread out of bfloat16, in which OpenVINO 2026.4 divides by zero and ends the process."""
+    if (threads or _processors()) > 1 or spec.dtype not in {"auto", "bfloat16"}:
+        return {}
+    if spec.dtype == "bfloat16":
+        raise ConfigError(
+            f"model {spec.model!r}: OpenVINO crashes in bfloat16 on one thread; set threads: 2 or dtype: float32"
+        )
+    return {"INFERENCE_PRECISION_HINT": _DTYPES["float32"]}
+
+
+def _processors() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _schema(text: str) -> str:

@@ -29,6 +29,7 @@ from normloom.models.openvino.requantize import requantized
 from normloom.models.transformers.engine import TransformersModel
 
 SMOL = "SmolLM2-135M-Instruct"
+ONE_THREAD = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
 SPEC = ModelSpec(engine="openvino", model=SMOL, dtype="float32")
 INSTRUCTION = "You are a helpful assistant who answers briefly."
 TOPICS = (
@@ -74,7 +75,7 @@ def directory(model: OpenvinoModel, tmp_path_factory: pytest.TempPathFactory) ->
     found = find(SMOL)
     assert found is not None
     (directory / "model.gguf").symlink_to(requantized(found, "f16"))
-    model.library.LLMPipeline(directory / "model.gguf", "CPU", enable_save_ov_model=True, INFERENCE_NUM_THREADS=1)
+    model.library.LLMPipeline(directory / "model.gguf", "CPU", enable_save_ov_model=True, **ONE_THREAD)
     (directory / "model.gguf").unlink()
     for path in locate(SPEC).iterdir():
         if path.suffix != ".safetensors":
@@ -223,7 +224,7 @@ class TestGenerate:
 
         scheduling = exported.library.SchedulerConfig()
         scheduling.num_kv_blocks, scheduling.cache_size = 4, 0
-        small = exported.library.ContinuousBatchingPipeline(directory, scheduling, "CPU", {"INFERENCE_NUM_THREADS": 1})
+        small = exported.library.ContinuousBatchingPipeline(directory, scheduling, "CPU", ONE_THREAD)
         exported.batch = Batch(lambda: small, openvino.Tensor, size=8)
         long, short = exported.generate([writing("cats " * 300), writing("cats")])
         assert long.candidates == ()
@@ -243,6 +244,17 @@ class TestScore:
 
 
 class TestLoading:
+    @needs_smol
+    def test_one_thread_writes_in_the_precision_that_it_can(self, model: OpenvinoModel) -> None:
+        import openvino
+
+        [completion] = load_model(SPEC.model_copy(update={"dtype": "auto"}), threads=1).generate([writing("cats")])
+        assert completion.candidates[0].text
+        if "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            assert [completion] == model.generate([writing("cats")])  # in float32
+            with pytest.raises(ConfigError, match="crashes in bfloat16 on one thread; set threads: 2 or dtype: float3"):
+                load_model(SPEC.model_copy(update={"dtype": "bfloat16"}), threads=1)
+
     @pytest.mark.parametrize(
         ("spec", "message"),
         [
