@@ -283,11 +283,13 @@ def test_a_scheduled_build_with_the_default_profile_completes(team: Team) -> Non
     parameters = {"profile": DEFAULT, "limit": 2, "settings": small, "store": str(SHARED / "small")}
     known = {run["id"] for run in runs_of(team, "savacu/scheduled")}
     schedule = {"active": True, "schedule": {"rrule": rule}, "parameters": parameters}
-    api.call(f"/deployments/{deployment['id']}/schedules", [schedule])
-    [run, *_] = api.until(lambda: [run for run in runs_of(team, "savacu/scheduled") if run["id"] not in known])
-    assert run["auto_scheduled"]
-    api.until(lambda: api.run(run["id"])["state"]["type"] != "SCHEDULED")
-    api.call(f"/deployments/{deployment['id']}/pause_deployment", {})  # takes back those to come
+    [made] = api.call(f"/deployments/{deployment['id']}/schedules", [schedule])
+    try:
+        [run, *_] = api.until(lambda: [run for run in runs_of(team, "savacu/scheduled") if run["id"] not in known])
+        assert run["auto_scheduled"]
+        api.until(lambda: api.run(run["id"])["state"]["type"] != "SCHEDULED")
+    finally:  # takes back those to come
+        api.call(f"/deployments/{deployment['id']}/schedules/{made['id']}", method="DELETE")
     assert api.ended(run["id"]) == "COMPLETED", api.run(run["id"])["state"]["message"]
 
 
