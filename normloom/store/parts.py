@@ -260,7 +260,7 @@ def read_slice(
         offset += rows
     if frames:
         return pl.concat(frames, how="vertical")
-    return _read(files[0][0], columns).clear() if files else pl.DataFrame()
+    return _scan(files[0][0], columns).head(0).collect() if files else pl.DataFrame()
 
 
 def _pieces(path: Path, rows: int, first: int, last: int, columns: tuple[str, ...] | None) -> list[pl.DataFrame]:
