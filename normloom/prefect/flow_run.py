@@ -7,6 +7,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -17,7 +18,7 @@ from uuid import UUID
 
 from normloom.core.errors import BuildCancelledError, NormloomError, WaitingError, cause
 from normloom.prefect.flow_log import logged
-from normloom.prefect.reach import ServerReach, few_tries
+from normloom.prefect.reach import ServerReach, few_tries, is_busy
 from normloom.prefect.run_marks import HeldRun
 from normloom.workers.pool import Pool
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun, State
 
 CANCEL_POLL_SECONDS = 2.0
+BUSY_SECONDS = 60.0  # that a server may take to accept a run
 WAITING = "Waiting"  # name of the state of what waits for work sent elsewhere
 
 Result = TypeVar("Result")
@@ -161,13 +163,23 @@ class _OwnRun(Generic[Result]):
         state: State[Any] | None = None
         try:
             with tagged(*self.request.tags), few_tries():
-                state = weave(**self.request.parameters, return_state=True)
+                state = self._taken(lambda: weave(**self.request.parameters, return_state=True))
         except Exception as error:  # noqa: BLE001  # whatever Prefect makes of a server that does not answer
             self._lost(error)
         finally:
             if self.held:
                 self.held.release(told=state is not None)
         return self._outcome(state)
+
+    def _taken(self, run: Callable[[], Any]) -> Any:
+        """Run the flow; a server that is busy with the runs of others is asked again until it takes this one."""
+        until = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                return run()
+            except Exception as error:
+                if self.held or not is_busy(error) or time.monotonic() > until:
+                    raise
 
     def _do(self) -> State[Any]:
         from prefect.context import FlowRunContext

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http
 import logging
 import threading
 import time
@@ -51,6 +52,11 @@ class ServerReach:
             _lost.clear()
         if again:
             log.warning("Prefect's server answers again")
+
+
+def is_busy(error: Exception) -> bool:
+    """Tell whether the server answered that it cannot answer now, as Prefect's does while its database is locked."""
+    return getattr(getattr(error, "response", None), "status_code", None) == http.HTTPStatus.SERVICE_UNAVAILABLE
 
 
 @contextmanager
