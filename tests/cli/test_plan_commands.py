@@ -77,7 +77,7 @@ def test_the_plan_tells_what_is_there_and_what_is_not() -> None:
     assert found["loads"] == ["m", "n", "j"]
     assert found["untimed"][:2] == ["deduplicate", "generate_0_g1"]  # type: ignore[index]
     text = run("plan", *OPTIONS).stdout
-    assert "11 of 15 stages to do; time unknown (no earlier table of deduplicate, " in text
+    assert "12 of 16 stages to do; time unknown (no earlier table of deduplicate, " in text
     assert "Models load: m, n, j (a load: m under 1 s)." in text
 
 

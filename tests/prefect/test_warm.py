@@ -15,6 +15,7 @@ from uuid import uuid4
 import psutil
 import pytest
 
+from normloom.prefect.server import CONSOLE_LEVEL
 from normloom.prefect.warm.files import MARGIN, ReadFiles
 from normloom.prefect.warm.held import WarmProcess, warm_process
 
@@ -94,6 +95,8 @@ def warm(silent: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm
     (code / "sitecustomize.py").write_text(CODE.format("old"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_API_URL", silent)
+        for name in (CONSOLE_LEVEL, "PREFECT_LOGGING_INTERNAL_LEVEL"):  # by a command that a test ran in this process
+            patch.delenv(name, raising=False)
         patch.setenv("PYTHONPATH", os.pathsep.join([str(code), os.environ.get("PYTHONPATH", "")]))
         with warm_process() as process:
             assert process
