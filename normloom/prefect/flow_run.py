@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 CANCEL_POLL_SECONDS = 2.0
 BUSY_SECONDS = 60.0  # that a server may take to accept a run
+BUSY_PAUSE = 1.0  # seconds between two offers: a server does not tell when it is idle
 WAITING = "Waiting"  # name of the state of what waits for work sent elsewhere
 
 Result = TypeVar("Result")
@@ -180,6 +181,7 @@ class _OwnRun(Generic[Result]):
             except Exception as error:
                 if self.held or not is_busy(error) or time.monotonic() > until:
                     raise
+            time.sleep(BUSY_PAUSE)
 
     def _do(self) -> State[Any]:
         from prefect.context import FlowRunContext

@@ -18,6 +18,7 @@ import psutil
 
 from normloom.core.errors import StoreError
 from normloom.core.machine.object_path import ObjectPath, place_of
+from normloom.core.machine.processors import processors
 from normloom.models.files.locate import PACKAGED
 
 GIB = 2**30
@@ -85,8 +86,7 @@ def _models() -> Iterator[Finding]:
 
 
 def _devices() -> Iterator[Finding]:
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield Finding("processor", "ok", f"{threads} threads")
+    yield Finding("processor", "ok", f"{processors()} threads")
     if not find_spec("torch"):
         return
     import torch

@@ -7,7 +7,6 @@ model is loaded at the first request for scores.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from threading import Lock
@@ -18,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from transformers import AutoConfig, GenerationConfig
 
 from normloom.core.errors import ConfigError, ModelError
+from normloom.core.machine.processors import processors
 from normloom.core.models.protocol import Candidate, Completion, GenerateRequest, ModelSpec, ScoreRequest, Scores
 from normloom.models.files.locate import PACKAGED, find, locate
 from normloom.models.loading import context_limit, end_tokens, tokenizer_of
@@ -189,18 +189,13 @@ def _properties(spec: ModelSpec, threads: int | None) -> dict[str, Any]:
 
 def _spared_a_crash(spec: ModelSpec, threads: int | None) -> dict[str, Any]:
     """Keep a model of one thread out of bfloat16, in which OpenVINO 2026.4 divides by zero and ends the process."""
-    if (threads or _processors()) > 1 or spec.dtype not in {"auto", "bfloat16"}:
+    if (threads or processors()) > 1 or spec.dtype not in {"auto", "bfloat16"}:
         return {}
     if spec.dtype == "bfloat16":
         raise ConfigError(
             f"model {spec.model!r}: OpenVINO crashes in bfloat16 on one thread; set threads: 2 or dtype: float32"
         )
     return {"INFERENCE_PRECISION_HINT": _DTYPES["float32"]}
-
-
-def _processors() -> int:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _schema(text: str) -> str:

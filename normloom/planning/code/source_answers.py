@@ -1,8 +1,9 @@
 """What was found in source before, kept between processes under the content of every file that was looked at.
 
-An answer is right as long as each module that was sought is found in the same file, with the same content, or is again
-none to follow. That is verified, file by file, before a kept answer is used; so is what made the answers, this package
-and Python. Kept are only those that follow no package but Normloom: of the user's own each build reads the source.
+An answer holds as long as each module that was looked for is still found in the same file with the same content, or is
+still not followed. That is verified, file by file, before a kept answer is used; so is what made the answers, this
+package and Python. Kept are only those that follow no package but Normloom: of the user's own each build reads the
+source.
 """
 
 from __future__ import annotations

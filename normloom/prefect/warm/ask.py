@@ -2,8 +2,8 @@
 
     python -I -S ask.py NAME
 
-is what Prefect's runner starts in place of `python -m prefect.engine`; NAME is the warm process's socket. If there is
-no copy to be had, this process becomes `python -m prefect.engine`. It imports little, since it starts with each run.
+is what Prefect's runner starts in place of `python -m prefect.engine`; NAME is the warm process's socket. If there can
+be no copy, this process becomes `python -m prefect.engine`. It imports little, since it starts with each run.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ MARGIN = 1_000_000_000  # nanoseconds: a file system's clock is coarser than the
 class ReadFiles:
     """The files that a process has read, as they were then, and what else its imports would have found.
 
-    `modules` are the names of what it has imported, `elsewhere` the entries so named of folders in which modules are
-    sought, but for those of installed packages, which are among the files.
+    `modules` are the names of what it has imported, `elsewhere` the entries of those names in folders on the path.
+    Folders of installed packages are among the files.
     """
 
     states: Mapping[str, State]

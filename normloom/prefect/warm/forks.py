@@ -5,10 +5,10 @@
 A copy is what `python -m prefect.engine` is after its imports: the same code, environment, folder and open files. If
 it would not be, because a file that was read has changed or the environment is another, the process begins from
 nothing before it makes one. It forks only while it has no other thread, so that no lock is held in the copy. It ends
-when its input closes, thus with `serve`; copies end with it, and with whoever asked for them.
+when its input closes, as it does when `serve` ends; copies end with it, and with whoever asked for them.
 
 Polars starts threads when it is imported, so it is left to the copies, and with it Normloom, whose modules and systems
-are thus always today's.
+are always today's.
 """
 
 from __future__ import annotations
