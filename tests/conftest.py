@@ -9,11 +9,14 @@ import pytest
 from hypothesis import HealthCheck, settings
 from prefect_home import Prefect, running_prefect
 
+from normloom.core.machine.processors import share_processors
+
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+share_processors()  # tests side by side, and what they start, want the same ones
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # processes that tests start keep what they compile: half of a start
 if os.path.ismount("/dev/shm") and shutil.disk_usage("/dev/shm").free > 8e9:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")  # in memory: a store flushes every file that it writes

@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import cast
 
 from normloom.core.content import Image, Sound
+from normloom.core.machine.processors import share_processors
 from normloom.core.models.product_model import ProductSpec
 from normloom.core.models.protocol import (
     Candidate,
@@ -57,6 +58,7 @@ def load_model(spec: ModelSpec, *, threads: int | None = None) -> LanguageModel 
         if isinstance(spec, ProductSpec):
             spec = plain_spec(spec)
     engine = engine_of(spec)
+    share_processors()
     with _importing:
         loader = getattr(import_module(engine.module), engine.attribute)
     return cast("LanguageModel | Embedder", loader(spec, threads=threads))

@@ -40,8 +40,10 @@ ADDRESS = "resources.address=ray-head:6379"
 FAILING_STAGE, SLOW_STAGE = "generate_0_g1", "score_0"
 PORT = 4200
 OUTAGE_SECONDS = 60  # at most: the slow stage ends, and others after it
-LONGEST = 900  # seconds, of which the test takes a quarter: a service that never comes up ends it
+LONGEST = 900  # seconds that a test may wait, of which it needs a tenth: a service that never comes up ends it
 WITH_SETTINGS = f"set -a; . {SHARED}/settings; set +a; {{}}"
+
+pytestmark = pytest.mark.timeout(2 * LONGEST)
 
 
 @dataclass(frozen=True)
@@ -77,16 +79,15 @@ class Team:
     services: dict[str, str] = field(default_factory=dict)
     settings: dict[str, str] = field(default_factory=dict)
 
-    deadline: float = field(default_factory=lambda: time.monotonic() + LONGEST)
-
     @property
     def shared(self) -> Path:
         return self.place / "shared"
 
     @property
     def api(self) -> Api:
-        password = self.settings.get("PREFECT_API_AUTH_STRING")
-        return Api(self.url, alive=lambda: time.monotonic() < self.deadline, password=password, outages=True)
+        """Prefect's server; it may be asked, and waited for, for a while from now."""
+        password, deadline = self.settings.get("PREFECT_API_AUTH_STRING"), time.monotonic() + LONGEST
+        return Api(self.url, alive=lambda: time.monotonic() < deadline, password=password, outages=True)
 
     def start(self, name: str, *, settings: bool = True) -> None:
         """Start the service of a machine, and again whenever it ends, as systemd would."""
@@ -130,11 +131,11 @@ def start_database(team: Team, password: str) -> None:
     team.services["database"] = " ".join([*user, *serve])
     team.start("database", settings=False)
     named = [str(binaries / "psql"), "-h", str(directory), "-U", "prefect", "postgres", "-c", "CREATE DATABASE prefect"]
-    create = [*named]
+    create, api = [*named], team.api
     while subprocess.run(
         create, env=os.environ | {"PGPASSWORD": password}, check=False, capture_output=True
     ).returncode:
-        assert team.api.alive()
+        assert api.alive()
 
 
 @pytest.fixture(scope="module")

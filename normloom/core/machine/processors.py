@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import MutableMapping
+
+SPINS = "1000"  # a few microseconds
+_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
 def processors() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def share_processors(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Let threads of OpenMP that wait for one another give up their processors soon, unless the environment says how.
+
+    GNU's library spins for milliseconds by default: if other programs want the same processors, those who wait take
+    them from those who are waited for. It reads the environment when it is loaded, so call this before torch is there.
+    """
+    if not any(name in environment for name in _WAITING):
+        environment["GOMP_SPINCOUNT"] = SPINS
