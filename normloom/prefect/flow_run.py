@@ -182,6 +182,21 @@ class _OwnRun(Generic[Result]):
                 if self.held or not is_busy(error) or time.monotonic() > until:
                     raise
             time.sleep(BUSY_PAUSE)
+            self._withdraw()
+
+    def _withdraw(self) -> None:
+        """Delete what the server kept of an offer that it did not take, or else nobody would ever end that run."""
+        from prefect.client.orchestration import get_client
+        from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
+
+        mine = FlowRunFilter(name=FlowRunFilterName(any_=[self.request.name]))
+        try:
+            with get_client(sync_client=True) as client:
+                for run in client.read_flow_runs(flow_run_filter=mine):
+                    client.delete_flow_run(run.id)
+        except Exception as error:
+            if not is_busy(error):
+                raise
 
     def _do(self) -> State[Any]:
         from prefect.context import FlowRunContext

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from prefect_api import Api
 from prefect_home import running_prefect
 from scripted_profile import write_profile
 
@@ -21,8 +23,8 @@ REFUSED = 4  # more often than a build lets Prefect's client ask by itself
 
 
 @contextmanager
-def busy(url: str, refusals: list[str]) -> Iterator[str]:
-    """Hand requests on to a Prefect server, but answer 503 to the first that make a flow run, noted in `refusals`."""
+def busy(url: str, asked: re.Pattern[str], refusals: list[str]) -> Iterator[str]:
+    """Hand requests on to a Prefect server, but answer 503 to the first POSTs to `asked`, noted in `refusals`."""
     there = urlsplit(url)
 
     class Handler(BaseHTTPRequestHandler):
@@ -35,7 +37,7 @@ def busy(url: str, refusals: list[str]) -> Iterator[str]:
 
         def _hand_on(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            if self.command == "POST" and self.path == "/api/flow_runs/" and len(refusals) < REFUSED:
+            if self.command == "POST" and asked.fullmatch(self.path) and len(refusals) < REFUSED:
                 refusals.append(self.path)
                 return self._answer(503, b'{"exception_message": "Service Unavailable"}')
             connection = http.client.HTTPConnection(str(there.hostname), there.port)
@@ -60,16 +62,27 @@ def busy(url: str, refusals: list[str]) -> Iterator[str]:
         server.shutdown()
 
 
-def test_a_run_that_a_busy_server_does_not_take_is_offered_again(tmp_path: Path) -> None:
+def built(place: Path, asked: str) -> list[str]:
+    """Build a stage on a server that is too busy for what is `asked`; return the states of its flow runs."""
     refusals: list[str] = []
-    with running_prefect(tmp_path / "home") as prefect, busy(prefect.url, refusals) as url:
-        profile = write_profile(tmp_path / "scripted.yaml")
-        arguments = ["--profile", str(profile), "--limit", "4", "--store", str(tmp_path / "store"), "--only", "ingest"]
+    with running_prefect(place / "home") as prefect, busy(prefect.url, re.compile(asked), refusals) as url:
+        profile = write_profile(place / "scripted.yaml")
+        arguments = ["--profile", str(profile), "--limit", "4", "--store", str(place / "store"), "--only", "ingest"]
         done = subprocess.run(
             [sys.executable, "-m", "normloom", "build", "savacu", *arguments],
             env={**os.environ, "PREFECT_API_URL": url, "PREFECT_HOME": str(prefect.home)},
             capture_output=True,
             check=False,
         )
+        runs = Api(prefect.url, alive=lambda: True).found("/flow_runs/filter")
     assert done.returncode == 0, done.stderr.decode()
     assert len(refusals) == REFUSED
+    return [run["state"]["type"] for run in runs]
+
+
+def test_a_run_that_a_busy_server_does_not_take_is_offered_again(tmp_path: Path) -> None:
+    assert built(tmp_path, "/api/flow_runs/") == ["COMPLETED"]
+
+
+def test_a_run_that_it_keeps_but_does_not_begin_is_taken_back(tmp_path: Path) -> None:
+    assert built(tmp_path, "/api/flow_runs/[^/]+/set_state") == ["COMPLETED"]
