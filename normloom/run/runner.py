@@ -32,7 +32,6 @@ from normloom.planning.new_table import NewTable
 from normloom.run.budget import Budget
 from normloom.run.checked import without_failing
 from normloom.run.checks.table_checks import require, run_checks
-from normloom.run.chosen_rows import with_rows
 from normloom.run.parts import PartMaker
 from normloom.run.release import ReleaseSize
 from normloom.steps.selection import Again
@@ -263,6 +262,8 @@ class StageRunner:
         missing = [job for job in jobs if job.index not in done]
         loading, work = Loading(), None
         if where:
+            from normloom.run.chosen_rows import with_rows  # and DuckDB with it
+
             missing = with_rows(missing, table.files, where, root=self.store.root, stage=stage.name)
         if missing:
             with self._crew(table, missing) as crew:

@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
-import psutil
-
 
 @dataclass(frozen=True)
 class MemoryUse:
@@ -25,6 +23,8 @@ class MemoryUse:
 
 def memory_use() -> MemoryUse:
     """Return what this process and its children hold. GPU memory needs the package `nvidia-ml-py`; 0 without it."""
+    import psutil
+
     process = psutil.Process()
     family = [process, *process.children(recursive=True)]
     host = 0

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-import psutil
-
 from normloom.core.errors import StoreError
 from normloom.core.machine.object_path import ObjectPath, place_of
 from normloom.core.machine.processors import processors
@@ -101,6 +99,8 @@ def _devices() -> Iterator[Finding]:
 
 
 def _memory() -> Finding:
+    import psutil
+
     memory = psutil.virtual_memory()
     detail = f"{memory.available / GIB:.0f} of {memory.total / GIB:.0f} GiB free"
     if memory.available < 4 * GIB:

@@ -11,7 +11,6 @@ from normloom.core.models.protocol import ModelSpec
 from normloom.core.stage import Stage
 from normloom.models.openai.memory import ENGINE
 from normloom.models.openai.options import Options
-from normloom.models.openai.replies.failures import SpentError
 from normloom.models.registry import parse_options
 from normloom.steps.graph import stages_of, with_models
 from normloom.workers.resources import Resources
@@ -47,6 +46,7 @@ def _decided(
         say(f"{spec.model} is not tried beforehand: {variable} is not set here; the cluster's nodes try it")
         return spec
     from normloom.models.openai.probe import probe
+    from normloom.models.openai.replies.failures import SpentError
 
     try:
         found = probe(spec, media=media)
