@@ -71,7 +71,7 @@ LONG = (
     "s3_nodes",
     "dpo_training",
     "openai_endpoint",
-    "hamming_ray",
+    "over_ray",
     "conllm_flow",
     "s3_store",
     "dpo_processes",

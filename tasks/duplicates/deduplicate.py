@@ -203,7 +203,7 @@ def _duplicates(
 ) -> pl.DataFrame:
     """Return the duplicates among the rows; the first `stored` all stay."""
     from normloom.near_duplicates.find import find_duplicates, find_known
-    from normloom.near_duplicates.removal_ray import shared_duplicates
+    from normloom.near_duplicates.ray.removal import shared_duplicates
     from normloom.near_duplicates.simhash import pack
 
     texts, codes = rows[column], rows["fingerprint"].to_numpy()

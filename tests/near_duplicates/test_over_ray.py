@@ -12,8 +12,8 @@ from patient import start_ray
 from normloom.near_duplicates.features import Features
 from normloom.near_duplicates.find import find_duplicates
 from normloom.near_duplicates.hamming import close_pairs
-from normloom.near_duplicates.hamming_ray import shared_pair_chunks
-from normloom.near_duplicates.removal_ray import shared_duplicates
+from normloom.near_duplicates.ray.pairs import shared_pair_chunks
+from normloom.near_duplicates.ray.removal import shared_duplicates
 from normloom.tasks.duplicates.deduplicate import Deduplication, deduplicate
 
 

@@ -1,0 +1,1 @@
+"""Near-duplicates found by the processes of a Ray cluster."""
