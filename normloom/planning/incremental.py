@@ -6,8 +6,10 @@ parts keep their rows, less those that are gone; new rows join the part before t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from normloom.core.stage import Stage
 from normloom.core.table import Manifest, PartRecord, TableRef
 from normloom.planning.costs.estimate import history
 from normloom.planning.keys import recipe
+from normloom.planning.looked_up import rows_with_others
 from normloom.store.store import Store
 from normloom.workers.job import PartJob, TableFiles
 from normloom.workers.reads import parted, rows_digest, sides_digest
@@ -134,10 +137,10 @@ def _with_checksums(store: Store, ref: TableRef) -> list[Checked]:
 
 
 def taken_over(
-    store: Store, earlier: Manifest, jobs: Sequence[PartJob], *, stage: Stage
+    store: Store, earlier: Manifest, jobs: Sequence[PartJob], *, stage: Stage, files: TableFiles
 ) -> Iterator[tuple[PartRecord, PartRecord]]:
     """Yield the whole parts of an earlier table that were made of the rows of one of the jobs: as they are there, and
-    as parts of this one.
+    as parts of this one. `files` hold all rows that the stage reads.
 
     What the world and not a row put into quarantine is made again. So is, of a stage that `compares`, what lost to a
     row that is no longer there, or might lose to one that is new.
@@ -149,21 +152,37 @@ def taken_over(
     others = _others(store, earlier, jobs[0], stage.compares) if stage.compares and jobs else Others()
     if others is None:
         return
+
+    @cache
+    def moved() -> list[int] | None:
+        return rows_with_others(store, earlier, files, jobs[0].sides, stage.looks_up)
+
     for job in jobs:
-        part = _made_of(job, by_place, by_rows) if len(job) else None
+        part = _made_of(job, by_place, by_rows, moved) if len(job) else None
         if part and store.holds(directory, part) and not _touched(directory, part, others, stage):
             place = {"index": job.index, "start": job.start, "stop": job.stop, "places": job.places}
             yield part, part.model_copy(update=place)
 
 
-def _made_of(job: PartJob, by_place: Mapping[str, PartRecord], by_rows: Mapping[str, PartRecord]) -> PartRecord | None:
-    """Return the part that was made of the rows of a job; rows are read only if they are not where they were."""
+def _made_of(
+    job: PartJob,
+    by_place: Mapping[str, PartRecord],
+    by_rows: Mapping[str, PartRecord],
+    moved: Callable[[], Sequence[int] | None],
+) -> PartRecord | None:
+    """Return the part that was made of the rows of a job; rows are read only if they are not where they were.
+
+    `moved` says which rows look up other rows of side tables, None if it cannot.
+    """
     rows, sides = parted(job.places)
     part = by_place.get(rows) or by_rows.get(rows_digest(job))
     if part is None:
         return None
-    where = parted(part.places)[1] if part.places else None
-    return part if where == sides or parted(part.reads)[1] == sides_digest(job) else None
+    if part.places and parted(part.places)[1] == sides:
+        return part
+    if job.looks_up and (at := moved()) is not None:
+        return part if bisect_left(at, job.start) == bisect_left(at, job.stop) else None
+    return part if parted(part.reads)[1] == sides_digest(job) else None
 
 
 @dataclass(frozen=True)

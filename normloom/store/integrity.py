@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from pydantic import ValidationError
 
@@ -15,6 +15,7 @@ from normloom.core.machine.object_path import ObjectPath
 from normloom.core.table import FileRecord, PartRecord
 
 Record = TypeVar("Record")
+_AT_ONCE = 2**20  # bytes of a file that is read with one call: most are a few kilobytes
 
 log = logging.getLogger("normloom.store")
 
@@ -63,29 +64,36 @@ def parts_without_files(directory: Path, parts: Sequence[PartRecord]) -> list[Pa
     return [part for part in parts if any(sizes.get(record.name) != record.bytes for record in part.stored)]
 
 
+def opened(directory: Path, name: str) -> IO[bytes]:
+    """Open a file of a table to be read whole."""
+    if isinstance(directory, ObjectPath):
+        return (directory / name).open("rb")
+    return open(f"{directory}/{name}", "rb", buffering=0)  # noqa: PTH123  # as above
+
+
 def is_whole(directory: Path, part: PartRecord) -> bool:
     """Tell whether all files of a part have the right checksums."""
-    return not any(file_problem(directory / record.name, record) for record in part.stored)
+    return not any(file_problem(directory, record) for record in part.stored)
 
 
-def file_problem(path: Path, record: FileRecord) -> str | None:
+def file_problem(directory: Path, record: FileRecord) -> str | None:
     """Say what is wrong with a stored file, None if it is as it was written."""
     try:
-        if (size := path.stat().st_size) != record.bytes:
+        if (size := size_of(directory, record)) != record.bytes:
             return f"has {size:,} bytes, expected {record.bytes:,}"
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        with opened(directory, record.name) as file:
+            found = hashlib.sha256(file.read()) if size <= _AT_ONCE else hashlib.file_digest(file, "sha256")
     except FileNotFoundError:
         return "is missing"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    return None if digest == record.sha256 else "is damaged: its checksum differs"
+    return None if found.hexdigest() == record.sha256 else "is damaged: its checksum differs"
 
 
 def folder_problems(directory: Path, folder: Path, listed: Sequence[FileRecord]) -> Iterator[tuple[str, str]]:
     """Yield what is wrong with the folder of a product: names in its table's directory, and what is wrong with each."""
     for record in listed:
-        if problem := file_problem(directory / record.name, record):
+        if problem := file_problem(directory, record):
             yield record.name, problem
     known = {directory / record.name for record in listed}
     for path in sorted(folder.rglob("*")):

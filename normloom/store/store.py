@@ -35,6 +35,7 @@ from normloom.store.layout import (
 from normloom.store.locks import lease
 from normloom.store.parts import Writer, committed, is_committed
 
+_State = tuple[int, int, int, int]  # of a file: device, number, size, time
 _PARSED = 8  # manifests that are kept: that of a table of thousands of parts takes some ten megabytes
 
 
@@ -53,8 +54,8 @@ class Store:
             )
         self._verified: set[tuple[TableRef, Kind]] = set()
         self._verified_folders: set[Path] = set()
-        self._whole: set[tuple[int, int, int, int, str]] = set()  # files as they were when they were verified
-        self._parsed: dict[Path, tuple[tuple[int, int, int, int], Manifest | None]] = {}  # manifests as they were read
+        self._whole: set[tuple[_State, str]] = set()  # files as they were when they were verified, and their checksums
+        self._parsed: dict[Path, tuple[_State, Manifest | None]] = {}  # manifests as they were read or written
         self._leases: dict[Path, lease.Lease] = {}
 
     def __repr__(self) -> str:
@@ -86,19 +87,20 @@ class Store:
     def _manifest(self, directory: Path) -> Manifest | None:
         """Return the manifest in a directory; one that has been read and not changed since is not parsed again."""
         path = directory / MANIFEST
+        if isinstance(path, ObjectPath):
+            return load_record(Manifest.model_validate_json, path)
         try:
-            found = None if isinstance(path, ObjectPath) else path.stat()
+            state = _state(path)
         except OSError:
             return None
-        if found is None:
-            return load_record(Manifest.model_validate_json, path)
-        state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
         if self._parsed.get(path, (None,))[0] != state:
-            manifest = load_record(Manifest.model_validate_json, path)
-            while len(self._parsed) >= _PARSED:
-                self._parsed.pop(next(iter(self._parsed)))
-            self._parsed[path] = (state, manifest)
+            self._keep(path, state, load_record(Manifest.model_validate_json, path))
         return self._parsed[path][1]
+
+    def _keep(self, path: Path, state: _State, manifest: Manifest | None) -> None:
+        while len(self._parsed) >= _PARSED:
+            self._parsed.pop(next(iter(self._parsed)))
+        self._parsed[path] = (state, manifest)
 
     def resolved(self, system: str, stage: str, key: str) -> Manifest | None:
         """Return the manifest of the table that stands for a key: its own, or that of a forced remake of it."""
@@ -164,16 +166,15 @@ class Store:
     def _problem(self, directory: Path, record: FileRecord) -> str | None:
         """Say what is wrong with a file; one that has been read and not changed since is not read again."""
         if isinstance(directory, ObjectPath):
-            return file_problem(directory / record.name, record)
+            return file_problem(directory, record)
         try:
-            found = os.stat(f"{directory}/{record.name}")  # noqa: PTH116  # of thousands, without an object for each
+            seen = (_state(f"{directory}/{record.name}"), record.sha256)  # of thousands, without an object for each
         except OSError:
-            return file_problem(directory / record.name, record)
-        state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, record.sha256)
-        if state not in self._whole:
-            if problem := file_problem(directory / record.name, record):
+            return file_problem(directory, record)
+        if seen not in self._whole:
+            if problem := file_problem(directory, record):
                 return problem
-            self._whole.add(state)
+            self._whole.add(seen)
         return None
 
     def checksums(self, ref: TableRef) -> list[tuple[Path, str]]:
@@ -314,6 +315,7 @@ class Store:
         if not isinstance(path, ObjectPath):
             remove_tree(directory / RELEASE)  # of files that are not these
             write_file(path, content)
+            self._keep(path, _state(path), manifest)  # who reads the table next does not parse it
         remove_tree(scratch_of(directory))
         self.point(manifest.ref)
 
@@ -341,6 +343,11 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, text.encode())
         return path
+
+
+def _state(path: str | Path) -> _State:
+    found = os.stat(path)  # noqa: PTH116  # names too
+    return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
 def _directories(path: Path) -> list[Path]:

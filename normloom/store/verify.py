@@ -117,7 +117,7 @@ def _damage_of(manifest: Manifest, directory: Path) -> Iterator[Damage]:
                 problem="is missing",
             )
         for record in part.stored:
-            if problem := file_problem(directory / record.name, record):
+            if problem := file_problem(directory, record):
                 yield Damage(
                     system=manifest.system,
                     stage=manifest.stage,

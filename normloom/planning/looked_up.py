@@ -1,0 +1,90 @@
+"""Which rows look up side rows that are others than an earlier table's: tables are compared once, not part by part."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import reduce
+from operator import or_
+
+import polars as pl
+
+from normloom.core.errors import StoreError
+from normloom.core.table import Manifest
+from normloom.store.parts import ROW_GROUP, read_slice
+from normloom.store.store import Store
+from normloom.workers.job import TableFiles
+
+
+def rows_with_others(
+    store: Store, earlier: Manifest, files: TableFiles, sides: Sequence[TableFiles], looks_up: Sequence[str]
+) -> list[int] | None:
+    """Return which rows in `files` look up side rows that have come, gone or changed since an earlier table was made.
+
+    Of all other rows those that they look up are the same and in the same order. None if it cannot be told: a side
+    table of then is gone, or has other columns or its rows in another order.
+    """
+    before = earlier.sides[: len(earlier.sides) - earlier.key_fields.get("products", 0)]
+    if len(before) != len(sides):
+        return None
+    names: defaultdict[str, list[pl.Series]] = defaultdict(list)  # by which such side rows are looked up
+    try:
+        for ref, side, column in zip(before, sides, looks_up, strict=False):
+            differing = _differing(tuple(store.files(ref)), side, _key(side, column))
+            if differing is None:
+                return None
+            names[column].append(differing)
+    except StoreError:  # removed or damaged meanwhile
+        return None
+    here = _schema(files)
+    for number, column in reversed(list(enumerate(looks_up[: len(sides)]))):
+        if column not in here:  # rows of a side table before it name them
+            pairs = zip(sides[:number], looks_up, strict=False)
+            side, by = next((side, by) for side, by in pairs if column in _schema(side))
+            naming = _scan(side).filter(_among(column, names.pop(column)))
+            names[by].append(naming.select(_key(side, by)).collect().to_series())
+    naming = _scan(files).with_row_index("at").filter(pl.any_horizontal(_among(*some) for some in names.items()))
+    return naming.select("at").collect()["at"].to_list()
+
+
+def _differing(before: TableFiles, now: TableFiles, key: str) -> pl.Series | None:
+    """Return the `key` of the rows in which two tables differ; None if rows that both have are in another order."""
+    if before == now:
+        return _scan(now).select(key).head(0).collect().to_series()
+    if _schema(before) != _schema(now):
+        return None
+    old, new = (_scan(files).select("row_id", key=key).with_row_index("at").collect() for files in (before, now))
+    stayed = new.join(old.select("row_id", before="at"), on="row_id", maintain_order="left")
+    if not stayed["before"].is_sorted():
+        return None
+    lone = [one.join(other, on="row_id", how="anti")["key"] for one, other in ((old, new), (new, old))]
+    return pl.concat([*lone, *_changed(before, now, stayed)])
+
+
+def _changed(before: TableFiles, now: TableFiles, stayed: pl.DataFrame) -> Iterator[pl.Series]:
+    """Yield the keys of rows that both tables have and that are not the same, block by block."""
+    for block in stayed.iter_slices(ROW_GROUP):
+        old, new = _rows_at(before, block["before"]), _rows_at(now, block["at"])
+        yield block["key"].filter(reduce(or_, (old[name].ne_missing(new[name]) for name in new.columns)))
+
+
+def _rows_at(files: TableFiles, places: pl.Series) -> pl.DataFrame:
+    """Return the rows at ascending places of a table."""
+    first, last = places[0], places[-1]
+    return read_slice(files, first, last + 1)[places - first]
+
+
+def _among(column: str, names: Sequence[pl.Series]) -> pl.Expr:
+    return pl.col(column).is_in(pl.concat(names).implode())
+
+
+def _key(files: TableFiles, column: str) -> str:
+    return column if column in _schema(files) else "row_id"
+
+
+def _schema(files: TableFiles) -> pl.Schema:
+    return _scan(files).collect_schema()
+
+
+def _scan(files: TableFiles) -> pl.LazyFrame:
+    return pl.scan_parquet([path for path, _ in files], glob=False)

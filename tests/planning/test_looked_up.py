@@ -1,0 +1,118 @@
+"""Which rows look up side rows that are others than before, against a look at each row's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import normloom as nl
+from normloom.core.stage import Output, Stage
+from normloom.core.table import Manifest
+from normloom.planning.looked_up import rows_with_others
+from normloom.store.layout import MANIFEST
+from normloom.store.store import Store
+from normloom.testing import made
+
+Told = tuple[tuple[str, str | None], ...]  # rows of two columns, of which the first alone decides their id
+LOOKS_UP = ("who", "home")
+WHO = ("ann", "ben", "dea", "ann", "eli", "cem", "ben")
+
+
+def listed(told: Told, first: str, second: str) -> Output:
+    rows = pl.DataFrame(told, schema=dict.fromkeys((first, second), pl.String), orient="row")
+    known = rows.with_columns(content=first, parents=pl.lit([], dtype=pl.List(pl.String)))
+    return Output(rows=known, attempts=known.height)
+
+
+@nl.step(makes={"who": pl.String, "home": pl.String})
+def people(*, told: Told) -> nl.Output:
+    return listed(told, "who", "home")
+
+
+@nl.step(makes={"home": pl.String, "city": pl.String})
+def homes(*, told: Told) -> nl.Output:
+    return listed(told, "home", "city")
+
+
+@nl.step(makes={"who": pl.String, "people": pl.Int64}, part_rows=2, looks_up=LOOKS_UP, fan_out=nl.each())
+def met(rows: pl.DataFrame, people: pl.DataFrame, homes: pl.DataFrame | None = None) -> pl.DataFrame:  # noqa: ARG001
+    return rows.select("row_id", "who", people=pl.lit(people.height, dtype=pl.Int64))
+
+
+def flow(*sides: Stage) -> list[Stage]:
+    return [met(nl.table(pl.DataFrame({"who": WHO}), name="words"), *sides)]
+
+
+def looked_up(store: Store, table: Manifest, who: str) -> list[pl.DataFrame]:
+    known, lived_in = (store.scan(ref).collect() for ref in table.sides)
+    own = known.filter(who=who)
+    return [own, lived_in.filter(pl.col("home").is_in(own["home"].drop_nulls().implode()))]
+
+
+def same(store: Store, one: Manifest, other: Manifest, who: str) -> bool:
+    pairs = zip(looked_up(store, one, who), looked_up(store, other, who), strict=True)
+    return all(rows.equals(others) for rows, others in pairs)
+
+
+def stayed(store: Store, one: Manifest, other: Manifest, side: int) -> list[str]:
+    """Return the rows of a side table that another has too, in their order."""
+    rows, others = (store.scan(table.sides[side]).select("row_id").collect()["row_id"] for table in (one, other))
+    return rows.filter(rows.is_in(others.implode())).to_list()
+
+
+def moved(store: Store, before: Manifest, now: Manifest) -> list[int] | None:
+    sides = [tuple(store.files(ref)) for ref in now.sides]
+    return rows_with_others(store, before, tuple(store.files(now.inputs[0])), sides, LOOKS_UP)
+
+
+def told(names: tuple[str, ...], values: tuple[str | None, ...]) -> st.SearchStrategy[Told]:
+    some = st.lists(st.sampled_from(names), unique=True)
+    ordered = st.one_of(some, some.map(sorted))
+    return ordered.flatmap(
+        lambda chosen: st.tuples(*(st.tuples(st.just(one), st.sampled_from(values)) for one in chosen))
+    )
+
+
+SIDES = st.tuples(
+    told(("ann", "ben", "cem", "dea", "fay"), ("h1", "h2", "h3", None)), told(("h1", "h2", "h3"), ("Kiel", "Bonn"))
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(SIDES, SIDES)
+def test_rows_look_up_others_if_and_only_if_their_own_differ(before: tuple[Told, Told], now: tuple[Told, Told]) -> None:
+    with TemporaryDirectory() as folder:
+        store = Store(folder)
+        old, new = (
+            made("toy", flow(people(told=some), homes(told=others)), store)["met"] for some, others in (before, now)
+        )
+        found = moved(store, old, new)
+        if any(stayed(store, old, new, side) != stayed(store, new, old, side) for side in (0, 1)):
+            assert found is None
+        else:
+            assert found == [place for place, who in enumerate(WHO) if not same(store, old, new, who)]
+
+
+def test_a_side_table_that_came_or_went_tells_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    known, lived_in = people(told=(("ann", "h1"),)), homes(told=(("h1", "Kiel"),))
+    both, one = (made("toy", flow(*sides), store)["met"] for sides in ((known, lived_in), (known,)))
+    assert moved(store, both, one) is None
+    assert moved(store, one, both) is None
+    assert one.work is not None
+    assert one.work.parts == len(one.parts)
+
+
+def test_another_column_and_a_table_that_is_gone_tell_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    frame = pl.DataFrame({"who": ["ann"], "home": ["h1"]})
+    frames = (frame, frame.with_columns(age=pl.lit("40")), frame.with_columns(home=pl.lit("h2")))
+    plain, aged, elsewhere = (made("toy", flow(nl.table(one, name="people")), store)["met"] for one in frames)
+    assert moved(store, plain, aged) is None
+    assert moved(store, plain, elsewhere) == [0, 3]
+    (store.table_directory(plain.sides[0]) / MANIFEST).unlink()
+    assert moved(store, plain, elsewhere) is None
