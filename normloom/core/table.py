@@ -37,8 +37,8 @@ class PartRecord(_Record):
     what the model counted meanwhile (`Metered`); parts made side by side share it out anyhow, only sums mean much.
     `attached` are the files that a product has besides its rows, in a folder of the part. `reads` is the digest of the
     input rows that it was made of, with that of its own rows of side tables after a hyphen if these are cut, by which a
-    later table takes it over; `places` says in the same way where they were (`normloom.workers.places`). Both are empty
-    if no table may.
+    later table takes it over; `places` says in the same way where they are (`normloom.workers.places`). Both are empty
+    if no table may. In the manifest of a table that took the part over `places` are newer than in the part's own file.
     """
 
     index: int
@@ -61,6 +61,10 @@ class PartRecord(_Record):
     def stored(self) -> tuple[FileRecord, ...]:
         """All files of the part."""
         return (*self.files.values(), *self.attached)
+
+    def is_as(self, other: PartRecord) -> bool:
+        """Tell whether both are records of the same part, whatever they say of where the rows are that it reads."""
+        return self == other or self == other.model_copy(update={"places": self.places})
 
     @property
     def settled(self) -> bool:

@@ -229,13 +229,14 @@ class StageRunner:
     ) -> tuple[dict[int, PartRecord], list[PartRecord]]:
         """Return the parts that an earlier build left and that stay, by index, and those taken back to be made again.
 
-        To make all of a table again that has all its parts and was refused is to begin with none.
+        To make all of a table again that has all its parts and was refused is to begin with none. Where the rows of a
+        part are is said by its job: it may have been taken over from a table that read them in other files.
         """
         bounds = {job.index: (job.start, job.stop) for job in jobs}
         found = {index: part for index, part in parts.items() if bounds.get(index) == (part.start, part.stop)}
         refused = len(found) == len(jobs)
         kept = {
-            index: part
+            index: part.model_copy(update={"places": jobs[index].places})
             for index, part in found.items()
             if part.settled and not (again and (part.files["quarantined"].rows or (again == "all" and refused)))
         }

@@ -140,7 +140,8 @@ def write_part(directory: Path, record: PartRecord, *, writer: str, instead: Par
         found = marker.tag_of()
         first = committed(marker)
         require_writer(directory, writer)  # after the look: what is written later than this makes the put fail
-        if first and first != instead and (first.start, first.stop) == (record.start, record.stop):
+        replaces = instead is not None and first is not None and first.is_as(instead)
+        if first and not replaces and (first.start, first.stop) == (record.start, record.stop):
             if instead:
                 raise StoreError(f"another build has written {marker}: this build stops")
             return first
@@ -157,15 +158,15 @@ def committed(marker: Path, *, verify: bool = True) -> PartRecord | None:
 
 
 def is_committed(directory: Path, record: PartRecord) -> bool:
-    """Tell whether a part is committed with this record; its files are not looked at."""
+    """Tell whether a part is committed as recorded; its files are not looked at."""
     try:
         with opened(directory, marker_name(record.index)) as marker:
             if marker.read() == _content(record):
                 return True
     except (FileNotFoundError, NotADirectoryError):
         return False
-    # written by another version
-    return load_record(PartRecord.model_validate_json, part_marker(directory, record.index)) == record
+    found = load_record(PartRecord.model_validate_json, part_marker(directory, record.index))
+    return found is not None and found.is_as(record)
 
 
 def _content(record: PartRecord) -> bytes:
@@ -195,8 +196,8 @@ def adopt_parts(
 ) -> list[PartRecord]:
     """Take over committed parts of another table, each as it is there and as it is to be here; return those that count.
 
-    Nothing is copied if the file system can link, not even the marker of a part that is the same here. The parts are
-    on the disk when this returns. In object storage their files get names of this writer's.
+    Nothing is copied if the file system can link, not even the marker of a part that has the same rows of its table
+    here. The parts are on the disk when this returns. In object storage their files get names of this writer's.
     """
     if isinstance(directory, ObjectPath):
         return [_copied(source, directory, part, writer=writer) for _, part in parts]
@@ -208,7 +209,7 @@ def adopt_parts(
             for file in part.stored:
                 _link(f"{source}/{file.name}", f"{directory}/{file.name}")
             marker = part_marker(directory, part.index)
-            if before != part or not _link(str(part_marker(source, before.index)), str(marker)):
+            if not before.is_as(part) or not _link(str(part_marker(source, before.index)), str(marker)):
                 markers[marker] = _content(part)
         for folder in {directory, *((directory / file.name).parent for _, part in parts for file in part.attached)}:
             sync_directory(folder)

@@ -100,7 +100,7 @@ def _edited(manifest: Manifest, directory: Path) -> str | None:
     if manifest.content != content_hash(manifest.parts):
         return "was edited: its content is not that of its parts"
     marks = {part.index: committed_part(directory, part.index, verify=False) for part in manifest.parts}
-    differing = [part.index for part in manifest.parts if marks[part.index] not in (None, part)]
+    differing = [part.index for part in manifest.parts if (own := marks[part.index]) and not own.is_as(part)]
     return f"was edited: part {differing[0]} is not as its own record says" if differing else None
 
 

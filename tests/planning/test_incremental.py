@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest
 from normloom.planning.incremental import cut, regular
-from normloom.store.layout import part_marker
+from normloom.store.layout import MANIFEST, part_marker
 from normloom.store.store import Store
+from normloom.store.verify import verify
 from normloom.testing.toy import SCRIPTED, echo_stage, runner, words_stage
 
 WORDS = tuple(f"word {number}" for number in range(10))
@@ -57,7 +58,10 @@ def test_a_part_that_stays_is_linked_and_one_that_moves_has_a_marker_of_its_own(
     first, second = make(store, *WORDS), make(store, *WORDS, "one more")
     third = make(store, *WORDS[1:], "one more")
     markers = [part_marker(store.table_directory(table.ref), 1) for table in (first, second, third)]
-    assert [marker.stat().st_ino == markers[0].stat().st_ino for marker in markers] == [True, False, False]
+    assert [marker.stat().st_ino == markers[0].stat().st_ino for marker in markers] == [True, True, False]
+    assert second.parts[1].places != first.parts[1].places  # its rows are in another file
+    assert store.holds(markers[1].parent, second.parts[1])
+    assert not list(verify(store))
     assert [(part.start, part.stop) for part in store.parts(markers[2].parent).values()] == [
         (part.start, part.stop) for part in third.parts
     ]
@@ -65,6 +69,16 @@ def test_a_part_that_stays_is_linked_and_one_that_moves_has_a_marker_of_its_own(
         files = [store.table_directory(ref) / before.files["rows"].name for ref in (second.ref, third.ref)]
         assert files[0].samefile(files[1])
         assert after.files == before.files
+
+
+def test_a_table_that_is_finished_from_its_parts_says_where_their_rows_are(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    make(store, *WORDS)
+    whole = make(store, *WORDS, "one more")
+    (store.table_directory(whole.ref) / MANIFEST).unlink()
+    finished = make(store, *WORDS, "one more")
+    assert finished.parts == whole.parts
+    assert parts_made(finished) == 0
 
 
 def test_other_settings_or_another_model_take_nothing_over(tmp_path: Path) -> None:
