@@ -60,11 +60,6 @@ def scratch_of(directory: Path) -> Path:
     return directory / SCRATCH
 
 
-def marker_name(index: int) -> str:
-    """Return the name of the file that commits a part."""
-    return f"part-{index:05d}.json"
-
-
 def part_marker(directory: Path, index: int) -> Path:
     """Return the file that commits a part."""
-    return directory / marker_name(index)
+    return directory / f"part-{index:05d}.json"

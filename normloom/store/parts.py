@@ -19,8 +19,8 @@ from normloom.core.errors import StoreError
 from normloom.core.machine.object_path import ObjectPath
 from normloom.core.table import KINDS, FileRecord, Kind, PartRecord
 from normloom.store.files import sync_directory, write_file, write_together, writing
-from normloom.store.integrity import has_files, is_whole, load_record, opened
-from normloom.store.layout import LOCK, PRODUCT, marker_name, part_marker
+from normloom.store.integrity import has_files, is_whole, load_record
+from normloom.store.layout import LOCK, PRODUCT, part_marker
 from normloom.store.locks import lease
 
 ROW_GROUP = 16_384  # rows that a reader of a slice of a large file has to decode
@@ -159,12 +159,6 @@ def committed(marker: Path, *, verify: bool = True) -> PartRecord | None:
 
 def is_committed(directory: Path, record: PartRecord) -> bool:
     """Tell whether a part is committed as recorded; its files are not looked at."""
-    try:
-        with opened(directory, marker_name(record.index)) as marker:
-            if marker.read() == _content(record):
-                return True
-    except (FileNotFoundError, NotADirectoryError):
-        return False
     found = load_record(PartRecord.model_validate_json, part_marker(directory, record.index))
     return found is not None and found.is_as(record)
 
