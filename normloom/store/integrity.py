@@ -6,8 +6,9 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
+from io import BytesIO, FileIO
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
 from pydantic import ValidationError
 
@@ -64,11 +65,11 @@ def parts_without_files(directory: Path, parts: Sequence[PartRecord]) -> list[Pa
     return [part for part in parts if any(sizes.get(record.name) != record.bytes for record in part.stored)]
 
 
-def opened(directory: Path, name: str) -> IO[bytes]:
-    """Open a file of a table to be read whole."""
+def _opened(directory: Path, record: FileRecord) -> FileIO | BytesIO:
+    """Open a file of a part to be read whole."""
     if isinstance(directory, ObjectPath):
-        return (directory / name).open("rb")
-    return open(f"{directory}/{name}", "rb", buffering=0)  # noqa: PTH123  # as above
+        return BytesIO((directory / record.name).read_bytes())
+    return open(f"{directory}/{record.name}", "rb", buffering=0)  # noqa: PTH123  # as above
 
 
 def is_whole(directory: Path, part: PartRecord) -> bool:
@@ -81,7 +82,7 @@ def file_problem(directory: Path, record: FileRecord) -> str | None:
     try:
         if (size := size_of(directory, record)) != record.bytes:
             return f"has {size:,} bytes, expected {record.bytes:,}"
-        with opened(directory, record.name) as file:
+        with _opened(directory, record) as file:
             found = hashlib.sha256(file.read()) if size <= _AT_ONCE else hashlib.file_digest(file, "sha256")
     except FileNotFoundError:
         return "is missing"
