@@ -71,7 +71,7 @@ def _changed(before: TableFiles, now: TableFiles, stayed: pl.DataFrame) -> Itera
 def _rows_at(files: TableFiles, places: pl.Series) -> pl.DataFrame:
     """Return the rows at ascending places of a table."""
     first, last = places[0], places[-1]
-    return read_slice(files, first, last + 1)[places - first]
+    return read_slice(files, first, last + 1).select(pl.all().gather(places - first))
 
 
 def _among(column: str, names: Sequence[pl.Series]) -> pl.Expr:
