@@ -43,7 +43,8 @@ OUTAGE_SECONDS = 60  # at most: the slow stage ends, and others after it
 LONGEST = 900  # seconds that a test may wait, of which it needs a tenth: a service that never comes up ends it
 WITH_SETTINGS = f"set -a; . {SHARED}/settings; set +a; {{}}"
 
-pytestmark = pytest.mark.timeout(2 * LONGEST)
+# What one test did to the machines a second try would find done: it would hide why the first one failed.
+pytestmark = [pytest.mark.timeout(2 * LONGEST), pytest.mark.flaky(reruns=0)]
 
 
 @dataclass(frozen=True)
