@@ -129,9 +129,7 @@ def _figure(values: Array, rows: int, sources: int, *, spread: Array | None = No
 
     if reason := too_few(sources, "sources"):
         return Figure(undefined=reason, rows=rows)
-    drawn = values[1:][np.isfinite(values[1:])]
-    if not np.isfinite(values[0]) or not len(drawn):
-        return Figure(undefined="no real items or no fakes", rows=rows)
+    drawn = values[1:][np.isfinite(values[1:])]  # a draw may lack fakes; the rows themselves have some (`held_out`)
     low, high = np.quantile(drawn, [0.025, 0.975])
     deviation = float(spread.std(ddof=1)) if spread is not None and len(spread) > 1 else None
     return Figure(value=float(values[0]), low=float(low), high=float(high), spread=deviation, rows=rows)

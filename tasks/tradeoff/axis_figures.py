@@ -73,8 +73,6 @@ def _both(rows: pl.DataFrame, **where: str) -> Iterator[Row]:
     told = rows.filter(measure=INFORMATIVE).select("prompt_id", other="value", other_worst="worst")
     for (judge,), true in rows.filter(measure=TRUTHFUL).group_by("judge", maintain_order=True):
         both = true.join(told, on="prompt_id", maintain_order="left")
-        if both.is_empty():
-            continue
         valid = both.drop_nulls(["value", "other"])
         worst = pl.col("value").fill_null(pl.col("worst")) * pl.col("other").fill_null(pl.col("other_worst"))
         for over, part, value in ((VALID, valid, pl.col("value") * pl.col("other")), (ALL, both, worst)):

@@ -48,6 +48,16 @@ def test_one_person_agrees_with_nobody(tmp_path: Path) -> None:
     }
 
 
+def test_few_rows_have_no_figure(tmp_path: Path) -> None:
+    store, queue = answered(tmp_path, 2)
+    for who in ("ada", "bob"):
+        for row in queue.next(who, 2):
+            queue.record(row, {"polite": "yes"}, who)
+    table = made("toy", [agreement(tone())], store)["agreement_tone"]
+    told = rows_of(store, table).filter(of="polite", metric="percent_agreement")
+    assert told["undefined"].to_list() == ["fewer than 5 rows with answers of two people"]
+
+
 def test_it_is_measured_of_labels_only() -> None:
     with pytest.raises(ConfigError, match=r"of nl\.labels\(\.\.\.\), not of the stage 'texts'"):
         agreement(source())

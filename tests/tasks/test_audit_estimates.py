@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from normloom.tasks.audit.auditing import Auditing
+from normloom.tasks.audit.corrected import NO_ANSWERS, corrected
 from normloom.tasks.audit.rogan_gladen import rogan_gladen
+from normloom.tasks.audit.strata import GROUPS, groups_of
 from normloom.tasks.audit.stratified import (
     Rate,
     Stratum,
@@ -125,3 +129,24 @@ def test_a_judge_without_errors_is_not_corrected() -> None:
 def test_a_judge_that_tosses_a_coin_corrects_nothing() -> None:
     assert rogan_gladen(30, 100, rate(0.5, 50), rate(0.55, 50)).undefined
     assert rogan_gladen(1, 100, rate(0.99, 50), rate(0.9, 50)).value == 0.0
+    # (0.9 * 4 + 1.92) / 7.84 and (0.2 * 1000 + 1.92) / 1003.84: 0.905 together, though 1.1 before they were shrunk
+    assert rogan_gladen(30, 100, rate(0.9, 4), rate(0.2, 1_000)).undefined
+
+
+def test_figures_of_a_verdict_that_no_row_has_say_what_is_missing() -> None:
+    rows = pl.DataFrame({"audit_verdict": ["aligned"] * 12, "audit_stratum": "aligned", "audit_groups": [[]] * 12})
+    answered = rows.head(3).with_columns(truth=pl.lit("aligned"))
+    args = Auditing(
+        verdict="v", of="misaligned", values=("misaligned", "aligned"), show=("t",), budget=3, figure="precision"
+    )
+    found = list(corrected(rows.cast({"audit_groups": GROUPS}), answered, args))
+    told = {(row["metric"], row["axis"]): row["undefined"] for row in found if row["of"] == "misaligned"}
+    assert told["precision", ""] == "no row has this verdict"
+    assert told["sensitivity", ""] == told["specificity", ""] == "fewer than 5 answers"
+    assert told["share", "Rogan-Gladen"] == "the judge's errors are not known"
+    assert told["random_answers", "precision"] == NO_ANSWERS
+
+
+def test_a_row_without_a_group_is_in_none() -> None:
+    rows = pl.DataFrame({"field": ["safety", None]})
+    assert groups_of(rows, ("field",)).to_list() == [[{"by": "field", "value": "safety"}], []]

@@ -170,6 +170,8 @@ def test_what_nearly_repeats_a_test_meme_is_not_learned() -> None:
     media = pl.DataFrame({"media_id": ["p", "q"], "phash": [7, 5]}, schema_overrides={"phash": pl.UInt64})
     pictures = near_memes.function(memes, Apart(), media).rows
     assert pictures.select("meme_id", "by", "distance").rows()[1] == ("b", "picture", 1)
+    none = media.filter(pl.col("media_id") == "p")  # the other split has no picture
+    assert near_memes.function(memes, Apart(), none).rows["by"].to_list() == ["text"]
 
 
 class TestReading:

@@ -9,12 +9,14 @@ import pytest
 
 from normloom.core.errors import ConfigError, SourceError
 from normloom.readers import locate
-from normloom.tasks.cultural.answers import read_answers
+from normloom.tasks.cultural.answers import ScoredAnswers, answer_scored, read_answers
 from normloom.tasks.cultural.cell_figures import cell_figures
 from normloom.tasks.cultural.exemplars import back_check, exemplars
 from normloom.tasks.cultural.grid import Cells, grid
+from normloom.tasks.cultural.group_figures import country_figures
 from normloom.tasks.cultural.memes import Memes, judgements, read_memes
 from normloom.tasks.cultural.parse import letter_of
+from normloom.testing import language_model
 
 COUNTRIES = {"us": "en", "de": "de"}
 HEADER = "meme_id,template,text_en,text_de,label_us,label_de\n"
@@ -56,6 +58,10 @@ def test_records_that_cannot_be_used_are_quarantined_with_a_reason(tmp_path: Pat
         [{"language": "en", "text": "One\ntwo"}, {"language": "de", "text": "Eins"}],
         [{"language": "en", "text": "Three"}],  # what is left out is in no row
     ]
+    path.write_text(HEADER + "1,t,x,x,0,0\n2,t,x," + "y" * 30 + ",0,0\n")
+    long = read_memes.function(Memes(max_chars=20), source=locate(str(path)), countries=COUNTRIES).quarantined
+    assert long["rule"].to_list() == ["too_long"]
+    assert long["reason"][0].startswith("record 2: column 'text_de': ")
     path.write_text(HEADER + ",t,x,x,0,0\n")
     with pytest.raises(SourceError, match="none of 1 records can be used"):
         read_memes.function(Memes(), source=locate(str(path)), countries=COUNTRIES)
@@ -213,3 +219,29 @@ def test_a_language_without_its_prompt_is_refused() -> None:
     rows = items(("1", "fr", "bonjour", 0, "test"))
     with pytest.raises(ConfigError, match=r"template 'cultural' has no section \[instruction fr\]"):
         grid.function(rows, Cells(), exemplars.function(rows, vectors(rows, {"1:fr": [1.0, 0.0]})).rows)
+
+
+def test_an_item_without_an_example_has_no_one_shot_cells() -> None:
+    rows = items(("1", "en", "x", 0, "test"), ("2", "en", "y", 0, "test"))
+    example = pl.DataFrame([{"item_id": "2:en", "shot_id": "2:en", "shot_text": "y", "shot_label": 0}])
+    made = grid.function(rows, Cells(), example).rows
+    shots = made.group_by("item_id").agg(pl.col("shot").unique().sort()).sort("item_id")
+    assert shots["shot"].to_list() == [["zero"], ["one", "zero"]]
+
+
+def test_a_country_without_ratings_has_no_alpha(tmp_path: Path) -> None:
+    path = tmp_path / "ratings.csv"
+    path.write_text("rater_id,group,meme_id,hateful\n1,US,0,1\n2,US,0,1\n")
+    rows = judgements.function(memes([(1, 1), (0, 0)]), ratings=None).rows
+    told = country_figures.function(rows, ratings=locate(str(path))).rows.filter(metric="alpha", of="de")
+    assert told["undefined"].to_list() == ["no ratings"]
+
+
+def test_a_question_with_a_picture_needs_the_pictures() -> None:
+    rows = items(("1", "en", "x", 0, "test"))
+    places = pl.DataFrame([{"meme_id": "1", "language": "en", "media_id": "m", "shard": "s", "offset": 0, "size": 1}])
+    example = pl.DataFrame(schema={"item_id": pl.String})
+    asked = grid.function(rows, Cells(), example, places).rows
+    asked = asked.with_columns(row_id=pl.lit("q"))
+    with pytest.raises(ValueError, match="a question shows the picture m, and no media are given"):
+        answer_scored.function(asked, ScoredAnswers(), language_model(), entrant="m")

@@ -269,3 +269,16 @@ class TestTraining:
 
 def files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_few_sources_have_no_figure() -> None:
+    rows = pl.DataFrame(
+        [
+            {"variant": FULL, "held_out": "tts", "fold": 0, "item_id": f"{source}-{label}", "source_item": source}
+            | {"label": label, "score": float(label == REAL), "threshold": 0.5}
+            for source in "ab"
+            for label in (REAL, FAKE)
+        ]
+    )
+    told = spoof_figures.function(rows, against=FULL).rows.filter(metric="eer", slice_by="overall")
+    assert told["undefined"].to_list() == ["fewer than 5 sources"]

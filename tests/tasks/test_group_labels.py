@@ -135,6 +135,13 @@ def test_what_people_say_themselves() -> None:
     assert (told["of"], told["axis"], told["value"], told["rows"]) == ("north", "south", 6 / 8, 8)
 
 
+def test_a_group_whose_labels_are_gone_has_no_alpha() -> None:
+    labels = group_labels.function(given(SAID), ARGS).rows
+    south = given(SAID).filter(pl.col("region") == "south")
+    told = label_figures.function(south, ARGS, labels).rows.filter(metric="alpha")
+    assert dict(told.select("of", "undefined").iter_rows())["north"] == "no labels"
+
+
 def test_the_gold_of_dices_sides_with_others_where_white_raters_differ(shared_data: Path) -> None:
     folder = shared_data / "dices"
     conversations = pl.read_parquet(folder / "items_350.parquet")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,14 @@ def test_wordnet_has_glosses_and_what_a_thing_is(tmp_path: Path) -> None:
     indexed(tmp_path, wordnet=locate_wordnet(WORDNET))
     weights = looked_up(tmp_path / "files", ["frog"]).filter(relation="Gloss")["weight"]
     assert weights.max() == 0.5  # of the first sense
+
+
+def test_an_index_of_wordnet_that_names_a_missing_synset_is_damaged(tmp_path: Path) -> None:
+    damaged = shutil.copytree(WORDNET, tmp_path / "wordnet")
+    with (damaged / "index.noun").open("a") as stream:
+        stream.write("zzz n 1 0 1 0 99999999\n")
+    with pytest.raises(SourceError, match=r"index.noun: entry \d+ names the synset 99999999, which data.noun lacks"):
+        list(senses(locate_wordnet(damaged), most=1))
 
 
 def test_a_table_keeps_its_heaviest_facts_and_rejects_rows_without_a_source(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ class TestFits:
             fits.function(items, Fitting(), study[1], study[2], run=self.run(tmp_path, "files"))
 
     def test_a_batch_of_one_joins_the_one_before_it(self, study: tuple[pl.DataFrame, ...], tmp_path: Path) -> None:
-        args = Fitting(width=8, epochs=1, batch=29)  # of 30 items outside of a fold
+        args = Fitting(width=8, epochs=1, batch=14)  # of 15 items outside of two folds
         made = fits.function(study[0], args, study[1], study[2], run=self.run(tmp_path, "files")).rows
         assert made.filter(pl.col("epoch") == 1)["loss"].is_finite().all()
 

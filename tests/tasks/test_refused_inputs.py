@@ -11,17 +11,22 @@ import numpy as np
 import polars as pl
 import pytest
 
-from normloom.core.errors import ConfigError, NormloomError, SourceError, StageError
+from normloom.core.errors import ConfigError, SourceError, StageError
+from normloom.core.models.model_roles import RolesSpec
 from normloom.core.models.product_model import ProductFiles
+from normloom.core.models.protocol import ModelSpec
+from normloom.core.run import Run
 from normloom.labelling.asking import Asking
 from normloom.labelling.questions import LabelSchema, Question
 from normloom.readers import locate
 from normloom.schemas.template import templates_of
+from normloom.tasks.alignx.merge import merge
 from normloom.tasks.audit.audit import frame
 from normloom.tasks.audit.auditing import Auditing
 from normloom.tasks.audit.bounds import Bound, missed
 from normloom.tasks.audit.rogan_gladen import rogan_gladen
 from normloom.tasks.audit.stratified import Rate
+from normloom.tasks.cross_align.memes import MemeReading, read_labelled_memes
 from normloom.tasks.cross_align.training.hard_pairs import matrix
 from normloom.tasks.deepfakes.pairs import Pairing, pairs
 from normloom.tasks.knowledge.by_rows import lexicon
@@ -32,7 +37,12 @@ from normloom.tasks.media.read_text import Recognition, read_text
 from normloom.tasks.metrics.clustered import clustered_share
 from normloom.tasks.metrics.figure import Figure
 from normloom.tasks.missing_modality.curves import Measured
+from normloom.tasks.missing_modality.items import ItemSettings, pair_items
+from normloom.tasks.personas.extractor import Extracting, extractor
 from normloom.tasks.personas.utterances import TEXTS, ReadUtterances, read_utterances
+from normloom.tasks.tradeoff.axis_rows import published_axes
+from normloom.tasks.tradeoff.axis_sets import ReadAxisSet, read_axis_set
+from normloom.tasks.tradeoff.recorded_wins import read_judged
 
 AUDITING = Auditing(verdict="alignment", of="misaligned", values=("aligned", "misaligned"), show=("text",), budget=2)
 VECTORS = pl.DataFrame({"item_id": ["a", "b"], "encoder": "e", "vector": [[1.0, 0.0], [0.0, 1.0]]})
@@ -129,7 +139,20 @@ def sided(label: str) -> pl.DataFrame:
     return pl.DataFrame([dict.fromkeys(columns, "a") | {"label": label}])
 
 
-REFUSED: dict[str, tuple[Callable[[Path], Any], type[NormloomError], str]] = {
+PUBLISHED = {"row_id": "a", "prompt_id": "p", "prompt": "Why?", "response": "So.", "alignment": "aligned"} | {
+    "split": "train",
+    "safety": [],
+}
+MEME = pl.DataFrame(
+    {"row_id": ["1"], "meme_id": ["1"], "template": ["t"], "texts": [[{"language": "en", "text": "x"}]]}
+    | {"labels": [[{"country": "us", "label": 1}]]}
+)
+PICTURE = pl.DataFrame(
+    {"meme_id": ["1"], "language": ["en"], "media_id": ["m"], "shard": ["s"], "offset": [0], "size": [1]}
+)
+
+
+REFUSED: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {
     "items without a vector": (
         lambda _: matrix_of(VECTORS, of_vectors(None), "image"),
         StageError,
@@ -152,6 +175,54 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], type[NormloomError], str]] = {
         "record 1: prophate is 'much', expected a share from 0 to 1",
     ),
     "a folder without WordNet": (locate_wordnet, SourceError, "is no folder of WordNet: it lacks data.noun"),
+    "labelled memes without a label": (
+        lambda folder: read_labelled_memes.function(
+            MemeReading(), source=csv(folder, "id,text,label\n1,Hello,\n"), pictures=False
+        ),
+        SourceError,
+        r"given.csv: none of 1 records can be used \(no_label; record 1: the label is empty\)",
+    ),
+    "an axis set of another split": (
+        lambda folder: read_axis_set.function(
+            ReadAxisSet(), source=csv(folder, "axis,prompt,split\nkind,Why?,later\n"), layout="axes"
+        ),
+        SourceError,
+        r"given.csv: none of 1 records can be used \(record 1: split is 'later', expected train, dev",
+    ),
+    "judgements of nobody": (
+        lambda folder: read_judged.function(
+            source=csv(folder, "model,instruction,baseline_reply,model_reply,preference\n,Why?,a,b,1\n"), judge="j"
+        ),
+        SourceError,
+        "given.csv: none of 1 records can be used as a judgement",
+    ),
+    "a published table without labels": (
+        lambda _: published_axes.function(pl.DataFrame([PUBLISHED]), dimensions=("safety",)),
+        SourceError,
+        "the published table has no prompt with a label of safety",
+    ),
+    "utterances of one relation": (
+        lambda folder: extractor.function(
+            pl.DataFrame({"split": ["train"], "relation": ["likes"]}), Extracting(), run=Run(folder, folder)
+        ),
+        StageError,
+        "the training utterances state fewer than two relations",
+    ),
+    "fewer templates than folds": (
+        lambda _: pair_items.function(MEME, ItemSettings(folds=3), PICTURE),
+        StageError,
+        "1 templates with pictures: expected at least one for each of 3 folds",
+    ),
+    "experts that are no files": (
+        lambda folder: merge.function(
+            pl.DataFrame({"axis": ["kind"]}),
+            experts=RolesSpec(model="experts", roles={"kind": ModelSpec(model="m")}),
+            weight=1.0,
+            run=Run(folder, folder),
+        ),
+        TypeError,
+        "expert of 'kind': the files of a product are expected",
+    ),
     "utterances without the object": (
         lambda folder: read_utterances.function(ReadUtterances(), source=csv(folder, UTTERANCE), columns=TEXTS),
         SourceError,

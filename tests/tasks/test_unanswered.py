@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from normloom.core.errors import SourceError
 from normloom.core.stage import Output
 from normloom.readers import locate
 from normloom.schemas.training.preference_tables import MEASURED
+from normloom.tasks.alignx.answers import Answering, answer
 from normloom.tasks.cultural.answers import ScoredAnswers, answer_scored
 from normloom.tasks.cultural.grid import Cells, grid
 from normloom.tasks.personas.assist import Assisting, assistance
@@ -63,6 +65,14 @@ def test_a_meme_that_is_too_long_has_no_answer() -> None:
     assert made.rows.height == asked.height - len(lost) > 0
 
 
+def test_a_test_prompt_that_is_too_long_has_no_reply() -> None:
+    rows = pl.DataFrame(
+        {"row_id": ["1", "2"], "prompt_id": ["p1", "p2"], "axis": "kind", "history": None}
+        | {"prompt": ["Why?", "A very long story."]}
+    )
+    assert_one_lost(answer.function(rows, Answering(), Writer(last="So.", too_long="very long"), system="base"))
+
+
 def assert_one_lost(made: Output) -> None:
     assert made.rows["row_id"].to_list() == ["1"]
     assert made.quarantined.select("row_id", "reason").rows() == [("2", "the prompt does not fit")]
@@ -76,3 +86,18 @@ def test_replies_to_prompts_that_nobody_asked_are_refused(read: Callable[..., Ou
     )
     with pytest.raises(SourceError, match=r"replies.csv: none of 1 replies (answers|belongs to) one of 2 prompts"):
         read(PROMPTS, source=locate(str(path)))
+
+
+def test_replies_to_prompts_beyond_the_limit_are_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "replies.jsonl"
+    told = [
+        {"gen_id": prompt or "none", "prompt_id": prompt, "model": "m", "raw_reply": "Yes"}
+        for prompt in ("p1", "p9", None)
+    ]
+    path.write_text("\n".join(map(json.dumps, told)))
+    made = {
+        limited: read_replies.function(PROMPTS, source=locate(str(path)), limited=limited) for limited in (True, False)
+    }
+    assert [one.rows["gen_id"].to_list() for one in made.values()] == [["p1"], ["p1"]]
+    assert made[True].quarantined["rule"].to_list() == ["missing"]
+    assert made[False].quarantined["rule"].to_list() == ["unknown_prompt", "missing"]

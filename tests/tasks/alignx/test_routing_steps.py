@@ -9,8 +9,10 @@ import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
+from safetensors.numpy import save_file
 
 from normloom.core.errors import StageError
+from normloom.core.models.model_roles import RolesSpec
 from normloom.core.models.product_model import ProductFiles
 from normloom.core.run import Run
 from normloom.models.routing.calibrators import Calibrators, tempered
@@ -18,10 +20,13 @@ from normloom.models.routing.router import load_router
 from normloom.schemas.training.alignx_tables import DEV, TEST, TRAIN
 from normloom.schemas.training.routing_tables import GLOBAL, INJECTED, LOCAL, PLAIN
 from normloom.tasks.alignx.calibrate import Calibrating, calibrate, calibration_error, calibrators
+from normloom.tasks.alignx.checks import check_experts
 from normloom.tasks.alignx.inject import Injecting, inject
+from normloom.tasks.alignx.merge import merge
 from normloom.tasks.alignx.probe import CHANCE, PROBE, Probing, probe_figures
 from normloom.tasks.alignx.router import Routing, router, weigh
 from normloom.tasks.alignx.states import task_vectors
+from normloom.tasks.tuning.lora import ADAPTER, CONFIG
 
 AXES = ("helpful", "honest")
 CENTRES = {"helpful": (2.0, 0.0, 0.0), "honest": (0.0, 2.0, 0.0)}
@@ -103,6 +108,9 @@ def test_a_task_vector_is_what_the_principle_does() -> None:
     still = states(rows).with_columns(vector=pl.col("vector").first().over(pl.col("item_id").str.slice(0, 4)))
     with pytest.raises(StageError, match="axis 'helpful': its principle changes no state"):
         vectors_of(rows, still)
+    train = rows.filter(split=TRAIN)["row_id"][-1]
+    with pytest.raises(StageError, match=r"1 of \d+ prompts have no state"):
+        vectors_of(rows, states(rows).filter(pl.col("item_id") != f"{train}:{PLAIN}"))
 
 
 def test_the_router_finds_the_axis_and_not_always_one(trained: Any) -> None:
@@ -141,6 +149,13 @@ def test_the_router_does_not_learn_from_development_and_test_rows(trained: Any, 
     )
     with pytest.raises(StageError, match=r"lower router\.learning_rate"):
         router.function(rows, args, mixed, vectors_of(rows, own), run=run_in(tmp_path / "bad"))
+
+
+def test_without_development_rows_the_router_has_no_loss_of_them(tmp_path: Path) -> None:
+    rows = axis_rows().filter(pl.col("split") != DEV)
+    own = states(rows)
+    made = router.function(rows, Routing(epochs=1), own, vectors_of(rows, own), run=run_in(tmp_path)).rows
+    assert made["dev_loss"].null_count() == made.height == 2
 
 
 def fitted(place: Path, weighed: pl.DataFrame, own: pl.DataFrame, **args: Any) -> pl.DataFrame:
@@ -206,3 +221,28 @@ def test_a_probe_reads_the_axis_from_the_states() -> None:
         row["metric"]: row for row in probe_figures.function(rows, Probing(), states(rows, spread=99)).rows.to_dicts()
     }
     assert nothing[PROBE]["low"] < 0.5
+
+
+def expert(place: Path, *layers: str) -> ProductFiles:
+    place.mkdir()
+    tensors = {f"{layer}.lora_{side}.weight": np.ones((2, 2), np.float32) for layer in layers for side in "AB"}
+    save_file(tensors, place / ADAPTER)
+    (place / CONFIG).write_text('{"r": 2, "lora_alpha": 2}')
+    return ProductFiles(model="p", product="p", folder=str(place))
+
+
+def test_experts_of_other_layers_are_not_merged_and_checked_without_replies(tmp_path: Path) -> None:
+    experts = RolesSpec(
+        model="experts", roles={"helpful": expert(tmp_path / "a", "q", "k"), "honest": expert(tmp_path / "b", "q")}
+    )
+    curves = pl.DataFrame(
+        {"axis": ["helpful", "helpful", "honest", "honest"], "step": [1, 2] * 2, "loss": [2.0, 1.0] * 2}
+    ).with_columns(held_out_loss=pl.lit(None, pl.Float64))
+    with pytest.raises(StageError, match="the expert of axis 'honest' does not change k, and others do: not merged"):
+        merge.function(curves, experts=experts, weight=1.0, run=run_in(tmp_path / "merged"))
+    told = check_experts.function(curves, experts=experts).rows
+    assert told.select("check", "of", "passed").rows() == [
+        ("C4", "expert of helpful", True),
+        ("C4", "expert of honest", True),
+        ("C5", "experts", True),
+    ]

@@ -173,3 +173,9 @@ def test_the_threshold_moves_parity_only() -> None:
     values = {row[:2]: row[2] for row in made.filter(pl.col("of") == "m").select("metric", "axis", "value").iter_rows()}
     assert values["dpd", "gender"] == 0  # all are rated 0.1 or more
     assert values["ds", "gender"] == pytest.approx(0.1)
+
+
+def test_a_panel_that_was_asked_nothing_has_no_coverage() -> None:
+    rows = rated(("m", "a", "Woman", 0.0, 1))
+    told = measured(rows, asked(rows).clear())
+    assert told["m", "coverage", "", "overall", "all"] == (None, 0, "nothing was asked")

@@ -117,6 +117,13 @@ def test_the_test_split_of_a_release_is_held_out() -> None:
     assert made.rows["split"].to_list() == [HELD_OUT]
 
 
+def test_a_release_without_splits_is_split_by_its_prompts() -> None:
+    rows = released(prompt_id=[f"p{number}" for number in (0, 0, 1, 1)], alignment=["aligned", "misaligned"] * 2)
+    args = Pairing(held_out=0.5)
+    made = published_pairs.function(rows.with_columns(response=pl.col("row_id")).drop("split"), args).rows
+    assert dict(made.select("prompt_id", "split").iter_rows()) == {name: args.split(name) for name in ("p0", "p1")}
+
+
 def test_a_table_without_sides_is_refused() -> None:
     with pytest.raises(SourceError, match="no column 'alignment': pairs are made of prompt_id, messages"):
         published_pairs.function(released().drop("alignment"), Pairing())

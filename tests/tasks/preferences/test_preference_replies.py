@@ -14,9 +14,12 @@ from normloom.core.models.protocol import Completion, GenerateRequest, ScoreRequ
 from normloom.core.stage import Output
 from normloom.schemas.training.preference_tables import BAD, BOUNDS, MEASURED, NONE, OK, SIGNAL_NAMES, WORST
 from normloom.tasks.preferences.judge_entailment import Entailment, judge_entailment
-from normloom.tasks.preferences.measure import negated, sentences
+from normloom.tasks.preferences.measure import Measuring, measure, negated, sentences
+from normloom.tasks.preferences.pair_figures import reply_figures
+from normloom.tasks.preferences.pairs import Pairing
 from normloom.tasks.preferences.parse import parse, replies_in, response_of
 from normloom.tasks.preferences.quality import Length, Quality, Weights, length, quality, ranges
+from normloom.testing import embedder
 
 
 def replies(*raw: str) -> pl.DataFrame:
@@ -118,6 +121,24 @@ def test_replies_that_did_not_parse_may_be_left_out_of_the_scores() -> None:
     rows = scored(Quality(failures="left_out"))
     assert rows["gen_id"].to_list() == ["g0", "g1"]
     assert rows["consistency"].to_list() == [1.0, 0.0]  # scaled over those that are left
+
+
+@pytest.mark.parametrize(
+    ("response", "value"), [("I like tea.", 1.0), ("I do not like tea.", -1.0), ("Blue sky!", 0.0)]
+)
+def test_what_our_own_signals_make_of_a_persona(response: str, value: float) -> None:
+    parsed = parse.function(replies(json.dumps({"response": response})))
+    prompts = pl.DataFrame({"prompt_id": ["p0"], "persona": ["I like tea."], "context": ["Tea?"], "reference": [None]})
+    made = measure.function(parsed, Measuring(), prompts, embedder(), encoder="e").rows
+    assert dict(made.select("signal", "value").iter_rows())["consistency"] == value
+
+
+def test_no_reply_that_is_scored_has_no_quantile() -> None:
+    parsed = parse.function(replies("none"))
+    nothing = pl.DataFrame(schema={"bonus_fired": pl.Boolean, "quality": pl.Float64})
+    figures = reply_figures.function(parsed, Pairing(), nothing).rows
+    assert figures.filter(metric="scored")["value"].to_list() == [0]
+    assert figures.filter(pl.col("metric").is_in(["average_words", "quality_quantile"])).is_empty()
 
 
 def test_weights_are_one_whole() -> None:

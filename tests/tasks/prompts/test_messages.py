@@ -39,6 +39,16 @@ def test_the_last_turn_of_the_user_is_the_prompt_and_what_was_said_before_its_hi
     )
 
 
+def test_a_system_turn_that_is_empty_is_left_out() -> None:
+    assert conversation([{"role": "system", "content": " "}, WHY], max_chars=100) == Conversation("Why?", ())
+
+
+@pytest.mark.parametrize("text", ["Why?", "[" * 100_000])
+def test_a_text_that_is_no_json_is_no_conversation(text: str) -> None:
+    found = conversation(text, max_chars=100)
+    assert found == Problem("not_messages", "expected a list of turns, found text that is not JSON")
+
+
 def test_what_an_assistant_answered_last_is_left_out() -> None:
     assert conversation([HI, HELLO, WHY, HELLO, {"role": "tool", "content": None}], max_chars=100) == conversation(
         [HI, HELLO, WHY], max_chars=100

@@ -41,6 +41,14 @@ def test_systems_that_trade_one_axis_for_the_other_correlate_below_zero() -> Non
     assert found(with_the_wise, of="systems", metric="axis_correlation")["value"] > -1
 
 
+def test_systems_that_are_alike_on_an_axis_have_no_correlation() -> None:
+    alike = judged(systems=("base", "bold", "shy")).with_columns(
+        value=pl.when((pl.col("axis") == "helpful") & (pl.col("measure") == "win")).then(1.0).otherwise("value")
+    )
+    told = found(conflict.function(alike).rows, of="systems", metric="axis_correlation")
+    assert (told["value"], told["undefined"]) == (None, "all systems are alike on one of the axes")
+
+
 def test_changes_on_the_same_prompt_are_counted_by_who_paid() -> None:
     figures = conflict.function(judged()).rows
     # The base is worth 0 or 1 on both axes at once: bold gains helpfulness where it was 0 and loses harmlessness

@@ -119,6 +119,13 @@ def test_few_prompts_have_no_figure() -> None:
     assert figures.filter(metric="average").is_empty()
 
 
+def test_what_no_judge_could_say_has_a_figure_of_failures_alone() -> None:
+    failed = judged(*((f"p{number}", "helpful", "base", "win", None) for number in range(6)))
+    figures = axis_figures.function(failed).rows
+    assert figures.filter(metric="win_rate_valid")["undefined"].to_list() == ["nothing was judged"]
+    assert value_of(figures, metric="failed_win", slice="helpful") == 1
+
+
 @pytest.mark.parametrize("policy", ["null", "{engine: transformers, model: SmolLM2-135M-Instruct}"])
 def test_judgements_made_elsewhere_stand_next_to_those_of_a_build(policy: str, tmp_path: Path) -> None:
     path = tmp_path / "judged.jsonl"

@@ -5,6 +5,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from hand_made import Answerer, Writer
 
 from normloom.core.models.protocol import Candidate, Completion, GenerateRequest, ScoreRequest, Scores
 from normloom.schemas.training.alignx_tables import (
@@ -114,6 +115,16 @@ def test_a_judge_who_changes_their_mind_makes_a_draw(by: str) -> None:
     assert judged["parents"].list.len().to_list() == [2, 2, 2, 2]
 
 
+@pytest.mark.parametrize("by", ["scored", "written"])
+def test_a_pair_that_does_not_fit_is_quarantined(by: str) -> None:
+    asked = ASKED.with_columns(prompt=pl.when(pl.col("row_id") == "r2").then(pl.lit("A long one?")).otherwise("prompt"))
+    judge = Answerer(lambda *_: (0.5, 0.5), too_long="long") if by == "scored" else Writer(last="A", too_long="A long")
+    said = compare.function(asked, Comparing(by=by), KNOWN, judge, judge="j")
+    assert set(said.quarantined["row_id"]) == {"r2"}
+    assert set(said.quarantined["reason"]) == {f"the {'context' if by == 'scored' else 'prompt'} does not fit"}
+    assert set(said.rows["row_id"]) == {"r0", "r1", "r4"}
+
+
 def test_only_the_axes_that_are_named_are_compared() -> None:
     said = compare.function(ASKED, Comparing(axes=("honest",)), KNOWN, language_model(), judge="j")
     assert set(said.rows["axis"]) == {"honest"}
@@ -124,6 +135,7 @@ def test_what_a_judge_writes_is_parsed_or_fails() -> None:
     assert parsed("A", REPLY_FIRST) == parsed("it is B", REFERENCE_FIRST) == ("ok", 1.0)
     assert parsed("Reply (a).", REFERENCE_FIRST) == ("ok", 0.0)
     assert parsed("A tie", REPLY_FIRST)[0] == "ok"
+    assert parsed("Both are fine.", REPLY_FIRST) == ("ok", 0.5)
     assert parsed("  ", REPLY_FIRST) == ("empty", None)
     assert parsed("I'm sorry, no.", REPLY_FIRST) == ("refused", None)
     assert parsed("perhaps", REPLY_FIRST) == ("bad_format", None)

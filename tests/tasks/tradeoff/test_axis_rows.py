@@ -100,6 +100,12 @@ def test_any_axes_of_a_file_of_ones_own(own: Path) -> None:
     assert split.group_by("axis").len()["len"].to_list() == [60, 60]
 
 
+def test_a_context_without_turns_is_a_prompt_alone(tmp_path: Path) -> None:
+    (tmp_path / "pairs.csv").write_text("context,chosen,rejected\nWhy?,So.,No.\n")
+    rows = read_axis_set.function(ReadAxisSet(), source=locate(tmp_path / "pairs.csv"), layout=HH).rows
+    assert rows.select("history", "prompt", "reference").rows() == [(None, "Why?", ["So."])]
+
+
 def test_an_axis_without_test_prompts_is_refused(own: Path) -> None:
     rows = read_axis_set.function(ReadAxisSet(), source=locate(own), layout="axes").rows
     few = rows.head(1).with_columns(row_id=pl.lit("a"))
