@@ -233,7 +233,7 @@ def find_partners(start: int, stop: int, common: Array, begins: Array, traits: A
     room = 0
     for number in range(start, stop):
         room = max(room, begins[number + 1] - begins[number])
-    kept_folds = np.empty(room, dtype=np.uint64)
+    kept_folds, kept_traits = np.empty(room, dtype=np.uint64), np.empty((room, TRAITS), dtype=np.uint64)
     for number in range(start, stop):
         begin, end = begins[number], begins[number + 1]
         own, rows, folds = partner[begin - base : end - base], common[begin:end], kept_folds[: end - begin]
@@ -241,13 +241,12 @@ def find_partners(start: int, stop: int, common: Array, begins: Array, traits: A
             own[:] = True
             continue
         for place in range(len(rows)):
-            row = np.int64(rows[place] & _LOW)
-            folds[place] = traits[row, 1] ^ traits[row, 2] ^ traits[row, 3]
+            kept_traits[place] = traits[np.int64(rows[place] & _LOW)]  # side by side: they are compared many times
+            folds[place] = kept_traits[place, 1] ^ kept_traits[place, 2] ^ kept_traits[place, 3]
         for place in range(len(rows)):
             if own[place]:
                 continue
-            traits_of = traits[np.int64(rows[place] & _LOW)]
-            size = np.int64(traits_of[0])
+            size = np.int64(kept_traits[place, 0])
             most = np.uint64(_difference(size + int(size / least + _ROUNDING), least))
             if len(rows) > _SHORT_LIST and most < min(
                 nearest_of(folds[place], folds, 0, place), nearest_of(folds[place], folds, place + 1, len(rows))
@@ -257,7 +256,7 @@ def find_partners(start: int, stop: int, common: Array, begins: Array, traits: A
                 if (
                     distance_of(folds[place] ^ folds[other]) <= most
                     and other != place
-                    and _may_be_similar(traits_of, traits[np.int64(rows[other] & _LOW)], least)
+                    and _may_be_similar(kept_traits[place], kept_traits[other], least)
                 ):
                     own[place] = own[other] = True
                     break
