@@ -17,7 +17,7 @@ from normloom.core.stage import Output, Stage, dropped, dropped_frame
 from normloom.lineage.trace import trace
 from normloom.models import load_model, model_identity
 from normloom.models.adapters import adapted, loaded_for
-from normloom.models.product_files import base_of, require_files
+from normloom.models.product_files import base_of, plain_spec, require_files
 from normloom.models.roles import Roles
 from normloom.planning.plan import plan
 from normloom.steps.graph import held, stages_of
@@ -274,7 +274,7 @@ def test_a_model_is_loaded_with_its_adapter_by_itself(tmp_path: Path, base: Mode
     adapter = adapt(words, Seed(), policy=base)
     folder = store.folder(made("toy", [adapter], store)["adapt"].ref)
     spec = with_adapter(base, adapter).placed(str(folder))
-    alone, shared = load_model(spec, threads=1), load_model(loaded_for(spec), threads=1).adapted(folder)
+    alone, shared = load_model(plain_spec(spec), threads=1), load_model(loaded_for(spec), threads=1).adapted(folder)
     asked = [GenerateRequest(instruction="", prompt="yes", seeds=(0,), sampling=Sampling(temperature=0, max_tokens=6))]
     assert alone.generate(asked) == shared.generate(asked) != load_model(base, threads=1).generate(asked)
 

@@ -82,6 +82,7 @@ class TestDecode:
         [
             pytest.param(lambda: b"", "a.png", "empty", id="0 bytes"),
             pytest.param(lambda: b"hello world", "a.png", "unreadable", id="text"),
+            pytest.param(lambda: b"BM" + bytes(60), "a.bmp", "unreadable", id="a header of BMP and zeros"),
             pytest.param(lambda: lacking(encoded(noise())), "a.png", "truncated", id="truncated PNG"),
             pytest.param(lambda: lacking(encoded(noise(), "JPEG"), 0.9), "a.jpg", "truncated", id="truncated JPEG"),
             pytest.param(lambda: encoded(noise()), "a.jpg", "wrong_suffix", id="PNG called jpg"),
@@ -218,6 +219,29 @@ class TestSources:
         pl.DataFrame({"image": held}).write_parquet(tmp_path / "features.parquet")
         assert [data for _, data in self.read(tmp_path / "features.parquet")] == [picture, "missing_file"]
 
+    def test_bytes_in_parquet_are_held_to_a_size_and_columns_to_be_there(self, tmp_path: Path) -> None:
+        pl.DataFrame({"image": [encoded(noise())]}).write_parquet(tmp_path / "bytes.parquet")
+        source = locate_media(tmp_path / "bytes.parquet")
+        [entry] = entries(source, most=10)
+        with pytest.raises(BadMediaError, match="bytes: expected at most 10"):
+            entry.read()
+        with pytest.raises(SourceError, match=r"bytes.parquet has no column 'who': it has image"):
+            list(entries(source, keep=("who",), most=10))
+
+    def test_a_path_that_leads_to_a_folder_cannot_be_read(self, folder: Path) -> None:
+        (folder / "table.csv").write_text("path\ndeep\n")
+        [entry] = entries(locate_media(folder / "table.csv"), most=1_000_000)
+        with pytest.raises(BadMediaError, match="deep is not a regular file: copy its content into one"):
+            entry.read()
+
+    def test_folders_in_an_archive_are_passed_over(self, folder: Path, tmp_path: Path) -> None:
+        with tarfile.open(tmp_path / "all.tar", "w") as archive:
+            archive.add(folder, "all")  # with an entry of its own for each folder
+        assert [origin for origin, _ in self.read(tmp_path / "all.tar")] == [
+            "all.tar/all/a.png",
+            "all.tar/all/deep/b.wav",
+        ]
+
     def test_a_data_set_saved_by_hugging_face(self, tmp_path: Path) -> None:
         datasets = pytest.importorskip("datasets")
         data = datasets.Dataset.from_dict({"image": [noise(1), noise(2)], "n": [1, 2]})
@@ -322,4 +346,7 @@ class TestPack:
         [shard] = tmp_path.glob("*.tar")
         shard.write_bytes(shard.read_bytes()[:700])
         with pytest.raises(StoreError, match="ends before byte"):
+            MediaFolder(tmp_path).read(place._asdict())
+        shard.unlink()
+        with pytest.raises(StoreError, match=r"\.tar cannot be read \(No such file or directory\)"):
             MediaFolder(tmp_path).read(place._asdict())

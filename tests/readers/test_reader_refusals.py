@@ -176,3 +176,11 @@ def test_a_file_of_classes_without_names_only(tmp_path: Path) -> None:
     pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(told)}), tmp_path / "a.parquet")
     with pytest.raises(SourceError, match=r"none of 2 records can be used \(record 1, column 'harm' holds class 7"):
         read_source(tmp_path / "a.parquet", text_column="prompt", keep=["harm"])
+
+
+def test_classes_of_a_list_as_data_sets_wrote_them_before(tmp_path: Path) -> None:
+    told = {"info": {"features": {"harm": [{"names": ["none", "some"], "_type": "ClassLabel"}]}}}
+    table = pa.table({"prompt": ["a", "b"], "harm": [[0, 1], []]})
+    pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(told)}), tmp_path / "a.parquet")
+    rows = read_source(tmp_path / "a.parquet", text_column="prompt", keep=["harm"]).rows
+    assert rows["harm"].to_list() == [["none", "some"], []]

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 
 import fsspec
@@ -91,6 +92,25 @@ def test_a_file_of_a_web_server_is_fetched_once_and_again_when_it_changes(
     for _ in range(2):
         locate(f"{url}/plain.csv")
     assert sent.count("plain.csv") == 2
+
+
+def test_another_host_is_asked_through_the_proxy(
+    site: tuple[str, Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, root, _ = site
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTP_PROXY", url)
+    behind = root / "http:" / "files.invalid"  # a proxy is asked for the whole address
+    behind.mkdir(parents=True)
+    (behind / "a.csv").write_text("prompt\none\n")
+    assert read_source(locate("http://files.invalid/a.csv"), text_column="prompt").rows["text"].to_list() == ["one"]
+
+
+@pytest.mark.skipif(find_spec("paramiko") is not None, reason="SFTP can be asked here")
+def test_a_protocol_whose_package_is_absent_names_it() -> None:
+    with pytest.raises(SourceError, match=r'sftp://host/a\.csv: .*requires "paramiko" to be installed'):
+        locate("sftp://host/a.csv")
 
 
 def test_what_a_web_server_does_not_give_is_said(site: tuple[str, Path, list[str]]) -> None:

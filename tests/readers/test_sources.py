@@ -245,6 +245,11 @@ def test_file_without_permission(tmp_path: Path) -> None:
     path = write(tmp_path / "p.csv", "prompt\na\n")
     path.chmod(0)
     assert "may not be read" in refusal(path)
+    path.parent.chmod(0o100)
+    try:
+        assert "may not be read" in refusal(path.parent)
+    finally:
+        path.parent.chmod(0o700)
 
 
 def test_file_digest(tmp_path: Path) -> None:

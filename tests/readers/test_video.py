@@ -6,6 +6,7 @@ import io
 import itertools
 from pathlib import Path
 
+import av
 import numpy as np
 import polars as pl
 import pytest
@@ -24,6 +25,31 @@ from normloom.testing import made
 LIMITS = MediaLimits(max_seconds=3, max_pixels=10_000)
 
 
+def live(seconds: int, *, form: str = "webm") -> bytes:
+    """Return a video of 8 frames a second, written as a broadcast is: its header does not say how long it lasts."""
+    stream = io.BytesIO()
+    options = {"live": "1"} if form == "webm" else {}
+    with av.open(stream, "w", format=form, options=options) as container:
+        picture = container.add_stream("libvpx" if form == "webm" else "mpeg4", rate=8)
+        picture.width, picture.height, picture.pix_fmt = 64, 64, "yuv420p"
+        container.start_encoding()
+        for number in range(8 * seconds):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), number, np.uint8), format="rgb24")
+            container.mux(picture.encode(frame))
+        if seconds:
+            container.mux(picture.encode())
+    return stream.getvalue()
+
+
+def larger_than_stated() -> bytes:
+    """Return a video of 128 x 128 pixels whose header says 16 x 16 (PixelWidth and PixelHeight of Matroska)."""
+    data = clip(form="webm", side=128)
+    for element in (b"\xb0", b"\xba"):
+        assert data.count(element + b"\x81\x80") == 1
+        data = data.replace(element + b"\x81\x80", element + b"\x81\x10")
+    return data
+
+
 class TestDecode:
     @pytest.mark.parametrize(("form", "suffix"), [("mp4", "mov"), ("webm", "mkv"), ("avi", "avi")])
     def test_what_a_video_is(self, form: str, suffix: str) -> None:
@@ -39,6 +65,10 @@ class TestDecode:
         [
             pytest.param(clip()[:3_000], "a.mp4", "unreadable", id="truncated MP4, its index is at the end"),
             pytest.param(clip(form="webm", seconds=2, flicker=90)[:9_000], "a.webm", "truncated", id="truncated WebM"),
+            pytest.param(live(6), "a.webm", "too_long", id="too long, and its header has no duration"),
+            pytest.param(live(0, form="avi"), "a.avi", "no_frames", id="AVI without frames"),
+            pytest.param(live(0, form="mp4"), "a.mp4", "unreadable", id="MP4 without frames"),
+            pytest.param(larger_than_stated(), "a.webm", "truncated", id="frames that are larger than the header says"),
             pytest.param(clip(), "a.webm", "wrong_suffix", id="MP4 called webm"),
             pytest.param(clip(), "a.png", "wrong_suffix", id="MP4 called png"),
             pytest.param(clip(seconds=4), "a.mp4", "too_long", id="too long"),
@@ -52,6 +82,10 @@ class TestDecode:
             decode(data, name, LIMITS)
         assert refused.value.rule == rule
         assert str(refused.value)
+
+    def test_a_soundtrack_of_more_channels_than_asked_for_is_refused(self) -> None:
+        with pytest.raises(BadMediaError, match="2: expected at most 1"):
+            decode(clip(form="webm"), "a.webm", LIMITS.model_copy(update={"max_channels": 1}))
 
 
 def test_frames_are_spread_over_the_video() -> None:
@@ -69,6 +103,8 @@ def test_the_soundtrack_is_heard() -> None:
     assert np.argmax(spectrum) * rate / len(samples[: 2 * rate]) == pytest.approx(440, abs=5)
     with pytest.raises(ValueError, match="no sound"):
         waveform(clip(pitch=None))
+    with pytest.raises(ValueError, match="no video of a known format"):
+        frames_of(b"GIF89a", 1)
 
 
 def test_videos_of_a_folder_become_vectors_of_their_frames(tmp_path: Path) -> None:

@@ -63,6 +63,16 @@ def test_rows_ledger_and_files_account_for_every_medium(folder: Path, tmp_path: 
     assert gone["payload"].str.json_path_match("$.distance").cast(pl.Int64).max() < 6  # type: ignore[operator]  # a number
 
 
+def test_what_leads_out_of_the_folder_is_quarantined(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "outside.jpg").write_bytes(picture(8))
+    (folder / "h.jpg").symlink_to(tmp_path / "outside.jpg")
+    store = Store(tmp_path / "store")
+    media = read_media(Media(), source=locate_media(folder))
+    manifest = made("pictures", [media], store, quarantine_budget=0.5)["media"]
+    aside = dict(store.scan(manifest.ref, "quarantined").select("rule", "reason").collect().iter_rows())
+    assert "h.jpg leads out of " in aside["outside_folder"]
+
+
 def test_bytes_are_in_the_files_of_the_product_alone(folder: Path, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     tables = made("pictures", [read_media(Media(), source=locate_media(folder))], store, quarantine_budget=0.5)

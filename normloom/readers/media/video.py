@@ -51,8 +51,8 @@ def size_of(data: bytes) -> tuple[int, int, float | None]:
         return stream.width, stream.height, _stated(container)
 
 
-def clip_of(data: bytes, *, max_seconds: float, max_pixels: int) -> Clip:
-    """Decode a video to its end, or until it is too long, and return what it is.
+def clip_of(data: bytes, *, max_seconds: float, max_pixels: int) -> Clip | None:
+    """Decode a video to its end and return what it is, None if it is longer than `max_seconds`.
 
     Raises ValueError if that cannot be done, and for a frame that is larger than the header lets on.
     """
@@ -67,7 +67,7 @@ def clip_of(data: bytes, *, max_seconds: float, max_pixels: int) -> Clip:
                 raise ValueError(f"a frame of {frame.width:,} x {frame.height:,} pixels, more than its header says")
             last = max(last, float(frame.time if frame.time is not None else frames / rate))
             if last > max_seconds:
-                break
+                return None
         sound = container.streams.audio[0] if container.streams.audio else None
         return Clip(
             width=stream.width,
