@@ -6,20 +6,23 @@ A part is told its own files and no others: a large table has thousands.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from normloom.core.errors import ContractError
 from normloom.core.table import PartRecord
 from normloom.workers.job import PartJob, TableFiles
+from normloom.workers.owners import Owners
 from normloom.workers.reads import joined, parted, rows_digest, rows_of
 
 Checksums = Mapping[Path, str]
 Owned = Mapping[str, Sequence[Set[str]]]  # by the digest of a part's rows: the files with rows of its own, side by side
+_AT_ONCE = 1 << 18  # rows of which ids are read together
 _SHOWN = 24  # hex digits of a checksum that tell files apart
 
 
@@ -141,48 +144,61 @@ def _files_by_part(
 
 def _searched(
     jobs: Sequence[PartJob], likely: Sequence[PartJob], files: Sequence[tuple[Path, int]]
-) -> list[tuple[int, int]]:
+) -> set[tuple[int, int]]:
     """Return which parts have rows in which of some files of a side table: pairs of their numbers.
 
     Those that are `likely` to have some come first: the ids of the others' rows may not have to be read.
     """
-    column = jobs[0].sides_on or ""
-    file_of = pl.Series("file", np.repeat(np.arange(len(files)), [rows for _, rows in files]), dtype=pl.UInt32)
-    named = _scan(files).select(key=column).collect().with_columns(file_of)
-    first = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in ("key", "file"))
-    runs = named.filter(first)  # of rows that follow each other and belong to the same one
-    found = runs.join(_owners(jobs, likely), on="key", how="left")
-    if found["part"].null_count() and len(likely) < len(jobs):
-        found = runs.join(_owners(jobs, jobs), on="key", how="left")
-    if lost := found.filter(pl.col("part").is_null()).head(1)["key"].to_list():
+    found, lost = _pairs(_owners(jobs, likely), files, jobs[0].sides_on or "")
+    if lost and len(likely) < len(jobs):
+        found, lost = _pairs(_owners(jobs, jobs), files, jobs[0].sides_on or "")
+    if lost:
+        column = jobs[0].sides_on or ""
         [row_id] = _scan(files).filter(pl.col(column).eq_missing(lost[0])).select("row_id").head(1).collect()["row_id"]
         raise ContractError(
             f"stage {jobs[0].stage!r}: row {row_id} of a side table belongs to row {lost[0]} "
             f"by column {column!r}, which is not an input row"
         )
-    return found.select("part", "file").unique().rows()
+    return found
 
 
-def _owners(jobs: Sequence[PartJob], some: Sequence[PartJob]) -> pl.DataFrame:
-    """Return the ids of the rows of some of the parts, and whose they are."""
+def _pairs(
+    owners: Owners, files: Sequence[tuple[Path, int]], column: str
+) -> tuple[set[tuple[int, int]], list[str | None]]:
+    """Return the pairs of a part and a file with rows of its own, and an id that no part has, if there is one."""
+    pairs = set[tuple[int, int]]()
+    number = 0
+    for some in _blocks(files):
+        numbers = np.repeat(np.arange(number, number + len(some), dtype=np.uint32), [rows for _, rows in some])
+        number += len(some)
+        named = _scan(some).select(key=column).collect().with_columns(file=pl.Series(numbers))
+        first = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in ("key", "file"))
+        found = owners.find(named.filter(first))  # of rows that follow each other and belong to the same one
+        if lost := found.filter(pl.col("part").is_null()).head(1)["key"].to_list():
+            return pairs, lost
+        pairs.update(found.select("part", "file").unique().iter_rows())
+    return pairs, []
+
+
+def _owners(jobs: Sequence[PartJob], some: Sequence[PartJob]) -> Owners:
+    """Return whose the rows of some of the parts are."""
     if len(some) == len(jobs):
-        return _scan(jobs[0].inputs or ()).select(key="row_id").collect().with_columns(_part_of(jobs))
-    own = _with_own_inputs(some) if some else []
-    ids = [rows_of(replace(job, reads=())).select(key="row_id", part=pl.lit(job.index, pl.Int64)) for job in own]
-    return pl.concat([pl.DataFrame(schema={"key": pl.String, "part": pl.Int64}), *ids])
+        return Owners(_scan(jobs[0].inputs or ()).select("row_id").collect()["row_id"], _parts_of(jobs))
+    own = [rows_of(replace(job, reads=()))["row_id"] for job in _with_own_inputs(some)] if some else []
+    return Owners(pl.concat([pl.Series("row_id", [], dtype=pl.String), *own]), _parts_of(some))
 
 
-def _part_of(jobs: Sequence[PartJob]) -> pl.Series:
-    return pl.Series("part", np.repeat([job.index for job in jobs], [len(job) for job in jobs]))
+def _parts_of(jobs: Sequence[PartJob]) -> npt.NDArray[np.int32]:
+    """Return for each row its part."""
+    return np.repeat(np.array([job.index for job in jobs], dtype=np.int32), [len(job) for job in jobs])
 
 
 def _with_spans(jobs: Sequence[PartJob]) -> list[PartJob]:
     """Return the parts with the first and last place (exclusive) of the rows that each looks up in side tables."""
     first = jobs[0]
-    rows = _scan(first.inputs or ())
-    here = [name for name in first.looks_up if name in rows.collect_schema()]
-    read = rows.select(here).collect().with_columns(_part_of(jobs))
-    named = {name: read.select("part", key=name).unique() for name in here}
+    schema = _scan(first.inputs or ()).collect_schema()
+    here = [name for name in first.looks_up if name in schema]
+    named = _named(first.inputs or (), here, _parts_of(jobs))
     spans: list[dict[int, tuple[int, int]]] = []
     for files, column in zip(first.sides, first.looks_up, strict=False):
         side = _scan(files)
@@ -195,6 +211,34 @@ def _with_spans(jobs: Sequence[PartJob]) -> list[PartJob]:
         spans.append({part: (begin, last + 1) for part, begin, last in ends.iter_rows()})
         named |= {name: found.select("part", key=name).drop_nulls().unique() for name in further}
     return [replace(job, side_spans=tuple(of.get(job.index, (0, 0)) for of in spans)) for job in jobs]
+
+
+def _named(
+    files: Sequence[tuple[Path, int]], columns: Sequence[str], parts: npt.NDArray[np.int32]
+) -> dict[str, pl.DataFrame]:
+    """Return for each of some columns which values the rows of each part have; a few may be there twice."""
+    found: dict[str, list[pl.DataFrame]] = {name: [] for name in columns}
+    start = 0
+    for some in _blocks(files):
+        read = _scan(some).select(columns).collect()
+        read = read.with_columns(part=pl.Series(parts[start : start + read.height]))
+        start += read.height
+        for name in columns:
+            found[name].append(read.select("part", key=name).unique())
+    return {name: pl.concat(pieces) for name, pieces in found.items()}
+
+
+def _blocks(files: Sequence[tuple[Path, int]]) -> Iterator[Sequence[tuple[Path, int]]]:
+    """Yield the files in order, as many at once as have about `_AT_ONCE` rows; one block at least if there are any."""
+    block, rows = list[tuple[Path, int]](), 0
+    for file in files:
+        block.append(file)
+        rows += file[1]
+        if rows >= _AT_ONCE:
+            yield block
+            block, rows = [], 0
+    if block:
+        yield block
 
 
 def _files_of_spans(files: TableFiles, spans: Sequence[tuple[int, int]]) -> list[list[tuple[Path, int, int]]]:
