@@ -131,9 +131,23 @@ def test_rows_of_all_parts_are_compared(tmp_path: Path) -> None:
         ("expect_column_values_to_be_null", {"column": "tags"}),
         ("expect_column_mean_to_be_between", {"column": "text", "min_value": 0}),
         ("expect_column_mean_to_be_between", {"column": "count"}),
+        ("expect_column_values_to_be_between", {"column": "count"}),
+        ("expect_column_value_lengths_to_equal", {"column": "count", "value": 1}),
+        ("expect_table_row_count_to_be_between", {}),
         ("expect_magic", {"column": "count"}),
     ],
 )
 def test_what_is_not_known_here_is_left_to_great_expectations(expectation: str, arguments: dict[str, Any]) -> None:
     schema = {**COLUMNS, "tags": pl.List(pl.String())}
     assert question(Check(expectation=expectation, arguments=arguments), schema) is None
+
+
+def test_great_expectations_looks_at_single_rows_piece_by_piece() -> None:
+    rows = pl.DataFrame({"row_id": list("uvwxyz"), "text": ["a", "b", "a", "ab", "b", "a"]})
+    check = Check(
+        expectation="expect_column_values_to_match_regex",
+        arguments={"column": "text", "regex": "^a$"},
+        on_fail="quarantine",
+    )
+    [found] = expected(rows.lazy(), [check], rows_at_once=2)
+    assert (found.passed, found.rows, found.unexpected, list(found.failing)) == (False, 6, 3, ["v", "x", "y"])

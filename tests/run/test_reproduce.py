@@ -8,7 +8,7 @@ import polars as pl
 
 from normloom.core.stage import Stage
 from normloom.history.builds import BuildLock
-from normloom.run.reproduce import Sample, _differing, sample
+from normloom.run.reproduce import Sample, _differences, _differing, sample
 from normloom.steps.graph import stages_of
 from normloom.store.parts import content_hash, write_frames, write_part
 from normloom.store.store import Store
@@ -69,6 +69,33 @@ def test_tables_of_other_code_or_settings_are_left_out(tmp_path: Path) -> None:
     found = taken(store, lock, flow=echo_stage(words_stage(*WORDS), copies=2))
     assert [one.stage for one in found.remade] == ["words"]
     assert found.left_out == {"echo": "code, settings or models have changed since; normloom why tells which"}
+
+
+def test_a_table_that_is_not_of_the_build_is_left_out(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    lock = built(store, words_stage(*WORDS), build=build_id(1))
+    found = taken(store, lock)
+    assert found.left_out == {"echo": "has no table that can be read"}
+    assert [one.stage for one in found.remade] == ["words"]
+
+
+def test_a_part_that_cannot_be_made_again_says_why(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    lock = built(store, FLOW, build=build_id(1))
+    words = store.current("toy", "words")
+    assert words
+    (store.table_directory(words.ref) / words.parts[0].files["rows"].name).unlink()
+    found = taken(Store(tmp_path), lock)
+    assert found.left_out == {"words": "has no table that can be read"}
+    assert {(one.stage, one.same) for one in found.remade} == {("echo", False)}
+    assert all("files of its part 0 are missing" in one.found for one in found.remade)
+
+
+def test_other_counts_and_columns_are_told() -> None:
+    one = pl.DataFrame({"row_id": ["a", "b"]})
+    before = {"rows": one, "dropped": one, "quarantined": one}
+    after = {"rows": one.head(1), "dropped": one.with_columns(rule=pl.lit("r")), "quarantined": one}
+    assert list(_differences(before, after, 0.0)) == ["1 rows instead of 2", "columns of dropped differ"]  # type: ignore[arg-type]  # kinds
 
 
 def test_numbers_may_differ_by_the_tolerance_and_texts_not_at_all() -> None:

@@ -60,6 +60,7 @@ def test_it_takes_one_module_of_few_lines() -> None:
         ("tone_system:MISSING", "cannot be loaded"),
         ("no_such_module:TONE", "cannot be loaded"),
         ("tone_system:tone", "must be a System, got Step"),
+        ("tone_system:OTHER", "calls itself 'other'; use one name for both"),
     ],
 )
 def test_an_entry_point_that_is_no_system_is_named(tmp_path: Path, target: str, message: str) -> None:
@@ -67,7 +68,8 @@ def test_an_entry_point_that_is_no_system_is_named(tmp_path: Path, target: str, 
     information.mkdir()
     (information / "METADATA").write_text("Metadata-Version: 2.1\nName: tone-system\nVersion: 1\n")
     (information / "entry_points.txt").write_text(f"[normloom.systems]\ntone = {target}\n")
-    (tmp_path / "tone_system.py").write_text((NEWCOMER / "tone_system.py").read_text())
+    other = "from dataclasses import replace\nOTHER = replace(TONE, name='other')\n"
+    (tmp_path / "tone_system.py").write_text((NEWCOMER / "tone_system.py").read_text() + other)
     done = normloom("plan", "tone", path=tmp_path, store=tmp_path / "store")
     assert done.returncode == 2
     assert message in " ".join(done.stderr.split())

@@ -139,6 +139,20 @@ def test_a_call_that_the_function_does_not_allow_is_refused(call: object, senten
     assert sentence in str(caught.value)
 
 
+def test_arguments_of_a_type_that_cannot_be_found_are_taken_as_they_are() -> None:
+    class Local(Args):
+        sign: str = "?"
+
+    @step(makes=WORDS)
+    def asked(rows: pl.DataFrame, args: Local) -> pl.DataFrame:
+        return rows.with_columns(word=pl.col("word") + args.sign)
+
+    given = Local(sign="!")
+    assert asked(ANY, given).arguments is given
+    with pytest.raises(ConfigError, match="args must be a pydantic model, not int"):
+        asked(ANY, 1)  # type: ignore[arg-type]
+
+
 def test_an_option_of_the_call_cannot_be_a_parameter() -> None:
     with pytest.raises(TypeError, match="parameter 'name' is an option of every step's call"):
 

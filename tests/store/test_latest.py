@@ -17,9 +17,10 @@ from normloom.core.errors import StoreError
 from normloom.core.stage import Output, Stage
 from normloom.core.table import Manifest
 from normloom.history.removal.gc import collect, remove
-from normloom.store.latest import LATEST, released_key, show_latest
+from normloom.store.latest import LATEST, _rename, released_key, show_latest
 from normloom.store.layout import RELEASE
 from normloom.store.locks.hold import Hold
+from normloom.store.splits import _link, write_splits
 from normloom.store.store import Store
 from normloom.store.verify import repair, verify
 from normloom.testing.builds import build_id, built
@@ -223,3 +224,24 @@ def test_a_folder_in_the_place_of_the_link_is_said(store: Store) -> None:
     shutil.rmtree(link)
     show_latest(store, manifest)
     assert words(store) == BY_SPLIT
+
+
+def test_a_folder_that_another_build_put_there_stays(tmp_path: Path) -> None:
+    mine, theirs = tmp_path / "mine", tmp_path / "theirs"
+    for folder in (mine, theirs):
+        folder.mkdir()
+        (folder / folder.name).touch()
+    _rename(mine, theirs)
+    assert [path.name for path in theirs.iterdir()] == ["theirs"]
+    with pytest.raises(FileNotFoundError):
+        _rename(tmp_path / "gone", tmp_path / "there")
+
+
+def test_without_links_a_release_is_copies(store: Store, tmp_path: Path) -> None:
+    manifest = publish(store, ("a", "train"), ("b", "test"))
+    write_splits(manifest, store.table_directory(manifest.ref), tmp_path / "copies", before=None)
+    found = {path.parent.name: pl.read_parquet(path)["word"].to_list() for path in tmp_path.glob("copies/*/*.parquet")}
+    assert found == {"train": ["a"], "test": ["b"]}
+    elsewhere = Path("/proc/version")  # of another file system
+    _link(elsewhere, tmp_path / "copies/version")
+    assert (tmp_path / "copies/version").read_bytes() == elsewhere.read_bytes()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import multiprocessing
 from pathlib import Path
 
@@ -7,9 +8,11 @@ import polars as pl
 import pytest
 
 from normloom.core.errors import StoreError
-from normloom.core.table import Manifest
+from normloom.core.table import FileRecord, Manifest
 from normloom.store.files import write_file
-from normloom.store.parts import Writer, read_slice
+from normloom.store.integrity import file_problem
+from normloom.store.layout import part_marker
+from normloom.store.parts import ROW_GROUP, Writer, _link, read_slice
 from normloom.store.store import Store
 from normloom.testing.toy import echo_stage, runner, words_stage
 
@@ -49,6 +52,26 @@ def test_reads_any_slice_of_files_laid_end_to_end(tmp_path: Path) -> None:
             assert read_slice(files, start, stop, columns=("n",)).columns == ["n"]
 
 
+def test_a_long_slice_of_a_large_file_is_read_at_once(tmp_path: Path) -> None:
+    path, rows = tmp_path / "rows.parquet", 6 * ROW_GROUP
+    pl.DataFrame({"n": range(rows)}).write_parquet(path, row_group_size=ROW_GROUP)
+    found = read_slice([(path, rows)], 1, rows - 1)["n"]
+    assert (found.len(), found[0], found[-1]) == (rows - 2, 1, rows - 2)
+
+
+def test_a_file_that_can_have_no_second_name_is_copied(tmp_path: Path) -> None:
+    elsewhere, target = Path("/proc/version"), tmp_path / "target"  # of another file system
+    assert _link(str(elsewhere), str(target))
+    assert target.read_bytes() == elsewhere.read_bytes()
+    assert not _link(str(target), str(target))  # the name is taken
+
+
+def test_a_file_that_cannot_be_read_is_said(tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    record = FileRecord(name="rows", rows=1, bytes=(tmp_path / "rows").stat().st_size, sha256="")
+    assert file_problem(tmp_path, record) == "cannot be read: Is a directory"
+
+
 def test_parts_laid_end_to_end_are_the_table(made: tuple[Store, Manifest]) -> None:
     store, manifest = made
     directory = store.table_directory(manifest.ref)
@@ -74,6 +97,25 @@ def test_a_part_counts_only_while_its_checksums_verify(made: tuple[Store, Manife
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     assert sorted(store.parts(directory)) == [0, 2]
+
+
+def test_a_part_is_held_while_its_marker_says_the_same_and_its_files_are_there(made: tuple[Store, Manifest]) -> None:
+    store, manifest = made
+    directory = store.table_directory(manifest.ref)
+    marker = part_marker(directory, 0)
+    marker.write_text(json.dumps(json.loads(marker.read_text()), indent=4))
+    assert store.holds(directory, manifest.parts[0])
+    marker.unlink()
+    assert not store.holds(directory, manifest.parts[0])
+    (directory / manifest.parts[1].files["rows"].name).unlink()
+    assert not store.holds(directory, manifest.parts[1])
+
+
+def test_a_table_without_files_of_its_own_is_no_folder(made: tuple[Store, Manifest]) -> None:
+    store, manifest = made
+    assert repr(store) == f"Store('{store.root}')"
+    with pytest.raises(StoreError, match=r"product toy/echo/\w+ has no files, only rows"):
+        store.folder(manifest.ref)
 
 
 def test_newest_follows_the_pointer(made: tuple[Store, Manifest]) -> None:

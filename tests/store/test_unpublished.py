@@ -164,3 +164,12 @@ def test_old_records_are_removed(store: Store) -> None:
     found = [build.build for build in unfinished(store, "toy")]
     assert len(found) == KEPT + 1
     assert found[-1] == f"b{KEPT + 2:03d}"
+
+
+def test_a_table_of_which_no_part_can_be_read_is_none(store: Store) -> None:
+    with pytest.raises(QuarantineBudgetError):
+        refused(store, echoes("a", "b", "c", "c"))
+    [table] = unpublished(store, "toy")
+    for marker in table.directory.glob("part-*.json"):
+        marker.write_text("{")
+    assert list(unpublished(store, "toy")) == []

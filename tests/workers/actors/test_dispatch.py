@@ -70,6 +70,14 @@ def test_alone_means_one_at_a_time_and_no_copies() -> None:
     assert give_all(dispatch, ["a", "b", "c"], now=1000.0) == {"a": ["0.0"], "b": ["1.0"], "c": []}
 
 
+def test_nothing_is_given_once_the_work_is_halted() -> None:
+    halted: list[bool] = []
+    dispatch: Dispatch[str] = Dispatch(jobs(3), halted=lambda: bool(halted))
+    assert dispatch.next(["a"], FREE, 0.0) == ("a", jobs(1)[0])
+    halted.append(True)
+    assert dispatch.next(["a"], FREE, 0.0) is None
+
+
 def test_an_idle_actor_takes_what_waits_behind_another() -> None:
     dispatch: Dispatch[str] = Dispatch(jobs(4))
     give_all(dispatch, ["a", "b"])
