@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,11 +16,16 @@ from test_drift import Labels, label_rows
 from typer.testing import CliRunner, Result
 
 from normloom.cli.commands.keeping.gc import gc
-from normloom.cli.commands.reading.builds import builds
-from normloom.cli.commands.reading.diff import diff, shortened
+from normloom.cli.commands.reading.builds import _lines, builds
+from normloom.cli.commands.reading.diff import _details, diff, shortened
 from normloom.core.contract import Contract
 from normloom.core.errors import UsageError
 from normloom.core.stage import Stage
+from normloom.core.table import FileRecord
+from normloom.history.unfinished import UnfinishedBuild
+from normloom.lineage.diff import StageDiff
+from normloom.lineage.table_diff import TableDiff
+from normloom.planning.costs.spent import Spent
 from normloom.schemas.tables import LABELS
 from normloom.store.store import Store
 from normloom.testing.builds import build_id, built
@@ -265,3 +271,35 @@ def test_gc_of_a_system_that_is_not_there_is_wrong_usage_and_makes_nothing(comma
             command("gc", name, "--yes")
     assert {path.name for path in store.root.iterdir()} == {"toy", "format"}
     assert [*(store.root.parent / "outside").iterdir()] == []
+
+
+def test_columns_types_and_files_that_differ_are_named() -> None:
+    table = TableDiff(
+        added=0,
+        removed=0,
+        changed=0,
+        changed_in={},
+        columns_added=["tone", "length"],
+        columns_removed=[],
+        retyped={"score": ("FLOAT", "DOUBLE")},
+        examples=[],
+    )
+    files = {"adapter.safetensors": (FileRecord(name="a", rows=0, bytes=2048, sha256="0123456789abcdef" * 4), None)}
+    stage = StageDiff(stage="train", state="changed", before=None, after=None, table=table, files=files)
+    assert [line.plain for line in _details(stage)] == [
+        "\ntrain",
+        "  rows: 0 added, 0 removed, 0 changed",
+        "  columns added: tone, length",
+        "  column score is of another type, its values are not compared: FLOAT → DOUBLE",
+        "  file adapter.safetensors: 2,048 bytes (0123456789ab) → none",
+    ]
+
+
+def test_what_models_took_is_listed(store: Store, command: Command) -> None:
+    lock = (store.root / "toy" / "builds" / f"{THREE}.yaml").read_text().replace(THREE, build_id(4))
+    spent = Spent(requests=2, tokens_in=1_000, tokens_out=40)
+    text = re.sub(r"^spent:\n(?:  .*\n)*", "", lock, flags=re.MULTILINE)
+    store.write_build("toy", build_id(4), f"{text}spent: {spent.model_dump_json()}\n")
+    assert f"    models: {spent}" in command("builds", "--limit", "1").stdout.splitlines()
+    left = UnfinishedBuild(system="toy", build=build_id(5), spent=spent)
+    assert f"    models: {spent}" in [line.plain for line in _lines(left, store)]

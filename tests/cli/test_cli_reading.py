@@ -168,3 +168,13 @@ def test_doctor_shows_the_endpoint_of_the_hosted_profile_and_no_key(
     assert details["profile hosted"] == "some-model at 127.0.0.1, key in MY_KEY"
     assert details["profile ollama"] == "no server answers at 127.0.0.1:9"
     assert "sk-hidden" not in ran.out
+
+
+def test_tables_that_cannot_be_read_are_named(command: Command, toy_store: Path) -> None:
+    [manifest] = (toy_store / "toy" / "words").rglob("manifest.json")
+    manifest.write_text("{")
+    ran = command("tables")
+    assert [line.split()[0] for line in ran.out.splitlines() if line.startswith(("toy_", "damaged"))] == [
+        "toy_echo",
+        "damaged",
+    ]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +13,14 @@ from scripted_profile import SETTINGS
 from typer.testing import CliRunner
 
 from normloom.cli.commands.reading.trace import trace
-from normloom.cli.output.trace_tree import tree_of
+from normloom.cli.output.trace_tree import trained, tree_of
 from normloom.core.errors import UsageError
 from normloom.core.progress import LogProgress
 from normloom.core.table import Kind, Manifest
 from normloom.flows.savacu.config import SavacuConfig
 from normloom.flows.savacu.flow import savacu
 from normloom.lineage.trace import LedgerEntry, Row, Sibling, Trace
+from normloom.lineage.trained import Trained
 from normloom.run.runner import StageRunner
 from normloom.settings.config import load_profile, override, validated
 from normloom.steps.graph import model_uses, stages_of
@@ -257,3 +259,20 @@ def test_a_row_known_to_the_ledger_only_shows_its_entries() -> None:
         "lost  only in the ledger",
         "└── quarantined by ingest, odd: why",
     ]
+
+
+ID = "0123456789abcdef" * 2
+
+
+@pytest.mark.parametrize(
+    ("rows", "forward", "said"),
+    [
+        ((), False, "wrote draft"),
+        ((ID,), False, "wrote draft; learned from 1,200 rows of pairs, such as 01234567"),
+        ((ID,), True, "learned from 1 of these rows (01234567), of 1,200 rows of pairs; wrote draft"),
+    ],
+)
+def test_a_trained_model_is_told_in_a_line(rows: tuple[str, ...], forward: bool, said: str) -> None:
+    model = Trained(product="tuner", wrote=("draft",), learned_from={"pairs": 1200}, rows=rows)
+    line = trained(model, forward=forward).plain
+    assert re.sub(r"(?<=01234567)[0-9a-f]+", "", line) == f"model tuner  {said}"

@@ -11,6 +11,9 @@ from prefect_home import Prefect
 from typer.testing import CliRunner
 
 from normloom.cli.app import app
+from normloom.cli.commands.keeping.verify import _show, verify
+from normloom.core.errors import UsageError
+from normloom.run.reproduce import Remade, Sample
 from normloom.store.store import Store
 from normloom.testing.builds import build_id, built
 from normloom.testing.toy import echo_stage, words_stage
@@ -72,3 +75,23 @@ def test_a_flow_in_a_file_is_sampled_and_repaired(store: Store, tmp_path: Path, 
     assert again.content == table.content
     assert again.work
     assert again.work.parts == 1
+
+
+def test_a_system_without_tables_is_refused(tmp_path: Path) -> None:
+    built(Store(tmp_path), echo_stage(words_stage("a")), build=build_id(1))
+    with pytest.raises(UsageError, match=r"no tables of savacu in .*; systems there: toy"):
+        verify("savacu", store=tmp_path)
+
+
+def test_a_sample_is_told_part_by_part(capsys: pytest.CaptureFixture[str]) -> None:
+    parts = [
+        Remade(stage="judge", part=part, promise="bit-equal", found=found, same=found == "equal")
+        for part, found in enumerate(("equal", "3 of 9 rows differ"))
+    ]
+    _show(Sample(remade=parts, left_out={"train": "it is a product"}))
+    assert capsys.readouterr().out.splitlines() == [
+        "same judge, part 0: equal (promised: bit-equal)",
+        "differs judge, part 1: 3 of 9 rows differ (promised: bit-equal)",
+        "left out train: it is a product",
+        "Made 2 parts again; 1 came out as promised.",
+    ]

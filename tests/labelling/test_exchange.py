@@ -195,3 +195,12 @@ def test_several_options_are_a_list_in_a_cell(tmp_path: Path) -> None:
         (row.row, "kinds", ("a", "b"), "ada", row.digest),
         (row.row, "why", "[not a list", "ada", row.digest),
     ]
+
+
+def test_answers_to_a_question_that_is_asked_no_more_are_not_exported(queue: LabelQueue, tmp_path: Path) -> None:
+    row = queue.next("ada")[0].row
+    said = {"row": row, "value": "yes", "who": "ada", "when": now(), "tool": "t"}
+    queue.book.add([Answer.model_validate({**said, "question": name}) for name in ("polite", "old")])
+    export_answers(queue, tmp_path / "out.json", "argilla")
+    [record] = [one for one in json.loads((tmp_path / "out.json").read_text()) if one["responses"]]
+    assert list(record["responses"]) == ["polite"]

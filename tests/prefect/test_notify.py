@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from prefect import flow
+from prefect.blocks.core import Block
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Crashed, Scheduled
@@ -205,3 +206,8 @@ def test_without_a_server_it_says_what_to_do(tmp_path: Path) -> None:
     nowhere = temporary_settings(restore_defaults={PREFECT_API_URL})
     with nowhere, pytest.raises(UsageError, match="start normloom serve, or set PREFECT_API_URL"):
         command("list", "--store", str(tmp_path))
+
+
+def test_a_name_of_other_signs_is_refused() -> None:
+    with pytest.raises(UsageError, match="'My Team': a name consists of lower-case letters, digits and single hyphens"):
+        notify.add("My Team", Block(), "a team", Subscription())

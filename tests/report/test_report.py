@@ -23,10 +23,12 @@ from normloom.cli.commands.reading.report import report as report_command
 from normloom.core.errors import UsageError
 from normloom.report.blocks import Note, Plot, Table, rounded
 from normloom.report.material import Material, find_material
-from normloom.report.page import page
+from normloom.report.page import _html, page
 from normloom.report.report import SECTIONS, report
+from normloom.report.sections.data.contamination import draw as draw_contamination
 from normloom.report.sections.data.duplicates import chance_warning
 from normloom.report.sections.data.duplicates import draw as draw_duplicates
+from normloom.report.sections.data.rows import draw as draw_rows
 from normloom.report.sections.head import revision_of
 from normloom.store.store import Store
 from normloom.testing.builds import built
@@ -374,3 +376,35 @@ def test_a_model_of_the_hub_is_told_by_its_commit() -> None:
     assert revision_of({"weights": "commit 0123456789abcdef"}) == "commit 0123456789ab"
     assert revision_of({"weights": "0123456789abcdef"}) == "weights 0123456789ab"
     assert [revision_of({"revision": "v1", "weights": "x"}), revision_of({})] == ["v1", "-"]
+
+
+def test_a_build_without_a_table_left_is_refused(tmp_path: Path) -> None:
+    copy = Store(tmp_path)
+    built(copy, words_stage("a"), build=ONE)
+    shutil.rmtree(copy.root / "toy" / "words")
+    with pytest.raises(UsageError, match=f"no table of build {ONE} is left in .*: build it again, or name another"):
+        find_material(copy, "toy")
+
+
+def test_a_block_of_another_kind_is_no_block() -> None:
+    with pytest.raises(TypeError, match="cannot show a str"):
+        _html("text")
+
+
+def test_a_release_that_holds_items_of_a_benchmark_warns() -> None:
+    counts = {"benchmark": "b", "items": 9, "items_found": 1, "rows": 2, "by_ngrams": 1, "by_jaccard": 1}
+    data = {"benchmarks": [counts], "dropped": 0, "examples": []}
+    warned = next(draw_contamination(data))
+    assert isinstance(warned, Note)
+    assert (warned.text, warned.warning) == (
+        "Rows that have an item of a benchmark are listed here and were not dropped.",
+        True,
+    )
+
+
+def test_rows_in_quarantine_of_tables_that_were_refused_are_listed(store: Store) -> None:
+    data = {**section(report(find_material(store, "toy")), "rows")}
+    data["unpublished"] = [{"stage": "judge_1", "quarantined_by": {"letters": 2, "length": 1}}]
+    last = [*draw_rows(data)][-1]
+    assert isinstance(last, Table)
+    assert last.rows == [["judge_1", 3, "letters 2, length 1"]]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import threading
 import urllib.error
 import urllib.request
@@ -15,13 +16,17 @@ import pytest
 from PIL import Image
 from view_store import HOSTILE, stages, view_store
 
-from normloom.core.errors import UsageError
+from normloom.core.errors import StoreError, UsageError
+from normloom.history.builds import find_build
 from normloom.readers.media import locate_media
 from normloom.store.store import Store
 from normloom.tasks.media.read_media import Media, read_media
 from normloom.testing.builds import build_id, built
+from normloom.testing.toy import words_stage
 from normloom.view import ViewServer
+from normloom.view.analyst import _table
 from normloom.view.catalog import Catalog
+from normloom.view.comparison import rows as differing
 from normloom.view.rows import RowsWanted, cell, count, page, select
 
 NEWEST, OLDEST = build_id(2), build_id(1)
@@ -325,3 +330,26 @@ def test_a_store_without_tables_has_none(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="unknown table"):
         page(catalog, RowsWanted(table="x"))
     catalog.close()
+
+
+def test_rows_of_a_table_that_is_gone_cannot_be_compared(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for number, words in enumerate(("ab", "abc"), start=1):
+        built(store, words_stage(*words), build=build_id(number))
+    key = find_build(store, OLDEST, system="toy").stages["words"].key
+    table = store.published("toy", "words", key)
+    assert table
+    for path, _ in table.files(store.table_directory(table.ref)):
+        path.write_bytes(b"x" * path.stat().st_size)
+    with pytest.raises(StoreError, match="the tables of stage 'words' cannot be compared: "):
+        differing(store, "toy", OLDEST, NEWEST, "words")
+    shutil.rmtree(store.table_directory(table.ref))
+    with pytest.raises(UsageError, match="a table of stage 'words' is no longer in the store"):
+        differing(store, "toy", OLDEST, NEWEST, "words")
+
+
+def test_a_system_or_table_that_the_store_has_not_is_named(server: ViewServer, store: Store) -> None:
+    status, text, _ = ask(server, "/api/queue/next", {"system": "other", "name": "x"})
+    assert (status, json.loads(text)) == (422, {"error": "unknown system 'other'; the store has toy"})
+    with pytest.raises(UsageError, match="toy has no table 'rounds': run normloom build toy"):
+        _table(store, "toy", "rounds")
