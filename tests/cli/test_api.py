@@ -16,6 +16,7 @@ from in_process import SCRIPTED as SCRIPTED_SYSTEMS
 from in_process import prepared
 
 import normloom as nl
+from normloom.api.frames import Frame
 from normloom.core.errors import UsageError
 from normloom.core.models.protocol import Completion, GenerateRequest, ScoreRequest, Scores
 from normloom.core.stage import dropped, dropped_frame
@@ -251,3 +252,8 @@ def test_checkers_of_types_see_what_is_imported_when_it_is_used() -> None:
         for alias in node.names
     }
     assert seen == nl.HOMES
+
+
+def test_frames_of_the_same_rows_are_one_in_a_set() -> None:
+    rows = pl.DataFrame({"a": [1, 2]})
+    assert len({Frame.of(rows), Frame.of(rows.clone()), Frame.of(rows.reverse())}) == 2

@@ -105,6 +105,11 @@ def test_a_query_that_cannot_be_run_says_why(command: Command, sql: str, words: 
         assert "Traceback" not in ran.err
 
 
+def test_an_empty_store_has_nothing_to_view(command: Command, toy_store: Path) -> None:
+    assert command("view", "--store", "empty").err.strip().endswith("/empty: run normloom build first")
+    assert f"no tables of savacu in {toy_store.absolute()}" in " ".join(command("view", "savacu").err.split())
+
+
 def test_a_query_of_an_empty_store_says_that_there_are_no_tables(command: Command) -> None:
     ran = command("query", "FROM savacu_publish")
     assert ran.code == 2

@@ -11,7 +11,9 @@ import pytest
 from rich.console import Console
 from scripted_profile import SETTINGS
 
+from normloom.api.result import Result
 from normloom.cli.output import summary
+from normloom.cli.output.answers import scores_of
 from normloom.cli.output.bill import bill_lines
 from normloom.core.bounds import Bound, Size
 from normloom.core.errors import UsageError
@@ -149,3 +151,24 @@ def test_bills_of_several_hosted_models_are_added_up_and_prices_that_are_not_set
     other = spec.model_copy(update={"options": {**spec.options, "currency": "EUR"}})
     with pytest.raises(UsageError, match="models have prices in EUR and USD: give one currency"):
         SpendingLimits().hold([*found, Bill.of(other, bound, stage="judge")])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("{}", "each score is one written answer, not a probability"),
+        ('{"scores": "votes"}', "each score is the share of 5 sampled answers"),
+        ('{"scores": "votes", "votes": 7}', "each score is the share of 7 sampled answers"),
+    ],
+)
+def test_scores_that_are_no_probabilities_are_said(build: tuple[BuildResult, Store], options: str, said: str) -> None:
+    judged = build[0]["judge_0"]
+    assert scores_of(judged) is None
+    part = judged.parts[0].model_copy(update={"usage": {"written_answers": 3}})
+    asked = {"parts": [part], "key_fields": {**judged.key_fields, "model": {"options": options}}}
+    assert scores_of(judged.model_copy(update=asked)) == said
+
+
+def test_a_build_without_its_released_table_says_so(build: tuple[BuildResult, Store]) -> None:
+    with pytest.raises(UsageError, match="this build of savacu left out stage 'other', which is released"):
+        _ = Result(replace(build[0], end="other"), build[1]).manifest

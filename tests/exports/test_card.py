@@ -13,10 +13,14 @@ from huggingface_hub import DatasetCard
 
 from normloom.core.contract import Contract
 from normloom.core.stage import Output, Stage
+from normloom.exports.card import made
+from normloom.exports.card.before import lock_of
+from normloom.exports.card.changes import ReleaseChange, lines
 from normloom.exports.card.markdown import block, size_category, text
 from normloom.exports.export import export
 from normloom.exports.licences import front_matter, identifier, restrictions
-from normloom.history.releases import versions
+from normloom.exports.origins import rights
+from normloom.history.releases import ReleaseRecord, versions
 from normloom.history.terms import SourceTerms
 from normloom.settings.faces.about import About
 from normloom.settings.systems import system_named, system_names
@@ -264,3 +268,45 @@ def test_sizes_have_the_hub_s_names() -> None:
 def test_values_are_plain_text_in_markdown() -> None:
     assert [text(value) for value in (None, 1234, 0.5, True, "a|b\nc")] == ["-", "1,234", "0.500", "true", r"a\|b c"]
     assert block("a\n```\nb")[0] == "````"
+
+
+def release(**changes: object) -> ReleaseRecord:
+    told = {"version": "1.1.0", "system": "toy", "stage": "echo", "key": "k", "content": "new", "rows": 3}
+    made = {"build": "b", "created": "2026-11-27T00:00:00Z", "columns": {}, "source": {"name": "a.csv"}}
+    return ReleaseRecord.model_validate({**told, **made, **changes})
+
+
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [
+        ({"content": "old", "rows": 2}, "2 rows before; the two tables are no longer both in the store"),
+        ({"source": {"name": "a.csv", "citation": "Doe 2020"}}, "citation of the source changed"),
+        ({}, "only the terms differ"),
+    ],
+)
+def test_the_change_log_holds_without_tables(before: dict[str, object], said: str) -> None:
+    change = ReleaseChange(version=release(), before=release(version="1.0.0", **before))
+    assert lines([change]) == [f"- **1.1.0** (2026-11-27, 3 rows): {said}."]
+
+
+def test_versions_whose_builds_are_gone_are_told_by_their_records(store: Store, tmp_path: Path) -> None:
+    for number, words in enumerate(("ab", "abc"), start=1):
+        built(store, echo_stage(words_stage(*words)), build=build_id(number))
+    (store.root / "toy" / "builds" / f"{build_id(1)}.yaml").unlink()
+    assert re.search(
+        r"\*\*1\.1\.0\*\* .*: 2 rows before; the two tables are no longer both", card(store, "toy", tmp_path / "out")
+    )
+
+
+def test_long_tables_of_figures_say_how_many_more_there_are(
+    four: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(made, "FIGURES_SHOWN", 1)
+    assert re.search(r"And \d+ more, in the table `\w+`\.", card(four, "misaligntrade", tmp_path / "out"))
+
+
+def test_a_release_whose_table_and_lock_are_gone_keeps_its_terms(store: Store) -> None:
+    gone = release(source={"name": "a.csv", "licence": "mit"})
+    found = rights(store, gone)
+    assert ([one.terms.licence for one in found.origins], found.rows) == (["mit"], {})
+    assert lock_of(store, gone.ref) is None

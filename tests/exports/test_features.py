@@ -19,6 +19,7 @@ from normloom.core.errors import UsageError
 from normloom.core.stage import Output, Stage
 from normloom.exports.export import export
 from normloom.exports.features import arrow_schema, features, media_kind
+from normloom.exports.tables import _by_split, _json
 from normloom.store.store import Store
 from normloom.testing.builds import build_id, built
 from normloom.testing.toy import Words
@@ -131,3 +132,16 @@ def test_text_formats_refuse_bytes(store: Store, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"column 'picture' of pictures holds bytes, which jsonl cannot: use --format"):
         export(store, "gallery", tmp_path / "out", format="jsonl")
     assert list(tmp_path.iterdir()) == [store.root]
+
+
+def test_names_of_splits_that_can_name_no_file_make_one_file() -> None:
+    for names in (["train", "a/b"], ["train", None]):
+        frame = pl.DataFrame({"split": names})
+        [(name, rows)] = _by_split(frame)
+        assert (name, rows.equals(frame)) == ("train", True)
+    assert [name for name, _ in _by_split(pl.DataFrame({"split": ["test", "train"]}))] == ["test", "train"]
+
+
+@pytest.mark.parametrize("value", [pl.Series(["é"]), ["é"]])
+def test_nested_values_are_json_in_a_table_of_text(value: object) -> None:
+    assert _json(value) == '["é"]'

@@ -12,8 +12,9 @@ import pytest
 from hub_uploads import Hub, hub_for_uploads
 
 from normloom.core.errors import UsageError
+from normloom.exports.export import export
 from normloom.exports.folder import SUMS
-from normloom.exports.push import require_token
+from normloom.exports.push import push, require_token
 from normloom.history.exports import exports
 from normloom.store.store import Store
 from normloom.testing.builds import build_id, built
@@ -116,3 +117,10 @@ def test_a_push_without_a_token_starts_nothing(token: str | None, monkeypatch: p
         monkeypatch.setenv("HF_TOKEN", token)
     with pytest.raises(UsageError, match="--push needs a token with write access in HF_TOKEN"):
         require_token()
+
+
+def test_a_name_of_three_parts_is_no_repository(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    made = export(store, "toy", tmp_path / "out")
+    with pytest.raises(UsageError, match="--push 'me/my/toy' is not the name of a repository such as me/savacu: "):
+        push(store, made, "me/my/toy", private=True)

@@ -13,6 +13,7 @@ from normloom.core.errors import UsageError
 from normloom.core.rows.ids import row_id
 from normloom.core.stage import Output, Stage, dropped, dropped_frame, quarantined, quarantined_frame
 from normloom.core.table import Manifest
+from normloom.history.removal.forget import _origin
 from normloom.lineage.trace import LedgerEntry, Trace, trace
 from normloom.store.store import Store
 from normloom.testing.toy import WORDS, Words, read_words, runner, words_stage
@@ -212,6 +213,8 @@ def test_a_row_that_only_a_ledger_knows_is_found(tmp_path: Path) -> None:
     assert found.rows == found.edges == ()
     [entry] = found.ledger
     assert (entry.stage, entry.kind, entry.payload) == ("words", "quarantined", {"word": "long"})
+    with pytest.raises(UsageError, match="leads to no row of a source in the newest tables: give its text instead"):
+        _origin(Store(tmp_path), id_of("words", "long"))
 
 
 def test_a_parent_that_is_no_longer_there_is_named(tmp_path: Path) -> None:
@@ -281,3 +284,8 @@ def test_systems_are_told_apart(tmp_path: Path) -> None:
     assert trace(store, row_id("other", "words", ["ab"], 0)).system == "other"
     with pytest.raises(UsageError, match="looked in other/words"):
         trace(store, AB, system="other")
+
+
+def test_a_row_of_two_parents_cannot_be_forgotten_by_its_id(store: Store) -> None:
+    with pytest.raises(UsageError, match=rf"row {JOINED} came of 2 rows of sources .*: give the ids"):
+        _origin(store, JOINED)

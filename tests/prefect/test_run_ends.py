@@ -10,16 +10,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psutil
 import pytest
+from prefect.client.schemas.objects import FlowRun
 from prefect_api import Api
 from prefect_home import own_prefect, prefect_home
 from scripted_profile import write_profile
 
 from normloom.history.unfinished import unfinished
 from normloom.prefect.flow_run import _is_made_up
-from normloom.prefect.run_marks import RUNS, settle
+from normloom.prefect.run_marks import REMEDY, RUNS, RunMark, _state, settle
 from normloom.prefect.server import prefect_server, using_server
 from normloom.store.store import Store
 
@@ -158,3 +160,18 @@ def test_a_server_that_was_never_there_is_one_sentence(tmp_path: Path, monkeypat
 )
 def test_a_name_that_a_person_typed_is_told_from_one_made_up(name: str, made_up: bool) -> None:
     assert _is_made_up(name) == made_up
+
+
+@pytest.mark.parametrize(
+    ("outcome", "name", "message"),
+    [
+        ("completed", "Completed", "said"),
+        ("failed", "Failed", "said"),
+        ("interrupted", "Crashed", f"said; {REMEDY}"),
+        (None, "Crashed", f"process 7 on here ended abruptly, as if killed; {REMEDY}"),
+    ],
+)
+def test_the_state_of_a_run_tells_what_became_of_it(outcome: Any, name: str, message: str) -> None:
+    mark = RunMark(run=UUID(int=1), state=UUID(int=2), process=7, host="here", outcome=outcome, message="said")
+    state = _state(FlowRun(flow_id=UUID(int=3)), mark)
+    assert (state.name, state.message) == (name, message)

@@ -24,6 +24,7 @@ from normloom.prefect.server import (
     CONSOLE_LEVEL,
     SERVED,
     ServerError,
+    _local,
     announced,
     prefect_server,
     reachable,
@@ -204,3 +205,11 @@ def test_what_a_killed_server_left_behind_is_not_believed(url: str, tmp_path: Pa
         assert serving(tmp_path) is None
     (tmp_path / SERVED).write_text("{")
     assert serving(tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [("0.0.0.0", "127.0.0.1"), ("::", "127.0.0.1"), ("::1", "[::1]"), ("localhost", "localhost")],
+)
+def test_a_server_of_every_address_is_reached_by_this_machine_s(host: str, reached: str) -> None:
+    assert _local(host) == reached

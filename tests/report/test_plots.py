@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 import pytest
 
 from normloom.report.blocks import Plot
+from normloom.report.figure_plots import _number
 from normloom.report.plots import Series, bars, heat_map, histogram, lines
 from normloom.report.sections.results.judgement import _with_half
 
@@ -34,3 +35,8 @@ def test_plotly_takes_every_name_and_value(plot: Plot) -> None:
 def test_a_wrong_name_would_be_found() -> None:
     with pytest.raises(ValueError, match="colours"):
         go.Figure(data=[{"type": "bar", "colours": 1}])
+
+
+@pytest.mark.parametrize(("text", "number"), [("0.5", 0.5), ("4", 4.0), ("overall", None)])
+def test_groups_that_are_numbers_are_told_from_others(text: str, number: float | None) -> None:
+    assert _number(text) == number

@@ -30,6 +30,7 @@ from normloom.report.sections.data.duplicates import chance_warning
 from normloom.report.sections.data.duplicates import draw as draw_duplicates
 from normloom.report.sections.data.rows import draw as draw_rows
 from normloom.report.sections.head import revision_of
+from normloom.report.sections.work import _work
 from normloom.store.store import Store
 from normloom.testing.builds import built
 from normloom.testing.toy import echo_stage, words_stage
@@ -408,3 +409,8 @@ def test_rows_in_quarantine_of_tables_that_were_refused_are_listed(store: Store)
     last = [*draw_rows(data)][-1]
     assert isinstance(last, Table)
     assert last.rows == [["judge_1", 3, "letters 2, length 1"]]
+
+
+def test_a_table_of_an_earlier_version_says_nothing_of_its_work(store: Store) -> None:
+    manifest = find_material(store, "toy").manifests["deduplicate"]
+    assert set(_work(manifest.model_copy(update={"work": None})).values()) == {None}

@@ -64,3 +64,14 @@ def test_a_machine_with_too_few_processors_is_told_what_fits() -> None:
     assert "--set resources.actors=1 --set resources.threads=4" in (
         too_many_processors([spec], Resources(actors=1, threads=8), has=4) or ""
     )
+
+
+def test_settings_that_fit_no_system_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"resources\.actors"):
+        examine_profile("local", ["resources.actors=-1"])
+
+
+def test_a_model_that_is_not_there_stops_a_build_before_it_starts() -> None:
+    stage = echo_stage(words_stage("one"), model=ModelSpec(engine="transformers", model="/no/model"))
+    with pytest.raises(ConfigError, match="/no/model"):
+        check_models([stage], Resources())
