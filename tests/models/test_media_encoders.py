@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,9 @@ import soundfile as sf
 import torch
 from PIL import Image
 from transformers import (
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
     ViTConfig,
     ViTImageProcessorPil,
     ViTModel,
@@ -70,6 +74,7 @@ class TestImages:
         cosines = vectors @ vectors[0]
         assert cosines[2] > max(cosines[1], cosines[3])
         assert len(model_identity(spec)["weights"]) == 64
+        assert encoder.embed_images([]).shape == (0, 0)
 
     def test_a_model_of_transformers_by_its_folder(self, tmp_path: Path) -> None:
         torch.manual_seed(0)
@@ -86,6 +91,27 @@ class TestImages:
         vectors = images(ModelSpec(engine="vision", model=str(tmp_path))).embed_images([picture(1), picture(2)])
         require_unit(vectors, (2, 16))
         assert not np.allclose(vectors[0], vectors[1])
+
+    def test_a_model_of_images_and_texts_gives_the_vectors_of_images(self, tmp_path: Path) -> None:
+        torch.manual_seed(0)
+        layers = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        config = CLIPConfig(
+            text_config={**layers, "vocab_size": 32},
+            vision_config={**layers, "image_size": 32, "patch_size": 8},
+            projection_dim=12,
+        )
+        CLIPModel(config).save_pretrained(tmp_path)
+        CLIPImageProcessorPil(size={"height": 32, "width": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(
+            tmp_path
+        )
+        vectors = images(ModelSpec(engine="vision", model=str(tmp_path))).embed_images([picture(1), picture(2)])
+        require_unit(vectors, (2, 12))
+        assert not np.allclose(vectors[0], vectors[1])
+
+    @pytest.mark.skipif(find_spec("timm") is not None, reason="timm is installed")
+    def test_a_model_of_timm_needs_timm(self) -> None:
+        with pytest.raises(ModelError, match=r"needs timm, not installed here: pip install timm"):
+            load_model(ModelSpec(engine="vision", model="timm/resnet18.a1_in1k"))
 
     def test_a_model_without_images_is_refused(self, tmp_path: Path) -> None:
         torch.manual_seed(0)
@@ -142,6 +168,12 @@ class TestSounds:
         vectors = encoder.embed_sounds([voice(110), voice(110, seconds=2.5, seed=1), voice(400)])
         require_unit(vectors, (3, 256))
         assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2]
+        assert encoder.embed_sounds([]).shape == (0, 0)
+
+    def test_a_model_without_sounds_is_refused(self, tmp_path: Path) -> None:
+        ViTModel(ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2)).save_pretrained(tmp_path)
+        with pytest.raises(ModelError, match="is no encoder of sound"):
+            load_model(ModelSpec(engine="audio", model=str(tmp_path)))
 
     def test_a_model_of_transformers_by_its_folder(self, tmp_path: Path) -> None:
         torch.manual_seed(0)

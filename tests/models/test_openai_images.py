@@ -82,6 +82,19 @@ def test_images_are_held_to_a_size_and_a_length(server: SeeingServer) -> None:
     assert length <= 4_000
 
 
+def test_a_narrow_image_that_no_size_makes_short_is_its_rows_fault(server: SeeingServer) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (2_000, 16, 3), np.uint8)
+    stream = io.BytesIO()
+    Images.fromarray(pixels).save(stream, "PNG")
+    with closing(asked(server, image_bytes=1_000)) as model:
+        narrow, square = model.generate([writing((one, "Red?")) for one in (Image.of(stream.getvalue()), noise(200))])
+    assert "cannot be made smaller than 1000 bytes" in str(narrow.error)
+    assert square.candidates[0].text == "a"
+    [(_, width, height, length)] = server.images
+    assert 16 < width == height < 200
+    assert length <= 1_000
+
+
 def test_an_image_that_is_none_is_its_rows_fault(server: SeeingServer) -> None:
     with closing(asked(server)) as model:
         broken, fine = model.generate([writing((Image.of(b"none"), "Red?")), writing((image("red"), "Red?"))])

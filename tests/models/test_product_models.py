@@ -9,14 +9,17 @@ import pytest
 
 from normloom.cli.commands.running.plan import _why
 from normloom.cli.output.trace_tree import trained
+from normloom.core.content import Image
 from normloom.core.errors import ConfigError, ModelError
 from normloom.core.models.model_roles import RolesSpec
+from normloom.core.models.product_model import ProductFiles
 from normloom.core.models.protocol import GenerateRequest, ModelSpec, Sampling
 from normloom.core.run import Run
 from normloom.core.stage import Output, Stage, dropped, dropped_frame
 from normloom.lineage.trace import trace
 from normloom.models import load_model, model_identity
-from normloom.models.adapters import adapted, loaded_for
+from normloom.models.adapters import adapted, loaded_for, served_by
+from normloom.models.media.senses import lacks
 from normloom.models.product_files import base_of, plain_spec, require_files
 from normloom.models.roles import Roles
 from normloom.planning.plan import plan
@@ -312,5 +315,10 @@ def test_a_whole_model_without_weights_and_one_that_is_not_built_are_refused(tmp
     with pytest.raises(ModelError, match=r"no \*.safetensors in"):
         require_files(whole.placed(str(tmp_path)))
     assert base_of(tmp_path) is None
+    with pytest.raises(ModelError, match="its product has not been built yet"):
+        served_by(object(), ModelSpec(model="m"))
+    with pytest.raises(ValueError, match="the product 'p' has not been built yet"):
+        ProductFiles(model="p", product="p").path  # noqa: B018  # it raises
+    assert lacks(whole, Image) is None  # nobody knows before it is built
     with pytest.raises(ModelError, match="serves no adapters"):
         adapted(object(), str(tmp_path))

@@ -14,7 +14,14 @@ import torch
 from numpy.testing import assert_allclose
 
 from normloom.core.errors import ConfigError, ModelError
-from normloom.core.models.protocol import Completion, GenerateRequest, LanguageModel, ModelSpec, Sampling
+from normloom.core.models.protocol import (
+    Completion,
+    GenerateRequest,
+    LanguageModel,
+    ModelSpec,
+    Sampling,
+    ScoreRequest,
+)
 from normloom.core.models.routed_model import RoutedSpec
 from normloom.core.run import Run
 from normloom.core.stage import Output, Stage
@@ -138,6 +145,8 @@ def test_an_engine_that_cannot_mix_serves_the_likeliest(tmp_path: Path) -> None:
     asked = GenerateRequest(instruction="", prompt="x", seeds=(1,), sampling=Sampling(max_tokens=2))
     assert len(model.generate([asked] * 3)) == 3
     assert model.generate([]) == []
+    judged_ = model.score([ScoreRequest(instruction="", context="x", questions=("?",), answers=("Yes", "No"))] * 2)
+    assert [len(scores.logprobs) for scores in judged_] == [1, 1]
 
 
 def _placed_with(stage: Stage, store: Store, encoder: ModelSpec) -> RoutedSpec:
@@ -212,6 +221,22 @@ def test_what_cannot_route_is_refused(tmp_path: Path, base: ModelSpec) -> None:
     assert files_of(router).product == "route"
 
 
+def test_what_makes_no_states_guides_no_router(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    stages = flow(SCRIPTED, Width(width=64))
+    echoes(stages, store)
+    spec = _placed(stages["routed"], store)
+    with pytest.raises(ModelError, match="a Tuned makes no states for a router: name an encoder"):
+        RoutedModel(Tuned(), spec).weights(WORDS)
+    hosted = ModelSpec(engine="openai", model="m", options={"key_variable": None})
+    with pytest.raises(ModelError, match="the encoder of a router makes no states: OpenaiModel"):
+        RoutedModel(Tuned(), spec.model_copy(update={"encoder": hosted}))
+    unbuilt = stages["routed"].model
+    assert isinstance(unbuilt, RoutedSpec)
+    with pytest.raises(ModelError, match="model out of 'route': its product has not been built yet"):
+        RoutedModel(Tuned(), unbuilt)
+
+
 class Deaf:
     """A language model that takes no adapters."""
 
@@ -223,6 +248,13 @@ class Deaf:
 
 
 assert isinstance(Deaf(), LanguageModel)
+
+
+class Tuned(Deaf):
+    """A language model that takes adapters and makes no states."""
+
+    def adapted(self, folder: Path) -> LanguageModel:
+        raise NotImplementedError
 
 
 def test_files_that_hold_no_router_are_named(tmp_path: Path) -> None:

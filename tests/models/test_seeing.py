@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from media_requests import ANSWERS, INSTRUCTION, scoring, writing
 from tiny_models import CONTEXT, loaded, save_tiny_llama
-from tiny_vision import TILE_TOKENS, picture, save_tiny_vision
-from transformers import AutoProcessor, Qwen2VLConfig
+from tiny_vision import TEMPLATE, TILE_TOKENS, picture, save_tiny_vision
+from transformers import AutoProcessor, AutoTokenizer, Qwen2VLConfig
 
-from normloom.core.content import Content, Image, images_of, merged, text_of, with_text
+from normloom.core.content import Content, Image, Sound, images_of, merged, text_of, with_text
 from normloom.core.errors import ConfigError, ModelError
 from normloom.models import Completion, ModelSpec, load_model, model_identity
+from normloom.models.media.decoded import pixels_of, samples_of
+from normloom.models.media.processors import processor_of
 from normloom.models.media.senses import lacks, require_senses
+from normloom.models.requests.chat import Chat
 from normloom.models.transformers.engine import TransformersModel
+from normloom.models.transformers.media import Media
 from normloom.readers.media import image_of
 from normloom.testing.toy import echo_stage, words_stage
 
@@ -119,6 +126,61 @@ def test_an_image_that_is_none_is_its_rows_fault(tiny: TransformersModel) -> Non
     assert fine.error is None
 
 
+@pytest.mark.parametrize(
+    ("shown", "said"),
+    [("", "leaves out 1 of 1 images and sounds"), ("<image><image>", "shows more images than the request has")],
+)
+def test_a_template_that_shows_other_images_is_an_error(
+    directory: Path, tiny: TransformersModel, shown: str, said: str
+) -> None:
+    words = AutoTokenizer.from_pretrained(directory)
+    words.chat_template = TEMPLATE.replace("<image>", shown)
+    chat = Chat(words, name="tiny", senses=tiny.media)
+    with torch.inference_mode(), pytest.raises(ModelError, match=f"the chat template of model 'tiny' {said}"):
+        chat.framed_after("", (), (PICTURES[0], "Look."))
+
+
+def test_a_template_of_the_processor_alone_is_used(directory: Path, tiny: TransformersModel, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(directory, tmp_path / "other"))
+    (other / "chat_template.jinja").unlink()
+    (other / "chat_template.json").write_text(json.dumps({"chat_template": TEMPLATE}))
+    asked = [scoring((PICTURES[0], "This?"))]
+    assert loaded(other).score(asked) == tiny.score(asked)
+
+
+def test_images_that_are_let_go_are_encoded_again(directory: Path) -> None:
+    model = loaded(directory)
+    asked = [scoring((PICTURES[0], "This?"))]
+    before = model.score(asked)
+    assert model.media is not None
+    model.media.trim(0)
+    assert model.score(asked) == before
+    assert model.take_usage()["images"] == 2
+
+
+def test_what_cannot_be_read_as_tokens_is_refused(directory: Path, tiny: TransformersModel, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="model 'tiny' does not read sounds as tokens, which engine transformers"):
+        Media(tiny.reader.model, directory, kinds=[Sound], name="tiny")
+    broken = Path(shutil.copytree(directory, tmp_path / "broken"))
+    for path in (*broken.glob("*processor_config.json"), *broken.glob("tokenizer*")):
+        path.unlink()
+    with pytest.raises(ModelError, match="model 'tiny': the processor of its images or sounds cannot be loaded: "):
+        processor_of(broken, "tiny")
+
+
+@pytest.mark.parametrize(
+    ("absent", "read"),
+    [("PIL", lambda: pixels_of(PICTURES[0])), ("soundfile", lambda: samples_of(Sound.of(b"x"), 8_000))],
+)
+def test_a_package_that_reads_media_is_named_if_it_is_absent(
+    absent: str, read: Callable[[], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [one for one in sys.modules if one.partition(".")[0] == absent]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ModelError, match=rf'of requests need {absent}\S*: pip install "normloom\[media\]"'):
+        read()
+
+
 def test_text_that_looks_like_the_mark_of_an_image_is_text(tiny: TransformersModel) -> None:
     marked, plain = tiny.score([scoring((PICTURES[0], "an <image> here")), scoring((PICTURES[0], "an here"))])
     assert marked.error is None
@@ -146,6 +208,7 @@ def test_who_cannot_see_is_known_before_anything_is_loaded(directory: Path, tmp_
     assert lacks(ModelSpec(model=str(directory)), Image) is None
     assert lacks(ModelSpec(engine="vllm", model=str(directory)), Image) is None
     text_model = save_tiny_llama(tmp_path)
+    assert lacks(ModelSpec(model="/nowhere/at/all"), Image) is None  # that is said where it is looked for
     assert "describes a model of text alone" in str(lacks(ModelSpec(model=str(text_model)), Image))
     assert "hands models no images" in str(lacks(ModelSpec(engine="openvino", model=str(directory)), Image))
     assert "option images is off" in str(lacks(ModelSpec(engine="scripted", model="s"), Image))

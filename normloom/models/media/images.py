@@ -138,8 +138,6 @@ def _transformers(spec: ModelSpec, threads: int | None) -> Read:
 
 
 def _pooled(output: Any) -> torch.Tensor:
-    if isinstance(output, torch.Tensor):
-        return output
     pooled = getattr(output, "pooler_output", None)
     vectors: torch.Tensor = output.last_hidden_state[:, 0] if pooled is None else pooled
     return vectors.flatten(1)

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from normloom.core.errors import ModelError
 from normloom.core.models.protocol import Adaptable, Embedder, Mixable, ReplyRequest
 from normloom.models import GenerateRequest, LanguageModel, Sampling, ScoreRequest
 from normloom.models.transformers.engine import TransformersModel
+from normloom.models.transformers.mixing import Adapters
 from tests.adapters import save_adapter
 from tests.tiny_models import loaded, save_tiny_llama
 
@@ -137,6 +139,48 @@ def test_what_is_no_plain_lora_is_refused(tiny: Path, base: TransformersModel, t
         base.adapted(tmp_path / "head")
     with pytest.raises(ModelError, match="mixed by request, and this is asked of all requests at once"):
         _mixed_replies(base, tiny, tmp_path)
+
+
+def test_adapters_of_other_layers_and_files_that_are_torn_are_refused(
+    tiny: Path, base: TransformersModel, tmp_path: Path
+) -> None:
+    save_adapter(str(tiny), tmp_path)
+    path = tmp_path / "adapter_model.safetensors"
+    save_file({name.replace("q_proj", "x_proj"): value for name, value in load_file(path).items()}, path)
+    with pytest.raises(ModelError, match=r"changes the layer .*x_proj, which the model has not got"):
+        base.adapted(tmp_path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ModelError, match=r"adapter_model.safetensors cannot be read: "):
+        base.adapted(tmp_path)
+
+
+class Flat(torch.nn.Module):
+    """A layer that reads all rows as one, as experts of a mixture do."""
+
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(4, 4)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = self.layer(states.flatten(0, 1))
+        return made
+
+
+def test_a_layer_that_reads_all_rows_as_one_is_not_mixed_by_request(tmp_path: Path) -> None:
+    weights = {f"base_model.model.layer.lora_{side}.weight": torch.ones(4, 4) for side in "AB"}
+    save_file(weights, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text('{"lora_alpha": 4}')
+    model = Flat()
+    adapters = Adapters(model, [tmp_path])
+    with (
+        adapters.added(torch.ones(2, 1)),
+        pytest.raises(
+            ModelError, match=r"its layer Linear an input of shape \(6, 4\), not one line for each of 2 rows"
+        ),
+    ):
+        model(torch.zeros(2, 3, 4))
 
 
 def _mixed_replies(base: TransformersModel, tiny: Path, place: Path) -> None:

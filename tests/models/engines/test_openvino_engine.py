@@ -24,7 +24,7 @@ from normloom.models import (
 )
 from normloom.models.files.locate import PACKAGED, find, locate
 from normloom.models.openvino.batch import Batch
-from normloom.models.openvino.engine import OpenvinoModel
+from normloom.models.openvino.engine import OpenvinoModel, _stated_end
 from normloom.models.openvino.requantize import requantized
 from normloom.models.transformers.engine import TransformersModel
 
@@ -276,6 +276,20 @@ class TestLoading:
         pytest.importorskip("openvino_genai", reason="openvino-genai (extra cpu) is not installed")
         with pytest.raises(ModelError, match=r"has no openvino_model\.xml; optimum-cli export openvino"):
             load_model(ModelSpec(engine="openvino", model=str(save_tiny_llama(tmp_path))))
+
+    def test_an_export_that_is_damaged_is_a_model_error(self, tmp_path: Path) -> None:
+        pytest.importorskip("openvino_genai", reason="openvino-genai (extra cpu) is not installed")
+        directory = save_tiny_llama(tmp_path)
+        for name in ("openvino_model.xml", "openvino_model.bin"):
+            (directory / name).write_text("<net/>")
+        with pytest.raises(ModelError, match=r"OpenVINO cannot load .*: "):
+            load_model(ModelSpec(engine="openvino", model=str(directory)), threads=1)
+
+    def test_an_export_may_state_no_end_token(self, tmp_path: Path) -> None:
+        spec = ModelSpec(engine="openvino", model=str(save_tiny_llama(tmp_path)))
+        assert _stated_end(spec) == 2
+        (tmp_path / "generation_config.json").unlink()
+        assert _stated_end(spec) is None
 
     def test_a_model_of_the_hub_is_not_fetched(self) -> None:
         pytest.importorskip("openvino_genai", reason="openvino-genai (extra cpu) is not installed")

@@ -3,11 +3,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from normloom.core.content import Image
 from normloom.core.errors import ConfigError
 from normloom.models import (
     Embedder,
@@ -132,6 +134,14 @@ def test_poison_ends_the_process() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.split()) == (1, ["alive"])
+
+
+def test_sounds_have_vectors_and_a_model_that_does_not_see_is_asked_about_no_image() -> None:
+    vectors = scripted().embed_sounds([b"one", b"other", b"one"])
+    assert np.array_equal(vectors[0], vectors[2])
+    assert not np.allclose(vectors[0], vectors[1])
+    with pytest.raises(ConfigError, match="cannot see images: engine scripted has its option images off"):
+        scripted().score([replace(scoring("a"), context=(Image.of(b"x"), "a"))])
 
 
 def test_a_wrong_option_is_named() -> None:

@@ -316,6 +316,16 @@ class TestLoading:
         with pytest.raises(ConfigError, match=message):
             load_model(ModelSpec(model=str(directory), **spec))
 
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+    def test_a_gpu_that_is_not_there_is_named(self, directory: Path) -> None:
+        with pytest.raises(ConfigError, match="device 'cuda:1' is requested, but torch sees no GPU; use auto or cpu"):
+            load_model(ModelSpec(model=str(directory), device="cuda:1"))
+
+    def test_a_head_of_no_tokens_is_read_for_nothing(self, tiny: TransformersModel) -> None:
+        before = tiny.reader.tokens
+        assert tiny.reader.prefix([]).length == 0
+        assert tiny.reader.tokens == before
+
     def test_damaged_weights_are_a_model_error(self, directory: Path, tmp_path: Path) -> None:
         copy = shutil.copytree(directory, tmp_path / "copy")
         (copy / "model.safetensors").write_bytes((directory / "model.safetensors").read_bytes()[:1000])

@@ -115,6 +115,28 @@ def test_what_the_account_could_not_pay_is_sent_again(server: ScriptedServer, ca
         assert [bool(completion.error) for completion in model.generate(REQUESTS)] == [False, False, False]
 
 
+def test_a_field_that_a_batch_refuses_is_named(server: ScriptedServer) -> None:
+    server.refuses = {"seed": "'seed' is unknown"}
+    server.batches.ends = "completed"
+    with asking(server.base_url, batch=True) as model, pytest.raises(WaitingError):
+        model.generate(REQUESTS)
+    with (
+        asking(server.base_url, batch=True) as model,
+        pytest.raises(ModelError, match=r"does not take 'seed' as it is set .*omit: \[seed\]"),
+    ):
+        model.generate(REQUESTS)
+
+
+def test_a_batch_whose_answers_are_not_kept_any_more_is_not_asked_about(server: ScriptedServer) -> None:
+    with asking(server.base_url, batch=True) as model, pytest.raises(WaitingError):
+        model.generate(REQUESTS)
+    old = {**server.batches.sent[0], "id": "batch_old", "created_at": 0, "status": "completed"}
+    server.batches.sent.insert(0, {**old, "output_file_id": "file-gone"})
+    server.batches.ends = "completed"
+    with asking(server.base_url, batch=True, retries=0) as model:
+        assert all(len(completion.candidates) == 2 for completion in model.generate(REQUESTS))
+
+
 def test_what_was_refused_once_stays_refused(server: ScriptedServer) -> None:
     """The answer to the second batch counts, also if the first one says that the request may be sent again."""
     server.batches.ends, server.batches.expires = "completed", 6

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
+from normloom.models.openai.options import Options
+from normloom.models.openai.replies.failures import ServerFailures
 from normloom.models.openai.replies.reply import Position, Reply, answer_logprobs
 
 
@@ -94,3 +97,19 @@ def test_what_an_endpoint_leaves_out_counts_nothing() -> None:
         '{"choices": [{"message": {}}], "usage": {"prompt_tokens": 9, "prompt_tokens_details": null}}'
     )
     assert (told.used.prompt_tokens, told.used.cached_tokens) == (9, 0)
+
+
+BODY = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ([{"error": {"message": "no such thing"}}], r"the endpoint refuses the request \(400: no such thing\)"),
+        ([{"message": "no such thing"}], r"the endpoint refuses the request \(400: no such thing\)"),
+        ({"message": "no", "param": "model"}, r"does not take 'model' as it is set \(400: no\); change the setting"),
+    ],
+)
+def test_an_error_in_a_list_and_a_field_without_a_cure(error: object, said: str) -> None:
+    failures = ServerFailures("m", Options(), SecretStr(""))
+    assert re.search(said, str(failures.refusal(400, error, {}, BODY)))
