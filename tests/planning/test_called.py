@@ -10,6 +10,7 @@ import linecache
 import subprocess
 import sys
 import textwrap
+import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import packages_distributions
@@ -25,6 +26,7 @@ from normloom.core.errors import ConfigError, UsageError
 from normloom.core.stage import Output, Stage
 from normloom.planning.code.called import Called
 from normloom.planning.code.source import source_of
+from normloom.planning.code.source_modules import changed_at, file_of
 from normloom.planning.keys import LIBRARIES, canonical, key_fields, stage_key
 from normloom.settings.config import load_profile, validated
 from normloom.settings.systems import system_named, system_names
@@ -379,3 +381,19 @@ def test_every_library_that_a_stage_reaches_is_declared_or_decides_nothing(name:
         if undeclared := needed - {*stage.libraries, *LIBRARIES}:
             lacking[stage.name] = undeclared
     assert not lacking
+
+
+def test_what_is_met_twice_and_classes_count_once() -> None:
+    called = Called(canonical)
+    called.add(at_most)
+    roots = list(called.roots)
+    called.add(at_most)
+    assert called.roots == roots
+    called.add(Given)
+    assert called.roots == [*roots, (__name__, "Given")]
+
+
+def test_a_module_without_a_specification_has_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "made_by_hand", types.ModuleType("made_by_hand"))
+    assert file_of("made_by_hand") is None
+    assert changed_at(tmp_path / "gone") == (0, 0)

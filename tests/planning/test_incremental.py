@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest
-from normloom.planning.incremental import cut, regular
+from normloom.planning.incremental import bounds_around, cut, regular
 from normloom.store.layout import MANIFEST, part_marker
 from normloom.store.store import Store
 from normloom.store.verify import verify
@@ -136,3 +137,18 @@ def test_bounds_cover_all_rows_once_in_parts_that_are_not_too_large(
     found = cut(pl.Series([part.get(number) for number in ids], dtype=pl.Int64), len(usual), size)
     assert [place for start, stop in found for place in range(start, stop)] == list(range(len(ids)))
     assert all(stop - start <= size for start, stop in found)
+
+
+def test_without_the_rows_of_the_earlier_table_parts_are_cut_as_usual(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    before = make(store, *WORDS)
+    shutil.rmtree(store.table_directory(before.inputs[0]))
+    after = make(Store(tmp_path), *WORDS[1:])
+    assert [(part.start, part.stop) for part in after.parts] == [(0, 3), (3, 6), (6, 9)]
+    assert [row["word"] for row in rows(store, after)] == list(WORDS[1:])
+
+
+def test_parts_that_overlap_leave_no_way_to_cut_the_rest(tmp_path: Path) -> None:
+    first, second = make(Store(tmp_path), *WORDS).parts[:2]
+    assert bounds_around({0: first, 1: second}, 10, 3) == [(0, 3), (3, 6), (6, 9), (9, 10)]
+    assert bounds_around({0: first, 1: second.model_copy(update={"start": 2})}, 10, 3) is None

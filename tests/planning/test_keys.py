@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 
 import pytest
@@ -63,3 +64,11 @@ def test_everything_the_function_sees_changes_the_key() -> None:
     }
     assert len(set(keys.values())) == len(keys)
     assert key(echo_stage(words), "input") == keys["plain"]
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+def test_a_member_of_an_enumeration_is_its_value() -> None:
+    assert canonical({"colour": Colour.RED}) == {"colour": "red"}

@@ -54,3 +54,12 @@ def test_every_setting_says_what_it_means(system: str) -> None:
     config, resources = validated(systems()[system].config, load_profile("local", system))
     silent = [setting.name for setting in (*settings_of(config), *settings_of(resources)) if not setting.description]
     assert silent == []
+
+
+class Leaving(BaseModel):
+    drawing: Drawing | None = Drawing(runs=5)
+
+
+def test_a_section_that_is_left_out_says_what_it_would_be() -> None:
+    [drawing] = settings_of(Leaving(drawing=None))
+    assert (drawing.value, drawing.default) == ("null", "{runs: 5}")

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from normloom.core.errors import ConfigError
-from normloom.steps.graph import farthest, load_order, model_uses, stages_of
+from normloom.core.models.model_roles import RolesSpec
+from normloom.steps.graph import farthest, load_order, model_uses, stages_of, with_models
 from normloom.testing.toy import SCRIPTED, echo_stage, words_stage
 
 
@@ -33,3 +34,13 @@ def test_the_model_that_is_used_last_makes_room() -> None:
     assert farthest(["a", "b", "c"], ["b", "a", "c", "b"]) == "c"
     assert farthest(["a", "b", "c"], ["c", "b"]) == "a"
     assert load_order(["a", "b", "c", "a", "b"], lambda names: len(names) <= 2) == ["a", "b", "c", "b"]
+
+
+def test_each_of_several_models_is_changed() -> None:
+    roles = RolesSpec.of({"writer": SCRIPTED, "judge": SCRIPTED})
+    [end] = with_models(
+        [echo_stage(words_stage("a"), model=roles)], lambda spec: spec.model_copy(update={"model": "other"})
+    )
+    assert isinstance(end.model, RolesSpec)
+    assert {role: spec.model for role, spec in end.model.roles.items()} == {"writer": "other", "judge": "other"}
+    assert end.model.model == "writer other + judge other"

@@ -11,6 +11,7 @@ import pytest
 from normloom.core.errors import ModelError
 from normloom.store.store import Store
 from normloom.testing.toy import echo_stage, runner, words_stage
+from normloom.workers import ray_start
 from normloom.workers.pool import Pool
 from normloom.workers.ray_start import may_pass, start_ray
 from normloom.workers.resources import Resources
@@ -54,6 +55,15 @@ def test_a_start_that_cannot_succeed_is_tried_once() -> None:
     with pytest.raises(ModelError, match="Ray does not start at 'local': Resource quantities"):
         start_ray(address=None, processors=-1, require_open=lambda: asked.append(None))
     assert len(asked) == 1
+
+
+def test_without_a_folder_with_a_short_path_it_says_what_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("long" * 30)))
+    monkeypatch.setattr(ray_start, "SHORT_FOLDERS", (str(tmp_path / "gone"),))
+    with pytest.raises(ModelError, match=r"none of .*/gone can be written: set RAY_TMPDIR to a directory with a short"):
+        start_ray(address=None, processors=1, require_open=lambda: None)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import subprocess
 import sys
 import threading
 import warnings
@@ -183,3 +184,34 @@ def test_without_a_server_parts_go_on_and_nothing_is_printed(capfd: pytest.Captu
     drain(120)
     assert capfd.readouterr() == ("", "")
     assert handlers() == before
+
+
+def test_another_run_s_server_gets_what_follows(api: tuple[str, list[tuple[str, str | None, Any]]]) -> None:
+    url, received = api
+    with sending(run_log("http://127.0.0.1:9/api")):
+        pass
+    with sending(run_log(url)):
+        log.info("to the second")
+    drain(120)
+    assert [entry["message"] for _, _, entries in received for entry in entries] == ["stage: to the second"]
+
+
+def test_a_record_that_cannot_be_formatted_stops_nothing(
+    api: tuple[str, list[tuple[str, str | None, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    url, received = api
+    monkeypatch.setattr(logging.getLogger("normloom"), "propagate", False)  # pytest's own handler raises
+    with sending(run_log(url)):
+        log.info("%d rows", "three")
+        log.info("and on")
+    drain(120)
+    assert [entry["message"] for _, _, entries in received for entry in entries] == ["stage: and on"]
+    assert "--- Logging error ---" in capfd.readouterr().err
+
+
+def test_without_prefect_no_log_is_looked_for() -> None:
+    asked = "from normloom.workers.run_log import current_run_log; print(current_run_log(), 'prefect' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", f"import sys; {asked}"], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["None", "False"]
