@@ -150,7 +150,7 @@ def test_arguments_of_a_type_that_cannot_be_found_are_taken_as_they_are() -> Non
     given = Local(sign="!")
     assert asked(ANY, given).arguments is given
     with pytest.raises(ConfigError, match="args must be a pydantic model, not int"):
-        asked(ANY, 1)  # type: ignore[arg-type]
+        asked(ANY, 1)
 
 
 def test_an_option_of_the_call_cannot_be_a_parameter() -> None:
