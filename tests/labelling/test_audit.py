@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from audited_table import ROWS, VIEW, answer, audit, figures, queue_of, released, truths
+from audited_table import ROWS, VIEW, answer, audit, figures, queue_of, released, table, truths
 
 import normloom as nl
 from normloom.core.errors import ReleaseError, UsageError
@@ -16,6 +16,7 @@ from normloom.store.store import Store
 from normloom.tasks.audit.auditing import AuditView
 from normloom.tasks.audit.bounds import Bound, missed
 from normloom.testing import made
+from normloom.testing.builds import build_id, built
 
 
 @pytest.fixture
@@ -156,3 +157,19 @@ def test_a_budget_below_two_for_each_stratum_is_refused(store: Store) -> None:
     found = audit(store, budget=3)
     with pytest.raises(nl.NormloomError, match=r"a budget of 3 is less than 2 for each of \d+ strata: raise --budget"):
         made(found.name, [found.end], store)
+
+
+LABELS = pl.List(pl.Struct({"label": pl.String, "probability": pl.Float64}))
+
+
+@nl.step(makes={"text": pl.String, "alignment": pl.String, "generator": pl.String, "labels": LABELS}, fan_out=nl.each())
+def verdicts(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.drop("margin", strict=False)
+
+
+def test_margins_come_from_the_table_that_verdicts_were_made_of(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    built(store, verdicts(table()), build=build_id(1), system="toy")
+    assert audit(store).args.margin == "margin"
+    built(store, verdicts(verdicts(table(), name="bare")), build=build_id(2), system="toy")
+    assert audit(store).args.margin is None

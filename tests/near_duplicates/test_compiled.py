@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numba
+import pytest
+
 from normloom.near_duplicates.kernels import compiled
 from normloom.near_duplicates.kernels.removal import look_up_rows
 
@@ -20,3 +23,8 @@ def test_what_was_compiled_is_kept_by_the_content_of_all_kernels(tmp_path: Path)
 def test_the_kernels_are_kept_there() -> None:
     folder = Path(compiled.__file__).parent
     assert Path(look_up_rows.stats.cache_path).is_relative_to(compiled.kept_in(folder))  # type: ignore[attr-defined]  # numba
+
+
+def test_where_numba_is_told_to_keep_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "told"))
+    assert compiled.kept_in(tmp_path).parent == tmp_path / "told"

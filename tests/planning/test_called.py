@@ -397,3 +397,13 @@ def test_a_module_without_a_specification_has_no_file(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "made_by_hand", types.ModuleType("made_by_hand"))
     assert file_of("made_by_hand") is None
     assert changed_at(tmp_path / "gone") == (0, 0)
+
+
+def test_a_class_without_a_file_counts_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("made_by_hand")
+    module.Shape = type("Shape", (), {"__module__": "made_by_hand"})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "made_by_hand", module)
+    called = Called(canonical)
+    called.add(module.Shape)
+    assert called.roots == [("made_by_hand", "Shape")]
+    assert list(called.live) == ["made_by_hand"]

@@ -105,3 +105,15 @@ def test_a_new_prompt_costs_the_parts_of_drafts_that_are_near_it(tmp_path: Path)
         assert len(after.parts) == len(first.parts)
         costs.append(after.work.parts if after.work else 0)
     assert min(costs) < max(costs) <= len(first.parts)
+
+
+def test_without_the_earlier_side_table_all_parts_are_made(tmp_path: Path) -> None:
+    labels = dict.fromkeys([*PROMPTS, *MORE], SAFETY.labels[0].id)
+    store, scratch = Store(tmp_path / "store"), Store(tmp_path / "scratch")
+    first = made("toy", flow(PROMPTS, labels), store)["expand"]
+    shutil.rmtree(store.table_directory(first.sides[0]))
+    left = Store(store.root)
+    after = made("toy", flow([*PROMPTS, MORE[1]], labels), left)["expand"]
+    assert after.work
+    assert after.work.parts == len(after.parts)
+    assert rows(left, after) == rows(scratch, made("toy", flow([*PROMPTS, MORE[1]], labels), scratch)["expand"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -11,6 +13,7 @@ from normloom.core.stage import Stage
 from normloom.history.removal.forget import ask, forget
 from normloom.planning.costs.ceiling import bounds
 from normloom.planning.plan import Plan, plan
+from normloom.planning.reuse import kept_without
 from normloom.store.store import Store
 from normloom.testing import made, scripted
 from normloom.workers.resources import Resources
@@ -96,3 +99,16 @@ def test_other_changes_leave_nothing_to_count_on(tmp_path: Path) -> None:
     assert {one.stage.name: one.parts_done for one in found.stages} == dict.fromkeys(
         ("table", "draft", "count", "counted", "whole"), 0
     )
+
+
+def test_what_is_gone_from_a_side_table_or_cannot_be_read_leaves_nothing_to_count_on(tmp_path: Path) -> None:
+    store, stages = Store(tmp_path), flow()
+    table = made("toy", stages, store)["counted"]
+    whole_side = replace(stages[3], sides_on=None)
+    side = store.scan(table.sides[0]).collect()["row_id"][0]
+    assert kept_without(whole_side, table, {side}, store) is None
+    found = kept_without(whole_side, table, {"another"}, store)
+    assert found
+    assert (found.parts, found.done) == (3, 3)
+    shutil.rmtree(store.table_directory(table.inputs[0]))
+    assert kept_without(whole_side, table, {"another"}, Store(tmp_path)) is None

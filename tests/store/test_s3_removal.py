@@ -18,6 +18,7 @@ from normloom.core.errors import StoreError, UsageError
 from normloom.core.machine.object_path import ObjectPath, place_of
 from normloom.history.removal.gc import collect, idle, remove
 from normloom.store.locks import lease
+from normloom.store.locks.hold import _send
 from normloom.store.store import Store
 from normloom.store.verify import verify
 from normloom.testing.builds import build_id, built
@@ -174,3 +175,10 @@ def test_two_builders_and_a_gc_at_once(place: str) -> None:
     assert len(contents) == len(flows)
     assert list(verify(store)) == []
     assert len(store.newest("toy")) == 2
+
+
+def test_an_endpoint_that_does_not_answer_is_told_without_its_address() -> None:
+    status, said = _send("http://127.0.0.1:9/bucket/key?X-Amz-Credential=id", '"tag"')
+    assert status == 0
+    assert "refused" in said
+    assert "X-Amz" not in said

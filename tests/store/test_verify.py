@@ -19,7 +19,7 @@ from normloom.core.table import Manifest
 from normloom.store.layout import CURRENT, MANIFEST, part_marker
 from normloom.store.locks.hold import Hold
 from normloom.store.store import Store
-from normloom.store.verify import repair, verify
+from normloom.store.verify import PARENTS, Damage, repair, verify
 from normloom.testing.toy import echo_stage, runner, words_stage
 
 WORDS = words_stage(*"abcdef")
@@ -187,3 +187,13 @@ def test_the_command_lists_damage_and_fails_until_it_is_repaired(made: Made) -> 
     assert code == 0
     assert output.endswith("1 damaged, removed; to make them again: normloom build toy")
     assert run("verify")[0] == 0
+
+
+def test_a_table_of_parents_that_are_not_there_is_made_from_its_first_part_on(made: Made) -> None:
+    damage = Damage(system="toy", stage="echo", key=made.echo.key, part=None, file=PARENTS, problem="are not there")
+    repair(made.store, [damage], Hold())
+    assert [path.name for path in made.directory.glob("part-*.json")] == []
+    again = build(Store(made.store.root))
+    assert again.echo.content == made.echo.content
+    assert again.echo.work
+    assert again.echo.work.parts == 3
