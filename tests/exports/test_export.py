@@ -17,6 +17,7 @@ from normloom.exports.export import export
 from normloom.exports.folder import SUMS
 from normloom.history.exports import exports
 from normloom.store.store import Store
+from normloom.testing.toy import runner, words_stage
 
 SYSTEMS = ("savacu", "misaligntrade", "demo_safetybench", "persodpo")
 
@@ -121,3 +122,11 @@ def test_the_store_records_where_rows_went(four: Store, tmp_path: Path) -> None:
 def test_a_system_without_release_is_refused_in_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"unknown system 'savacu' in .*run normloom build first"):
         export(Store(tmp_path / "store"), "savacu", tmp_path / "out")
+
+
+def test_tables_that_no_build_released_are_no_release(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    runner(store).run(words_stage("a"), [], [])
+    with pytest.raises(UsageError, match=r"toy has no release in .*: run normloom build toy first"):
+        export(store, "toy", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

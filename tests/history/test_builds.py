@@ -12,6 +12,7 @@ from normloom.core.errors import StoreError, UsageError
 from normloom.history.builds import accounts, find_build, locks
 from normloom.history.unfinished import UnfinishedBuild, recorded, unfinished
 from normloom.planning.costs.spent import Spent
+from normloom.store.layout import BUILDS
 from normloom.store.store import Store
 from normloom.testing.builds import build_id, built
 from normloom.testing.toy import echo_stage, words_stage
@@ -159,3 +160,11 @@ def test_a_build_that_failed_says_what_it_had_asked_of_models(tmp_path: Path) ->
     [left] = unfinished(store, "toy")
     assert left.spent == spent
     assert left.state == "failed"
+
+
+def test_a_file_that_is_no_record_of_a_build_is_left_aside(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with recorded(store, UnfinishedBuild(system="toy", build=build_id(1))):
+        [record] = (store.root / "toy" / BUILDS).glob("[!.]*.json")
+        record.with_name("0.json").write_text("{}")
+        assert [left.build for left in unfinished(store, "toy")] == [build_id(1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from normloom.lineage.trace import trace
 from normloom.planning.changes import summarise
 from normloom.store.store import Store
 from normloom.testing import made
+from normloom.testing.toy import runner, words_stage
 
 
 def test_a_build_waits_until_all_rows_are_answered(tmp_path: Path) -> None:
@@ -228,3 +230,11 @@ def test_answers_may_be_about_a_row_upstream(tmp_path: Path) -> None:
     assert queue.rows["asked"].to_list() == rows_of(store, table)["row_id"].to_list()
     assert answer_all(queue) == 4
     assert rows_of(store, made("toy", [asked], store)["answered_tone"])["polite"].to_list() == ["yes"] * 4
+
+
+def test_a_table_that_is_only_named_like_a_queue_is_none(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    runner(store).run(replace(words_stage("a"), name="ask_words"), [], [])
+    assert queues(store) == []
+    with pytest.raises(UsageError, match=r"no queue for labels 'words' in .*; available: none; normloom build"):
+        nl.open_queue("words", store=tmp_path)

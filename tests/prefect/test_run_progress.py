@@ -10,6 +10,7 @@ from prefect_home import Prefect
 
 from normloom.core.outlook import Forecast, Outlook
 from normloom.core.table import Manifest, PartRecord
+from normloom.prefect.reach import ServerReach
 from normloom.prefect.run_progress import RunProgress
 from normloom.store.store import Store
 from normloom.testing.toy import echo_stage, runner, words_stage
@@ -100,3 +101,16 @@ def test_the_run_s_log_tells_what_is_shown(
         *(("advance", 0), tables[1], ("advance", 1), tables[1], ("note", "checks")),
         *(("end", False), "2 of 2 tables", ("end", True), "2 of 2 tables"),
     ]
+
+
+def test_a_server_that_is_lost_and_answers_again_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    reach = ServerReach()
+    for _ in range(2):
+        reach.lost(OSError("refused\nby the host"))
+    assert not reach.worth_trying()
+    for _ in range(2):
+        reach.back()
+    assert reach.worth_trying()
+    lost, again = (record.getMessage() for record in caplog.records)
+    assert lost.startswith("Prefect's server does not answer (refused): the build continues")
+    assert again == "Prefect's server answers again"
