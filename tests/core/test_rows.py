@@ -5,6 +5,7 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
+from normloom.core.rows.forgotten import strings
 from normloom.core.rows.ids import row_id, row_ids, seed
 
 TEXTS = st.text(alphabet="ab\x1f", max_size=3)
@@ -37,3 +38,7 @@ def test_ids_are_unique_and_do_not_depend_on_other_families(parents: list[list[s
 def test_seeds_belong_to_row_and_attempt(row: str, one: int, other: int) -> None:
     assert 0 <= seed(row, one) < 2**63
     assert (seed(row, one) == seed(row, other)) == (one == other)
+
+
+def test_a_text_that_only_looks_like_json_is_a_text() -> None:
+    assert list(strings(["{torn", '{"a": ["b"]}'])) == ["{torn", '{"a": ["b"]}', "b"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -240,3 +241,9 @@ def test_what_is_asked_of_models_that_are_to_be_trained_is_bounded_too(policy: s
     assert all(most[name].known for name in asking)
     assert most["replies_routed"] == most["replies_base"]
     assert most["compare_j1"].requests == 2 * len(SYSTEMS) * most["replies_base"].size.rows
+
+
+def test_a_policy_needs_what_trains_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "trl", None)
+    with pytest.raises(ConfigError, match=r"with trl, not installed here: pip install 'normloom\[train\]', or --set "):
+        prepared("alignx", Store(tmp_path), "models.policy={engine: transformers, model: m}")

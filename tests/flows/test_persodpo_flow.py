@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -366,3 +367,9 @@ def test_every_setting_of_its_own_is_walked() -> None:
     declared = {f"{name}.{field}" for name, kind in sections.items() for field in kind.model_fields}
     elsewhere = {f"{name}.part_rows" for name in ("reply", "signals")} | {"signals.by", "reply.template"}
     assert declared - elsewhere == {setting.partition("=")[0] for setting in CHANGED} - {"source.max_chars"}
+
+
+def test_a_policy_needs_what_trains_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "trl", None)
+    with pytest.raises(ConfigError, match=r"with trl, not installed here: pip install 'normloom\[train\]', or --set "):
+        prepared("persodpo", Store(tmp_path), "models.policy={engine: transformers, model: m}")

@@ -8,7 +8,9 @@ import pytest
 
 from normloom.core.errors import SourceError
 from normloom.readers import locate
+from normloom.schemas.people.persona_tables import UNKNOWN
 from normloom.tasks.personas.assist import parsed
+from normloom.tasks.personas.chat.reading import topic_of
 from normloom.tasks.personas.classifier import Classifier, predict
 from normloom.tasks.personas.community import personas, recommendations
 from normloom.tasks.personas.extractor import hashed, relation_features, token_features
@@ -224,3 +226,11 @@ class TestExtraction:
         assert {"w=swim", "end=wim", "-1=i", "+1=<edge>"} <= set(second)
         assert relation_features(["I", "swim"], [1]) == ["w=i", "w=swim", "p=i swim", "o=swim", "before=i"]
         assert hashed([["a", "b"], []], 1024).sum(axis=1).ravel().tolist() == [[2.0, 0.0]]
+
+
+def test_a_topic_is_unknown_if_nothing_is_known_or_only_stop_words_are() -> None:
+    facts = pl.DataFrame({"task": ["Leisure"], "topic": ["Book"], "relation": ["is"], "object": ["the"]})
+    assert topic_of(facts, "Leisure", "likes maps", margin=0) == UNKNOWN
+    assert topic_of(facts, "Work", "likes maps", margin=0) == UNKNOWN
+    known = facts.with_columns(object=pl.lit("maps"))
+    assert topic_of(known, "Leisure", "likes maps", margin=0) == "Book"

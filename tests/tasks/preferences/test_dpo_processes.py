@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+import torch
 from safetensors.torch import load_file
 from test_dpo_training import ARGS, STEPS, silent, some_pairs
 from tiny_models import save_tiny_llama
@@ -14,7 +16,8 @@ from torch.testing import assert_close
 
 from normloom.core.errors import ConfigError, StageError
 from normloom.core.models.protocol import ModelSpec
-from normloom.tasks.preferences.dpo.processes import train_in_processes
+from normloom.tasks.preferences.dpo.processes import _heard, _said, train_in_processes
+from normloom.tasks.preferences.dpo.train_dpo import _processes
 from normloom.tasks.preferences.dpo.training import share_of_batch, train
 from normloom.tasks.tuning.checkpoints import newest
 from normloom.tasks.tuning.lora import ADAPTER, FOLDER
@@ -62,3 +65,18 @@ def test_a_batch_that_processes_cannot_share_is_refused() -> None:
     assert share_of_batch(ARGS, 2) == 1
     with pytest.raises(ConfigError, match=r"train\.batch: 2 pairs cannot be shared by 4 GPUs; make it a multiple of 4"):
         share_of_batch(ARGS, 4)
+
+
+def test_what_a_process_says_went_wrong_is_raised_here() -> None:
+    receiver, speaker = Pipe(duplex=False)
+    speaker.send(StageError("the loss is nan"))
+    with pytest.raises(StageError, match="the loss is nan"):
+        _heard([receiver], silent)
+    assert _said(None, 2) == "the training in 2 processes ended without a result (None)"
+
+
+@pytest.mark.skipif(torch.cuda.device_count() > 1, reason="there are several GPUs")
+def test_gpus_that_a_process_does_not_see_are_named() -> None:
+    assert _processes(ModelSpec(model="m", device="cpu"), 2) == 1
+    with pytest.raises(ConfigError, match="the training is given 2 GPUs, but its process sees "):
+        _processes(ModelSpec(model="m"), 2)

@@ -8,18 +8,24 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file
 from tiny_models import save_tiny_llama, tokenizer
 from transformers import AutoModelForCausalLM
 
-from normloom.core.errors import StageError
-from normloom.tasks.tuning.lora import ADAPTER, CONFIG, FOLDER, Lora
+from normloom.core.errors import ConfigError, StageError
+from normloom.core.models.protocol import ModelSpec
+from normloom.core.run import Run
+from normloom.tasks.alignx.experts import tune_expert
+from normloom.tasks.tuning.lora import ADAPTER, CONFIG, FOLDER, Lora, trainable
 from normloom.tasks.tuning.policies import Policy
 from normloom.tasks.tuning.supervised import Curve, Replies, Tuning, tune
+from normloom.tasks.tuning.trainer import on_one_gpu
 
 STEPS = 10
 ARGS = Tuning(
@@ -116,3 +122,25 @@ def test_without_held_out_replies_there_is_no_loss_of_them(tiny: Path, tmp_path:
     args = ARGS.model_copy(update={"max_steps": 1})
     curve = tune(replies(0, 4), Replies([], []), args, policy(tiny), scratch=tmp_path, tell=lambda *_: None)
     assert (curve.before, curve.after, len(curve.steps)) == (None, None, 1)
+
+
+def test_a_quantized_policy_is_refused_and_one_gpu_of_several_is_taken(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ConfigError, match=r"the policy is quantized \(bitsandbytes\) and cannot be trained"):
+        trainable(SimpleNamespace(quantization_method="bitsandbytes"))
+    configured = SimpleNamespace(n_gpu=4, _n_gpu=4)
+    assert on_one_gpu(configured)._n_gpu == 1
+    assert "4 GPUs are visible, one is asked for" in caplog.text
+
+
+def test_an_axis_without_a_good_reply_has_no_expert(tiny: Path, tmp_path: Path) -> None:
+    rows = pl.DataFrame(
+        {"row_id": ["1"], "prompt_id": ["p"], "variant": ["plain"], "split": ["train"], "prompt": ["Why?"]}
+    )
+    known = pl.DataFrame(
+        {"row_id": ["p"], "axis": ["kind"], "history": [None], "reference": [[]]},
+        schema_overrides={"reference": pl.List(pl.String)},
+    )
+    base = ModelSpec(model=str(tiny), device="cpu", threads=1)
+    for axis, reasons in (("kind", "no_reply"), ("brief", "no prompt")):
+        with pytest.raises(StageError, match=rf"axis '{axis}': it has no reply that can be learned from \({reasons}\)"):
+            tune_expert.function(rows, ARGS, known, axis=axis, policy=base, run=Run(tmp_path, tmp_path))
