@@ -34,7 +34,7 @@ from normloom.tasks.tradeoff.phrases import count_words, refuses
 
 LETTERS = ("A", "B")
 ORDERS = (REPLY_FIRST, REFERENCE_FIRST)
-_LETTER = re.compile(r"\b([AB])\b|\b(tie|draw|equal|both)\b", re.IGNORECASE)
+_VERDICT = re.compile(r"\b(?:[Aa]\s+)?((?i:tie|draw|equal|both))\b|\b([ABb]|a(?!\s+\w))\b")  # an article is no vote
 
 
 class Comparing(Args):
@@ -175,9 +175,9 @@ def parsed(raw: str, order: str) -> tuple[str, float | None]:
     """Return the parse status of a judge's raw reply, and its vote for the reply that is judged: 1, 0, or 0.5."""
     if not raw.strip():
         return EMPTY, None
-    found = _LETTER.search(raw)
+    found = _VERDICT.search(raw)
     if found is None:
         return (REFUSED if refuses(raw) else BAD_FORMAT), None
-    if found[2]:
+    if found[1]:
         return OK, 0.5
-    return OK, float((found[1].upper() == LETTERS[0]) == (order == REPLY_FIRST))
+    return OK, float((found[2].upper() == LETTERS[0]) == (order == REPLY_FIRST))

@@ -10,7 +10,7 @@ import pytest
 from normloom.exports.card.model_licences import _of_package, model_licence
 
 CARD = "---\nlicense: gemma\n---\n# A model\n"
-NO_MATTER, A_LIST = "# No front matter\n", "---\n- a list\n---\n"
+NO_MATTER, A_LIST, TORN = "# No front matter\n", "---\n- a list\n---\n", "---\nlicense: [mit\n---\n"
 
 
 def test_a_packaged_model_has_the_licence_of_its_package() -> None:
@@ -18,7 +18,9 @@ def test_a_packaged_model_has_the_licence_of_its_package() -> None:
     assert _of_package("no-such-distribution") is None
 
 
-@pytest.mark.parametrize(("text", "licence"), [(CARD, "gemma"), (NO_MATTER, None), (A_LIST, None), (None, None)])
+@pytest.mark.parametrize(
+    ("text", "licence"), [(CARD, "gemma"), (NO_MATTER, None), (A_LIST, None), (TORN, None), (None, None)]
+)
 def test_a_model_in_a_folder_has_the_licence_of_its_card(tmp_path: Path, text: str | None, licence: str | None) -> None:
     if text:
         (tmp_path / "README.md").write_text(text)

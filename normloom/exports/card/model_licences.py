@@ -44,10 +44,11 @@ def _cached(model: str, revision: str) -> Path | None:
 
 
 def _of_card(card: Path) -> str | None:
+    import yaml
     from huggingface_hub import ModelCard
 
     try:
         licence = ModelCard.load(card).data.get("license")
-    except (OSError, ValueError):
+    except (OSError, ValueError, yaml.YAMLError):
         return None
     return str(licence) if licence else None

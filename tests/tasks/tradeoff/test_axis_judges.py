@@ -134,7 +134,9 @@ def test_only_the_axes_that_are_named_are_compared() -> None:
 def test_what_a_judge_writes_is_parsed_or_fails() -> None:
     assert parsed("A", REPLY_FIRST) == parsed("it is B", REFERENCE_FIRST) == ("ok", 1.0)
     assert parsed("Reply (a).", REFERENCE_FIRST) == ("ok", 0.0)
-    assert parsed("A tie", REPLY_FIRST)[0] == "ok"
+    assert parsed("A tie", REPLY_FIRST) == parsed("It is a tie.", REPLY_FIRST) == ("ok", 0.5)
+    assert parsed("b is a better reply than A", REPLY_FIRST) == parsed("It is a clear B", REPLY_FIRST) == ("ok", 0.0)
+    assert parsed("a is better", REPLY_FIRST) == ("bad_format", None)  # or an article: nobody can tell
     assert parsed("Both are fine.", REPLY_FIRST) == ("ok", 0.5)
     assert parsed("  ", REPLY_FIRST) == ("empty", None)
     assert parsed("I'm sorry, no.", REPLY_FIRST) == ("refused", None)
