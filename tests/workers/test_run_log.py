@@ -203,6 +203,7 @@ def test_a_record_that_cannot_be_formatted_stops_nothing(
 ) -> None:
     url, received = api
     monkeypatch.setattr(logging.getLogger("normloom"), "propagate", False)  # pytest's own handler raises
+    monkeypatch.setattr(logging, "raiseExceptions", True)  # commands turn it off for their process
     with sending(run_log(url)):
         log.info("%d rows", "three")
         log.info("and on")
