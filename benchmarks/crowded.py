@@ -1,9 +1,9 @@
-"""Models of several processes on the same processors: how much longer each takes, by how waiting threads wait.
+"""Several models on the same processors: how much they slow each other down, by how long waiting threads spin.
 
     python benchmarks/crowded.py --processes 3
 
-Each process writes the same texts with two threads, first alone, then all at once: with libgomp's own spin, and with
-that of Normloom. A process of its own is started for every measurement, as libgomp reads the environment once.
+Each process writes the same texts with two threads, first alone, then all at once, with libgomp's
+default spin and with Normloom's. libgomp reads the environment once, so each measurement is a new process.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def write(texts: int, tokens: int) -> float:
 
 
 def together(processes: int, way: dict[str, str], arguments: list[str]) -> float:
-    """Return the mean seconds of so many processes at once."""
+    """Return the mean seconds of this many processes at once."""
     command = [sys.executable, __file__, "--write", *arguments]
     running = [
         subprocess.Popen(command, env=os.environ | way, stdout=subprocess.PIPE, text=True) for _ in range(processes)

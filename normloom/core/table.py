@@ -63,7 +63,7 @@ class PartRecord(_Record):
         return (*self.files.values(), *self.attached)
 
     def is_as(self, other: PartRecord) -> bool:
-        """Tell whether both are records of the same part, whatever they say of where the rows are that it reads."""
+        """Tell whether both are records of the same part; `places`, where its input rows are, may differ."""
         return self == other or self == other.model_copy(update={"places": self.places})
 
     @property

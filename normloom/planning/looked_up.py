@@ -1,4 +1,4 @@
-"""Which rows look up side rows that are others than an earlier table's: tables are compared once, not part by part."""
+"""Rows whose looked-up side rows differ from an earlier table's: tables are compared once, not part by part."""
 
 from __future__ import annotations
 

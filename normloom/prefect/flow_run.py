@@ -185,7 +185,8 @@ class _OwnRun(Generic[Result]):
             self._withdraw()
 
     def _withdraw(self) -> None:
-        """Delete what the server kept of an offer that it did not take, or else nobody would ever end that run."""
+        """Delete a run that the server made but did not begin; it would stay pending for good."""
+        from httpx import HTTPStatusError
         from prefect.client.orchestration import get_client
         from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 
@@ -194,7 +195,7 @@ class _OwnRun(Generic[Result]):
             with get_client(sync_client=True) as client:
                 for run in client.read_flow_runs(flow_run_filter=mine):
                     client.delete_flow_run(run.id)
-        except Exception as error:
+        except HTTPStatusError as error:
             if not is_busy(error):
                 raise
 

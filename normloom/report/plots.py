@@ -161,7 +161,7 @@ def lines(title: str, series: Mapping[str, Sequence[tuple[float, float]]], *, ax
 
 
 def _plot(title: str, traces: list[dict[str, Any]], layout: dict[str, Any], *, width: Width = "half") -> Plot:
-    # plotly's own classes would check every name, for a quarter of a second of imports: a test has them do it
+    # Importing plotly's classes to validate this takes a quarter of a second, so a test does it instead.
     return Plot(title=title, figure={"data": traces, "layout": layout}, width=width)
 
 

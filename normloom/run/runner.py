@@ -229,14 +229,18 @@ class StageRunner:
     ) -> tuple[dict[int, PartRecord], list[PartRecord]]:
         """Return the parts that an earlier build left and that stay, by index, and those taken back to be made again.
 
-        To make all of a table again that has all its parts and was refused is to begin with none. Where the rows of a
-        part are is said by its job: it may have been taken over from a table that read them in other files.
+        To make all of a table again that has all its parts and was refused is to begin with none. `places` come from
+        the jobs: a part may have been taken over from a table that read the same rows in other files.
         """
-        bounds = {job.index: (job.start, job.stop) for job in jobs}
-        found = {index: part for index, part in parts.items() if bounds.get(index) == (part.start, part.stop)}
+        by_index = {job.index: job for job in jobs}
+        found = {
+            index: part.model_copy(update={"places": job.places})
+            for index, part in parts.items()
+            if (job := by_index.get(index)) and (job.start, job.stop) == (part.start, part.stop)
+        }
         refused = len(found) == len(jobs)
         kept = {
-            index: part.model_copy(update={"places": jobs[index].places})
+            index: part
             for index, part in found.items()
             if part.settled and not (again and (part.files["quarantined"].rows or (again == "all" and refused)))
         }
@@ -263,7 +267,7 @@ class StageRunner:
         missing = [job for job in jobs if job.index not in done]
         loading, work = Loading(), None
         if where:
-            from normloom.run.chosen_rows import with_rows  # and DuckDB with it
+            from normloom.run.chosen_rows import with_rows  # which imports DuckDB
 
             missing = with_rows(missing, table.files, where, root=self.store.root, stage=stage.name)
         if missing:

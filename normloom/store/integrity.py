@@ -69,7 +69,7 @@ def _opened(directory: Path, record: FileRecord) -> FileIO | BytesIO:
     """Open a file of a part to be read whole."""
     if isinstance(directory, ObjectPath):
         return BytesIO((directory / record.name).read_bytes())
-    return open(f"{directory}/{record.name}", "rb", buffering=0)  # noqa: PTH123  # as above
+    return open(f"{directory}/{record.name}", "rb", buffering=0)  # noqa: PTH123  # see `size_of`
 
 
 def is_whole(directory: Path, part: PartRecord) -> bool:

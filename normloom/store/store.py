@@ -346,7 +346,7 @@ class Store:
 
 
 def _state(path: str | Path) -> _State:
-    found = os.stat(path)  # noqa: PTH116  # names too
+    found = os.stat(path)  # noqa: PTH116  # also of a name without a path object
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 

@@ -10,7 +10,6 @@ import linecache
 import subprocess
 import sys
 import textwrap
-import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import packages_distributions
@@ -26,7 +25,6 @@ from normloom.core.errors import ConfigError, UsageError
 from normloom.core.stage import Output, Stage
 from normloom.planning.code.called import Called
 from normloom.planning.code.source import source_of
-from normloom.planning.code.source_modules import changed_at, file_of
 from normloom.planning.keys import LIBRARIES, canonical, key_fields, stage_key
 from normloom.settings.config import load_profile, validated
 from normloom.settings.systems import system_named, system_names
@@ -391,19 +389,3 @@ def test_what_is_met_twice_and_classes_count_once() -> None:
     assert called.roots == roots
     called.add(Given)
     assert called.roots == [*roots, (__name__, "Given")]
-
-
-def test_a_module_without_a_specification_has_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setitem(sys.modules, "made_by_hand", types.ModuleType("made_by_hand"))
-    assert file_of("made_by_hand") is None
-    assert changed_at(tmp_path / "gone") == (0, 0)
-
-
-def test_a_class_without_a_file_counts_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = types.ModuleType("made_by_hand")
-    module.Shape = type("Shape", (), {"__module__": "made_by_hand"})  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "made_by_hand", module)
-    called = Called(canonical)
-    called.add(module.Shape)
-    assert called.roots == [("made_by_hand", "Shape")]
-    assert list(called.live) == ["made_by_hand"]

@@ -39,7 +39,7 @@ def homes(*, told: Told) -> nl.Output:
 
 
 @nl.step(makes={"who": pl.String, "people": pl.Int64}, part_rows=2, looks_up=LOOKS_UP, fan_out=nl.each())
-def met(rows: pl.DataFrame, people: pl.DataFrame, homes: pl.DataFrame | None = None) -> pl.DataFrame:  # noqa: ARG001
+def met(rows: pl.DataFrame, people: pl.DataFrame, homes: pl.DataFrame | None = None) -> pl.DataFrame:  # noqa: ARG001  # given, not used
     return rows.select("row_id", "who", people=pl.lit(people.height, dtype=pl.Int64))
 
 

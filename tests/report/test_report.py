@@ -23,9 +23,8 @@ from normloom.cli.commands.reading.report import report as report_command
 from normloom.core.errors import UsageError
 from normloom.report.blocks import Note, Plot, Table, rounded
 from normloom.report.material import Material, find_material
-from normloom.report.page import _html, page
+from normloom.report.page import page
 from normloom.report.report import SECTIONS, report
-from normloom.report.sections.data.contamination import draw as draw_contamination
 from normloom.report.sections.data.duplicates import chance_warning
 from normloom.report.sections.data.duplicates import draw as draw_duplicates
 from normloom.report.sections.data.rows import draw as draw_rows
@@ -385,22 +384,6 @@ def test_a_build_without_a_table_left_is_refused(tmp_path: Path) -> None:
     shutil.rmtree(copy.root / "toy" / "words")
     with pytest.raises(UsageError, match=f"no table of build {ONE} is left in .*: build it again, or name another"):
         find_material(copy, "toy")
-
-
-def test_a_block_of_another_kind_is_no_block() -> None:
-    with pytest.raises(TypeError, match="cannot show a str"):
-        _html("text")
-
-
-def test_a_release_that_holds_items_of_a_benchmark_warns() -> None:
-    counts = {"benchmark": "b", "items": 9, "items_found": 1, "rows": 2, "by_ngrams": 1, "by_jaccard": 1}
-    data = {"benchmarks": [counts], "dropped": 0, "examples": []}
-    warned = next(draw_contamination(data))
-    assert isinstance(warned, Note)
-    assert (warned.text, warned.warning) == (
-        "Rows that have an item of a benchmark are listed here and were not dropped.",
-        True,
-    )
 
 
 def test_rows_in_quarantine_of_tables_that_were_refused_are_listed(store: Store) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from normloom.core.stage import Stage
+from normloom.core.table import Kind
 from normloom.history.builds import BuildLock
 from normloom.run.reproduce import Sample, _differences, _differing, sample
 from normloom.steps.graph import stages_of
@@ -93,9 +94,10 @@ def test_a_part_that_cannot_be_made_again_says_why(tmp_path: Path) -> None:
 
 def test_other_counts_and_columns_are_told() -> None:
     one = pl.DataFrame({"row_id": ["a", "b"]})
-    before = {"rows": one, "dropped": one, "quarantined": one}
-    after = {"rows": one.head(1), "dropped": one.with_columns(rule=pl.lit("r")), "quarantined": one}
-    assert list(_differences(before, after, 0.0)) == ["1 rows instead of 2", "columns of dropped differ"]  # type: ignore[arg-type]  # kinds
+    ruled = one.with_columns(rule=pl.lit("r"))
+    before: dict[Kind, pl.DataFrame] = {"rows": one, "dropped": one, "quarantined": one}
+    after: dict[Kind, pl.DataFrame] = {"rows": one.head(1), "dropped": ruled, "quarantined": one}
+    assert list(_differences(before, after, 0.0)) == ["1 rows instead of 2", "columns of dropped differ"]
 
 
 def test_numbers_may_differ_by_the_tolerance_and_texts_not_at_all() -> None:

@@ -15,10 +15,10 @@ def processors() -> int:
 
 
 def share_processors(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Let threads of OpenMP that wait for one another give up their processors soon, unless the environment says how.
+    """Make waiting OpenMP threads sleep after a short spin, unless the environment already says how they wait.
 
-    GNU's library spins for milliseconds by default: if other programs want the same processors, those who wait take
-    them from those who are waited for. It reads the environment when it is loaded, so call this before torch is there.
+    GNU's library spins for milliseconds by default, which takes processors from the very threads it waits for if other
+    programs want them too. It reads the environment when it is loaded, so call this before torch is imported.
     """
     if not any(name in environment for name in _WAITING):
         environment["GOMP_SPINCOUNT"] = SPINS

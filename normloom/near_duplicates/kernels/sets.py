@@ -241,7 +241,7 @@ def find_partners(start: int, stop: int, common: Array, begins: Array, traits: A
             own[:] = True
             continue
         for place in range(len(rows)):
-            kept_traits[place] = traits[np.int64(rows[place] & _LOW)]  # side by side: they are compared many times
+            kept_traits[place] = traits[np.int64(rows[place] & _LOW)]  # contiguous: each is compared many times
             folds[place] = kept_traits[place, 1] ^ kept_traits[place, 2] ^ kept_traits[place, 3]
         for place in range(len(rows)):
             if own[place]:

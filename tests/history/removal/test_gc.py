@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from normloom.core.errors import StoreError, UsageError
 from normloom.core.stage import Stage
-from normloom.core.table import Manifest, PartRecord
+from normloom.core.table import Manifest
 from normloom.history.builds import BuildLock, locks
 from normloom.history.removal.gc import Collection, Garbage, collect, idle, remove
 from normloom.store.layout import MANIFEST
@@ -53,10 +53,8 @@ def named(*builds: BuildLock) -> set[tuple[str, str]]:
 
 def verifies(store: Store, stage: str, key: str) -> bool:
     manifest = store.published("toy", stage, key)
-    if manifest is None:
-        return False
-    kept = list(store.parts(store.directory("toy", stage, key)).values())
-    return len(kept) == len(manifest.parts) and all(map(PartRecord.is_as, kept, manifest.parts))
+    kept = store.parts(store.directory("toy", stage, key)).values()
+    return manifest is not None and all(one.is_as(own) for one, own in zip(kept, manifest.parts, strict=True))
 
 
 def files(store: Store) -> set[str]:

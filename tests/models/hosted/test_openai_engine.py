@@ -15,13 +15,10 @@ from scripted_server import KEY, MODEL, OVERFLOW, ScriptedServer, serving
 
 from normloom.core.contract import Contract
 from normloom.core.errors import ConfigError, ModelError
-from normloom.core.models.model_roles import RolesSpec
 from normloom.core.models.protocol import Closing, Metered, Turn
 from normloom.core.models.protocol import LanguageModel as Model
 from normloom.core.stage import Output, Stage, quarantined, quarantined_frame
 from normloom.models import GenerateRequest, LanguageModel, ModelSpec
-from normloom.models.openai.engine import OpenaiModel
-from normloom.models.roles import Roles
 from normloom.planning.keys import key_fields, stage_key
 from normloom.store.store import Store
 from normloom.testing.toy import runner, words_stage
@@ -86,16 +83,6 @@ class TestAnswers:
             assert len(found.logprobs) == len(wanted.logprobs)
             for line, expected in zip(found.logprobs, wanted.logprobs, strict=True):
                 assert line == pytest.approx(expected, rel=1e-9)
-
-    def test_models_by_role_are_let_go_together(self, server: ScriptedServer) -> None:
-        scripted = ModelSpec(engine="scripted", model="m")
-        roles = Roles(RolesSpec.of({"hosted": spec_of(server.base_url), "own": scripted}))
-        assert list(roles) == ["hosted", "own"]
-        hosted = roles["hosted"]
-        assert isinstance(hosted, OpenaiModel)
-        assert hosted.generate([writing("prompt")])[0].candidates
-        roles.close()
-        assert not hosted._thread.is_alive()
 
     def test_no_requests_give_no_answers(self, server: ScriptedServer) -> None:
         with asking(server.base_url) as model:
