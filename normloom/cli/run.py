@@ -233,14 +233,26 @@ def _watching(console: Console) -> Iterator[Progress]:
     if console.quiet:
         yield LogProgress()
         return
+    with _apart():
+        if console.is_terminal or console.is_jupyter:
+            bars = NotebookProgress if console.is_jupyter else TerminalProgress
+            with bars(console) as progress, printing_above(console):
+                yield progress
+            return
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        with handling(handler):
+            yield LogProgress()
+
+
+@contextmanager
+def _apart() -> Iterator[None]:
+    """Keep what our loggers say, from INFO on, from the handlers of the root meanwhile."""
+    level, propagates = log.level, log.propagate
     log.setLevel(logging.INFO)
     log.propagate = False
-    if console.is_terminal or console.is_jupyter:
-        bars = NotebookProgress if console.is_jupyter else TerminalProgress
-        with bars(console) as progress, printing_above(console):
-            yield progress
-        return
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    with handling(handler):
-        yield LogProgress()
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.propagate = propagates

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import logging
 from collections.abc import Sequence
 from importlib.metadata import distribution
 from pathlib import Path
@@ -145,6 +146,16 @@ def test_bytes_are_rows_like_any_others() -> None:
     made = stage.function(stage.arguments, **stage.values).rows
     assert made["source_row"].to_list() == [3, 1, 2]
     assert made["content"].n_unique() == 3
+
+
+def test_progress_is_shown_and_leaves_the_logs_of_the_process_as_they_were(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = logging.getLogger("normloom")
+    before = log.level, log.propagate, log.handlers.copy()
+    nl.build(tone(nl.table(ROWS), SCRIPTED), store=tmp_path, name="shown", progress=True)
+    assert "tone: published" in capsys.readouterr().err
+    assert (log.level, log.propagate, log.handlers) == before
 
 
 def test_a_text_that_the_model_cannot_read_costs_its_row(tmp_path: Path) -> None:

@@ -73,10 +73,7 @@ def test_an_unknown_column_is_refused_when_the_source_is_read_with_the_one_that_
         carry_out(ingested(path, keep=["license"]), None)
 
 
-def test_a_name_of_the_release_gets_a_prefix_and_that_is_said(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(logging.getLogger("normloom"), "propagate", True)
+def test_a_name_of_the_release_gets_a_prefix_and_that_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     record = {"prompt": "one", "prompt_id": 1, "source_prompt_id": 2, "Origin": "web", "parents": ["x"], "id": 3}
     with caplog.at_level(logging.INFO, logger="normloom"):
         made = kept(written(tmp_path / "a.jsonl", record))
