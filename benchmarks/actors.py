@@ -1,7 +1,7 @@
-"""Layouts of actors and threads, and sizes of part, for the embedded model: what a profile should ask for.
+"""Layouts of actors and threads, and part sizes, for the embedded model: what a profile should ask for.
 
 Each layout ACTORSxTHREADS runs the same generate and judge stages through the stage runner, in turns and
-in the opposite order every other time; the first layout is the one that others are compared with.
+in reverse order every other time. The first layout is the baseline.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""A table of ten million rows whose parents are ten million rows: what reading, tracing and checking it takes.
+"""What it costs to read, trace and check a table of ten million rows whose parents are another ten million.
 
 The store is written as any build writes it: the stage runner makes seeds, forty drafts of each seed and a label for
-each draft, in parts, with scripted functions. Then each thing that a person does with it runs in a process of its own,
-as the command line runs it: `normloom query`, `normloom trace` back to the seed, forward from a draft and from a seed,
-and the contract's checks of the whole table as they run before it publishes. CPU seconds count all threads, start and
-imports included; `peak` is the most memory that the process held. `growth` says how many times as long the CPU worked
-as at the size before, with several sizes of `--rows`.
+each draft, in parts, with scripted functions. Then each command runs in a process of its own: `normloom query`,
+`normloom trace` back to the seed, forward from a draft and from a seed, and the contract's checks of the whole table,
+as they run before it is published. CPU seconds count all threads, start-up and imports included; `peak` is the
+process's peak memory. With several sizes in `--rows`, `growth` is the CPU time over that of the size before.
 """
 
 from __future__ import annotations
@@ -230,7 +229,7 @@ def main() -> None:
     """Measure."""
     arguments = parser(__doc__)
     arguments.add_argument("--rows", type=int, nargs="+", default=[10_000_000], help="drafts, smallest size first")
-    arguments.add_argument("--folder", type=Path, help="where the stores go and stay; a temporary folder else")
+    arguments.add_argument("--folder", type=Path, help="keep the stores here instead of in a temporary folder")
     arguments.add_argument("--do", choices=["write", "check", "view"], help="one step alone, in this process")
     given = arguments.parse_args()
     if given.do:

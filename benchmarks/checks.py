@@ -1,7 +1,7 @@
-"""What the checks of a table take, by Polars and by Great Expectations over pandas, from one row to ten million.
+"""What checking a table costs with Polars and with Great Expectations over pandas, from one row to ten million.
 
-Five checks (rows, lengths, a set, a range, no nulls) of a table in Parquet, each maker in a process of its own: CPU
-seconds of all threads with and without the start and imports, wall seconds, and the most memory that was held.
+Five checks (rows, lengths, a set, a range, no nulls) of a Parquet table, each checker in a process of its own: CPU
+seconds of all threads with and without start-up and imports, wall seconds, and peak memory.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def main() -> None:
     """Measure."""
     arguments = parser(__doc__)
     arguments.add_argument("--rows", type=int, nargs="+", default=[1, 100_000, 10_000_000])
-    arguments.add_argument("--do", nargs=2, metavar=("MAKER", "FOLDER"), help="one maker, in this process")
+    arguments.add_argument("--do", nargs=2, metavar=("CHECKER", "FOLDER"), help="one checker, in this process")
     given = arguments.parse_args()
     if given.do:
         print(json.dumps(run(given.do[0], Path(given.do[1]))))

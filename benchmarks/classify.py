@@ -1,9 +1,9 @@
-"""Rates and agreement of the routes by which prompts are labelled, on the embedded models, in one run.
+"""Rates and agreement of the labelling routes on the embedded models, in one run.
 
 Routes: `exhaustive` (a question about every label), `codes` and `shortlist` (a shortlist by one-token
-codes or by embedding, then questions about its k labels) and `embedding` (no question). Those that ask are run with
-prefix sharing and without it, both on the same few rows, by the stages' own functions.
-The embedding routes are given the calibration that a build fits on the built-in calibrating prompts.
+codes or by embedding, then questions about its k labels) and `embedding` (no questions). The routes that ask run with
+and without prefix sharing on the same few rows, through the stages' own functions. The embedding routes use the
+calibration that a build fits on the built-in calibration prompts.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main() -> None:
         "--source", default="builtin", help="builtin, beavertails (of ../shared/data), or a CSV, JSONL or Parquet file"
     )
     arguments.add_argument("--text-column", default="prompt", help="of a file")
-    arguments.add_argument("--label-column", help="of a file: reference labels of the first dimension, parted by ;")
+    arguments.add_argument("--label-column", help="of a file: reference labels of the first dimension, separated by ;")
     arguments.add_argument("--dimensions", nargs="+", choices=DIMENSIONS, default=["safety"])
     arguments.add_argument("--k", type=int, default=4, help="labels of each dimension on a shortlist")
     arguments.add_argument("--threads", type=int, default=1)

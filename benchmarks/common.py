@@ -1,4 +1,4 @@
-"""What the benchmarks share: timing, prompts, stages that time their model, tables and --json."""
+"""Shared by the benchmarks: timing, prompts, stages that time their model, tables and --json."""
 
 from __future__ import annotations
 

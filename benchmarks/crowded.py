@@ -1,9 +1,9 @@
-"""Several models on the same processors: how much they slow each other down, by how long waiting threads spin.
+"""How much models on the same processors slow each other down, depending on how long waiting threads spin.
 
     python benchmarks/crowded.py --processes 3
 
-Each process writes the same texts with two threads, first alone, then all at once, with libgomp's
-default spin and with Normloom's. libgomp reads the environment once, so each measurement is a new process.
+Each process generates the same texts with two threads, first alone, then all at once, with libgomp's
+default spin count and with Normloom's. libgomp reads the environment once, so each measurement is a new process.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""DPO on the released pairs of PersoDPO, once for each seed: what a policy prefers on prompts that it has not seen.
+"""DPO on PersoDPO's released pairs, once per seed: what the policy prefers on prompts it has not seen.
 
-`generations.parquet` is what the paper's authors released, with `prompts.parquet` next to it. Every table is in
-`--store`: the same command resumes a run that was stopped, and makes nothing twice.
+`generations.parquet` is the authors' release, with `prompts.parquet` next to it. All tables are kept in `--store`:
+rerun the same command to resume; nothing is made twice.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ def main() -> None:
     """Train, measure and print."""
     arguments = parser(__doc__)
     arguments.add_argument("source", type=Path, help="generations.parquet of the release")
-    arguments.add_argument("--store", type=Path, required=True, help="folder of all tables and checkpoints")
+    arguments.add_argument("--store", type=Path, required=True, help="folder for all tables and checkpoints")
     arguments.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44])
     arguments.add_argument("--prompts", type=int, default=240, help="of the release, with all replies to them")
-    arguments.add_argument("--max-tokens", type=int, default=232, help="of a prompt and a reply; longer ones are left")
+    arguments.add_argument("--max-tokens", type=int, default=232, help="of prompt and reply; longer ones are skipped")
     arguments.add_argument("--steps", type=int, default=40, help="of two pairs")
     arguments.add_argument("--learning-rate", type=float, default=2e-4)
     arguments.add_argument("--last-layers", type=int, default=8, help="blocks that have an adapter")

@@ -1,15 +1,15 @@
-"""How much of the engine's rate is left when the stage runner feeds it.
+"""How much of an engine's rate is left when the stage runner feeds it.
 
-The requests of a generate stage are given straight to the engine in this process (`direct`) and run as
-the product runs them (`stage`: a Ray actor with the same engine and threads, parts, commits, checks), in
-turns: direct, stage, direct, stage and so on. Loading is left out on both sides. A ratio is the stage's
-rate over the mean rate of the direct runs before and after it. The scripted engine waits a fixed time in each
-call and is given the same calls on both sides: what its ratio lacks is the runner's own cost.
+The requests of a generate stage go straight to the engine in this process (`direct`) and through the
+product (`stage`: a Ray actor with the same engine and threads, parts, commits, checks), in turns: direct,
+stage, direct, stage and so on. Loading is excluded on both sides. A ratio is the stage's rate over the mean
+rate of the direct runs before and after it. The scripted engine waits a fixed time in each call and gets the
+same calls on both sides, so what its ratio lacks is the runner's own cost.
 
-`quiet` is the ratio with the engine's CPU seconds on both sides in place of its wall seconds: on a busy
-machine, where wall times say who else was at work, it is the one to read. `engine` compares the engine's
-own seconds (what it lacks is the composition of batches: a part is a batch), `all_cpu` the CPU seconds of
-the direct engine and of the stage's processes, all of Ray's among them.
+`quiet` is the ratio with the engine's CPU seconds instead of its wall seconds on both sides: read it on a
+busy machine, where wall times mostly show what else was running. `engine` compares the engine's own seconds
+(what it lacks is due to how batches are composed: a part is a batch), `all_cpu` the CPU seconds of the direct
+engine and of the stage's processes, including all of Ray's.
 """
 
 from __future__ import annotations

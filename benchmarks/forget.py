@@ -1,8 +1,8 @@
-"""Take one released row back at the paper's size: what it reaches, what is made again, what a purge and a scan take.
+"""Take back one released row at the paper's size: what it reaches, what is rebuilt, and what a purge and a scan cost.
 
-SaVaCu with models that answer at once (benchmarks/rebuild.py): a full build, `normloom forget` of one released row,
-the same build again, `normloom forget --purge`. A part is one unit of work and of reuse; stages without parts look at
-all their rows and are made again whole.
+SaVaCu with models that answer instantly (benchmarks/rebuild.py): a full build, `normloom forget` of one released row,
+the same build again, `normloom forget --purge`. A part is the unit of work and of reuse; stages without parts need
+all their rows and are rebuilt whole.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def parts_of(run: Run, store: Store) -> list[dict[str, Any]]:
 def main() -> None:
     """Measure."""
     arguments = parser(__doc__)
-    arguments.add_argument("--rows", type=int, default=38_242, help="released responses at most")
+    arguments.add_argument("--rows", type=int, default=38_242, help="most responses released")
     arguments.add_argument("--part-rows", type=int, default=128)
     arguments.add_argument("--actors", type=int, default=2)
-    arguments.add_argument("--keep", action="store_true", help="leave the folder with the store")
+    arguments.add_argument("--keep", action="store_true", help="keep the folder with the store")
     given = arguments.parse_args()
     report = Report(given.json)
     folder = Path(mkdtemp(prefix="normloom-forget-"))

@@ -1,12 +1,12 @@
 """What an actor gets out of a GPU: its rate against the engine alone, how busy the GPU is, what a killed actor costs.
 
-The large model has the shape of an 8B Llama with random weights (nothing is downloaded, what it writes means nothing,
-what it costs is real); the small one is the embedded SmolLM2. The engine is vLLM where it is installed, transformers
-elsewhere. Without a GPU the script runs on the processor, with `--layers 2 --hidden 64` say, to see that it works.
+The large model has the shape of an 8B Llama with random weights (nothing is downloaded; its output is meaningless,
+its cost is real); the small one is the embedded SmolLM2. The engine is vLLM if it is installed, else transformers.
+Without a GPU the script runs on the processor, for instance with `--layers 2 --hidden 64`, to check that it works.
 
-`ratio` is the stage's rate (keys, parts, commits and checks included, loading left out) over the rate of the engine
-called directly in this process with the same requests; of the run with a killed actor over the undisturbed run.
-`busy` is the mean of the GPU's utilisation as nvidia-smi tells it.
+`ratio` is the stage's rate (keys, parts, commits and checks included, loading excluded) over the rate of the engine
+called directly in this process with the same requests; for the run with a killed actor, over the undisturbed run.
+`busy` is the mean GPU utilisation that nvidia-smi reports.
 """
 
 from __future__ import annotations

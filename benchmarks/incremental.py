@@ -1,9 +1,9 @@
-"""What new prompts cost a build that has its old ones: stage by stage, against a build from nothing.
+"""What it costs to rebuild after new prompts arrive, stage by stage, compared with a build from nothing.
 
-All of SaVaCu with models that answer at once (benchmarks/rebuild.py), in this process, so that the CPU seconds of a
-stage are its own: a build of the source, a build after `--added` prompts came to it, and a build of that larger source
-in an empty store, whose released rows must be the same. `--where middle` inserts the new prompts half-way through the
-source instead of at its end. What a build takes before its stages do (Prefect, Ray) is not in these figures.
+All of SaVaCu with models that answer instantly (benchmarks/rebuild.py), in this process, so that the CPU seconds of a
+stage are its own: a build of the source, a build after `--added` prompts were added, and a build of that larger source
+in an empty store, which must release the same rows. `--where middle` inserts the new prompts half-way through the
+source instead of at its end. Start-up (Prefect, Ray) is not included.
 """
 
 from __future__ import annotations
@@ -121,11 +121,11 @@ def same_rows(names: Sequence[str], folder: Path, one: dict[str, Made], other: d
 def main() -> None:
     """Measure."""
     arguments = parser(__doc__)
-    arguments.add_argument("--rows", type=int, default=38_242, help="released responses at most, before any are added")
-    arguments.add_argument("--added", type=int, default=100, help="prompts that come to the source")
+    arguments.add_argument("--rows", type=int, default=38_242, help="most responses released before any are added")
+    arguments.add_argument("--added", type=int, default=100, help="prompts added to the source")
     arguments.add_argument("--part-rows", type=int, default=512, help="prompts or candidates in a part; half to draw")
     arguments.add_argument("--where", choices=("end", "middle"), default="end")
-    arguments.add_argument("--keep", action="store_true", help="leave the folder with the stores")
+    arguments.add_argument("--keep", action="store_true", help="keep the folder with the stores")
     given = arguments.parse_args()
     report = Report(given.json)
     source = Source(Path(mkdtemp(prefix="normloom-incremental-")))

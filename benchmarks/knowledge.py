@@ -1,4 +1,4 @@
-"""The index of knowledge on a generated dump in ConceptNet's layout: time and memory of its build, look-ups a second.
+"""The knowledge index on a generated dump in ConceptNet's layout: build time and memory, look-ups per second.
 
 python benchmarks/knowledge.py [--edges 5000000] [--memory 1GB]
 """
@@ -99,7 +99,7 @@ def main() -> None:
     """Print the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--edges", type=int, default=EDGES)
-    parser.add_argument("--memory", default="1GB", help="that DuckDB may take")
+    parser.add_argument("--memory", default="1GB", help="memory limit of DuckDB")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "assertions.csv.gz"

@@ -1,9 +1,9 @@
-"""Public sets (../shared/data) and the labels that their own categories stand for: the tables behind labels.py.
+"""Public sets (../shared/data) and the labels that their categories map to: the tables behind labels.py.
 
-A prompt's reference is the set of labels that would be right for it: where a category of the source covers several
-of ours, any of them is. An empty set means harmless: no safety label is right. Categories without a counterpart
+A prompt's reference is the set of labels that are right for it: if a category of the source covers several
+of ours, each of them is. An empty set means harmless: no safety label is right. Categories without a counterpart
 (HarmBench's cybercrime and its contextual behaviours, BLEnD's education, family and work) are left out.
-The licences are in each set's SOURCE.md; nothing of these sets is in the repository, and nothing was fitted on them.
+Licences are in each set's SOURCE.md. The repository contains none of these sets, and nothing was fitted on them.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """How good labels by embedding are on sets that had no part in making them, one set at a time.
 
-Routes: `cosine` of a prompt and "name: definition", kept from the threshold that has the best F1 on the built-in
+Routes: `cosine` of a prompt and "name: definition", kept above the threshold with the best F1 on the built-in
 prompts; `shipped`, what a build does, fitted on the built-in prompts alone; and with --public `public`, fitted on
-those and on every public set of the dimension except the one that is measured (leave one set out).
+those and on every public set of the dimension except the one being measured (leave one set out).
 
-top-1: the best label is right, over prompts that have one. Precision: share of kept labels that are right. Recall:
-share of the prompts with a label of which a right one is kept; macro: the mean over the source's categories.
-False: share of the prompts without a label of which one is kept all the same. Intervals: bootstrap over prompts, 95 %.
+top-1: share of labelled prompts whose best label is right. Precision: share of kept labels that are right. Recall:
+share of labelled prompts with at least one right label kept; macro: the mean over the source's categories.
+False: share of prompts without a label that are given one anyway. Intervals: bootstrap over prompts, 95 %.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--encoders", nargs="+", choices=ENCODERS, default=["use"])
     arguments.add_argument("--dimensions", nargs="+", choices=DIMENSIONS, default=list(DIMENSIONS))
-    arguments.add_argument("--rows", type=int, default=400, help="the most prompts drawn from a set")
+    arguments.add_argument("--rows", type=int, default=400, help="maximum number of prompts drawn from a set")
     arguments.add_argument("--public", action="store_true", help="also fit on the public sets that are not measured")
     arguments.add_argument(
-        "--harmless", type=Path, help="a text file of harmless prompts, one a line, as a further set"
+        "--harmless", type=Path, help="a text file of harmless prompts, one per line, as an additional set"
     )
     given = arguments.parse_args()
     report = Report(given.json)

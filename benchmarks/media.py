@@ -1,9 +1,9 @@
-"""Images through ingest, encoding and training: images a second, memory, size of the store, and against a plain script.
+"""Ingest, encoding and training of images: images per second, memory and store size, against a plain script.
 
-Images are made on the spot: noise as JPEG of about 100 kB. `ingest` is `read_media`: each image is found, digested,
-decoded to its end, hashed and stored. `encode` is `encode_images` by the stage runner; the script calls the same
-encoder on the same bytes in batches of the same size. `train` is the refiners of ConLLM against their training loop
-alone. Each runs in a process of its own, in turns; `cpu_ratio` is the stage's images by CPU second over the script's.
+Images are generated: noise as JPEG of about 100 kB. `ingest` is `read_media`: each image is found, digested, fully
+decoded, hashed and stored. `encode` is `encode_images` through the stage runner; the script calls the same encoder on
+the same bytes in batches of the same size. `train` is ConLLM's refiners against their training loop alone. Each runs
+in a process of its own, in turns; `cpu_ratio` is the stage's images per CPU second over the script's.
 `--peer ray` runs Ray Data's image pipeline (`read_binary_files`, `map_batches`) with the same encoder.
 """
 
@@ -41,8 +41,8 @@ PART = 64
 def main() -> None:
     """Measure and print."""
     arguments = parser(__doc__)
-    arguments.add_argument("--images", type=int, default=20_000, help="that are ingested")
-    arguments.add_argument("--encoded", type=int, default=512, help="of these, how many are encoded")
+    arguments.add_argument("--images", type=int, default=20_000, help="images to ingest")
+    arguments.add_argument("--encoded", type=int, default=512, help="how many of them to encode")
     arguments.add_argument("--threads", type=int, default=1)
     arguments.add_argument("--repeats", type=int, default=3, help="of encoding and training; 0: ingest alone")
     arguments.add_argument("--peer", choices=["ray"], action="append", default=[])

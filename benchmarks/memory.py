@@ -1,9 +1,9 @@
-"""What each stage of SaVaCu holds and takes as its table grows: peak memory and CPU seconds a row, stage by stage.
+"""How each stage of SaVaCu scales: peak memory and CPU seconds per row as its table grows.
 
-All of SaVaCu with models that answer at once (benchmarks/rebuild.py), in one process for each size, one stage after
-another, so that both figures are the stage's own: `held` is what the process held when the stage began, `peak` the most
-that it held meanwhile (both resident, in MB), `growth` how many times as many CPU seconds a row takes as at the size
-before. The process holds the scripted models too. What a build takes before its stages do is not in these figures.
+All of SaVaCu with models that answer instantly (benchmarks/rebuild.py), in one process per size, one stage after
+another, so that both figures are the stage's own: `held` is resident memory when the stage began, `peak` the most
+during the stage (both in MB), `growth` the CPU seconds per row over those of the size before. The process holds the
+scripted models too. Start-up is not included.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def main() -> None:
     arguments.add_argument(
         "--rows", type=int, nargs="+", default=[38_242, 114_726], help="responses of each size, smallest first"
     )
-    arguments.add_argument("--keep", action="store_true", help="leave the folders with stores")
+    arguments.add_argument("--keep", action="store_true", help="keep the folders with the stores")
     arguments.add_argument("--folder", type=Path, help="measure in this process, with the source in this folder")
     given = arguments.parse_args()
     if given.folder:

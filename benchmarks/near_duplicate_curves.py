@@ -1,11 +1,11 @@
-"""Precision and recall on pairs that people have judged, over tau and over the shingle Jaccard.
+"""Precision and recall on pairs judged by people, over tau and over the shingle Jaccard.
 
 `--data` names a folder with sts2016_pairs.parquet, sick_pairs.parquet and plagiarised_short_answers.parquet. What
-counts as a repeat: STS 2016 (three sets) a score of 4 or more of 5; SICK a relatedness of 4.5 or more of 5, where
-pairs that share their words but not their meaning are frequent; short answers: the near copies (`cut`) and the light
-revisions of a source, against those written without it. The rule is that of the stage: nearer than tau, and a Jaccard
-of at least the threshold. A figure whose denominator is empty is left out. `best tau` is the one with the highest F1.
-`--embedders` names encoders as `engine:model`, whose cosines get a table each.
+counts as a repeat: in STS 2016 (three sets) a score of at least 4 out of 5; in SICK, where pairs often share words but
+not meaning, a relatedness of at least 4.5 out of 5; in the short answers near copies (`cut`) and light revisions of a
+source, as opposed to answers written without it. The rule is the stage's: nearer than tau, and a Jaccard of at least
+the threshold. Figures with an empty denominator are left out. `best tau` has the highest F1.
+`--embedders` names encoders as `engine:model`; the cosines of each get a table.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""Near-duplicates: our exact search against faiss, and our texts to pairs against MinHash libraries.
+"""Near-duplicates: our exact search against faiss, and our path from texts to pairs against MinHash libraries.
 
-The texts are made of the halves of real prompts (`--prompts`: a Parquet file with a column `prompt`): the first half
-of one and the second of another, the earlier ones drawn more often, so that bands are skewed and clusters dense. One
-in twenty is a light edit of an earlier text. Each method runs in a process of its own, twice (faiss once); our second
-run has one thread. `--peers` names the Python of an environment with faiss-cpu, datasketch, rensa and simhash;
-`--text-dedup` and `--datatrove` those of theirs, which fit into no environment together.
+Texts are made of halves of real prompts (`--prompts`: a Parquet file with a column `prompt`): the first half of one
+and the second of another, earlier ones drawn more often, so that bands are skewed and clusters dense. One in twenty is
+a light edit of an earlier text. Each method runs in a process of its own, twice (faiss once); our second run has one
+thread. `--peers` names the Python of an environment with faiss-cpu, datasketch, rensa and simhash; `--text-dedup` and
+`--datatrove` each need an environment of their own, since their dependencies conflict.
 
-Oracles: every distance of all pairs of codes (to 100,000; beyond it faiss); every Jaccard similarity of all pairs of
-texts, counted shingle by shingle. `recall` and `precision` are over pairs; `planted` is the share of light edits found
-with their source. text-dedup and datatrove give clusters: recall and `planted` count what is in one cluster, and
-precision is of the removed rows, those with an earlier similar row. The last table compares the rows that our method
-`minhash` removes with those of the exact rule.
+Oracles: the distances of all pairs of codes (up to 100,000; faiss beyond that); the Jaccard similarities of all pairs
+of texts, counted shingle by shingle. `recall` and `precision` are over pairs; `planted` is the share of light edits
+found with their source. text-dedup and datatrove give clusters: recall and `planted` count pairs within a cluster, and
+precision is the share of removed rows that have an earlier similar row. The last table compares the rows that our
+method `minhash` removes with those of the exact rule.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--prompts", type=Path, required=True)
     arguments.add_argument("--rows", type=int, nargs="+", default=[100_000])
-    arguments.add_argument("--peers", help="the Python of the peers' environment; without it they are left out")
+    arguments.add_argument("--peers", help="the Python of the peers' environment; without it they are skipped")
     arguments.add_argument("--text-dedup", help="the Python of its environment")
     arguments.add_argument("--datatrove", help="the Python of its environment")
     arguments.add_argument(

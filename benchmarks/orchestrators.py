@@ -1,7 +1,7 @@
-"""The same flow on Normloom and on other orchestrators: what a build, a rebuild, an edit, a crash and a bad row take.
+"""The same flow on Normloom and on other orchestrators: what a build, a rebuild, an edit, a crash and a bad row cost.
 
 Five steps (read, classify, generate four candidates, judge, select the best) are functions that all systems share and
-that answer at once, so what is measured is the system. Each runs in a folder and an environment of its own:
+that answer instantly, so only the system's own cost is measured. Each runs in its own folder and environment:
 
     for peer in dagster prefect hamilton dvc; do python -m venv DIR/$peer; done
     DIR/dagster/bin/pip install dagster polars pyarrow
@@ -10,11 +10,11 @@ that answer at once, so what is measured is the system. Each runs in a folder an
     DIR/dvc/bin/pip install dvc polars pyarrow
     python benchmarks/orchestrators.py --environments DIR
 
-A peer without an environment is left out. `normloom` is a build as the command line makes it, with its Prefect server;
-`runner` the same stages without Prefect; `plain` the functions without anything. Normloom's tables have no checks here,
-because no peer's have. Wall and CPU seconds count a whole process with its imports and all it starts and waits for. The
-steps write down every row that they work on, so `rows` are counted the same way everywhere, and the last table of each
-build is compared with that of `plain`.
+A peer without an environment is skipped. `normloom` is a build as the command line makes it, with its Prefect server;
+`runner` is the same stages without Prefect; `plain` is the functions alone. Normloom's tables have no checks here,
+because no peer's do. Wall and CPU seconds count a whole process, its imports, and everything it starts and waits for.
+The steps log every row they work on, so `rows` are counted the same way everywhere, and the last table of each build
+is compared with that of `plain`.
 """
 
 from __future__ import annotations
@@ -218,11 +218,11 @@ def main() -> None:
     """Measure and print."""
     arguments = parser(__doc__)
     arguments.formatter_class = RawDescriptionHelpFormatter
-    arguments.add_argument("--environments", type=Path, default=Path(), help="a folder with one environment for a peer")
+    arguments.add_argument("--environments", type=Path, default=Path(), help="a folder with one environment per peer")
     arguments.add_argument("--only", nargs="+", choices=PEERS, default=list(PEERS), help="the peers")
     arguments.add_argument("--prompts", type=int, default=20_000)
     arguments.add_argument("--chunk", type=int, default=1000, help="prompts of a part, partition or mapped task")
-    arguments.add_argument("--keep", type=Path, help="a folder for the builds, which stays")
+    arguments.add_argument("--keep", type=Path, help="keep the builds in this folder")
     given = arguments.parse_args()
     report = Report(given.json)
     pythons = {name: str((given.environments / name / "bin" / "python").absolute()) for name in given.only}

@@ -1,8 +1,8 @@
-"""Stages without a model: in the build's process, as by default, against processes of their own (`Needs(processes=N)`).
+"""Stages without a model: in the build's process, the default, against processes of their own (`Needs(processes=N)`).
 
-`select` chooses among eight candidates of each prompt, in parts of 4,096 prompts. `deduplicate` is one part.
-`bootstrap` gives the mean of each of eight groups of drawn values its interval, a part a group. Ray is up before; what
-starting the processes takes is in the time of each stage that asks for them, as it is in a build.
+`select` chooses among eight candidates per prompt, in parts of 4,096 prompts. `deduplicate` is one part. `bootstrap`
+computes the interval of the mean of each of eight groups of drawn values, one part per group. Ray is already running;
+starting the processes counts towards each stage that asks for them, as it does in a build.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A generate stage of ours against Ray Data LLM and distilabel: same engine (vLLM), same model, same prompts.
 
-Each runs in an environment of its own (`--normloom`, `--ray-data`, `--distilabel` name its Python; a peer without one
-is left out), one after another, on a quarter of the prompts and on all of them; compared is what the rest of the rows
-cost, so that nobody's start counts. `start_s` is the rest of the shorter run: processes, engine, end.
+Each runs in its own environment (`--normloom`, `--ray-data`, `--distilabel` name its Python; a peer without one is
+skipped), one after another, on a quarter of the prompts and on all of them. The cost of the additional rows is
+compared, so that start-up does not count. `start_s` is the rest of the shorter run: processes, engine, shutdown.
 """
 
 from __future__ import annotations

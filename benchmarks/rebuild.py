@@ -1,12 +1,12 @@
-"""The platform alone at the paper's size: all of SaVaCu with models that answer at once, without a model's cost.
+"""The platform's own cost at the paper's size: all of SaVaCu with models that answer instantly.
 
 The scripted models accept and reject as real ones do (about a third of the candidates are aligned, a third are not,
-the rest are discarded), so every stage has its work: labels, expansion, duplicates, rejection sampling in three rounds,
-split, release, checks, keys, lineage. What is measured is what the platform takes for itself: rows a second by stage,
-memory by kind of process, the store's size. Then the same command again (nothing to do), with another template late in
-the flow, and in a new store killed half-way and started again. `--rows` counts responses that are released in the end
-at most: eight for each prompt (four generators, an aligned and a misaligned one). With several sizes `growth` says how
-many times as long a row takes as at the size before.
+the rest are discarded), so every stage has real work: labels, expansion, duplicates, rejection sampling in three
+rounds, split, release, checks, keys, lineage. Measured are rows per second by stage, memory by kind of process and the
+size of the store. Then the same command runs again (nothing to do), then with another template late in the flow, and
+in a new store it is killed half-way and started again. `--rows` is the maximum number of released responses: eight per
+prompt (an aligned and a misaligned one from each of four generators). With several sizes, `growth` is the time per row
+over that of the size before.
 """
 
 from __future__ import annotations
@@ -237,7 +237,7 @@ def main() -> None:
         "--rows", type=int, nargs="+", default=[38_242], help="responses of each size, smallest first"
     )
     arguments.add_argument("--actors", type=int, default=2)
-    arguments.add_argument("--keep", action="store_true", help="leave the folder with stores and logs")
+    arguments.add_argument("--keep", action="store_true", help="keep the folder with stores and logs")
     given = arguments.parse_args()
     report = Report(given.json)
     summary, before = [], {}

@@ -1,9 +1,9 @@
-"""What routing costs over the base: tokens a second and memory of a base, one adapter, and adapters mixed by request.
+"""What routing costs over the base: tokens per second and memory of a base, an adapter, and adapters mixed per request.
 
-All write the same number of greedy tokens after the same prompts, in turns, with one base in memory. `mixed` gives
-each request weights of its own, so nothing that requests share is read once; `base, read whole` does without that
-too, so that the cost of the adapters can be told from it. `routed` also has the router read the state of each prompt.
-`ratio` is the rate over that of the base. The adapters have random weights: what they say is of no matter.
+All generate the same number of greedy tokens from the same prompts, in turns, with one base in memory. `mixed` gives
+each request weights of its own, so a prefix that requests share cannot be read once; `base, read whole` does not share
+it either, which isolates the cost of the adapters. `routed` also has the router read the state of each prompt.
+`ratio` is the rate over that of the base. The adapters have random weights: their output does not matter.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def main() -> None:
     arguments.add_argument("--adapters", type=int, default=3)
     arguments.add_argument("--rank", type=int, default=8)
     arguments.add_argument("--requests", type=int, default=8)
-    arguments.add_argument("--tokens", type=int, default=24, help="written after each prompt")
+    arguments.add_argument("--tokens", type=int, default=24, help="generated per prompt")
     arguments.add_argument("--threads", type=int, default=2)
     arguments.add_argument("--repeats", type=int, default=3)
     given = arguments.parse_args()

@@ -1,7 +1,7 @@
 """What a run with nothing to do costs under `normloom serve`: CPU seconds of the build and of the server.
 
-The first run builds; those after it find everything released. Figures include what serve's own loop takes meanwhile;
-`waited` is from the request to the end of the run, the server's polling included.
+The first run builds; later runs find everything released. Figures include what serve's own loop uses meanwhile;
+`waited` is the time from the request to the end of the run, including the server's polling.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def main() -> None:
     """Measure and print."""
     arguments = parser(__doc__)
     arguments.add_argument("--system", default="savacu")
-    arguments.add_argument("--profile", default="local", help="a profile with scripted models, to measure no model")
+    arguments.add_argument("--profile", default="local", help="one with scripted models measures no model")
     arguments.add_argument("--rows", type=int, default=4)
     arguments.add_argument("--runs", type=int, default=4)
     given = arguments.parse_args()

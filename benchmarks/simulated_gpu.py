@@ -1,22 +1,22 @@
 """What the platform adds to eight GPUs: actors whose engine waits as long as a GPU would write, and computes nothing.
 
-Simulated: an engine with continuous batching, `--slots` sequences at a time, `--rate` tokens a second in all whatever
-the batch (so a sequence alone is as slow as in a full one), no time to read prompts or to load: each actor has made a
-part before the clock starts. Real: Ray, the actors, parts, commits, keys, checks, ledgers. All actors share this
-machine's processors, which eight GPUs would not: at a quarter of the rate, say, they are to the work what four times
-as many would be. Texts are half to one and a half times `--tokens` long, or with `--tail` of any length, few of them
-four times as long as the mean, where they are cut.
+Simulated: an engine with continuous batching, `--slots` sequences at a time, `--rate` tokens per second in total
+whatever the batch (so a single sequence is as slow as in a full batch), no time to read prompts or to load: each actor
+has made a part before the clock starts. Real: Ray, the actors, parts, commits, keys, checks, ledgers. All actors share
+this machine's processors, unlike on real GPU machines; at a quarter of the rate, for instance, the processors count
+for four times as many. Texts are half to one and a half times `--tokens` long, or, with `--tail`, exponentially
+distributed and cut at four times the mean.
 
-`ideal` is the same requests, in order, on the first free of all slots: it has the tail of the last sequences too.
-`added` is what the stage takes over that. What actors did is looked at from the first request to the last text:
-`idle` is the largest share of it that one actor had no request at all, `busy` the share of all slots' time that was
-written in, `last_start` after how long the last actor had its first request. `empty` is the largest share of an
-actor's slots that nothing was written in between its first request and its last, that is while parts were left;
-`turn` is the median time from the last text of a part to the first request of the part that comes in its place.
-`cpu` is what all processes took, `runner` the build's own process.
+`ideal` is the same requests, in order, each on the first free slot, so it has the tail of the last sequences too.
+`added` is what the stage takes on top. Actors are observed from the first request to the last text: `idle` is the
+largest share of that time in which one actor had no request at all, `busy` the share of all slots' time in use,
+`last_start` the delay until the last actor had its first request. `empty` is the largest unused share of an actor's
+slots between its first and its last request, that is while parts were left; `turn` is the median time from the last
+text of a part to the first request of the part that takes its place. `cpu` is the CPU time of all processes, `runner`
+that of the build's own process.
 
-The engine alone is as many processes that take the same parts from a counter: no Ray, no files, no driver. What that
-adds to the ideal is the simulation's own.
+The engine alone is the same number of processes taking the same parts from a counter: no Ray, no files, no driver.
+What it adds to the ideal is due to the simulation itself.
 """
 
 from __future__ import annotations
@@ -114,16 +114,14 @@ def main() -> None:
 
     arguments = parser(__doc__)
     arguments.add_argument("--actors", type=int, default=8)
-    arguments.add_argument("--rate", type=float, default=5000, help="tokens a second of one GPU")
-    arguments.add_argument("--slots", type=int, default=256, help="sequences written side by side")
+    arguments.add_argument("--rate", type=float, default=5000, help="tokens per second of one GPU")
+    arguments.add_argument("--slots", type=int, default=256, help="sequences generated concurrently")
     arguments.add_argument("--requests", type=int, default=20_000)
     arguments.add_argument("--tokens", type=int, default=120, help="mean length of a text")
-    arguments.add_argument("--tail", action="store_true", help="texts of any length, exponentially distributed")
+    arguments.add_argument("--tail", action="store_true", help="exponentially distributed lengths")
     arguments.add_argument("--part-rows", nargs="+", type=int, default=[64])
-    arguments.add_argument(
-        "--parts", type=int, help="parts that an actor works at side by side, in place of vLLM's number"
-    )
-    arguments.add_argument("--alone", action="store_true", help="the engine alone, too")
+    arguments.add_argument("--parts", type=int, help="parts in flight per actor, instead of vLLM's number")
+    arguments.add_argument("--alone", action="store_true", help="also measure the engine alone")
     given = arguments.parse_args()
     options = {"rate": given.rate, "slots": given.slots, "words": given.tokens, "tail": given.tail}
     spec = ModelSpec(engine=NAME, model="gpu", options=options, parts=given.parts)

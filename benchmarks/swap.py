@@ -1,9 +1,9 @@
-"""What it saves to plan which model stays: loads and seconds of a flow whose models do not all fit.
+"""What planning which model to unload saves: loads and seconds of a flow whose models do not all fit.
 
-Three models take turns as in a build with rejection sampling (one that labels, one that writes, one that judges, and
-back again), with room for two. They are one model under three sets of options, so that all loads cost the same.
-`each stage` gives the models up after every stage, as platforms do that start an engine a stage; `as they come`
-keeps what there is room for and frees the oldest; `planned` frees the one whose next use is farthest, as builds do.
+Three models take turns as in a build with rejection sampling (one labels, one writes, one judges, and back again),
+with room for two. They are one model under three sets of options, so that all loads cost the same. `each stage`
+unloads the models after every stage, like platforms that start an engine per stage; `as they come` keeps what fits
+and unloads the oldest; `planned` unloads the model whose next use is furthest away, as builds do.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main() -> None:
     arguments.add_argument("--engine", choices=["transformers", "scripted"], default="transformers")
     arguments.add_argument("--requests", type=int, default=4, help="of each stage")
     arguments.add_argument("--max-tokens", type=int, default=8)
-    arguments.add_argument("--turns", default=TURNS, help="the model of each stage, a letter each")
+    arguments.add_argument("--turns", default=TURNS, help="the model of each stage, one letter per stage")
     arguments.add_argument("--room", type=int, default=2, help="models that fit at once")
     given = arguments.parse_args()
     base = ModelSpec(engine="scripted", model="bench") if given.engine == "scripted" else EMBEDDED

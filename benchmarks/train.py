@@ -1,9 +1,9 @@
-"""The training stage against TRL by a plain script: tokens a second, memory, and what resuming after a kill costs.
+"""The training stage against a plain TRL script: tokens per second, memory, and what resuming after a kill costs.
 
-Both train the same adapter by DPO on the same pairs, each in a process of its own, in turns; the reference is read
-given to both. The time is from the loading of the model to the saved adapter, when the libraries have been imported;
-the stage is run by the stage runner: keys, checkpoints with their digests, progress, checks and commit included.
-`ratio` is the stage's rate over the script's; `process_cpu_s` is all of a process, imports included.
+Both train the same adapter by DPO on the same pairs, each in a process of its own, in turns; both are given the
+reference's log probabilities. Time runs from loading the model to the saved adapter, after libraries have been
+imported. The stage goes through the stage runner: keys, checkpoints with digests, progress, checks and commit included.
+`ratio` is the stage's rate over the script's; `process_cpu_s` is the whole process, imports included.
 `--model qwen2-0.5b` has the shape of Qwen2-0.5B with random weights, for a GPU.
 """
 

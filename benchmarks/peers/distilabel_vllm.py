@@ -1,7 +1,7 @@
-"""The prompts through distilabel: a pipeline that asks vLLM's own server, in its own environment.
+"""The prompts through distilabel: a pipeline that queries vLLM's own server, in its own environment.
 
-Its class for vLLM in its process (1.5.3) gives `SamplingParams` an argument that vLLM 0.32 no longer has, so its client
-is what works. The server is started and ended in each run.
+distilabel's in-process vLLM class (1.5.3) passes `SamplingParams` an argument that vLLM 0.32 no longer has, so its
+client is used. The server is started and stopped in each run.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """One way of finding near-duplicates, in a process of its own: METHOD INPUT OUTPUT RUN prints its figures as JSON.
 
-INPUT is a Parquet file of texts, or a .npy file of 64-bit codes. OUTPUT gets the pairs found, two uint32 each, left <
-right, as raw bytes. `text-dedup` and `datatrove` give clusters: their pairs join each row to the first of its own.
-Reading the input is not timed, but for `normloom codes`, which never holds all texts, and text-dedup, which reads for
-itself. Needs nothing of ours but for our own methods, so that it runs in any environment.
+INPUT is a Parquet file of texts, or a .npy file of 64-bit codes. OUTPUT receives the pairs found, two uint32 each,
+left < right, as raw bytes. `text-dedup` and `datatrove` give clusters: their pairs join each row to the first of its
+cluster. Reading the input is not timed, except for `normloom codes`, which never holds all texts, and text-dedup, which
+reads by itself. Only our own methods import Normloom, so the others run in any environment.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The prompts as a stage of ours: the vllm engine in a Ray actor, parts, commits and checks included."""
+"""The prompts as a Normloom stage: the vllm engine in a Ray actor, parts, commits and checks included."""
 
 from __future__ import annotations
 

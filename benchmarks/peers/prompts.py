@@ -1,4 +1,4 @@
-"""What the peers share: the prompts that all get, and the marginal rate that is compared."""
+"""Shared by the peers: the prompts, and the marginal rate that is compared."""
 
 from __future__ import annotations
 

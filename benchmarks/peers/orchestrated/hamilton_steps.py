@@ -1,4 +1,4 @@
-"""The steps as functions of a Hamilton graph: a parameter names the function that makes it."""
+"""The steps as functions of a Hamilton graph: a parameter's name is the function that produces it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was really worked on: a line for each call of a step, and death in the middle of one where it is asked for."""
+"""What was actually worked on: a line for each call of a step, and a crash in the middle of one on request."""
 
 from __future__ import annotations
 

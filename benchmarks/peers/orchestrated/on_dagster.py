@@ -1,6 +1,6 @@
-"""Dagster: an asset for each step, partitioned by chunk, kept as Parquet, with code versions written by hand.
+"""Dagster: an asset per step, partitioned by chunk, stored as Parquet, with code versions written by hand.
 
-A build materialises what is missing or stale, by the reckoning that *Materialize unsynced* in its UI shows.
+A build materialises what is missing or stale, as determined by *Materialize unsynced* in its UI.
 """
 
 import hashlib

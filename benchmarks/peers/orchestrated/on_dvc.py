@@ -1,4 +1,4 @@
-"""DVC: `dvc repro` over a stage for each step, whose dependencies are the files that its author lists."""
+"""DVC: `dvc repro` with a stage per step, whose dependencies are the files that its author lists."""
 
 from __future__ import annotations
 

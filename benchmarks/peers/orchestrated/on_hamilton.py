@@ -1,4 +1,4 @@
-"""Hamilton: a function for each step, run under its cache; chunks by `Parallelizable` and `Collect`."""
+"""Hamilton: a function per step, with its cache; chunks by `Parallelizable` and `Collect`."""
 
 from __future__ import annotations
 

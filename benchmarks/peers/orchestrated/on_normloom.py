@@ -1,4 +1,4 @@
-"""Normloom: a step for each, built from Python."""
+"""Normloom: a step for each function, built from Python."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No orchestrator: the functions one after another, all of them in every run; its tables are the right ones."""
+"""No orchestrator: all functions one after another in every run; its tables are the reference."""
 
 from __future__ import annotations
 

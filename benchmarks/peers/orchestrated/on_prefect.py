@@ -1,4 +1,4 @@
-"""Prefect: a task for each step and chunk, results kept, cached by inputs and the task's source."""
+"""Prefect: a task per step and chunk; results are persisted and cached by inputs and the task's source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a build is told: the settings in the current folder."""
+"""The settings of a build, read from the current folder."""
 
 from __future__ import annotations
 
