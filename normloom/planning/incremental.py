@@ -10,11 +10,10 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from normloom.core.compared import Compared
@@ -68,7 +67,8 @@ def bounds_after(
         return regular(rows, size)
     if not rows:
         return regular(rows, size)
-    parts = np.repeat(np.arange(len(earlier.parts)), [part.stop - part.start for part in earlier.parts])
+    sizes = pl.Series([part.stop - part.start for part in earlier.parts], dtype=pl.Int64)
+    parts = pl.Series(range(len(sizes)), dtype=pl.Int64).repeat_by(sizes).explode()
     placed = _placed([(file, checksums.get(file[0], "")) for file in files], before, parts)
     return cut(placed, len(earlier.parts), size)
 
@@ -103,12 +103,12 @@ def cut(placed: pl.Series, parts: int, size: int) -> Bounds:
     return found if len(found) <= parts + len(usual) else usual
 
 
-def _placed(now: Sequence[Checked], before: Sequence[Checked], parts: npt.NDArray[np.int64]) -> pl.Series:
+def _placed(now: Sequence[Checked], before: Sequence[Checked], parts: pl.Series) -> pl.Series:
     """Return the part in which each row of the files `now` was, given those of all rows `before`; null for new rows.
 
     Only of files that one of the tables does not have the rows are read.
     """
-    ends = np.cumsum([0, *(rows for (_, rows), _ in before)]).tolist()
+    ends = [0, *accumulate(rows for (_, rows), _ in before)]
     same = {checksum: place for place, (_, checksum) in reversed(list(enumerate(before)))}
     held = {checksum for _, checksum in now}
     others = [place for place, (_, checksum) in enumerate(before) if checksum not in held or same[checksum] != place]
@@ -116,16 +116,15 @@ def _placed(now: Sequence[Checked], before: Sequence[Checked], parts: npt.NDArra
     known = pl.DataFrame(
         {
             "id": _ids([before[place] for place in others]),
-            "part": np.concatenate([parts[:0], *(parts[ends[place] : ends[place + 1]] for place in others)]),
-        },
-        schema_overrides={"part": pl.Int64},
+            "part": pl.concat([parts[:0], *(parts[ends[place] : ends[place + 1]] for place in others)]),
+        }
     ).unique("id", keep="first")
     found = pl.DataFrame({"id": _ids(left)}).join(known, on="id", how="left", maintain_order="left")["part"]
-    pieces, taken = [pl.Series("part", [], dtype=pl.Int64)], 0
+    pieces, taken = [parts[:0]], 0
     for (_, rows), checksum in now:
         if checksum in same:
             begin = ends[same[checksum]]
-            pieces.append(pl.Series("part", parts[begin : begin + rows]))
+            pieces.append(parts[begin : begin + rows])
         else:
             pieces.append(found[taken : taken + rows])
             taken += rows

@@ -20,7 +20,6 @@ from normloom.store.forgotten import deny_list
 from normloom.store.parts import Writer
 from normloom.store.store import Store
 from normloom.workers.job import PartJob, RunJob, TableFiles
-from normloom.workers.places import with_places
 
 
 @dataclass(frozen=True)
@@ -64,6 +63,8 @@ class NewTable:
 
     def jobs(self, base: Manifest | None, earlier: Manifest | None, done: Mapping[int, PartRecord]) -> list[PartJob]:
         """Return its parts, cut as `base` is or around those that are `done`, else as `earlier` is."""
+        from normloom.workers.places import with_places  # brings numpy, which a build with nothing to do does not need
+
         stage = self.stage
         files = self.files
         rows = sum(count for _, count in files)

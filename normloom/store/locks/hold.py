@@ -13,9 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from urllib.error import HTTPError, URLError
 from urllib.parse import parse_qs, urlsplit
-from urllib.request import Request, urlopen
 
 from normloom.core.errors import StoreError
 from normloom.core.machine.object_path import ObjectPath
@@ -110,6 +108,9 @@ def _signed_at(address: str) -> float:
 
 def _send(address: str, tag: str) -> tuple[int, str]:
     """Return the status of a removal, 0 if none came, and what it means; without the address, which has a key id."""
+    from urllib.error import HTTPError, URLError
+    from urllib.request import Request, urlopen
+
     request = Request(address, method="DELETE", headers={"If-Match": tag})  # noqa: S310  # the client's own endpoint
     try:
         with urlopen(request, timeout=_UNTIL_ANSWERED) as answer:  # noqa: S310  # as above
