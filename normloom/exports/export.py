@@ -70,7 +70,8 @@ def export(  # noqa: PLR0913  # the options of the command
     """
     path = path.absolute()
     require_replaceable(path, overwrite=overwrite)
-    with store.building(_known(store, system)):
+    store.require(system)
+    with store.building(system):
         release = _release(store, system, version)
         material = find_material(store, system, release.build, title=_title(system))
         chosen = _chosen(store, material, release, format, tables)
@@ -93,16 +94,6 @@ def export(  # noqa: PLR0913  # the options of the command
         licences=facts.rights.licences,
         warnings=facts.rights.warnings,
     )
-
-
-def _known(store: Store, system: str) -> str:
-    if system not in store.systems():
-        there = ", ".join(store.systems())
-        raise UsageError(
-            f"unknown system {system!r} in {store.root}; "
-            + (f"available: {there}" if there else "run normloom build first, or name another with --store")
-        )
-    return system
 
 
 def _title(system: str) -> str | None:

@@ -136,8 +136,10 @@ def _account(
 def _counted_back(store: Store, text: str, back: int, system: str) -> Path:
     files = _lock_files(store, system)
     if back >= len(files):
-        known = f"the newest are {_named(files)}" if files else "run normloom build first"
-        raise UsageError(f"unknown build {text!r}: {store.root} has {len(files)} of {system}; {known}")
+        if not files:
+            raise UsageError(f"{system} has no builds in {store.root} yet: run normloom build {system} first")
+        only = f"only {len(files)} builds: {_named(files)}" if len(files) > 1 else f"only one build: {files[0].stem}"
+        raise UsageError(f"unknown build {text!r}: {store.root} has {only} of {system}")
     return files[-1 - back]
 
 

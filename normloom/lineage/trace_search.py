@@ -58,9 +58,8 @@ def relations(store: Store, system: str | None) -> list[Relation]:
     """
     manifests = [manifest for name in ([system] if system else store.systems()) for manifest in store.newest(name)]
     if not manifests:
-        there = ", ".join(store.systems())
-        hint = f"the store has {there}" if there else "run normloom build first"
-        raise UsageError(f"no tables{f' of {system}' if system else ''} in {store.root}: {hint}")
+        store.require(system)
+        raise UsageError(f"no tables{f' of {system}' if system else ''} in {store.root}: run normloom build first")
     ordered = _in_order({(manifest.system, manifest.stage): manifest for manifest in manifests})
     positions = {id(manifest): position for position, (manifest, _) in enumerate(ordered)}
     present: list[tuple[Manifest, Kind]] = [(manifest, "rows") for manifest, _ in ordered]

@@ -58,12 +58,7 @@ def find_material(store: Store, system: str, build: str | None = None, *, title:
 
     Raises UsageError for an unknown store, system or build, or if no table of the build is left.
     """
-    systems = store.systems()
-    if system not in systems:
-        known = (
-            f"available: {', '.join(systems)}" if systems else "run normloom build first, or name another with --store"
-        )
-        raise UsageError(f"unknown system {system!r} in {store.root}; {known}")
+    store.require(system)
     if build is None and not locks(store, system, newest=1) and (failed := unfinished(store, system)):
         why = f" ({failed[-1].error})" if failed[-1].error else ""
         raise UsageError(

@@ -7,12 +7,13 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 
 import polars as pl
 from pydantic import ValidationError
 
-from normloom.core.errors import StoreError
+from normloom.core.errors import StoreError, UsageError
 from normloom.core.machine.cache import cache_dir
 from normloom.core.machine.object_path import ObjectPath, place_of
 from normloom.core.table import FileRecord, Kind, Manifest, PartRecord, TableRef
@@ -212,6 +213,16 @@ class Store:
             return (self.root / system / stage / CURRENT).read_text().strip()
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+    def require(self, system: str | None = None) -> None:
+        """Raise UsageError if the store has no tables of a system, of any if none is named."""
+        there = self.systems()
+        if not there:
+            raise UsageError(f"no tables in {self.root} yet: run normloom build first, or name another store")
+        if system is not None and system not in there:
+            close = get_close_matches(system, there, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"available: {', '.join(there)}"
+            raise UsageError(f"unknown system {system!r} in {self.root}; {hint}")
 
     def systems(self) -> list[str]:
         """Return the systems that have been built here."""

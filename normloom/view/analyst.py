@@ -59,8 +59,7 @@ def add_analyst(app: FastAPI, store: Store, who: str | None) -> None:
 
 
 def _queue(store: Store, name: str, system: str) -> LabelQueue:
-    if system not in store.systems():
-        raise UsageError(f"unknown system {system!r}; the store has {', '.join(store.systems())}")
+    store.require(system)
     return open_queue(store, name, system=system)
 
 

@@ -120,8 +120,7 @@ def _builds(app: FastAPI, store: Store) -> None:
 
 
 def _known(store: Store, system: str) -> str:
-    if system not in store.systems():  # it names a folder
-        raise UsageError(f"unknown system {system!r}; the store has {', '.join(store.systems())}")
+    store.require(system)  # it names a folder
     return system
 
 

@@ -67,8 +67,7 @@ def add_queues(app: FastAPI, store: Store, who: str | None) -> None:
 
 
 def _opened(store: Store, named: QueueNamed) -> LabelQueue:
-    if named.system not in store.systems():
-        raise UsageError(f"unknown system {named.system!r}; the store has {', '.join(store.systems())}")
+    store.require(named.system)
     return open_queue(store, named.name, system=named.system)
 
 

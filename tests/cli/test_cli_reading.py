@@ -56,9 +56,9 @@ def test_tables_of_an_empty_store_say_what_to_do(command: Command) -> None:
     ran = command("tables")
     assert (ran.code, ran.sentence) == (
         2,
-        f"no tables in {Path('store').absolute()}: run normloom build first",
+        f"no tables in {Path('store').absolute()} yet: run normloom build first, or name another store",
     )
-    assert command("tables", "nothing").sentence.startswith("no tables of nothing in ")
+    assert command("tables", "nothing").sentence.startswith("no tables in ")
     ran = command("tables", "--json")
     assert (ran.code, ran.out) == (0, "[]\n")
 
@@ -106,8 +106,10 @@ def test_a_query_that_cannot_be_run_says_why(command: Command, sql: str, words: 
 
 
 def test_an_empty_store_has_nothing_to_view(command: Command, toy_store: Path) -> None:
-    assert command("view", "--store", "empty").err.strip().endswith("/empty: run normloom build first")
-    assert f"no tables of savacu in {toy_store.absolute()}" in " ".join(command("view", "savacu").err.split())
+    assert command("view", "--store", "empty").err.strip().endswith("run normloom build first, or name another store")
+    assert f"unknown system 'savacu' in {toy_store.absolute()}; available: toy" in " ".join(
+        command("view", "savacu").err.split()
+    )
 
 
 def test_a_query_of_an_empty_store_says_that_there_are_no_tables(command: Command) -> None:

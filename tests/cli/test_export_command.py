@@ -50,8 +50,8 @@ def test_versions_are_listed_the_newest_first(command: Command) -> None:
 def test_releases_of_an_unknown_system_names_those_there_are(command: Command) -> None:
     failed = command("releases", "nothing")
     assert isinstance(failed.exception, UsageError)
-    assert "nothing has no recorded versions" in str(failed.exception)
-    assert "systems there: toy" in str(failed.exception)
+    assert "unknown system 'nothing' in" in str(failed.exception)
+    assert "available: toy" in str(failed.exception)
 
 
 def test_versions_are_compared(command: Command) -> None:

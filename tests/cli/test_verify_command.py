@@ -79,7 +79,7 @@ def test_a_flow_in_a_file_is_sampled_and_repaired(store: Store, tmp_path: Path, 
 
 def test_a_system_without_tables_is_refused(tmp_path: Path) -> None:
     built(Store(tmp_path), echo_stage(words_stage("a")), build=build_id(1))
-    with pytest.raises(UsageError, match=r"no tables of savacu in .*; systems there: toy"):
+    with pytest.raises(UsageError, match=r"unknown system 'savacu' in .*; available: toy"):
         verify("savacu", store=tmp_path)
 
 

@@ -120,7 +120,7 @@ def test_the_store_records_where_rows_went(four: Store, tmp_path: Path) -> None:
 
 
 def test_a_system_without_release_is_refused_in_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"unknown system 'savacu' in .*run normloom build first"):
+    with pytest.raises(UsageError, match=r"no tables in .* yet: run normloom build first"):
         export(Store(tmp_path / "store"), "savacu", tmp_path / "out")
 
 

@@ -113,7 +113,7 @@ def test_a_build_that_is_not_meant_clearly_is_refused_with_those_there_are(tmp_p
         find_build(store, "2026")
     with pytest.raises(UsageError, match="unknown build '' in"):
         find_build(store, "")
-    with pytest.raises(UsageError, match=r"unknown build 'last~7': .* has 7 of toy; the newest are"):
+    with pytest.raises(UsageError, match=r"unknown build 'last~7': .* has only 7 builds: "):
         find_build(store, "last~7")
 
 

@@ -270,9 +270,9 @@ def test_an_id_that_cannot_be_found_says_where_was_looked(store: Store, tmp_path
         trace(store, "0" * 32)
     with pytest.raises(UsageError, match=r"'abc' is too short for a row id: give at least 6"):
         trace(store, "abc")
-    with pytest.raises(UsageError, match=r"no tables of other in .*: the store has toy"):
+    with pytest.raises(UsageError, match=r"unknown system 'other' in .*; available: toy"):
         trace(store, PICKED, system="other")
-    with pytest.raises(UsageError, match=r"no tables in .*: run normloom build first"):
+    with pytest.raises(UsageError, match=r"no tables in .* yet: run normloom build first"):
         trace(Store(tmp_path), PICKED)
 
 

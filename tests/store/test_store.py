@@ -7,7 +7,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from normloom.core.errors import StoreError
+from normloom.core.errors import StoreError, UsageError
 from normloom.core.table import FileRecord, Manifest
 from normloom.store.files import write_file
 from normloom.store.integrity import file_problem
@@ -131,6 +131,9 @@ def test_newest_follows_the_pointer(made: tuple[Store, Manifest]) -> None:
     assert store.current("toy", "echo") == older == manifest
     assert [found.stage for found in store.newest("toy")] == ["words", "echo"]
     assert store.systems() == ["toy"]
+    store.require("toy")
+    with pytest.raises(UsageError, match=r"unknown system 'tony' in .*; did you mean toy\?"):
+        store.require("tony")
 
 
 def _hold(directory: Path, held: multiprocessing.synchronize.Event, release: multiprocessing.synchronize.Event) -> None:

@@ -101,5 +101,5 @@ def test_a_page_that_only_reads_decides_nothing(tmp_path: Path, folder: Path) ->
         status, said = ask(server, "/api/queue/answer", {**given, "values": {"side": "accept"}})
         assert (status, str(said["error"]).startswith("this page only reads")) == (422, True)
         status, said = ask(server, "/api/analyst/next", {"system": "nobody", "task": "Camping"})
-        assert (status, said["error"]) == (422, "unknown system 'nobody'; the store has persopilot")
+        assert (status, said["error"]) == (422, f"unknown system 'nobody' in {tmp_path}; available: persopilot")
     assert open_queue(store, DECISIONS).progress().answered == 0

@@ -24,7 +24,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from normloom.core.errors import StoreError, UsageError
+from normloom.core.errors import StoreError
 from normloom.core.machine.object_path import ObjectPath
 from normloom.core.table import Manifest, TableRef
 from normloom.history.builds import locks
@@ -94,10 +94,7 @@ def collect(
     have neither a finished part nor a scratch folder, unless a process holds their lock. With `old_keys` all tables
     whose keys have an earlier format go too, except the release. Raises StoreError if the lock of a build is damaged.
     """
-    if system not in store.systems():
-        raise UsageError(
-            f"unknown system {system!r} in {store.root}; available: {', '.join(store.systems()) or 'none'}"
-        )
+    store.require(system)
     home = store.root / system
     if home.is_symlink():
         raise StoreError(

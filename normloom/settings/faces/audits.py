@@ -101,8 +101,7 @@ def bounds_of(figures: Manifest) -> list[Bound]:
 
 
 def _table(store: Store, system: str, stage: str | None) -> Manifest:
-    if system not in store.systems():
-        raise UsageError(f"{system} has no tables in {store.root}: run normloom build {system} first")
+    store.require(system)
     if stage is None:
         shown = released_key(store, system)
         found = shown and store.published(system, *shown)

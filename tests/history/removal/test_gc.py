@@ -297,7 +297,7 @@ def test_a_damaged_lock_stops_it(store: Store) -> None:
 
 
 def test_a_system_that_is_not_there_is_refused(store: Store) -> None:
-    with pytest.raises(UsageError, match=f"unknown system '../toy' in {store.root}; available: toy"):
+    with pytest.raises(UsageError, match=f"unknown system '../toy' in {store.root}; did you mean toy"):
         collect(store, "../toy")
 
 

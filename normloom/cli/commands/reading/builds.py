@@ -39,8 +39,8 @@ def builds(
     from normloom.store.store import Store
 
     where = Store(store)
-    if system and system not in where.systems():
-        raise UsageError(f"{where.root} has no system {system!r}; available: {', '.join(where.systems()) or 'none'}")
+    if system:
+        where.require(system)
     found = [build for name in ([system] if system else where.systems()) for build in _newest(where, name, limit)]
     if json_:
         print(json.dumps([_described(build) for build in found], ensure_ascii=False))

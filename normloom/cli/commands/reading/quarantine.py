@@ -81,6 +81,7 @@ def _quarantined(store: Store, system: str, stage: str | None) -> list[Quarantin
     """Return what is in quarantine of the newest tables, unpublished ones last."""
     from normloom.store.unpublished import quarantines
 
+    store.require(system)
     found = quarantines(store, system)
     if not found:
         raise UsageError(f"{store.root} has no tables of {system} yet: run normloom build {system} first")

@@ -46,6 +46,7 @@ def tables(
         return
     unreadable = [why for name in systems for why in where.unreadable(name)]
     if not manifests and not unreadable:
+        where.require(system)
         raise UsageError(f"no tables{f' of {system}' if system else ''} in {where.root}: run normloom build first")
     out.print(_table(manifests, stale))
     for (name, stage), why in stale.items():

@@ -53,11 +53,8 @@ def view(
     from normloom.view.serving import ViewServer
 
     where = Store(store)
-    there = where.systems()
     chosen = name_of(system) if system else None
-    if not there or (chosen and chosen not in there):
-        missing = f" of {chosen}" if chosen and there else ""
-        raise UsageError(f"no tables{missing} in {where.root}: run normloom build first")
+    where.require(chosen)
     if table and (chosen is None or where.current(chosen, table) is None):
         raise UsageError(
             f"{chosen} has no table {table!r}: normloom tables {chosen} lists them"

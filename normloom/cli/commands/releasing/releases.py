@@ -77,11 +77,8 @@ def _show_versions(store: Store, system: str, *, json_: bool) -> None:
         print(json.dumps([record.model_dump(mode="json") for record in known]))
         return
     if not known:
-        there = ", ".join(store.systems())
-        raise UsageError(
-            f"{system} has no recorded versions in {store.root}: run normloom build {system} first"
-            + (f"; systems there: {there}" if there else "")
-        )
+        store.require(system)
+        raise UsageError(f"{system} has no recorded versions in {store.root}: run normloom build {system} first")
     table = Table(box=None, pad_edge=False)
     for heading in ("version", "date", "rows", "content", "licence", "build"):
         table.add_column(heading, justify="right" if heading == "rows" else "left", no_wrap=heading != "build")
