@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,8 +14,18 @@ from rich.markup import escape
 
 FAILED, WRONG_USAGE, WAITING = 1, 2, 3
 
-out = Console()
-err = Console(stderr=True)
+_PIPED = 160  # columns: what is read by another program, or kept in a log, is not cut at the 80 of a small terminal
+
+
+def console(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """Return a console as wide as the terminal, or wide enough for all tables if it writes elsewhere."""
+    stream = sys.stderr if stderr else sys.stdout
+    fixed = None if "COLUMNS" in os.environ or stream.isatty() else _PIPED
+    return Console(stderr=stderr, quiet=quiet, width=fixed)
+
+
+out = console()
+err = console(stderr=True)
 
 
 def _system_names() -> list[str]:

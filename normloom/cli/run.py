@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from normloom.cli.common import err
+from normloom.cli.common import err, out
 from normloom.cli.interrupt import stoppable
 from normloom.cli.logs import json_logs, json_wanted
 from normloom.cli.machine.endpoints import probed
@@ -57,7 +57,7 @@ def run_build(
 ) -> dict[str, Any]:
     """Build a system and return its report; prints progress and summary unless quiet."""
     spare_loopback()
-    store, console = Store(root), Console(stderr=quiet)
+    store, console = Store(root), err if quiet else out
     hold_run_under_way(store.home)
     system, config, resources, ends = stages_for(name, profile=profile, assignments=assignments, store=store)
     request = BuildRequest(

@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import io
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
 from rich.console import Console
+from rich.table import Table
 
+from normloom.cli.common import console
 from normloom.cli.output.terminal import TerminalProgress, busy, printing_above
 from normloom.core.outlook import Outlook
 from normloom.core.table import PartRecord
@@ -104,3 +108,15 @@ def test_a_terminal_shows_bars_with_notes_rates_and_what_is_left(tmp_path: Path)
     ):
         assert text in said
     assert "before it begins" not in said
+
+
+def test_what_is_piped_is_not_cut_at_the_width_of_a_small_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS")
+    piped = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", piped)
+    table = Table("stage", "what")
+    table.add_row(stage := "generate_" * 12, "unfinished")
+    console().print(table)
+    assert stage in piped.getvalue()
+    monkeypatch.setenv("COLUMNS", "60")
+    assert console().width == 60

@@ -122,7 +122,9 @@ def show(console: Console, result: BuildResult, store: Store, *, system: System,
     own = system.sections(result, store) if system.sections else []
     for section in (*own, *_figures(result, store), *_asides(result)):
         console.print(section)
-    console.print(Panel(_closing(result, store), title="Where it is", title_align="left", box=box.ROUNDED))
+    console.print(
+        Panel(_closing(result, store), title="Where it is", title_align="left", box=box.ROUNDED, expand=False)
+    )
     for command in _commands(result, store):  # outside the frame, which would break them
         console.print(f"  {escape(command)}", style="cyan", highlight=False, soft_wrap=True)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, SystemArgument, escaped, out
+from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, SystemArgument, console, escaped, out
 from normloom.core.errors import ReleaseError, UsageError, WaitingError
 
 if TYPE_CHECKING:
@@ -120,8 +120,6 @@ def _command(system: str, options: Mapping[str, Any]) -> str:
 
 def _built(found: Audit, store: Store, *, quiet: bool, command: str) -> Any:
     """Build the audit and return its figures; raises WaitingError while rows wait for answers."""
-    from rich.console import Console
-
     from normloom.cli.run import make
     from normloom.run.build import BuildRequest
     from normloom.workers.resources import Resources
@@ -133,7 +131,7 @@ def _built(found: Audit, store: Store, *, quiet: bool, command: str) -> Any:
             request=request,
             store=store,
             resources=Resources(actors=0),
-            console=Console(stderr=True, quiet=quiet),
+            console=console(stderr=True, quiet=quiet),
         )
     except WaitingError as error:
         error.__notes__ = [f"then run the same command again: {command}"]
