@@ -101,7 +101,7 @@ def options(
         bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Rebuild alignment datasets and benchmarks: every row accounted for, every stage resumable."""
+    """Rebuild alignment data sets, models and benchmarks: every row accounted for, every stage resumable."""
 
 
 def main() -> NoReturn:

@@ -65,8 +65,8 @@ class BuildOptions(SystemOptions):
     only: Annotated[
         list[str] | None,
         typer.Option(
-            help="Build only this stage, from existing tables; repeatable. 'STAGE where CONDITION' makes only the "
-            "parts that read such rows, and what it reads.",
+            help="Build only this stage, from existing tables; repeatable. 'STAGE where CONDITION' builds only the "
+            "parts that read matching rows, and its inputs.",
             show_default=False,
         ),
     ] = None

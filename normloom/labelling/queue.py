@@ -231,7 +231,7 @@ def person(who: str | None = None) -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user without a name
-        raise UsageError("nobody is known to answer: give --who NAME, or set NORMLOOM_WHO") from None
+        raise UsageError("no name to answer under: give --who NAME, or set NORMLOOM_WHO") from None
 
 
 def _asking(table: Manifest) -> Asking:

@@ -224,7 +224,7 @@ class _OwnRun(Generic[Result]):
         if self.held is None:
             raise NormloomError(
                 f"Prefect's server did not accept the run of build {self.request.name} ({error}); is it up, and is "
-                "PREFECT_API_URL right? Without that variable a build starts a server of its own"
+                "PREFECT_API_URL right? Without that variable a build starts its own server"
             ) from error
         self.reach.lost(error)
         if self.failure:

@@ -275,8 +275,8 @@ class StageRunner:
                 loading, work = self._work(table, crew, missing, done, rows_in)
         if where and (left := len(jobs) - len(done)):
             raise PartlyMadeError(
-                f"stage {stage.name!r}: {len(done):,} of {len(jobs):,} parts are there, {len(missing):,} of them new; "
-                f"{left:,} are left, which the same command without the condition makes; the table is published then"
+                f"stage {stage.name!r}: {len(done):,} of {len(jobs):,} parts are built, {len(missing):,} of them new; "
+                f"to build the other {left:,} and publish the table, run the same command without the condition"
             )
         parts = [done[job.index] for job in jobs]
         self._hold_budget(table, parts)

@@ -67,7 +67,7 @@ def test_an_audit_waits_and_then_corrects(
 def test_a_system_that_does_not_say_what_is_audited_needs_columns() -> None:
     from normloom.cli.commands.releasing.audit import audit
 
-    with pytest.raises(UsageError, match="toy does not say how it is audited: give --verdict COLUMN"):
+    with pytest.raises(UsageError, match="toy declares no audit: give --verdict COLUMN"):
         audit("toy")
     with pytest.raises(UsageError, match="no tables in /nonexistent yet"):
         audit("savacu", store=Path("/nonexistent"))

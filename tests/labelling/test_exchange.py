@@ -116,7 +116,7 @@ def test_a_table_that_a_person_filled_in(queue: LabelQueue, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        ("{", "is no JSON"),
+        ("{", "is not JSON"),
         ([{"x": 1}], "neither a list of Label Studio tasks nor of Argilla records"),
         ([{"data": {"text": "x"}, "annotations": []}], "task 1: no row id; expected a field 'normloom_row'"),
         (

@@ -213,7 +213,7 @@ def test_a_row_that_only_a_ledger_knows_is_found(tmp_path: Path) -> None:
     assert found.rows == found.edges == ()
     [entry] = found.ledger
     assert (entry.stage, entry.kind, entry.payload) == ("words", "quarantined", {"word": "long"})
-    with pytest.raises(UsageError, match="leads to no row of a source in the newest tables: give its text instead"):
+    with pytest.raises(UsageError, match="has no source row in the newest tables: give its text instead"):
         _origin(Store(tmp_path), id_of("words", "long"))
 
 
@@ -287,5 +287,5 @@ def test_systems_are_told_apart(tmp_path: Path) -> None:
 
 
 def test_a_row_of_two_parents_cannot_be_forgotten_by_its_id(store: Store) -> None:
-    with pytest.raises(UsageError, match=rf"row {JOINED} came of 2 rows of sources .*: give the ids"):
+    with pytest.raises(UsageError, match=rf"row {JOINED} is derived from 2 source rows .*: give the ids"):
         _origin(store, JOINED)

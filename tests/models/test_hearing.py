@@ -78,7 +78,7 @@ def test_a_sound_that_the_processor_would_cut_is_its_rows_fault(listener: Path) 
     too_long, fine = loaded(listener).score([scoring((long, "It?")), scoring((fits, "It?"))])
     assert (
         too_long.error
-        == f"sound {long.digest} is {1.5 * SECONDS} seconds long, and the model hears {SECONDS} at most: cut it"
+        == f"sound {long.digest} is {1.5 * SECONDS} seconds long, and the model takes at most {SECONDS}: shorten it"
     )
     assert fine.error is None
 

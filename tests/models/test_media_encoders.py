@@ -116,7 +116,7 @@ class TestImages:
     def test_a_model_without_images_is_refused(self, tmp_path: Path) -> None:
         torch.manual_seed(0)
         ViTModel(ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2)).save_pretrained(tmp_path)
-        with pytest.raises(ModelError, match="is no encoder of images"):
+        with pytest.raises(ModelError, match="is not an image encoder"):
             load_model(ModelSpec(engine="vision", model=str(tmp_path)))
 
 
@@ -172,7 +172,7 @@ class TestSounds:
 
     def test_a_model_without_sounds_is_refused(self, tmp_path: Path) -> None:
         ViTModel(ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2)).save_pretrained(tmp_path)
-        with pytest.raises(ModelError, match="is no encoder of sound"):
+        with pytest.raises(ModelError, match="is not a sound encoder"):
             load_model(ModelSpec(engine="audio", model=str(tmp_path)))
 
     def test_a_model_of_transformers_by_its_folder(self, tmp_path: Path) -> None:

@@ -39,10 +39,10 @@ def built(store: Store, where: str | None, stage: Stage | None = None) -> Manife
 
 def test_only_parts_with_such_rows_are_made_and_kept(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    with pytest.raises(PartlyMadeError, match="1 of 3 parts are there, 1 of them new; 2 are left"):
+    with pytest.raises(PartlyMadeError, match="1 of 3 parts are built, 1 of them new; to build the other 2"):
         built(store, "word = 'd'")
     assert asked == [["c", "d"]]
-    with pytest.raises(PartlyMadeError, match="1 of 3 parts are there, 0 of them new; 2 are left"):
+    with pytest.raises(PartlyMadeError, match="1 of 3 parts are built, 0 of them new; to build the other 2"):
         built(store, 'word = "d"')  # a text in the quotes of names
     assert asked == []
     with pytest.raises(PartlyMadeError, match="2 of 3 parts"):

@@ -171,7 +171,7 @@ def test_two_builders_and_a_gc_at_once(place: str) -> None:
     removed += len(remove(store, collect(store, "toy", partial=timedelta(0))))
     assert errors == []
     assert removed
-    assert refused <= {f"a build of toy is running in {store.root}: run this again when it has ended"}
+    assert refused <= {f"a build of toy is running in {store.root}: run this again once it has finished"}
     assert len(contents) == len(flows)
     assert list(verify(store)) == []
     assert len(store.newest("toy")) == 2

@@ -180,7 +180,7 @@ class TestDeleting:
         turn = said(record, "tea", "tea")
         assert take_back(record, turn, "ada").asked.reach.held == []
         assert turns_of(record.people.answers()) == []
-        with pytest.raises(UsageError, match="is no message and no fact that is known, or it was deleted already"):
+        with pytest.raises(UsageError, match="is not a known message or fact, or was deleted already"):
             take_back(record, turn, "ada")
 
     def test_a_purge_leaves_nothing_of_it_in_the_store(self, store: Store) -> None:

@@ -115,11 +115,11 @@ def _origin(store: Store, given: str) -> str:
     found = trace(store, given)
     origins = [row.row_id for row in found.rows if not row.parents]
     if not origins:
-        raise UsageError(f"row {found.row_id} leads to no row of a source in the newest tables: give its text instead")
+        raise UsageError(f"row {found.row_id} has no source row in the newest tables: give its text instead")
     if len(origins) > 1:
         named = ", ".join(origins[:_NAMED]) + (", ..." if len(origins) > _NAMED else "")
         raise UsageError(
-            f"row {found.row_id} came of {len(origins)} rows of sources ({named}): give the ids of those to forget"
+            f"row {found.row_id} is derived from {len(origins)} source rows ({named}): give the ids of those to forget"
         )
     return origins[0]
 

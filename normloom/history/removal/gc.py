@@ -131,7 +131,7 @@ def idle(store: Store, system: str) -> Iterator[Hold]:
     What is yielded removes: in object storage only as long as no build can have begun.
     """
     path = store.root / system / BUILDS / RUNNING
-    busy = StoreError(f"a build of {system} is running in {store.root}: run this again when it has ended")
+    busy = StoreError(f"a build of {system} is running in {store.root}: run this again once it has finished")
     if isinstance(path, ObjectPath):
         with _held(path, create=True) as held:
             builds = list(path.parent.glob(f".{RUNNING}-*"))

@@ -148,7 +148,7 @@ def _remove(store: Store, directory: Path, hold: Hold) -> None:
         if pointer.exists() and pointer.read_text(encoding="utf-8").strip() == directory.name:
             hold.remove(pointer)
     if not remove_table(directory, hold):
-        raise StoreError(f"{directory} is being written by {(directory / LOCK).read_text()}: purge again when it ended")
+        raise StoreError(f"{directory} is being written by {(directory / LOCK).read_text()}: purge again when done")
     if isinstance(directory, ObjectPath):
         remove_tree(fetched_to(directory))
         remove_tree(scratch_of(directory))

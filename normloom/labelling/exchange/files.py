@@ -68,7 +68,7 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise UsageError(f"is no JSON: {error}") from error
+        raise UsageError(f"is not JSON: {error}") from error
 
 
 def _form(content: Any) -> Form:

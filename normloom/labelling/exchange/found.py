@@ -55,7 +55,7 @@ def moment(text: Any, where: str) -> datetime | None:
     try:
         found = datetime.fromisoformat(str(text))
     except ValueError as error:
-        raise UsageError(f"{where}: {text!r} is no time in ISO 8601") from error
+        raise UsageError(f"{where}: {text!r} is not an ISO 8601 time") from error
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 

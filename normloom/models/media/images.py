@@ -56,7 +56,7 @@ class ImageEncoder:
 def image_encoder(spec: ModelSpec, *, threads: int | None = None) -> ImageEncoder:
     """Load an encoder of images: `efficientnet-lite0`, `timm/...`, or an id or folder for transformers.
 
-    Raises ModelError if it is not there or is no encoder of images.
+    Raises ModelError if it is not there or is not an image encoder.
     """
     options = parse_options(Options, spec)
     if threads is not None:
@@ -126,7 +126,7 @@ def _transformers(spec: ModelSpec, threads: int | None) -> Read:
     try:
         processor = AutoImageProcessor.from_pretrained(locate(spec), local_files_only=True, backend="pil")
     except (OSError, ValueError) as error:
-        raise ModelError(f"model {spec.model!r} is no encoder of images: {error}") from error
+        raise ModelError(f"model {spec.model!r} is not an image encoder: {error}") from error
 
     def read(images: list[Image]) -> torch.Tensor:
         inputs = processor(images, return_tensors="pt").to(model.device)

@@ -62,8 +62,8 @@ def heard(processor: Any, sound: Sound) -> npt.NDArray[np.float32]:
     samples, most = samples_of(sound, rate), _longest(processor)
     if most is not None and len(samples) > most * rate:
         raise UnreadableError(
-            f"sound {sound.digest} is {len(samples) / rate:.1f} seconds long, and the model hears {most:g} at most: "
-            "cut it"
+            f"sound {sound.digest} is {len(samples) / rate:.1f} seconds long, and the model takes at most {most:g}: "
+            "shorten it"
         )
     return samples
 

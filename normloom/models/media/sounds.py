@@ -50,7 +50,7 @@ class SoundEncoder:
 def sound_encoder(spec: ModelSpec, *, threads: int | None = None) -> SoundEncoder:
     """Load an encoder of sound: `resemblyzer`, or an id or folder for transformers such as wav2vec 2.0.
 
-    Raises ModelError if it is not there or is no encoder of sound.
+    Raises ModelError if it is not there or is not a sound encoder.
     """
     parse_options(Options, spec)
     if threads is not None:
@@ -98,7 +98,7 @@ def _transformers(spec: ModelSpec, threads: int | None) -> Read:
     try:
         extractor = AutoFeatureExtractor.from_pretrained(locate(spec), local_files_only=True)
     except (OSError, ValueError) as error:
-        raise ModelError(f"model {spec.model!r} is no encoder of sound: {error}") from error
+        raise ModelError(f"model {spec.model!r} is not a sound encoder: {error}") from error
 
     def read(samples: Any) -> torch.Tensor:
         inputs = extractor(samples, sampling_rate=_RATE, return_tensors="pt").to(model.device)

@@ -44,7 +44,7 @@ class Adapters:
         for number, folder in enumerate(folders):
             for name, down, up in _layers(folder):
                 if name not in modules:
-                    raise ModelError(f"adapter {folder} changes the layer {name}, which the model has not got")
+                    raise ModelError(f"adapter {folder} changes the layer {name}, which the model lacks")
                 found.setdefault(name, []).append((number, down, up))
         self._layers = [_stacked(modules[name], parts, model.device) for name, parts in found.items()]
 

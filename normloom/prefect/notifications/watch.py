@@ -61,7 +61,7 @@ def watching(root: Path, *, metrics_port: int | None = None, host: str = HOST) -
                 look(store, datetime.now(UTC))
                 go_on(store)
             except (StoreError, OSError) as error:  # a damaged lock, a full disk: the next look may do
-                log.warning("cannot look after %s: %s", root, error)
+                log.warning("cannot watch %s: %s", root, error)
             ended.wait(SECONDS)
 
     with ExitStack() as stack:

@@ -180,7 +180,7 @@ class Scene:
         mine = {turn.id for turn in self.turns}
         facts = {one.id for one in self.learned if one.turn in mine}
         if row not in mine | facts | set(self.source.filter(username=self.who)["row_id"]):
-            raise UsageError(f"{row!r} is no message and no fact of {self.who}: it may have been deleted already")
+            raise UsageError(f"{row!r} is not a message or fact of {self.who}: it may have been deleted already")
 
     def _answered(self, turn: Turn) -> Iterator[tuple[Turn, Reply]]:
         for one in self.turns:

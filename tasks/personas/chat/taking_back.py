@@ -82,4 +82,4 @@ def _of_a_source(record: ChatRecord, row: str) -> Asked:
     try:
         return ask(record.store, [row])
     except UsageError as error:
-        raise UsageError(f"{row!r} is no message and no fact that is known, or it was deleted already") from error
+        raise UsageError(f"{row!r} is not a known message or fact, or was deleted already") from error

@@ -147,7 +147,7 @@ def test_adapters_of_other_layers_and_files_that_are_torn_are_refused(
     save_adapter(str(tiny), tmp_path)
     path = tmp_path / "adapter_model.safetensors"
     save_file({name.replace("q_proj", "x_proj"): value for name, value in load_file(path).items()}, path)
-    with pytest.raises(ModelError, match=r"changes the layer .*x_proj, which the model has not got"):
+    with pytest.raises(ModelError, match=r"changes the layer .*x_proj, which the model lacks"):
         base.adapted(tmp_path)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ModelError, match=r"adapter_model.safetensors cannot be read: "):

@@ -33,23 +33,23 @@ def forget(
     ] = None,
     reason: Annotated[str, typer.Option(help="Why; recorded with the rows.", show_default=False)] = "",
     store: StoreOption = DEFAULT_STORE,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what the rows reach.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what is derived from the rows.")] = False,
     purge: Annotated[
         bool,
         typer.Option("--purge", help="Remove the tables and model files that hold forgotten rows, and scan the store."),
     ] = False,
     also_newest: Annotated[
-        bool, typer.Option("--also-newest", help="With --purge: remove also tables that no build has replaced.")
+        bool, typer.Option("--also-newest", help="With --purge: also remove tables that no build has replaced.")
     ] = False,
     json_: JsonOption = False,
 ) -> None:
-    """Take rows back: no build uses them again, and what was made of them is made without them.
+    """Take rows back: no build uses them again, and whatever was derived from them is rebuilt without them.
 
-    Shows all that came of the rows in every table of the store, asks, and adds them to the store's deny list (hashes,
-    not texts). The next build drops them where sources are read, with the reason, and reuses every part that never
-    read them. Then --purge, without rows, removes old tables and models that hold any forgotten rows and scans all
-    files that are left; it exits with 1 if it finds any. What the store cannot reach is listed. docs/forget.md.
+    Shows everything derived from the rows in every table of the store, asks for confirmation, and adds them to the
+    store's deny list (hashes, not texts). The next build drops them when sources are read, with the reason, and reuses
+    every part that never read them. Then --purge, without rows, removes old tables and models that hold forgotten rows
+    and scans all remaining files; it exits with 1 if it finds any. Copies out of reach are listed. docs/forget.md.
 
     Examples:
 

@@ -34,7 +34,7 @@ def gc(
     ] = 7,
     old_keys: Annotated[
         bool,
-        typer.Option("--old-keys", help="Also remove tables that an earlier version made and no build will reuse."),
+        typer.Option("--old-keys", help="Also remove tables made by an earlier version that no build will reuse."),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
@@ -43,7 +43,7 @@ def gc(
     """Remove tables that no recent build uses, after listing them.
 
     The newest table of each stage is kept, and so are the tables of recent builds and all build locks. A build that
-    needs a removed table makes it again. Systems that are being built are skipped.
+    needs a removed table rebuilds it. Systems that are being built are skipped.
 
     Examples:
 

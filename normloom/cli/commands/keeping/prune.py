@@ -17,7 +17,7 @@ from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, err, out
 def prune(
     store: StoreOption = DEFAULT_STORE,
     days: Annotated[
-        int, typer.Option(min=1, help="Remove records of builds that began more than this many days ago.")
+        int, typer.Option(min=1, help="Remove records of builds started more than this many days ago.")
     ] = 90,
     keep: Annotated[int, typer.Option(min=1, help="Keep the last K finished builds of each system.")] = 10,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove without asking.")] = False,

@@ -27,23 +27,23 @@ def verify(
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     sample: Annotated[
-        int, typer.Option(min=0, help="Make this many random parts of each system's last build again and compare them.")
+        int, typer.Option(min=0, help="Rebuild this many random parts of each system's last build and compare them.")
     ] = 0,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Remove damaged parts, and make them again with the last build's settings.")
+        bool, typer.Option("--repair", help="Remove damaged parts, and rebuild them with the last build's settings.")
     ] = False,
     json_: JsonOption = False,
 ) -> None:
-    """Check every stored file, manifest, key and link, and with --sample whether parts come out the same again.
+    """Check every stored file, manifest, key and link; with --sample, also that rebuilt parts are the same.
 
     Files are compared with their checksums, manifests with their seals and their parts' records, keys with their
-    fields; tables that the last build names, what these read, the parents of their rows and the release must be there.
-    A part made again must be bit-equal without a model or with a scripted one, have equal texts and numbers within
-    0.001 with `transformers`; other engines promise nothing, and differences are only shown. docs/trust.md.
+    fields; the last build's tables, their inputs, the parents of their rows and the release must exist. A rebuilt part
+    must be bit-equal without a model or with a scripted one, and have equal texts and numbers within 0.001 with
+    `transformers`; other engines promise nothing, and differences are only shown. docs/trust.md.
 
-    Exits with 1 if anything is damaged and was not repaired, or if a part came out otherwise than promised. --repair
-    makes just the damaged parts again, of installed systems and of flows in files; for a flow that was built from
-    Python it removes them, and the next build makes them.
+    Exits with 1 if anything is damaged and was not repaired, or if a rebuilt part differs more than allowed. --repair
+    rebuilds only the damaged parts, of installed systems and of flows in files; for a flow that was built from Python
+    it removes them, and the next build rebuilds them.
 
     Examples:
 

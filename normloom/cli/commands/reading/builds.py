@@ -28,7 +28,7 @@ def builds(
     """List the builds of a store, newest last, with tables made and reused, rows, tokens, cost, profile and settings.
 
     Running, failed, cancelled and killed builds are listed too, with the command that resumes them. Tables marked gone
-    were removed by normloom gc; a build that needs one makes it again.
+    were removed by normloom gc; a build that needs one rebuilds it.
 
     Examples:
 

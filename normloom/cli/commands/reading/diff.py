@@ -38,7 +38,7 @@ def diff(
     """Show what changed between two builds: stages, rows, values, dropped rows and label drift.
 
     Name a build by its id, a unique prefix or suffix of it, or last, last~1 (or previous), last~2. Rows are matched by
-    row id, which does not change between builds.
+    row id, which is stable across builds.
 
     Examples:
 

@@ -29,9 +29,9 @@ def quarantine(
 ) -> None:
     """Show quarantined rows with rule and reason, and retry them.
 
-    Rows of refused or unfinished tables are shown too, marked unpublished. --replay rebuilds only the parts that hold
-    quarantined rows, then everything downstream. Pass the options of the original build: other settings mean another
-    table, with nothing to replay.
+    Rows of rejected or unfinished tables are shown too, marked unpublished. --replay rebuilds only the parts with
+    quarantined rows, then everything downstream. Pass the options of the original build: other settings make a
+    different table, with nothing to replay.
 
     Examples:
 

@@ -18,7 +18,7 @@ def view(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 0,
     label: Annotated[
-        bool, typer.Option("--label", help="Take answers to the queues of labels; else only read.")
+        bool, typer.Option("--label", help="Take answers to queues; without it the page is read-only.")
     ] = False,
     who: Annotated[
         str | None,
@@ -26,15 +26,14 @@ def view(
     ] = None,
     open_: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in a browser.")] = True,
 ) -> None:
-    """Look at the rows of a store in a browser: filter, sort, search, SQL, one row's history, two builds compared.
+    """Browse the rows of a store: filter, sort, search, SQL, one row's history, two builds compared.
 
-    The page reads the store and changes nothing; with --label it also records answers. It listens on this machine only,
-    and its address holds a token, so that other users of the machine cannot read it. Images and texts that may be
-    offensive are blurred until asked for. To look from another machine, forward the port:
-    ssh -L 8765:127.0.0.1:8765 HOST.
+    The page is read-only; with --label it also records answers. It listens on this machine only, and its address
+    contains a token, so that other users of the machine cannot read it. Images and texts that may be offensive are
+    blurred until revealed. To use it from another machine, forward the port: ssh -L 8765:127.0.0.1:8765 HOST.
 
     Keys: / search, j and k move, Enter opens a row, Esc closes it, b shows or blurs texts. Labels: 1 to 9 choose, Enter
-    saves, s skips, u takes the last answer back.
+    saves, s skips, u undoes the last answer.
 
     Examples:
 

@@ -32,16 +32,16 @@ class AuditFigure(StrEnum):
 def audit(  # each an option
     system: SystemArgument,
     budget: Annotated[int, typer.Option(min=1, help="How many rows people answer.")] = BUDGET,
-    figure: Annotated[AuditFigure, typer.Option(help="The figure whose interval is to be narrow.")] = AuditFigure.SHARE,
-    of: Annotated[str, typer.Option(help="The verdict that it is of.", show_default="the system's")] = "",
+    figure: Annotated[AuditFigure, typer.Option(help="The figure to narrow the interval of.")] = AuditFigure.SHARE,
+    of: Annotated[str, typer.Option(help="The verdict that the figure is about.", show_default="the system's")] = "",
     need: Annotated[
         int | None,
-        typer.Option(min=5, help="Answers that are enough to continue.", show_default="all of the budget"),
+        typer.Option(min=5, help="Number of answers that is enough to continue.", show_default="all of the budget"),
     ] = None,
     at_least: Annotated[
         list[str] | None,
         typer.Option(
-            help='A bound that the release must reach, such as "precision misaligned 0.9": the lower end of the 95 % '
+            help='A bound that the release must reach, like "precision misaligned 0.9": the lower end of the 95 % '
             "interval is at least 0.9; repeatable.",
             show_default=False,
         ),
@@ -103,7 +103,7 @@ def _view(system: str, **given: Any) -> AuditView:
     if own:
         return AuditView(**{**own.model_dump(), **said})
     if missing := [name for name in ("verdict", "show") if name not in said]:
-        raise UsageError(f"{system} does not say how it is audited: give --{missing[0]} COLUMN")
+        raise UsageError(f"{system} declares no audit: give --{missing[0]} COLUMN")
     return AuditView(**said)
 
 

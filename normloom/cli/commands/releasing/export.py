@@ -37,12 +37,12 @@ class PairsForm(StrEnum):
 
 def export(
     system: SystemArgument,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write: a new one.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to write; must not exist.")],
     format_: Annotated[
         Format,
         typer.Option(
             "--format",
-            help="hf: Parquet with card and Croissant metadata; trl: preferences as TRL reads them; jsonl, csv; "
+            help="hf: Parquet with card and Croissant metadata; trl: preferences for TRL; jsonl, csv; "
             "croissant: Parquet and metadata without a card.",
         ),
     ] = Format.HF,
@@ -80,8 +80,8 @@ def export(
 ) -> None:
     """Export a release as a data set: files by split, data set card, Croissant metadata, lock and checksums.
 
-    DIR appears when it is whole. An existing folder is refused; with --overwrite an earlier export is replaced if
-    nothing in it was changed or added. The store records each export.
+    DIR appears once complete. An existing folder is an error; --overwrite replaces an earlier export if nothing in it
+    was changed or added. The store records each export.
 
     Examples:
 

@@ -45,8 +45,8 @@ def label(
     action: Annotated[
         Action,
         typer.Argument(
-            help="ask: one row after another; list: all rows; next: the next row; answer ROW ANSWER...; undo: take the "
-            "last answer back; progress; import FILE; export FILE."
+            help="ask: one row after another; list: all rows; next: the next row; answer ROW ANSWER...; undo: undo the "
+            "last answer; progress; import FILE; export FILE."
         ),
     ] = Action.ASK,
     values: Annotated[
@@ -62,15 +62,15 @@ def label(
         typer.Option(help="Who answers.", envvar="NORMLOOM_WHO", show_default="the user of this machine"),
     ] = None,
     system: Annotated[
-        str | None, typer.Option(help="The system that asks, if several do under this name.", show_default=False)
+        str | None, typer.Option(help="The system that asks, if several use this name.", show_default=False)
     ] = None,
     format_: Annotated[
-        FileForm | None, typer.Option("--format", help="Of the file to import or export.", show_default="by the file")
+        FileForm | None, typer.Option("--format", help="Format of the file.", show_default="by the file")
     ] = None,
     store: StoreOption = DEFAULT_STORE,
     json_: JsonOption = False,
 ) -> None:
-    """Answer rows that wait for people, one after another, or see how far they are.
+    """Answer rows that wait for people, one after another, or show progress.
 
     Each answer is stored at once: leave at any time and continue later. A correction is a new answer. When enough
     rows are answered, the next run of the build that asked continues. docs/labels.md.

@@ -8,9 +8,9 @@ from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, escaped,
 
 
 def labels(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -> None:
-    """List the queues of rows that wait for people's answers, and how far they are.
+    """List the queues of rows that wait for people's answers, with their progress.
 
-    A queue is published by a step nl.ask of a system, or by normloom audit. docs/labels.md.
+    A queue is published by a system's nl.ask step, or by normloom audit. docs/labels.md.
 
     Examples:
 

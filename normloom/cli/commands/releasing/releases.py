@@ -30,8 +30,8 @@ def releases(
 ) -> None:
     """List the newest release of each system: rows, last confirmation by a build, and whether it is stale.
 
-    With SYSTEM, its versions: date, rows, content hash, licence of the source, build. Other columns raise the first
-    number of a version, other rows the second, other terms the third. normloom diff and export take versions.
+    With SYSTEM, its versions: date, rows, content hash, licence of the source, build. Changed columns raise the first
+    number of a version, changed rows the second, changed terms the third. normloom diff and export take versions.
 
     A release is stale if no build has confirmed it for release.fresh_hours (a setting; default: never stale).
 

@@ -14,12 +14,12 @@ def build(given: BuildOptions, json_: JsonOption = False) -> None:
     """Bring a system's tables up to date and print what was made.
 
     Stages whose inputs, settings, templates, models and code are unchanged are reused. Rerun the command to resume a
-    build that was interrupted or failed: finished parts are kept, and rows lost to an outage are asked for again.
+    build that was interrupted or failed: finished parts are kept, and rows lost to an outage are retried.
 
     After --only or --from, downstream tables are shown as stale until they are rebuilt. --only 'STAGE where CONDITION'
-    makes the parts of a stage that read rows for which a condition in SQL holds, and brings what it reads up to date;
-    while other parts are left it ends with code 3, and the next build makes those. --force and --fresh give
-    a stage a new table, which later builds use; if its rows are unchanged, downstream tables are kept.
+    builds the parts of a stage that read rows matching a SQL condition, and brings its inputs up to date; while other
+    parts are left it exits with 3, and the next build builds those. --force and --fresh give a stage a new table,
+    which later builds use; if its rows are unchanged, downstream tables are kept.
 
     Examples:
 

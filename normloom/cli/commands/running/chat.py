@@ -23,7 +23,7 @@ def chat(
     who: Annotated[
         str | None,
         typer.Option(
-            help="Who talks: a user of the data, or a new one.",
+            help="The user who talks: one in the data, or a new one.",
             envvar="NORMLOOM_WHO",
             show_default="the user of this machine",
         ),
@@ -36,15 +36,15 @@ def chat(
 ) -> None:
     """Talk with a model about what is known of you, in a browser.
 
-    What you say is read for facts by the extractor that a build trained: the page shows which words state which fact,
-    what is recommended and which facts that rests on. A fact can be corrected; a fact or message can be deleted, with
-    all that came of it, after the page has shown what that is. Messages, facts and corrections are stored at once and
-    count from the next build on.
+    The extractor trained by a build finds facts in your messages: the page shows which words state which fact, what is
+    recommended and which facts support it. A fact can be corrected; a fact or message can be deleted with everything
+    derived from it, after the page has shown what that is. Messages, facts and corrections are stored at once and used
+    from the next build on.
 
-    The model is the profile's; it is loaded once. If it fails, the page says why, and what was said is kept. The page
-    is that of normloom view, on this machine only and with a token in its address. docs/persopilot.md.
+    The model is the profile's; it is loaded once. If it fails, the page says why, and the messages are kept. It is the
+    page of normloom view, on this machine only and with a token in its address. docs/persopilot.md.
 
-    Keys: Enter sends, Shift+Enter begins a line, Esc closes a dialog.
+    Keys: Enter sends, Shift+Enter starts a new line, Esc closes a dialog.
 
     Examples:
 

@@ -112,7 +112,7 @@ def list_(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -> None
 def trial(
     name: Annotated[str, typer.Argument(help="The receiver.", show_default=False)], store: StoreOption = DEFAULT_STORE
 ) -> None:
-    """Have the server send a test message the way it sends all others, and wait for it."""
+    """Have the server send a test message as it sends all others, and wait for it."""
     from normloom.prefect.notifications.notify import send_test
     from normloom.prefect.serving.at_server import at_server
 

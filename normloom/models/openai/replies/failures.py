@@ -100,7 +100,7 @@ class ServerFailures:
             return ModelError(f"{self}: the account cannot pay ({status}: {said}); top it up and build again")
         if status == HTTPStatus.NOT_FOUND:
             return ModelError(
-                f"{self} is not there (404: {said}); check the name, and base_url, which often ends in /v1"
+                f"{self} does not exist (404: {said}); check the name, and base_url, which often ends in /v1"
             )
         if status in TRANSIENT or status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             return TransientError(f"{status}: {said}", wait_s=seconds_asked(headers, str(error)))
