@@ -147,7 +147,7 @@ def test_a_table_without_the_columns_it_needs_is_refused(queue: LabelQueue, tmp_
         UsageError, match=r"expected a header with row_id and a question \(polite, strength\), got a, b"
     ):
         import_answers(queue, written(tmp_path / "bad.csv", "a,b\n1,2\n"))
-    with pytest.raises(UsageError, match="line 2: 'noon' is no time"):
+    with pytest.raises(UsageError, match="line 2: 'noon' is not an ISO 8601 time"):
         import_answers(queue, written(tmp_path / "when.csv", "row_id,polite,when\nr,yes,noon\n"), who="ada")
 
 
