@@ -110,7 +110,7 @@ def stage_rows(full: dict[str, Made], after: dict[str, Made]) -> list[dict[str, 
 
 
 def same_rows(names: Sequence[str], folder: Path, one: dict[str, Made], other: dict[str, Made], table: str) -> bool:
-    """Tell whether two builds have the same rows in a table, in the same order."""
+    """Return whether two builds have the same rows in a table, in the same order."""
     frames = [
         Store(folder / name).scan(made[table].manifest.ref).collect()
         for name, made in zip(names, (one, other), strict=True)

@@ -1,8 +1,8 @@
-"""Normloom from Python: declare steps, build them or a system, and look at what was made.
+"""Normloom from Python: declare steps, build them or a system, and inspect the results.
 
 import normloom as nl
 
-Names are imported when they are first used, so that a command pays only for what it needs.
+Names are imported on first use, so that a command pays only for what it needs.
 """
 
 from __future__ import annotations

@@ -189,7 +189,7 @@ def _victim(
 
 
 def is_target(process: psutil.Process, target: str) -> bool:
-    """Tell whether a process is an actor with a model, or Ray's raylet."""
+    """Return whether a process is an actor with a model, or Ray's raylet."""
     with suppress(psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied):
         name = " ".join(process.cmdline()[:1])
         return name.startswith("ray::ModelActor") if target == "actor" else process.name() == "raylet"

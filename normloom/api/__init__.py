@@ -1,1 +1,1 @@
-"""What the names of `normloom` do that are no step of the loom: build, plan, look, results, data as sources."""
+"""The functions behind the names of `normloom`: build, plan, inspect, results, data as sources."""

@@ -1,4 +1,4 @@
-"""Build and plan: a system by name, as the commands do, or a flow of steps."""
+"""Build and plan a system by name, as the commands do, or a flow of steps."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def build(  # noqa: PLR0913  # the options of the command
 ) -> Result:
     """Bring the tables of a system or a flow up to date and return them.
 
-    `target` is the name of a system, built as `normloom build` does (`settings` are its `--set`, such as
-    "judge.threshold=0.6"), or the last stage of a flow, or several, the released one first. A flow of stages is known
-    in the store by `name` and runs in this process unless `resources` ask for actors. Nothing is printed; `progress`
-    shows it. What is started (Prefect's server, actors) is stopped. Raises NormloomError.
+    `target` is the name of a system, built as by `normloom build` (`settings` are its `--set`, for example
+    "judge.threshold=0.6"), or the last stage of a flow, or several, the released one first. A flow of stages is stored
+    under `name` and runs in this process unless `resources` has actors. Nothing is printed unless `progress` is set.
+    Prefect's server and actors started by the build are stopped at its end. Raises NormloomError.
     """
     from rich.console import Console
 
@@ -79,14 +79,14 @@ def plan(  # noqa: PLR0913  # the options of the command
     settings: Sequence[str] = (),
     resources: Resources | None = None,
 ) -> Plan:
-    """Return what `build` would do with the same arguments; starts nothing."""
+    """Return what `build` would do with the same arguments, without starting anything."""
     root = Store(Path(store))
     found = _found(target, root, name, profile, _assigned(source, text_column, limit, settings), resources)
     return plan_stages(stages_of(*found.ends), system=found.system, store=root, resources=found.resources)
 
 
 def why(target: Target, stage: str | None = None, **given: Any) -> Sequence[Change]:
-    """Return what differs from the newest table of a stage (by default, the first of a flow's last stages).
+    """Return what differs from a stage's newest table (default: the first of the flow's last stages).
 
     Takes the arguments of `plan`. Raises UsageError for a stage that the flow does not have.
     """

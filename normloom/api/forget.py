@@ -1,4 +1,4 @@
-"""Take rows back, and remove what held them."""
+"""Take rows back, and remove the tables and models that hold them."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def forget(
     store: str | os.PathLike[str] | Store = "store",
     dry_run: bool = False,
 ) -> Asked:
-    """Add rows, by their ids, and texts to the deny list of a store, and return all that they reach.
+    """Add rows, by id, and texts to a store's deny list, and return everything derived from them.
 
-    The next build drops them at its sources and makes again what read them. With `dry_run` nothing is added.
-    Raises UsageError for an unknown row, and without a reason.
+    The next build drops them at its sources and rebuilds what read them. With `dry_run` nothing is added.
+    Raises UsageError for an unknown row or a missing reason.
     """
     where = store if isinstance(store, Store) else open_store(store)
     asked = ask(where, rows, texts)
@@ -36,12 +36,12 @@ def forget(
 def purge(
     *, store: str | os.PathLike[str] | Store = "store", also_newest: bool = False, texts: Sequence[str] = ()
 ) -> Purging:
-    """Remove the tables and model files that hold forgotten rows, and return the record of a scan of the files left.
+    """Remove the tables and model files that hold forgotten rows, scan the remaining files and return the record.
 
     The scan looks for `texts` within longer ones too.
 
-    Raises StoreError if the scan found any of them, and if a table that no build has replaced holds some; with
-    `also_newest` it is removed too.
+    Raises StoreError if the scan finds any of them, or if a table that no build has replaced holds some; with
+    `also_newest` such a table is removed too.
     """
     purged = purge_store(store if isinstance(store, Store) else open_store(store), also_newest=also_newest, texts=texts)
     if purged.found:

@@ -87,7 +87,7 @@ def _any_of(schema: Mapping[str, pl.DataType]) -> Contract:
 
 
 def _known(rows: pl.DataFrame) -> Output:
-    """Return rows without parents, each known by the digest of all that it holds."""
+    """Return rows without parents, each identified by the digest of its content."""
     told = pl.Series("content", [_digest(line) for line in rows.iter_rows()], dtype=pl.String)
     return Output(rows=rows.with_columns(told, parents=pl.lit([], dtype=pl.List(pl.String))), attempts=rows.height)
 

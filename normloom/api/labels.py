@@ -11,9 +11,9 @@ from normloom.store.store import Store
 
 
 def open_queue(name: str, *, store: str | os.PathLike[str] = "store", system: str | None = None) -> LabelQueue:
-    """Return the queue of rows that wait for answers under a name: `next`, `record`, `undo`, `progress`.
+    """Return the queue of this name, whose rows wait for answers: `next`, `record`, `undo`, `progress`.
 
-    `system` says whose it is if several ask under this name. Raises UsageError if there is none.
+    `system` picks one if several systems use the name. Raises UsageError if there is none.
     """
     return queue.open_queue(Store(Path(store)), name, system=system)
 

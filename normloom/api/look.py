@@ -1,4 +1,4 @@
-"""Look at stores: rows by SQL, and where a row came from."""
+"""Inspect stores: rows by SQL, and where a row came from."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def open_store(path: str | os.PathLike[str] = "store") -> Store:
 
 
 def query(sql: str, *, store: str | os.PathLike[str] | Store = "store") -> pl.DataFrame:
-    """Return the rows of a SELECT over the views of a store, such as `savacu_publish`; raises UsageError."""
+    """Return the rows of a SELECT over a store's views, for example `savacu_publish`; raises UsageError."""
     columns, rows = query_store(_store(store), sql)
     return pl.DataFrame(rows, schema=columns, orient="row", infer_schema_length=None)
 
 
 def trace(result: Result | Store | str | os.PathLike[str], row: int | str = 0, *, forward: bool = False) -> Trace:
-    """Return where a row came from, or with `forward` what became of it.
+    """Return where a row came from, or with `forward` what was derived from it.
 
     `row` is a row id, or the position of a row in the released table of a result. Raises UsageError for an unknown row.
     """
@@ -47,10 +47,10 @@ def diff(
     store: str | os.PathLike[str] | Store = "store",
     system: str | None = None,
 ) -> list[StageDiff]:
-    """Return how each stage differs between two builds: state, fields of the key, rows and values, what was dropped.
+    """Return how each stage differs between two builds: state, fields of the key, rows and values, dropped rows.
 
-    A build is a `Result`, its id, or "last", "previous", "last~N" of a `system` (by default the store's only one).
-    Raises UsageError for an unknown build, or builds of two systems.
+    A build is a `Result`, its id, or "last", "previous", "last~N" of a `system` (default: the store's only one).
+    Raises UsageError for an unknown build, or for builds of different systems.
     """
     where = next((one.store for one in (after, before) if isinstance(one, Result)), None) or _store(store)
     first, second = (

@@ -30,10 +30,10 @@ def export(  # noqa: PLR0913  # the options of the command
 ) -> Exported:
     """Write a release to a new folder as a data set, and return what was written.
 
-    `release` is a system, whose newest release (or `version`) is taken, or the `Result` of a build. `format` is "hf",
+    `release` is a system, for its newest release (or `version`), or the `Result` of a build. `format` is "hf",
     "trl" (with `pairs` "conversational", "explicit" or "kto"), "jsonl", "csv" or "croissant". `tables` names released
     tables. `push` names a data set repository of the Hugging Face hub; the token is read from HF_TOKEN. Raises
-    UsageError for a folder that is no earlier export, or that is one without `overwrite`.
+    UsageError if the folder is not an earlier export, or is one and `overwrite` is not set.
     """
     if push:
         require_token()

@@ -1,4 +1,4 @@
-"""What a build made, to look at."""
+"""The result of a build."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from normloom.store.store import Store
 class Result:
     """The tables of a finished build; frames are lazy and read from the store.
 
-    `rows` is the released table, `tables` all by stage. `dropped` and `quarantined` are the ledgers of all stages, with
-    a column `stage`.
+    `rows` is the released table, `tables` has all tables by stage. `dropped` and `quarantined` are the ledgers of all
+    stages, with a column `stage`.
     """
 
     def __init__(self, built: BuildResult, store: Store) -> None:
@@ -49,12 +49,12 @@ class Result:
 
     @property
     def dropped(self) -> pl.LazyFrame:
-        """What the method took out: stage, row_id, reason, winner, payload."""
+        """Rows removed by the method: stage, row_id, reason, winner, payload."""
         return self._ledger("dropped")
 
     @property
     def quarantined(self) -> pl.LazyFrame:
-        """What checks and errors took out: stage, row_id, rule, reason, payload."""
+        """Rows removed by checks and errors: stage, row_id, rule, reason, payload."""
         return self._ledger("quarantined")
 
     @property
@@ -69,7 +69,7 @@ class Result:
         )
 
     def __getitem__(self, stage: str) -> pl.LazyFrame:
-        """Return the rows of a stage; raises KeyError for one that the build does not have."""
+        """Return the rows of a stage; raises KeyError for an unknown stage."""
         return self.store.scan(self.manifests[stage].ref)
 
     def _counts(self) -> list[tuple[str, int, int, int, str]]:

@@ -19,7 +19,7 @@ VARIABLE, JSON, TEXT = "NORMLOOM_LOGS", "json", "text"
 
 
 def json_wanted() -> bool:
-    """Tell whether logs are to be JSON; raises UsageError if the variable has another value than json or text."""
+    """Return whether logs are to be JSON; raises UsageError if the variable has another value than json or text."""
     value = os.environ.get(VARIABLE, TEXT)
     if value not in (JSON, TEXT):
         raise UsageError(f"{VARIABLE}={value}: expected {JSON} or {TEXT}")

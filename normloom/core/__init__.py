@@ -1,1 +1,1 @@
-"""The vocabulary of everything else: stages, contracts, tables, rows, errors, the model protocol."""
+"""The shared vocabulary: stages, contracts, tables, rows, errors, the model protocol."""

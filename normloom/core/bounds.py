@@ -1,9 +1,9 @@
-"""Upper bounds of what stages read, ask and write, from their settings and the source alone.
+"""Upper bounds of what stages read, request and write, from their settings and the source alone.
 
 A token is at least one byte of text, for every tokenizer that falls back to bytes, so the bytes of a text bound its
-tokens. What a model writes has at most `max_tokens` tokens of its own; another model may read it as twice as many.
-Requests are counted as an endpoint does: one for each candidate and each question, its prompt read each time. Engines
-in this process share what is read, so theirs is less. Requests that are tried again come on top.
+tokens. A model writes at most `max_tokens` of its own tokens; another model may read them as twice as many.
+Requests are counted as an endpoint does: one per candidate and per question, each with its full prompt. Local engines
+share prompts, so they read less. Retries are not included.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def total(sizes: Sequence[Size]) -> Size:
 
 
 def size_of(rows: pl.LazyFrame) -> Size:
-    """Return the size of a table that is there; every column of text counts, as a step may show it to a model."""
+    """Return the size of an existing table; every text column counts, as a step may show it to a model."""
     texts = [_bytes(name, dtype) for name, dtype in rows.collect_schema().items() if _has_text(name, dtype)]
     length = pl.sum_horizontal(texts) if texts else pl.lit(0)
     counted = rows.select(length.fill_null(0).alias("bytes")).select(

@@ -1,4 +1,4 @@
-"""Steps whose rows are compared with side tables: what of these tables decides a part, and what does not."""
+"""Steps that compare their rows with side tables: which side rows affect a part, and which do not."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def _any(made: pl.DataFrame, lost: pl.DataFrame, new: pl.DataFrame, given: Mappi
 class Compared:
     """What a step looks at when it compares its rows with the rows of side tables.
 
-    It looks at their `columns`, all if that is None, and what it drops for one of them names it as the winner.
-    `touches(made, lost, new, given)` tells for the rows and the dropped rows of a part whether the `new` rows of a side
-    table might change these; `given` are the arguments and values of the step by name.
+    It looks at their `columns` (None: all), and each row that it drops names the side row that won.
+    `touches(made, lost, new, given)` returns whether the `new` rows of a side table might change the rows or the
+    dropped rows of a part; `given` are the step's arguments and values by name.
     """
 
     columns: tuple[str, ...] | None = None

@@ -1,7 +1,6 @@
-"""What a request says: text, or text, images and sounds in an order.
+"""The content of a request: text, or a sequence of text, images and sounds.
 
-Images and sounds are known by the hash of their bytes: it is what enters answers of caches and comparisons, never the
-bytes.
+Images and sounds are identified by the hash of their bytes, which stands for them in caches and comparisons.
 """
 
 from __future__ import annotations
@@ -78,12 +77,12 @@ def with_text(content: Content, text: str, *, gap: str = "\n\n") -> Content:
 
 
 def without_marks(text: str) -> str:
-    """Return a row's text as it may stand in one with marks."""
+    """Return a row's text so that it can be put into a text with marks."""
     return text.replace(MARK, "")
 
 
 def shown(text: str, media: Sequence[Image | Sound]) -> Content:
-    """Return a text with media in place of its marks, in order; raises ValueError if they are not as many."""
+    """Return a text with its marks replaced by media, in order; raises ValueError if their numbers differ."""
     if not media and MARK not in text:
         return text
     first, *others = (piece.strip() for piece in text.split(MARK))

@@ -1,4 +1,4 @@
-"""What a table must be: columns and keys, held for every part, and checks, run before it publishes."""
+"""What a table must be: columns and keys, checked in every part, and checks, run before it is published."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What installed packages declare by entry points: systems and engines."""
+"""Systems and engines that installed packages declare by entry points."""
 
 from __future__ import annotations
 

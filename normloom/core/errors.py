@@ -49,11 +49,11 @@ class ReleaseError(NormloomError):
 
 
 class SpendingError(NormloomError):
-    """Hosted models were asked as much as the build may ask; it can be resumed with a higher limit."""
+    """The build has reached its limit of requests or cost; it can be resumed with a higher one."""
 
 
 class StageError(NormloomError):
-    """A stage could not be done."""
+    """A stage failed."""
 
 
 class ModelError(NormloomError):
@@ -65,13 +65,13 @@ class EngineDiedError(ModelError):
 
 
 class ClusterError(NormloomError):
-    """The machines or processes that hold the models are gone; a new attempt may find others."""
+    """The machines or processes that hold the models are gone; a retry may find others."""
 
 
 class WaitingError(NormloomError):
-    """Work that was sent elsewhere is not back yet; the same command collects it later.
+    """Work that was sent elsewhere is not back yet; rerun the command later to collect it.
 
-    `command` is what a person does meanwhile, in the store that the build has.
+    `command` is what a person runs meanwhile, with the build's store.
     """
 
     def __init__(self, told: str, *, command: str = "") -> None:
@@ -84,9 +84,9 @@ class PartlyMadeError(WaitingError):
 
 
 class BuildCancelledError(NormloomError):
-    """Someone asked for the build to end."""
+    """The build was cancelled."""
 
 
 def cause(error: BaseException) -> str:
-    """Return an error in a sentence: one of ours says all that is to be said, others are named."""
+    """Return an error in a sentence: the message of one of ours, others with their type."""
     return str(error) if isinstance(error, NormloomError) else f"{type(error).__name__}: {error}"

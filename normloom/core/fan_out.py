@@ -1,4 +1,4 @@
-"""How many rows a stage owes for each row that it reads."""
+"""How many rows a stage must return for each row that it reads."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Made(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class FanOut:
-    """The rows that a stage owes for each row it reads, or, if `rows` is None, the reason why nobody can say.
+    """The rows that a stage must return per input row, or, if `rows` is None, the reason why that is not fixed.
 
-    `rows` is a count, or an expression over the columns of the rows that are read. A row that is lost is lost whole,
-    with one ledger entry, or `by_part`, with one entry for each of its rows that is missing.
+    `rows` is a count, or an expression over the columns of the input. An input row gives all of its rows, or none and
+    one ledger entry; with `by_part`, one entry for each missing row.
     """
 
     rows: int | pl.Expr | None = 1
@@ -39,7 +39,7 @@ class FanOut:
     by_part: bool = False
 
     def of(self, rows: int) -> int:
-        """Return how many rows this many are owed, as many if only what they hold can tell."""
+        """Return how many rows this many input rows require; as many, if that depends on their content."""
         return rows * self.rows if isinstance(self.rows, int) else rows
 
     def hold(self, read: pl.DataFrame, made: Made, *, where: str) -> None:
@@ -83,13 +83,13 @@ def _counted(name: str, *frames: pl.DataFrame) -> pl.DataFrame:
 
 
 def each(rows: int | str | pl.Expr = 1, *, by_part: bool = False) -> FanOut:
-    """Return the fan-out of a stage that makes this many rows for each row: a count, a column or an expression.
+    """Return the fan-out of a stage that makes this many rows per input row: a count, a column or an expression.
 
-    A row makes all of its rows, or none and has one ledger entry; with `by_part` each missing row has an entry.
+    An input row gives all of its rows, or none and one ledger entry; with `by_part` each missing row has an entry.
     """
     return FanOut(pl.col(rows) if isinstance(rows, str) else rows, by_part=by_part)
 
 
 def free(reason: str) -> FanOut:
-    """Return the fan-out of a stage that makes any number of rows, with the reason: "one row for each group"."""
+    """Return the fan-out of a stage without a fixed one, with the reason, for example "one row for each group"."""
     return FanOut(rows=None, reason=reason)

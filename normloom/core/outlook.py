@@ -1,4 +1,4 @@
-"""How far a build is, and how long it will still take."""
+"""Progress and remaining time of a build."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ MINUTE, HOUR = 60, 3600
 
 @dataclass(frozen=True, kw_only=True)
 class Outlook:
-    """How far a build is: tables that it is done with, the share of its work, the seconds that are left.
+    """Progress of a build: finished tables, share of the work done, seconds left.
 
-    `seconds` counts what earlier tables or finished parts tell of; `untimed` says that there is more to do than that.
+    `seconds` covers work that earlier tables or finished parts can predict; `untimed` says that there is more.
     """
 
     tables: int
@@ -30,7 +30,7 @@ class Outlook:
 
     @property
     def left(self) -> str:
-        """The time left, as roughly as it is known; nothing if nothing is left or known."""
+        """The time left, rounded to what is known; empty if nothing is left or known."""
         if self.tables == self.of or (self.untimed and self.seconds < 1):
             return ""
         bound = "at least " if self.untimed else "about " if self.seconds >= 1 else ""
@@ -42,7 +42,7 @@ class Outlook:
 
 
 def about(seconds: float) -> str:
-    """Return a duration as roughly as it is known."""
+    """Return a duration rounded to what is known."""
     if seconds < 1:
         return "under 1 s"
     if seconds < MINUTE:

@@ -1,4 +1,4 @@
-"""What a build tells while it runs."""
+"""Progress reports of a running build."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Progress(Protocol):
 
 
 class LogProgress:
-    """Progress as log records, for runs that nobody watches."""
+    """Progress as log records, for unattended runs."""
 
     _tables = 0  # that were done when it was last said how far the build is
 

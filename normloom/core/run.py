@@ -1,4 +1,4 @@
-"""What a long-running step is given: folders of its own, and a way to report progress."""
+"""What a long-running step gets: its own folders, and a way to report progress."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def _unheard(step: int, of: int, figures: Mapping[str, float]) -> None:
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a step. Both folders exist when it begins.
+    """One run of a step. Both folders exist when it starts.
 
-    `scratch` survives kills: a rerun finds what the previous run left in it; it is removed when the product is
-    published. `files` is empty at the beginning; what it holds at the end are the files of the product. `gpus` is how
-    many the stage's needs give it.
+    `scratch` survives kills, so a rerun finds what the previous run left; it is removed when the product is published.
+    `files` is empty at the start; its content at the end is the product's files. `gpus` is the number of GPUs that the
+    stage's needs give it.
     """
 
     scratch: Path
@@ -28,5 +28,5 @@ class Run:
     gpus: float = 0.0
 
     def progress(self, step: int, of: int, **figures: float) -> None:
-        """Say which step of how many is done, with figures such as `loss`; `tokens` counts all since the beginning."""
+        """Report that step N of M is done, with figures like `loss`; `tokens` is the total since the start."""
         self.tell(step, of, figures)

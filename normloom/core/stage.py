@@ -1,6 +1,6 @@
-"""A stage: input tables, a pure function, its arguments, maybe a model, one output table.
+"""A stage: input tables, a pure function, its arguments, optionally a model, one output table.
 
-A stage function sees its arguments and nothing else, so a key made of them misses nothing. It is
+A stage function sees only its arguments, so a key made of them is complete. It is
 called as `function(rows, arguments, *sides)`, with a keyword `model` if the stage has one, and
 returns an `Output`. A stage without inputs is called as `function(arguments)`.
 """
@@ -45,15 +45,14 @@ QUARANTINE_SCHEMA = {
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """What a stage function made of one part.
+    """The output of a stage function for one part.
 
     `rows` keeps the column `row_id` if each row came from one input row; otherwise it has a column
-    `parents`, the list of input row ids, and no `row_id`. Rows that their parents alone do not
-    distinguish, whatever else is made from these (rows of a source have none), also have a column `content`
-    that identifies them. The runner assigns the ids of the output.
+    `parents`, the list of input row ids, and no `row_id`. Rows that their parents do not identify (rows of a
+    source have none) also have an identifying column `content`. The runner assigns the ids of the output.
     A row that keeps its `row_id` may name, in a column `through`, the row of a side table that links it to its input
-    row (what a model said of it), or a list of rows: these become its parents, and its id does not change.
-    `attempts` is the number of rows the function set out to make; by default one for each input row.
+    row (a model's answer about it), or a list of rows: these become its parents, and its id does not change.
+    `attempts` is the number of rows the function set out to make (default: one per input row).
     attempts = rows + dropped + quarantined always holds.
     """
 
@@ -70,21 +69,19 @@ class Output:
 class Stage:
     """One step of a flow.
 
-    The rows of `inputs`, in order, are cut into parts of at most `part_rows` rows (one part if None), of which it gets
-    the columns `reads` (all if None). `sides` are handed whole to every part; with `sides_on` a part gets of them the
-    rows whose column of that name holds the id of one of its input rows. With `looks_up`, a column for each of them, it
-    gets those that its rows, or those it got of the sides before, name in this column: by their own column of that
-    name, or else by their id. With `compares` a part would be the same without those rows of them that its ledger of
-    dropped rows does not name as winners, and with others that do not touch it. `quarantine_budget`, a share of the
-    attempts, overrides the build's.
-    A stage with `table` is that table of another system, read as it is: nothing is called.
-    `values` are keyword arguments of the function, which enter the key as the fields of `arguments` do.
-    `bound` gives the most that the stage makes and asks; without it, no more rows than it reads.
-    `libraries` are the installed packages that decide the result; their versions enter the key.
-    `fan_out` says how many rows the stage must return for each row it reads.
-    `files` says what the files of its product are (`adapter`), None if it has rows only; `run` that its function takes
-    a `Run`. With `needs` it runs in processes of its own. `images` and `sounds` say that its
-    model is asked about some.
+    The rows of `inputs`, in order, are cut into parts of at most `part_rows` rows (None: one part), with the columns
+    `reads` (None: all). Every part gets `sides` whole; with `sides_on`, only the side rows whose column of that name
+    holds the id of one of its input rows. With `looks_up`, a column per side table, it gets the side rows that its own
+    rows, or side rows looked up before, name in that column: by the side table's column of that name, or else by id.
+    With `compares`, a part does not depend on side rows that its ledger of dropped rows does not name as winners, nor
+    on new ones that do not touch it. `quarantine_budget`, a share of the attempts, overrides the build's.
+    A stage with `table` is a published table of another system; no function is called.
+    `values` are keyword arguments of the function, which enter the key like the fields of `arguments`.
+    `bound` is the upper bound of what the stage makes and requests; without it, no more rows than it reads.
+    `libraries` are the installed packages that affect the result; their versions enter the key.
+    `fan_out` is the number of rows the stage must return per input row.
+    `files` is the kind of its product's files (`adapter`), None if it has rows only; with `run` its function takes
+    a `Run`. With `needs` it runs in its own processes. `images` and `sounds` say that its model is asked about them.
     """
 
     name: str
@@ -169,7 +166,7 @@ class Stage:
 
 
 def published_stage(table: TableRef, *, reader: str) -> Stage:
-    """Return the stage that stands for a published table of another system in the flow of `reader`."""
+    """Return the stage that represents a published table of another system in the flow of `reader`."""
     return Stage(
         name=table.known_to(reader),
         function=_not_called,
@@ -180,7 +177,7 @@ def published_stage(table: TableRef, *, reader: str) -> Stage:
 
 
 class NoArguments(BaseModel):
-    """The arguments of a stage that leaves nothing to choose."""
+    """The arguments of a stage without arguments."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -196,24 +193,24 @@ def aside(row: Mapping[str, Any], *, row_id: str | None = None) -> dict[str, str
 
 
 def dropped(row: Mapping[str, Any], reason: str, *, winner: str | None = None) -> dict[str, str | None]:
-    """Return the ledger entry of a row that the method took out."""
+    """Return the ledger entry of a row removed by the method."""
     return {**aside(row), "reason": reason, "winner": winner}
 
 
 def quarantined(row: Mapping[str, Any], rule: str, reason: str) -> dict[str, str | None]:
-    """Return the ledger entry of a row that a check or an error took out."""
+    """Return the ledger entry of a row removed by a check or an error."""
     return {**aside(row), "rule": rule, "reason": reason}
 
 
 def unanswered(row: Mapping[str, Any], answer: Completion | Scores) -> dict[str, str | None]:
-    """Return the ledger entry of a row about which a model was asked and gave an error."""
+    """Return the ledger entry of a row for which a model returned an error."""
     return quarantined(row, OUTAGE if answer.transient else MODEL, str(answer.error))
 
 
 def dropped_rows(
     rows: pl.DataFrame, *, reason: pl.Expr, winner: pl.Expr | None = None, leaving_out: Sequence[str] = ()
 ) -> pl.DataFrame:
-    """Return the ledger of many rows that the method took out, with the reason and winner that the expressions give.
+    """Return the ledger of many rows removed by the method, with reason and winner by the expressions.
 
     The columns `leaving_out` are left out of the ledger's payload.
     """

@@ -1,4 +1,4 @@
-"""What is recorded of a table: its parts, its manifest and the small reference that travels."""
+"""The records of a table: its parts, its manifest and a small reference to it."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ class PartRecord(_Record):
     """One committed part: input rows `start` to `stop` and what became of them.
 
     `attempts` = rows + dropped + quarantined; `dropped_by` and `quarantined_by` count by reason and rule. `usage` is
-    what the model counted meanwhile (`Metered`); parts made side by side share it out anyhow, only sums mean much.
-    `attached` are the files that a product has besides its rows, in a folder of the part. `reads` is the digest of the
-    input rows that it was made of, with that of its own rows of side tables after a hyphen if these are cut, by which a
-    later table takes it over; `places` says in the same way where they are (`normloom.workers.places`). Both are empty
-    if no table may. In the manifest of a table that took the part over `places` are newer than in the part's own file.
+    the model's count meanwhile (`Metered`); concurrent parts split it arbitrarily, so only sums are meaningful.
+    `attached` are the product's files besides its rows, in a folder of the part. `reads` is the digest of its input
+    rows, followed by a hyphen and that of its side rows if these are cut; a later table reuses the part by it. `places`
+    records where these rows are, in the same form (`normloom.workers.places`). Both are empty if the part cannot be
+    reused. In the manifest of a table that reused the part, `places` is newer than in the part's own file.
     """
 
     index: int
@@ -63,12 +63,12 @@ class PartRecord(_Record):
         return (*self.files.values(), *self.attached)
 
     def is_as(self, other: PartRecord) -> bool:
-        """Tell whether both are records of the same part; `places`, where its input rows are, may differ."""
+        """Return whether both are records of the same part; `places`, where its input rows are, may differ."""
         return self == other or self == other.model_copy(update={"places": self.places})
 
     @property
     def settled(self) -> bool:
-        """Whether making the part again would come to the same: no row is in quarantine for a passing reason."""
+        """Whether rebuilding the part would give the same: no row is quarantined for a transient reason."""
         return TRANSIENT.isdisjoint(self.quarantined_by)
 
 
@@ -99,10 +99,10 @@ class TableRef(_Record):
 
 
 class Work(_Record):
-    """How the parts that one build made of a table were made.
+    """How one build made its parts of a table.
 
-    `seconds` run from when the model was there to the last part, `first_part_seconds` to the first. `host_bytes`
-    and `device_bytes` are the most memory that one process with the model held at the end.
+    `seconds` run from the loaded model to the last part, `first_part_seconds` to the first. `host_bytes` and
+    `device_bytes` are the largest memory of one process with the model at the end.
     """
 
     seconds: float
@@ -161,12 +161,12 @@ class Work(_Record):
 
 
 class Manifest(_Record):
-    """Everything recorded of a published table; written last, its presence publishes the table.
+    """The record of a published table; written last, its presence publishes the table.
 
-    `seconds` is the wall time of the stage; `load_seconds` went into loading its model, added up over actors. `work`
-    tells of the parts that were made then and there, None if a killed build had left none to make.
-    `remake` counts how often the table was made again on demand though nothing had changed; `key` is the
-    digest of `key_fields` if it is 0. `seal` is the digest of all the rest; tables of before format 3 have none.
+    `seconds` is the wall time of the stage; `load_seconds` is the time to load its model, summed over actors. `work`
+    is about the parts made by this build, None if a killed build had left none to make.
+    `remake` counts how often the table was rebuilt on demand with nothing changed; `key` is the
+    digest of `key_fields` if it is 0. `seal` is the digest of all the rest; tables before format 3 have none.
     """
 
     system: str
@@ -188,12 +188,12 @@ class Manifest(_Record):
     seal: str = ""
 
     def sealed(self) -> Manifest:
-        """Return the manifest with its seal."""
+        """Return the manifest with its seal set."""
         return self.model_copy(update={"seal": self._digest()})
 
     @property
     def intact(self) -> bool:
-        """Whether it is as it was sealed."""
+        """Whether the seal matches."""
         return not self.seal or self.seal == self._digest()
 
     def _digest(self) -> str:
@@ -207,7 +207,7 @@ class Manifest(_Record):
         )
 
     def made_before(self, moment: str) -> bool:
-        """Tell whether the table was published before a moment in ISO 8601."""
+        """Return whether the table was published before a time in ISO 8601."""
         return datetime.fromisoformat(self.created) < datetime.fromisoformat(moment)
 
     def count(self, kind: Kind) -> int:
@@ -252,7 +252,7 @@ class Manifest(_Record):
 
     @property
     def product(self) -> str:
-        """What the files of the product are, as its step says."""
+        """The kind of the product's files, as declared by its step."""
         return str(self.key_fields.get("files") or "files")
 
     @property
@@ -262,7 +262,7 @@ class Manifest(_Record):
 
     @property
     def attached_told(self) -> str:
-        """What files the product has, how many, and their size; nothing if it has none."""
+        """Kind, number and size of the product's files; empty if it has none."""
         count = len(self.attached)
         return (
             f"{self.product}: {count:,} file{'s' * (count > 1)}, {self.attached_bytes / 1e6:,.1f} MB" if count else ""

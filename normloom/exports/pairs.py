@@ -25,7 +25,7 @@ _EXTRA = ("split", "weight", "margin")  # columns that pairs keep if their table
 
 
 def has_preferences(columns: Iterator[str] | list[str]) -> bool:
-    """Tell whether pairs can be made of a table with these columns."""
+    """Return whether pairs can be made of a table with these columns."""
     there = set(columns)
     return there.issuperset(ALIGNED) or there.issuperset(PAIRED)
 

@@ -70,6 +70,6 @@ def _release(store: Store, system: str) -> Release | None:
 
 
 def _confirms(lock: BuildLock, stage: str, key: str) -> bool:
-    """Tell whether a build looked at everything a release depends on; one of chosen stages did not."""
+    """Return whether a build looked at everything a release depends on; one of chosen stages did not."""
     held = lock.stages.get(stage)
     return held is not None and held.key == key and not held.stale and not {"only", "start"} & set(lock.selection)

@@ -55,7 +55,7 @@ class ReleaseRecord(BaseModel):
 
 
 def is_version(text: str) -> bool:
-    """Tell whether a text names a version, such as 1.2.0 or v1.2.0."""
+    """Return whether a text names a version, such as 1.2.0 or v1.2.0."""
     return bool(_VERSION.fullmatch(text))
 
 

@@ -54,7 +54,7 @@ class Answer(BaseModel):
         return as_text(self.value)
 
     def is_about(self, shown: str) -> bool:
-        """Tell whether it was given to what is shown now; one of which nothing is known counts."""
+        """Return whether it was given to what is shown now; one of which nothing is known counts."""
         return self.shown in {None, shown}
 
 

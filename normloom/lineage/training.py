@@ -91,7 +91,7 @@ def training_of(store: Store, manifest: Manifest) -> TrainingRecord | None:
 
 
 def _is_model(value: Any) -> bool:
-    """Tell whether an argument is a model's identity."""
+    """Return whether an argument is a model's identity."""
     return isinstance(value, Mapping) and value.keys() >= {"engine", "model"}
 
 

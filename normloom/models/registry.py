@@ -82,7 +82,7 @@ def _loaded(name: str) -> Engine:
 
 
 def is_random(engine: str) -> bool:
-    """Tell whether the answers of an engine mean nothing; `engine` is its name, with its version as keys have it."""
+    """Return whether the answers of an engine mean nothing; `engine` is its name, with its version as keys have it."""
     name = engine.partition(" ")[0]
     return name in declared(GROUP, "engine") and _loaded(name).random
 

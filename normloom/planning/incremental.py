@@ -217,7 +217,7 @@ def _others(store: Store, earlier: Manifest, job: PartJob, compared: Compared) -
 
 
 def _touched(directory: Path, part: PartRecord, others: Others, stage: Stage) -> bool:
-    """Tell whether a part might be another for the rows of side tables that have gone or come."""
+    """Return whether a part might be another for the rows of side tables that have gone or come."""
     if others.gone and others.gone & winners(directory, part):
         return True
     if not others.new or stage.compares is None:

@@ -69,7 +69,7 @@ def waiting(error: WaitingError) -> State[Any]:
 
 
 def under_way() -> bool:
-    """Tell whether this code is part of a flow run."""
+    """Return whether this code is part of a flow run."""
     if "prefect" not in sys.modules:  # then there is none, and importing it takes a second
         return False
     from prefect.context import FlowRunContext
@@ -301,7 +301,7 @@ def _name_run(run: FlowRun, request: RunRequest) -> None:
 
 
 def _is_made_up(name: str) -> bool:
-    """Tell whether a run's name is one of those that Prefect makes up: an adjective and an animal, or a build's id."""
+    """Return whether a run's name is one of those that Prefect makes up: an adjective and an animal, or a build's id."""
     from coolname.data import config
 
     def words(group: str) -> set[str]:

@@ -17,7 +17,7 @@ _lost = threading.Event()
 
 
 def server_is_lost() -> bool:
-    """Tell whether the server of this process's builds did not answer when it was last asked."""
+    """Return whether the server of this process's builds did not answer when it was last asked."""
     return _lost.is_set()
 
 
@@ -29,7 +29,7 @@ class ServerReach:
         self._lost: float | None = None
 
     def worth_trying(self) -> bool:
-        """Tell whether the server answered when it was last asked, or that is a while ago."""
+        """Return whether the server answered when it was last asked, or that is a while ago."""
         lost = self._lost
         return lost is None or time.monotonic() - lost > ASK_AGAIN_SECONDS
 
@@ -55,7 +55,7 @@ class ServerReach:
 
 
 def is_busy(error: Exception) -> bool:
-    """Tell whether the server answered that it cannot answer now, as Prefect's does while its database is locked."""
+    """Return whether the server answered that it cannot answer now, as Prefect's does while its database is locked."""
     return getattr(getattr(error, "response", None), "status_code", None) == http.HTTPStatus.SERVICE_UNAVAILABLE
 
 

@@ -149,7 +149,7 @@ def sending_heartbeats() -> Iterator[None]:
 
 
 def reachable(url: str, *, timeout: float = 2.0) -> bool:
-    """Tell whether a Prefect API answers at a URL such as http://127.0.0.1:4200/api."""
+    """Return whether a Prefect API answers at a URL such as http://127.0.0.1:4200/api."""
     parts = urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     try:

@@ -82,7 +82,7 @@ def _kind(values: list[Any]) -> Kind:
 
 
 def _typed(kind: Kind) -> bool:
-    """Tell whether a chunk of this kind is held as values; others are held as JSON."""
+    """Return whether a chunk of this kind is held as values; others are held as JSON."""
     return isinstance(kind, str) and kind not in {MIXED, MIXED_NUMBERS}
 
 

@@ -73,7 +73,7 @@ def joined(one: Kind, other: Kind) -> Kind:
 
 
 def mixes_numbers(kind: Kind) -> bool:
-    """Tell whether values of a kind hold whole numbers and fractions in one place, however deep."""
+    """Return whether values of a kind hold whole numbers and fractions in one place, however deep."""
     if isinstance(kind, str):
         return kind == MIXED_NUMBERS
     return any(map(mixes_numbers, [kind[1]] if kind[0] == "list" else kind[1].values()))

@@ -32,7 +32,7 @@ class Budget:
     own: bool = False
 
     def holds(self, counts: Mapping[str, int], attempts: int) -> bool:
-        """Tell whether rows by rule are within the budget.
+        """Return whether rows by rule are within the budget.
 
         A single row never is too much, unless it is all there is and an outage took it.
         """

@@ -88,7 +88,7 @@ def _why_not(stage: Stage, table: Manifest | None, store: Store) -> str | None:
 
 
 def _is_repeatable(part: PartRecord) -> bool:
-    """Tell whether making a part again would come to the same: checks of the whole table took nothing out of it."""
+    """Return whether making a part again would come to the same: checks of the whole table took nothing out of it."""
     checked = any("-checked" in record.name for record in part.files.values())
     return not checked and _UNREPEATABLE.isdisjoint(part.quarantined_by)
 

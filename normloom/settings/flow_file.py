@@ -26,7 +26,7 @@ class FlowConfig(SystemConfig):
 
 
 def is_flow_file(name: str) -> bool:
-    """Tell whether a name means a file, as in `my_flow.py` or `my_flow.py:name`, and no system."""
+    """Return whether a name means a file, as in `my_flow.py` or `my_flow.py:name`, and no system."""
     return name.partition(":")[0].endswith(SUFFIX)
 
 

@@ -112,7 +112,7 @@ def _name(assignment: str) -> str:
 def _is_ignored(
     assignment: str, prepared: Prepared, without: Mapping[str, Any], reads: Mapping[str, Stage | None]
 ) -> bool:
-    """Tell whether an assignment changes the settings but none of the stages."""
+    """Return whether an assignment changes the settings but none of the stages."""
     if _name(assignment).partition(".")[0] in OF_THE_BUILD:
         return False
 

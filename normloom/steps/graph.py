@@ -1,4 +1,4 @@
-"""The stages of a flow in an order in which they can run, and the models they need in turn."""
+"""The stages of a flow in execution order, and the models they need in turn."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def stages_of(*ends: Stage) -> list[Stage]:
 
 
 def with_models(ends: Sequence[Stage], change: Callable[[ModelSpec], ModelSpec]) -> list[Stage]:
-    """Return the last stages of the same flow with each model changed; the same stages if none is."""
+    """Return the last stages of the flow with each model changed; the same stages if none changes."""
     if all(change(spec) == spec for stage in stages_of(*ends) for spec in stage.specs):
         return list(ends)
     return _remade(ends, change, {})
 
 
 def with_needs(ends: Sequence[Stage], needs: Mapping[str, Needs]) -> list[Stage]:
-    """Return the last stages of the same flow, those named with other needs; the same stages if none is named."""
+    """Return the last stages of the flow, the named ones with other needs; the same stages if none is named."""
     return _remade(ends, lambda spec: spec, needs) if needs else list(ends)
 
 
@@ -74,7 +74,7 @@ def _remade(ends: Sequence[Stage], change: Callable[[ModelSpec], ModelSpec], nee
 
 
 def held(stages: Sequence[Stage]) -> list[ModelSpec]:
-    """Return what each stage holds while it works, in order: its model, or processes of its own."""
+    """Return what each stage holds while it runs, in order: its model, or its own processes."""
     return [spec for stage in stages if (spec := stage.holds)]
 
 
@@ -84,15 +84,15 @@ def model_uses(stages: Sequence[Stage]) -> list[ModelSpec]:
 
 
 def farthest(idle: Iterable[str], upcoming: Sequence[str]) -> str:
-    """Return the idle model to free for another: one that is not used again, or else the last to be (Belady's rule)."""
+    """Return the idle model to unload: one that is not used again, or else the one used last (Belady's rule)."""
     return max(idle, key=lambda name: upcoming.index(name) if name in upcoming else len(upcoming))
 
 
 def load_order(uses: Sequence[str], fits: Callable[[Sequence[str]], bool], passing: Collection[str] = ()) -> list[str]:
-    """Return the models in the order of their loads when the uses come one after another.
+    """Return the models in load order, given their uses in order.
 
-    `fits` says whether models have room side by side; one that is alone is loaded whatever it says. `passing` are
-    no models: processes that need room, hold nothing and end with their use.
+    `fits` says whether models have room side by side; a model on its own is always loaded. `passing` are not models
+    but processes that need room, hold nothing and end after use.
     """
     resident: list[str] = []
     loads: list[str] = []

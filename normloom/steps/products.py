@@ -15,9 +15,9 @@ _FEWEST = 2
 
 
 def with_adapter(base: ModelSpec, product: Stage) -> ProductSpec:
-    """Return the base model with the LoRA adapter that is the product of a stage (PEFT's files).
+    """Return the base model with the LoRA adapter that a stage produces (PEFT's files).
 
-    Raises ConfigError for a stage without files, and for a base that is a product itself.
+    Raises ConfigError for a stage without files, or a base that is itself a product.
     """
     return ProductSpec.of(_with_files(product), _named(base), adapter=True)
 
@@ -34,10 +34,10 @@ def routed(
     """Return the base model with several LoRA adapters and a router that weighs them for each request.
 
     `experts` are the stages whose products are the adapters, by the names that the router was trained with. `encoder`
-    makes the states that it was trained on; the base itself does by default. With `calibrators` the weights are
-    calibrated: by one temperature, or with `local` by that of the request's neighbourhood. Engine transformers mixes
-    the adapters by weight, vllm and others that serve adapters take the likeliest. Raises ConfigError for stages
-    without files, fewer than two experts, and a base that is a product itself.
+    computes the states that it was trained on (default: the base itself). `calibrators` calibrate the weights: by one
+    temperature, or with `local` by that of the request's neighbourhood. Engine transformers mixes the adapters by
+    weight; vllm and others that serve adapters use the likeliest. Raises ConfigError for stages without files, fewer
+    than two experts, or a base that is itself a product.
     """
     if len(experts) < _FEWEST:
         raise ConfigError(f"a router chooses among at least {_FEWEST} experts, got {len(experts)}")
@@ -52,7 +52,7 @@ def routed(
 
 
 def model_from(product: Stage, **run: Any) -> ProductSpec:
-    """Return the model whose whole weights are the product of a stage (safetensors, config and tokenizer).
+    """Return the model whose full weights are a stage's product (safetensors, config and tokenizer).
 
     `run` are fields of the model spec other than `model`, such as `engine`, `dtype`, `threads`. Raises ConfigError for
     a stage without files.
@@ -62,7 +62,7 @@ def model_from(product: Stage, **run: Any) -> ProductSpec:
 
 
 def files_of(product: Stage) -> ProductFiles:
-    """Return the files of a product, for a step that takes them as a value and reads them itself (`files.path`).
+    """Return a product's files, for a step that takes them as a value and reads them itself (`files.path`).
 
     Raises ConfigError for a stage without files.
     """

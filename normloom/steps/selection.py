@@ -1,4 +1,4 @@
-"""Which stages of a flow a build makes, takes as they stand, or makes again."""
+"""Which stages of a flow a build updates, leaves alone, or rebuilds."""
 
 from __future__ import annotations
 
@@ -21,11 +21,10 @@ Again = Literal["all", "quarantined"]  # what of a table that is there is made o
 class Selection:
     """By default every stage is brought up to date.
 
-    With `only`, those stages and no others, and of one that is named as `STAGE where CONDITION` only the parts that
-    read such rows, for which all that it reads is brought up to date; with `start`, that stage and all downstream of
-    it. What else they read is taken as it is. Stages in `force` are made again though nothing changed; of those in
-    `replay` only the parts with quarantined rows are. With `fresh`, a time in ISO 8601, every chosen stage whose table
-    is older is made again.
+    With `only`, just those stages; for `STAGE where CONDITION` only the parts that read matching rows, after its
+    inputs are brought up to date. With `start`, that stage and everything downstream. Their other inputs are used as
+    they are. Stages in `force` are rebuilt even if nothing changed; those in `replay` only in the parts with
+    quarantined rows. With `fresh`, a time in ISO 8601, every chosen stage with an older table is rebuilt.
     """
 
     only: tuple[str, ...] = ()
@@ -41,11 +40,11 @@ class Selection:
 
     @property
     def remakes(self) -> bool:
-        """Whether stages are made again that could be reused."""
+        """Whether stages are rebuilt that could be reused."""
         return bool(self.force or self.replay or self.fresh)
 
     def where(self, stage: str) -> str | None:
-        """Return the condition on the rows that a stage reads, None if all of it is to be made."""
+        """Return the condition on the rows that a stage reads, None to build all of it."""
         return self._only.get(stage)
 
     @property
@@ -55,13 +54,13 @@ class Selection:
         return {name: rest[0] if rest else None for name, *rest in named}
 
     def again(self, stage: str, table: Manifest | None = None) -> Again | None:
-        """Return what of a stage's table, if there is one, is to be made again though nothing changed."""
+        """Return what of a stage's existing table to rebuild even if nothing changed."""
         if stage in self.force or (self.fresh and table and table.made_before(self.fresh)):
             return "all"
         return "quarantined" if stage in self.replay else None
 
     def chosen(self, stages: Sequence[Stage]) -> frozenset[str]:
-        """Return the names of the stages to bring up to date; raises UsageError for a name that is no stage."""
+        """Return the names of the stages to bring up to date; raises UsageError for an unknown name."""
         if self.only and self.start:
             raise UsageError("--only and --from exclude each other: give one of them")
         names = [stage.name for stage in stages if stage.table is None]

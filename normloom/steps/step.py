@@ -1,6 +1,6 @@
 """`@step`: a plain function, declared once, that makes a table.
 
-A step is called as its function is, with stages in place of frames and a model spec in place of the model:
+A step is called like its function, with stages in place of frames and a model spec in place of the model:
 
     @step(makes=tables.JUDGED, name="judge_{round}", sides_on="candidate_id")
     def judge(rows: pl.DataFrame, args: Judging, scores: pl.DataFrame, *, round: int) -> Output: ...
@@ -8,11 +8,10 @@ A step is called as its function is, with stages in place of frames and a model 
     judged = judge(candidates, config.judge, scores, round=0)      # a Stage; nothing runs
     judge.function(frame, Judging(), scores_frame, round=0)        # the function itself, as in a test
 
-The names of the parameters say what they are: `rows` the input (a step without it is a source), `args` the arguments
-(a section of the settings), `model` the model, `run` the folders of a step that works long (`Run`), further ones side
-tables, and those after `*` plain values of a call. A value may be a model spec: the step is handed the spec.
-A call may give `model` several models, by role: `model={"policy": ..., "reference": ...}`, which the step gets as a
-mapping.
+Parameters are recognised by name: `rows` is the input (a step without it is a source), `args` the arguments (a section
+of the settings), `model` the model, `run` the folders of a long-running step (`Run`); further parameters are side
+tables, and those after `*` plain values of a call. A value may be a model spec, which the step gets as is.
+A call may pass several models by role: `model={"policy": ..., "reference": ...}`, which the step gets as a mapping.
 Arguments and values enter the stage key. The decorator builds the `Stage` and does nothing else.
 """
 
@@ -47,7 +46,7 @@ _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_
 
 
 class Step(Generic[P, R]):
-    """A declared step. Calling it returns the `Stage` that it is in a flow; `function` is the bare function."""
+    """A declared step. Calling it returns its `Stage` in a flow; `function` is the bare function."""
 
     def __init__(
         self,
@@ -89,8 +88,8 @@ class Step(Generic[P, R]):
     ) -> Stage:
         """Return the stage.
 
-        `name`, `part_rows` and `contract` stand in for those of the declaration. Raises ConfigError for a call that
-        the function's signature does not allow.
+        `name`, `part_rows` and `contract` override the declaration. Raises ConfigError for a call that does not match
+        the function's signature.
         """
         try:
             bound = self._given.bind(*stages, **named)
@@ -183,24 +182,24 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
 ) -> Callable[[Callable[P, R]], Step[P, R]]:
     """Declare a step.
 
-    - `makes`: the contract of its table; or its columns with their Polars types, which may then be null; or what
-      returns the contract for the arguments and values by name.
-    - `name`: name of its stages, by default the function's; may hold arguments and values, as in `rate_{rater}`.
-    - `part_rows`: rows in one part, None for all at once; a field `part_rows` of the arguments comes first.
-    - `sides_on`: column of the side tables that names an input row, so that a part reads only its own of them.
-    - `looks_up`: the other way round, a column for each side table that names its rows: of the step's rows, or of the
-      rows looked up before. The side table has a column of that name too, or is known by its ids.
-    - `reads`: the columns of its rows that it reads; it is given only these and `row_id`, and a part is kept when other
+    - `makes`: the contract of its table; or its columns with their Polars types, which are then nullable; or a function
+      of the arguments and values, by name, that returns the contract.
+    - `name`: name of its stages (default: the function's); may contain arguments and values, as in `rate_{rater}`.
+    - `part_rows`: rows per part, None for all at once; a field `part_rows` of the arguments takes precedence.
+    - `sides_on`: column of the side tables that names an input row, so that a part reads only its own side rows.
+    - `looks_up`: the reverse: for each side table a column, of the step's rows or of rows looked up before, that names
+      the side rows, by the side table's column of that name or else by id.
+    - `reads`: the columns of its rows that it reads; it gets only these and `row_id`, and a part is kept if other
       columns change.
-    - `compares`: rows are only compared with its side tables, and what is dropped for one names it as the winner; so a
-      part is kept when other rows of these tables go, and with a `Compared` when new rows do not touch it.
+    - `compares`: rows are only compared with the side tables, and a dropped row names its winner there; so a part is
+      kept if other rows of these tables are removed, and with a `Compared` also if unrelated rows are added.
     - `quarantine_budget`: share of its rows that may be quarantined, overriding the build's.
-    - `bound`: the most that it makes and asks.
-    - `libraries`: installed packages that decide the result; their versions enter the key.
-    - `fan_out`: rows that it must return for each row it reads, or what returns that for the arguments and values.
-    - `files`: the kind of files that it leaves in `run.files`, such as `adapter`.
-    - `needs`: the GPUs, threads and memory of its own processes; by default the build's process makes it.
-    - `images`, `sounds`: the value with those that its model is asked about; None in a call asks about text alone.
+    - `bound`: upper bound of what it makes and requests.
+    - `libraries`: installed packages that affect the result; their versions enter the key.
+    - `fan_out`: rows that it must return per input row, or a function of the arguments and values that returns it.
+    - `files`: the kind of files that it leaves in `run.files`, for example `adapter`.
+    - `needs`: the GPUs, threads and memory of its own processes; without it the build's process runs it.
+    - `images`, `sounds`: the value with the media that its model is asked about; None in a call means text only.
     """
     columns = Contract(columns=_types(makes), nullable=frozenset(makes)) if isinstance(makes, Mapping) else makes
     stage = {

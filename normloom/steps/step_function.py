@@ -38,7 +38,7 @@ class StepFunction:
 
 
 def _is_importable(module: str, name: str) -> bool:
-    """Tell whether another process finds the step by its name: not in a script, a notebook or a file on its own."""
+    """Return whether another process finds the step by its name: not in a script, a notebook or a file on its own."""
     from ray import cloudpickle
 
     if module == "__main__" or "<locals>" in name or module in cloudpickle.list_registry_pickle_by_value():

@@ -40,7 +40,7 @@ def fault_of(error: ValidationError) -> str:
 
 
 def has_files(directory: Path, part: PartRecord) -> bool:
-    """Tell whether all files of a part are there and have the right sizes."""
+    """Return whether all files of a part are there and have the right sizes."""
     for record in part.stored:
         try:
             if size_of(directory, record) != record.bytes:
@@ -73,7 +73,7 @@ def _opened(directory: Path, record: FileRecord) -> FileIO | BytesIO:
 
 
 def is_whole(directory: Path, part: PartRecord) -> bool:
-    """Tell whether all files of a part have the right checksums."""
+    """Return whether all files of a part have the right checksums."""
     return not any(file_problem(directory, record) for record in part.stored)
 
 

@@ -57,7 +57,7 @@ def released_key(store: Store, system: str) -> tuple[str, str] | None:
 
 
 def is_shown(store: Store, system: str) -> bool:
-    """Tell whether `latest` leads to a release that is there."""
+    """Return whether `latest` leads to a release that is there."""
     shown = _shown(store, system)
     return shown is not None and (store.root / system / shown).is_dir()
 

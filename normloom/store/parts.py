@@ -158,7 +158,7 @@ def committed(marker: Path, *, verify: bool = True) -> PartRecord | None:
 
 
 def is_committed(directory: Path, record: PartRecord) -> bool:
-    """Tell whether a part is committed as recorded; its files are not looked at."""
+    """Return whether a part is committed as recorded; its files are not looked at."""
     found = load_record(PartRecord.model_validate_json, part_marker(directory, record.index))
     return found is not None and found.is_as(record)
 

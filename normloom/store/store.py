@@ -161,7 +161,7 @@ class Store:
         return manifest.files(directory, kind)
 
     def holds(self, directory: Path, part: PartRecord) -> bool:
-        """Tell whether a part is committed as recorded and its files are as they were written."""
+        """Return whether a part is committed as recorded and its files are as they were written."""
         return is_committed(directory, part) and not any(self._problem(directory, record) for record in part.stored)
 
     def _problem(self, directory: Path, record: FileRecord) -> str | None:

@@ -1,4 +1,4 @@
-"""What tests of steps, flows and systems need: scripted models, tables without Prefect and Ray, a toy flow.
+"""The testing kit for steps, flows and systems: scripted models, tables without Prefect and Ray, a toy flow.
 
     from normloom.testing import language_model, made, scripted
 

@@ -1,4 +1,4 @@
-"""Builds of the toy system without Prefect: real tables, and the locks that their builds would leave."""
+"""Builds of the toy system without Prefect: real tables and build locks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from normloom.workers.resources import Resources
 
 
 def build_id(number: int) -> str:
-    """Return an id as builds have them, those of higher numbers later."""
+    """Return a build id; a higher number is a later build."""
     return f"20261122T0000{number:02d}-ab{number:02d}"
 
 
@@ -34,7 +34,7 @@ def built(
     fresh_hours: float | None = None,
     source: SourceTerms | None = None,
 ) -> BuildLock:
-    """Make the tables of a flow and leave the lock of a build with this id, as if it had been built."""
+    """Make the tables of a flow and write the lock of a build with this id."""
     loom = StageRunner(
         system=system,
         store=store,

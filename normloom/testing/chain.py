@@ -1,4 +1,4 @@
-"""Three toy stages in a row, and how to make their tables without Prefect."""
+"""A chain of three toy stages, and their tables without Prefect."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables made in the test's own process, without Prefect and Ray: every stage of a flow, one after another."""
+"""Tables built in the test's own process, without Prefect and Ray, stage by stage."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from normloom.workers.resources import Resources
 
 
 def made(system: str, ends: Sequence[Stage], store: Store, **settings: Any) -> dict[str, Manifest]:
-    """Make the tables of a flow, keys, checks, ledgers and all, and return the manifests by stage.
+    """Build the tables of a flow, with keys, checks and ledgers, and return the manifests by stage.
 
-    `ends` are the last stages, `settings` those of the runner, such as `quarantine_budget`. Raises what a build would.
+    `ends` are the last stages, `settings` those of the runner (`quarantine_budget`, ...). Raises the same errors as a
+    build.
     """
     stages = stages_of(*ends)
     pool = Pool(Resources(actors=0), model_uses(stages))

@@ -1,4 +1,4 @@
-"""Models for tests: without weights, and with the same answers every time."""
+"""Models for tests: without weights, deterministic."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from normloom.models import load_model
 
 
 def scripted(name: str = "scripted", **options: Any) -> ModelSpec:
-    """Return a model of the engine `scripted`: what it says is drawn from hashes of what it is asked.
+    """Return a model of the engine `scripted`: its answers are drawn from hashes of the requests.
 
-    Options are those of the engine, such as `words` (length of a text), `yes_rate` (share of Yes answers),
+    Options are those of the engine, for example `words` (length of a text), `yes_rate` (share of Yes answers),
     `latency_s`, `fail_on` (texts that it fails on).
     """
     return ModelSpec(engine="scripted", model=name, options=options)
 
 
 def language_model(name: str = "scripted", **options: Any) -> LanguageModel:
-    """Return the scripted model itself, to call the bare function of a step with."""
+    """Return the scripted model itself, to pass to the bare function of a step."""
     return cast("LanguageModel", load_model(scripted(name, **options)))
 
 

@@ -1,4 +1,4 @@
-"""A toy system for tests of the loom: two stages over words, with and without a model."""
+"""A toy system for tests: two stages over words, with and without a model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ECHOES = Contract(columns={"word": pl.String(), "echo": pl.String()})
 
 
 class Words(BaseModel):
-    """The words to make rows of; `where` is a place, which no key holds."""
+    """The words to make rows of; `where` is a location, which is in no key."""
 
     model_config = ConfigDict(frozen=True)
     words: tuple[str, ...]
@@ -51,7 +51,7 @@ def read_words(arguments: Words) -> Output:
 
 
 def echo(rows: pl.DataFrame, arguments: Echo, model: LanguageModel) -> Output:
-    """Return what the model makes of each word."""
+    """Return the model's echoes of each word."""
     kept, out, aside = [], [], []
     for row in rows.iter_rows(named=True):
         if row["word"] == arguments.drop:

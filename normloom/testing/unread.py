@@ -1,4 +1,4 @@
-"""Which documented settings of a system no code reads: setting them would change nothing."""
+"""Settings of a system that no code reads, and that therefore have no effect."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _STEPS = "normloom.steps."  # reads what all steps' arguments may have, by name
 def unread_settings(config: type[BaseModel]) -> list[str]:
     """Return the settings (`section.name`) of a system that no code reads.
 
-    A setting is read if its name is an attribute that is read, or a key that is looked up, in a module that declares
-    or imports a class on the way to it: the settings of the system, its section, or a base of them; or that declares
-    a protocol with such a member. What the loom itself declares may be read anywhere in it, and a class whose methods
-    look its own fields up by a name that they are given reads them all.
+    A setting counts as read if its name occurs as an attribute or a key in a module that declares or imports a class
+    on its path (the system's settings, its section, or a base of them), or that declares a protocol with such a
+    member. Settings declared by the framework may be read anywhere in it, and a class whose methods look up its fields
+    by a variable name reads them all.
     """
     modules = [*_modules(_LOOM), *_modules(config.__module__.partition(".")[0])]
     found: dict[str, None] = {}
@@ -134,7 +134,7 @@ def _members(declared: ast.ClassDef) -> Iterator[str]:
 
 
 def _looks_up(declared: ast.ClassDef) -> bool:
-    """Tell whether a class has `getattr(self, name)` with a name that is no literal."""
+    """Return whether a class has `getattr(self, name)` with a name that is no literal."""
     for node in ast.walk(declared):
         match node:
             case ast.Call(func=ast.Name(id="getattr"), args=[ast.Name(id="self"), ast.Name(), *_]):

@@ -142,7 +142,7 @@ def attempt(job: PartJob, model: object | None, *, probe: bool) -> PartResult:
 
 
 def _of_the_machine(error: Exception) -> bool:
-    """Tell whether an error is about memory, disk or connections: another time the same rows may do."""
+    """Return whether an error is about memory, disk or connections: another time the same rows may do."""
     torch = sys.modules.get("torch")
     kinds = (OSError, MemoryError, *([torch.OutOfMemoryError] if torch else []))
     return isinstance(error, kinds)

@@ -164,7 +164,7 @@ class Pool:
         return loaded_for(spec, self.uses)
 
     def _may_take(self, key: str, spec: ModelSpec) -> bool:
-        """Tell whether the model is free, or could be loaded alongside those in use."""
+        """Return whether the model is free, or could be loaded alongside those in use."""
         resident = self._residents.get(key)
         if key in self._coming:
             return False
@@ -173,7 +173,7 @@ class Pool:
         return self._has_room(spec, [resident for resident in self._residents.values() if resident.leased])
 
     def _has_room(self, spec: ModelSpec, beside: Sequence[_Resident]) -> bool:
-        """Tell whether a model fits alongside others; raises ModelError if it does not fit at all."""
+        """Return whether a model fits alongside others; raises ModelError if it does not fit at all."""
         if self.resources.actors == 0:
             return not beside
         wanted = self.resources.of(spec)

@@ -64,7 +64,7 @@ def start_ray(*, address: str | None, processors: float, require_open: Callable[
 
 
 def may_pass(error: Exception) -> bool:
-    """Tell whether a start that failed so may succeed when it is tried again.
+    """Return whether a start that failed so may succeed when it is tried again.
 
     Wrong arguments, paths and rights stay wrong, and a full disk full; what is late or died may come.
     """

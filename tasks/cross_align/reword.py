@@ -66,6 +66,6 @@ def _request(row: dict[str, Any], slot: str, args: Rewording) -> GenerateRequest
 
 
 def _faithful(text: str, slot: str, meme_id: str) -> bool:
-    """Tell whether a text may stand for a slot: other words, the same ids, one line of a like length."""
+    """Return whether a text may stand for a slot: other words, the same ids, one line of a like length."""
     one_line = bool(text) and "\n" not in text and len(text) <= _LONGER * len(slot)
     return one_line and text != slot and set(ids_in(text, meme_id)) == set(ids_in(slot, meme_id))

@@ -126,7 +126,7 @@ def without_speaker(text: str) -> str:
 
 
 def negated(text: str) -> bool:
-    """Tell whether a text negates something."""
+    """Return whether a text negates something."""
     return _NEGATION.search(text) is not None
 
 

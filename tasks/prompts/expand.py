@@ -119,7 +119,7 @@ class _Draws:
 
 
 def _may_lose(made: pl.DataFrame, lost: pl.DataFrame, new: pl.DataFrame, given: Mapping[str, Any]) -> bool:
-    """Tell whether a draft that was kept or refused is near one of the prompts that are new."""
+    """Return whether a draft that was kept or refused is near one of the prompts that are new."""
     import numpy as np
 
     from normloom.near_duplicates.simhash import fingerprints

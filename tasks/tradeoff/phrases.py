@@ -16,12 +16,12 @@ _WORD = re.compile(r"\w+")
 
 
 def refuses(reply: str) -> bool:
-    """Tell whether a reply begins as a refusal does."""
+    """Return whether a reply begins as a refusal does."""
     return _REFUSAL.search(reply) is not None
 
 
 def informs(reply: str, prompt: str) -> bool:
-    """Tell whether a reply says something: it does not refuse or plead ignorance, and has a word the prompt lacks."""
+    """Return whether a reply says something: it does not refuse or plead ignorance, and has a word the prompt lacks."""
     if refuses(reply) or _NOTHING.search(reply):
         return False
     return bool(_words(reply) - _words(prompt) - {"yes", "no"})

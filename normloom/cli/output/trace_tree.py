@@ -173,7 +173,7 @@ def _told(line: Text, values: Mapping[str, Any]) -> RenderableType:
 
 
 def _is_text(value: Any) -> bool:
-    """Tell whether a value is a text, or the turns of a conversation."""
+    """Return whether a value is a text, or the turns of a conversation."""
     turns = isinstance(value, list) and all(isinstance(item, Mapping) and "role" in item for item in value)
     return isinstance(value, str) or turns
 

@@ -1,1 +1,1 @@
-"""What the machine has for everything else: a cache, objects in storage, proxies, the context of log lines."""
+"""The machine: its cache, object storage, proxies, processors, the context of log lines."""

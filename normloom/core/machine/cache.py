@@ -1,4 +1,4 @@
-"""Where things lie that can be made or fetched again."""
+"""The cache directory."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from pathlib import Path
 
 
 def cache_dir() -> Path:
-    """Return the directory of things that can be made again: `NORMLOOM_CACHE`, by default ~/.cache/normloom."""
+    """Return the cache directory: `NORMLOOM_CACHE`, by default ~/.cache/normloom."""
     return Path(os.environ.get("NORMLOOM_CACHE") or Path.home() / ".cache" / "normloom")

@@ -1,4 +1,4 @@
-"""What a line of the log is about: the system, the build and the stage that are at work."""
+"""The context of log lines: system, build and stage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _ABOUT: ContextVar[Mapping[str, str]] = ContextVar("about", default={})  # noqa:
 
 @contextmanager
 def logged_as(**about: str) -> Iterator[None]:
-    """Say what lines that are logged here, and in threads that copy this context, are about."""
+    """Set the context of lines logged here, and in threads that copy this context."""
     token = _ABOUT.set({**_ABOUT.get(), **about})
     try:
         yield
@@ -20,5 +20,5 @@ def logged_as(**about: str) -> Iterator[None]:
 
 
 def about() -> Mapping[str, str]:
-    """Return what lines that are logged here are about."""
+    """Return the context of lines logged here."""
     return _ABOUT.get()

@@ -3,7 +3,7 @@
 Each operation is a request; a directory is the common beginning of names. What a directory can do and objects cannot
 (rename, append, lock) is not here: `normloom.store.files` and `normloom.store.locks.lease` have the store's own ways.
 Endpoint, region and credentials come from the environment (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID,
-AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN) of each process, and travel nowhere.
+AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN) of each process, and are sent to no other.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class ObjectPath(PosixPath):
         return str(answer["e_tag"])
 
     def create(self, content: bytes) -> bool:
-        """Write the object if there is none; tell whether it was written."""
+        """Write the object if there is none; return whether it was written."""
         from obstore.exceptions import AlreadyExistsError
 
         try:
@@ -211,12 +211,12 @@ class ObjectPath(PosixPath):
         return self.stat()
 
     def exists(self, *, follow_symlinks: bool = True) -> bool:
-        """Tell whether there is an object of this name or below it."""
+        """Return whether there is an object of this name or below it."""
         del follow_symlinks
         return self.is_file() or self.is_dir()
 
     def is_file(self) -> bool:
-        """Tell whether there is an object of this name."""
+        """Return whether there is an object of this name."""
         if self.listed:
             return stat.S_ISREG(self.listed.st_mode)
         try:
@@ -226,13 +226,13 @@ class ObjectPath(PosixPath):
         return True
 
     def is_dir(self) -> bool:
-        """Tell whether there are objects below this name."""
+        """Return whether there are objects below this name."""
         if self.listed:
             return stat.S_ISDIR(self.listed.st_mode)
         return next(self._below(), None) is not None
 
     def is_symlink(self) -> bool:
-        """Tell that there are no links."""
+        """Return False: there are no links."""
         return False
 
     def iterdir(self) -> Iterator[Self]:  # type: ignore[override]  # typeshed promises a generator
@@ -286,7 +286,7 @@ class ObjectPath(PosixPath):
 def fetched(folder: str | os.PathLike[str]) -> Path:
     """Return a folder on this machine with the files of a folder of objects; a local folder is returned as it is.
 
-    What has been fetched stays in the cache: a product's folder never changes once it is published.
+    Fetched files stay in the cache: a product's folder never changes once it is published.
     """
     from normloom.core.machine.once import made_once
 

@@ -15,7 +15,7 @@ def processors() -> int:
 
 
 def share_processors(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Make waiting OpenMP threads sleep after a short spin, unless the environment already says how they wait.
+    """Make waiting OpenMP threads sleep after a short spin, unless the environment already sets how they wait.
 
     GNU's library spins for milliseconds by default, which takes processors from the very threads it waits for if other
     programs want them too. It reads the environment when it is loaded, so call this before torch is imported.

@@ -16,11 +16,10 @@ _NAMES = ("http_proxy", "https_proxy", "all_proxy")
 
 
 def spare_loopback(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Let no client of this process, nor of those it starts, reach this machine itself through a proxy.
+    """Keep clients of this process, and of those it starts, from reaching this machine through a proxy.
 
-    Clients make all proxies of the environment ready before they look at NO_PROXY, so that one which they cannot use
-    stops them whatever they ask for. Raises UsageError that names its variable; never its value, which may hold a
-    password.
+    Clients set up all proxies of the environment before they read NO_PROXY, so an unusable one breaks every request.
+    Raises UsageError with the variable's name, never its value, which may hold a password.
     """
     found = [(name, value.strip()) for name, value in environment.items() if name.lower() in _NAMES and value.strip()]
     for name, value in found:
@@ -39,7 +38,7 @@ def spare_loopback(environment: MutableMapping[str, str] = os.environ) -> None:
 
 
 def proxy_variable(url: str) -> str | None:
-    """Return the name of the variable whose proxy stands between this process and `url`, None for a direct way."""
+    """Return the name of the variable whose proxy is used for `url`, None for a direct connection."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if _spared(host, parts.port):

@@ -1,1 +1,1 @@
-"""What a model is: how it is asked, named and placed."""
+"""Models: requests, specs and placement."""

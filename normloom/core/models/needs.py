@@ -1,4 +1,4 @@
-"""What a stage asks for: processes of its own, and the resources of each."""
+"""The processes that a stage needs for itself, and their resources."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from normloom.core.models.protocol import ModelSpec
 
 
 class Needs(BaseModel):
-    """The processes that make a stage's parts, and what each takes: where and how fast, so not in keys."""
+    """The processes that build a stage's parts, and the resources of each; not in keys, as the result is the same."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,7 +27,7 @@ class ProcessSpec(ModelSpec):
 
     @classmethod
     def of(cls, stage: str, needs: Needs) -> ProcessSpec:
-        """Return the processes that a stage asks for."""
+        """Return the processes that a stage needs."""
         return cls(
             model=stage, actors=needs.processes, threads=needs.threads, gpus=needs.gpus, memory=needs.memory, parts=1
         )

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class ProductSpec(ModelSpec):
-    """A model out of a product: whole weights, or with `adapter` the model `model` with a LoRA adapter.
+    """A model from a product: full weights, or with `adapter` the model `model` with a LoRA adapter.
 
-    `product` names the stage that makes it. `folder` is where its files are, None until it is published.
+    `product` names the stage that makes it. `folder` holds its files, None until it is published.
     """
 
     product: str
@@ -27,7 +27,7 @@ class ProductSpec(ModelSpec):
 
     @classmethod
     def of(cls, stage: Stage, like: ModelSpec, *, adapter: bool) -> Self:
-        """Return the model out of a stage's product, run as `like` is."""
+        """Return the model from a stage's product, run like `like`."""
         spec = cls(**_plain(like), product=stage.name, adapter=adapter)
         spec._stage = stage
         return spec

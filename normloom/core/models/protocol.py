@@ -1,8 +1,8 @@
-"""What a stage may ask of a model, whatever engine runs it.
+"""The interface between stages and models, independent of the engine.
 
-Constant text comes first (`instruction`), the row's text after it (`context`), what is asked of
-the row last (`questions`): an engine that keeps the constant part and shares the context among
-the questions pays for each of them once.
+Constant text comes first (`instruction`), then the row's text (`context`), then the questions about
+the row (`questions`): an engine that caches the constant part and shares the context among
+the questions reads each of them once.
 """
 
 from __future__ import annotations
@@ -34,11 +34,10 @@ class Sampling(BaseModel):
 
 
 class ModelSpec(BaseModel):
-    """Which model an actor holds, in which engine, and what it occupies.
+    """Which model an actor holds, in which engine, and the resources it takes.
 
     `actors`, `threads`, `gpus` and `memory` (GB of an actor) override the build's resources for this model, `parts` the
-    engine's own number of parts processed at once. These decide where and how fast, never the result: they do not
-    enter keys.
+    engine's own number of parts processed at once. They never affect the result, so they do not enter keys.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,7 +56,7 @@ class ModelSpec(BaseModel):
 
     @property
     def title(self) -> str:
-        """What it is called in messages."""
+        """Its name in messages."""
         return self.model
 
 
@@ -76,10 +75,10 @@ class ScoreRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Log-probabilities (natural, over the whole vocabulary), one row a question, one column an answer.
+    """Log-probabilities (natural, over the whole vocabulary), one row per question, one column per answer.
 
     `error` says why there are none (a context that does not fit); `logprobs` is then empty. `transient` says that
-    the error is not the request's own: the same request may be answered later.
+    the request is not to blame: it may be answered later.
     """
 
     logprobs: tuple[tuple[float, ...], ...]
@@ -89,7 +88,7 @@ class Scores:
 
 
 class Turn(NamedTuple):
-    """What was said in a conversation, by `system`, `user` or `assistant`."""
+    """A turn of a conversation, by `system`, `user` or `assistant`."""
 
     role: str
     content: str
@@ -99,10 +98,10 @@ class Turn(NamedTuple):
 class GenerateRequest:
     """One prompt, which may hold images and sounds, and one seed for each candidate wanted.
 
-    `history` is what was said before the prompt; its system texts follow the instruction.
+    `history` has the turns before the prompt; its system texts follow the instruction.
 
-    With `json_schema` (a JSON schema as text) each candidate is JSON that the schema allows, unless it is cut off
-    by `max_tokens`; an engine without structured output raises ConfigError.
+    With `json_schema` (a JSON schema as text) each candidate is JSON valid under the schema, unless cut off by
+    `max_tokens`; an engine without structured output raises ConfigError.
     """
 
     instruction: str
@@ -128,7 +127,7 @@ class Candidate:
 class Completion:
     """The candidates of one request, in the order of its seeds; none when `error` is set.
 
-    `transient` says that the error is not the request's own: the same request may be answered later.
+    `transient` says that the request is not to blame: it may be answered later.
     """
 
     candidates: tuple[Candidate, ...]
@@ -139,9 +138,9 @@ class Completion:
 
 @dataclass(frozen=True, kw_only=True)
 class ReplyRequest:
-    """A prompt and a reply to it whose log-probability is asked for; `history` is as in `GenerateRequest`.
+    """A prompt and a reply whose log-probability is requested; `history` is as in `GenerateRequest`.
 
-    If they are longer than `max_tokens` together, they are not read: an error, like what the context does not hold.
+    If they are longer than `max_tokens` together, or than the context, they are not read and the result is an error.
     """
 
     instruction: str
@@ -155,7 +154,7 @@ class ReplyRequest:
 class ReplyScore:
     """The log-probability of a reply (natural, the sum over its `tokens`, of which the last one ends the turn).
 
-    `error` says why there is none: prompt and reply do not fit into the context, or are longer than was asked for.
+    `error` says why there is none: prompt and reply do not fit into the context, or exceed `max_tokens`.
     """
 
     logprob: float
@@ -166,7 +165,7 @@ class ReplyScore:
 
 @runtime_checkable
 class ReplyScorer(Protocol):
-    """A language model that can tell how likely it is to give a reply, as preference training asks."""
+    """A language model that scores given replies, for preference training."""
 
     def score_replies(self, requests: Sequence[ReplyRequest]) -> list[ReplyScore]:
         """Return the log-probability of each reply, in the requests' order."""
@@ -215,30 +214,30 @@ class SoundEmbedder(Protocol):
 
 @runtime_checkable
 class Metered(Protocol):
-    """A model that counts what its work takes."""
+    """A model that counts its usage."""
 
     def take_usage(self) -> dict[str, float]:
-        """Return what was counted since this was last asked; figures of any two spans may be added up.
+        """Return the counts since the last call; counts of any two spans may be added.
 
         `prompt_tokens` and, of these, `cached_tokens` found in the prefix cache; `slots_used` of `slots` over all
-        steps of the batch; `requests` to an endpoint, `retries` among them, and their `cost`; `written_answers` that
-        stand for scores.
+        steps of the batch; `requests` to an endpoint, `retries` among them, and their `cost`; `written_answers` used as
+        scores.
         """
         ...
 
 
 @runtime_checkable
 class Adaptable(Protocol):
-    """A language model that serves adapters of itself (LoRA), all at once."""
+    """A language model that serves several LoRA adapters at once."""
 
     def adapted(self, folder: Path) -> LanguageModel:
-        """Return it with the adapter in a folder (PEFT's files); what is loaded is shared. Raises ModelError."""
+        """Return it with the adapter in a folder (PEFT's files), sharing the loaded base. Raises ModelError."""
         ...
 
 
 @runtime_checkable
 class Mixable(Protocol):
-    """A language model that adds several adapters of itself (LoRA) by weights that differ by request."""
+    """A language model that mixes several LoRA adapters by weights that differ by request."""
 
     def mixed(self, folders: Sequence[Path], weights: np.ndarray) -> LanguageModel:
         """Return it with the adapters in folders, for one call: `weights` are (requests of the call, adapters).
@@ -250,16 +249,16 @@ class Mixable(Protocol):
 
 @runtime_checkable
 class Closing(Protocol):
-    """A model that holds more than its process's memory: other processes, connections."""
+    """A model that holds resources besides memory: other processes, connections."""
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release them."""
         ...
 
 
 @runtime_checkable
 class Sleeping(Protocol):
-    """A model that can leave its GPU for a while without ending."""
+    """A model that can free its GPU for a while without being unloaded."""
 
     def sleep(self) -> bool:
         """Move everything off the GPU; False if the device or the settings do not allow it."""

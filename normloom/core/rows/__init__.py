@@ -1,1 +1,1 @@
-"""Rows: their ids and seeds, their texts, why they are in quarantine, and which people took back."""
+"""Rows: ids and seeds, texts, quarantine rules, and rows that were taken back."""

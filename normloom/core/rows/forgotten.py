@@ -1,4 +1,4 @@
-"""Rows that people took back: known by id and by hashes of their texts, and dropped wherever a source brings them."""
+"""Rows that people took back: identified by id and by hashes of their texts, and dropped from every source."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MIN_CHARS = 8  # of a text that tells a row from others; shorter ones are labels
 
 @dataclass(frozen=True)
 class DenyList:
-    """What no source may bring: ids of source rows and hashes of texts, each with why it was taken back."""
+    """Ids of source rows and hashes of texts that no source may contain, each with the reason."""
 
     rows: Mapping[str, str] = field(default_factory=dict)
     texts: Mapping[str, str] = field(default_factory=dict)
@@ -47,7 +47,7 @@ class DenyList:
 
 
 def text_hash(text: str) -> str:
-    """Return the SHA-256 of a text (hex), the same whatever its case, white space and Unicode form."""
+    """Return the SHA-256 of a text (hex), regardless of case, white space and Unicode form."""
     return hashlib.sha256(normalise(text).encode()).hexdigest()
 
 
@@ -71,9 +71,9 @@ def strings(value: Any) -> Iterator[str]:
 
 
 def without_forgotten(output: Output, deny: DenyList) -> Output:
-    """Return what a source made with the rows that were taken back as dropped, without their texts.
+    """Return a source's output with forgotten rows moved to the dropped ones, without their texts.
 
-    So with entries of its ledgers that quote them.
+    Ledger entries that quote them are treated likewise.
     """
     entries: list[dict[str, str | None]] = []
 

@@ -15,7 +15,7 @@ def _digest(*fields: str) -> bytes:
 def row_id(system: str, stage: str, parents: Sequence[str], ordinal: int) -> str:
     """Return the id of the row that `stage` made as child number `ordinal` of `parents` (32 hex digits).
 
-    The id does not hold the stage key, so a row keeps it over rebuilds.
+    The id does not depend on the stage key, so it survives rebuilds.
     """
     return _digest(system, stage, *parents, str(ordinal)).hex()
 

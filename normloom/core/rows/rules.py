@@ -1,6 +1,6 @@
-"""Quarantine rules that the loom itself gives rows, and which of them blame the world and not the row.
+"""Quarantine rules of the runner, and which of them are transient: not the row's fault.
 
-A stage and a check may name rules of their own; they say something about a row, and will say it again.
+Rules named by a stage or a check are about the row, and would apply again.
 """
 
 from __future__ import annotations

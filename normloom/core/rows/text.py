@@ -1,4 +1,4 @@
-"""Rules on single texts, and the form in which texts are compared."""
+"""Rules for single texts, and their normal form for comparison."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
 def text_problem(text: str | None, *, max_chars: int) -> tuple[str, str] | None:
-    """Return the first rule that the text breaks and why, or None for a text that can be used.
+    """Return the first rule that the text breaks and why, or None for a usable text.
 
     Rules: `missing`, `empty` (nothing visible), `too_long` (more than `max_chars` code points),
     `lone_surrogate`, `control_characters` (C0 and C1 other than tab, line feed and carriage return).
@@ -30,9 +30,9 @@ def text_problem(text: str | None, *, max_chars: int) -> tuple[str, str] | None:
 
 
 def surrogate_problem(text: str) -> str | None:
-    """Say which half of a surrogate pair stands alone in the text and where, if one does.
+    """Return which half of a surrogate pair is unpaired in the text and where, or None.
 
-    Such a text has no UTF-8 form, so no table can hold it.
+    Such a text cannot be encoded as UTF-8, so no table can hold it.
     """
     if text.isascii() or not (found := _SURROGATE.search(text)):
         return None
@@ -42,7 +42,7 @@ def surrogate_problem(text: str) -> str | None:
 def normalise(text: str) -> str:
     """Return the text for comparison: NFKC, case folded, runs of white space as one space, none at the ends.
 
-    Normalising twice changes nothing more.
+    Idempotent.
     """
     if text.isascii():
         folded = text.lower()

@@ -55,7 +55,7 @@ def _change(store: Store, before: ReleaseRecord | None, version: ReleaseRecord) 
 
 
 def _follows(field: str) -> bool:
-    """Tell whether a field differs only because a table upstream does."""
+    """Return whether a field differs only because a table upstream does."""
     return field.startswith(("inputs", "sides"))
 
 

@@ -200,7 +200,7 @@ def _positions(series: pl.Series, deny: DenyList, quotes: Sequence[str], raw: se
 
 
 def _holds(value: object, deny: DenyList, quotes: Sequence[str], raw: set[str]) -> bool:
-    """Tell whether a value has a forgotten text or quotes one."""
+    """Return whether a value has a forgotten text or quotes one."""
     hit = False
     for text in strings(value):
         if deny.texts and text_hash(text) in deny.texts:

@@ -56,7 +56,7 @@ PACKAGED = {
 
 
 def has_small(identity: Mapping[str, str]) -> bool:
-    """Tell whether a model, or one of several by role, is small; `identity` is as a stage's key has it."""
+    """Return whether a model, or one of several by role, is small; `identity` is as a stage's key has it."""
     small = {name for model, packaged in PACKAGED.items() if packaged.small for name in (model, packaged.hub)}
     return not small.isdisjoint(identity.values())
 

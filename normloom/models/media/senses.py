@@ -64,7 +64,7 @@ def lacks(spec: ModelSpec, kind: type[Medium]) -> str | None:
 
 
 def _unread(spec: ModelSpec) -> bool:
-    """Tell whether a model that is on this machine counts places in a way that its engine does not."""
+    """Return whether a model that is on this machine counts places in a way that its engine does not."""
     if not engine_of(spec).flat or (isinstance(spec, ProductSpec) and not spec.adapter):
         return False
     found = _on_disk(spec)
@@ -85,7 +85,7 @@ def _on_disk(spec: ModelSpec) -> Path | None:
 
 
 def counts_in_three(directory: Path) -> bool:
-    """Tell whether a model in a folder counts places in three dimensions, as Qwen2-VL and later models of its kind."""
+    """Return whether a model in a folder counts places in three dimensions, as Qwen2-VL and later models of its kind."""
     path = directory / CONFIG
     return path.is_file() and '"mrope_section"' in path.read_text(encoding="utf-8")
 

@@ -143,7 +143,7 @@ def _silence() -> Sound:
 
 
 def _takes_json(model: OpenaiModel) -> bool:
-    """Tell whether an answer by a schema is JSON; an answer that was cut off, or none, tells nothing against it."""
+    """Return whether an answer by a schema is JSON; an answer that was cut off, or none, tells nothing against it."""
     try:
         reply = _ask(model, response_format=_FORMAT)
     except FieldRefusedError as error:
@@ -159,7 +159,7 @@ def _takes_json(model: OpenaiModel) -> bool:
 
 
 def _lists_answers(model: OpenaiModel, *, required: bool) -> bool:
-    """Tell whether the likeliest answers to a question are listed; raises ModelError if they are not but must be."""
+    """Return whether the likeliest answers to a question are listed; raises ModelError if they are not but must be."""
     try:
         reply = _ask(model, logprobs=True, top_logprobs=model.options.top_logprobs)
     except FieldRefusedError as error:

@@ -234,7 +234,7 @@ class Chat:
         return EncodedFrame(self._ids(parts.head), self._ids([Piece(parts.tail, control=True)]))
 
     def _wants_parts(self) -> bool:
-        """Tell whether the template takes messages only as lists of parts."""
+        """Return whether the template takes messages only as lists of parts."""
         try:
             frame(self._render, "")
         except (TemplateError, TypeError, ValueError, ModelError):

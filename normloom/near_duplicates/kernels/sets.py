@@ -191,7 +191,7 @@ def store_sets(start: int, stop: int, sets: Sets) -> None:
 
 @compiled
 def _is_new(row: Position, seen: Array) -> bool:
-    """Tell whether a row is seen for the first time, and keep it in a table with places to spare (0 is a free one)."""
+    """Return whether a row is seen for the first time, and keep it in a table with places to spare (0 is a free one)."""
     place = (row * _EACH_PART) & (len(seen) - 1)
     while seen[place] != 0:
         if seen[place] == row + 1:
@@ -290,7 +290,7 @@ def _candidates(row: int, since: int, sets: Sets, rows: Array) -> int:
 def _is_similar(
     hashes: Array, size: Position, own: Position, table: Array, marks: Array, mark: int, least: float
 ) -> bool:
-    """Tell whether a set of `size` shingles, given by its text's hashes, is similar to the `own` ones in the table.
+    """Return whether a set of `size` shingles, given by its text's hashes, is similar to the `own` ones in the table.
 
     `mark` is larger than that of the set before. It ends as soon as the hashes left are too few.
     """

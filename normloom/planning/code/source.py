@@ -84,7 +84,7 @@ def source_of(roots: Iterable[Symbol], *, live: Mapping[str, LiveModule] | None 
 
 
 def defines(module: str, name: str) -> bool:
-    """Tell whether the file of a module defines a name."""
+    """Return whether the file of a module defines a name."""
     with parsing:
         following = _following(PROJECT_PACKAGES | {module.partition(".")[0]})
         return bool(following.answers.get(["defines", module, name], lambda: following.defines(module, name)))
@@ -273,7 +273,7 @@ class _Normal(ast.NodeTransformer):
         return self.generic_visit(node)
 
     def _declares(self, decorator: ast.expr) -> bool:
-        """Tell whether a decorator is normloom's `step`: what it says enters the key as fields."""
+        """Return whether a decorator is normloom's `step`: what it says enters the key as fields."""
         called = decorator.func if isinstance(decorator, ast.Call) else decorator
         chain = _chain(called)
         bound = self._bound(chain[0]) if chain else None

@@ -179,7 +179,7 @@ def followed(module: str, packages: frozenset[str]) -> Path | None:
 
 
 def is_installed(module: str, path: Path) -> bool:
-    """Tell whether a module belongs to the standard library or to an installed package; editable ones do not."""
+    """Return whether a module belongs to the standard library or to an installed package; editable ones do not."""
     return module.partition(".")[0] in sys.stdlib_module_names or not _INSTALLED.isdisjoint(path.parts)
 
 
@@ -264,7 +264,7 @@ def _is_main_guard(statement: ast.stmt) -> bool:
 
 
 def _is_inert(statement: ast.stmt) -> bool:
-    """Tell whether a statement does nothing but import, or nothing at all."""
+    """Return whether a statement does nothing but import, or nothing at all."""
     inner = [node for node in _here(statement) if isinstance(node, ast.stmt) and not isinstance(node, _COMPOUND)]
     return all(
         isinstance(node, ast.Import | ast.ImportFrom | ast.Pass | ast.Global)

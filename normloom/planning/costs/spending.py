@@ -22,7 +22,7 @@ def prices(spec: ModelSpec) -> tuple[float, float]:
 
 
 def hosted(spec: ModelSpec) -> bool:
-    """Tell whether requests to a model may cost money."""
+    """Return whether requests to a model may cost money."""
     return engine_of(spec).remote or any(prices(spec))
 
 
@@ -45,7 +45,7 @@ def unpriced(specs: Iterable[ModelSpec]) -> str | None:
 
 
 def batched(spec: ModelSpec) -> bool:
-    """Tell whether requests to a model are sent as batches, whose answers a later build collects."""
+    """Return whether requests to a model are sent as batches, whose answers a later build collects."""
     return engine_of(spec).remote and parse_options(Options, spec).batch
 
 

@@ -61,7 +61,7 @@ async def try_again(
 
 
 async def _has(block: Block) -> bool:
-    """Tell whether the server still has a block: it goes when its receiver is removed or replaced."""
+    """Return whether the server still has a block: it goes when its receiver is removed or replaced."""
     from prefect.server.api.clients import OrchestrationClient  # by which automations read blocks
 
     document = block._block_document_id  # noqa: SLF001

@@ -219,7 +219,7 @@ class Forks:
 
 
 def _is_ours(connection: socket.socket) -> bool:
-    """Tell whether the process at the other end is this user's: it is about to have code run."""
+    """Return whether the process at the other end is this user's: it is about to have code run."""
     _, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     return bool(user == os.getuid())
 

@@ -22,7 +22,7 @@ class ArrowColumn:
 
     @property
     def is_text(self) -> bool:
-        """Tell whether the values are text (or all null)."""
+        """Return whether the values are text (or all null)."""
         import pyarrow as pa
 
         kind = self.type.value_type if pa.types.is_dictionary(self.type) else self.type

@@ -91,7 +91,7 @@ def lines(path: Path, encoding: str) -> Iterator[Line]:
 
 
 def _is_western(line: bytes) -> bool:
-    """Tell whether a line reads as Western European text: letters in words of their case, punctuation around them."""
+    """Return whether a line reads as Western European text: letters in words of their case, punctuation around them."""
     try:
         text = line.decode("cp1252")
     except UnicodeDecodeError:

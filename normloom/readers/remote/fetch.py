@@ -23,7 +23,7 @@ _CONVERTED = "refs%2Fconvert%2Fparquet"  # the branch on which the hub keeps eac
 
 
 def is_remote(name: str) -> bool:
-    """Tell whether a name is a URL, or has the form of a data set on the hub and no folder here to be in."""
+    """Return whether a name is a URL, or has the form of a data set on the hub and no folder here to be in."""
     if "://" in name:
         return True
     path = Path(name)

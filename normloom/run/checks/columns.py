@@ -154,7 +154,7 @@ def _between(value: pl.Expr, arguments: Mapping[str, Any]) -> pl.Expr | None:
 
 
 def _lies(found: Any, arguments: Mapping[str, Any]) -> bool:
-    """Tell whether a figure lies within bounds; a table without values has none, which fails."""
+    """Return whether a figure lies within bounds; a table without values has none, which fails."""
     if found is None:
         return False
     low, high = arguments.get("min_value"), arguments.get("max_value")

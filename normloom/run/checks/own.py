@@ -44,7 +44,7 @@ def worked(  # what training is, by name
     by: Sequence[str] = (),
     share: float = 0.0,
 ) -> Found:
-    """Tell whether training changed weights and lowered the loss in every group."""
+    """Return whether training changed weights and lowered the loss in every group."""
     wanted = list(dict.fromkeys([*by, step, column, *([weights] if weights else [])]))
     rows = table.select(wanted).collect().sort(step)
     changed = fell = 0
@@ -60,7 +60,7 @@ def worked(  # what training is, by name
 
 
 def differ(table: pl.LazyFrame, *, column: str, by: str, on: Sequence[str]) -> Found:
-    """Tell whether the values of any two groups differ on a key that both have."""
+    """Return whether the values of any two groups differ on a key that both have."""
     rows = table.select(by, *on, value=pl.col(column)).collect()
     groups = {name: own.drop(by) for (name,), own in rows.group_by(by, maintain_order=True)}
     alike = []
@@ -81,7 +81,7 @@ def varies(
     by: Sequence[str] = (),
     among: str | None = None,
 ) -> Found:
-    """Tell whether a column varies enough in every group."""
+    """Return whether a column varies enough in every group."""
     rows = table.select(list(dict.fromkeys([*by, column, *([among] if among else [])]))).collect()
     groups = list(rows.group_by(by, maintain_order=True)) if by else [((), rows)]
     found = {
@@ -108,7 +108,7 @@ OF_TABLES: Mapping[str, Callable[..., Found]] = {
 
 
 def is_own(check: Check) -> bool:
-    """Tell whether a check is one of these."""
+    """Return whether a check is one of these."""
     return check.expectation == OF_SOURCE or check.expectation in OF_TABLES
 
 

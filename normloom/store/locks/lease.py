@@ -142,7 +142,7 @@ def holder_of(path: ObjectPath) -> str:
 
 
 def is_held(path: ObjectPath) -> bool:
-    """Tell whether somebody holds a lease."""
+    """Return whether somebody holds a lease."""
     try:
         content, _, changed = path.tagged()
     except FileNotFoundError:

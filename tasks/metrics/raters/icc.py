@@ -77,5 +77,5 @@ def _figure(value: float, interval: npt.NDArray[np.float64], *, rows: int) -> Fi
 
 
 def _has_no_mean(single: float | None, *, raters: int) -> bool:
-    """Tell whether the Spearman-Brown formula, k r / (1 + (k - 1) r), has left its range."""
+    """Return whether the Spearman-Brown formula, k r / (1 + (k - 1) r), has left its range."""
     return single is not None and 1 + (raters - 1) * single <= 0
