@@ -301,7 +301,7 @@ def _name_run(run: FlowRun, request: RunRequest) -> None:
 
 
 def _is_made_up(name: str) -> bool:
-    """Return whether a run's name is one of those that Prefect makes up: an adjective and an animal, or a build's id."""
+    """Return whether a run's name was generated: an adjective and an animal by Prefect, or a build's id."""
     from coolname.data import config
 
     def words(group: str) -> set[str]:

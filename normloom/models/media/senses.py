@@ -85,7 +85,7 @@ def _on_disk(spec: ModelSpec) -> Path | None:
 
 
 def counts_in_three(directory: Path) -> bool:
-    """Return whether a model in a folder counts places in three dimensions, as Qwen2-VL and later models of its kind."""
+    """Return whether a model in a folder counts positions in three dimensions, like Qwen2-VL and its successors."""
     path = directory / CONFIG
     return path.is_file() and '"mrope_section"' in path.read_text(encoding="utf-8")
 

@@ -191,7 +191,7 @@ def store_sets(start: int, stop: int, sets: Sets) -> None:
 
 @compiled
 def _is_new(row: Position, seen: Array) -> bool:
-    """Return whether a row is seen for the first time, and keep it in a table with places to spare (0 is a free one)."""
+    """Return whether a row is seen for the first time, and add it to a table with free slots (0 is free)."""
     place = (row * _EACH_PART) & (len(seen) - 1)
     while seen[place] != 0:
         if seen[place] == row + 1:
