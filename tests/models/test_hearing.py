@@ -90,7 +90,7 @@ def test_a_sound_in_pieces_is_not_cut_either(directory: Path, tmp_path: Path) ->
     sounds = [Sound.of(tone(220.0, seconds=seconds)) for seconds in (1.0, 61.0, 0.01, 0.0)]
     fine, too_long, brief, empty = loaded(short).score([scoring((sound, "It?")) for sound in sounds])
     assert fine.error is None
-    assert "is 61.0 seconds long, and the model hears 60 at most" in str(too_long.error)
+    assert "is 61.0 seconds long, and the model takes at most 60" in str(too_long.error)
     assert "is too small for the model" in str(brief.error)
     assert "it lasts 0 seconds" in str(empty.error)
 
