@@ -92,7 +92,7 @@ class Models(Settings):
         ModelSpec(engine="embedding", model="all-MiniLM-L6-v2"), description="measures signals by sentence vectors"
     )
     nli: ModelSpec | None = Field(
-        None, description="asked what a reply says of persona and reference; null: by sentence vectors too"
+        None, description="judges what a reply says about persona and reference; null: by sentence vectors too"
     )
 
 

@@ -83,7 +83,7 @@ class LoopSettings(Replaying, Choosing):
 class Models(Settings):
     """The assistant; null: nobody is asked."""
 
-    assistant: ModelSpec | None = Field(None, description="says how well a user fits a task, and replies in the chat")
+    assistant: ModelSpec | None = Field(None, description="scores how well a user fits a task, and replies in the chat")
 
 
 class PersoPilotConfig(SystemConfig):

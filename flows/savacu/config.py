@@ -92,7 +92,7 @@ class Models(Settings):
         ModelSpec(engine="use", model="universal-sentence-encoder-multilingual-3"),
         description="encodes prompts and labels",
     )
-    classifier: ModelSpec = Field(description="labels prompts when it is asked")
+    classifier: ModelSpec = Field(description="labels prompts on the routes that ask a model")
     expander: ModelSpec = Field(description="drafts prompts for sparse labels")
     generators: NamedModels = Field(min_length=1, description="draw responses, by the names that rows carry")
     judge: ModelSpec = Field(description="checks responses and says what is missing")

@@ -12,8 +12,8 @@ class ReadOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    delimiter: str | None = Field(None, min_length=1, max_length=1, description="of CSV, TSV; found if not given")
-    encoding: str | None = Field(None, description="of text files, such as cp1252; found if not given")
+    delimiter: str | None = Field(None, min_length=1, max_length=1, description="of CSV, TSV; detected by default")
+    encoding: str | None = Field(None, description="of text files, such as cp1252; detected by default")
     field: str | None = Field(None, description="of a JSON file: where its array of records is, such as data.items")
     subset: str | None = Field(None, description="of a data set on the Hugging Face hub")
     split: str | None = Field(None, description="of a data set on the hub or on disk")

@@ -41,7 +41,7 @@ class ReleaseSettings(Settings):
 
     min_rows: int = Field(1, ge=0, description="minimum rows of a release")
     min_share_of_last: float | None = Field(
-        None, gt=0, le=1, description="of the rows of the release before it; null: any. `serve` sets 0.5"
+        None, gt=0, le=1, description="share of the previous release's rows; null: any. `serve` sets 0.5"
     )
     fresh_hours: float | None = Field(
         None, gt=0, description="since the start of the last build that made or confirmed it; null: never stale"
@@ -80,7 +80,7 @@ class SpendingSettings(Settings):
     A build that could take more does not start, and one that has taken as much stops and can be resumed.
     """
 
-    max_requests: int | None = Field(20_000, ge=0, description="most requests of a build to priced or hosted models")
+    max_requests: int | None = Field(20_000, ge=0, description="maximum requests of a build to priced or hosted models")
     max_cost: float | None = Field(10.0, ge=0, description="in the currency of the models' prices")
 
     @property
@@ -95,8 +95,8 @@ class RemakeSettings(Settings):
     A build that would make more does not start. Stages that are forced, or built with --fresh, do not count.
     """
 
-    max_stages: int | None = Field(None, ge=0, description="most stages; null: any. Scheduled builds: 5")
-    max_tokens: int | None = Field(None, ge=0, description="most tokens that they took when they were last made")
+    max_stages: int | None = Field(None, ge=0, description="maximum number of stages; null: any. Scheduled builds: 5")
+    max_tokens: int | None = Field(None, ge=0, description="maximum tokens that they took when last built")
 
     @property
     def limits(self) -> RemakeLimits:

@@ -24,14 +24,14 @@ class Resources(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     actors: int = Field(1, ge=0, description="processes of each model")
-    max_actors: int | None = Field(None, ge=1, description="as many as a growing cluster has room for, up to this")
+    max_actors: int | None = Field(None, ge=1, description="maximum actors on a growing cluster")
     threads: int = Field(1, ge=1, description="threads of each actor")
-    cpus: float | None = Field(None, gt=0, description="processors that each actor counts for; by default its threads")
+    cpus: float | None = Field(None, gt=0, description="CPUs reserved for each actor; by default its threads")
     gpus: float = Field(0.0, ge=0, description="GPUs of each actor")
-    sleepers: int = Field(0, ge=0, description="idle models that may sleep on GPUs which another uses meanwhile")
-    memory: float | None = Field(None, gt=0, description="GB of memory that each actor counts for")
+    sleepers: int = Field(0, ge=0, description="idle models that may sleep while another uses their GPU")
+    memory: float | None = Field(None, gt=0, description="GB of memory reserved for each actor")
     needs: Mapping[str, Needs] = Field(
-        default_factory=dict, description="processes of their own for stages, by name: {select: {processes: 4}}"
+        default_factory=dict, description="own processes for stages, by name: {select: {processes: 4}}"
     )
     address: str | None = Field(None, description="address of a running Ray cluster; without it one is started here")
 

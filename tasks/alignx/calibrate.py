@@ -33,7 +33,7 @@ class Calibrating(Args):
     """How temperatures are fitted: the natural one for all rows, fractal ones by neighbourhood."""
 
     neighbours: int = Field(32, ge=1, description="development rows in a neighbourhood (k of the paper)")
-    strength: float = Field(8.0, ge=0, description="how much the global temperature counts in a neighbourhood's")
+    strength: float = Field(8.0, ge=0, description="weight of the global temperature in a neighbourhood's")
 
 
 @step(

@@ -30,9 +30,9 @@ class GroupLabels(Args):
     """
 
     item_column: str = Field("item_id", description="what names an item")
-    prompt_column: str = Field("context", description="the prompt, or what was said before the response")
+    prompt_column: str = Field("context", description="the prompt, or the turns before the response")
     response_column: str = Field("response", description="the response that is labelled")
-    label_column: str = Field("answer", description="what was said of it")
+    label_column: str = Field("answer", description="its label")
     misaligned: tuple[str, ...] = Field(("yes", "1", "true", "misaligned"), description="labels that object")
     aligned: tuple[str, ...] = Field(("no", "0", "false", "aligned"), description="labels that do not")
     axes: tuple[str, ...] = Field(

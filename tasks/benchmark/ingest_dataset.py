@@ -42,7 +42,7 @@ class Responses(Args):
     response_column: str = Field("response", description="column of responses")
     alignment_column: str = Field("alignment", description="column that says aligned or misaligned")
     split_column: str = Field("split", description="column of splits")
-    generator_column: str = Field("generator", description="column of who wrote the response")
+    generator_column: str = Field("generator", description="column of the response's author")
     references: dict[str, str] = Field(
         default_factory=dict, description="dimension -> column of labels, if not its own"
     )

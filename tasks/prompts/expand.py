@@ -49,8 +49,8 @@ class Drafting(Args):
     template: Annotated[Template, EXPANDS] = template_named("expand")
     sampling: Sampling = Sampling(max_tokens=64)
     draws_per_prompt: float = Field(1.5, ge=1, description="drafts drawn for each new prompt, at most")
-    min_words: int = Field(4, ge=1, description="shorter drafts are refused")
-    max_chars: int = Field(2000, ge=1, description="longer drafts are refused")
+    min_words: int = Field(4, ge=1, description="shorter drafts are rejected")
+    max_chars: int = Field(2000, ge=1, description="longer drafts are rejected")
     part_rows: int = Field(4, ge=1, exclude=True, description="labels in one part")
 
 

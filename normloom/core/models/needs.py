@@ -16,8 +16,8 @@ class Needs(BaseModel):
 
     gpus: float = Field(0.0, ge=0, description="GPUs of each process")
     threads: int = Field(1, ge=1, description="threads of each process")
-    memory: float | None = Field(None, gt=0, description="GB of memory that each process takes")
-    processes: int = Field(1, ge=1, description="how many make parts side by side")
+    memory: float | None = Field(None, gt=0, description="GB of memory of each process")
+    processes: int = Field(1, ge=1, description="number of processes")
 
 
 class ProcessSpec(ModelSpec):

@@ -27,9 +27,9 @@ class Sampling(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     temperature: float = Field(0.7, ge=0, description="0 takes the likeliest token each time")
-    top_p: float = Field(0.9, gt=0, le=1, description="share of probability that tokens are drawn from")
-    max_tokens: int = Field(512, ge=1, description="the longest answer, in tokens")
-    repetition_penalty: float = Field(1.0, gt=0, description="1 is none")
+    top_p: float = Field(0.9, gt=0, le=1, description="probability mass that tokens are drawn from")
+    max_tokens: int = Field(512, ge=1, description="maximum length of an answer, in tokens")
+    repetition_penalty: float = Field(1.0, gt=0, description="1: no penalty")
     stop: tuple[str, ...] = Field((), description="texts that end an answer")
 
 
