@@ -124,7 +124,7 @@ def main() -> NoReturn:
 
 
 def _end(code: str | int | None) -> NoReturn:
-    """End the process; what Prefect has not sent to a server that is gone is not waited for, which takes minutes."""
+    """End the process without waiting for messages to a Prefect server that is gone, which takes minutes."""
     reach = sys.modules.get("normloom.prefect.reach")
     if reach and reach.server_is_lost() and not isinstance(code, str):
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""What the form of a run offers in Prefect's UI: stages are picked from a list instead of typed."""
+"""The form of a run in Prefect's UI: stages are picked from a list instead of typed."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ log = logging.getLogger("normloom")
 def offer_stages(name: str) -> None:
     """Let the form of a registered deployment, FLOW/NAME, offer the stages that its own parameters lead to.
 
-    It is an offer: a run with another profile has other stages, so the server is not to refuse their names. The
-    build does that, as it checks every parameter, in its own words.
+    The list is not exhaustive: a run with another profile has other stages, so the server must accept other names. The
+    build checks every parameter itself.
     """
     with get_client(sync_client=True) as client:
         deployment = client.read_deployment_by_name(name)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: free the actors at once, see that Prefect's server knows of the run's end, then leave."""
+"""Ctrl-C and SIGTERM: free the actors at once, report the run's end to Prefect's server, then exit."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class InterruptedBuildError(KeyboardInterrupt):
 
 @contextmanager
 def stoppable(pool: Pool, console: Console) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end what runs inside within seconds; finished parts are on disk whenever they come.
+    """Let Ctrl-C and SIGTERM end the body within seconds; finished parts are always on disk.
 
-    In a flow run of a deployment SIGTERM is Prefect's, which cancels runs by it.
+    In a flow run of a deployment SIGTERM is left to Prefect, which cancels runs by it.
     """
     from normloom.prefect.flow_run import under_way  # imported here, for every command imports this module
 
@@ -68,7 +68,7 @@ def leaving_quietly(console: Console) -> Iterator[None]:
 
 
 def terminated(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001  # the signature of a signal handler
-    """End the process in order, as a handler of SIGTERM: child processes and files of its own go with it."""
+    """End the process cleanly, as a handler of SIGTERM: with its child processes and files."""
     raise SystemExit(_SHELL + number)
 
 

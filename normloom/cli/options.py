@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SettingsOptions:
-    """What the settings are: a profile, and options that stand for single ones; and the store."""
+    """The settings: a profile, options for single settings, and the store."""
 
     profile: ProfileOption = DEFAULT_PROFILE
     source: SourceOption = None
@@ -58,7 +58,7 @@ class SystemOptions(SettingsOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class BuildOptions(SystemOptions):
-    """What a build of a system is asked for."""
+    """The request for a build of a system."""
 
     max_requests: MaxRequestsOption = None
     max_cost: MaxCostOption = None

@@ -2,10 +2,10 @@
 
     python -m normloom.cli.register [PREFECT_FILE]
 
-If the store that NORMLOOM_STORE names is in reach, its runs whose process is gone are reported to the server.
+If the store in NORMLOOM_STORE is reachable, its runs whose process is gone are reported to the server.
 
-Run it again after every change. What people set in the UI stays: the work pool's limit and pause, and the schedules of
-a deployment that is registered already, whether changed, paused or added there.
+Run it again after every change. Changes made in the UI are kept: the work pool's limit and pause, and the schedules of
+a registered deployment, whether changed, paused or added there.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ BUILDS_AT_ONCE = 1  # of a new work pool; people with room for more raise it in 
 
 
 def register(path: Path = DEPLOYMENTS) -> None:
-    """Register what the file says; raises CalledProcessError, after Prefect's own message, if Prefect refuses it."""
+    """Register the file's deployments; raises CalledProcessError, after Prefect's message, if Prefect rejects them."""
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     with get_client(sync_client=True) as client:
         content["deployments"] = [_without_known_schedules(entry, client) for entry in content["deployments"]]
@@ -55,7 +55,7 @@ def _full_name(entry: dict[str, Any]) -> str:
 
 
 def _without_known_schedules(entry: dict[str, Any], client: SyncPrefectClient) -> dict[str, Any]:
-    """Return a deployment without its schedules if the server has it: Prefect then leaves those it has alone."""
+    """Return a deployment without its schedules if the server knows it: Prefect then keeps its own."""
     try:
         client.read_deployment_by_name(_full_name(entry))
     except ObjectNotFound:

@@ -1,4 +1,4 @@
-"""Run one build from the command line's point of view: settings, checks before any work, progress, summary."""
+"""Run a build from the command line: settings, checks before any work, progress, summary."""
 
 from __future__ import annotations
 
@@ -89,10 +89,9 @@ def make(
     console: Console,
     notes: Sequence[str] = (),
 ) -> BuildResult:
-    """Bring the tables of a flow up to date, starting what it takes and no more; says what it does on the console.
+    """Bring the tables of a flow up to date, starting only what that needs, and report on the console.
 
-    What is bound to fail does so before anything starts: unavailable models, sources that cannot be read,
-    limits that would be passed.
+    Fails fast: unavailable models, unreadable sources and exceeded limits stop it before anything starts.
     """
     result = None if under_way() else reuse(*ends, request=request, store=store)  # a run shows all its tasks
     if result is None:
@@ -144,9 +143,9 @@ def _build(
 
 @contextmanager
 def _server(store: Store, console: Console) -> Iterator[str]:
-    """Use the Prefect server that is configured, or that serves this store, or else one for the time being.
+    """Use the configured Prefect server, or the one that serves this store, or else a temporary one.
 
-    Yields where pages of its UI are read: its address, or how to come to one.
+    Yields the address of its UI, or how to get one.
     """
     with busy(console, "loading libraries"):
         from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
@@ -165,9 +164,9 @@ def _server(store: Store, console: Console) -> Iterator[str]:
 
 
 def check_models(ends: Sequence[Stage], resources: Resources) -> None:
-    """Fail now, not mid-build, if a model or its engine is unavailable.
+    """Fail before the build if a model or its engine is unavailable.
 
-    The engines of actors on a cluster that runs already are looked for there, once the build is connected to it.
+    Engines of actors on a running cluster are checked there, once the build is connected to it.
     """
     specs = model_uses(stages_of(*ends))
     if resources.address is None and (missing := missing_engines(specs)):
@@ -183,7 +182,7 @@ def check_models(ends: Sequence[Stage], resources: Resources) -> None:
 def read_sources(
     ends: Sequence[Stage], *, system: str, store: Store, selection: Selection = EVERYTHING
 ) -> dict[str, Output]:
-    """Read what has not been read before, so that a file that cannot be used stops the build before it starts."""
+    """Read new sources, so that an unusable file stops the build before it starts."""
     return plan.read_sources(stages_of(*ends), system=system, store=store, selection=selection)
 
 
@@ -195,7 +194,7 @@ def hold_spending(
     store: Store,
     resources: Resources,
 ) -> None:
-    """Refuse a build that may ask more of hosted models than its limits allow; raises UsageError."""
+    """Raise UsageError if a build may exceed its limits for hosted models."""
     stages = stages_of(*ends)
     if not any(hosted(spec) for spec in model_uses(stages)):
         return
@@ -206,7 +205,7 @@ def hold_spending(
 
 
 def hold_remakes(ends: Sequence[Stage], *, request: BuildRequest, store: Store, resources: Resources) -> None:
-    """Refuse a build that would make more again than `remake` in its settings allows; raises UsageError."""
+    """Raise UsageError if a build would rebuild more than its `remake` settings allow."""
     stages = stages_of(*ends)
     if request.remake != RemakeLimits():
         request.remake.hold(
@@ -215,7 +214,7 @@ def hold_remakes(ends: Sequence[Stage], *, request: BuildRequest, store: Store, 
 
 
 def to_make(ends: Sequence[Stage], *, system: str, store: Store, selection: Selection = EVERYTHING) -> set[str]:
-    """Return the chosen stages that have no table under their present key, or are to be made again."""
+    """Return the chosen stages without a table under their current key, or to be rebuilt."""
     stages = stages_of(*ends)
     published = find_published(system, stages, store)
     return {
@@ -247,7 +246,7 @@ def _watching(console: Console) -> Iterator[Progress]:
 
 @contextmanager
 def _apart() -> Iterator[None]:
-    """Keep what our loggers say, from INFO on, from the handlers of the root meanwhile."""
+    """Keep records of our loggers, from INFO on, from the root's handlers meanwhile."""
     level, propagates = log.level, log.propagate
     log.setLevel(logging.INFO)
     log.propagate = False

@@ -1,1 +1,1 @@
-"""One module per command; each imports what is heavy when it runs, so that the others answer at once."""
+"""One module per command; heavy imports happen when a command runs, so that the others start fast."""

@@ -1,1 +1,1 @@
-"""What builds need of this machine, of a cluster and of endpoints, looked up before they start."""
+"""What builds need from this machine, a cluster and endpoints, checked before they start."""

@@ -25,7 +25,7 @@ OLLAMA = "http://127.0.0.1:11434/v1"
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: `missing` is what builds go without, or go slower for; `broken` stops them."""
+    """One check: `missing` disables something or slows builds down; `broken` stops them."""
 
     name: str
     state: Literal["ok", "missing", "broken"]
@@ -38,7 +38,7 @@ class Finding:
 
 
 def examine(store: Path) -> list[Finding]:
-    """Look at Python, libraries, models, devices and the store."""
+    """Check Python, libraries, models, devices and the store."""
     return [
         *(_python(), *_libraries(), *_slow_imports(), *_models(), *_devices(), _memory(), *_endpoints()),
         examine_store(store),
@@ -109,7 +109,7 @@ def _memory() -> Finding:
 
 
 def _endpoints() -> Iterator[Finding]:
-    """Say whether the profiles that ask endpoints have what they need; nothing but this machine is asked."""
+    """Check whether profiles with endpoints have what they need, without contacting them."""
     unset = [name for name in ("NORMLOOM_BASE_URL", "NORMLOOM_MODEL") if not os.environ.get(name)]
     key = os.environ.get("NORMLOOM_KEY_VARIABLE") or "OPENAI_API_KEY"
     unset += [] if os.environ.get(key) else [key]
@@ -131,7 +131,7 @@ def _endpoints() -> Iterator[Finding]:
 
 
 def examine_store(store: Path) -> Finding:
-    """Look at whether tables can be written at a place, which need not exist."""
+    """Check whether tables can be written at a location, which need not exist."""
     if isinstance(there := place_of(store), ObjectPath):
         try:
             any(there.iterdir())

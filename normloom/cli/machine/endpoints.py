@@ -1,4 +1,4 @@
-"""Models behind endpoints, asked before a build starts rather than when their stage comes."""
+"""Probes of hosted models, before a build starts rather than when their stage runs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from normloom.workers.resources import Resources
 def probed(
     ends: Sequence[Stage], *, stages: Collection[str], resources: Resources, say: Callable[[str], None]
 ) -> list[Stage]:
-    """Return the flow with its endpoints' ways to score decided; asks each model of these stages once or twice.
+    """Return the flow with the scoring method of its endpoints decided; sends each model one or two requests.
 
-    `say` gets what was found. Raises ConfigError for a key that is not set or refused, a model or an address that is
-    not there and a field that an endpoint does not take; ModelError if an endpoint does not answer now.
+    `say` gets the findings. Raises ConfigError for a missing or rejected key, a wrong model or address, or an
+    unsupported field; ModelError if an endpoint does not answer now.
     """
     decided: dict[str, ModelSpec] = {}
     media: dict[str, set[type[Medium]]] = {}

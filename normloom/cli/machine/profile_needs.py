@@ -1,4 +1,4 @@
-"""What the builds of a profile need of this machine, or of the Ray cluster that it names."""
+"""What a profile's builds need from this machine, or from its Ray cluster."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from normloom.workers.resources import Resources
 
 
 def examine_profile(profile: str, assignments: Sequence[str]) -> list[Finding]:
-    """Look for the engines of all systems that the profile fits, and for room; raises ConfigError if it fits none."""
+    """Check engines and resources for all systems that fit the profile; raises ConfigError if none does."""
     specs, resources, lacking = _needs(profile, assignments)
     if resources.address is None:
         return [*_engines(specs, missing_engines(specs)), *lacking, _processors(specs, resources)]
@@ -28,7 +28,7 @@ def examine_profile(profile: str, assignments: Sequence[str]) -> list[Finding]:
 def too_many_processors(
     specs: Sequence[ModelSpec], resources: Resources, *, has: int = os.cpu_count() or 1
 ) -> str | None:
-    """Say by how much a build asks for more processors than this machine has, None if it does not."""
+    """Return a message if a build needs more CPUs than this machine has, else None."""
     wanted = max(
         (resources.of(spec) for spec in specs), key=lambda one: one.actor["CPU"] * one.actors, default=resources
     )
@@ -44,7 +44,7 @@ def too_many_processors(
 
 
 def _needs(profile: str, assignments: Sequence[str]) -> tuple[list[ModelSpec], Resources, list[Finding]]:
-    """Return the models of all systems that the settings fit, each once, the resources, and who cannot see or hear."""
+    """Return the distinct models of all systems that fit, the resources, and models that cannot see or hear."""
     found: dict[str, ModelSpec] = {}
     lacking: list[Finding] = []
     refused: list[ConfigError] = []

@@ -1,4 +1,4 @@
-"""What to know of a table whose rows a model answered: how it was scored, and answers that never began."""
+"""Notes on a table of model answers: how it was scored, and answers that were cut off before they began."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LACKS = {
 
 
 def scores_of(manifest: Manifest) -> str | None:
-    """Return how a table's scores were got if not from log-probabilities; None for other tables."""
+    """Return how a table's scores were obtained if not from log-probabilities; None for other tables."""
     written = sum(part.usage.get("written_answers", 0) for part in manifest.parts)
     if not written:
         return None
@@ -25,13 +25,13 @@ def scores_of(manifest: Manifest) -> str | None:
 
 
 def lacks_of(manifest: Manifest) -> list[str]:
-    """Return what the endpoint of a table's model does not take, and a build did without: `seed`, `response_format`."""
+    """Return the fields that a table's endpoint does not support: `seed`, `response_format`."""
     options = json.loads((manifest.key_fields["model"] or {}).get("options", "{}"))
     return [name for name in options.get("omit", ()) if name in LACKS]
 
 
 def length_warning(manifest: Manifest) -> str | None:
-    """Return what to tell if most responses were cut off before they began, as those of models that think are."""
+    """Return a warning if most responses were cut off before they began, as with reasoning models."""
     cut = int(manifest.metrics.get(CUT_EMPTY, 0))
     if not cut or 2 * cut <= manifest.count("rows"):
         return None

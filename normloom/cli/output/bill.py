@@ -1,4 +1,4 @@
-"""What a build asks of models at most, as lines and as JSON."""
+"""Upper bounds of a build's model usage, as lines and as JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def bill_lines(bills: Sequence[Bill]) -> list[str]:
 
 
 def bill_as_json(bills: Sequence[Bill]) -> dict[str, Any]:
-    """Return the bounds by model and of all that is hosted."""
+    """Return the bounds by model and for all hosted models."""
     paid = _sum([bill for bill in bills if bill.hosted])
     return {
         "at_most": {

@@ -1,4 +1,4 @@
-"""Label drift: how the labels of a table are distributed in one build and in another."""
+"""Label drift: the label distributions of a table in two builds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows to answer in a terminal: one after another, with questions, guidelines and progress."""
+"""Answering rows in a terminal, one at a time, with questions, guidelines and progress."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ HELP = "Enter leaves an optional question out. :s skips the row, :u takes the la
 
 
 class _LeftError(Exception):
-    """The person asked for something else than to answer; the text is what."""
+    """The person entered a command instead of an answer; the text is the command."""
 
 
 def answer_all(queue: LabelQueue, who: str) -> None:
-    """Ask about one row after another until nothing is left, or the person leaves."""
+    """Ask about row after row until none is left or the person quits."""
     if queue.asks.guidelines:
         out.print(escaped_lines(queue.asks.guidelines), highlight=False)
     out.print(f"[dim]{HELP}", highlight=False)
@@ -52,7 +52,7 @@ def answer_all(queue: LabelQueue, who: str) -> None:
 
 
 def show_row(queue: LabelQueue, row: QueueRow) -> None:
-    """Print a row: its place, why it was chosen, what is to be seen of it, and earlier answers."""
+    """Print a row: its place, why it was chosen, the shown columns, and earlier answers."""
     out.print(
         f"\n[bold]{row.place} of {queue.rows.height}[/]  [dim]{row.row[:ID_SHOWN]}  {escaped(row.chosen_by)}[/]",
         highlight=False,
@@ -65,7 +65,7 @@ def show_row(queue: LabelQueue, row: QueueRow) -> None:
 
 
 def show_progress(queue: LabelQueue) -> None:
-    """Print how far a queue is."""
+    """Print the progress of a queue."""
     progress = queue.progress()
     people = ", ".join(f"{who} {count:,}" for who, count in progress.by_person.items())
     done = f"{progress.answered:,} of {progress.rows:,} rows answered"
@@ -79,7 +79,7 @@ def show_progress(queue: LabelQueue) -> None:
 
 
 def show_list(queue: LabelQueue, rows: Sequence[QueueRow]) -> None:
-    """Print a line for each row: place, id, what is shown, and the answers of whom the rows were listed for."""
+    """Print a line for each row: place, id, shown columns, and the answers of the person listing them."""
     shown, asked = queue.asking.show, list(queue.asks.questions)
     lines = [
         [row.place, row.row[:ID_SHOWN], *(row.shown[name] for name in shown), *(_given(row, name) for name in asked)]
@@ -101,7 +101,7 @@ def row_json(row: QueueRow) -> dict[str, Any]:
 
 
 def progress_json(queue: LabelQueue) -> dict[str, Any]:
-    """Return how far a queue is, and what it asks, as JSON types."""
+    """Return the progress and questions of a queue, as JSON types."""
     progress = queue.progress()
     return {
         "name": queue.name,

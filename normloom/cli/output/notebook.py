@@ -14,7 +14,7 @@ REFRESH_SECONDS = 0.5
 
 
 class NotebookProgress(TerminalProgress):
-    """The lines of a terminal as one output of the cell that builds, brought up to date twice a second."""
+    """The progress lines as one output of the building cell, updated twice a second."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(console)

@@ -34,7 +34,7 @@ def cell(value: object) -> str:
 
 
 def show_rows(console: Console, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print rows cut to the terminal's width; output that is no terminal gets them whole, one line each."""
+    """Print rows cut to the terminal's width; other outputs get full rows, one line each."""
     table = [[cell(value) for value in row] for row in rows]
     widths = [max(map(cell_len, column)) for column in zip(map(visible, names), *table, strict=True)]
     room = console.width if console.is_terminal or "COLUMNS" in os.environ else sum(widths) + GAP * len(widths)
@@ -46,7 +46,7 @@ def show_rows(console: Console, names: Sequence[str], rows: Sequence[Sequence[An
 
 
 def _cap(widths: Sequence[int], room: int) -> int | None:
-    """Return the widest that columns may be so that all fit, None if some would be too narrow to read."""
+    """Return the maximum column width so that all fit, None if some would be too narrow to read."""
     if sum(widths) <= room:
         return max(widths, default=0)
     for cap in range(min(max(widths), room), NARROWEST - 1, -1):

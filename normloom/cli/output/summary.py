@@ -1,4 +1,4 @@
-"""What a finished build says: as one JSON object for scripts, and as a page that a person enjoys reading."""
+"""The summary of a finished build: as one JSON object for scripts, and as a page for people."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _stage(manifest: Manifest, *, reused: bool) -> dict[str, Any]:
 
 
 def _release(result: BuildResult, store: Store) -> dict[str, Any] | None:
-    """Return the version that the build released or confirmed, and what the licences of its sources do not allow."""
+    """Return the version that the build released or confirmed, and what the licences of its sources forbid."""
     if result.release is None:
         return None
     found = rights(store, result.release)
@@ -85,7 +85,7 @@ def _release(result: BuildResult, store: Store) -> dict[str, Any] | None:
 
 
 def _spent(result: BuildResult) -> dict[str, Any]:
-    """Return what this build asked of hosted models: requests and cost, None without a price; all models' tokens."""
+    """Return this build's usage: requests to hosted models, cost (None without a price), tokens of all models."""
     works = [one.work for one in result.manifests if one.work and one.stage not in result.reused]
     return {
         "requests": int(sum(work.usage.get("requests", 0) for work in works)),
@@ -130,7 +130,7 @@ def show(console: Console, result: BuildResult, store: Store, *, system: System,
 
 
 def _left(result: BuildResult) -> Text:
-    """Say what a partial build leaves behind."""
+    """Print what a partial build leaves stale."""
     if not result.stale:
         return Text("No table is stale.")
     lines = [f"  {stage:<22} {why}" for stage, why in result.stale.items()]
@@ -236,7 +236,7 @@ def _closing(result: BuildResult, store: Store) -> Text:
 
 
 def _commands(result: BuildResult, store: Store) -> Iterator[str]:
-    """Yield what a reader of the summary may want to run next."""
+    """Yield commands to run next."""
     option = store_option(store.root)
     yield f"normloom tables {result.system}{option}"
     yield f"normloom report {result.system}{option}"
@@ -258,7 +258,7 @@ def _splits(result: BuildResult) -> str:
 
 
 def _loading(result: BuildResult, model: str) -> str:
-    """Say what loading a model took: seconds of actors, which load side by side."""
+    """Return the loading time of a model: seconds per actor; actors load in parallel."""
     made = [manifest for manifest in result.manifests if manifest.stage not in result.reused]
     mine = [manifest for manifest in made if (manifest.key_fields["model"] or {}).get("model") == model]
     actors = sum(manifest.work.loads for manifest in mine if manifest.work)

@@ -33,9 +33,9 @@ from normloom.workers.run_log import LOGGERS
 
 @contextmanager
 def busy(console: Console, what: str) -> Iterator[None]:
-    """Say what is under way before there is progress to show: a spinner in a terminal, elsewhere a line.
+    """Show what is starting before there is progress: a spinner in a terminal, elsewhere a line.
 
-    A quiet console says nothing.
+    A quiet console shows nothing.
     """
     if console.is_terminal and not console.quiet:
         with console.status(f"[dim]{what}"):
@@ -63,14 +63,14 @@ class _Above(logging.Handler):
 
 @contextmanager
 def printing_above(console: Console) -> Iterator[None]:
-    """Print warnings, and what readers found, above the progress bars."""
+    """Print warnings, and findings of readers, above the progress bars."""
     with handling(_Above(console)):
         yield
 
 
 @contextmanager
 def handling(handler: logging.Handler) -> Iterator[None]:
-    """Send what our loggers and Python's warnings say to a handler."""
+    """Send the records of our loggers, and Python's warnings, to a handler."""
     loggers = [logging.getLogger(name) for name in LOGGERS]
     for logger in loggers:
         logger.addHandler(handler)
@@ -91,16 +91,16 @@ class _Line:
 
 
 class _Left(TimeRemainingColumn):
-    """The time left as the build reckons it, if it does."""
+    """The build's estimate of the time left, if any."""
 
     def render(self, task: Task) -> Text:
         return Text(task.fields["left"], style="cyan") if "left" in task.fields else super().render(task)
 
 
 class TerminalProgress:
-    """A line for the build, and one a stage: rows done, time left, tokens read and written per second.
+    """A line for the build, and one per stage: rows done, time left, tokens read and written per second.
 
-    When a stage is done its line has the account of its rows.
+    A finished stage's line has the account of its rows.
     """
 
     def __init__(self, console: Console) -> None:

@@ -1,4 +1,4 @@
-"""A trace as a tree for people: each row with what its stage changed, and below it its siblings that were taken out."""
+"""A trace as a tree: each row with what its stage changed, and below it the siblings that were dropped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CONTROL = dict.fromkeys((*range(32), *range(127, 160)), " ")
 
 
 def tree_of(trace: Trace) -> Tree:
-    """Return the tree of a trace: a row with a single next one is followed by it, with several it branches."""
+    """Return the tree of a trace: it branches at rows with several next rows."""
     if not trace.rows:
         tree = Tree(Text.assemble((_short(trace.row_id), "bold"), ("  only in the ledger", "yellow")))
         _hang(tree, [_entry(entry, {}) for entry in trace.ledger])
@@ -47,7 +47,7 @@ def trained(model: Trained, *, forward: bool) -> Text:
 
 
 class _Drawing:
-    """Draws a trace; rows that were drawn are only named when they are met again."""
+    """Draws a trace; rows that were already drawn are only named."""
 
     def __init__(self, trace: Trace) -> None:
         self.rows = {row.row_id: row for row in trace.rows}
@@ -67,13 +67,13 @@ class _Drawing:
         self.drawn: set[str] = set()
 
     def draw(self) -> Tree:
-        """Return the tree of the row that was asked for."""
+        """Return the tree of the requested row."""
         tree = Tree(self._label(self.start.row_id))
         self._follow(tree, tree, self.start.row_id)
         return tree
 
     def _follow(self, chain: Tree, node: Tree, row_id: str) -> None:
-        """Hang what lies beyond a row on its chain, or below its node if there are several ways on."""
+        """Add the next rows to a row's chain, or below its node if there are several."""
         while row_id not in self.drawn:
             self.drawn.add(row_id)
             self._surroundings(node, row_id)
@@ -100,7 +100,7 @@ class _Drawing:
         return _told(label, row.values if row is self.start else _without(row.values, *known))
 
     def _surroundings(self, node: Tree, row_id: str) -> None:
-        """Hang below a row what was taken out of it, what lost to it, and what became of its siblings."""
+        """Add below a row what was dropped from it, what lost to it, and what became of its siblings."""
         if row_id not in self.rows:
             return
         row = self.rows[row_id]
@@ -161,7 +161,7 @@ def _without(values: Mapping[str, Any], *known: Mapping[str, Any]) -> dict[str, 
 
 
 def _told(line: Text, values: Mapping[str, Any]) -> RenderableType:
-    """Return a line with the names and figures that tell a person something, and a line for each longer text."""
+    """Return a line with the informative names and figures, and a line for each longer text."""
     texts = []
     for name, value in values.items():
         shown = _shown(value)
@@ -179,7 +179,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """Return a value for a person, empty if it tells none anything: nothing, ids, seeds, vectors."""
+    """Return a value for display, empty if uninformative: nulls, ids, seeds, vectors."""
     if isinstance(value, str):
         return "" if _ROW_ID.fullmatch(value) else _one_line(value)
     if isinstance(value, bool):
@@ -197,7 +197,7 @@ def _shown(value: Any) -> str:
 
 
 def _pair(value: Mapping[str, Any]) -> str:
-    """Return a label with its figure, such as `safety/theft 0.83`; a name that begins another is said once."""
+    """Return a label with its figure, such as `safety/theft 0.83`; a name that begins another is given once."""
     names = [item for item in value.values() if isinstance(item, str)]
     names = [name for name in names if not any(other.startswith(f"{name}/") for other in names)]
     figures = [_shown(item) for item in value.values() if not isinstance(item, str)]

@@ -1,1 +1,1 @@
-"""Commands that look after a store and the machine."""
+"""Commands that maintain a store and the machine."""

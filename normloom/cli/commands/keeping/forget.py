@@ -94,7 +94,7 @@ def forget(
 
 
 def _purge(store: Store, texts: list[str], *, also_newest: bool, done: dict[str, Any], quiet: bool) -> bool:
-    """Purge, show it, add it to what is printed as JSON, and return whether anything was found afterwards."""
+    """Purge, show the result, add it to the JSON output, and return whether the scan found anything."""
     from normloom.history.removal.purge import purge
 
     purged = purge(store, also_newest=also_newest, texts=texts)

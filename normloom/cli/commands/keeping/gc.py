@@ -82,7 +82,7 @@ def gc(
 
 
 def _each(action: Callable[[One], Result], ones: Iterable[One]) -> tuple[list[Result], list[str]]:
-    """Return what an action gives for each system, and why it was refused for others."""
+    """Return an action's result for each system, and the reason for those that refused it."""
     from normloom.core.errors import StoreError
 
     results: list[Result] = []
@@ -96,7 +96,7 @@ def _each(action: Callable[[One], Result], ones: Iterable[One]) -> tuple[list[Re
 
 
 def _tell(refused: Sequence[str]) -> None:
-    """Say why systems were left alone, and fail if there are any."""
+    """Print why systems were skipped, and fail if there are any."""
     for message in refused:
         err.print(f"[red]normloom:[/] {escape(message)}", highlight=False, soft_wrap=True)
     if refused:

@@ -94,7 +94,7 @@ def verify(
 
 
 def _buildable(store: Store, system: str, given: str | None) -> tuple[str, BuildLock] | None:
-    """Return what the command line builds a system by, its name or a file, with its last build; None if it cannot."""
+    """Return the command-line name of a system, or its file, with its last build; None if it has neither."""
     from normloom.history.builds import locks
     from normloom.settings.flow_file import is_flow_file
     from normloom.settings.systems import system_names
@@ -107,7 +107,7 @@ def _buildable(store: Store, system: str, given: str | None) -> tuple[str, Build
 
 
 def _built(store: Store, system: str, given: str | None, quiet: bool) -> bool:
-    """Build a system with the settings of its last build and return whether that could be done."""
+    """Build a system with the settings of its last build and return whether that was possible."""
     from normloom.cli.run import run_build
 
     found = _buildable(store, system, given)

@@ -1,1 +1,1 @@
-"""Commands that show what a store or a system holds, and change nothing."""
+"""Read-only commands about stores and systems."""

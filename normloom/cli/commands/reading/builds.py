@@ -101,7 +101,7 @@ def _when(build: BuildLock | UnfinishedBuild) -> str:
 
 
 def _asked(build: BuildLock | UnfinishedBuild) -> list[str]:
-    """Return what was asked of a build: its profile, the settings given and the stages chosen."""
+    """Return the request of a build: profile, given settings and chosen stages."""
     profile = [f"profile {build.profile}"] if build.profile else []
     chosen = [
         f"{name} {' '.join(value) if isinstance(value, list) else value}" for name, value in build.selection.items()

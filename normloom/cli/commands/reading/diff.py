@@ -161,7 +161,7 @@ def _table_lines(table: TableDiff) -> Iterator[Text]:
 
 
 def shortened(before: Any, after: Any, *, width: int = WIDTH) -> tuple[str, str]:
-    """Return two values as text of at most half the width each, beginning shortly before the first difference."""
+    """Return two values as text of at most half the width each, starting shortly before the first difference."""
     old, new = (
         value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
         for value in (before, after)
@@ -198,7 +198,7 @@ def _drift_table(drifts: Sequence[DimensionDrift]) -> Table:
 
 
 def _named(fields: Sequence[str]) -> str:
-    """Return the fields in one line, the code that changed only counted."""
+    """Return the fields in one line, with changed code only counted."""
     from normloom.planning.changes import code_counted
 
     settings, code = code_counted(fields)

@@ -78,7 +78,7 @@ def quarantine(
 
 
 def _quarantined(store: Store, system: str, stage: str | None) -> list[Quarantine]:
-    """Return what is in quarantine of the newest tables, unpublished ones last."""
+    """Return the quarantined rows of the newest tables, unpublished ones last."""
     from normloom.store.unpublished import quarantines
 
     store.require(system)
@@ -92,7 +92,7 @@ def _quarantined(store: Store, system: str, stage: str | None) -> list[Quarantin
 
 
 def _explain(store: Store, system: str, found: list[Quarantine]) -> None:
-    """Say what unpublished tables are, and why the newest build did not finish."""
+    """Explain unpublished tables, and why the newest build did not finish."""
     from normloom.history.unfinished import unfinished
 
     if all(table.published for table in found):

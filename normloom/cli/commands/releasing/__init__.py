@@ -1,1 +1,1 @@
-"""Commands about what is released: audits, labels, versions, exports."""
+"""Commands about releases: audits, labels, versions, exports."""

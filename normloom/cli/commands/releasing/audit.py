@@ -23,7 +23,7 @@ BUDGET = 100
 
 
 class AuditFigure(StrEnum):
-    """The figure whose interval is to be narrow."""
+    """The figure whose interval the audit narrows."""
 
     SHARE = "share"
     PRECISION = "precision"
@@ -92,7 +92,7 @@ def audit(  # each an option
 
 
 def _view(system: str, **given: Any) -> AuditView:
-    """Return what the system says of its audits, changed by the options."""
+    """Return the system's audit view, overridden by the options."""
     from normloom.settings.flow_file import is_flow_file
     from normloom.settings.systems import system_named, system_names
     from normloom.tasks.audit.auditing import AuditView

@@ -133,7 +133,7 @@ def serve(
 
 
 def _fitting(systems: list[str] | None, profile: str, assignments: list[str], store: Path) -> list[str]:
-    """Return the systems to serve: those named, or all that the profile and the settings fit, and say which do not."""
+    """Return the systems to serve: those named, or all that fit profile and settings; print those that do not."""
     from normloom.settings.settings import stages_for
     from normloom.settings.systems import systems as known
     from normloom.store.store import Store
@@ -153,7 +153,7 @@ def _fitting(systems: list[str] | None, profile: str, assignments: list[str], st
 
 
 def require_login(host: str, *, open_to_all: bool) -> None:
-    """Refuse to listen where others can reach it without a password, unless that is asked for."""
+    """Refuse to listen on a public address without a password, unless that is explicitly allowed."""
     try:
         local = ipaddress.ip_address(host).is_loopback
     except ValueError:
