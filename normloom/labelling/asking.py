@@ -1,4 +1,4 @@
-"""What is asked of a queue: which rows, in which order, of how many people."""
+"""The arguments of a queue: which rows, in which order, for how many people."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Asking(Args):
     `show` names the columns that they see. `order` says which rows come first: `random`; `uncertainty`, those whose
     probability in the column `by` is nearest to one half (of a list, those with the highest entropy); `margin`, those
     nearest to the `threshold` (of a list, those whose two highest are nearest); `group`, one of each value of `by` in
-    turn; `given`, as they stand in the table. `about` names the column with the id of the row upstream that the answers
-    are about (None: the row itself): they still count if the rows between are made again under other ids. `take` is the
-    most rows, `people` how many answer each row, `need` how many answered rows are enough.
+    turn; `given`, in table order. `about` names the column with the id of the upstream row that the answers are about
+    (None: the row itself): they still count if the rows in between are rebuilt under other ids. `take` is the maximum
+    number of rows, `people` how many answer each row, `need` how many answered rows are enough.
     """
 
     name: str

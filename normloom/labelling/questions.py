@@ -1,4 +1,4 @@
-"""What people are asked about a row: questions by name, and guidelines."""
+"""Questions to people about a row, by name, and guidelines."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
 
 
 class Question(BaseModel):
-    """One question: with `options` one of them is chosen (`several`: any number), with a range a number is given.
+    """One question: a choice of `options` (`several`: any number of them), or a number in a range.
 
-    Without either the answer is a text. An `optional` question may stay unanswered. `text` is what people read.
+    Without either the answer is a text. An `optional` question may stay unanswered. `text` is the wording shown.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,14 +47,14 @@ class Question(BaseModel):
 
     @property
     def kind(self) -> Kind:
-        """What an answer is: one option, several options, a number or a text."""
+        """The kind of answer: one option, several options, a number or a text."""
         if self.options:
             return "choices" if self.several else "choice"
         return "text" if self.low is None else "number"
 
     @property
     def told(self) -> str:
-        """What may be answered, in a few words."""
+        """The valid answers, in a few words."""
         if self.kind == "number":
             return f"a number from {self.low:g} to {self.high:g}"
         if self.kind == "text":
@@ -62,7 +62,7 @@ class Question(BaseModel):
         return f"{'any' if self.several else 'one'} of {', '.join(self.options)}"
 
     def fitting(self, value: Any, *, name: str = "the question") -> Value:
-        """Return a value as an answer; raises UsageError for one that is none."""
+        """Return a value as an answer; raises UsageError if it is not valid."""
         refused = UsageError(f"question {name!r}: expected {self.told}, got {value!r}")
         if self.kind == "number":
             try:
@@ -83,7 +83,7 @@ class Question(BaseModel):
 
 
 class LabelSchema(BaseModel):
-    """What is asked about each row, and the guidelines for those who answer."""
+    """The questions about each row, and the guidelines for people."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -94,7 +94,7 @@ class LabelSchema(BaseModel):
     def of(cls, questions: Given, guidelines: str = "") -> LabelSchema:
         """Return the schema of questions by name; a list of options stands for a question with these.
 
-        Raises ConfigError for a name that is no identifier (lower case) and for a question that contradicts itself.
+        Raises ConfigError for a name that is not a lower-case identifier and for a question that contradicts itself.
         """
         if not questions:
             raise ConfigError("labels need at least one question")

@@ -1,4 +1,4 @@
-"""Queues of rows that wait for answers: found in a store, answered row by row. Faces for people build on these."""
+"""Queues of rows that wait for answers: found in a store, answered row by row. The base of all front ends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from normloom.store.store import Store
 
 @dataclass(frozen=True, kw_only=True)
 class QueueRow:
-    """A row to answer: `shown` has what people see of it, by column; `answers` what one of them has answered so far."""
+    """A row to answer: `shown` has the visible values by column, `answers` one person's answers so far."""
 
     row: str
     place: int
@@ -35,7 +35,7 @@ class QueueRow:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelProgress:
-    """How many rows a queue has, how many are answered by enough people, and how many still have to be.
+    """How many rows a queue has, how many are answered by enough people, and how many are not.
 
     `by_person` counts the rows that each person has answered.
     """
@@ -49,7 +49,7 @@ class LabelProgress:
 class LabelQueue:
     """A queue with the answers so far: `next`, `record`, `undo`, `progress`. Every answer is stored at once.
 
-    Answers that others give meanwhile are seen at the next call.
+    Each call sees answers that others have given meanwhile.
     """
 
     def __init__(self, store: Store, table: Manifest) -> None:
@@ -81,7 +81,7 @@ class LabelQueue:
         return self.store.scan(self.table.ref).collect()
 
     def next(self, who: str, count: int = 1, *, skipping: Sequence[str] = ()) -> list[QueueRow]:
-        """Return the next rows that still need an answer of this person, in order, without those to skip."""
+        """Return the next rows that still need this person's answer, in order, without those to skip."""
         given = self._given()
         found: list[QueueRow] = []
         for line in self.rows.iter_rows(named=True):
@@ -109,9 +109,9 @@ class LabelQueue:
         return self._row(line, self._given().get(line["asked"], {}).get(who, {}))
 
     def record(self, row: QueueRow, values: Mapping[str, Any], who: str, *, tool: str | None = None) -> list[Answer]:
-        """Store the answers to a row, by question; an earlier answer of this person is corrected.
+        """Store the answers to a row, by question; they correct this person's earlier ones.
 
-        Raises UsageError for an unknown question and for a value that is no answer to it: nothing is stored then.
+        Raises UsageError, and stores nothing, for an unknown question or an invalid value.
         """
         if not values:
             raise UsageError(f"no answer given; questions: {', '.join(self.asks.questions)}")
@@ -132,9 +132,9 @@ class LabelQueue:
         return answers
 
     def undo(self, who: str) -> list[Answer]:
-        """Take back what this person answered last in this queue, and return it: the answers of one row.
+        """Undo this person's last answers in this queue, those of one row, and return them.
 
-        What they had answered before counts again. Nothing is returned if there is nothing left to take back.
+        Their earlier answers count again. Returns nothing if there is nothing to undo.
         """
         asked = set(self.rows["asked"])
         state = self._standing()
@@ -153,7 +153,7 @@ class LabelQueue:
         return taken
 
     def progress(self) -> LabelProgress:
-        """Return how far the queue is."""
+        """Return the queue's progress."""
         given = self._given()
         done = [self._done(given.get(row, {})) for row in self.rows["asked"]]
         answered = sum(len(people) >= self.asking.people for people in done)
@@ -167,7 +167,7 @@ class LabelQueue:
         )
 
     def counted(self) -> list[Answer]:
-        """Return the answers that count for what the queue shows now."""
+        """Return the answers that count for the rows as shown now."""
         return [
             answer for people in self._given().values() for answers in people.values() for answer in answers.values()
         ]

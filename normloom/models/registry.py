@@ -1,7 +1,6 @@
-"""The engines that are installed: where each lives and what its results depend on besides the weights.
+"""The installed engines: where each is defined and what its results depend on besides the weights.
 
-A package adds one by an entry point of the group `normloom.engines` that names an `Engine`, as Normloom does for its
-own.
+A package adds one by an entry point of the group `normloom.engines` that names an `Engine`, as Normloom does.
 """
 
 from __future__ import annotations
@@ -27,21 +26,21 @@ _Options = TypeVar("_Options", bound=BaseModel)
 class Engine:
     """One engine: the class that runs it and the libraries whose versions may change its results.
 
-    Raise `version` whenever the same request may get other text or other numbers. `parts` is how many parts an
-    actor works at side by side, so that the batch does not drain at the end of each, and `rows` how many rows these
-    should make together: of small parts it works at more. `files` says that the model
-    is made of files here or on the hub, `remote` that it runs elsewhere: one actor without a GPU asks it, and keeps
-    the limits of rate. `options` is the module with its `Options` if those declared with `exclude=True` decide how
-    fast and at whose cost, never what: they stay out of the key. `imports` are the modules that must be installed
-    where the model runs, by the command `install`. `products` says what of a product it loads: `weights`, `adapter`.
-    `adapters` are the options with which it loads a base model that serves adapters side by side (`Adaptable`); None
-    if it loads an adapter with its base as a model of its own. `states` says that a language model of it is an
-    `Embedder` too. `tolerance` says how a part comes out if it is made
-    again: texts are equal and numbers differ by no more than that (0: not by a bit); None if nothing is promised.
-    `random` says that its answers mean nothing: it is for tests. `sees` and `hears` say who knows
+    Raise `version` whenever the same request may get different text or numbers. `parts` is how many parts an
+    actor processes at once, so that the batch does not drain at the end of each, and `rows` how many rows these
+    should have together: it processes more parts if they are small. `files` says that the model
+    consists of local files or files on the hub, `remote` that it runs elsewhere: one actor without a GPU sends the
+    requests and keeps the rate limits. `options` is the module with its `Options` if those declared with
+    `exclude=True` affect only speed and cost: they stay out of the key. `imports` are the modules that must be
+    installed where the model runs, by the command `install`. `products` says what it loads from a product: `weights`,
+    `adapter`. `adapters` are the options with which it loads a base model that serves several adapters (`Adaptable`);
+    None if it loads an adapter with its base as a separate model. `states` says that its language models are also
+    `Embedder`s. `tolerance` is how far a rebuilt part may differ: texts are equal and numbers differ by at most this
+    (0: bit-equal); None if nothing is promised.
+    `random` says that its answers are meaningless: it is for tests. `sees` and `hears` say where to find out
     whether a model takes images, and sounds: `files` its configuration, else the module whose `Options` have a field
-    `images` and `sounds`; None if none does. `flat` says that it counts places in one dimension, and models that count
-    those of images in three (M-RoPE) cannot be read.
+    `images` and `sounds`; None if none does. `flat` says that it counts positions in one dimension, so that models
+    that count those of images in three (M-RoPE) cannot be used.
     """
 
     module: str
@@ -82,13 +81,13 @@ def _loaded(name: str) -> Engine:
 
 
 def is_random(engine: str) -> bool:
-    """Return whether the answers of an engine mean nothing; `engine` is its name, with its version as keys have it."""
+    """Return whether an engine's answers are meaningless; `engine` is its name, with its version as in keys."""
     name = engine.partition(" ")[0]
     return name in declared(GROUP, "engine") and _loaded(name).random
 
 
 def engine_of(spec: ModelSpec) -> Engine:
-    """Return the engine that `spec` asks for; raises `ConfigError` if no installed package has it."""
+    """Return the engine that `spec` names; raises `ConfigError` if no installed package has it."""
     if isinstance(spec, ProcessSpec):
         return _PROCESS
     if isinstance(spec, RolesSpec):
@@ -101,18 +100,18 @@ def engine_of(spec: ModelSpec) -> Engine:
 
 
 def parts_at_once(spec: ModelSpec, rows: int) -> int:
-    """Return how many parts that make this many rows each an actor with this model works at side by side."""
+    """Return how many parts of this many rows an actor with this model processes at once."""
     engine = engine_of(spec)
     return spec.parts or max(engine.parts, min(ceil(engine.rows / max(rows, 1)), MOST_PARTS))
 
 
 def most_parts(spec: ModelSpec) -> int:
-    """Return how many parts an actor with this model works at side by side if they are as small as can be."""
+    """Return how many of the smallest possible parts an actor with this model processes at once."""
     return parts_at_once(spec, 1)
 
 
 def require_free_text(requests: Iterable[GenerateRequest], engine: str) -> None:
-    """Raise ConfigError if JSON is asked of an engine that has no structured output."""
+    """Raise ConfigError if JSON is requested from an engine without structured output."""
     if any(request.json_schema is not None for request in requests):
         raise ConfigError(f"engine {engine!r} has no structured output (json_schema); use vllm, openvino or openai")
 

@@ -1,4 +1,4 @@
-"""What a system is: the type of its settings and the flow that turns them into stages."""
+"""A system: the type of its settings and the flow that turns them into stages."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def nothing(config: Any) -> dict[str, str]:  # noqa: ARG001  # the same for all 
 class System:
     """One dataset or benchmark.
 
-    `flow` returns the last stages of a build, the released table first. `reads` says, by settings, which published
-    tables of other systems it starts from: parameter of the flow -> "SYSTEM/STAGE"; the flow gets a stage that stands
-    for the newest such table, or None if none is published. `sections` shows what is special to a finished build.
-    `about` has the words of its data set card, `audit` the columns that an audit of its release looks at. `chat` opens
-    a conversation of a user with a model, over the tables that a build has published.
+    `flow` returns the last stages of a build, the released table first. `reads` maps, depending on the settings,
+    parameters of the flow to published tables of other systems, "SYSTEM/STAGE"; the flow gets a stage for the newest
+    such table, or None if none is published. `sections` shows the system's own sections of the summary.
+    `about` has the text of its data set card, `audit` the columns that an audit of its release looks at. `chat` opens
+    a conversation of a user with a model about the tables that a build has published.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What the settings of every system have."""
+"""Settings shared by all systems."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ NamedModels = Annotated[dict[str, ModelSpec], AfterValidator(_name_stages)]  # b
 
 
 class ReleaseSettings(Settings):
-    """The least size of the released table: a smaller one fails the build, and the one before stays the newest.
+    """Minimum size of the released table: a smaller one fails the build, and the previous one stays the newest.
 
-    Also how long a release is fresh: `normloom releases` says which are not, and receivers of `stale` are notified.
+    Also how long a release is fresh: `normloom releases` lists stale ones, and receivers of `stale` are notified.
     """
 
     min_rows: int = Field(1, ge=0, description="minimum rows of a release")
@@ -75,9 +75,9 @@ class ReleaseSettings(Settings):
 
 
 class SpendingSettings(Settings):
-    """What a build may ask of hosted models (engine openai, or with a price); null: without limit.
+    """Limits of a build's use of hosted models (engine openai, or with a price); null: no limit.
 
-    A build that could take more does not start, and one that has taken as much stops and can be resumed.
+    A build that could exceed them does not start; one that reaches them stops and can be resumed.
     """
 
     max_requests: int | None = Field(20_000, ge=0, description="maximum requests of a build to priced or hosted models")
@@ -90,9 +90,9 @@ class SpendingSettings(Settings):
 
 
 class RemakeSettings(Settings):
-    """What a build may make again that no changed setting or input asks for: after an upgrade, for example.
+    """Limits of what a build may rebuild without a changed setting or input: after an upgrade, for example.
 
-    A build that would make more does not start. Stages that are forced, or built with --fresh, do not count.
+    A build that would rebuild more does not start. Stages that are forced, or built with --fresh, do not count.
     """
 
     max_stages: int | None = Field(None, ge=0, description="maximum number of stages; null: any. Scheduled builds: 5")
@@ -123,7 +123,7 @@ class SystemConfig(Settings):
 
     @property
     def notes(self) -> list[str]:
-        """What follows from the settings without being said by one."""
+        """Notes on consequences of the settings."""
         return []
 
     @classmethod

@@ -39,10 +39,10 @@ def ask(  # noqa: PLR0913  # what a queue is, by name
 ) -> Stage:
     """Ask people about rows: return the rows with a column for each question of `labels`, once they are answered.
 
-    The build publishes a queue (stage `ask_NAME`) and ends with exit code 3 while rows wait: "40 rows wait for answers:
+    The build publishes a queue (stage `ask_NAME`) and exits with 3 while rows wait: "40 rows wait for answers:
     normloom label NAME". The next build continues with the answers. `show` names the columns that people see; an answer
     counts only for what was shown when it was given. `Asking` has the other arguments. If several people answer a row,
-    the value is that of most (null on a tie), of numbers the mean, of several options those that more than half chose.
+    a choice is the majority's (null on a tie), a number the mean, several options are those that more than half chose.
     Raises ConfigError for arguments that contradict each other.
     """
     book = labels.values.get("labels")

@@ -19,10 +19,10 @@ from normloom.steps.step import step
 def labels(name: str, schema: Given | LabelSchema, *, guidelines: str = "", origin: Origin = "person") -> Stage:
     """Return the answers recorded under a name as a source: one row for each answer that counts.
 
-    `schema` has the questions by name: a `Question`, or a list of options. `origin` says whose answers these are: those
-    of people and of models never mix. A build sees the answers that are there when the stage begins, and their digest
-    is in its key: with new answers, what reads them is made again. Corrected and undone answers are in the ledger of
-    dropped rows, those that do not fit the schema in quarantine. Raises ConfigError for a wrong name or question.
+    `schema` has the questions by name: a `Question`, or a list of options. `origin` says whose answers these are:
+    people's and models' answers never mix. A build sees the answers present when the stage begins, and their digest
+    is in its key: when new answers arrive, stages that read them are rebuilt. Corrected and undone answers are in the
+    ledger of dropped rows, invalid ones in quarantine. Raises ConfigError for a wrong name or question.
     """
     asks = schema if isinstance(schema, LabelSchema) else LabelSchema.of(schema, guidelines)
     return recorded(labels=Labels(name=require_name(name), asks=asks, origin=origin))

@@ -1,4 +1,4 @@
-"""What a data set card says of a system: in words, since no table tells it."""
+"""The text of a system's data set card, which no table holds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CARDS = Path(__file__).parent.parent.parent / "schemas" / "cards"
 
 
 class Limit(BaseModel):
-    """A known limit of a release; with `stage` it is one only of builds that have a stage of this name."""
+    """A known limit of a release; with `stage` only of builds that have a stage of this name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     text: str
@@ -47,7 +47,7 @@ class About(BaseModel):
     citation: str = ""
 
     def meanings(self, stage: str, columns: Collection[str], *, release: bool) -> Mapping[str, str]:
-        """Return what the columns of a released table mean, as far as it is known."""
+        """Return the known meanings of a released table's columns."""
         if release:
             return self.columns
         known = _tables()

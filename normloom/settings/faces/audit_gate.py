@@ -1,4 +1,4 @@
-"""The gate of a release that asks what people answered: corrected figures must reach their bounds."""
+"""The audit gate of a release: figures corrected by people's answers must reach their bounds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class AuditGate:
-    """What the audit of a release must show; `unaudited` says what happens to a table that has not been audited.
+    """The bounds that a release's audit must reach; `unaudited` says what happens to a table without one.
 
     Only an audit of exactly this content counts, not one of an earlier release.
     """
@@ -30,7 +30,7 @@ class AuditGate:
     unaudited: Unaudited = "warn"
 
     def hold(self, store: Store, table: Manifest) -> None:
-        """Raise ReleaseError for a table whose audit misses a bound, or that has none if that is not allowed."""
+        """Raise ReleaseError for a table whose audit misses a bound, or that needs an audit and has none."""
         from normloom.settings.faces.audits import audited_figures  # no command that reads needs it
         from normloom.tasks.audit.bounds import missed
 

@@ -1,4 +1,4 @@
-"""The chat face of a system: how a user talks with a model over its tables, if the system has one."""
+"""The chat of a system, if it has one: a user talks with a model about its tables."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from normloom.store.store import Store
 
 
 class Conversation(Protocol):
-    """One user's talk. What is said, corrected and deleted is stored when the call returns; all raise UsageError."""
+    """One user's conversation. Messages, corrections and deletions are stored on return; all raise UsageError."""
 
     def state(self) -> dict[str, Any]:
         """Return all that a page shows, as JSON types; `version` changes whenever it does."""
@@ -24,7 +24,7 @@ class Conversation(Protocol):
         ...
 
     def correct(self, fact: str, values: Sequence[str]) -> None:
-        """Say what a fact is instead; without values, that it is none."""
+        """Correct a fact; without values, reject it."""
         ...
 
     def reach(self, row: str) -> dict[str, Any]:
@@ -32,11 +32,11 @@ class Conversation(Protocol):
         ...
 
     def delete(self, row: str) -> dict[str, Any]:
-        """Delete a message or a fact with all that came of it, and return what that was."""
+        """Delete a message or a fact with everything derived from it, and return what was deleted."""
         ...
 
     def close(self) -> None:
-        """Let go of the model."""
+        """Release the model."""
         ...
 
 
