@@ -39,7 +39,7 @@ class Slowly(MetaPathFinder):
 
 def ask() -> None:
     """Load the model and ask it, again and again, until the others are done; that nobody answers is no matter."""
-    while not finished.is_set():
+    while not finished.wait(0.01):
         model = load_model(SPEC)
         assert isinstance(model, OpenaiModel)
         with closing(model), suppress(ModelError):

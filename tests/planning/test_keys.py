@@ -13,9 +13,11 @@ from normloom.core.stage import Stage
 from normloom.planning.keys import canonical, digest, key_fields, stage_key
 from normloom.testing.toy import SCRIPTED, Words, echo_stage, words_stage
 
+TEXT = st.text(max_size=5)
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
+    max_leaves=8,
 )
 
 
@@ -23,7 +25,7 @@ def key(stage: Stage, *inputs: str) -> str:
     return stage_key(key_fields("toy", stage, inputs=inputs, sides=[]))
 
 
-@given(st.dictionaries(st.text(), JSON))
+@given(st.dictionaries(TEXT, JSON, max_size=6))
 def test_the_order_of_settings_does_not_count(settings: dict[str, object]) -> None:
     assert digest(settings) == digest(dict(reversed(settings.items())))
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -82,19 +82,25 @@ SIDES = st.tuples(
 )
 
 
-@settings(max_examples=40, deadline=None)
-@given(SIDES, SIDES)
-def test_rows_look_up_others_if_and_only_if_their_own_differ(before: tuple[Told, Told], now: tuple[Told, Told]) -> None:
-    with TemporaryDirectory() as folder:
-        store = Store(folder)
-        old, new = (
-            made("toy", flow(people(told=some), homes(told=others)), store)["met"] for some, others in (before, now)
-        )
-        found = moved(store, old, new)
-        if any(stayed(store, old, new, side) != stayed(store, new, old, side) for side in (0, 1)):
-            assert found is None
-        else:
-            assert found == [place for place, who in enumerate(WHO) if not same(store, old, new, who)]
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store for all pairs of side tables: one that was made is not made again."""
+    return Store(tmp_path_factory.mktemp("store"))
+
+
+@settings(max_examples=40)
+@given(before=SIDES, now=SIDES)
+def test_rows_look_up_others_if_and_only_if_their_own_differ(
+    store: Store, before: tuple[Told, Told], now: tuple[Told, Told]
+) -> None:
+    old, new = (
+        made("toy", flow(people(told=some), homes(told=others)), store)["met"] for some, others in (before, now)
+    )
+    found = moved(store, old, new)
+    if any(stayed(store, old, new, side) != stayed(store, new, old, side) for side in (0, 1)):
+        assert found is None
+    else:
+        assert found == [place for place, who in enumerate(WHO) if not same(store, old, new, who)]
 
 
 def test_a_side_table_that_came_or_went_tells_nothing(tmp_path: Path) -> None:

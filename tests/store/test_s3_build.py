@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -67,6 +68,7 @@ def test_a_build_that_is_killed_is_resumed_to_the_content_that_it_has_on_a_disk(
         with subprocess.Popen([sys.executable, "-m", "normloom", *command, place], stdout=subprocess.DEVNULL) as victim:
             while not (kept := [path.read_bytes() for path in parts.glob("*/part-*.json")]):
                 assert victim.poll() is None
+                time.sleep(0.1)
             victim.kill()
         assert not list(parts.glob("*/manifest.json"))
         asked(*command, place)

@@ -51,12 +51,34 @@ def head() -> Iterator[Any]:
 
 
 @pytest.fixture
-def cluster(head: Any) -> Iterator[Any]:
-    """The cluster, to which each test adds nodes of its own."""
-    yield head
-    for node in list(head.worker_nodes):
-        head.remove_node(node)
-    head.wait_for_nodes(120)
+def cluster(head: Any) -> Any:
+    """The cluster, on which nothing is at work; nodes of the test before may be there."""
+    wait_for(lambda: not actors())
+    return head
+
+
+def with_nodes(cluster: Any, number: int) -> list[Any]:
+    """Give the cluster this many nodes of one CPU and return them; as many as are there stay."""
+    for node in list(cluster.worker_nodes)[number:]:
+        cluster.remove_node(node)
+    while len(cluster.worker_nodes) < number:
+        cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes(120)
+    return list(cluster.worker_nodes)
+
+
+def wait_for(done: Callable[[], bool]) -> None:
+    """Wait until `done`, three minutes at most."""
+    deadline = time.monotonic() + 180
+    while not done():
+        assert time.monotonic() < deadline, "what the test waits for does not come"
+        time.sleep(0.1)
+
+
+def actors() -> list[psutil.Process]:
+    """Return the processes of all actors on the nodes of this test."""
+    family = psutil.Process().children(recursive=True)
+    return [process for process in family if process.name().startswith("ray::ModelActor")]
 
 
 class Change(LogProgress):
@@ -78,8 +100,7 @@ class Change(LogProgress):
 
 @pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed: no engine is missing")
 def test_an_engine_that_nodes_lack_is_named_before_work_begins(cluster: Any) -> None:
-    cluster.add_node(num_cpus=1)
-    cluster.wait_for_nodes()
+    with_nodes(cluster, 1)
     absent = ModelSpec(engine="vllm", model="some/model")
     resources = Resources(actors=1, threads=1, address=cluster.address)
     pool = Pool(resources, uses=[SCRIPTED, absent])
@@ -93,78 +114,8 @@ def test_an_engine_that_nodes_lack_is_named_before_work_begins(cluster: Any) -> 
     assert found["Ray"].state == "ok"
 
 
-def node_with(place: Path, version: str) -> dict[str, str]:
-    """Return the environment of a node where a package `vllm` of this version is installed."""
-    package = place / version
-    (package / "vllm").mkdir(parents=True)
-    (package / "vllm" / "__init__.py").touch()
-    (package / f"vllm-{version}.dist-info").mkdir()
-    (package / f"vllm-{version}.dist-info" / "METADATA").write_text(f"Name: vllm\nVersion: {version}\n")
-    return {"PYTHONPATH": os.pathsep.join([str(package), *sys.path])}
-
-
-@pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed: this machine has the engine itself")
-def test_a_key_holds_what_the_nodes_have_of_an_engine_and_nodes_that_differ_are_refused(
-    tmp_path: Path, cluster: Any
-) -> None:
-    model = tmp_path / "model"
-    model.mkdir()
-    for name in ("config.json", "tokenizer.json", "model.safetensors"):
-        (model / name).write_text("{}")
-    spec = {"engine": "vllm", "model": str(model)}
-    models = {**dict.fromkeys(("classifier", "expander", "judge"), spec), "generators": {"g": spec}}
-    resources = {"actors": 1, "threads": 1, "address": cluster.address}
-    profile = tmp_path / "profile.yaml"
-    profile.write_text(yaml.safe_dump({"resources": resources, "systems": {"savacu": {"models": models}}}))
-
-    def engine() -> str:
-        found = stages_for("savacu", profile=str(profile), assignments=[], store=Store(tmp_path))
-        stage = next(stage for stage in stages_of(*found.ends) if stage.model and stage.model.engine == "vllm")
-        return str(key_fields("savacu", stage, inputs=[], sides=[])["model"]["vllm"])
-
-    with pytest.raises(ConfigError, match=r"^no node of the Ray cluster .* has room for an actor .* \(1 CPU\)"):
-        engine()
-    cluster.add_node(num_cpus=1, env_vars=node_with(tmp_path, "0.99.1"))
-    cluster.wait_for_nodes()
-    assert engine() == "0.99.1"
-    assert model_identity(ModelSpec(**spec))["vllm"] == "absent"
-    cluster.add_node(num_cpus=1, env_vars=node_with(tmp_path, "0.99.2"))
-    cluster.wait_for_nodes()
-    with pytest.raises(
-        ConfigError, match=r"would give different results .*: vllm is '0\.99\.\d' and '0\.99\.\d'; install"
-    ):
-        engine()
-
-
-@pytest.mark.parametrize("builds", [2, 5])
-def test_builds_that_share_a_cluster_never_wait_for_each_other_s_idle_models(cluster: Any, builds: int) -> None:
-    for _ in range(builds):
-        cluster.add_node(num_cpus=1)
-    cluster.wait_for_nodes()
-    resources = Resources(actors=1, threads=1, address=cluster.address)
-    idle, told = threading.Barrier(builds), list[str]()
-
-    def work(number: int) -> int:
-        kept, wanted = (SCRIPTED.model_copy(update={"model": f"{name} {number}"}) for name in ("kept", "wanted"))
-        pool = Pool(resources, uses=[kept, wanted], holder=f"build {number}")
-        with closing(pool):
-            with pool.lease(kept):
-                pass
-            idle.wait(120)  # now each build keeps an idle model, and together they fill the cluster
-            with pool.lease(wanted, note=told.append):
-                return number
-
-    ray.init(address=cluster.address, log_to_driver=False)
-    try:
-        with ThreadPoolExecutor(builds) as threads:
-            assert sorted(threads.map(work, range(builds), timeout=300)) == list(range(builds))
-    finally:
-        ray.shutdown()
-
-
 def test_a_build_that_waits_for_a_place_says_who_has_it(cluster: Any) -> None:
-    cluster.add_node(num_cpus=1)
-    cluster.wait_for_nodes()
+    with_nodes(cluster, 1)
     resources = Resources(actors=1, threads=1, address=cluster.address)
     one, two = (SCRIPTED.model_copy(update={"model": name}) for name in ("one", "two"))
     told, heard = list[str](), threading.Event()
@@ -190,9 +141,32 @@ def test_a_build_that_waits_for_a_place_says_who_has_it(cluster: Any) -> None:
     assert told[0] == "waits for 1 CPU, held by build first of toy"
 
 
+def test_builds_that_share_a_cluster_never_wait_for_each_other_s_idle_models(cluster: Any) -> None:
+    builds = 3
+    with_nodes(cluster, builds)
+    resources = Resources(actors=1, threads=1, address=cluster.address)
+    idle, told = threading.Barrier(builds), list[str]()
+
+    def work(number: int) -> int:
+        kept, wanted = (SCRIPTED.model_copy(update={"model": f"{name} {number}"}) for name in ("kept", "wanted"))
+        pool = Pool(resources, uses=[kept, wanted], holder=f"build {number}")
+        with closing(pool):
+            with pool.lease(kept):
+                pass
+            idle.wait(120)  # now each build keeps an idle model, and together they fill the cluster
+            with pool.lease(wanted, note=told.append):
+                return number
+
+    ray.init(address=cluster.address, log_to_driver=False)
+    try:
+        with ThreadPoolExecutor(builds) as threads:
+            assert sorted(threads.map(work, range(builds), timeout=300)) == list(range(builds))
+    finally:
+        ray.shutdown()
+
+
 def test_a_build_goes_on_when_a_node_is_killed(tmp_path: Path, cluster: Any) -> None:
-    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
-    cluster.wait_for_nodes()
+    nodes = with_nodes(cluster, 2)
     resources = Resources(actors=2, threads=1, address=cluster.address)
     progress = Change(10, lambda: cluster.remove_node(nodes[0], allow_graceful=False))
     loom = replace(runner(Store(tmp_path / "cluster")), pool=Pool(resources), progress=progress)
@@ -227,23 +201,8 @@ class Grow(LogProgress):
             wait_for(lambda: len(actors()) == 2)
 
 
-def wait_for(done: Callable[[], bool]) -> None:
-    """Wait until `done`, three minutes at most."""
-    deadline = time.monotonic() + 180
-    while not done():
-        assert time.monotonic() < deadline, "what the test waits for does not come"
-        time.sleep(0.1)
-
-
-def actors() -> list[psutil.Process]:
-    """Return the processes of all actors on the nodes of this test."""
-    family = psutil.Process().children(recursive=True)
-    return [process for process in family if process.name().startswith("ray::ModelActor")]
-
-
 def test_a_crew_grows_with_its_cluster(tmp_path: Path, cluster: Any) -> None:
-    cluster.add_node(num_cpus=1)
-    cluster.wait_for_nodes()
+    with_nodes(cluster, 1)
     progress = Grow(cluster)
     pool = Pool(Resources(actors=1, max_actors=2, threads=1, address=cluster.address))
     try:
@@ -258,6 +217,50 @@ def test_a_crew_grows_with_its_cluster(tmp_path: Path, cluster: Any) -> None:
     assert table.work
     assert table.work.loads == 2
     assert sorted(progress.seen) == list(range(40))
+
+
+def node_with(place: Path, version: str) -> dict[str, str]:
+    """Return the environment of a node where a package `vllm` of this version is installed."""
+    package = place / version
+    (package / "vllm").mkdir(parents=True)
+    (package / "vllm" / "__init__.py").touch()
+    (package / f"vllm-{version}.dist-info").mkdir()
+    (package / f"vllm-{version}.dist-info" / "METADATA").write_text(f"Name: vllm\nVersion: {version}\n")
+    return {"PYTHONPATH": os.pathsep.join([str(package), *sys.path])}
+
+
+@pytest.mark.skipif(find_spec("vllm") is not None, reason="vLLM is installed: this machine has the engine itself")
+def test_a_key_holds_what_the_nodes_have_of_an_engine_and_nodes_that_differ_are_refused(
+    tmp_path: Path, cluster: Any
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (model / name).write_text("{}")
+    spec = {"engine": "vllm", "model": str(model)}
+    models = {**dict.fromkeys(("classifier", "expander", "judge"), spec), "generators": {"g": spec}}
+    resources = {"actors": 1, "threads": 1, "address": cluster.address}
+    profile = tmp_path / "profile.yaml"
+    profile.write_text(yaml.safe_dump({"resources": resources, "systems": {"savacu": {"models": models}}}))
+
+    def engine() -> str:
+        found = stages_for("savacu", profile=str(profile), assignments=[], store=Store(tmp_path))
+        stage = next(stage for stage in stages_of(*found.ends) if stage.model and stage.model.engine == "vllm")
+        return str(key_fields("savacu", stage, inputs=[], sides=[])["model"]["vllm"])
+
+    with_nodes(cluster, 0)
+    with pytest.raises(ConfigError, match=r"^no node of the Ray cluster .* has room for an actor .* \(1 CPU\)"):
+        engine()
+    cluster.add_node(num_cpus=1, env_vars=node_with(tmp_path, "0.99.1"))
+    cluster.wait_for_nodes()
+    assert engine() == "0.99.1"
+    assert model_identity(ModelSpec(**spec))["vllm"] == "absent"
+    cluster.add_node(num_cpus=1, env_vars=node_with(tmp_path, "0.99.2"))
+    cluster.wait_for_nodes()
+    with pytest.raises(
+        ConfigError, match=r"would give different results .*: vllm is '0\.99\.\d' and '0\.99\.\d'; install"
+    ):
+        engine()
 
 
 def autoscaling(address: str) -> dict[str, Any]:

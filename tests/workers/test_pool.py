@@ -56,6 +56,59 @@ def test_actors_make_the_same_table_as_one_process(tmp_path: Path, pool: Pool) -
     assert spread.content == alone.content
 
 
+def test_a_part_that_another_writer_took_over_leaves_no_unhandled_error(tmp_path: Path, pool: Pool) -> None:
+    (tmp_path / LOCK).write_text("build other (process 1 on elsewhere, writer other)")
+    stage = echo_stage(words_stage("a"))
+    lost = PartJob(
+        system="toy",
+        stage=stage.name,
+        function=stage.function,
+        arguments=stage.arguments,
+        contract=stage.contract,
+        directory=tmp_path,
+        writer="this",
+        index=0,
+        start=0,
+        stop=1,
+        inputs=(),
+        sides=(),
+    )
+    log, heard = logging.getLogger("ray._private.worker"), Heard()
+    log.addHandler(heard)
+    try:
+        with pool.lease(SCRIPTED) as crew:
+            assert isinstance(crew, ActorCrew)
+            [actor, *_] = crew._ready
+            unread = actor.run.remote(lost, probe=False, run_log=None)
+            ray.get(actor.tell.remote())
+            del unread  # nobody asks for what became of a copy that lost its race
+            gc.collect()
+            raised = actor.run.remote(None, probe=False, run_log=None)  # Ray does tell of what an actor raises
+            ray.get(actor.tell.remote())
+            del raised
+            gc.collect()
+            heard.wait(30)
+    finally:
+        log.removeHandler(heard)
+    [told] = heard.messages
+    assert told.startswith("Unhandled error")
+    assert "is being written by" not in told
+
+
+def test_a_model_stays_until_another_needs_its_place(pool: Pool) -> None:
+    one, two = SCRIPTED, SCRIPTED.model_copy(update={"model": "two"})
+    with pool.lease(one) as crew:
+        assert isinstance(crew, ActorCrew)
+    before = pool.loads[one.model]
+    with pool.lease(one) as again:
+        assert again is crew
+    with pool.lease(two):
+        pass
+    with pool.lease(one) as later:
+        assert later is not crew
+    assert (pool.loads[one.model], pool.loads[two.model]) == (before + 1, 1)
+
+
 def test_a_row_that_ends_its_process_is_put_aside_alone(
     tmp_path: Path, pool: Pool, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -148,45 +201,6 @@ def test_a_part_whose_process_stands_still_is_made_by_another(tmp_path: Path, po
     assert there >= set(names)  # the halted process may have been about to write more, which no manifest names
 
 
-def test_a_part_that_another_writer_took_over_leaves_no_unhandled_error(tmp_path: Path, pool: Pool) -> None:
-    (tmp_path / LOCK).write_text("build other (process 1 on elsewhere, writer other)")
-    stage = echo_stage(words_stage("a"))
-    lost = PartJob(
-        system="toy",
-        stage=stage.name,
-        function=stage.function,
-        arguments=stage.arguments,
-        contract=stage.contract,
-        directory=tmp_path,
-        writer="this",
-        index=0,
-        start=0,
-        stop=1,
-        inputs=(),
-        sides=(),
-    )
-    log, heard = logging.getLogger("ray._private.worker"), Heard()
-    log.addHandler(heard)
-    try:
-        with pool.lease(SCRIPTED) as crew:
-            assert isinstance(crew, ActorCrew)
-            [actor, *_] = crew._ready
-            unread = actor.run.remote(lost, probe=False, run_log=None)
-            ray.get(actor.tell.remote())
-            del unread  # nobody asks for what became of a copy that lost its race
-            gc.collect()
-            raised = actor.run.remote(None, probe=False, run_log=None)  # Ray does tell of what an actor raises
-            ray.get(actor.tell.remote())
-            del raised
-            gc.collect()
-            heard.wait(30)
-    finally:
-        log.removeHandler(heard)
-    [told] = heard.messages
-    assert told.startswith("Unhandled error")
-    assert "is being written by" not in told
-
-
 class Heard(logging.Handler):
     """Keeps what is logged."""
 
@@ -246,19 +260,6 @@ def test_a_stage_that_waits_for_a_model_in_use_says_so(monkeypatch: pytest.Monke
         assert told == [expected, "waited for 0 s"]
         told.clear()
         heard.clear()
-
-
-def test_a_model_stays_until_another_needs_its_place(pool: Pool) -> None:
-    one, two = (SCRIPTED.model_copy(update={"model": name}) for name in ("one", "two"))
-    with pool.lease(one) as crew:
-        assert isinstance(crew, ActorCrew)
-    with pool.lease(one) as again:
-        assert again is crew
-    with pool.lease(two):
-        pass
-    with pool.lease(one) as later:
-        assert later is not crew
-    assert (pool.loads["one"], pool.loads["two"]) == (2, 1)
 
 
 def test_a_model_that_cannot_be_loaded_says_which_and_why(pool: Pool) -> None:

@@ -24,31 +24,45 @@ from normloom.workers.resources import Resources
 
 
 @pytest.fixture(scope="module")
-def two_gpus() -> Iterator[None]:
-    """A Ray that is told of two GPUs; no model of these tests looks for them."""
+def gpus(request: pytest.FixtureRequest) -> Iterator[int]:
+    """A Ray that is told of as many GPUs; no model of these tests looks for them."""
     import ray
 
-    start_ray(num_cpus=2, num_gpus=2)
-    yield
+    start_ray(num_cpus=2, num_gpus=request.param)
+    yield request.param
     ray.shutdown()
 
 
-@pytest.mark.usefixtures("two_gpus")
+on_one = pytest.mark.parametrize("gpus", [1], indirect=True)
+on_two = pytest.mark.parametrize("gpus", [2], indirect=True)
+
+
+@on_one
 @pytest.mark.parametrize(
     ("sleepers", "can", "names", "loads"),
     [
         (0, True, "one two one", {"one": 2, "two": 1}),
         (1, False, "one two one", {"one": 2, "two": 1}),
         (1, True, "one two three one two", {"one": 1, "two": 2, "three": 1}),
-        (2, True, "one two three one two", {"one": 1, "two": 1, "three": 1}),
     ],
 )
-def test_models_that_sleep_share_their_gpus(sleepers: int, can: bool, names: str, loads: dict[str, int]) -> None:
+def test_models_that_sleep_share_a_gpu(gpus: int, sleepers: int, can: bool, names: str, loads: dict[str, int]) -> None:
+    assert loads_of(gpus, sleepers, can, names) == loads
+
+
+@on_two
+def test_models_that_sleep_share_all_gpus(gpus: int) -> None:
+    assert loads_of(gpus, 2, True, "one two three one two") == {"one": 1, "two": 1, "three": 1}
+
+
+def loads_of(gpus: int, sleepers: int, can: bool, names: str) -> Mapping[str, int]:
+    """Lease models in turn, each with an actor on every GPU, and return how often each was loaded."""
     uses = [SCRIPTED.model_copy(update={"model": name, "options": {"sleeps": can}}) for name in names.split()]
-    assert leased_in_turn(Resources(actors=2, threads=1, gpus=1, sleepers=sleepers), uses) == loads
+    return leased_in_turn(Resources(actors=gpus, threads=1, gpus=1, sleepers=sleepers), uses)
 
 
-@pytest.mark.usefixtures("two_gpus")
+@on_two
+@pytest.mark.usefixtures("gpus")
 def test_a_model_over_several_gpus_ends_those_that_sleep_there() -> None:
     small = SCRIPTED.model_copy(update={"model": "small", "options": {"sleeps": True}})
     other = small.model_copy(update={"model": "other"})
@@ -74,7 +88,8 @@ def takes(rows: pl.DataFrame, *, meeting: str) -> pl.DataFrame:
     return rows.select("row_id", "word", took=pl.lit(json.dumps(told)))
 
 
-@pytest.mark.usefixtures("two_gpus")
+@on_two
+@pytest.mark.usefixtures("gpus")
 def test_processes_of_a_stage_take_the_gpus_and_the_memory_that_it_needs(tmp_path: Path) -> None:
     words, meeting = words_stage(*"abcdef"), tmp_path / "meeting"
     meeting.mkdir()
@@ -90,7 +105,8 @@ def test_processes_of_a_stage_take_the_gpus_and_the_memory_that_it_needs(tmp_pat
     assert len({tuple(one["gpus"]) for one in told}) == 2  # each on a GPU of its own
 
 
-@pytest.mark.usefixtures("two_gpus")
+@on_two
+@pytest.mark.usefixtures("gpus")
 @pytest.mark.parametrize(
     ("needs", "told"), [(Needs(gpus=3), "1 threads, 3 GPUs"), (Needs(memory=90_000), "1 threads, 0 GPUs, 90000 GB")]
 )
