@@ -10,7 +10,7 @@ import linecache
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -363,11 +363,17 @@ PLUMBING = {
 }
 
 
+@pytest.fixture(scope="module")
+def distributions() -> Mapping[str, list[str]]:
+    return packages_distributions()
+
+
 @pytest.mark.parametrize("name", system_names())
 @pytest.mark.parametrize("profile", ["local", "paper"])
-def test_every_library_that_a_stage_reaches_is_declared_or_decides_nothing(name: str, profile: str) -> None:
+def test_every_library_that_a_stage_reaches_is_declared_or_decides_nothing(
+    name: str, profile: str, distributions: Mapping[str, list[str]]
+) -> None:
     system = system_named(name)
-    distributions = packages_distributions()
     config, _ = validated(system.config, load_profile(profile, system.name))
     lacking = {}
     for stage in stages_of(*system.flow(config)):
