@@ -6,11 +6,17 @@ import json
 import shutil
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
+
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from normloom.view import ViewServer
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ENOUGH = 60_000  # milliseconds that a busy machine may take for a page
+expect.set_options(timeout=ENOUGH)
 
 # Returns the texts on the page whose contrast with what is behind them is below 4.5 (WCAG 2.1, AA).
 CONTRAST = """() => {
@@ -40,6 +46,16 @@ CONTRAST = """() => {
   }
   return low;
 }"""
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Run the browser; without a GPU it draws pages itself, which takes it less than to do as if it had one."""
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-gpu-compositing"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
 
 
 def ask(server: ViewServer, path: str, body: object) -> tuple[int, dict[str, object]]:

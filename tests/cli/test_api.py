@@ -148,6 +148,7 @@ def test_bytes_are_rows_like_any_others() -> None:
     assert made["content"].n_unique() == 3
 
 
+@pytest.mark.usefixtures("found_prefect")
 def test_progress_is_shown_and_leaves_the_logs_of_the_process_as_they_were(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -158,6 +159,7 @@ def test_progress_is_shown_and_leaves_the_logs_of_the_process_as_they_were(
     assert (log.level, log.propagate, log.handlers) == before
 
 
+@pytest.mark.usefixtures("found_prefect")
 def test_a_text_that_the_model_cannot_read_costs_its_row(tmp_path: Path) -> None:
     deaf = SCRIPTED.model_copy(update={"options": {"overflow_on": "Give it"}})
     built = nl.build(tolerant(nl.table(ROWS), deaf), store=tmp_path, name="deaf", resources=nl.Resources(actors=0))
@@ -181,6 +183,7 @@ def test_an_endpoint_that_is_away_is_not_the_row_s_fault() -> None:
         nl.yes(Away(), "Is it polite?", ["a"])
 
 
+@pytest.mark.usefixtures("found_prefect")
 def test_how_to_resume_is_said_for_what_was_built(tmp_path: Path) -> None:
     lost = SCRIPTED.model_copy(update={"options": {"raise_on": "e"}})
     with pytest.raises(nl.NormloomError) as caught:
@@ -220,6 +223,7 @@ def test_what_cannot_be_built_is_said(tmp_path: Path) -> None:
         nl.trace(tmp_path, 0)
 
 
+@pytest.mark.usefixtures("found_prefect")
 def test_two_builds_are_compared_by_result_or_by_name(tmp_path: Path) -> None:
     first = nl.build(short(nl.table(ROWS), Politeness(longest=100)), store=tmp_path, name="tone")
     second = nl.build(short(nl.table(ROWS), Politeness(longest=20)), store=tmp_path, name="tone")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import urllib.request
@@ -17,7 +16,8 @@ from uuid import UUID
 
 import polars as pl
 import pytest
-from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, expect, sync_playwright
+from browsing import CHROMIUM, ENOUGH, chromium
+from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, expect
 from prefect_home import prefect_home
 from scripted_profile import write_profile
 
@@ -28,15 +28,11 @@ from normloom.prefect.pages.product_page import training
 from normloom.prefect.server import prefect_server, using_server
 from normloom.prefect.serving.schedules import served
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ROOT = Path(__file__).parents[2]
 # Pictures that Prefect does not ship, and the task run of a page that a flow run left.
 UI_S_OWN_FAILURES = (".ico", ".png", ".svg", "/api/task_runs/filter")
-ENOUGH = 60_000  # milliseconds that a busy machine may take for a page
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to look with")
-expect.set_options(timeout=ENOUGH)
-
 
 ATTEMPTS = 5
 
@@ -102,15 +98,13 @@ def builds(server: Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[st
 @pytest.fixture(scope="module")
 def browser(server: Server) -> Iterator[BrowserContext]:
     """A browser without a way to anywhere but the server."""
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        context = chromium.new_context(viewport={"width": 1400, "height": 900}, base_url=server.url)
+    with chromium() as browser:
+        context = browser.new_context(viewport={"width": 1400, "height": 900}, base_url=server.url)
         context.set_default_timeout(ENOUGH)
         context.route(
             lambda url: not url.startswith((server.url, "data:", "blob:")), lambda route: route.fulfill(json={})
         )
         yield context
-        chromium.close()
 
 
 @pytest.fixture

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Page, ViewportSize, expect, sync_playwright
+from browsing import CHROMIUM, ENOUGH, chromium
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 from report_tables import GENERATOR, LABEL, TWO, hand_made
 
 from normloom.report.material import find_material
@@ -18,9 +18,7 @@ from normloom.report.report import report
 from normloom.store.store import Store
 from normloom.testing.builds import built
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WINDOW: ViewportSize = {"width": 1280, "height": 900}
-ENOUGH = 60_000  # milliseconds that a busy machine may take for a page
 PLOTTED = {
     "rows": 1,
     "labels": 2,
@@ -34,7 +32,6 @@ PLOTTED = {
 LEGIBLE = 4.5  # the contrast that WCAG 2.1 asks of text
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to look with")
-expect.set_options(timeout=ENOUGH)
 
 Theme = Literal["light", "dark"]
 
@@ -50,11 +47,9 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module", params=["light", "dark"])
@@ -68,10 +63,10 @@ def wait_for_plots(page: Page) -> None:
 
 
 @contextmanager
-def opened(chromium: Browser, file: Path, theme: Theme) -> Iterator[tuple[Page, list[str]]]:
+def opened(browser: Browser, file: Path, theme: Theme) -> Iterator[tuple[Page, list[str]]]:
     """Open the page; the list fills with complaints of its scripts, dialogs and requests for anything else."""
     wrong: list[str] = []
-    context = chromium.new_context(viewport=WINDOW, color_scheme=theme, offline=True)
+    context = browser.new_context(viewport=WINDOW, color_scheme=theme, offline=True)
     page = context.new_page()
     page.set_default_timeout(ENOUGH)
     page.on("console", lambda message: wrong.append(message.text) if message.type in {"error", "warning"} else None)
@@ -90,9 +85,9 @@ def opened(chromium: Browser, file: Path, theme: Theme) -> Iterator[tuple[Page, 
 
 
 @pytest.fixture(scope="module")
-def shared_page(chromium: Browser, file: Path, theme: Theme) -> Iterator[tuple[Page, list[str]]]:
+def shared_page(browser: Browser, file: Path, theme: Theme) -> Iterator[tuple[Page, list[str]]]:
     """One page for all tests of a theme that leave it as they found it: to draw it takes seconds."""
-    with opened(chromium, file, theme) as found:
+    with opened(browser, file, theme) as found:
         yield found
 
 
@@ -108,9 +103,9 @@ def page(shared_page: tuple[Page, list[str]], theme: Theme) -> Iterator[Page]:
 
 
 @pytest.fixture
-def own_page(chromium: Browser, file: Path, theme: Theme) -> Iterator[Page]:
+def own_page(browser: Browser, file: Path, theme: Theme) -> Iterator[Page]:
     """A page of the test's own, which may choose a theme for good."""
-    with opened(chromium, file, theme) as (page, wrong):
+    with opened(browser, file, theme) as (page, wrong):
         yield page
     assert wrong == []
 

@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from browsing import CHROMIUM, CONTRAST, ask
+from browsing import CHROMIUM, CONTRAST, ask, chromium
 from persona_loop import loop, people, rows
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
 from normloom.labelling.queue import open_queue
 from normloom.schemas.people.analyst_tables import DECISIONS
@@ -17,7 +17,6 @@ from normloom.view import ViewServer
 
 SMOL = "{engine: transformers, model: SmolLM2-135M-Instruct}"
 SHORT = ("loop.ask=3", "assist.sampling={temperature: 0, max_tokens: 24}", "assist.facts=2")
-expect.set_options(timeout=60_000)
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_analyst_decides_by_keyboard_and_the_next_build_has_learned(tmp_path: Path, folder: Path) -> None:
     store = Store(tmp_path)
     loop(store, folder, *SHORT, assistant=SMOL)
-    with sync_playwright() as playwright, ViewServer(store, who="ada") as server:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as browser, ViewServer(store, who="ada") as server:
         page = browser.new_page(viewport={"width": 1300, "height": 900})
         complaints: list[str] = []
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -60,7 +58,6 @@ def test_an_analyst_decides_by_keyboard_and_the_next_build_has_learned(tmp_path:
         for scheme in ("light", "dark"):
             phone(page, scheme)
         assert complaints == []
-        browser.close()
 
 
 def opened(page: Page, server: ViewServer) -> None:

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from browsing import CHROMIUM, CONTRAST
+from browsing import CHROMIUM, CONTRAST, chromium
 from openai_toys import spec_of
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 from scripted_server import serving
 from talks import HOSTILE, SCRIPTED, ask, rebuilt, say, settled, talk, talk_store
 from typer.testing import CliRunner
@@ -20,8 +20,6 @@ from normloom.core.models.protocol import ModelSpec, Sampling
 from normloom.labelling.book import LabelBook
 from normloom.store.store import Store
 from normloom.view import ViewServer
-
-expect.set_options(timeout=60_000)
 
 
 @pytest.fixture(scope="module")
@@ -210,10 +208,9 @@ def test_systems_without_a_chat_and_stores_without_a_build_are_refused(tmp_path:
 def test_by_keyboard_with_the_embedded_model_in_two_tabs_light_and_dark(store: Store) -> None:
     embedded = ModelSpec(model="SmolLM2-135M-Instruct", threads=1)
     with (
-        sync_playwright() as playwright,
+        chromium() as browser,
         talk(store, model=embedded, sampling=Sampling(max_tokens=4)) as server,
     ):
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme="dark")
         complaints: list[str] = []
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -245,7 +242,6 @@ def test_by_keyboard_with_the_embedded_model_in_two_tabs_light_and_dark(store: S
         assert [page.title(), other.title()] == ["Normloom", "Normloom"]
         assert page.locator("main img, dialog img").count() == 0
         assert complaints == []
-        browser.close()
 
 
 def say_on(page: Page, text: str) -> None:

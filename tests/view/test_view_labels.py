@@ -7,8 +7,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from browsing import CHROMIUM, ask
-from playwright.sync_api import Page, expect, sync_playwright
+from browsing import CHROMIUM, ask, chromium
+from playwright.sync_api import Page, expect
 
 import normloom as nl
 from normloom.core.errors import WaitingError
@@ -37,8 +37,7 @@ def test_forty_rows_by_keyboard_and_the_next_build_uses_them(tmp_path: Path) -> 
     store = Store(tmp_path)
     with pytest.raises(WaitingError, match="40 rows wait for answers: normloom label tone"):
         made("toy", [flow()], store)
-    with sync_playwright() as playwright, ViewServer(store, who="ada") as server:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with chromium() as browser, ViewServer(store, who="ada") as server:
         page = browser.new_page()
         complaints: list[str] = []
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -55,7 +54,6 @@ def test_forty_rows_by_keyboard_and_the_next_build_uses_them(tmp_path: Path) -> 
         expect(page.locator("#done")).to_have_text(re.compile("Nothing is left to answer"))
         assert page.title() == "Normloom"
         assert complaints == []
-        browser.close()
     table = made("toy", [flow()], store)["answered_tone"]
     rows = store.scan(table.ref).collect()
     told = {name: value for name, value in polite.items() if name not in ("last", "shown")}

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browsing import CHROMIUM, CONTRAST
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from browsing import CHROMIUM, CONTRAST, chromium
+from playwright.sync_api import Browser, Page, expect
 from view_store import HOSTILE, view_store
 
 from normloom.cli.commands.reading.view import view
@@ -17,7 +17,6 @@ from normloom.settings.faces.about import About
 from normloom.view import ViewServer
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to look with")
-expect.set_options(timeout=60_000)
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +27,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ViewServer]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture
