@@ -12,7 +12,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from command_line import Command
+from command_line import Command, Ran
 from prefect_home import Prefect
 from scripted_server import KEY, MODEL, serving
 
@@ -30,16 +30,20 @@ def proxies() -> list[str]:
     return [name for name in os.environ if name.lower().endswith("_proxy")]
 
 
-def normloom(*arguments: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    bare = {name: value for name, value in os.environ.items() if name not in proxies()}
-    return subprocess.run(
-        [sys.executable, "-m", "normloom", *arguments],
-        env={**bare, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
+@pytest.fixture(autouse=True)
+def _proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No proxy is set but those of a test; what a command adds to the exceptions is gone after it."""
+    for name in proxies():
+        monkeypatch.delenv(name)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "")
+
+
+def in_a_process(*arguments: str) -> Ran:
+    done = subprocess.run(
+        [sys.executable, "-m", "normloom", *arguments], capture_output=True, text=True, check=False, timeout=300
     )
+    return Ran(done.returncode, done.stdout, done.stderr)
 
 
 def command_line(profile: str, store: Path, *options: str) -> list[str]:
@@ -47,44 +51,50 @@ def command_line(profile: str, store: Path, *options: str) -> list[str]:
     return ["build", "savacu", "--profile", profile, "--limit", "4", "--store", str(store), *assigned, *options]
 
 
-def build(profile: str, store: Path, environment: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
-    return normloom(*command_line(profile, store, *options), environment=environment)
-
-
 @pytest.mark.parametrize(("profile", "key"), [("hosted", KEY), ("ollama", None)])
-def test_four_prompts(profile: str, key: str | None, shared_prefect: Prefect, tmp_path: Path) -> None:
-    found = shared_prefect.used() if key is None else nullcontext()  # one that starts past dead proxies is enough
-    dead = {"HTTP_PROXY": "http://127.0.0.1:9", "ALL_PROXY": "socks://127.0.0.1:9/"}
+def test_four_prompts(
+    profile: str,
+    key: str | None,
+    command: Command,
+    shared_prefect: Prefect,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # One build in a process that starts a Prefect server past the dead proxies is enough.
+    build, found = (in_a_process, nullcontext()) if key else (command, shared_prefect.used())
     store = tmp_path / "store"
     refuses = {} if key else {"seed": "seed is not supported"}
     answers = {"thoughts": "I see.", "refuses": refuses, "options": {"words": 20, "yes_rate": 0.9}}
     with found, serving(logprobs=False, key=key, **answers) as server:
         environment = {
-            **dead,
+            "HTTP_PROXY": "http://127.0.0.1:9",
+            "ALL_PROXY": "socks://127.0.0.1:9/",
             "NORMLOOM_BASE_URL": server.base_url,
             "NORMLOOM_MODEL": MODEL,
             "NORMLOOM_CACHE": str(tmp_path / "cache"),
-            "OPENAI_API_KEY": KEY if key else "",
+            "OPENAI_API_KEY": key or "",
         }
-        done = build(profile, store, environment, "--json")
-        assert done.returncode == 0, done.stderr[-3000:]
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        done = build(*command_line(profile, store, "--json"))
+        assert done.code == 0, done.err[-3000:]
         asked = len(server.bodies)
-        again = build(profile, store, environment)
-        assert again.returncode == 0, again.stderr[-3000:]
+        again = command(*command_line(profile, store))
+        assert again.code == 0, again.err[-3000:]
         assert len(server.bodies) == asked  # nothing to do: nobody is asked
-    stages = {stage["name"]: stage for stage in json.loads(done.stdout)["stages"]}
+    stages = {stage["name"]: stage for stage in json.loads(done.out)["stages"]}
     assert stages[f"generate_0_{profile}"]["rows_out"] == 8
     assert stages["score_0"]["scores"] == "each score is one written answer, not a probability"
-    assert f"answers (asked {2 if key else 3} times); each score is one written" in " ".join(done.stderr.split())
+    assert f"answers (asked {2 if key else 3} times); each score is one written" in " ".join(done.err.split())
     assert stages["score_0"]["endpoint_lacks"] == list(refuses)
-    assert ("takes no seeds: what it drew cannot be drawn again" in again.stdout) == bool(refuses)
-    assert "score_0: each score is one written answer" in again.stdout
-    assert json.loads(done.stdout)["spent"]["cost"] is None
+    assert ("takes no seeds: what it drew cannot be drawn again" in again.out) == bool(refuses)
+    assert "score_0: each score is one written answer" in again.out
+    assert json.loads(done.out)["spent"]["cost"] is None
     assert stages["publish"]["rows_out"] > 0
     candidates = pl.read_parquet(next(store.glob(f"savacu/generate_0_{profile}/*/rows-*.parquet")))
     assert set(candidates["reasoning"]) == {"I see."}
     assert not candidates["response"].str.contains("<|I see").any()
-    told = (done.stdout + done.stderr + again.stdout + again.stderr).encode()
+    told = (done.out + done.err + again.out + again.err).encode()
     assert KEY.encode() not in told
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and KEY.encode() in path.read_bytes()]
 
@@ -102,8 +112,6 @@ def test_four_prompts(profile: str, key: str | None, shared_prefect: Prefect, tm
 def test_what_is_missing_is_one_sentence(
     environment: dict[str, str], message: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in proxies():
-        monkeypatch.delenv(name)
     for name in ("NORMLOOM_BASE_URL", "NORMLOOM_MODEL", "OPENAI_API_KEY"):
         monkeypatch.setenv(name, environment.get(name, ""))
     done = command(*command_line("hosted", tmp_path / "store"))
@@ -113,12 +121,14 @@ def test_what_is_missing_is_one_sentence(
     assert KEY not in done.err
 
 
-def test_doctor_names_the_profiles(tmp_path: Path) -> None:
+def test_doctor_names_the_profiles(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving() as server:
         environment = {"NORMLOOM_BASE_URL": server.base_url, "NORMLOOM_MODEL": "", "OPENAI_API_KEY": KEY}
-        done = normloom("doctor", "--json", "--store", str(tmp_path), environment=environment)
-    found: dict[str, Any] = {one["name"]: one for one in json.loads(done.stdout)}
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        done = command("doctor", "--json", "--store", str(tmp_path))
+    found: dict[str, Any] = {one["name"]: one for one in json.loads(done.out)}
     assert found["profile hosted"]["state"] == "missing"
     assert found["profile hosted"]["remedy"] == "export NORMLOOM_MODEL=..."
     assert found["profile ollama"]["state"] == "ok"
-    assert KEY not in done.stdout
+    assert KEY not in done.out
