@@ -1,4 +1,4 @@
-"""A build of the toy system in a process of its own, for tests that look at it in Prefect's UI."""
+"""Builds of the toy system in a process of their own, for tests that look at it in Prefect's UI."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def toy(*words: str) -> Stage:
     return replace(echo_stage(first), name="both", inputs=(first, second))
 
 
-def main(store: str, words: str) -> None:
+def main(store: str, words: str, builds: int) -> None:
     request = BuildRequest(system="toy", profile="test", quarantine_budget=0.5)
-    result = build(toy(*words), request=request, store=Store(Path(store)), pool=Pool(Resources(actors=1)))
-    print(result.build)  # noqa: T201  # for the test that started this process
+    for _ in range(builds):
+        result = build(toy(*words), request=request, store=Store(Path(store)), pool=Pool(Resources(actors=1)))
+        print(result.build)  # noqa: T201  # for the test that started this process
