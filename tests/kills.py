@@ -272,11 +272,11 @@ def _reading(store: Store, report: Report) -> Iterator[None]:
         reader.join()
 
 
-def scripted_builder(place: Path, prefect: Prefect) -> Builder:
-    """Return the scripted SaVaCu build, all of whose runs are on one Prefect server."""
+def scripted_builder(place: Path, prefect: Prefect, *settings: str) -> Builder:
+    """Return the scripted SaVaCu build, with these settings too, all of whose runs are on one Prefect server."""
     profile = place / "profile.yaml"
     profile.write_text(SCRIPTED)
-    return builder_of(str(profile), ["source.limit=12"], prefect)
+    return builder_of(str(profile), ["source.limit=12", *settings], prefect)
 
 
 def builder_of(profile: str, settings: Sequence[str], prefect: Prefect) -> Builder:

@@ -15,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from prefect_api import Api
-from prefect_home import running_prefect
+from prefect_home import Prefect
 from scripted_profile import write_profile
 
 PLAIN = {"Accept-Encoding": "identity", "Connection": "close"}
@@ -62,27 +62,27 @@ def busy(url: str, asked: re.Pattern[str], refusals: list[str]) -> Iterator[str]
         server.shutdown()
 
 
-def built(place: Path, asked: str) -> list[str]:
+def built(prefect: Prefect, place: Path, asked: str) -> list[str]:
     """Build a stage on a server that is too busy for what is `asked`; return the states of its flow runs."""
     refusals: list[str] = []
-    with running_prefect(place / "home") as prefect, busy(prefect.url, re.compile(asked), refusals) as url:
-        profile = write_profile(place / "scripted.yaml")
-        arguments = ["--profile", str(profile), "--limit", "4", "--store", str(place / "store"), "--only", "ingest"]
+    with busy(prefect.url, re.compile(asked), refusals) as url:
+        profile, store = write_profile(place / "scripted.yaml"), str(place / "store")
+        arguments = ["--profile", str(profile), "--limit", "4", "--store", store, "--only", "ingest"]
         done = subprocess.run(
             [sys.executable, "-m", "normloom", "build", "savacu", *arguments],
             env={**os.environ, "PREFECT_API_URL": url, "PREFECT_HOME": str(prefect.home)},
             capture_output=True,
             check=False,
         )
-        runs = Api(prefect.url, alive=lambda: True).found("/flow_runs/filter")
+        runs = Api(prefect.url, alive=lambda: True).found("/flow_runs/filter", sort="EXPECTED_START_TIME_DESC")
     assert done.returncode == 0, done.stderr.decode()
     assert len(refusals) == REFUSED
-    return [run["state"]["type"] for run in runs]
+    return [run["state"]["type"] for run in runs if store in str(run["parameters"])]
 
 
-def test_a_run_that_a_busy_server_does_not_take_is_offered_again(tmp_path: Path) -> None:
-    assert built(tmp_path, "/api/flow_runs/") == ["COMPLETED"]
+def test_a_run_that_a_busy_server_does_not_take_is_offered_again(shared_prefect: Prefect, tmp_path: Path) -> None:
+    assert built(shared_prefect, tmp_path, "/api/flow_runs/") == ["COMPLETED"]
 
 
-def test_a_run_that_it_keeps_but_does_not_begin_is_taken_back(tmp_path: Path) -> None:
-    assert built(tmp_path, "/api/flow_runs/[^/]+/set_state") == ["COMPLETED"]
+def test_a_run_that_it_keeps_but_does_not_begin_is_taken_back(shared_prefect: Prefect, tmp_path: Path) -> None:
+    assert built(shared_prefect, tmp_path, "/api/flow_runs/[^/]+/set_state") == ["COMPLETED"]

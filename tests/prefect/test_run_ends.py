@@ -16,7 +16,7 @@ import psutil
 import pytest
 from prefect.client.schemas.objects import FlowRun
 from prefect_api import Api
-from prefect_home import own_prefect, prefect_home
+from prefect_home import Prefect, prefect_home
 from scripted_profile import write_profile
 
 from normloom.history.unfinished import unfinished
@@ -71,7 +71,7 @@ def at_work(process: subprocess.Popen[bytes], place: Path, url: str) -> Building
     api = Api(url, alive=lambda: process.poll() is None)
 
     def found() -> list[dict[str, Any]]:
-        runs = api.found("/flow_runs/filter")
+        runs = api.found("/flow_runs/filter", sort="EXPECTED_START_TIME_DESC")
         return [run for run in runs if str(place / "store") in str(run["parameters"])]
 
     [run] = api.until(found)
@@ -79,9 +79,9 @@ def at_work(process: subprocess.Popen[bytes], place: Path, url: str) -> Building
     return Building(process, place / "store", run["id"])
 
 
-def test_a_run_has_its_end_however_its_build_ended(tmp_path: Path) -> None:
+def test_a_run_has_its_end_however_its_build_ended(shared_prefect: Prefect, tmp_path: Path) -> None:
     ways = {"ctrl-c": signal.SIGINT, "sigterm": signal.SIGTERM, "kill": signal.SIGKILL, "cancelled": signal.SIGKILL}
-    with own_prefect(tmp_path / "home") as url:
+    with shared_prefect.used() as url:
         api = Api(url, alive=lambda: True)
         places = {way: tmp_path / way for way in ways}
         started = {way: start(place) for way, place in places.items()}

@@ -4,19 +4,22 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
 import pytest
+from prefect.client.orchestration import get_client
 from prefect.events import emit_event
-from prefect_home import Prefect
+from prefect_home import Prefect, prefect_home
 
 from normloom.core.errors import UsageError
 from normloom.prefect.names import HEARTBEAT_SECONDS
@@ -44,8 +47,7 @@ with prefect_server() as url:
 
 @pytest.fixture(scope="module", autouse=True)
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A database that is migrated once for this module."""
-    place = tmp_path_factory.mktemp("home")
+    place = prefect_home(tmp_path_factory.mktemp("server") / "home")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_HOME", str(place))
         yield place
@@ -65,9 +67,11 @@ def test_a_server_answers_and_shows_its_ui_with_an_api_that_is_right_under_every
     assert b"<html" in urllib.request.urlopen(f"{root}/v2").read()
 
 
-@pytest.mark.usefixtures("url")
-def test_the_database_is_in_prefect_home(home: Path) -> None:
-    assert (home / "prefect.db").exists()
+def test_the_database_is_in_prefect_home(url: str, home: Path) -> None:
+    with using_server(url), get_client(sync_client=True) as client:
+        flow = client.create_flow_from_name("kept")
+    with closing(sqlite3.connect(home / "prefect.db")) as database:
+        assert database.execute("SELECT id FROM flow WHERE name = 'kept'").fetchone() == (str(flow),)
 
 
 def test_what_is_done_meanwhile_runs_beside_the_server_and_takes_it_along_when_it_fails() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import threading
 import time
 import warnings
@@ -66,6 +67,18 @@ def diamond(*, model: ModelSpec = SCRIPTED, words: str = "abc") -> Stage:
 def make(end: Stage, store: Store, **selection: object) -> BuildResult:
     request = BuildRequest(system="toy", profile="test", selection=Selection(**selection), quarantine_budget=0.1)
     return build(end, request=request, store=store, pool=Pool(Resources(actors=0)))
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> BuildResult:
+    """The diamond, built once."""
+    return make(diamond(), Store(tmp_path_factory.mktemp("fresh")))
+
+
+@pytest.fixture
+def store(fresh: BuildResult, tmp_path: Path) -> Store:
+    """A store with the tables of the diamond."""
+    return Store(shutil.copytree(fresh.lock.parents[2], tmp_path / "store", symlinks=True))
 
 
 def run_graph() -> tuple[set[tuple[str, str]], dict[str, str], list[str]]:
@@ -149,24 +162,23 @@ def test_all_stages_are_drawn_under_their_names_while_the_first_is_at_work(tmp_p
     assert drawn == expected
 
 
-def test_a_finished_build_is_recognised_without_starting_anything(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    assert reuse(diamond(), request=BuildRequest(system="toy"), store=store) is None
-    fresh = make(diamond(), store)
+def test_a_finished_build_is_recognised_without_starting_anything(
+    fresh: BuildResult, store: Store, tmp_path: Path
+) -> None:
+    assert reuse(diamond(), request=BuildRequest(system="toy"), store=Store(tmp_path)) is None
     again = reuse(diamond(), request=BuildRequest(system="toy"), store=store)
     assert again is not None
     assert again.manifests == fresh.manifests
     assert again.reused == {"words", "left", "right", "joined", "beside", "last"}
-    assert again.lock != fresh.lock
+    assert again.lock.name != fresh.lock.name
 
 
-def test_the_lock_names_each_stage_s_key_content_rows_and_model(tmp_path: Path) -> None:
-    result = make(diamond(), Store(tmp_path))
-    lock = yaml.safe_load(result.lock.read_text())
-    assert (lock["system"], lock["build"]) == ("toy", result.build)
+def test_the_lock_names_each_stage_s_key_content_rows_and_model(fresh: BuildResult) -> None:
+    lock = yaml.safe_load(fresh.lock.read_text())
+    assert (lock["system"], lock["build"]) == ("toy", fresh.build)
     assert list(lock["stages"]) == ["words", "left", "right", "joined", "beside", "last"]
     last = lock["stages"]["last"]
-    assert (last["key"], last["content"], last["rows"]) == (result["last"].key, result["last"].content, 12 + 12 - 12)
+    assert (last["key"], last["content"], last["rows"]) == (fresh["last"].key, fresh["last"].content, 12 + 12 - 12)
     assert last["model"]["model"] == "toy"
 
 
@@ -259,11 +271,11 @@ def test_a_build_that_fails_tells_the_cause_first_in_state_log_and_page(
     assert (record.state, record.stage, record.flow_run) == ("failed", "right", str(run.id))
 
 
-def test_only_builds_one_stage_on_the_tables_there_are_and_leaves_the_rest_stale(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+def test_only_builds_one_stage_on_the_tables_there_are_and_leaves_the_rest_stale(
+    fresh: BuildResult, store: Store, tmp_path: Path
+) -> None:
     with pytest.raises(UsageError, match=r"stage 'words' has no table yet.*--from words"):
-        make(diamond(), store, only=("left",))
-    fresh = make(diamond(), store)
+        make(diamond(), Store(tmp_path), only=("left",))
     longer = diamond(words="abcd")
     part = make(longer, store, only=("words",))
     assert part.partial
@@ -290,9 +302,7 @@ def test_only_builds_one_stage_on_the_tables_there_are_and_leaves_the_rest_stale
     assert whole.stale == {}
 
 
-def test_from_builds_a_stage_and_what_stands_on_it(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    fresh = make(diamond(), store)
+def test_from_builds_a_stage_and_what_stands_on_it(fresh: BuildResult, store: Store) -> None:
     longer = diamond(words="abcd")
     result = make(longer, store, start="joined")
     assert result.reused == {"left", "right", "joined", "beside", "last"}  # on the tables there are nothing changes
@@ -301,9 +311,7 @@ def test_from_builds_a_stage_and_what_stands_on_it(tmp_path: Path) -> None:
     assert edges == {edge for edge in EDGES if edge[0] != "words"}
 
 
-def test_a_forced_stage_that_comes_out_as_before_wakes_nothing(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    fresh = make(diamond(), store)
+def test_a_forced_stage_that_comes_out_as_before_wakes_nothing(fresh: BuildResult, store: Store) -> None:
     forced = make(diamond(), store, force=("left",))
     assert forced.reused == {"words", "right", "joined", "beside", "last"}
     assert forced["left"].key != fresh["left"].key

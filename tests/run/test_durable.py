@@ -21,7 +21,7 @@ from normloom.store.store import Store
 
 @pytest.fixture(scope="module")
 def builder(tmp_path_factory: pytest.TempPathFactory, shared_prefect: Prefect) -> Builder:
-    return scripted_builder(tmp_path_factory.mktemp("builder"), shared_prefect)
+    return scripted_builder(tmp_path_factory.mktemp("builder"), shared_prefect, "source.limit=8", "rounds=0")
 
 
 def contents(store: Path) -> dict[str, str]:

@@ -9,18 +9,16 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from kills import Builder, scripted_builder, survive
-from prefect_home import running_prefect
+from kills import scripted_builder, survive
+from prefect_home import Prefect
 
 from normloom.lineage.openlineage_ends import open_runs, read_events
 
 KILLS = {"flow": 2, "actor": 1, "raylet": 1}
 
 
-def test_builds_survive_kills_of_every_kind(tmp_path: Path) -> None:
-    with running_prefect(tmp_path / "prefect") as prefect:  # of its own, for its logs are read
-        builder = scripted_builder(tmp_path, prefect)
-        report = survive(builder, tmp_path, KILLS)
+def test_builds_survive_kills_of_every_kind(shared_prefect: Prefect, tmp_path: Path) -> None:
+    report = survive(scripted_builder(tmp_path, shared_prefect), tmp_path, KILLS)
     assert report.kills == KILLS
     assert report.other_contents == []  # every table is that of a build that was left alone
     assert report.parts_kept > 0
@@ -35,10 +33,11 @@ def test_builds_survive_kills_of_every_kind(tmp_path: Path) -> None:
     assert finished <= told <= finished | killed  # one that dies at its start has told nothing
     assert killed & told
     assert [path.name for path in events if open_runs(read_events(path))] == []  # the next build told how they ended
-    assert any("died" in line and line.startswith("a process ") for line in run_logs(builder))
+    assert any("died" in line and line.startswith("a process ") for line in run_logs(shared_prefect, tmp_path))
 
 
-def run_logs(builder: Builder) -> list[str]:
-    """Return the lines of all runs' logs in Prefect's database."""
-    with closing(sqlite3.connect(Path(builder.environment["PREFECT_HOME"]) / "prefect.db")) as database:
-        return [message for (message,) in database.execute("SELECT message FROM log")]
+def run_logs(prefect: Prefect, place: Path) -> list[str]:
+    """Return the lines in Prefect's database of the runs whose stores are in `place`."""
+    lines = "SELECT message FROM log JOIN flow_run ON flow_run.id = flow_run_id WHERE instr(parameters, ?)"
+    with closing(sqlite3.connect(prefect.home / "prefect.db")) as database:
+        return [message for (message,) in database.execute(lines, [str(place)])]
