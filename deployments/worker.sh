@@ -10,7 +10,7 @@ stop() {
     kill "$node" 2> /dev/null && wait "$node" || true
 }
 
-ray start --address=ray-head:6379 --num-cpus=0 --num-gpus=0 --block &
+ray start --address=ray-head:6379 --include-log-monitor=false --num-cpus=0 --num-gpus=0 --block &
 node=$!
 python -m normloom.prefect.run_marks "$NORMLOOM_STORE"  # runs that died with the worker before this one
 prefect worker start --pool normloom --type process --with-healthcheck &
