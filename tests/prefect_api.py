@@ -51,11 +51,13 @@ class Api:
 
     def until(self, what: Callable[[], Result], *, run: str | None = None) -> Result:
         """Wait until something is true and return it; a run of which it is expected must not end before."""
+        pause = 0.1
         while not (result := what()):
             assert self.alive()
             state = self.run(run)["state"] if run else {"type": ""}
             assert state["type"] not in ENDED, state["message"]
-            time.sleep(0.3)
+            time.sleep(pause)
+            pause = min(1.0, 1.5 * pause)  # each question costs the server more than the script
         return result
 
     def found(self, path: str, **filters: Any) -> list[dict[str, Any]]:

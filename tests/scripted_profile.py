@@ -29,7 +29,7 @@ def write_profile(path: Path, *, actors: int = 0, address: str | None = None, **
         name: {"engine": "scripted", "model": name} for name in ("embedder", "classifier", "expander", "judge")
     }
     models["generators"] = {"g1": {"engine": "scripted", "model": "generator", "options": generator}}
-    settings = {"models": models, "expand": {"minimum": 1, "quota": 1, "dimensions": ["safety"]}, "rounds": 1}
+    settings = {"models": models, "expand": {"minimum": 1, "quota": 1, "dimensions": ["safety"]}, "rounds": 0}
     resources = {"actors": actors, "threads": 1, "address": address}
     path.write_text(yaml.safe_dump({"resources": resources, "systems": {"savacu": settings}}))
     return path

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from prefect.automations import Automation
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolUpdate
@@ -14,7 +15,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.schedules import Schedule
 from prefect_home import own_prefect
 
-from normloom.cli.register import WORK_POOL, register
+from normloom.cli.register import DEPLOYMENTS, WORK_POOL, register
 from normloom.core.errors import UsageError
 from normloom.prefect.serving.schedules import cron, served
 
@@ -37,7 +38,9 @@ def schedules(client: SyncPrefectClient, name: str) -> dict[str, DeploymentSched
     return {one.schedule.cron: one for one in found if isinstance(one.schedule, CronSchedule)}
 
 
-def test_registering_again_keeps_the_schedules_and_the_pool_as_people_set_them(client: SyncPrefectClient) -> None:
+def test_registering_again_keeps_the_schedules_and_the_pool_as_people_set_them(
+    client: SyncPrefectClient, tmp_path: Path
+) -> None:
     register()
     name = "savacu/scheduled"
     [nightly] = schedules(client, name).values()
@@ -50,7 +53,10 @@ def test_registering_again_keeps_the_schedules_and_the_pool_as_people_set_them(c
     client.update_work_pool(WORK_POOL, WorkPoolUpdate(is_paused=True, concurrency_limit=3))
     automation = Automation.read(name="normloom-crash-silent-runs")
 
-    register()
+    content = yaml.safe_load(DEPLOYMENTS.read_text())
+    content["deployments"] = content["deployments"][:1]
+    (tmp_path / "one.yaml").write_text(yaml.safe_dump(content))
+    register(tmp_path / "one.yaml")
     found = schedules(client, name)
     assert {cron: one.active for cron, one in found.items()} == {"0 1 * * *": True, "30 4 * * 1": True}
     pool = client.read_work_pool(WORK_POOL)
