@@ -72,7 +72,7 @@ def builds(tmp_path_factory: pytest.TempPathFactory) -> Builds:
 
 @pytest.fixture(autouse=True)
 def _later_builds(builds: Builds, shared_prefect: Prefect) -> Iterator[None]:  # noqa: ARG001  # after the first
-    """The first build starts a Prefect server of its own; those that follow find one."""
+    """The first build is a process that starts a Prefect server; those that follow are none, and find one."""
     with shared_prefect.used():
         yield
 
@@ -96,7 +96,7 @@ def run(place: Path, *arguments: str) -> Any:
 
 
 def told(command: Command, place: Path, *arguments: str) -> Any:
-    """Return the JSON that a command prints which is no build: it needs no process of its own."""
+    """Run a command on the store in this process and return the JSON that it prints."""
     command.monkeypatch.chdir(place)
     done = command(*arguments, "--store", str(place / "store"), "--json")
     assert done.code == 0, done.err
@@ -176,7 +176,7 @@ def test_a_stage_built_alone_leaves_what_stands_on_it_stale_until_it_is_rebuilt(
     assert list(states.values()) == ["reused", "reused", "changed", "waiting"]
     why = told(command, place, "why", "savacu", "judge_0", *changed[2:])
     assert "arguments.threshold" in json.dumps(why)
-    alone = run(place, *changed, "--only", "judge_0")
+    alone = told(command, place, *changed, "--only", "judge_0")
     assert alone["loads"] == {}
     assert {stage["name"]: stage["reused"] for stage in alone["stages"]}["judge_0"] is False
     assert alone["output"] is None
@@ -184,7 +184,7 @@ def test_a_stage_built_alone_leaves_what_stands_on_it_stale_until_it_is_rebuilt(
     listed = {table["stage"]: table["stale"] for table in told(command, place, "tables", "savacu")}
     assert listed["select"] == alone["stale"]["select"]
     assert listed["classify"] is None
-    rest = run(place, *changed, "--from", "judge_0")
+    rest = told(command, place, *changed, "--from", "judge_0")
     assert rest["stale"] == {}
     assert {stage["name"] for stage in rest["stages"]} >= {"generate_0_g1", "judge_0", "publish"}
 
@@ -197,7 +197,7 @@ def test_quarantined_rows_are_listed_and_tried_again(builds: Builds, command: Co
         ("ingest", "too_long"),
         ("ingest", "control_characters"),
     ]
-    report = run(place, "quarantine", "savacu", "ingest", "--replay", *builds.arguments[2:])
+    report = told(command, place, "quarantine", "savacu", "ingest", "--replay", *builds.arguments[2:])
     assert report["replayed"] == {"ingest": {"before": 3, "after": 3}}  # as broken as before
     remade = {stage["name"] for stage in report["stages"] if not stage["reused"]}
     assert remade == {"ingest"}
@@ -226,7 +226,7 @@ def test_a_store_is_verified_repaired_and_a_row_taken_back(builds: Builds, comma
     row, prompt = released.select("row_id", "prompt").row(0)
     asked = told(command, place, "forget", row, "--reason", "withdrawn", "--yes")
     assert {table["table"].split("/")[1] for table in asked["tables"]} >= {"ingest", "judge_0", "publish"}
-    run(place, *builds.arguments)
+    told(command, place, *builds.arguments)
     purged = told(command, place, "forget", "--purge", "--yes")
     assert (purged["found"], len(purged["removed"]) > 5) == ([], True)
     assert not [path for path in store.root.rglob("*.parquet") if prompt in str(pl.read_parquet(path).to_dicts())]

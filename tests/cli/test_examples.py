@@ -22,6 +22,7 @@ PROGRESS = ("of the work", "<Result")
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
+@pytest.mark.usefixtures("found_prefect")
 def test_a_flow_in_a_file_is_planned_built_and_explained(tmp_path: Path) -> None:
     file, store = str(EXAMPLES / "politeness.py"), ["--store", str(tmp_path / "store")]
     run = CliRunner()
@@ -38,6 +39,7 @@ def test_a_flow_in_a_file_is_planned_built_and_explained(tmp_path: Path) -> None
     assert "politeness" in page.read_text()
 
 
+@pytest.mark.usefixtures("found_prefect")
 def test_a_flow_in_a_file_with_settings_keeps_a_ledger(tmp_path: Path) -> None:
     def built(*settings: str) -> nl.Result:
         file = str(EXAMPLES / "sentences.py")

@@ -18,6 +18,7 @@ from normloom.workers.pool import Pool
 from normloom.workers.resources import Resources
 
 
+@pytest.mark.usefixtures("found_prefect")
 def test_a_build_logs_one_object_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with json_logs():
         result = build(
