@@ -57,7 +57,7 @@ texts = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size
 )
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(
     prompts=st.lists(texts, min_size=1, max_size=3, unique=True),
     candidates=st.integers(1, 2),
@@ -272,7 +272,6 @@ def test_sizes_add_up(sizes: list[Size]) -> None:
 
 
 def test_the_size_of_a_table_is_that_of_its_texts(tmp_path: Path) -> None:
-
     rows = pl.DataFrame({"row_id": ["a" * 20, "b"], "prompt": ["äh", None], "examples": [["x"], []]})
     size = size_of(rows.lazy())
     assert (size.rows, size.longest) == (2, len("äh".encode()) + len('{"examples":["x"]}'))

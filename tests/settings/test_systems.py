@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from prefect_home import Prefect
 
 from normloom.core.errors import ConfigError
 from normloom.settings.systems import system_named, system_names, systems
@@ -27,10 +28,13 @@ def normloom(*arguments: str, path: Path = NEWCOMER, store: Path) -> subprocess.
     )
 
 
-def test_a_system_of_a_package_is_built_queried_and_traced_like_any_other(tmp_path: Path) -> None:
+def test_a_system_of_a_package_is_built_queried_and_traced_like_any_other(
+    shared_prefect: Prefect, tmp_path: Path
+) -> None:
     engine = ("--set", "model={engine: please, model: manners}")
     settings = ("--limit", "6", "--set", "resources.actors=0", *engine)
-    built = normloom("build", "tone", *settings, "--json", store=tmp_path)
+    with shared_prefect.used():
+        built = normloom("build", "tone", *settings, "--json", store=tmp_path)
     assert built.returncode == 0, built.stderr
     report = json.loads(built.stdout)
     assert [stage["name"] for stage in report["stages"]] == ["ingest", "tone"]
