@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +13,13 @@ import polars as pl
 import pytest
 import yaml
 
-from normloom.core.errors import UsageError
+import normloom as nl
+from normloom.core.errors import StoreError, UsageError
 from normloom.exports.export import export
 from normloom.exports.folder import SUMS
 from normloom.history.exports import exports
 from normloom.store.store import Store
+from normloom.testing.builds import build_id, built
 from normloom.testing.toy import runner, words_stage
 
 SYSTEMS = ("savacu", "misaligntrade", "demo_safetybench", "persodpo")
@@ -130,3 +133,11 @@ def test_tables_that_no_build_released_are_no_release(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"toy has no release in .*: run normloom build toy first"):
         export(store, "toy", tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_release_whose_locks_are_gone_has_to_be_built_again(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    built(store, nl.table([{"prompt": "one"}]), build=build_id(1), system="bare")
+    shutil.rmtree(store.root / "bare" / "builds")
+    with pytest.raises(StoreError, match=r"the release of bare in .* has no lock of its build"):
+        export(store, "bare", tmp_path / "out")

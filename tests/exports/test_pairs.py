@@ -10,10 +10,12 @@ import datasets
 import polars as pl
 import pytest
 
+import normloom as nl
 from normloom.core.errors import UsageError
 from normloom.exports.export import export
 from normloom.exports.pairs import PreferenceForm
 from normloom.store.store import Store
+from normloom.testing.builds import build_id, built
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +113,12 @@ def test_a_prompt_with_a_system_text_is_no_plain_text(four: Store, tmp_path: Pat
 def test_a_table_without_responses_has_no_preferences(four: Store, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no preferences in demo_safetybench/publish: expected the columns prompt_id"):
         export(four, "demo_safetybench", tmp_path / "out", format="trl")
+
+
+def test_responses_of_one_side_alone_are_no_pairs(tmp_path: Path) -> None:
+    said = [{"role": "user", "content": "Hello"}]
+    rows = [{"prompt_id": "p", "messages": said, "response": text, "alignment": "aligned"} for text in ("Hi.", "Yes?")]
+    store = Store(tmp_path / "store")
+    built(store, nl.table(rows), build=build_id(1), system="one_sided")
+    with pytest.raises(UsageError, match="no prompt has both an aligned and a misaligned response"):
+        export(store, "one_sided", tmp_path / "out", format="trl")

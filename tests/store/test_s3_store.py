@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import pickle
+import stat
 import subprocess
 import sys
 import threading
@@ -49,8 +51,14 @@ def test_paths_of_objects_are_paths(place: str) -> None:
     assert [path.key for path in folder.rglob("*")] == [f"{folder.name}/a/b.json", f"{folder.name}/c.json"]
     assert (folder / "c.json").stat().st_size == 5
     assert abs((folder / "c.json").stat().st_mtime - time.time()) < 60
-    with pytest.raises(FileNotFoundError):
-        (folder / "d.json").read_bytes()
+    assert stat.S_ISDIR((folder / "a").stat().st_mode)
+    assert repr(folder) == f"ObjectPath('{place}')"
+    assert folder.absolute() is folder
+    with pytest.raises(io.UnsupportedOperation, match="cannot be opened as 'w'"):
+        (folder / "c.json").open("w")
+    for act in (ObjectPath.read_bytes, ObjectPath.unlink, ObjectPath.stat):
+        with pytest.raises(FileNotFoundError):
+            act(folder / "d.json")
     (folder / "c.json").unlink()
     assert not (folder / "c.json").exists()
 

@@ -192,6 +192,10 @@ class TestTraining:
         run = self.run(tmp_path / "diverged", "files")
         with pytest.raises(StageError, match=r"the loss is (nan|inf): lower align.learning_rate"):
             aligners.function(few, diverging(SMALL), paired, *vectors, views=VIEWS, run=run)
+        with pytest.raises(StageError, match="no anchor has both a positive and a negative"):
+            aligners.function(
+                few, SMALL, paired.clear(), *vectors, views=VIEWS, run=self.run(tmp_path / "none", "files")
+            )
         aligned = aligners.function(few, SMALL, paired, *vectors, views=VIEWS, run=self.run(align, "files")).rows
         first = files(align / "files")
         kept, gone = (align / "scratch" / file_name("aligner", "coarse", fold) for fold in (0, 1))

@@ -176,6 +176,17 @@ def test_a_deletion_is_shown_first_and_reaches_replies_tables_and_the_next_build
     assert tables["facts"].dropped_by == {"forgotten": 1}
 
 
+def test_a_message_that_is_unknown_or_was_deleted_gets_no_reply(store: Store) -> None:
+    with talk(store) as server:
+        state = say(server, "I have a dog.", key="k1")
+        [turn] = state["turns"]
+        assert ask(server, "/again", {"row": turn["turn"]}) == (422, {"error": "this message has a reply"})
+        assert ask(server, "/again", {"row": "x"}) == (422, {"error": "unknown message 'x'"})
+        ask(server, "/delete", {"row": turn["turn"]})
+        body = {"text": "I have a dog.", "task": "Leisure", "key": "k1"}
+        assert ask(server, "/say", body) == (422, {"error": "this message was deleted: write it again"})
+
+
 def test_messages_that_are_none_and_requests_without_the_token_are_refused(store: Store) -> None:
     with talk(store) as server:
         for body in ({"text": " "}, {"text": "x" * 2001}, {"task": "Moon"}, {"key": ""}, {"more": 1}):
