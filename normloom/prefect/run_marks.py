@@ -202,7 +202,7 @@ def _batches(runs: Iterable[UUID]) -> Iterator[list[UUID]]:
 
 
 def _is_at_work(client: SyncPrefectClient, run: FlowRun, mark: RunMark) -> bool:
-    """Tell whether, for all the server knows, this attempt at the run is at work; one after it may be."""
+    """Return whether, for all the server knows, this attempt at the run is at work; one after it may be."""
     if run.state is None or not (run.state.is_running() or run.state.is_cancelling()):
         return False
     states = client.read_flow_run_states(run.id)

@@ -65,7 +65,7 @@ def _flush(path: str | os.PathLike[str]) -> None:
 
 
 def put_new(path: Path, content: bytes) -> bool:
-    """Write a file unless there is one; tell whether it was written. Of several that try one does."""
+    """Write a file unless there is one; return whether it was written. Of several that try one does."""
     if isinstance(path, ObjectPath):
         return path.create(content)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")

@@ -212,7 +212,7 @@ def adopt_parts(
 
 
 def _link(source: str, target: str) -> bool:
-    """Give a file a second name, or copy it if it can have none; tell whether the name was free."""
+    """Give a file a second name, or copy it if it can have none; return whether the name was free."""
     try:
         os.link(source, target)
     except FileExistsError:

@@ -52,7 +52,7 @@ def _answered(store: Store, system: str) -> UnfinishedBuild | None:
 
 
 def _schedule(build: UnfinishedBuild, run_id: UUID) -> bool:
-    """Schedule the deployment of a run once more, with its parameters; tell whether it has one."""
+    """Schedule the deployment of a run once more, with its parameters; return whether it has one."""
     from prefect.client.orchestration import get_client
     from prefect.exceptions import ObjectNotFound
 
