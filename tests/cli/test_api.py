@@ -245,6 +245,12 @@ def test_one_name_is_installed() -> None:
     assert (distribution("normloom").read_text("top_level.txt") or "").split() == ["normloom"]
 
 
+def test_frames_of_the_same_rows_are_one_value() -> None:
+    one, same, other = (Frame.of(pl.DataFrame({"a": values})) for values in ([1, 2], [1, 2], [2, 1]))
+    assert one == same
+    assert {one, same, other} == {one, other}
+
+
 def test_public_names_are_these() -> None:
     assert " ".join(sorted(nl.HOMES)) == (
         "AccountingError Args BuildCancelledError Check CheckError ClusterError Compared ConfigError Contract "
@@ -254,6 +260,7 @@ def test_public_names_are_these() -> None:
         "each export files_of forget free labels model_from open_queue open_store plan purge query queues routed "
         "step table trace why with_adapter yes"
     )
+    assert set(nl.HOMES) <= set(dir(nl))
     for name in nl.HOMES:
         assert getattr(nl, name).__name__ == name
 

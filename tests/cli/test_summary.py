@@ -172,3 +172,22 @@ def test_scores_that_are_no_probabilities_are_said(build: tuple[BuildResult, Sto
 def test_a_build_without_its_released_table_says_so(build: tuple[BuildResult, Store]) -> None:
     with pytest.raises(UsageError, match="this build of savacu left out stage 'other', which is released"):
         _ = Result(replace(build[0], end="other"), build[1]).manifest
+
+
+def test_short_lists_and_labels_short_of_their_quota_are_named(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    short = [
+        "classify.route=shortlist",
+        "classify.shortlist=3",
+        "expand={minimum: 9, quota: 3, min_words: 99, dimensions: [safety]}",
+    ]
+    config, _ = validated(SavacuConfig, override(load_profile("local", "savacu"), [*SETTINGS, PER_LABEL, *short]))
+    ends = savacu(config)
+    built(store, *ends, build=build_id(1), system="savacu")
+    result = reuse(*ends, request=BuildRequest(system="savacu"), store=store)
+    assert result is not None
+    console = Console(file=StringIO(), width=200, record=True)
+    summary.show(console, result, store, system=SAVACU, profile="test")
+    text = console.export_text()
+    assert "Labels (by yes/no questions about 3 a dimension, c)" in text
+    assert re.search(r"Quotas missed by \d+ labels: .* and \d+ more \(view savacu_coverage\)", text)
