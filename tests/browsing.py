@@ -50,7 +50,7 @@ CONTRAST = """() => {
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Run the browser; without a GPU it draws pages itself, which takes it less than to do as if it had one."""
+    """Run the browser without an emulated GPU, which costs more CPU time than drawing in software."""
     flags = ["--no-sandbox", "--disable-gpu", "--disable-gpu-compositing"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)

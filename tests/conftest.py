@@ -21,7 +21,7 @@ share_processors()  # tests side by side, and what they start, want the same one
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # processes that tests start keep what they compile: half of a start
 if os.path.ismount("/dev/shm") and shutil.disk_usage("/dev/shm").free > 8e9:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")  # in memory: a store flushes every file that it writes
-    tempfile.tempdir = "/dev/shm"  # in this process; what Ray puts down could fill it
+    tempfile.tempdir = "/dev/shm"  # this process only: Ray's files could fill it
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")  # a machine under load is slow: no test asks how long something took
 os.environ["COLUMNS"] = "200"  # tables are printed for a terminal of this width, whatever the tests run in

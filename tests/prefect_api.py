@@ -57,7 +57,7 @@ class Api:
             state = self.run(run)["state"] if run else {"type": ""}
             assert state["type"] not in ENDED, state["message"]
             time.sleep(pause)
-            pause = min(1.0, 1.5 * pause)  # each question costs the server more than the script
+            pause = min(1.0, 1.5 * pause)  # each request costs the server CPU time that tests need
         return result
 
     def found(self, path: str, **filters: Any) -> list[dict[str, Any]]:

@@ -51,7 +51,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_YOUNG_OBJECTS = 50_000  # with Python's 700 to 2,000, looking through what imports leave is a tenth of a short command
+_YOUNG_OBJECTS = 50_000  # Python's default of 700 spends a tenth of a short command on objects that imports create
 CODES = {UsageError: WRONG_USAGE, WaitingError: WAITING}  # with which the command ends; else failed
 COMMANDS = (
     build,

@@ -14,7 +14,7 @@ from rich.markup import escape
 
 FAILED, WRONG_USAGE, WAITING = 1, 2, 3
 
-_PIPED = 160  # columns: what is read by another program, or kept in a log, is not cut at the 80 of a small terminal
+_PIPED = 160  # columns, so that pipes and logs get whole tables instead of the 80 columns that Rich assumes
 
 
 def console(*, stderr: bool = False, quiet: bool = False) -> Console:

@@ -246,7 +246,7 @@ def _watching(console: Console) -> Iterator[Progress]:
 
 @contextmanager
 def _apart() -> Iterator[None]:
-    """Keep records of our loggers, from INFO on, from the root's handlers meanwhile."""
+    """Log from INFO on, without passing records to the root logger, and restore both settings afterwards."""
     level, propagates = log.level, log.propagate
     log.setLevel(logging.INFO)
     log.propagate = False

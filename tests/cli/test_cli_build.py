@@ -72,7 +72,7 @@ def builds(tmp_path_factory: pytest.TempPathFactory) -> Builds:
 
 @pytest.fixture(autouse=True)
 def _later_builds(builds: Builds, shared_prefect: Prefect) -> Iterator[None]:  # noqa: ARG001  # after the first
-    """The first build is a process that starts a Prefect server; those that follow are none, and find one."""
+    """The first build runs in its own process with a private Prefect server; later ones run here, on the shared one."""
     with shared_prefect.used():
         yield
 

@@ -64,4 +64,4 @@ def test_wrong_usage(store: Store, arguments: list[str], message: str) -> None:
 def test_an_empty_store_has_nothing_to_show(tmp_path: Path) -> None:
     error = run(Store(tmp_path)).exception
     assert isinstance(error, UsageError)
-    assert "no tables in" in str(error)
+    assert str(error) == f"no tables in {tmp_path} yet: run normloom build first, or name another store"

@@ -57,7 +57,7 @@ texts = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size
 )
 
 
-@settings(max_examples=8)
+@settings(max_examples=12)
 @given(
     prompts=st.lists(texts, min_size=1, max_size=3, unique=True),
     candidates=st.integers(1, 2),

@@ -84,7 +84,7 @@ SIDES = st.tuples(
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """A store for all pairs of side tables: one that was made is not made again."""
+    """One store for all examples, so that equal side tables are built once."""
     return Store(tmp_path_factory.mktemp("store"))
 
 

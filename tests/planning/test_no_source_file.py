@@ -1,4 +1,4 @@
-"""Modules that no file is known of."""
+"""Modules without a source file."""
 
 from __future__ import annotations
 

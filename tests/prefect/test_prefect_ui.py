@@ -35,7 +35,7 @@ UI_S_OWN_FAILURES = (".ico", ".png", ".svg", "/api/task_runs/filter")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to look with")
 
 ATTEMPTS = 5
-# Ten pictures a second: the run's graph is drawn for each, by processors.
+# Ten frames a second: without a GPU the CPU draws the run's graph for each.
 FEW_FRAMES = """
 window.requestAnimationFrame = (draw) => setTimeout(() => draw(performance.now()), 100);
 window.cancelAnimationFrame = clearTimeout;

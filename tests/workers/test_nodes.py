@@ -142,7 +142,7 @@ def test_a_build_that_waits_for_a_place_says_who_has_it(cluster: Any) -> None:
 
 
 def test_builds_that_share_a_cluster_never_wait_for_each_other_s_idle_models(cluster: Any) -> None:
-    builds = 3
+    builds = 5
     with_nodes(cluster, builds)
     resources = Resources(actors=1, threads=1, address=cluster.address)
     idle, told = threading.Barrier(builds), list[str]()
