@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from prefect_home import Prefect, running_prefect
 
+from normloom.core.machine.collector import collect_rarely, keep_what_is_there
 from normloom.core.machine.processors import share_processors
 
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
@@ -17,6 +18,7 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+collect_rarely()
 share_processors()  # tests side by side, and what they start, want the same ones
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # processes that tests start keep what they compile: half of a start
 if os.path.ismount("/dev/shm") and shutil.disk_usage("/dev/shm").free > 8e9:
@@ -90,3 +92,7 @@ LONG = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {f"test_{name}": place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
+
+
+def pytest_collection_finish() -> None:
+    keep_what_is_there()  # libraries that test modules import

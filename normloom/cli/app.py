@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc as collector
 import os
 import signal
 import sys
@@ -42,6 +41,7 @@ from normloom.cli.commands.running.watch import watch
 from normloom.cli.common import FAILED, WAITING, WRONG_USAGE, err
 from normloom.cli.interrupt import terminated
 from normloom.core.errors import NormloomError, UsageError, WaitingError
+from normloom.core.machine.collector import collect_rarely
 from normloom.core.machine.proxies import spare_loopback
 
 app = typer.Typer(
@@ -51,7 +51,6 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_YOUNG_OBJECTS = 50_000  # Python's default of 700 spends a tenth of a short command on objects that imports create
 CODES = {UsageError: WRONG_USAGE, WaitingError: WAITING}  # with which the command ends; else failed
 COMMANDS = (
     build,
@@ -106,7 +105,7 @@ def options(
 
 def main() -> NoReturn:
     """Run the command line; 0 done, 1 failed, 2 wrong usage, 3 waits, 130 interrupted, 143 terminated."""
-    collector.set_threshold(_YOUNG_OBJECTS)
+    collect_rarely()
     signal.signal(signal.SIGTERM, terminated)
     code: str | int | None = 0
     try:

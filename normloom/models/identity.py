@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from normloom.core.errors import ConfigError, ModelError
+from normloom.core.machine.versions import installed_version
 from normloom.core.models.model_roles import RolesSpec
 from normloom.core.models.product_model import ProductFiles, ProductSpec
 from normloom.core.models.protocol import ModelSpec
@@ -126,7 +127,7 @@ def _options(spec: ModelSpec) -> dict[str, Any]:
 
 def _version(library: str) -> str:
     try:
-        return metadata.version(library)
+        return installed_version(library)
     except metadata.PackageNotFoundError:
         return "absent"
 

@@ -21,6 +21,7 @@ import polars as pl
 from pydantic import BaseModel
 
 from normloom.core.errors import ConfigError, UsageError
+from normloom.core.machine.versions import installed_version
 from normloom.core.models.model_roles import each_of
 from normloom.core.models.protocol import ModelSpec
 from normloom.core.models.routed_model import RoutedSpec
@@ -147,7 +148,7 @@ def _value(value: Any) -> Any:
 
 def _version(library: str, stage: Stage) -> str:
     try:
-        return metadata.version(library)
+        return installed_version(library)
     except metadata.PackageNotFoundError:
         raise ConfigError(
             f"stage {stage.name!r} declares the library {library!r}, which is not installed: pip install {library}"

@@ -29,6 +29,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from normloom.core.errors import NormloomError, UsageError
+from normloom.core.machine.collector import collect_rarely
 from normloom.prefect.names import HEARTBEAT_SECONDS, SERVER_PASSWORD
 
 SERVED = ".serve.json"
@@ -305,6 +306,7 @@ def _end_with(parent: int) -> None:
 def main(descriptor: int, parent: int) -> None:
     """Serve on a bound socket until stopped or until the parent is gone."""
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    collect_rarely()
     import uvicorn
 
     import normloom.prefect.notifications.email_block  # noqa: F401  # the server must know the blocks it acts with

@@ -7,14 +7,16 @@ import json
 import logging
 import os
 import random
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx  # noqa: F401  # before openai, which looks at it even while another thread is still importing it
+import httpx  # before openai, which looks at it even while another thread is still importing it
 import openai
 from openai.resources.chat import AsyncCompletions  # noqa: F401  # which it would import at the first request
 from pydantic import SecretStr, ValidationError
@@ -141,7 +143,8 @@ class Endpoint:
         host = urlsplit(self.options.base_url).hostname or ""
         direct = {} if self._proxy else {f"all://{f'[{host}]' if ':' in host else host}": None}
         try:
-            return openai.DefaultAsyncHttpxClient(mounts=direct)
+            certificates = _certificates(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+            return openai.DefaultAsyncHttpxClient(mounts=direct, verify=certificates)
         except (ValueError, ImportError) as error:
             raise ConfigError(f"{self}: a proxy of the environment cannot be used: {error}") from None
 
@@ -192,6 +195,12 @@ def _key(spec: ModelSpec, variable: str | None) -> SecretStr:
             "the environment variable in key_variable instead"
         )
     return SecretStr(key)
+
+
+@cache
+def _certificates(_file: str | None, _folder: str | None) -> ssl.SSLContext:
+    """Return what servers are verified by, read once for what the variables name: that takes as long as a request."""
+    return httpx.create_ssl_context()
 
 
 def _expected_tokens(body: Mapping[str, Any]) -> int:

@@ -32,7 +32,10 @@ from normloom.planning.code.source_modules import (
     Import,
     Module,
     bindings,
+    changed_at,
+    file_of,
     followed,
+    is_installed,
     parsing,
     read_module,
 )
@@ -102,22 +105,29 @@ class _Text:
         return _REFERENCE.sub(lambda found: f"⟦{names[int(found[1])]}⟧", self.template)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Following:
-    """Follows symbols; `packages` are followed wherever they are. `files` follows those of modules that have files."""
+    """Follows symbols; `packages` are followed wherever they are.
+
+    Of `live` modules, which have no file, only these are followed here and all others by `files`; modules of Normloom
+    are followed by `project`, once for all that use them.
+    """
 
     packages: frozenset[str]
     live: Mapping[str, LiveModule] = field(default_factory=dict)
     files: _Following | None = None
+    project: _Following | None = None
     answers: Answers = field(default_factory=Answers)
     _modules: dict[str, FileModule | None] = field(default_factory=dict)
     _found: dict[Symbol, Symbol | None] = field(default_factory=dict)
     _texts: dict[Symbol, _Text] = field(default_factory=dict)
+    _reads: dict[str, tuple[int, int] | None] = field(default_factory=dict)  # of each file, as of `FileModule.read`
 
     @property
     def is_current(self) -> bool:
         """Whether all files are as they were when they were read."""
-        return self.answers.is_current and all(module.is_current for module in self._modules.values() if module)
+        reads = {**self.answers.reads, **self._reads}
+        return all(read is not None and changed_at(path) == read for path, read in reads.items())
 
     def source(self, roots: Sequence[Symbol]) -> ReachedSource:
         found = [number for root in roots if (number := self.find(root))]
@@ -144,13 +154,22 @@ class _Following:
         """Return a module that is followed, None for one that is not or that has no source."""
         if name in self.live:
             return self.live[name]
-        if self.files:
-            return self.files.module(name)
+        if files := self._elsewhere(name):
+            return files.module(name)
         if name not in self._modules:
             path = followed(name, self.packages)
             module = self._modules[name] = read_module(name, path) if path else None
             self.answers.read(name, module)
+            if module:
+                known = self.answers.reads.get(str(path), module.read)
+                self._reads[str(path)] = module.read if known == module.read else None  # changed since
         return self._modules[name]
+
+    def _elsewhere(self, name: str) -> _Following | None:
+        """Return who follows a module instead, None if nobody does."""
+        if name in self.live:
+            return None
+        return self.files or (self.project if name.partition(".")[0] in PROJECT_PACKAGES else None)
 
     def defines(self, module: str, name: str) -> bool:
         parsed = self.module(module)
@@ -158,8 +177,8 @@ class _Following:
 
     def find(self, symbol: Symbol) -> Symbol | None:
         """Return where a symbol is defined, past the imports that hand it on; None if that is not followed."""
-        if self.files and symbol[0] not in self.live:
-            return self.files.find(symbol)
+        if files := self._elsewhere(symbol[0]):
+            return files.find(symbol)
         if symbol not in self._found:
             self._found[symbol] = None  # so that modules that import each other come to an end
             self._found[symbol] = self._find(*symbol)
@@ -184,8 +203,8 @@ class _Following:
         return next((found for star in module.stars if (found := self.find((star, name)))), None)
 
     def text(self, symbol: Symbol) -> _Text:
-        if self.files and symbol[0] not in self.live:
-            return self.files.text(symbol)
+        if files := self._elsewhere(symbol[0]):
+            return files.text(symbol)
         if symbol not in self._texts:
             self._texts[symbol] = self._text(*symbol)
         return self._texts[symbol]
@@ -214,13 +233,23 @@ _shared: dict[tuple[str, ...], _Following] = {}
 def _following(packages: frozenset[str]) -> _Following:
     """Return what has been followed before, if the files and the folders they are found in are still as they were."""
     number = (*sorted(packages), "in", *sys.path)
-    found = _shared.get(number)
-    if found is None or not found.is_current:
-        if len(_shared) > _KEPT:
-            _shared.clear()
+    found, project = _shared.pop(number, None), None
+    if packages != PROJECT_PACKAGES:
+        project = _following(PROJECT_PACKAGES)
+    if found is None or not found.is_current or (found.project and found.project is not project):
+        if any(_installed(package) for package in packages - PROJECT_PACKAGES):
+            project = None  # Normloom may import one of them, which is not followed otherwise
         answers = Answers.kept(packages) if packages == PROJECT_PACKAGES else Answers()
-        found = _shared[number] = _Following(packages, answers=answers)
+        found = _Following(packages, project=project, answers=answers)
+    _shared[number] = found  # the last, as the first go
+    while len(_shared) > _KEPT:
+        del _shared[next(iter(_shared))]
     return found
+
+
+def _installed(package: str) -> bool:
+    path = file_of(package)
+    return path is not None and is_installed(package, path)
 
 
 class _Normal(ast.NodeTransformer):

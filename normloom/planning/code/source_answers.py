@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from normloom.core.machine.cache import cache_dir
-from normloom.planning.code.source_modules import FileModule, changed_at, file_of, followed, read_file
+from normloom.planning.code.source_modules import FileModule, file_of, followed, read_file
 
 _FOLDER = "source"
 
@@ -36,7 +36,7 @@ class Answers:
     path: Path | None = None  # where they are kept
     modules: dict[str, list[str] | None] = field(default_factory=dict)
     answers: dict[str, Any] = field(default_factory=dict)
-    _reads: dict[Path, Read] = field(default_factory=dict)  # of those that were verified
+    reads: dict[str, Read] = field(default_factory=dict)  # of the files that were verified
     _is_new: bool = False
 
     @classmethod
@@ -48,11 +48,6 @@ class Answers:
             answers._take(found, packages)
         atexit.register(answers.keep)
         return answers
-
-    @property
-    def is_current(self) -> bool:
-        """Whether the files that were verified are as they were then."""
-        return all(read is not None and changed_at(path) == read for path, read in self._reads.items())
 
     def get(self, question: Sequence[Any], answer: Callable[[], Any]) -> Any:
         """Return the answer to a question, which `answer` finds if it is not known."""
@@ -70,16 +65,16 @@ class Answers:
 
     def _take(self, found: dict[str, Any], packages: frozenset[str]) -> None:
         """Take in what was kept, if all its modules are as they were."""
-        reads: dict[Path, Read] = {}
+        reads: dict[str, Read] = {}
         for name, was in found["modules"].items():
             path = followed(name, packages)
             now = None
             if path:
-                reads[path], digest, _ = read_file(path)
+                reads[str(path)], digest, _ = read_file(path)
                 now = [str(path), digest]
-            if now != was or (path and reads[path] is None):
+            if now != was or (path and reads[str(path)] is None):
                 return
-        self.modules, self.answers, self._reads = found["modules"], found["answers"], reads
+        self.modules, self.answers, self.reads = found["modules"], found["answers"], reads
 
     def keep(self) -> None:
         """Write them down. Two processes may each lose the other's: they are found again. A torn file cannot appear."""

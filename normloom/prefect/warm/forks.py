@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
+from normloom.core.machine.collector import collect_rarely, keep_what_is_there
 from normloom.prefect.warm.ask import AGAIN, REFUSED, SIZE, STARTED
 from normloom.prefect.warm.files import ReadFiles
 
@@ -265,6 +266,7 @@ def _configuration() -> list[Path]:
 
 def main(descriptor: int) -> None:
     """Import libraries and answer requests; in a copy, run the flow run that it was made for."""
+    collect_rarely()
     started, environment = time.time_ns(), dict(os.environ)  # which imports add to
     for number in _SIGNALS:  # a terminal's Ctrl-C and a service's end are for the runs and for serve
         signal.signal(number, signal.SIG_IGN)
@@ -273,7 +275,7 @@ def main(descriptor: int) -> None:
         importlib.import_module(library)
     _end_threads()
     gc.collect()
-    gc.freeze()  # what is there stays, and copies need not look through it
+    keep_what_is_there()
     Forks(listener, environment, ReadFiles.since(started, _configuration())).next_copy()
     sys.argv = [""]
     warnings.filterwarnings("ignore", ".*found in sys.modules after import", RuntimeWarning, "runpy")

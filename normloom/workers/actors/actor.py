@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from normloom.core.errors import EngineDiedError, ModelError, NormloomError, cause
+from normloom.core.machine.collector import loading
 from normloom.core.models.protocol import Closing, ModelSpec, Sleeping
 from normloom.models import load_model
 from normloom.models.requests.progress import listening
@@ -48,7 +49,8 @@ class ModelActor:
         with sending(run_log):
             started = time.monotonic()
             try:
-                self._model = load_model(self._spec, threads=self._threads)
+                with loading():
+                    self._model = load_model(self._spec, threads=self._threads)
             except Exception as error:  # kept with its cause, whatever an engine raises
                 log.warning("process %d cannot load model %s", os.getpid(), self._spec.model, exc_info=True)
                 return ModelError(f"an actor could not load model {self._spec.model!r}: {cause(error)}")

@@ -1,0 +1,28 @@
+"""Versions of installed libraries."""
+
+from __future__ import annotations
+
+import sys
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+
+
+def installed_version(library: str) -> str:
+    """Return the version of an installed library; importlib's PackageNotFoundError if there is none.
+
+    It is read again only once something has been installed or removed, or the path of modules has changed.
+    """
+    return _version(library, tuple((folder, _changed_at(folder)) for folder in sys.path))
+
+
+@lru_cache(maxsize=1_000)
+def _version(library: str, _path: tuple[tuple[str, int], ...]) -> str:
+    return metadata.version(library)
+
+
+def _changed_at(folder: str) -> int:
+    try:
+        return Path(folder).stat().st_mtime_ns
+    except OSError:
+        return 0
