@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from bisect import bisect_right
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import accumulate
 from typing import TYPE_CHECKING, Self
 
@@ -85,17 +84,16 @@ def prompt_splits(rows: pl.DataFrame, args: Splitting, *, features: Features = F
     clustered = prompts.select("prompt_id", label=pl.Series(labels, dtype=pl.Int64)).select(
         "prompt_id", cluster=pl.col("prompt_id").min().over("label")
     )
-    sizes = dict(clustered.group_by("cluster").len().iter_rows())
-    assignment = _fill(sizes, args)
-    placed = clustered.with_columns(split=pl.col("cluster").replace_strict(assignment, return_dtype=pl.String))
+    sizes = clustered.group_by("cluster").len("size")
+    placed = clustered.join(_filled(sizes, args), on="cluster", maintain_order="left")
     families = rows.group_by("prompt_id", maintain_order=True).agg(parents="row_id")  # in the order of `prompts`
     return Output(
         rows=placed.with_columns(families["parents"]),
         attempts=placed.height,
         metrics={
             "leakage": _leakage(packed, codes, placed["split"].to_numpy(), args, features),
-            "clusters": len(sizes),
-            "largest_cluster": max(sizes.values(), default=0),
+            "clusters": sizes.height,
+            "largest_cluster": sizes["size"].max() or 0,
             **{f"prompts_{name}": placed.filter(split=name).height for name in SPLITS},
         },
     )
@@ -126,25 +124,28 @@ def _prompts(rows: pl.DataFrame) -> pl.DataFrame:
     return prompts
 
 
-def _fill(sizes: Mapping[str, int], args: Splitting) -> dict[str, str]:
-    total = sum(sizes.values())
+def _filled(sizes: pl.DataFrame, args: Splitting) -> pl.DataFrame:
+    """Return the columns cluster and split of clusters, which have a size."""
+    import numpy as np
+
+    total = sizes["size"].sum()
     lacking = {name: share * total for name, share in args.shares.items()}
-    order = sorted(sizes, key=lambda cluster: _order(args.seed, cluster))
-    large = [cluster for cluster in order if sizes[cluster] > _LARGE * total]
-    assignment = {}
-    for cluster in sorted(large, key=lambda cluster: -sizes[cluster]):
-        name = max(lacking, key=lacking.__getitem__)
-        lacking[name] -= sizes[cluster]
-        assignment[cluster] = name
+    orders = pl.Series("order", [_order(args.seed, cluster) for cluster in sizes["cluster"]], dtype=pl.Binary)
+    ordered = sizes.with_columns(orders).sort("order")
+    is_large = pl.col("size") > _LARGE * total
+    large = ordered.filter(is_large).sort("size", descending=True, maintain_order=True)
+    splits = []
+    for size in large["size"]:
+        splits.append(max(lacking, key=lacking.__getitem__))
+        lacking[splits[-1]] -= size
+    others = ordered.filter(~is_large)
     room = {name: max(share, 0.0) for name, share in lacking.items()}
-    left = total - sum(sizes[cluster] for cluster in large)
+    left = others["size"].sum()
     ends = [left * end / sum(room.values()) for end in accumulate(room.values())] if left else []
-    placed = 0
-    for cluster in (one for one in order if one not in assignment):
-        middle = placed + sizes[cluster] / 2
-        assignment[cluster] = SPLITS[min(bisect_right(ends, middle), len(SPLITS) - 1)]
-        placed += sizes[cluster]
-    return assignment
+    middles = (others["size"].cum_sum() - others["size"]) + others["size"] / 2
+    found = np.minimum(np.searchsorted(ends, middles.to_numpy(), side="right"), len(SPLITS) - 1)
+    splits += pl.Series(SPLITS).gather(found).to_list()
+    return pl.concat([large, others]).select("cluster", split=pl.Series(splits, dtype=pl.String))
 
 
 def _order(seed: int, cluster: str) -> bytes:

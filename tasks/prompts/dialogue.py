@@ -32,14 +32,14 @@ def transcripts(rows: pl.DataFrame) -> list[str]:
     return [transcript(*row) for row in rows.select("history", "prompt").iter_rows()]
 
 
-def said_by_user(rows: pl.DataFrame) -> list[str]:
+def said_by_user(rows: pl.DataFrame) -> pl.Series:
     """Return all that the user of each row says, the prompt last: system texts are often shared, and tell nothing."""
-    if "history" not in rows.columns:
-        return rows["prompt"].to_list()
-    return [
-        "\n".join([*(turn.content for turn in turns(history) if turn.role == "user"), prompt])
-        for history, prompt in rows.select("history", "prompt").iter_rows()
-    ]
+    if alone(rows).all():
+        return rows["prompt"]
+    turn = pl.element().struct
+    before = pl.col("history").list.eval(turn.field("content").filter(turn.field("role") == "user"))
+    said = pl.concat_list(before, "prompt").list.join("\n")
+    return rows.select(pl.when(pl.col("history").is_null()).then("prompt").otherwise(said).alias("prompt"))["prompt"]
 
 
 def alone(rows: pl.DataFrame) -> pl.Series:

@@ -122,10 +122,10 @@ def _may_lose(made: pl.DataFrame, lost: pl.DataFrame, new: pl.DataFrame, given: 
     """Return whether a draft that was kept or refused is near one of the prompts that are new."""
     import numpy as np
 
-    from normloom.near_duplicates.simhash import fingerprints
+    from normloom.near_duplicates.simhash import fingerprints, pack
 
-    near = lost.filter(reason=NEAR)["payload"].str.json_path_match("$.prompt").to_list()
-    drafts = fingerprints([*made["prompt"].to_list(), *near], given["features"])
+    near = lost.filter(reason=NEAR)["payload"].str.json_path_match("$.prompt")
+    drafts = fingerprints(pack(pl.concat([made["prompt"], near])), given["features"])
     codes = _codes(new.filter(alone(new))["prompt"], given["features"])  # the same ones for every part
     fewer, more = sorted((drafts, codes), key=len)
     return any(bool((np.bitwise_count(more ^ code) < given["tau"]).any()) for code in fewer)

@@ -75,6 +75,8 @@ def without_forgotten(output: Output, deny: DenyList) -> Output:
 
     Ledger entries that quote them are treated likewise.
     """
+    if not deny.digest:
+        return output
     entries: list[dict[str, str | None]] = []
 
     def kept(frame: pl.DataFrame) -> pl.DataFrame:
