@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 import polars as pl
@@ -22,6 +22,7 @@ from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks.prompts.messages import COLUMNS, Conversation, Problem, conversation
 
+_PLAIN = r"^[\t\n\r -~]*[!-~][\t\n\r -~]*$"
 NO_LABEL = frozenset({"", "none", "unknown"})
 
 
@@ -67,8 +68,11 @@ def ingest(args: Prompts, *, source: Located, taxonomies: tuple[Taxonomy, ...] =
         {"row_id": None, "rule": rule, "reason": f"record {number}: {reason}", "payload": payload}
         for number, rule, reason, payload in read.rejected
     ]
+    records = read.rows.with_row_index("_at")
+    plain = _plain(records, args) if column is None and not args.references else records.clear()
     usable: list[dict[str, object]] = []
-    for record in read.rows.iter_rows(named=True):
+    for record in records.join(plain, on="_at", how="anti", maintain_order="left").iter_rows(named=True):
+        at = record.pop("_at")
         said = _said(record, column, args.max_chars)
         reference, unknown = _reference(record, args, taxonomies)
         problem = said if isinstance(said, Problem) else unknown
@@ -78,6 +82,7 @@ def ingest(args: Prompts, *, source: Located, taxonomies: tuple[Taxonomy, ...] =
             continue
         usable.append(
             {
+                "_at": at,
                 "source_row": record["source_row"],
                 "history": [turn._asdict() for turn in said.history] or None,
                 "prompt": said.prompt,
@@ -86,18 +91,34 @@ def ingest(args: Prompts, *, source: Located, taxonomies: tuple[Taxonomy, ...] =
                 "content": known_by(said),
             }
         )
-    if not usable:
+    schema = {"_at": records.schema["_at"], **tables.PROMPTS.columns, "content": pl.String()}
+    rows = pl.concat([pl.DataFrame(usable, schema=schema), _taken(plain, schema)]).sort("_at")
+    if rows.is_empty():
         rules = ", ".join(f"{rule} {count}" for rule, count in Counter(entry["rule"] for entry in aside).items())
         what = f"prompts in column {args.text_column!r}" if column is None else f"conversations in {column!r}"
         raise SourceError(
             f"{source.name}: none of {len(aside)} records can be used ({rules}; {aside[0]['reason']}): expected {what}"
         )
-    rows = pl.DataFrame(usable, schema={**tables.PROMPTS.columns, "content": pl.String()})
     return Output(
-        rows=rows.with_columns(parents=pl.lit([], dtype=tables.TEXTS)),
+        rows=rows.drop("_at").with_columns(parents=pl.lit([], dtype=tables.TEXTS)),
         quarantined=quarantined_frame(aside),
         attempts=read.rows.height + len(read.rejected),
     )
+
+
+def _plain(records: pl.DataFrame, args: Prompts) -> pl.DataFrame:
+    """Return records with texts that are usable at first sight, as most are: ASCII that shows, without control."""
+    text = pl.col("text")
+    return records.filter(text.str.contains(_PLAIN), text.str.len_bytes() <= args.max_chars)
+
+
+def _taken(plain: pl.DataFrame, schema: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    """Return records whose texts are prompts as they are."""
+    if plain.is_empty():
+        return pl.DataFrame(schema=schema)
+    known = {"prompt": pl.col("text"), "content": pl.col("text"), "origin": pl.lit("source")}
+    known |= {name: pl.col(name) for name in ("_at", "source_row")}
+    return plain.select(known.get(name, pl.lit(None)).cast(dtype).alias(name) for name, dtype in schema.items())
 
 
 def read_texts(
