@@ -57,6 +57,7 @@ class Drafting(Args):
 @step(
     makes=tables.GAPS,
     name="gaps",
+    reads=("history", "prompt", "labels"),
     bound=bounds.sparse_labels,
     fan_out=free("one row for each sparse label"),
 )

@@ -108,13 +108,11 @@ def macro_recall(truth: np.ndarray, guess: np.ndarray) -> float:
     return float(found.mean())
 
 
-@step(makes=tables.COVERAGE, fan_out=free("one row for each label"))
+@step(makes=tables.COVERAGE, reads=("origin", "labels"), fan_out=free("one row for each label"))
 def coverage(rows: pl.DataFrame, gaps: pl.DataFrame, *, taxonomies: tuple[Taxonomy, ...]) -> Output:
     """Count the prompts of each label before expansion, those added, and what its quota still lacks."""
-    before: Counter[str] = Counter()
-    added: Counter[str] = Counter()
-    for origin, labels in rows.select("origin", "labels").iter_rows():
-        (added if origin == "expansion" else before).update(label["label"] for label in labels)
+    expansion = pl.col("origin") == "expansion"
+    before, added = _counted(rows.filter(~expansion)), _counted(rows.filter(expansion))
     quotas = dict(gaps.select("label", "quota").iter_rows())
     counted = [
         {
@@ -132,3 +130,9 @@ def coverage(rows: pl.DataFrame, gaps: pl.DataFrame, *, taxonomies: tuple[Taxono
     ]
     schema = tables.named_by_content(tables.COVERAGE)
     return Output(rows=pl.DataFrame(counted, schema=schema))
+
+
+def _counted(rows: pl.DataFrame) -> Counter[str]:
+    """Return how many of the rows have each label."""
+    labels = rows["labels"].explode(empty_as_null=False).struct.field("label").drop_nulls()
+    return Counter(dict(labels.value_counts().iter_rows()))
