@@ -8,9 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hand_made import carry_out, ingested
+from hypothesis import given
+from hypothesis import strategies as st
 
 from normloom.core.errors import SourceError
 from normloom.core.rows.ids import row_id
+from normloom.core.rows.text import text_problem
 from normloom.core.stage import Output
 from normloom.planning.keys import canonical
 from normloom.readers import ReadOptions
@@ -40,6 +43,19 @@ def test_records_become_rows_with_their_number_and_their_text_untouched(tmp_path
     assert made.rows["reference"].to_list() == [None] * 3
     assert made.rows["parents"].to_list() == [[]] * 3
     assert made.attempts == 3
+
+
+@given(texts=st.lists(st.text(alphabet="aZ~ \t\r\n\x00\x1f\x7f\x85\u200bé語", max_size=4), max_size=6))
+def test_texts_that_break_no_rule_are_taken_in_their_order(
+    texts: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    texts = ["any", *texts]
+    made = read(prompts(tmp_path_factory.mktemp("texts") / "a.jsonl", *texts), max_chars=3)
+    problems = [text_problem(text, max_chars=3) for text in texts]
+    assert made.rows.select("source_row", "prompt").rows() == [
+        (number, text) for number, (text, found) in enumerate(zip(texts, problems, strict=True), 1) if not found
+    ]
+    assert made.quarantined["rule"].to_list() == [found[0] for found in problems if found]
 
 
 def test_references_are_read_by_id_and_by_name_over_all_dimensions(tmp_path: Path) -> None:
