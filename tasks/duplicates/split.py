@@ -93,7 +93,7 @@ def prompt_splits(rows: pl.DataFrame, args: Splitting, *, features: Features = F
         metrics={
             "leakage": _leakage(packed, codes, placed["split"].to_numpy(), args, features),
             "clusters": sizes.height,
-            "largest_cluster": sizes["size"].max() or 0,
+            "largest_cluster": max(sizes["size"], default=0),
             **{f"prompts_{name}": placed.filter(split=name).height for name in SPLITS},
         },
     )
@@ -128,7 +128,7 @@ def _filled(sizes: pl.DataFrame, args: Splitting) -> pl.DataFrame:
     """Return the columns cluster and split of clusters, which have a size."""
     import numpy as np
 
-    total = sizes["size"].sum()
+    total = int(sizes["size"].sum())
     lacking = {name: share * total for name, share in args.shares.items()}
     orders = pl.Series("order", [_order(args.seed, cluster) for cluster in sizes["cluster"]], dtype=pl.Binary)
     ordered = sizes.with_columns(orders).sort("order")
@@ -140,7 +140,7 @@ def _filled(sizes: pl.DataFrame, args: Splitting) -> pl.DataFrame:
         lacking[splits[-1]] -= size
     others = ordered.filter(~is_large)
     room = {name: max(share, 0.0) for name, share in lacking.items()}
-    left = others["size"].sum()
+    left = total - int(large["size"].sum())
     ends = [left * end / sum(room.values()) for end in accumulate(room.values())] if left else []
     middles = (others["size"].cum_sum() - others["size"]) + others["size"] / 2
     found = np.minimum(np.searchsorted(ends, middles.to_numpy(), side="right"), len(SPLITS) - 1)
