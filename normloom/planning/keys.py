@@ -29,7 +29,7 @@ from normloom.core.stage import Stage
 from normloom.models.identity import model_identity
 from normloom.models.registry import engine_of
 from normloom.planning.code.called import Called
-from normloom.planning.code.source import source_of
+from normloom.planning.code.source import one_look, source_of
 
 FORMAT = 2  # of keys; raising it makes every table again
 NAMES = frozenset({"function", "source"})  # recorded with the fields of a key, and no part of it
@@ -74,15 +74,16 @@ def key_fields(
     """
     called = Called(canonical)
     try:
-        called.add(stage.function)
-        called.add_type(type(stage.arguments))
-        called.roots.append(("normloom.workers.part", "make_rows"))
-        if stage.model:
-            for spec in each_of(stage.model):
-                engine = engine_of(spec)
-                called.roots.append((engine.module, engine.attribute))
-                called.roots += _routing(spec)
-        source = source_of(called.roots, live=called.live)
+        with one_look():
+            called.add(stage.function)
+            called.add_type(type(stage.arguments))
+            called.roots.append(("normloom.workers.part", "make_rows"))
+            if stage.model:
+                for spec in each_of(stage.model):
+                    engine = engine_of(spec)
+                    called.roots.append((engine.module, engine.attribute))
+                    called.roots += _routing(spec)
+            source = source_of(called.roots, live=called.live)
     except UsageError as error:
         raise UsageError(f"stage {stage.name!r}: {error}") from error
     return {

@@ -21,7 +21,9 @@ import hashlib
 import re
 import symtable
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -230,9 +232,30 @@ class _Following:
 _shared: dict[tuple[str, ...], _Following] = {}
 
 
+class _Look(threading.local):
+    """What this thread has found to be current in its look at the source; None if it looks each time."""
+
+    found: dict[tuple[str, ...], _Following] | None = None
+
+
+_look = _Look()
+
+
+@contextmanager
+def one_look() -> Iterator[None]:
+    """See the source of one moment: inside, files that were looked at are not looked at again."""
+    _look.found = {}
+    try:
+        yield
+    finally:
+        _look.found = None
+
+
 def _following(packages: frozenset[str]) -> _Following:
     """Return what has been followed before, if the files and the folders they are found in are still as they were."""
     number = (*sorted(packages), "in", *sys.path)
+    if _look.found and number in _look.found:
+        return _look.found[number]
     found, project = _shared.pop(number, None), None
     if packages != PROJECT_PACKAGES:
         project = _following(PROJECT_PACKAGES)
@@ -244,6 +267,8 @@ def _following(packages: frozenset[str]) -> _Following:
     _shared[number] = found  # the last, as the first go
     while len(_shared) > _KEPT:
         del _shared[next(iter(_shared))]
+    if _look.found is not None:
+        _look.found[number] = found
     return found
 
 
