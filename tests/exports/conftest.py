@@ -1,23 +1,30 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import datasets
 import pytest
 from in_process import FEW, prepared
 
+from normloom.core.machine.once import made_once
 from normloom.store.store import Store
 from normloom.testing.builds import build_id, built
 
 
 @pytest.fixture(scope="session")
-def four(tmp_path_factory: pytest.TempPathFactory) -> Store:
+def four(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Store:
     """A store with a small build of each of the four systems by scripted models."""
-    store = Store(tmp_path_factory.mktemp("four") / "store")
+    own = tmp_path_factory.getbasetemp()
+    built_once = made_once((own if worker_id == "master" else own.parent) / "four", _build)
+    return Store(Path(shutil.copytree(built_once, own / "exports", symlinks=True)))
+
+
+def _build(root: Path) -> None:
+    store = Store(root)
     for number, (system, settings) in enumerate(FEW.items(), start=1):
         ends = prepared(system, store, *settings).ends
         built(store, *ends, build=build_id(number), system=system, profile="local", settings=settings)
-    return store
 
 
 @pytest.fixture(autouse=True)
