@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -42,3 +49,28 @@ class Command:
 
     def build(self, *arguments: str) -> Ran:
         return self("build", "savacu", *SCRIPTED_COMMAND, *arguments)
+
+
+@contextmanager
+def interrupted(url: str) -> Iterator[None]:
+    """Give this process Ctrl-C once an address answers."""
+    ended = threading.Event()
+
+    def interrupt() -> None:
+        while not ended.wait(0.05):
+            try:
+                urllib.request.urlopen(url).close()
+            except urllib.error.HTTPError as refused:
+                refused.close()
+            except OSError:
+                continue
+            os.kill(os.getpid(), signal.SIGINT)
+            return
+
+    waiting = threading.Thread(target=interrupt)
+    waiting.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        waiting.join()

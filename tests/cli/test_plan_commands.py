@@ -11,14 +11,17 @@ from click.testing import Result
 from hand_made import SCRIPTED_COMMAND
 from typer.testing import CliRunner
 
-from normloom.cli.commands.reading.why import why
-from normloom.cli.commands.running.plan import plan
+from normloom.cli.commands.reading.why import _lines, why
+from normloom.cli.commands.running.plan import _summary, _why, plan
 from normloom.core.errors import ConfigError, UsageError
 from normloom.core.table import Manifest
+from normloom.planning.causes import Cause
+from normloom.planning.plan import plan as make_plan
 from normloom.settings.settings import stages_for
 from normloom.steps.graph import stages_of
 from normloom.store.store import Store
-from normloom.testing.toy import runner
+from normloom.testing.toy import runner, words_stage
+from normloom.workers.resources import Resources
 
 MADE = ("ingest", "score_labels", "classify", "gaps")
 SETTINGS = [
@@ -167,3 +170,19 @@ def test_a_plan_with_nothing_to_do_one_over_its_limit_and_one_for_a_cluster() ->
     assert "normloom build would not start: this build may cost up to " in text
     text = run("plan", *OPTIONS, "--set", "resources.actors=1", "--set", "resources.gpus=1").stdout
     assert "Models needed: m, n, j; how often each loads depends on the room in the cluster." in text
+
+
+def test_parts_of_the_same_rows_and_the_time_are_told(tmp_path: Path) -> None:
+    found = make_plan([words_stage("a")], system="toy", store=Store(tmp_path), resources=Resources(actors=0))
+    [one] = [replace(stage, parts=1200, parts_done=1000, seconds=75.0) for stage in found.stages]
+    assert _why(one) == "no table yet; 1,000 of 1,200 parts are made of the same rows"
+    assert _why(replace(one, expected=True)).endswith("; about 1,000 of 1,200 parts are made of the same rows")
+    whole = replace(found, stages=(one,))
+    assert _summary(whole) == "1 of 1 stages to do; about 1 min."
+    assert _summary(replace(whole, stages=(replace(one, seconds=0.2),))) == "1 of 1 stages to do; under 1 s."
+
+
+def test_a_cause_whose_table_is_gone_says_so() -> None:
+    assert _lines([], [Cause(stage="words", path=("echo", "words"), changes=None)]) == [
+        "  through echo <- words: the table of words that was read is no longer in the store"
+    ]

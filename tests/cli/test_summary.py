@@ -22,6 +22,7 @@ from normloom.flows.savacu.config import SavacuConfig
 from normloom.flows.savacu.flow import SAVACU, savacu
 from normloom.history.terms import SourceTerms
 from normloom.planning.costs.spending import Bill, SpendingLimits
+from normloom.planning.costs.spent import Spent
 from normloom.run.build import BuildRequest, BuildResult, reuse
 from normloom.settings.config import load_profile, override, validated
 from normloom.settings.settings import stages_for
@@ -121,10 +122,12 @@ def test_figures_costs_and_quarantine_are_shown(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(summary, "FIGURES_SHOWN", 1)
     console = Console(file=StringIO(), width=200, record=True)
     started = {"release": result.manifests[0]}
+    result = replace(result, reused=frozenset(), spent=Spent(requests=16, cost=0.125, currency="EUR"))
     summary.show(console, replace(result, reads=started), store, system=found.system, profile="test")
     text = console.export_text()
     assert re.search(r"Figures: \w+", text)
     assert re.search(r"and \d+ more \(view benchmark_\w+\)", text)
+    assert re.search(r"Spent +\d+ requests to hosted models, 0\.1250 EUR", text)
     assert f"Started from   {result.manifests[0].ref}" in text
     toy = echo_stage(words_stage("a", "b", "c"), aside="b")
     built(store, toy, build=build_id(2))
@@ -167,6 +170,24 @@ def test_scores_that_are_no_probabilities_are_said(build: tuple[BuildResult, Sto
     part = judged.parts[0].model_copy(update={"usage": {"written_answers": 3}})
     asked = {"parts": [part], "key_fields": {**judged.key_fields, "model": {"options": options}}}
     assert scores_of(judged.model_copy(update=asked)) == said
+
+
+def test_small_models_and_removals_by_chance_are_warned_of(build: tuple[BuildResult, Store]) -> None:
+    result, store = build
+    tables = {one.stage: one for one in result.manifests}
+    unique, scored = tables["deduplicate"], next(one for one in result.manifests if one.key_fields["model"])
+    dropped = unique.parts[0].files["dropped"].model_copy(update={"rows": 5})
+    part = unique.parts[0].model_copy(
+        update={"files": {**unique.parts[0].files, "dropped": dropped}, "metrics": {"expected_chance_pairs": 3.0}}
+    )
+    tables["deduplicate"] = unique.model_copy(update={"parts": [part]})
+    fields = {**scored.key_fields, "model": {**scored.key_fields["model"], "model": "SmolLM2-135M-Instruct"}}
+    tables[scored.stage] = scored.model_copy(update={"key_fields": fields})
+    console = Console(file=StringIO(), width=400, record=True)
+    summary.show(console, replace(result, manifests=list(tables.values())), store, system=SAVACU, profile="test")
+    text = console.export_text()
+    assert re.search(r"^deduplicate: Random codes of", text, re.MULTILINE)
+    assert "A 135M model took part: what it writes, judges and rates is near chance." in text
 
 
 def test_a_build_without_its_released_table_says_so(build: tuple[BuildResult, Store]) -> None:

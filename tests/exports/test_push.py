@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hub_uploads import Hub, hub_for_uploads
 
+import normloom as nl
 from normloom.core.errors import UsageError
 from normloom.exports.export import export
 from normloom.exports.folder import SUMS
@@ -84,6 +85,16 @@ def test_a_release_is_pushed_and_the_next_takes_its_place(store: Store, hub: Hub
     written = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
     assert TOKEN not in said
     assert TOKEN.encode() not in written
+
+
+def test_a_release_is_pushed_from_python(
+    store: Store, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", hub.url)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    nl.export("toy", tmp_path / "out", store=store, format="jsonl", push="me/toy", private=False)
+    assert hub.files["me/toy"] == contents(tmp_path / "out")
+    assert hub.private == {"me/toy": False}
 
 
 @pytest.mark.parametrize(("token", "full"), [("hf_wrong", False), (TOKEN, True)])

@@ -22,10 +22,11 @@ from typer.testing import CliRunner, Result
 
 from normloom.cli.commands.running.notify import PASSWORD, URL, app
 from normloom.core.contract import Check
-from normloom.core.errors import ReleaseError, UsageError
+from normloom.core.errors import CheckError, ReleaseError, UsageError
+from normloom.core.table import Manifest
 from normloom.prefect.notifications import notify
 from normloom.prefect.notifications.news import Subscription
-from normloom.prefect.notifications.notices import tell
+from normloom.prefect.notifications.notices import tell, telling
 from normloom.prefect.notifications.notify import NotifyError
 from normloom.prefect.notifications.resend import DELAYS
 from normloom.run.build import BuildRequest, build
@@ -113,6 +114,7 @@ def test_a_receiver_is_added_tried_listed_and_removed(house: House) -> None:
     for name in ("chat", "email"):
         assert command("remove", name).exit_code == 0
     assert json.loads(command("list", "--json").stdout) == []
+    assert command("list").stderr == "no receivers: normloom notify add\n"
     with pytest.raises(UsageError, match="unknown receiver 'chat'; available: none"):
         command("test", "chat")
 
@@ -129,6 +131,15 @@ def test_a_receiver_that_refuses_is_said(house: House) -> None:
     notify.add("locked", block, where, Subscription())
     with pytest.raises(NotifyError, match=r"'locked' could not be reached: .*\S"):
         notify.send_test("locked")
+    with pytest.raises(UsageError, match="'Gone!': a name consists of lower-case letters, digits and single hyphens"):
+        notify.add("Gone!", block, where, Subscription())
+    [test] = house.client.read_automations_by_name("normloom-notify-gone-test")
+    house.client.pause_automation(test.id)
+    with pytest.raises(NotifyError, match="Prefect's server did not act within 0 seconds"):
+        notify.send_test("gone", seconds=0)
+    house.client.delete_automation(test.id)
+    with pytest.raises(UsageError, match="receiver 'gone' has no test automation: add it again"):
+        notify.send_test("gone")
     for name in ("gone", "locked"):
         notify.remove(name)
 
@@ -148,8 +159,16 @@ def test_builds_that_fail_are_late_or_release_less_are_told_and_cancelled_ones_a
     for state in (Crashed(message="killed"), Cancelled()):
         house.client.set_flow_run_state(stopped.id, state, force=True)
 
+    def refused() -> tuple[Manifest, bool]:
+        raise CheckError("3 of 4 rows are wrong")
+
+    with pytest.raises(CheckError):
+        telling(refused, system="toy", stage="held", build="b")
+
     eventually(lambda: all(house.web.of(news) for news in ("check", "shrunken", "failure", "late")))
-    [check] = house.web.of("check")
+    eventually(lambda: len(house.web.of("check")) == 2)
+    [check, failed] = sorted(house.web.of("check"), key=lambda one: one["subject"])
+    assert (failed["subject"], failed["message"]) == ("toy: a check of held failed", "3 of 4 rows are wrong")
     assert (check["system"], check["subject"]) == ("toy", "toy: a check of echo warns")
     assert "1 of 4 rows" in check["message"]
     [shrunken] = house.web.of("shrunken")

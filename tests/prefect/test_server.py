@@ -19,8 +19,12 @@ import psutil
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.events import emit_event
+from prefect.settings import PREFECT_API_URL
 from prefect_home import Prefect, prefect_home
+from rich.console import Console
 
+from normloom.cli.commands.running.serve import serve
+from normloom.cli.run import _server
 from normloom.core.errors import UsageError
 from normloom.prefect.names import HEARTBEAT_SECONDS
 from normloom.prefect.server import (
@@ -35,6 +39,8 @@ from normloom.prefect.server import (
     serving,
     using_server,
 )
+from normloom.prefect.serving.at_server import at_server
+from normloom.store.store import Store
 
 PARENT = """
 import time
@@ -169,12 +175,21 @@ def test_nothing_is_reachable_where_nothing_listens_or_something_else_does() -> 
     assert not reachable("not an address")
 
 
-def test_a_build_finds_the_server_of_its_store_while_it_serves(url: str, tmp_path: Path) -> None:
+def test_builds_and_commands_find_the_server_of_a_store_while_it_serves(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = tmp_path / "store"
     assert serving(store) is None
     with announced(store, url):
         assert serving(store) == url
         assert json.loads((store / SERVED).read_text())["pid"] == os.getpid()
+        monkeypatch.delenv("PREFECT_API_URL", raising=False)
+        with at_server(store):
+            assert PREFECT_API_URL.value() == url
+        with _server(Store(store), Console(quiet=True)) as interface:
+            assert (interface, PREFECT_API_URL.value()) == (url.removesuffix("/api"), url)
+        with pytest.raises(UsageError, match=f"is being served already, at {interface}"):
+            serve(store=store)
     assert serving(store) is None
 
 

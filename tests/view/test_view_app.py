@@ -6,6 +6,7 @@ import shutil
 import threading
 import urllib.error
 import urllib.request
+import wave
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,18 @@ import pytest
 from PIL import Image
 from view_store import HOSTILE, stages, view_store
 
-from normloom.core.errors import StoreError, UsageError
+from normloom.core.errors import QuarantineBudgetError, StoreError, UsageError
 from normloom.history.builds import find_build
 from normloom.readers.media import locate_media
 from normloom.store.store import Store
 from normloom.tasks.media.read_media import Media, read_media
 from normloom.testing.builds import build_id, built
-from normloom.testing.toy import words_stage
+from normloom.testing.toy import echo_stage, words_stage
 from normloom.view import ViewServer
 from normloom.view.analyst import _table
-from normloom.view.catalog import Catalog
+from normloom.view.catalog import Catalog, warnings
 from normloom.view.comparison import rows as differing
-from normloom.view.rows import RowsWanted, cell, count, page, select
+from normloom.view.rows import RowsWanted, _explained, cell, count, page, select
 
 NEWEST, OLDEST = build_id(2), build_id(1)
 
@@ -233,6 +234,7 @@ class TestSql:
         with (
             pytest.raises(UsageError, match=r"took over 0\.2 s and was stopped"),
             catalog.reading(seconds=0.2) as reading,
+            _explained(),
         ):
             reading.execute("SELECT count(*) FROM range(1000000000) a, range(1000000000) b").fetchall()
         assert select(catalog, "SELECT 1")["rows"] == [[1]]
@@ -313,6 +315,40 @@ def test_pictures_come_as_jpeg_whatever_they_are_called(tmp_path: Path) -> None:
         assert (status, headers["content-type"], data[:3]) == (200, "image/jpeg", b"\xff\xd8\xff")
         assert Image.open(io.BytesIO(data)).size == (1024, 31)  # of 2,000 by 60
         assert ask(server, "/api/media", media_id="' OR 1=1 --")[0] == 422
+
+
+def test_sound_comes_as_it_is(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    with wave.open(str(source / "noise.wav"), "wb") as sound:
+        sound.setparams((1, 2, 16_000, 0, "NONE", ""))
+        sound.writeframes(np.random.default_rng(0).bytes(32_000))
+    store = Store(tmp_path / "store")
+    built(store, read_media(Media(), source=locate_media(source)), build=build_id(1))
+    [manifest] = store.newest("toy")
+    [row] = store.scan(manifest.ref).collect().to_dicts()
+    with ViewServer(store) as server:
+        status, data, headers = ask(server, "/api/media", media_id=row["media_id"])
+    assert (status, headers["content-type"], len(data)) == (200, f"audio/{row['format']}", row["size"])
+
+
+def test_rows_that_an_unfinished_table_quarantined_are_listed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    with pytest.raises(QuarantineBudgetError):
+        built(store, echo_stage(words_stage("a", "b", "b"), aside="b"), build=build_id(1))
+    catalog = Catalog(store)
+    assert [(table.name, table.rows, table.created != "") for table in catalog.tables()] == [
+        ("toy_words", 3, True),
+        ("toy_echo_quarantined", 2, False),
+    ]
+    catalog.close()
+
+
+def test_a_system_that_cannot_be_loaded_warns_of_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken-1.dist-info").mkdir()
+    (tmp_path / "broken-1.dist-info" / "entry_points.txt").write_text("[normloom.systems]\nbroken = no_module:IT\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "missing_modality" in warnings(["broken", "missing_modality"])
 
 
 def test_cells_are_what_json_has() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
 from browsing import CHROMIUM, CONTRAST, chromium
+from command_line import interrupted
 from openai_toys import spec_of
 from playwright.sync_api import Page, expect
+from receivers import free_port
 from scripted_server import serving
 from talks import HOSTILE, SCRIPTED, ask, rebuilt, say, settled, talk, talk_store
 from typer.testing import CliRunner
@@ -19,6 +22,9 @@ from normloom.core.errors import UsageError
 from normloom.core.models.protocol import ModelSpec, Sampling
 from normloom.labelling.book import LabelBook
 from normloom.store.store import Store
+from normloom.tasks.personas.chat.record import ChatRecord
+from normloom.tasks.personas.chat.replier import Replier
+from normloom.tasks.personas.chat.scene import Scene
 from normloom.view import ViewServer
 
 
@@ -104,8 +110,13 @@ def test_an_endpoint_replies_and_one_that_is_away_is_named(store: Store) -> None
         away = endpoint.base_url
         with talk(store, model=spec_of(away, key_variable=None, batch=True)) as server:
             assert say(server, "I have a dog.", key="k1")["turns"][0]["reply"]["text"]
+    with (
+        serving(key=None, messages={"bird": {"content": " "}}) as silent,
+        talk(store, model=spec_of(silent.base_url, key_variable=None)) as server,
+    ):
+        assert say(server, "I have a bird.", key="k0")["turns"][-1]["reply"]["failure"] == "the model wrote nothing"
     with talk(store, model=spec_of(away, key_variable=None)) as server:
-        reply = say(server, "I have a cat.", key="k2")["turns"][1]["reply"]
+        reply = say(server, "I have a cat.", key="k2")["turns"][-1]["reply"]
         assert (reply["text"], reply["failure"] != "") == (None, True)
 
 
@@ -211,8 +222,32 @@ def test_systems_without_a_chat_and_stores_without_a_build_are_refused(tmp_path:
     result = CliRunner().invoke(app, ["chat", "persopilot", "--no-open", "--store", str(tmp_path)])
     assert isinstance(result.exception, UsageError)
     assert "run normloom build persopilot first" in str(result.exception)
+    result = CliRunner().invoke(app, ["chat", "persopilot", "--no-open", "--set", "models.assistant=null"])
+    assert isinstance(result.exception, UsageError)
+    assert "models.assistant: the chat needs a model that replies" in str(result.exception)
     with pytest.raises(UsageError, match="no extractor of persopilot"), talk(Store(tmp_path), model=SCRIPTED):
         pass
+    with pytest.raises(UsageError, match="no facts of persopilot"):
+        Scene.of(ChatRecord(Store(tmp_path), "persopilot"), "ada", version="")
+
+
+def test_the_page_of_the_command_is_served_until_ctrl_c(store: Store) -> None:
+    port = free_port()
+    given = ["--no-open", "--port", str(port), "--who", "ada", "--set", "models.assistant={engine: scripted, model: m}"]
+    with interrupted(f"http://127.0.0.1:{port}/"):
+        ended = CliRunner().invoke(app, ["chat", "persopilot", *given, "--store", str(store.root)])
+    assert ended.exit_code == 130
+    assert ended.stdout.strip().endswith("&view=chat")
+
+
+def test_a_message_that_waits_for_its_reply_is_not_asked_twice() -> None:
+    replied = threading.Event()
+    replier = Replier(SCRIPTED)
+    assert replier.ask("one", lambda _: replied.wait() and None)
+    assert not replier.ask("one", lambda _: None)
+    replied.set()
+    replier.close()
+    assert replier.pending == {}
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to talk in")

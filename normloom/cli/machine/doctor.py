@@ -20,6 +20,8 @@ from normloom.core.machine.processors import processors
 from normloom.models.files.locate import PACKAGED
 
 GIB = 2**30
+LEAST_GIB = 4  # of free memory, for the local profile
+LIBRARIES = ("prefect", "ray", "polars", "duckdb", "great-expectations", "torch", "transformers", "numba")
 OLLAMA = "http://127.0.0.1:11434/v1"
 
 
@@ -40,7 +42,7 @@ class Finding:
 def examine(store: Path) -> list[Finding]:
     """Check Python, libraries, models, devices and the store."""
     return [
-        *(_python(), *_libraries(), *_slow_imports(), *_models(), *_devices(), _memory(), *_endpoints()),
+        *(_python(), *map(_library, LIBRARIES), *_slow_imports(), *_models(), *_devices(), _memory(), *_endpoints()),
         examine_store(store),
     ]
 
@@ -49,13 +51,11 @@ def _python() -> Finding:
     return Finding("Python", "ok", ".".join(map(str, sys.version_info[:3])))
 
 
-def _libraries() -> Iterator[Finding]:
-    needed = ("prefect", "ray", "polars", "duckdb", "great-expectations", "torch", "transformers", "numba")
-    for name in needed:
-        try:
-            yield Finding(name, "ok", version(name))
-        except PackageNotFoundError:
-            yield Finding(name, "broken", "is not installed", "make install")
+def _library(name: str) -> Finding:
+    try:
+        return Finding(name, "ok", version(name))
+    except PackageNotFoundError:
+        return Finding(name, "broken", "is not installed", "make install")
 
 
 def _slow_imports() -> Iterator[Finding]:
@@ -89,7 +89,7 @@ def _devices() -> Iterator[Finding]:
         return
     import torch
 
-    if torch.cuda.is_available():
+    if torch.cuda.is_available():  # pragma: no cover  # tests run without a GPU
         for index in range(torch.cuda.device_count()):
             properties = torch.cuda.get_device_properties(index)
             memory = properties.total_memory / GIB
@@ -102,9 +102,16 @@ def _memory() -> Finding:
     import psutil
 
     memory = psutil.virtual_memory()
-    detail = f"{memory.available / GIB:.0f} of {memory.total / GIB:.0f} GiB free"
-    if memory.available < 4 * GIB:
-        return Finding("memory", "missing", f"{detail}; the local profile takes about 4", "--set resources.actors=1")
+    return _room(memory.available / GIB, memory.total / GIB)
+
+
+def _room(available: float, total: float) -> Finding:
+    """Judge the memory of this machine, in GiB."""
+    detail = f"{available:.0f} of {total:.0f} GiB free"
+    if available < LEAST_GIB:
+        return Finding(
+            "memory", "missing", f"{detail}; the local profile takes about {LEAST_GIB}", "--set resources.actors=1"
+        )
     return Finding("memory", "ok", detail)
 
 

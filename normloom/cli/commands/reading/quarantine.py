@@ -39,9 +39,10 @@ def quarantine(
 
         normloom quarantine savacu generate_0_smollm2 --replay
     """
+    from normloom.settings.systems import name_of
     from normloom.store.store import Store
 
-    where, system = Store(given.store), given.system
+    where, system = Store(given.store), name_of(given.system)
     found = _quarantined(where, system, stage)
     if not replay:
         if given.assignments or given.profile != DEFAULT_PROFILE:
@@ -61,7 +62,7 @@ def quarantine(
     before = {quarantine.stage: quarantine.count for quarantine in found}  # of two tables of a stage the younger one's
     with leaving_quietly(err):
         report = run_build(
-            system,
+            given.system,
             profile=given.profile,
             assignments=given.assignments,
             root=given.store,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import signal
 import threading
@@ -14,6 +13,7 @@ import typer
 
 from normloom.cli.common import err, escaped, out
 from normloom.cli.options import SettingsOptions, taking
+from normloom.cli.pages import is_loopback
 from normloom.core.errors import ConfigError, UsageError
 from normloom.core.machine.object_path import place_of
 from normloom.prefect.names import HEARTBEAT_SECONDS, SERVER_PASSWORD
@@ -154,11 +154,7 @@ def _fitting(systems: list[str] | None, profile: str, assignments: list[str], st
 
 def require_login(host: str, *, open_to_all: bool) -> None:
     """Refuse to listen on a public address without a password, unless that is explicitly allowed."""
-    try:
-        local = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        local = host == "localhost"
-    if not (local or open_to_all or os.environ.get(SERVER_PASSWORD)):
+    if not (is_loopback(host) or open_to_all or os.environ.get(SERVER_PASSWORD)):
         raise UsageError(
             f"--host {host} lets others reach the server, and start builds: "
             f"set {SERVER_PASSWORD}=user:password in the environment, or give --no-auth if the network is trusted"

@@ -30,7 +30,10 @@ def watch(
     from normloom.prefect.serving.at_server import at_server
     from normloom.store.store import Store
 
-    with at_server(Store(store).home), watching(store, metrics_port=metrics_port, host=host):
+    with (
+        suppress(KeyboardInterrupt),
+        at_server(Store(store).home),
+        watching(store, metrics_port=metrics_port, host=host),
+    ):
         out.print("Ctrl-C stops it.")
-        with suppress(KeyboardInterrupt):
-            threading.Event().wait()
+        threading.Event().wait()
