@@ -93,11 +93,16 @@ def _is_repeatable(part: PartRecord) -> bool:
     return not checked and _UNREPEATABLE.isdisjoint(part.quarantined_by)
 
 
+def _promise(tolerance: float | None) -> str:
+    """Say what an engine with this tolerance promises of the same request; None: nothing."""
+    if tolerance is None:
+        return "nothing"
+    return f"equal texts, numbers within {tolerance:g}" if tolerance else "bit-equal"
+
+
 def _compared(stage: Stage, table: Manifest, part: PartRecord, *, store: Store, runner: StageRunner) -> Remade:
     tolerance = _tolerance(stage)
-    promise = f"equal texts, numbers within {tolerance:g}" if tolerance else "bit-equal"
-    if tolerance is None:
-        promise = "nothing"
+    promise = _promise(tolerance)
     try:
         frames = runner.made_again(with_answers(stage, store), table, part.index)
     except NormloomError as error:

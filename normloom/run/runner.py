@@ -346,7 +346,7 @@ class StageRunner:
                 done[part.index] = part
                 self.progress.advance(table.stage.name, part)
         if any(job.index not in done for job in missing):
-            self.spending.require_left(table.stage.name)
+            raise self.spending.stopped(table.stage.name)
         loading, memory = crew.take_loading(), crew.memory()
         work = Work.of(
             [done[job.index] for job in missing],

@@ -70,8 +70,8 @@ def _loaded(path: Path, changed: int) -> ModuleType:  # noqa: ARG001  # a file t
     from ray import cloudpickle
 
     spec = importlib.util.spec_from_file_location(f"normloom_flow_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{path} cannot be imported: it is not a Python file")
+    assert spec is not None  # of a name that ends in .py
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     try:

@@ -126,11 +126,11 @@ class Store:
         """Say why a published table, the newest if no key is given, cannot be read; None if it can or is not there."""
         key = key or self._current_key(system, stage)
         directory = self.directory(system, stage, key or "")
-        if key is None or not (directory / MANIFEST).is_file() or self.published(system, stage, key):
+        if key is None or self.published(system, stage, key):
             return None
         try:
             manifest = Manifest.model_validate_json((directory / MANIFEST).read_bytes())
-        except FileNotFoundError:  # gc took it meanwhile
+        except FileNotFoundError:  # it is not there
             return None
         except ValidationError as error:
             what = f"its manifest cannot be read ({fault_of(error)}): damaged, or another version of Normloom wrote it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,8 +100,6 @@ def _touched(table: Path) -> int | None:
         return None
     times = []
     for marker in table.glob(PARTS):
-        try:
+        with suppress(FileNotFoundError):  # taken back meanwhile
             times.append(marker.stat().st_mtime_ns)
-        except FileNotFoundError:  # taken back meanwhile
-            continue
     return max(times, default=None)

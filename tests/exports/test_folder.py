@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from normloom.core.errors import UsageError
-from normloom.exports.folder import MARKER, SUMS, exported_folder
+from normloom.exports.folder import MARKER, SUMS, _take_place, exported_folder
 
 
 def write(target: Path, *, overwrite: bool = False, **files: str) -> None:
@@ -118,6 +118,14 @@ def test_a_killed_export_leaves_the_old_one_and_is_swept_by_the_next(tmp_path: P
     [left] = [path for path in tmp_path.iterdir() if path != target]
     write(target, overwrite=True, card="b")
     assert not left.exists()
+
+
+def test_an_export_that_cannot_take_its_place_leaves_the_old_one_there(tmp_path: Path) -> None:
+    write(tmp_path / "out", card="a")
+    with pytest.raises(UsageError, match="cannot write"):
+        _take_place(tmp_path / "gone", tmp_path / "out")
+    assert contents(tmp_path / "out") == {"card": "a", MARKER: "{}"}
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
 def test_an_export_under_way_is_not_swept(tmp_path: Path) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
+import pytest
 
-from normloom.core.stage import Stage
+from normloom.core.stage import Stage, published_stage
 from normloom.core.table import Kind
 from normloom.history.builds import BuildLock
-from normloom.run.reproduce import Sample, _differences, _differing, sample
+from normloom.run.reproduce import Sample, _differences, _differing, _promise, sample
 from normloom.steps.graph import stages_of
 from normloom.store.parts import content_hash, write_frames, write_part
 from normloom.store.store import Store
@@ -107,3 +109,22 @@ def test_numbers_may_differ_by_the_tolerance_and_texts_not_at_all() -> None:
     assert _differing(one, other, 1e-3) == 0
     assert _differing(one, other, 1e-4) == 2
     assert _differing(pl.Series(["a", None]), pl.Series(["b", None]), 1.0) == 1
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "promise"), [(None, "nothing"), (0.0, "bit-equal"), (0.01, "equal texts, numbers within 0.01")]
+)
+def test_what_is_promised_follows_from_the_engine(tolerance: float | None, promise: str) -> None:
+    assert _promise(tolerance) == promise
+
+
+def test_tables_of_others_are_passed_over_and_trainings_left_out(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    built(store, words_stage("a"), build=build_id(1), system="other")
+    other = store.current("other", "words")
+    assert other
+    flow = echo_stage(published_stage(other.ref, reader="toy"))
+    lock = built(store, flow, build=build_id(2))
+    trained = replace(flow, files="adapter", part_rows=None)
+    found = sample(stages_of(trained), lock, store=store, runner=runner(store), count=9)
+    assert (found.remade, found.left_out) == ([], {"echo": "leaves files; training is not repeated"})

@@ -139,14 +139,12 @@ class Spending:
             limits.max_cost is not None and self.cost >= limits.max_cost > 0
         )
 
-    def require_left(self, stage: str) -> None:
-        """Raise SpendingError once a limit is reached."""
-        if not self.reached:
-            return
+    def stopped(self, stage: str) -> SpendingError:
+        """Return what a stage says that ended because a limit is reached."""
         limits = self.limits
         over = limits.max_requests is not None and self.requests >= limits.max_requests
         option = f"--max-requests {limits.max_requests:,}" if over else f"--max-cost {limits.max_cost:g}"
-        raise SpendingError(
+        return SpendingError(
             f"stage {stage!r} stopped: {self.requests:,.0f} requests were sent to hosted models, at a cost of "
             f"{self.cost:,.4f}, and {option} is reached; finished parts are kept: rerun with a higher "
             f"{option.partition(' ')[0]} to resume"

@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
@@ -137,22 +137,30 @@ def _train_share(senders: Sequence[Connection], pairs: Pairs, args: Training, po
 
     _prctl_pr_set_pdeathsig(signal.SIGKILL)  # a build that is killed leaves nobody who writes checkpoints
     rank = int(os.environ["RANK"])
-    if torch.cuda.is_available() and policy.device != "cpu":
+    if torch.cuda.is_available() and policy.device != "cpu":  # pragma: no cover  # tests run without a GPU
         policy = policy.model_copy(update={"device": f"cuda:{rank}"})
-    speaker = senders[rank]
+
+    def work(tell: Tell) -> pl.DataFrame:
+        return train(pairs, args, load(policy), scratch=scratch, tell=tell, processes=len(senders))
+
+    _say(senders[rank], work, first=rank == 0)
+
+
+def _say(speaker: Connection, work: Callable[[Tell], pl.DataFrame], *, first: bool) -> None:
+    """Do the work of a process and send what goes wrong; the first also sends how far it is, and the curve."""
 
     def tell(step: int, of: int, figures: Mapping[str, float]) -> None:
-        if rank == 0:
+        if first:
             try:
                 speaker.send((step, of, dict(figures)))
             except OSError:
                 sys.exit("nobody listens: the build has ended")
 
     try:
-        curve = train(pairs, args, load(policy), scratch=scratch, tell=tell, processes=len(senders))
+        curve = work(tell)
     except NormloomError as error:
         with suppress(OSError):  # the one who listens has gone
             speaker.send(error)
         raise
-    if rank == 0:
+    if first:
         speaker.send(curve)

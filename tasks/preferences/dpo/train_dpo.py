@@ -94,7 +94,7 @@ def learn(
         raise StageError(f"none of {rows.height} pairs can be learned from ({reasons})")
     tokenizer = tokenizer_of(policy)
     pairs = _pairs(kept, before, args, tokenizer, name=policy.model)
-    if processes > 1:
+    if processes > 1:  # pragma: no cover  # only with several GPUs
         curve = train_in_processes(processes, pairs, args, policy, scratch=scratch, tell=tell)
     else:
         curve = train(pairs, args, load(policy, tokenizer), scratch=scratch, tell=tell)

@@ -6,6 +6,7 @@ from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import psutil
 import pytest
 import torch
@@ -16,12 +17,12 @@ from torch.testing import assert_close
 
 from normloom.core.errors import ConfigError, StageError
 from normloom.core.models.protocol import ModelSpec
-from normloom.tasks.preferences.dpo.processes import _heard, _said, train_in_processes
+from normloom.tasks.preferences.dpo.processes import _heard, _said, _say, train_in_processes
 from normloom.tasks.preferences.dpo.train_dpo import _processes
 from normloom.tasks.preferences.dpo.training import share_of_batch, train
 from normloom.tasks.tuning.checkpoints import newest
 from normloom.tasks.tuning.lora import ADAPTER, FOLDER
-from normloom.tasks.tuning.policies import load
+from normloom.tasks.tuning.policies import Tell, load
 
 PAIRS = some_pairs(23)  # the last step of an epoch is of three pairs: one process takes two, the other one
 
@@ -73,6 +74,29 @@ def test_what_a_process_says_went_wrong_is_raised_here() -> None:
     with pytest.raises(StageError, match="the loss is nan"):
         _heard([receiver], silent)
     assert _said(None, 2) == "the training in 2 processes ended without a result (None)"
+
+
+def test_a_process_sends_its_curve_or_what_went_wrong_and_ends_if_nobody_listens() -> None:
+    receiver, speaker = Pipe(duplex=False)
+
+    def work(tell: Tell) -> pl.DataFrame:
+        tell(1, 2, {"loss": 0.5})
+        return pl.DataFrame({"step": [1]})
+
+    def fail(_: Tell) -> pl.DataFrame:
+        raise StageError("the loss is nan")
+
+    _say(speaker, work, first=True)
+    assert (receiver.recv(), receiver.recv()["step"].to_list()) == ((1, 2, {"loss": 0.5}), [1])
+    _say(speaker, work, first=False)
+    with pytest.raises(StageError):
+        _say(speaker, fail, first=False)
+    assert str(receiver.recv()) == "the loss is nan"
+    receiver.close()
+    with pytest.raises(SystemExit, match="nobody listens: the build has ended"):
+        _say(speaker, work, first=True)
+    with pytest.raises(StageError):
+        _say(speaker, fail, first=True)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() > 1, reason="there are several GPUs")
