@@ -4,11 +4,13 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 from prefect_home import Prefect, running_prefect
+from resting import resting
 
 from normloom.core.machine.collector import collect_rarely, keep_what_is_there
 from normloom.core.machine.processors import share_processors
@@ -39,10 +41,19 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def shared_prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prefect]:
+def kept_prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Prefect, ExitStack]]:
+    """A Prefect server of this process, and what ends its rest."""
+    with running_prefect(tmp_path_factory.mktemp("prefect") / "home") as prefect, ExitStack() as rest:
+        yield prefect, rest
+
+
+@pytest.fixture(scope="module")
+def shared_prefect(kept_prefect: tuple[Prefect, ExitStack]) -> Iterator[Prefect]:
     """A Prefect server for all tests of this process that run flows and do not mind those of others."""
-    with running_prefect(tmp_path_factory.mktemp("prefect") / "home") as prefect:
-        yield prefect
+    prefect, rest = kept_prefect
+    rest.close()
+    yield prefect
+    rest.enter_context(resting(prefect.process))
 
 
 # Long files go first, so that none is left for one process when the others are done. Each of three processes is given

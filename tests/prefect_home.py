@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import psutil
 import pytest
 
 from normloom.prefect.server import prefect_server, using_server
@@ -48,6 +49,7 @@ class Prefect:
 
     url: str
     home: Path
+    process: int
 
     @contextmanager
     def used(self) -> Iterator[str]:
@@ -61,12 +63,13 @@ class Prefect:
 @contextmanager
 def running_prefect(place: Path, *, private: bool = True, log: Path | None = None) -> Iterator[Prefect]:
     """Run a Prefect server whose home becomes the new directory `place`."""
-    home = prefect_home(place)
+    home, others = prefect_home(place), set(psutil.Process().children())
     with ExitStack() as stack:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PREFECT_HOME", str(home))
             url = stack.enter_context(prefect_server(private=private, log=log))
-        yield Prefect(url, home)
+        [server] = set(psutil.Process().children()) - others
+        yield Prefect(url, home, server.pid)
 
 
 @contextmanager

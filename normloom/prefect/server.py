@@ -49,6 +49,8 @@ SHARED_SERVICES = (
     "TRIGGERS",
 )
 
+# Blocks are registered by servers that act with them, and a memo must not say that this has been done.
+NO_BLOCKS = {"PREFECT_API_BLOCKS_REGISTER_ON_START": "false", "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false"}
 
 VACUUM = "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED"  # runs that ended 90 days ago go, with logs and pages
 
@@ -230,7 +232,7 @@ def _local(host: str) -> str:
 
 def _settings(host: str, port: int, url: str, *, private: bool) -> dict[str, str]:
     services = (
-        {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in SHARED_SERVICES}
+        {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in SHARED_SERVICES} | NO_BLOCKS
         if private
         else {VACUUM: os.environ.get(VACUUM, "events,flow_runs")}
     )

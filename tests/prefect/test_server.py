@@ -80,6 +80,11 @@ def test_the_database_is_in_prefect_home(url: str, home: Path) -> None:
         assert database.execute("SELECT id FROM flow WHERE name = 'kept'").fetchone() == (str(flow),)
 
 
+def test_a_server_for_a_build_tells_no_blocks_and_leaves_that_to_one_for_good(url: str, home: Path) -> None:
+    assert json.load(urllib.request.urlopen(urllib.request.Request(f"{url}/block_types/filter", method="POST"))) == []
+    assert not (home / "memo_store.toml").exists()  # by which Prefect knows what was told
+
+
 def test_what_is_done_meanwhile_runs_beside_the_server_and_takes_it_along_when_it_fails() -> None:
     others, started = set(psutil.Process().children()), set[psutil.Process]()
 
