@@ -24,17 +24,18 @@ from normloom.steps.selection import Selection
 from normloom.store.store import Store
 from normloom.workers.resources import Resources
 
-Target = str | Stage | Sequence[Stage]
+PathOrName = str | os.PathLike[str]
+Target = PathOrName | Stage | Sequence[Stage]
 NAME = "flow"  # of a flow that was given no name
 
 
 def build(  # noqa: PLR0913  # the options of the command
     target: Target,
     *,
-    store: str | os.PathLike[str] = "store",
+    store: PathOrName = "store",
     name: str | None = None,
-    profile: str = "local",
-    source: str | None = None,
+    profile: PathOrName = "local",
+    source: PathOrName | None = None,
     text_column: str | None = None,
     limit: int | None = None,
     settings: Sequence[str] = (),
@@ -47,10 +48,11 @@ def build(  # noqa: PLR0913  # the options of the command
 ) -> Result:
     """Bring the tables of a system or a flow up to date and return them.
 
-    `target` is the name of a system, built as by `normloom build` (`settings` are its `--set`, for example
-    "judge.threshold=0.6"), or the last stage of a flow, or several, the released one first. A flow of stages is stored
-    under `name` and runs in this process unless `resources` has actors. Nothing is printed unless `progress` is set.
-    Prefect's server and actors started by the build are stopped at its end. Raises NormloomError.
+    `target` is the name of a system or the path of a flow's file, built as by `normloom build` (`settings` are its
+    `--set`, for example "judge.threshold=0.6"), or the last stage of a flow, or several, the released one first. A
+    flow of stages is stored under `name` and runs in this process unless `resources` has actors. Nothing is printed
+    unless `progress` is set. Prefect's server and actors started by the build are stopped at its end. Raises
+    NormloomError.
     """
     from rich.console import Console
 
@@ -70,10 +72,10 @@ def build(  # noqa: PLR0913  # the options of the command
 def plan(  # noqa: PLR0913  # the options of the command
     target: Target,
     *,
-    store: str | os.PathLike[str] = "store",
+    store: PathOrName = "store",
     name: str | None = None,
-    profile: str = "local",
-    source: str | None = None,
+    profile: PathOrName = "local",
+    source: PathOrName | None = None,
     text_column: str | None = None,
     limit: int | None = None,
     settings: Sequence[str] = (),
@@ -90,10 +92,10 @@ def why(target: Target, stage: str | None = None, **given: Any) -> Sequence[Chan
 
     Takes the arguments of `plan`. Raises UsageError for a stage that the flow does not have.
     """
-    if stage is None and isinstance(target, str):
+    if stage is None and isinstance(target, str | os.PathLike):
         raise UsageError(f"name the stage of {target} to explain")
     planned = plan(target, **given)
-    name = stage or (target if isinstance(target, Stage) else target[0]).name  # type: ignore[union-attr]  # no name
+    name = stage or (target if isinstance(target, Stage) else target[0]).name  # type: ignore[union-attr,index]  # no name
     known = [one.stage.name for one in planned.stages]
     if name not in known:
         raise UsageError(f"unknown stage {name!r}; available: {', '.join(known)}")
@@ -133,17 +135,27 @@ class _Found:
         )
 
 
-def _assigned(source: str | None, text_column: str | None, limit: int | None, settings: Sequence[str]) -> list[str]:
+def _assigned(
+    source: PathOrName | None, text_column: str | None, limit: int | None, settings: Sequence[str]
+) -> list[str]:
     from normloom.cli.common import assignments
 
-    return assignments(source=source, text_column=text_column, limit=limit, settings=list(settings))
+    path = None if source is None else os.fspath(source)
+    return assignments(source=path, text_column=text_column, limit=limit, settings=list(settings))
 
 
 def _found(
-    target: Target, store: Store, name: str | None, profile: str, settings: list[str], resources: Resources | None
+    target: Target,
+    store: Store,
+    name: str | None,
+    profile: PathOrName,
+    settings: list[str],
+    resources: Resources | None,
 ) -> _Found:
-    if isinstance(target, str):
+    if isinstance(target, str | os.PathLike):
         from normloom.settings.settings import stages_for
+
+        target, profile = os.fspath(target), os.fspath(profile)
 
         prepared = stages_for(target, profile=profile, assignments=settings, store=store)
         return _Found(

@@ -21,6 +21,7 @@ from normloom.api.frames import Frame
 from normloom.core.errors import UsageError
 from normloom.core.models.protocol import Completion, GenerateRequest, ScoreRequest, Scores
 from normloom.core.stage import dropped, dropped_frame
+from normloom.settings.config import PROFILES
 from normloom.store.store import Store
 from normloom.testing.inline import made
 
@@ -194,6 +195,18 @@ def test_how_to_resume_is_said_for_what_was_built(tmp_path: Path) -> None:
 def test_a_system_is_planned_by_its_name(tmp_path: Path) -> None:
     found = nl.plan("savacu", store=tmp_path, limit=2, settings=["rounds=0"])
     assert {one.state for one in found.stages} == {"new"}
+
+
+def test_files_are_given_as_paths_too(tmp_path: Path) -> None:
+    prompts, profile, flow = tmp_path / "prompts.csv", tmp_path / "mine.yaml", tmp_path / "flow.py"
+    prompts.write_text("text\nIs it safe?\n")
+    profile.write_text((PROFILES / "local.yaml").read_text())
+    given = nl.plan("savacu", store=tmp_path, profile=profile, source=prompts, text_column="text")
+    assert given["ingest"].state == "new"
+    lines = ["import normloom as nl", f"from {__name__} import Politeness, short", "def flow():"]
+    lines.append("    return short(nl.table([{'prompt': 'a'}]), args=Politeness())")
+    flow.write_text("\n".join(lines))
+    assert [one.stage.name for one in nl.plan(flow, store=tmp_path).stages][-1] == "short"
 
 
 def test_a_system_is_built_by_its_name_with_the_options_of_the_command(tmp_path: Path) -> None:
