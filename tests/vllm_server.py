@@ -35,7 +35,7 @@ def vllm_command() -> list[str] | None:
 
 
 @contextmanager
-def vllm_server(model: Path, *, name: str, log: Path, threads: int = 2) -> Iterator[str]:
+def vllm_server(model: Path, *, name: str, log: Path) -> Iterator[str]:
     """Serve the model in directory `model` under `name` and yield the API's base URL; its output goes to `log`."""
     command = vllm_command()
     assert command, "vLLM is not installed: make install-vllm"
@@ -44,7 +44,8 @@ def vllm_server(model: Path, *, name: str, log: Path, threads: int = 2) -> Itera
         port = free.getsockname()[1]
     settings = {
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "OMP_NUM_THREADS": str(threads),
+        "OMP_NUM_THREADS": "1",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine computes itself: no two processes spin
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "HF_HUB_OFFLINE": "1",

@@ -162,6 +162,7 @@ def test_two_builders_and_a_gc_at_once(place: str) -> None:
         thread.start()
     store = Store(place)
     while any(thread.is_alive() for thread in builders):
+        time.sleep(0.1)  # both builders ask the same server
         try:
             removed += len(remove(store, collect(store, "toy", partial=timedelta(0))))
         except UsageError:  # nothing is there yet

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
-from vllm_engine import needs_vllm, spec
+from vllm_engine import ENDED_SECONDS, SLOTS, needs_vllm, processes_of, spec
 
 from normloom.core.errors import ConfigError, ModelError
 from normloom.core.models.model_roles import RolesSpec
@@ -26,6 +28,7 @@ from normloom.steps.products import with_adapter
 from normloom.store.store import Store
 from normloom.testing import echo_stage, words_stage
 from normloom.testing.toy import runner
+from normloom.workers.resources import Resources
 from tests.adapters import Seed, adapt, save_adapter
 from tests.tiny_models import save_tiny_llama
 
@@ -48,11 +51,20 @@ def folders(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def base(tiny: str) -> Iterator[VllmModel]:
-    model = load_model(small(tiny, max_lora_rank=8), threads=1)
+def roles(tiny: str, folders: list[Path]) -> Iterator[Roles]:
+    """A base and one of its adapters."""
+    model = small(tiny, max_lora_rank=8)
+    tuned = with_adapter(model, adapt(words_stage("a"), Seed(), policy=model)).placed(str(folders[0]))
+    roles = Roles(RolesSpec.of({"policy": tuned, "reference": model}), threads=1)
+    yield roles
+    roles.close()
+
+
+@pytest.fixture(scope="module")
+def base(roles: Roles) -> VllmModel:
+    model = roles["reference"]
     assert isinstance(model, VllmModel)
-    yield model
-    model.close()
+    return model
 
 
 def small(model: str, **options: object) -> ModelSpec:
@@ -108,21 +120,33 @@ def test_an_adapter_that_cannot_be_served_is_said(tiny: str, tmp_path: Path, bas
     assert written(base)
 
 
-def test_stages_with_a_base_and_two_adapters_load_once(tiny: str, tmp_path: Path) -> None:
-    words, model = words_stage("yes", "no"), small(tiny)
+def test_an_actor_loads_a_base_once_for_stages_with_it_and_its_adapters_and_leaves_no_process(
+    tiny: str, tmp_path: Path
+) -> None:
+    before = processes_of(os.getpid())
+    words, model = words_stage(*(f"word {number}" for number in range(24))), small(tiny)
     tuned = [with_adapter(model, adapt(words, Seed(seed=seed), policy=model, name=f"adapt_{seed}")) for seed in (0, 1)]
     echoes = [replace(echo_stage(words, model=one), name=f"echo_{n}") for n, one in enumerate((*tuned, model))]
-    stages, loom, made = stages_of(*echoes), runner(Store(tmp_path)), {}
+    stages, loom, made = stages_of(*echoes), runner(Store(tmp_path), resources=Resources(actors=1, threads=1)), {}
     loom.pool.uses = held(stages)
     try:
         for stage in stages:
             reads = [made[upstream.name].ref for upstream in stage.inputs]
             made[stage.name], _ = loom.run(stage, reads, [made[product.name].ref for product in stage.products])
         assert dict(loom.pool.loads) == {tiny: 1}
+        started = processes_of(os.getpid(), but=before)
+        assert [process for process in started if "EngineCore" in " ".join(process.cmdline())]
     finally:
         loom.pool.close()
-    texts = [tuple(loom.store.scan(made[f"echo_{n}"].ref).collect()["echo"]) for n in range(3)]
-    assert len(set(texts)) == 3
+    assert psutil.wait_procs(started, ENDED_SECONDS)[1] == []
+    tables = [made[f"echo_{n}"] for n in range(3)]
+    assert len({tuple(loom.store.scan(table.ref).collect()["echo"]) for table in tables}) == 3
+    for table in tables:
+        assert (table.count("rows"), table.count("quarantined")) == (24, 0)
+        assert table.work
+        assert 0 < table.work.usage["slots_used"] <= table.work.usage["slots"]
+        assert table.work.usage["slots"] % SLOTS == 0
+    assert [table.work.loads for table in tables if table.work] == [1, 0, 0]
 
 
 def test_a_router_gives_each_request_its_likeliest_adapter(
@@ -145,17 +169,11 @@ def test_a_router_gives_each_request_its_likeliest_adapter(
     assert written(model) == [own[one][place] for place, one in enumerate(chosen)]
 
 
-def test_roles_share_an_engine(tiny: str, folders: list[Path], base: VllmModel) -> None:
+def test_roles_share_an_engine(tiny: str, folders: list[Path], roles: Roles, base: VllmModel) -> None:
+    policy = roles["policy"]
+    assert isinstance(policy, VllmModel)
+    assert policy._engine is base._engine
+    assert written(policy) == written(base.adapted(folders[0])) != written(base)
     model = small(tiny)
     tuned = with_adapter(model, adapt(words_stage("a"), Seed(), policy=model)).placed(str(folders[0]))
-    roles = Roles(RolesSpec.of({"policy": tuned, "reference": model}), threads=1)
-    try:
-        assert written(roles["policy"]) == written(base.adapted(folders[0]))
-        assert written(roles["reference"]) == written(base)
-        policy, reference = roles["policy"], roles["reference"]
-        assert isinstance(policy, VllmModel)
-        assert isinstance(reference, VllmModel)
-        assert policy._engine is reference._engine
-    finally:
-        roles.close()
     assert loaded_for(tuned) == loaded_for(model, [tuned])

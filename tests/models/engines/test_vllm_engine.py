@@ -22,7 +22,7 @@ from normloom.models.transformers.engine import TransformersModel
 from normloom.models.vllm.engine import VllmModel
 
 SMOL = "SmolLM2-135M-Instruct"
-LIMIT = 1024
+LIMIT = 320
 INSTRUCTION = "You judge texts. Answer each question with Yes or No, and nothing else."
 ANSWERS = ("Yes", "No")
 QUESTIONS = ("Is the text about an animal?", "Is the text rude?", "Does the text ask for something?")
@@ -120,8 +120,8 @@ class TestScore:
 class TestGenerate:
     def test_greedy_texts_are_those_of_transformers(self, engine: VllmModel, reference: TransformersModel) -> None:
         requests = [writing(text, temperature=0, max_tokens=12) for text in TEXTS]
-        requests.append(writing(TEXTS[1], temperature=0, repetition_penalty=1.3))
-        requests += [writing(text, temperature=0, stop=(",", ".", " the")) for text in TEXTS]
+        requests.append(writing(TEXTS[1], temperature=0, max_tokens=12, repetition_penalty=1.3))
+        requests += [writing(text, temperature=0, max_tokens=12, stop=(",", ".", " the")) for text in TEXTS]
         ours, theirs = engine.generate(requests), reference.generate(requests)
         assert [c.tokens_in for c in ours] == [c.tokens_in for c in theirs]
         same = sum(one == other for one, other in zip(ours, theirs, strict=True))
@@ -192,12 +192,12 @@ class TestGenerate:
 @needs_smol
 class TestTogether:
     def test_calls_side_by_side_get_what_they_get_alone(self, engine: VllmModel) -> None:
-        written = [[writing(text, i, 10 + i, temperature=0.8)] for i, text in enumerate(TEXTS)]
+        written = [[writing(text, i, 10 + i, temperature=0.8, max_tokens=8)] for i, text in enumerate(TEXTS[:4])]
         alone = [engine.generate(requests) for requests in written]
-        scored = engine.score([scoring(text) for text in TEXTS])
+        scored = engine.score([scoring(text) for text in TEXTS[:4]])
         with ThreadPoolExecutor(8) as threads:
             texts = [threads.submit(engine.generate, requests) for requests in written]
-            scores = [threads.submit(engine.score, [scoring(text)]) for text in TEXTS]
+            scores = [threads.submit(engine.score, [scoring(text)]) for text in TEXTS[:4]]
         assert [text.result() for text in texts] == alone
         for one, other in zip(scores, scored, strict=True):
             np.testing.assert_allclose(one.result()[0].logprobs, other.logprobs, atol=1e-4)
@@ -225,7 +225,7 @@ class TestTogether:
         started = processes_of(os.getpid(), but=others)
         assert len(started) >= 2
         with ThreadPoolExecutor(1) as threads:
-            waiting = threads.submit(engine.generate, [writing(TEXTS[4], *range(64), max_tokens=512)])
+            waiting = threads.submit(engine.generate, [writing(TEXTS[4], *range(64), max_tokens=256)])
             time.sleep(1)
             engine.close()
             with pytest.raises(ModelError, match="closed while in use"):

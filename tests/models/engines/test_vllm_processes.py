@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,11 @@ import pytest
 import torch
 from tiny_models import CONTEXT, NO_SYSTEM, save_tiny_llama
 from transformers import LlamaConfig, LlamaForCausalLM
-from vllm_engine import ENDED_SECONDS, SLOTS, needs_vllm, processes_of, spec
+from vllm_engine import ENDED_SECONDS, needs_vllm, processes_of, spec
 
 from normloom.core.errors import ConfigError, ModelError
 from normloom.models import GenerateRequest, ModelSpec, Sampling, load_model
 from normloom.models.transformers.engine import TransformersModel
-from normloom.store.store import Store
-from normloom.testing.toy import echo_stage, runner, words_stage
-from normloom.workers.pool import Pool
-from normloom.workers.resources import Resources
 
 pytestmark = needs_vllm
 
@@ -144,24 +139,3 @@ class TestStart:
     def test_wrong_settings_are_named(self, tiny: Path, changes: dict[str, Any], message: str) -> None:
         with pytest.raises(ConfigError, match=message):
             load_model(spec(str(tiny)).model_copy(update=changes))
-
-
-class TestActor:
-    def test_a_stage_is_made_by_it_and_none_of_its_processes_stays(self, tmp_path: Path, tiny: Path) -> None:
-        before = processes_of(os.getpid())
-        words = words_stage(*(f"word {number}" for number in range(24)))
-        pool = Pool(Resources(actors=1, threads=1))
-        try:
-            loom = replace(runner(Store(tmp_path)), pool=pool)
-            source, _ = loom.run(words, [], [])
-            table, _ = loom.run(echo_stage(words, model=spec(str(tiny), kv_cache_gib=0.1)), [source.ref], [])
-            started = processes_of(os.getpid(), but=before)
-            assert [process for process in started if "EngineCore" in " ".join(process.cmdline())]
-        finally:
-            pool.close()
-        assert psutil.wait_procs(started, ENDED_SECONDS)[1] == []
-        assert (table.count("rows"), table.count("quarantined")) == (24, 0)
-        assert table.work
-        assert table.work.loads == 1
-        assert 0 < table.work.usage["slots_used"] <= table.work.usage["slots"]
-        assert table.work.usage["slots"] % SLOTS == 0

@@ -140,7 +140,7 @@ def test_an_unknown_model_ends_the_work(base_url: str) -> None:
 
 
 def test_faults_on_the_way_cost_tries_only(base_url: str) -> None:
-    requests = [writing(f"{text} {i}") for text in TEXTS for i in range(5)]
+    requests = [writing(f"{text} {i}", max_tokens=4) for text in TEXTS for i in range(5)]
     faults = [fault for fault in FAULTS if fault != "slow"]  # which would end with a timeout of our own
     with (
         faulty(base_url, every=4, faults=faults) as proxy,
