@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -177,15 +178,14 @@ class TestGenerate:
             assert isinstance(made["large"], bool)
 
     def test_a_schema_that_is_none_is_a_config_error(self, engine: VllmModel) -> None:
-        request = GenerateRequest(instruction="", prompt="a", seeds=(1,), json_schema='{"type": "no such type"}')
         with pytest.raises(ConfigError, match="vLLM refuses"):
-            engine.generate([request])
+            engine.generate([replace(writing("a"), json_schema='{"type": "no such type"}')])
         assert engine.generate([writing("cats")])[0].candidates
 
     def test_no_requests_and_no_seeds(self, engine: VllmModel) -> None:
         assert engine.generate([]) == []
-        request = GenerateRequest(instruction="", prompt="cats", seeds=())
-        assert engine.generate([request])[0].candidates == ()
+        (completion,) = engine.generate([replace(writing("cats"), seeds=())])
+        assert (completion.candidates, completion.error) == ((), None)
 
 
 @needs_vllm
