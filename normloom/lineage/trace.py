@@ -12,6 +12,7 @@ import duckdb
 from normloom.core.errors import StoreError
 from normloom.lineage.trace_search import Record, Relation, Search, relations
 from normloom.lineage.trained import Trained, learners, writers
+from normloom.readers.records import one_line
 from normloom.store.store import Store
 
 Departure = Literal["dropped", "quarantined"]
@@ -117,7 +118,7 @@ def trace(store: Store, row_id: str, *, system: str | None = None, forward: bool
             search.backward(found, position)
     except duckdb.Error as error:
         raise StoreError(
-            f"the tables in {store.root} cannot be read: {error}; trace again, or build them again"
+            f"the tables in {store.root} cannot be read: {one_line(error)}; trace again, or build them again"
         ) from error
     whole = _assembled(found, among[position].system, among, search.records, forward=forward)
     met = {row.row_id for row in whole.rows}

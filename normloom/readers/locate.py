@@ -93,9 +93,9 @@ def _readable(path: Path) -> Path:
 
 def _shards(folder: Path, reading: ReadOptions) -> tuple[Path, ...]:
     """Return the files of a folder that can be read, by name; those of one split if they are of several."""
-    if saved := saved_files(folder, reading):
-        return saved
     try:
+        if saved := saved_files(folder, reading):
+            return saved
         inside = sorted(one for one in folder.iterdir() if not one.name.startswith((".", "_")))
     except PermissionError as error:
         raise SourceError(f"{folder} may not be read by this user: change its permissions") from error

@@ -18,11 +18,13 @@ from openlineage_schemas import validate
 from openlineage_toys import FLOW_RUN, TASK_RUN, WHOLE, Collector, failing_stage, lineage_of, make, read, sequence
 
 from normloom.core.errors import QuarantineBudgetError, StoreError
+from normloom.core.models.protocol import ModelSpec
 from normloom.core.table import Manifest
 from normloom.history.unfinished import BuildRecord, UnfinishedBuild
 from normloom.lineage.openlineage import LineageEvents, append_line
 from normloom.lineage.openlineage_ends import end_dead_runs, read_events
 from normloom.lineage.openlineage_facets import sources_of
+from normloom.lineage.openlineage_models import _named
 from normloom.readers import Located
 from normloom.store.store import Store
 from normloom.tasks.prompts.ingest import Prompts, ingest
@@ -345,3 +347,7 @@ def test_a_line_that_does_not_fit_leaves_no_piece_of_it(tmp_path: Path) -> None:
     assert path.read_text() == "first\n"
     append_line(path, "third")
     assert path.read_text() == "first\nthird\n"
+
+
+def test_a_model_whose_files_are_on_the_nodes_alone_has_the_name_that_they_have_there() -> None:
+    assert _named(ModelSpec(engine="transformers", model="/nodes/have/it")) == ("file", "/nodes/have/it")

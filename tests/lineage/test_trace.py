@@ -9,12 +9,13 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from normloom.core.contract import Check, Contract
-from normloom.core.errors import UsageError
+from normloom.core.errors import StoreError, UsageError
 from normloom.core.rows.ids import row_id
 from normloom.core.stage import Output, Stage, dropped, dropped_frame, quarantined, quarantined_frame
 from normloom.core.table import Manifest
 from normloom.history.removal.forget import _origin
-from normloom.lineage.trace import LedgerEntry, Trace, trace
+from normloom.lineage.trace import LedgerEntry, Trace, _entry, trace
+from normloom.lineage.trace_search import relations
 from normloom.store.store import Store
 from normloom.testing.toy import WORDS, Words, read_words, runner, words_stage
 
@@ -289,3 +290,19 @@ def test_systems_are_told_apart(tmp_path: Path) -> None:
 def test_a_row_of_two_parents_cannot_be_forgotten_by_its_id(store: Store) -> None:
     with pytest.raises(UsageError, match=rf"row {JOINED} is derived from 2 source rows .*: give the ids"):
         _origin(store, JOINED)
+
+
+def test_tables_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    make(store, *chain("ab", "ac"))
+    known = store.scan(store.newest("toy")[0].ref).collect()["row_id"][0]
+    for file in tmp_path.rglob("rows-*.parquet"):
+        file.write_bytes(b"x" * file.stat().st_size)
+    with pytest.raises(StoreError, match=r"the tables in .* cannot be read: .*; trace again, or build them again"):
+        trace(store, known)
+
+
+def test_a_record_of_a_source_may_be_no_json(store: Store) -> None:
+    told = json.dumps({"row_id": "x", "rule": "odd", "reason": "why", "payload": "one, two"})
+    entry = _entry(relations(store, None)[0], told)
+    assert (entry.row_id, entry.payload) == ("x", "one, two")

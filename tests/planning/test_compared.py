@@ -31,7 +31,7 @@ MORE = [
 ]
 
 
-def flow(prompts: list[str], labels: dict[str, str]) -> list[Stage]:
+def flow(prompts: list[str], labels: dict[str, str], **more: str) -> list[Stage]:
     rows = [
         {
             "prompt": prompt,
@@ -41,7 +41,8 @@ def flow(prompts: list[str], labels: dict[str, str]) -> list[Stage]:
         for prompt in prompts
     ]
     columns = {name: tables.LABELLED.schema[name] for name in ("prompt", "origin", "labels")}
-    source = nl.table(pl.DataFrame(rows, schema=columns), name="labelled")
+    more_columns = [pl.lit(text).alias(name) for name, text in more.items()]
+    source = nl.table(pl.DataFrame(rows, schema=columns).with_columns(more_columns), name="labelled")
     gaps = find_sparse(source, GapSearch(quota=3, examples=1), taxonomies=(SAFETY,), minimum=5)
     drafting = Drafting(part_rows=1, min_words=1)
     return [expand(gaps, drafting, source, scripted(words=4), taxonomies=(SAFETY,), tau=TAU)]
@@ -117,3 +118,17 @@ def test_without_the_earlier_side_table_all_parts_are_made(tmp_path: Path) -> No
     assert after.work
     assert after.work.parts == len(after.parts)
     assert rows(left, after) == rows(scratch, made("toy", flow([*PROMPTS, MORE[1]], labels), scratch)["expand"])
+
+
+def test_a_side_table_with_other_columns_costs_all_parts(tmp_path: Path) -> None:
+    labels = dict.fromkeys(PROMPTS, SAFETY.labels[0].id)
+    store = Store(tmp_path)
+    made("toy", flow(PROMPTS, labels), store)
+    after = made("toy", flow(PROMPTS, labels, note="new"), store)["expand"]
+    assert after.work
+    assert after.work.parts == len(after.parts)
+
+
+def test_any_new_row_affects_a_step_that_does_not_say_which_do() -> None:
+    nothing = pl.DataFrame()
+    assert nl.Compared().touches(nothing, nothing, nothing, {})

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
 
@@ -184,3 +188,29 @@ def test_classes_of_a_list_as_data_sets_wrote_them_before(tmp_path: Path) -> Non
     pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(told)}), tmp_path / "a.parquet")
     rows = read_source(tmp_path / "a.parquet", text_column="prompt", keep=["harm"]).rows
     assert rows["harm"].to_list() == [["none", "some"], []]
+
+
+@contextmanager
+def somebody_else() -> Iterator[None]:
+    """Let permissions count, which they do not for root."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(54321)
+    try:
+        yield
+    finally:
+        os.seteuid(user)
+
+
+def test_a_file_or_folder_that_may_not_be_read_is_named() -> None:
+    with tempfile.TemporaryDirectory() as place:
+        file, *folders = (Path(place) / name for name in ("a.csv", "no list", "nothing"))
+        file.write_text("prompt\nhi\n")
+        Path(place).chmod(0o755)
+        file.chmod(0)
+        for folder, mode in zip(folders, (0o311, 0), strict=True):
+            folder.mkdir()
+            folder.chmod(mode)
+        with somebody_else():
+            for path in (file, *folders):
+                assert refusal(path) == f"{path} may not be read by this user: change its permissions"

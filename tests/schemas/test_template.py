@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from normloom.core.errors import ConfigError
 from normloom.schemas.taxonomy import DIMENSIONS
-from normloom.schemas.template import FOLDER, Template, load_template
+from normloom.schemas.template import FOLDER, Template, load_template, templates_of
+from normloom.tasks.cross_align.reword import Rewording
 from normloom.tasks.rejection.judge import ON_TASK
 
 NEEDED = {
@@ -131,3 +132,9 @@ def test_a_section_that_is_needed_is_asked_for_when_the_template_is_read(tmp_pat
     (tmp_path / "judge.txt").write_text("[instruction]\nJudge.\n")
     with pytest.raises(ConfigError, match=r"judge\.txt: it has no section \[context\]; its sections are"):
         load_template("judge", tmp_path, needs=("instruction", "context"))
+
+
+def test_templates_that_a_folder_does_not_have_are_the_built_in_ones(tmp_path: Path) -> None:
+    (tmp_path / "judge.txt").write_text((FOLDER / "judge.txt").read_text())
+    with templates_of(tmp_path):
+        assert Rewording.model_validate({"template": "reword"}).template == load_template("reword")

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from normloom.core.errors import ConfigError
 from normloom.core.models.model_roles import RolesSpec
+from normloom.core.models.routed_model import RoutedSpec
 from normloom.steps.graph import farthest, load_order, model_uses, stages_of, with_models
+from normloom.steps.products import routed
 from normloom.testing.toy import SCRIPTED, echo_stage, words_stage
 
 
@@ -44,3 +48,14 @@ def test_each_of_several_models_is_changed() -> None:
     assert isinstance(end.model, RolesSpec)
     assert {role: spec.model for role, spec in end.model.roles.items()} == {"writer": "other", "judge": "other"}
     assert end.model.model == "writer other + judge other"
+
+
+def test_each_part_of_a_routed_model_is_changed() -> None:
+    words = words_stage("a")
+    expert, router = (
+        replace(echo_stage(words, part_rows=None), name=files, files=files) for files in ("adapter", "router")
+    )
+    stage = echo_stage(words, model=routed(SCRIPTED, {"one": expert, "two": expert}, router))
+    [changed] = with_models([stage], lambda spec: spec.model_copy(update={"threads": 3}))
+    assert isinstance(changed.model, RoutedSpec)
+    assert [spec.threads for spec in changed.model.made_of()] == [3, 3, 3]

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 import polars as pl
 
+from normloom.core.bounds import Size
 from normloom.core.models.protocol import Candidate, Completion, GenerateRequest
 from normloom.schemas.media import meme_tables
+from normloom.tasks.bounds import slots_reworded
 from normloom.tasks.cross_align.reword import Rewording, reword
+from normloom.testing.toy import SCRIPTED, words_stage
 
 TOLD = {
     "visual": "The picture says “mask” [m1].",
@@ -70,3 +73,9 @@ def test_a_text_that_loses_adds_or_repeats_lines_is_not() -> None:
     )
     assert {slot: made[slot] for slot in TOLD} == TOLD
     assert made["written_by"] == "template"
+
+
+def test_three_slots_of_each_explanation_are_asked() -> None:
+    stage = reword(words_stage("a"), Rewording(), model=SCRIPTED, writer="w")
+    bound = slots_reworded(stage, [Size(rows=4, tokens=100)], [])
+    assert (bound.requests, bound.tokens_out) == (12, 12 * 160)

@@ -14,7 +14,7 @@ from normloom.tasks.cultural.cell_figures import cell_figures
 from normloom.tasks.cultural.exemplars import back_check, exemplars
 from normloom.tasks.cultural.grid import Cells, grid
 from normloom.tasks.cultural.group_figures import country_figures
-from normloom.tasks.cultural.memes import Memes, judgements, read_memes
+from normloom.tasks.cultural.memes import Memes, _position, judgements, read_memes
 from normloom.tasks.cultural.parse import letter_of
 from normloom.testing import language_model
 
@@ -245,3 +245,9 @@ def test_a_question_with_a_picture_needs_the_pictures() -> None:
     asked = asked.with_columns(row_id=pl.lit("q"))
     with pytest.raises(ValueError, match="a question shows the picture m, and no media are given"):
         answer_scored.function(asked, ScoredAnswers(), language_model(), entrant="m")
+
+
+def test_a_template_has_one_place_between_0_and_1() -> None:
+    places = [_position(name) for name in ("drake", "doge", "drake")]
+    assert places[0] == places[2] != places[1]
+    assert all(0 <= place < 1 for place in places)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -18,10 +19,11 @@ from safetensors.torch import load_file
 from tiny_models import save_tiny_llama, tokenizer
 from transformers import AutoModelForCausalLM
 
-from normloom.core.errors import ConfigError, StageError
+from normloom.core.errors import ConfigError, StageError, StoreError
 from normloom.core.models.protocol import ModelSpec
 from normloom.core.run import Run
 from normloom.tasks.alignx.experts import tune_expert
+from normloom.tasks.tuning.checkpoints import newest, seal
 from normloom.tasks.tuning.lora import ADAPTER, CONFIG, FOLDER, Lora, trainable
 from normloom.tasks.tuning.policies import Policy
 from normloom.tasks.tuning.supervised import Curve, Replies, Tuning, tune
@@ -33,6 +35,7 @@ ARGS = Tuning(
 )
 
 
+FEW = ARGS.model_copy(update={"max_steps": 3})
 KILLED = """
 import sys
 from pathlib import Path
@@ -144,3 +147,33 @@ def test_an_axis_without_a_good_reply_has_no_expert(tiny: Path, tmp_path: Path) 
     for axis, reasons in (("kind", "no_reply"), ("brief", "no prompt")):
         with pytest.raises(StageError, match=rf"axis '{axis}': it has no reply that can be learned from \({reasons}\)"):
             tune_expert.function(rows, ARGS, known, axis=axis, policy=base, run=Run(tmp_path, tmp_path))
+
+
+class Harmful:
+    """What a checkpoint could hold if its pickles were run."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+def test_a_checkpoint_that_cannot_be_read_is_named_and_not_run(tiny: Path, tmp_path: Path) -> None:
+    tune(replies(0, 24), Replies([], []), FEW, policy(tiny), scratch=tmp_path, tell=lambda *_: None)
+    checkpoint = newest(tmp_path)
+    assert checkpoint
+    torch.save({"state": Harmful(tmp_path / "run")}, checkpoint / "optimizer.pt")
+    seal(checkpoint)
+    with pytest.raises(StoreError, match=r"(?s)checkpoint-3 cannot be read .*; remove it to start from the one before"):
+        tuned(tiny, tmp_path)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_that_cannot_be_written_is_said(tiny: Path, tmp_path: Path) -> None:
+    def block(step: int, *_: Any) -> None:
+        if step == 2:
+            (tmp_path / "checkpoint-3").touch()
+
+    with pytest.raises(StoreError, match=r"a checkpoint cannot be written \(File exists\)"):
+        tune(replies(0, 24), Replies([], []), FEW, policy(tiny), scratch=tmp_path, tell=block)
