@@ -13,13 +13,14 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from ssl import create_default_context
 from urllib.parse import urlsplit
 
 import psutil
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.events import emit_event
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_SSL_CERT_FILE, PREFECT_API_URL
 from prefect_home import Prefect, prefect_home
 from rich.console import Console
 
@@ -78,6 +79,14 @@ def test_the_database_is_in_prefect_home(url: str, home: Path) -> None:
         flow = client.create_flow_from_name("kept")
     with closing(sqlite3.connect(home / "prefect.db")) as database:
         assert database.execute("SELECT id FROM flow WHERE name = 'kept'").fetchone() == (str(flow),)
+
+
+def test_clients_of_a_server_without_tls_read_one_certificate() -> None:
+    before = PREFECT_API_SSL_CERT_FILE.value()
+    with using_server("http://127.0.0.1:1/api"):
+        assert len(create_default_context(cafile=PREFECT_API_SSL_CERT_FILE.value()).get_ca_certs()) == 1
+    with using_server("https://prefect.example.org/api"):
+        assert PREFECT_API_SSL_CERT_FILE.value() == before
 
 
 def test_a_server_for_a_build_tells_no_blocks_and_leaves_that_to_one_for_good(url: str, home: Path) -> None:
