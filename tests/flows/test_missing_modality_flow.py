@@ -46,7 +46,7 @@ class TestMulti3Hate:
     def tables(cls, shared_data: Path, store: Store) -> dict[str, Manifest]:
         folder = shared_data / "multi3hate"
         source = f"source={{path: {folder / 'items.parquet'}, images: '{folder / 'images_*.parquet'}'}}"
-        return built(store, source, "ocr.per_language=2", "missing.shares=[1.0, 0.5, 0.0]")
+        return built(store, source, "ocr.per_language=1", "missing.shares=[1.0, 0.0]")
 
     def test_counts_are_those_of_the_source(self, tables: dict[str, Manifest], store: Store) -> None:
         assert (tables["media"].count("rows"), tables["media"].count("quarantined")) == (1_475, 0)

@@ -142,9 +142,8 @@ class TestReplay:
         assert pair["prompt_id"][0] in json.dumps(found, default=str)
 
     def test_the_bonus_on_the_raw_reply_changes_next_to_nothing(
-        self, released: Path, expected: dict[str, Any], tmp_path: Path
+        self, released: Path, expected: dict[str, Any], store: Store
     ) -> None:
-        store = Store(tmp_path)
         tables = replayed(released, store, "quality.bonus_tested_on=raw")
         replies, pairs = figures(store, tables, "reply_figures"), figures(store, tables, "pair_figures")
         raw = expected["json_tested_on_raw"]
