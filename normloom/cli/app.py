@@ -42,6 +42,7 @@ from normloom.cli.common import FAILED, WAITING, WRONG_USAGE, err
 from normloom.cli.interrupt import terminated
 from normloom.core.errors import NormloomError, UsageError, WaitingError
 from normloom.core.machine.collector import collect_rarely
+from normloom.core.machine.processors import share_processors
 from normloom.core.machine.proxies import spare_loopback
 
 app = typer.Typer(
@@ -106,6 +107,7 @@ def options(
 def main() -> NoReturn:
     """Run the command line; 0 done, 1 failed, 2 wrong usage, 3 waits, 130 interrupted, 143 terminated."""
     collect_rarely()
+    share_processors()
     signal.signal(signal.SIGTERM, terminated)
     code: str | int | None = 0
     try:

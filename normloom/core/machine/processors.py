@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import MutableMapping
 
-SPINS = "1000"  # a few microseconds
+SPINS = "1000"  # of GNU's OpenMP: a few microseconds
+CYCLES = "10"  # of OpenBLAS, a power of two: less than one
+BLAS_WAITING = "OPENBLAS_THREAD_TIMEOUT"
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
@@ -15,10 +17,12 @@ def processors() -> int:
 
 
 def share_processors(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Make waiting OpenMP threads sleep after a short spin, unless the environment already sets how they wait.
+    """Make waiting threads sleep after a short spin, unless the environment already sets how they wait.
 
-    GNU's library spins for milliseconds by default, which takes processors from the very threads it waits for if other
-    programs want them too. It reads the environment when it is loaded, so call this before torch is imported.
+    By default those of GNU's OpenMP (torch) spin for milliseconds, those of OpenBLAS (numpy, scipy) for longer, which
+    takes processors from the very threads they wait for if other programs want them too. Both libraries read the
+    environment when they are loaded, so call this before torch and numpy are imported.
     """
     if not any(name in environment for name in _WAITING):
         environment["GOMP_SPINCOUNT"] = SPINS
+    environment.setdefault(BLAS_WAITING, CYCLES)
