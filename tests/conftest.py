@@ -22,6 +22,7 @@ os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 collect_rarely()
 share_processors()  # tests side by side, and what they start, want the same ones
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # one thread of numpy waits for no other
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # processes that tests start keep what they compile: half of a start
 if os.path.ismount("/dev/shm") and shutil.disk_usage("/dev/shm").free > 8e9:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")  # in memory: a store flushes every file that it writes
