@@ -36,7 +36,7 @@ class VerdictSlice(NamedTuple):
     runs: list[pl.DataFrame]
 
 
-@step(makes=tables.FIGURES, fan_out=free("one row for each figure"), libraries=("numpy", "scipy"))
+@step(makes=tables.FIGURES, fan_out=free("one row for each figure"), libraries=("numpy",))
 def evaluate_detectors(
     rows: pl.DataFrame, *, dimensions: tuple[str, ...] = DIMENSIONS, threshold: float = 0.5
 ) -> Output:
@@ -65,7 +65,10 @@ def evaluate_detectors(
     return figures_output(figures)
 
 
-@step(makes=tables.FIGURES, fan_out=free("one row for each figure"), libraries=("scipy",))
+@step(
+    makes=tables.FIGURES,
+    fan_out=free("one row for each figure"),
+)
 def evaluate_responders(
     rows: pl.DataFrame, *, dimensions: tuple[str, ...] = DIMENSIONS, threshold: float = 0.5
 ) -> Output:

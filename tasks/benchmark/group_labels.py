@@ -136,9 +136,7 @@ def group_labels(rows: pl.DataFrame, args: GroupLabels) -> Output:
     return Output(rows=made, attempts=made.height)
 
 
-@step(
-    makes=tables.FIGURES, name="follow_figures", fan_out=free("one row for each figure"), libraries=("numpy", "scipy")
-)
+@step(makes=tables.FIGURES, name="follow_figures", fan_out=free("one row for each figure"), libraries=("numpy",))
 def follow_groups(
     rows: pl.DataFrame, labels: pl.DataFrame, *, reference: str | None = None, threshold: float = 0.5
 ) -> Output:
@@ -171,7 +169,7 @@ def follow_groups(
     makes=tables.FIGURES,
     name="group_figures",
     fan_out=free("one row for each figure"),
-    libraries=("numpy", "scipy", "krippendorff"),
+    libraries=("numpy", "krippendorff"),
 )
 def label_figures(rows: pl.DataFrame, args: GroupLabels, labels: pl.DataFrame) -> Output:
     """Return what people say themselves: Krippendorff's alpha within each group, which bounds any agreement with it,

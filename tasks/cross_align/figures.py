@@ -77,7 +77,7 @@ def faithfulness_figures(rows: pl.DataFrame) -> Output:
     return figures_output(made)
 
 
-@step(makes=tables.FIGURES, fan_out=free("one row for each figure"), libraries=("numpy", "scipy"))
+@step(makes=tables.FIGURES, fan_out=free("one row for each figure"), libraries=("numpy",))
 def link_figures(rows: pl.DataFrame, mentions: pl.DataFrame) -> Output:
     """Return the share of the memes of each class that a source is mentioned in, and what the lexicon alone predicts.
 

@@ -23,7 +23,7 @@ Row = dict[str, object]
 _YES_NO = 2  # answers that raters choose from
 
 
-@step(makes=tables.FIGURES, fan_out=free("one row for each figure"), libraries=("numpy", "scipy"))
+@step(makes=tables.FIGURES, fan_out=free("one row for each figure"), libraries=("numpy",))
 def follow_figures(rows: pl.DataFrame, judgements: pl.DataFrame, *, reference: str) -> Output:
     """Return each model's agreement with each group, its pull towards the reference, and how often the order decides.
 
@@ -41,7 +41,7 @@ def follow_figures(rows: pl.DataFrame, judgements: pl.DataFrame, *, reference: s
 @step(
     makes=tables.FIGURES,
     fan_out=free("one row for each figure"),
-    libraries=("numpy", "scipy", "krippendorff", *LIBRARIES),
+    libraries=("numpy", "krippendorff", *LIBRARIES),
 )
 def country_figures(rows: pl.DataFrame, *, ratings: Located | None) -> Output:
     """Return what people themselves say: the share called hateful, how far two countries agree, and alpha within one.

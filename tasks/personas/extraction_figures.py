@@ -16,7 +16,7 @@ UTTERANCES = "utterances"
 _OF = "extractor"
 
 
-@step(makes=tables.FIGURES, fan_out=free("one row for each figure"), libraries=("numpy", "scipy"))
+@step(makes=tables.FIGURES, fan_out=free("one row for each figure"), libraries=("numpy",))
 def extraction_figures(rows: pl.DataFrame) -> Output:
     """Return exact span F1 and relation accuracy, over all and by relation, with intervals that resample texts."""
     figures = [figure_row(_span_f1(rows), metric="span_f1", of=_OF), *_accuracies(rows)]

@@ -21,7 +21,7 @@ LEAVE_ONE_OUT, PEOPLES = "leave_one_out", "people"
 _RIGHT = pl.col("predicted") == pl.col("accepted")
 
 
-@step(makes=tables.FIGURES, fan_out=free("one row for each figure"), libraries=("numpy", "scipy"))
+@step(makes=tables.FIGURES, fan_out=free("one row for each figure"), libraries=("numpy",))
 def loop_figures(rows: pl.DataFrame, rounds: pl.DataFrame, taught: pl.DataFrame) -> Output:
     """Return accuracy, coverage and accuracy at coverage by task, leaving one user out, and the curve of each strategy.
 

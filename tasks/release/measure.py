@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MEASURES = ("precision", "recall", "top1", "macro_recall")
 
 
-@step(makes=tables.AGREEMENT, fan_out=free("one row for each measure of a dimension"), libraries=("numpy", "scipy"))
+@step(makes=tables.AGREEMENT, fan_out=free("one row for each measure of a dimension"), libraries=("numpy",))
 def agreement(rows: pl.DataFrame, *, taxonomies: tuple[Taxonomy, ...]) -> Output:
     """Compare labels with the source's reference labels, dimension by dimension.
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 RELEASED, CANDIDATES = "released responses", "all candidates"
 
 
-@step(makes=tables.FIGURES, fan_out=free("one row for each figure"), libraries=("numpy", "scipy"))
+@step(makes=tables.FIGURES, fan_out=free("one row for each figure"), libraries=("numpy",))
 def trade_off(
     rows: pl.DataFrame,
     prompts: pl.DataFrame,
