@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prefect_home import Prefect
 
 from normloom.core.errors import BuildCancelledError
 from normloom.core.stage import Stage
@@ -21,6 +23,12 @@ from normloom.workers.pool import Pool
 from normloom.workers.resources import Resources
 
 INLINE = Resources(actors=0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def prefect(shared_prefect: Prefect) -> Iterator[None]:
+    with shared_prefect.used():
+        yield
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from prefect.flows import load_flow_from_entrypoint
+from prefect_home import Prefect
 from scripted_profile import write_profile
 
 from normloom.cli import deployed as deployed_flows
@@ -66,13 +67,14 @@ def test_wrong_parameters_are_told_in_our_words(tmp_path: Path) -> None:
         build(profile=profile, settings=("generate.candidats=2",), store=str(tmp_path))
 
 
-def test_a_flow_in_a_file_is_found_by_a_deployment_in_any_process(tmp_path: Path) -> None:
+def test_a_flow_in_a_file_is_found_by_a_deployment_in_any_process(tmp_path: Path, shared_prefect: Prefect) -> None:
     file = tmp_path / "shout.py"
     file.write_text(FLOW)
     flow = load_flow_from_entrypoint(f"normloom.cli.deployed.{attribute_of(str(file))}", use_placeholder_flow=False)
     assert flow.name == "shout"
     store = tmp_path / "store"
-    flow.fn(store=str(store))
+    with shared_prefect.used():
+        flow.fn(store=str(store))
     manifest = Store(store).current("shout", "shout")
     assert manifest is not None
     assert Store(store).scan(manifest.ref).collect()["loud"].to_list() == ["A", "B"]
