@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
+from command_line import Command
 from kills import Builder, is_target, scripted_builder
 from prefect_home import Prefect
 
@@ -31,6 +32,21 @@ def contents(store: Path) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def undisturbed(builder: Builder, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return builder.undisturbed(tmp_path_factory.mktemp("undisturbed"))
+
+
+@pytest.fixture
+def resume(
+    builder: Builder, shared_prefect: Prefect, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Path], None]:
+    """Give the command again, in this process, for the store of a build that did not end well."""
+
+    def again(store: Path) -> None:
+        arguments = [*builder.arguments, "--store", str(store), "--set", "resources.actors=0"]
+        with shared_prefect.used():
+            done = Command(capsys, monkeypatch)("build", "savacu", *arguments)
+        assert done.code == 0, done.err
+
+    return again
 
 
 def makers(store: Path) -> dict[str, list[str]]:
@@ -106,7 +122,7 @@ def orphan_lives(process: int) -> bool:
 
 
 def test_a_signal_frees_the_actors_and_leaves_a_store_that_goes_on(
-    builder: Builder, undisturbed: dict[str, str], tmp_path: Path
+    builder: Builder, undisturbed: dict[str, str], resume: Callable[[Path], None], tmp_path: Path
 ) -> None:
     """Interrupted, resumed, terminated and resumed again."""
     for times, (number, code) in enumerate([(signal.SIGINT, 130), (signal.SIGTERM, 143)], start=1):
@@ -120,7 +136,7 @@ def test_a_signal_frees_the_actors_and_leaves_a_store_that_goes_on(
         assert [build.state for build in unfinished(Store(tmp_path), "savacu")] == ["cancelled"] * times
         _, left = psutil.wait_procs(crew, timeout=30)
         assert left == []
-    builder.finish(builder.start(tmp_path, actors=0))
+    resume(tmp_path)
     assert contents(tmp_path) == undisturbed
 
 
@@ -148,7 +164,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_fails_cleanly_and_the_next_build_goes_on(
-    builder: Builder, undisturbed: dict[str, str], small_disk: Path
+    builder: Builder, undisturbed: dict[str, str], resume: Callable[[Path], None], small_disk: Path
 ) -> None:
     failing = builder.start(small_disk / "store", actors=0)
     _, said = failing.communicate(timeout=600)
@@ -162,6 +178,6 @@ def test_a_full_disk_fails_cleanly_and_the_next_build_goes_on(
     done = {path: path.stat().st_mtime_ns for path in small_disk.glob("store/savacu/*/*/part-*.json")}
     assert done
     subprocess.run(["mount", "-o", "remount,size=50m", small_disk], check=True)
-    builder.finish(builder.start(small_disk / "store", actors=0))
+    resume(small_disk / "store")
     assert contents(small_disk / "store") == undisturbed
     assert {path: path.stat().st_mtime_ns for path in done} == done
