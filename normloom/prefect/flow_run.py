@@ -105,10 +105,10 @@ def hold_run_under_way(store: Path) -> FlowRun | None:
     from prefect.context import FlowRunContext
 
     run = FlowRunContext.get()
-    if run and run.flow_run:
-        HeldRun.hold(store, run.flow_run)
-        return run.flow_run
-    return None
+    assert run
+    assert run.flow_run
+    HeldRun.hold(store, run.flow_run)
+    return run.flow_run
 
 
 def in_flow_run(

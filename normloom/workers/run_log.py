@@ -128,9 +128,8 @@ class _Sender(logging.Handler):
                 "flow_run_id": run.flow_run_id,
                 "task_run_id": run.task_run_id,
             }
-            self._queue.put_nowait(entry)
-        except queue.Full:
-            pass
+            with suppress(queue.Full):
+                self._queue.put_nowait(entry)
         except Exception:  # noqa: BLE001  # logging's own way with records that cannot be formatted
             self.handleError(record)
 

@@ -19,7 +19,7 @@ from normloom.lineage.openlineage_facets import run_facets
 from normloom.lineage.openlineage_models import model_datasets
 from normloom.lineage.training import POINTS, TrainingRecord, training_of
 from normloom.models.identity import IdentifiedSpec
-from normloom.prefect.pages.lineage_page import Lineage, stage_page
+from normloom.prefect.pages.lineage_page import Lineage, _look_at_training, stage_page
 from normloom.report.blocks import Plot, Table
 from normloom.report.material import find_material
 from normloom.report.page import page
@@ -219,3 +219,18 @@ def test_models_by_role_and_whole_weights_have_a_facet(store: Store) -> None:
     }
     facet = run_facets(manifest.model_copy(update={"key_fields": of_roles}), reused=True)["normloom_model"]
     assert (facet.model, facet.revision) == ("policy a + judge b", None)  # type: ignore[attr-defined]  # the client leaves facets untyped
+
+
+def test_a_product_whose_curve_cannot_be_read_has_a_page_without_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    where = Store(tmp_path)
+    built(where, tune(words_stage("a"), Rates(), policy=SCRIPTED), build=BUILD)
+    manifest = where.current("toy", "tune")
+    assert manifest
+    for file in where.table_directory(manifest.ref).glob("rows-*.parquet"):
+        file.write_bytes(b"x" * file.stat().st_size)
+    lineage = Lineage(system="toy", build=BUILD, graph={"tune": []}, manifests={"tune": manifest}, store=str(tmp_path))
+    _look_at_training(lineage, "tune")
+    assert lineage.trainings == {}
+    assert "the page of tune does not show its training: " in caplog.text

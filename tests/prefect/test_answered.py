@@ -6,6 +6,7 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterDeploymentId
 from prefect_home import Prefect
@@ -13,7 +14,8 @@ from prefect_home import Prefect
 import normloom as nl
 from normloom.history.unfinished import UnfinishedBuild, recorded
 from normloom.labelling.queue import LabelQueue, open_queue
-from normloom.prefect.notifications.answered import go_on
+from normloom.prefect.notifications.answered import _GONE_ON, go_on
+from normloom.store.layout import BUILDS
 from normloom.store.store import Store
 from normloom.testing import made
 
@@ -39,7 +41,7 @@ def waiting(store: Store, run: UUID, build: str) -> LabelQueue:
     return open_queue(store, "tone")
 
 
-def test_it_goes_on_with_the_answers(shared_prefect: Prefect, tmp_path: Path) -> None:
+def test_it_goes_on_with_the_answers(shared_prefect: Prefect, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = Store(tmp_path)
     with shared_prefect.used(), get_client(sync_client=True) as client:
         deployment = client.create_deployment(client.create_flow_from_name("toy"), "waits", parameters=PARAMETERS)
@@ -62,7 +64,17 @@ def test_it_goes_on_with_the_answers(shared_prefect: Prefect, tmp_path: Path) ->
         assert found.state.is_scheduled()
         assert go_on(store) == []  # once
         store.write_build("toy", "20261127T110000-aa02", "stages: {}\n")
+        (store.root / "toy" / BUILDS / _GONE_ON).unlink()
+        assert go_on(store) == []  # a later build has what it needed
+        (store.root / "toy" / BUILDS / "20261127T110000-aa02.yaml").write_text("{")
+        assert go_on(store) == []
+        assert "cannot tell whether toy can continue: " in caplog.text
         assert len(runs()) == 2
+
+
+@flow(name="toy")
+def alone() -> None:
+    """Stand for a flow that a terminal runs."""
 
 
 def test_a_run_of_a_terminal_is_left_to_its_command(shared_prefect: Prefect, tmp_path: Path) -> None:
@@ -70,5 +82,9 @@ def test_a_run_of_a_terminal_is_left_to_its_command(shared_prefect: Prefect, tmp
     queue = waiting(store, UUID(int=7), "20261127T100000-aa01")
     for row in queue.next("ada", 2):
         queue.record(row, {"polite": "yes"}, "ada")
-    with shared_prefect.used():
+    with shared_prefect.used(), get_client(sync_client=True) as client:
+        assert go_on(store) == []  # the server does not know it
+        run = client.create_flow_run(alone)
+        [record] = (store.root / "toy" / BUILDS).glob("*.json")
+        record.write_text(record.read_text().replace(str(UUID(int=7)), str(run.id)))
         assert go_on(store) == []

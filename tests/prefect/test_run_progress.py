@@ -114,3 +114,10 @@ def test_a_server_that_is_lost_and_answers_again_is_told_once(caplog: pytest.Log
     lost, again = (record.getMessage() for record in caplog.records)
     assert lost.startswith("Prefect's server does not answer (refused): the build continues")
     assert again == "Prefect's server answers again"
+
+
+def test_what_others_tell_of_the_whole_is_passed_on() -> None:
+    shown = Shown()
+    forecast = Forecast("toy", {"words": None})
+    RunProgress(shown, forecast).whole(forecast.outlook())
+    assert shown.calls == ["0 of 1 tables"]

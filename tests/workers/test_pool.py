@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import polars as pl
@@ -16,7 +17,7 @@ import psutil
 import pytest
 import ray
 
-from normloom.core.errors import ModelError
+from normloom.core.errors import ClusterError, ConfigError, ModelError, StageError
 from normloom.core.models.needs import Needs, ProcessSpec
 from normloom.core.models.protocol import ModelSpec
 from normloom.core.progress import LogProgress
@@ -27,8 +28,10 @@ from normloom.steps.step import step
 from normloom.store.layout import LOCK
 from normloom.store.store import Store
 from normloom.testing.toy import SCRIPTED, echo_stage, runner, words_stage
+from normloom.workers.actors import actor_crew
 from normloom.workers.actors.actor_crew import ActorCrew
 from normloom.workers.job import PartJob
+from normloom.workers.node_engines import _agreed, _connected, _identity
 from normloom.workers.pool import Pool, Waits
 from normloom.workers.resources import Resources
 
@@ -46,6 +49,10 @@ def build(pool: Pool, store: Store, words: Stage, stage: Stage) -> Manifest:
     loom = replace(runner(store), pool=pool)
     first, _ = loom.run(words, [], [])
     return loom.run(stage, [first.ref], [])[0]
+
+
+def refuse(*_: object, **__: object) -> Output:
+    raise StageError("what it needs cannot be had")
 
 
 def test_actors_make_the_same_table_as_one_process(tmp_path: Path, pool: Pool) -> None:
@@ -331,3 +338,45 @@ def test_who_waits_is_told_of_a_stage_that_has_a_process(monkeypatch: pytest.Mon
     assert not waiting.is_alive()
     assert said[0] == "waits for a place, held by train"
     lone.close()
+
+
+def test_a_crew_tells_of_processes_that_died_asleep_over_a_copy_or_while_they_load(
+    tmp_path: Path, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = words_stage("a")
+    with pytest.raises(StageError, match="cannot be had"):
+        build(pool, Store(tmp_path), words, replace(echo_stage(words), function=refuse))
+    monkeypatch.setattr(actor_crew, "DEATHS_WHILE_LOADING", 0)
+    monkeypatch.setattr(actor_crew, "NODE_LOSS_SECONDS", 0.1)
+    with pool.lease(SCRIPTED.model_copy(update={"model": "mortal"})) as crew:
+        assert isinstance(crew, ActorCrew)
+        actor = crew._ready[0]
+        ray.kill(actor)
+        assert not crew.sleep()
+        crew._bury_if_dead(actor, actor.progress.remote())
+        crew._bury_if_dead(actor, actor.progress.remote())  # its death is known
+        [(reference, replacement)] = crew._loading.items()
+        ray.kill(replacement)
+        with pytest.raises(ModelError, match=r"could not load model .*: its process died each time"):
+            crew._settle(reference)
+        monkeypatch.setattr(crew, "_resources", Resources(actors=1, threads=10_000))
+        with pytest.raises(ClusterError, match="is left and Ray has no room for another"):
+            crew._require_place()
+    with _connected(Resources(address="nowhere:1")):
+        assert ray.is_initialized()
+
+
+def test_nodes_that_lack_a_model_or_differ_are_named() -> None:
+    missing = ModelSpec(engine="transformers", model="/no/model")
+    told = _identity(missing)
+    assert isinstance(told, str)
+    with pytest.raises(ConfigError, match=r"Ray node one: .*/no/model"):
+        _agreed(missing, [("one", {missing.model_dump_json(): told})], Resources())
+    if find_spec("vllm") is None:
+        assert "needs vllm" in str(_identity(ModelSpec(engine="vllm", model="m")))
+
+
+def test_a_model_that_is_coming_is_not_to_be_taken() -> None:
+    pool = Pool(Resources(actors=0))
+    pool._coming["m"] = pool.resources
+    assert not pool._may_take("m", SCRIPTED)

@@ -17,6 +17,7 @@ from normloom.core.table import Manifest
 from normloom.store.layout import MANIFEST
 from normloom.store.store import Store
 from normloom.testing import made
+from normloom.workers import reads
 
 PEOPLE = ("ann", "ben", "cem", "dea", "eli", "fay")
 
@@ -131,3 +132,10 @@ def test_a_side_table_is_cut_in_one_way() -> None:
     people, homes = table("people", who=["ann"], home=["h1"]), table("homes", home=["h1"])
     with pytest.raises(ConfigError, match="sides_on or looks_up, not both"):
         both(table("words", word=["a"], who=["ann"]), people, homes)
+
+
+def test_digests_of_inputs_are_remembered_up_to_a_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reads, "_MOST_DIGESTS", 1)
+    flow = [seen(table("words", word=[*"abcdef"]))]
+    first = made("toy", flow, Store(tmp_path))["seen"]
+    assert len({part.reads for part in first.parts}) == 3

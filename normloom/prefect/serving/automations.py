@@ -34,7 +34,3 @@ def _content(automation: Automation) -> dict[str, Any]:
     return automation.model_dump(
         mode="json", include={"description", "trigger", "actions"}, exclude={"trigger": {"id"}}
     )
-
-
-if __name__ == "__main__":
-    install()

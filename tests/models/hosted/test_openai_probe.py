@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import closing
@@ -14,8 +15,12 @@ from test_openai_engine import echo_stage
 from normloom.cli.machine.endpoints import probed
 from normloom.core.errors import ConfigError, ModelError
 from normloom.models import GenerateRequest, ModelSpec, Sampling
+from normloom.models.openai.batch import _settle
 from normloom.models.openai.engine import OpenaiModel
 from normloom.models.openai.memory import recall
+from normloom.models.openai.probe import _takes_json
+from normloom.models.openai.replies.failures import FieldRefusedError
+from normloom.models.openai.replies.reply import Reply
 from normloom.models.openai.replies.structured import json_within
 from normloom.planning.keys import key_fields
 from normloom.steps.graph import stages_of, with_models
@@ -214,3 +219,23 @@ def test_other_models_of_a_flow_stay_as_they_are() -> None:
     [changed] = with_models([end], lambda spec: spec.model_copy(update={"model": "other"}))
     assert [stage.name for stage in stages_of(changed)] == [stage.name for stage in stages_of(end)]
     assert changed.model == ModelSpec(engine="scripted", model="other")
+
+
+def test_a_field_that_is_refused_with_a_schema_alone_is_no_word_against_schemas() -> None:
+    said = "Unsupported parameter: 'temperature' with a schema"
+    with (
+        serving(refuses={"response_format": said}) as server,
+        closing(OpenaiModel(spec_of(server.base_url))) as model,
+        pytest.raises(FieldRefusedError),
+    ):
+        _takes_json(model)
+
+
+def test_what_is_answered_after_its_batch_was_given_up_is_dropped() -> None:
+    async def late() -> bool:
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        future.cancel()
+        _settle(future, ModelError("late"))
+        return future.cancelled()
+
+    assert asyncio.run(late())
