@@ -137,7 +137,7 @@ def route(halves: Halves, embed: Embed) -> Route:
 
 
 def carried(taxonomy: Taxonomy, prompts: pl.DataFrame) -> np.ndarray:
-    return np.array([[label.id in ids for label in taxonomy.labels] for ids in prompts[taxonomy.dimension]])
+    return np.array([[label.id in ids for label in taxonomy.labels] for ids in prompts[taxonomy.dimension].to_list()])
 
 
 # Measured: precision 0.61, 0.52 and 0.73, recall of labels 0.73, 0.39 and 0.53.
