@@ -137,9 +137,10 @@ def _with_checksums(store: Store, ref: TableRef) -> list[Checked]:
 
 def taken_over(
     store: Store, earlier: Manifest, jobs: Sequence[PartJob], *, stage: Stage, files: TableFiles
-) -> Iterator[tuple[PartRecord, PartRecord]]:
-    """Yield the whole parts of an earlier table that were made of the rows of one of the jobs: as they are there, and
-    as parts of this one. `files` hold all rows that the stage reads.
+) -> Iterator[PartRecord]:
+    """Yield the whole parts of an earlier table that were made of the rows of one of the jobs, as parts of this one.
+
+    `files` hold all rows that the stage reads.
 
     What the world and not a row put into quarantine is made again. So is, of a stage that `compares`, what lost to a
     row that is no longer there, or might lose to one that is new.
@@ -160,7 +161,7 @@ def taken_over(
         part = _made_of(job, by_place, by_rows, moved) if len(job) else None
         if part and store.holds(directory, part) and not _touched(directory, part, others, stage):
             place = {"index": job.index, "start": job.start, "stop": job.stop, "places": job.places}
-            yield part, part.model_copy(update=place)
+            yield part.model_copy(update=place)
 
 
 def _made_of(

@@ -33,7 +33,7 @@ def kept_parts(table: NewTable, done: Mapping[int, PartRecord]) -> tuple[int, li
     left = [job for job in jobs if job.index not in found]
     if earlier and left:
         there = taken_over(table.store, earlier, left, stage=table.stage, files=table.files)
-        found |= {part.index: part for _, part in there}
+        found |= {part.index: part for part in there}
     return len(jobs), list(found.values())
 
 

@@ -37,7 +37,7 @@ from normloom.run.release import ReleaseSize
 from normloom.steps.selection import Again
 from normloom.store.files import remove_tree
 from normloom.store.forgotten import deny_list
-from normloom.store.parts import adopt_parts, content_hash, forget_part
+from normloom.store.parts import adopt_parts, content_hash, forget_parts
 from normloom.store.store import Store
 from normloom.workers.crew import Crew, InlineCrew, Loading, PartProgress
 from normloom.workers.job import PartFailure, PartJob
@@ -210,7 +210,7 @@ class StageRunner:
         done = self.store.parts(table.directory)
         source = self.store.table_directory(base.ref)
         clean = [part for part in base.parts if part.index not in done and not part.files["quarantined"].rows]
-        adopt_parts(source, table.directory, [(part, part) for part in clean], writer=table.writer.token)
+        adopt_parts(source, table.directory, clean, writer=table.writer.token)
 
     def _take_over(
         self, table: NewTable, earlier: Manifest, jobs: Sequence[PartJob], done: dict[int, PartRecord]
@@ -244,9 +244,8 @@ class StageRunner:
             for index, part in found.items()
             if part.settled and not (again and (part.files["quarantined"].rows or (again == "all" and refused)))
         }
-        for index, part in parts.items():
-            if index not in kept:
-                forget_part(table.directory, part, writer=table.writer.token)
+        back = [part for index, part in parts.items() if index not in kept]
+        forget_parts(table.directory, back, writer=table.writer.token)
         return kept, [part for index, part in found.items() if index not in kept]
 
     def _make(self, table: NewTable, again: Again | None, base: Manifest | None, where: str | None) -> Manifest:

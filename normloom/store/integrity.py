@@ -23,11 +23,21 @@ log = logging.getLogger("normloom.store")
 
 def load_record(parse: Callable[[bytes], Record], path: Path) -> Record | None:
     """Return the record in a file, None if the file is missing or cannot be read."""
+    return parsed(parse, content_of(path), path)
+
+
+def content_of(path: Path) -> bytes | None:
+    """Return what a file holds, None if it is missing."""
     try:
-        content = path.read_bytes()
-        return parse(content) if content else None  # emptied: taken back
+        return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         return None
+
+
+def parsed(parse: Callable[[bytes], Record], content: bytes | None, path: Path) -> Record | None:
+    """Return a record as it is written, None if there is none, it is emptied (taken back) or cannot be read."""
+    try:
+        return parse(content) if content else None
     except ValidationError as error:
         log.warning("%s cannot be read and does not count: %s", path, fault_of(error))
         return None

@@ -5,6 +5,7 @@
                                   dropped-00000-WRITER.parquet       what the method took out
                                   quarantined-00000-WRITER.parquet
                                   part-00000.json                    written last: the part counts
+                                  reused.jsonl                       the same for all parts taken over from a table
                                   manifest.json                      written last: the table is published
                                   files-00000-WRITER/                the files of a product, listed by the part
                                   scratch/                           of a step that is not done; gone when published
@@ -31,6 +32,7 @@ from normloom.core.machine.cache import cache_dir
 from normloom.core.machine.object_path import ObjectPath
 
 MANIFEST = "manifest.json"
+REUSED = "reused.jsonl"
 CURRENT = "current"
 LOCK = "lock"
 SUPERSEDED = "superseded"
@@ -38,9 +40,10 @@ BUILDS = "builds"
 RUNNING = "running"
 RELEASE = "release"
 SCRATCH = "scratch"
+MARKERS = "part-*.json"
 PRODUCT = "files-"  # begins the name of a folder with files of a product
 FORMAT_FILE = "format"
-FORMAT = 3  # of stores and their records; records of 1 (without a number) and 2 are read as they are
+FORMAT = 4  # of stores and their records; records of 1 (without a number) to 3 are read as they are
 
 
 def format_of(root: Path) -> int:
@@ -63,3 +66,8 @@ def scratch_of(directory: Path) -> Path:
 def part_marker(directory: Path, index: int) -> Path:
     """Return the file that commits a part."""
     return directory / f"part-{index:05d}.json"
+
+
+def index_of(marker: Path) -> int:
+    """Return the part that a file commits."""
+    return int(marker.stem.removeprefix("part-"))

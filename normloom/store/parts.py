@@ -19,9 +19,10 @@ from normloom.core.errors import StoreError
 from normloom.core.machine.object_path import ObjectPath
 from normloom.core.table import KINDS, FileRecord, Kind, PartRecord
 from normloom.store.files import sync_directory, write_file, write_together, writing
-from normloom.store.integrity import has_files, is_whole, load_record
-from normloom.store.layout import LOCK, PRODUCT, part_marker
+from normloom.store.integrity import content_of, has_files, is_whole, parsed
+from normloom.store.layout import LOCK, MARKERS, PRODUCT, index_of, part_marker
 from normloom.store.locks import lease
+from normloom.store.reused import drop_reused, line_of, reused_records, write_reused
 
 ROW_GROUP = 16_384  # rows that a reader of a slice of a large file has to decode
 _KEPT = 4  # row groups that stay decoded
@@ -123,7 +124,21 @@ def committed_part(directory: Path, index: int, *, verify: bool = True) -> PartR
 
     Without `verify` files count as whole if their sizes are right.
     """
-    return committed(part_marker(directory, index), verify=verify)
+    content = _recorded(directory, index)
+    record = parsed(PartRecord.model_validate_json, content, part_marker(directory, index))
+    whole = is_whole if verify else has_files
+    return record if record and whole(directory, record) else None
+
+
+def _recorded(directory: Path, index: int) -> bytes | None:
+    """Return the record of a part as it is written: its marker, or without one that of the part as taken over."""
+    content = content_of(part_marker(directory, index))
+    return reused_records(directory).get(index) if content is None else content
+
+
+def committed_parts(directory: Path) -> list[int]:
+    """Return the parts that the table in a directory has records of, in order."""
+    return sorted({index_of(marker) for marker in directory.glob(MARKERS)} | reused_records(directory).keys())
 
 
 def write_part(directory: Path, record: PartRecord, *, writer: str, instead: PartRecord | None = None) -> PartRecord:
@@ -138,7 +153,7 @@ def write_part(directory: Path, record: PartRecord, *, writer: str, instead: Par
         return record
     while not marker.replace_if(content, None):
         found = marker.tag_of()
-        first = committed(marker)
+        first = committed_part(directory, record.index)
         require_writer(directory, writer)  # after the look: what is written later than this makes the put fail
         replaces = instead is not None and first is not None and first.is_as(instead)
         if first and not replaces and (first.start, first.stop) == (record.start, record.stop):
@@ -150,16 +165,12 @@ def write_part(directory: Path, record: PartRecord, *, writer: str, instead: Par
     return record
 
 
-def committed(marker: Path, *, verify: bool = True) -> PartRecord | None:
-    """Do what `committed_part` does for the marker of a part."""
-    record = load_record(PartRecord.model_validate_json, marker)
-    whole = is_whole if verify else has_files
-    return record if record and whole(marker.parent, record) else None
-
-
 def is_committed(directory: Path, record: PartRecord) -> bool:
     """Return whether a part is committed as recorded; its files are not looked at."""
-    found = load_record(PartRecord.model_validate_json, part_marker(directory, record.index))
+    content = _recorded(directory, record.index)
+    if content in (line_of(record), _content(record)):  # as nearly always: parsing thousands takes seconds
+        return True
+    found = parsed(PartRecord.model_validate_json, content, part_marker(directory, record.index))
     return found is not None and found.is_as(record)
 
 
@@ -167,59 +178,55 @@ def _content(record: PartRecord) -> bytes:
     return record.model_dump_json(indent=1).encode()
 
 
-def forget_part(directory: Path, record: PartRecord, *, writer: str) -> None:
-    """Take back a committed part of a table that is not published, its files too.
+def forget_parts(directory: Path, parts: Sequence[PartRecord], *, writer: str) -> None:
+    """Take back committed parts of a table that is not published, their files too.
 
-    In object storage its marker is emptied, and its files go when the table is published. Raises StoreError if another
-    writer has taken over.
+    In object storage their markers are emptied, and their files go when the table is published. Raises StoreError if
+    another writer has taken over.
     """
-    marker = part_marker(directory, record.index)
-    if isinstance(marker, ObjectPath):
-        found = marker.tag_of()
-        require_writer(directory, writer)
-        if found and not marker.replace_if(b"", found[1]):
-            raise StoreError(f"another build has written {marker}: this build stops")
-        return
-    marker.unlink(missing_ok=True)
-    for file in record.stored:
-        (directory / file.name).unlink(missing_ok=True)
+    drop_reused(directory, {part.index for part in parts})
+    for part in parts:
+        marker = part_marker(directory, part.index)
+        if isinstance(marker, ObjectPath):
+            found = marker.tag_of()
+            require_writer(directory, writer)
+            if found and not marker.replace_if(b"", found[1]):
+                raise StoreError(f"another build has written {marker}: this build stops")
+            continue
+        marker.unlink(missing_ok=True)
+        for file in part.stored:
+            (directory / file.name).unlink(missing_ok=True)
 
 
-def adopt_parts(
-    source: Path, directory: Path, parts: Sequence[tuple[PartRecord, PartRecord]], *, writer: str
-) -> list[PartRecord]:
-    """Take over committed parts of another table, each as it is there and as it is to be here; return those that count.
+def adopt_parts(source: Path, directory: Path, parts: Sequence[PartRecord], *, writer: str) -> list[PartRecord]:
+    """Take over committed parts of another table, given as they are to be here; return those that count.
 
-    Nothing is copied if the file system can link, not even the marker of a part that has the same rows of its table
-    here. The parts are on the disk when this returns. In object storage their files get names of this writer's.
+    Nothing is copied if the file system can link. The parts are on the disk when this returns. In object storage their
+    files get names of this writer's.
     """
     if isinstance(directory, ObjectPath):
-        return [_copied(source, directory, part, writer=writer) for _, part in parts]
-    markers: dict[Path, bytes] = {}
+        return [_copied(source, directory, part, writer=writer) for part in parts]
     with writing(directory):
-        for before, part in parts:
+        for part in parts:
             for folder in sorted({(directory / file.name).parent for file in part.attached}):
                 folder.mkdir(parents=True, exist_ok=True)
             for file in part.stored:
                 _link(f"{source}/{file.name}", f"{directory}/{file.name}")
-            marker = part_marker(directory, part.index)
-            if not before.is_as(part) or not _link(str(part_marker(source, before.index)), str(marker)):
-                markers[marker] = _content(part)
-        for folder in {directory, *((directory / file.name).parent for _, part in parts for file in part.attached)}:
+        for folder in {directory, *((directory / file.name).parent for part in parts for file in part.attached)}:
             sync_directory(folder)
-    write_together(markers)
-    return [part for _, part in parts]
+    if parts:
+        write_reused(directory, parts)
+    return list(parts)
 
 
-def _link(source: str, target: str) -> bool:
-    """Give a file a second name, or copy it if it can have none; return whether the name was free."""
+def _link(source: str, target: str) -> None:
+    """Give a file a second name, or copy it if it can have none; a name that is taken stays."""
     try:
         os.link(source, target)
     except FileExistsError:
-        return False
+        return
     except OSError:
         write_file(Path(target), Path(source).read_bytes())
-    return True
 
 
 def _copied(source: Path, directory: Path, record: PartRecord, *, writer: str) -> PartRecord:

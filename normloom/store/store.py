@@ -34,7 +34,7 @@ from normloom.store.layout import (
     scratch_of,
 )
 from normloom.store.locks import lease
-from normloom.store.parts import Writer, committed, is_committed
+from normloom.store.parts import Writer, committed_part, committed_parts, is_committed
 
 _State = tuple[int, int, int, int]  # of a file: device, number, size, time
 _PARSED = 8  # manifests that are kept: that of a table of thousands of parts takes some ten megabytes
@@ -244,8 +244,8 @@ class Store:
 
         Without `verify` files count as whole if their sizes are right; their checksums are not read.
         """
-        records = [committed(path, verify=verify) for path in sorted(directory.glob("part-*.json"))]
-        return {record.index: record for record in records if record}
+        found = {index: committed_part(directory, index, verify=verify) for index in committed_parts(directory)}
+        return {index: record for index, record in found.items() if record}
 
     @contextmanager
     def lock(self, directory: Path, writer: Writer, *, waiting: Callable[[str], None]) -> Iterator[None]:

@@ -10,10 +10,8 @@ from pathlib import Path
 import polars as pl
 
 from normloom.core.table import PartRecord, total
-from normloom.store.layout import BUILDS, CURRENT, MANIFEST
+from normloom.store.layout import BUILDS, CURRENT, MANIFEST, MARKERS, REUSED
 from normloom.store.store import Store
-
-PARTS = "part-*.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +97,7 @@ def _touched(table: Path) -> int | None:
     if (table / MANIFEST).exists():
         return None
     times = []
-    for marker in table.glob(PARTS):
-        with suppress(FileNotFoundError):  # taken back meanwhile
+    for marker in [*table.glob(MARKERS), table / REUSED]:
+        with suppress(FileNotFoundError):  # taken back meanwhile, or nothing is taken over
             times.append(marker.stat().st_mtime_ns)
     return max(times, default=None)

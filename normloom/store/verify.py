@@ -15,9 +15,9 @@ from pydantic import ValidationError
 from normloom.core.table import Manifest
 from normloom.store.integrity import file_problem
 from normloom.store.latest import LATEST
-from normloom.store.layout import BUILDS, CURRENT, MANIFEST, SUPERSEDED, part_marker
+from normloom.store.layout import BUILDS, CURRENT, MANIFEST, MARKERS, REUSED, SUPERSEDED, part_marker
 from normloom.store.locks.hold import Hold
-from normloom.store.parts import committed_part, content_hash
+from normloom.store.parts import committed_part, committed_parts, content_hash
 from normloom.store.store import Store
 
 PARENTS = "parents"  # of rows, named as a damaged file is
@@ -64,7 +64,7 @@ def repair(store: Store, found: Iterable[Damage], hold: Hold) -> None:
             hold.remove(store.root / damage.system / LATEST if damage.file == LATEST else directory / SUPERSEDED)
             continue
         if damage.file == PARENTS:  # no part of it was made of the tables that are there
-            for marker in directory.glob("part-*.json"):
+            for marker in [*directory.glob(MARKERS), directory / REUSED]:
                 hold.remove(marker)
         if damage.part is not None:
             hold.remove(part_marker(directory, damage.part))
@@ -105,15 +105,15 @@ def _edited(manifest: Manifest, directory: Path) -> str | None:
 
 
 def _damage_of(manifest: Manifest, directory: Path) -> Iterator[Damage]:
+    there = set(committed_parts(directory))
     for part in manifest.parts:
-        marker = part_marker(directory, part.index)
-        if not marker.exists():
+        if part.index not in there:
             yield Damage(
                 system=manifest.system,
                 stage=manifest.stage,
                 key=manifest.key,
                 part=part.index,
-                file=marker.name,
+                file=part_marker(directory, part.index).name,
                 problem="is missing",
             )
         for record in part.stored:

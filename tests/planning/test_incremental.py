@@ -7,15 +7,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest
+from normloom.history.removal.gc import idle
 from normloom.planning.incremental import bounds_around, cut, regular
-from normloom.store.layout import MANIFEST, part_marker
+from normloom.store.layout import MANIFEST, MARKERS, REUSED
+from normloom.store.parts import adopt_parts, committed_part, forget_parts
+from normloom.store.reused import reused_records
 from normloom.store.store import Store
-from normloom.store.verify import verify
+from normloom.store.verify import repair, verify
 from normloom.testing.toy import SCRIPTED, echo_stage, runner, words_stage
 
 WORDS = tuple(f"word {number}" for number in range(10))
@@ -54,18 +58,17 @@ def test_rows_at_the_end_cost_the_last_part_and_their_own(tmp_path: Path) -> Non
     assert parts_made(after) == 2
 
 
-def test_a_part_that_stays_is_linked_and_one_that_moves_has_a_marker_of_its_own(tmp_path: Path) -> None:
+def test_parts_that_are_taken_over_are_linked_and_have_their_records_in_one_file(tmp_path: Path) -> None:
     store = Store(tmp_path)
     first, second = make(store, *WORDS), make(store, *WORDS, "one more")
     third = make(store, *WORDS[1:], "one more")
-    markers = [part_marker(store.table_directory(table.ref), 1) for table in (first, second, third)]
-    assert [marker.stat().st_ino == markers[0].stat().st_ino for marker in markers] == [True, True, False]
+    folders = [store.table_directory(table.ref) for table in (first, second, third)]
+    assert [sorted(reused_records(folder)) for folder in folders] == [[], [0, 1, 2], [1, 2, 3]]
+    assert [len(list(folder.glob(MARKERS))) for folder in folders] == [4, 1, 1]
     assert second.parts[1].places != first.parts[1].places  # its rows are in another file
-    assert store.holds(markers[1].parent, second.parts[1])
+    assert all(store.holds(folders[1], part) for part in second.parts)
     assert not list(verify(store))
-    assert [(part.start, part.stop) for part in store.parts(markers[2].parent).values()] == [
-        (part.start, part.stop) for part in third.parts
-    ]
+    assert list(store.parts(folders[2]).values()) == third.parts
     for before, after in zip(second.parts[1:], third.parts[1:], strict=True):
         files = [store.table_directory(ref) / before.files["rows"].name for ref in (second.ref, third.ref)]
         assert files[0].samefile(files[1])
@@ -80,6 +83,38 @@ def test_a_table_that_is_finished_from_its_parts_says_where_their_rows_are(tmp_p
     finished = make(store, *WORDS, "one more")
     assert finished.parts == whole.parts
     assert parts_made(finished) == 0
+
+
+def test_parts_that_a_killed_build_took_over_are_not_those_of_a_table_that_is_cut_otherwise(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    first, second = make(store, *WORDS), make(store, *WORDS[1:])
+    folder = store.table_directory(second.ref)
+    (folder / MANIFEST).unlink()
+    forget_parts(folder, second.parts[1:2], writer="any")
+    assert sorted(store.parts(folder)) == [0, 2, 3]
+    again = [part.model_copy(update={"index": 4, "start": 9, "stop": 12}) for part in first.parts[1:2]]
+    adopt_parts(store.table_directory(first.ref), folder, again, writer="any")  # the files of what was forgotten
+    assert sorted(store.parts(folder)) == [0, 2, 3, 4]
+    assert committed_part(folder, 1) is None
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "edited"])
+def test_damaged_records_of_parts_that_were_taken_over_are_found_and_made_good(damage: str, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    make(store, *WORDS)
+    second = make(store, *WORDS, "one more")
+    path = store.table_directory(second.ref) / REUSED
+    content = path.read_bytes()
+    path.unlink()
+    if damage != "gone":
+        path.write_bytes(content[: len(content) // 2] if damage == "cut" else content.replace(b'"rows":3', b'"rows":2'))
+    found = list(verify(store))
+    assert found
+    with idle(store, "toy") as hold:
+        repair(store, found, hold)
+    remade = make(store, *WORDS, "one more")
+    assert remade.content == second.content
+    assert not list(verify(store))
 
 
 def test_other_settings_or_another_model_take_nothing_over(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from normloom.core.table import PartRecord
 from normloom.history.removal.gc import collect, idle, remove
 from normloom.store.layout import part_marker
 from normloom.store.locks import lease
-from normloom.store.parts import Writer, committed_part, forget_part, write_frames, write_part
+from normloom.store.parts import Writer, committed_part, forget_parts, write_frames, write_part
 from normloom.store.store import Store
 from normloom.store.verify import verify
 from normloom.testing.toy import echo_stage, runner, words_stage
@@ -114,13 +114,13 @@ def test_marks_of_parts_are_changed_by_the_holder_alone(place: str) -> None:
         with pytest.raises(StoreError, match="is being written by build holder"):
             write_part(directory, late, writer=early.token)
         with pytest.raises(StoreError, match="is being written by build holder"):
-            forget_part(directory, first, writer=early.token)
+            forget_parts(directory, [first], writer=early.token)
         assert committed_part(directory, 0) == first
         own = write_part(directory, part(directory, holder.token, stop=2), writer=holder.token)
         assert committed_part(directory, 0) == own
         with pytest.raises(StoreError, match=r"another build has written .*part-00000"):
             write_part(directory, first.model_copy(update={"stop": 2}), writer=holder.token, instead=first)
-        forget_part(directory, own, writer=holder.token)
+        forget_parts(directory, [own], writer=holder.token)
         assert store.parts(directory) == {}
         assert part_marker(directory, 0).read_bytes() == b""
         again = write_part(directory, part(directory, f"{holder.token}-1"), writer=holder.token)

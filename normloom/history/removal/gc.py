@@ -30,16 +30,28 @@ from normloom.core.table import Manifest, TableRef
 from normloom.history.builds import locks
 from normloom.planning.keys import FORMAT as KEY_FORMAT
 from normloom.store.latest import released_key
-from normloom.store.layout import BUILDS, CURRENT, LOCK, MANIFEST, PRODUCT, RELEASE, RUNNING, SCRATCH, SUPERSEDED
+from normloom.store.layout import (
+    BUILDS,
+    CURRENT,
+    LOCK,
+    MANIFEST,
+    PRODUCT,
+    RELEASE,
+    REUSED,
+    RUNNING,
+    SCRATCH,
+    SUPERSEDED,
+)
 from normloom.store.locks import lease
 from normloom.store.locks.hold import Hold
+from normloom.store.parts import committed_parts
 from normloom.store.store import Store
 
 KEEP = 10
 PARTIAL = timedelta(days=7)
 TEMPORARY = timedelta(days=1)
 _KEY = re.compile(r"[0-9a-f]{20}")
-_MARK = re.compile(r"part-\d+\.json")
+_MARK = re.compile(rf"part-\d+\.json|{re.escape(REUSED)}")
 _TEMPORARY = re.compile(r"\..*\.tmp")
 
 What = Literal["table", "partial", "leftover"]
@@ -190,7 +202,7 @@ def _found(directory: Path, kept: Tables, partial: timedelta) -> Iterator[Garbag
         what="table" if MANIFEST in files else "partial",
         stage=stage,
         path=directory,
-        parts=sum(bool(_MARK.fullmatch(name)) for name in files),
+        parts=len(committed_parts(directory)),
         bytes=_freed(directory, spared),
         touched=max(stat.st_mtime for stat in (directory.stat(), *stats, *scratch)),
         spared=spared,
