@@ -168,7 +168,7 @@ def write_part(directory: Path, record: PartRecord, *, writer: str, instead: Par
 def is_committed(directory: Path, record: PartRecord) -> bool:
     """Return whether a part is committed as recorded; its files are not looked at."""
     content = _recorded(directory, record.index)
-    if content in (line_of(record), _content(record)):  # as nearly always: parsing thousands takes seconds
+    if content == line_of(record) or content == _content(record):  # nearly always: parsing thousands takes seconds
         return True
     found = parsed(PartRecord.model_validate_json, content, part_marker(directory, record.index))
     return found is not None and found.is_as(record)

@@ -37,7 +37,7 @@ from normloom.store.locks import lease
 from normloom.store.parts import Writer, committed_part, committed_parts, is_committed
 
 _State = tuple[int, int, int, int]  # of a file: device, number, size, time
-_PARSED = 8  # manifests that are kept: that of a table of thousands of parts takes some ten megabytes
+_PARSED = 12  # manifests that are kept: that of a table of thousands of parts takes some ten megabytes
 
 
 class Store:
@@ -94,11 +94,14 @@ class Store:
             state = _state(path)
         except OSError:
             return None
-        if self._parsed.get(path, (None,))[0] != state:
-            self._keep(path, state, load_record(Manifest.model_validate_json, path))
-        return self._parsed[path][1]
+        known = self._parsed.get(path)
+        fresh = known[1] if known and known[0] == state else load_record(Manifest.model_validate_json, path)
+        self._keep(path, state, fresh)
+        return fresh
 
     def _keep(self, path: Path, state: _State, manifest: Manifest | None) -> None:
+        """Keep a manifest for as long as it is among those that were asked for last."""
+        self._parsed.pop(path, None)
         while len(self._parsed) >= _PARSED:
             self._parsed.pop(next(iter(self._parsed)))
         self._parsed[path] = (state, manifest)
