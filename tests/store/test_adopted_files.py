@@ -21,6 +21,6 @@ def test_files_of_parts_that_are_taken_over_are_linked(tmp_path: Path) -> None:
     manifest, _ = runner(store).run(read_media(Media(), source=locate_media(source)), [], [])
     before, after = store.table_directory(manifest.ref), tmp_path / "after"
     after.mkdir()
-    parts = adopt_parts(before, after, [(part, part) for part in manifest.parts], writer="w")
+    parts = adopt_parts(before, after, manifest.parts, writer="w")
     [file] = [file for part in parts for file in part.attached]
     assert (after / file.name).samefile(before / file.name)
