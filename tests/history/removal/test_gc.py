@@ -20,8 +20,8 @@ from normloom.core.stage import Stage
 from normloom.core.table import Manifest
 from normloom.history.builds import BuildLock, locks
 from normloom.history.removal.gc import Collection, Garbage, collect, idle, remove
-from normloom.store.layout import MANIFEST
-from normloom.store.parts import Writer
+from normloom.store.layout import MANIFEST, MARKERS, REUSED
+from normloom.store.parts import Writer, write_part
 from normloom.store.store import Store
 from normloom.testing.builds import build_id, built
 from normloom.testing.toy import echo_stage, runner, words_stage
@@ -78,9 +78,11 @@ def interrupted(store: Store, *, key: str = "0" * 20, parts: int = 1) -> Path:
     assert table is not None
     directory = store.directory("toy", "echo", key)
     shutil.copytree(store.table_directory(table.ref), directory)
-    (directory / MANIFEST).unlink()
-    for mark in sorted(directory.glob("part-*.json"))[parts:]:
-        mark.unlink()
+    finished = list(store.parts(directory).values())
+    for path in [directory / MANIFEST, directory / REUSED, *directory.glob(MARKERS)]:
+        path.unlink(missing_ok=True)
+    for part in finished[:parts]:
+        write_part(directory, part, writer="any")
     return directory
 
 
