@@ -85,6 +85,19 @@ def test_a_table_that_is_finished_from_its_parts_says_where_their_rows_are(tmp_p
     assert parts_made(finished) == 0
 
 
+def test_a_build_that_is_killed_before_it_records_what_it_takes_over_has_taken_over_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    make(store, *WORDS)
+    whole = make(store, *WORDS, "one more")
+    folder = store.table_directory(whole.ref)
+    for name in (MANIFEST, REUSED):
+        (folder / name).unlink()
+    assert list(store.parts(folder)) == [3]  # made, not taken over
+    finished = make(store, *WORDS, "one more")
+    assert finished.parts == whole.parts
+    assert parts_made(finished) == 0
+
+
 def test_parts_that_a_killed_build_took_over_are_not_those_of_a_table_that_is_cut_otherwise(tmp_path: Path) -> None:
     store = Store(tmp_path)
     first, second = make(store, *WORDS), make(store, *WORDS[1:])
