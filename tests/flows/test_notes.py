@@ -28,5 +28,7 @@ def test_a_policy_needs_what_trains_it(tmp_path: Path, monkeypatch: pytest.Monke
         prepared("persodpo", Store(tmp_path), policy)
 
 
-def test_benchmarks_of_few_prompts_say_so(tmp_path: Path) -> None:
-    assert isinstance(prepared("demo_safetybench", Store(tmp_path)).config.notes, list)
+def test_what_few_prompts_leave_out_is_said(tmp_path: Path) -> None:
+    assert prepared("demo_safetybench", Store(tmp_path)).config.notes == []
+    [note] = prepared("demo_safetybench", Store(tmp_path), "source.limit=2").config.notes
+    assert note.startswith("Sparse labels are not expanded, since --limit takes a few prompts")
