@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -55,6 +56,14 @@ def shared_prefect(kept_prefect: tuple[Prefect, ExitStack]) -> Iterator[Prefect]
     rest.close()
     yield prefect
     rest.enter_context(resting(prefect.process))
+
+
+@pytest.fixture(autouse=True)
+def _server_is_back() -> Iterator[None]:
+    """A test that lost its server leaves it found: a command of a process that has lost one ends this at once."""
+    yield
+    if reach := sys.modules.get("normloom.prefect.reach"):
+        reach.ServerReach().back()
 
 
 # Long files go first, so that none is left for one process when the others are done. Each of three processes is given
