@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from prefect_home import Prefect, running_prefect
 from resting import resting
 
-from normloom.core.machine.collector import collect_rarely, keep_what_is_there
+from normloom.core.machine.collector import collect_rarely, exempt_existing
 from normloom.core.machine.processors import share_processors
 
 os.environ.setdefault("PREFECT_LOGGING_LEVEL", "ERROR")
@@ -44,7 +44,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def kept_prefect(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Prefect, ExitStack]]:
-    """A Prefect server of this process, and what ends its rest."""
+    """A Prefect server for this process, and the stack that wakes it."""
     with running_prefect(tmp_path_factory.mktemp("prefect") / "home") as prefect, ExitStack() as rest:
         yield prefect, rest
 
@@ -60,7 +60,7 @@ def shared_prefect(kept_prefect: tuple[Prefect, ExitStack]) -> Iterator[Prefect]
 
 @pytest.fixture(autouse=True)
 def _server_is_back() -> Iterator[None]:
-    """A test that lost its server leaves it found: a command of a process that has lost one ends this at once."""
+    """Forget that a test has lost its server: the next command in this process would end the process."""
     yield
     if reach := sys.modules.get("normloom.prefect.reach"):
         reach.ServerReach().back()
@@ -116,4 +116,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    keep_what_is_there()  # libraries that test modules import
+    exempt_existing()  # libraries that test modules import

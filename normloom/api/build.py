@@ -156,7 +156,6 @@ def _found(
         from normloom.settings.settings import stages_for
 
         target, profile = os.fspath(target), os.fspath(profile)
-
         prepared = stages_for(target, profile=profile, assignments=settings, store=store)
         return _Found(
             prepared.system.name,

@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -52,7 +52,7 @@ SHARED_SERVICES = (
     "TRIGGERS",
 )
 
-# Blocks are registered by servers that act with them, and a memo must not say that this has been done.
+# Only servers that use blocks register them; no memo may say that this server has.
 NO_BLOCKS = {"PREFECT_API_BLOCKS_REGISTER_ON_START": "false", "PREFECT_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false"}
 
 VACUUM = "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED"  # runs that ended 90 days ago go, with logs and pages
@@ -131,7 +131,8 @@ def using_server(url: str) -> Iterator[None]:
 
     chosen = {PREFECT_API_URL: url}
     if urlsplit(url).scheme == "http":
-        chosen[PREFECT_API_SSL_CERT_FILE] = str(made_once(cache_dir() / "one-certificate.pem", _write_certificate))
+        with suppress(OSError):  # clients start more slowly if the cache cannot be written
+            chosen[PREFECT_API_SSL_CERT_FILE] = str(made_once(cache_dir() / "one-certificate.pem", _write_certificate))
     if password := os.environ.get(SERVER_PASSWORD):
         chosen[PREFECT_API_AUTH_STRING] = os.environ.get("PREFECT_API_AUTH_STRING", password)
     before = {setting.name: os.environ.get(setting.name) for setting in chosen}
@@ -148,7 +149,7 @@ def using_server(url: str) -> Iterator[None]:
 
 
 def _write_certificate(path: Path) -> None:
-    """Write one certificate. Each of Prefect's clients reads all there are, 20 ms long, also those that use none."""
+    """Write a single certificate: each of Prefect's clients reads the file, 20 ms for all, even without TLS."""
     pem = Path(certifi.where()).read_text(encoding="utf-8")
     last = "-----END CERTIFICATE-----\n"
     path.write_text(pem[pem.index("-----BEGIN CERTIFICATE-----") : pem.index(last) + len(last)], encoding="utf-8")

@@ -65,10 +65,7 @@ def evaluate_detectors(
     return figures_output(figures)
 
 
-@step(
-    makes=tables.FIGURES,
-    fan_out=free("one row for each figure"),
-)
+@step(makes=tables.FIGURES, fan_out=free("one row for each figure"))
 def evaluate_responders(
     rows: pl.DataFrame, *, dimensions: tuple[str, ...] = DIMENSIONS, threshold: float = 0.5
 ) -> Output:

@@ -125,7 +125,7 @@ def _prompts(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _filled(sizes: pl.DataFrame, args: Splitting) -> pl.DataFrame:
-    """Return the columns cluster and split of clusters, which have a size."""
+    """Return the split of each cluster (columns cluster and split)."""
     import numpy as np
 
     total = int(sizes["size"].sum())

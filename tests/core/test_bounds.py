@@ -221,7 +221,8 @@ def test_a_build_stops_at_its_limit_and_is_resumed_with_a_higher_one(tmp_path: P
     found = of_readme(store, tmp_path, "rounds=0", "generate.part_rows=1", "judge.part_rows=1", "classify.delta=0.01")
     spending = Spending(SpendingLimits(max_requests=30))
     with pytest.raises(
-        SpendingError, match=r"--max-requests 30 is reached.*rerun with a higher --max-requests to resume"
+        SpendingError,
+        match=r"^stage '\w+' stopped: .*--max-requests 30 is reached.*rerun with a higher --max-requests to resume",
     ):
         made("savacu", found.ends, store, spending=spending)
     first = spending.requests

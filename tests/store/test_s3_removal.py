@@ -161,8 +161,8 @@ def test_two_builders_and_a_gc_at_once(place: str) -> None:
     for thread in builders:
         thread.start()
     store = Store(place)
-    while any(thread.is_alive() for thread in builders):
-        time.sleep(0.1)  # both builders ask the same server
+    while alive := [thread for thread in builders if thread.is_alive()]:
+        alive[0].join(0.1)  # builders ask the same server
         try:
             removed += len(remove(store, collect(store, "toy", partial=timedelta(0))))
         except UsageError:  # nothing is there yet

@@ -139,3 +139,4 @@ def test_digests_of_inputs_are_remembered_up_to_a_number(tmp_path: Path, monkeyp
     flow = [seen(table("words", word=[*"abcdef"]))]
     first = made("toy", flow, Store(tmp_path))["seen"]
     assert len({part.reads for part in first.parts}) == 3
+    assert len(reads._DIGESTS) == 1

@@ -15,19 +15,19 @@ def collect_rarely() -> None:
     gc.set_threshold(YOUNG_OBJECTS)
 
 
-def keep_what_is_there() -> None:
-    """Keep all objects that exist until the process ends, and do not look through them again."""
+def exempt_existing() -> None:
+    """Exempt all objects that exist now from garbage collection until the process ends."""
     gc.freeze()
-    atexit.register(gc.unfreeze)  # libraries complain of what is left then
+    atexit.register(gc.unfreeze)  # or libraries in C++ report leaks at exit
 
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Collect rarely inside; what exists at the end is kept."""
+    """Collect rarely inside; objects that exist at the end are exempt from then on."""
     before = gc.get_threshold()
     collect_rarely()
     try:
         yield
     finally:
-        keep_what_is_there()
+        exempt_existing()
         gc.set_threshold(*before)

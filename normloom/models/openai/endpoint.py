@@ -199,7 +199,7 @@ def _key(spec: ModelSpec, variable: str | None) -> SecretStr:
 
 @cache
 def _certificates(_file: str | None, _folder: str | None) -> ssl.SSLContext:
-    """Return what servers are verified by, read once for what the variables name: that takes as long as a request."""
+    """Return the context that servers are verified in. Reading all certificates takes 20 ms, so it is shared."""
     return httpx.create_ssl_context()
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from normloom.core.errors import UsageError
-from normloom.planning.code.source import WHOLE_MODULE, Symbol, defines
+from normloom.planning.code.source import defines
 from normloom.planning.code.source_cells import LiveModule, first_line, statement_at
 from normloom.planning.code.source_modules import defined, file_of
+from normloom.planning.code.source_text import WHOLE_MODULE, Symbol
 
 _LAMBDA = "<lambda>"
 

@@ -16,10 +16,8 @@ imported, modules imported by a computed name, files that are read.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import re
-import symtable
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -31,9 +29,7 @@ from normloom.planning.code.source_answers import Answers
 from normloom.planning.code.source_cells import LiveModule
 from normloom.planning.code.source_modules import (
     FileModule,
-    Import,
     Module,
-    bindings,
     changed_at,
     file_of,
     followed,
@@ -41,16 +37,11 @@ from normloom.planning.code.source_modules import (
     parsing,
     read_module,
 )
+from normloom.planning.code.source_text import PROJECT_PACKAGES, WHOLE_MODULE, Symbol, normal_text, target_of
 
-PROJECT_PACKAGES = frozenset({"normloom"})
-
-WHOLE_MODULE = "*"
 _EFFECTS = "(module)"
-_STEP = "step"
 _KEPT = 8  # of what has been followed
 _REFERENCE = re.compile("⟦(\\d+)⟧")
-
-Symbol = tuple[str, str]  # module, module-level name (or WHOLE_MODULE)
 
 
 @dataclass(frozen=True)
@@ -168,7 +159,7 @@ class _Following:
         return self._modules[name]
 
     def _elsewhere(self, name: str) -> _Following | None:
-        """Return who follows a module instead, None if nobody does."""
+        """Return the follower that has a module in place of this one, None if this one has it."""
         if name in self.live:
             return None
         return self.files or (self.project if name.partition(".")[0] in PROJECT_PACKAGES else None)
@@ -192,7 +183,7 @@ class _Following:
             return None
         if defined in (WHOLE_MODULE, _EFFECTS) or module.statements(defined):
             return name, defined
-        if (bound := module.imported(defined)) and (found := self.find(_target(bound))):
+        if (bound := module.imported(defined)) and (found := self.find(target_of(bound))):
             return found
         if found := self.starred(module, defined):
             return found
@@ -221,9 +212,7 @@ class _Following:
             packages: set[str] = set()
         else:
             statements = module.effects if defined == _EFFECTS else module.statements(defined)
-            normal = _Normal(self, module)
-            template = "\n".join(normal.text(statement) for statement in statements)
-            references, packages = normal.references, normal.packages
+            template, references, packages = normal_text(statements, module, self)
         if defined != _EFFECTS and module.effects:
             references.append((name, _EFFECTS))
         return _Text(template, tuple(references), frozenset(packages))
@@ -264,7 +253,7 @@ def _following(packages: frozenset[str]) -> _Following:
             project = None  # Normloom may import one of them, which is not followed otherwise
         answers = Answers.kept(packages) if packages == PROJECT_PACKAGES else Answers()
         found = _Following(packages, project=project, answers=answers)
-    _shared[number] = found  # the last, as the first go
+    _shared[number] = found  # at the end: the least recently used are first
     while len(_shared) > _KEPT:
         del _shared[next(iter(_shared))]
     if _look.found is not None:
@@ -275,137 +264,6 @@ def _following(packages: frozenset[str]) -> _Following:
 def _installed(package: str) -> bool:
     path = file_of(package)
     return path is not None and is_installed(package, path)
-
-
-class _Normal(ast.NodeTransformer):
-    """Brings statements into a form that says what they do and not how it is written or where it is."""
-
-    def __init__(self, following: _Following, module: Module) -> None:
-        self.references: list[Symbol] = []
-        self.packages: set[str] = set()
-        self._following = following
-        self._module = module
-        self._imports: dict[str, Import] = {}
-        self._globals: frozenset[str] = frozenset()
-
-    def text(self, statement: ast.stmt) -> str:
-        """Return the text of one statement; what it refers to is added to `references`."""
-        self._imports = bindings(ast.walk(statement), self._module.name, getattr(self._module, "path", None))
-        text = ast.unparse(statement)
-        self._globals = frozenset(_globals(symtable.symtable(text, "statement", "exec")))
-        return ast.unparse(self.visit(ast.parse(text)))
-
-    def generic_visit(self, node: ast.AST) -> ast.AST:
-        super().generic_visit(node)
-        if isinstance(getattr(node, "body", None), list) and not node.body:  # type: ignore[attr-defined]  # it has
-            node.body = [ast.Pass()]  # type: ignore[attr-defined]  # as above
-        return node
-
-    def visit_Import(self, node: ast.Import) -> None:
-        """What it binds is resolved where it is used."""
-
-    def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
-        """What it binds is resolved where it is used."""
-
-    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        return None if isinstance(node.value, ast.Constant) else self.generic_visit(node)
-
-    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
-        chain = _chain(node)
-        return (self._resolved(chain) if chain else None) or self.generic_visit(node)
-
-    def visit_Name(self, node: ast.Name) -> ast.AST:
-        return self._resolved([node.id]) or node
-
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        node.decorator_list = [decorator for decorator in node.decorator_list if not self._declares(decorator)]
-        return self.generic_visit(node)
-
-    def visit_Call(self, node: ast.Call) -> ast.AST:
-        if isinstance(node.func, ast.Name) and node.func.id == "Field":  # what a setting means decides nothing
-            node.keywords = [keyword for keyword in node.keywords if keyword.arg != "description"]
-        return self.generic_visit(node)
-
-    def _declares(self, decorator: ast.expr) -> bool:
-        """Return whether a decorator is normloom's `step`: what it says enters the key as fields."""
-        called = decorator.func if isinstance(decorator, ast.Call) else decorator
-        chain = _chain(called)
-        bound = self._bound(chain[0]) if chain else None
-        return bound is not None and bound.module.partition(".")[0] in PROJECT_PACKAGES and chain[-1] == _STEP
-
-    def _bound(self, name: str) -> Import | None:
-        if name in self._imports:
-            return self._imports[name]
-        return self._module.imported(name) if name in self._globals else None
-
-    def _resolved(self, chain: list[str]) -> ast.expr | None:
-        """Return what stands for `a.b.c`: a reference to a symbol, or the full name of what is not followed."""
-        name, *rest = chain
-        own, bound = self._own(name), self._bound(name)
-        if own and bound and name not in self._imports:  # it was imported and then defined: both count
-            self._mention(self._following.find(_target(bound)))
-        if own and name not in self._imports:
-            return _attributes(self._reference(own), rest)
-        if bound is None:
-            return None
-        symbol = self._following.find(_target(bound))
-        while symbol and symbol[1] == WHOLE_MODULE and rest:
-            inner = self._following.find((symbol[0], rest[0]))
-            if inner is None:
-                break
-            symbol, rest = inner, rest[1:]
-        if symbol:
-            return _attributes(self._reference(symbol), rest)
-        self.packages.add(bound.module.partition(".")[0])
-        full = [*bound.module.split("."), *([bound.attribute] if bound.attribute else [])]
-        return _attributes(ast.Name(id=full[0]), [*full[1:], *rest])
-
-    def _own(self, name: str) -> Symbol | None:
-        """Return the symbol that a plain name is in its module."""
-        if name not in self._globals:
-            return None
-        starred = self._following.starred(self._module, name)
-        if self._module.statements(name):
-            self._mention(starred)
-            return self._module.name, name
-        return starred
-
-    def _mention(self, symbol: Symbol | None) -> None:
-        if symbol and symbol not in self.references:
-            self.references.append(symbol)
-
-    def _reference(self, symbol: Symbol) -> ast.expr:
-        self._mention(symbol)
-        return ast.Name(id=f"⟦{self.references.index(symbol)}⟧")
-
-
-def _globals(table: symtable.SymbolTable) -> Iterator[str]:
-    """Yield the names that some scope of a statement takes from its module."""
-    for symbol in table.get_symbols():
-        if table.get_type() == "module" or symbol.is_global():
-            yield symbol.get_name()
-    for inner in table.get_children():
-        yield from _globals(inner)
-
-
-def _target(bound: Import) -> Symbol:
-    return bound.module, bound.attribute or WHOLE_MODULE
-
-
-def _attributes(base: ast.expr, names: Sequence[str]) -> ast.expr:
-    for name in names:
-        base = ast.Attribute(value=base, attr=name)
-    return base
-
-
-def _chain(node: ast.expr) -> list[str]:
-    """Return `['a', 'b', 'c']` for `a.b.c`, nothing if the base is no plain name."""
-    names: list[str] = []
-    inner: ast.expr = node
-    while isinstance(inner, ast.Attribute):
-        names.append(inner.attr)
-        inner = inner.value
-    return [inner.id, *reversed(names)] if isinstance(inner, ast.Name) else []
 
 
 def _digest(text: str, *, size: int) -> str:

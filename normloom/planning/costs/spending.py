@@ -140,7 +140,7 @@ class Spending:
         )
 
     def stopped(self, stage: str) -> SpendingError:
-        """Return what a stage says that ended because a limit is reached."""
+        """Return the error of a stage that ended because a limit is `reached`."""
         limits = self.limits
         over = limits.max_requests is not None and self.requests >= limits.max_requests
         option = f"--max-requests {limits.max_requests:,}" if over else f"--max-cost {limits.max_cost:g}"

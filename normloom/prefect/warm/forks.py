@@ -30,7 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from normloom.core.machine.collector import collect_rarely, keep_what_is_there
+from normloom.core.machine.collector import collect_rarely, exempt_existing
 from normloom.prefect.warm.ask import AGAIN, REFUSED, SIZE, STARTED
 from normloom.prefect.warm.files import ReadFiles
 
@@ -275,7 +275,7 @@ def main(descriptor: int) -> None:
         importlib.import_module(library)
     _end_threads()
     gc.collect()
-    keep_what_is_there()
+    exempt_existing()
     Forks(listener, environment, ReadFiles.since(started, _configuration())).next_copy()
     sys.argv = [""]
     warnings.filterwarnings("ignore", ".*found in sys.modules after import", RuntimeWarning, "runpy")

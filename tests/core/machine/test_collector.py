@@ -20,7 +20,7 @@ def test_garbage_is_looked_for_after_many_new_objects() -> None:
     assert gc.get_threshold()[0] == YOUNG_OBJECTS
 
 
-def test_loading_keeps_what_is_there_and_leaves_the_collector_as_it_was() -> None:
+def test_loading_exempts_what_exists_and_leaves_the_collector_as_it_was() -> None:
     gc.set_threshold(700, 10, 10)
     frozen = gc.get_freeze_count()
     with loading():

@@ -76,8 +76,7 @@ def interrupted(store: Store, *, key: str = "0" * 20, parts: int = 1) -> Path:
     """Leave the directory of a table as an interrupted build does."""
     table = store.current("toy", "echo")
     assert table is not None
-    directory = store.directory("toy", "echo", key)
-    shutil.copytree(store.table_directory(table.ref), directory)
+    directory = Path(shutil.copytree(store.table_directory(table.ref), store.directory("toy", "echo", key)))
     finished = list(store.parts(directory).values())
     for path in [directory / MANIFEST, directory / REUSED, *directory.glob(MARKERS)]:
         path.unlink(missing_ok=True)
