@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import pytest
 from hand_made import SCRIPTED_COMMAND
 
-from normloom.cli.app import main
+from normloom.cli.app import run_command
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,9 @@ class Command:
 
     def __call__(self, *arguments: str) -> Ran:
         self.monkeypatch.setattr(sys, "argv", ["normloom", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert isinstance(ended.value.code, int)
-        return Ran(ended.value.code, *self.capsys.readouterr())
+        code = run_command()
+        assert isinstance(code, int)
+        return Ran(code, *self.capsys.readouterr())
 
     def build(self, *arguments: str) -> Ran:
         return self("build", "savacu", *SCRIPTED_COMMAND, *arguments)

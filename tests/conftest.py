@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -56,14 +55,6 @@ def shared_prefect(kept_prefect: tuple[Prefect, ExitStack]) -> Iterator[Prefect]
     rest.close()
     yield prefect
     rest.enter_context(resting(prefect.process))
-
-
-@pytest.fixture(autouse=True)
-def _server_is_back() -> Iterator[None]:
-    """Forget that a test has lost its server: the next command in this process would end the process."""
-    yield
-    if reach := sys.modules.get("normloom.prefect.reach"):
-        reach.ServerReach().back()
 
 
 # Long files go first, so that none is left for one process when the others are done. Each of three processes is given

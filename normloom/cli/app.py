@@ -105,7 +105,12 @@ def options(
 
 
 def main() -> NoReturn:
-    """Run the command line; 0 done, 1 failed, 2 wrong usage, 3 waits, 130 interrupted, 143 terminated."""
+    """Run the command line and end the process."""
+    _end(run_command())
+
+
+def run_command() -> str | int | None:
+    """Return the exit code: 0 done, 1 failed, 2 wrong usage, 3 waits, 130 interrupted, 143 terminated."""
     collect_rarely()
     share_processors()
     signal.signal(signal.SIGTERM, terminated)
@@ -121,7 +126,7 @@ def main() -> NoReturn:
         code = next((code for kind, code in CODES.items() if isinstance(error, kind)), FAILED)
     except SystemExit as ended:
         code = ended.code
-    _end(code)
+    return code
 
 
 def _end(code: str | int | None) -> NoReturn:

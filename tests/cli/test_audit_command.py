@@ -12,7 +12,7 @@ import pytest
 from prefect_home import Prefect
 
 import normloom as nl
-from normloom.cli.app import main
+from normloom.cli.app import run_command
 from normloom.core.errors import UsageError
 from normloom.store.store import Store
 from normloom.testing.builds import build_id, built
@@ -37,10 +37,9 @@ def test_an_audit_waits_and_then_corrects(
 
     def audit(*options: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["normloom", *ASKED, *options, "--store", str(store.root)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        assert isinstance(ended.value.code, int)
-        return ended.value.code, *capsys.readouterr()
+        code = run_command()
+        assert isinstance(code, int)
+        return code, *capsys.readouterr()
 
     with shared_prefect.used():
         code, _, said = audit()
