@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from tiny_models import save_tiny_llama
 
 from normloom.core.models.protocol import ModelSpec
 from normloom.core.run import Run
@@ -51,4 +52,11 @@ def adapt_scripted(rows: pl.DataFrame, args: Seed, run: Run) -> Output:
     """Leave what a scripted model takes for an adapter."""
     (run.files / "adapter_config.json").write_text("{}")
     (run.files / "adapter_model.safetensors").write_text(str(args.seed))
+    return account(rows)
+
+
+@step(makes=NOTHING, files="weights")
+def write_whole(rows: pl.DataFrame, args: Seed, run: Run) -> Output:  # noqa: ARG001
+    """Leave a whole model."""
+    save_tiny_llama(run.files)
     return account(rows)

@@ -10,6 +10,7 @@ import attr
 import polars as pl
 import pytest
 from openlineage_schemas import validate
+from tiny_models import save_tiny_llama
 
 from normloom.core.models.protocol import LanguageModel, ModelSpec
 from normloom.core.run import Run
@@ -32,7 +33,6 @@ from normloom.store.store import Store
 from normloom.testing import words_stage
 from normloom.testing.builds import built
 from normloom.testing.toy import SCRIPTED
-from tests.tiny_models import save_tiny_llama
 
 STEPS = 150
 BUILD = "20261127T000001-ab01"

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from adapters import NOTHING, Seed, account, adapt, adapt_scripted, write_whole
+from tiny_models import save_tiny_llama
 
 from normloom.cli.commands.running.plan import _why
 from normloom.cli.output.trace_tree import trained
@@ -30,15 +32,6 @@ from normloom.store.store import Store
 from normloom.testing import echo_stage, made, words_stage
 from normloom.testing.toy import SCRIPTED, runner
 from normloom.workers.resources import Resources
-from tests.adapters import NOTHING, Seed, account, adapt, adapt_scripted
-from tests.tiny_models import save_tiny_llama
-
-
-@step(makes=NOTHING, files="weights")
-def write_whole(rows: pl.DataFrame, args: Seed, run: Run) -> Output:  # noqa: ARG001
-    """Leave a whole model."""
-    save_tiny_llama(run.files)
-    return account(rows)
 
 
 @step(makes=NOTHING, files="weights")

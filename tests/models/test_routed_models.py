@@ -11,7 +11,9 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from adapters import NOTHING, Seed, account, adapt, adapt_scripted
 from numpy.testing import assert_allclose
+from tiny_models import save_tiny_llama
 
 from normloom.core.errors import ConfigError, ModelError
 from normloom.core.models.protocol import (
@@ -41,8 +43,6 @@ from normloom.store.store import Store
 from normloom.testing import echo_stage, made, words_stage
 from normloom.testing.toy import SCRIPTED, runner
 from normloom.workers.resources import Resources
-from tests.adapters import NOTHING, Seed, account, adapt, adapt_scripted
-from tests.tiny_models import save_tiny_llama
 
 NAMES = ("kind", "true")
 WORDS = ("yes", "no", "cats", "the weather", "health")

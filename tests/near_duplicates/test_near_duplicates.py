@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from normloom.core.rows.text import normalise
 from normloom.near_duplicates import hamming, keepers, sharing
+from normloom.near_duplicates.features import Features
 from normloom.near_duplicates.find import clusters, find_clusters, find_duplicates, find_known
 from normloom.near_duplicates.hamming import close_pairs, pair_chunks
-from normloom.near_duplicates.simhash import Features, fingerprints, jaccard, shingles
+from normloom.near_duplicates.simhash import fingerprints, jaccard, shingles
 
 Codes = npt.NDArray[np.uint64]
 TAUS = (*range(1, 18), 20, 21, 40, 64)
@@ -330,7 +331,7 @@ def test_text_clusters_are_the_connected_components(texts: list[str], threshold:
 def test_removal_does_not_depend_on_the_process() -> None:
     script = (
         "from normloom.near_duplicates.find import find_duplicates\n"
-        "from normloom.near_duplicates.simhash import Features\n"
+        "from normloom.near_duplicates.features import Features\n"
         "texts = [f'how many {n % 30} apples grow on {n % 11} trees' for n in range(200)]\n"
         "print(find_duplicates(texts, features=Features(), tau=10, jaccard=0.5).rows())"
     )

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from normloom.near_duplicates.features import Features
 from normloom.near_duplicates.find import similar_to_known
 from normloom.near_duplicates.overlap import Overlap, find_overlaps, words
-from normloom.near_duplicates.simhash import Features, jaccard
+from normloom.near_duplicates.simhash import jaccard
 
 WORDS = st.sampled_from(["a", "b", "c", "Fox", "fox", "sea,", "über", "ÜBER", "海", "x-y"])
 TEXTS = st.lists(st.lists(WORDS, max_size=14).map(" ".join), max_size=6)

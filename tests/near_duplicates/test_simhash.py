@@ -15,7 +15,8 @@ from pydantic import ValidationError
 
 from normloom.core.rows.text import normalise
 from normloom.near_duplicates import simhash
-from normloom.near_duplicates.simhash import Features, fingerprints, jaccard, jaccards, pack, shingles
+from normloom.near_duplicates.features import Features
+from normloom.near_duplicates.simhash import fingerprints, jaccard, jaccards, pack, shingles
 
 MASK = 2**64 - 1
 FEATURES = [
@@ -125,7 +126,8 @@ def test_codes_do_not_depend_on_the_texts_beside(size: int) -> None:
 
 def test_codes_do_not_depend_on_the_process() -> None:
     script = (
-        "from normloom.near_duplicates.simhash import Features, fingerprints\n"
+        "from normloom.near_duplicates.features import Features\n"
+        "from normloom.near_duplicates.simhash import fingerprints\n"
         "print(fingerprints(['How do I help?', 'سلام', '👩‍👧'], Features(word_ngrams=(1,))).tolist())"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "1234"}

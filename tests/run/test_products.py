@@ -139,9 +139,10 @@ def test_needs_are_no_part_of_the_key(tmp_path: Path) -> None:
 
 
 def test_a_model_as_a_value_enters_the_key_by_its_weights(tmp_path: Path) -> None:
+    from tiny_models import save_tiny_llama
+
     from normloom.core.models.protocol import ModelSpec
     from normloom.planning.keys import key_fields
-    from tests.tiny_models import save_tiny_llama
 
     @step(makes=CURVE)
     def trains(rows: pl.DataFrame, *, policy: ModelSpec) -> pl.DataFrame:  # noqa: ARG001

@@ -3,6 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from adapters import Seed, adapt, write_whole
+from tiny_models import save_tiny_llama
 
 from normloom.core.errors import ConfigError
 from normloom.core.models.product_model import ProductSpec
@@ -11,8 +13,6 @@ from normloom.settings.product_models import out_of_products
 from normloom.steps.graph import with_models
 from normloom.store.store import Store
 from normloom.testing import echo_stage, made, words_stage
-from tests.models.test_product_models import Seed, adapt, write_whole
-from tests.tiny_models import save_tiny_llama
 
 
 def test_settings_name_a_product_of_another_system(tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from adapters import save_adapter
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
+from tiny_models import loaded, save_tiny_llama
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from normloom.core.errors import ModelError
@@ -16,8 +18,6 @@ from normloom.core.models.protocol import Adaptable, Embedder, Mixable, ReplyReq
 from normloom.models import GenerateRequest, LanguageModel, Sampling, ScoreRequest
 from normloom.models.transformers.engine import TransformersModel
 from normloom.models.transformers.mixing import Adapters
-from tests.adapters import save_adapter
-from tests.tiny_models import loaded, save_tiny_llama
 
 PROMPTS = ("Is it about cats?", "Is the answer about the weather?", "Yes or no?", "Dogs, health, weather.")
 

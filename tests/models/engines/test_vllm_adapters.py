@@ -10,6 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
+from adapters import Seed, adapt, save_adapter
+from tiny_models import save_tiny_llama
 from vllm_engine import ENDED_SECONDS, SLOTS, needs_vllm, processes_of, spec
 
 from normloom.core.errors import ConfigError, ModelError
@@ -29,8 +31,6 @@ from normloom.store.store import Store
 from normloom.testing import echo_stage, words_stage
 from normloom.testing.toy import runner
 from normloom.workers.resources import Resources
-from tests.adapters import Seed, adapt, save_adapter
-from tests.tiny_models import save_tiny_llama
 
 PROMPTS = ("Is it about cats?", "Is the answer about the weather?", "Yes or no?")
 

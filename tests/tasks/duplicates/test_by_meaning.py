@@ -15,7 +15,8 @@ from normloom.core.stage import Stage
 from normloom.flows.savacu.distinct import distinct
 from normloom.models import ModelSpec, load_model
 from normloom.models.files.locate import find
-from normloom.near_duplicates.simhash import Features, jaccard
+from normloom.near_duplicates.features import Features
+from normloom.near_duplicates.simhash import jaccard
 from normloom.steps.graph import stages_of
 from normloom.store.store import Store
 from normloom.tasks.duplicates.by_meaning import deduplicate_by_meaning, text_vectors

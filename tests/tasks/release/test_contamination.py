@@ -10,8 +10,9 @@ from in_process import prepared
 from normloom.core.errors import SourceError
 from normloom.core.stage import Output
 from normloom.flows.savacu.decontamination import Benchmark, Decontamination
+from normloom.near_duplicates.features import Features
 from normloom.near_duplicates.overlap import words
-from normloom.near_duplicates.simhash import Features, jaccard
+from normloom.near_duplicates.simhash import jaccard
 from normloom.readers import locate
 from normloom.steps.graph import stages_of
 from normloom.store.store import Store
