@@ -62,15 +62,11 @@ class Contract:
         further = [name for name in rows.columns if name not in self.schema]
         unknown = [] if self.extra else further
         if missing or unknown:
-            raise ContractError(
-                f"stage {stage!r} made columns that differ from its contract: "
-                f"missing {missing or 'none'}, not in the contract {unknown or 'none'}"
-            )
-        try:
-            declared = (pl.col(name).cast(dtype, strict=True) for name, dtype in self.schema.items())
-            typed = rows.select(*declared, *further)
-        except pl.exceptions.PolarsError as error:
-            raise ContractError(f"stage {stage!r}: a column's type differs from the contract: {error}") from error
+            told = f"missing {missing}" if missing else ""
+            told += ", " if missing and unknown else ""
+            told += f"not in the contract {unknown} (add them to `makes`, or leave them out)" if unknown else ""
+            raise ContractError(f"stage {stage!r} made columns that differ from its contract: {told}")
+        typed = rows.select(*(self._cast(rows[name], stage) for name in self.schema), *further)
         for name in self.schema:
             if name not in self.nullable and (nulls := typed[name].null_count()):
                 where = typed.row(by_predicate=pl.col(name).is_null(), named=True) if nulls == 1 else None
@@ -79,3 +75,13 @@ class Contract:
         if self.keys and typed.select(pl.struct(self.keys).is_duplicated().any()).item():
             raise ContractError(f"stage {stage!r}: key {self.keys} is not unique")
         return typed
+
+    def _cast(self, column: pl.Series, stage: str) -> pl.Series:
+        dtype = self.schema[column.name]
+        try:
+            return column.cast(dtype, strict=True)
+        except pl.exceptions.PolarsError as error:
+            reason = str(error).partition("\n")[0]
+            raise ContractError(
+                f"stage {stage!r}: column {column.name!r} is {column.dtype}, its contract says {dtype}: {reason}"
+            ) from error

@@ -88,5 +88,5 @@ class BuildCancelledError(NormloomError):
 
 
 def cause(error: BaseException) -> str:
-    """Return an error in a sentence: the message of one of ours, others with their type."""
-    return str(error) if isinstance(error, NormloomError) else f"{type(error).__name__}: {error}"
+    """Return an error on one line: the message of one of ours, others with their type."""
+    return str(error) if isinstance(error, NormloomError) else f"{type(error).__name__}: {' '.join(str(error).split())}"

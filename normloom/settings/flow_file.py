@@ -8,10 +8,11 @@ import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from traceback import extract_tb
 from types import ModuleType
 from typing import Any, get_type_hints
 
-from normloom.core.errors import ConfigError
+from normloom.core.errors import ConfigError, NormloomError, cause
 from normloom.core.stage import Stage
 from normloom.settings.system import System
 from normloom.settings.system_config import SystemConfig
@@ -61,7 +62,7 @@ def system_of(name: str) -> System:
         return found
     if not inspect.isfunction(found):
         raise ConfigError(f"{name}: expected a System or a function, got {type(found).__name__}")
-    return System(name=path.stem, title=path.stem, config=_config(found, name), flow=_flow(found))
+    return System(name=path.stem, title=path.stem, config=_config(found, name), flow=_flow(found, path))
 
 
 @cache
@@ -78,7 +79,7 @@ def _loaded(path: Path, changed: int) -> ModuleType:  # noqa: ARG001  # a file t
         spec.loader.exec_module(module)
     except Exception as error:
         del sys.modules[spec.name]
-        raise ConfigError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+        raise ConfigError(f"{path} cannot be imported: {cause(error)}{_line(error, path)}") from error
     cloudpickle.register_pickle_by_value(module)
     return module
 
@@ -113,11 +114,23 @@ def _config(function: Callable[..., Any], name: str) -> type[SystemConfig]:
     return kind
 
 
-def _flow(function: Callable[..., Any]) -> Callable[..., list[Stage]]:
+def _flow(function: Callable[..., Any], path: Path) -> Callable[..., list[Stage]]:
     takes_settings = bool(inspect.signature(function).parameters)
 
     def stages(config: SystemConfig) -> list[Stage]:
-        made = function(config) if takes_settings else function()
-        return [made] if isinstance(made, Stage) else list(made)
+        try:
+            made = function(config) if takes_settings else function()
+        except NormloomError:
+            raise
+        except Exception as error:
+            told = f"{path}: {function.__name__}() failed: {cause(error)}{_line(error, path)}"
+            raise ConfigError(told) from error
+        return [made] if isinstance(made, Stage) else made
 
     return stages
+
+
+def _line(error: BaseException, path: Path) -> str:
+    """Name the last line of the file that an error passed; "" if the error names it itself or has passed none."""
+    lines = [frame.lineno for frame in extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f" (line {lines[-1]})" if lines else ""

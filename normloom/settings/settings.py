@@ -52,7 +52,7 @@ def stages_for(name: str, *, profile: str, assignments: Sequence[str], store: St
     require_options(system, assignments)
     config, resources = validated(system.config, override(given, assignments))
     reads = _read(system.reads(config), system.name, store)
-    prepared = Prepared(system, config, resources, system.flow(config, **reads))
+    prepared = Prepared(system, config, resources, system.stages(config, **reads))
     for position, assignment in enumerate(assignments):
         rest = [*assignments[:position], *assignments[position + 1 :]]
         if _is_ignored(assignment, prepared, override(given, rest), reads):
@@ -118,7 +118,7 @@ def _is_ignored(
 
     def same(settings: Mapping[str, Any]) -> bool:
         config, _ = validated(prepared.system.config, settings)
-        return _told(prepared.system.flow(config, **reads)) == _told(prepared.ends)
+        return _told(prepared.system.stages(config, **reads)) == _told(prepared.ends)
 
     try:
         # equal if the profile says the same, or a later assignment says otherwise

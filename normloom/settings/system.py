@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from normloom.core.errors import ConfigError
 from normloom.core.stage import Stage
 from normloom.settings.faces.about import About
 from normloom.settings.faces.chat_face import ChatFace
@@ -44,3 +45,10 @@ class System:
     about: About | None = None
     audit: AuditView | None = None
     chat: ChatFace | None = None
+
+    def stages(self, config: Any, **reads: Any) -> list[Stage]:
+        """Return the last stages of a build; raises ConfigError if the flow returns anything else."""
+        ends = self.flow(config, **reads)
+        if not isinstance(ends, list | tuple) or not ends or not all(isinstance(stage, Stage) for stage in ends):
+            raise ConfigError(f"the flow of {self.name} must return a stage or a list of stages, got {ends!r}")
+        return list(ends)

@@ -231,7 +231,11 @@ def _own(given: BaseModel, kind: type[BaseModel]) -> BaseModel:
 
 def _types(columns: Mapping[str, Any]) -> dict[str, pl.DataType]:
     """Return column types as instances: `pl.String` stands for `pl.String()`."""
-    return {name: dtype() if isinstance(dtype, type) else dtype for name, dtype in columns.items()}
+    types = {name: dtype() if isinstance(dtype, type) else dtype for name, dtype in columns.items()}
+    for name, dtype in types.items():
+        if not isinstance(dtype, pl.DataType):
+            raise TypeError(f"makes: column {name!r} must have a Polars type, such as pl.String, not {columns[name]!r}")
+    return types
 
 
 def _declared(function: Callable[..., Any]) -> type[BaseModel] | None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from normloom.core.errors import NormloomError, WaitingError
+from normloom.core.errors import NormloomError, WaitingError, cause
 from normloom.core.models.protocol import Closing, ModelSpec
 from normloom.core.table import PartRecord
 from normloom.models import load_model
@@ -138,7 +138,7 @@ def attempt(job: PartJob, model: object | None, *, probe: bool) -> PartResult:
         raise
     except Exception as error:  # kept with its row: whatever a row makes a function raise
         log.warning("part %d of %s failed", job.index, job.stage, exc_info=True)
-        return PartFailure(f"{type(error).__name__}: {error}", machine=_of_the_machine(error))
+        return PartFailure(cause(error), machine=_of_the_machine(error))
 
 
 def _of_the_machine(error: Exception) -> bool:

@@ -95,6 +95,9 @@ def make_rows(job: PartJob, rows: pl.DataFrame, sides: Sequence[pl.DataFrame], m
     arguments: list[Any] = [job.arguments] if job.inputs is None else [rows, job.arguments, *sides]
     named = dict(job.values) if model is None else {**job.values, "model": model}
     output = job.function(*arguments, **named)
+    if not isinstance(output, Output):
+        got = "None" if output is None else f"a {type(output).__module__.partition('.')[0]}.{type(output).__name__}"
+        raise ContractError(f"stage {job.stage!r}: its step must return a polars.DataFrame or an Output, not {got}")
     if job.fan_out is not None and job.inputs is not None:
         job.fan_out.hold(rows, output, where=f"stage {job.stage!r}, part {job.index}")
         if output.attempts is None:  # each row has been accounted for
@@ -105,7 +108,7 @@ def make_rows(job: PartJob, rows: pl.DataFrame, sides: Sequence[pl.DataFrame], m
         raise AccountingError(
             f"stage {job.stage!r}, part {job.index}: {attempts} rows were attempted, but "
             f"{output.rows.height} came out, {output.dropped.height} were dropped and "
-            f"{output.quarantined.height} quarantined ({accounted} in all)"
+            f"{output.quarantined.height} quarantined ({accounted} in all): {_advice(accounted < attempts)}"
         )
     made = job.contract.enforce(_identified(output.rows, job), stage=job.stage)
     return replace(
@@ -115,6 +118,12 @@ def make_rows(job: PartJob, rows: pl.DataFrame, sides: Sequence[pl.DataFrame], m
         quarantined=output.quarantined.select(pl.col(name).cast(dtype) for name, dtype in QUARANTINE_SCHEMA.items()),
         attempts=attempts,
     )
+
+
+def _advice(lost: bool) -> str:  # noqa: FBT001  # one of two sentences
+    if lost:
+        return "return an Output with rows that are left out in `dropped`, for example by `dropped_rows`"
+    return "return an Output with the number of rows that it sets out to make in `attempts`"
 
 
 def _identified(rows: pl.DataFrame, job: PartJob) -> pl.DataFrame:

@@ -74,7 +74,7 @@ def test_the_notebook_runs_in_a_kernel(tmp_path: Path) -> None:
         ("def other(): ...", ":mine", "has no 'mine'; it has other"),
         ("flow = 3", "", "expected a System or a function, got int"),
         ("def flow(config): ...", "", "parameter 'config' must be declared as a SystemConfig"),
-        ("raise ValueError('no')", "", "cannot be imported: ValueError: no"),
+        ("raise ValueError('no')", "", "cannot be imported: ValueError: no (line 1)"),
     ],
 )
 def test_a_file_that_is_no_flow_is_refused(tmp_path: Path, text: str, name: str, sentence: str) -> None:
@@ -83,6 +83,22 @@ def test_a_file_that_is_no_flow_is_refused(tmp_path: Path, text: str, name: str,
     with pytest.raises(ConfigError) as caught:
         system_of(f"{file}{name}")
     assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("flow", "sentence"),
+    [
+        ("\n    1 / 0", r"mine\.py: flow\(\) failed: ZeroDivisionError: division by zero \(line 2\)"),
+        ("\n    return 5", "the flow of mine must return a stage or a list of stages, got 5"),
+        ("\n    return []", r"got \[\]"),
+        (" pass", "got None"),
+    ],
+)
+def test_a_flow_that_returns_no_stages_is_refused_before_the_build(tmp_path: Path, flow: str, sentence: str) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(f"def flow():{flow}\n")
+    with pytest.raises(ConfigError, match=f"{sentence}$"):
+        nl.plan(file, store=tmp_path / "store")
 
 
 def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:

@@ -161,6 +161,11 @@ def test_an_option_of_the_call_cannot_be_a_parameter() -> None:
             return rows.with_columns(word=pl.lit(name))
 
 
+def test_a_column_has_a_polars_type() -> None:
+    with pytest.raises(TypeError, match=r"column 'n' must have a Polars type, such as pl\.String, not <class 'int'>"):
+        step(makes={"word": pl.String, "n": int})
+
+
 def test_side_tables_stand_before_the_model() -> None:
     with pytest.raises(TypeError, match="parameter 'model' must come after the side tables"):
 

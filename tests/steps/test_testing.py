@@ -9,7 +9,7 @@ import pytest
 
 import normloom as nl
 from normloom import testing
-from normloom.core.errors import AccountingError
+from normloom.core.errors import AccountingError, ContractError
 from normloom.store.store import Store
 from normloom.testing import embedder, language_model, made, scripted
 
@@ -24,6 +24,20 @@ def tone(rows: pl.DataFrame, model: nl.LanguageModel) -> pl.DataFrame:
 @nl.step(makes={"prompt": pl.String}, fan_out=nl.each())
 def loses(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.head(1)
+
+
+@nl.step(makes={"prompt": pl.String})
+def returns(rows: pl.DataFrame, *, kind: str) -> pl.DataFrame:
+    return {"nothing": None, "lazy": rows.lazy(), "pandas": rows.to_pandas()}[kind]  # type: ignore[return-value]  # mistakes
+
+
+@pytest.mark.parametrize(
+    ("kind", "got"), [("nothing", "None"), ("lazy", "a polars.LazyFrame"), ("pandas", "a pandas.DataFrame")]
+)
+def test_what_a_step_returns_instead_of_a_frame_is_named(tmp_path: Path, kind: str, got: str) -> None:
+    told = f"stage 'returns': its step must return a polars.DataFrame or an Output, not {got}$"
+    with pytest.raises(ContractError, match=told):
+        made("tone", [returns(nl.table(ROWS), kind=kind)], Store(tmp_path))
 
 
 def test_the_bare_function_is_called_with_a_scripted_model() -> None:

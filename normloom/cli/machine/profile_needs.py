@@ -55,7 +55,7 @@ def _needs(profile: str, assignments: Sequence[str]) -> tuple[list[ModelSpec], R
         except ConfigError as error:
             refused.append(error)
             continue
-        stages = stages_of(*system.flow(config))
+        stages = stages_of(*system.stages(config))
         found |= {spec.model_dump_json(): spec for spec in model_uses(stages)}
         try:
             require_senses(stages)
