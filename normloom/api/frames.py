@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import polars as pl
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
-from normloom.core.contract import IDENTITY, Contract
+from normloom.core.contract import RESERVED, Contract
 from normloom.core.errors import UsageError
 from normloom.core.stage import Output, Stage, quarantined_frame
-from normloom.readers import LIBRARIES, Located, locate, read_source
+from normloom.readers import LIBRARIES, READERS, Located, ReadOptions, locate, read_source
+from normloom.settings.config import checked
 from normloom.steps.step import step
 
-_OWN = (*IDENTITY, "content", "through")
+PREFIX = "source_"
+log = logging.getLogger(READERS)
 
 
 class Frame(BaseModel):
@@ -49,17 +53,23 @@ class Frame(BaseModel):
         return self._rows[0]
 
 
-def table(data: Any, *, name: str = "table") -> Stage:
+def table(data: Any, *, name: str = "table", quarantine_budget: float | None = None, **reading: Any) -> Stage:
     """Return the source that holds the data: one row for each of its rows.
 
     `data` is a Polars or pandas frame, an Arrow table, a Hugging Face data set, an iterable of dicts, or the path of a
-    file, folder, pattern or URL (docs/sources.md lists the formats; records that cannot be read are quarantined).
-    Raises UsageError for data that is not a table and for the reserved names row_id, parents, content and through.
+    file, folder, pattern or URL (docs/sources.md lists the formats; records that cannot be read are quarantined, up to
+    the share `quarantine_budget`, overriding the build's). A path may be read with the settings of a source:
+    `delimiter`, `encoding`, `field`, `subset`, `split`, `limit`, `sample`, `seed`. The names row_id, parents, content
+    and through are reserved: a file's columns of these names get the prefix `source_`.
+    Raises UsageError for data that is not a table, for a frame with a reserved name and for unknown settings.
     """
     if isinstance(data, str | os.PathLike):
-        return _file(source=locate(os.fspath(data)), name=name)
+        stage = _file(source=locate(os.fspath(data), checked(ReadOptions, reading, prefix="")), name=name)
+        return replace(stage, quarantine_budget=quarantine_budget)
+    if reading:
+        raise UsageError(f"table {name!r}: {next(iter(reading))} applies to files, not to {type(data).__name__}")
     rows = _frame(data)
-    if taken := [column for column in rows.columns if column in _OWN]:
+    if taken := [column for column in rows.columns if column in RESERVED]:
         raise UsageError(f"table {name!r}: column {taken[0]!r} is a name reserved by Normloom: rename it")
     if unstorable := [column for column, kind in rows.schema.items() if kind == pl.Object]:
         raise UsageError(f"table {name!r}: column {unstorable[0]!r} holds Python objects: convert it")
@@ -78,8 +88,19 @@ def _file(*, source: Located) -> Output:
         {"row_id": None, "rule": rule, "reason": f"record {number}: {reason}", "payload": payload}
         for number, rule, reason, payload in read.rejected
     ]
-    known = _known(read.rows.drop("source_row")).rows.with_columns(read.rows["source_row"])
+    known = _known(_renamed(read.rows.drop("source_row"), source.name)).rows.with_columns(read.rows["source_row"])
     return Output(rows=known, quarantined=quarantined_frame(aside), attempts=known.height + len(aside))
+
+
+def _renamed(rows: pl.DataFrame, source: str) -> pl.DataFrame:
+    """Give columns with reserved names a prefix, as often as makes them unique, and log it."""
+    for name in [name for name in rows.columns if name in RESERVED]:
+        new = PREFIX + name
+        while new in rows.columns:
+            new = PREFIX + new
+        log.info("%s: column %r is kept as %r: its name is reserved by Normloom", source, name, new)
+        rows = rows.rename({name: new})
+    return rows
 
 
 def _any_of(schema: Mapping[str, pl.DataType]) -> Contract:
@@ -108,8 +129,10 @@ def _frame(data: Any) -> pl.DataFrame:
         raise UsageError(f"a table is a frame, an iterable of dicts or a path, not {type(data).__name__}")
     try:
         rows = data if columnar else list(data)
-        if not columnar and not all(isinstance(row, Mapping) for row in rows):
-            raise UsageError(f"a table is a frame, an iterable of dicts or a path, not {type(data).__name__} of others")
+        others = [] if columnar else [row for row in rows if not isinstance(row, Mapping)]
+        if others:
+            got = f"{type(data).__name__} of {type(others[0]).__name__}"
+            raise UsageError(f"a table is a frame, an iterable of dicts or a path, not {got}")
         return pl.DataFrame(rows, infer_schema_length=None)  # types and columns are those of all rows
     except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
         raise UsageError(f"a table cannot be made of {type(data).__name__}: {error}") from error

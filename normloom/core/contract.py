@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 import polars as pl
 
-from normloom.core.errors import ContractError
+from normloom.core.errors import ConfigError, ContractError
 
 Action = Literal["warn", "quarantine", "stop"]
 
 IDENTITY = {"row_id": pl.String(), "parents": pl.List(pl.String())}
+RESERVED = (*IDENTITY, "content", "through")  # what a step's rows tell the runner in columns of these names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,10 @@ class Contract:
     keys: tuple[str, ...] = ("row_id",)
     checks: tuple[Check, ...] = ()
     extra: bool = False
+
+    def __post_init__(self) -> None:
+        if taken := [name for name in self.columns if name in RESERVED]:
+            raise ConfigError(f"a table cannot have a column {taken[0]!r}: Normloom reserves the name; choose another")
 
     @property
     def schema(self) -> dict[str, pl.DataType]:

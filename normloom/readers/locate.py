@@ -87,7 +87,8 @@ def _readable(path: Path) -> Path:
     open_raw(path).close()
     if not format_of(path.name):
         expected = f"{', '.join(FORMATS)}, text formats also with {', '.join(COMPRESSIONS)}"
-        raise SourceError(f"{path} has the suffix {path.suffix!r}: expected one of {expected}")
+        suffix = f"the suffix {path.suffix!r}" if path.suffix else "no suffix"
+        raise SourceError(f"{path} has {suffix}: expected one of {expected}")
     return path
 
 

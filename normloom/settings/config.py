@@ -141,11 +141,12 @@ def override(settings: dict[str, Any], assignments: Sequence[str]) -> dict[str, 
 def validated(kind: type[Config], settings: Mapping[str, Any]) -> tuple[Config, Resources]:
     """Return the checked settings and resources; raises ConfigError naming each setting that is wrong."""
     own = dict(settings)
-    resources = _checked(Resources, own.pop("resources", {}), prefix="resources.")
-    return _checked(kind, own, prefix=""), resources
+    resources = checked(Resources, own.pop("resources", {}), prefix="resources.")
+    return checked(kind, own, prefix=""), resources
 
 
-def _checked(kind: type[Config], settings: Mapping[str, Any], *, prefix: str) -> Config:
+def checked(kind: type[Config], settings: Mapping[str, Any], *, prefix: str) -> Config:
+    """Return a section's checked settings; raises ConfigError naming each setting that is wrong."""
     try:
         return kind.model_validate(settings)
     except ValidationError as error:

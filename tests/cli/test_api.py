@@ -18,7 +18,7 @@ from in_process import prepared
 
 import normloom as nl
 from normloom.api.frames import Frame
-from normloom.core.errors import UsageError
+from normloom.core.errors import ConfigError, UsageError
 from normloom.core.models.protocol import Completion, GenerateRequest, ScoreRequest, Scores
 from normloom.core.stage import dropped, dropped_frame
 from normloom.settings.config import PROFILES
@@ -96,6 +96,28 @@ def test_a_path_is_read_with_the_records_that_cannot_be(tmp_path: Path) -> None:
     assert (stage.name, made.rows["prompt"].to_list(), made.quarantined.height) == ("mine", ["one"], 1)
 
 
+def test_a_path_is_read_with_the_settings_of_a_source(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"data": [{"prompt": "one"}, {"prompt": "two"}]}')
+    stage = nl.table(path, field="data", limit=1, quarantine_budget=0.5)
+    assert stage.function(stage.arguments, **stage.values).rows["prompt"].to_list() == ["one"]
+    assert stage.quarantine_budget == 0.5
+    with pytest.raises(ConfigError, match="unknown setting fields, did you mean field"):
+        nl.table(path, fields="data")
+    with pytest.raises(UsageError, match="field applies to files, not to list"):
+        nl.table(ROWS, field="data")
+
+
+def test_columns_of_a_file_with_reserved_names_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("row_id,parents,content,through,source_content\n1,2,3,4,5\n")
+    store = Store(tmp_path / "store")
+    rows = store.scan(made("mine", [nl.table(path)], store)["table"].ref).collect()
+    kept = {"source_row_id": "1", "source_parents": "2", "source_source_content": "3", "source_through": "4"}
+    assert rows.drop("row_id", "parents").to_dicts() == [{"source_row": 1, **kept, "source_content": "5"}]
+    assert rows["parents"].to_list() == [[]]
+
+
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
@@ -104,7 +126,7 @@ def test_a_path_is_read_with_the_records_that_cannot_be(tmp_path: Path) -> None:
         ([{"row_id": "x"}], "column 'row_id' is a name reserved by Normloom: rename it"),
         (pl.DataFrame({"a": [object()]}), "column 'a' holds Python objects"),
         ([{"a": [1]}, {"a": "x"}], "a table cannot be made of list"),
-        (["one", "two"], "an iterable of dicts or a path, not list of others"),
+        (["one", "two"], "an iterable of dicts or a path, not list of str"),
     ],
 )
 def test_what_is_no_table_is_refused(data: object, sentence: str) -> None:

@@ -67,6 +67,22 @@ def test_semicolons_and_cp1252_are_found_and_said(cases: Path) -> None:
         read(cases / "semicolon_csv" / "prompts_utf8.csv", delimiter=",")
 
 
+@pytest.mark.parametrize(
+    ("text", "columns"),
+    [
+        ("a;b\nx, y;1\n", ["a", "b"]),
+        ("a|b\nx|1\ny|2\n", ["a", "b"]),
+        ("a\tb\n", ["a", "b"]),
+        ("a|b\nno bar\nnone here\n", ["a|b"]),
+        ("a,b\n1;2,3\n", ["a", "b"]),
+    ],
+)
+def test_the_delimiter_is_found_without_a_column_that_is_needed(tmp_path: Path, text: str, columns: list[str]) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(text + text.splitlines()[-1])
+    assert read_source(path, text_column=None, keep="all").rows.columns == ["source_row", *columns]
+
+
 def test_parquet_with_string_views(cases: Path) -> None:
     assert read(cases / "string_view" / "prompts.parquet").rows["text"].to_list()[0] == FIRST
 

@@ -166,6 +166,11 @@ def test_a_column_has_a_polars_type() -> None:
         step(makes={"word": pl.String, "n": int})
 
 
+def test_a_column_has_a_name_of_its_own() -> None:
+    with pytest.raises(ConfigError, match="a table cannot have a column 'content': Normloom reserves the name"):
+        step(makes={"content": pl.String})
+
+
 def test_side_tables_stand_before_the_model() -> None:
     with pytest.raises(TypeError, match="parameter 'model' must come after the side tables"):
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -64,13 +65,14 @@ class Delimited:
                 header = self.headers.take(fields, self.path)
 
     def _delimiter(self, sample: Sequence[str]) -> str:
-        """Return the delimiter under which the header has the needed columns, else the most columns."""
-        headers = {}
-        for delimiter in _DELIMITERS[self.form]:
-            rows = csv.reader(sample, delimiter=delimiter)
-            headers[delimiter] = next((row for row in rows if row), [])
-        fits = [one for one, header in headers.items() if set(self.headers.wanted.needed) <= set(header)]
-        return fits[0] if fits else max(headers, key=lambda one: len(headers[one]))
+        """Return the delimiter under which the header has the needed columns, else the most columns.
+
+        Columns count if most records have as many, so that a bar in a header of one column does not cut it.
+        """
+        rows = {delimiter: list(_split(sample, delimiter)) for delimiter in _DELIMITERS[self.form]}
+        needed = set(self.headers.wanted.needed)
+        fits = [delimiter for delimiter, found in rows.items() if needed and found and needed <= set(found[0])]
+        return fits[0] if fits else max(rows, key=lambda delimiter: _columns(rows[delimiter]))
 
     def _broken(self, error: csv.Error, consumed: Sequence[Line], last: int, *, header: bool) -> Record:
         first = last - len(consumed) + 1
@@ -87,6 +89,19 @@ class Delimited:
         if width > 1 and inner and all(line.count(delimiter) == width - 1 for line in inner):
             first = last - len(consumed) + 1
             self.headers.found.append(f"lines {first} to {last} are one record but look like several: check the quotes")
+
+
+def _split(sample: Sequence[str], delimiter: str) -> Iterator[list[str]]:
+    """Yield the records of a sample up to one that is broken."""
+    with suppress(csv.Error):
+        yield from filter(None, csv.reader(sample, delimiter=delimiter))
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> int:
+    if not rows:
+        return 0
+    alike = sum(len(row) == len(rows[0]) for row in rows[1:])
+    return len(rows[0]) if 2 * alike >= len(rows) - 1 else 1
 
 
 def _texts(source: Iterator[Line] | chain[Line], consumed: list[Line]) -> Iterator[str]:
