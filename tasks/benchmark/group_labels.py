@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import polars as pl
-from pydantic import Field
+from typing import Self
 
+import polars as pl
+from pydantic import Field, model_validator
+
+from normloom.core.contract import RESERVED
 from normloom.core.errors import ConfigError, SourceError
 from normloom.core.fan_out import free
 from normloom.core.stage import Output, quarantined, quarantined_frame
@@ -42,6 +45,12 @@ class GroupLabels(Args):
         None, description="group whose pull is measured against each other one; null: that of each pair"
     )
     least: int = Field(3, ge=1, description="labels of a group that make one of the group")
+
+    @model_validator(mode="after")
+    def _free_names(self) -> Self:
+        if taken := [name for name in self.columns if name in RESERVED]:
+            raise ValueError(f"a column of labels cannot be named {taken[0]!r}, which Normloom reserves: rename it")
+        return self
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import polars as pl
 
-from normloom.core.contract import IDENTITY
+from normloom.core.contract import RESERVED
 from normloom.core.fan_out import each
 from normloom.core.stage import Output, Stage, quarantined, quarantined_frame
 from normloom.readers import LIBRARIES, Keep, Located, Source, read_source
@@ -31,8 +31,8 @@ def source_columns(
     """Return for each row of the source that was taken in the columns that are kept, with types of their own.
 
     Of all columns those in `used` are left out, which the release has under names of its own. A column named as one
-    of `reserved`, the columns of the release, gets a prefix. A row is quarantined, and released without them, if they
-    cannot be read.
+    of `reserved`, the columns of the release, or as Normloom's own gets a prefix. A row is quarantined, and released
+    without them, if they cannot be read.
     """
     read = columns_of(source, keep, used)
     names = released_names(read.rows.columns[1:], reserved)
@@ -65,7 +65,7 @@ def released_names(columns: Sequence[str], reserved: Sequence[str]) -> dict[str,
 
     Names that differ in case only count as the same, as they do in SQL.
     """
-    ours = {name.casefold() for name in (*IDENTITY, *reserved)}
+    ours = {name.casefold() for name in (*RESERVED, *reserved)}
     own = [name for name in columns if name.casefold() not in ours]
     taken = ours | {name.casefold() for name in own}
     seen: set[str] = set()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from pydantic import ValidationError
 
 from normloom.core.errors import ConfigError, SourceError
 from normloom.readers import locate
@@ -174,6 +175,11 @@ def test_the_gold_of_dices_sides_with_others_where_white_raters_differ(shared_da
         "LatinX, Latino, Hispanic or Spanish Origin": (14, 51),
         "Multiracial": (21, 63),
     }
+
+
+def test_a_column_that_the_runner_would_take_for_its_own_is_refused() -> None:
+    with pytest.raises(ValidationError, match="a column of labels cannot be named 'content', which Normloom reserves"):
+        GroupLabels(prompt_column="content")
 
 
 def test_a_file_of_labels(tmp_path: Path) -> None:

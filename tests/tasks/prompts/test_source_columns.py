@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from normloom.core.errors import SourceError
 from normloom.core.stage import Stage
 from normloom.readers import locate
+from normloom.store.store import Store
 from normloom.tasks.prompts.ingest import Prompts
 from normloom.tasks.release.source_columns import own_columns, released_names
+from normloom.testing.inline import made
 
 RELEASED = ("prompt_id", "prompt", "response", "source_row", "origin")
 
@@ -81,6 +83,20 @@ def test_a_name_of_the_release_gets_a_prefix_and_that_is_said(tmp_path: Path, ca
         {"source_source_prompt_id": 1, "source_prompt_id": 2, "source_Origin": "web", "source_parents": ["x"], "id": 3}
     ]
     assert "column 'prompt_id' is released as 'source_source_prompt_id'" in caplog.text
+
+
+def test_a_column_that_the_runner_would_take_for_its_own_is_kept_and_is_no_parent(tmp_path: Path) -> None:
+    record = {"prompt": "one", "content": "text", "through": "t1", "row_id": 4, "Content": "other"}
+    path = written(tmp_path / "a.jsonl", record)
+    columns = columns_of(path, ingested(path, keep="all"))
+    assert columns is not None
+    store = Store(tmp_path / "store")
+    rows = store.scan(made("mine", [columns], store)["source_columns"].ref).collect()
+    own = {"source_content": "text", "source_through": "t1", "source_row_id": 4, "source_source_Content": "other"}
+    assert rows.drop("row_id", "parents").to_dicts() == [{"source_row": 1, **own}]
+    ingest = store.current("mine", "ingest")
+    assert ingest is not None
+    assert rows["parents"].to_list() == [store.scan(ingest.ref).collect()["row_id"].to_list()]
 
 
 @given(st.lists(st.text(ascii_letters, min_size=1, max_size=3), unique=True), st.lists(st.sampled_from(ascii_letters)))
