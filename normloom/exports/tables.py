@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -16,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from normloom.core.errors import UsageError
+from normloom.core.json_text import json_text
 from normloom.core.table import TableRef
 from normloom.exports.features import Media, arrow_schema, media_columns, media_kind
 from normloom.store.splits import SPLIT
@@ -134,7 +134,7 @@ def _writer(path: Path, schema: pa.Schema, form: Form, stack: ExitStack) -> Call
 
 
 class _CsvWriter:
-    """Writes frames one after another under one head; nested values are JSON."""
+    """Writes frames one after another under one head; nested values are JSON, durations as ISO 8601 has them."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file, self.begun = file, False
@@ -145,17 +145,17 @@ class _CsvWriter:
             for name, kind in rows.schema.items()
             if isinstance(kind, _DTYPES)
         ]
-        rows.with_columns(nested).write_csv(self.file, include_header=not self.begun)
+        spans = [pl.col(name).dt.to_string("iso") for name, kind in rows.schema.items() if kind == pl.Duration]
+        rows.with_columns(*nested, *spans).write_csv(self.file, include_header=not self.begun)
         self.begun = True
 
 
 def _json(value: Any) -> str:
-    plain = value.to_list() if isinstance(value, pl.Series) else value
-    return json.dumps(plain, ensure_ascii=False, default=str)
+    return json_text(value.to_list() if isinstance(value, pl.Series) else value)
 
 
 def _flat(schema: Mapping[str, pl.DataType]) -> dict[str, pl.DataType]:
-    return {name: pl.String() if isinstance(kind, _DTYPES) else kind for name, kind in schema.items()}
+    return {name: pl.String() if isinstance(kind, (*_DTYPES, pl.Duration)) else kind for name, kind in schema.items()}
 
 
 def _require_writable(shown: Shown, form: Form) -> None:
@@ -163,7 +163,9 @@ def _require_writable(shown: Shown, form: Form) -> None:
         return
     held = [name for name, kind in shown.schema.items() if _holds_bytes(kind)]
     if held:
-        raise UsageError(f"column {held[0]!r} of {shown.ref.stage} holds bytes, which {form} cannot: use --format hf")
+        raise UsageError(
+            f"column {held[0]!r} of {shown.ref.stage} holds bytes, which {form} cannot hold: use --format hf"
+        )
 
 
 def _holds_bytes(kind: Any) -> bool:

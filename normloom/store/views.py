@@ -76,7 +76,8 @@ def query(store: Store, sql: str, *, limit: int | None = None) -> tuple[list[str
         return list(found.columns), found.fetchall()
     except duckdb.Error as error:
         damaged = [why for system in store.systems() for why in store.unreadable(system)]
-        raise UsageError("; ".join([f"the query cannot be run: {error}", *damaged, _there(store)])) from error
+        reason = " ".join(str(error).split())
+        raise UsageError("; ".join([f"the query cannot be run: {reason}", *damaged, _there(store)])) from error
 
 
 def _there(store: Store) -> str:

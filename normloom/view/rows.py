@@ -119,7 +119,7 @@ def _explained() -> Iterator[None]:
     except duckdb.InterruptException:  # the catalog says how long was waited
         raise
     except duckdb.Error as error:
-        raise UsageError(f"the query cannot be run: {error}") from error
+        raise UsageError(f"the query cannot be run: {' '.join(str(error).split())}") from error
 
 
 def _filters(wanted: RowsWanted, columns: Mapping[str, str]) -> tuple[str, list[Any]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import datasets
@@ -14,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import normloom as nl
 from normloom.core.contract import Contract
 from normloom.core.errors import UsageError
 from normloom.core.stage import Output, Stage
@@ -129,9 +131,20 @@ def test_embedded_pictures_and_sound_are_features_and_open(store: Store, tmp_pat
 
 
 def test_text_formats_refuse_bytes(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"column 'picture' of pictures holds bytes, which jsonl cannot: use --format"):
+    with pytest.raises(UsageError, match=r"column 'picture' of pictures holds bytes, which jsonl cannot hold: use"):
         export(store, "gallery", tmp_path / "out", format="jsonl")
     assert list(tmp_path.iterdir()) == [store.root]
+
+
+def test_csv_has_every_type_that_it_can_hold_as_text(tmp_path: Path) -> None:
+    schema = {"took": pl.Duration("us"), "at": pl.Time(), "price": pl.Decimal(10, 2), "scores": pl.List(pl.Float64)}
+    values = [timedelta(seconds=1.5), time(1, 2), Decimal("1.50"), [1.0, float("nan")]]
+    rows = pl.DataFrame([values], schema, orient="row")
+    store = Store(tmp_path / "store")
+    built(store, nl.table(rows), build=build_id(1), system="times")
+    export(store, "times", tmp_path / "out", format="csv")
+    written = pl.read_csv(tmp_path / "out" / "data" / "default" / "train.csv", infer_schema=False).drop("row_id")
+    assert written.rows() == [("PT1.5S", "01:02:00.000000000", "1.50", "[1.0, null]")]
 
 
 def test_names_of_splits_that_can_name_no_file_make_one_file() -> None:

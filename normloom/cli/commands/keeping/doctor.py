@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from normloom.cli.common import DEFAULT_STORE, FAILED, JsonOption, SetOption, StoreOption, out
+from normloom.core.json_text import json_text
 
 
 def doctor(
@@ -34,7 +34,7 @@ def doctor(
     if profile is not None:
         findings += examine_profile(profile, set_ or [])
     if json_:
-        print(json.dumps([finding.as_json() for finding in findings]))
+        print(json_text([finding.as_json() for finding in findings]))
     else:
         for finding in findings:
             mark = {"ok": "[green]✓[/]", "missing": "[yellow]-[/]", "broken": "[red]✗[/]"}[finding.state]

@@ -11,6 +11,7 @@ import typer
 
 from normloom.cli.common import DEFAULT_STORE, FAILED, JsonOption, StoreOption, err, escaped, out
 from normloom.core.errors import UsageError
+from normloom.core.json_text import json_text
 
 if TYPE_CHECKING:
     from normloom.history.removal.forget import Asked
@@ -88,7 +89,7 @@ def forget(
     if purge:
         failed = _purge(where, texts, also_newest=also_newest, done=done, quiet=json_)
     if json_:
-        print(json.dumps(done, ensure_ascii=False))
+        print(json_text(done))
     if failed:
         raise typer.Exit(FAILED)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections import Counter
@@ -16,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from normloom.cli.common import DEFAULT_STORE, FAILED, JsonOption, StoreOption, err, out
+from normloom.core.json_text import json_text
 
 if TYPE_CHECKING:
     from normloom.history.removal.gc import Collection, Garbage, What
@@ -75,7 +75,7 @@ def gc(
         if not json_:
             out.print(f"Removed {_counted(removed)}.", highlight=False)
     if json_:
-        print(json.dumps(_as_json(found, removed)))
+        print(json_text(_as_json(found, removed)))
     elif waiting and not going and not dry_run:
         err.print("Nothing was removed: give --yes to remove without being asked.")
     _tell(refused)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from datetime import UTC, datetime, timedelta
@@ -12,6 +11,7 @@ import typer
 from rich.filesize import decimal
 
 from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, err, out
+from normloom.core.json_text import json_text
 
 
 def prune(
@@ -48,7 +48,7 @@ def prune(
         remove(found)
     if json_:
         builds = [{"system": one.system, "build": one.build, "bytes": one.bytes} for one in found]
-        print(json.dumps({"builds": builds, "removed": going}))
+        print(json_text({"builds": builds, "removed": going}))
     elif going:
         out.print(f"Removed the records of {len(found):,} builds, {size}.", highlight=False)
     elif found and not dry_run:

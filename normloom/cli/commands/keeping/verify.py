@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from normloom.cli.common import DEFAULT_PROFILE, DEFAULT_STORE, FAILED, JsonOption, StoreOption, err, escaped, out
 from normloom.core.errors import ConfigError, UsageError
+from normloom.core.json_text import json_text
 
 if TYPE_CHECKING:
     from normloom.history.builds import BuildLock
@@ -83,7 +83,7 @@ def verify(
     if json_:
         told = {"damaged": [asdict(damage) for damage in found], "repaired": repair and bool(found)}
         remade = {"sample": [asdict(one) for one in taken.remade], "left_out": taken.left_out} if taken else {}
-        print(json.dumps({**told, **remade}))
+        print(json_text({**told, **remade}))
     else:
         out.print(_closing(found, left, repaired=repair), highlight=False, soft_wrap=True)
         if taken:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +11,7 @@ from rich.text import Text
 from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, out
 from normloom.cli.output.row_text import visible
 from normloom.core.errors import UsageError
+from normloom.core.json_text import json_text
 
 if TYPE_CHECKING:
     from normloom.history.builds import BuildAccount, BuildLock
@@ -43,7 +43,7 @@ def builds(
         where.require(system)
     found = [build for name in ([system] if system else where.systems()) for build in _newest(where, name, limit)]
     if json_:
-        print(json.dumps([_described(build) for build in found], ensure_ascii=False))
+        print(json_text([_described(build) for build in found]))
         return
     if not found:
         raise UsageError(f"{where.root} has no builds yet: run normloom build first")

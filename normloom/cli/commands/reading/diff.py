@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, escaped, out
+from normloom.core.json_text import json_text
 
 if TYPE_CHECKING:
     from normloom.cli.output.drift import DimensionDrift
@@ -59,7 +60,7 @@ def diff(
     stages = compare(first, second, where, examples=rows)
     drifts = {stage.stage: label_drift(*stage.refs, where) if stage.table and stage.refs else [] for stage in stages}
     if json_:
-        print(json.dumps(_as_json(first, second, stages, drifts), default=_plain, ensure_ascii=False))
+        print(json_text(_as_json(first, second, stages, drifts)))
         return
     out.print(f"[bold]{first.system}[/] {_titled(first)} → {_titled(second)}", highlight=False)
     if all(stage.state == "same" for stage in stages):
@@ -82,10 +83,6 @@ def _as_json(
         for stage in stages
     ]
     return {"system": first.system, "before": first.build, "after": second.build, "stages": described}
-
-
-def _plain(value: Any) -> Any:
-    return value.model_dump() if hasattr(value, "model_dump") else str(value)
 
 
 def _titled(lock: BuildLock) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Literal
 
 import typer
 
 from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, out
 from normloom.core.errors import UsageError
+from normloom.core.json_text import json_text
 
 
 def leaderboard(
@@ -41,7 +41,7 @@ def leaderboard(
     if rows.height and dataset:
         rows = rows.filter(pl.col("dataset").str.starts_with(dataset))
     if json_:
-        print(json.dumps(rows.to_dicts(), ensure_ascii=False))
+        print(json_text(rows.to_dicts()))
         return
     if rows.is_empty():
         raise UsageError("no measurement matches: leave out --mode or --dataset to see all")

@@ -11,6 +11,7 @@ from rich.table import Table
 from normloom.cli.common import DEFAULT_PROFILE, JsonOption, err, escaped, out
 from normloom.cli.options import SystemOptions, taking
 from normloom.core.errors import UsageError
+from normloom.core.json_text import json_text
 
 if TYPE_CHECKING:
     from normloom.store.store import Store
@@ -72,7 +73,7 @@ def quarantine(
     counts = {entry["name"]: entry["quarantined"] for entry in report["stages"]}
     replayed = {name: {"before": count, "after": counts[name]} for name, count in before.items()}
     if json_:
-        print(json.dumps({**report, "replayed": replayed}))
+        print(json_text({**report, "replayed": replayed}))
         return
     for name, count in replayed.items():
         out.print(f"{name}: {count['before'] - count['after']} of {count['before']} rows came back", highlight=False)
@@ -111,7 +112,7 @@ def _show(found: list[Quarantine], *, as_json: bool) -> None:
         for row in table.rows().iter_rows(named=True)
     ]
     if as_json:
-        print(json.dumps([{**row, "payload": json.loads(row["payload"])} for row in rows], ensure_ascii=False))
+        print(json_text([{**row, "payload": json.loads(row["payload"])} for row in rows]))
         return
     if not rows:
         out.print("No row is in quarantine.")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 import typer
 
 from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, err, out
+from normloom.core.json_text import json_text
 
 
 def query(
@@ -35,7 +35,7 @@ def query(
 
     names, rows = run_query(Store(store), sql, limit=None if json_ else limit + 1)
     if json_:
-        print(json.dumps([dict(zip(names, row, strict=True)) for row in rows], default=str, ensure_ascii=False))
+        print(json_text([dict(zip(names, row, strict=True)) for row in rows]))
         return
     show_rows(out, names, rows[:limit])
     if len(rows) > limit:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, SystemArgument, escaped, out
 from normloom.core.errors import UsageError
+from normloom.core.json_text import json_text
 
 
 def report(
@@ -55,7 +55,7 @@ def report(
         raise UsageError(f"--out {where}: the page's figures get this name; give the page one that ends in .html")
     known = system_named(given) if is_flow_file(given) or system in system_names() else None
     made = reported(find_material(Store(store), system, build, title=known.title if known else None))
-    text = json.dumps(made, ensure_ascii=False)
+    text = json_text(made)
     if page or not json_:
         _write(where, drawn(made))
         _write(figures, f"{text}\n")

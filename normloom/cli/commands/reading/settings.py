@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from itertools import groupby
 
 from rich.markup import escape
 from rich.table import Table
 
 from normloom.cli.common import DEFAULT_PROFILE, JsonOption, ProfileOption, SetOption, SystemArgument, out
+from normloom.core.json_text import json_text
 
 
 def settings(
@@ -35,7 +35,7 @@ def settings(
     config, resources = validated(chosen.config, override(load_profile(profile, system), set_ or []))
     found = [*settings_of(config), *settings_of(resources, prefix="resources.")]
     if json_:
-        print(json.dumps([setting.as_json() for setting in found], ensure_ascii=False, default=str))
+        print(json_text([setting.as_json() for setting in found]))
         return
     for section, members in groupby(found, key=lambda setting: setting.section):
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), title=escape(section), title_justify="left")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +10,7 @@ from rich.table import Table
 
 from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, err, escaped, out
 from normloom.core.errors import UsageError
+from normloom.core.json_text import json_text
 
 if TYPE_CHECKING:
     from normloom.core.table import Kind, Manifest
@@ -42,7 +42,7 @@ def tables(
             {**_described(manifest, where), "stale": stale.get((manifest.system, manifest.stage))}
             for manifest in manifests
         ]
-        print(json.dumps(rows))
+        print(json_text(rows))
         return
     unreadable = [why for name in systems for why in where.unreadable(name)]
     if not manifests and not unreadable:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from typing import Annotated
 
 import typer
 
 from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, out
+from normloom.core.json_text import json_text
 
 
 def trace(
@@ -55,7 +55,7 @@ def trace(
 
     found = trace_row(Store(store), row_id, system=system, forward=forward)
     if json_:
-        print(json.dumps(found.as_json(), ensure_ascii=False))
+        print(json_text(found.as_json()))
         return
     out.print(tree_of(found), highlight=False)
     for model in found.models:

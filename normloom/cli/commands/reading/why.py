@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from normloom.cli.common import JsonOption, escaped, out
 from normloom.cli.options import SystemOptions, taking
+from normloom.core.json_text import json_text
 
 if TYPE_CHECKING:
     from normloom.core.table import Manifest
@@ -49,7 +49,7 @@ def why(
     planned = plan(stages, system=prepared.system.name, store=where, resources=prepared.resources)[stage]
     old, changed, causes = _compared(planned, where)
     if json_:
-        print(json.dumps(_as_json(planned, old, changed, causes), ensure_ascii=False))
+        print(json_text(_as_json(planned, old, changed, causes)))
         return
     for line in [*_heading(planned, old), *_lines(changed, causes)]:
         out.print(escaped(line), highlight=False, soft_wrap=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping
 from enum import StrEnum
@@ -12,6 +11,7 @@ import typer
 
 from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, SystemArgument, console, escaped, out
 from normloom.core.errors import ReleaseError, UsageError, WaitingError
+from normloom.core.json_text import json_text
 
 if TYPE_CHECKING:
     from normloom.settings.faces.audits import Audit
@@ -155,7 +155,7 @@ def _tell(rows: Any, found: Audit, *, as_json: bool) -> None:
             "random_answers": needed,
             "missed": lacking,
         }
-        print(json.dumps(told, ensure_ascii=False))
+        print(json_text(told))
     else:
         _show(rows, found, needed)
     if lacking:

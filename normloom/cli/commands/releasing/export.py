@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +11,7 @@ from rich.table import Table
 
 from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, SystemArgument, err, escaped, out
 from normloom.core.errors import UsageError
+from normloom.core.json_text import json_text
 
 if TYPE_CHECKING:
     from normloom.exports.export import Exported
@@ -117,7 +117,7 @@ def export(
     )
     url = upload(where, made, push, private=not public) if push else None
     if json_:
-        print(json.dumps(_described(made, url)))
+        print(json_text(_described(made, url)))
         return
     _show(made, url)
 

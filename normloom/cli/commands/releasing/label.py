@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,6 +12,7 @@ import typer
 
 from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, escaped, out
 from normloom.core.errors import UsageError
+from normloom.core.json_text import json_text
 
 if TYPE_CHECKING:
     from normloom.labelling.exchange.files import Form
@@ -115,7 +115,7 @@ class _Asked:
     def tell(self, value: Any, show: Callable[[], None]) -> None:
         """Print a value as JSON, or show it."""
         if self.json:
-            print(json.dumps(value, ensure_ascii=False, default=str))
+            print(json_text(value))
         else:
             show()
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, escaped, out
+from normloom.core.json_text import json_text
 
 
 def labels(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -> None:
@@ -28,7 +27,7 @@ def labels(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -> Non
 
     found = queues(Store(store))
     if json_:
-        print(json.dumps([progress_json(queue) for queue in found], ensure_ascii=False))
+        print(json_text([progress_json(queue) for queue in found]))
         return
     if not found:
         out.print("No queues. A step nl.ask publishes one when its system is built, and so does normloom audit.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +10,7 @@ from rich.table import Table
 
 from normloom.cli.common import DEFAULT_STORE, FAILED, JsonOption, StoreOption, escaped, out
 from normloom.core.errors import UsageError
+from normloom.core.json_text import json_text
 
 if TYPE_CHECKING:
     from normloom.history.freshness import Release
@@ -54,7 +54,7 @@ def releases(
         return
     found = newest(where)
     if json_:
-        print(json.dumps([_described(release, now) for release in found]))
+        print(json_text([_described(release, now) for release in found]))
     elif not found:
         raise UsageError(f"{where.root} has no releases yet: run normloom build first")
     else:
@@ -74,7 +74,7 @@ def _show_versions(store: Store, system: str, *, json_: bool) -> None:
 
     known = versions(store, system)
     if json_:
-        print(json.dumps([record.model_dump(mode="json") for record in known]))
+        print(json_text([record.model_dump(mode="json") for record in known]))
         return
     if not known:
         store.require(system)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 from normloom.cli.common import JsonOption, err
 from normloom.cli.options import BuildOptions, taking
 from normloom.core.errors import UsageError
+from normloom.core.json_text import json_text
 
 
 @taking(BuildOptions)
@@ -47,4 +46,4 @@ def build(given: BuildOptions, json_: JsonOption = False) -> None:
             selection=given.selection,
         )
     if json_:
-        print(json.dumps(report))
+        print(json_text(report))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from datetime import timedelta
 from pathlib import Path
@@ -12,6 +11,7 @@ import typer
 
 from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, err, escaped, out
 from normloom.core.errors import UsageError
+from normloom.core.json_text import json_text
 
 if TYPE_CHECKING:
     from prefect.blocks.core import Block
@@ -100,7 +100,7 @@ def list_(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -> None
     with at_server(store):
         found = receivers()
     if json_:
-        print(json.dumps([vars(receiver) for receiver in found]))
+        print(json_text([vars(receiver) for receiver in found]))
         return
     for receiver in found:
         out.print(f"[bold]{receiver.name}[/]  {escaped(receiver.where)}  {', '.join(receiver.news)}", highlight=False)

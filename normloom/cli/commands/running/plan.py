@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -10,6 +9,7 @@ from rich.table import Table
 from normloom.cli.common import JsonOption, escaped, out
 from normloom.cli.options import BuildOptions, taking
 from normloom.core.errors import UsageError
+from normloom.core.json_text import json_text
 from normloom.core.outlook import about
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def plan(given: BuildOptions, json_: JsonOption = False) -> None:
         *_refusal(prepared.config.spending.limits, bill),
     ]
     if json_:
-        print(json.dumps({**_as_json(planned, most), **bill_as_json(bill), "notes": notes}, ensure_ascii=False))
+        print(json_text({**_as_json(planned, most), **bill_as_json(bill), "notes": notes}))
         return
     out.print(_table(planned, most))
     for line in (_summary(planned), _loads(planned), *bill_lines(bill), *notes):
