@@ -34,6 +34,15 @@ def _system_names() -> list[str]:
     return system_names()
 
 
+def stored_as(system: str | None) -> str | None:
+    """Return the name under which a store has a system that may be given as a file; other names import nothing."""
+    if system is None or ".py" not in system:
+        return system
+    from normloom.settings.systems import name_of
+
+    return name_of(system)
+
+
 def _profile_names() -> list[str]:
     from normloom.settings.config import profile_names
 

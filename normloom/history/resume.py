@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
+from normloom.history.builds import locks
 from normloom.history.commands import store_option
 from normloom.history.unfinished import UnfinishedBuild
 from normloom.store.store import Store
@@ -14,6 +15,8 @@ _OPTIONS = {"only": "--only", "start": "--from", "force": "--force"}  # of a sel
 
 def resume_command(build: UnfinishedBuild, store: Store) -> str:
     """Return the command that was given, quoted for a shell; what it finished is kept."""
+    if build.command:
+        return build.command
     if build.target is None:
         return "build it from Python again"
     given = ["normloom", "build", build.target or build.system]
@@ -23,6 +26,12 @@ def resume_command(build: UnfinishedBuild, store: Store) -> str:
         given += ["--set", assignment]
     given += _selected(build)
     return shlex.join(given) + store_option(store.root)
+
+
+def rebuild_commands(systems: Iterable[str], store: Store) -> list[str]:
+    """Return the command that builds each system, which may be in a file; its options aside."""
+    last = {system: next(iter(locks(store, system, newest=1)), None) for system in systems}
+    return [shlex.join(["normloom", "build", lock.file if lock and lock.file else name]) for name, lock in last.items()]
 
 
 def _selected(build: UnfinishedBuild) -> Iterator[str]:

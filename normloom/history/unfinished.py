@@ -37,13 +37,14 @@ class UnfinishedBuild(BaseModel):
     """What was asked of a build that has not finished, and how it ended.
 
     `stage` is the stage whose error ended it, if one did. `spent` is what its finished stages, or all parts if it could
-    tell, asked of models. `flow_run` is the id of its run in Prefect. `target` is as in
-    `BuildRequest`.
+    tell, asked of models. `flow_run` is the id of its run in Prefect. `target` and
+    `command` are as in `BuildRequest`.
     """
 
     model_config = ConfigDict(frozen=True)
     system: str
     target: str | None = ""
+    command: str = ""
     build: str
     profile: str = ""
     settings: Sequence[str] = ()

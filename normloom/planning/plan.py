@@ -69,7 +69,7 @@ def read_sources(
     }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class PlannedStage:
     """What a build would do with one stage.
 
@@ -107,6 +107,9 @@ class PlannedStage:
         """Whether the build makes this table, if only because what it reads may change."""
         return self.state not in ("reused", "taken")
 
+    def __repr__(self) -> str:
+        return f"<{self.stage.name}: {self.state}>"
+
     @property
     def waits_for_products(self) -> tuple[str, ...]:
         """The stages still to be made whose products it uses, as models or as files."""
@@ -130,7 +133,7 @@ class PlannedStage:
         return round(made * self.rows / self.newest.rows_in) if self.newest.rows_in else made
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Plan:
     """What a build would do: the stages in order, and the models that they load one after another.
 
@@ -142,6 +145,10 @@ class Plan:
     stages: tuple[PlannedStage, ...]
     loads: tuple[ModelSpec, ...] | None
     load_seconds: Mapping[str, float]
+
+    def __repr__(self) -> str:
+        made = ", ".join(f"{planned.stage.name} ({planned.state})" for planned in self.to_do)
+        return f"<Plan of {self.system}: {len(self.to_do)} of {len(self.stages)} stages to do{': ' * bool(made)}{made}>"
 
     def __getitem__(self, stage: str) -> PlannedStage:
         return next(planned for planned in self.stages if planned.stage.name == stage)

@@ -65,11 +65,12 @@ class BuildRequest:
 
     `fresh_hours` is how long its release is fresh, `source` the terms of what it reads; both are recorded for those who
     look at the store. `gate` holds the released table once it is made. `target` is what the command is given to build
-    the system: its name if empty, None if no command does.
+    the system: its name if empty, None if `normloom build` does not; then `command` is what does, empty if none.
     """
 
     system: str
     target: str | None = ""
+    command: str = ""
     profile: str = ""
     settings: tuple[str, ...] = ()
     selection: Selection = field(default_factory=Selection)
@@ -181,6 +182,7 @@ def build(
         settings=request.settings,
         selection=selected(request.selection),
         target=request.target,
+        command=request.command,
     )
     with (
         store.building(system),

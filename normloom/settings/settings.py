@@ -13,11 +13,13 @@ from normloom.core.models.needs import Needs
 from normloom.core.models.product_model import ProductSpec
 from normloom.core.stage import Stage, published_stage
 from normloom.core.table import Manifest
+from normloom.history.builds import locks
 from normloom.models.openai.memory import recall
 from normloom.settings.config import load_profile, override, validated
+from normloom.settings.flow_file import is_flow_file
 from normloom.settings.product_models import out_of_products
 from normloom.settings.system import System
-from normloom.settings.systems import system_named
+from normloom.settings.systems import system_named, system_names
 from normloom.steps.graph import model_uses, stages_of, with_models, with_needs
 from normloom.store.store import Store
 from normloom.workers.node_engines import identified
@@ -47,9 +49,9 @@ def stages_for(name: str, *, profile: str, assignments: Sequence[str], store: St
     Tables of other systems that the flow starts from are the newest in the store. A change without effect on any
     stage is refused: its author would mistake the build for another.
     """
-    system = system_named(name)
+    system = _named(name, store)
     given = load_profile(profile, system.name, system.config.roles())
-    require_options(system, assignments)
+    require_options(system, assignments, name=name)
     config, resources = validated(system.config, override(given, assignments))
     reads = _read(system.reads(config), system.name, store)
     prepared = Prepared(system, config, resources, system.stages(config, **reads))
@@ -85,14 +87,24 @@ def _where_they_run(ends: Sequence[Stage], resources: Resources) -> list[Stage]:
     return with_models(ends, lambda spec: found.get(spec.model_dump_json(), spec))
 
 
-def require_options(system: System, assignments: Sequence[str]) -> None:
-    """Raise ConfigError for an option that stands for a setting which the system does not have."""
+def _named(name: str, store: Store) -> System:
+    """Return a system; raises ConfigError, which names the file if the store has builds of a system in one."""
+    if not is_flow_file(name) and name not in system_names() and name in store.systems():
+        lock = next(iter(locks(store, name, newest=1)), None)
+        if lock and lock.file:
+            raise ConfigError(f"{name} was built from {lock.file}: name that file instead")
+        raise ConfigError(f"{name} was built from Python, so no command can build it: run that script or notebook")
+    return system_named(name)
+
+
+def require_options(system: System, assignments: Sequence[str], *, name: str) -> None:
+    """Raise ConfigError for an option that stands for a setting which the system, given by `name`, does not have."""
     for assignment in assignments:
         setting = _name(assignment)
         if setting in OPTIONS and not _has(system.config, setting.split(".")):
             raise ConfigError(
                 f"{system.name} takes no {OPTIONS[setting]}: it has no setting {setting}; "
-                f"`normloom build {system.name}` without it uses the system's own input"
+                f"`normloom build {name}` without it uses the system's own input"
             )
 
 

@@ -172,6 +172,12 @@ def test_bytes_are_rows_like_any_others() -> None:
 
 
 @pytest.mark.usefixtures("found_prefect")
+def test_a_plan_says_what_is_to_do(tmp_path: Path) -> None:
+    planned = nl.plan(nl.table(ROWS, name="mine"), store=tmp_path, name="toy")
+    assert repr(planned) == "<Plan of toy: 1 of 1 stages to do: mine (new)>"
+    assert repr(planned["mine"]) == "<mine: new>"
+
+
 def test_progress_is_shown_and_leaves_the_logs_of_the_process_as_they_were(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

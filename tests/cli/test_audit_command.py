@@ -46,7 +46,7 @@ def test_an_audit_waits_and_then_corrects(
         assert code == 3
         assert "24 rows wait for answers: normloom label audit_toy" in said
         again = "normloom audit toy --budget 24 --of bad --verdict verdict --show text --by source --store"
-        assert f"then run the same command again: {again} {store.root}" in said
+        assert f"to collect: {again} {store.root}" in said
         queue = nl.open_queue("audit_toy", store=store.root)
         for row in queue.next("ada", ROWS):
             queue.record(row, {"truth": row.shown["text"].partition(" ")[0]}, "ada")

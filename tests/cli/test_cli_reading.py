@@ -54,6 +54,14 @@ def test_settings_lists_each_with_its_value_under_the_profile(command: Command) 
     assert command("settings", "savacu", "--set", "judge.treshold=1").code == 2
 
 
+@pytest.mark.usefixtures("toy_store")
+@pytest.mark.parametrize("name", ["tables", "releases", "builds", "quarantine", "verify", "gc", "report"])
+def test_an_unknown_system_is_refused_in_any_form(command: Command, name: str) -> None:
+    for ran in (command(name, "toi"), command(name, "toi", "--json")):
+        assert (ran.code, ran.out) == (2, "")
+        assert "unknown system 'toi'" in ran.sentence
+
+
 def test_tables_of_an_empty_store_say_what_to_do(command: Command) -> None:
     ran = command("tables")
     assert (ran.code, ran.sentence) == (

@@ -16,7 +16,9 @@ from typer.testing import CliRunner
 import normloom as nl
 from normloom.cli.app import app
 from normloom.core.errors import ConfigError
+from normloom.history.resume import rebuild_commands
 from normloom.settings.flow_file import system_of
+from normloom.store.store import Store
 
 PROGRESS = ("of the work", "<Result")
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -37,6 +39,16 @@ def test_a_flow_in_a_file_is_planned_built_and_explained(tmp_path: Path) -> None
     page = tmp_path / "page.html"
     assert run.invoke(app, ["report", file, *store, "--out", str(page)]).exit_code == 0
     assert "politeness" in page.read_text()
+    for command in ("tables", "builds", "releases", "gc"):
+        assert run.invoke(app, [command, file, *store]).exit_code == 0
+    with pytest.raises(ConfigError, match=f"politeness was built from {file}: name that file instead"):
+        nl.plan("politeness", store=tmp_path / "store")
+    assert rebuild_commands(["politeness", "savacu"], Store(tmp_path / "store")) == [
+        f"normloom build {file}",
+        "normloom build savacu",
+    ]
+    with pytest.raises(ConfigError, match=f"takes no --limit: .* `normloom build {file}` without it"):
+        nl.plan(file, store=tmp_path / "store", limit=2)
 
 
 @pytest.mark.usefixtures("found_prefect")

@@ -58,7 +58,7 @@ def test_a_flow_in_a_file_is_sampled_and_repaired(store: Store, tmp_path: Path, 
     assert [(one["promise"], one["same"]) for one in found["sample"]] == [("bit-equal", True)] * 2
     with shared_prefect.used():
         shown = CliRunner().invoke(app, ["verify", file, "--sample", "1", "--store", str(store.root)])
-    assert "Made 1 parts again; 1 came out as promised." in shown.stdout
+    assert "Made 1 part again; 1 came out as promised." in shown.stdout
     code, found = verified("--sample", "9")  # of the whole store: the file is in the lock; the other has no command
     assert code == 0
     assert {one["stage"] for one in found["sample"]} == {"tones/table", "tones/tone"}

@@ -263,7 +263,7 @@ def _loading(result: BuildResult, model: str) -> str:
     mine = [manifest for manifest in made if (manifest.key_fields["model"] or {}).get("model") == model]
     actors = sum(manifest.work.loads for manifest in mine if manifest.work)
     seconds = sum(manifest.load_seconds for manifest in mine)
-    return f" ({actors} actors, {_duration(seconds / actors)} each)" if actors else ""
+    return f" ({actors} actor{'' if actors == 1 else 's'}, {_duration(seconds / actors)} each)" if actors else ""
 
 
 def _number(value: int) -> str:

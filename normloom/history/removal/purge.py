@@ -18,6 +18,7 @@ from normloom.core.machine.object_path import ObjectPath, fetched_to
 from normloom.core.rows.forgotten import FORGOTTEN, MIN_CHARS, DenyList, strings, text_hash
 from normloom.core.table import TableRef
 from normloom.history.removal.gc import idle, remove_table
+from normloom.history.resume import rebuild_commands
 from normloom.labelling.book import FOLDER as LABELS
 from normloom.labelling.take_out import answers_about, take_out
 from normloom.lineage.reach import Held, reach, remade, source_rows, stored_tables
@@ -130,7 +131,7 @@ def _doomed(
         if table.directory in holding or (table.manifest is None and table.system in systems)
     ]
     if not also_newest and (kept := [table for table in tables if table.directory in newest]):
-        builds = ", ".join(f"normloom build {name}" for name in dict.fromkeys(table.system for table in kept))
+        builds = ", ".join(rebuild_commands(dict.fromkeys(table.system for table in kept), store))
         raise StoreError(
             f"{len(kept)} tables that no build has replaced hold forgotten rows ({', '.join(map(str, kept[:_NAMED]))}"
             f"{', ...' if len(kept) > _NAMED else ''}): run {builds} first, with the settings of the last build; "

@@ -79,7 +79,7 @@ def forget(
         added = forget_rows(where, asked, reason=reason) if agreed else None
         done = {**asked.as_json(), "forgotten": added.forgetting if added else None}
         if not json_:
-            _say_next(asked, forgotten=added is not None, dry_run=dry_run)
+            _say_next(asked, where, forgotten=added is not None, dry_run=dry_run)
         purge = purge and added is not None
     elif dry_run:
         raise UsageError("--dry-run shows what rows reach: give their ids, or --text-file")
@@ -154,10 +154,12 @@ def _show(asked: Asked) -> None:
         out.print(f"  {escaped(copy)}", highlight=False, soft_wrap=True)
 
 
-def _say_next(asked: Asked, *, forgotten: bool, dry_run: bool) -> None:
+def _say_next(asked: Asked, store: Store, *, forgotten: bool, dry_run: bool) -> None:
+    from normloom.history.resume import rebuild_commands
+
     if forgotten:
         systems = dict.fromkeys(held.table.system for held in asked.reach.newest())
-        builds = " && ".join(f"normloom build {name}" for name in systems)
+        builds = " && ".join(rebuild_commands(systems, store))
         first = f"{builds}, with the settings of the last build, makes new tables without them; then " if builds else ""
         out.print(f"Forgotten. {first}normloom forget --purge removes the old ones.", highlight=False, soft_wrap=True)
     elif not dry_run:

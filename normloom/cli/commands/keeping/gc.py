@@ -14,7 +14,7 @@ from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
-from normloom.cli.common import DEFAULT_STORE, FAILED, JsonOption, StoreOption, err, out
+from normloom.cli.common import DEFAULT_STORE, FAILED, JsonOption, StoreOption, err, out, stored_as
 from normloom.core.json_text import json_text
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def gc(
     from normloom.history.removal.gc import collect, idle, remove
     from normloom.store.store import Store
 
-    where = Store(store)
+    where, system = Store(store), stored_as(system)
     going = not dry_run and (yes or (sys.stdin.isatty() and not json_))
 
     def look(name: str) -> Collection:

@@ -58,6 +58,7 @@ def verify(
     """
     from normloom.history.links import broken_links
     from normloom.history.removal.gc import idle
+    from normloom.history.resume import rebuild_commands
     from normloom.labelling.book import FOLDER as LABELS
     from normloom.settings.systems import name_of
     from normloom.store.store import Store
@@ -85,7 +86,7 @@ def verify(
         remade = {"sample": [asdict(one) for one in taken.remade], "left_out": taken.left_out} if taken else {}
         print(json_text({**told, **remade}))
     else:
-        out.print(_closing(found, left, repaired=repair), highlight=False, soft_wrap=True)
+        out.print(_closing(found, rebuild_commands(left, where), repaired=repair), highlight=False, soft_wrap=True)
         if taken:
             _show(taken)
     lost = [damage for damage in found if damage.system == LABELS]  # what people said is made by nothing again
@@ -176,14 +177,16 @@ def _show(taken: Sample) -> None:
     for stage, why in taken.left_out.items():
         out.print(f"[dim]left out {stage}: {escaped(why)}", highlight=False, soft_wrap=True)
     kept = sum(one.same for one in taken.remade)
-    out.print(f"Made {len(taken.remade):,} parts again; {kept:,} came out as promised.", highlight=False)
+    parts = "part" if len(taken.remade) == 1 else "parts"
+    out.print(f"Made {len(taken.remade):,} {parts} again; {kept:,} came out as promised.", highlight=False)
 
 
-def _closing(found: Sequence[Damage], left: Sequence[str], *, repaired: bool) -> str:
+def _closing(found: Sequence[Damage], builds: Sequence[str], *, repaired: bool) -> str:
     if not found:
         return "All files are intact."
     count = len(found)
     if not repaired:
         return f"{count} damaged; --repair makes the damaged parts again."
-    builds = "; ".join(f"normloom build {name}" for name in left)
-    return f"{count} damaged, removed; to make them again: {builds}" if left else f"{count} damaged, made again."
+    if builds:
+        return f"{count} damaged, removed; to make them again: {'; '.join(builds)}"
+    return f"{count} damaged, made again."

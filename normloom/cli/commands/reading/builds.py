@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, out
+from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, out, stored_as
 from normloom.cli.output.row_text import visible
 from normloom.core.errors import UsageError
 from normloom.core.json_text import json_text
@@ -38,7 +38,7 @@ def builds(
     """
     from normloom.store.store import Store
 
-    where = Store(store)
+    where, system = Store(store), stored_as(system)
     if system:
         where.require(system)
     found = [build for name in ([system] if system else where.systems()) for build in _newest(where, name, limit)]

@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, escaped, out
+from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, escaped, out, stored_as
 from normloom.core.json_text import json_text
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def diff(
     from normloom.lineage.diff import diff as compare
     from normloom.store.store import Store
 
-    where = Store(store)
+    where, system = Store(store), stored_as(system)
     first = find_build(where, before, system=system)
     second = find_build(where, after, system=system or first.system)
     stages = compare(first, second, where, examples=rows)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, err, escaped, out
+from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, err, escaped, out, stored_as
 from normloom.core.errors import UsageError
 from normloom.core.json_text import json_text
 
@@ -32,7 +32,9 @@ def tables(
     from normloom.store.stale import stale_stages
     from normloom.store.store import Store
 
-    where = Store(store)
+    where, system = Store(store), stored_as(system)
+    if system:
+        where.require(system)
     systems = [system] if system else where.systems()
     newest = {name: where.newest(name) for name in systems}
     stale = {(name, stage): why for name in systems for stage, why in stale_stages(where, name).items()}
@@ -46,7 +48,7 @@ def tables(
         return
     unreadable = [why for name in systems for why in where.unreadable(name)]
     if not manifests and not unreadable:
-        where.require(system)
+        where.require()
         raise UsageError(f"no tables{f' of {system}' if system else ''} in {where.root}: run normloom build first")
     out.print(_table(manifests, stale))
     for (name, stage), why in stale.items():

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, out
+from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, out, stored_as
 from normloom.core.json_text import json_text
 
 
@@ -53,7 +53,7 @@ def trace(
     from normloom.lineage.trace import trace as trace_row
     from normloom.store.store import Store
 
-    found = trace_row(Store(store), row_id, system=system, forward=forward)
+    found = trace_row(Store(store), row_id, system=stored_as(system), forward=forward)
     if json_:
         print(json_text(found.as_json()))
         return

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, SystemArgument, console, escaped, out
-from normloom.core.errors import ReleaseError, UsageError, WaitingError
+from normloom.core.errors import ReleaseError, UsageError
 from normloom.core.json_text import json_text
 
 if TYPE_CHECKING:
@@ -124,18 +124,13 @@ def _built(found: Audit, store: Store, *, quiet: bool, command: str) -> Any:
     from normloom.run.build import BuildRequest
     from normloom.workers.resources import Resources
 
-    request = BuildRequest(system=found.name, target=None)
-    try:
-        result = make(
-            [found.end],
-            request=request,
-            store=store,
-            resources=Resources(actors=0),
-            console=console(stderr=True, quiet=quiet),
-        )
-    except WaitingError as error:
-        error.__notes__ = [f"then run the same command again: {command}"]
-        raise
+    result = make(
+        [found.end],
+        request=BuildRequest(system=found.name, target=None, command=command),
+        store=store,
+        resources=Resources(actors=0),
+        console=console(stderr=True, quiet=quiet),
+    )
     return store.scan(result.released.ref).collect()
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from normloom.cli.common import DEFAULT_STORE, FAILED, JsonOption, StoreOption, escaped, out
+from normloom.cli.common import DEFAULT_STORE, FAILED, JsonOption, StoreOption, escaped, out, stored_as
 from normloom.core.errors import UsageError
 from normloom.core.json_text import json_text
 
@@ -46,7 +46,7 @@ def releases(
     from normloom.history.freshness import releases as newest
     from normloom.store.store import Store
 
-    where, now = Store(store), datetime.now(UTC)
+    where, now, system = Store(store), datetime.now(UTC), stored_as(system)
     if system is not None:
         if check:
             raise UsageError("--check looks at all systems: leave SYSTEM out")
@@ -72,12 +72,12 @@ def releases(
 def _show_versions(store: Store, system: str, *, json_: bool) -> None:
     from normloom.history.releases import versions
 
+    store.require(system)
     known = versions(store, system)
     if json_:
         print(json_text([record.model_dump(mode="json") for record in known]))
         return
     if not known:
-        store.require(system)
         raise UsageError(f"{system} has no recorded versions in {store.root}: run normloom build {system} first")
     table = Table(box=None, pad_edge=False)
     for heading in ("version", "date", "rows", "content", "licence", "build"):
