@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
-import threading
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pytest
@@ -50,26 +49,27 @@ class Command:
         return self("build", "savacu", *SCRIPTED_COMMAND, *arguments)
 
 
-@contextmanager
-def interrupted(url: str) -> Iterator[None]:
-    """Give this process Ctrl-C once an address answers."""
-    ended = threading.Event()
+def until_ctrl_c(url: str, *arguments: str, **environment: str) -> Ran:
+    """Run a command as a process of its own, and give it Ctrl-C once an address answers."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "normloom", *arguments],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        while process.poll() is None and not _answers(url):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+    return Ran(process.returncode, out, err)
 
-    def interrupt() -> None:
-        while not ended.wait(0.05):
-            try:
-                urllib.request.urlopen(url).close()
-            except urllib.error.HTTPError as refused:
-                refused.close()
-            except OSError:
-                continue
-            os.kill(os.getpid(), signal.SIGINT)
-            return
 
-    waiting = threading.Thread(target=interrupt)
-    waiting.start()
+def _answers(url: str) -> bool:
     try:
-        yield
-    finally:
-        ended.set()
-        waiting.join()
+        urllib.request.urlopen(url).close()
+    except urllib.error.HTTPError as refused:
+        refused.close()
+    except OSError:
+        return False
+    return True

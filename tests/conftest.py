@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -20,6 +21,7 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored, here and by children
 collect_rarely()
 share_processors()  # tests side by side, and what they start, want the same ones
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # one thread of numpy waits for no other

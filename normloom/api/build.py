@@ -52,10 +52,11 @@ def build(  # noqa: PLR0913  # the options of the command
     `--set`, for example "judge.threshold=0.6"), or the last stage of a flow, or several, the released one first. A
     flow of stages is stored under `name` and runs in this process unless `resources` has actors. Nothing is printed
     unless `progress` is set. Prefect's server and actors started by the build are stopped at its end. Raises
-    NormloomError.
+    NormloomError, and KeyboardInterrupt at Ctrl-C: finished parts are kept, and the next build resumes.
     """
     from rich.console import Console
 
+    from normloom.cli.interrupt import interruptible
     from normloom.cli.run import make
 
     logging.getLogger("ray.widgets").setLevel(logging.WARNING)  # in a notebook, of packages it does not need
@@ -66,7 +67,15 @@ def build(  # noqa: PLR0913  # the options of the command
     since = fresh_since(root, found.system) if fresh else None
     selection = Selection(only=tuple(only), start=from_stage, force=tuple(force), fresh=since)
     request = found.request(selection)
-    return Result(make(found.ends, request=request, store=root, resources=found.resources, console=console), root)
+    made = make(
+        found.ends,
+        request=request,
+        store=root,
+        resources=found.resources,
+        console=console,
+        interrupts=interruptible,
+    )
+    return Result(made, root)
 
 
 def plan(  # noqa: PLR0913  # the options of the command

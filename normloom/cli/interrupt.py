@@ -30,8 +30,31 @@ class InterruptedBuildError(KeyboardInterrupt):
 
 
 @contextmanager
+def interruptible(pool: Pool, console: Console) -> Iterator[None]:  # noqa: ARG001  # called as `stoppable` is
+    """Let Ctrl-C raise KeyboardInterrupt in the body, and free the actors: for a process that lives on.
+
+    In another thread than the main one, to which Python gives signals, nothing is done.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001  # the signature of a signal handler
+        signal.signal(signal.SIGINT, previous)  # a second Ctrl-C ends what the first one waits for
+        threading.Thread(target=pool.close, daemon=True).start()
+        raise InterruptedBuildError(number)
+
+    previous = signal.getsignal(signal.SIGINT) or signal.default_int_handler
+    signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+@contextmanager
 def stoppable(pool: Pool, console: Console) -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM end the body within seconds; finished parts are always on disk.
+    """Let Ctrl-C and SIGTERM end the body, and soon the process; finished parts are always on disk.
 
     In a flow run of a deployment SIGTERM is left to Prefect, which cancels runs by it.
     """

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ from normloom.workers.resources import Resources
 EVERYTHING = Selection()
 ATTEMPTS = 2  # of a build whose Ray nodes die
 
+Interrupts = Callable[[Pool, Console], AbstractContextManager[None]]
+
 log = logging.getLogger("normloom")
 
 
@@ -88,9 +90,11 @@ def make(
     resources: Resources,
     console: Console,
     notes: Sequence[str] = (),
+    interrupts: Interrupts = stoppable,
 ) -> BuildResult:
     """Bring the tables of a flow up to date, starting only what that needs, and report on the console.
 
+    `interrupts` says what Ctrl-C does meanwhile: by default it ends the process.
     Fails fast: unavailable models, unreadable sources and exceeded limits stop it before anything starts.
     """
     result = None if under_way() else reuse(*ends, request=request, store=store)  # a run shows all its tasks
@@ -116,19 +120,25 @@ def make(
             result = reuse(*asked, request=request, store=store)
         ends = asked
     if result is None:
-        result = _build(ends, request=request, store=store, resources=resources, console=console)
+        result = _build(ends, request=request, store=store, resources=resources, console=console, interrupts=interrupts)
     return result
 
 
-def _build(
-    ends: Sequence[Stage], *, request: BuildRequest, store: Store, resources: Resources, console: Console
+def _build(  # what `make` is given
+    ends: Sequence[Stage],
+    *,
+    request: BuildRequest,
+    store: Store,
+    resources: Resources,
+    console: Console,
+    interrupts: Interrupts,
 ) -> BuildResult:
     """Build; resume once if the machines that hold the models are lost."""
     with _server(store, console) as interface, sending_heartbeats():
         settle(store.home)
         for attempt in range(1, ATTEMPTS + 1):
             pool = Pool(resources)
-            with stoppable(pool, console), _watching(console) as progress:
+            with interrupts(pool, console), _watching(console) as progress:
                 try:
                     return build(*ends, request=request, store=store, pool=pool, progress=progress)
                 except NormloomError as error:

@@ -3,55 +3,49 @@
 from __future__ import annotations
 
 import signal
-import webbrowser
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from io import StringIO
+from pathlib import Path
 
 import pytest
-from command_line import Command, interrupted
+from command_line import until_ctrl_c
 from receivers import free_port
 from rich.console import Console
 
+import normloom as nl
 from normloom.cli.interrupt import MESSAGE, InterruptedBuildError, leaving_quietly, terminated
 
 
-class Browser(webbrowser.BaseBrowser):
-    """Notes what it is to open."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.opened: list[str] = []
-
-    def open(self, url: str, new: int = 0, autoraise: bool = True) -> bool:  # noqa: ARG002  # as a browser is called
-        self.opened.append(url)
-        return True
-
-
 @pytest.mark.usefixtures("toy_store")
-def test_a_page_is_opened_and_served(command: Command) -> None:
-    browser, port = Browser(), free_port()
-    webbrowser.register("test", None, browser, preferred=True)
-    with interrupted(f"http://127.0.0.1:{port}/"):
-        ran = command("view", "toy", "--table", "echo", "--port", str(port))
+def test_a_page_is_opened_and_served(tmp_path: Path) -> None:
+    browser, opened, port = tmp_path / "browser", tmp_path / "opened", free_port()
+    browser.write_text(f'#!/bin/sh\necho "$1" > {opened}\n')
+    browser.chmod(0o755)
+    asked = ["view", "toy", "--table", "echo", "--port", str(port)]
+    ran = until_ctrl_c(f"http://127.0.0.1:{port}/", *asked, BROWSER=f"{browser} %s")
     assert ran.code == 130
-    assert browser.opened == [ran.out.strip()]
+    assert opened.read_text() == ran.out
     assert ran.out.startswith(f"http://127.0.0.1:{port}/#token=")
-    assert ran.out.strip().endswith("&system=toy&stage=echo")
-    assert ran.err.splitlines()[0] == "Ctrl-C ends it"
+    assert ran.out.endswith("&system=toy&stage=echo\n")
+    assert ran.err.splitlines() == ["Ctrl-C ends it"]
 
 
 @pytest.mark.usefixtures("toy_store")
-def test_a_page_that_others_reach_comes_with_a_warning(command: Command) -> None:
+def test_a_page_that_others_reach_comes_with_a_warning() -> None:
     port = free_port()
-    with interrupted(f"http://127.0.0.1:{port}/"):
-        ran = command("view", "--no-open", "--host", "0.0.0.0", "--port", str(port))
+    asked = ["view", "--no-open", "--host", "0.0.0.0", "--port", str(port)]
+    ran = until_ctrl_c(f"http://127.0.0.1:{port}/", *asked)
     assert ran.err.startswith("0.0.0.0 can be reached by other machines, and the connection is not encrypted\n")
 
 
 @pytest.mark.usefixtures("toy_store", "found_prefect")
-def test_a_store_is_watched(command: Command) -> None:
+def test_a_store_is_watched() -> None:
     port = free_port()
-    with interrupted(f"http://127.0.0.1:{port}/metrics"):
-        ran = command("watch", "--metrics-port", str(port))
+    ran = until_ctrl_c(f"http://127.0.0.1:{port}/metrics", "watch", "--metrics-port", str(port))
     assert (ran.code, ran.out) == (0, "Ctrl-C stops it.\n")
 
 
@@ -68,3 +62,50 @@ def test_an_interrupt_is_one_line_and_the_code_that_shells_expect(stopped: Keybo
     with pytest.raises(SystemExit) as ended:
         terminated(signal.SIGTERM, None)
     assert ended.value.code == 143
+
+
+SCRIPT = """
+import sys, time
+from pathlib import Path
+
+import polars as pl
+
+import normloom as nl
+import normloom as nl
+from normloom.cli.interrupt import GRACE_SECONDS
+
+@nl.step(makes={"prompt": pl.String}, fan_out=nl.each())
+def slow(rows: pl.DataFrame) -> pl.DataFrame:
+    Path("at work").touch()
+    while not Path("interrupted").exists():
+        time.sleep(0.01)
+    return rows
+
+try:
+    nl.build(slow(nl.table([{"prompt": "a"}], name="prompts")), name="toy")
+except KeyboardInterrupt:
+    print("interrupted")
+time.sleep(GRACE_SECONDS + 1)
+print(nl.build(slow(nl.table([{"prompt": "a"}], name="prompts")), name="toy").rows.collect().height)
+"""
+
+
+@pytest.mark.usefixtures("found_prefect")
+def test_an_interrupted_build_of_a_script_leaves_the_script_alive(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    with subprocess.Popen([sys.executable, "script.py"], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not (tmp_path / "at work").exists():
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.5)
+        (tmp_path / "interrupted").touch()
+        out, _ = process.communicate()
+    assert (process.returncode, out) == (0, "interrupted\n1\n")
+
+
+@pytest.mark.usefixtures("found_prefect")
+def test_a_build_runs_in_another_thread(tmp_path: Path) -> None:
+    table = nl.table([{"prompt": "a"}], name="prompts")
+    with ThreadPoolExecutor(1) as threads:
+        made = threads.submit(copy_context().run, nl.build, table, name="toy", store=tmp_path).result()
+    assert made.rows.collect().height == 1

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from browsing import CHROMIUM, CONTRAST, chromium
-from command_line import interrupted
+from command_line import until_ctrl_c
 from openai_toys import spec_of
 from playwright.sync_api import Page, expect
 from receivers import free_port
@@ -234,10 +234,9 @@ def test_systems_without_a_chat_and_stores_without_a_build_are_refused(tmp_path:
 def test_the_page_of_the_command_is_served_until_ctrl_c(store: Store) -> None:
     port = free_port()
     given = ["--no-open", "--port", str(port), "--who", "ada", "--set", "models.assistant={engine: scripted, model: m}"]
-    with interrupted(f"http://127.0.0.1:{port}/"):
-        ended = CliRunner().invoke(app, ["chat", "persopilot", *given, "--store", str(store.root)])
-    assert ended.exit_code == 130
-    assert ended.stdout.strip().endswith("&view=chat")
+    ran = until_ctrl_c(f"http://127.0.0.1:{port}/", "chat", "persopilot", *given, "--store", str(store.root))
+    assert ran.code == 130
+    assert ran.out.endswith("&view=chat\n")
 
 
 def test_a_message_that_waits_for_its_reply_is_not_asked_twice() -> None:

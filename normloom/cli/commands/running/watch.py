@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import threading
+import time
 from contextlib import suppress
 from typing import Annotated
 
 import typer
 
 from normloom.cli.common import DEFAULT_STORE, StoreOption, out
+
+WAKE_SECONDS = 1.0  # a wait without an end would not see Ctrl-C: Polars' handler of it lets waits continue
 
 
 def watch(
@@ -36,4 +38,5 @@ def watch(
         watching(store, metrics_port=metrics_port, host=host),
     ):
         out.print("Ctrl-C stops it.")
-        threading.Event().wait()
+        while True:
+            time.sleep(WAKE_SECONDS)
