@@ -41,7 +41,7 @@ from normloom.cli.commands.running.watch import watch
 from normloom.cli.common import FAILED, WAITING, WRONG_USAGE, err
 from normloom.cli.interrupt import terminated
 from normloom.core.errors import NormloomError, UsageError, WaitingError
-from normloom.core.machine.collector import collect_rarely
+from normloom.core.machine.collector import collect_rarely, spare_last_look
 from normloom.core.machine.processors import share_processors
 from normloom.core.machine.proxies import spare_loopback
 
@@ -136,4 +136,5 @@ def _end(code: str | int | None) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code or 0)
+    spare_last_look()
     sys.exit(code)

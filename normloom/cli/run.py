@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -35,9 +36,9 @@ from normloom.planning.plan import find_published
 from normloom.prefect.flow_run import hold_run_under_way, under_way
 from normloom.prefect.quiet import quiet_libraries
 from normloom.prefect.run_marks import settle
-from normloom.prefect.server import prefect_server, sending_heartbeats, serving, using_server
-from normloom.prefect.weave import import_engine
+from normloom.prefect.server import sending_heartbeats, serving, starting_server, using_server
 from normloom.run.build import BuildRequest, BuildResult, build, reuse
+from normloom.run.imports import import_ahead
 from normloom.settings.settings import stages_for
 from normloom.settings.source_settings import terms_of
 from normloom.steps.graph import model_uses, stages_of
@@ -110,17 +111,25 @@ def make(
         for note in filter(None, (*notes, old_tables(store, request.system), costless)):
             console.print(f"[dim]{escape(note)}", highlight=False)
         quiet_libraries()
+        unmade = to_make(ends, system=request.system, store=store, selection=request.selection)
         asked = probed(
             ends,
-            stages=to_make(ends, system=request.system, store=store, selection=request.selection),
+            stages=unmade,
             resources=resources,
             say=lambda found: console.print(f"[dim]{escape(found)}", highlight=False),
         )
         if asked != ends and not under_way():  # tables made with these ways to score may be there
             result = reuse(*asked, request=request, store=store)
-        ends = asked
-    if result is None:
-        result = _build(ends, request=request, store=store, resources=resources, console=console, interrupts=interrupts)
+        if result is None:
+            result = _build(
+                asked,
+                request=request,
+                unmade=unmade,
+                store=store,
+                resources=resources,
+                console=console,
+                interrupts=interrupts,
+            )
     return result
 
 
@@ -128,13 +137,14 @@ def _build(  # what `make` is given
     ends: Sequence[Stage],
     *,
     request: BuildRequest,
+    unmade: Set[str],
     store: Store,
     resources: Resources,
     console: Console,
     interrupts: Interrupts,
 ) -> BuildResult:
     """Build; resume once if the machines that hold the models are lost."""
-    with _server(store, console) as interface, sending_heartbeats():
+    with _server(store, [stage for stage in stages_of(*ends) if stage.name in unmade], console) as interface:
         settle(store.home)
         for attempt in range(1, ATTEMPTS + 1):
             pool = Pool(resources)
@@ -152,24 +162,34 @@ def _build(  # what `make` is given
 
 
 @contextmanager
-def _server(store: Store, console: Console) -> Iterator[str]:
+def _server(store: Store, unmade: Sequence[Stage], console: Console) -> Iterator[str]:
     """Use the configured Prefect server, or the one that serves this store, or else a temporary one.
 
-    Yields the address of its UI, or how to get one.
+    Imports meanwhile what the stages to make need, too. Yields the address of its UI, or how to get one.
     """
-    with busy(console, "loading libraries"):
-        from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
+    served = serving(store.home)
+    with ExitStack() as stack:
+        own = None
+        if not served and not os.environ.get("PREFECT_API_URL"):
+            own = stack.enter_context(starting_server())  # at its imports while this process is at its own
+        with busy(console, "loading libraries"):
+            from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
 
-    if url := PREFECT_API_URL.value():
-        yield PREFECT_UI_URL.value() or url.removesuffix("/api")
-    elif url := serving(store.home):
-        with using_server(url):
-            yield url.removesuffix("/api")
-    else:
-        with ExitStack() as stack:
+            import_ahead(unmade)
+        if url := PREFECT_API_URL.value():  # of a profile or a file, if not of the environment
+            if own:
+                own.stop()
+            stack.enter_context(sending_heartbeats())
+            yield PREFECT_UI_URL.value() or url.removesuffix("/api")
+        elif served:
+            stack.enter_context(using_server(served))
+            stack.enter_context(sending_heartbeats())
+            yield served.removesuffix("/api")
+        else:
+            assert own
             with busy(console, "starting Prefect's server"):
-                url = stack.enter_context(prefect_server(meanwhile=import_engine))
-            stack.enter_context(using_server(url))
+                own.serve()
+            stack.enter_context(using_server(own.url))  # without heartbeats: this server acts on none
             yield "run normloom serve, open http://127.0.0.1:4200"
 
 

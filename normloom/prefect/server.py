@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -41,6 +42,7 @@ STARTUP_SECONDS = 180.0  # a first start migrates the database: 15 seconds of on
 GRACE_SECONDS = 10.0
 DEATH_CHECK_SECONDS = 1.0
 LOG_LINES = 15
+_GO = b"s"  # what a server that has imported its libraries waits for
 # What acts on schedules, deployments and automations: they are in the same database, and not this server's to act on.
 SHARED_SERVICES = (
     "CANCELLATION_CLEANUP",
@@ -70,30 +72,57 @@ def prefect_server(
     private: bool = True,
     log: Path | None = None,
     timeout: float = STARTUP_SECONDS,
-    meanwhile: Callable[[], object] | None = None,
     died: Callable[[], object] | None = None,
 ) -> Iterator[str]:
     """Run a Prefect server and yield the URL of its API once it answers.
 
-    It takes seconds to start on a core of its own; `meanwhile` is called once in that time. `died` is called, in a
-    thread, if the server ends before it is stopped.
+    `died` is called, in a thread, if the server ends before it is stopped.
     Without a port one that is free is taken. A private server, for one build, leaves schedules and automations
     alone. The database is Prefect's own choice: SQLite in PREFECT_HOME unless PREFECT_API_DATABASE_CONNECTION_URL
     says otherwise. Raises UsageError when the port is taken and ServerError, with the end of its log, when it does
     not come up.
     """
+    with starting_server(host=host, port=port, private=private, log=log) as server:
+        server.serve(timeout)
+        with _watched(server.process, died):
+            yield server.url
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartingServer:
+    """A server that imports its libraries, which takes seconds on a core of its own, and then waits for `serve`."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    output: IO[bytes]
+
+    def serve(self, timeout: float = STARTUP_SECONDS) -> None:
+        """Let it touch its database and serve; returns once it answers. Raises ServerError."""
+        pipe = self.process.stdin
+        assert pipe
+        with suppress(BrokenPipeError):  # it has ended, which is told next
+            os.write(pipe.fileno(), _GO)
+        _await(self.process, self.url, self.output, timeout)
+
+    def stop(self) -> None:
+        """Stop it; what Prefect still holds back in this process is sent before."""
+        if self.process.poll() is None:
+            _drain()
+        _stop(self.process)
+
+
+@contextmanager
+def starting_server(
+    *, host: str = "127.0.0.1", port: int | None = None, private: bool = True, log: Path | None = None
+) -> Iterator[StartingServer]:
+    """Start a server as `prefect_server` does and yield it at once; what it is not told to serve it does not touch."""
     with _log_file(log) as output:
         process, url = _start(host, port, output, private=private)
+        server = StartingServer(url=url, process=process, output=output)
         try:
-            if meanwhile:
-                meanwhile()
-            _await(process, url, output, timeout)
-            with _watched(process, died):
-                yield url
+            yield server
         finally:
-            if process.poll() is None:
-                _drain()
-            _stop(process)
+            server.stop()
 
 
 @contextmanager
@@ -324,15 +353,17 @@ def _end_with(parent: int) -> None:
 
 
 def main(descriptor: int, parent: int) -> None:
-    """Serve on a bound socket until stopped or until the parent is gone."""
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    """Import, and once the parent says so serve on a bound socket until stopped or until the parent is gone."""
     collect_rarely()
     import uvicorn
+    from prefect.server.api.server import create_app
 
     import normloom.prefect.notifications.email_block  # noqa: F401  # the server must know the blocks it acts with
 
-    application = "prefect.server.api.server:create_app"
-    config = uvicorn.Config(application, factory=True, log_level="warning", timeout_graceful_shutdown=3)
+    if os.read(sys.stdin.fileno(), 1) != _GO:
+        return
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    config = uvicorn.Config(create_app, factory=True, log_level="warning", timeout_graceful_shutdown=3)
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=descriptor)])
 
 

@@ -29,6 +29,7 @@ class Make(Protocol):
 
 def import_engine() -> None:
     """Import what flows run on: a second, which may pass while a server starts."""
+    import fastapi.encoders  # noqa: F401  # with which Prefect writes a flow's parameters
     import prefect.artifacts
     import prefect.flow_engine
     import prefect.task_engine  # noqa: F401  # imported early, used later

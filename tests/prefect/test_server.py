@@ -20,7 +20,7 @@ import psutil
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.events import emit_event
-from prefect.settings import PREFECT_API_SSL_CERT_FILE, PREFECT_API_URL
+from prefect.settings import PREFECT_API_SSL_CERT_FILE, PREFECT_API_URL, temporary_settings
 from prefect_home import Prefect, prefect_home
 from rich.console import Console
 
@@ -38,6 +38,7 @@ from normloom.prefect.server import (
     reachable,
     sending_heartbeats,
     serving,
+    starting_server,
     using_server,
 )
 from normloom.prefect.serving.at_server import at_server
@@ -94,17 +95,34 @@ def test_a_server_for_a_build_tells_no_blocks_and_leaves_that_to_one_for_good(ur
     assert not (home / "memo_store.toml").exists()  # by which Prefect knows what was told
 
 
-def test_what_is_done_meanwhile_runs_beside_the_server_and_takes_it_along_when_it_fails() -> None:
-    others, started = set(psutil.Process().children()), set[psutil.Process]()
+def test_a_server_that_is_not_told_to_serve_touches_nothing_and_ends_with_its_parent_s_pipe(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    with starting_server() as server:
+        assert server.process.stdin
+        server.process.stdin.close()  # as when the parent is killed
+        assert server.process.wait(60) == 0
+    assert not list(tmp_path.iterdir())
 
-    def interrupted() -> None:
-        started.update(set(psutil.Process().children()) - others)
+
+def test_a_server_that_has_begun_is_taken_along_by_what_fails_before_it_serves() -> None:
+    with pytest.raises(KeyboardInterrupt), starting_server() as server:
         raise KeyboardInterrupt
+    assert server.process.poll() is not None
 
-    with pytest.raises(KeyboardInterrupt), prefect_server(meanwhile=interrupted):
-        pass
-    assert started
-    assert not started & set(psutil.Process().children())
+
+def test_a_build_starts_no_server_for_good_if_a_profile_of_prefect_names_one(
+    url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    others = set(psutil.Process().children())
+    with (
+        temporary_settings({PREFECT_API_URL: url}),  # as a profile does: not in the environment
+        _server(Store(tmp_path / "store"), [], Console(quiet=True)) as interface,
+    ):
+        assert interface == url.removesuffix("/api")
+        assert not [one for one in set(psutil.Process().children()) - others if one.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_a_taken_port_is_named(url: str) -> None:
@@ -200,7 +218,7 @@ def test_builds_and_commands_find_the_server_of_a_store_while_it_serves(
         monkeypatch.delenv("PREFECT_API_URL", raising=False)
         with at_server(store):
             assert PREFECT_API_URL.value() == url
-        with _server(Store(store), Console(quiet=True)) as interface:
+        with _server(Store(store), [], Console(quiet=True)) as interface:
             assert (interface, PREFECT_API_URL.value()) == (url.removesuffix("/api"), url)
         with pytest.raises(UsageError, match=f"is being served already, at {interface}"):
             serve(store=store)

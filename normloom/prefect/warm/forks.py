@@ -13,6 +13,7 @@ are always today's.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import gc
 import importlib
@@ -30,7 +31,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from normloom.core.machine.collector import collect_rarely, exempt_existing
+from normloom.core.machine.collector import collect_rarely, spare_last_look
 from normloom.prefect.warm.ask import AGAIN, REFUSED, SIZE, STARTED
 from normloom.prefect.warm.files import ReadFiles
 
@@ -275,7 +276,8 @@ def main(descriptor: int) -> None:
         importlib.import_module(library)
     _end_threads()
     gc.collect()
-    exempt_existing()
+    gc.freeze()  # for the copies: what is not looked at stays shared
+    atexit.register(spare_last_look)
     Forks(listener, environment, ReadFiles.since(started, _configuration())).next_copy()
     sys.argv = [""]
     warnings.filterwarnings("ignore", ".*found in sys.modules after import", RuntimeWarning, "runpy")
