@@ -32,7 +32,7 @@ def exported_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     _writable_parent(target)
     _sweep(target)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
-    with writing(temporary):
+    with writing(temporary, advice="name a folder that can be written"):
         temporary.mkdir()
     try:
         with (temporary / _WRITING).open("w") as lock:

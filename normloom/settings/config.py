@@ -168,8 +168,9 @@ def _problem(kind: type[BaseModel], entry: Any, prefix: str) -> str:
         return f"unknown setting {location}{hint}"
     if entry["type"] == "value_error":  # raised by a validator, whose words say it all
         return f"{location}: {entry['ctx']['error']}" if location else str(entry["ctx"]["error"])
-    given = "" if entry["type"] == "missing" else f", not {entry['input']!r}"
-    return f"setting {location}: {entry['msg'][0].lower()}{entry['msg'][1:]}{given}"
+    if entry["type"] == "missing":
+        return f"setting {location} is missing: the profile or --set must give it"
+    return f"setting {location}: {entry['msg'][0].lower()}{entry['msg'][1:]}, not {entry['input']!r}"
 
 
 def _field_names(kind: Any, path: Sequence[Any]) -> list[str]:

@@ -97,13 +97,13 @@ def sync_directory(path: Path) -> None:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusals into one sentence that says what to do."""
+def writing(path: Path, *, advice: str = "give --store a directory that can be written") -> Iterator[None]:
+    """Turn the operating system's refusals into one sentence that says what to do: `advice`, unless space is short."""
     try:
         yield
     except OSError as error:
-        advice = {
+        to_do = {
             errno.ENOSPC: "free some space and run the same command again, finished parts are kept",
             errno.EDQUOT: "free some space and run the same command again, finished parts are kept",
-        }.get(error.errno or 0, "give --store a directory that can be written")
-        raise StoreError(f"cannot write {path}: {error.strerror or error}; {advice}") from error
+        }.get(error.errno or 0, advice)
+        raise StoreError(f"cannot write {path}: {error.strerror or error}; {to_do}") from error

@@ -50,9 +50,9 @@ def test_what_is_exported_comes_back_in_another_store(
     with pytest.raises(UsageError, match="exists already"):
         export_answers(queue, path, form)
     other = published(Store(tmp_path / "other"))
-    assert import_answers(other, path) == 4
-    assert import_answers(other, path) == 0  # nothing is added twice
-    assert import_answers(queue, path) == 0
+    assert import_answers(other, path).new == 4
+    assert import_answers(other, path).new == 0  # nothing is added twice
+    assert import_answers(queue, path).new == 0
     assert current(other.store) == current(queue.store)
     assert current(other.store, "model") == current(queue.store, "model")
     assert {answer.tool for answer in other.book.answers()} == {form}
@@ -76,7 +76,7 @@ def test_tasks_as_label_studio_exports_them(queue: LabelQueue, tmp_path: Path) -
             "predictions": [{"model_version": "gpt-5", "score": 0.9, "result": result[:1]}],
         }
     ]
-    assert import_answers(queue, written(tmp_path / "tasks.json", tasks)) == 3
+    assert import_answers(queue, written(tmp_path / "tasks.json", tasks)).new == 3
     [first, second] = queue.book.answers()
     assert (first.value, first.who, second.value) == ("yes", "12", 4.0)
     assert first.when == datetime(2026, 11, 27, 10, 5, tzinfo=UTC)
@@ -96,7 +96,7 @@ def test_records_as_argilla_exports_them(queue: LabelQueue, tmp_path: Path) -> N
         "vectors": {},
         "_server_id": "1",
     }
-    assert import_answers(queue, written(tmp_path / "records.json", [record])) == 3
+    assert import_answers(queue, written(tmp_path / "records.json", [record])).new == 3
     assert [(one.value, one.who, one.shown) for one in queue.book.answers()] == [
         ("yes", "6d5f", None),
         (3.0, "6d5f", None),
@@ -109,8 +109,28 @@ def test_a_table_that_a_person_filled_in(queue: LabelQueue, tmp_path: Path) -> N
     path = written(tmp_path / "rows.csv", text)
     with pytest.raises(UsageError, match="line 3: the file does not say who answered: give --who NAME"):
         import_answers(queue, path)
-    assert import_answers(queue, path, who="ada") == 1
+    assert import_answers(queue, path, who="ada").new == 1
     assert queue.progress().by_person == {"ada": 1}
+
+
+def test_a_table_that_a_spreadsheet_saved_with_semicolons(queue: LabelQueue, tmp_path: Path) -> None:
+    [row] = queue.next("ada", 1)
+    text = f"\ufeffrow_id;polite;strength\r\n{row.row};yes;3\r\nother;no;\r\n"
+    made = import_answers(queue, written(tmp_path / "rows.csv", text), who="ada")
+    assert made == (3, ["other"])
+    assert queue.progress().by_person == {"ada": 1}
+
+
+def test_a_file_that_cannot_be_read_is_named_with_what_to_do(queue: LabelQueue, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"rows\.csv does not exist: check the name"):
+        import_answers(queue, tmp_path / "rows.csv")
+    (tmp_path / "rows.csv").write_bytes("row_id,polite\nr,naïve".encode("cp1252"))
+    with pytest.raises(UsageError, match=r"rows\.csv is not UTF-8 text: save it as UTF-8"):
+        import_answers(queue, tmp_path / "rows.csv")
+    with pytest.raises(UsageError, match="cannot be read: Is a directory"):
+        import_answers(queue, tmp_path)
+    with pytest.raises(UsageError, match=r"cannot write .*: No such file or directory; name a file"):
+        export_answers(queue, tmp_path / "no folder" / "rows.csv", "csv")
 
 
 @pytest.mark.parametrize(
@@ -190,7 +210,7 @@ def test_several_options_are_a_list_in_a_cell(tmp_path: Path) -> None:
     export_answers(queue, path, "csv")
     assert '"[""a"", ""b""]"' in path.read_text()
     other = asking(Store(tmp_path / "other"), asked)
-    assert import_answers(other, path) == 2
+    assert import_answers(other, path).new == 2
     assert current(other.store) == [
         (row.row, "kinds", ("a", "b"), "ada", row.digest),
         (row.row, "why", "[not a list", "ada", row.digest),

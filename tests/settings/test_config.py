@@ -132,7 +132,10 @@ def test_overriding_leaves_the_given_settings_alone(given: dict[str, Any], assig
         ("resources.actors=-1", r"^setting resources\.actors: input should be greater than or equal to 0, not -1$"),
         ("resources=", r"^setting resources: input should be a valid dictionary.*, not None$"),
         ("classify.route=guess", r"^setting classify\.route: input should be 'exhaustive', 'shortlist' or 'embedding'"),
-        ("models.judge={engine: vllm}", r"^setting models\.judge\.model: field required$"),
+        (
+            "models.judge={engine: vllm}",
+            r"^setting models\.judge\.model is missing: the profile or --set must give it$",
+        ),
         ("models.generators={}", r"^setting models\.generators: dictionary should have at least 1 item"),
         ("models.generators={a-b: {model: x}}", r"^models\.generators: 'a-b' names stages and tables; use letters"),
         (

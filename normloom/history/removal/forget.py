@@ -24,13 +24,17 @@ from normloom.store.store import Store
 _NAMED = 5  # source rows that a message lists
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Asked:
     """What is to be forgotten: hashes of texts, all that the rows reach, and what lies beyond the store's reach."""
 
     texts: Sequence[str]
     reach: Reach
     beyond: Sequence[str]
+
+    def __repr__(self) -> str:
+        sources, tables = len(self.reach.sources), len(self.reach.held)
+        return f"<Asked: {sources} rows of sources, {len(self.reach.ids)} rows in all, in {tables} tables>"
 
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON types; no text of a row is in it."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from normloom.core.errors import UsageError
+from normloom.core.text_file import text_of
 from normloom.labelling.answers import Answer, standing
 from normloom.labelling.book import ORIGINS, LabelBook
 from normloom.labelling.exchange import argilla, label_studio, table
@@ -16,16 +17,20 @@ from normloom.labelling.queue import LabelQueue
 Form = Literal["label-studio", "argilla", "csv"]
 
 
-def import_answers(queue: LabelQueue, path: Path, form: Form | None = None, *, who: str | None = None) -> int:
-    """Add the answers in a file to the labels of a queue and return how many are new.
+class Imported(NamedTuple):
+    """How many answers of a file are new, and the ids in it of rows that the queue does not ask about."""
+
+    new: int
+    unasked: list[str]
+
+
+def import_answers(queue: LabelQueue, path: Path, form: Form | None = None, *, who: str | None = None) -> Imported:
+    """Add the answers in a file to the labels of a queue. An answer counts once the queue asks about its row.
 
     Without `form` the file tells: by its suffix, and by what its first entry has. Raises UsageError for a file that
     cannot be used as a whole: nothing is stored then.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read as UTF-8 text: {error}") from error
+    text = text_of(path)
     try:
         if path.suffix == ".csv" or form == "csv":
             form, found = "csv", table.read(text, queue.asks)
@@ -33,7 +38,10 @@ def import_answers(queue: LabelQueue, path: Path, form: Form | None = None, *, w
             content = _json(text)
             form = form or _form(content)
             found = (label_studio if form == "label-studio" else argilla).read(content, queue.asks)
-        return add(queue.store, queue.name, list(found), queue.asks, who=who, tool=form)
+        answers = list(found)
+        asked = {row.row for row in queue.listed()}
+        unasked = list(dict.fromkeys(answer.row for answer in answers if answer.row not in asked))
+        return Imported(add(queue.store, queue.name, answers, queue.asks, who=who, tool=form), unasked)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
 
@@ -41,7 +49,7 @@ def import_answers(queue: LabelQueue, path: Path, form: Form | None = None, *, w
 def export_answers(queue: LabelQueue, path: Path, form: Form) -> int:
     """Write the rows of a queue with the answers that count, those of models too, and return how many rows.
 
-    Raises UsageError if there is such a file.
+    Raises UsageError if there is such a file, or it cannot be written.
     """
     answers: list[Answer] = []
     for origin in ORIGINS:
@@ -61,6 +69,8 @@ def export_answers(queue: LabelQueue, path: Path, form: Form) -> int:
             file.write(text)
     except FileExistsError:
         raise UsageError(f"{path} exists already: give another name") from None
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}; name a file that can be written") from error
     return len(rows)
 
 

@@ -18,12 +18,13 @@ from normloom.labelling.exchange.found import Found, moment
 from normloom.labelling.questions import LabelSchema
 
 TOOL = "csv"
+_DELIMITERS = ",;\t"
 _OURS = ("row_id", "shown", "who", "when", "origin")
 
 
 def read(text: str, asks: LabelSchema) -> Iterator[Found]:
     """Yield the answers of a CSV file. Raises UsageError, with the line."""
-    lines = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")))
+    lines = csv.DictReader(io.StringIO(text), delimiter=_delimiter(text))
     header = lines.fieldnames or []
     asked = [name for name in asks.questions if name in header]
     if "row_id" not in header or not asked:
@@ -47,6 +48,12 @@ def read(text: str, asks: LabelSchema) -> Iterator[Found]:
                     origin="model" if origin == "model" else "person",
                     shown=line.get("shown") or None,
                 )
+
+
+def _delimiter(text: str) -> str:
+    """Return the delimiter under which the header has row_id: spreadsheets write what their country uses."""
+    headers = {one: next(csv.reader(io.StringIO(text), delimiter=one), []) for one in _DELIMITERS}
+    return next((one for one, header in headers.items() if "row_id" in header), _DELIMITERS[0])
 
 
 def write(rows: Sequence[Mapping[str, Any]], answers: Sequence[Answer], asks: LabelSchema) -> str:

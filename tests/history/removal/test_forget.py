@@ -294,7 +294,7 @@ def text_file(store: Store) -> Path:
     [
         ("a.jsonl", b'"good text"\n{', "a.jsonl, line 2: expected a JSON string"),
         ("b.jsonl", b"[1]", "b.jsonl, line 1: expected a JSON string, got list"),
-        ("c.txt", b"\xff\xfe", "c.txt cannot be read as UTF-8 text"),
+        ("c.txt", b"\xff\xfe", "c.txt is not UTF-8 text"),
     ],
 )
 def test_a_file_of_texts_that_cannot_be_read_is_named(store: Store, name: str, content: bytes, said: str) -> None:

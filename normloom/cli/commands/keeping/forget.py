@@ -12,6 +12,7 @@ import typer
 from normloom.cli.common import DEFAULT_STORE, FAILED, JsonOption, StoreOption, err, escaped, out
 from normloom.core.errors import UsageError
 from normloom.core.json_text import json_text
+from normloom.core.text_file import text_of
 
 if TYPE_CHECKING:
     from normloom.history.removal.forget import Asked
@@ -109,10 +110,7 @@ def _texts(file: Path | None) -> list[str]:
     """Return the texts in a file."""
     if file is None:
         return []
-    try:
-        content = file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file} cannot be read as UTF-8 text: {error}") from error
+    content = text_of(file)
     if file.suffix != ".jsonl":
         return [content.strip()]
     texts = []

@@ -173,8 +173,11 @@ def _progress(asked: _Asked) -> None:
 def _import(asked: _Asked) -> None:
     from normloom.labelling.exchange.files import import_answers
 
-    count = import_answers(asked.queue, Path(asked.values[0]), asked.form, who=asked.named)
-    asked.tell({"new_answers": count}, lambda: out.print(f"{count:,} new answers.", highlight=False))
+    found = import_answers(asked.queue, Path(asked.values[0]), asked.form, who=asked.named)
+    told = f"{found.new:,} new answer{'' if found.new == 1 else 's'}."
+    if found.unasked:
+        told += f" The queue does not ask about {len(found.unasked):,} of the rows, such as {found.unasked[0]}."
+    asked.tell({"new_answers": found.new, "unasked": found.unasked}, lambda: out.print(escaped(told), highlight=False))
 
 
 def _export(asked: _Asked) -> None:
