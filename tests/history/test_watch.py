@@ -77,6 +77,8 @@ def test_figures_of_releases_tables_and_builds(store: Store, tmp_path: Path) -> 
     assert set(found["normloom_builds"].values()) == {0}
 
     file = tmp_path / "normloom.prom"
+    with pytest.raises(UsageError, match=r"cannot write .*: No such file or directory; name a file"):
+        CliRunner().invoke(app, [*where, "--textfile", str(file.parent / "none" / "a.prom")], catch_exceptions=False)
     CliRunner().invoke(app, [*where, "--textfile", str(file)], catch_exceptions=False)
     written = figures(file.read_text())
     assert written.keys() == found.keys()

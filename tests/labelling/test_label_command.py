@@ -124,7 +124,7 @@ def test_answers_are_exported_and_imported(label: Label, tmp_path: Path) -> None
     path.write_text("\n".join([lines[0], *(line.replace("yes", "no").replace("ada", "bob") for line in lines[1:])]))
     assert label("import", str(path)).strip() == "1 new answer."
     assert label("export", str(tmp_path / "again.csv")).strip() == "4 rows written."
-    with pytest.raises(UsageError, match="cannot be read as UTF-8 text"):
+    with pytest.raises(UsageError, match="does not exist: check the name"):
         label("import", str(tmp_path / "none.csv"))
 
 

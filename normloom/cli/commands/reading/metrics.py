@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from normloom.cli.common import DEFAULT_STORE, StoreOption
+from normloom.core.errors import UsageError
 
 
 def metrics(
@@ -34,6 +35,9 @@ def metrics(
 
     figures = registry(Store(store))
     if textfile:
-        write_to_textfile(str(textfile), figures)
+        try:
+            write_to_textfile(str(textfile), figures)
+        except OSError as error:
+            raise UsageError(f"cannot write {textfile}: {error.strerror}; name a file that can be written") from error
     else:
         print(generate_latest(figures).decode(), end="")
