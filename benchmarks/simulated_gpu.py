@@ -29,6 +29,7 @@ import sys
 import threading
 import time
 from argparse import Namespace
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -41,6 +42,7 @@ import numpy as np
 from normloom.core.models.protocol import Completion, GenerateRequest, ModelSpec, Sampling
 from normloom.models.engines import VLLM
 from normloom.models.registry import Engine, parts_at_once
+from normloom.models.requests.progress import current_teller
 from normloom.models.scripted import ScriptedModel
 
 NAME = "simulated-gpu"
@@ -55,6 +57,7 @@ ENGINE = Engine(
     random=True,
 )
 LONGEST = 4  # times the mean
+TOLD_SECONDS = 0.1  # at most after a text is written
 
 
 class SimulatedGpu:
@@ -62,10 +65,10 @@ class SimulatedGpu:
 
     def __init__(self, spec: ModelSpec, *, threads: int | None = None) -> None:
         options = dict(spec.options)
-        self._slots, rate = int(options.pop("slots")), float(options.pop("rate"))
-        self._per_slot, self._tail = rate / self._slots, bool(options.pop("tail"))
+        self.batch, rate = int(options.pop("slots")), float(options.pop("rate"))
+        self._per_slot, self._tail = rate / self.batch, bool(options.pop("tail"))
         self._model = ScriptedModel(spec.model_copy(update={"options": options}), threads=threads)
-        self._free = [0.0] * self._slots
+        self._free = [0.0] * self.batch
         self._lock = threading.Lock()
         self._journal = Path(os.environ[JOURNAL]) / f"{os.getpid()}.jsonl"
 
@@ -85,11 +88,20 @@ class SimulatedGpu:
         ]
         with self._lock:
             spans = written(self._free, tokens, self._per_slot, since=asked)
-        done = max(end for _, end in spans)
-        time.sleep(max(done - time.time(), 0))
+        done = self._write([end for _, end in spans])
         with self._lock, self._journal.open("a") as journal:
             journal.write(json.dumps({"asked": asked, "done": done, "spans": spans}) + "\n")
         return completions
+
+    def _write(self, ends: list[float]) -> float:
+        """Tell of each text when it is written, within a tenth of a second, and return when the last one is."""
+        tell, ends = current_teller(), sorted(ends)
+        told = 0
+        while told < len(ends):
+            time.sleep(max(min(ends[told] + TOLD_SECONDS, ends[-1]) - time.time(), 0))
+            told = bisect_right(ends, time.time())
+            tell(told / len(ends))
+        return ends[-1]
 
 
 def length(seed: int, mean: int, *, tail: bool) -> float:
@@ -169,7 +181,7 @@ def measured(given: Namespace, spec: ModelSpec, report: Any, folder: str) -> lis
         ideal = ideally(given, [length(seed, given.tokens, tail=given.tail) for seed in run.rows["seed"]])
         took = {"ideal_s": ideal, "stage_s": run.clock.wall, "added": run.clock.wall / ideal - 1}
         spent = {"cpu_s": run.clock.cpu, "runner_cores": runner}
-        size = {"part_rows": part_rows, "parts": parts_at_once(spec, part_rows)}
+        size = {"part_rows": part_rows, "parts": spec.parts or "as needed"}
         rows.append({**size, **took, **watched(given, take_journals(folder)), **spent})
     loom.pool.close()
     return rows

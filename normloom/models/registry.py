@@ -28,7 +28,8 @@ class Engine:
 
     Raise `version` whenever the same request may get different text or numbers. `parts` is how many parts an
     actor processes at once, so that the batch does not drain at the end of each, and `rows` how many rows these
-    should have together: it processes more parts if they are small. `files` says that the model
+    should have together: it processes more parts if they are small. A model that is `Batching` gets parts by what it
+    has yet to write. `files` says that the model
     consists of local files or files on the hub, `remote` that it runs elsewhere: one actor without a GPU sends the
     requests and keeps the rate limits. `options` is the module with its `Options` if those declared with
     `exclude=True` affect only speed and cost: they stay out of the key. `imports` are the modules that must be
@@ -65,7 +66,7 @@ class Engine:
 
 
 GROUP = "normloom.engines"
-MOST_PARTS = 64  # that an actor works at because they are small: each has a thread
+MOST_PARTS = 128  # that an actor works at because they are small: each has a thread
 _ROLES = Engine(module="normloom.models.roles", attribute="Roles", version=1, files=False)
 _PROCESS = Engine(module="normloom.models.process", attribute="no_model", version=1, files=False)
 

@@ -16,6 +16,7 @@ import polars as pl
 import psutil
 import pytest
 import ray
+from batching_engine import LAST, LONG, NAME, installed, most_at_once
 
 from normloom.core.errors import ClusterError, ConfigError, ModelError, StageError
 from normloom.core.models.needs import Needs, ProcessSpec
@@ -158,6 +159,17 @@ def test_parts_side_by_side_make_the_same_table(tmp_path: Path, pool: Pool) -> N
     model = SCRIPTED.model_copy(update={"parts": 3})
     spread = build(pool, Store(tmp_path / "spread"), words, echo_stage(words, model=model))
     assert (spread.key, spread.content) == (alone.key, alone.content)
+
+
+def test_an_actor_is_given_parts_as_its_model_writes_and_no_more(tmp_path: Path, pool: Pool) -> None:
+    notes = tmp_path / "notes"
+    notes.mkdir()
+    words = words_stage(LONG, f"{LONG} too", *"abcdefghijklmnop", LAST)
+    model = ModelSpec(engine=NAME, model=str(notes))
+    with installed(tmp_path / "engine"):
+        manifest = build(pool, Store(tmp_path), words, echo_stage(words, model=model, part_rows=1))
+    assert manifest.count("rows") == 19
+    assert most_at_once(notes) == 4  # two batches of two; all 19 are more, and without them the long one waits for ever
 
 
 def test_the_first_parts_are_shared_among_all_actors_that_have_loaded(tmp_path: Path, pool: Pool) -> None:

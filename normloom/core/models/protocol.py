@@ -257,6 +257,16 @@ class Closing(Protocol):
 
 
 @runtime_checkable
+class Batching(Protocol):
+    """A model that works at the requests of several calls side by side, and tells how far each call is."""
+
+    @property
+    def batch(self) -> int:
+        """How many requests it works at; the others wait."""
+        ...
+
+
+@runtime_checkable
 class Sleeping(Protocol):
     """A model that can free its GPU for a while without being unloaded."""
 

@@ -143,6 +143,11 @@ class VllmModel:
         vars(one)["_lora"] = self._engine.adapter(folder)
         return one
 
+    @property
+    def batch(self) -> int:
+        """How many texts are written at once; those of all parts and adapters share them."""
+        return self._engine.batch
+
     def take_usage(self) -> dict[str, float]:
         """Return what was counted since this was last asked."""
         with self._counting:

@@ -132,6 +132,11 @@ class EngineProcess:
         """
         return self._call(self._run(wanted, current_teller(), lora))
 
+    @property
+    def batch(self) -> int:
+        """How many sequences are in one step at most."""
+        return self._steps.capacity
+
     def take_steps(self) -> dict[str, float]:
         """Return `slots` and `slots_used` over the steps since this was last asked."""
         return self._steps.take()

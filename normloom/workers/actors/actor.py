@@ -6,14 +6,16 @@ import logging
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from normloom.core.errors import EngineDiedError, ModelError, NormloomError, cause
 from normloom.core.machine.collector import loading
-from normloom.core.models.protocol import Closing, ModelSpec, Sleeping
+from normloom.core.models.protocol import Batching, Closing, ModelSpec, Sleeping
 from normloom.models import load_model
 from normloom.models.requests.progress import listening
 from normloom.workers.crew import PartProgress, PartResult, attempt
@@ -28,6 +30,16 @@ NAME_BREAK = ", model "
 PARTS = "parts"  # the actor's threads that make parts; it answers to the rest meanwhile
 LAST_WORDS_SECONDS = 1.0  # for what an actor still has to log, and to end what its model started
 REASON_CHARS = 500
+WANTS = "wants"  # the thread in which an actor waits until it wants another part
+BATCHES_AT_HAND = 2  # of rows: one that is written, and one that takes its place
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """How long an actor's model took to load, and whether it says how many requests it works at (`Batching`)."""
+
+    seconds: float
+    batching: bool
 
 
 class ModelActor:
@@ -39,13 +51,16 @@ class ModelActor:
         self._threads = threads
         self._model: object | None = None
         self._shares: dict[int, float] = {}
+        self._makes: dict[int, int] = {}  # by part, how many rows it is to make
+        self._begun = 0
+        self._moved = threading.Condition()  # when a part begins, moves on or ends
         self._notes: dict[int, str] = {}
 
     # Errors are returned and not raised: what nobody waits for any more (the copy of a part that lost its race, a
     # second actor that cannot load either) Ray would print on the user's terminal as unhandled.
 
-    def load(self, run_log: RunLog | None) -> float | ModelError:
-        """Load the model and return the seconds it took, or why it cannot be loaded."""
+    def load(self, run_log: RunLog | None) -> Loaded | ModelError:
+        """Load the model, and return how that went or why it cannot be loaded."""
         with sending(run_log):
             started = time.monotonic()
             try:
@@ -56,14 +71,18 @@ class ModelActor:
                 return ModelError(f"an actor could not load model {self._spec.model!r}: {cause(error)}")
             seconds = time.monotonic() - started
             log.info("process %d loaded model %s in %.1f s", os.getpid(), self._spec.model, seconds)
-            return seconds
+            return Loaded(seconds, isinstance(self._model, Batching))
 
     def run(self, job: PartJob, *, probe: bool, run_log: RunLog | None) -> PartResult | NormloomError:
         """Make one part; an error that concerns the stage as a whole is returned."""
         with sending(run_log):
+            with self._moved:
+                self._begun += 1
+                self._makes[job.index] = job.makes
+                self._moved.notify_all()
             try:
                 with (
-                    listening(partial(self._shares.__setitem__, job.index)),
+                    listening(partial(self._tell, job.index)),
                     noting(partial(self._notes.__setitem__, job.index)),
                 ):
                     return attempt(job, self._model, probe=probe)
@@ -74,8 +93,20 @@ class ModelActor:
             except NormloomError as error:
                 return error
             finally:
-                self._shares.pop(job.index, None)
-                self._notes.pop(job.index, None)
+                with self._moved:
+                    for kept in (self._makes, self._shares, self._notes):
+                        kept.pop(job.index, None)
+                    self._moved.notify_all()
+
+    def wants(self, given: int) -> None:
+        """Return when all `given` parts have begun and few of their rows are still to be written.
+
+        By then the model, which is `Batching`, has one batch in work and less than another that waits.
+        """
+        assert isinstance(self._model, Batching)
+        few = BATCHES_AT_HAND * self._model.batch
+        with self._moved:
+            self._moved.wait_for(lambda: self._begun >= given and self._unwritten() < few)
 
     def arrived(self) -> None:
         """Answer as soon as the process is there, also while the model loads."""
@@ -83,6 +114,14 @@ class ModelActor:
     def progress(self) -> dict[int, PartProgress]:
         """Return how far each part in work is."""
         return {index: PartProgress(share, self._notes.get(index, "")) for index, share in self._shares.copy().items()}
+
+    def _tell(self, index: int, share: float) -> None:
+        with self._moved:
+            self._shares[index] = share
+            self._moved.notify_all()
+
+    def _unwritten(self) -> float:
+        return sum(makes * (1 - self._shares.get(index, 0.0)) for index, makes in self._makes.items())
 
     def memory(self) -> MemoryUse:
         """Return what the process and those it started hold."""

@@ -15,8 +15,17 @@ from typing import Any
 
 from normloom.core.errors import BuildCancelledError, ClusterError, ModelError, NormloomError
 from normloom.core.models.protocol import ModelSpec
-from normloom.models.registry import most_parts, parts_at_once
-from normloom.workers.actors.actor import LAST_WORDS_SECONDS, NAME_BREAK, PARTS, ModelActor, answers, how_died
+from normloom.models.registry import MOST_PARTS, most_parts, parts_at_once
+from normloom.workers.actors.actor import (
+    LAST_WORDS_SECONDS,
+    NAME_BREAK,
+    PARTS,
+    WANTS,
+    Loaded,
+    ModelActor,
+    answers,
+    how_died,
+)
 from normloom.workers.actors.dispatch import Dispatch
 from normloom.workers.actors.growth import Growth
 from normloom.workers.actors.places import Places
@@ -64,6 +73,8 @@ class ActorCrew:
         self._places = places
         self._place_of: dict[Any, int] = {}
         self._ready: list[Any] = []
+        self._given: Counter[Any] = Counter()  # parts so far, by actor
+        self._batching = False
         self._loading: dict[Any, Any] = {}  # reference that comes when an actor is ready -> actor
         self._outrun: dict[Any, Any] = {}  # reference of a copy that lost its race -> actor
         self._loads = Loading()
@@ -110,28 +121,39 @@ class ActorCrew:
         """Make parts on all actors that are ready."""
         self._at_work = True
         jobs = list(jobs)
-        at_once = parts_at_once(self._spec, max((job.makes for job in jobs), default=1))
+        by_need = self._batching and self._spec.parts is None and not alone
+        at_once = MOST_PARTS if by_need else parts_at_once(self._spec, max((job.makes for job in jobs), default=1))
         dispatch: Dispatch[Any] = Dispatch(jobs, at_once=at_once, actors=self.actors, alone=alone, halted=halted)
         try:
-            yield from self._made(dispatch, probe=probe)
+            yield from self._made(dispatch, probe=probe, by_need=by_need)
         finally:
             self._growth.ask(0)
         self._at_work = False
 
-    def _made(self, dispatch: Dispatch[Any], *, probe: bool) -> Iterator[tuple[PartJob, PartResult]]:
+    def _made(self, dispatch: Dispatch[Any], *, probe: bool, by_need: bool) -> Iterator[tuple[PartJob, PartResult]]:
+        """Make the parts; `by_need` those are given another that say that they want one."""
         import ray
 
         run_log = current_run_log()
+        content: dict[Any, Any] = {}  # reference that comes when an actor wants another part -> actor
         while dispatch:
             self._take_in()
-            while given := dispatch.next(self._ready, Counter(self._outrun.values()), time.monotonic()):
+            while given := dispatch.next(
+                [actor for actor in self._ready if actor not in content.values()],
+                Counter(self._outrun.values()),
+                time.monotonic(),
+            ):
                 actor, job = given
                 reference = actor.run.options(concurrency_group=PARTS).remote(job, probe=probe, run_log=run_log)
                 dispatch.given(reference, actor, job, time.monotonic())
+                self._given[actor] += 1
+                if by_need:
+                    asked = actor.wants.options(concurrency_group=WANTS)
+                    content[asked.remote(self._given[actor])] = actor
             if dispatch.waiting and self._may_grow(self._resources, self.actors):
                 self._start(self.actors)
             self._growth.ask(min(dispatch.waiting, self._wanting))
-            done = self._wait(dispatch.flying)
+            done = self._wait([*dispatch.flying, *content])
             if done is None:
                 yield from self._progress(dispatch)
                 continue
@@ -140,13 +162,16 @@ class ActorCrew:
                 continue
             if done in self._loading:
                 continue
-            actor = dispatch.actor_of(done)
+            wanting = content.pop(done, None)
+            actor = wanting or dispatch.actor_of(done)
             try:
                 result: PartResult | NormloomError = ray.get(done)
             except ray.exceptions.RayActorError as error:
                 died = dispatch.lost(actor)
                 self._replace(actor, error, parts=[job.index for job in died])
                 yield from ((job, PartFailure("the process that held the model died", died=True)) for job in died)
+                continue
+            if wanting:
                 continue
             if isinstance(result, NormloomError):
                 raise result
@@ -207,7 +232,7 @@ class ActorCrew:
         asked: dict[str, Any] = {"num_cpus": share["CPU"], "num_gpus": share["GPU"], "memory": share.get("memory")}
         if self._places:
             asked = self._places.options(self._resources, place)
-        worker = ray.remote(concurrency_groups={PARTS: most_parts(self._spec)})(ModelActor)
+        worker = ray.remote(concurrency_groups={PARTS: most_parts(self._spec), WANTS: 1})(ModelActor)
         name = f"{self._holder}{NAME_BREAK}{self._spec.model} {secrets.token_hex(4)}"
         actor = worker.options(name=name, **asked).remote(self._spec, self._resources.threads, sys.path)
         self._arriving.append(actor.arrived.options(concurrency_group=PARTS).remote())
@@ -271,7 +296,7 @@ class ActorCrew:
 
         actor = self._loading.pop(reference)
         try:
-            loaded: float | ModelError = ray.get(reference)
+            loaded: Loaded | ModelError = ray.get(reference)
         except ray.exceptions.RayActorError as error:
             self._require_open()
             self._deaths_loading += 1
@@ -289,7 +314,8 @@ class ActorCrew:
             return
         if isinstance(loaded, ModelError):
             raise loaded
-        self._loads += Loading(1, loaded)
+        self._loads += Loading(1, loaded.seconds)
+        self._batching = loaded.batching
         self._ready.append(actor)
 
     def _require_place(self) -> None:
