@@ -29,7 +29,7 @@ def test_an_unknown_engine_names_those_that_are_installed() -> None:
         ("vllm", None, 64, 32),  # 2,048 rows in work
         ("vllm", None, 192, 11),
         ("vllm", None, 1_000, 8),  # at least
-        ("vllm", None, 4, 64),  # at most
+        ("vllm", None, 4, 128),  # at most
         ("vllm", 3, 64, 3),
         ("openvino", None, 1, 2),
         ("scripted", None, 0, 1),

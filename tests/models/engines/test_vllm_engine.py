@@ -16,7 +16,7 @@ import pytest
 from vllm_engine import ENDED_SECONDS, SLOTS, needs_vllm, processes_of, spec
 
 from normloom.core.errors import ConfigError, ModelError
-from normloom.core.models.protocol import Closing, Metered
+from normloom.core.models.protocol import Batching, Closing, Metered
 from normloom.models import GenerateRequest, LanguageModel, ModelSpec, Sampling, ScoreRequest, load_model
 from normloom.models.files.locate import PACKAGED, find
 from normloom.models.transformers.engine import TransformersModel
@@ -214,6 +214,10 @@ class TestTogether:
         usage = engine.take_usage()
         assert 0.5 * 8 * 2 * len(TEXTS) < usage["slots_used"] <= 8 * 2 * len(TEXTS) < usage["slots"]
         assert not any(engine.take_usage().values())
+
+    def test_it_says_how_many_texts_it_works_at(self, engine: VllmModel) -> None:
+        assert isinstance(engine, Batching)
+        assert engine.batch == SLOTS
 
     def test_on_a_processor_it_cannot_sleep(self, engine: VllmModel) -> None:
         assert not engine.sleep()
