@@ -134,22 +134,10 @@ class ActorCrew:
         """Make the parts; `by_need` those are given another that say that they want one."""
         import ray
 
-        run_log = current_run_log()
         content: dict[Any, Any] = {}  # reference that comes when an actor wants another part -> actor
         while dispatch:
             self._take_in()
-            while given := dispatch.next(
-                [actor for actor in self._ready if actor not in content.values()],
-                Counter(self._outrun.values()),
-                time.monotonic(),
-            ):
-                actor, job = given
-                reference = actor.run.options(concurrency_group=PARTS).remote(job, probe=probe, run_log=run_log)
-                dispatch.given(reference, actor, job, time.monotonic())
-                self._given[actor] += 1
-                if by_need:
-                    asked = actor.wants.options(concurrency_group=WANTS)
-                    content[asked.remote(self._given[actor])] = actor
+            self._give(dispatch, content, probe=probe, by_need=by_need)
             if dispatch.waiting and self._may_grow(self._resources, self.actors):
                 self._start(self.actors)
             self._growth.ask(min(dispatch.waiting, self._wanting))
@@ -179,6 +167,21 @@ class ActorCrew:
             job, copies = dispatch.done(done, seconds, time.monotonic())
             self._outrun.update(copies)
             yield job, result
+
+    def _give(self, dispatch: Dispatch[Any], content: dict[Any, Any], *, probe: bool, by_need: bool) -> None:
+        """Give out parts; `by_need` an actor that has got one is asked when it wants another."""
+        run_log = current_run_log()
+        while given := dispatch.next(
+            [actor for actor in self._ready if actor not in content.values()],
+            Counter(self._outrun.values()),
+            time.monotonic(),
+        ):
+            actor, job = given
+            reference = actor.run.options(concurrency_group=PARTS).remote(job, probe=probe, run_log=run_log)
+            dispatch.given(reference, actor, job, time.monotonic())
+            self._given[actor] += 1
+            if by_need:
+                content[actor.wants.options(concurrency_group=WANTS).remote(self._given[actor])] = actor
 
     def _progress(self, dispatch: Dispatch[Any]) -> Iterator[tuple[PartJob, PartResult]]:
         import ray
