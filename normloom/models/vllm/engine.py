@@ -146,7 +146,8 @@ class VllmModel:
     @property
     def batch(self) -> int:
         """How many texts are written at once; those of all parts and adapters share them."""
-        return self._engine.batch
+        batch: int = self._engine.batch
+        return batch
 
     def take_usage(self) -> dict[str, float]:
         """Return what was counted since this was last asked."""
