@@ -12,6 +12,7 @@ from typing import Any
 
 from normloom.api.result import Result
 from normloom.core.errors import UsageError
+from normloom.core.names import require_name
 from normloom.core.stage import Stage
 from normloom.history.fresh import fresh_since
 from normloom.planning.changes import Change
@@ -177,7 +178,8 @@ def _found(
         )
     if settings:
         raise UsageError(f"{settings[0]} is a setting of a system; in a flow of stages, set the arguments of its steps")
-    ends = [target] if isinstance(target, Stage) else list(target)
+    ends = [target] if isinstance(target, Stage) else list(target) if isinstance(target, list | tuple) else []
     if not ends or not all(isinstance(stage, Stage) for stage in ends):
         raise UsageError(f"expected the name of a system, a stage or several, got {target!r}")
+    require_name(name or NAME, what="system")
     return _Found(name or NAME, ends, resources or Resources(actors=0))

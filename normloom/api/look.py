@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from normloom.api.result import Result
+from normloom.core.errors import UsageError
 from normloom.history.builds import find_build
 from normloom.lineage.diff import StageDiff
 from normloom.lineage.diff import diff as diff_builds
@@ -36,6 +37,9 @@ def trace(result: Result | Store | str | os.PathLike[str], row: int | str = 0, *
     if isinstance(row, int):
         if not isinstance(result, Result):
             raise TypeError("name a row by its id, or by its position in the rows of a result")
+        rows = result.manifest.count("rows")
+        if not -rows <= row < rows:
+            raise UsageError(f"no row {row}: the released table has {rows}")
         row = str(result.rows.select("row_id").slice(row, 1).collect().item())
     return trace_row(result.store if isinstance(result, Result) else _store(result), row, forward=forward)
 

@@ -25,6 +25,7 @@ from normloom.core.models.model_roles import named_by
 from normloom.core.models.needs import Needs, ProcessSpec
 from normloom.core.models.product_model import ProductSpec
 from normloom.core.models.protocol import Completion, ModelSpec, Scores
+from normloom.core.names import require_name
 from normloom.core.rows.rules import MODEL, OUTAGE
 from normloom.core.table import TableRef
 
@@ -109,6 +110,8 @@ class Stage:
     sounds: bool = False
 
     def __post_init__(self) -> None:
+        if self.table is None:
+            require_name(self.name, what="stage")
         if self.part_rows and (self.run or self.files):
             raise ConfigError(f"stage {self.name!r} has a run or files, so it is made in one part: leave out part_rows")
         if self.sides_on and self.looks_up:

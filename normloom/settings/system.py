@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from normloom.core.errors import ConfigError
+from normloom.core.names import require_name
 from normloom.core.stage import Stage
 from normloom.settings.faces.about import About
 from normloom.settings.faces.chat_face import ChatFace
@@ -45,6 +46,9 @@ class System:
     about: About | None = None
     audit: AuditView | None = None
     chat: ChatFace | None = None
+
+    def __post_init__(self) -> None:
+        require_name(self.name, what="system")
 
     def stages(self, config: Any, **reads: Any) -> list[Stage]:
         """Return the last stages of a build; raises ConfigError if the flow returns anything else."""

@@ -158,6 +158,8 @@ def test_a_flow_is_planned_built_reused_and_looked_at(tmp_path: Path, capfd: pyt
     longer = short(rated, Politeness(longest=30))
     [change] = nl.why(longer, store=store, name="politeness")
     assert change.field == "arguments.longest"
+    with pytest.raises(UsageError, match="no row 99: the released table has"):
+        nl.trace(result, 99)
     found = nl.trace(result)
     assert [row.stage for row in found.rows] == ["short", "tone", "table"]
     assert nl.query("SELECT count(*) AS n FROM politeness_tone", store=store).item() == 2
@@ -258,6 +260,10 @@ def test_what_cannot_be_explained_is_said(tmp_path: Path) -> None:
 def test_what_cannot_be_built_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected the name of a system, a stage or several"):
         nl.build([], store=tmp_path)
+    with pytest.raises(UsageError, match=r"a stage or several, got <step test_api\.tone>"):
+        nl.build(tone, store=tmp_path)  # type: ignore[arg-type]  # a step that is not called
+    with pytest.raises(ConfigError, match="system 'a/b': begin with a letter or digit"):
+        nl.build(nl.table(ROWS), name="a/b", store=tmp_path)
     with pytest.raises(UsageError, match="is a setting of a system"):
         nl.build(nl.table(ROWS), limit=3, store=tmp_path)
     with pytest.raises(TypeError, match="by its position in the rows of a result"):

@@ -38,7 +38,7 @@ class Section(Cut, Shout):
     """A section of the settings that two steps share."""
 
 
-@step(makes=WORDS, name="cut_{length}_{sign}", fan_out=lambda given: each(given["copies"]), sides_on="word")
+@step(makes=WORDS, name="cut_{length}_{copies}", fan_out=lambda given: each(given["copies"]), sides_on="word")
 def cut(
     rows: pl.DataFrame, args: Cut, *sides: pl.DataFrame, model: LanguageModel, sign: str, copies: int = 1
 ) -> Output:
@@ -75,7 +75,7 @@ def frame(*words: str) -> pl.DataFrame:
 def test_a_call_is_the_stage_that_the_declaration_says() -> None:
     stage = cut([ANY, ANY], Section(length=3), ANY, model=SCRIPTED, sign="?")
     assert isinstance(stage, Stage)
-    assert (stage.name, stage.inputs, stage.sides, stage.sides_on) == ("cut_3_?", (ANY, ANY), (ANY,), "word")
+    assert (stage.name, stage.inputs, stage.sides, stage.sides_on) == ("cut_3_1", (ANY, ANY), (ANY,), "word")
     assert (stage.contract, stage.model, stage.part_rows) == (WORDS, SCRIPTED, 7)
     assert stage.values == {"sign": "?", "copies": 1}
     assert stage.fan_out is not None

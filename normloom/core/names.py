@@ -1,0 +1,18 @@
+"""Names of systems and stages: folders of a store, and parts of the names of its views."""
+
+from __future__ import annotations
+
+import re
+
+from normloom.core.errors import ConfigError
+
+_NAME = re.compile(r"\w[\w .-]*")
+_TAKEN = frozenset({"builds", "latest", "format"})  # what a store has for itself next to them
+
+
+def require_name(name: str, *, what: str) -> None:
+    """Raise ConfigError for a name that cannot be a folder of a store; `what` has it."""
+    if name in _TAKEN:
+        raise ConfigError(f"{what} {name!r}: a store has something else of this name; choose another")
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"{what} {name!r}: begin with a letter or digit, then use these and _ - . or spaces")
