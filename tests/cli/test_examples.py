@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import runpy
 import shutil
+import textwrap
 from pathlib import Path
 
 import nbformat
@@ -77,6 +79,25 @@ def test_the_notebook_runs_in_a_kernel(tmp_path: Path) -> None:
     assert [one["text/plain"] for one in shown if "ipywidgets" in one["text/plain"]] == []
     assert set(re.findall(r"'(\w+)'", shown[-1]["text/plain"])) == {"table", "tone"}
     assert [output for cell in notebook.cells for output in cell.get("outputs", ()) if "name" in output] == []
+
+
+@pytest.mark.usefixtures("found_prefect")
+@pytest.mark.parametrize(
+    ("page", "fence"), [("README.md", "```python\n"), ("docs/python.md", "A complete notebook:\n")]
+)
+def test_the_code_of_the_pages_runs_on_a_file_with_more_columns(
+    page: str, fence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("prompts.csv").write_text("prompt,licence\nCould you?,cc0\nDo it.,cc0\n")
+    pieces = (EXAMPLES.parent / page).read_text().split(fence)
+    code = next(piece for piece in pieces if "@nl.step" in piece).partition("result.rows.collect()")[0]
+    model = 'model="SmolLM2-135M-Instruct"'
+    assert model in code
+    code = textwrap.dedent(code).replace(model, 'model=nl.ModelSpec(engine="scripted", model="m")')
+    Path("page.py").write_text(code)
+    result = runpy.run_path("page.py")["result"]
+    assert result.rows.collect()["prompt"].to_list() == ["Could you?", "Do it."]
 
 
 @pytest.mark.parametrize(
