@@ -127,7 +127,8 @@ def removal(
     if rows[column].null_count():
         raise ContractError(f"column {column!r} has nulls: a row without text cannot be compared")
     packed = pack(rows[column])
-    coded = rows.with_columns(fingerprint=pl.Series(fingerprints(packed, args.features), dtype=pl.UInt64))
+    codes = pl.Series("fingerprint", fingerprints(packed, args.features), dtype=pl.UInt64)
+    coded = rows.with_columns(codes)
     compared, stored = coded, 0
     if known is not None:
         _require_features(known, column, args.features)
@@ -139,13 +140,14 @@ def removal(
     removed = found["index"] - stored
     stays = np.ones(rows.height, dtype=np.bool_)
     stays[removed] = False
-    kept = coded.filter(stays)
+    dropped = _ledger(rows.filter(~stays), found, compared, column)
+    kept = rows.drop("parents", strict=False).filter(stays)  # its parent is that row; codes would copy all in one piece
     metrics = {"duplicates": len(removed), "share": len(removed) / rows.height if rows.height else 0.0}
     if args.method == "simhash":
         metrics["expected_chance_pairs"] = sum(_chance_pairs(group, stored, args.tau) for group in groups)
     return Output(
-        rows=kept.drop("parents", strict=False),  # the parents of a kept row are that row; these are its own
-        dropped=_ledger(rows[removed], found, compared, column),
+        rows=kept.with_columns(codes.filter(stays)),
+        dropped=dropped,
         metrics=metrics,
     )
 
@@ -170,7 +172,7 @@ def compared_within(rows: pl.DataFrame, within: str | None) -> list[str]:
 
 def _groups(rows: pl.DataFrame, apart: Sequence[str]) -> Sequence[Sequence[int]]:
     """Return the places of the rows that are compared with each other."""
-    if not apart:
+    if all(rows[name].null_count() == rows.height for name in apart):
         return [range(rows.height)]
     return rows.with_row_index("_at").group_by(apart, maintain_order=True).agg("_at")["_at"].to_list()
 

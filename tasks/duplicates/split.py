@@ -19,7 +19,7 @@ from normloom.schemas import tables
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks import bounds
-from normloom.tasks.prompts.dialogue import said_by_user
+from normloom.tasks.prompts.dialogue import alone, said_by_user
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,9 +86,8 @@ def prompt_splits(rows: pl.DataFrame, args: Splitting, *, features: Features = F
     )
     sizes = clustered.group_by("cluster").len("size")
     placed = clustered.join(_filled(sizes, args), on="cluster", maintain_order="left")
-    families = rows.group_by("prompt_id", maintain_order=True).agg(parents="row_id")  # in the order of `prompts`
     return Output(
-        rows=placed.with_columns(families["parents"]),
+        rows=placed.with_columns(_families(rows, prompts["prompt_id"])),
         attempts=placed.height,
         metrics={
             "leakage": _leakage(packed, codes, placed["split"].to_numpy(), args, features),
@@ -112,7 +111,7 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def _prompts(rows: pl.DataFrame) -> pl.DataFrame:
-    columns = [name for name in ("prompt_id", "prompt", "history") if name in rows.columns]
+    columns = ["prompt_id", "prompt"] if alone(rows).all() else ["prompt_id", "prompt", "history"]
     told = rows.select(columns)
     slices = (some.unique(maintain_order=True) for some in told.iter_slices(_AT_ONCE))
     prompts = pl.concat([told.clear(), *slices]).unique(maintain_order=True)
@@ -122,6 +121,16 @@ def _prompts(rows: pl.DataFrame) -> pl.DataFrame:
     if not (twice := prompts.filter(pl.col("prompt_id").is_duplicated())).is_empty():
         raise ContractError(f"prompt_id {twice['prompt_id'][0]!r} stands for more than one prompt")
     return prompts
+
+
+def _families(rows: pl.DataFrame, prompt_ids: pl.Series) -> pl.Series:
+    """Return the ids of each prompt's rows. Rows of a prompt follow each other, mostly: only runs of them are joined."""
+    runs = rows["prompt_id"].rle().struct.unnest()
+    numbers = pl.DataFrame({"value": prompt_ids}).with_row_index("number")
+    of_runs = runs.join(numbers, on="value", maintain_order="left")
+    of_rows = of_runs.select(pl.col("number").repeat_by("len").explode())
+    told = of_rows.with_columns(parents=rows["row_id"]).sort("number", maintain_order=True)
+    return told.group_by("number", maintain_order=True).agg("parents")["parents"]
 
 
 def _filled(sizes: pl.DataFrame, args: Splitting) -> pl.DataFrame:
