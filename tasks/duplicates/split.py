@@ -87,7 +87,7 @@ def prompt_splits(rows: pl.DataFrame, args: Splitting, *, features: Features = F
     sizes = clustered.group_by("cluster").len("size")
     placed = clustered.join(_filled(sizes, args), on="cluster", maintain_order="left")
     return Output(
-        rows=placed.with_columns(_families(rows, prompts["prompt_id"])),
+        rows=placed.with_columns(parents=_families(rows, prompts.height)),
         attempts=placed.height,
         metrics={
             "leakage": _leakage(packed, codes, placed["split"].to_numpy(), args, features),
@@ -123,14 +123,11 @@ def _prompts(rows: pl.DataFrame) -> pl.DataFrame:
     return prompts
 
 
-def _families(rows: pl.DataFrame, prompt_ids: pl.Series) -> pl.Series:
-    """Return the ids of each prompt's rows. Rows of a prompt follow each other, mostly: only runs of them are joined."""
-    runs = rows["prompt_id"].rle().struct.unnest()
-    numbers = pl.DataFrame({"value": prompt_ids}).with_row_index("number")
-    of_runs = runs.join(numbers, on="value", maintain_order="left")
-    of_rows = of_runs.select(pl.col("number").repeat_by("len").explode())
-    told = of_rows.with_columns(parents=rows["row_id"]).sort("number", maintain_order=True)
-    return told.group_by("number", maintain_order=True).agg("parents")["parents"]
+def _families(rows: pl.DataFrame, prompts: int) -> pl.Series:
+    """Return the ids of the rows of each prompt, in the order of the prompts."""
+    told = rows.select("prompt_id", "row_id", run=pl.col("prompt_id").rle_id()).set_sorted("run")
+    together = told["run"].n_unique() == prompts  # as they mostly are: numbers of runs take less than ids
+    return told.group_by("run" if together else "prompt_id", maintain_order=True).agg("row_id")["row_id"]
 
 
 def _filled(sizes: pl.DataFrame, args: Splitting) -> pl.DataFrame:

@@ -27,8 +27,9 @@ def row_ids(system: str, stage: str, parents: Iterable[Sequence[str]]) -> list[s
     ids = []
     for family in parents:
         joined = _SEPARATOR.join([*family, ""]).encode()
-        number = seen.get(joined, 0)
-        seen[joined] = number + 1
+        known = joined if len(family) == 1 else hashlib.blake2b(joined, digest_size=16).digest()  # the smaller one
+        number = seen.get(known, 0)
+        seen[known] = number + 1
         hasher = begun.copy()
         hasher.update(joined + b"%d" % number)
         ids.append(hasher.hexdigest())

@@ -97,6 +97,14 @@ def test_each_prompt_stands_once_with_all_rows_that_it_came_from() -> None:
     assert output["parents"].to_list() == [[f"r{3 * n + k}" for k in range(3)] for n in range(20)]
 
 
+def test_rows_of_a_prompt_may_stand_apart() -> None:
+    rows = table(prompts(20), copies=3)
+    apart = pl.concat([rows.gather_every(3, offset) for offset in (1, 0, 2)])
+    output = made(apart).prompts
+    assert output["prompt_id"].to_list() == rows["prompt_id"].unique(maintain_order=True).to_list()
+    assert output["parents"].to_list() == [[f"r{3 * n + k}" for k in (1, 0, 2)] for n in range(20)]
+
+
 def test_clusters_never_straddle_splits() -> None:
     output = made(table(families(60, 5)))
     spread = output.rows.group_by("cluster").agg(pl.col("split").n_unique(), pl.len(), pl.col("prompt_id").min())
