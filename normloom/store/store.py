@@ -7,6 +7,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -40,6 +41,15 @@ _State = tuple[int, int, int, int]  # of a file: device, number, size, time
 _PARSED = 12  # manifests that are kept: that of a table of thousands of parts takes some ten megabytes
 
 
+@dataclass(frozen=True)
+class _Parsed:
+    """A manifest as it was read or written, and its files by kind once they were asked for."""
+
+    state: _State
+    manifest: Manifest | None
+    files: dict[Kind, list[tuple[Path, int]]] = field(default_factory=dict)
+
+
 class Store:
     """A directory of tables, or objects below `s3://bucket/prefix`, shared by any number of readers and builds.
 
@@ -56,7 +66,7 @@ class Store:
         self._verified: set[tuple[TableRef, Kind]] = set()
         self._verified_folders: set[Path] = set()
         self._whole: set[tuple[_State, str]] = set()  # files as they were when they were verified, and their checksums
-        self._parsed: dict[Path, tuple[_State, Manifest | None]] = {}  # manifests as they were read or written
+        self._parsed: dict[Path, _Parsed] = {}
         self._leases: dict[Path, lease.Lease] = {}
 
     def __repr__(self) -> str:
@@ -95,16 +105,26 @@ class Store:
         except OSError:
             return None
         known = self._parsed.get(path)
-        fresh = known[1] if known and known[0] == state else load_record(Manifest.model_validate_json, path)
-        self._keep(path, state, fresh)
-        return fresh
+        if known is None or known.state != state:
+            known = _Parsed(state, load_record(Manifest.model_validate_json, path))
+        self._keep(path, known)
+        return known.manifest
 
-    def _keep(self, path: Path, state: _State, manifest: Manifest | None) -> None:
+    def _keep(self, path: Path, parsed: _Parsed) -> None:
         """Keep a manifest for as long as it is among those that were asked for last."""
         self._parsed.pop(path, None)
         while len(self._parsed) >= _PARSED:
             self._parsed.pop(next(iter(self._parsed)))
-        self._parsed[path] = (state, manifest)
+        self._parsed[path] = parsed
+
+    def _files(self, directory: Path, manifest: Manifest, kind: Kind) -> list[tuple[Path, int]]:
+        """Return the files of a table; of a manifest that is kept, their paths are made once."""
+        known = self._parsed.get(directory / MANIFEST)
+        if known is None or known.manifest is not manifest:
+            return manifest.files(directory, kind)
+        if kind not in known.files:
+            known.files[kind] = manifest.files(directory, kind)
+        return [*known.files[kind]]
 
     def resolved(self, system: str, stage: str, key: str) -> Manifest | None:
         """Return the manifest of the table that stands for a key: its own, or that of a forced remake of it."""
@@ -161,7 +181,7 @@ class Store:
                         f"run normloom verify {ref.system} --repair, then build again"
                     )
             self._verified.add((ref, kind))
-        return manifest.files(directory, kind)
+        return self._files(directory, manifest, kind)
 
     def holds(self, directory: Path, part: PartRecord) -> bool:
         """Return whether a part is committed as recorded and its files are as they were written."""
@@ -185,8 +205,10 @@ class Store:
         """Return the files of a table with the checksums that its manifest has, in row order; none if it is gone."""
         directory = self.table_directory(ref)
         manifest = self._manifest(directory)
-        records = [part.files["rows"] for part in manifest.parts] if manifest else []
-        return [(directory / record.name, record.sha256) for record in records]
+        if manifest is None:
+            return []
+        files = self._files(directory, manifest, "rows")
+        return [(path, part.files["rows"].sha256) for (path, _), part in zip(files, manifest.parts, strict=True)]
 
     def folder(self, ref: TableRef) -> Path:
         """Return the folder with the files of a product.
@@ -317,7 +339,7 @@ class Store:
         Raises StoreError if another build has taken the table over.
         """
         directory = self.directory(manifest.system, manifest.stage, manifest.key)
-        named = {Path(record.name).parts[0] for part in manifest.parts for record in part.stored}
+        named = {record.name.partition("/")[0] for part in manifest.parts for record in part.stored}
         files = [*directory.glob("*.parquet"), *directory.glob(f"{PRODUCT}*")]
         stray = [path for path in files if path.name not in named]
         content = manifest.model_dump_json(indent=1).encode()
@@ -329,7 +351,7 @@ class Store:
         if not isinstance(path, ObjectPath):
             remove_tree(directory / RELEASE)  # of files that are not these
             write_file(path, content)
-            self._keep(path, _state(path), manifest)  # who reads the table next does not parse it
+            self._keep(path, _Parsed(_state(path), manifest))  # who reads the table next does not parse it
         remove_tree(scratch_of(directory))
         self.point(manifest.ref)
 

@@ -98,7 +98,8 @@ def _frame(
         here: Sequence[int] = range(start + 1, end + 1)
         if numbers is not None:
             here = numbers[bisect_left(numbers, start + 1) : bisect_left(numbers, end + 1)]
-            batch = batch.take([number - start - 1 for number in here])  # noqa: PLW2901
+            places = pl.Series((number - start - 1 for number in here), dtype=pl.Int64)
+            batch = batch.take(places.to_arrow())  # noqa: PLW2901  # for a list pyarrow imports pandas
         batch.validate(full=True)  # Arrow takes strings on trust; a broken one must not get further
         parts.append(_rows(batch, here, columns, rejected))
         start = end
