@@ -65,10 +65,10 @@ class SimulatedGpu:
 
     def __init__(self, spec: ModelSpec, *, threads: int | None = None) -> None:
         options = dict(spec.options)
-        self.batch, rate = int(options.pop("slots")), float(options.pop("rate"))
-        self._per_slot, self._tail = rate / self.batch, bool(options.pop("tail"))
+        self.requests_at_once, rate = int(options.pop("slots")), float(options.pop("rate"))
+        self._per_slot, self._tail = rate / self.requests_at_once, bool(options.pop("tail"))
         self._model = ScriptedModel(spec.model_copy(update={"options": options}), threads=threads)
-        self._free = [0.0] * self.batch
+        self._free = [0.0] * self.requests_at_once
         self._lock = threading.Lock()
         self._journal = Path(os.environ[JOURNAL]) / f"{os.getpid()}.jsonl"
 

@@ -45,7 +45,7 @@ def most_at_once(folder: Path) -> int:
 class BatchingModel(ScriptedModel):
     """Writes a text that asks for `LONG` until one that asks for `LAST` has been begun."""
 
-    batch = 2
+    requests_at_once = 2
     _calls = 0
     _counting = threading.Lock()
 

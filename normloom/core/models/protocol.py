@@ -261,7 +261,7 @@ class Batching(Protocol):
     """A model that works at the requests of several calls side by side, and tells how far each call is."""
 
     @property
-    def batch(self) -> int:
+    def requests_at_once(self) -> int:
         """How many requests it works at; the others wait."""
         ...
 

@@ -144,10 +144,10 @@ class VllmModel:
         return one
 
     @property
-    def batch(self) -> int:
+    def requests_at_once(self) -> int:
         """How many texts are written at once; those of all parts and adapters share them."""
-        batch: int = self._engine.batch
-        return batch
+        most: int = self._engine.requests_at_once
+        return most
 
     def take_usage(self) -> dict[str, float]:
         """Return what was counted since this was last asked."""

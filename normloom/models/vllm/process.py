@@ -133,7 +133,7 @@ class EngineProcess:
         return self._call(self._run(wanted, current_teller(), lora))
 
     @property
-    def batch(self) -> int:
+    def requests_at_once(self) -> int:
         """How many sequences are in one step at most."""
         return self._steps.capacity
 

@@ -104,7 +104,7 @@ class ModelActor:
         By then the model, which is `Batching`, has one batch in work and less than another that waits.
         """
         assert isinstance(self._model, Batching)
-        few = BATCHES_AT_HAND * self._model.batch
+        few = BATCHES_AT_HAND * self._model.requests_at_once
         with self._moved:
             self._moved.wait_for(lambda: self._begun >= given and self._unwritten() < few)
 

@@ -217,7 +217,7 @@ class TestTogether:
 
     def test_it_says_how_many_texts_it_works_at(self, engine: VllmModel) -> None:
         assert isinstance(engine, Batching)
-        assert engine.batch == SLOTS
+        assert engine.requests_at_once == SLOTS
 
     def test_on_a_processor_it_cannot_sleep(self, engine: VllmModel) -> None:
         assert not engine.sleep()
