@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -31,7 +32,13 @@ def taxonomy(dimension: str, *names: str) -> Taxonomy:
 SAFETY = taxonomy("safety", "Theft", "Drugs", "Fraud")
 VALUE = taxonomy("value", "Wealth", "Wisdom")
 TAXONOMIES = (SAFETY, VALUE)
-ANY = Stage(name="any", function=len, arguments=SAFETY, contract=Contract(columns={}))  # only stands upstream
+
+
+def _unread(*tables: object) -> Output:
+    raise NotImplementedError  # the stage only stands upstream
+
+
+ANY = Stage(name="any", function=_unread, arguments=SAFETY, contract=Contract(columns={}))
 LABEL_IDS = [label.id for each in TAXONOMIES for label in each.labels]
 
 
@@ -51,6 +58,7 @@ class Answerer:
         raise NotImplementedError
 
     def _scores(self, request: ScoreRequest) -> Scores:
+        assert isinstance(request.context, str)
         if self.too_long is not None and self.too_long in request.context:
             return Scores(logprobs=(), tokens_in=1, error="the context does not fit")
         lines = [self.shares(request.context, question) for question in request.questions]
@@ -100,7 +108,7 @@ class WordEmbedder:
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         counts = np.array([[text.lower().count(word) for word in self.words] for text in texts], dtype=np.float32)
         vectors = np.hstack([counts, (counts.sum(axis=1, keepdims=True) == 0).astype(np.float32)])
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
 
 def carry_out(stage: Stage, rows: pl.DataFrame | None, *sides: pl.DataFrame, model: object | None = None) -> Output:
@@ -153,7 +161,12 @@ def unique(**prompts: list[str]) -> pl.DataFrame:
         }
         for prompt, dimensions in prompts.items()
     ]
-    schema = {"row_id": pl.String, "history": tables.MESSAGES, "prompt": pl.String, "labels": tables.LABELS}
+    schema: dict[str, Any] = {
+        "row_id": pl.String,
+        "history": tables.MESSAGES,
+        "prompt": pl.String,
+        "labels": tables.LABELS,
+    }
     return pl.DataFrame(rows, schema=schema)
 
 

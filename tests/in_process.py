@@ -26,14 +26,16 @@ def summary_of(system: str, tables: Mapping[str, Manifest], store: Store) -> str
         system=system,
         build="test",
         manifests=list(tables.values()),
-        end=next(reversed(tables)),
+        end=list(tables)[-1],
         reused=frozenset(),
         loads={},
         lock=Path("build.lock"),
         seconds=0,
     )
     console = Console(width=200, record=True, file=StringIO())
-    for section in system_named(system).sections(result, store):
+    sections = system_named(system).sections
+    assert sections is not None
+    for section in sections(result, store):
         console.print(section)
     return console.export_text()
 

@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -136,7 +137,7 @@ def _one_build(
         unfinished = _unfinished(store)
         process = builder.start(store, actors=actors if with_actors else 0)
         watched = psutil.Process(process.pid)
-        resumed = _Until(lambda before=before: bool(set(_committed(store)) - before))
+        resumed = _Until(partial(lambda before: bool(set(_committed(store)) - before), before))
 
         def begun(known: set[Path] = unfinished) -> bool:
             return bool(_unfinished(store) - known)

@@ -74,7 +74,7 @@ def validate_own(event: dict[str, Any]) -> None:
 
 def validate_published(event: dict[str, Any]) -> None:
     """Raise ValidationError where the event, or a facet in it, is not as the schema that it names says."""
-    registry: Registry[Any] = Registry(retrieve=_schema)
+    registry: Registry[Any] = Registry(retrieve=_schema)  # type: ignore[call-arg]  # an alias that attrs makes
     _validate({"$ref": event["schemaURL"]}, event, registry)
     for name, facet, where, base in facets_of(event):
         url = facet["_schemaURL"]

@@ -43,7 +43,8 @@ class Batches:
 
     async def _upload(self, request: Request) -> JSONResponse:
         head = f"Content-Type: {request.headers['content-type']}\r\n\r\n".encode()
-        for part in message_from_bytes(head + await request.body()).get_payload():
+        parts: Any = message_from_bytes(head + await request.body()).get_payload()
+        for part in parts:
             if 'name="file"' in part["Content-Disposition"]:
                 name = f"file-{len(self.files)}"
                 self.files[name] = part.get_payload(decode=True).decode()

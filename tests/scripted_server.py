@@ -88,6 +88,7 @@ class ScriptedServer:
 
         if refused := self._refused(body, user, authorization, refuse):
             return refused
+        tokens_out: int | None
         if self.json is not None and body.get("response_format"):
             choice, tokens_in, tokens_out = _told(self.json), len(user.split()), len(self.json.split())
         elif self.logprobs and body.get("logprobs"):

@@ -89,7 +89,7 @@ class SeeingServer:
         if head != f"data:{TYPES[str(image.format)]}":
             raise ValueError(f"{head} is {image.format}")
         self.images.append((str(image.format), *image.size, len(data)))
-        red, green, _ = image.convert("RGB").resize((1, 1)).getpixel((0, 0))
+        red, green, _ = image.convert("RGB").resize((1, 1)).tobytes()
         return bool(red > green)
 
 

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 from importlib.metadata import distribution
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import polars as pl
@@ -25,7 +26,10 @@ from normloom.settings.config import PROFILES
 from normloom.store.store import Store
 from normloom.testing.inline import made
 
-ROWS = [{"prompt": "Could you help me, please?", "n": 1}, {"prompt": "<b>Give it.</b>", "n": None}]
+ROWS: list[dict[str, Any]] = [
+    {"prompt": "Could you help me, please?", "n": 1},
+    {"prompt": "<b>Give it.</b>", "n": None},
+]
 SCRIPTED = nl.ModelSpec(engine="scripted", model="toy", options={"yes_rate": 0.5})
 
 
@@ -244,7 +248,7 @@ def test_a_system_is_built_by_its_name_with_the_options_of_the_command(tmp_path:
     found = prepared("savacu", Store(tmp_path), *settings, "source.limit=6")
     tables = made("savacu", found.ends, Store(tmp_path))
     result = nl.build("savacu", store=tmp_path, limit=6, settings=settings)
-    assert (result.system, result.reused) == ("savacu", set(tables))
+    assert (result.system, result.reused) == ("savacu", frozenset(tables))
     assert result.manifest.key == tables["publish"].key
     assert result.rows.collect().height == tables["publish"].count("rows")
     assert result.dropped.collect().height == sum(table.count("dropped") for table in tables.values())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -29,7 +30,7 @@ def label_rows(arguments: Labels) -> Output:
         }
         for number, labels in enumerate(arguments.rows)
     ]
-    schema = {"content": pl.String, "parents": pl.List(pl.String), "labels": LABELS}
+    schema: dict[str, Any] = {"content": pl.String, "parents": pl.List(pl.String), "labels": LABELS}
     return Output(rows=pl.DataFrame(rows, schema=schema), attempts=len(rows))
 
 

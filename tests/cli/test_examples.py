@@ -69,7 +69,9 @@ def test_a_flow_in_a_file_with_settings_keeps_a_ledger(tmp_path: Path) -> None:
 
 
 def test_the_notebook_runs_in_a_kernel(tmp_path: Path) -> None:
-    notebook = nbformat.read(shutil.copy(EXAMPLES / "politeness.ipynb", tmp_path), as_version=4)
+    notebook = nbformat.read(  # type: ignore[no-untyped-call]
+        shutil.copy(EXAMPLES / "politeness.ipynb", tmp_path), as_version=4
+    )
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = [output["data"] for cell in notebook.cells for output in cell.get("outputs", ()) if "data" in output]
     assert "('tone', 'new')" in shown[0]["text/plain"]

@@ -64,7 +64,7 @@ def test_four_prompts(
     build, found = (in_a_process, nullcontext()) if key else (command, shared_prefect.used())
     store = tmp_path / "store"
     refuses = {} if key else {"seed": "seed is not supported"}
-    answers = {"thoughts": "I see.", "refuses": refuses, "options": {"words": 20, "yes_rate": 0.9}}
+    answers: dict[str, Any] = {"thoughts": "I see.", "refuses": refuses, "options": {"words": 20, "yes_rate": 0.9}}
     with found, serving(logprobs=False, key=key, **answers) as server:
         environment = {
             "HTTP_PROXY": "http://127.0.0.1:9",

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 import typer
-from click.testing import Result
 from hand_made import SCRIPTED_COMMAND
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from normloom.cli.commands.reading.why import _lines, why
 from normloom.cli.commands.running.plan import _summary, _why, plan

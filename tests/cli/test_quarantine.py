@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 import typer
-from click.testing import Result
 from command_line import Command
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from normloom.cli.commands.reading import quarantine as module
 from normloom.core.errors import UsageError

@@ -66,11 +66,12 @@ def test_what_starts_is_said_on_standard_error_if_there_is_no_terminal(capsys: A
 def test_what_readers_found_is_printed_above_the_bars_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "a [1].csv").write_text("id;prompt\n1;one\n")
     logging.getLogger("normloom").setLevel(logging.INFO)
-    console = Console(file=io.StringIO(), force_terminal=True, width=500, no_color=True)
+    printed = io.StringIO()
+    console = Console(file=printed, force_terminal=True, width=500, no_color=True)
     with printing_above(console):
         read_source(tmp_path / "a [1].csv", text_column="prompt")
     read_source(tmp_path / "a [1].csv", text_column="prompt")
-    said = console.file.getvalue()
+    said = printed.getvalue()
     assert said.count("a [1].csv: 1 records; fields separated by a semicolon") == 1
 
 
@@ -79,7 +80,8 @@ def test_a_terminal_shows_bars_with_notes_rates_and_what_is_left(tmp_path: Path)
     loom = runner(Store(tmp_path))
     first, _ = loom.run(words, [], [])
     manifest, _ = loom.run(echo_stage(words, part_rows=3, drop="a"), [first.ref], [])
-    console = Console(file=io.StringIO(), force_terminal=True, width=200, no_color=True)
+    printed = io.StringIO()
+    console = Console(file=printed, force_terminal=True, width=200, no_color=True)
     with busy(console, "starting Ray"):
         pass
     with TerminalProgress(console) as bars:
@@ -95,7 +97,7 @@ def test_a_terminal_shows_bars_with_notes_rates_and_what_is_left(tmp_path: Path)
         bars._progress.refresh()
         bars.end(manifest, reused=False)
         bars.whole(Outlook(tables=2, of=2, share=1, seconds=0, untimed=False))
-    said = console.file.getvalue()
+    said = printed.getvalue()
     for text in (
         "starting Ray",
         "reused, 6 rows",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -45,7 +46,7 @@ def lines_of(text: str, first: str) -> Sequence[str]:
 
 
 def test_the_hub_s_own_reader_takes_the_front_matter(four: Store, tmp_path: Path) -> None:
-    data = DatasetCard(card(four, "savacu", tmp_path / "out")).data
+    data: Any = DatasetCard(card(four, "savacu", tmp_path / "out")).data
     assert (data.license, data.language, data.size_categories) == ("apache-2.0", ["en"], ["n<1K"])
     assert data.task_categories == ["text-generation", "text-classification"]
     assert {"not-for-all-audiences", "synthetic"} <= set(data.tags)
@@ -163,7 +164,8 @@ def test_rows_with_licences_of_their_own_are_counted(store: Store, tmp_path: Pat
     ]
     text = (tmp_path / "out" / "README.md").read_text()
     assert "- 2 rows under mit, by a column of the rows." in section(text, "Licence")
-    assert DatasetCard(text).data.license == ["mit", "unknown", "cc-by-nc-4.0"]
+    data: Any = DatasetCard(text).data
+    assert data.license == ["mit", "unknown", "cc-by-nc-4.0"]
 
 
 @pytest.mark.parametrize("name", system_names())

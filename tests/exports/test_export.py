@@ -32,7 +32,8 @@ def released(store: Store, system: str) -> pl.DataFrame:
 
 
 def front_matter(folder: Path) -> dict[str, object]:
-    return yaml.safe_load((folder / "README.md").read_text().split("---\n")[1])
+    found: dict[str, object] = yaml.safe_load((folder / "README.md").read_text().split("---\n")[1])
+    return found
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

@@ -98,7 +98,7 @@ def test_the_chat_template_is_the_trainer_s(four: Store, trl: ModuleType, tmp_pa
     pair = loaded(four, "savacu", tmp_path / "out", "conversational")[0]
     shown = trl.maybe_apply_chat_template(
         {name: pair[name] for name in ("prompt", "chosen", "rejected")},
-        Templated(),  # type: ignore[arg-type]  # all that is asked of a tokenizer here
+        Templated(),  # all that is asked of a tokenizer here
     )
     assert shown["prompt"] == f"<user>{pair['prompt'][0]['content']}\n<assistant>"
     assert shown["chosen"] == f"{pair['chosen'][0]['content']}\n"

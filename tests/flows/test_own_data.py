@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -76,7 +77,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("store")
 
 
-def by_id(rows: pl.DataFrame) -> Mapping[str, dict[str, object]]:
+def by_id(rows: pl.DataFrame) -> Mapping[str, dict[str, Any]]:
     return {row["id"]: row for row in rows.to_dicts()}
 
 
@@ -94,7 +95,7 @@ def test_own_columns_reach_the_release_and_a_change_in_one_remakes_no_other_tabl
     drawn = released.filter(origin="expansion")
     assert drawn.height > 0
     assert drawn.select("source_row", "id", "licence", "stars", "tags").null_count().row(0) == (drawn.height,) * 5
-    assert (released["stars"].dtype, released["tags"].dtype) == (pl.Int64, pl.List(pl.String))
+    assert (released["stars"].dtype, released["tags"].dtype) == (pl.Int64(), pl.List(pl.String))
 
     changed = prompts_of(path, licence="MIT")
     second, fresh = made(flow(source(changed), *QUICK), root)

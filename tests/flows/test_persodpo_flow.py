@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 from in_process import prepared
+from pydantic import BaseModel
 from tiny_models import save_tiny_llama
 
 from normloom.core.errors import ConfigError, SourceError
@@ -362,7 +363,12 @@ def test_every_setting_is_read_by_a_stage(setting: str, tmp_path: Path) -> None:
 
 
 def test_every_setting_of_its_own_is_walked() -> None:
-    sections = {"reply": Replying, "signals": Measuring, "quality": QualitySettings, "pairs": Pairing}
+    sections: dict[str, type[BaseModel]] = {
+        "reply": Replying,
+        "signals": Measuring,
+        "quality": QualitySettings,
+        "pairs": Pairing,
+    }
     declared = {f"{name}.{field}" for name, kind in sections.items() for field in kind.model_fields}
     elsewhere = {f"{name}.part_rows" for name in ("reply", "signals")} | {"signals.by", "reply.template"}
     assert declared - elsewhere == {setting.partition("=")[0] for setting in CHANGED} - {"source.max_chars"}

@@ -17,7 +17,10 @@ from normloom.testing import made
 
 TEXTS = ("Pass the salt, please.", "Give me that!", "Would you mind waiting?", "Get out.")
 SCORES = (0.9, 0.45, 0.55, 0.05)
-QUESTIONS = {"polite": ["yes", "no"], "strength": nl.Question(low=0, high=10, optional=True)}
+QUESTIONS: dict[str, nl.Question | Sequence[str]] = {
+    "polite": ["yes", "no"],
+    "strength": nl.Question(low=0, high=10, optional=True),
+}
 
 
 def source(texts: Sequence[str] = TEXTS, scores: Sequence[float] = SCORES) -> Stage:

@@ -226,6 +226,7 @@ def test_the_documented_query_skips_a_line_that_is_cut(tmp_path: Path) -> None:
     make(store, echo_stage, build="b2")
     (tmp_path / "cut.jsonl").rename(lineage_of(store).path)
     found = duckdb.sql(query.replace("store/savacu", f"{store.root}/toy"))
+    assert found is not None
     assert [row[0] for row in found.fetchall()] == ["toy", "toy.echo", "toy.words", "toy.words"]
 
 

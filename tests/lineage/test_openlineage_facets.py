@@ -23,7 +23,10 @@ def shape(fields: list[Any]) -> list[Any]:
 def test_nested_types_are_told_to_the_last_field() -> None:
     label = pl.Struct({"id": pl.String(), "scores": pl.List(pl.Float64())})
     schema = {"text": pl.String(), "label": label, "labels": pl.List(label), "vector": pl.Array(pl.Float32(), 3)}
-    inside = [("id", "string", 1, []), ("scores", "array", 2, [("_element", "float64", None, [])])]
+    inside: list[tuple[str, str, int, list[Any]]] = [
+        ("id", "string", 1, []),
+        ("scores", "array", 2, [("_element", "float64", None, [])]),
+    ]
     assert shape(schema_fields(schema)) == [
         ("text", "string", 1, []),
         ("label", "struct", 2, inside),

@@ -108,7 +108,7 @@ rows = st.dictionaries(
         {"text": st.sampled_from(["", "x", None]), "many": st.none() | st.lists(st.sampled_from([0, 1]), max_size=2)}
     ),
 )
-SCHEMA = {"row_id": pl.String, "text": pl.String, "many": pl.List(pl.Int64)}
+SCHEMA: dict[str, Any] = {"row_id": pl.String, "text": pl.String, "many": pl.List(pl.Int64)}
 
 
 def framed(table: Mapping[str, Mapping[str, Any]]) -> pl.DataFrame:

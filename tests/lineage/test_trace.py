@@ -211,7 +211,8 @@ def test_a_row_that_only_a_ledger_knows_is_found(tmp_path: Path) -> None:
     stage = Stage(name="words", function=read_words, arguments=words, contract=replace(WORDS, checks=(short,)))
     make(Store(tmp_path), stage)
     found = trace(Store(tmp_path), id_of("words", "long"))
-    assert found.rows == found.edges == ()
+    assert found.rows == ()
+    assert found.edges == ()
     [entry] = found.ledger
     assert (entry.stage, entry.kind, entry.payload) == ("words", "quarantined", {"word": "long"})
     with pytest.raises(UsageError, match="has no source row in the newest tables: give its text instead"):

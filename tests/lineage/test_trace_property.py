@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import polars as pl
 from hypothesis import given, settings
@@ -27,7 +28,7 @@ class Woven(BaseModel):
 
 def weave(rows: pl.DataFrame, arguments: Woven) -> Output:
     ids = rows["row_id"].to_list()
-    made = {
+    made: dict[str, list[Any]] = {
         "parents": [[ids[place] for place in places] for places in arguments.rows],
         "content": [str(number) for number in range(len(arguments.rows))],
         "word": [str(places) for places in arguments.rows],
@@ -36,7 +37,7 @@ def weave(rows: pl.DataFrame, arguments: Woven) -> Output:
         dropped({"row_id": ids[loser], "word": str(loser)}, "lost", winner=None if winner is None else ids[winner])
         for loser, winner in arguments.losses
     ]
-    schema = {"parents": PARENTS, "content": pl.String, "word": pl.String}
+    schema: dict[str, Any] = {"parents": PARENTS, "content": pl.String, "word": pl.String}
     return Output(
         rows=pl.DataFrame(made, schema=schema), dropped=dropped_frame(out), attempts=len(made["word"]) + len(out)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import attr
@@ -98,7 +99,7 @@ def test_a_drawn_point_is_the_mean_of_its_rows(store: Store) -> None:
     assert curve
     points = curve.points("loss")
     assert len(points) <= POINTS
-    assert points[0] == (3, pytest.approx((1 + 1 / 2 + 1 / 3) / 3))
+    assert points[0] == pytest.approx((3, (1 + 1 / 2 + 1 / 3) / 3))
     assert points[-1][0] == STEPS
     short = replace(curve, rows=curve.rows.head(2).with_columns(loss=pl.Series([1.0, float("nan")])))
     assert short.points("loss") == [(1, 1.0)]
@@ -175,7 +176,7 @@ def test_events_have_models_as_datasets(store: Store) -> None:
     lineage = LineageEvents(system="toy", build="b1", store=store)
     with lineage:
         for stage, tables, manifest in ((trained, [reads.ref], product), (told, [reads.ref, product.ref], reads)):
-            lineage.run_stage(stage.name, tables, lambda made=manifest: (made, True), models=stage.specs)
+            lineage.run_stage(stage.name, tables, partial(lambda made: (made, True), manifest), models=stage.specs)
     events = [json.loads(line) for line in lineage.path.read_text().splitlines()]
     for event in events:
         validate(event)

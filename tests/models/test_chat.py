@@ -17,7 +17,7 @@ def chat(template: str | None = CHATML) -> Chat:
 def written(template: str, instruction: str, user: str) -> str:
     words = tokenizer(template)
     head, tail = Chat(words, name="tiny").framed(instruction)
-    return words.decode(head) + user + words.decode(tail)
+    return f"{words.decode(head)}{user}{words.decode(tail)}"
 
 
 def test_the_frame_is_what_the_template_makes_of_both_messages() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -15,16 +16,17 @@ from normloom.core.content import Image
 from normloom.core.errors import ConfigError, ModelError
 from normloom.core.models.model_roles import RolesSpec
 from normloom.core.models.product_model import ProductFiles
-from normloom.core.models.protocol import GenerateRequest, ModelSpec, Sampling
+from normloom.core.models.protocol import GenerateRequest, LanguageModel, ModelSpec, Sampling
 from normloom.core.run import Run
 from normloom.core.stage import Output, Stage, dropped, dropped_frame
+from normloom.core.table import Manifest
 from normloom.lineage.trace import trace
 from normloom.models import load_model, model_identity
 from normloom.models.adapters import adapted, loaded_for, served_by
 from normloom.models.media.senses import lacks
 from normloom.models.product_files import base_of, plain_spec, require_files
 from normloom.models.roles import Roles
-from normloom.planning.plan import plan
+from normloom.planning.plan import Plan, plan
 from normloom.steps.graph import held, stages_of
 from normloom.steps.products import model_from, with_adapter
 from normloom.steps.step import step
@@ -102,7 +104,7 @@ def test_a_plan_shows_what_waits_for_a_model_and_counts_its_load(tmp_path: Path,
     store, words = Store(tmp_path), words_stage("yes")
     made("toy", [words], store)
 
-    def planned(seed: int = 0) -> object:
+    def planned(seed: int = 0) -> tuple[list[Stage], Plan]:
         adapter = adapt(words, Seed(seed=seed), policy=base)
         stages = stages_of(echo_stage(words, model=with_adapter(base, adapter)))
         return stages, plan(stages, system="toy", store=store, resources=Resources(actors=0))
@@ -137,7 +139,8 @@ def echoed_by(words: Stage, *seeds: int | None, model: ModelSpec = SCRIPTED) -> 
 @pytest.mark.parametrize("actors", [0, 1])
 def test_a_base_and_its_adapters_share_what_is_loaded(tmp_path: Path, actors: int) -> None:
     """As the engine allows it: the scripted one here, vLLM in test_vllm_adapters."""
-    stages, made = stages_of(*echoed_by(words_stage("yes", "no"), 0, None, 1)), {}
+    made: dict[str, Manifest] = {}
+    stages = stages_of(*echoed_by(words_stage("yes", "no"), 0, None, 1))
     loom = runner(Store(tmp_path), resources=Resources(actors=actors))
     loom.pool.uses = held(stages)
     planned = plan(stages, system="toy", store=loom.store, resources=Resources(actors=actors))
@@ -202,6 +205,7 @@ def test_an_adapter_travels_without_its_stage(tmp_path: Path, base: ModelSpec) -
     manifest = made("toy", [adapter], Store(tmp_path))["adapt"]
     spec = with_adapter(base, adapter).placed(str(Store(tmp_path).folder(manifest.ref)))
     model = load_model(pickle.loads(pickle.dumps(spec)))
+    assert isinstance(model, LanguageModel)
     request = GenerateRequest(instruction="x", prompt="y", seeds=(1,), sampling=Sampling(max_tokens=4))
     assert model.generate([request])[0].candidates
 
@@ -270,9 +274,11 @@ def test_a_model_is_loaded_with_its_adapter_by_itself(tmp_path: Path, base: Mode
     adapter = adapt(words, Seed(), policy=base)
     folder = store.folder(made("toy", [adapter], store)["adapt"].ref)
     spec = with_adapter(base, adapter).placed(str(folder))
-    alone, shared = load_model(plain_spec(spec), threads=1), load_model(loaded_for(spec), threads=1).adapted(folder)
+    alone: Any = load_model(plain_spec(spec), threads=1)
+    loaded: Any = load_model(loaded_for(spec), threads=1)
+    bare: Any = load_model(base, threads=1)
     asked = [GenerateRequest(instruction="", prompt="yes", seeds=(0,), sampling=Sampling(temperature=0, max_tokens=6))]
-    assert alone.generate(asked) == shared.generate(asked) != load_model(base, threads=1).generate(asked)
+    assert alone.generate(asked) == loaded.adapted(folder).generate(asked) != bare.generate(asked)
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ class Please:
         return [self._scores(request) for request in requests]
 
     def _scores(self, request: ScoreRequest) -> Scores:
+        assert isinstance(request.context, str)
         yes = 0.9 if "please" in request.context.lower() else 0.1
         logprobs = tuple(math.log(yes if answer == "Yes" else 1 - yes) for answer in request.answers)
         return Scores(logprobs=(logprobs,) * len(request.questions), tokens_in=len(request.context.split()))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,7 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path)
 
 
-def before_and_after(store: Store, **after: object) -> tuple[Manifest, Manifest]:
+def before_and_after(store: Store, **after: Any) -> tuple[Manifest, Manifest]:
     """Return the newest tables of the last of three stages, built before and after a change."""
     return made(store, *three())["last"], made(store, *three(**after))["last"]
 
@@ -59,7 +60,7 @@ def test_a_remake_on_demand_is_a_change_of_its_own(store: Store) -> None:
 def test_inputs_that_come_go_and_change_places(store: Store) -> None:
     words, echo, last = three()
     old = stored(made(store, words, echo, last)["last"], store)
-    moved = old.inputs | {"words": "c"}
+    moved = {**old.inputs, "words": "c"}
     both = vars(old) | {"inputs": moved}
     wider = type(old)(**both)
     assert changes(old, wider) == [Change(field="inputs[1]", kind="added", new="c", upstream="words")]

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 from normloom.planning.changes import Change, compare, compare_keys, describe, summarise
 
-FIELDS = {
+FIELDS: dict[str, Any] = {
     "arguments": {"delta": 0.5, "template": {"context": "Read this.\nThen answer."}, "labels": ["a", "b", "c"]},
     "model": {"model": "small", "revision": ""},
     "source": {"normloom.tasks.rejection.judge:judge": "1", "normloom.tasks.rejection.judge:helper": "2"},

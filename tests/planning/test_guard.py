@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path)
 
 
-def planned(store: Store, stages: list[Stage], **selection: object) -> Plan:
+def planned(store: Store, stages: list[Stage], **selection: Any) -> Plan:
     return plan(stages, system="toy", store=store, resources=Resources(actors=0), selection=Selection(**selection))
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -24,7 +25,7 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path)
 
 
-def planned(store: Store, stages: list[Stage], *, resources: Resources = ONE, **selection: object) -> Plan:
+def planned(store: Store, stages: list[Stage], *, resources: Resources = ONE, **selection: Any) -> Plan:
     return plan(stages, system="toy", store=store, resources=resources, selection=Selection(**selection))
 
 

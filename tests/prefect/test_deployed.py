@@ -3,8 +3,10 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prefect import Flow
 from prefect.flows import load_flow_from_entrypoint
 from prefect_home import Prefect
 from scripted_profile import write_profile
@@ -29,7 +31,7 @@ def flow():
 
 @pytest.mark.parametrize("name", system_names())
 def test_a_deployment_finds_the_flow_of_a_system_by_name(name: str) -> None:
-    flow = load_flow_from_entrypoint(f"normloom.cli.deployed.{name}", use_placeholder_flow=False)
+    flow: Flow[..., Any] = load_flow_from_entrypoint(f"normloom.cli.deployed.{name}", use_placeholder_flow=False)
     assert flow is getattr(deployed_flows, name)
     assert flow.name == name
 
@@ -70,7 +72,9 @@ def test_wrong_parameters_are_told_in_our_words(tmp_path: Path) -> None:
 def test_a_flow_in_a_file_is_found_by_a_deployment_in_any_process(tmp_path: Path, shared_prefect: Prefect) -> None:
     file = tmp_path / "shout.py"
     file.write_text(FLOW)
-    flow = load_flow_from_entrypoint(f"normloom.cli.deployed.{attribute_of(str(file))}", use_placeholder_flow=False)
+    flow: Flow[..., Any] = load_flow_from_entrypoint(
+        f"normloom.cli.deployed.{attribute_of(str(file))}", use_placeholder_flow=False
+    )
     assert flow.name == "shout"
     store = tmp_path / "store"
     with shared_prefect.used():

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from prefect import Flow
 
 from normloom.models.registry import engine_of
 from normloom.prefect.names import HEARTBEAT_SECONDS
@@ -139,7 +140,7 @@ def test_every_system_has_a_deployment_whose_flow_can_be_loaded() -> None:
         f"normloom.cli.deployed.{name}" for name in systems()
     }
     for deployment in deployments:
-        flow = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
+        flow: Flow[..., Any] = load_flow_from_entrypoint(deployment["entrypoint"], use_placeholder_flow=False)
         assert set(deployment["parameters"]) <= set(flow.parameters.properties)
         assert deployment["concurrency_limit"]["limit"] == 1
         assert [schedule["active"] for schedule in deployment["schedules"]] == [False]

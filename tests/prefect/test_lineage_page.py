@@ -111,7 +111,7 @@ def test_a_page_links_to_what_the_table_reads_and_who_reads_it(lineage: Lineage)
 
 def test_a_page_says_how_its_table_was_made(lineage: Lineage) -> None:
     manifest = lineage.manifests["echo"]
-    facts = dict(map(tuple, tables(stage_page(lineage, "echo"))[-1]))
+    facts = {name: fact for name, fact in tables(stage_page(lineage, "echo"))[-1]}  # noqa: C416  # typed
     assert (
         facts.items()
         >= {
@@ -134,7 +134,7 @@ def test_a_page_tells_what_the_work_took(lineage: Lineage) -> None:
     changes = {"parts": [part], "work": work, "load_seconds": 7.0}
     manifest = lineage.manifests["echo"].model_copy(update=changes)
     page = stage_page(replace(lineage, manifests={**lineage.manifests, "echo": manifest}), "echo")
-    facts = dict(map(tuple, tables(page)[-1]))
+    facts = {name: fact for name, fact in tables(page)[-1]}  # noqa: C416  # typed
     assert (
         facts.items()
         >= {

@@ -9,11 +9,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect import flow
 from prefect.blocks.core import Block
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import State
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Crashed, Scheduled
 from prefect_home import own_prefect
@@ -156,7 +158,8 @@ def test_builds_that_fail_are_late_or_release_less_are_told_and_cancelled_ones_a
         build_toy(store, "a", release=ReleaseSize(min_share_of_last=0.5))
     late = house.client.create_flow_run(toy, state=Scheduled(scheduled_time=datetime.now(UTC) - timedelta(minutes=5)))
     stopped = house.client.create_flow_run(toy, name="stopped")
-    for state in (Crashed(message="killed"), Cancelled()):
+    states: list[State[Any]] = [Crashed(message="killed"), Cancelled()]
+    for state in states:
         house.client.set_flow_run_state(stopped.id, state, force=True)
 
     def refused() -> tuple[Manifest, bool]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import polars as pl
@@ -49,7 +50,7 @@ class Server:
     url: str
     home: Path
 
-    def ask(self, path: str, **body: object) -> object:
+    def ask(self, path: str, **body: object) -> Any:
         request = urllib.request.Request(
             f"{self.url}/api{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
@@ -58,7 +59,7 @@ class Server:
 
     def run_id(self, build: str) -> str:
         [run] = self.ask("/flow_runs/filter", flow_runs={"name": {"any_": [build]}})
-        return run["id"]
+        return str(run["id"])
 
     def builds(self, store: Path, words: str) -> tuple[str, str]:
         """Build the toy system twice in a process of its own and return the builds' names."""
@@ -153,7 +154,9 @@ def node_labels(graph: Locator) -> list[str]:
 
 
 def cells(table: Locator) -> list[list[str]]:
-    return table.locator("tbody tr").evaluate_all("rows => rows.map(row => [...row.cells].map(cell => cell.innerText))")
+    script = "rows => rows.map(row => [...row.cells].map(cell => cell.innerText))"
+    found: list[list[str]] = table.locator("tbody tr").evaluate_all(script)
+    return found
 
 
 def test_the_run_has_name_state_tags_log_and_the_graph_of_the_stages(
@@ -260,6 +263,7 @@ def register(server: Server, parameters: dict[str, object]) -> UUID:
     with using_server(f"{server.url}/api"):
         deployment = served("savacu", parameters, None, active=None).apply()
         offer_stages("savacu/serve")
+    assert isinstance(deployment, UUID)
     return deployment
 
 

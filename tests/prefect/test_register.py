@@ -11,7 +11,7 @@ from prefect.automations import Automation
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.client.schemas.objects import DeploymentSchedule
-from prefect.client.schemas.schedules import CronSchedule
+from prefect.client.schemas.schedules import SCHEDULE_TYPES, CronSchedule
 from prefect.schedules import Schedule
 from prefect_home import own_prefect
 
@@ -46,10 +46,12 @@ def test_registering_again_keeps_the_schedules_and_the_pool_as_people_set_them(
     [nightly] = schedules(client, name).values()
     assert not nightly.active
     deployment = client.read_deployment_by_name(name)
+    assert deployment.parameter_openapi_schema
     assert "publish" in deployment.parameter_openapi_schema["properties"]["from_stage"]["enum"]
     assert client.read_work_pool(WORK_POOL).concurrency_limit == 1
     client.update_deployment_schedule(deployment.id, nightly.id, active=True)
-    client.create_deployment_schedules(deployment.id, [(CronSchedule(cron="30 4 * * 1"), True)])
+    weekly: list[tuple[SCHEDULE_TYPES, bool]] = [(CronSchedule(cron="30 4 * * 1"), True)]
+    client.create_deployment_schedules(deployment.id, weekly)
     client.update_work_pool(WORK_POOL, WorkPoolUpdate(is_paused=True, concurrency_limit=3))
     automation = Automation.read(name="normloom-crash-silent-runs")
 
@@ -76,7 +78,8 @@ def test_serving_again_keeps_what_was_paused_changed_or_added(client: SyncPrefec
     deployment = client.read_deployment_by_name("benchmark/serve")
     moved = CronSchedule(cron="15 3 * * *", timezone="UTC")
     client.update_deployment_schedule(deployment.id, nightly.id, active=False, schedule=moved)
-    client.create_deployment_schedules(deployment.id, [(CronSchedule(cron="30 4 * * 1"), True)])
+    weekly: list[tuple[SCHEDULE_TYPES, bool]] = [(CronSchedule(cron="30 4 * * 1"), True)]
+    client.create_deployment_schedules(deployment.id, weekly)
     for when in (NIGHTLY, None):
         serve_once(when)
         found = schedules(client, "benchmark/serve")

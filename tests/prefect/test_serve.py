@@ -149,7 +149,9 @@ def test_a_killed_run_is_crashed_and_its_slot_is_free(served: Served) -> None:
     api.until(lambda: "generate_0_g1" in api.at_work(run), run=run)
     [mark] = (place / "store" / RUNS).glob(f"{run}.*.json")
     at_work = psutil.Process(json.loads(mark.read_text())["process"])
-    assert "normloom.prefect.warm.forks" in at_work.parent().cmdline()
+    parent = at_work.parent()
+    assert parent
+    assert "normloom.prefect.warm.forks" in parent.cmdline()
     at_work.kill()
     assert api.ended(run) == "CRASHED"
     deployment = api.call("/deployments/name/savacu/serve")["id"]

@@ -168,7 +168,8 @@ def team(bare: Team) -> Team:
     team, secret = bare, {name: secrets.token_hex(12) for name in ("PASSWORD", *KEYS)}
     start_database(team, secret["PASSWORD"])
     write, *rest = steps()
-    team.run(*write.machines, write.commands, settings=False)
+    [machine] = write.machines
+    team.run(machine, write.commands, settings=False)
     file = team.shared / "settings"
     assert file.stat().st_mode & 0o777 == 0o600
     lines = file.read_text().replace("PASSWORD", secret["PASSWORD"]).replace("PROFILE=gpu", f"PROFILE={PROFILE}")

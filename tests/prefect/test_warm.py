@@ -105,8 +105,8 @@ def warm(silent: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Warm
 
 def start(warm: WarmProcess, run: str, **changed: Any) -> subprocess.Popen[str]:
     environment = {**warm.environment, "PREFECT__FLOW_RUN_ID": run, **changed}
-    outputs = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen(warm.command(), env=environment, text=True, **outputs)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(warm.command(), env=environment, text=True, stdout=pipe, stderr=pipe)
 
 
 def ended(run: subprocess.Popen[str]) -> tuple[int, str, str]:

@@ -7,6 +7,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -38,7 +39,7 @@ def noise(seed: int = 0, *, width: int = 48, height: int = 32) -> Image.Image:
     return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
 
 
-def encoded(image: Image.Image, form: str = "PNG", **options: object) -> bytes:
+def encoded(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
     stream = io.BytesIO()
     image.save(stream, form, **options)
     return stream.getvalue()
@@ -182,7 +183,7 @@ class TestSources:
         (tmp_path / "outside.png").write_bytes(encoded(noise(2)))
         return tmp_path / "in"
 
-    def read(self, path: Path, **options: object) -> list[tuple[str, bytes | str]]:
+    def read(self, path: Path, **options: Any) -> list[tuple[str, bytes | str]]:
         found: list[tuple[str, bytes | str]] = []
         for entry in entries(locate_media(path, **options), most=1_000_000):
             try:
@@ -205,7 +206,12 @@ class TestSources:
             {"path": ["a.png", "../outside.png", "/etc/passwd", "gone.png", None], "who": list("abcde")}
         )
         path = folder / f"table.{form}"
-        {"csv": table.write_csv, "jsonl": table.write_ndjson, "parquet": table.write_parquet}[form](path)
+        write: dict[str, Callable[[Path], object]] = {
+            "csv": table.write_csv,
+            "jsonl": table.write_ndjson,
+            "parquet": table.write_parquet,
+        }
+        write[form](path)
         found = [data if isinstance(data, str) else "read" for _, data in self.read(path)]
         assert found == ["read", "outside_folder", "outside_folder", "missing_file", "missing_file"]
         assert [data for _, data in self.read(path, outside=True)][1] == (folder.parent / "outside.png").read_bytes()

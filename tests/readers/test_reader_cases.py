@@ -1,6 +1,7 @@
 """Small inputs that people bring, each with its right outcome (data/cases of the shared folder)."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ def cases(shared_data: Path) -> Path:
     return shared_data / "cases"
 
 
-def read(path: Path, **options: object) -> Source:
+def read(path: Path, **options: Any) -> Source:
     reading = ReadOptions(**{name: options.pop(name) for name in list(options) if name in ReadOptions.model_fields})
     return read_source(locate(path, reading), **{"text_column": "prompt", **options})
 

@@ -2,23 +2,25 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import datasets
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from scalars import number
 
 from normloom.core.errors import SourceError
 from normloom.readers import ReadOptions, Source, absolute, locate, read_source
 
 
-def read(path: Path | str, **options: object) -> Source:
+def read(path: Path | str, **options: Any) -> Source:
     reading = ReadOptions(**{name: options.pop(name) for name in list(options) if name in ReadOptions.model_fields})
     return read_source(locate(path, reading), **{"text_column": "prompt", **options})
 
 
-def refusal(path: Path | str, **options: object) -> str:
+def refusal(path: Path | str, **options: Any) -> str:
     with pytest.raises(SourceError) as caught:
         read(path, **options)
     return str(caught.value)
@@ -157,10 +159,10 @@ def test_a_sample_is_the_same_in_every_format_and_of_the_first_records(tmp_path:
     assert drawn.height == 50
     assert drawn["source_row"].is_sorted()
     assert drawn["text"].to_list() == [f"p{n}" for n in drawn["source_row"]]
-    assert 60_000 < drawn["source_row"].mean() < 140_000
+    assert 60_000 < number(drawn["source_row"].mean()) < 140_000
     assert read(tmp_path / "a.parquet", sample=50).rows.equals(drawn)
     assert not read(tmp_path / "a.parquet", sample=50, seed=1).rows.equals(drawn)
-    assert read(tmp_path / "a.parquet", sample=5, limit=10).rows["source_row"].max() <= 10
+    assert read(tmp_path / "a.parquet", sample=5, limit=10).rows["source_row"].to_list()[-1] <= 10
     assert read(tmp_path / "a.csv", limit=3).rows["source_row"].to_list() == [1, 2, 3]
 
 

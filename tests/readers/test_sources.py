@@ -4,7 +4,9 @@ import contextlib
 import datetime as dt
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -22,7 +24,7 @@ def texts(source: Source) -> list[tuple[int, str | None]]:
     return source.rows.select("source_row", "text").rows()
 
 
-def refusal(path: Path, **options: object) -> str:
+def refusal(path: Path, **options: Any) -> str:
     with pytest.raises(SourceError) as caught:
         read_source(path, **{"text_column": "prompt", **options})
     message = str(caught.value)
@@ -210,7 +212,12 @@ def test_limit_counts_records_of_every_kind(tmp_path: Path) -> None:
 def test_missing_column_names_the_others(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"p.{suffix}"
     frame = pl.DataFrame({"Promt": ["a"], "id": ["1"]})
-    {"csv": frame.write_csv, "jsonl": frame.write_ndjson, "parquet": frame.write_parquet}[suffix](path)
+    write: dict[str, Callable[[Path], object]] = {
+        "csv": frame.write_csv,
+        "jsonl": frame.write_ndjson,
+        "parquet": frame.write_parquet,
+    }
+    write[suffix](path)
     message = refusal(path)
     assert "'Promt', 'id'" in message
     assert "did you mean 'Promt'?" in message

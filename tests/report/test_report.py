@@ -49,6 +49,7 @@ def made(store: Store) -> dict[str, Any]:
 
 
 def section(made: Mapping[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any]
     [found] = [each["data"] for each in made["sections"] if each["name"] == name]
     return found
 

@@ -11,7 +11,7 @@ from normloom.report.sections.data.contamination import draw as draw_contaminati
 
 def test_a_block_of_another_kind_is_no_block() -> None:
     with pytest.raises(TypeError, match="cannot show a str"):
-        _html("text")
+        _html("text")  # type: ignore[arg-type]  # no block
 
 
 def test_a_release_that_holds_items_of_a_benchmark_warns() -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import pytest
 from browsing import CHROMIUM, ENOUGH, chromium
-from playwright.sync_api import Browser, Page, ViewportSize, expect
+from playwright.sync_api import Browser, Dialog, Page, ViewportSize, expect
 from report_tables import GENERATOR, LABEL, TWO, hand_made
 
 from normloom.report.material import find_material
@@ -71,7 +71,12 @@ def opened(browser: Browser, file: Path, theme: Theme) -> Iterator[tuple[Page, l
     page.set_default_timeout(ENOUGH)
     page.on("console", lambda message: wrong.append(message.text) if message.type in {"error", "warning"} else None)
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
+
+    def refuse(dialog: Dialog) -> None:
+        wrong.append(dialog.message)
+        dialog.dismiss()
+
+    page.on("dialog", refuse)
     page.on(
         "request",
         lambda request: (

@@ -29,7 +29,7 @@ BUILD = "20261127T000001-ab01"
 
 @step(makes=CURVE)
 def learned() -> Output:
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"parents": [], "content": str(number), "step": number} | dict.fromkeys(("loss", "reward_accuracy"), 1 / number)
         for number in (1, 2)
     ]

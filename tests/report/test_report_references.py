@@ -10,6 +10,7 @@ from normloom.core.errors import ConfigError
 from normloom.core.progress import LogProgress
 from normloom.core.stage import Stage
 from normloom.history.builds import BuildLock, StageLock
+from normloom.report.blocks import Table
 from normloom.report.material import Material, find_material
 from normloom.report.sections.data.references import collect, draw
 from normloom.run.runner import StageRunner
@@ -51,6 +52,7 @@ def test_ours_stand_beside_the_printed_ones_in_their_unit(tmp_path: Path) -> Non
     assert ours["Largest trade-off between two dimensions"] == (34, "%", [{"models": "r", "value": 30}])
     assert ours["Released responses"] == (190_744, "rows", [])
     _, table = draw(data)
+    assert isinstance(table, Table)
     rows = {row[0]: row[1:4] for row in table.rows}
     assert rows["Largest trade-off between two dimensions"] == ["30 %", "r", "34 %"]
     assert rows["Released responses"] == ["not measured", "-", "190,744 rows"]

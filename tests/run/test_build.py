@@ -51,7 +51,7 @@ def echoing(name: str, *inputs: Stage, model: ModelSpec = SCRIPTED, sides: tuple
     )
 
 
-def echo_beside(rows, arguments, side, model):  # noqa: ANN001, ANN201, ARG001
+def echo_beside(rows: pl.DataFrame, arguments: Echo, side: pl.DataFrame, model: Any) -> Output:  # noqa: ARG001
     return echo(rows, arguments, model)
 
 
@@ -64,7 +64,7 @@ def diamond(*, model: ModelSpec = SCRIPTED, words: str = "abc") -> Stage:
     return echoing("last", beside, joined)
 
 
-def make(end: Stage, store: Store, **selection: object) -> BuildResult:
+def make(end: Stage, store: Store, **selection: Any) -> BuildResult:
     request = BuildRequest(system="toy", profile="test", selection=Selection(**selection), quarantine_budget=0.1)
     return build(end, request=request, store=store, pool=Pool(Resources(actors=0)))
 
@@ -81,7 +81,7 @@ def store(fresh: BuildResult, tmp_path: Path) -> Store:
     return Store(shutil.copytree(fresh.lock.parents[2], tmp_path / "store", symlinks=True))
 
 
-def run_graph() -> tuple[set[tuple[str, str]], dict[str, str], list[str]]:
+def run_graph() -> tuple[set[tuple[str, str]], dict[str, str | None], list[str]]:
     """Return the edges of the newest run in Prefect's graph, the state name of each stage and the run's tags."""
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterFlowRunId
@@ -197,7 +197,7 @@ def failing(*inputs: Stage) -> Stage:
     return replace(echoing("right", *inputs), function=warn_and_echo, arguments=Echo(aside="c"))
 
 
-def warn_and_echo(rows, arguments, model):  # noqa: ANN001, ANN201
+def warn_and_echo(rows: pl.DataFrame, arguments: Echo, model: Any) -> Output:
     warnings.warn("mind the step", stacklevel=1)
     thread = threading.Thread(target=logging.getLogger("normloom.elsewhere").info, args=("from a thread",))
     thread.start()

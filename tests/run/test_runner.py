@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 import normloom as nl
-from normloom.core.contract import Check, Contract
+from normloom.core.contract import Action, Check, Contract
 from normloom.core.errors import (
     AccountingError,
     CheckError,
@@ -113,7 +113,7 @@ def passing(rows: pl.DataFrame, arguments: object) -> Output:  # noqa: ARG001
     return Output(rows=rows)
 
 
-def checked(words: Stage, on_fail: str) -> Stage:
+def checked(words: Stage, on_fail: Action) -> Stage:
     check = Check(
         expectation="expect_column_value_lengths_to_be_between",
         arguments={"column": "word", "max_value": 3},

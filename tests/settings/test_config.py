@@ -251,7 +251,7 @@ class TestVariables:
             load_profile(str(profile), "savacu")
         assert "sk-secret" not in str(caught.value)
 
-    @given(value=st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), min_size=1))
+    @given(value=st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1))
     def test_a_value_is_taken_as_it_is(self, value: str) -> None:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("NORMLOOM_MODEL", value)

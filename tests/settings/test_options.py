@@ -220,7 +220,7 @@ def test_what_a_system_does_not_take_is_said_when_it_is_served(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine.csv").write_text(SOURCES["benchmark"][0])
-    given = assignments(source=tmp_path / "mine.csv", text_column="ask", limit=None, settings=None)
+    given = assignments(source=str(tmp_path / "mine.csv"), text_column="ask", limit=None, settings=None)
     served = _fitting(None, "local", given, tmp_path / "store")
     assert served == ["benchmark", "misaligntrade", "savacu"]
     assert "demo_safetybench is not served: demo_safetybench takes no --text-column" in capsys.readouterr().err

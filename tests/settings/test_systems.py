@@ -100,7 +100,7 @@ def test_a_flow_of_a_file_may_have_settings_of_its_own(tmp_path: Path) -> None:
     )
     system = system_named(str(path))
     assert list(system.config.model_fields)[-1] == "word"
-    [stage] = system.flow(system.config(word="b"))
+    [stage] = system.flow(system.config.model_validate({"word": "b"}))
     assert stage.name == "words"
     with pytest.raises(ConfigError, match="parameter 'config' must be declared as a SystemConfig"):
         system_named(f"{path}:untold")

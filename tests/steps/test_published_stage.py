@@ -61,7 +61,9 @@ def test_the_same_content_made_anew_is_reused(store: Store) -> None:
 
 def test_a_row_is_traced_into_the_other_system(store: Store) -> None:
     built(store, echo_stage(words(store, "a", "b")), build=build_id(1))
-    row = store.scan(store.current("toy", "echo").ref).filter(word="b").collect()["row_id"][0]
+    echo = store.current("toy", "echo")
+    assert echo is not None
+    row = store.scan(echo.ref).filter(word="b").collect()["row_id"][0]
     found = trace(store, row)
     assert [(one.stage, one.values["word"]) for one in found.rows] == [("echo", "b"), ("words", "b")]
     assert found.missing == ()

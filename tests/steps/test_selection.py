@@ -3,14 +3,20 @@ from __future__ import annotations
 import pytest
 
 from normloom.core.errors import UsageError
-from normloom.core.stage import Stage
+from normloom.core.stage import Output, Stage
 from normloom.steps.selection import Selection
 from normloom.testing.toy import Echo, echo_stage, words_stage
 
 WORDS = words_stage("a")
 ECHO = echo_stage(WORDS)
-BESIDE = Stage(name="beside", function=len, arguments=Echo(), contract=ECHO.contract, inputs=(WORDS,))
-LAST = Stage(name="last", function=len, arguments=Echo(), contract=ECHO.contract, inputs=(ECHO,), sides=(BESIDE,))
+
+
+def unread(*tables: object) -> Output:
+    raise NotImplementedError
+
+
+BESIDE = Stage(name="beside", function=unread, arguments=Echo(), contract=ECHO.contract, inputs=(WORDS,))
+LAST = Stage(name="last", function=unread, arguments=Echo(), contract=ECHO.contract, inputs=(ECHO,), sides=(BESIDE,))
 STAGES = [WORDS, ECHO, BESIDE, LAST]
 
 

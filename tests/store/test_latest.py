@@ -159,6 +159,7 @@ def test_a_build_that_was_killed_before_the_switch_is_finished_by_the_next(store
     (table / RELEASE).rename(table / f".{RELEASE}.abcdef.tmp")
     link = store.root / "toy" / LATEST
     link.unlink()
+    assert before is not None
     link.symlink_to(Path("publish", before[1], RELEASE))
     assert words(store) == BY_SPLIT
     publish(store, ("other", "train"), number=3)

@@ -20,7 +20,7 @@ import normloom as nl
 from normloom.cli.app import app
 from normloom.cli.commands.running.serve import serve
 from normloom.core.errors import StoreError, UsageError
-from normloom.core.machine.object_path import fetched, fetched_to, place_of
+from normloom.core.machine.object_path import ObjectPath, fetched, fetched_to, place_of
 from normloom.history.removal.forget import ask, forget
 from normloom.history.removal.purge import purge
 from normloom.prefect.notifications.watch import look
@@ -130,6 +130,7 @@ def test_a_row_taken_back_is_in_no_object_after_a_purge(
     assert len(purged.removed) == 4
     assert all(removed.startswith("toy/") for removed in purged.removed)
     assert released_key(store, "toy") is None  # the release was one of the tables; the next build shows its own
+    assert isinstance(model, ObjectPath)
     assert not fetched_to(model).exists()
     prefix = f"{place.removeprefix(f's3://{server.bucket}/')}/"
     names = [name for name in server.names() if name.startswith(prefix)]

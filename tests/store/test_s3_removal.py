@@ -104,7 +104,12 @@ def test_a_lost_request_is_sent_again(server: S3Server, place: str) -> None:
     killed.write_bytes(b"")
     with idle(store, "toy") as hold, server.holding("DELETE", "*/toy/x") as request:
         assert not killed.exists()
-        threading.Thread(target=lambda: request.seen.wait(60) and request.end(lost=True)).start()
+
+        def lose() -> None:
+            if request.seen.wait(60):
+                request.end(lost=True)
+
+        threading.Thread(target=lose).start()
         hold.remove(path)
         assert not path.exists()
         hold.remove(path)  # is gone already

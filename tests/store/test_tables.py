@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 import pytest
 
@@ -83,7 +85,7 @@ def test_a_margin_outside_the_unit_interval_stops_the_build(margin: float) -> No
 
 
 def test_a_quota_that_was_missed_warns_and_does_not_stop() -> None:
-    row = {"row_id": "a", "parents": [], "dimension": "safety", "label": "safety/x"}
+    row: dict[str, Any] = {"row_id": "a", "parents": [], "dimension": "safety", "label": "safety/x"}
     row |= {"before": 0, "quota": 3, "added": 1, "missing": 2}
     table = tables.COVERAGE.enforce(pl.DataFrame([row], schema=tables.COVERAGE.schema), stage="coverage")
     results, _ = run_checks(table.lazy(), tables.COVERAGE)

@@ -86,7 +86,7 @@ DAMAGES: dict[str, tuple[Callable[[Made], object], str]] = {
         "manifest.json is that of table toy/words",
     ),
     "a deleted part": (
-        lambda made: [path.unlink() for path in (made.file(1), part_marker(made.directory, 1))],
+        lambda made: list(map(Path.unlink, (made.file(1), part_marker(made.directory, 1)))),
         "part 1: part-00001.json is missing",
     ),
     "an edited manifest": (

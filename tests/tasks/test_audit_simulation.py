@@ -95,7 +95,7 @@ def rates(judge: str, figure: ChosenFigure, estimate: Callable[[Sequence[Stratum
 
 
 def covers(found: Sequence[Any], truth: float) -> float:
-    return sum(one.low <= truth <= one.high for one in found) / len(found)
+    return sum(bool(one.low <= truth <= one.high) for one in found) / len(found)
 
 
 def width(found: Sequence[Rate]) -> float:
@@ -129,10 +129,10 @@ def test_groups_without_answers_are_corrected_by_the_errors_measured_elsewhere(j
         strata = table(judge).drawn("share", random)
         truths = int(random.binomial(400, 0.6))
         judged = int(random.binomial(truths, se) + random.binomial(400 - truths, 1 - sp))
-        measured = sensitivity(strata), specificity(strata)
-        assert measured[0]
-        assert measured[1]
-        found.append(rogan_gladen(judged, 400, *measured, covariance(strata)))
+        sensitive, specific = sensitivity(strata), specificity(strata)
+        assert sensitive
+        assert specific
+        found.append(rogan_gladen(judged, 400, sensitive, specific, covariance(strata)))
     assert 0.93 <= covers(found, 0.6) <= 0.97
 
 

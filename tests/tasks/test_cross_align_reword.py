@@ -56,7 +56,7 @@ def explanations() -> pl.DataFrame:
 def reworded(**answers: str) -> dict[str, str]:
     keys = {"visual": "picture", "textual": "weigh", "cultural": "known"}
     model = Writer({keys[slot]: text for slot, text in answers.items()})
-    output = reword.function(explanations(), Rewording(), model, writer="w")
+    output = reword.function(explanations(), Rewording(), model, writer="w")  # type: ignore[arg-type]  # it only writes
     assert output.metrics["slots_asked"] == 3
     return dict(output.rows.row(0, named=True))
 

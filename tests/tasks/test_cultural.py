@@ -147,7 +147,7 @@ def test_figures_of_a_cell_by_hand() -> None:
     """Six memes, hateful in Germany if even: the native prompt is right but for one, the English one says always 1."""
     both = ("hateful_first", "harmless_first")
     truth = [(1, int(number % 2 == 0)) for number in range(6)]
-    said = [
+    said: list[tuple[str, str, str, int | None]] = [
         (str(number), language, order, answer)
         for number in range(6)
         for order in both

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -33,7 +34,7 @@ def vectors(seed: int = 0, rows: int = ROWS) -> dict[str, torch.Tensor]:
 
 
 @cache
-def networks() -> dict[str, torch.nn.Module]:
+def networks() -> dict[str, Any]:
     torch.manual_seed(1)
     return {name: new_network(name, vectors(), width=8, dropout=0.5).eval() for name in NETWORKS}
 

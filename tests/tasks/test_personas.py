@@ -5,6 +5,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from scalars import number
 
 from normloom.core.errors import SourceError
 from normloom.readers import locate
@@ -177,7 +178,7 @@ class TestRounds:
         )
         counts = _by_user(rows)
         assert counts.rows() == [("a", 0.5, 0.5), ("b", 1.0, 1.5)]
-        assert counts["right"].sum() / counts["all"].sum() == (1 / 2 + 1) / 2  # the mean of both rounds
+        assert number(counts["right"].sum()) / number(counts["all"].sum()) == (1 / 2 + 1) / 2  # the mean of both rounds
 
 
 class TestAssistant:

@@ -52,7 +52,7 @@ def catalog(store: Store) -> Iterator[Catalog]:
 
 
 def ask(
-    server: ViewServer, path: str, body: object = None, *, headers: dict[str, str] | None = None, **query: object
+    server: ViewServer, path: str, body: object = None, *, headers: dict[str, str] | None = None, **query: Any
 ) -> tuple[int, bytes, dict[str, str]]:
     """Return status, body and headers; sent with the token unless `headers` are given."""
     address = urlsplit(server.url)
@@ -67,7 +67,7 @@ def ask(
         return error.code, error.read(), dict(error.headers)
 
 
-def read(server: ViewServer, path: str, body: object = None, **query: object) -> Any:
+def read(server: ViewServer, path: str, body: object = None, **query: Any) -> Any:
     status, text, _ = ask(server, path, body, **query)
     assert status == 200, text
     return json.loads(text)
@@ -293,7 +293,7 @@ class TestBuilds:
             ("/api/compare/rows", {"system": "toy", "before": OLDEST, "after": NEWEST, "stage": "x"}, "not in both"),
         ],
     )
-    def test_what_there_is_not(self, server: ViewServer, path: str, query: dict[str, str], message: str) -> None:
+    def test_what_there_is_not(self, server: ViewServer, path: str, query: dict[str, Any], message: str) -> None:
         status, text, _ = ask(server, path, **query)
         assert (status, message in json.loads(text)["error"]) == (422, True)
 

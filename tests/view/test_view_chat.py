@@ -203,9 +203,9 @@ def test_messages_that_are_none_and_requests_without_the_token_are_refused(store
         for body in ({"text": " "}, {"text": "x" * 2001}, {"task": "Moon"}, {"key": ""}, {"more": 1}):
             assert ask(server, "/say", {"text": "Hello", "task": "Leisure", "key": "k", **body})[0] == 422
         for path in ("", "/say", "/again", "/correct", "/reach", "/delete"):
-            body = None if not path else {"row": "x"}
-            assert ask(server, path, body, headers={})[0] == 403
-            assert ask(server, path, body, headers={"Authorization": "Bearer wrong"})[0] == 403
+            sent = None if not path else {"row": "x"}
+            assert ask(server, path, sent, headers={})[0] == 403
+            assert ask(server, path, sent, headers={"Authorization": "Bearer wrong"})[0] == 403
         token = server.url.partition("token=")[2]
         foreign = {"Authorization": f"Bearer {token}", "Origin": "http://evil.example"}
         assert ask(server, "/say", {"text": "Hello", "task": "Leisure", "key": "k"}, headers=foreign)[0] == 403
@@ -242,7 +242,11 @@ def test_the_page_of_the_command_is_served_until_ctrl_c(store: Store) -> None:
 def test_a_message_that_waits_for_its_reply_is_not_asked_twice() -> None:
     replied = threading.Event()
     replier = Replier(SCRIPTED)
-    assert replier.ask("one", lambda _: replied.wait() and None)
+
+    def wait(_: object) -> None:
+        replied.wait()
+
+    assert replier.ask("one", wait)
     assert not replier.ask("one", lambda _: None)
     replied.set()
     replier.close()

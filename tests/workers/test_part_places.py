@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 import normloom as nl
 from normloom.core.contract import Contract
 from normloom.core.errors import ContractError
-from normloom.core.stage import NoArguments, Stage
+from normloom.core.stage import NoArguments, Output, Stage
 from normloom.core.table import KINDS, PartRecord
 from normloom.store.store import Store
 from normloom.testing import made
@@ -33,11 +33,15 @@ def written(path: Path, **columns: list[str]) -> tuple[Path, int]:
     return path, frame.height
 
 
+def unread(*tables: object) -> Output:
+    raise NotImplementedError
+
+
 def parts(folder: Path, *bounds: tuple[int, int], **fields: Any) -> list[PartJob]:
     whole = PartJob(
         system="toy",
         stage="counts",
-        function=len,
+        function=unread,
         arguments=NoArguments(),
         contract=NOTHING,
         directory=folder,

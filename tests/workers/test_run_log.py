@@ -31,7 +31,7 @@ class Worker:
             logging.getLogger("elsewhere").error("not ours")
             warnings.warn(f"mind {text}", stacklevel=1)
             try:
-                {}[text]
+                dict[str, str]()[text]
             except KeyError:
                 log.exception("could not find it")
         log.info("nobody asks")

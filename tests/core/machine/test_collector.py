@@ -27,7 +27,7 @@ def test_loading_exempts_what_exists_and_leaves_the_collector_as_it_was() -> Non
     frozen = gc.get_freeze_count()
     with loading():
         assert gc.get_threshold()[0] == YOUNG_OBJECTS
-        kept = [[] for _ in range(1_000)]
+        kept: list[list[int]] = [[] for _ in range(1_000)]
     assert gc.get_threshold() == (700, 10, 10)
     assert gc.get_freeze_count() - frozen > len(kept)
 

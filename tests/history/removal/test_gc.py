@@ -30,7 +30,7 @@ DAY = timedelta(days=1).total_seconds()
 
 
 def chain(*words: str, **arguments: object) -> Stage:
-    return echo_stage(words_stage(*words), **arguments)
+    return echo_stage(words_stage(*words), **arguments)  # type: ignore[arg-type]  # any of its arguments
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_files_that_a_replay_shares_with_the_table_before_it_free_nothing(store:
     replayed = built(store, stage, build=build_id(4))
     found = collect(store, "toy", keep=1)
     (item,) = [item for item in found.garbage if item.path == store.directory("toy", "echo", base)]
-    stays = store.table_directory(store.manifest(store.current("toy", "echo").ref).ref)
+    stays = store.table_directory(store.manifest(store.current("toy", "echo").ref).ref)  # type: ignore[union-attr]  # built
     kept = {path.stat().st_ino for path in stays.rglob("*")}
     files = [path for path in item.path.iterdir() if path.is_file()]
     shared = [path for path in files if path.stat().st_ino in kept]

@@ -41,7 +41,8 @@ def source(tmp_path: Path) -> Path:
 
 def numbers(path: Path, name: str) -> np.ndarray:
     (tensor,) = (tensor for tensor in GGUFReader(path).tensors if tensor.name == name)
-    return dequantize(tensor.data, tensor.tensor_type).reshape(tensor.shape[::-1])
+    found: np.ndarray = dequantize(tensor.data, tensor.tensor_type)
+    return found.reshape(tensor.shape[::-1])
 
 
 class TestRequantized:

@@ -45,6 +45,7 @@ def writing(prompt: str, *seeds: int, **sampling: Any) -> GenerateRequest:
 def reference(model: TransformersModel, request: ScoreRequest) -> np.ndarray:
     """Score with one plain forward pass a question, on tokens put together here."""
     head, tail = model.chat.framed(request.instruction)
+    assert isinstance(request.context, str)
     (context,) = model.chat.plain([request.context])
     lines = []
     for question in model.chat.plain(["\n\n" + question for question in request.questions]):
@@ -174,7 +175,7 @@ class TestGenerate:
         requests = [writing(text, 7, temperature=0, max_tokens=20) for text in contexts(6)]
         for request, completion in zip(requests, tiny.generate(requests), strict=True):
             head, tail = tiny.chat.framed(INSTRUCTION)
-            prompt = torch.tensor([[*head, *tiny.chat.plain([request.prompt])[0], *tail]])
+            prompt = torch.tensor([[*head, *tiny.chat.plain([str(request.prompt)])[0], *tail]])
             expected = tiny.reader.model.generate(
                 prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=20
             )[0, prompt.shape[1] :]
@@ -187,7 +188,7 @@ class TestGenerate:
         requests = [writing(text, 7, temperature=0, repetition_penalty=1.5) for text in contexts(4)]
         for request, completion in zip(requests, tiny.generate(requests), strict=True):
             head, tail = tiny.chat.framed(INSTRUCTION)
-            prompt = torch.tensor([[*head, *tiny.chat.plain([request.prompt])[0], *tail]])
+            prompt = torch.tensor([[*head, *tiny.chat.plain([str(request.prompt)])[0], *tail]])
             expected = tiny.reader.model.generate(
                 prompt,
                 attention_mask=torch.ones_like(prompt),

@@ -19,6 +19,7 @@ from normloom.core.models.model_roles import RolesSpec
 from normloom.core.models.product_model import ProductFiles, ProductSpec
 from normloom.core.models.protocol import ModelSpec
 from normloom.core.models.routed_model import RoutedSpec
+from normloom.core.table import Manifest
 from normloom.models import GenerateRequest, LanguageModel, Sampling, ScoreRequest, load_model
 from normloom.models.adapters import adapted, loaded_for
 from normloom.models.roles import Roles
@@ -127,7 +128,8 @@ def test_an_actor_loads_a_base_once_for_stages_with_it_and_its_adapters_and_leav
     words, model = words_stage(*(f"word {number}" for number in range(24))), small(tiny)
     tuned = [with_adapter(model, adapt(words, Seed(seed=seed), policy=model, name=f"adapt_{seed}")) for seed in (0, 1)]
     echoes = [replace(echo_stage(words, model=one), name=f"echo_{n}") for n, one in enumerate((*tuned, model))]
-    stages, loom, made = stages_of(*echoes), runner(Store(tmp_path), resources=Resources(actors=1, threads=1)), {}
+    made: dict[str, Manifest] = {}
+    stages, loom = stages_of(*echoes), runner(Store(tmp_path), resources=Resources(actors=1, threads=1))
     loom.pool.uses = held(stages)
     try:
         for stage in stages:

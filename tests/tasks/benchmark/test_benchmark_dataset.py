@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -16,12 +17,12 @@ from normloom.schemas.taxonomy import DIMENSIONS, builtin_taxonomies
 from normloom.tasks.benchmark.ingest_dataset import Responses, ingest_dataset, items
 
 
-def read(path: Path, **settings: object) -> Output:
+def read(path: Path, **settings: Any) -> Output:
     taxonomies = settings.pop("taxonomies", TAXONOMIES)
     return carry_out(ingest_dataset(Responses(keep=(), **settings), source=locate(path), taxonomies=taxonomies), None)
 
 
-def chosen(dataset: pl.DataFrame, dimensions: tuple[str, ...] = ("safety", "value"), **settings: object) -> Output:
+def chosen(dataset: pl.DataFrame, dimensions: tuple[str, ...] = ("safety", "value"), **settings: Any) -> Output:
     return carry_out(items(ANY, dimensions=dimensions, source="it", **settings), dataset)
 
 

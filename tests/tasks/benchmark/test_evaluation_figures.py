@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import polars as pl
 import pytest
@@ -13,7 +14,7 @@ from normloom.tasks.metrics.figure import Figure
 
 DIMENSIONS = ("safety", "value")
 
-Found = dict[tuple[str, str, str], dict[str, object]]
+Found = dict[tuple[str, str, str], dict[str, Any]]
 
 
 def detected(

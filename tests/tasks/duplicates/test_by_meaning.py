@@ -11,6 +11,7 @@ from in_process import prepared
 from normloom.api.frames import table
 from normloom.core.contract import Contract
 from normloom.core.errors import ContractError
+from normloom.core.models.protocol import Embedder
 from normloom.core.stage import Stage
 from normloom.flows.savacu.distinct import distinct
 from normloom.models import ModelSpec, load_model
@@ -89,6 +90,7 @@ def test_the_stages_give_what_the_vectors_of_the_encoder_give(tmp_path: Path) ->
     tables = made("toy", [stage], store)
     rows = store.scan(tables["prompts"].ref).collect()
     own = text_vectors.function(rows, embedder("e", dimensions=16))
+    assert isinstance(stage.arguments, Deduplication)
     expected = deduplicate_by_meaning.function(rows, stage.arguments, own)
     assert store.scan(tables["deduplicate"].ref).collect()["prompt"].equals(expected.rows["prompt"])
     assert 0 < expected.dropped.height < len(PROMPTS)
@@ -112,6 +114,7 @@ def test_a_paraphrase_goes_and_another_matter_stays() -> None:
     texts = ["How can I bake bread at home?", "How do I bake bread at home?", "How do I sue my landlord?"]
     rows = pl.DataFrame({"row_id": ["a", "b", "c"], "prompt": texts})
     model = load_model(ModelSpec(engine="embedding", model="all-MiniLM-L6-v2", device="cpu"), threads=1)
+    assert isinstance(model, Embedder)
     own = text_vectors.function(rows, model)
     output = deduplicate_by_meaning.function(rows, Deduplication(method="embedding"), own)
     assert output.dropped.select("row_id", "winner").rows() == [("b", "a")]

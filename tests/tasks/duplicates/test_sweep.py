@@ -2,6 +2,7 @@
 
 import random
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -94,7 +95,7 @@ def prompts(seed: int, rows: int = 150) -> pl.DataFrame:
     return pl.DataFrame({"row_id": [str(number) for number in range(rows)], "prompt": texts, "group": groups})
 
 
-def tried(rows: pl.DataFrame, **settings: object) -> dict[tuple[str, int], float]:
+def tried(rows: pl.DataFrame, **settings: Any) -> dict[tuple[str, int], float]:
     made = carry_out(sweep_tau([ANY], **settings), rows).rows
     return {(metric, int(tau)): value for metric, tau, value in made.select("metric", "slice", "value").iter_rows()}
 

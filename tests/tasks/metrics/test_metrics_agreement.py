@@ -37,8 +37,8 @@ def test_icc_of_the_published_example() -> None:
     assert found.single.value == pytest.approx(0.29, abs=0.005)
     assert found.average.value == pytest.approx(0.62, abs=0.005)
     # Intervals as the R package psych prints them for this table.
-    assert (found.single.low, found.single.high) == (pytest.approx(0.019, abs=5e-4), pytest.approx(0.761, abs=5e-4))
-    assert (found.average.low, found.average.high) == (pytest.approx(0.071, abs=5e-4), pytest.approx(0.927, abs=5e-4))
+    assert (found.single.low, found.single.high) == pytest.approx((0.019, 0.761), abs=5e-4)
+    assert (found.average.low, found.average.high) == pytest.approx((0.071, 0.927), abs=5e-4)
     assert (found.single.rows, found.left_out.value) == (6, 0)
 
 
@@ -59,7 +59,7 @@ def test_items_that_lack_a_rating_are_left_out_of_the_icc_and_counted() -> None:
 
 def test_raters_who_agree_in_everything() -> None:
     found = icc(np.array([[0.0, 0.0], [1.0, 1.0], [0.5, 0.5], [0.2, 0.2], [0.7, 0.7]]))
-    assert (found.single.value, found.average.value) == (pytest.approx(1), pytest.approx(1))
+    assert (found.single.value, found.average.value) == pytest.approx((1, 1))
     assert found.single.low is found.single.high is None  # no error is left to tell an interval by
 
 
@@ -128,14 +128,14 @@ def test_who_rates_does_not_matter_to_alpha_and_correlation(seed: int, raters: i
 def test_correlation_by_hand() -> None:
     # First and second: 1. First and third over (0, 1, 2) and (2, 1, 0): -1; second and third likewise. Mean -1/3.
     found = rater_correlation(np.array([[0.0, 0.0, 1.0], [0.5, 1.0, 0.5], [1.0, 2.0, 0.0]] * 2))
-    assert (found.mean.value, found.mean.rows) == (pytest.approx(-1 / 3), 3)
+    assert (found.mean.value, found.mean.rows) == pytest.approx((-1 / 3, 3))
     assert found.undefined_pairs.value == 0
 
 
 def test_a_constant_rater_leaves_pairs_without_correlation() -> None:
     found = rater_correlation(np.array([[0.0, 0.0, 1.0], [1.0, 1.0, 1.0]] * 3))
-    assert (found.mean.value, found.mean.rows) == (pytest.approx(1), 1)
-    assert (found.undefined_pairs.value, found.undefined_pairs.rows) == (pytest.approx(2 / 3), 3)
+    assert (found.mean.value, found.mean.rows) == pytest.approx((1, 1))
+    assert (found.undefined_pairs.value, found.undefined_pairs.rows) == pytest.approx((2 / 3, 3))
 
 
 def test_each_pair_is_correlated_over_the_items_that_both_rated() -> None:

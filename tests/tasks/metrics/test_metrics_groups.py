@@ -23,7 +23,7 @@ def test_sensitivity_by_hand() -> None:
         np.array(list("aaadddeeebbffggc")),
         np.array(list("mmw" * 3 + "mw" * 3 + "m")),
     )
-    assert (found.value, found.rows) == (pytest.approx(0.125), 6)
+    assert (found.value, found.rows) == pytest.approx((0.125, 6))
     # Of six draws at most one is of the first kind in 7 of 64 resamples, none in 1 of 64.
     assert found.low == pytest.approx(0.25 / 6)
     assert found.high == pytest.approx(0.25 * 5 / 6)
@@ -49,7 +49,7 @@ def test_sensitivity_needs_two_groups_at_an_item() -> None:
 def test_the_mean_of_axes_is_undefined_with_any_of_them() -> None:
     one, other = Figure(value=0.1, rows=5), Figure(value=0.3, rows=4)
     found = mean_sensitivity([one, other])
-    assert (found.value, found.rows) == (pytest.approx(0.2), 4)
+    assert (found.value, found.rows) == pytest.approx((0.2, 4))
     assert mean_sensitivity([one, Figure(undefined="why")]).undefined == "why"
     assert mean_sensitivity([]).undefined == "no axis"
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 import pytest
 from hand_made import ANY, carry_out
@@ -32,7 +34,9 @@ PROMPTS = pl.DataFrame({"row_id": ["p", "q"], "semantic_type": ["object", "relat
 SELECTED = pl.concat([responses(("p", 0.9, 0.9), ("p", 0.9, 0.1), ("q", 0.9, 0.2), ("q", 0.1, 0.9))] * 5)
 
 
-def figures(*judged: pl.DataFrame, selected: pl.DataFrame = SELECTED) -> dict[tuple[str, str, str, str], dict]:
+def figures(
+    *judged: pl.DataFrame, selected: pl.DataFrame = SELECTED
+) -> dict[tuple[str, str, str, str], dict[str, Any]]:
     output = carry_out(STAGE, selected, PROMPTS, *(judged or (SELECTED.clear(),)))
     rows = output.rows.iter_rows(named=True)
     return {(row["of"], row["metric"], row["axis"], row["slice"]): row for row in rows}

@@ -129,7 +129,7 @@ def test_a_dollar_in_a_description_stays_one() -> None:
     rich = requests(("first", "over $1", []))
     model = Writer(*DRAFTS)
     draw(model, gaps(rich, minimum=1).rows.head(1), rich)
-    assert model.requests[0].prompt.startswith("Theft for gender: over $1\n")
+    assert str(model.requests[0].prompt).startswith("Theft for gender: over $1\n")
 
 
 def test_the_template_fits() -> None:

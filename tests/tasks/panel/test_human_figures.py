@@ -1,6 +1,7 @@
 """Figures of human raters: a table worked out by hand, and the published numbers of DICES-350."""
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -11,7 +12,7 @@ from normloom.tasks.panel.human_figures import METRICS, human_figures
 Found = dict[tuple[str, str, str, str], tuple[float | None, int, str | None]]
 
 STAGE = human_figures(ANY, ANY)
-LABELS = {"item_id": pl.String, "labels": pl.List(pl.String)}
+LABELS: dict[str, Any] = {"item_id": pl.String, "labels": pl.List(pl.String)}
 RATINGS = {
     "item_id": pl.String,
     "rater_id": pl.String,
@@ -63,27 +64,27 @@ DOMAINS = pl.DataFrame(
 def test_human_figures_by_hand() -> None:
     found = measured(BY_HAND, DOMAINS)
     # Item a: men (0 + 0.5) / 2 = 0.25, women 1, deviation 0.375; item b: none.
-    assert found["ds", "gender", "overall", "all"] == (pytest.approx(0.375 / 2), 10, None)
+    assert found["ds", "gender", "overall", "all"] == pytest.approx((0.375 / 2, 10, None))
     # From 0.5 on: men 3 of 4, women 2 of 2.
-    assert found["dpd", "gender", "overall", "all"] == (pytest.approx(0.25), 30, None)
+    assert found["dpd", "gender", "overall", "all"] == pytest.approx((0.25, 30, None))
     # True-positive rates 2/2 and 1/1; false-positive rates 1/2 and 1/1.
-    assert found["eod", "gender", "overall", "all"] == (pytest.approx(0.5), 30, None)
-    assert found["share_yes", "", "overall", "all"] == (pytest.approx(4 / 6), 30, None)
-    assert found["share_yes", "", "rater_gender", "Man"] == (pytest.approx(1 / 2), 20, None)
+    assert found["eod", "gender", "overall", "all"] == pytest.approx((0.5, 30, None))
+    assert found["share_yes", "", "overall", "all"] == pytest.approx((4 / 6, 30, None))
+    assert found["share_yes", "", "rater_gender", "Man"] == pytest.approx((1 / 2, 20, None))
     assert found["share_yes", "", "rater_gender x rater_age", "Woman x old"] == (1.0, 10, None)
     # Item a: (1/2, 1/2, 0) against (0, 0, 1), distance 1; item b: 0.
-    assert found["total_variation", "gender", "overall", "all"] == (pytest.approx(1 / 2), 30, None)
+    assert found["total_variation", "gender", "overall", "all"] == pytest.approx((1 / 2, 30, None))
     assert found["total_variation", "age", "overall", "all"][2] == "no item has answers of two groups"
     assert found["icc2_1", "", "overall", "all"][1] == 10
     assert found["icc_left_out", "", "overall", "all"] == (0.0, 10, None)
-    assert found["undefined_pairs", "", "overall", "all"] == (pytest.approx(2 / 3), 3, None)
-    assert found["correlation", "", "overall", "all"] == (pytest.approx(1), 1, None)
+    assert found["undefined_pairs", "", "overall", "all"] == pytest.approx((2 / 3, 3, None))
+    assert found["correlation", "", "overall", "all"] == pytest.approx((1, 1, None))
 
 
 def test_slices_of_groups_and_domains() -> None:
     found = measured(BY_HAND, DOMAINS)
     assert ("ds", "gender", "rater_gender", "Man") not in found
-    assert found["ds", "race", "rater_gender", "Man"] == (pytest.approx(0.25 / 2), 10, None)
+    assert found["ds", "race", "rater_gender", "Man"] == pytest.approx((0.25 / 2, 10, None))
     assert ("ds", "mean", "rater_gender", "Man") not in found
     assert found["icc2_1", "", "rater_gender", "Woman"][2] == "fewer than two known raters"
     assert found["ds", "gender", "domain", "safety/theft"][0] == pytest.approx(0.375)

@@ -1,5 +1,7 @@
 """Figures of models as raters: a table worked out by hand, weights, domains, and raters without ratings."""
 
+from typing import Any
+
 import numpy as np
 import polars as pl
 import pytest
@@ -9,7 +11,7 @@ from normloom.tasks.panel.rater_figures import rater_figures
 
 Found = dict[tuple[str, str, str, str, str], tuple[float | None, int, str | None]]
 
-RATED = {
+RATED: dict[str, Any] = {
     "item_id": pl.String,
     "rater": pl.String,
     "rater_gender": pl.String,
@@ -83,13 +85,13 @@ BY_HAND = rated(
 def test_rater_figures_by_hand() -> None:
     found = measured(BY_HAND)
     # m: item a means 0.2 and 0.6, deviation 0.2; item b none.
-    assert found["m", "ds", "gender", "overall", "all"] == (pytest.approx(0.1), 10, None)
-    assert found["m", "ds", "mean", "overall", "all"] == (pytest.approx(0.1), 10, None)
+    assert found["m", "ds", "gender", "overall", "all"] == pytest.approx((0.1, 10, None))
+    assert found["m", "ds", "mean", "overall", "all"] == pytest.approx((0.1, 10, None))
     # From 0.5 on: men 3 of 6, women 2 of 2; false-positive rates 0 and 1.
-    assert found["m", "dpd", "gender", "overall", "all"] == (pytest.approx(0.5), 40, None)
+    assert found["m", "dpd", "gender", "overall", "all"] == pytest.approx((0.5, 40, None))
     assert found["m", "eod", "gender", "overall", "all"] == (1.0, 40, None)
     assert found["m", "coverage", "", "overall", "all"] == (1.0, 40, None)
-    assert found["n", "coverage", "", "overall", "all"] == (pytest.approx(7 / 8), 40, None)
+    assert found["n", "coverage", "", "overall", "all"] == pytest.approx((7 / 8, 40, None))
     assert found["n", "eod", "gender", "overall", "all"][2] == "no item that group 'Woman' rated is unsafe in truth"
 
 
@@ -97,13 +99,13 @@ def test_the_panel_rates_each_conversation_once_for_each_group() -> None:
     found = measured(BY_HAND)
     # Four (conversation, group) pairs, of which n did not rate one; each five times.
     assert found["panel", "icc2_1", "", "overall", "all"][1] == 15
-    assert found["panel", "icc_left_out", "", "overall", "all"] == (pytest.approx(1 / 4), 20, None)
+    assert found["panel", "icc_left_out", "", "overall", "all"] == pytest.approx((1 / 4, 20, None))
     shared = np.array([[0.2, 0.1], [0.6, 0.1], [0.9, 0.4]])
     expected = np.corrcoef(shared.T)[0, 1]
-    assert found["panel", "correlation", "", "overall", "all"] == (pytest.approx(expected), 1, None)
+    assert found["panel", "correlation", "", "overall", "all"] == pytest.approx((expected, 1, None))
     # Answers (No, No), (Yes, No), (Yes, No), each five times: o00 = 10, o02 = o20 = 10, n0 = 20, n2 = 10, n = 30:
     # alpha = 1 - 29 * 10 / (20 * 10).
-    assert found["panel", "alpha", "", "overall", "all"] == (pytest.approx(-0.45), 15, None)
+    assert found["panel", "alpha", "", "overall", "all"] == pytest.approx((-0.45, 15, None))
     assert found["panel", "icc2_1", "", "rater_gender", "Woman"][1] == 5
     assert found["panel", "alpha", "", "domain", "None"][1] == 5
     assert ("panel", "ds", "gender", "overall", "all") not in found
@@ -111,7 +113,7 @@ def test_the_panel_rates_each_conversation_once_for_each_group() -> None:
 
 def test_domains_and_conversations_without_a_label() -> None:
     found = measured(BY_HAND)
-    assert found["m", "ds", "gender", "domain", "safety/theft"] == (pytest.approx(0.2), 5, None)
+    assert found["m", "ds", "gender", "domain", "safety/theft"] == pytest.approx((0.2, 5, None))
     assert found["m", "ds", "gender", "domain", "None"] == (0.0, 5, None)
     assert found["m", "eod", "gender", "domain", "None"][2] == "no item that group 'Man' rated is safe in truth"
 

@@ -40,7 +40,7 @@ def test_two_processes_make_the_steps_of_one_and_resume_after_a_kill(tmp_path: P
 
     def kill(step: int, *_: Any) -> None:
         if step == 5:
-            _, second = started()
+            second = started()[1]
             second.kill()
 
     with pytest.raises(StageError, match=r"process 2 of 2 of the training ended \(SIGKILL\); the same command resumes"):

@@ -71,7 +71,7 @@ def test_the_threshold_has_the_best_f1_and_keeps_equal_scores_together() -> None
 def test_no_threshold_has_a_better_f1(scores: np.ndarray, truth: np.ndarray) -> None:
     def f1(threshold: float) -> float:
         kept = scores >= threshold
-        return 2 * (kept & truth).sum() / max(kept.sum() + truth.sum(), 1)
+        return float(2 * (kept & truth).sum() / max(kept.sum() + truth.sum(), 1))
 
     assert f1(best_threshold(scores, truth)) == pytest.approx(max(f1(each) for each in scores.ravel()))
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -62,10 +63,12 @@ RANK = Template(
 )
 
 
-def prompts(*texts: str, **columns: object) -> pl.DataFrame:
-    schema = {"row_id": pl.String, "source_row": pl.Int64, "prompt": pl.String, "origin": pl.String}
+def prompts(*texts: str, **columns: Any) -> pl.DataFrame:
+    schema: dict[str, Any] = {"row_id": pl.String, "source_row": pl.Int64, "prompt": pl.String, "origin": pl.String}
     rows = {"row_id": texts, "source_row": range(len(texts)), "prompt": texts, "origin": ["source"] * len(texts)}
-    nothing = {name: pl.lit(None, dtype=tables.PROMPTS.columns[name]) for name in ("history", "reference")}
+    nothing: dict[str, Any] = {
+        name: pl.lit(None, dtype=tables.PROMPTS.columns[name]) for name in ("history", "reference")
+    }
     return pl.DataFrame(rows, schema=schema).with_columns(**nothing, **columns)
 
 

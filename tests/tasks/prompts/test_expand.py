@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -52,7 +53,7 @@ def labelled(*rows: tuple[str, str, list[str]]) -> pl.DataFrame:
     return pl.DataFrame(made, schema=tables.LABELLED.schema)
 
 
-def gap(label: str, quota: int, *examples: str) -> dict[str, object]:
+def gap(label: str, quota: int, *examples: str) -> dict[str, Any]:
     dimension, _, _ = label.partition("/")
     return {
         "row_id": f"gap {label}",
@@ -65,7 +66,7 @@ def gap(label: str, quota: int, *examples: str) -> dict[str, object]:
     }
 
 
-def draw(model: object, *gaps: dict[str, object], prompts: pl.DataFrame | None = None, **settings: object) -> Output:
+def draw(model: object, *gaps: dict[str, object], prompts: pl.DataFrame | None = None, **settings: Any) -> Output:
     values = {name: settings.pop(name) for name in ("taxonomies", "tau") if name in settings}
     stage = expand(ANY, Drafting(template=DRAW, **settings), ANY, SCRIPTED, **{"taxonomies": TAXONOMIES, **values})
     rows = pl.DataFrame(gaps, schema=tables.GAPS.schema)

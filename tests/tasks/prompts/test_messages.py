@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -22,7 +23,7 @@ HI, HELLO, WHY = (
 )
 
 
-def read(path: Path, *records: object, **settings: object) -> Output:
+def read(path: Path, *records: object, **settings: Any) -> Output:
     path.write_text("".join(f"{json.dumps(record)}\n" for record in records), encoding="utf-8")
     return carry_out(ingested(path, **settings), None)
 

@@ -4,6 +4,7 @@ import json
 import logging
 from pathlib import Path
 from string import ascii_letters
+from typing import Any
 
 import polars as pl
 import pytest
@@ -27,11 +28,11 @@ def written(path: Path, *records: dict[str, object]) -> Path:
     return path
 
 
-def columns_of(path: Path, prompts: Stage, **settings: object) -> Stage | None:
+def columns_of(path: Path, prompts: Stage, **settings: Any) -> Stage | None:
     return own_columns(prompts, locate(path), Prompts(**settings), released=RELEASED)
 
 
-def kept(path: Path, **settings: object) -> pl.DataFrame:
+def kept(path: Path, **settings: Any) -> pl.DataFrame:
     """Return the kept columns of the rows that are ingested."""
     prompts = ingested(path, **{"keep": "all", **settings})
     columns = columns_of(path, prompts, **settings)

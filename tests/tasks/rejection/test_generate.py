@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -46,13 +47,13 @@ def shortfall(row_id: str, generator: str, wanted: str) -> dict[str, object]:
     }
 
 
-def stage(generator: str = "g", **settings: object) -> Stage:
+def stage(generator: str = "g", **settings: Any) -> Stage:
     round = settings.pop("round", 0)
     arguments = Generation(**{"template": RESPOND, "candidates": 2, **settings})
     return generate(ANY, arguments, SCRIPTED, generator=generator, round=round)
 
 
-def draw(rows: pl.DataFrame, model: Writer, **settings: object) -> Output:
+def draw(rows: pl.DataFrame, model: Writer, **settings: Any) -> Output:
     return carry_out(stage(**settings), rows, model=model)
 
 

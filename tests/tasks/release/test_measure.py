@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def shown(row: dict[str, Any]) -> tuple[float | None, float | None, int]:
     return row["value"], row["prior"], row["rows"]
 
 
-BY_HAND = (
+BY_HAND: Sequence[tuple[list[str] | None, list[float | None]]] = (
     (["safety/theft"], [0.9, 0.1, 0.1, 0.2, 0.1]),  # best and only: theft
     (["safety/theft"], [0.6, 0.8, 0.1, 0.2, 0.1]),  # best: drugs; kept: theft, drugs
     (["safety/theft", "safety/fraud"], [0.1, 0.2, 0.4, 0.2, 0.1]),  # best: fraud; kept: none
@@ -55,13 +56,13 @@ def test_agreement_by_hand() -> None:
     # Probabilities of theft, drugs, fraud (safety), wealth, wisdom (value); each prompt comes twice.
     found = measured(labelled(*BY_HAND, *BY_HAND))
     # top1: right for prompts 1 and 3 of 4; theft, the most frequent, is right for 3 of 4.
-    assert shown(found["safety", "top1"]) == (pytest.approx(2 / 4), pytest.approx(3 / 4), 8)
+    assert shown(found["safety", "top1"]) == pytest.approx((2 / 4, 3 / 4, 8))
     # Found: theft 1 of 3, drugs 0 of 1, fraud 1 of 1; always naming theft finds 1 of 3 labels.
-    assert shown(found["safety", "macro_recall"]) == (pytest.approx((1 / 3 + 0 + 1) / 3), pytest.approx(1 / 3), 8)
+    assert shown(found["safety", "macro_recall"]) == pytest.approx(((1 / 3 + 0 + 1) / 3, 1 / 3, 8))
     # Kept 5 (theft, theft, drugs, theft, fraud), 2 of them right; theft for all 6 prompts is right 3 times.
-    assert shown(found["safety", "precision"]) == (pytest.approx(2 / 5), pytest.approx(3 / 6), 10)
+    assert shown(found["safety", "precision"]) == pytest.approx((2 / 5, 3 / 6, 10))
     # 5 reference labels, of which 2 are kept and 3 are theft.
-    assert shown(found["safety", "recall"]) == (pytest.approx(2 / 5), pytest.approx(3 / 5), 10)
+    assert shown(found["safety", "recall"]) == pytest.approx((2 / 5, 3 / 5, 10))
     # Wilson's interval of 4 in 10, by statsmodels.
     for measure in ("precision", "recall"):
         row = found["safety", measure]
@@ -83,7 +84,8 @@ def test_fewer_than_five_labels_have_no_share() -> None:
 
 
 def test_a_dimension_in_which_nothing_is_kept_has_no_precision() -> None:
-    found = measured(labelled(*[(["value/wealth"], [0.1, 0.1, 0.1, 0.2, 0.4])] * 5))
+    wealth: tuple[list[str] | None, list[float | None]] = (["value/wealth"], [0.1, 0.1, 0.1, 0.2, 0.4])
+    found = measured(labelled(*[wealth] * 5))
     assert shown(found["value", "precision"]) == (None, 1.0, 0)
     assert found["value", "precision"]["undefined"] == "no kept labels"
     assert shown(found["value", "recall"]) == (0.0, 1.0, 5)

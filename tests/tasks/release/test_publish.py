@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 import pytest
 from hand_made import ANY, carry_out
@@ -45,7 +47,7 @@ def unique(**prompts: list[tuple[str, str, float | None]]) -> pl.DataFrame:
         }
         for number, (prompt, labels) in enumerate(prompts.items(), start=1)
     ]
-    schema = {"row_id": pl.String, "source_row": pl.Int64, "origin": pl.String, "labels": tables.LABELS}
+    schema: dict[str, Any] = {"row_id": pl.String, "source_row": pl.Int64, "origin": pl.String, "labels": tables.LABELS}
     return pl.DataFrame(rows, schema=schema)
 
 
