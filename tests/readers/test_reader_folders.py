@@ -162,7 +162,7 @@ def test_a_sample_is_the_same_in_every_format_and_of_the_first_records(tmp_path:
     assert 60_000 < number(drawn["source_row"].mean()) < 140_000
     assert read(tmp_path / "a.parquet", sample=50).rows.equals(drawn)
     assert not read(tmp_path / "a.parquet", sample=50, seed=1).rows.equals(drawn)
-    assert read(tmp_path / "a.parquet", sample=5, limit=10).rows["source_row"].to_list()[-1] <= 10
+    assert number(read(tmp_path / "a.parquet", sample=5, limit=10).rows["source_row"].max()) <= 10
     assert read(tmp_path / "a.csv", limit=3).rows["source_row"].to_list() == [1, 2, 3]
 
 
