@@ -56,7 +56,7 @@ def adapt_scripted(rows: pl.DataFrame, args: Seed, run: Run) -> Output:
 
 
 @step(makes=NOTHING, files="weights")
-def write_whole(rows: pl.DataFrame, args: Seed, run: Run) -> Output:  # noqa: ARG001
+def write_whole(rows: pl.DataFrame, args: Seed, run: Run) -> Output:  # noqa: ARG001  # settings of `adapt`, too
     """Leave a whole model."""
     save_tiny_llama(run.files)
     return account(rows)

@@ -69,7 +69,7 @@ def test_a_flow_in_a_file_with_settings_keeps_a_ledger(tmp_path: Path) -> None:
 
 
 def test_the_notebook_runs_in_a_kernel(tmp_path: Path) -> None:
-    notebook = nbformat.read(  # type: ignore[no-untyped-call]
+    notebook = nbformat.read(  # type: ignore[no-untyped-call]  # nbformat has no types
         shutil.copy(EXAMPLES / "politeness.ipynb", tmp_path), as_version=4
     )
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()

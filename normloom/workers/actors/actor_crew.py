@@ -134,14 +134,14 @@ class ActorCrew:
         """Make the parts; `by_need` those are given another that say that they want one."""
         import ray
 
-        content: dict[Any, Any] = {}  # reference that comes when an actor wants another part -> actor
+        satisfied: dict[Any, Any] = {}  # reference that comes when an actor wants another part -> actor
         while dispatch:
             self._take_in()
-            self._give(dispatch, content, probe=probe, by_need=by_need)
+            self._give(dispatch, satisfied, probe=probe, by_need=by_need)
             if dispatch.waiting and self._may_grow(self._resources, self.actors):
                 self._start(self.actors)
             self._growth.ask(min(dispatch.waiting, self._wanting))
-            done = self._wait([*dispatch.flying, *content])
+            done = self._wait([*dispatch.flying, *satisfied])
             if done is None:
                 yield from self._progress(dispatch)
                 continue
@@ -150,7 +150,7 @@ class ActorCrew:
                 continue
             if done in self._loading:
                 continue
-            wanting = content.pop(done, None)
+            wanting = satisfied.pop(done, None)
             actor = wanting or dispatch.actor_of(done)
             try:
                 result: PartResult | NormloomError = ray.get(done)
@@ -168,11 +168,11 @@ class ActorCrew:
             self._outrun.update(copies)
             yield job, result
 
-    def _give(self, dispatch: Dispatch[Any], content: dict[Any, Any], *, probe: bool, by_need: bool) -> None:
+    def _give(self, dispatch: Dispatch[Any], satisfied: dict[Any, Any], *, probe: bool, by_need: bool) -> None:
         """Give out parts; `by_need` an actor that has got one is asked when it wants another."""
         run_log = current_run_log()
         while given := dispatch.next(
-            [actor for actor in self._ready if actor not in content.values()],
+            [actor for actor in self._ready if actor not in satisfied.values()],
             Counter(self._outrun.values()),
             time.monotonic(),
         ):
@@ -181,7 +181,7 @@ class ActorCrew:
             dispatch.given(reference, actor, job, time.monotonic())
             self._given[actor] += 1
             if by_need:
-                content[actor.wants.options(concurrency_group=WANTS).remote(self._given[actor])] = actor
+                satisfied[actor.wants.options(concurrency_group=WANTS).remote(self._given[actor])] = actor
 
     def _progress(self, dispatch: Dispatch[Any]) -> Iterator[tuple[PartJob, PartResult]]:
         import ray
