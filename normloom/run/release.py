@@ -31,12 +31,12 @@ class ReleaseSize:
         if rows < self.min_rows:
             raise ReleaseError(
                 f"{stage!r} would release {rows:,} rows, fewer than release.min_rows = {self.min_rows}; {kept}. "
-                f"Why rows went: {why}. To release it as it is: --set release.min_rows={rows}"
+                f"Why rows were left out: {why}. To release it as it is: --set release.min_rows={rows}"
             )
         if self.min_share_of_last is not None and rows < self.min_share_of_last * before:
             raise ReleaseError(
                 f"{stage!r} would release {rows:,} rows after {before:,}, less than the share "
-                f"release.min_share_of_last = {self.min_share_of_last:g}; {kept}. Why rows went: {why}. "
+                f"release.min_share_of_last = {self.min_share_of_last:g}; {kept}. Why rows were left out: {why}. "
                 "To release it as it is: --set release.min_share_of_last=null"
             )
 

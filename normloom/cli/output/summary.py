@@ -185,7 +185,7 @@ def _figures(result: BuildResult, store: Store) -> Iterator[Table]:
 def _asides(result: BuildResult) -> Iterator[Text]:
     """Yield why rows were dropped or quarantined, and warnings, stage by stage."""
     if found := losses(result.manifests):
-        yield Text.assemble(("Why rows went\n", "bold"), "\n".join(f"  {loss}" for loss in found), "\n")
+        yield Text.assemble(("Why rows were left out\n", "bold"), "\n".join(f"  {loss}" for loss in found), "\n")
     for manifest in result.manifests:
         if manifest.count("quarantined"):
             rules = ", ".join(f"{rule} {count}" for rule, count in manifest.quarantined_by.items())
@@ -228,7 +228,7 @@ def _closing(result: BuildResult, store: Store) -> Text:
     if any(has_small(manifest.key_fields.get("model") or {}) for manifest in result.manifests):
         text.append(
             "A 135M model took part: what it writes, judges and rates is near chance. "
-            "This build proves the pipeline; for figures to go by, use a profile with larger models.\n",
+            "This build proves the pipeline; for meaningful figures, use a profile with larger models.\n",
             "italic",
         )
     text.rstrip()

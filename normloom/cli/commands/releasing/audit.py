@@ -32,7 +32,7 @@ class AuditFigure(StrEnum):
 def audit(  # each an option
     system: SystemArgument,
     budget: Annotated[int, typer.Option(min=1, help="How many rows people answer.")] = BUDGET,
-    figure: Annotated[AuditFigure, typer.Option(help="The figure to narrow the interval of.")] = AuditFigure.SHARE,
+    figure: Annotated[AuditFigure, typer.Option(help="The figure whose interval to narrow.")] = AuditFigure.SHARE,
     of: Annotated[str, typer.Option(help="The verdict that the figure is about.", show_default="the system's")] = "",
     need: Annotated[
         int | None,
@@ -57,8 +57,8 @@ def audit(  # each an option
 ) -> None:
     """Have people answer a few rows of a release, and correct its figures for the judge's measured error.
 
-    Rows are drawn by verdict, margin and group such that the interval of one figure gets narrow, and wait in a queue:
-    the command ends with 3 until normloom label has the answers, then prints the figures. A larger budget keeps the
+    Rows are drawn by verdict, margin and group so that the interval of one figure becomes narrow, and wait in a queue:
+    the command exits with 3 until normloom label has the answers, then prints the figures. A larger budget keeps the
     answers and asks for more. Exported cards carry the figures of an audited release, and a release that misses a bound
     is not exported. docs/audit.md.
 
