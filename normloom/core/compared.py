@@ -19,7 +19,7 @@ def _any(made: pl.DataFrame, lost: pl.DataFrame, new: pl.DataFrame, given: Mappi
 class Compared:
     """What a step looks at when it compares its rows with the rows of side tables.
 
-    It looks at their `columns` (None: all), and each row that it drops names the side row that won.
+    It is handed their `columns` (None: all) and `row_id`, and each row that it drops names the side row that won.
     `touches(made, lost, new, given)` returns whether the `new` rows of a side table might change the rows or the
     dropped rows of a part; `given` are the step's arguments and values by name.
     """

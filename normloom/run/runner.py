@@ -42,6 +42,7 @@ from normloom.store.store import Store
 from normloom.workers.crew import Crew, InlineCrew, Loading, PartProgress
 from normloom.workers.job import PartFailure, PartJob
 from normloom.workers.pool import Pool
+from normloom.workers.reads import forget_tables
 from normloom.workers.stage_run import noting
 
 FAILED = {"warn": "warns", "quarantine": "puts rows into quarantine", "stop": "failed"}  # by a check's `on_fail`
@@ -270,8 +271,11 @@ class StageRunner:
 
             missing = with_rows(missing, table.files, where, root=self.store.root, stage=stage.name)
         if missing:
-            with self._crew(table, missing) as crew:
-                loading, work = self._work(table, crew, missing, done, rows_in)
+            try:
+                with self._crew(table, missing) as crew:
+                    loading, work = self._work(table, crew, missing, done, rows_in)
+            finally:
+                forget_tables()
         if where and (left := len(jobs) - len(done)):
             raise PartlyMadeError(
                 f"stage {stage.name!r}: {len(done):,} of {len(jobs):,} parts are built, {len(missing):,} of them new; "

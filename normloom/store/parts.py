@@ -286,6 +286,11 @@ def _row_group(path: Path, number: int, columns: tuple[str, ...] | None) -> pl.D
     return _scan(path, columns).slice(number * ROW_GROUP, ROW_GROUP).collect()
 
 
+def forget_row_groups() -> None:
+    """Let go of the row groups that stay decoded."""
+    _row_group.cache_clear()
+
+
 def _scan(path: Path, columns: tuple[str, ...] | None) -> pl.LazyFrame:
     rows = pl.scan_parquet(path, glob=False)
     return rows if columns is None else rows.select(columns)

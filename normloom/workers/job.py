@@ -46,9 +46,9 @@ class PartJob:
     `copy` counts the copies made of a part that took too long: each writes files of its own. `served` is the model
     that makes it if the process holds that model's base: one with an adapter, or with a router. `reusable` says that
     later tables may take the part over if they would make it of the same rows. `forgotten` is what a source may not
-    bring. `reads` are the columns of its rows that it reads, `side_spans` the first and last (exclusive) row of each
-    side table among which it looks up its own, `places` where in which files its rows are, and after a hyphen those
-    of side tables.
+    bring. `reads` are the columns of its rows that it reads, `compares` those of side tables that it compares these
+    with, `side_spans` the first and last (exclusive) row of each side table among which it looks up its own, `places`
+    where in which files its rows are, and after a hyphen those of side tables.
     """
 
     system: str
@@ -66,6 +66,7 @@ class PartJob:
     sides_on: str | None = None
     looks_up: tuple[str, ...] = ()
     reads: tuple[str, ...] | None = None
+    compares: tuple[str, ...] | None = None
     before: int = 0
     side_spans: tuple[tuple[int, int], ...] = ()
     places: str = ""

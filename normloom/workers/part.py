@@ -42,6 +42,9 @@ def _committed(job: PartJob, model: object | None, started: float, *, files: Pat
     rows, aside = _without_poisoned(job, read)
     sides = sides_of(job, rows)
     output = make_rows(job, rows, sides, model)
+    reads = reads_digest(job, read, sides_of(job, read) if aside.height else sides) if job.reusable else ""
+    asked = rows.height
+    del read, rows, sides  # a whole table's take as much as its new rows, which are written next
     if job.forgotten:
         output = without_forgotten(output, job.forgotten)
     output = replace(
@@ -54,7 +57,7 @@ def _committed(job: PartJob, model: object | None, started: float, *, files: Pat
     require_writer(job.directory, job.writer)
     writer = f"{job.writer}-{job.copy}" if job.copy else job.writer
     attached = write_files(job.directory, job.index, files, writer=writer) if files else ()
-    if isinstance(job, RunJob) and job.product and not attached and rows.height:
+    if isinstance(job, RunJob) and job.product and not attached and asked:
         raise StageError(f"stage {job.stage!r} makes files ({job.product}), but left none in run.files")
     record = PartRecord(
         index=job.index,
@@ -70,7 +73,7 @@ def _committed(job: PartJob, model: object | None, started: float, *, files: Pat
         metrics=dict(output.metrics),
         usage=usage,
         attached=attached,
-        reads=reads_digest(job, read, sides_of(job, read) if aside.height else sides) if job.reusable else "",
+        reads=reads,
         places=job.places if job.reusable else "",
     )
     require_writer(job.directory, job.writer)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from normloom.store.parts import ROW_GROUP, read_slice
+from normloom.store.parts import ROW_GROUP, forget_row_groups, read_slice
 from normloom.workers.job import PartJob, TableFiles
 
 _DIGESTS: dict[tuple[str, tuple[str, ...] | None], str] = {}  # of input rows, by their place and columns
@@ -20,11 +20,8 @@ _MOST_DIGESTS = 100_000
 
 def rows_of(job: PartJob) -> pl.DataFrame:
     """Return the input rows of a part, with no other columns than its step reads."""
-    columns = None
-    if job.reads is not None and job.inputs:
-        there = _columns(job.inputs[0][0])
-        columns = ("row_id", *(name for name in job.reads if name in there and name != "row_id"))
-    return read_slice(job.inputs or (), job.start - job.before, job.stop - job.before, columns=columns)
+    files = job.inputs or ()
+    return read_slice(files, job.start - job.before, job.stop - job.before, columns=_only(job.reads, files))
 
 
 def sides_of(job: PartJob, rows: pl.DataFrame) -> list[pl.DataFrame]:
@@ -34,7 +31,7 @@ def sides_of(job: PartJob, rows: pl.DataFrame) -> list[pl.DataFrame]:
         return [_scan(files).filter(belongs).collect() for files in job.sides]
     if job.looks_up:
         return _looked_up(job, rows)
-    return list(_whole(job.sides))
+    return list(_whole(job.sides, job.compares))
 
 
 def reads_digest(job: PartJob, rows: pl.DataFrame, sides: Sequence[pl.DataFrame]) -> str:
@@ -98,6 +95,20 @@ def _looked_up(job: PartJob, rows: pl.DataFrame) -> list[pl.DataFrame]:
     return found
 
 
+def forget_tables() -> None:
+    """Let go of what is held for the next part: side tables, and rows that were decoded with those of a part."""
+    _whole.cache_clear()
+    forget_row_groups()
+
+
+def _only(names: tuple[str, ...] | None, files: TableFiles) -> tuple[str, ...] | None:
+    """Return `row_id` and those of the names that are columns of a table; None for all columns."""
+    if names is None or not files:
+        return None
+    there = _columns(files[0][0])
+    return ("row_id", *(name for name in names if name in there and name != "row_id"))
+
+
 def _scan(files: TableFiles) -> pl.LazyFrame:
     return pl.scan_parquet([path for path, _ in files], glob=False)
 
@@ -111,6 +122,6 @@ def _columns(path: Path) -> frozenset[str]:
     return frozenset(pl.scan_parquet(path, glob=False).collect_schema())
 
 
-@lru_cache(maxsize=2)  # of stages that are made side by side; those of stages that are done are not held
-def _whole(sides: tuple[TableFiles, ...]) -> tuple[pl.DataFrame, ...]:
-    return tuple(read_slice(files, 0, _count(files)) for files in sides)
+@lru_cache(maxsize=2)  # of stages that are made side by side
+def _whole(sides: tuple[TableFiles, ...], columns: tuple[str, ...] | None) -> tuple[pl.DataFrame, ...]:
+    return tuple(read_slice(files, 0, _count(files), columns=_only(columns, files)) for files in sides)

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import normloom as nl
+from normloom.core.compared import Compared
 from normloom.core.errors import ConfigError
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest
@@ -65,6 +66,24 @@ def test_a_step_is_handed_the_columns_that_it_reads_and_others_may_change(tmp_pa
     assert (again.key != first.key, parts_made(again), again.content) == (True, 0, first.content)
     other = made("toy", [seen(words(pages=(("a", 1), ("b", 2), ("d", 4))))], store)["seen"]
     assert parts_made(other) == 1
+
+
+@nl.step(
+    makes={"word": pl.String, "columns": pl.List(pl.String)},
+    part_rows=2,
+    compares=Compared(columns=("who", "nobody's")),
+    fan_out=nl.each(),
+)
+def near(rows: pl.DataFrame, people: pl.DataFrame) -> pl.DataFrame:
+    return rows.select("row_id", "word").with_columns(columns=pl.lit(people.columns, dtype=pl.List(pl.String)))
+
+
+def test_a_step_is_handed_the_columns_of_side_tables_that_it_compares(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    people = table("people", who=["ann"], home=["h1"])
+    found = made("toy", [near(table("words", word=["a", "b", "c"]), people)], store)["near"]
+    assert set(map(tuple, store.scan(found.ref).collect()["columns"])) == {("row_id", "who")}
+    assert reads._whole.cache_info().currsize == 0  # the stage is done, so its side tables are not held
 
 
 def flow(words: list[str], who: list[str], homes: dict[str, str], cities: dict[str, str]) -> list[Stage]:
