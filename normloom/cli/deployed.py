@@ -56,16 +56,16 @@ def deployed(system: System, *, target: str | None = None) -> Flow[..., State[An
         """Bring the tables of a system up to date.
 
         Args:
-            profile: Models and sizes: local, cpu, gpu, paper, or the path of a YAML file.
-            source: CSV, TSV, JSONL, JSON or Parquet file of prompts, ratings or responses; without it built-in ones.
+            profile: Models and hardware: local, cpu, gpu, paper, ..., or the path of a YAML file.
+            source: Prompts, ratings or responses: a file, folder, pattern, URL or data set on a hub; default: built-in.
             text_column: Column of the source that holds the prompts.
-            limit: Take only the first N records of the source.
-            only: Stages to bring up to date; the others keep the tables they have.
-            from_stage: Bring this stage and all downstream of it up to date.
-            force: Stages to make again though nothing changed.
-            fresh: Make every stage again though nothing changed. A run after one that failed resumes it.
+            limit: Use only the first N records of the source.
+            only: Stages to bring up to date; the others keep their tables.
+            from_stage: Bring this stage and everything downstream up to date.
+            force: Stages to rebuild even if nothing changed.
+            fresh: Rebuild every stage even if nothing changed. A run after one that failed resumes it.
             settings: Settings to change, as name=value: classify.delta=0.4, resources.actors=1.
-            store: Directory of the tables.
+            store: Directory of the tables, or s3://bucket/prefix.
         """
         given = assignments(source=source, text_column=text_column, limit=limit, settings=list(settings))
         given = gated(given, profile=profile, system=system.name)

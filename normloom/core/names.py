@@ -13,6 +13,6 @@ _TAKEN = frozenset({"builds", "latest", "format"})  # what a store has for itsel
 def require_name(name: str, *, what: str) -> None:
     """Raise ConfigError for a name that cannot be a folder of a store; `what` has it."""
     if name in _TAKEN:
-        raise ConfigError(f"{what} {name!r}: a store has something else of this name; choose another")
+        raise ConfigError(f"{what} {name!r}: stores use this name for something else; choose another")
     if not _NAME.fullmatch(name):
         raise ConfigError(f"{what} {name!r}: begin with a letter or digit, then use these and _ - . or spaces")

@@ -32,6 +32,6 @@ def audited(store: Store, release: Manifest) -> pl.DataFrame | None:
     if lacking := list(missed(rows, bounds_of(figures))):
         raise ReleaseError(
             f"the release of {release.system} misses {len(lacking)} bounds of its audit: {'; '.join(lacking)}. "
-            "More answers narrow the interval (--budget); an audit without --at-least asks for no bound"
+            "More answers narrow the interval (--budget); an audit without --at-least sets no bound"
         )
     return rows

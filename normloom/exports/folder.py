@@ -56,7 +56,7 @@ def require_replaceable(target: Path, *, overwrite: bool) -> None:
         return
     foreign = _foreign(target)
     if foreign:
-        raise UsageError(f"{target} is not an earlier export as it was written: {foreign}; name a new folder")
+        raise UsageError(f"{target} is not an unchanged earlier export: {foreign}; name a new folder")
     if not overwrite:
         raise UsageError(f"{target} is an earlier export: replace it with --overwrite, or name a new folder")
 

@@ -68,8 +68,8 @@ def push(store: Store, exported: Exported, repository: str, *, private: bool = T
         if "xet" in str(error):
             cure = f"if the hub has no Xet storage, set {WITHOUT_XET}=1"
         raise PushError(
-            f"the export in {folder} is written, but {repository} did not take it: {_first_line(error)}; {cure}, and "
-            "run the command again with --overwrite"
+            f"the export in {folder} is written, but {repository} rejected it: {_first_line(error)}; {cure}, and "
+            "rerun the command with --overwrite"
         ) from error
     return str(commit.commit_url)
 

@@ -17,7 +17,7 @@ class Release:
 
     `build` is the last that made it or found that nothing had changed, and `confirmed` when that began: what it read
     was up to date then. `fresh_hours` is what that build's settings allow (None: any time). `behind` says which table
-    it depends on has been made again since.
+    it depends on has been rebuilt since.
     """
 
     system: str

@@ -118,7 +118,7 @@ def trace(store: Store, row_id: str, *, system: str | None = None, forward: bool
             search.backward(found, position)
     except duckdb.Error as error:
         raise StoreError(
-            f"the tables in {store.root} cannot be read: {one_line(error)}; trace again, or build them again"
+            f"the tables in {store.root} cannot be read: {one_line(error)}; rerun the command, or rebuild them"
         ) from error
     whole = _assembled(found, among[position].system, among, search.records, forward=forward)
     met = {row.row_id for row in whole.rows}

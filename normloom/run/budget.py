@@ -12,10 +12,10 @@ from normloom.core.rows.rules import CRASH, OUTAGE, TRANSIENT
 
 REASON_CHARS = 300
 _ADVICE = {
-    OUTAGE: "run the same command again once the model answers",
-    CRASH: "run the same command again when the machine has memory and disk to spare, or with fewer actors",
+    OUTAGE: "rerun the command once the model answers",
+    CRASH: "rerun the command when the machine has memory and disk to spare, or with fewer actors",
 }
-_MADE_AGAIN = "only the parts with these rows are made again"
+_MADE_AGAIN = "only the parts with these rows are rebuilt"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -103,7 +103,7 @@ def writing(path: Path, *, advice: str = "give --store a directory that can be w
         yield
     except OSError as error:
         to_do = {
-            errno.ENOSPC: "free some space and run the same command again, finished parts are kept",
-            errno.EDQUOT: "free some space and run the same command again, finished parts are kept",
+            errno.ENOSPC: "free some space and rerun the command, finished parts are kept",
+            errno.EDQUOT: "free some space and rerun the command, finished parts are kept",
         }.get(error.errno or 0, advice)
         raise StoreError(f"cannot write {path}: {error.strerror or error}; {to_do}") from error

@@ -106,12 +106,12 @@ def holding(store: Store) -> dict[tuple[str, str, str], str]:
 
 
 def require_free(tables: Mapping[str, TableRef], store: Store) -> None:
-    """Raise UsageError if a build is to take a table that holds what was taken back as it stands."""
+    """Raise UsageError if a build would read a table, without rebuilding it, that holds what was taken back."""
     held = holding(store)
     for stage, ref in tables.items():
         if (ref.system, ref.stage, ref.key) in held:
             raise UsageError(
-                f"stage {stage!r}: table {ref} holds forgotten rows and must be made again before others read it: "
+                f"stage {stage!r}: table {ref} holds forgotten rows and must be rebuilt before others read it: "
                 f"run normloom build {ref.system}, without --only and --from"
             )
 

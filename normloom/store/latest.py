@@ -108,8 +108,8 @@ def _point(latest: Path, target: Path) -> None:
             return
     elif latest.is_dir():  # a file is what object storage has instead, copied here
         raise StoreError(
-            f"{latest} is a folder (of a copy of the store that followed links?), and builds keep a link there: "
-            "remove it and run the same command again"
+            f"{latest} is a folder, but must be a link (was the store copied with links followed?): "
+            "remove it and rerun the command"
         )
     temporary = latest.with_name(f".{LATEST}.{secrets.token_hex(3)}.tmp")
     temporary.symlink_to(target)

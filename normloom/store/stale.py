@@ -8,9 +8,9 @@ from normloom.store.store import Store
 
 
 def stale_stages(store: Store, system: str) -> dict[str, str]:
-    """Return why each stale stage of a system is stale: what its newest table reads has been made again since.
+    """Return why each stale stage of a system is stale: what its newest table reads has been rebuilt since.
 
-    A table whose input was made again with the same content is not stale. One that holds forgotten rows is.
+    A table whose input was rebuilt with the same content is not stale. One that holds forgotten rows is.
     """
     tables = {manifest.stage: manifest for manifest in store.newest(system)}
     held = holding(store)
@@ -29,7 +29,7 @@ def stale_stages(store: Store, system: str) -> dict[str, str]:
         if upstream is None:
             return ""
         if upstream.content != ref.content:
-            return f"{ref.known_to(system)} has been made again"
+            return f"{ref.known_to(system)} has been rebuilt"
         return f"{ref.stage} is stale" if own and reason(ref.stage) else ""
 
     for stage in tables:

@@ -41,8 +41,8 @@ def held_out(items: pl.DataFrame) -> list[HeldOut]:
     found = [held for held in asked(items) if all(_both(part, real) for part in parts(items, held))]
     if not found:
         raise StageError(
-            "no generator can be held out: what is learned from, what sets thresholds and what is tested each need "
-            "real items and fakes; at least two generators and two speakers with several sources each are expected"
+            "no generator can be held out: training, threshold and test items must each have real ones and fakes; "
+            "expected at least two generators and two speakers with several sources each"
         )
     return found
 

@@ -51,7 +51,7 @@ def pairs(rows: pl.DataFrame, args: Pairing, *, views: tuple[str, ...]) -> Outpu
     ]
     frame = pl.DataFrame(made, schema=deepfake_tables.PAIRS.columns, orient="row")
     if not frame["positive"].any():
-        raise StageError("nothing belongs together: one view, and no two real items share a source; add a view")
+        raise StageError("no pair is positive: there is one view, and no two real items share a source; add a view")
     content = pl.concat_str("anchor", "anchor_view", "other", "other_view", separator="\x1f")
     parents = pl.concat_list(pl.col("anchor", "other").replace_strict(ids)).list.unique(maintain_order=True)
     return Output(rows=frame.with_columns(parents=parents, content=content), attempts=frame.height)

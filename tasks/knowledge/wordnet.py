@@ -43,7 +43,7 @@ def locate_wordnet(folder: Path) -> WordNetFolder:
     """Return a folder of WordNet's files and their digest; raises SourceError if some are missing."""
     files = [folder / f"{form}.{part}" for part in _PARTS for form in ("data", "index")]
     if missing := [file.name for file in files if not file.is_file()]:
-        raise SourceError(f"{folder} is no folder of WordNet: it lacks {', '.join(missing)}")
+        raise SourceError(f"{folder} is not a WordNet folder: it lacks {', '.join(missing)}")
     return WordNetFolder(folder=folder, digest=hashlib.sha256(digest_of(files).encode()).hexdigest())
 
 

@@ -29,7 +29,7 @@ def agreement(labels: Stage) -> Stage:
     """Return the agreement of the people who gave the answers of `nl.labels`, as figures (stage `agreement_NAME`)."""
     book = labels.values.get("labels")
     if not isinstance(book, Labels):
-        raise ConfigError(f"agreement is measured of nl.labels(...), not of the stage {labels.name!r}")
+        raise ConfigError(f"agreement needs nl.labels(...), not the stage {labels.name!r}")
     return label_agreement(labels, asks=book.asks, name=f"agreement_{book.name}")
 
 

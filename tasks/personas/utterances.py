@@ -98,7 +98,7 @@ def _utterance(record: Mapping[str, Any]) -> dict[str, Any]:
     if not tokens:
         raise _BadUtteranceError("missing_value", "no text")
     if not object_ or min(object_) < 0 or max(object_) >= len(tokens):
-        raise _BadUtteranceError("no_span", "the object is no span of the text")
+        raise _BadUtteranceError("no_span", "the object is not a span of the text")
     object_ = list(range(min(object_), max(object_) + 1))
     return {"tokens": tokens, "subject": subject, "object": object_, "relation": relation}
 

@@ -53,7 +53,7 @@ def benchmark_items(*, source: Located, benchmark: str, text_column: str | None 
     aside = [*read.rejected, *((number, "empty", "no text", "") for number in texts.filter(blank)["source_row"])]
     items = texts.filter(~blank).select("source_row", "text", benchmark=pl.lit(benchmark))
     if items.is_empty():
-        raise SourceError(f"{source.name}: none of {len(aside)} records has a text: it is no benchmark")
+        raise SourceError(f"{source.name}: none of {len(aside)} records has a text: it is not a benchmark")
     known = items.with_columns(
         parents=pl.lit([], dtype=tables.TEXTS), content=pl.format("{} {}", "source_row", pl.col("text"))
     )
@@ -73,7 +73,7 @@ def _text_column(source: Located) -> str:
     if len(alike) == 1:
         return alike[0]
     raise SourceError(
-        f"{source.name}: which of its columns ({', '.join(columns)}) has the texts of the benchmark? Say it as "
+        f"{source.name}: which of its columns ({', '.join(columns)}) has the texts of the benchmark? Name it: "
         f"{{path: {source.name}, text_column: COLUMN}}"
     )
 

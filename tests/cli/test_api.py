@@ -262,7 +262,7 @@ def test_what_cannot_be_explained_is_said(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_built_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="expected the name of a system, a stage or several"):
+    with pytest.raises(UsageError, match="expected the name of a system, a stage or a list of stages"):
         nl.build([], store=tmp_path)
     with pytest.raises(UsageError, match=r"a stage or several, got <step test_api\.tone>"):
         nl.build(tone, store=tmp_path)  # type: ignore[arg-type]  # a step that is not called

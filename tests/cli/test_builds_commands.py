@@ -140,7 +140,7 @@ def test_the_difference_of_two_builds(command: Command) -> None:
 def test_by_default_the_last_build_is_compared_with_the_one_before_it(command: Command) -> None:
     ran = command("diff")
     assert f"{TWO} (profile [gpu]) → {THREE} (profile [gpu])" in ran.stdout
-    assert "made again, same rows" in ran.stdout
+    assert "rebuilt, same rows" in ran.stdout
     assert "Nothing changed: both builds have the same tables." in command("diff", "last", "last").stdout
 
 

@@ -205,7 +205,7 @@ def test_a_full_disk_fails_with_advice_and_the_build_goes_on_when_there_is_room(
     first, _ = loom.run(words, [], [])
     with pytest.raises(OSError, match="No space left"):
         (place / "filler").write_bytes(b"x" * 2**20)
-    with pytest.raises(StoreError, match="No space left on device; free some space and run the same command again"):
+    with pytest.raises(StoreError, match="No space left on device; free some space and rerun the command"):
         loom.run(stage, [first.ref], [])
     assert store.current("toy", "echo") is None
     assert not list((place / "store").rglob("*.tmp"))

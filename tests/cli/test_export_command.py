@@ -86,7 +86,7 @@ def test_an_export_as_json(command: Command, tmp_path: Path) -> None:
     ("options", "why"),
     [
         (["--pairs", "kto"], "--pairs kto needs --format trl"),
-        (["--public"], "--public says how --push creates the repository"),
+        (["--public"], "--public applies to the repository that --push creates"),
         (["--release", "9.0.0"], "unknown version '9.0.0' of toy"),
         (["--format", "trl"], "no preferences in toy/echo"),
         (["--table", "words"], "unknown released table 'words' of toy; available: echo"),

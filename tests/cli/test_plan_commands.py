@@ -174,8 +174,8 @@ def test_a_plan_with_nothing_to_do_one_over_its_limit_and_one_for_a_cluster() ->
 def test_parts_of_the_same_rows_and_the_time_are_told(tmp_path: Path) -> None:
     found = make_plan([words_stage("a")], system="toy", store=Store(tmp_path), resources=Resources(actors=0))
     [one] = [replace(stage, parts=1200, parts_done=1000, seconds=75.0) for stage in found.stages]
-    assert _why(one) == "no table yet; 1,000 of 1,200 parts are made of the same rows"
-    assert _why(replace(one, expected=True)).endswith("; about 1,000 of 1,200 parts are made of the same rows")
+    assert _why(one) == "no table yet; 1,000 of 1,200 parts can be reused"
+    assert _why(replace(one, expected=True)).endswith("; about 1,000 of 1,200 parts can be reused")
     whole = replace(found, stages=(one,))
     assert _summary(whole) == "1 of 1 stages to do; about 1 min."
     assert _summary(replace(whole, stages=(replace(one, seconds=0.2),))) == "1 of 1 stages to do; under 1 s."

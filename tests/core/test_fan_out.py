@@ -66,7 +66,7 @@ def test_what_is_owed_or_told_of_is_accounted_for(fan_out: FanOut, output: Outpu
 def test_what_is_not_is_an_error_that_names_the_row(
     fan_out: FanOut, output: Output, row: str, owed: int, got: int, listed: int
 ) -> None:
-    account = rf"row {row} owes {owed} rows and has {got}, and the ledgers list {listed} more"
+    account = rf"row {row} should give {owed} rows but gave {got}, and the ledgers list {listed} more"
     with pytest.raises(AccountingError, match=rf"here: 1 of 2 .*: {account}"):
         fan_out.hold(READ, output, where="here")
 
@@ -100,7 +100,7 @@ def test_a_candidate_that_is_lost_shows_though_another_of_its_row_is_in_quaranti
     asked = pl.DataFrame({"row_id": ["a"]})
     whole = carry_out(write(ANY, model=SCRIPTED), asked, model=Writer("x", "", "y"))
     assert (whole.rows["text"].to_list(), whole.quarantined.height) == (["x", "y"], 1)
-    with pytest.raises(AccountingError, match="row a owes 3 rows and has 1, and the ledgers list 1 more"):
+    with pytest.raises(AccountingError, match="row a should give 3 rows but gave 1, and the ledgers list 1 more"):
         carry_out(write(ANY, model=SCRIPTED), asked, model=Forgetful("x", "", "y"))
 
 

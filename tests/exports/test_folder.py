@@ -60,7 +60,7 @@ def test_what_is_foreign_is_never_touched(tmp_path: Path, spoil: object, why: st
         write(target, overwrite=True, card="b")
         assert contents(target) == {"card": "b", MARKER: "{}"}
         return
-    with pytest.raises(UsageError, match=f"is not an earlier export as it was written: {why}"):
+    with pytest.raises(UsageError, match=f"is not an unchanged earlier export: {why}"):
         write(target, overwrite=True, card="b")
     assert contents(target) == before
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

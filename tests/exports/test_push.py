@@ -105,8 +105,8 @@ def test_a_refused_push_leaves_the_export_and_says_what_to_do(
     failed = pushed(store, hub, tmp_path / "out", token=token)
     assert failed.returncode == 1
     said = " ".join(failed.stderr.split())
-    assert "is written, but me/toy did not take it: " in said
-    assert "check the name and the token in HF_TOKEN, and run the command again with --overwrite" in said
+    assert "is written, but me/toy rejected it: " in said
+    assert "check the name and the token in HF_TOKEN, and rerun the command with --overwrite" in said
     assert token not in failed.stdout + failed.stderr
     assert "Traceback" not in failed.stderr
     assert (tmp_path / "out" / SUMS).is_file()
@@ -116,7 +116,7 @@ def test_a_refused_push_leaves_the_export_and_says_what_to_do(
 def test_a_hub_without_xet_storage_is_told_how_to_push_to(store: Store, hub: Hub, tmp_path: Path) -> None:
     failed = pushed(store, hub, tmp_path / "out", lfs=False)  # huggingface_hub then asks for Xet, and for nothing else
     assert failed.returncode == 1
-    assert "if the hub has no Xet storage, set HF_HUB_DISABLE_XET=1, and run the command again" in failed.stderr
+    assert "if the hub has no Xet storage, set HF_HUB_DISABLE_XET=1, and rerun the command" in failed.stderr
     assert hub.files == {"me/toy": {}}
     assert TOKEN not in failed.stdout + failed.stderr
 

@@ -57,7 +57,7 @@ def test_what_a_release_stands_on_may_have_been_made_anew(store: Store) -> None:
     built(store, TOY, build=build_id(1))
     runner(store).run(words_stage("a", "d"), [], [])
     [release] = releases(store)
-    assert (release.build, release.behind) == (build_id(1), "words has been made again")
+    assert (release.build, release.behind) == (build_id(1), "words has been rebuilt")
 
 
 def test_the_command_lists_releases_and_fails_on_request_if_one_is_stale(store: Store) -> None:

@@ -299,7 +299,7 @@ def test_tables_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     known = store.scan(store.newest("toy")[0].ref).collect()["row_id"][0]
     for file in tmp_path.rglob("rows-*.parquet"):
         file.write_bytes(b"x" * file.stat().st_size)
-    with pytest.raises(StoreError, match=r"the tables in .* cannot be read: .*; trace again, or build them again"):
+    with pytest.raises(StoreError, match=r"the tables in .* cannot be read: .*; rerun the command, or rebuild them"):
         trace(store, known)
 
 

@@ -160,8 +160,8 @@ def test_a_page_tells_what_the_work_took(lineage: Lineage) -> None:
         ("later", {}, "\nReused from build test. A stage of"),
         (
             "later",
-            {"echo": "words has been made again"},
-            "\n**STALE** because words has been made again; reused from build test. A stage of",
+            {"echo": "words has been rebuilt"},
+            "\n**STALE** because words has been rebuilt; reused from build test. A stage of",
         ),
     ],
 )

@@ -352,7 +352,7 @@ def test_json_goes_to_the_terminal_and_no_file_is_written(command: Command, tmp_
         (["other"], r"unknown system 'other' in .*; available: toy$"),
         (["toy", "--build", "zz"], rf"unknown build 'zz' of toy in .*; the newest are {TWO}, {ONE}$"),
         (["toy", "--store", "empty"], r"no tables in .*empty yet: run normloom build first"),
-        (["toy", "--out", "a.json"], r"--out a.json: the page's figures get this name"),
+        (["toy", "--out", "a.json"], r"--out a.json: this is the name of the page's JSON file"),
         (["toy", "--out", "/proc/a.html"], r"cannot write /proc/a.html: .*; give --out a file that can be written"),
     ],
 )

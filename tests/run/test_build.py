@@ -281,8 +281,8 @@ def test_only_builds_one_stage_on_the_tables_there_are_and_leaves_the_rest_stale
     assert part.partial
     assert [manifest.stage for manifest in part.manifests] == ["words"]
     assert part.stale == {
-        "left": "words has been made again",
-        "right": "words has been made again",
+        "left": "words has been rebuilt",
+        "right": "words has been rebuilt",
         "joined": "left is stale",
         "beside": "joined is stale",
         "last": "beside is stale",

@@ -170,7 +170,7 @@ def test_a_full_disk_fails_cleanly_and_the_next_build_goes_on(
     _, said = failing.communicate(timeout=600)
     assert failing.returncode == 1
     assert (
-        "No space left on device; free some space and run the same command again, finished parts are kept"
+        "No space left on device; free some space and rerun the command, finished parts are kept"
         in said.decode()
     )
     assert "Traceback" not in said.decode()

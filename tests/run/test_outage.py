@@ -86,7 +86,7 @@ def test_the_same_command_asks_again_when_the_endpoint_is_back(server: ScriptedS
     with pytest.raises(
         QuarantineBudgetError,
         match=r"put 6 of 6 rows into quarantine \(outage 6\), more than its budget of 10%: '.*upstream overloaded.*' "
-        r"\(row \w+\); run the same command again once the model answers: only the parts with these rows",
+        r"\(row \w+\); rerun the command once the model answers: only the parts with these rows",
     ):
         made(fresh(store), stage(server, *WORDS, contract=ALL_SIX))
     server.outage, server.bodies = None, []

@@ -73,7 +73,7 @@ def test_a_newer_table_of_the_other_system_makes_stale(store: Store) -> None:
     built(store, echo_stage(words(store, "a", "b")), build=build_id(1))
     assert stale_stages(store, "toy") == {}
     words(store, "a", "b", "c", number=2)
-    assert stale_stages(store, "toy") == {"echo": "source_words has been made again"}
+    assert stale_stages(store, "toy") == {"echo": "source_words has been rebuilt"}
 
 
 def test_gc_keeps_what_builds_of_others_stand_on(store: Store) -> None:

@@ -22,10 +22,10 @@ def test_what_stands_on_a_table_made_anew_is_stale_and_so_is_what_stands_on_that
     assert stale_stages(store, "toy") == {}
 
     longer, _ = loom.run(words_stage("a", "b", "c"), [], [])
-    assert stale_stages(store, "toy") == {"echo": "words has been made again", "last": "echo is stale"}
+    assert stale_stages(store, "toy") == {"echo": "words has been rebuilt", "last": "echo is stale"}
 
     renewed, _ = loom.run(middle, [longer.ref], [])
-    assert stale_stages(store, "toy") == {"last": "echo has been made again"}
+    assert stale_stages(store, "toy") == {"last": "echo has been rebuilt"}
     loom.run(last, [renewed.ref], [])
     assert stale_stages(store, "toy") == {}
 

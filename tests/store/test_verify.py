@@ -185,7 +185,7 @@ def test_the_command_lists_damage_and_fails_until_it_is_repaired(made: Made) -> 
     assert "damaged" not in run("tables")[1]  # its size is right: what a reading command would say costs a checksum
     code, output = run("verify", "--repair")
     assert code == 0
-    assert output.endswith("1 damaged, removed; to make them again: normloom build toy")
+    assert output.endswith("1 damaged, removed; to rebuild them: normloom build toy")
     assert run("verify")[0] == 0
 
 

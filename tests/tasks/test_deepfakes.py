@@ -165,7 +165,7 @@ class TestPairs:
         assert made.equals(pairs.function(items, Pairing(negatives=2), views=VIEWS).rows)
 
     def test_one_view_without_shared_sources_has_nothing_to_bring_together(self, items: pl.DataFrame) -> None:
-        with pytest.raises(StageError, match="nothing belongs together"):
+        with pytest.raises(StageError, match="no pair is positive"):
             pairs.function(items, Pairing(), views=("a",))
 
 

@@ -97,7 +97,7 @@ def asking(**changed: Any) -> Asking:
 
 
 def test_a_table_with_a_column_of_the_queue_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"ask 'fairness': column 'fair' is a name that the queue or a question has"):
+    with pytest.raises(ConfigError, match=r"ask 'fairness': column 'fair' has the name of a column of the queue or of a question; rename it"):
         queue.function(judged(fair=["yes", "no"]), asking())
 
 
@@ -174,7 +174,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {
         SourceError,
         "record 1: prophate is 'much', expected a share from 0 to 1",
     ),
-    "a folder without WordNet": (locate_wordnet, SourceError, "is no folder of WordNet: it lacks data.noun"),
+    "a folder without WordNet": (locate_wordnet, SourceError, "is not a WordNet folder: it lacks data.noun"),
     "labelled memes without a label": (
         lambda folder: read_labelled_memes.function(
             MemeReading(), source=csv(folder, "id,text,label\n1,Hello,\n"), pictures=False

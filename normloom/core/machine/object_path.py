@@ -336,5 +336,5 @@ def _told(path: ObjectPath, error: Exception) -> NormloomError:
     return StoreError(
         f"{path}: the object storage at {os.environ.get('AWS_ENDPOINT_URL', 'AWS')} refuses or does not "
         f"answer ({said}); check AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-        "then run the same command again"
+        "then rerun the command"
     )

@@ -93,7 +93,7 @@ def old_tables(store: Store, system: str) -> str:
         return ""
     return (
         f"{count} tables of {system} in {store.root} were made by an earlier version and have keys of another format: "
-        f"builds make them again; normloom gc {system} --old-keys removes them"
+        f"builds rebuild them; normloom gc {system} --old-keys removes them"
     )
 
 

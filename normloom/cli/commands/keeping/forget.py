@@ -83,7 +83,7 @@ def forget(
             _say_next(asked, where, forgotten=added is not None, dry_run=dry_run)
         purge = purge and added is not None
     elif dry_run:
-        raise UsageError("--dry-run shows what rows reach: give their ids, or --text-file")
+        raise UsageError("--dry-run shows what is derived from rows: give their ids, or --text-file")
     elif not yes and not (sys.stdin.isatty() and not json_ and typer.confirm("Remove all that holds forgotten rows?")):
         raise UsageError("nothing was removed: give --yes to purge without being asked")
     failed = False

@@ -186,7 +186,7 @@ def _closing(found: Sequence[Damage], builds: Sequence[str], *, repaired: bool) 
         return "All files are intact."
     count = len(found)
     if not repaired:
-        return f"{count} damaged; --repair makes the damaged parts again."
+        return f"{count} damaged; --repair rebuilds the damaged parts."
     if builds:
-        return f"{count} damaged, removed; to make them again: {'; '.join(builds)}"
-    return f"{count} damaged, made again."
+        return f"{count} damaged, removed; to rebuild them: {'; '.join(builds)}"
+    return f"{count} damaged, rebuilt."

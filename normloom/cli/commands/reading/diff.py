@@ -100,7 +100,7 @@ def _overview(stages: list[StageDiff]) -> Table:
         "added": "only in the later",
         "removed": "only in the earlier",
         "same": "[dim]same table",
-        "reproduced": "made again, same rows",
+        "reproduced": "rebuilt, same rows",
         "changed": "[yellow]other rows",
     }
     for stage in stages:

@@ -81,7 +81,7 @@ def _heading(planned: PlannedStage, old: Manifest | None) -> list[str]:
     verdict = {
         "waiting": "it would be rebuilt unless what it reads is unchanged",
         "resumed": f"{planned.parts_done} of {planned.parts} parts are done, the others would be made",
-    }.get(planned.state, "it would be made again")
+    }.get(planned.state, "it would be rebuilt")
     return [f"{name}: {verdict}; against {_table(old)}"]
 
 

@@ -100,7 +100,7 @@ def export(
     if pairs is not None and format_ is not Format.TRL:
         raise UsageError(f"--pairs {pairs.value} needs --format trl")
     if public and not push:
-        raise UsageError("--public says how --push creates the repository: give --push REPO")
+        raise UsageError("--public applies to the repository that --push creates: give --push REPO")
     if push:
         require_token()
     where = Store(store)

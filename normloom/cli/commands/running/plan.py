@@ -121,7 +121,7 @@ def _why(one: PlannedStage) -> str:
         "new": "no table yet",
     }[one.state]
     if one.parts_done and one.state in {"changed", "waiting", "new"}:
-        why = f"{why}; {'about ' * one.expected}{one.parts_done:,} of {one.parts:,} parts are made of the same rows"
+        why = f"{why}; {'about ' * one.expected}{one.parts_done:,} of {one.parts:,} parts can be reused"
     products = one.waits_for_products
     return f"{why}; waits for the product of {' and '.join(products)}" if products else why
 

@@ -98,7 +98,7 @@ def serve(
     os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT_SECONDS)
     os.environ.setdefault("DO_NOT_TRACK", "1")
     lost = threading.Event()
-    unexpected = f"Prefect's server ended unexpectedly, see {home / '.serve.log'}; run the command again"
+    unexpected = f"Prefect's server ended unexpectedly, see {home / '.serve.log'}; rerun the command"
 
     def stop() -> None:
         lost.set()

@@ -97,7 +97,7 @@ class ServerFailures:
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             return self._key_refused(status, said)
         if status == HTTPStatus.PAYMENT_REQUIRED or told.get("code") == "insufficient_quota":
-            return ModelError(f"{self}: the account cannot pay ({status}: {said}); top it up and build again")
+            return ModelError(f"{self}: the account cannot pay ({status}: {said}); top it up and rerun the command")
         if status == HTTPStatus.NOT_FOUND:
             return ModelError(
                 f"{self} does not exist (404: {said}); check the name, and base_url, which often ends in /v1"

@@ -99,7 +99,7 @@ class Scorer:
         found = [answer for answer, _, _ in drawn if answer is not None]
         if not found:
             told = ", ".join(dict.fromkeys(repr(said) for _, said, _ in drawn))
-            raise UnansweredError(f"none of {', '.join(request.answers)} is what the model answers: {told}")
+            raise UnansweredError(f"none of {', '.join(request.answers)} is among the model's answers: {told}")
         shares = [found.count(position) / len(found) for position in range(len(request.answers))]
         return tuple(math.log(max(share, LEAST_SHARE)) for share in shares), sum(tokens for _, _, tokens in drawn)
 
