@@ -66,8 +66,8 @@ class FanOut:
         if not wrong.is_empty():
             row_id, owing, has, entries = wrong.select("row_id", "_owed", "_made", "_listed").row(0)
             raise AccountingError(
-                f"{where}: {wrong.height} of {read.height} rows are not accounted for: row {row_id} should give {owing} "
-                f"rows but gave {has}, and the ledgers list {entries} more; {self._expected}"
+                f"{where}: {wrong.height} of {read.height} rows are not accounted for: row {row_id} should give "
+                f"{owing} rows but gave {has}, and the ledgers list {entries} more; {self._expected}"
             )
 
     @property

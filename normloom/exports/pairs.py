@@ -119,7 +119,7 @@ def _as_texts(pairs: pl.DataFrame, shown: Shown) -> pl.DataFrame:
     if more.height:
         raise UsageError(
             f"{more.height:,} of {pairs.height:,} pairs of {shown.ref.system}/{shown.ref.stage} have a system text or "
-            f"earlier turns (prompt {more['prompt_id'][0]}), which cannot be written as text without a chat template: use "
-            "--pairs conversational"
+            f"earlier turns (prompt {more['prompt_id'][0]}), which cannot be written as text without a chat "
+            "template: use --pairs conversational"
         )
     return pairs.with_columns(pl.col(name).list.last().struct.field("content").alias(name) for name in PAIRED)

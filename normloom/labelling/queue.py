@@ -104,7 +104,9 @@ class LabelQueue:
         hits = self.rows.filter(ids.str.starts_with(row)) if row else self.rows.clear()
         if hits.height != 1:
             several = "more than one row" if hits.height else "no row"
-            raise UsageError(f"{row!r} names {several} of the queue {self.name!r}; normloom label {self.name} --list")
+            raise UsageError(
+                f"{row!r} names {several} of the queue {self.name!r}; `normloom label {self.name} list` shows them"
+            )
         line = hits.row(0, named=True)
         return self._row(line, self._given().get(line["asked"], {}).get(who, {}))
 

@@ -223,7 +223,9 @@ class StageRunner:
         adopted = adopt_parts(source, table.directory, found, writer=table.writer.token)
         done |= {part.index: part for part in adopted}
         if found:
-            self.progress.note(table.stage.name, f"reuses {len(found):,} of {len(jobs):,} parts, made from the same rows")
+            self.progress.note(
+                table.stage.name, f"reuses {len(found):,} of {len(jobs):,} parts, made from the same rows"
+            )
 
     def _left(
         self, table: NewTable, jobs: Sequence[PartJob], parts: Mapping[int, PartRecord], again: Again | None

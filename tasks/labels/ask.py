@@ -72,7 +72,9 @@ def queue(rows: pl.DataFrame, args: Asking) -> Output:
     """Return the rows to ask about, in their order; the others are dropped."""
     reserved = [name for name in (*QUEUE_COLUMNS, *args.asks.questions, "answers") if name in rows.columns]
     if reserved:
-        raise ConfigError(f"ask {args.name!r}: column {reserved[0]!r} has the name of a column of the queue or of a question; rename it")
+        raise ConfigError(
+            f"ask {args.name!r}: column {reserved[0]!r} is also a name of the queue or of a question; rename it"
+        )
     about = args.about or "row_id"
     for argument, names in (("show", args.show), ("about", (about,))):
         if unknown := [name for name in names if name not in rows.columns]:

@@ -169,10 +169,7 @@ def test_a_full_disk_fails_cleanly_and_the_next_build_goes_on(
     failing = builder.start(small_disk / "store", actors=0)
     _, said = failing.communicate(timeout=600)
     assert failing.returncode == 1
-    assert (
-        "No space left on device; free some space and rerun the command, finished parts are kept"
-        in said.decode()
-    )
+    assert "No space left on device; free some space and rerun the command, finished parts are kept" in said.decode()
     assert "Traceback" not in said.decode()
     assert not list(small_disk.rglob(".*.tmp"))
     done = {path: path.stat().st_mtime_ns for path in small_disk.glob("store/savacu/*/*/part-*.json")}

@@ -97,7 +97,10 @@ def asking(**changed: Any) -> Asking:
 
 
 def test_a_table_with_a_column_of_the_queue_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"ask 'fairness': column 'fair' has the name of a column of the queue or of a question; rename it"):
+    with pytest.raises(
+        ConfigError,
+        match=r"ask 'fairness': column 'fair' is also a name of the queue or of a question; rename it",
+    ):
         queue.function(judged(fair=["yes", "no"]), asking())
 
 

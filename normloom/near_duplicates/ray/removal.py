@@ -58,7 +58,9 @@ def shared_duplicates(
 
     plan_for(tau)
     if not ray.is_initialized():  # the first object put would start a cluster that nobody asked for
-        raise ConfigError("deduplicate.block needs Ray, which is not running: set resources.actors to 1, or leave deduplicate.block out")
+        raise ConfigError(
+            "deduplicate.block needs Ray, which is not running: set resources.actors to 1, or leave out the block"
+        )
     packed = texts if isinstance(texts, FlatTexts) else pack(texts)
     codes = fingerprints(packed, features) if codes is None else codes
     kinds, first = _kinds(packed)

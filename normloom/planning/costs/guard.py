@@ -43,8 +43,8 @@ class RemakeLimits:
         named = [f"{one.stage.name} ({_why(one, changes)})" for one, changes in found]
         more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
         raise UsageError(
-            f"the build would rebuild {len(found):,} stages that no setting or input changed, which took {tokens:,} tokens: "
-            f"{', '.join(named[:NAMED])}{more}. That exceeds {' and '.join(over)}. Inspect them with "
+            f"the build would rebuild {len(found):,} stages that no setting or input changed, which took {tokens:,} "
+            f"tokens: {', '.join(named[:NAMED])}{more}. That exceeds {' and '.join(over)}. Inspect them with "
             f"normloom plan {plan.system}; to allow it, run the build once with --set remake.max_stages=null "
             "--set remake.max_tokens=null"
         )

@@ -52,7 +52,9 @@ def report(
     where = page or Path(f"{system}-report.html")
     figures = where.with_suffix(".json")
     if figures == where:
-        raise UsageError(f"--out {where}: this is the name of the page's JSON file; give the page one that ends in .html")
+        raise UsageError(
+            f"--out {where}: this is the name of the page's JSON file; give the page one that ends in .html"
+        )
     known = system_named(given) if is_flow_file(given) or system in system_names() else None
     made = reported(find_material(Store(store), system, build, title=known.title if known else None))
     text = json_text(made)
