@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from normloom.api.result import Result
 from normloom.core.errors import UsageError
@@ -19,11 +19,13 @@ from normloom.planning.changes import Change
 from normloom.planning.plan import Plan
 from normloom.planning.plan import plan as plan_stages
 from normloom.run.build import BuildRequest
-from normloom.settings.source_settings import terms_of
 from normloom.steps.graph import stages_of
 from normloom.steps.selection import Selection
 from normloom.store.store import Store
 from normloom.workers.resources import Resources
+
+if TYPE_CHECKING:
+    from normloom.settings.settings import Prepared
 
 PathOrName = str | os.PathLike[str]
 Target = PathOrName | Stage | Sequence[Stage]
@@ -74,6 +76,7 @@ def build(  # noqa: PLR0913  # the options of the command
         store=root,
         resources=found.resources,
         console=console,
+        notes=found.notes,
         interrupts=interruptible,
     )
     return Result(made, root)
@@ -117,31 +120,22 @@ class _Found:
     system: str
     ends: Sequence[Stage]
     resources: Resources
+    prepared: Prepared | None = None  # of a system
+    target: str = ""
     profile: str = ""
     settings: tuple[str, ...] = ()
-    config: Any = None
-    target: str | None = None
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return self.prepared.config.notes if self.prepared else ()
 
     def request(self, selection: Selection) -> BuildRequest:
-        of_settings = (
-            {}
-            if self.config is None
-            else {
-                "quarantine_budget": self.config.quarantine_budget,
-                "release": self.config.release.size,
-                "limits": self.config.spending.limits,
-                "fresh_hours": self.config.release.fresh_hours,
-                "remake": self.config.remake.limits,
-                "source": terms_of(self.config),
-            }
-        )
-        return BuildRequest(
-            system=self.system,
-            target=self.target,
-            profile=self.profile,
-            settings=self.settings,
-            selection=selection,
-            **of_settings,
+        from normloom.cli.run import requested
+
+        if self.prepared is None:
+            return BuildRequest(system=self.system, target=None, selection=selection)
+        return requested(
+            self.prepared, target=self.target, profile=self.profile, settings=self.settings, selection=selection
         )
 
 
@@ -171,10 +165,10 @@ def _found(
             prepared.system.name,
             prepared.ends,
             resources or prepared.resources,
+            prepared=prepared,
+            target=target,
             profile=profile,
             settings=tuple(settings),
-            config=prepared.config,
-            target=target,
         )
     if settings:
         raise UsageError(f"{settings[0]} is a setting of a system; in a flow of stages, set the arguments of its steps")

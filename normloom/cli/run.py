@@ -39,7 +39,7 @@ from normloom.prefect.run_marks import settle
 from normloom.prefect.server import sending_heartbeats, serving, starting_server, using_server
 from normloom.run.build import BuildRequest, BuildResult, build, reuse
 from normloom.run.imports import import_ahead
-from normloom.settings.settings import stages_for
+from normloom.settings.settings import Prepared, stages_for
 from normloom.settings.source_settings import terms_of
 from normloom.steps.graph import model_uses, stages_of
 from normloom.steps.selection import Selection
@@ -62,12 +62,31 @@ def run_build(
     spare_loopback()
     store, console = Store(root), err if quiet else out
     hold_run_under_way(store.home)
-    system, config, resources, ends = stages_for(name, profile=profile, assignments=assignments, store=store)
-    request = BuildRequest(
-        system=system.name,
-        target=name,
+    prepared = stages_for(name, profile=profile, assignments=assignments, store=store)
+    request = requested(prepared, target=name, profile=profile, settings=assignments, selection=selection)
+    result = make(
+        prepared.ends,
+        request=request,
+        store=store,
+        resources=prepared.resources,
+        console=console,
+        notes=prepared.config.notes,
+    )
+    if not quiet:
+        summary.show(console, result, store, system=prepared.system, profile=profile)
+    return summary.as_json(result, store)
+
+
+def requested(
+    prepared: Prepared, *, target: str, profile: str, settings: Sequence[str], selection: Selection
+) -> BuildRequest:
+    """Return the request for a build of a system with its settings."""
+    config = prepared.config
+    return BuildRequest(
+        system=prepared.system.name,
+        target=target,
         profile=profile,
-        settings=tuple(assignments),
+        settings=tuple(settings),
         selection=selection,
         quarantine_budget=config.quarantine_budget,
         release=config.release.size,
@@ -77,10 +96,6 @@ def run_build(
         remake=config.remake.limits,
         source=terms_of(config),
     )
-    result = make(ends, request=request, store=store, resources=resources, console=console, notes=config.notes)
-    if not quiet:
-        summary.show(console, result, store, system=system, profile=profile)
-    return summary.as_json(result, store)
 
 
 def make(

@@ -19,7 +19,7 @@ from in_process import prepared
 
 import normloom as nl
 from normloom.api.frames import Frame
-from normloom.core.errors import ConfigError, UsageError
+from normloom.core.errors import ConfigError, ReleaseError, UsageError
 from normloom.core.models.protocol import Completion, GenerateRequest, ScoreRequest, Scores
 from normloom.core.stage import dropped, dropped_frame
 from normloom.settings.config import PROFILES
@@ -252,6 +252,9 @@ def test_a_system_is_built_by_its_name_with_the_options_of_the_command(tmp_path:
     assert result.manifest.key == tables["publish"].key
     assert result.rows.collect().height == tables["publish"].count("rows")
     assert result.dropped.collect().height == sum(table.count("dropped") for table in tables.values())
+    bound = ['release.at_least=["precision misaligned 0.9"]', "release.unaudited=fail"]
+    with pytest.raises(ReleaseError, match="has not been audited: run normloom audit savacu"):
+        nl.build("savacu", store=tmp_path, limit=6, settings=[*settings, *bound])
 
 
 def test_what_cannot_be_explained_is_said(tmp_path: Path) -> None:
@@ -264,7 +267,7 @@ def test_what_cannot_be_explained_is_said(tmp_path: Path) -> None:
 def test_what_cannot_be_built_is_said(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="expected the name of a system, a stage or a list of stages"):
         nl.build([], store=tmp_path)
-    with pytest.raises(UsageError, match=r"a stage or several, got <step test_api\.tone>"):
+    with pytest.raises(UsageError, match=r"a stage or a list of stages, got <step test_api\.tone>"):
         nl.build(tone, store=tmp_path)  # type: ignore[arg-type]  # a step that is not called
     with pytest.raises(ConfigError, match="system 'a/b': begin with a letter or digit"):
         nl.build(nl.table(ROWS), name="a/b", store=tmp_path)
