@@ -30,7 +30,8 @@ class AxisSource(FileSettings, ReadAxisSet):
     )
 
     judged: SourceName | None = Field(
-        None, description="replies that were judged elsewhere, in AlpacaEval's layout: their figures stand next to ours"
+        None,
+        description="replies that were judged elsewhere, in AlpacaEval's layout; shown next to the build's",
     )
     judged_by: str = Field("recorded", description="who judged them, such as gpt4")
 

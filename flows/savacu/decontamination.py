@@ -30,9 +30,9 @@ class Benchmark(Settings):
 
     path: SourceName = Field(description="file, folder, pattern, URL or data set on a hub")
     text_column: str | None = Field(None, description="column of the items' texts; null: prompt, question, ...")
-    subset: str | None = Field(None, description="of a data set on the Hugging Face hub")
-    split: str | None = Field(None, description="of a data set on the hub or on disk")
-    field: str | None = Field(None, description="of a JSON file: where its array of records is")
+    subset: str | None = Field(None, description="subset of a data set on the Hugging Face hub")
+    split: str | None = Field(None, description="split of a data set on the hub or on disk")
+    field: str | None = Field(None, description="JSON files: where the array of records is")
 
     @model_validator(mode="before")
     @classmethod

@@ -15,12 +15,12 @@ class ReadOptions(BaseModel):
     delimiter: str | None = Field(None, min_length=1, max_length=1, description="of CSV, TSV; detected by default")
     encoding: str | None = Field(None, description="of text files, such as cp1252; detected by default")
     field: str | None = Field(None, description="of a JSON file: where its array of records is, such as data.items")
-    subset: str | None = Field(None, description="of a data set on the Hugging Face hub")
-    split: str | None = Field(None, description="of a data set on the hub or on disk")
+    subset: str | None = Field(None, description="subset of a data set on the Hugging Face hub")
+    split: str | None = Field(None, description="split of a data set on the hub or on disk")
     splits_by_column: bool = Field(default=False, description="the split may be a column of the rows instead")
     limit: int | None = Field(None, ge=1, description="only the first records")
     sample: int | None = Field(None, ge=1, description="records drawn at random, of the first `limit` if that is given")
-    seed: int = Field(42, description="of the sample")
+    seed: int = Field(42, description="seed of the sample")
 
     @field_validator("encoding")
     @classmethod

@@ -24,16 +24,16 @@ class FileSettings(Settings):
     """What a source is and how it is read; docs/sources.md has the formats. What is not set is found in the file."""
 
     path: SourceName | None = Field(None, description="file, folder, pattern, URL or data set on a hub")
-    delimiter: str | None = Field(None, description="of CSV and TSV")
-    encoding: str | None = Field(None, description="of text files, such as cp1252")
+    delimiter: str | None = Field(None, description="delimiter of CSV and TSV")
+    encoding: str | None = Field(None, description="encoding of text files, such as cp1252")
     keep: Literal["all"] | tuple[str, ...] = Field("all", description="columns to keep in the release")
-    field: str | None = Field(None, description="of a JSON file: where its array of records is")
-    subset: str | None = Field(None, description="of a data set on the Hugging Face hub")
-    split: str | None = Field(None, description="of a data set on the hub or on disk")
+    field: str | None = Field(None, description="JSON files: where the array of records is")
+    subset: str | None = Field(None, description="subset of a data set on the Hugging Face hub")
+    split: str | None = Field(None, description="split of a data set on the hub or on disk")
     sample: int | None = Field(None, ge=1, description="records drawn at random")
-    seed: int = Field(42, description="of the sample")
+    seed: int = Field(42, description="seed of the sample")
     licence: str | None = Field(
-        None, description="of the source, such as cc-by-4.0; null: unknown, unless the data is built in"
+        None, description="licence of the source, such as cc-by-4.0; null: unknown, unless the data is built in"
     )
     citation: str | None = Field(None, description="how the source is cited: BibTeX or a sentence")
     language: tuple[str, ...] = Field((), description="codes of the source's languages, such as [en, de]")

@@ -44,13 +44,15 @@ class ReleaseSettings(Settings):
         None, gt=0, le=1, description="share of the previous release's rows; null: any. `serve` sets 0.5"
     )
     fresh_hours: float | None = Field(
-        None, gt=0, description="since the start of the last build that made or confirmed it; null: never stale"
+        None,
+        gt=0,
+        description="hours since the start of the last build that made or confirmed it, until it is stale; null: never",
     )
 
     at_least: tuple[str, ...] = Field(
         (), description='what its audit must show, such as "precision misaligned 0.9": the lower end of the interval'
     )
-    unaudited: Unaudited = Field("warn", description="if it has not been audited: warn, or fail and release nothing")
+    unaudited: Unaudited = Field("warn", description="without an audit: warn, or fail and release nothing")
 
     @field_validator("at_least")
     @classmethod
@@ -81,7 +83,7 @@ class SpendingSettings(Settings):
     """
 
     max_requests: int | None = Field(20_000, ge=0, description="maximum requests of a build to priced or hosted models")
-    max_cost: float | None = Field(10.0, ge=0, description="in the currency of the models' prices")
+    max_cost: float | None = Field(10.0, ge=0, description="maximum cost, in the currency of the models' prices")
 
     @property
     def limits(self) -> SpendingLimits:

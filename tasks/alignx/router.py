@@ -34,10 +34,10 @@ class Routing(Args):
     dropout: float = Field(0.3, ge=0, lt=1, description="share of that layer that is dropped")
     epochs: int = Field(60, ge=1, description="passes over the training prompts")
     batch: int = Field(64, ge=1, description="prompts in a step")
-    learning_rate: float = Field(1e-3, gt=0, description="of AdamW")
-    weight_decay: float = Field(0.1, ge=0, description="of AdamW")
+    learning_rate: float = Field(1e-3, gt=0, description="learning rate of AdamW")
+    weight_decay: float = Field(0.1, ge=0, description="weight decay of AdamW")
     balance: float = Field(0.01, ge=0, description="weight of the loss that keeps the gate from one expert alone")
-    seed: int = Field(42, description="of weights, order and dropout")
+    seed: int = Field(42, description="seed of weights, order and dropout")
 
 
 @step(

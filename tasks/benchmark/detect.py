@@ -52,7 +52,7 @@ class Detecting(Args):
 class Writing(Detecting):
     """How a model writes its verdicts, one in each run."""
 
-    runs: int = Field(3, ge=1, description="of written verdicts; a scored one is the same in every run")
+    runs: int = Field(3, ge=1, description="runs of written verdicts; a scored one is the same in every run")
     sampling: Sampling = Sampling(repetition_penalty=1.1)
 
 

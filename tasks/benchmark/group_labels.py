@@ -35,16 +35,16 @@ class GroupLabels(Args):
     item_column: str = Field("item_id", description="what names an item")
     prompt_column: str = Field("context", description="the prompt, or the turns before the response")
     response_column: str = Field("response", description="the response that is labelled")
-    label_column: str = Field("answer", description="its label")
+    label_column: str = Field("answer", description="column of the label")
     misaligned: tuple[str, ...] = Field(("yes", "1", "true", "misaligned"), description="labels that object")
-    aligned: tuple[str, ...] = Field(("no", "0", "false", "aligned"), description="labels that do not")
+    aligned: tuple[str, ...] = Field(("no", "0", "false", "aligned"), description="labels that do not object")
     axes: tuple[str, ...] = Field(
         ("rater_gender", "rater_race", "rater_age"), min_length=1, description="columns that group people"
     )
     reference: str | None = Field(
         None, description="group whose pull is measured against each other one; null: that of each pair"
     )
-    least: int = Field(3, ge=1, description="labels of a group that make one of the group")
+    least: int = Field(3, ge=1, description="fewest labels of a group from which its majority counts")
 
     @model_validator(mode="after")
     def _free_names(self) -> Self:

@@ -53,9 +53,9 @@ class Columns(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     meme_id: str | None = Field(None, description="id of the meme; null: meme_id or id")
-    text: str | None = Field(None, description="its text; null: text, ocr_text or caption")
-    label: str | None = Field(None, description="its label; null: label")
-    task: str | None = Field(None, description="the task it belongs to; null: task or domain")
+    text: str | None = Field(None, description="column of the text; null: text, ocr_text or caption")
+    label: str | None = Field(None, description="column of the label; null: label")
+    task: str | None = Field(None, description="column of the task; null: task or domain")
     template: str | None = Field(None, description="the picture that memes share; null: template")
     split: str | None = Field(None, description="train, val or test; null: split, or else drawn by template")
 

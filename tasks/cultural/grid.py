@@ -43,7 +43,7 @@ class Cells(Args):
         ("zero", "one"), min_length=1, description="examples in the prompt"
     )
     prompt_languages: tuple[Literal["native", "english"], ...] = Field(
-        ("native", "english"), min_length=1, description="of the question"
+        ("native", "english"), min_length=1, description="languages of the question"
     )
     text_versions: tuple[Literal["original", "translated"], ...] = Field(
         ("original", "translated"), min_length=1, description="text of the meme: its own, or the English one"

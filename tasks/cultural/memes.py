@@ -36,7 +36,9 @@ class Memes(Args):
 class MemeSplit(Args):
     """Which memes may be exemplars. Memes that share a picture are on one side."""
 
-    train_share: float = Field(0.3, gt=0, lt=1, description="of the pictures: their memes are exemplars, never asked")
+    train_share: float = Field(
+        0.3, gt=0, lt=1, description="share of the pictures whose memes are exemplars and never asked"
+    )
     asked: int | None = Field(None, ge=1, description="only the first N memes of the test split; null: all")
 
 

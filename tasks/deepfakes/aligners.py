@@ -31,8 +31,8 @@ FOLDER = "weights"
 class Space(Args):
     """The space that all views are projected into."""
 
-    width: int = Field(64, ge=2, description="of the space, and of a refiner with random weights")
-    dropout: float = Field(0.3, ge=0, lt=1, description="in projections, refiner and classifier")
+    width: int = Field(64, ge=2, description="width of the space, and of a refiner with random weights")
+    dropout: float = Field(0.3, ge=0, lt=1, description="dropout in projections, refiner and classifier")
 
 
 class Aligning(Space):
@@ -40,10 +40,10 @@ class Aligning(Space):
 
     epochs: int = Field(20, ge=1, description="passes over the anchors")
     batch: int = Field(64, ge=1, description="anchors in a step")
-    learning_rate: float = Field(1e-3, gt=0, description="of AdamW")
-    weight_decay: float = Field(1e-2, ge=0, description="of AdamW")
-    temperature: float = Field(0.5, gt=0, description="of the contrastive loss")
-    seed: int = Field(42, description="of weights, order and dropout")
+    learning_rate: float = Field(1e-3, gt=0, description="learning rate of AdamW")
+    weight_decay: float = Field(1e-2, ge=0, description="weight decay of AdamW")
+    temperature: float = Field(0.5, gt=0, description="temperature of the contrastive loss")
+    seed: int = Field(42, description="seed of weights, order and dropout")
 
 
 @step(

@@ -26,7 +26,9 @@ class Recordings(Args):
     item: str = Field("item_id", description="column with the name of each recording")
     label: str = Field("label", description="column that says real or fake")
     real: str = Field(REAL, description="the label of real recordings; every other label is a fake")
-    speaker: str = Field("speaker", description="column with the speaker or face; empty: nobody else's")
+    speaker: str = Field(
+        "speaker", description="column with the speaker or face; an empty one counts as one of its own"
+    )
     generator: str = Field("generator", description="column with the generator of fakes")
     source_item: str = Field("source_item", description="column with the recording that pieces and fakes come from")
 

@@ -35,8 +35,8 @@ class Refining(Space):
     layers: int = Field(2, ge=1, description="GPT-style blocks")
     epochs: int = Field(10, ge=1, description="passes over the training items")
     batch: int = Field(64, ge=1, description="items in a step")
-    learning_rate: float = Field(1e-3, gt=0, description="of Adam")
-    seed: int = Field(42, description="of weights, order and dropout")
+    learning_rate: float = Field(1e-3, gt=0, description="learning rate of Adam")
+    seed: int = Field(42, description="seed of weights, order and dropout")
 
 
 @step(

@@ -52,16 +52,16 @@ class Deduplication(Args):
     method: Literal["simhash", "minhash", "embedding"] = Field(
         "simhash", description="minhash: Jaccard similarity alone; embedding: sentence vectors, for paraphrases"
     )
-    permutations: int = Field(128, ge=2, description="of minhash: hashes of a sketch")
-    recall: float = Field(0.99, gt=0, lt=1, description="of minhash, for pairs at the threshold jaccard")
+    permutations: int = Field(128, ge=2, description="minhash: hashes of a sketch")
+    recall: float = Field(0.99, gt=0, lt=1, description="minhash: recall of pairs at the threshold jaccard")
     similarity: float = Field(
-        0.92, gt=0, le=1, description="of embedding: cosine from which two prompts are near-duplicates"
+        0.92, gt=0, le=1, description="embedding: cosine from which two prompts are near-duplicates"
     )
     block: int | None = Field(
         None,
         ge=1,
         exclude=True,
-        description="of simhash: texts in a block, if processes of the Ray cluster find the pairs; null: they do not",
+        description="simhash: texts in a block, if tasks of the Ray cluster find the pairs; null: they do not",
     )
 
     @model_validator(mode="after")

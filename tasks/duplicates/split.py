@@ -42,7 +42,7 @@ class Splitting(Args):
     train: float = Field(0.8, ge=0, le=1, description="share of the prompts")
     validation: float = Field(0.1, ge=0, le=1, description="share of the prompts")
     test: float = Field(0.1, ge=0, le=1, description="share of the prompts")
-    seed: int = Field(42, description="of the division")
+    seed: int = Field(42, description="seed of the split")
     cluster_tau: int = Field(14, ge=1, le=64, description="Hamming distance below which prompts share a split")
     cluster_jaccard: float = Field(0.3, ge=0, le=1, description="confirmation by shingle Jaccard, of leakage too")
     leakage_tau: int = Field(10, ge=1, le=64, description="Hamming distance below which a prompt leaks")

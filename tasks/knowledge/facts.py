@@ -18,7 +18,7 @@ class Choosing(Args):
     """Which of many facts are taken."""
 
     most: int = Field(5, ge=1, description="facts about one meme")
-    per_mention: int = Field(2, ge=1, description="of them about one mention")
+    per_mention: int = Field(2, ge=1, description="facts about one mention")
 
 
 @step(makes=knowledge_tables.FACTS, libraries=("duckdb",), fan_out=free("at most so many for each meme"))

@@ -51,11 +51,13 @@ _LOOK_UP = """
 class Indexing(Args):
     """What of the sources is kept."""
 
-    language: str = Field("en", pattern=r"^[a-z]{2,3}(-[a-z]+)?$", description="of the terms, as sources code it")
+    language: str = Field(
+        "en", pattern=r"^[a-z]{2,3}(-[a-z]+)?$", description="language of the terms, as the sources code it"
+    )
     senses: int = Field(2, ge=1, description="first senses of a lemma that are taken from WordNet")
     per_term: int = Field(20, ge=1, description="facts of one source about one term, the heaviest")
     memory: str = Field(
-        "1GB", pattern=r"^\d+[KMG]B$", exclude=True, description="that DuckDB may take before it uses the disk"
+        "1GB", pattern=r"^\d+[KMG]B$", exclude=True, description="memory that DuckDB may take before it uses the disk"
     )
 
 

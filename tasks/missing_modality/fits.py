@@ -35,16 +35,16 @@ FOLDER = "fits"
 class Fitting(Args):
     """How the networks are trained; all of them alike."""
 
-    width: int = Field(256, ge=2, description="of the shared space")
+    width: int = Field(256, ge=2, description="width of the shared space")
     epochs: int = Field(20, ge=1, description="passes over the training items")
     batch: int = Field(64, ge=2, description="items in a step")
-    learning_rate: float = Field(1e-3, gt=0, description="of AdamW")
-    weight_decay: float = Field(1e-2, ge=0, description="of AdamW")
-    dropout: float = Field(0.5, ge=0, lt=1, description="in the block")
+    learning_rate: float = Field(1e-3, gt=0, description="learning rate of AdamW")
+    weight_decay: float = Field(1e-2, ge=0, description="weight decay of AdamW")
+    dropout: float = Field(0.5, ge=0, lt=1, description="dropout in the block")
     alignment: float = Field(0.1, ge=0, description="weight of the distance between the modalities of an item")
     text_missing: float = Field(0.0, ge=0, lt=1, description="share of the training items whose text is hidden")
     image_missing: float = Field(0.0, ge=0, lt=1, description="share of the training items whose image is hidden")
-    seed: int = Field(42, description="of weights, order and dropout")
+    seed: int = Field(42, description="seed of weights, order and dropout")
 
 
 @step(

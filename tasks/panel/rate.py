@@ -33,8 +33,8 @@ class Answers(Args):
     """
 
     no: str = Field("No", description="what a rater answers if the conversation is safe")
-    unsure: str = Field("Maybe", description="if it cannot tell")
-    yes: str = Field("Yes", description="if it is unsafe")
+    unsure: str = Field("Maybe", description="what a rater answers if it cannot tell")
+    yes: str = Field("Yes", description="what a rater answers if the conversation is unsafe")
 
 
 class Rating(Args):

@@ -44,7 +44,7 @@ class Extracting(Args):
     features: int = Field(15, ge=10, le=20, description="hashed features of a model, as a power of two")
     epochs: int = Field(6, ge=1, description="passes over the training utterances")
     alpha: float = Field(3e-6, gt=0, description="regularisation")
-    seed: int = Field(42, description="of the order of the utterances")
+    seed: int = Field(42, description="seed of the order of the utterances")
 
 
 @dataclass(frozen=True)

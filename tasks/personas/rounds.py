@@ -25,9 +25,9 @@ from normloom.tasks.personas.classifier import MODEL, Acting, Predicted, predict
 class Replaying(Acting):
     """How labels are asked for."""
 
-    start: int = Field(2, ge=1, description="labels of each side that are known before the first round")
+    start: int = Field(2, ge=1, description="known labels of each side before the first round")
     batch: int = Field(2, ge=1, description="users asked in a round")
-    seed: int = Field(42, description="of the first labels, of random order and of ties")
+    seed: int = Field(42, description="seed of the first labels, the random order and ties")
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ class Choosing(Args):
         "uncertain", description="who comes first: anybody, the least sure, or the least like anybody who is known"
     )
     ask: int = Field(8, ge=1, description="users of each task that an analyst is asked about next")
-    seed: int = Field(42, description="of random order and of ties")
+    seed: int = Field(42, description="seed of the random order and of ties")
 
 
 @step(makes=analyst_tables.PREDICTIONS, libraries=("scikit-learn", "numpy"), fan_out=each())

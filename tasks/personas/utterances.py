@@ -32,7 +32,7 @@ class ReadUtterances(Args):
 
     limit: int | None = Field(None, ge=1, description="only the first N utterances")
     test_share: float = Field(0.2, gt=0, lt=1, description="held out; utterances of one text are on one side")
-    seed: int = Field(42, description="of the split")
+    seed: int = Field(42, description="seed of the split")
 
 
 @step(makes=persona_tables.UTTERANCES, name="utterances", libraries=LIBRARIES)

@@ -36,9 +36,9 @@ class Pairing(Args):
 
     upper: float = Field(0.6, gt=0, lt=1, description="quantile of the quality from which a reply can be chosen")
     lower: float = Field(0.4, gt=0, lt=1, description="quantile up to which a reply can be rejected")
-    weight: Literal["sigmoid", "none"] = Field("sigmoid", description="of a pair's loss: sigmoid(margin), or 1")
+    weight: Literal["sigmoid", "none"] = Field("sigmoid", description="weight of a pair's loss: sigmoid(margin), or 1")
     held_out: float = Field(0.1, ge=0, lt=1, description="share of the prompts whose pairs are not trained on")
-    seed: int = Field(42, description="of the choice of held-out prompts")
+    seed: int = Field(42, description="seed of the choice of held-out prompts")
 
     def split(self, dialogue: str) -> str:
         """Return the split of all pairs of one prompt; it depends on the prompt and the seed alone."""

@@ -40,7 +40,9 @@ class Length(Failures):
     bonus_tested_on: Literal["as_published", "raw"] = Field(
         "as_published", description="the text taken out of the reply (as_published), or the raw reply"
     )
-    bonus: float = Field(0.3, ge=0, le=0.3, description="added if there is exactly one JSON object with a response")
+    bonus: float = Field(
+        0.3, ge=0, le=0.3, description="added to the quality if there is exactly one JSON object with a response"
+    )
 
 
 @step(

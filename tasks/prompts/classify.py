@@ -61,7 +61,7 @@ class Asking(Parts):
 class Ranking(Parts):
     """How many labels of each dimension are shortlisted."""
 
-    shortlist: int = Field(8, ge=1, description="labels of each dimension that are asked about")
+    shortlist: int = Field(8, ge=1, description="number of labels of each dimension to ask about")
 
 
 class RankingByCode(Ranking):

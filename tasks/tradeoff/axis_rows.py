@@ -29,9 +29,9 @@ class SplittingAxes(Args):
     """Which prompts are taken, and which of them train, choose and test."""
 
     limit: int | None = Field(None, ge=1, description="prompts of each axis, drawn by content; null: all")
-    dev_share: float = Field(0.2, gt=0, lt=1, description="of the prompts: what calibrators are fitted on")
-    test_share: float = Field(0.2, gt=0, lt=1, description="of the prompts: what figures are of")
-    seed: int = Field(42, description="of the draw and of the split")
+    dev_share: float = Field(0.2, gt=0, lt=1, description="share of the prompts that calibrators are fitted on")
+    test_share: float = Field(0.2, gt=0, lt=1, description="share of the prompts that figures are computed from")
+    seed: int = Field(42, description="seed of the draw and of the split")
 
 
 @step(makes=alignx_tables.AXIS_ROWS, fan_out=each())

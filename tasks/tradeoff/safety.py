@@ -33,7 +33,7 @@ def lexicon() -> tuple[str, ...]:
 class SafetyScoring(Args):
     """What scores replies."""
 
-    terms: tuple[str, ...] = Field(default_factory=lexicon, description="of the lexicon, whole words")
+    terms: tuple[str, ...] = Field(default_factory=lexicon, description="terms of the lexicon, whole words")
     learned_from: str = Field(HARMLESS, description="axis whose training rows teach the classifier")
 
 

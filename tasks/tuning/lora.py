@@ -18,7 +18,7 @@ ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 class Lora(Args):
     """The adapter that is trained (LoRA, Hu et al. 2021, arXiv 2106.09685)."""
 
-    rank: int = Field(8, ge=1, description="of the update")
+    rank: int = Field(8, ge=1, description="rank of the update")
     alpha: float = Field(16, gt=0, description="scale of the update, over its rank")
     dropout: float = Field(0.0, ge=0, lt=1, description="share of the inputs of the adapter that is dropped")
     modules: tuple[str, ...] = Field(

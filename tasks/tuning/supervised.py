@@ -28,14 +28,14 @@ _BEFORE = "before.json"  # in the scratch folder: the loss of the untrained poli
 class Tuning(Args):
     """How a policy is tuned on replies. The adapter is AlignX's (rank 64, alpha 32, dropout 0.1), the rest ours."""
 
-    learning_rate: float = Field(2e-4, gt=0, description="at the end of the warm-up")
+    learning_rate: float = Field(2e-4, gt=0, description="learning rate at the end of the warm-up")
     warmup_steps: int = Field(10, ge=0, description="steps until the learning rate is reached")
     epochs: float = Field(3, gt=0, description="passes over the replies")
-    max_steps: int | None = Field(None, ge=1, description="ends earlier; null: when the epochs are done")
+    max_steps: int | None = Field(None, ge=1, description="maximum number of steps; null: until the epochs are done")
     batch: int = Field(4, ge=1, description="replies in a forward pass")
     accumulate: int = Field(4, ge=1, description="forward passes to a step")
     max_tokens: int = Field(1024, ge=8, description="longer prompts with their reply are dropped")
-    seed: int = Field(42, description="of the adapter's weights and the order of the replies")
+    seed: int = Field(42, description="seed of the adapter's weights and the order of the replies")
     lora: Lora = Lora(rank=64, alpha=32, dropout=0.1)
     checkpoint_steps: int = Field(50, ge=1, exclude=True, description="steps between checkpoints")
 

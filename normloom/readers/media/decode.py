@@ -41,10 +41,10 @@ class MediaLimits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    max_bytes: int = Field(100_000_000, ge=1, description="of a file; larger ones are quarantined")
-    max_pixels: int = Field(50_000_000, ge=1, description="of an image or frame; larger ones are not decoded")
-    max_seconds: float = Field(3_600, gt=0, description="of sound or video; longer ones are quarantined")
-    max_channels: int = Field(2, ge=1, description="of a sound; those with more are quarantined")
+    max_bytes: int = Field(100_000_000, ge=1, description="bytes of a file; larger ones are quarantined")
+    max_pixels: int = Field(50_000_000, ge=1, description="pixels of an image or frame; larger ones are not decoded")
+    max_seconds: float = Field(3_600, gt=0, description="seconds of sound or video; longer ones are quarantined")
+    max_channels: int = Field(2, ge=1, description="channels of a sound; those with more are quarantined")
 
 
 class BadMediaError(Exception):

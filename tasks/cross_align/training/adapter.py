@@ -38,16 +38,16 @@ _CLASSES, _SCALE = "classes", "scale"
 class Adapting(Args):
     """How the adapter is trained, for all variants alike."""
 
-    rank: int = Field(8, ge=1, description="of the update B A")
-    scale: float = Field(2.0, gt=0, description="of the update: alpha over rank in LoRA's terms")
+    rank: int = Field(8, ge=1, description="rank of the update B A")
+    scale: float = Field(2.0, gt=0, description="scale of the update (LoRA's alpha over rank)")
     alpha: float = Field(0.5, ge=0, description="weight of the contrastive loss next to the cross-entropy")
-    temperature: float = Field(0.1, gt=0, description="of the contrastive loss")
+    temperature: float = Field(0.1, gt=0, description="temperature of the contrastive loss")
     head: float = Field(10.0, gt=0, description="inverse strength of the regularisation of W (C of the regression)")
     epochs: int = Field(15, ge=1, description="passes over the hard pairs")
     batch: int = Field(64, ge=2, description="anchors in a step, each with its positive and its negative")
-    learning_rate: float = Field(5e-3, gt=0, description="of AdamW")
-    weight_decay: float = Field(1e-2, ge=0, description="of AdamW")
-    seed: int = Field(42, description="of A and of the order of the pairs")
+    learning_rate: float = Field(5e-3, gt=0, description="learning rate of AdamW")
+    weight_decay: float = Field(1e-2, ge=0, description="weight decay of AdamW")
+    seed: int = Field(42, description="seed of A and of the order of the pairs")
 
 
 @dataclass(frozen=True)

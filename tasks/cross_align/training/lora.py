@@ -34,19 +34,19 @@ _TOLD = "curve.json"  # its being there says that the weights are whole
 class Tuning(Args):
     """How the LoRA adapters are trained, for all variants alike."""
 
-    rank: int = Field(8, ge=1, description="of the update of each layer")
+    rank: int = Field(8, ge=1, description="rank of each layer's update")
     scale: float = Field(16, gt=0, description="alpha of LoRA")
     modules: tuple[str, ...] = Field(
         ("q_proj", "k_proj", "v_proj", "o_proj"), min_length=1, description="layers that have an update, by name"
     )
     alpha: float = Field(0.5, ge=0, description="weight of the contrastive loss next to the cross-entropy")
-    temperature: float = Field(0.1, gt=0, description="of the contrastive loss")
+    temperature: float = Field(0.1, gt=0, description="temperature of the contrastive loss")
     epochs: int = Field(1, ge=1, description="passes over the hard pairs")
-    max_steps: int | None = Field(None, ge=1, description="ends earlier; null: when the epochs are done")
+    max_steps: int | None = Field(None, ge=1, description="maximum number of steps; null: until the epochs are done")
     batch: int = Field(8, ge=1, description="anchors in a step, each with its positive and its negative")
-    learning_rate: float = Field(2e-4, gt=0, description="of AdamW")
-    tokens: int = Field(256, ge=8, description="of a text; what is longer is cut")
-    seed: int = Field(42, description="of the update and of the order of the pairs")
+    learning_rate: float = Field(2e-4, gt=0, description="learning rate of AdamW")
+    tokens: int = Field(256, ge=8, description="tokens of a text; longer ones are cut")
+    seed: int = Field(42, description="seed of the update and the order of the pairs")
 
 
 @step(

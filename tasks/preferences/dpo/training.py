@@ -25,13 +25,13 @@ class Training(Args):
     """How a policy is trained; the paper's values but for the adapter, which is ours (the paper trains all weights)."""
 
     beta: float = Field(0.1, gt=0, description="how strongly the policy is held to the reference")
-    learning_rate: float = Field(1e-6, gt=0, description="at the end of the warm-up")
+    learning_rate: float = Field(1e-6, gt=0, description="learning rate at the end of the warm-up")
     warmup_steps: int = Field(150, ge=0, description="steps until the learning rate is reached")
     epochs: float = Field(3, gt=0, description="passes over the pairs")
-    max_steps: int | None = Field(None, ge=1, description="ends earlier; null: when the epochs are done")
+    max_steps: int | None = Field(None, ge=1, description="maximum number of steps; null: until the epochs are done")
     batch: int = Field(4, ge=1, description="pairs in a forward pass")
     accumulate: int = Field(4, ge=1, description="forward passes to a step")
-    seed: int = Field(42, description="of the adapter's weights and the order of the pairs")
+    seed: int = Field(42, description="seed of the adapter's weights and the order of the pairs")
     lora: Lora = Lora()
     checkpoint_steps: int = Field(50, ge=1, exclude=True, description="steps between checkpoints")
 
