@@ -84,12 +84,8 @@ def _memory(*, frame: Frame) -> Output:
 @step(makes=Contract(columns={"source_row": pl.Int64()}, extra=True), libraries=LIBRARIES)
 def _file(*, source: Located) -> Output:
     read = read_source(source, text_column=None, keep="all")
-    aside: list[dict[str, str | None]] = [
-        {"row_id": None, "rule": rule, "reason": f"record {number}: {reason}", "payload": payload}
-        for number, rule, reason, payload in read.rejected
-    ]
     known = _known(_renamed(read.rows.drop("source_row"), source.name)).rows.with_columns(read.rows["source_row"])
-    return Output(rows=known, quarantined=quarantined_frame(aside), attempts=known.height + len(aside))
+    return Output(rows=known, quarantined=quarantined_frame(read.entries), attempts=read.records)
 
 
 def _renamed(rows: pl.DataFrame, source: str) -> pl.DataFrame:

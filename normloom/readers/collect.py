@@ -11,7 +11,7 @@ import polars as pl
 from normloom.core.errors import SourceError
 from normloom.core.rows.text import surrogate_problem
 from normloom.readers.column import Column
-from normloom.readers.kind import MIXED, mixes_numbers
+from normloom.readers.kind import MIXED, Kind, mixes_numbers
 from normloom.readers.records import Fault, Record, Rejected, Source, payload, type_name
 from normloom.readers.wanted import MISSING, Wanted, value_of
 
@@ -61,7 +61,12 @@ class Collector:
             columns["text"] = self._text.finish(height)
         for kept, name in outputs.items():
             columns[kept] = self._kept.get(name, Column()).finish(height)
-        return Source(rows=pl.DataFrame(columns), rejected=self._rejected, found=(*found, *self._said(outputs)))
+        return Source(
+            rows=pl.DataFrame(columns),
+            rejected=self._rejected,
+            found=(*found, *self._said(outputs)),
+            mixed=frozenset(kept for kept, name in outputs.items() if self._kind(name) == MIXED),
+        )
 
     def _take(self, number: int, content: dict[str, object]) -> Fault | None:
         """Add the record's values to the columns, or return why it cannot be used."""
@@ -100,10 +105,13 @@ class Collector:
             return f"it is one object; set source.field={min(self._nested)} to read the records in there"
         return ""
 
+    def _kind(self, name: str) -> Kind | None:
+        return self._kept[name].kind if name in self._kept else None
+
     def _said(self, outputs: dict[str, str]) -> list[str]:
         said = [f"column {name!r} kept as {kept!r}" for kept, name in outputs.items() if kept != name]
         for name in outputs.values():
-            kind = self._kept[name].kind if name in self._kept else None
+            kind = self._kind(name)
             if kind == MIXED:
                 said.append(f"column {name!r} holds values of several types, each kept as JSON")
             elif kind is not None and mixes_numbers(kind):

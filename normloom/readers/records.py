@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import polars as pl
+
+from normloom.readers.column import as_text
+
+_TRUTH = {"true": "1", "false": "0"}
 
 
 class Rejected(NamedTuple):
@@ -20,16 +25,51 @@ class Rejected(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """The records of a source: `rows` (source_row, text, kept columns), those rejected, and what was found."""
+    """The records of a source: `rows` (source_row, text, kept columns), those rejected, and what was found.
+
+    `mixed` are the kept columns with values of several types, which `rows` has as JSON.
+    """
 
     rows: pl.DataFrame
     rejected: list[Rejected] = field(default_factory=list)
     found: tuple[str, ...] = ()
+    mixed: frozenset[str] = frozenset()
 
     @property
     def records(self) -> int:
         """How many records were read."""
         return self.rows.height + len(self.rejected)
+
+    @property
+    def entries(self) -> list[dict[str, str | None]]:
+        """The rejected records as entries of the quarantine."""
+        return [
+            {"row_id": None, "rule": rule, "reason": f"record {number}: {reason}", "payload": payload}
+            for number, rule, reason, payload in self.rejected
+        ]
+
+    def text(self, name: str) -> pl.Series:
+        """Return a kept column as text: text as it is, lists and objects as JSON, the rest as it is written."""
+        column = self.rows[name]
+        if name not in self.mixed:
+            return as_text(column)
+        values = (None if held is None else json.loads(held) for held in column)
+        return pl.Series(name, [value if isinstance(value, str) else _json(value) for value in values], dtype=pl.String)
+
+    def names(self, name: str) -> pl.Series:
+        """Return a kept column as stripped text, null for a blank: in CSV an empty cell is a missing value."""
+        return self.text(name).str.strip_chars().replace("", None)
+
+    def numbers(self, name: str) -> pl.Series:
+        """Return a kept column as Float64, numbers written as text too; null for what is no number."""
+        column = self.rows[name]
+        if column.dtype.is_numeric() or column.dtype == pl.Boolean:
+            return column.cast(pl.Float64)
+        return self.text(name).str.strip_chars().str.to_lowercase().replace(_TRUTH).cast(pl.Float64, strict=False)
+
+    def lists(self, name: str) -> pl.Series:
+        """Return a kept column as lists of texts: a list, also one written as JSON, or the only item of one."""
+        return pl.Series(name, [_items(value) for value in self.text(name)], dtype=pl.List(pl.String))
 
 
 class Fault(NamedTuple):
@@ -44,6 +84,24 @@ class Record(NamedTuple):
 
     content: dict[str, object] | Fault
     raw: object
+
+
+def _json(value: object) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _items(text: str | None) -> list[str] | None:
+    if not text:
+        return None
+    value: object = text
+    if text.lstrip().startswith("["):
+        with contextlib.suppress(ValueError):
+            value = json.loads(text)
+    if not isinstance(value, list):
+        return [text]
+    return [
+        item if isinstance(item, str) else json.dumps(item, ensure_ascii=False) for item in value if item is not None
+    ]
 
 
 def payload(raw: object) -> str:

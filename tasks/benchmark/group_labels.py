@@ -11,7 +11,7 @@ from normloom.core.contract import RESERVED
 from normloom.core.errors import ConfigError, SourceError
 from normloom.core.fan_out import free
 from normloom.core.stage import Output, quarantined, quarantined_frame
-from normloom.readers import LIBRARIES, Located, as_text, read_source
+from normloom.readers import LIBRARIES, Located, read_source
 from normloom.schemas import benchmark_tables, tables
 from normloom.steps.args import Args
 from normloom.steps.step import step
@@ -62,7 +62,7 @@ class GroupLabels(Args):
 def read_labels(args: GroupLabels, *, source: Located) -> Output:
     """Return the labels of a file under its own columns. Raises SourceError if none can be used."""
     read = read_source(source, text_column=None, keep=args.columns)
-    rows = read.rows.select("source_row", *(as_text(read.rows[name]) for name in args.columns))
+    rows = read.rows.select("source_row", *(read.text(name) for name in args.columns))
     filled = (pl.col(name).str.strip_chars().fill_null("") != "" for name in args.columns[:3])
     whole = pl.all_horizontal(filled)
     bad = rows.filter(~whole)
@@ -72,14 +72,10 @@ def read_labels(args: GroupLabels, *, source: Located) -> Output:
         quarantined({"row_id": None, **row}, "missing", f"record {row['source_row']}: no item, prompt or response")
         for row in bad.iter_rows(named=True)
     ]
-    aside += [
-        {"row_id": None, "rule": rule, "reason": f"record {number}: {reason}", "payload": payload}
-        for number, rule, reason, payload in read.rejected
-    ]
     made = rows.filter(whole).with_columns(
         parents=pl.lit([], dtype=tables.TEXTS), content=pl.col("source_row").cast(pl.String)
     )
-    return Output(rows=made, quarantined=quarantined_frame(aside), attempts=rows.height + len(read.rejected))
+    return Output(rows=made, quarantined=quarantined_frame([*aside, *read.entries]), attempts=read.records)
 
 
 @step(makes=benchmark_tables.ITEMS, name="items", bound=bounds.as_many, fan_out=free("one row for each item"))

@@ -15,7 +15,7 @@ from normloom.core.fan_out import each
 from normloom.core.models.protocol import Turn
 from normloom.core.rows.text import text_problem
 from normloom.core.stage import DROPPED_SCHEMA, Output, Stage, quarantined, quarantined_frame
-from normloom.readers import LIBRARIES, Located, as_text, read_source
+from normloom.readers import LIBRARIES, Located, read_source
 from normloom.schemas import benchmark_tables, tables
 from normloom.schemas.taxonomy import DIMENSIONS, Taxonomy
 from normloom.steps.args import Args
@@ -82,11 +82,8 @@ def ingest_dataset(args: Responses, *, source: Located, taxonomies: tuple[Taxono
     read = read_source(source, text_column=args.text_column, keep=keep, optional=(*named.values(), MESSAGES))
     found = {role: column for role, column in named.items() if column in read.rows.columns}
     texts = {column for role, column in found.items() if role in columns}
-    rows = read.rows.with_columns(as_text(read.rows[column]) for column in sorted(texts))
-    aside: list[dict[str, str | None]] = [
-        {"row_id": None, "rule": rule, "reason": f"record {number}: {reason}", "payload": payload}
-        for number, rule, reason, payload in read.rejected
-    ]
+    rows = read.rows.with_columns(read.text(column) for column in sorted(texts))
+    aside = read.entries
     usable = []
     for record in rows.iter_rows(named=True):
         held = {role: record[column] for role, column in found.items()}

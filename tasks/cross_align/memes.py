@@ -13,7 +13,7 @@ from normloom.core.fan_out import each
 from normloom.core.rows.text import text_problem
 from normloom.core.run import Run
 from normloom.core.stage import Output, dropped_rows, quarantined, quarantined_frame
-from normloom.readers import LIBRARIES, Located, as_text, read_source
+from normloom.readers import LIBRARIES, Located, read_source
 from normloom.readers.media import MediaLimits, Pack, decode
 from normloom.schemas import tables
 from normloom.schemas.media import meme_tables
@@ -21,7 +21,6 @@ from normloom.schemas.media.media_tables import media_contract
 from normloom.schemas.media.meme_tables import TEST, TRAIN, VALIDATION
 from normloom.steps.args import Args
 from normloom.steps.step import step
-from normloom.tasks.cultural.memes import rejected_entries
 from normloom.tasks.media.read_media import media_output, media_row
 from normloom.tasks.missing_modality.drawn import drawn
 
@@ -81,9 +80,7 @@ def read_labelled_memes(args: MemeReading, *, source: Located, pictures: bool) -
     """
     found = _columns(source, args.columns, needed=("meme_id", "label") if pictures else ("meme_id", "label", "text"))
     read = read_source(source, text_column=None, keep=tuple(found.values()))
-    texts = [
-        as_text(read.rows[column]).str.strip_chars().replace("", None).alias(name) for name, column in found.items()
-    ]
+    texts = [read.names(column).alias(name) for name, column in found.items()]
     records = read.rows.select("source_row", *texts)
     absent = [pl.lit(None, dtype=pl.String).alias(name) for name in _KNOWN if name not in found]
     taken, faults, seen = [], [], set[str]()
@@ -97,7 +94,7 @@ def read_labelled_memes(args: MemeReading, *, source: Located, pictures: bool) -
         label = args.labels.get(record["label"], record["label"])
         split = _SPLITS[record["split"].lower()] if record["split"] else _drawn_split(template)
         taken.append({**record, "task": record["task"] or _ONE, "template": template, "label": label, "split": split})
-    aside = quarantined_frame([*faults, *rejected_entries(read.rejected)])
+    aside = quarantined_frame([*faults, *read.entries])
     if not taken:
         first = aside.row(0, named=True)
         raise SourceError(
@@ -112,7 +109,7 @@ def read_labelled_memes(args: MemeReading, *, source: Located, pictures: bool) -
         rows=kept.with_columns(parents=pl.lit([], dtype=tables.TEXTS), content="meme_id"),
         dropped=dropped_rows(beyond, reason=pl.lit("limit")),
         quarantined=aside,
-        attempts=records.height + len(read.rejected),
+        attempts=read.records,
     )
 
 

@@ -16,7 +16,7 @@ from normloom.core.models.product_model import ProductFiles
 from normloom.core.models.protocol import GenerateRequest, LanguageModel, Sampling, ScoreRequest
 from normloom.core.rows.ids import seed
 from normloom.core.stage import Output, quarantined, quarantined_frame, unanswered
-from normloom.readers import LIBRARIES, Located, as_text, read_source
+from normloom.readers import LIBRARIES, Located, read_source
 from normloom.readers.media import MediaFolder
 from normloom.schemas.media.cultural_tables import (
     ENGLISH,
@@ -29,7 +29,7 @@ from normloom.schemas.media.cultural_tables import (
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks import bounds
-from normloom.tasks.cultural.memes import PIVOT, rejected_entries
+from normloom.tasks.cultural.memes import PIVOT
 
 LETTERS = ("a", "b")
 _REPLY = ("meme_id", "prompt_no", "reply")
@@ -174,8 +174,9 @@ def read_answers(rows: pl.DataFrame, *, source: Located, entrant: str) -> Output
     """
     read = read_source(source, text_column=None, keep=_REPLY)
     records = read.rows.with_columns(
-        *(as_text(read.rows[name]) for name in ("meme_id", "reply")),
-        prompt_no=as_text(read.rows["prompt_no"]).cast(pl.Int64, strict=False),
+        read.names("meme_id"),
+        read.text("reply"),
+        prompt_no=read.numbers("prompt_no").cast(pl.Int64, strict=False),
     )
     known = records.join(rows.select("meme_id", "row_id"), on="meme_id", how="left", maintain_order="left")
     rule = (
@@ -212,6 +213,6 @@ def read_answers(rows: pl.DataFrame, *, source: Located, entrant: str) -> Output
     )
     return Output(
         rows=made,
-        quarantined=quarantined_frame([*faults, *rejected_entries(read.rejected)]),
+        quarantined=quarantined_frame([*faults, *read.entries]),
         attempts=judged.height + len(read.rejected),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import polars as pl
 from pydantic import Field
@@ -12,7 +12,7 @@ from normloom.core.errors import SourceError
 from normloom.core.fan_out import each
 from normloom.core.rows.text import text_problem
 from normloom.core.stage import Output, dropped_rows, quarantined, quarantined_frame
-from normloom.readers import LIBRARIES, Located, Rejected, as_text, read_source
+from normloom.readers import LIBRARIES, Located, read_source
 from normloom.schemas import tables
 from normloom.schemas.media import cultural_tables
 from normloom.schemas.media.cultural_tables import TEST, TRAIN
@@ -55,9 +55,7 @@ def read_memes(args: Memes, *, source: Located, countries: Mapping[str, str]) ->
     read = read_source(
         source, text_column=None, keep=("meme_id", *texts.values(), *labels.values()), optional=("template",)
     )
-    records = read.rows.with_columns(as_text(read.rows[name]) for name in read.rows.columns if name != "source_row")
-    filled = [pl.when(pl.col(name).str.strip_chars() != "").then(pl.col(name)) for name in texts.values()]
-    records = records.with_columns(filled)  # an empty cell of a CSV file is a text that was left out
+    records = read.rows.with_columns(read.names(name) for name in read.rows.columns if name != "source_row")
     if "template" not in records.columns:
         records = records.with_columns(template="meme_id")
     taken, faults, seen = [], [], set[str]()
@@ -83,7 +81,7 @@ def read_memes(args: Memes, *, source: Located, countries: Mapping[str, str]) ->
                 ],
             }
         )
-    aside = quarantined_frame([*faults, *rejected_entries(read.rejected)])
+    aside = quarantined_frame([*faults, *read.entries])
     if not taken:
         first = aside.row(0, named=True)
         raise SourceError(
@@ -96,7 +94,7 @@ def read_memes(args: Memes, *, source: Located, countries: Mapping[str, str]) ->
         rows=kept.with_columns(parents=pl.lit([], dtype=tables.TEXTS), content="meme_id"),
         dropped=dropped_rows(beyond, reason=pl.lit("limit")),
         quarantined=aside,
-        attempts=records.height + len(read.rejected),
+        attempts=read.records,
     )
 
 
@@ -124,8 +122,8 @@ _COUNTS = ("raters", "hateful", "is_majority")
 
 def ratings_of(ratings: Located) -> pl.DataFrame:
     """Return the usable ratings of a file, each rater's first of a meme: rater_id, meme_id, country, hateful."""
-    read = read_source(ratings, text_column=None, keep=_RATING).rows
-    texts = read.select(as_text(read[name]) for name in _RATING)
+    read = read_source(ratings, text_column=None, keep=_RATING)
+    texts = read.rows.select(read.names(name) for name in _RATING)
     said = pl.col("hateful").str.to_lowercase().replace_strict(_HATEFUL, default=None, return_dtype=pl.Int8)
     return (
         texts.select("rater_id", "meme_id", country=pl.col("group").str.to_lowercase(), hateful=said)
@@ -209,11 +207,3 @@ def _problem(
             rule, reason = found
             return rule, f"column {column!r}: {reason}"
     return None
-
-
-def rejected_entries(records: Iterable[Rejected]) -> list[dict[str, str | None]]:
-    """Return the ledger entries of records that could not be read."""
-    return [
-        {"row_id": None, "rule": rule, "reason": f"record {number}: {reason}", "payload": payload}
-        for number, rule, reason, payload in records
-    ]

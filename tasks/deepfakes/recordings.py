@@ -7,13 +7,12 @@ from pydantic import Field
 
 from normloom.core.errors import SourceError
 from normloom.core.stage import Output, dropped_rows, quarantined, quarantined_frame
-from normloom.readers import LIBRARIES, Located, as_text, read_source
+from normloom.readers import LIBRARIES, Located, read_source
 from normloom.schemas import tables
 from normloom.schemas.media import deepfake_tables
 from normloom.schemas.media.deepfake_tables import FAKE, NO_GENERATOR, REAL
 from normloom.steps.args import Args
 from normloom.steps.step import step
-from normloom.tasks.cultural.memes import rejected_entries
 
 SPEAKERS, WORDS = ("ada", "ben", "cleo", "dan"), 8  # of the built-in recordings
 GENERATORS = ("steady", "coarse", "scrambled")
@@ -49,9 +48,7 @@ def read_recordings(args: Recordings, *, source: Located) -> Output:
         "source_item": args.source_item,
     }
     read = read_source(source, text_column=None, keep=tuple(dict.fromkeys(names.values())))
-    records = read.rows.select(
-        "source_row", *(as_text(read.rows[column]).alias(name) for name, column in names.items())
-    ).with_columns(pl.col(*names).str.strip_chars().replace("", None))
+    records = read.rows.select("source_row", *(read.names(column).alias(name) for name, column in names.items()))
     taken, faults, seen = [], [], set[str]()
     for record in records.iter_rows(named=True):
         if problem := _problem(record, args, seen):
@@ -69,7 +66,7 @@ def read_recordings(args: Recordings, *, source: Located) -> Output:
                 "source_item": record["source_item"] or name,
             }
         )
-    faults += rejected_entries(read.rejected)
+    faults += read.entries
     if not taken:
         told = f"{faults[0]['rule']}; {faults[0]['reason']}" if faults else "it holds none"
         raise SourceError(f"{source.name}: none of {len(faults)} records can be used ({told})")

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from normloom.core.errors import SourceError
-from normloom.readers import Located, as_text, read_source
+from normloom.readers import Located, read_source
 from normloom.schemas.media.knowledge_tables import FACT_COLUMNS, LEXICON, SYMBOLS, WORDNET
 from normloom.tasks.knowledge.streamed import Read
 from normloom.tasks.knowledge.wordnet import WordNetFolder, senses
@@ -54,11 +54,9 @@ def symbols(source: Located) -> tuple[pl.DataFrame, Read]:
 def _table(source: Located, columns: tuple[str, ...]) -> tuple[list[tuple[Any, ...]], Read]:
     """Return the rows of a table that have all columns, as (record, texts); the others are counted as rejected."""
     found = read_source(source, text_column=None, keep=columns)
-    texts = found.rows.select(
-        "source_row", *(as_text(found.rows[name]).str.strip_chars().replace("", None) for name in columns)
-    )
+    texts = found.rows.select("source_row", *(found.names(name) for name in columns))
     whole = texts.drop_nulls()
-    return whole.rows(), Read(whole.height, texts.height - whole.height + len(found.rejected))
+    return whole.rows(), Read(whole.height, found.records - whole.height)
 
 
 def _share(source: Located, number: int, text: str) -> float:

@@ -7,7 +7,7 @@ import polars as pl
 from normloom.core.errors import SourceError
 from normloom.core.fan_out import each
 from normloom.core.stage import Output, Stage
-from normloom.readers import LIBRARIES, Keep, Located, as_text, column_names, read_source
+from normloom.readers import LIBRARIES, Keep, Located, column_names, read_source
 from normloom.readers.wanted import columns_hint
 from normloom.schemas import tables
 from normloom.schemas.people import demo_tables
@@ -28,9 +28,10 @@ def kept_columns(
         read = columns_of(source, keep, _USED).rows
         own = _beside(own, read, left="source_row", right="source_row")
     if items and keep_items:
-        ids = read_source(items, text_column=None, keep=("item_id",)).rows
-        read = columns_of(items, keep_items, _USED).rows.join(ids, on="source_row").drop("source_row")
-        own = _beside(own, read.with_columns(as_text(read["item_id"])), left="item_id", right="item_id")
+        ids = read_source(items, text_column=None, keep=("item_id",))
+        known = ids.rows.with_columns(ids.text("item_id"))
+        read = columns_of(items, keep_items, _USED).rows.join(known, on="source_row").drop("source_row")
+        own = _beside(own, read, left="item_id", right="item_id")
     names = released_names(own.columns[3:], tuple(demo_tables.RELEASED.columns))
     say_names(source, names)
     return Output(rows=own.drop("item_id").rename(names))

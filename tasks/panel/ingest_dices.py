@@ -15,7 +15,7 @@ from pydantic import Field
 from normloom.core.errors import SourceError
 from normloom.core.rows.text import text_problem
 from normloom.core.stage import Output, quarantined, quarantined_frame
-from normloom.readers import LIBRARIES, Located, Source, as_text, read_source
+from normloom.readers import LIBRARIES, Located, Source, read_source
 from normloom.schemas import tables
 from normloom.schemas.people import demo_tables
 from normloom.schemas.people.demo_tables import ANSWERS, AXES, UNKNOWN
@@ -63,10 +63,7 @@ def ingest_dices(args: Conversations, *, source: Located, items: Located | None 
     aside = [
         quarantined({"row_id": None, **row}, row.pop("rule"), f"record {row['source_row']}: {row.pop('reason')}")
         for row in judged.filter(pl.col("rule").is_not_null()).iter_rows(named=True)
-    ] + [
-        {"row_id": None, "rule": rule, "reason": f"record {number}: {reason}", "payload": payload}
-        for number, rule, reason, payload in read.rejected
-    ]
+    ] + read.entries
     if usable.is_empty():
         raise SourceError(
             f"{source.name}: none of {len(aside)} records can be used ({aside[0]['rule']}; {aside[0]['reason']})"
@@ -87,7 +84,7 @@ def ingest_dices(args: Conversations, *, source: Located, items: Located | None 
 def _read(source: Located, needed: Sequence[str], optional: Sequence[str]) -> Source:
     """Read the needed columns and those of the optional ones that are there, as text; the first one is the text."""
     read = read_source(source, text_column=needed[0], keep=needed[1:], optional=optional)
-    return replace(read, rows=read.rows.with_columns(as_text(read.rows[name]) for name in read.rows.columns[2:]))
+    return replace(read, rows=read.rows.with_columns(read.text(name) for name in read.rows.columns[2:]))
 
 
 def _items(source: Located) -> pl.DataFrame:

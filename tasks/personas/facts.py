@@ -10,12 +10,11 @@ from pydantic import Field
 from normloom.core.errors import SourceError
 from normloom.core.fan_out import free
 from normloom.core.stage import Output, dropped_rows, quarantined, quarantined_frame
-from normloom.readers import LIBRARIES, Located, as_text, read_source
+from normloom.readers import LIBRARIES, Located, read_source
 from normloom.schemas import tables
 from normloom.schemas.people import persona_tables
 from normloom.steps.args import Args
 from normloom.steps.step import step
-from normloom.tasks.cultural.memes import rejected_entries
 
 _FACT = ("username", "task", "topic", "relation", "object")
 _TOPIC = ("task", "topic")
@@ -87,7 +86,7 @@ def _read(
 ) -> Output:
     """Return the records of a file that have every column, each key once; raises SourceError if none can be used."""
     read = read_source(source, text_column=None, keep=tuple(columns))
-    records = read.rows.with_columns(as_text(read.rows[name]).str.strip_chars() for name in columns)
+    records = read.rows.with_columns(read.names(name) for name in columns)
     taken, faults, seen = [], [], set[tuple[str, ...]]()
     for record in records.iter_rows(named=True):
         missing = [name for name in columns if not record[name]]
@@ -99,7 +98,7 @@ def _read(
             continue
         seen.add(own)
         taken.append({"source_row": record["source_row"], **{name: record[name] for name in columns}})
-    aside = quarantined_frame([*faults, *rejected_entries(read.rejected)])
+    aside = quarantined_frame([*faults, *read.entries])
     if not taken:
         first = aside.row(0, named=True)
         raise SourceError(f"{source.name}: none of {aside.height} records can be used ({first['reason']})")
@@ -112,5 +111,5 @@ def _read(
         ),
         dropped=dropped_rows(beyond, reason=pl.lit("limit")),
         quarantined=aside,
-        attempts=records.height + len(read.rejected),
+        attempts=read.records,
     )

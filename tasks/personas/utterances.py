@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -20,10 +20,10 @@ from normloom.schemas.people import persona_tables
 from normloom.schemas.people.persona_tables import TEST, TRAIN
 from normloom.steps.args import Args
 from normloom.steps.step import step
-from normloom.tasks.cultural.memes import rejected_entries
 
 TOKENS = ("tokens", "head", "tail", "relation")  # as PersonaExt has them
 TEXTS = ("text", "subject", "object", "relation")
+_LISTS = TOKENS[:3]
 WORD = re.compile(r"\w+|[^\w\s]")
 
 
@@ -45,14 +45,15 @@ def read_utterances(args: ReadUtterances, *, source: Located, columns: tuple[str
     """
     read = read_source(source, text_column=None, keep=columns)
     taken, faults = [], []
-    for record in read.rows.iter_rows(named=True):
+    given = [read.lists(name) if name in _LISTS else read.text(name) for name in columns]
+    for record in read.rows.with_columns(given).iter_rows(named=True):
         try:
             taken.append({"source_row": record["source_row"], **_utterance(record), "split": TRAIN})
         except _BadUtteranceError as error:
             rule, reason = error.args
             entry = {"row_id": None, **{name: _plain(value) for name, value in record.items()}}
             faults.append(quarantined(entry, rule, f"record {record['source_row']}: {reason}"))
-    aside = quarantined_frame([*faults, *rejected_entries(read.rejected)])
+    aside = quarantined_frame([*faults, *read.entries])
     if not taken:
         first = aside.row(0, named=True)
         raise SourceError(f"{source.name}: none of {aside.height} records can be used ({first['reason']})")
@@ -68,7 +69,7 @@ def read_utterances(args: ReadUtterances, *, source: Located, columns: tuple[str
         rows=kept,
         dropped=dropped_rows(beyond, reason=pl.lit("limit")),
         quarantined=aside,
-        attempts=read.rows.height + len(read.rejected),
+        attempts=read.records,
     )
 
 
@@ -86,21 +87,27 @@ class _BadUtteranceError(Exception):
 
 
 def _utterance(record: Mapping[str, Any]) -> dict[str, Any]:
-    relation = str(record["relation"] or "").strip()
+    relation = (record["relation"] or "").strip()
     if not relation:
         raise _BadUtteranceError("missing_value", "no relation")
     if "tokens" in record:
-        tokens = [str(one) for one in record["tokens"] or ()]
-        subject, object_ = ([int(one) for one in record[name] or ()] for name in ("head", "tail"))
+        tokens = record["tokens"] or []
+        subject, object_ = (_places(record[name] or (), len(tokens)) for name in ("head", "tail"))
     else:
-        tokens = WORD.findall(str(record["text"] or ""))
-        subject, object_ = (_span(tokens, str(record[name] or "")) for name in ("subject", "object"))
+        tokens = WORD.findall(record["text"] or "")
+        subject, object_ = (_span(tokens, record[name] or "") for name in ("subject", "object"))
     if not tokens:
         raise _BadUtteranceError("missing_value", "no text")
-    if not object_ or min(object_) < 0 or max(object_) >= len(tokens):
+    if not object_:
         raise _BadUtteranceError("no_span", "the object is not a span of the text")
     object_ = list(range(min(object_), max(object_) + 1))
     return {"tokens": tokens, "subject": subject, "object": object_, "relation": relation}
+
+
+def _places(written: Sequence[str], tokens: int) -> list[int]:
+    """Return the places of tokens, none if one of them is no place in the text."""
+    places = [int(one) for one in written if one.isdecimal()]
+    return places if len(places) == len(written) and all(place < tokens for place in places) else []
 
 
 def _span(tokens: list[str], part: str) -> list[int]:

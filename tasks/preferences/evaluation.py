@@ -14,17 +14,17 @@ import polars as pl
 from normloom.core.errors import SourceError
 from normloom.core.fan_out import each, free
 from normloom.core.stage import Output, quarantined, quarantined_frame
-from normloom.readers import LIBRARIES, Located, as_text, read_source
+from normloom.readers import LIBRARIES, Located, read_source
 from normloom.schemas import tables
 from normloom.schemas.training import preference_tables
-from normloom.schemas.training.preference_tables import MEASURED, OK, WORST
+from normloom.schemas.training.preference_tables import BOUNDS, MEASURED, OK, WORST
 from normloom.steps.step import step
 from normloom.tasks.metrics.figure import figure_row, figures_output
 from normloom.tasks.preferences.dpo.dpo_figures import mean_over_groups
 from normloom.tasks.preferences.parse import response_of
 
-FAILURE, SECONDS = "failure", "seconds"
-_NAMED = ("policy", "prompt_id", "raw_reply")
+FAILURE, SECONDS, SHEET = "failure", "seconds", "sheet_response"
+COLUMNS = ("policy", "prompt_id", "raw_reply", *MEASURED)  # of replies that were released with their signals
 
 
 @step(
@@ -37,30 +37,46 @@ def read_evaluated(rows: pl.DataFrame, *, source: Located) -> Output:
     """Return the replies of policies that were released with their signals; `rows` are the prompts.
 
     The file has policy, prompt_id, raw_reply, the four signals, and maybe seconds and sheet_response: the response that
-    the signals are of, null if parsing failed. Without it a reply is valid if its raw reply parses. A reply to a
-    prompt that is not there is quarantined as `unknown_prompt`.
+    the signals are of, null if parsing failed. Without it a reply is valid if its raw reply parses. Quarantine rules:
+    `missing` for a record without a policy or prompt, `unknown_prompt`, `repeated` (a policy replies to a prompt once),
+    `out_of_range` for a valid reply without a signal, or with one outside its range.
     """
-    read = read_source(source, text_column=None, keep=(*_NAMED, *MEASURED), optional=(SECONDS, "sheet_response")).rows
-    parsed = pl.Series("raw_status", [response_of(raw or "")[0] for raw in as_text(read["raw_reply"])], dtype=pl.String)
-    told = read.with_columns(parsed, *(as_text(read[name]) for name in ("policy", "prompt_id")))
-    valid = pl.col("sheet_response").is_not_null() if "sheet_response" in told.columns else pl.col("raw_status") == OK
-    seconds = pl.col(SECONDS) if SECONDS in told.columns else pl.lit(None)
-    known = told.with_columns(valid=valid, seconds=seconds.cast(pl.Float64)).join(
+    read = read_source(source, text_column=None, keep=COLUMNS, optional=(SECONDS, SHEET))
+    parsed = pl.Series("raw_status", [response_of(raw or "")[0] for raw in read.text("raw_reply")], dtype=pl.String)
+    numbers = [read.numbers(name) for name in (*MEASURED, SECONDS) if name in read.rows.columns]
+    told = read.rows.with_columns(parsed, *(read.names(name) for name in ("policy", "prompt_id")), *numbers)
+    if SECONDS not in told.columns:
+        told = told.with_columns(pl.lit(None, dtype=pl.Float64).alias(SECONDS))
+    response = pl.col(SHEET).str.strip_chars()
+    valid = (response != "").fill_null(value=False) if SHEET in told.columns else pl.col("raw_status") == OK
+    known = told.with_columns(valid=valid).join(
         rows.select("prompt_id", "dialogue", "row_id"), on="prompt_id", how="left", maintain_order="left"
     )
+    measured = pl.all_horizontal(pl.col(name).is_between(*BOUNDS[name]).fill_null(value=False) for name in MEASURED)
+    rule = (
+        pl.when(pl.any_horizontal(pl.col(name).is_null() for name in ("policy", "prompt_id")))
+        .then(pl.lit("missing"))
+        .when(pl.col("row_id").is_null())
+        .then(pl.lit("unknown_prompt"))
+        .when(~pl.struct("policy", "prompt_id").is_first_distinct())
+        .then(pl.lit("repeated"))
+        .when(pl.col("valid") & ~measured)
+        .then(pl.lit("out_of_range"))
+    )
+    judged = known.with_columns(rule=rule)
     lost = [
         quarantined(
-            {**row, "row_id": None}, "unknown_prompt", f"record {row['source_row']}: prompt {row['prompt_id']!r}"
+            {**row, "row_id": None}, row.pop("rule"), f"record {row['source_row']}: prompt {row['prompt_id']!r}"
         )
-        for row in known.filter(pl.col("row_id").is_null()).iter_rows(named=True)
+        for row in judged.filter(pl.col("rule").is_not_null()).iter_rows(named=True)
     ]
-    usable = known.filter(pl.col("row_id").is_not_null())
+    usable = judged.filter(pl.col("rule").is_null())
     if usable.is_empty():
         raise SourceError(f"{source.name}: none of {known.height} replies answers one of {rows.height} prompts")
     return Output(
         rows=_evaluated(usable).with_columns(parents=pl.concat_list("row_id"), content="policy").drop("row_id"),
-        quarantined=quarantined_frame(lost),
-        attempts=known.height,
+        quarantined=quarantined_frame([*lost, *read.entries]),
+        attempts=read.records,
     )
 
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from normloom.core.errors import SourceError
 from normloom.core.rows.text import text_problem
 from normloom.core.stage import Output, dropped_rows, quarantined, quarantined_frame
-from normloom.readers import LIBRARIES, Located, as_text, read_source
+from normloom.readers import LIBRARIES, Located, Source, read_source
 from normloom.schemas import tables
 from normloom.schemas.training import preference_tables
 from normloom.schemas.training.preference_tables import TRAIN, VALID
@@ -37,7 +37,7 @@ def read_prompts(args: PersonaPrompts, *, source: Located) -> Output:
     beyond the limit as `limit`. Raises SourceError if no record can be used.
     """
     read = read_source(source, text_column=None, keep=NEEDED, optional=OPTIONAL)
-    records = _complete(read.rows)
+    records = _complete(read)
     taken, faults, seen = [], [], set[str]()
     for record in records.iter_rows(named=True):
         if problem := _problem(record, seen, args.max_chars):
@@ -46,11 +46,7 @@ def read_prompts(args: PersonaPrompts, *, source: Located) -> Output:
             continue
         seen.add(record["prompt_id"])
         taken.append({**record, "dialogue": dialogue_of(record["persona"], record["context"])})
-    rejected = [
-        {"row_id": None, "rule": rule, "reason": f"record {number}: {reason}", "payload": payload}
-        for number, rule, reason, payload in read.rejected
-    ]
-    aside = quarantined_frame([*faults, *rejected])
+    aside = quarantined_frame([*faults, *read.entries])
     if not taken:
         first = aside.row(0, named=True)
         raise SourceError(
@@ -74,7 +70,7 @@ def read_prompts(args: PersonaPrompts, *, source: Located) -> Output:
         .with_columns(parents=pl.lit([], dtype=tables.TEXTS), content="prompt_id"),
         dropped=dropped_rows(gone, reason=pl.col("why"), leaving_out=("why",)),
         quarantined=aside,
-        attempts=records.height + len(read.rejected),
+        attempts=read.records,
     )
 
 
@@ -83,10 +79,11 @@ def dialogue_of(persona: str, context: str) -> str:
     return hashlib.blake2b(f"{persona}\x1f{context}".encode(), digest_size=16).hexdigest()
 
 
-def _complete(rows: pl.DataFrame) -> pl.DataFrame:
-    absent = [pl.lit(None, dtype=pl.String).alias(name) for name in OPTIONAL if name not in rows.columns]
-    texts = [as_text(rows[name]) for name in rows.columns if name != "source_row"]
-    return rows.with_columns(*texts, *absent).with_columns(pl.col("split").fill_null(TRAIN))
+def _complete(read: Source) -> pl.DataFrame:
+    absent = [pl.lit(None, dtype=pl.String).alias(name) for name in OPTIONAL if name not in read.rows.columns]
+    named = ("prompt_id", *(name for name in OPTIONAL if name in read.rows.columns))
+    texts = [*(read.text(name) for name in NEEDED[1:]), *(read.names(name) for name in named)]
+    return read.rows.with_columns(*texts, *absent).with_columns(pl.col("split").fill_null(TRAIN))
 
 
 def _problem(record: dict[str, str], seen: set[str], max_chars: int) -> tuple[str, str] | None:

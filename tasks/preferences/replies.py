@@ -13,7 +13,7 @@ from normloom.core.fan_out import each, free
 from normloom.core.models.protocol import GenerateRequest, LanguageModel, Sampling
 from normloom.core.rows.ids import seed
 from normloom.core.stage import Output, quarantined, quarantined_frame, unanswered
-from normloom.readers import LIBRARIES, Located, as_text, read_source
+from normloom.readers import LIBRARIES, Located, read_source
 from normloom.schemas.template import Template, sections, template_named
 from normloom.schemas.training import preference_tables
 from normloom.schemas.training.preference_tables import BOUNDS, MEASURED, NONE, OK, TRAIN, WORST
@@ -22,7 +22,7 @@ from normloom.steps.step import step
 from normloom.tasks import bounds
 
 RELEASED = "released"
-_REPLY = ("gen_id", "prompt_id", "model", "raw_reply")
+REPLY = ("gen_id", "prompt_id", "model", "raw_reply")
 
 
 class AskingReply(Args):
@@ -115,16 +115,14 @@ def read_replies(rows: pl.DataFrame, *, source: Located, limited: bool) -> Outpu
     A reply to a prompt that is not one of them is quarantined as `unknown_prompt`; if only some prompts were taken
     (`limited`), it is left alone. Further rules: `missing` for a record without an id, model or reply, `repeated_id`.
     """
-    read = read_source(source, text_column=None, keep=_REPLY, optional=("seconds",))
-    seconds = pl.col("seconds") if "seconds" in read.rows.columns else pl.lit(None)
-    records = read.rows.with_columns(
-        *(as_text(read.rows[name]) for name in _REPLY), seconds=seconds.cast(pl.Float64, strict=False)
-    )
+    read = read_source(source, text_column=None, keep=REPLY, optional=("seconds",))
+    seconds = read.numbers("seconds") if "seconds" in read.rows.columns else pl.lit(None, dtype=pl.Float64)
+    records = read.rows.with_columns(*(read.names(name) for name in REPLY[:3]), read.text("raw_reply"), seconds=seconds)
     prompts = rows.filter(split=TRAIN).select("prompt_id", "dialogue", "row_id")
     known = records.join(prompts, on="prompt_id", how="left", maintain_order="left")
     if limited:
         known = known.filter(pl.col("row_id").is_not_null() | pl.col("prompt_id").is_null())
-    missing = pl.any_horizontal(pl.col(name).is_null() for name in _REPLY)
+    missing = pl.any_horizontal(pl.col(name).is_null() for name in REPLY)
     rule = (
         pl.when(missing)
         .then(pl.lit("missing"))
@@ -138,10 +136,6 @@ def read_replies(rows: pl.DataFrame, *, source: Located, limited: bool) -> Outpu
         quarantined({**row, "row_id": None}, row.pop("rule"), f"record {row['source_row']}: {_reason(row)}")
         for row in judged.filter(pl.col("rule").is_not_null()).iter_rows(named=True)
     ]
-    rejected = [
-        {"row_id": None, "rule": rule, "reason": f"record {number}: {reason}", "payload": payload}
-        for number, rule, reason, payload in read.rejected
-    ]
     usable = judged.filter(pl.col("rule").is_null())
     if usable.is_empty():
         raise SourceError(
@@ -150,13 +144,13 @@ def read_replies(rows: pl.DataFrame, *, source: Located, limited: bool) -> Outpu
         )
     return Output(
         rows=usable.select(*preference_tables.REPLIES.columns, parents=pl.concat_list("row_id"), content="gen_id"),
-        quarantined=quarantined_frame([*faults, *rejected]),
+        quarantined=quarantined_frame([*faults, *read.entries]),
         attempts=judged.height + len(read.rejected),
     )
 
 
 def _reason(row: dict[str, Any]) -> str:
-    if absent := [name for name in _REPLY if row[name] is None]:
+    if absent := [name for name in REPLY if row[name] is None]:
         return f"column {absent[0]!r} has no value"
     return f"gen_id {row['gen_id']!r} of prompt {row['prompt_id']!r}"
 
@@ -173,14 +167,13 @@ def released_signals(rows: pl.DataFrame, *, source: Located) -> Output:
     A value outside the signal's range, or missing for a reply that parsed, is quarantined as `out_of_range`.
     """
     read = read_source(source, text_column=None, keep=("gen_id", *MEASURED))
-    first = read.rows.with_columns(as_text(read.rows["gen_id"])).unique("gen_id", keep="first", maintain_order=True)
+    told = read.rows.with_columns(read.names("gen_id"), *(read.numbers(name) for name in MEASURED))
+    first = told.unique("gen_id", keep="first", maintain_order=True)
     values = first.unpivot(MEASURED, index="gen_id", variable_name="signal", value_name="value")
     scored = rows.filter(pl.col("parse_status") != NONE).select("row_id", "gen_id", "parse_status")
     named = scored.join(pl.DataFrame({"signal": MEASURED}), how="cross", maintain_order="left")
-    told = named.join(values, on=("gen_id", "signal"), how="left", maintain_order="left").with_columns(
-        value=pl.when(parse_status=OK).then(pl.col("value").cast(pl.Float64))
-    )
-    return signal_rows(told, source=pl.lit(RELEASED))
+    scores = named.join(values, on=("gen_id", "signal"), how="left", maintain_order="left")
+    return signal_rows(scores.with_columns(value=pl.when(parse_status=OK).then("value")), source=pl.lit(RELEASED))
 
 
 def signal_rows(told: pl.DataFrame, *, source: pl.Expr) -> Output:
@@ -191,10 +184,16 @@ def signal_rows(told: pl.DataFrame, *, source: pl.Expr) -> Output:
     )
     wrong = (pl.col("parse_status") == OK) & ~pl.col("value").is_between("low", "high").fill_null(value=False)
     faults = [
-        quarantined(row, "out_of_range", f"{row['signal']} is {row['value']}, expected {row['low']} to {row['high']}")
+        quarantined(
+            row, "out_of_range", f"{row['signal']} {_told(row['value'])}, expected {row['low']} to {row['high']}"
+        )
         for row in known.filter(wrong).iter_rows(named=True)
     ]
     return Output(
         rows=known.filter(~wrong).select("row_id", *preference_tables.SIGNALS.columns),
         quarantined=quarantined_frame(faults),
     )
+
+
+def _told(value: float | None) -> str:
+    return "has no number" if value is None else f"is {value}"

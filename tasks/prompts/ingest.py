@@ -64,10 +64,7 @@ def ingest(args: Prompts, *, source: Located, taxonomies: tuple[Taxonomy, ...] =
     """
     column = args.conversations(source)
     read = read_texts(source, args.text_column, column, args.keep, args.references.values())
-    aside = [
-        {"row_id": None, "rule": rule, "reason": f"record {number}: {reason}", "payload": payload}
-        for number, rule, reason, payload in read.rejected
-    ]
+    aside = read.entries
     records = read.rows.with_row_index("_at")
     plain = _plain(records, args) if column is None and not args.references else records.clear()
     usable: list[dict[str, object]] = []
@@ -102,7 +99,7 @@ def ingest(args: Prompts, *, source: Located, taxonomies: tuple[Taxonomy, ...] =
     return Output(
         rows=rows.drop("_at").with_columns(parents=pl.lit([], dtype=tables.TEXTS)),
         quarantined=quarantined_frame(aside),
-        attempts=read.rows.height + len(read.rejected),
+        attempts=read.records,
     )
 
 
@@ -167,11 +164,11 @@ def _reference(
 
 
 def label_names(value: object) -> list[str]:
-    """Return the names in a value of labels: names parted by `;`, a list, also one written as JSON.
+    """Return the names in a value of labels: names parted by `;`, a list, each also written as JSON.
 
     An item of a list is a name or, as in a released table, an object with the name as `label`.
     """
-    if isinstance(value, str) and value.lstrip().startswith("["):
+    if isinstance(value, str) and value.lstrip().startswith(("[", '"')):
         with contextlib.suppress(ValueError):
             value = json.loads(value)
     if not isinstance(value, list):

@@ -11,9 +11,9 @@ from pydantic import Field
 
 from normloom.core.errors import SourceError
 from normloom.core.fan_out import each, free
-from normloom.core.stage import Output, dropped_rows, quarantined_frame
+from normloom.core.stage import Output, dropped_rows, quarantined, quarantined_frame
 from normloom.near_duplicates.features import Features
-from normloom.readers import LIBRARIES, Located, as_text, column_names, read_source
+from normloom.readers import LIBRARIES, Located, column_names, read_source
 from normloom.schemas import tables
 from normloom.schemas.contamination_tables import CONTAMINATION, ITEMS, JACCARD, NGRAMS
 from normloom.steps.args import Args
@@ -48,20 +48,19 @@ def benchmark_items(*, source: Located, benchmark: str, text_column: str | None 
     names in its own (`forbidden_prompt`). Raises SourceError if there is none, or several, or no record has a text.
     """
     read = read_source(source, text_column=text_column or _text_column(source))
-    texts = read.rows.with_columns(as_text(read.rows["text"]))
+    texts = read.rows.with_columns(read.text("text"))
     blank = (pl.col("text").str.strip_chars() == "").fill_null(value=True)
-    aside = [*read.rejected, *((number, "empty", "no text", "") for number in texts.filter(blank)["source_row"])]
+    empty = [
+        quarantined({"row_id": None, **row}, "empty", f"record {row['source_row']}: no text")
+        for row in texts.filter(blank).select("source_row", "text").iter_rows(named=True)
+    ]
     items = texts.filter(~blank).select("source_row", "text", benchmark=pl.lit(benchmark))
     if items.is_empty():
-        raise SourceError(f"{source.name}: none of {len(aside)} records has a text: it is not a benchmark")
+        raise SourceError(f"{source.name}: none of {read.records} records has a text: it is not a benchmark")
     known = items.with_columns(
         parents=pl.lit([], dtype=tables.TEXTS), content=pl.format("{} {}", "source_row", pl.col("text"))
     )
-    entries: list[dict[str, str | None]] = [
-        {"row_id": None, "rule": rule, "reason": f"record {number}: {reason}", "payload": payload}
-        for number, rule, reason, payload in aside
-    ]
-    return Output(rows=known, quarantined=quarantined_frame(entries), attempts=items.height + len(aside))
+    return Output(rows=known, quarantined=quarantined_frame([*read.entries, *empty]), attempts=read.records)
 
 
 def _text_column(source: Located) -> str:

@@ -19,7 +19,6 @@ from normloom.schemas.training import alignx_tables
 from normloom.schemas.training.alignx_tables import DEV, HARMLESS, HELPFUL, HONEST, TEST, TRAIN
 from normloom.steps.args import Args
 from normloom.steps.step import step
-from normloom.tasks.cultural.memes import rejected_entries
 
 Record = Mapping[str, Any]
 _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]*")
@@ -39,11 +38,15 @@ class ReadAxisSet(Args):
 
 @dataclass(frozen=True, kw_only=True)
 class AxisSet:
-    """A published layout: its needed columns, and how a record becomes a row without `source_row`."""
+    """A published layout: its needed columns, and how a record becomes a row without `source_row`.
+
+    Values are texts, in `lists` of them for columns with several.
+    """
 
     columns: tuple[str, ...]
     row: Callable[[Record], dict[str, Any]]
     optional: tuple[str, ...] = ()
+    lists: tuple[str, ...] = ()
 
 
 def _row(
@@ -60,13 +63,12 @@ def _row(
 
 
 def _texts(values: Any) -> list[str]:
-    """Return the texts among values that say something; a single text is one."""
-    given = [values] if isinstance(values, str) else list(values or ())
-    return [str(one) for one in given if one is not None and str(one).strip()]
+    """Return the texts that say something."""
+    return [one for one in values or () if one and one.strip()]
 
 
 def _instruction(record: Record) -> dict[str, Any]:
-    parts = [str(record[name]).strip() for name in ("instruction", "input") if record[name]]
+    parts = [record[name].strip() for name in ("instruction", "input") if record[name]]
     return _row(HELPFUL, "\n\n".join(part for part in parts if part), [record["output"]])
 
 
@@ -93,13 +95,9 @@ def _query(record: Record) -> dict[str, Any]:
 
 
 def _own(record: Record) -> dict[str, Any]:
-    made = _row(str(record["axis"] or "").strip(), record["prompt"], _list(record, "reference"), ())
-    bad, split = _texts(_list(record, "bad_reference")), record.get("split")
-    return {**made, "bad_reference": bad, "given_split": SPLITS.get(split or "", split)}
-
-
-def _list(record: Record, name: str) -> Any:
-    return record.get(name) or ()
+    axis, split = (record["axis"] or "").strip(), (record.get("split") or "").strip() or None
+    made = _row(axis, record["prompt"], record.get("reference") or (), record.get("bad_reference") or ())
+    return {**made, "given_split": SPLITS.get((split or "").lower(), split)}
 
 
 def _dialogue(context: str | None) -> tuple[list[dict[str, str]] | None, str | None]:
@@ -124,10 +122,17 @@ AXIS_SETS: Mapping[str, AxisSet] = {  # by the folder that a set is kept in; the
     "hh_harmless": AxisSet(columns=("context", "chosen", "rejected"), row=_pair),
     "beavertails_sample": AxisSet(columns=("prompt", "response", "category"), row=_labelled),
     "truthfulqa_full": AxisSet(
-        columns=("question", "best_answer", "correct_answers", "incorrect_answers"), row=_question
+        columns=("question", "best_answer", "correct_answers", "incorrect_answers"),
+        row=_question,
+        lists=("correct_answers", "incorrect_answers"),
     ),
     "honeset": AxisSet(columns=("query", "category"), row=_query),
-    "axes": AxisSet(columns=("axis", "prompt"), row=_own, optional=("reference", "bad_reference", "split")),
+    "axes": AxisSet(
+        columns=("axis", "prompt"),
+        row=_own,
+        optional=("reference", "bad_reference", "split"),
+        lists=("reference", "bad_reference"),
+    ),
 }
 
 
@@ -145,8 +150,9 @@ def read_axis_set(args: ReadAxisSet, *, source: Located, layout: str) -> Output:
     """
     known = AXIS_SETS[layout]
     read = read_source(source, text_column=None, keep=known.columns, optional=known.optional)
+    given = [read.lists(name) if name in known.lists else read.text(name) for name in read.rows.columns[1:]]
     taken, faults = [], []
-    for record in read.rows.iter_rows(named=True):
+    for record in read.rows.with_columns(given).iter_rows(named=True):
         made = {"source_row": record["source_row"], "origin": layout, **known.row(record)}
         if problem := _problem(made, args.max_chars):
             rule, reason = problem
@@ -154,7 +160,7 @@ def read_axis_set(args: ReadAxisSet, *, source: Located, layout: str) -> Output:
             faults.append(entry)
         else:
             taken.append({**made, "content": known_as(made)})
-    aside = quarantined_frame([*faults, *rejected_entries(read.rejected)])
+    aside = quarantined_frame([*faults, *read.entries])
     if not taken:
         first = aside.row(0, named=True)
         raise SourceError(f"{source.name}: none of {aside.height} records can be used ({first['reason']})")
@@ -166,7 +172,7 @@ def read_axis_set(args: ReadAxisSet, *, source: Located, layout: str) -> Output:
         rows=rows.filter(first_seen),
         dropped=dropped_rows(repeated, reason=pl.lit("repeated")),
         quarantined=aside,
-        attempts=read.rows.height + len(read.rejected),
+        attempts=read.records,
     )
 
 

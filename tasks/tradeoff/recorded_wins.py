@@ -10,12 +10,11 @@ import polars as pl
 from normloom.core.errors import SourceError
 from normloom.core.rows.ids import seed
 from normloom.core.stage import Output, quarantined, quarantined_frame
-from normloom.readers import LIBRARIES, Located, as_text, read_source
+from normloom.readers import LIBRARIES, Located, read_source
 from normloom.schemas import tables
 from normloom.schemas.training import alignx_tables
 from normloom.schemas.training.alignx_tables import EMPTY, HELPFUL, OK, WIN, WORST
 from normloom.steps.step import step
-from normloom.tasks.cultural.memes import rejected_entries
 from normloom.tasks.tradeoff.phrases import count_words
 
 _RECORDED = ("model", "instruction", "baseline_reply", "model_reply", "preference")
@@ -30,7 +29,7 @@ def read_judged(*, source: Located, judge: str, axis: str = HELPFUL) -> Output:
     Quarantine rules: `missing_value`, `unknown_preference`, `repeated`.
     """
     read = read_source(source, text_column=None, keep=_RECORDED)
-    texts = read.rows.with_columns(as_text(read.rows[name]) for name in _RECORDED[:-1])
+    texts = read.rows.with_columns(*(read.text(name) for name in _RECORDED), recorded=read.numbers("preference"))
     made, faults, seen = [], [], set[tuple[str, str]]()
     for record in texts.iter_rows(named=True):
         key = record["instruction"] or "", record["model"] or ""
@@ -39,7 +38,7 @@ def read_judged(*, source: Located, judge: str, axis: str = HELPFUL) -> Output:
             faults.append(quarantined(entry, problem[0], f"record {record['source_row']}: {problem[1]}"))
             continue
         seen.add(key)
-        preference = record["preference"]
+        preference = record["recorded"]
         made.append(
             {
                 "parents": [],
@@ -49,7 +48,7 @@ def read_judged(*, source: Located, judge: str, axis: str = HELPFUL) -> Output:
                 "system": record["model"],
                 "measure": WIN,
                 "judge": judge,
-                "value": None if preference is None else _PREFERENCE[float(preference)],
+                "value": None if preference is None else _PREFERENCE[preference],
                 "worst": WORST[WIN],
                 "words": count_words(record["model_reply"] or ""),
                 "reference_words": count_words(record["baseline_reply"] or ""),
@@ -60,15 +59,15 @@ def read_judged(*, source: Located, judge: str, axis: str = HELPFUL) -> Output:
         raise SourceError(f"{source.name}: none of {texts.height} records can be used as a judgement")
     return Output(
         rows=pl.DataFrame(made, schema=tables.named_by_content(alignx_tables.JUDGED)),
-        quarantined=quarantined_frame([*faults, *rejected_entries(read.rejected)]),
-        attempts=texts.height + len(read.rejected),
+        quarantined=quarantined_frame([*faults, *read.entries]),
+        attempts=read.records,
     )
 
 
 def _problem(record: Mapping[str, Any], *, repeated: bool) -> tuple[str, str] | None:
     if missing := next((name for name in ("model", "instruction") if not record[name]), None):
         return "missing_value", f"no {missing}"
-    if record["preference"] is not None and record["preference"] not in _PREFERENCE:
+    if record["preference"] and record["recorded"] not in _PREFERENCE:
         known = ", ".join(f"{one:g}" for one in _PREFERENCE)
         return "unknown_preference", f"preference is {record['preference']!r}, expected {known} or none"
     return ("repeated", f"{record['model']} answers this instruction in another record too") if repeated else None

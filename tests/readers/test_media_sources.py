@@ -234,6 +234,19 @@ class TestSources:
         with pytest.raises(SourceError, match=r"bytes.parquet has no column 'who': it has image"):
             list(entries(source, keep=("who",), most=10))
 
+    def test_records_that_cannot_be_read_are_accounted_for_by_their_numbers(self, folder: Path) -> None:
+        (folder / "table.jsonl").write_text('{"path": "gone.png", "who": "a"}\n{broken\n{"path": 7, "who": 8}\n')
+        found = []
+        for entry in entries(locate_media(folder / "table.jsonl"), keep=("who",), most=10):
+            with pytest.raises(BadMediaError) as raised:
+                entry.read()
+            found.append((entry.origin, raised.value.rule, entry.beside.get("who")))
+        assert found == [
+            ("record 1", "missing_file", "a"),
+            ("record 2", "broken_json", None),
+            ("record 3", "missing_file", "8"),
+        ]
+
     def test_a_path_that_leads_to_a_folder_cannot_be_read(self, folder: Path) -> None:
         (folder / "table.csv").write_text("path\ndeep\n")
         [entry] = entries(locate_media(folder / "table.csv"), most=1_000_000)

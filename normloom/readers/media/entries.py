@@ -7,6 +7,7 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from operator import itemgetter
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -16,7 +17,7 @@ from normloom.readers.media.decode import SUFFIXES, BadMediaError
 from normloom.readers.media.locate import LocatedMedia, within
 from normloom.readers.opening import open_raw
 from normloom.readers.read import ARROW, read_source
-from normloom.readers.records import one_line
+from normloom.readers.records import Rejected, one_line
 
 _BATCH = 32  # records of Parquet that are in memory at once
 _BESIDE = 1 << 20  # bytes of a text that comes with a picture in an archive; longer ones are left out
@@ -76,17 +77,20 @@ def _read(stream: IO[bytes], most: int) -> bytes:
 
 
 def _in_table(source: LocatedMedia, table: Located, column: str, keep: tuple[str, ...], most: int) -> Iterator[Entry]:
-    for number, record in enumerate(_records(table, (column, *keep)), start=1):
+    for number, record in _records(table, (column, *keep)):
+        origin = f"record {number}"
+        if isinstance(record, Rejected):
+            yield Entry(origin, "", partial(_rejected, record))
+            continue
         value = record[column]
         beside = {name: record[name] for name in keep}
         path, data = (value.get("path"), value.get("bytes")) if isinstance(value, dict) else (value, None)
         data = value if isinstance(value, bytes) else data
-        origin = f"record {number}"
         if data is not None:
             yield Entry(
                 origin, Path(path or "").name if isinstance(path, str) else "", partial(_held, data, most), beside
             )
-        elif path:
+        elif path and isinstance(path, str):
             yield Entry(origin, Path(path).name, partial(_from, source.root / path, source, most), beside)
         else:
             yield Entry(origin, "", _nothing, beside)
@@ -102,10 +106,17 @@ def _nothing() -> bytes:
     raise BadMediaError("missing_file", "neither a path nor bytes")
 
 
-def _records(table: Located, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """Yield the records of a table; those of Parquet a few at a time, since they may hold the media themselves."""
+def _rejected(record: Rejected) -> bytes:
+    raise BadMediaError(record.rule, record.reason)
+
+
+def _records(table: Located, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, Any] | Rejected]]:
+    """Yield the records of a table by number; those of Parquet a few at a time, since they may hold the media."""
     if table.format not in ARROW:
-        yield from read_source(table, text_column=None, keep=columns).rows.select(columns).iter_rows(named=True)
+        read = read_source(table, text_column=None, keep=columns)
+        rows = read.rows.with_columns(read.text(name) for name in read.mixed).select(columns)
+        kept = zip(read.rows["source_row"], rows.iter_rows(named=True), strict=True)
+        yield from sorted((*kept, *((one.source_row, one) for one in read.rejected)), key=itemgetter(0))
         return
     import pyarrow.dataset as ds
 
@@ -113,8 +124,8 @@ def _records(table: Located, columns: tuple[str, ...]) -> Iterator[dict[str, Any
     data = ds.dataset([str(path) for path in table.files], format=form)
     if unknown := sorted(set(columns) - set(data.schema.names)):
         raise SourceError(f"{table.name} has no column {unknown[0]!r}: it has {', '.join(data.schema.names)}")
-    for batch in data.to_batches(columns=list(columns), batch_size=_BATCH, batch_readahead=1, fragment_readahead=1):
-        yield from batch.to_pylist()
+    batches = data.to_batches(columns=list(columns), batch_size=_BATCH, batch_readahead=1, fragment_readahead=1)
+    yield from enumerate((record for batch in batches for record in batch.to_pylist()), start=1)
 
 
 def _archived(path: Path, keep: tuple[str, ...], most: int) -> Iterator[Entry]:

@@ -132,8 +132,8 @@ def _paths(table: Located, column: str, folder: Path, *, outside: bool) -> Itera
         dtype = pl.scan_parquet(table.files[0]).collect_schema()[column] if table.format == "parquet" else None
         if dtype != pl.String:
             return
-    for value in read_source(table, text_column=None, keep=(column,)).rows[column]:
-        path = folder / str(value)
-        if value is not None and path.is_file() and (outside or within(folder, path)):
+    for value in read_source(table, text_column=None, keep=(column,)).text(column):
+        path = folder / (value or "")
+        if value and path.is_file() and (outside or within(folder, path)):
             open_raw(path).close()
             yield path
