@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -25,7 +26,7 @@ PROMPTS = pl.DataFrame({"prompt_id": ["p", "q"], "dialogue": ["d", "e"], "row_id
 REPLY = '{"response": "hi"}'
 
 
-def csv(folder: Path, rows: list[dict[str, object]]) -> Path:
+def csv(folder: Path, rows: Sequence[Mapping[str, object]]) -> Path:
     """Write rows as CSV, lists as JSON."""
     texts = [{key: json.dumps(one) if isinstance(one, list) else str(one) for key, one in row.items()} for row in rows]
     pl.DataFrame(texts).write_csv(folder / "rows.csv")
@@ -70,9 +71,7 @@ class TestPersoDpo:
         row = {"prompt_id": "p", "persona": "I row.", "context": "Hi.", "split": "", "reference": ""}
         made = read_prompts.function(PersonaPrompts(), source=locate(csv(tmp_path, [row])))
         assert made.rows.select("split", "reference").rows() == [("train", None)]
-        rows: list[dict[str, object]] = [
-            {"gen_id": "a", "prompt_id": "p", "model": model, "raw_reply": ""} for model in ("m", " ")
-        ]
+        rows = [{"gen_id": "a", "prompt_id": "p", "model": model, "raw_reply": ""} for model in ("m", " ")]
         replies = read_replies.function(PROMPTS, source=locate(csv(tmp_path, rows)), limited=False)
         assert replies.rows["gen_id"].to_list() == ["a"]
         assert reasons(replies) == [("missing", "record 2: column 'model' has no value")]
@@ -112,9 +111,7 @@ class TestOthers:
     def test_preferences_are_numbers_also_in_csv(self, tmp_path: Path) -> None:
         row = {"model": "m", "baseline_reply": "a", "model_reply": "b"}
         given = ["2.0", "1", "1.5", "", "7"]
-        rows: list[dict[str, object]] = [
-            {**row, "instruction": str(n), "preference": one} for n, one in enumerate(given)
-        ]
+        rows = [{**row, "instruction": str(n), "preference": one} for n, one in enumerate(given)]
         made = read_judged.function(source=locate(csv(tmp_path, rows)), judge="j")
         expected = [(1.0, "ok"), (0.0, "ok"), (0.5, "ok"), (None, "empty")]
         assert made.rows.select("value", "parse_status").rows() == expected
@@ -141,7 +138,7 @@ class TestOthers:
 
     def test_tokens_and_places_are_json_in_csv(self, tmp_path: Path) -> None:
         row = {"tokens": ["I", "like", "tea"], "head": [0], "tail": [2], "relation": "likes"}
-        rows: list[dict[str, object]] = [row, {**row, "tail": ["x"]}, {**row, "tail": [3]}, {**row, "tokens": "I like"}]
+        rows = [row, {**row, "tail": ["x"]}, {**row, "tail": [3]}, {**row, "tokens": "I like"}]
         made = read_utterances.function(ReadUtterances(), source=locate(csv(tmp_path, rows)), columns=TOKENS)
         assert made.rows.select("tokens", "subject", "object").rows() == [(["I", "like", "tea"], [0], [2])]
         assert [rule for rule, _ in reasons(made)] == ["no_span"] * 3

@@ -115,8 +115,8 @@ def _records(table: Located, columns: tuple[str, ...]) -> Iterator[tuple[int, di
     if table.format not in ARROW:
         read = read_source(table, text_column=None, keep=columns)
         rows = read.rows.with_columns(read.text(name) for name in read.mixed).select(columns)
-        kept = zip(read.rows["source_row"], rows.iter_rows(named=True), strict=True)
-        yield from sorted((*kept, *((one.source_row, one) for one in read.rejected)), key=itemgetter(0))
+        kept = dict(zip(read.rows["source_row"], rows.iter_rows(named=True), strict=True))
+        yield from sorted({**kept, **{one.source_row: one for one in read.rejected}}.items(), key=itemgetter(0))
         return
     import pyarrow.dataset as ds
 
