@@ -128,7 +128,7 @@ class TestOthers:
             "split": "Train",
         }
         made = read_axis_set.function(ReadAxisSet(), source=locate(csv(tmp_path, [row])), layout="axes")
-        expected = (["So.", "Thus."], ["No"], "train")
+        expected = (["So.", "Thus."], ["No!"], "train")
         assert made.rows.select("reference", "bad_reference", "given_split").rows() == [expected]
 
     def test_a_number_is_a_reply_too(self, tmp_path: Path) -> None:
