@@ -89,11 +89,6 @@ def test_published_scores_give_their_rates(shared_data: Path) -> None:
 class TestBuiltIn:
     @pytest.fixture(scope="class")
     @classmethod
-    def store(cls, tmp_path_factory: pytest.TempPathFactory) -> Store:
-        return Store(tmp_path_factory.mktemp("store"))
-
-    @pytest.fixture(scope="class")
-    @classmethod
     def tables(cls, store: Store) -> dict[str, Manifest]:
         return built(store, "align={width: 16, epochs: 4}", "refine={width: 16, epochs: 3}", "items.folds=2")
 

@@ -39,11 +39,6 @@ def passed(store: Store, tables: dict[str, Manifest]) -> dict[tuple[str, str], b
 class TestHarMeme:
     @pytest.fixture(scope="class")
     @classmethod
-    def store(cls, tmp_path_factory: pytest.TempPathFactory) -> Store:
-        return Store(tmp_path_factory.mktemp("store"))
-
-    @pytest.fixture(scope="class")
-    @classmethod
     def source(cls, shared_data: Path) -> str:
         return f"source.path={shared_data / 'memes_text' / 'harmeme.parquet'}"
 
@@ -98,11 +93,6 @@ class TestHarMeme:
 
 
 class TestBuiltIn:
-    @pytest.fixture(scope="class")
-    @classmethod
-    def store(cls, tmp_path_factory: pytest.TempPathFactory) -> Store:
-        return Store(tmp_path_factory.mktemp("store"))
-
     @pytest.fixture(scope="class")
     @classmethod
     def tables(cls, store: Store) -> dict[str, Manifest]:

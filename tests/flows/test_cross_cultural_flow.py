@@ -44,11 +44,6 @@ def figures(store: Store, tables: Mapping[str, Manifest], stage: str) -> Figures
 class TestMulti3Hate:
     @pytest.fixture(scope="class")
     @classmethod
-    def store(cls, tmp_path_factory: pytest.TempPathFactory) -> Store:
-        return Store(tmp_path_factory.mktemp("store"))
-
-    @pytest.fixture(scope="class")
-    @classmethod
     def tables(cls, shared_data: Path, store: Store) -> dict[str, Manifest]:
         folder = shared_data / "multi3hate"
         files = f"path: {folder / 'items.parquet'}, ratings: {folder / 'ratings.parquet'}"
@@ -108,11 +103,6 @@ class TestMulti3Hate:
 
 
 class TestBuiltIn:
-    @pytest.fixture(scope="class")
-    @classmethod
-    def store(cls, tmp_path_factory: pytest.TempPathFactory) -> Store:
-        return Store(tmp_path_factory.mktemp("store"))
-
     @pytest.fixture(scope="class")
     @classmethod
     def tables(cls, store: Store) -> dict[str, Manifest]:
@@ -186,11 +176,6 @@ SEEING = (
 
 
 class TestPictures:
-    @pytest.fixture(scope="class")
-    @classmethod
-    def store(cls, tmp_path_factory: pytest.TempPathFactory) -> Store:
-        return Store(tmp_path_factory.mktemp("store"))
-
     @pytest.fixture(scope="class")
     @classmethod
     def tables(cls, store: Store) -> dict[str, Manifest]:

@@ -38,11 +38,6 @@ def checks(store: Store, tables: dict[str, Manifest]) -> dict[tuple[str, str], b
 class TestMulti3Hate:
     @pytest.fixture(scope="class")
     @classmethod
-    def store(cls, tmp_path_factory: pytest.TempPathFactory) -> Store:
-        return Store(tmp_path_factory.mktemp("store"))
-
-    @pytest.fixture(scope="class")
-    @classmethod
     def tables(cls, shared_data: Path, store: Store) -> dict[str, Manifest]:
         folder = shared_data / "multi3hate"
         source = f"source={{path: {folder / 'items.parquet'}, images: '{folder / 'images_*.parquet'}'}}"
@@ -83,11 +78,6 @@ class TestMulti3Hate:
 
 
 class TestBuiltIn:
-    @pytest.fixture(scope="class")
-    @classmethod
-    def store(cls, tmp_path_factory: pytest.TempPathFactory) -> Store:
-        return Store(tmp_path_factory.mktemp("store"))
-
     @pytest.fixture(scope="class")
     @classmethod
     def tables(cls, store: Store) -> dict[str, Manifest]:

@@ -34,11 +34,6 @@ class TestSeed:
 
     @pytest.fixture(scope="class")
     @classmethod
-    def store(cls, tmp_path_factory: pytest.TempPathFactory) -> Store:
-        return Store(tmp_path_factory.mktemp("store"))
-
-    @pytest.fixture(scope="class")
-    @classmethod
     def tables(cls, shared_data: Path, store: Store) -> dict[str, Manifest]:
         return built(store, f"source.path={shared_data / 'persopilot'}", "models.assistant=null")
 
@@ -118,11 +113,6 @@ def test_a_file_that_is_named_comes_before_that_of_the_folder(tmp_path: Path) ->
 
 
 class TestBuiltIn:
-    @pytest.fixture(scope="class")
-    @classmethod
-    def store(cls, tmp_path_factory: pytest.TempPathFactory) -> Store:
-        return Store(tmp_path_factory.mktemp("store"))
-
     @pytest.fixture(scope="class")
     @classmethod
     def tables(cls, store: Store) -> dict[str, Manifest]:
