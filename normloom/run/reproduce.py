@@ -83,7 +83,7 @@ def _why_not(stage: Stage, table: Manifest | None, store: Store) -> str | None:
         forgotten=deny_list(store).digest,
     )
     if stage_key(fields, remake=table.remake) != table.key:
-        return "code, settings or models have changed since; normloom why tells which"
+        return "code, settings or models have changed since; normloom why shows which"
     return None
 
 

@@ -265,7 +265,7 @@ class StageRunner:
         self.progress.begin(stage.name, total=rows_in, done=sum(part.stop - part.start for part in done.values()))
         if back:
             counted = ", ".join(f"{rule} {count:,}" for rule, count in _counts(back).items()) or "none"
-            self.progress.note(stage.name, f"makes {len(back)} finished parts again, rows in quarantine: {counted}")
+            self.progress.note(stage.name, f"rebuilds {len(back)} finished parts with rows in quarantine: {counted}")
         missing = [job for job in jobs if job.index not in done]
         loading, work = Loading(), None
         if where:

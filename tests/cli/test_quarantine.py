@@ -104,4 +104,4 @@ def test_a_build_outlives_the_loss_of_its_machines_and_its_rows_come_back(
     Path("mended").touch()
     replayed = command("quarantine", "words.py", "--replay", "--set", "resources.actors=0")
     assert replayed.code == 0, replayed.err
-    assert "mended: 1 of 1 rows came back" in replayed.out
+    assert "mended: 1 of 1 rows were recovered" in replayed.out

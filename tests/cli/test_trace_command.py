@@ -136,10 +136,10 @@ def test_the_text_reads_from_the_released_row_to_the_prompt(built: Built) -> Non
     text = " ".join(lines)
     assert "checks safety 0." in text
     assert "alignment=" in lines[0]
-    assert "what it came from: 1 split, 1 select, 1 judge_0, 1 score_0" in text
+    assert "ancestors: 1 split, 1 select, 1 judge_0, 1 score_0" in text
     forward = built.told(built.traced(released)["rows"][-1]["row_id"], "--forward")
     assert forward.startswith("ingest  ")
-    assert "what came of it: 1 score_labels, 1 classify" in forward
+    assert "descendants: 1 score_labels, 1 classify" in forward
 
 
 def test_an_unknown_id_is_wrong_usage(built: Built) -> None:

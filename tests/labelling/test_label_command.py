@@ -48,7 +48,7 @@ def test_rows_are_answered_one_after_another(tmp_path: Path) -> None:
     assert "Would your aunt\\x1b[31m mind?" in said
     assert all(f"text  {text}" in said for text in TEXTS)
     assert "question 'polite': expected one of yes, no, got 'maybe'" in said
-    assert "Took the last answer back." in said
+    assert "Undid the last answer." in said
     assert "4 of 4 rows answered (ada 4); 0 wait." in said or "3 of 4 rows answered (ada 3); 1 wait." in said
     rows = Label(tmp_path).json("list")
     assert [row["answers"].get("polite") for row in rows][:2] == ["yes", "no"]

@@ -71,7 +71,7 @@ def test_tables_of_other_code_or_settings_are_left_out(tmp_path: Path) -> None:
     lock = built(store, FLOW, build=build_id(1))
     found = taken(store, lock, flow=echo_stage(words_stage(*WORDS), copies=2))
     assert [one.stage for one in found.remade] == ["words"]
-    assert found.left_out == {"echo": "code, settings or models have changed since; normloom why tells which"}
+    assert found.left_out == {"echo": "code, settings or models have changed since; normloom why shows which"}
 
 
 def test_a_table_that_is_not_of_the_build_is_left_out(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from normloom.tasks.metrics.figure import Figure
 
 ID_SHOWN = 8
-HELP = "Enter leaves an optional question out. :s skips the row, :u takes the last answer back, :g guidelines, :q ends."
+HELP = "Enter leaves an optional question out. :s skips the row, :u undoes the last answer, :g guidelines, :q ends."
 
 
 class _LeftError(Exception):
@@ -45,7 +45,7 @@ def answer_all(queue: LabelQueue, who: str) -> None:
             elif str(left) == ":u":
                 taken = queue.undo(who)
                 skipped = [row for row in skipped if row not in {answer.row for answer in taken}]
-                out.print("Took the last answer back." if taken else "Nothing to take back.")
+                out.print("Undid the last answer." if taken else "Nothing to undo.")
             else:
                 out.print(escaped_lines(queue.asks.guidelines or "No guidelines."), highlight=False)
     show_progress(queue)

@@ -21,9 +21,9 @@ def audited(facts: Facts) -> Iterator[str]:
     yield from (
         "## Audit",
         "",
-        f"People answered {answers:,} rows, drawn such that intervals get narrow. Figures are corrected for the errors",
-        "of the judge: by the answers themselves (prediction-powered), or, also for rows without answers, by the",
-        "sensitivity and specificity of the judge (Rogan-Gladen). Intervals are 95 %.",
+        f"People answered {answers:,} rows, drawn so that intervals become narrow. Figures are corrected for the",
+        "errors of the judge: by the answers themselves (prediction-powered), or, also for rows without answers, by",
+        "the sensitivity and specificity of the judge (Rogan-Gladen). Intervals are 95 %.",
         "",
     )
     headings = ("figure", "of", "method", "value", "interval", "rows")
@@ -39,7 +39,7 @@ def audited(facts: Facts) -> Iterator[str]:
         if groups.height > SHOWN:
             yield from (f"And {groups.height - SHOWN:,} more.", "")
     if left := every.height - groups.height:
-        yield from (f"{left:,} figures of groups have no value, most for want of answers.", "")
+        yield from (f"{left:,} figures of groups have no value, most because they have too few answers.", "")
 
 
 def _figure(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -215,6 +215,6 @@ def take_down(_: Facts) -> Iterator[str]:
     yield from (
         "## Taking rows back",
         "",
-        "Every row has an id that does not change between versions. To have a row and all that came of it removed,",
-        "name its id (`row_id`, or `chosen_id`, `rejected_id` and `completion_id` of pairs) to the publisher.",
+        "Every row has an id that does not change between versions. To have a row and everything derived from it",
+        "removed, name its id (`row_id`, or `chosen_id`, `rejected_id` and `completion_id` of pairs) to the publisher.",
     )

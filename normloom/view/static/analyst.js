@@ -134,7 +134,7 @@ const skip = () => { state.skipping.push(state.row.row); return guarded(() => ne
 
 const undo = () => guarded(async () => {
   const taken = await post("/api/queue/undo", { name: state.overview.decisions, system: state.system });
-  if (!taken.row) throw new Error("Nothing to take back.");
+  if (!taken.row) throw new Error("Nothing to undo.");
   state.skipping = state.skipping.filter((one) => one !== taken.row.row);
   state.wanted = taken.row.shown.classification_task;
   await next(taken.row.row);

@@ -154,7 +154,7 @@ const undo = () => guarded(async () => {
   const { main, queue, who, media } = undoing;
   const found = await post("/api/queue/undo", { name: queue.name, system: queue.system });
   if (found.row) page(main, found, who, media, found.row);
-  else document.getElementById("refused").textContent = "Nothing to take back.";
+  else document.getElementById("refused").textContent = "Nothing to undo.";
 });
 
 export function key(event) {

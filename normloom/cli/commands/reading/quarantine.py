@@ -76,7 +76,9 @@ def quarantine(
         print(json_text({**report, "replayed": replayed}))
         return
     for name, count in replayed.items():
-        out.print(f"{name}: {count['before'] - count['after']} of {count['before']} rows came back", highlight=False)
+        out.print(
+            f"{name}: {count['before'] - count['after']} of {count['before']} rows were recovered", highlight=False
+        )
 
 
 def _quarantined(store: Store, system: str, stage: str | None) -> list[Quarantine]:

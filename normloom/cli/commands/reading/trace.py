@@ -62,4 +62,4 @@ def trace(
         out.print(trained(model, forward=forward), highlight=False, soft_wrap=True)
     counts = Counter(row.stage for row in found.rows[1:])
     told = ", ".join(f"{count:,} {stage}" for stage, count in counts.items()) or "no other row"
-    out.print(Text.assemble(("what came of it: " if forward else "what it came from: ", "bold"), told))
+    out.print(Text.assemble(("descendants: " if forward else "ancestors: ", "bold"), told))

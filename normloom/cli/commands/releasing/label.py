@@ -160,7 +160,7 @@ def _undo(asked: _Asked) -> None:
 
     taken = asked.queue.undo(asked.who)
     said = ", ".join(f"{answer.question} {answer.text}" for answer in taken)
-    told = f"Took back: {said} (row {taken[0].row})" if taken else "Nothing to take back."
+    told = f"Undone: {said} (row {taken[0].row})" if taken else "Nothing to undo."
     asked.tell([described(answer) for answer in taken], lambda: out.print(escaped(told), highlight=False))
 
 

@@ -80,9 +80,9 @@ def draw(data: Data) -> Iterator[Block]:
 
 def _warning(stage: Data) -> str:
     confirmed = (
-        f"Each pair was confirmed by a Jaccard similarity of {stage['jaccard']:g} or more, which chance does not bring."
+        f"Each pair was confirmed by a Jaccard similarity of {stage['jaccard']:g} or more, which is not chance."
         if stage["jaccard"]
-        else "No pair was confirmed by its Jaccard similarity, so some removals are chance."
+        else "No pair was confirmed by its Jaccard similarity, so some removals are by chance."
     )
     return (
         f"Random codes of {stage['rows']:,} rows alone would have about {rounded(stage['chance_pairs'])} pairs under "

@@ -115,9 +115,9 @@ def _short(name: str) -> str:
 def draw(data: Data) -> Iterator[Block]:
     """Show each explanation: picture, marked text, verdict, facts, and the verdict without its evidence."""
     yield Note(
-        text="A few explanations, right and wrong verdicts, chosen by their ids. Marked is what the sources of "
-        "knowledge know, in bold what is cited. Memes may be abusive: pictures are blurred until they are clicked. An "
-        "explanation says what the classifier looked at, not why a meme is harmful."
+        text="A few explanations, right and wrong verdicts, chosen by their ids. What the sources of knowledge know is "
+        "marked, what is cited is bold. Memes may be abusive: pictures are blurred until they are clicked. An "
+        "explanation says what the classifier relied on, not why a meme is harmful."
     )
     for claim in data["claims"]:
         yield Note(text=f"{claim}.")
@@ -147,7 +147,7 @@ def _facts(one: Mapping[str, Any]) -> dict[str, str]:
     return {
         **told,
         "without what is cited": f"{without['cited']:.2f} ({-100 * one['drop_cited']:+.1f} points)",
-        "without as much at random": f"{without['random']:.2f} ({-100 * one['drop_random']:+.1f} points)",
+        "without as much random evidence": f"{without['random']:.2f} ({-100 * one['drop_random']:+.1f} points)",
     }
 
 

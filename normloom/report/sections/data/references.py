@@ -76,8 +76,8 @@ def _like(ours: list[dict[str, Any]], reference: ReferenceFigure) -> list[dict[s
 def draw(data: Data) -> Iterator[Block]:
     """Show the table."""
     yield Note(
-        text="Other models, other prompts and in places other formulas made the printed figures: no target, but the "
-        "size that the figure had there."
+        text="The printed figures come from other models, other prompts and sometimes other formulas: they show an "
+        "order of magnitude and are not a target."
     )
     yield Table(
         title="Printed by the papers, and ours",

@@ -66,8 +66,8 @@ def draw(data: Data) -> Iterator[Block]:
     """Show verdicts by round and generator, reasons, and a panel for each dimension's labels."""
     rounds = data["rounds"]
     yield Note(
-        text="Accepted are candidates judged aligned or misaligned; the rest is discarded. Later rounds draw again for "
-        "what is missing, so they hold the harder prompts."
+        text="Candidates judged aligned or misaligned are accepted, the rest is discarded. Later rounds draw again "
+        "what is missing, so they have the harder prompts."
     )
     names = [f"round {row['round']}, {row['generator']}" for row in rounds]
     yield _verdicts("Verdicts by round and generator", names, rounds, width="whole")

@@ -106,8 +106,8 @@ def _name(label: Mapping[str, Any]) -> str:
 def _quality(measured: Sequence[Mapping[str, Any]]) -> Iterator[Block]:
     """Show how far labels agree with the source's own."""
     yield Note(
-        text="Held against the labels that the source has. Kept labels are those that are released; top-1 is the "
-        "likeliest label of a prompt with a reference label, kept or not. The prior is always naming the most "
+        text="Compared with the source's labels. Kept labels are those that are released; top-1 is the "
+        "likeliest label of a prompt with a reference label, kept or not. The prior always predicts the most "
         "frequent label."
     )
     yield Table(

@@ -81,7 +81,7 @@ def _headline(axis: str) -> tuple[str, int]:
 def _axes(figures: Sequence[Row]) -> Iterator[Block]:
     axes = list(dict.fromkeys(row["slice"] for row in figures))
     if len(axes) > 1:
-        yield Note(text="Each axis by itself: an average over axes hides who paid. Whiskers are 95 % intervals.")
+        yield Note(text="Each axis on its own: an average over axes hides who paid. Whiskers are 95 % intervals.")
     for axis in axes:
         metric, sign = _headline(axis)
         own = [row for row in figures if row["slice"] == axis and row["metric"] == metric and row["value"] is not None]
@@ -122,7 +122,7 @@ def _conflict(figures: Sequence[Row]) -> Iterator[Block]:
     if over:
         yield Note(
             text="Axes conflict if what raises one lowers the other: a correlation below 0, many with one up and the "
-            "other down. An interval that covers 0 is no finding."
+            "other down. An interval that includes 0 is not a finding."
         )
         yield Table(
             title="Conflict between axes",
