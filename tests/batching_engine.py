@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from normloom.core.declared import declared
+from normloom.core.machine.declared import declared
 from normloom.core.models.protocol import Completion, GenerateRequest
 from normloom.models.registry import Engine
 from normloom.models.scripted import ScriptedModel

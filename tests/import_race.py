@@ -17,7 +17,7 @@ from typing import Any
 from normloom.core.errors import ModelError
 from normloom.models import GenerateRequest, ModelSpec, load_model
 from normloom.models.openai.engine import OpenaiModel
-from normloom.workers.run_log import RunLog, drain, sending
+from normloom.workers.actors.run_log import RunLog, drain, sending
 
 SLOWED = "httpx."
 PAUSE_S = 0.05

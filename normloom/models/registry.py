@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from normloom.core.declared import declared, loaded
 from normloom.core.errors import ConfigError
+from normloom.core.machine.declared import declared, loaded
 from normloom.core.models.model_roles import RolesSpec
 from normloom.core.models.needs import ProcessSpec
 from normloom.core.models.protocol import GenerateRequest, ModelSpec

@@ -1,7 +1,7 @@
 """What this process logs while it builds, in the log of its flow run in Prefect's UI.
 
 Prefect sends what its own loggers log. Ours, and Python's warnings, are sent with them: under the task run of the
-stage that is at work, or else under the flow run. Actors have their own way there (`normloom.workers.run_log`).
+stage that is at work, or else under the flow run. Actors have their own way there (`normloom.workers.actors.run_log`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from normloom.core.progress import PROGRESS
-from normloom.workers.run_log import LOGGERS
+from normloom.workers.actors.run_log import LOGGERS
 
 _TASK_RUNS = "prefect.task_runs"
 _NOT_READY = "Finished in state NotReady"

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from functools import cache
 
-from normloom.core.declared import declared, loaded
 from normloom.core.errors import ConfigError
+from normloom.core.machine.declared import declared, loaded
 from normloom.settings.flow_file import is_flow_file, system_of
 from normloom.settings.system import System
 

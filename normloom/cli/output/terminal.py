@@ -28,7 +28,7 @@ from rich.text import Text
 from normloom.core.outlook import Outlook, RowsDone
 from normloom.core.table import Manifest, PartRecord
 from normloom.readers.read import READERS
-from normloom.workers.run_log import LOGGERS
+from normloom.workers.actors.run_log import LOGGERS
 
 
 @contextmanager

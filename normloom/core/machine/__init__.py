@@ -1,1 +1,1 @@
-"""The machine: its cache, object storage, proxies, processors, the context of log lines."""
+"""The machine: cache, object storage, files, installed packages, proxies, processors, the context of log lines."""

@@ -29,11 +29,11 @@ from normloom.workers.actors.actor import (
 from normloom.workers.actors.dispatch import Dispatch
 from normloom.workers.actors.growth import Growth
 from normloom.workers.actors.places import Places
+from normloom.workers.actors.run_log import current_run_log
 from normloom.workers.crew import Halted, Loading, PartResult, never
 from normloom.workers.job import PartFailure, PartJob
 from normloom.workers.memory import MemoryUse
 from normloom.workers.resources import Resources
-from normloom.workers.run_log import current_run_log
 
 log = logging.getLogger("normloom.crew")
 

@@ -12,7 +12,7 @@ import typer
 from normloom.cli.common import DEFAULT_STORE, FAILED, JsonOption, StoreOption, err, escaped, out
 from normloom.core.errors import UsageError
 from normloom.core.json_text import json_text
-from normloom.core.text_file import text_of
+from normloom.core.machine.text_file import text_of
 
 if TYPE_CHECKING:
     from normloom.history.removal.forget import Asked

@@ -15,7 +15,7 @@ import pytest
 from patient import start_ray
 from prefect_home import Prefect
 
-from normloom.workers.run_log import LOGGERS, RunLog, current_run_log, drain, sending
+from normloom.workers.actors.run_log import LOGGERS, RunLog, current_run_log, drain, sending
 
 PASSWORD = "user:a-secret-word"
 log = logging.getLogger("normloom.actor")
@@ -213,6 +213,7 @@ def test_a_record_that_cannot_be_formatted_stops_nothing(
 
 
 def test_without_prefect_no_log_is_looked_for() -> None:
-    asked = "from normloom.workers.run_log import current_run_log; print(current_run_log(), 'prefect' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", f"import sys; {asked}"], capture_output=True, text=True, check=True)
+    imported = "import sys; from normloom.workers.actors.run_log import current_run_log"
+    asked = f"{imported}; print(current_run_log(), 'prefect' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["None", "False"]
