@@ -60,7 +60,7 @@ class Answer(BaseModel):
 
 @dataclass(frozen=True)
 class Standing:
-    """What came of answers: `current` ones, `corrected` ones with the answer that replaced each, `undone` ones."""
+    """What became of answers: `current` ones, `corrected` ones with the answer that replaced each, `undone` ones."""
 
     current: Sequence[Answer]
     corrected: Mapping[str, str]

@@ -146,7 +146,7 @@ def books(store: Store) -> list[LabelBook]:
 
 
 def forgotten_rows(store: Store) -> set[str]:
-    """Return the ids of all rows that people took back, and of what came of them."""
+    """Return the ids of all rows that people took back, and of rows derived from them."""
     return {row for one in forgettings(store) for row in (*one.reached, *(source.row_id for source in one.rows))}
 
 

@@ -1,1 +1,1 @@
-"""What came of what: differences between builds, traces of rows, OpenLineage."""
+"""Differences between builds, traces of rows, OpenLineage."""

@@ -1,7 +1,7 @@
-"""All that came of rows, in every table of a store and not only in the newest: what a take-down has to reach.
+"""Everything derived from rows, in every table of a store and not only in the newest: what a take-down has to reach.
 
 Row ids outlive rebuilds, so the same ids are looked for in old tables, newest ones and what interrupted builds left.
-An id may also outlive what the row came of (`through`): a row is reached by the rows that its own table reads.
+An id may also outlive what the row was derived from (`through`): a row is reached by the rows that its own table reads.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class StoredTable:
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """What a table holds of rows and all that came of them.
+    """What a table holds of rows and of everything derived from them.
 
     `newest`: no build has replaced it. `learned`: rows that a model, its product, was trained on. `through`: the model
     or table by which it depends on such training, empty if it does not.
@@ -64,9 +64,9 @@ class Held:
 
 @dataclass(frozen=True, kw_only=True)
 class Reach:
-    """Rows of sources, the ids of all that came of them, and the tables that hold any, upstream before downstream.
+    """Source rows, the ids of everything derived from them, and the tables that hold any, upstream before downstream.
 
-    `rows` has the ids that came of them by table.
+    `rows` has the derived ids by table.
     """
 
     sources: Sequence[SourceRow]
@@ -99,7 +99,7 @@ def source_rows(store: Store, deny: DenyList) -> list[SourceRow]:
 
 
 def reach(store: Store, sources: Iterable[SourceRow]) -> Reach:
-    """Return all that came of rows of sources."""
+    """Return everything derived from rows of sources."""
     rows, tables = list(sources), stored_tables(store)
     spread = _Spread(tables, {row.row_id for row in rows})
     newest = {(ref.system, ref.stage, ref.key) for ref in _newest(store)}
@@ -146,7 +146,7 @@ def _newest(store: Store) -> Iterator[TableRef]:
 
 
 class _Spread:
-    """Which rows of tables are, or came of, some rows: `reached` by table, `everywhere` all together."""
+    """Which rows of tables are, or are derived from, some rows: `reached` by table, `everywhere` all together."""
 
     def __init__(self, tables: Sequence[StoredTable], sources: Set[str]) -> None:
         frames = {str(table): table.ids("rows") for table in tables}

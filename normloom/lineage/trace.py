@@ -1,4 +1,4 @@
-"""The history of one row, from the newest tables and their ledgers: what it came from, or all that came of it."""
+"""The history of one row, from the newest tables and their ledgers: its ancestors or descendants."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Sibling:
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """The rows on the way from one row back to what was ingested, or forward to all that came of it.
+    """The rows on the way from one row back to what was ingested, or forward to everything derived from it.
 
     `rows` begins with the row itself, nearer ones first; without rows it is known to the ledger only. `edges` are
     pairs of parent and child; `ledger` holds what was taken out of the rows or lost to one of them. Tracing
@@ -105,7 +105,7 @@ class Trace:
 def trace(store: Store, row_id: str, *, system: str | None = None, forward: bool = False) -> Trace:
     """Return the history of the row whose id begins with `row_id`, over the newest table of each stage.
 
-    Backward to the ingested rows, or with `forward` to every row that came of it. Raises UsageError if no row
+    Backward to the ingested rows, or with `forward` to every row derived from it. Raises UsageError if no row
     or more than one is meant.
     """
     among = relations(store, system)

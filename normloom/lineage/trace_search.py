@@ -135,7 +135,7 @@ class Search:
         self._ledgers(path | self._fates(path, families), winners=path)
 
     def forward(self, start: str, position: int) -> None:
-        """Record a row, all that came of it, and the ledgers of them all."""
+        """Record a row, everything derived from it, and the ledgers of all these rows."""
         path = {start}
         reached: dict[int, Set[str]] = {}
         for table in self._tables:

@@ -323,7 +323,7 @@ class _Planner:
 
     @cached_property
     def _taken_back(self) -> frozenset[str]:
-        """The ids of all rows that came of rows taken back."""
+        """The ids of all rows derived from rows taken back."""
         return frozenset(row_id for one in forgettings(self.store) for row_id in one.reached)
 
     def _done(self, found: PlannedStage, again: Again | None) -> list[PartRecord]:

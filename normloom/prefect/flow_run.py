@@ -134,7 +134,7 @@ def in_flow_run(
 
 @dataclass(kw_only=True)
 class _OwnRun(Generic[Result]):
-    """A flow run that no deployment started, and what came of its work."""
+    """A flow run that no deployment started, and the outcome of its work."""
 
     work: Callable[[], Result]
     request: RunRequest
@@ -220,7 +220,7 @@ class _OwnRun(Generic[Result]):
         return self.account(self.results[0]).state()
 
     def _lost(self, error: Exception) -> None:
-        """Note what came of the work for a server that did not hear of it."""
+        """Note the outcome of the work, for a server that missed it."""
         if self.held is None:
             raise NormloomError(
                 f"Prefect's server did not accept the run of build {self.request.name} ({error}); is it up, and is "

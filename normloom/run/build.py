@@ -1,4 +1,4 @@
-"""A build: what was asked, what came of it, and the lock that it leaves."""
+"""A build: its request, its result, and the lock that it leaves."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ def _left(result: BuildResult) -> Text:
 def _stages(result: BuildResult) -> Table:
     table = Table(title="Rows per stage", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("stage", no_wrap=True)
-    for heading in ("in", "tried", "out", "dropped", "aside", "tokens in", "out", "time"):
+    for heading in ("in", "tried", "out", "dropped", "quar.", "tokens in", "out", "time"):
         table.add_column(heading, justify="right")
     for manifest in result.manifests:
         reused = manifest.stage in result.reused

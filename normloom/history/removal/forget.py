@@ -1,4 +1,4 @@
-"""Take rows back: what is asked becomes an entry of the store's deny list, with all that came of the rows."""
+"""Take rows back: what is asked becomes an entry of the store's deny list, with everything derived from the rows."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Asked:
 def ask(store: Store, rows: Sequence[str] = (), texts: Sequence[str] = ()) -> Asked:
     """Return what would be forgotten of rows, given by their ids or the beginnings of these, and of texts.
 
-    A row that a stage made of one row of a source stands for that row. Raises UsageError for an unknown id, a row
+    A row that is derived from one source row means that row. Raises UsageError for an unknown id, a row
     made of several source rows, a text too short to tell a row from others, and if nothing is given.
     """
     if not rows and not texts:
@@ -115,7 +115,7 @@ def beyond(store: Store, found: Reach) -> list[str]:
 
 
 def _origin(store: Store, given: str) -> str:
-    """Return the id of the one row of a source that a row is or came of."""
+    """Return the id of the one source row that a row is or is derived from."""
     found = trace(store, given)
     origins = [row.row_id for row in found.rows if not row.parents]
     if not origins:

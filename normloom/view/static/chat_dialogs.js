@@ -27,7 +27,7 @@ export function correct(state, id, values, save) {
 }
 
 export async function confirmDelete(id, system, work) {
-  const content = el("div", {}, el("p", { class: "quiet" }, "Looking for all that came of it …"));
+  const content = el("div", {}, el("p", { class: "quiet" }, "Looking for everything derived from it …"));
   const box = dialog("Delete", content);
   let found;
   try {

@@ -25,12 +25,12 @@ export async function open(id, { system, media }) {
 
 async function draw(id, system, media, forward) {
   const trace = await get("/api/trace", { row_id: id, ...(system && { system }), forward });
-  const other = el("button", { onclick: () => draw(id, system, media, !forward) }, forward ? "What it came from" : "What came of it");
+  const other = el("button", { onclick: () => draw(id, system, media, !forward) }, forward ? "Where it came from" : "What was derived from it");
   const rows = forward ? trace.rows : [...trace.rows].reverse();
   const parts = rows.map((row) => step(row, trace, { asked: row.row_id === trace.row_id, media, again: (next) => draw(next, system, media, false) }));
   const lone = trace.ledger.filter((entry) => !trace.rows.some((row) => row.row_id === entry.row_id));
   show(panel, heading(trace.row_id, other),
-    el("p", { class: "quiet" }, forward ? `What came of this row: ${counted(trace.rows.length - 1)} rows.` : "From what was read to this row."),
+    el("p", { class: "quiet" }, forward ? `Derived from this row: ${counted(trace.rows.length - 1)} rows.` : "From the source to this row."),
     parts,
     trace.rows.length ? [] : lone.map(departure),
     trace.models.map((model) => el("div", { class: "step" }, el("h3", {}, "trained model"), facts({ product: model.product, wrote: model.wrote?.join(", ") }))),

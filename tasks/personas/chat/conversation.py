@@ -113,7 +113,7 @@ class PersonaChat:
             return would_take_back(self.record, row).as_json()
 
     def delete(self, row: str) -> dict[str, Any]:
-        """Delete a message or fact of this user with all that came of it."""
+        """Delete a message or fact of this user with everything derived from it."""
         with self._lock:
             self._look().require_own(row)
             return take_back(self.record, row, self.who).as_json()

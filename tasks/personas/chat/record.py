@@ -7,7 +7,7 @@
 | a reply | | `reply` (null if it failed), `failure`, `of`, `drew_on` |
 
 A fact is (relation, object, task, topic); a correction without values says that it is no fact. Rows of turns have the
-ids that the stage `turns` gives them, so that all that came of one is found in the tables too.
+ids that the stage `turns` gives them, so that everything derived from one is found in the tables too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Deleting what was said or is known: all that came of it goes too, in the chat, the tables and what models learned."""
+"""Deleting what was said or is known, with everything derived from it in the chat, the tables and trained models."""
 
 from __future__ import annotations
 
