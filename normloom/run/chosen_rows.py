@@ -34,7 +34,7 @@ def with_rows(jobs: Sequence[PartJob], files: TableFiles, where: str, *, root: P
             raise UsageError(f"--only {stage} where {where}: {why}; columns: {', '.join(columns)}") from None
     positions = [position for (position,) in found]
     if not positions:
-        raise UsageError(f"--only {stage} where {where}: it holds for none of {sum(rows for _, rows in files):,} rows")
+        raise UsageError(f"--only {stage} where {where}: none of {sum(rows for _, rows in files):,} rows match")
     return [job for job in jobs if any(job.start <= at < job.stop for at in positions)]
 
 

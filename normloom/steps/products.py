@@ -78,6 +78,6 @@ def _named(base: ModelSpec) -> ModelSpec:
 def _with_files(product: Stage) -> Stage:
     if product.files is None and product.table is None:
         raise ConfigError(
-            f"stage {product.name!r} has no files, so no model can be made of it: declare @step(files=...)"
+            f"stage {product.name!r} has no files, so it cannot be used as a model: declare @step(files=...)"
         )
     return product

@@ -66,7 +66,7 @@ def test_the_command_lists_releases_and_fails_on_request_if_one_is_stale(store: 
     where = ["--store", str(store.root)]
     with pytest.raises(UsageError, match="has no releases yet"):
         CliRunner().invoke(app, where, catch_exceptions=False)
-    with pytest.raises(UsageError, match="--check looks at all systems: leave SYSTEM out"):
+    with pytest.raises(UsageError, match="--check covers all systems: leave out SYSTEM"):
         CliRunner().invoke(app, [*where, "toy", "--check"], catch_exceptions=False)
     built(store, TOY, build=build_id(1))
     built(store, TOY, build=build_id(2), system="old", fresh_hours=0.5)

@@ -235,7 +235,8 @@ class BatchEndpoint(Endpoint):
                     HTTPStatus.NOT_IMPLEMENTED,
                 ):
                     raise ModelError(
-                        f"{self} takes no batches ({error.status_code}); set the model's options: {{batch: false}}"
+                        f"{self} does not support batches ({error.status_code}); "
+                        "set the model's options: {batch: false}"
                     ) from None
                 failure = self.failures.refusal(error.status_code, error.body, error.response.headers, {"messages": []})
                 if isinstance(failure, ModelError):
@@ -248,7 +249,7 @@ class BatchEndpoint(Endpoint):
                 failed = TransientError(self.failures.quote(f"{type(cause).__name__}: {cause}"))
             if attempt < self.options.retries:
                 await asyncio.sleep(self._pause(attempt, failed.wait_s))
-        raise ModelError(f"{self} gives no answer about batches ({self.options.retries + 1} tries, the last: {failed})")
+        raise ModelError(f"{self} does not answer about batches ({self.options.retries + 1} tries, the last: {failed})")
 
     def _told(self, batch: Batch) -> str:
         counts = batch.request_counts

@@ -115,7 +115,7 @@ def is_own(check: Check) -> bool:
 def own_outcome(check: Check, table: pl.LazyFrame, stage: Stage | None) -> Outcome:
     """Return what one of these checks found. Raises CheckError for arguments that it does not take."""
     if check.on_fail == "quarantine":
-        raise CheckError(f"check {check.name} looks at groups of rows: on_fail must be stop or warn")
+        raise CheckError(f"check {check.name} is about groups of rows: on_fail must be stop or warn")
     if check.expectation == OF_SOURCE:
         from normloom.run.checks.source_checks import unclean
 

@@ -48,6 +48,6 @@ class AuditGate:
             return
         if lacking := list(missed(store.scan(figures.ref).collect(), self.bounds)):
             raise ReleaseError(
-                f"{table.stage!r} misses {len(lacking)} bounds of release.at_least: {'; '.join(lacking)}; it is made, "
-                f"but not released. More answers narrow the interval: {command} --budget N"
+                f"{table.stage!r} misses {len(lacking)} bounds of release.at_least: {'; '.join(lacking)}; the table "
+                f"is built, but not released. More answers narrow the interval: {command} --budget N"
             )

@@ -163,7 +163,7 @@ def test_two_calls_at_once_are_two_batches(server: ScriptedServer) -> None:
 def test_an_endpoint_without_batches_says_so(server: ScriptedServer) -> None:
     with (
         asking(server.base_url.replace("/v1", "/none"), batch=True) as model,
-        pytest.raises(ModelError, match=r"takes no batches \(404\); set the model's options: \{batch: false\}"),
+        pytest.raises(ModelError, match=r"does not support batches \(404\); set the model's options: \{batch: false\}"),
     ):
         model.generate(REQUESTS)
 
@@ -186,14 +186,14 @@ def test_an_outage_while_a_batch_is_made_is_waited_for(server: ScriptedServer) -
     server.batches.refusals = [(503, "later")] * 2
     with (
         asking(server.base_url, batch=True, retries=1, backoff_cap_s=0.01) as model,
-        pytest.raises(ModelError, match=r"gives no answer about batches \(2 tries, the last: .*later"),
+        pytest.raises(ModelError, match=r"does not answer about batches \(2 tries, the last: .*later"),
     ):
         model.generate(REQUESTS[:1])
 
 
 @pytest.mark.parametrize(
     ("status", "said"),
-    [(400, r"refuses a batch: .*too many lines"), (401, r"refuses the key"), (404, "takes no batches")],
+    [(400, r"refuses a batch: .*too many lines"), (401, r"refuses the key"), (404, "does not support batches")],
 )
 def test_a_batch_that_is_refused_is_no_row_s_fault(server: ScriptedServer, status: int, said: str) -> None:
     server.batches.refusals = [(status, "too many lines")]
@@ -207,7 +207,7 @@ def test_nobody_answers_about_batches(server: ScriptedServer) -> None:
     silent = server.base_url.replace(port, "9")
     with (
         asking(silent, batch=True, retries=0) as model,
-        pytest.raises(ModelError, match=r"gives no answer about batches \(1 tries, the last: ConnectError"),
+        pytest.raises(ModelError, match=r"does not answer about batches \(1 tries, the last: ConnectError"),
     ):
         model.generate(REQUESTS)
 

@@ -150,7 +150,7 @@ def _sample_of(store: Store, system: str, given: str | None, count: int) -> Samp
     found = _buildable(store, system, given)
     if found is None:
         raise UsageError(
-            f"--sample needs a finished build by the command line, of an installed system or of a file that is there: "
+            "--sample needs a finished build by normloom build, of an installed system or of a flow whose file exists: "
             f"{system} has none; give the file of its flow"
         )
     target, lock = found

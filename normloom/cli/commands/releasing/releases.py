@@ -49,7 +49,7 @@ def releases(
     where, now, system = Store(store), datetime.now(UTC), stored_as(system)
     if system is not None:
         if check:
-            raise UsageError("--check looks at all systems: leave SYSTEM out")
+            raise UsageError("--check covers all systems: leave out SYSTEM")
         _show_versions(where, system, json_=json_)
         return
     found = newest(where)
