@@ -74,6 +74,7 @@ class Stage:
     `reads` (None: all). Every part gets `sides` whole; with `sides_on`, only the side rows whose column of that name
     holds the id of one of its input rows. With `looks_up`, a column per side table, it gets the side rows that its own
     rows, or side rows looked up before, name in that column: by the side table's column of that name, or else by id.
+    With `carries`, rows get the columns that they lack from the row whose `row_id` they keep.
     With `compares`, a part does not depend on side rows that its ledger of dropped rows does not name as winners, nor
     on new ones that do not touch it. `quarantine_budget`, a share of the attempts, overrides the build's.
     A stage with `table` is a published table of another system; no function is called.
@@ -95,6 +96,7 @@ class Stage:
     sides_on: str | None = None
     looks_up: tuple[str, ...] = ()
     reads: tuple[str, ...] | None = None
+    carries: bool = False
     compares: Compared | None = None
     model: ModelSpec | None = None
     part_rows: int | None = None
@@ -114,6 +116,8 @@ class Stage:
             require_name(self.name, what="stage")
         if self.part_rows and (self.run or self.files):
             raise ConfigError(f"stage {self.name!r} has a run or files, so it is made in one part: leave out part_rows")
+        if self.carries and self.reads is None:
+            raise ConfigError(f"stage {self.name!r} carries columns over: `reads` must say which ones it is handed")
         if self.sides_on and self.looks_up:
             raise ConfigError(f"stage {self.name!r}: a side table has sides_on or looks_up, not both")
 

@@ -96,6 +96,7 @@ class NewTable:
             served=on_base(self.placed(stage.model)),
             looks_up=stage.looks_up,
             reads=stage.reads,
+            carries=stage.carries,
             compares=stage.compares.columns if stage.compares else None,
             reusable=stage.part_rows is not None and bool(stage.inputs),
             forgotten=None if stage.inputs else deny_list(self.store),

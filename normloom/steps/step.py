@@ -105,6 +105,8 @@ class Step(Generic[P, R]):
         options, given = dict(self._stage), {**dict(arguments), **values}
         if not isinstance(options["fan_out"], FanOut | None):
             options["fan_out"] = options["fan_out"](given)
+        if callable(options["reads"]):
+            options["reads"] = options["reads"](given)
         for kind in ("images", "sounds"):
             options[kind] = given.get(options[kind]) is not None if options[kind] else False
         made = contract or (self.makes(given) if callable(self.makes) else self.makes)
@@ -169,7 +171,8 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
     part_rows: int | None = None,
     sides_on: str | None = None,
     looks_up: tuple[str, ...] = (),
-    reads: tuple[str, ...] | None = None,
+    reads: tuple[str, ...] | Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None,
+    carries: bool = False,
     compares: Compared | bool = False,
     quarantine_budget: float | None = None,
     bound: BoundOf | None = None,
@@ -189,8 +192,10 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
     - `sides_on`: column of the side tables that names an input row, so that a part reads only its own side rows.
     - `looks_up`: the reverse: for each side table a column, of the step's rows or of rows looked up before, that names
       the side rows, by the side table's column of that name or else by id.
-    - `reads`: the columns of its rows that it reads; it gets only these and `row_id`, and a part is kept if other
-      columns change.
+    - `reads`: the columns of its rows that it reads, or a function of the arguments and values that returns them; it
+      gets only these and `row_id`, and a part is kept if other columns change.
+    - `carries`: its rows keep their `row_id` and order, and get the columns of its table that they lack from the rows
+      that it read, a few thousand at a time: a step over a whole table need not hold columns that it only hands on.
     - `compares`: rows are only compared with the side tables, and a dropped row names its winner there; so a part is
       kept if other rows of these tables are removed, and with a `Compared` also if unrelated rows are added.
     - `quarantine_budget`: share of its rows that may be quarantined, overriding the build's.
@@ -207,6 +212,7 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
         "sides_on": sides_on,
         "looks_up": looks_up,
         "reads": reads,
+        "carries": carries,
         "compares": Compared() if compares is True else compares or None,
         "quarantine_budget": quarantine_budget,
         "bound": bound,

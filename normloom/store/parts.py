@@ -8,12 +8,13 @@ import os
 import platform
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 import polars as pl
+from polars.io.plugins import register_io_source
 
 from normloom.core.errors import StoreError
 from normloom.core.machine.object_path import ObjectPath
@@ -46,6 +47,15 @@ class Writer:
         return f"build {self.build} (process {self.process} on {self.host}, writer {self.token})"
 
 
+@dataclass(frozen=True)
+class Blocks:
+    """Rows of a schema that are made a block at a time while they are written."""
+
+    schema: Mapping[str, pl.DataType]
+    height: int
+    made: Callable[[], Iterator[pl.DataFrame]]
+
+
 def require_writer(directory: Path, token: str) -> None:
     """Raise StoreError if the table is published or another writer has taken over."""
     lock = directory / LOCK
@@ -56,7 +66,7 @@ def require_writer(directory: Path, token: str) -> None:
 
 
 def write_frames(
-    directory: Path, index: int, frames: Mapping[Kind, pl.DataFrame], *, writer: str
+    directory: Path, index: int, frames: Mapping[Kind, pl.DataFrame | Blocks], *, writer: str
 ) -> dict[Kind, FileRecord]:
     """Write the files of one part and return their records."""
     records: dict[Kind, FileRecord] = {}
@@ -70,7 +80,7 @@ def write_frames(
     return records
 
 
-def _parquet(frame: pl.DataFrame) -> bytes:
+def _parquet(frame: pl.DataFrame | Blocks) -> bytes:
     if frame.height:
         return _encoded(frame)
     return _empty(tuple(frame.schema.items()))  # the ledgers of most parts
@@ -81,9 +91,14 @@ def _empty(schema: tuple[tuple[str, pl.DataType], ...]) -> bytes:
     return _encoded(pl.DataFrame(schema=dict(schema)))
 
 
-def _encoded(frame: pl.DataFrame) -> bytes:
+def _encoded(frame: pl.DataFrame | Blocks) -> bytes:
     buffer = io.BytesIO()
-    frame.write_parquet(buffer, compression="zstd", statistics=True, row_group_size=ROW_GROUP)
+    if isinstance(frame, Blocks):
+        made = frame.made
+        rows = register_io_source(lambda *_: made(), schema=frame.schema)
+        rows.sink_parquet(buffer, compression="zstd", statistics=True, row_group_size=ROW_GROUP)
+    else:
+        frame.write_parquet(buffer, compression="zstd", statistics=True, row_group_size=ROW_GROUP)
     return buffer.getvalue()
 
 

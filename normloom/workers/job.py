@@ -48,7 +48,8 @@ class PartJob:
     later tables may take the part over if they would make it of the same rows. `forgotten` is what a source may not
     bring. `reads` are the columns of its rows that it reads, `compares` those of side tables that it compares these
     with, `side_spans` the first and last (exclusive) row of each side table among which it looks up its own, `places`
-    where in which files its rows are, and after a hyphen those of side tables.
+    where in which files its rows are, and after a hyphen those of side tables. With `carries` rows get the
+    columns that they lack from those that they keep.
     """
 
     system: str
@@ -66,6 +67,7 @@ class PartJob:
     sides_on: str | None = None
     looks_up: tuple[str, ...] = ()
     reads: tuple[str, ...] | None = None
+    carries: bool = False
     compares: tuple[str, ...] | None = None
     before: int = 0
     side_spans: tuple[tuple[int, int], ...] = ()

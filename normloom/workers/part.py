@@ -17,6 +17,7 @@ from normloom.core.rows.ids import row_ids
 from normloom.core.stage import DROPPED_SCHEMA, QUARANTINE_SCHEMA, Output, quarantined, quarantined_frame
 from normloom.core.table import PartRecord
 from normloom.store.parts import ROW_GROUP, committed_part, require_writer, write_files, write_frames, write_part
+from normloom.workers.carried import contract_of, written
 from normloom.workers.job import PartJob, RunJob
 from normloom.workers.reads import reads_digest, rows_of, sides_of
 from normloom.workers.stage_run import run_in
@@ -53,7 +54,6 @@ def _committed(job: PartJob, model: object | None, started: float, *, files: Pat
         quarantined=pl.concat([output.quarantined, aside]),
     )
     usage = model.take_usage() if isinstance(model, Metered) else {}
-    frames = {"rows": output.rows, "dropped": output.dropped, "quarantined": output.quarantined}
     require_writer(job.directory, job.writer)
     writer = f"{job.writer}-{job.copy}" if job.copy else job.writer
     attached = write_files(job.directory, job.index, files, writer=writer) if files else ()
@@ -63,7 +63,7 @@ def _committed(job: PartJob, model: object | None, started: float, *, files: Pat
         index=job.index,
         start=job.start,
         stop=job.stop,
-        files=write_frames(job.directory, job.index, frames, writer=writer),  # type: ignore[arg-type]  # the keys are the three kinds
+        files=write_frames(job.directory, job.index, written(job, output), writer=writer),
         attempts=output.attempts or 0,
         dropped_by=_counts(output.dropped, "reason"),
         quarantined_by=_counts(output.quarantined, "rule"),
@@ -92,7 +92,10 @@ def part_row_ids(job: PartJob) -> list[str]:
 
 
 def make_rows(job: PartJob, rows: pl.DataFrame, sides: Sequence[pl.DataFrame], model: object | None) -> Output:
-    """Call the stage's function and hold its output to the contract and to the account of rows."""
+    """Call the stage's function and hold its output to the contract and to the account of rows.
+
+    Of a stage that carries columns over, the rows do not have these yet.
+    """
     if job.inputs is not None and rows.is_empty():
         return Output(rows=pl.DataFrame(schema=job.contract.schema), attempts=0)
     arguments: list[Any] = [job.arguments] if job.inputs is None else [rows, job.arguments, *sides]
@@ -113,7 +116,9 @@ def make_rows(job: PartJob, rows: pl.DataFrame, sides: Sequence[pl.DataFrame], m
             f"{output.rows.height} came out, {output.dropped.height} were dropped and "
             f"{output.quarantined.height} quarantined ({accounted} in all): {_advice(accounted < attempts)}"
         )
-    made = job.contract.enforce(_identified(output.rows, job), stage=job.stage)
+    identified = _identified(output.rows, job)
+    contract = contract_of(identified, job.contract) if job.carries else job.contract
+    made = contract.enforce(identified, stage=job.stage)
     return replace(
         output,
         rows=made,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -28,7 +28,7 @@ def sides_of(job: PartJob, rows: pl.DataFrame) -> list[pl.DataFrame]:
     """Return a part's side tables, or what of them belongs to its rows."""
     if job.sides_on:
         belongs = pl.col(job.sides_on).is_in(rows["row_id"].implode())
-        return [_scan(files).filter(belongs).collect() for files in job.sides]
+        return [scan(files).filter(belongs).collect() for files in job.sides]
     if job.looks_up:
         return _looked_up(job, rows)
     return list(_whole(job.sides, job.compares))
@@ -52,6 +52,8 @@ def parted(digests: str) -> tuple[str, str]:
 
 def rows_digest(job: PartJob, rows: pl.DataFrame | None = None) -> str:
     """Return the digest of the input rows of a part, which are read if they are not given."""
+    if job.carries:
+        return rows_digest(replace(job, reads=None, carries=False))
     known = (parted(job.places)[0], job.reads)
     if job.places and known in _DIGESTS:
         return _DIGESTS[known]
@@ -105,11 +107,17 @@ def _only(names: tuple[str, ...] | None, files: TableFiles) -> tuple[str, ...] |
     """Return `row_id` and those of the names that are columns of a table; None for all columns."""
     if names is None or not files:
         return None
-    there = _columns(files[0][0])
+    there = schema_of(files)
     return ("row_id", *(name for name in names if name in there and name != "row_id"))
 
 
-def _scan(files: TableFiles) -> pl.LazyFrame:
+def schema_of(files: TableFiles) -> Mapping[str, pl.DataType]:
+    """Return the columns of a table with their types; none without files."""
+    return _schema(files[0][0]) if files else {}
+
+
+def scan(files: TableFiles) -> pl.LazyFrame:
+    """Return the rows of a table, not yet read."""
     return pl.scan_parquet([path for path, _ in files], glob=False)
 
 
@@ -118,8 +126,8 @@ def _count(files: TableFiles) -> int:
 
 
 @lru_cache
-def _columns(path: Path) -> frozenset[str]:
-    return frozenset(pl.scan_parquet(path, glob=False).collect_schema())
+def _schema(path: Path) -> pl.Schema:
+    return pl.scan_parquet(path, glob=False).collect_schema()
 
 
 @lru_cache(maxsize=2)  # of stages that are made side by side

@@ -14,7 +14,7 @@ from normloom.core.stage import Output
 from normloom.schemas import tables
 from normloom.steps.step import step
 from normloom.tasks import bounds
-from normloom.tasks.duplicates.deduplicate import Deduplication, removal
+from normloom.tasks.duplicates.deduplicate import Deduplication, columns_compared, removal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,7 +30,14 @@ def text_vectors(rows: pl.DataFrame, model: Embedder, *, column: str = "prompt")
     return rows.select("row_id", vectors.arr.to_list(), prompt_id="row_id")
 
 
-@step(name="deduplicate", bound=bounds.as_many, fan_out=each(), libraries=("numba", "numpy"))
+@step(
+    name="deduplicate",
+    reads=columns_compared,
+    carries=True,
+    bound=bounds.as_many,
+    fan_out=each(),
+    libraries=("numba", "numpy"),
+)
 def deduplicate_by_meaning(
     rows: pl.DataFrame,
     args: Deduplication,

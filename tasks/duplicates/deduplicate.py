@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Literal, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import polars as pl
 from pydantic import Field, model_validator
@@ -76,7 +76,18 @@ def sufficient(jaccard: float, alike: float) -> float | None:
     return max(jaccard, alike) if jaccard else None
 
 
-@step(bound=bounds.as_many, fan_out=each(), libraries=("datasketch", "numba", "numpy"))
+def columns_compared(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the columns that say whether a row repeats another."""
+    return ("history", given["column"], *((given["within"],) if given["within"] else ()))
+
+
+@step(
+    reads=columns_compared,
+    carries=True,
+    bound=bounds.as_many,
+    fan_out=each(),
+    libraries=("datasketch", "numba", "numpy"),
+)
 def deduplicate(
     rows: pl.DataFrame,
     args: Deduplication,
