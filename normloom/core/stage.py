@@ -137,6 +137,11 @@ class Stage:
         return self.model.model_copy(update=asked)
 
     @property
+    def handed(self) -> tuple[str, ...] | None:
+        """The columns of its rows that the function is handed, None for all; with `carries` the table's keys, too."""
+        return (*self.reads, *self.contract.keys) if self.carries and self.reads is not None else self.reads
+
+    @property
     def media(self) -> tuple[type[Medium], ...]:
         """The kinds of media that its model is asked about."""
         return (Image,) * self.images + (Sound,) * self.sounds

@@ -95,7 +95,7 @@ class NewTable:
             sides_on=stage.sides_on,
             served=on_base(self.placed(stage.model)),
             looks_up=stage.looks_up,
-            reads=stage.reads,
+            reads=stage.handed,
             carries=stage.carries,
             compares=stage.compares.columns if stage.compares else None,
             reusable=stage.part_rows is not None and bool(stage.inputs),

@@ -108,7 +108,7 @@ def _only(names: tuple[str, ...] | None, files: TableFiles) -> tuple[str, ...] |
     if names is None or not files:
         return None
     there = schema_of(files)
-    return ("row_id", *(name for name in names if name in there and name != "row_id"))
+    return tuple(dict.fromkeys(("row_id", *(name for name in names if name in there))))
 
 
 def schema_of(files: TableFiles) -> Mapping[str, pl.DataType]:

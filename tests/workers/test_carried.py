@@ -42,10 +42,10 @@ def turned(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.reverse().with_columns(seen=pl.lit([], dtype=TEXTS))
 
 
-def numbers(rows: int = ROWS) -> Stage:
+def numbers(rows: int = ROWS, name: str = "numbers") -> Stage:
     number = pl.int_range(rows)
     shares = pl.concat_list(number / 2, number / 3)
-    return nl.table(pl.select(word=pl.format("word {}", number), number=number, shares=shares), name="numbers")
+    return nl.table(pl.select(word=pl.format("word {}", number), number=number, shares=shares), name=name)
 
 
 def table(store: Store, manifest: Manifest, kind: str) -> pl.DataFrame:
@@ -108,9 +108,12 @@ def test_a_null_in_a_column_that_is_carried_is_refused(tmp_path: Path) -> None:
         made("toy", [carrying(some)], Store(tmp_path))
 
 
-def test_a_key_that_the_step_does_not_return_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match=r"missing \['word'\]"):
-        made("toy", [carrying(numbers(2), contract=replace(KEPT, keys=("word",)))], Store(tmp_path))
+def test_keys_are_looked_at_in_the_whole_table(tmp_path: Path) -> None:
+    store, keyed = Store(tmp_path), replace(KEPT, keys=("word",))
+    manifest = made("toy", [carrying(numbers(2), contract=keyed)], store)["odd"]
+    assert table(store, manifest, "rows")["seen"].to_list() == [["row_id", "number", "word"]]
+    with pytest.raises(ContractError, match=r"key .* is not unique"):
+        made("toy", [carrying([numbers(), numbers(name="same")], contract=keyed)], store)
 
 
 def test_what_a_step_is_handed_must_be_said() -> None:
