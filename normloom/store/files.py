@@ -7,15 +7,19 @@ A file is put whole, or put if absent; a tree is removed; a file is held by one 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from normloom.core.errors import StoreError
 from normloom.core.machine.object_path import ObjectPath
+
+Content = Callable[[BinaryIO], None]  # writes a file
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -23,7 +27,7 @@ def write_file(path: Path, content: bytes) -> None:
     write_together({path: content})
 
 
-def write_together(files: Mapping[Path, bytes]) -> None:
+def write_together(files: Mapping[Path, bytes | Content]) -> None:
     """Write files of one directory, each so that it is there whole or not at all, also after a crash.
 
     All of them are created before the first is flushed, and flushed before the first gets its name: a file that is
@@ -34,12 +38,12 @@ def write_together(files: Mapping[Path, bytes]) -> None:
     try:
         for path, content in files.items():
             if isinstance(path, ObjectPath):
-                path.put(content)
+                path.put(_whole(content))
                 continue
             with writing(path):
                 temporary[path] = f"{path.parent}/.{path.name}.{token}.tmp"
                 with open(temporary[path], "wb") as handle:  # noqa: PTH123  # thousands, without an object for each
-                    handle.write(content)
+                    handle.write(content) if isinstance(content, bytes) else content(handle)
         for path, name in temporary.items():
             with writing(path):
                 _flush(name)
@@ -54,6 +58,13 @@ def write_together(files: Mapping[Path, bytes]) -> None:
             with suppress(OSError):
                 os.unlink(name)  # noqa: PTH108  # as above
         raise
+
+
+def _whole(content: bytes | Content) -> bytes:
+    if isinstance(content, bytes):
+        return content
+    content(file := io.BytesIO())
+    return file.getvalue()
 
 
 def _flush(path: str | os.PathLike[str]) -> None:

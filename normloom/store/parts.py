@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import polars as pl
 from polars.io.plugins import register_io_source
@@ -69,37 +70,66 @@ def write_frames(
     directory: Path, index: int, frames: Mapping[Kind, pl.DataFrame | Blocks], *, writer: str
 ) -> dict[Kind, FileRecord]:
     """Write the files of one part and return their records."""
-    records: dict[Kind, FileRecord] = {}
-    contents: dict[Path, bytes] = {}
-    for kind in KINDS:
-        name = f"{kind}-{index:05d}-{writer}.parquet"
-        contents[directory / name] = content = _parquet(frames[kind])
-        digest = hashlib.sha256(content).hexdigest()
-        records[kind] = FileRecord(name=name, rows=frames[kind].height, bytes=len(content), sha256=digest)
-    write_together(contents)
-    return records
+    names = {kind: f"{kind}-{index:05d}-{writer}.parquet" for kind in KINDS}
+    files = {kind: _ParquetFile(frames[kind]) for kind in KINDS}
+    write_together({directory / names[kind]: file.write_to for kind, file in files.items()})
+    return {
+        kind: FileRecord(name=names[kind], rows=frames[kind].height, bytes=file.size, sha256=file.checksum)
+        for kind, file in files.items()
+    }
 
 
-def _parquet(frame: pl.DataFrame | Blocks) -> bytes:
-    if frame.height:
-        return _encoded(frame)
-    return _empty(tuple(frame.schema.items()))  # the ledgers of most parts
+class _ParquetFile:
+    """Rows as a Parquet file that need not be in memory whole; once it is written its size and checksum are known."""
+
+    def __init__(self, rows: pl.DataFrame | Blocks) -> None:
+        self.size = 0
+        self._rows = rows
+        self._hasher = hashlib.sha256()
+        self._refusal: OSError | None = None
+
+    @property
+    def checksum(self) -> str:
+        return self._hasher.hexdigest()
+
+    def write_to(self, file: BinaryIO) -> None:
+        self._file = file
+        try:
+            if self._rows.height or isinstance(self._rows, Blocks):
+                _encode(self._rows, self)
+            else:
+                self.write(_empty(tuple(self._rows.schema.items())))  # the ledgers of most parts
+        except pl.exceptions.PolarsError:
+            if self._refusal:  # a full disk, which Polars tells as an error of the data
+                raise self._refusal from None
+            raise
+
+    def write(self, content: bytes) -> int:
+        self.size += len(content)
+        self._hasher.update(content)
+        try:
+            return self._file.write(content)
+        except OSError as error:
+            self._refusal = error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 @lru_cache
 def _empty(schema: tuple[tuple[str, pl.DataType], ...]) -> bytes:
-    return _encoded(pl.DataFrame(schema=dict(schema)))
+    _encode(pl.DataFrame(schema=dict(schema)), file := io.BytesIO())
+    return file.getvalue()
 
 
-def _encoded(frame: pl.DataFrame | Blocks) -> bytes:
-    buffer = io.BytesIO()
-    if isinstance(frame, Blocks):
-        made = frame.made
-        rows = register_io_source(lambda *_: made(), schema=frame.schema)
-        rows.sink_parquet(buffer, compression="zstd", statistics=True, row_group_size=ROW_GROUP)
+def _encode(rows: pl.DataFrame | Blocks, file: Any) -> None:
+    if isinstance(rows, Blocks):
+        made = rows.made
+        read = register_io_source(lambda *_: made(), schema=rows.schema)
+        read.sink_parquet(file, compression="zstd", statistics=True, row_group_size=ROW_GROUP)
     else:
-        frame.write_parquet(buffer, compression="zstd", statistics=True, row_group_size=ROW_GROUP)
-    return buffer.getvalue()
+        rows.write_parquet(file, compression="zstd", statistics=True, row_group_size=ROW_GROUP)
 
 
 def write_files(directory: Path, index: int, folder: Path, *, writer: str) -> tuple[FileRecord, ...]:

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
+import errno
+import io
 import json
 import multiprocessing
+from hashlib import sha256
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 from normloom.core.errors import StoreError, UsageError
-from normloom.core.table import FileRecord, Manifest
+from normloom.core.table import KINDS, FileRecord, Kind, Manifest
 from normloom.store.files import write_file
 from normloom.store.integrity import file_problem
 from normloom.store.layout import part_marker
-from normloom.store.parts import ROW_GROUP, Writer, _link, read_slice
+from normloom.store.parts import ROW_GROUP, Blocks, Writer, _link, _ParquetFile, read_slice, write_frames
 from normloom.store.store import Store
 from normloom.testing.toy import echo_stage, runner, words_stage
 
@@ -38,6 +41,32 @@ def test_a_store_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     store = Store(tmp_path / "file" / "store")
     with pytest.raises(StoreError, match=r"cannot write .*Not a directory; give --store a directory"):
         runner(store).run(words_stage("a"), [], [])
+
+
+class FullDisk(io.BytesIO):
+    def write(self, _: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_disk_that_fills_up_while_rows_are_written_is_told_as_that() -> None:
+    rows = pl.DataFrame({"n": range(3)})
+    blocks = Blocks(rows.schema, rows.height, lambda: iter([rows]))
+    for content in (rows, blocks, rows.clear()):
+        with pytest.raises(OSError, match="No space left on device"):
+            _ParquetFile(content).write_to(FullDisk())
+
+
+def test_rows_that_are_written_in_blocks_are_those_of_one_frame(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"n": range(2 * ROW_GROUP + 5)})
+    none = rows.clear()
+    made = Blocks(rows.schema, rows.height, lambda: rows.iter_slices(1000))
+    records = write_frames(tmp_path, 0, {"rows": made, "dropped": none, "quarantined": rows}, writer="w")
+    expected: dict[Kind, pl.DataFrame] = {"rows": rows, "dropped": none, "quarantined": rows}
+    for kind in KINDS:
+        record, frame = records[kind], expected[kind]
+        content = (tmp_path / record.name).read_bytes()
+        assert pl.read_parquet(io.BytesIO(content)).equals(frame)
+        assert (record.rows, record.bytes, record.sha256) == (frame.height, len(content), sha256(content).hexdigest())
 
 
 def test_reads_any_slice_of_files_laid_end_to_end(tmp_path: Path) -> None:
