@@ -22,7 +22,7 @@ from normloom.settings.system import System
 from normloom.settings.systems import system_named, system_names
 from normloom.steps.graph import model_uses, stages_of, with_models, with_needs
 from normloom.store.store import Store
-from normloom.workers.node_engines import identified
+from normloom.workers.actors.node_engines import identified
 from normloom.workers.resources import Resources
 
 OPTIONS = {"source.path": "--source", "source.text_column": "--text-column", "source.limit": "--limit"}

@@ -23,9 +23,9 @@ from normloom.models.adapters import loaded_for, shared_base
 from normloom.steps.graph import farthest
 from normloom.workers.actors.actor import other_holders
 from normloom.workers.actors.actor_crew import ActorCrew
+from normloom.workers.actors.node_engines import missing_on_nodes
 from normloom.workers.actors.places import Places
 from normloom.workers.crew import Crew, InlineCrew
-from normloom.workers.node_engines import missing_on_nodes
 from normloom.workers.ray_start import remove_folder, start_ray
 from normloom.workers.resources import GB, Resources, fit
 

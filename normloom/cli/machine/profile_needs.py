@@ -13,7 +13,7 @@ from normloom.models.media.senses import require_senses
 from normloom.settings.config import load_profile, override, validated
 from normloom.settings.systems import systems
 from normloom.steps.graph import model_uses, stages_of
-from normloom.workers.node_engines import missing_on_nodes
+from normloom.workers.actors.node_engines import missing_on_nodes
 from normloom.workers.resources import Resources
 
 
