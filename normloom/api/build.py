@@ -51,11 +51,29 @@ def build(  # noqa: PLR0913  # the options of the command
 ) -> Result:
     """Bring the tables of a system or a flow up to date and return them.
 
-    `target` is the name of a system or the path of a flow's file, built as by `normloom build` (`settings` are its
-    `--set`, for example "judge.threshold=0.6"), or the last stage of a flow, or several, the released one first. A
-    flow of stages is stored under `name` and runs in this process unless `resources` has actors. Nothing is printed
-    unless `progress` is set. Prefect's server and actors started by the build are stopped at its end. Raises
-    NormloomError, and KeyboardInterrupt at Ctrl-C: finished parts are kept, and the next build resumes.
+    Prefect's server and the actors that the build starts are stopped at its end. Finished parts are kept if it fails,
+    so the next build resumes.
+
+    Args:
+        target: The name of a system, the path of a flow's file, or the last stage of a flow (or several, the released
+            one first).
+        store: Directory of the tables, or s3://bucket/prefix.
+        name: The name under which a flow of stages is stored; default: "flow".
+        profile: Models and hardware of a system: a built-in profile, or the path of a YAML file.
+        source: The source of a system: a file, folder, pattern, URL or data set on a hub; default: built-in data.
+        text_column: Column of the source that holds the prompts.
+        limit: Use only the first N records of the source.
+        settings: Settings of a system to change, for example "judge.threshold=0.6".
+        only: Stages to bring up to date, from existing tables; "STAGE where CONDITION" builds parts of one.
+        from_stage: Bring this stage and everything downstream up to date.
+        force: Stages to rebuild even if nothing changed.
+        fresh: Rebuild every stage even if nothing changed.
+        resources: What the build may occupy; default: the profile's for a system, this process for a flow of stages.
+        progress: Show bars in a terminal or a notebook; otherwise nothing is printed.
+
+    Raises:
+        NormloomError: If the target cannot be built; the class says why.
+        KeyboardInterrupt: At Ctrl-C.
     """
     from rich.console import Console
 
@@ -94,16 +112,17 @@ def plan(  # noqa: PLR0913  # the options of the command
     settings: Sequence[str] = (),
     resources: Resources | None = None,
 ) -> Plan:
-    """Return what `build` would do with the same arguments, without starting anything."""
+    """Return what `build` would do with the same arguments, without starting anything; raises NormloomError."""
     root = Store(Path(store))
     found = _found(target, root, name, profile, _assigned(source, text_column, limit, settings), resources)
     return plan_stages(stages_of(*found.ends), system=found.system, store=root, resources=found.resources)
 
 
 def why(target: Target, stage: str | None = None, **given: Any) -> Sequence[Change]:
-    """Return what differs from a stage's newest table (default: the first of the flow's last stages).
+    """Return how the key of a stage differs from that of its newest table: one change for each field.
 
-    Takes the arguments of `plan`. Raises UsageError for a stage that the flow does not have.
+    `stage` is by default the stage given as target, or the first of several; a system needs it. The other arguments
+    are those of `plan`. Raises UsageError for a stage that the flow does not have.
     """
     if stage is None and isinstance(target, str | os.PathLike):
         raise UsageError(f"name the stage of {target} to explain")

@@ -19,5 +19,5 @@ def open_queue(name: str, *, store: str | os.PathLike[str] = "store", system: st
 
 
 def queues(*, store: str | os.PathLike[str] = "store") -> list[LabelQueue]:
-    """Return the queues of a store."""
+    """Return the newest queue of each name and system in a store, in this order."""
     return queue.queues(Store(Path(store)))

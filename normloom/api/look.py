@@ -19,12 +19,12 @@ from normloom.store.views import query as query_store
 
 
 def open_store(path: str | os.PathLike[str] = "store") -> Store:
-    """Return the store in a folder."""
+    """Return the store in a directory or at s3://bucket/prefix; raises StoreError if a newer Normloom wrote it."""
     return Store(Path(path))
 
 
 def query(sql: str, *, store: str | os.PathLike[str] | Store = "store") -> pl.DataFrame:
-    """Return the rows of a SELECT over a store's views, for example `savacu_publish`; raises UsageError."""
+    """Return the rows of a SELECT over a store's views, such as `savacu_publish`. Raises UsageError."""
     columns, rows = query_store(_store(store), sql)
     return pl.DataFrame(rows, schema=columns, orient="row", infer_schema_length=None)
 

@@ -36,6 +36,10 @@ class Sampling(BaseModel):
 class ModelSpec(BaseModel):
     """Which model an actor holds, in which engine, and the resources it takes.
 
+    `model` is an id on the Hugging Face hub, a path, or a name that the engine knows; `revision` is a commit, branch or
+    tag of the hub. `dtype` and `device` are "auto" or a name of torch's (bfloat16, cuda:0); `options` are the engine's
+    (docs/engines.md). These enter the stage key.
+
     `actors`, `threads`, `gpus` and `memory` (GB of an actor) override the build's resources for this model, `parts` the
     engine's own number of parts processed at once. They never affect the result, so they do not enter keys.
     """
