@@ -51,16 +51,6 @@ def media_of(content: Content) -> tuple[Image | Sound, ...]:
     return () if isinstance(content, str) else tuple(part for part in content if not isinstance(part, str))
 
 
-def images_of(content: Content) -> tuple[Image, ...]:
-    """Return the images of a content, in order."""
-    return tuple(medium for medium in media_of(content) if isinstance(medium, Image))
-
-
-def sounds_of(content: Content) -> tuple[Sound, ...]:
-    """Return the sounds of a content, in order."""
-    return tuple(medium for medium in media_of(content) if isinstance(medium, Sound))
-
-
 def text_of(content: Content) -> str:
     """Return the text of a content; an image is the line `[image DIGEST]`, a sound `[sound DIGEST]`."""
     if isinstance(content, str):

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 FOLDER, FILE = "extractor", "extractor.safetensors"
-TAGS = ("O", "B-SUB", "B-OBJ", "I-OBJ")
 SPANS, RELATION = "spans", "relation"
 _EDGE = "<edge>"
 

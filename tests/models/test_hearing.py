@@ -14,7 +14,7 @@ from tiny_models import CONTEXT, loaded, save_tiny_llama
 from tiny_vision import picture, save_tiny_vision
 from transformers import AutoProcessor
 
-from normloom.core.content import Content, Image, Sound, media_of, merged, shown, sounds_of, text_of, with_text
+from normloom.core.content import Content, Image, Sound, media_of, merged, shown, text_of, with_text
 from normloom.core.errors import ConfigError
 from normloom.models import ModelSpec
 from normloom.models.media.senses import lacks
@@ -41,7 +41,6 @@ def test_parts_of_a_content() -> None:
     )
     assert content == ("Hear:", SOUNDS[0], "and see", image)
     assert media_of(content) == (SOUNDS[0], image)
-    assert sounds_of(content) == (SOUNDS[0],)
     assert text_of(content) == f"Hear:\n\n[sound {SOUNDS[0].digest}]\n\nand see\n\n[image {image.digest}]"
     assert Sound.of(SOUNDS[0].data) == SOUNDS[0] != SOUNDS[1]
     assert Sound.of(b"x") != Image.of(b"x")  # type: ignore[comparison-overlap]  # whatever their bytes
@@ -106,7 +105,7 @@ def require_own_scores(tiny: TransformersModel, directory: Path, content: Conten
         ]
         messages = [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": parts}]
         text = processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        samples = [at_rate(sound.data, RATE) for sound in sounds_of(content)]
+        samples = [at_rate(sound.data, RATE) for sound in media_of(content)]
         inputs = processor(text=[text], audio=samples, return_tensors="pt")
         with torch.inference_mode():
             own = tiny.reader.model(**inputs).logits[0, -1].log_softmax(-1)

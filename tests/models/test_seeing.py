@@ -15,7 +15,7 @@ from tiny_models import CONTEXT, loaded, save_tiny_llama
 from tiny_vision import TEMPLATE, TILE_TOKENS, picture, save_tiny_vision
 from transformers import AutoProcessor, AutoTokenizer, Qwen2VLConfig
 
-from normloom.core.content import Content, Image, Sound, images_of, merged, text_of, with_text
+from normloom.core.content import Content, Image, Sound, media_of, merged, text_of, with_text
 from normloom.core.errors import ConfigError, ModelError
 from normloom.models import Completion, ModelSpec, load_model, model_identity
 from normloom.models.media.decoded import pixels_of, samples_of
@@ -46,7 +46,7 @@ def test_parts_of_a_content() -> None:
     assert with_text((PICTURES[0],), "what?") == (PICTURES[0], "what?")
     assert with_text((PICTURES[0], "a"), "what?") == (PICTURES[0], "a\n\nwhat?")
     assert with_text("a", "what?") == "a\n\nwhat?"
-    assert images_of(("a", PICTURES[1])) == (PICTURES[1],)
+    assert media_of(("a", PICTURES[1])) == (PICTURES[1],)
     assert text_of(("a", PICTURES[1])) == f"a\n\n[image {PICTURES[1].digest}]"
     assert Image.of(PICTURES[0].data) == PICTURES[0] != PICTURES[1]
     assert str(len(PICTURES[0].data)) not in repr(PICTURES[0])
@@ -69,7 +69,7 @@ def test_scores_are_those_of_the_model_itself(tiny: TransformersModel, directory
             {"role": "user", "content": parts},
         ]
         text = processor.apply_chat_template(messages, add_generation_prompt=True)
-        pixels = [image_of(image.data) for image in images_of(content)]
+        pixels = [image_of(image.data) for image in media_of(content)]
         inputs = processor(text=[text], images=[pixels], return_tensors="pt")
         with torch.inference_mode():
             own = tiny.reader.model(**inputs).logits[0, -1].log_softmax(-1)

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter, LlamaFileType, QuantError
@@ -23,7 +23,6 @@ from normloom.core.machine.once import made_once
 from normloom.models.files.digests import file_digest
 
 Precision = Literal["f16", "q8_0"]
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 _RECIPE = 1  # raise it when this module writes another file from the same GGUF; then raise the engine's version too
 _FILE_TYPES = {"f16": LlamaFileType.MOSTLY_F16, "q8_0": LlamaFileType.MOSTLY_Q8_0}
