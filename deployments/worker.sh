@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # What runs builds: Prefect's worker, and a Ray node without processors through which builds reach the cluster.
-# If one of them ends, both do. Builds at work are handed back first; a worker, this one when it is back or another,
-# takes them up again.
+# If one of them ends, both do. Running builds are handed back first; the next worker resumes them.
 set -eu
 export NORMLOOM_WORKER="$HOSTNAME-$$-$RANDOM"  # builds inherit it
 
