@@ -117,7 +117,7 @@ class Stage:
         if self.part_rows and (self.run or self.files):
             raise ConfigError(f"stage {self.name!r} has a run or files, so it is made in one part: leave out part_rows")
         if self.carries and self.reads is None:
-            raise ConfigError(f"stage {self.name!r} carries columns over: `reads` must say which ones it is handed")
+            raise ConfigError(f"stage {self.name!r} carries columns: `reads` must name those that it needs itself")
         if self.sides_on and self.looks_up:
             raise ConfigError(f"stage {self.name!r}: a side table has sides_on or looks_up, not both")
 

@@ -195,8 +195,8 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
     - `reads`: the columns of its rows that it reads, or a function of the arguments and values that returns them; it
       gets only these and `row_id`, and a part is kept if other columns change.
     - `carries`: its rows keep their `row_id` and order, and get the columns of its table that they lack from the rows
-      that it read, a few thousand at a time: a step over a whole table need not hold columns that it only hands on.
-      It is handed the keys of its table, too.
+      that it read, a few thousand at a time: a step over a whole table need not load columns that it only passes on.
+      It gets the keys of its table, too.
     - `compares`: rows are only compared with the side tables, and a dropped row names its winner there; so a part is
       kept if other rows of these tables are removed, and with a `Compared` also if unrelated rows are added.
     - `quarantine_budget`: share of its rows that may be quarantined, overriding the build's.
