@@ -36,7 +36,7 @@ def test_an_analyst_decides_by_keyboard_and_the_next_build_has_learned(tmp_path:
         expect(page.locator("#known")).to_have_text("4 of 9 users are known, 2 “would come”.")
         expect(page.locator(".learning svg")).to_have_count(2)
         said = decided(page, "1", "Enter", "2")
-        expect(page.locator("#done")).to_contain_text("Nobody is left to decide")
+        expect(page.locator("#done")).to_contain_text("No user is left to decide")
         expect(page.locator("#since")).to_have_text(re.compile("^Since the build: 3 decided"))
         last = list(said)[-1]
         page.keyboard.press("u")

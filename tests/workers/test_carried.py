@@ -117,5 +117,5 @@ def test_keys_are_looked_at_in_the_whole_table(tmp_path: Path) -> None:
 
 
 def test_what_a_step_is_handed_must_be_said() -> None:
-    with pytest.raises(ConfigError, match="`reads` must say which ones it is handed"):
+    with pytest.raises(ConfigError, match="`reads` must name those that it needs itself"):
         nl.step(makes=KEPT, name="odd", carries=True)(odd)(numbers(1))

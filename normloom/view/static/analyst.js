@@ -49,7 +49,7 @@ function candidate(row, task, overview) {
   const undoing = overview.who ? el("button", { id: "undo", onclick: undo }, "Undo (u)") : null;
   if (!row) {
     const later = state.skipping.length ? el("button", { onclick: () => { state.skipping = []; guarded(() => next()); } }, "Show skipped") : null;
-    return el("div", {}, el("p", { id: "done" }, "Nobody is left to decide in this task. The next build uses the answers, and asks about others."), el("div", { class: "bar" }, later, undoing), error);
+    return el("div", {}, el("p", { id: "done" }, "No user is left to decide in this task. The next build uses the answers, and asks about others."), el("div", { class: "bar" }, later, undoing), error);
   }
   const suggested = suggestion(row);
   const cited = new Set(row.cited);

@@ -139,7 +139,7 @@ function update(state) {
   const below = page.main.scrollHeight - page.main.scrollTop - page.main.clientHeight < 80;
   const focused = document.activeElement?.dataset?.at;
   const opened = [...document.querySelectorAll("details[open][data-opens]")].map((one) => one.dataset.opens);
-  show(places.turns, state.turns.length ? state.turns.map(turn) : el("li", { class: "quiet" }, "Nothing has been said yet. What you say is read for facts, which you can correct and delete."));
+  show(places.turns, state.turns.length ? state.turns.map(turn) : el("li", { class: "quiet" }, "Nothing has been said yet. Facts are extracted from what you say; you can correct and delete them."));
   show(places.known, state.facts.length ? el("ul", { class: "facts" }, state.facts.map(fact)) : el("p", { class: "quiet" }, "Nothing yet."));
   show(places.offers, state.recommendations.length ? el("ul", { class: "facts" }, state.recommendations.map(offer)) : el("p", { class: "quiet" }, "Nothing yet: recommendations begin with the first fact about a task."));
   document.querySelectorAll("details[data-opens]").forEach((one) => { one.open = opened.includes(one.dataset.opens); });
@@ -186,11 +186,11 @@ function reply(said) {
   if (said.turn in page.state.pending) {
     const share = page.state.pending[said.turn];
     return el("article", { class: "message reply" }, el("p", { class: "quiet" }, page.state.model.state === "loading" ? "The model is loading …" : "Replying …"),
-      el("progress", { max: "1", value: String(share ?? 0), "aria-label": "Share of the reply that is written" }));
+      el("progress", { max: "1", value: String(share ?? 0), "aria-label": "Progress of the reply" }));
   }
   const again = button("Ask again", () => done(() => post("/api/chat/again", { row: said.turn })), `again-${said.turn}`);
   if (!said.reply) {
-    return el("article", { class: "message reply" }, el("p", { class: "quiet" }, said.reply_deleted ? "The reply was deleted: it drew on something that was." : "No reply: it was interrupted."), again);
+    return el("article", { class: "message reply" }, el("p", { class: "quiet" }, said.reply_deleted ? "The reply was deleted because it used something that was deleted." : "No reply: it was interrupted."), again);
   }
   if (said.reply.text === null) {
     return el("article", { class: "message reply" }, el("p", { class: "error" }, `No reply: ${said.reply.failure}`), again);
@@ -213,9 +213,9 @@ function offer(one) {
   const own = one.own.filter((two) => known.has(two)).map((two) => plain(known.get(two)));
   return el("li", {}, el("span", {}, el("b", {}, plain(one)), " ", where(one)),
     el("details", { class: "same", "data-opens": `why-${plain(one)}-${one.task}-${one.topic}` }, el("summary", {}, `Why? ${counted(one.users)} ${one.users === 1 ? "other has" : "others have"} it`),
-      el("p", { class: "quiet" }, `It is what most others have under ${one.topic} and you have not. It is looked at because of your facts:`),
+      el("p", { class: "quiet" }, `Most others have it under ${one.topic} and you do not. The topic is relevant because of your facts:`),
       el("ul", {}, own.map((two) => el("li", {}, two))),
-      el("p", { class: "quiet" }, "It rests on these facts of others: ", one.facts.map((id) => [button(id.slice(0, 8), () => page.history(id), `cite-${one.rank}-${one.topic}-${id}`, `History of fact ${id.slice(0, 8)}`), " "]).flat())));
+      el("p", { class: "quiet" }, "It is based on these facts of others: ", one.facts.map((id) => [button(id.slice(0, 8), () => page.history(id), `cite-${one.rank}-${one.topic}-${id}`, `History of fact ${id.slice(0, 8)}`), " "]).flat())));
 }
 
 function actions(id, values, place) {

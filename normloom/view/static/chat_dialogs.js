@@ -22,7 +22,7 @@ export function correct(state, id, values, save) {
     el("form", { onsubmit: (event) => { event.preventDefault(); finish({ relation: relation.value, object: object.value, ...topics[Number(topic.value)] }); } },
       el("label", {}, "Relation", relation), el("datalist", { id: "relations" }, state.relations.map((one) => el("option", { value: one }))),
       el("label", {}, "Object", object), el("label", {}, "Topic", topic),
-      el("div", { class: "bar" }, el("button", { class: "primary" }, "Save (Enter)"), el("button", { type: "button", onclick: () => finish({ none: true }) }, "This is no fact"), cancel(() => box))));
+      el("div", { class: "bar" }, el("button", { class: "primary" }, "Save (Enter)"), el("button", { type: "button", onclick: () => finish({ none: true }) }, "Not a fact"), cancel(() => box))));
   object.focus();
 }
 
@@ -40,7 +40,7 @@ export async function confirmDelete(id, system, work) {
     await work(async () => {
       try {
         const state = await post("/api/chat/delete", { row: id });
-        show(content, el("p", { id: "deleted" }, "Deleted. Nothing of it counts from now on."), reached(state.deleted, true),
+        show(content, el("p", { id: "deleted" }, "Deleted. It no longer counts."), reached(state.deleted, true),
           el("p", {}, "The next ", el("code", {}, `normloom build ${system}`), " makes its tables without it; ", el("code", {}, "normloom forget --purge"), " then removes it from every file."),
           el("button", { type: "button", class: "primary", onclick: () => box.close() }, "Close"));
         announce("Deleted");
@@ -52,7 +52,7 @@ export async function confirmDelete(id, system, work) {
     });
     content.querySelector("button")?.focus();
   } }, "Delete all of it");
-  show(content, el("p", {}, "This deletes, for good:"), reached(found, false), beyond(found), el("div", { class: "bar" }, go, cancel(() => box)));
+  show(content, el("p", {}, "This permanently deletes:"), reached(found, false), beyond(found), el("div", { class: "bar" }, go, cancel(() => box)));
   return go.focus();
 }
 

@@ -26,7 +26,7 @@ export async function draw(main, systems) {
     show(after, options());
     before.selectedIndex = Math.min(1, builds.length - 1);
     if (builds.length > 1) await compare();
-    else show(place, el("p", { class: "quiet" }, "There is one build only: nothing to compare it with."));
+    else show(place, el("p", { class: "quiet" }, "There is only one build, so there is nothing to compare."));
   });
   system.addEventListener("change", list);
   show(main, el("h2", {}, "Compare builds"), el("form", { class: "bar", onsubmit: (event) => { event.preventDefault(); compare(); } },

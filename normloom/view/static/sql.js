@@ -23,5 +23,5 @@ export function draw(main, tables, onOpen) {
   };
   text.addEventListener("keydown", (event) => { if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) run(event); });
   show(main, el("h2", {}, "SQL"), el("form", { onsubmit: run }, text, el("div", { class: "bar" }, el("button", { class: "primary" }, "Run"),
-    el("span", { class: "quiet" }, "DuckDB, reading only. Ctrl+Enter runs."))), place);
+    el("span", { class: "quiet" }, "DuckDB, read-only. Ctrl+Enter runs the query."))), place);
 }

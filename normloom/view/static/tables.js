@@ -37,7 +37,7 @@ export async function draw(main, state, { listed, warning, change, onOpen }) {
     later.disabled = !page.more;
     show(place, page.rows.length
       ? grid(page, { sort: state.sort, descending: state.descending, onOpen, onSort: (column) => change({ ...state, sort: column, descending: state.sort === column && !state.descending, offset: 0 }) })
-      : el("p", { class: "quiet" }, "No row passes the filters."));
+      : el("p", { class: "quiet" }, "No row matches the filters."));
     const { rows } = await post("/api/count", wanted);
     if (turn !== latest) return;
     const last = Math.min(state.offset + page.rows.length, rows);
