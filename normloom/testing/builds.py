@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from normloom.core.progress import LogProgress
 from normloom.core.stage import Stage
-from normloom.core.table import Manifest
 from normloom.history.builds import BuildLock, find_build
 from normloom.history.releases import amend_release
 from normloom.history.terms import SourceTerms
@@ -14,6 +13,7 @@ from normloom.run.build import BuildRequest, reuse
 from normloom.run.runner import StageRunner
 from normloom.steps.graph import stages_of
 from normloom.store.store import Store
+from normloom.testing.inline import run_all
 from normloom.workers.pool import Pool
 from normloom.workers.resources import Resources
 
@@ -43,13 +43,7 @@ def built(
         progress=LogProgress(),
         quarantine_budget=0.5,
     )
-    made: dict[str, Manifest] = {}
-    for stage in stages_of(*ends):
-        if stage.table:
-            made[stage.name] = store.manifest(stage.table)
-            continue
-        inputs, sides = ([made[upstream.name].ref for upstream in group] for group in (stage.inputs, stage.side_inputs))
-        made[stage.name], _ = loom.run(stage, inputs, sides, again="all" if stage.name in force else None)
+    run_all(loom, stages_of(*ends), dict.fromkeys(force, "all"))
     request = BuildRequest(
         system=system,
         profile=profile,

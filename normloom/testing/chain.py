@@ -10,6 +10,7 @@ from normloom.core.stage import Stage
 from normloom.core.table import Manifest
 from normloom.steps.selection import Again
 from normloom.store.store import Store
+from normloom.testing.inline import run_all
 from normloom.testing.toy import ECHOES, SCRIPTED, Echo, echo, echo_stage, runner, words_stage
 
 
@@ -38,9 +39,7 @@ def three(
 def made(store: Store, *stages: Stage, again: Again | None = None, build: str = "test") -> dict[str, Manifest]:
     """Bring the tables of the stages, given in order, up to date and return their manifests."""
     loom = replace(runner(store), build=build)
-    tables: dict[str, Manifest] = {}
-    for stage in stages:
-        inputs = [tables[upstream.name].ref for upstream in stage.inputs]
-        tables[stage.name], _ = loom.run(stage, inputs, [], again=again)
-    loom.pool.close()
-    return tables
+    try:
+        return run_all(loom, stages, {stage.name: again for stage in stages} if again else None)
+    finally:
+        loom.pool.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +11,7 @@ from normloom.core.stage import Stage
 from normloom.core.table import Manifest
 from normloom.run.runner import StageRunner
 from normloom.steps.graph import model_uses, stages_of
+from normloom.steps.selection import Again
 from normloom.store.store import Store
 from normloom.workers.pool import Pool
 from normloom.workers.resources import Resources
@@ -28,16 +29,21 @@ def made(system: str, ends: Sequence[Stage], store: Store, **settings: Any) -> d
         StageRunner(system=system, store=store, pool=pool, build="test", progress=LogProgress()),
         **settings,
     )
-    manifests: dict[str, Manifest] = {}
     try:
-        for stage in stages:
-            if stage.table:
-                manifests[stage.name] = store.manifest(stage.table)
-                continue
-            inputs, sides = (
-                [manifests[each.name].ref for each in group] for group in (stage.inputs, stage.side_inputs)
-            )
-            manifests[stage.name], _ = loom.run(stage, inputs, sides)
+        return run_all(loom, stages)
     finally:
         pool.close()
+
+
+def run_all(
+    loom: StageRunner, stages: Iterable[Stage], again: Mapping[str, Again] | None = None
+) -> dict[str, Manifest]:
+    """Bring the tables of stages, each after those it reads, up to date; `again` names those to rebuild in any case."""
+    manifests: dict[str, Manifest] = {}
+    for stage in stages:
+        if stage.table:
+            manifests[stage.name] = loom.store.manifest(stage.table)
+            continue
+        inputs, sides = ([manifests[each.name].ref for each in group] for group in (stage.inputs, stage.side_inputs))
+        manifests[stage.name], _ = loom.run(stage, inputs, sides, again=(again or {}).get(stage.name))
     return manifests
