@@ -129,7 +129,7 @@ def carry_out(stage: Stage, rows: pl.DataFrame | None, *sides: pl.DataFrame, mod
         inputs=None if rows is None else (),
         sides=(),
     )
-    return make_rows(job, pl.DataFrame() if rows is None else rows, sides, model)
+    return make_rows(job, [pl.DataFrame() if rows is None else rows, *sides], model)
 
 
 def ask_and_decide(asking: Stage, deciding: Stage, rows: pl.DataFrame, *, model: object) -> Output:

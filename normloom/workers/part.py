@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,10 +42,10 @@ def _committed(job: PartJob, model: object | None, started: float, *, files: Pat
     read = _read(job)
     rows, aside = _without_poisoned(job, read)
     sides = sides_of(job, rows)
-    output = make_rows(job, rows, sides, model)
     reads = reads_digest(job, read, sides_of(job, read) if aside.height else sides) if job.reusable else ""
-    asked = rows.height
-    del read, rows, sides  # a whole table's take as much as its new rows, which are written next
+    asked, frames = rows.height, [rows, *sides]
+    del read, rows, sides
+    output = make_rows(job, frames, model)
     if job.forgotten:
         output = without_forgotten(output, job.forgotten)
     output = replace(
@@ -83,7 +83,7 @@ def _committed(job: PartJob, model: object | None, started: float, *, files: Pat
 def probe_part(job: PartJob, model: object | None = None) -> None:
     """Make the rows of a part and throw them away, to see whether it can be done."""
     rows, _ = _without_poisoned(job, _read(job))
-    make_rows(job, rows, sides_of(job, rows), model)
+    make_rows(job, [rows, *sides_of(job, rows)], model)
 
 
 def part_row_ids(job: PartJob) -> list[str]:
@@ -91,11 +91,14 @@ def part_row_ids(job: PartJob) -> list[str]:
     return _without_poisoned(job, _read(job))[0]["row_id"].to_list()
 
 
-def make_rows(job: PartJob, rows: pl.DataFrame, sides: Sequence[pl.DataFrame], model: object | None) -> Output:
+def make_rows(job: PartJob, frames: list[pl.DataFrame], model: object | None) -> Output:
     """Call the stage's function and hold its output to the contract and to the account of rows.
 
-    Of a stage that carries columns over, the rows do not have these yet.
+    `frames` are the rows and side tables. They are taken out of the list, since those of a whole table should not be
+    held while its new rows are written. Of a stage that carries columns over, the rows do not have these yet.
     """
+    rows, *sides = frames
+    frames.clear()
     if job.inputs is not None and rows.is_empty():
         return Output(rows=pl.DataFrame(schema=job.contract.schema), attempts=0)
     arguments: list[Any] = [job.arguments] if job.inputs is None else [rows, job.arguments, *sides]
@@ -109,6 +112,7 @@ def make_rows(job: PartJob, rows: pl.DataFrame, sides: Sequence[pl.DataFrame], m
         if output.attempts is None:  # each row has been accounted for
             output = replace(output, attempts=output.rows.height + output.dropped.height + output.quarantined.height)
     attempts = output.attempts if output.attempts is not None else rows.height
+    del rows, sides, arguments
     accounted = output.rows.height + output.dropped.height + output.quarantined.height
     if attempts != accounted:
         raise AccountingError(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
-from itertools import accumulate
+from collections.abc import Iterable, Iterator
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Self
 
 import polars as pl
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from normloom.near_duplicates.kernels.texts import FlatTexts
 
 SPLITS = ("train", "validation", "test")
-_AT_ONCE = 65_536  # rows whose repeated prompts are taken out together: a table's would be held a second time
+_AT_ONCE = 16_384  # prompts whose rows are gathered together: a table's would be held a second time
 _LARGE = 0.01  # share of the prompts above which a cluster is placed by itself
 
 
@@ -110,14 +110,22 @@ def in_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: (SPLITS.index(name) if name in SPLITS else len(SPLITS), name))
 
 
+def _slices(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Return the rows in slices that part no run of rows of one prompt."""
+    runs = rows["prompt_id"].rle_id()
+    cuts = [runs.search_sorted(first) for first in range(0, max(runs.n_unique(), 1), _AT_ONCE)]
+    return (rows[start:stop] for start, stop in pairwise([*cuts, rows.height]))
+
+
 def _prompts(rows: pl.DataFrame) -> pl.DataFrame:
     columns = ["prompt_id", "prompt"] if alone(rows).all() else ["prompt_id", "prompt", "history"]
-    told = rows.select(columns)
-    slices = (some.unique(maintain_order=True) for some in told.iter_slices(_AT_ONCE))
-    prompts = pl.concat([told.clear(), *slices]).unique(maintain_order=True)
+    prompts = pl.concat(some.unique(maintain_order=True) for some in _slices(rows.select(columns)))
     for column in ("prompt_id", "prompt"):
         if prompts[column].null_count():
             raise ContractError(f"column {column!r} has nulls: a row without it cannot be split")
+    if prompts["prompt_id"].n_unique() == prompts.height:
+        return prompts
+    prompts = prompts.unique(maintain_order=True)
     if not (twice := prompts.filter(pl.col("prompt_id").is_duplicated())).is_empty():
         raise ContractError(f"prompt_id {twice['prompt_id'][0]!r} stands for more than one prompt")
     return prompts
@@ -125,9 +133,13 @@ def _prompts(rows: pl.DataFrame) -> pl.DataFrame:
 
 def _families(rows: pl.DataFrame, prompts: int) -> pl.Series:
     """Return the ids of the rows of each prompt, in the order of the prompts."""
-    told = rows.select("prompt_id", "row_id", run=pl.col("prompt_id").rle_id()).set_sorted("run")
-    together = told["run"].n_unique() == prompts  # as they mostly are: numbers of runs take less than ids
-    return told.group_by("run" if together else "prompt_id", maintain_order=True).agg("row_id")["row_id"]
+    named = rows.select("prompt_id", "row_id")
+    families = pl.concat(_family(some) for some in _slices(named))
+    return families if len(families) == prompts else _family(named)  # rows of a prompt may stand apart
+
+
+def _family(rows: pl.DataFrame) -> pl.Series:
+    return rows.group_by("prompt_id", maintain_order=True).agg("row_id")["row_id"]
 
 
 def _filled(sizes: pl.DataFrame, args: Splitting) -> pl.DataFrame:
