@@ -1,7 +1,8 @@
-"""Arrays that grow in place: large ones are never held twice."""
+"""Arrays that grow in place, so that large ones are never held twice, and memory that is given back."""
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterable
 
 from normloom.near_duplicates.kernels.compiled import Array
@@ -15,3 +16,9 @@ def extend(whole: Array, pieces: Iterable[Array]) -> None:
     for piece in held:
         whole[at : at + len(piece)] = piece
         at += len(piece)
+
+
+def give_back() -> None:
+    """Return freed memory to the system: glibc keeps what one thread allocated and another freed."""
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+        trim(0)

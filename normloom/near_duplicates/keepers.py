@@ -43,12 +43,13 @@ def keeper_keys(
 
     The first `kept` rows all stay and are compared with none.
     """
-    index, plan = hamming.empty_index(codes), hamming.plan_for(tau)
-    insert_all(codes[:kept], 0, index)
-    keys = np.full(len(codes), NO_KEY, dtype=np.int64)
+    plan = hamming.plan_for(tau)
     with sharing(threads) as share:
         sets = empty_sets(rule.texts, rule.grams, alike, share) if alike else NO_SETS
+        index = hamming.empty_index(codes)  # not before: making the sets takes as much
+        insert_all(codes[:kept], 0, index)
         store_sets(0, kept, sets)
+        keys = np.full(len(codes), NO_KEY, dtype=np.int64)
         for start in range(kept, len(codes), _BATCH):
             stop = min(start + _BATCH, len(codes))
             near = None if stop - start < plan.scan_below else _near(start, stop, codes, index, plan, share)

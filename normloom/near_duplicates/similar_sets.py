@@ -6,7 +6,7 @@ rarest first: docs/decisions/0016-similar-sets.md. Nothing is missed, and every 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from normloom.near_duplicates.arrays import extend
+from normloom.near_duplicates.arrays import extend, give_back
 from normloom.near_duplicates.kernels.compiled import Array
 from normloom.near_duplicates.kernels.sets import (
     TRAITS,
@@ -22,9 +22,10 @@ from normloom.near_duplicates.kernels.sets import (
     count_signatures,
     describe,
     find_partners,
+    keep_distinct,
     keep_shared,
     list_bounds,
-    number_lists,
+    lists_by_text,
     rarest,
     sign_texts,
 )
@@ -35,10 +36,11 @@ if TYPE_CHECKING:
 
 _RATIO = 1.5  # of the sizes in a class: fewer classes are looked up faster, finer ones find fewer candidates
 _SPARE = 10  # beyond what a similar set may lack, one part in ten: its commonest parts are never looked up
-_SIGNED = 1 << 24  # signatures held at once, 4 bytes each; beyond that they are made twice
+_SIGNED = 1 << 22  # signatures made at once, 4 bytes each
+_HELD = 1 << 24  # those of a class are held if they are no more; else they are made again
+_RANGE = 1 << 26  # signatures of a class that are gathered at once, about half of them and 8 bytes each
 _CELLS = 1 << 27  # bytes of counts at most; with fewer than two a signature, more of them seem to be common
 _ROUNDING = 1e-6
-_ROW_BITS = np.uint64(32)
 _NONE = np.zeros(0, dtype=np.bool_)
 
 NO_SETS = Sets(
@@ -55,31 +57,31 @@ NO_SETS = Sets(
 def empty_sets(texts: FlatTexts, grams: Array, least: float, share: Share) -> Sets:
     """Return the sets of these texts, none of them stored.
 
-    Takes 32 bytes a text and 8 for each list that it is in; for a while also 128 MB at most of counts, and the lists of
-    one class of sizes.
+    Takes 40 bytes a text, 8 for each list that it is in and 16 a list; for a while also 128 MB at most of counts, and
+    the lists of one range of signatures.
     """
     n = len(texts.bounds) - 1
     traits = np.zeros((n, TRAITS), dtype=np.uint64)
     share(lambda start, stop: describe(start, stop, texts, grams, traits), 0, n)
     sizes = traits[:, 0].astype(np.uint32)
     order = np.argsort(sizes, kind="stable").astype(np.uint32)
-    ordered = sizes[order]
-    listed, begin = np.zeros(0, dtype=np.uint64), np.zeros(0, dtype=np.int64)
+    entries, begins = np.zeros(0, dtype=np.uint32), np.zeros(0, dtype=np.int64)
     for lowest, top, parts in _classes(int(sizes.max(initial=0)), least):
-        first, own, last = np.searchsorted(ordered, [lowest, top + 1, int(top / least + _ROUNDING) + 1])
+        edges = np.array([lowest, top + 1, int(top / least + _ROUNDING) + 1], dtype=np.uint32)
+        first, own, last = np.searchsorted(sizes, edges, sorter=order)
         if first == own or last - first < 2:  # noqa: PLR2004  # a pair
             continue
         signed = _Signed(np.sort(order[first:last]), texts, grams, parts, share)
-        common = _listed(signed, traits, top, least, share)
-        bounds = list_bounds(common)
-        number_lists(common, bounds, len(begin))
-        extend(begin, [len(listed) + bounds[:-1]])
-        extend(listed, [common])
-        del common
-    listed.sort()  # by text
-    starts = np.searchsorted(listed, np.arange(n + 1, dtype=np.uint64) << _ROW_BITS)
-    lists = listed.astype(np.uint32)
-    return Sets(least, traits, starts, lists, begin, begin.copy(), np.empty(len(lists), dtype=np.uint32))
+        before = len(begins)
+        for common in _listed(signed, traits, top, least, share):
+            extend(begins, [len(entries) + list_bounds(common)[:-1]])
+            extend(entries, [common])  # of which the low 32 bits, the rows
+            del common
+            give_back()
+        lists, placed = keep_distinct(begins, entries, before)
+        begins.resize(lists, refcheck=False)
+        entries.resize(placed, refcheck=False)
+    return Sets(least, traits, *lists_by_text(entries, begins, n), begins, begins.copy(), entries)
 
 
 class _Signed:
@@ -90,48 +92,44 @@ class _Signed:
         self._made = lambda start, stop: (rows[start:stop], sign_texts(rows[start:stop], texts, grams, parts))
         self._rows, self._share = len(rows), share
         self._step = max(_SIGNED // parts, 1)
-        self._held: list[tuple[Array, Array]] = []
+        self._held: list[list[tuple[Array, Array]]] = []
 
     def __iter__(self) -> Iterator[list[tuple[Array, Array]]]:
         if self._held:
-            yield self._held
+            yield from self._held
             return
         for start in range(0, self._rows, self._step):
             made = self._share(self._made, start, min(start + self._step, self._rows))
-            if self._rows <= self._step:
-                self._held = made
+            if self.signatures <= _HELD:
+                self._held.append(made)
             yield made
 
 
-def _listed(signed: _Signed, traits: Array, top: int, least: float, share: Share) -> npt.NDArray[np.uint64]:
-    """Return what `_common` does, without the texts that may be similar to no other of their list."""
-    common = _common(signed, traits, top, least, share)
-    begins = list_bounds(common)
-    partners = partial(find_partners, common=common, begins=begins, traits=traits, least=least)
-    found: npt.NDArray[np.uint64] = common[np.concatenate([_NONE, *share(partners, 0, len(begins) - 1)])]
-    return found
+def _listed(signed: _Signed, traits: Array, top: int, least: float, share: Share) -> Iterator[npt.NDArray[np.uint64]]:
+    """Yield `signature << 32 | row`, sorted, one range of signatures after another: by what texts are looked up.
 
-
-def _common(signed: _Signed, traits: Array, top: int, least: float, share: Share) -> npt.NDArray[np.uint64]:
-    """Return `signature << 32 | row`, sorted: by what texts are looked up, if several are by the same."""
+    Without the texts that may be similar to no other of the same signature.
+    """
     counts = np.zeros(min(2 << signed.signatures.bit_length(), _CELLS), dtype=np.uint8)
     for made in signed:
         for _, signatures in made:
             count_signatures(signatures, counts)
-    found = np.zeros(0, dtype=np.uint64)
-    for made in signed:
-        choose = partial(_chosen, made, counts, traits, top, least)
-        extend(found, share(choose, 0, len(made)))
-    found.sort()
-    found.resize(keep_shared(found), refcheck=False)  # in place: it is the largest array of all
-    return found
+    ranges = -(-signed.signatures // _RANGE)
+    for number in range(ranges):
+        choose = partial(rarest, counts=counts, traits=traits, top=top, least=least, number=number, ranges=ranges)
+        common = np.zeros(0, dtype=np.uint64)
+        for made in signed:
+            extend(common, share(partial(_chosen, choose, made), 0, len(made)))
+        common.sort()
+        common.resize(keep_shared(common), refcheck=False)  # in place: it is the largest array of all
+        begins = list_bounds(common)
+        partners = partial(find_partners, common=common, begins=begins, traits=traits, least=least)
+        common = common[np.concatenate([_NONE, *share(partners, 0, len(begins) - 1)])]
+        yield common
 
 
-def _chosen(
-    made: list[tuple[Array, Array]], counts: Array, traits: Array, top: int, least: float, start: int, stop: int
-) -> Array:
-    pieces = [rarest(rows, signatures, counts, traits, top, least) for rows, signatures in made[start:stop]]
-    return np.concatenate(pieces)
+def _chosen(choose: Callable[[Array, Array], Array], made: list[tuple[Array, Array]], start: int, stop: int) -> Array:
+    return np.concatenate([choose(rows, signatures) for rows, signatures in made[start:stop]])
 
 
 def _classes(most: int, least: float) -> Iterator[tuple[int, int, int]]:

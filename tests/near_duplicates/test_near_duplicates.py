@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normloom.core.rows.text import normalise
-from normloom.near_duplicates import hamming, keepers, sharing
+from normloom.near_duplicates import hamming, keepers, sharing, similar_sets
 from normloom.near_duplicates.features import Features
 from normloom.near_duplicates.find import clusters, find_clusters, find_duplicates, find_known
 from normloom.near_duplicates.hamming import close_pairs, pair_chunks
+from normloom.near_duplicates.kernels.sets import keep_distinct
 from normloom.near_duplicates.simhash import fingerprints, jaccard, shingles
 
 Codes = npt.NDArray[np.uint64]
@@ -181,7 +183,7 @@ def edited(draw: st.DrawFn) -> list[str]:
     tau=st.sampled_from([1, 5, 10]),
     alike=st.floats(0.5, 1) | st.sampled_from([0.5, 0.75, 0.8, 1.0]),
     features=st.sampled_from([Features(), Features(char_ngrams=(2,)), Features(char_ngrams=(), word_ngrams=(1, 2))]),
-    sizes=st.sampled_from([(1, 9), (5, 4096), (5, 5), (9, 1)]),
+    sizes=st.sampled_from([(1, 9, 1), (5, 4096, 40), (5, 5, 1 << 24), (9, 1, 40)]),
     batched=st.booleans(),
     room=st.sampled_from([1, 4, 1000]),
     known=st.integers(0, 8),
@@ -191,7 +193,7 @@ def test_texts_that_are_alike_repeat_each_other_whatever_their_codes(  # in batc
     tau: int,
     alike: float,
     features: Features,
-    sizes: tuple[int, int],
+    sizes: tuple[int, int, int],
     batched: bool,
     room: int,
     known: int,
@@ -202,6 +204,8 @@ def test_texts_that_are_alike_repeat_each_other_whatever_their_codes(  # in batc
         patch.setattr(keepers, "_ROOM", room)
         patch.setattr(hamming, "_SCANNED_PER_LOOKUP", 0 if batched else 10**6)
         patch.setattr(sharing, "_PIECE", 3)
+        for name in ("_SIGNED", "_HELD", "_RANGE"):  # signatures are made again, and gathered range by range
+            patch.setattr(similar_sets, name, sizes[2])
         found = find_duplicates(texts, features=features, tau=tau, jaccard=0.5, alike=alike)
         assert found.rows() == greedy(texts, features, tau, 0.5, alike=alike)
         old, new = texts[:known], texts[known:]
@@ -219,6 +223,20 @@ def test_similar_sets_are_found_among_thousands_of_texts() -> None:
     assert found.rows() == greedy(texts, features, 1, 1.0, alike=0.8)
     assert 100 < len(found) < 1400
     assert found.equals(find_duplicates(texts, features=features, tau=1, jaccard=1, alike=0.8, threads=1))
+
+
+@given(
+    lists=st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=3).map(sorted), max_size=12),
+    first=st.integers(0, 3),
+)
+def test_lists_that_equal_an_earlier_one_go(lists: list[list[int]], first: int) -> None:
+    first = min(first, len(lists))
+    begins = np.array([sum(map(len, lists[:number])) for number in range(len(lists))], dtype=np.int64)
+    entries = np.array([row for one in lists for row in one], dtype=np.uint32)
+    count, end = keep_distinct(begins, entries, first)
+    bounds = [*begins[:count].tolist(), end]
+    kept = [entries[start:stop].tolist() for start, stop in pairwise(bounds)]
+    assert kept == lists[:first] + [one for n, one in enumerate(lists) if n >= first and one not in lists[first:n]]
 
 
 def phrases(n: int, seed: int) -> list[str]:

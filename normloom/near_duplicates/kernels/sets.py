@@ -8,7 +8,7 @@ import numpy as np
 
 from normloom.near_duplicates.kernels.codes import Position, distance_of, nearest_of
 from normloom.near_duplicates.kernels.compiled import Array, compiled
-from normloom.near_duplicates.kernels.texts import FlatTexts, distinct_shingles, feature_hashes, table_of
+from normloom.near_duplicates.kernels.texts import FlatTexts, distinct_shingles, feature_hashes, mixed, table_of
 
 _32, _LOW = np.uint64(32), np.uint64(0xFFFFFFFF)
 _1, _6, _63 = np.uint64(1), np.uint64(6), np.uint64(63)
@@ -43,7 +43,7 @@ class Sets(NamedTuple):
     lists: Array  # (m,) uint32: lists by text
     begins: Array  # (l,) int64: where the texts of each list begin
     ends: Array  # (l,) int64: where they end so far
-    entries: Array  # (m,) uint32: stored texts by list
+    entries: Array  # (m,) uint32: stored texts by list, and room for the others
 
 
 @compiled
@@ -98,8 +98,10 @@ def count_signatures(signatures: Array, counts: Array) -> None:
 
 
 @compiled
-def rarest(rows: Array, signatures: Array, counts: Array, traits: Array, top: int, least: float) -> Array:
-    """Return the signatures by which each set is looked up, `signature << 32 | row`.
+def rarest(
+    rows: Array, signatures: Array, counts: Array, traits: Array, top: int, least: float, number: int, ranges: int
+) -> Array:
+    """Return the signatures by which each set is looked up, `signature << 32 | row`: those of one of several ranges.
 
     They are the rarest of those that another set may have: so many that two similar sets, of which the smaller has
     at most `top` shingles, have one of them in common. Signatures are in the order of their counts, then their parts,
@@ -125,8 +127,10 @@ def rarest(rows: Array, signatures: Array, counts: Array, traits: Array, top: in
         for part in range(parts):  # all below the last count, and `few` with it
             if 1 < met[part] < last or (met[part] == last and few > 0):
                 few -= met[part] == last
-                chosen[total] = np.uint64(signatures[place, part]) << _32 | np.uint64(row)
-                total += 1
+                signature = np.uint64(signatures[place, part])
+                if np.int64((signature * np.uint64(ranges)) >> _32) == number:
+                    chosen[total] = signature << _32 | np.uint64(row)
+                    total += 1
     return chosen[:total].copy()
 
 
@@ -164,11 +168,54 @@ def list_bounds(common: Array) -> Array:
 
 
 @compiled
-def number_lists(common: Array, bounds: Array, first: int) -> None:
-    """Write `row << 32 | list` in place of `signature << 32 | row`, the lists numbered from the `first`."""
-    for number in range(len(bounds) - 1):
-        for place in range(bounds[number], bounds[number + 1]):
-            common[place] = common[place] << _32 | np.uint64(first + number)
+def keep_distinct(begins: Array, entries: Array, first: int) -> tuple[int, int]:
+    """Move the lists from the `first` on that equal none of them before to the front; return how many lists there are
+    now, and how many texts in them.
+
+    Texts that share most of their shingles share most of their signatures.
+    """
+    room = 2
+    while room < 2 * (len(begins) - first):
+        room *= 2
+    taken = np.zeros(room, dtype=np.int64)  # open addressing: a list's number + 1; 0 is a free place
+    count, end = first, begins[first] if first < len(begins) else len(entries)
+    for number in range(first, len(begins)):
+        start, stop = begins[number], begins[number + 1] if number + 1 < len(begins) else len(entries)
+        state = np.uint64(stop - start)
+        for row in entries[start:stop]:
+            state = mixed(state ^ np.uint64(row))
+        place = np.int64(state & np.uint64(room - 1))
+        while taken[place] != 0:
+            other = taken[place]  # of those kept, the number of the next one
+            if np.array_equal(
+                entries[begins[other - 1] : begins[other] if other < count else end], entries[start:stop]
+            ):
+                break
+            place = (place + 1) & (room - 1)
+        if taken[place] == 0:
+            begins[count] = end
+            for position in range(start, stop):
+                entries[end] = entries[position]
+                end += 1
+            count += 1
+            taken[place] = count
+    return count, end
+
+
+@compiled
+def lists_by_text(entries: Array, begins: Array, n: int) -> tuple[Array, Array]:
+    """Return where the lists of each of n texts start, (n + 1,) int64, and the lists by text."""
+    starts, lists = np.zeros(n + 2, dtype=np.int64), np.empty(len(entries), dtype=np.uint32)
+    for row in entries:
+        starts[row + 2] += 1
+    for row in range(n):
+        starts[row + 2] += starts[row + 1]
+    for number in range(len(begins)):
+        stop = begins[number + 1] if number + 1 < len(begins) else len(entries)
+        for row in entries[begins[number] : stop]:
+            lists[starts[row + 1]] = number
+            starts[row + 1] += 1
+    return starts[: n + 1], lists
 
 
 @compiled

@@ -57,7 +57,8 @@ def _first_state(kind: int) -> np.uint64:
 
 
 @compiled
-def _mixed(state: np.uint64) -> np.uint64:
+def mixed(state: np.uint64) -> np.uint64:
+    """Return the state with all bits of each byte spread over the whole."""
     state = (state ^ (state >> _MIX_SHIFT)) * _MIX_1
     state = (state ^ (state >> _MIX_SHIFT)) * _MIX_2
     return state ^ (state >> _MIX_SHIFT)
@@ -68,7 +69,7 @@ def _hash(data: Array, start: int, stop: int, kind: int) -> np.uint64:
     state = _first_state(kind)
     for position in range(start, stop):
         state = (state ^ np.uint64(data[position])) * _FNV_PRIME
-    return _mixed(state)
+    return mixed(state)
 
 
 @compiled
@@ -82,7 +83,7 @@ def _hash_runs(data: Array, width: int, kind: int, hashes: Array) -> int:
         for first in range(count):
             states[first] = (states[first] ^ np.uint64(run[first])) * _FNV_PRIME
     for first in range(count):
-        states[first] = _mixed(states[first])
+        states[first] = mixed(states[first])
     return count
 
 
