@@ -75,6 +75,7 @@ class Stage:
     holds the id of one of its input rows. With `looks_up`, a column per side table, it gets the side rows that its own
     rows, or side rows looked up before, name in that column: by the side table's column of that name, or else by id.
     With `carries`, rows get the columns that they lack from the row whose `row_id` they keep.
+    With `blocks`, the function is handed its rows as `Blocks`, which it looks at one after another.
     With `compares`, a part does not depend on side rows that its ledger of dropped rows does not name as winners, nor
     on new ones that do not touch it. `quarantine_budget`, a share of the attempts, overrides the build's.
     A stage with `table` is a published table of another system; no function is called.
@@ -97,6 +98,7 @@ class Stage:
     looks_up: tuple[str, ...] = ()
     reads: tuple[str, ...] | None = None
     carries: bool = False
+    blocks: bool = False
     compares: Compared | None = None
     model: ModelSpec | None = None
     part_rows: int | None = None
@@ -118,6 +120,12 @@ class Stage:
             raise ConfigError(f"stage {self.name!r} has a run or files, so it is made in one part: leave out part_rows")
         if self.carries and self.reads is None:
             raise ConfigError(f"stage {self.name!r} carries columns: `reads` must name those that it needs itself")
+        owes = self.fan_out is not None and self.fan_out.rows is not None
+        if self.blocks and (self.part_rows or self.sides_on or self.looks_up or self.carries or owes):
+            raise ConfigError(
+                f"stage {self.name!r} reads its rows in blocks: leave out part_rows, sides_on, looks_up and carries, "
+                "and declare a free fan-out"
+            )
         if self.sides_on and self.looks_up:
             raise ConfigError(f"stage {self.name!r}: a side table has sides_on or looks_up, not both")
 

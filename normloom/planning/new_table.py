@@ -97,6 +97,7 @@ class NewTable:
             looks_up=stage.looks_up,
             reads=stage.handed,
             carries=stage.carries,
+            blocks=stage.blocks,
             compares=stage.compares.columns if stage.compares else None,
             reusable=stage.part_rows is not None and bool(stage.inputs),
             forgotten=None if stage.inputs else deny_list(self.store),

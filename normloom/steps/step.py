@@ -173,6 +173,7 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
     looks_up: tuple[str, ...] = (),
     reads: tuple[str, ...] | Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None,
     carries: bool = False,
+    blocks: bool = False,
     compares: Compared | bool = False,
     quarantine_budget: float | None = None,
     bound: BoundOf | None = None,
@@ -197,6 +198,8 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
     - `carries`: its rows keep their `row_id` and order, and get the columns of its table that they lack from the rows
       that it read, a few thousand at a time: a step over a whole table need not load columns that it only passes on.
       It gets the keys of its table, too.
+    - `blocks`: it is handed its rows as `Blocks`: frames of some ten thousand rows, one after another. It makes a table
+      of one part, of rows with `parents`.
     - `compares`: rows are only compared with the side tables, and a dropped row names its winner there; so a part is
       kept if other rows of these tables are removed, and with a `Compared` also if unrelated rows are added.
     - `quarantine_budget`: share of its rows that may be quarantined, overriding the build's.
@@ -214,6 +217,7 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
         "looks_up": looks_up,
         "reads": reads,
         "carries": carries,
+        "blocks": blocks,
         "compares": Compared() if compares is True else compares or None,
         "quarantine_budget": quarantine_budget,
         "bound": bound,

@@ -8,7 +8,7 @@ import os
 import platform
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +19,7 @@ from polars.io.plugins import register_io_source
 
 from normloom.core.errors import StoreError
 from normloom.core.machine.object_path import ObjectPath
+from normloom.core.rows.blocks import Blocks
 from normloom.core.table import KINDS, FileRecord, Kind, PartRecord
 from normloom.store.files import sync_directory, write_file, write_together, writing
 from normloom.store.integrity import content_of, has_files, is_whole, parsed
@@ -46,15 +47,6 @@ class Writer:
 
     def __str__(self) -> str:
         return f"build {self.build} (process {self.process} on {self.host}, writer {self.token})"
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """Rows of a schema that are made a block at a time while they are written."""
-
-    schema: Mapping[str, pl.DataType]
-    height: int
-    made: Callable[[], Iterator[pl.DataFrame]]
 
 
 def require_writer(directory: Path, token: str) -> None:
@@ -125,8 +117,8 @@ def _empty(schema: tuple[tuple[str, pl.DataType], ...]) -> bytes:
 
 def _encode(rows: pl.DataFrame | Blocks, file: Any) -> None:
     if isinstance(rows, Blocks):
-        made = rows.made
-        read = register_io_source(lambda *_: made(), schema=rows.schema)
+        blocks = rows.made
+        read = register_io_source(lambda *_: blocks(), schema=rows.schema)
         read.sink_parquet(file, compression="zstd", statistics=True, row_group_size=ROW_GROUP)
     else:
         rows.write_parquet(file, compression="zstd", statistics=True, row_group_size=ROW_GROUP)

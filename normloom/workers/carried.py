@@ -10,9 +10,10 @@ import polars as pl
 
 from normloom.core.contract import IDENTITY, Contract
 from normloom.core.errors import ContractError
+from normloom.core.rows.blocks import Blocks
 from normloom.core.stage import Output
 from normloom.core.table import Kind
-from normloom.store.parts import ROW_GROUP, Blocks, read_slice
+from normloom.store.parts import ROW_GROUP, read_slice
 from normloom.workers.job import PartJob
 from normloom.workers.reads import scan, schema_of
 

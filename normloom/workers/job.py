@@ -49,7 +49,7 @@ class PartJob:
     bring. `reads` are the columns of its rows that it reads, `compares` those of side tables that it compares these
     with, `side_spans` the first and last (exclusive) row of each side table among which it looks up its own, `places`
     where in which files its rows are, and after a hyphen those of side tables. With `carries` rows get the
-    columns that they lack from those that they keep.
+    columns that they lack from those that they keep, with `blocks` they are handed over in blocks.
     """
 
     system: str
@@ -68,6 +68,7 @@ class PartJob:
     looks_up: tuple[str, ...] = ()
     reads: tuple[str, ...] | None = None
     carries: bool = False
+    blocks: bool = False
     compares: tuple[str, ...] | None = None
     before: int = 0
     side_spans: tuple[tuple[int, int], ...] = ()

@@ -12,6 +12,7 @@ import polars as pl
 
 from normloom.core.errors import AccountingError, ContractError, StageError
 from normloom.core.models.protocol import Metered
+from normloom.core.rows.blocks import Blocks
 from normloom.core.rows.forgotten import without_forgotten
 from normloom.core.rows.ids import row_ids
 from normloom.core.stage import DROPPED_SCHEMA, QUARANTINE_SCHEMA, Output, quarantined, quarantined_frame
@@ -19,7 +20,7 @@ from normloom.core.table import PartRecord
 from normloom.store.parts import ROW_GROUP, committed_part, require_writer, write_files, write_frames, write_part
 from normloom.workers.carried import contract_of, written
 from normloom.workers.job import PartJob, RunJob
-from normloom.workers.reads import reads_digest, rows_of, sides_of
+from normloom.workers.reads import blocks_of, reads_digest, rows_of, sides_of
 from normloom.workers.stage_run import run_in
 
 
@@ -39,12 +40,8 @@ def run_part(job: PartJob, model: object | None = None) -> PartRecord:
 
 
 def _committed(job: PartJob, model: object | None, started: float, *, files: Path | None = None) -> PartRecord:
-    read = _read(job)
-    rows, aside = _without_poisoned(job, read)
-    sides = sides_of(job, rows)
-    reads = reads_digest(job, read, sides_of(job, read) if aside.height else sides) if job.reusable else ""
-    asked, frames = rows.height, [rows, *sides]
-    del read, rows, sides
+    frames, aside, reads = _handed(job)
+    asked = frames[0].height
     output = make_rows(job, frames, model)
     if job.forgotten:
         output = without_forgotten(output, job.forgotten)
@@ -80,6 +77,17 @@ def _committed(job: PartJob, model: object | None, started: float, *, files: Pat
     return write_part(job.directory, record, writer=job.writer)
 
 
+def _handed(job: PartJob) -> tuple[list[pl.DataFrame | Blocks], pl.DataFrame, str]:
+    """Return the rows and side tables of a part, the ledger of poisoned rows, and the digest of what it reads."""
+    if job.blocks:
+        return [blocks_of(job), *sides_of(job, pl.DataFrame())], quarantined_frame([]), ""
+    read = _read(job)
+    rows, aside = _without_poisoned(job, read)
+    sides = sides_of(job, rows)
+    reads = reads_digest(job, read, sides_of(job, read) if aside.height else sides) if job.reusable else ""
+    return [rows, *sides], aside, reads
+
+
 def probe_part(job: PartJob, model: object | None = None) -> None:
     """Make the rows of a part and throw them away, to see whether it can be done."""
     rows, _ = _without_poisoned(job, _read(job))
@@ -91,7 +99,7 @@ def part_row_ids(job: PartJob) -> list[str]:
     return _without_poisoned(job, _read(job))[0]["row_id"].to_list()
 
 
-def make_rows(job: PartJob, frames: list[pl.DataFrame], model: object | None) -> Output:
+def make_rows(job: PartJob, frames: list[pl.DataFrame | Blocks], model: object | None) -> Output:
     """Call the stage's function and hold its output to the contract and to the account of rows.
 
     `frames` are the rows and side tables. They are taken out of the list, since those of a whole table should not be
@@ -107,7 +115,7 @@ def make_rows(job: PartJob, frames: list[pl.DataFrame], model: object | None) ->
     if not isinstance(output, Output):
         got = "None" if output is None else f"a {type(output).__module__.partition('.')[0]}.{type(output).__name__}"
         raise ContractError(f"stage {job.stage!r}: its step must return a polars.DataFrame or an Output, not {got}")
-    if job.fan_out is not None and job.inputs is not None:
+    if job.fan_out is not None and job.inputs is not None and isinstance(rows, pl.DataFrame):
         job.fan_out.hold(rows, output, where=f"stage {job.stage!r}, part {job.index}")
         if output.attempts is None:  # each row has been accounted for
             output = replace(output, attempts=output.rows.height + output.dropped.height + output.quarantined.height)

@@ -4,24 +4,39 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import polars as pl
 
+from normloom.core.rows.blocks import Blocks
 from normloom.store.parts import ROW_GROUP, forget_row_groups, read_slice
 from normloom.workers.job import PartJob, TableFiles
 
 _DIGESTS: dict[tuple[str, tuple[str, ...] | None], str] = {}  # of input rows, by their place and columns
 _MOST_DIGESTS = 100_000
 
+BLOCK = 4 * ROW_GROUP  # rows of a table that are read together
+
 
 def rows_of(job: PartJob) -> pl.DataFrame:
     """Return the input rows of a part, with no other columns than its step reads."""
     files = job.inputs or ()
     return read_slice(files, job.start - job.before, job.stop - job.before, columns=_only(job.reads, files))
+
+
+def blocks_of(job: PartJob) -> Blocks:
+    """Return the input rows of a part in blocks, with no other columns than its step reads."""
+    files = job.inputs or ()
+    there = schema_of(files)
+    starts = range(job.start, job.stop, BLOCK)
+
+    def read() -> Iterator[pl.DataFrame]:
+        return (rows_of(replace(job, start=start, stop=min(start + BLOCK, job.stop))) for start in starts)
+
+    return Blocks({name: there[name] for name in _only(job.reads, files) or there}, len(job), read)
 
 
 def sides_of(job: PartJob, rows: pl.DataFrame) -> list[pl.DataFrame]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from typing import TYPE_CHECKING, Self
 
 import polars as pl
@@ -13,13 +13,14 @@ from pydantic import Field, model_validator
 
 from normloom.core.errors import ContractError
 from normloom.core.fan_out import each, free
+from normloom.core.rows.blocks import Blocks
 from normloom.core.stage import Output
 from normloom.near_duplicates.features import Features
 from normloom.schemas import tables
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks import bounds
-from normloom.tasks.prompts.dialogue import alone, said_by_user
+from normloom.tasks.prompts.dialogue import said_by_user
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from normloom.near_duplicates.kernels.texts import FlatTexts
 
 SPLITS = ("train", "validation", "test")
-_AT_ONCE = 16_384  # prompts whose rows are gathered together: a table's would be held a second time
+_AT_ONCE = 65_536  # rows of a frame that are gathered together
 _LARGE = 0.01  # share of the prompts above which a cluster is placed by itself
 
 
@@ -62,11 +63,12 @@ class Splitting(Args):
 @step(
     makes=tables.PROMPT_SPLITS,
     reads=("prompt_id", "history", "prompt"),
+    blocks=True,
     bound=bounds.as_many,
     fan_out=free("one row for each prompt"),
     libraries=("numba", "numpy"),
 )
-def prompt_splits(rows: pl.DataFrame, args: Splitting, *, features: Features = Features()) -> Output:
+def prompt_splits(rows: pl.DataFrame | Blocks, args: Splitting, *, features: Features = Features()) -> Output:
     """Return the split of each prompt, in the order of the rows, with its `cluster`: the smallest `prompt_id` in it.
 
     Of a conversation all that the user says counts. Clusters of over a hundredth of the prompts are placed first, the
@@ -77,7 +79,7 @@ def prompt_splits(rows: pl.DataFrame, args: Splitting, *, features: Features = F
     from normloom.near_duplicates.find import find_clusters
     from normloom.near_duplicates.simhash import fingerprints, pack
 
-    prompts = _prompts(rows)
+    prompts = _gathered(Blocks.of(rows, _AT_ONCE) if isinstance(rows, pl.DataFrame) else rows)
     packed = pack(said_by_user(prompts))
     codes = fingerprints(packed, features)
     labels = find_clusters(packed, features=features, tau=args.cluster_tau, jaccard=args.cluster_jaccard, codes=codes)
@@ -87,7 +89,7 @@ def prompt_splits(rows: pl.DataFrame, args: Splitting, *, features: Features = F
     sizes = clustered.group_by("cluster").len("size")
     placed = clustered.join(_filled(sizes, args), on="cluster", maintain_order="left")
     return Output(
-        rows=placed.with_columns(parents=_families(rows, prompts.height)),
+        rows=placed.with_columns(parents=prompts["row_id"]),
         attempts=placed.height,
         metrics={
             "leakage": _leakage(packed, codes, placed["split"].to_numpy(), args, features),
@@ -110,36 +112,34 @@ def in_order(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: (SPLITS.index(name) if name in SPLITS else len(SPLITS), name))
 
 
-def _slices(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    """Return the rows in slices that part no run of rows of one prompt."""
-    runs = rows["prompt_id"].rle_id()
-    cuts = [runs.search_sorted(first) for first in range(0, max(runs.n_unique(), 1), _AT_ONCE)]
-    return (rows[start:stop] for start, stop in pairwise([*cuts, rows.height]))
-
-
-def _prompts(rows: pl.DataFrame) -> pl.DataFrame:
-    columns = ["prompt_id", "prompt"] if alone(rows).all() else ["prompt_id", "prompt", "history"]
-    prompts = pl.concat(some.unique(maintain_order=True) for some in _slices(rows.select(columns)))
+def _gathered(rows: Blocks) -> pl.DataFrame:
+    """Return the prompts with the ids of their rows (column row_id)."""
+    columns = [name for name in ("prompt_id", "prompt", "history") if name in rows.schema]
+    some = (block.group_by(columns, maintain_order=True).agg("row_id") for block in _whole_runs(rows))
+    prompts = pl.concat([pl.DataFrame(schema=rows.schema).group_by(columns).agg("row_id"), *some])
     for column in ("prompt_id", "prompt"):
         if prompts[column].null_count():
             raise ContractError(f"column {column!r} has nulls: a row without it cannot be split")
     if prompts["prompt_id"].n_unique() == prompts.height:
         return prompts
-    prompts = prompts.unique(maintain_order=True)
+    prompts = prompts.group_by(columns, maintain_order=True).agg(pl.col("row_id").explode())  # their rows stand apart
     if not (twice := prompts.filter(pl.col("prompt_id").is_duplicated())).is_empty():
         raise ContractError(f"prompt_id {twice['prompt_id'][0]!r} stands for more than one prompt")
     return prompts
 
 
-def _families(rows: pl.DataFrame, prompts: int) -> pl.Series:
-    """Return the ids of the rows of each prompt, in the order of the prompts."""
-    named = rows.select("prompt_id", "row_id")
-    families = pl.concat(_family(some) for some in _slices(named))
-    return families if len(families) == prompts else _family(named)  # rows of a prompt may stand apart
-
-
-def _family(rows: pl.DataFrame) -> pl.Series:
-    return rows.group_by("prompt_id", maintain_order=True).agg("row_id")["row_id"]
+def _whole_runs(rows: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    """Yield the rows in blocks that part no run of rows of one prompt."""
+    left: list[pl.DataFrame] = []
+    for block in rows:
+        runs = block["prompt_id"].rle_id()
+        last = int(runs.search_sorted(runs[-1]))
+        if last:
+            yield pl.concat([*left, block[:last]])
+            left = []
+        left.append(block[last:])
+    if left:
+        yield pl.concat(left)
 
 
 def _filled(sizes: pl.DataFrame, args: Splitting) -> pl.DataFrame:

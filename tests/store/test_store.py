@@ -11,11 +11,12 @@ import polars as pl
 import pytest
 
 from normloom.core.errors import StoreError, UsageError
+from normloom.core.rows.blocks import Blocks
 from normloom.core.table import KINDS, FileRecord, Kind, Manifest
 from normloom.store.files import write_file
 from normloom.store.integrity import file_problem
 from normloom.store.layout import part_marker
-from normloom.store.parts import ROW_GROUP, Blocks, Writer, _link, _ParquetFile, read_slice, write_frames
+from normloom.store.parts import ROW_GROUP, Writer, _link, _ParquetFile, read_slice, write_frames
 from normloom.store.store import Store
 from normloom.testing.toy import echo_stage, runner, words_stage
 

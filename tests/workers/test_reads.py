@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 import normloom as nl
 from normloom.core.compared import Compared
 from normloom.core.errors import ConfigError
+from normloom.core.rows.blocks import Blocks
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest
 from normloom.store.layout import MANIFEST
@@ -159,3 +161,27 @@ def test_digests_of_inputs_are_remembered_up_to_a_number(tmp_path: Path, monkeyp
     first = made("toy", flow, Store(tmp_path))["seen"]
     assert len({part.reads for part in first.parts}) == 3
     assert len(reads._DIGESTS) == 1
+
+
+@nl.step(makes={"word": pl.String, "columns": pl.List(pl.String)}, reads=("word",), blocks=True, fan_out=nl.free("all"))
+def gathered(rows: Blocks) -> nl.Output:
+    made = pl.concat(rows).select("word", parents=pl.concat_list("row_id"), columns=pl.lit([*rows.schema]))
+    return nl.Output(rows=made, attempts=rows.height)
+
+
+def test_a_step_may_look_at_its_rows_in_blocks(tmp_path: Path) -> None:
+    store, count = Store(tmp_path), reads.BLOCK + 5
+    words = nl.table(pl.select(word=pl.format("{}", pl.int_range(count)), page=pl.lit(1)), name="words")
+    manifest = made("toy", [gathered(words)], store)["gathered"]
+    rows = store.scan(manifest.ref).collect()
+    assert rows["word"].to_list() == [str(number) for number in range(count)]
+    assert rows["columns"].unique().to_list() == [["row_id", "word"]]
+    empty = nl.table(pl.DataFrame(schema={"word": pl.String}), name="words")
+    assert made("toy", [gathered(empty)], store)["gathered"].count("rows") == 0
+
+
+@pytest.mark.parametrize("options", [{"part_rows": 2}, {"sides_on": "x"}, {"fan_out": nl.each()}])
+def test_a_step_that_reads_blocks_makes_one_part_of_all_rows(options: dict[str, Any]) -> None:
+    step = nl.step(makes={"word": pl.String}, name="gathered", blocks=True, **options)(gathered.function)
+    with pytest.raises(ConfigError, match="reads its rows in blocks: leave out"):
+        step(table("words", word=["a"]))

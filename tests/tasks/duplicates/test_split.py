@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from report_tables import given as rows_given
 
 from normloom.core.errors import ContractError
+from normloom.core.rows.blocks import Blocks
 from normloom.core.table import Manifest
 from normloom.store.store import Store
 from normloom.tasks.duplicates.split import SPLITS, Splitting, in_order, prompt_splits, split
@@ -103,6 +104,13 @@ def test_rows_of_a_prompt_may_stand_apart() -> None:
     output = made(apart).prompts
     assert output["prompt_id"].to_list() == rows["prompt_id"].unique(maintain_order=True).to_list()
     assert output["parents"].to_list() == [[f"r{3 * n + k}" for k in (1, 0, 2)] for n in range(20)]
+
+
+def test_rows_in_blocks_are_as_those_in_one_frame() -> None:
+    rows = table(prompts(20), copies=3)
+    whole = prompt_splits.function(rows, Splitting())
+    for size in (1, 2, 4, 1000):
+        assert prompt_splits.function(Blocks.of(rows, size), Splitting()).rows.equals(whole.rows)
 
 
 def test_clusters_never_straddle_splits() -> None:
