@@ -9,13 +9,13 @@ from pydantic import Field
 from normloom.core.errors import ConfigError
 from normloom.core.stage import Stage
 from normloom.readers import Located, column_names, locate
+from normloom.readers.opening import format_of
 from normloom.schemas import axes as builtin
 from normloom.settings.source_settings import FileSettings, SourceName
 from normloom.tasks.tradeoff.axis_rows import SplittingAxes, axis_rows, published_axes
 from normloom.tasks.tradeoff.axis_sets import AXIS_SETS, ReadAxisSet, layout_of, read_axis_set
 
 OWN = "axes"
-_SUFFIXES = (".parquet", ".jsonl", ".csv", ".json")
 
 
 class AxisSource(FileSettings, ReadAxisSet):
@@ -52,10 +52,10 @@ class AxisSource(FileSettings, ReadAxisSet):
         """Return the sets that a folder holds: each in a folder, or in a file, of its name."""
         found = {}
         for name in AXIS_SETS:
-            files = [folder / f"{name}{suffix}" for suffix in _SUFFIXES]
-            place = next((one for one in (folder / name, *files) if one.exists()), None)
+            files = [one for one in sorted(folder.iterdir()) if one.name.partition(".")[0] == name]
+            place = next((one for one in files if one.is_dir() or format_of(one.name)), None)
             if place is not None:
-                inside = [one for one in sorted(place.iterdir()) if one.suffix in _SUFFIXES] if place.is_dir() else []
+                inside = [one for one in sorted(place.iterdir()) if format_of(one.name)] if place.is_dir() else []
                 found[name] = locate(inside[0] if len(inside) == 1 else place, self.reading())
         return found
 

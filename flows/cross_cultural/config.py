@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from normloom.core.models.protocol import ModelSpec
-from normloom.readers import Located, locate
+from normloom.readers import Located, holding, locate
 from normloom.readers.media import LocatedMedia, locate_media
 from normloom.schemas.memes import MEMES
 from normloom.settings.config import Settings, section
@@ -16,7 +16,7 @@ from normloom.settings.system_config import NamedModels, SystemConfig
 from normloom.tasks.cultural.answers import ScoredAnswers, WrittenAnswers
 from normloom.tasks.cultural.exemplars import ExemplarEncoding
 from normloom.tasks.cultural.grid import Cells
-from normloom.tasks.cultural.memes import Memes, MemeSplit
+from normloom.tasks.cultural.memes import RATING, Memes, MemeSplit
 from normloom.tasks.media.read_media import Media
 from normloom.tasks.missing_modality.drawn import KEPT
 
@@ -52,7 +52,7 @@ class SourceSettings(FileSettings, Memes):
     @property
     def located_ratings(self) -> Located | None:
         """The file of ratings, if there is one."""
-        return locate(self.ratings) if self.ratings else None
+        return holding(locate(self.ratings), RATING) if self.ratings else None
 
 
 class MediaSettings(Media):

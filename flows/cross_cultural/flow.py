@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from normloom.core.stage import Stage
 from normloom.flows.cross_cultural.config import CrossCulturalConfig
-from normloom.readers import locate
+from normloom.readers import holding, locate
 from normloom.settings.faces.about import About
 from normloom.settings.system import System
 from normloom.steps.products import files_of
-from normloom.tasks.cultural.answers import answer_scored, answer_written, read_answers
+from normloom.tasks.cultural.answers import REPLY, answer_scored, answer_written, read_answers
 from normloom.tasks.cultural.cell_figures import cell_figures
 from normloom.tasks.cultural.exemplars import back_check, encode, exemplars
 from normloom.tasks.cultural.grid import grid
@@ -31,7 +31,7 @@ def cross_cultural(config: CrossCulturalConfig) -> list[Stage]:
     judged = judgements(memes, ratings=ratings)
     replies, also = [], []
     if source.replies:
-        replies.append(read_answers(memes, source=locate(source.replies), entrant=source.replies_of))
+        replies.append(read_answers(memes, source=holding(locate(source.replies), REPLY), entrant=source.replies_of))
     if config.models.entrants:
         items = meme_items(memes, config.items, countries=config.countries)
         vectors = encode(items, config.encode, config.models.encoder)

@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from normloom.core.errors import ConfigError
+from normloom.core.errors import ConfigError, SourceError
 from normloom.core.models.protocol import ModelSpec
 from normloom.flows.savacu.decontamination import Decontamination
 from normloom.readers import Located, locate
+from normloom.readers.opening import COMPRESSIONS
 from normloom.schemas.personas import PROMPTS
 from normloom.settings.config import Settings, section
 from normloom.settings.source_settings import FileSettings, SourceName
@@ -61,13 +62,21 @@ class SourceSettings(FileSettings, PersonaPrompts):
             raise ConfigError("source.holds is replies, but no file is given: name it with --source")
         if self.published or self.path is None:
             return locate(self.prompts or str(PROMPTS))
-        return locate(self.prompts or _beside(self.path)) if self.holds == "replies" else self.located()
+        if self.holds == "prompts":
+            return self.located()
+        return locate(self.prompts) if self.prompts else _beside(self.path)
 
 
-def _beside(replies: str) -> str:
-    """Return the path or URL of the prompts that lie next to the replies."""
-    name = f"prompts{Path(urlsplit(replies).path).suffix}"
-    return f"{replies.rpartition('/')[0]}/{name}" if "/" in replies else name
+def _beside(replies: str) -> Located:
+    """Return the prompts that lie next to the replies, in the same format; raises ConfigError if there are none."""
+    suffixes = Path(urlsplit(replies).path).suffixes
+    form = "".join(suffixes[-2:] if suffixes and suffixes[-1] in COMPRESSIONS else suffixes[-1:])
+    folder, slash, _ = replies.rstrip("/").rpartition("/")
+    beside = f"{folder}{slash}prompts{form}"
+    try:
+        return locate(beside)
+    except SourceError as error:
+        raise ConfigError(f"source.prompts: name the prompts that the replies answer ({error})") from error
 
 
 class QualitySettings(Length, Quality):

@@ -15,12 +15,12 @@ from normloom.flows.persodpo import summary
 from normloom.flows.persodpo.config import PersodpoConfig
 from normloom.flows.persodpo.training import trained
 from normloom.flows.savacu.decontamination import decontaminated
-from normloom.readers import locate
+from normloom.readers import holding, locate
 from normloom.schemas.training.preference_tables import MEASURED, VALID
 from normloom.settings.faces.about import About
 from normloom.settings.system import System
 from normloom.tasks.preferences.checks import check_evaluation, check_pairs, check_replies
-from normloom.tasks.preferences.evaluation import evaluated, evaluation_figures, read_evaluated
+from normloom.tasks.preferences.evaluation import COLUMNS, evaluated, evaluation_figures, read_evaluated
 from normloom.tasks.preferences.judge_entailment import JUDGED, judge_entailment
 from normloom.tasks.preferences.measure import measure
 from normloom.tasks.preferences.pair_figures import pair_figures, reply_figures
@@ -29,7 +29,7 @@ from normloom.tasks.preferences.parse import parse
 from normloom.tasks.preferences.prompts import read_prompts
 from normloom.tasks.preferences.quality import length, quality, ranges
 from normloom.tasks.preferences.release import release_pairs
-from normloom.tasks.preferences.replies import read_replies, released_signals, reply
+from normloom.tasks.preferences.replies import REPLY, read_replies, released_signals, reply
 from normloom.tasks.preferences.shortcuts import shortcuts
 
 PUBLISHED = "published"
@@ -57,7 +57,7 @@ def _scored(prompts: Stage, config: PersodpoConfig) -> tuple[list[Stage], list[S
     source, rules = config.source, config.quality
     parsed = parse(_replies(prompts, config))
     if config.signals.by == "released":
-        signals = [released_signals(parsed, source=source.located())]
+        signals = [released_signals(parsed, source=holding(source.located(), ("gen_id", *MEASURED)))]
     else:
         signals = _measured(parsed, prompts, config)
     measured = [*signals, length(parsed, rules)]
@@ -72,7 +72,7 @@ def _evaluated(prompts: Stage, policies: Mapping[str, ModelSpec], config: Persod
     """Return figures and checks of policies on the validation prompts: those of a file, and those named here."""
     source, answered = config.source, []
     if source.validation:
-        answered.append(read_evaluated(prompts, source=locate(source.validation)))
+        answered.append(read_evaluated(prompts, source=holding(locate(source.validation), COLUMNS)))
     if policies:
         replies = [
             reply(prompts, config.evaluate, model, generator=name, split=VALID, name=f"answer_{name}")
@@ -102,7 +102,8 @@ def _measured(parsed: Stage, prompts: Stage, config: PersodpoConfig, *, of: str 
 
 def _replies(prompts: Stage, config: PersodpoConfig) -> list[Stage]:
     if config.source.holds == "replies":
-        return [read_replies(prompts, source=config.source.located(), limited=config.source.limit is not None)]
+        source = holding(config.source.located(), REPLY)
+        return [read_replies(prompts, source=source, limited=config.source.limit is not None)]
     models = config.models.generators
     return [reply(prompts, config.reply, model, generator=name) for name, model in models.items()]
 

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from normloom.core.errors import ConfigError
 from normloom.core.models.protocol import ModelSpec
 from normloom.readers import Located, locate
+from normloom.readers.opening import format_of
 from normloom.schemas import personas as builtin
 from normloom.settings.config import Settings, section
 from normloom.settings.source_settings import FileSettings, SourceName
@@ -22,7 +23,6 @@ from normloom.tasks.personas.rounds import Replaying
 from normloom.tasks.personas.unlabelled import Choosing
 from normloom.tasks.personas.utterances import TEXTS, TOKENS, ReadUtterances
 
-_SUFFIXES = (".parquet", ".csv", ".jsonl")
 _FOLDER = {"topics": "task_topics", "labels": "classification_labels", "utterances": "utterances"}
 
 
@@ -49,7 +49,7 @@ class SourceSettings(FileSettings, ReadFacts):
             return self.located()
         found = self._in_folder("facts")
         if found is None:
-            raise ConfigError(f"source.path {self.path}: no file facts.parquet, facts.csv or facts.jsonl in it")
+            raise ConfigError(f"source.path {self.path}: no file of facts in it, such as facts.parquet or facts.csv")
         return locate(str(found), self.reading())
 
     def companion(self, name: str) -> Located | None:
@@ -58,8 +58,14 @@ class SourceSettings(FileSettings, ReadFacts):
         return locate(str(given)) if given else None
 
     def _in_folder(self, stem: str) -> Path | None:
-        found = (Path(self.path or "") / f"{stem}{suffix}" for suffix in _SUFFIXES)
-        return next((path for path in found if path.is_file()), None) if self.path else None
+        folder = Path(self.path or "")
+        if not self.path or not folder.is_dir():
+            return None
+        found = [path for path in folder.iterdir() if path.name.partition(".")[0] == stem and format_of(path.name)]
+        if len(found) > 1:
+            listed = ", ".join(sorted(path.name for path in found))
+            raise ConfigError(f"source.path {self.path}: {listed} are several files of {stem}: leave one")
+        return found[0] if found else None
 
     @model_validator(mode="after")
     def _has_facts(self) -> Self:

@@ -12,6 +12,7 @@ from normloom.core.stage import Stage
 from normloom.flows.persodpo.summary import sections
 from normloom.flows.persopilot.analyst import analysed
 from normloom.flows.persopilot.config import PersoPilotConfig
+from normloom.readers import holding
 from normloom.settings.faces.about import About
 from normloom.settings.faces.chat_face import Conversation
 from normloom.settings.system import System
@@ -23,7 +24,7 @@ from normloom.tasks.personas.chat.record import chat_labels
 from normloom.tasks.personas.community import personas, recommendations
 from normloom.tasks.personas.extraction_figures import extraction_figures
 from normloom.tasks.personas.extractor import extractor, triples
-from normloom.tasks.personas.facts import read_facts, read_labels, read_topics
+from normloom.tasks.personas.facts import LABEL, read_facts, read_labels, read_topics
 from normloom.tasks.personas.utterances import held_out, read_utterances
 
 
@@ -38,7 +39,7 @@ def persopilot(config: PersoPilotConfig) -> list[Stage]:
     described = personas(facts, read_topics(source=listed) if listed else told)
     ends += [described, recommendations(described)]
     if labelled := source.companion("labels"):
-        labels = read_labels(facts, source=labelled)
+        labels = read_labels(facts, source=holding(labelled, LABEL))
         ends += analysed(labels, facts, config)
         if config.models.assistant:
             ends.append(assistance(labels, config.assist, facts, config.models.assistant))

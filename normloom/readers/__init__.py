@@ -8,7 +8,7 @@ files; each is a row or is rejected with rule, reason and payload. What was assu
 from normloom.readers.column import as_text
 from normloom.readers.locate import Located, absolute, locate
 from normloom.readers.options import ReadOptions
-from normloom.readers.read import READERS, column_names, read_source
+from normloom.readers.read import READERS, column_names, holding, read_source
 from normloom.readers.records import Rejected, Source
 from normloom.readers.wanted import Keep
 
@@ -25,6 +25,7 @@ __all__ = [
     "absolute",
     "as_text",
     "column_names",
+    "holding",
     "locate",
 ]
 __all__ += ["read_source"]

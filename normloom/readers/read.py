@@ -42,6 +42,13 @@ def column_names(source: Located) -> list[str]:
     return seen.rows.columns[1:]
 
 
+def holding(source: Located, columns: Sequence[str]) -> Located:
+    """Return a source that has all these columns; raises SourceError otherwise, before anything is built."""
+    if not set(columns) <= set(column_names(source)):
+        read_source(source, text_column=None, keep=columns)  # they may come later in the file
+    return source
+
+
 def read_source(
     source: Located | str | Path,
     *,

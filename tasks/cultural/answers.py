@@ -32,7 +32,7 @@ from normloom.tasks import bounds
 from normloom.tasks.cultural.memes import PIVOT
 
 LETTERS = ("a", "b")
-_REPLY = ("meme_id", "prompt_no", "reply")
+REPLY = ("meme_id", "prompt_no", "reply")
 _SCHEMA = {"row_id": pl.String(), **REPLIES.columns}
 _CELLS = [name for name in REPLIES.columns if name not in {"model", "raw_reply", "p_hateful"}]
 
@@ -172,7 +172,7 @@ def read_answers(rows: pl.DataFrame, *, source: Located, entrant: str) -> Output
     offers a for hateful, the odd one after it b for hateful. A reply to a meme that is not there, or without one of
     the three, is quarantined.
     """
-    read = read_source(source, text_column=None, keep=_REPLY)
+    read = read_source(source, text_column=None, keep=REPLY)
     records = read.rows.with_columns(
         read.names("meme_id"),
         read.text("reply"),
@@ -180,7 +180,7 @@ def read_answers(rows: pl.DataFrame, *, source: Located, entrant: str) -> Output
     )
     known = records.join(rows.select("meme_id", "row_id"), on="meme_id", how="left", maintain_order="left")
     rule = (
-        pl.when(pl.any_horizontal(pl.col(name).is_null() for name in _REPLY))
+        pl.when(pl.any_horizontal(pl.col(name).is_null() for name in REPLY))
         .then(pl.lit("missing"))
         .when(pl.col("row_id").is_null())
         .then(pl.lit("unknown_meme"))

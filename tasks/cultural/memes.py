@@ -22,7 +22,7 @@ from normloom.tasks import bounds
 
 PIVOT = "en"  # the language that texts are translated into
 _BREAK = "<sep>"  # between the upper and the lower text of a meme
-_RATING = ("rater_id", "group", "meme_id", "hateful")
+RATING = ("rater_id", "group", "meme_id", "hateful")
 _HATEFUL = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1, "no": 0, "yes": 1}
 
 
@@ -122,8 +122,8 @@ _COUNTS = ("raters", "hateful", "is_majority")
 
 def ratings_of(ratings: Located) -> pl.DataFrame:
     """Return the usable ratings of a file, each rater's first of a meme: rater_id, meme_id, country, hateful."""
-    read = read_source(ratings, text_column=None, keep=_RATING)
-    texts = read.rows.select(read.names(name) for name in _RATING)
+    read = read_source(ratings, text_column=None, keep=RATING)
+    texts = read.rows.select(read.names(name) for name in RATING)
     said = pl.col("hateful").str.to_lowercase().replace_strict(_HATEFUL, default=None, return_dtype=pl.Int8)
     return (
         texts.select("rater_id", "meme_id", country=pl.col("group").str.to_lowercase(), hateful=said)

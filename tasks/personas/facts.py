@@ -18,7 +18,7 @@ from normloom.steps.step import step
 
 _FACT = ("username", "task", "topic", "relation", "object")
 _TOPIC = ("task", "topic")
-_LABEL = ("classification_task", "username", "label")
+LABEL = ("classification_task", "username", "label")
 
 
 class ReadFacts(Args):
@@ -54,7 +54,7 @@ def read_labels(rows: pl.DataFrame, *, source: Located) -> Output:
     The label that a task names first is its accepted side. Labels of other users are dropped as `no facts`: rows in =
     rows + dropped. Quarantine rules: `missing_value`, `repeated_label`.
     """
-    read = _read(source, _LABEL, key=_LABEL[:2], repeated="repeated_label")
+    read = _read(source, LABEL, key=LABEL[:2], repeated="repeated_label")
     first = pl.col("label").first().over("classification_task")
     personas = persona_texts(rows)
     labels = read.rows.with_columns(accepted=pl.col("label") == first)

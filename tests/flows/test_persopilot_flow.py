@@ -154,5 +154,5 @@ class TestBuiltIn:
 
 
 def test_a_folder_without_facts_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no file facts.parquet, facts.csv or facts.jsonl in it"):
+    with pytest.raises(ConfigError, match=r"no file of facts in it, such as facts.parquet"):
         built(Store(tmp_path / "store"), f"source.path={tmp_path}")

@@ -225,6 +225,22 @@ class TestSources:
         pl.DataFrame({"image": held}).write_parquet(tmp_path / "features.parquet")
         assert [data for _, data in self.read(tmp_path / "features.parquet")] == [picture, "missing_file"]
 
+    @pytest.mark.parametrize("form", ["parquet", "feather", "jsonl"])
+    @pytest.mark.parametrize("nested", [True, False])
+    def test_files_that_a_table_leads_to_are_part_of_its_digest(self, folder: Path, form: str, *, nested: bool) -> None:
+        value = {"path": "a.png", "bytes": None} if nested else "a.png"
+        table, path = pl.DataFrame({"image": [value]}), folder / f"table.{form}"
+        write: dict[str, Callable[[Path], object]] = {
+            "parquet": table.write_parquet,
+            "feather": table.write_ipc,
+            "jsonl": table.write_ndjson,
+        }
+        write[form](path)
+        before = locate_media(path)
+        assert [data for _, data in self.read(path)] == [(folder / "a.png").read_bytes()]
+        (folder / "a.png").write_bytes(encoded(noise(7)))
+        assert locate_media(path).digest != before.digest
+
     def test_bytes_in_parquet_are_held_to_a_size_and_columns_to_be_there(self, tmp_path: Path) -> None:
         pl.DataFrame({"image": [encoded(noise())]}).write_parquet(tmp_path / "bytes.parquet")
         source = locate_media(tmp_path / "bytes.parquet")

@@ -14,7 +14,7 @@ from typing import IO, Any
 from normloom.core.errors import SourceError
 from normloom.readers.locate import Located
 from normloom.readers.media.decode import SUFFIXES, BadMediaError
-from normloom.readers.media.locate import LocatedMedia, within
+from normloom.readers.media.locate import LocatedMedia, dataset_of, within
 from normloom.readers.opening import open_raw
 from normloom.readers.read import ARROW, read_source
 from normloom.readers.records import Rejected, one_line
@@ -118,10 +118,7 @@ def _records(table: Located, columns: tuple[str, ...]) -> Iterator[tuple[int, di
         kept = dict(zip(read.rows["source_row"], rows.iter_rows(named=True), strict=True))
         yield from sorted({**kept, **{one.source_row: one for one in read.rejected}}.items(), key=itemgetter(0))
         return
-    import pyarrow.dataset as ds
-
-    form = "parquet" if table.format == "parquet" else "ipc"
-    data = ds.dataset([str(path) for path in table.files], format=form)
+    data = dataset_of(table)
     if unknown := sorted(set(columns) - set(data.schema.names)):
         raise SourceError(f"{table.name} has no column {unknown[0]!r}: it has {', '.join(data.schema.names)}")
     batches = data.to_batches(columns=list(columns), batch_size=_BATCH, batch_readahead=1, fragment_readahead=1)

@@ -6,9 +6,8 @@ import glob
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.core.errors import SourceError
@@ -17,6 +16,7 @@ from normloom.readers.media.decode import SUFFIXES
 from normloom.readers.opening import digest_of, open_raw
 from normloom.readers.options import ReadOptions
 from normloom.readers.read import ARROW, read_source
+from normloom.readers.records import one_line
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 COLUMNS = ("image", "audio", "img", "file_name", "path", "file", "bytes")  # where media are, if nobody says
@@ -101,7 +101,7 @@ def _of_table(table: Located, column: str | None, root: Path | None, *, outside:
     if column is None or column not in names:
         shown = ", ".join(names[:_SHOWN])
         wanted = f"no column {column!r}" if column else f"none of the columns {', '.join(COLUMNS)}"
-        raise SourceError(f"{table.name} has {wanted}: set source.media to the one with the media; it has {shown}")
+        raise SourceError(f"{table.name} has {wanted}: name the one with the media; it has {shown}")
     folder = root or table.files[0].parent
     paths = tuple(_paths(table, column, folder, outside=outside))
     told = hashlib.sha256(table.digest.encode())
@@ -119,21 +119,49 @@ def _of_table(table: Located, column: str | None, root: Path | None, *, outside:
     )
 
 
+def dataset_of(table: Located) -> Any:
+    """Return the Arrow data set of a table's files. Raises SourceError for files that cannot be read."""
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    try:
+        return ds.dataset([str(path) for path in table.files], format="parquet" if table.format == "parquet" else "ipc")
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(f"{table.name} cannot be read ({one_line(error)}): check the file") from error
+
+
 def _names(table: Located) -> list[str]:
-    if table.format == "parquet":
-        return list(pl.read_parquet_schema(table.files[0]))
-    rows = read_source(table, text_column=None, keep="all").rows
-    return rows.columns[1:]
+    if table.format in ARROW:
+        return list(dataset_of(table).schema.names)
+    return read_source(table, text_column=None, keep="all").rows.columns[1:]
 
 
 def _paths(table: Located, column: str, folder: Path, *, outside: bool) -> Iterator[Path]:
     """Yield the files that the table's paths lead to, as far as they are there and may be read."""
-    if table.format in ARROW:
-        dtype = pl.scan_parquet(table.files[0]).collect_schema()[column] if table.format == "parquet" else None
-        if dtype != pl.String:
-            return
-    for value in read_source(table, text_column=None, keep=(column,)).text(column):
-        path = folder / (value or "")
-        if value and path.is_file() and (outside or within(folder, path)):
+    for value in _values(table, column):
+        path = folder / value if isinstance(value, str) and value else None
+        if path and path.is_file() and (outside or within(folder, path)):
             open_raw(path).close()
             yield path
+
+
+def _values(table: Located, column: str) -> Iterator[object]:
+    """Yield what may be paths: the values of a column, of objects their field `path`; bytes are not read."""
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    if table.format not in ARROW:
+        read = read_source(table, text_column=None, keep=(column,))
+        for value in read.text(column) if column in read.mixed else read.rows[column]:
+            yield value.get("path") if isinstance(value, dict) else value
+        return
+    data = dataset_of(table)
+    kind = data.schema.field(column).type
+    if pa.types.is_struct(kind) and kind.get_field_index("path") >= 0:
+        wanted = ds.field(column, "path")
+    elif pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_struct(kind):
+        return
+    else:
+        wanted = ds.field(column)
+    for batch in data.to_batches(columns={"path": wanted}):
+        yield from batch.column("path").to_pylist()
