@@ -48,7 +48,8 @@ class LogProgress:
 
     def begin(self, stage: str, *, total: int, done: int) -> None:
         """Log the start."""
-        log.info("%s: %d rows%s", stage, total, f", {done} of them done before" if done else "")
+        rows = f"{total} rows" if total else "starts"  # a source has no rows yet
+        log.info("%s: %s%s", stage, rows, f", {done} of them done before" if done else "")
 
     def note(self, stage: str, text: str) -> None:
         """Log the note."""

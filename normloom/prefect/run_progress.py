@@ -22,7 +22,8 @@ class RunProgress:
         self._shown.begin(stage, total=total, done=done)
         self._forecast.begin(stage, total=total, done=done)
         self._shown.whole(self._forecast.outlook())
-        _tell("%s: starts, %d rows in%s", stage, total, f", {done} of them done before" if done else "")
+        rows = f", {total} rows in" if total else ""  # a source has no rows yet
+        _tell("%s: starts%s%s", stage, rows, f", {done} of them done before" if done else "")
 
     def note(self, stage: str, text: str) -> None:
         """Tell the note."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 from pydantic import Field
@@ -103,10 +103,10 @@ def judgements(rows: pl.DataFrame, *, ratings: Located | None) -> Output:
     """Return each meme's label by country, and whether it is what most raters of that country say.
 
     `ratings` is a file with rater_id, group (the country), meme_id and hateful. Ratings that are no 0 or 1 count as
-    missing; a tie makes no majority.
+    missing; a tie makes no majority. Raises SourceError if no rating is by a country of the memes.
     """
     told = rows.select("row_id", "meme_id", "labels").explode("labels").unnest("labels")
-    counted = _counted(ratings) if ratings else None
+    counted = _counted(ratings, told["country"].unique(maintain_order=True).to_list()) if ratings else None
     if counted is None:
         none = [pl.lit(None, dtype=cultural_tables.JUDGEMENTS.columns[name]).alias(name) for name in _COUNTS]
         return Output(rows=told.with_columns(none))
@@ -120,21 +120,29 @@ def judgements(rows: pl.DataFrame, *, ratings: Located | None) -> Output:
 _COUNTS = ("raters", "hateful", "is_majority")
 
 
-def ratings_of(ratings: Located) -> pl.DataFrame:
-    """Return the usable ratings of a file, each rater's first of a meme: rater_id, meme_id, country, hateful."""
+def ratings_of(ratings: Located, countries: Sequence[str]) -> pl.DataFrame:
+    """Return the usable ratings of a file, each rater's first of a meme: rater_id, meme_id, country, hateful.
+
+    Groups are countries in any case. Raises SourceError if none of them is.
+    """
     read = read_source(ratings, text_column=None, keep=RATING)
     texts = read.rows.select(read.names(name) for name in RATING)
     said = pl.col("hateful").str.to_lowercase().replace_strict(_HATEFUL, default=None, return_dtype=pl.Int8)
-    return (
-        texts.select("rater_id", "meme_id", country=pl.col("group").str.to_lowercase(), hateful=said)
-        .drop_nulls()
-        .unique(["rater_id", "meme_id", "country"], keep="first", maintain_order=True)
-    )
+    known = {name.lower(): name for name in countries}
+    country = pl.col("group").str.to_lowercase().replace_strict(known, default=None, return_dtype=pl.String)
+    rated = texts.select("rater_id", "meme_id", country=country, hateful=said).drop_nulls()
+    if rated.is_empty():
+        found = ", ".join(map(repr, texts["group"].drop_nulls().unique(maintain_order=True).head(5)))
+        raise SourceError(
+            f"{ratings.name}: none of {read.records} ratings can be used: expected 0 or 1 in column 'hateful', and in "
+            f"column 'group' one of {', '.join(countries)}, found {found or 'none'}"
+        )
+    return rated.unique(["rater_id", "meme_id", "country"], keep="first", maintain_order=True)
 
 
-def _counted(ratings: Located) -> pl.DataFrame:
+def _counted(ratings: Located, countries: Sequence[str]) -> pl.DataFrame:
     return (
-        ratings_of(ratings)
+        ratings_of(ratings, countries)
         .group_by("meme_id", "country", maintain_order=True)
         .agg(raters=pl.len().cast(pl.Int64), hateful=pl.col("hateful").cast(pl.Int64).sum())
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from normloom.core.errors import SourceError
 from normloom.core.stage import Output
 from normloom.readers import locate, read_source
 from normloom.tasks.cultural.answers import read_answers
@@ -148,8 +149,11 @@ class TestOthers:
         memes = read_memes.function(Memes(), source=locate(lines(tmp_path, *rows)), countries={"us": "en"}).rows
         assert memes["meme_id"].to_list() == ["1", "b"]
         rating = {"rater_id": 1, "group": " US", "hateful": 1.0}
-        rated = ratings_of(locate(lines(tmp_path, {**rating, "meme_id": 1}, {**rating, "meme_id": "b"})))
-        assert rated.select("meme_id", "country", "hateful").rows() == [("1", "us", 1), ("b", "us", 1)]
+        given = locate(lines(tmp_path, {**rating, "meme_id": 1}, {**rating, "meme_id": "b"}))
+        rated = ratings_of(given, ["Us"])
+        assert rated.select("meme_id", "country", "hateful").rows() == [("1", "Us", 1), ("b", "Us", 1)]
+        with pytest.raises(SourceError, match=r"none of 2 ratings can be used: .* one of de, fr, found 'US'"):
+            ratings_of(given, ["de", "fr"])
         path = lines(tmp_path, *({"meme_id": one, "reply": "a", "prompt_no": 0.0} for one in (1, "b")))
         read = read_answers.function(memes.with_columns(row_id="meme_id"), source=locate(path), entrant="m")
         assert read.rows["meme_id"].to_list() == ["1", "b"]
