@@ -94,6 +94,7 @@ def test_the_run_s_log_tells_what_is_shown(
         f"echo: published, 2 rows, 1 dropped, 0 quarantined, key {key}",
         f"echo: reused from build test, 2 rows, 1 dropped, 0 quarantined, key {key}",
     ]
+    assert "words: starts" in kept.lines  # it reads no rows
     tables = ["0 of 2 tables", "1 of 2 tables"]
     assert shown.calls == [
         *(tables[0], tables[0], tables[1]),  # words: begins, has its part, ends
