@@ -19,10 +19,14 @@ class ReleaseGate(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseSize:
-    """The least rows of a released table, and the least share of the rows of the one before it (None: any)."""
+    """The least rows of a released table, and the least share of the rows of the one before it (None: any).
+
+    `settable`: these are settings of the build, which a message may advise to change.
+    """
 
     min_rows: int = 1
     min_share_of_last: float | None = None
+    settable: bool = False
 
     def hold(self, rows: int, *, stage: str, last: Manifest | None, why: str) -> None:
         """Raise ReleaseError for a table of so few rows; `why` says where rows went."""
@@ -31,14 +35,17 @@ class ReleaseSize:
         if rows < self.min_rows:
             raise ReleaseError(
                 f"{stage!r} would release {rows:,} rows, fewer than release.min_rows = {self.min_rows}; {kept}. "
-                f"Why rows were left out: {why}. To release it as it is: --set release.min_rows={rows}"
+                f"Why rows were left out: {why}{self._advice(f'min_rows={rows}')}"
             )
         if self.min_share_of_last is not None and rows < self.min_share_of_last * before:
             raise ReleaseError(
                 f"{stage!r} would release {rows:,} rows after {before:,}, less than the share "
-                f"release.min_share_of_last = {self.min_share_of_last:g}; {kept}. Why rows were left out: {why}. "
-                "To release it as it is: --set release.min_share_of_last=null"
+                f"release.min_share_of_last = {self.min_share_of_last:g}; {kept}. "
+                f"Why rows were left out: {why}{self._advice('min_share_of_last=null')}"
             )
+
+    def _advice(self, setting: str) -> str:
+        return f". To release it as it is: --set release.{setting}" if self.settable else ""
 
 
 def hold_gate(gate: ReleaseGate | None, table: Manifest | None, store: Store) -> None:

@@ -73,7 +73,7 @@ class ReleaseSettings(Settings):
     @property
     def size(self) -> ReleaseSize:
         """The gate of the build."""
-        return ReleaseSize(min_rows=self.min_rows, min_share_of_last=self.min_share_of_last)
+        return ReleaseSize(min_rows=self.min_rows, min_share_of_last=self.min_share_of_last, settable=True)
 
 
 class SpendingSettings(Settings):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -16,14 +18,15 @@ MEMES = {"meme_id": ["m"], "text_en": ["hi"], "label_us": [0], "label_gb": [1]}
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name, columns in {
+    tables: dict[str, Mapping[str, Any]] = {
         "replies": REPLIES | SIGNALS,
         "unmeasured": REPLIES,
         "prompts": PROMPTS,
         "memes": MEMES,
         "answers": {"meme_id": ["m"], "prompt_no": [0], "reply": ["a"]},
         "facts": {key: ["x"] for key in ("username", "task", "topic", "relation", "object")},
-    }.items():
+    }
+    for name, columns in tables.items():
         pl.DataFrame(columns).write_csv(tmp_path / f"{name}.csv")
     return tmp_path
 

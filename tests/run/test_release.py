@@ -20,7 +20,7 @@ from normloom.store.store import Store
 from normloom.testing.inline import made
 from normloom.testing.toy import echo_stage, runner, words_stage
 
-HALF = ReleaseSize(min_share_of_last=0.5)
+HALF = ReleaseSize(min_share_of_last=0.5, settable=True)
 
 
 def release(store: Store, echo: Stage, size: ReleaseSize) -> Manifest:
@@ -41,7 +41,7 @@ def test_an_empty_release_leaves_the_one_before_it_the_newest(tmp_path: Path) ->
     first = release(store, echo_stage(words_stage("a", "b")), ReleaseSize())
     empty = echo_stage(words_stage("a"), drop="a")
     with pytest.raises(ReleaseError) as refused:
-        release(store, empty, ReleaseSize())
+        release(store, empty, ReleaseSize(settable=True))
     told = str(refused.value)
     assert "'echo' would release 0 rows, fewer than release.min_rows = 1" in told
     assert "the release before it (2 rows) stays the newest" in told
@@ -52,8 +52,9 @@ def test_an_empty_release_leaves_the_one_before_it_the_newest(tmp_path: Path) ->
 
 
 def test_the_first_release_is_held_to_it_too(tmp_path: Path) -> None:
-    with pytest.raises(ReleaseError, match="nothing is released"):
+    with pytest.raises(ReleaseError, match="nothing is released") as refused:
         release(Store(tmp_path), echo_stage(words_stage("a"), drop="a"), ReleaseSize())
+    assert "--set" not in str(refused.value)  # a build that has no such setting
     assert Store(tmp_path).current("toy", "echo") is None
 
 
