@@ -22,12 +22,12 @@ PATIENCE_SECONDS = 60.0
 
 
 @contextmanager
-def installed(folder: Path) -> Iterator[None]:
-    """Let Python find the engine as one of an installed package, in the given new folder."""
-    information = folder / "batching_engine-1.dist-info"
+def installed(folder: Path, name: str = NAME) -> Iterator[None]:
+    """Let Python find the engine in the module `<name>_engine` as one of an installed package, in a new folder."""
+    information = folder / f"{name}_engine-1.dist-info"
     information.mkdir(parents=True)
-    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: batching-engine\nVersion: 1\n")
-    (information / "entry_points.txt").write_text(f"[normloom.engines]\n{NAME} = batching_engine:ENGINE\n")
+    (information / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-engine\nVersion: 1\n")
+    (information / "entry_points.txt").write_text(f"[normloom.engines]\n{name} = {name}_engine:ENGINE\n")
     sys.path.insert(0, str(folder))
     declared.cache_clear()
     try:

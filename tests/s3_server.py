@@ -43,13 +43,14 @@ class Held:
     let_go: threading.Event = field(default_factory=threading.Event)
     answered: threading.Event = field(default_factory=threading.Event)
     lost: bool = False
+    status: str = "503 Slow Down"
 
     def takes(self, method: str, path: str) -> bool:
         return method == self.method and fnmatchcase(path, self.pattern) and not self.seen.is_set()
 
-    def end(self, *, lost: bool) -> None:
-        """Let the request arrive, or be lost: its client hears that the server is busy, and asks again."""
-        self.lost = lost
+    def end(self, *, lost: bool, status: str = "503 Slow Down") -> None:
+        """Let the request arrive, or be lost: its client hears that the server is busy, or what `status` says."""
+        self.lost, self.status = lost, status
         self.let_go.set()
         assert self.answered.wait(60)
 
@@ -112,8 +113,9 @@ def s3_server() -> Iterator[S3Server]:
             found.seen.set()
             found.let_go.wait()
         try:
-            slow_down: Answer = ("503 Slow Down", [("Content-Length", "0")], b"")
-            status, headers, content = slow_down if found and found.lost else answered(environment, body)
+            refused = found.status if found and found.lost else None
+            empty = [("Content-Length", "0")]
+            status, headers, content = (refused, empty, b"") if refused else answered(environment, body)
             start(status, headers)
             return [content]
         finally:

@@ -32,11 +32,12 @@ LOUD = 0.1
 @dataclass
 class SeeingServer:
     """What it was sent: (format, width, height, bytes) of each image, (format, rate, seconds, bytes) of each sound, and
-    the bodies. If `blind` it refuses images, if `deaf` sounds.
+    the bodies. If `blind` it refuses images, if `deaf` sounds, if `busy` whatever holds one.
     """
 
     base_url: str = ""
     blind: bool = False
+    busy: bool = False
     deaf: bool = False
     images: list[tuple[str, int, int, int]] = field(default_factory=list)
     sounds: list[tuple[str, int, float, int]] = field(default_factory=list)
@@ -52,6 +53,8 @@ class SeeingServer:
                     words += len(part["text"].split())
                     continue
                 is_image = part["type"] == "image_url"
+                if self.busy:
+                    return JSONResponse({"error": {"message": "overloaded"}}, 503)
                 if self.blind if is_image else self.deaf:
                     told = {"message": f"this model does not support {part['type']}", "code": "invalid"}
                     return JSONResponse({"error": told}, 400)

@@ -8,11 +8,11 @@ rows make what it says mean what it says. Base, experts, their sums and the rout
 from __future__ import annotations
 
 from normloom.core.stage import Stage
-from normloom.flows.alignx import summary
 from normloom.flows.alignx.axes import axis_stage
 from normloom.flows.alignx.config import AlignxConfig
 from normloom.flows.alignx.experts import answered, checks, systems, tuned
 from normloom.flows.alignx.judges import recorded, trade_offs
+from normloom.flows.persodpo import summary
 from normloom.settings.faces.about import About
 from normloom.settings.system import System
 from normloom.steps.products import files_of
@@ -67,6 +67,6 @@ ALIGNX = System(
     config=AlignxConfig,
     flow=alignx,
     reads=reads,
-    sections=summary.sections,
+    sections=summary.checks,
     about=About.of("alignx"),
 )

@@ -26,8 +26,8 @@ def sections(result: BuildResult, store: Store) -> list[RenderableType]:
     return [*checks(result, store), *_shortcuts(result, store)]
 
 
-def checks(result: BuildResult, store: Store) -> Iterator[RenderableType]:
-    """Yield the checks of a build as a table."""
+def checks(result: BuildResult, store: Store) -> list[RenderableType]:
+    """Return the checks of a build as a table, nothing if it has none."""
     table = Table(title="Checks", title_justify="left", box=box.SIMPLE_HEAD)
     for heading in ("check", "of", "asks", "found", ""):
         table.add_column(heading)
@@ -36,8 +36,7 @@ def checks(result: BuildResult, store: Store) -> Iterator[RenderableType]:
             for row in store.scan(manifest.ref).collect().iter_rows(named=True):
                 verdict = "passed" if row["passed"] else f"[{WARNING}]failed"
                 table.add_row(*(Text(row[name]) for name in ("check", "of", "asks", "found")), verdict)
-    if table.rows:
-        yield table
+    return [table] if table.rows else []
 
 
 def _shortcuts(result: BuildResult, store: Store) -> Iterator[RenderableType]:

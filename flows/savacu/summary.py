@@ -101,12 +101,12 @@ def _route(labelled: Manifest, result: BuildResult) -> str:
     else:
         how = "by yes/no questions about all"
     tables = {manifest.stage: manifest for manifest in result.manifests}
-    behind = [labelled]
-    for table in behind:  # grows as it is walked
-        if model := table.key_fields["model"]:
-            return f"{how}, {model['model']}"
-        behind += [tables[ref.stage] for ref in (*table.sides, *table.inputs) if ref.stage in tables]
-    return how
+    behind = [labelled.stage]
+    for stage in behind:  # grows as it is walked
+        reads = [ref.stage for ref in (*tables[stage].sides, *tables[stage].inputs)]
+        behind += [one for one in dict.fromkeys(reads) if one in tables and one not in behind]
+    models = [model["model"] for stage in behind if (model := tables[stage].key_fields["model"])]
+    return ", ".join([how, *models[:1]])
 
 
 def _acceptance(result: BuildResult, store: Store) -> Table:

@@ -28,7 +28,6 @@ from normloom.store.store import Store
 FOLDER = ".labels"
 ORIGINS: tuple[Origin, ...] = ("person", "model")
 READERS = 16  # threads, for object storage
-_TRIES = 5
 _DIGEST = 24  # hex digits of a file's name
 
 
@@ -55,13 +54,11 @@ class LabelBook:
         after = max(self._files(), default=None)
         page = _Page(after=after, answers=tuple(answers), instead=instead)
         content = page.model_dump_json().encode()
-        for _ in range(_TRIES):
-            stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
-            path = self.folder / f"{stamp}{secrets.token_hex(2)}-{_digest(content)}.json"
-            if put_new(path, content):
-                self._read[path.name] = page.answers
-                return path
-        raise StoreError(f"no answers can be added to {self.folder}: names of files are taken")
+        stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+        path = self.folder / f"{stamp}{secrets.token_hex(8)}-{_digest(content)}.json"
+        put_new(path, content)
+        self._read[path.name] = page.answers
+        return path
 
     def answers(self, *, forgotten: bool = False) -> list[Answer]:
         """Return all answers in the order in which they were added.

@@ -127,6 +127,7 @@ def test_a_file_that_is_no_flow_is_refused(tmp_path: Path, text: str, name: str,
         ("\n    return 5", "the flow of mine must return a stage or a list of stages, got 5"),
         ("\n    return []", r"got \[\]"),
         (" pass", "got None"),
+        ("\n    from normloom import ConfigError\n    raise ConfigError('not here')", "^not here"),
     ],
 )
 def test_a_flow_that_returns_no_stages_is_refused_before_the_build(tmp_path: Path, flow: str, sentence: str) -> None:

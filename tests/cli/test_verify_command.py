@@ -78,6 +78,11 @@ def test_a_flow_in_a_file_is_sampled_and_repaired(store: Store, tmp_path: Path, 
     assert again.content == table.content
     assert again.work
     assert again.work.parts == 1
+    damaged = store.table_directory(again.ref) / again.parts[1].files["rows"].name
+    damaged.write_bytes(intact[:-1] + b"x")
+    with shared_prefect.used():
+        shown = CliRunner().invoke(app, ["verify", "tones", "--repair", "--store", str(store.root)])
+    assert shown.stdout.splitlines()[-1] == "1 damaged, rebuilt."
 
 
 def test_a_system_without_tables_is_refused(tmp_path: Path) -> None:

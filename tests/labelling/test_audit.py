@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import polars as pl
@@ -11,6 +12,7 @@ from audited_table import ROWS, VIEW, answer, audit, figures, queue_of, released
 import normloom as nl
 from normloom.core.errors import ReleaseError, UsageError
 from normloom.exports.audited import audited
+from normloom.exports.card import audited as card_section
 from normloom.settings.faces.audits import audit_of, audited_figures
 from normloom.store.store import Store
 from normloom.tasks.audit.auditing import AuditView
@@ -96,7 +98,9 @@ def test_an_audit_of_a_precision_asks_about_that_verdict_only(store: Store) -> N
     assert share["undefined"] == "no answers about rows of some verdict"
 
 
-def test_a_release_that_misses_a_bound_is_not_exported(store: Store, tmp_path: Path) -> None:
+def test_a_release_that_misses_a_bound_is_not_exported(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = audit(store, bounds=[Bound.parse("precision misaligned 0.95")])
     answer(queue_of(found, store))
     lacking = list(missed(figures(found, store), found.bounds))
@@ -108,8 +112,10 @@ def test_a_release_that_misses_a_bound_is_not_exported(store: Store, tmp_path: P
     figures(held, store)
     rows = audited(store, held.table)
     assert rows is not None
+    monkeypatch.setattr(card_section, "SHOWN", 1)
     card = card_of(tmp_path)
     assert "## Audit" in card
+    assert re.search(r"^And \d+ more\.$", card, re.MULTILINE)
     assert "People answered 60 rows" in card
     assert "| share | misaligned | prediction-powered |" in card
     released(store, changed="!", number=2)

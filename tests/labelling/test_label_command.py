@@ -123,6 +123,8 @@ def test_answers_are_exported_and_imported(label: Label, tmp_path: Path) -> None
     lines = path.read_text().splitlines()
     path.write_text("\n".join([lines[0], *(line.replace("yes", "no").replace("ada", "bob") for line in lines[1:])]))
     assert label("import", str(path)).strip() == "1 new answer."
+    path.write_text("\n".join([lines[0], lines[1].replace(row, "f" * len(row))]))
+    assert f"does not ask about 1 of the rows, such as {'f' * len(row)}." in label("import", str(path))
     assert label("export", str(tmp_path / "again.csv")).strip() == "4 rows written."
     with pytest.raises(UsageError, match="does not exist: check the name"):
         label("import", str(tmp_path / "none.csv"))

@@ -12,7 +12,9 @@ import polars as pl
 import pytest
 from openlineage_schemas import validate
 from tiny_models import save_tiny_llama
+from typer.testing import CliRunner
 
+from normloom.cli.app import app
 from normloom.core.models.protocol import LanguageModel, ModelSpec
 from normloom.core.run import Run
 from normloom.core.stage import Output, dropped, dropped_frame
@@ -74,6 +76,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     words = words_stage("a", "left", "b")
     built(where, tune(words, Rates(), policy=SCRIPTED), draw(words), build=BUILD)
     return where
+
+
+def test_the_trace_of_a_row_says_which_model_learned_from_it(store: Store) -> None:
+    words = store.current("toy", "words")
+    assert words
+    [row] = store.scan(words.ref).filter(word="a").collect()["row_id"]
+    shown = CliRunner().invoke(app, ["trace", row, "--forward", "--store", str(store.root)])
+    assert "tune" in shown.output
 
 
 def training(store: Store) -> TrainingRecord:

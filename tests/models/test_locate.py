@@ -5,7 +5,9 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-from tiny_models import save_tiny_llama
+from media_requests import scoring
+from tiny_gguf import save_tiny_gguf
+from tiny_models import loaded, save_tiny_llama
 
 from normloom.core.errors import ModelError
 from normloom.models import ModelSpec
@@ -91,6 +93,18 @@ def test_the_converted_model_keeps_its_template_and_end_token() -> None:
     assert tokenizer.convert_ids_to_tokens(GenerationConfig.from_pretrained(directory).eos_token_id) == "<|im_end|>"
     assert locate(ModelSpec(model=SMOL)) == directory
     assert not list(directory.parent.glob("*.draft"))
+
+
+def test_a_gguf_file_is_converted_once_into_the_model_that_it_is_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NORMLOOM_CACHE", str(tmp_path / "cache"))
+    own = save_tiny_llama(tmp_path / "llama")
+    spec = ModelSpec(model=str(save_tiny_gguf(own, tmp_path / "tiny.gguf")))
+    made = locate(spec)
+    assert made.parent == tmp_path / "cache" / "models"
+    assert locate(spec) == made
+    assert loaded(made).score([scoring("Cats?")]) == loaded(own).score([scoring("Cats?")])
 
 
 def test_a_broken_gguf_file_is_an_error_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from normloom.models import GenerateRequest, Sampling, ScoreRequest
 from normloom.models.openai.endpoint import _expected_tokens
 from normloom.models.openai.media import TOKENS
 from normloom.models.openai.probe import probe
+from normloom.models.openai.replies.failures import SpentError
 
 
 @pytest.fixture(scope="module")
@@ -127,6 +128,12 @@ def test_an_endpoint_is_asked_about_an_image_before_a_build_that_will(server: Se
         assert probe(spec).requests == 2
     finally:
         server.blind = False
+    server.busy = True
+    try:
+        with pytest.raises(SpentError, match="503: overloaded"):
+            probe(spec, media=[Image])
+    finally:
+        server.busy = False
 
 
 def test_the_limit_of_rate_expects_tokens_for_an_image_and_not_for_its_bytes() -> None:

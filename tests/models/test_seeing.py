@@ -168,6 +168,16 @@ def test_what_cannot_be_read_as_tokens_is_refused(directory: Path, tiny: Transfo
         processor_of(broken, "tiny")
 
 
+def test_a_processor_of_another_model_is_refused(directory: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(directory, tmp_path / "other"))
+    settings = other / "processor_config.json"
+    told = json.loads(settings.read_text())
+    settings.write_text(json.dumps({**told, "image_seq_len": TILE_TOKENS + 1}))
+    said = rf"makes {TOKENS} vectors of image {PICTURES[0].digest} for {TOKENS + 5} tokens"
+    with pytest.raises(ModelError, match=said):
+        loaded(other).score([scoring((PICTURES[0], "This?"))])
+
+
 @pytest.mark.parametrize(
     ("absent", "read"),
     [("PIL", lambda: pixels_of(PICTURES[0])), ("soundfile", lambda: samples_of(Sound.of(b"x"), 8_000))],

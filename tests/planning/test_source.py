@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
+import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -314,3 +316,40 @@ def test_a_compiled_module_of_the_user_counts_whole(project: Project) -> None:
     assert project.source("weave.quick").digest != before.digest
     compiled.unlink()
     assert not any(name.startswith("weave.fast:") for name in project.source("weave.quick").symbols)
+
+
+def test_a_name_that_a_module_does_not_have_is_the_modules_own_matter(project: Project) -> None:
+    project.write(
+        "weave/made.py",
+        """
+        import weave.table
+
+        def run(rows):
+            return [weave.table.SET_BY_A_TEST for row in rows]
+    """,
+    )
+    before = project.source("weave.made")
+    project.replace("weave/table.py", "UNUSED = 5", "UNUSED = 6")
+    assert project.source("weave.made") != before  # whatever is read of it may come from any of it
+
+
+def test_a_module_that_is_run_knows_its_package(project: Project) -> None:
+    project.write(
+        "weave/main.py",
+        """
+        from .helper import twice
+
+        def run(rows):
+            return [twice(row) for row in rows]
+
+        if __name__ == "__main__":
+            from normloom.planning.code.source import source_of
+
+            print(*source_of([("__main__", "run")]).symbols)
+    """,
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(project.root), *sys.path])}
+    done = subprocess.run(
+        [sys.executable, "-m", "weave.main"], env=environment, capture_output=True, check=True, text=True
+    )
+    assert {"weave.helper:twice", "weave.deep:once"} <= set(done.stdout.split())

@@ -17,7 +17,8 @@ from normloom.labelling.queue import LabelQueue, open_queue
 from normloom.prefect.notifications.answered import _GONE_ON, go_on
 from normloom.store.layout import BUILDS
 from normloom.store.store import Store
-from normloom.testing import made
+from normloom.testing import made, words_stage
+from normloom.testing.builds import built
 
 PARAMETERS = {"limit": 2}
 
@@ -63,7 +64,7 @@ def test_it_goes_on_with_the_answers(shared_prefect: Prefect, tmp_path: Path, ca
         assert found.state
         assert found.state.is_scheduled()
         assert go_on(store) == []  # once
-        store.write_build("toy", "20261127T110000-aa02", "stages: {}\n")
+        built(store, words_stage("a"), build="20261127T110000-aa02")
         (store.root / "toy" / BUILDS / _GONE_ON).unlink()
         assert go_on(store) == []  # a later build has what it needed
         (store.root / "toy" / BUILDS / "20261127T110000-aa02.yaml").write_text("{")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from urllib.parse import quote
 
 import pytest
-from receivers import Web, free_port, web_server
+from receivers import Web, free_port, mail_server, web_server
 
+from normloom.prefect.notifications.email_block import EmailNotification
 from normloom.prefect.notifications.resend import Refusal, try_again
 from normloom.prefect.notifications.webhook_block import WebhookNotification
 
@@ -71,3 +73,15 @@ def test_receivers_told_at_the_same_time_do_not_disturb_each_other() -> None:
 
         assert asyncio.run(both()) == (200, 200)
     assert len(slow.posts) == len(fast.posts) == 1
+
+
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated")  # which Apprise imports
+def test_a_mail_that_is_refused_again_says_so_to_who_sends_it_again() -> None:
+    with mail_server() as post:
+        post.refusals[:] = ["451 4.3.0 Busy"]
+        server = f"{post.user}:{quote(post.password, safe='')}@{post.address}"
+        block = EmailNotification(url=f"mailto://{server}?from=normloom@example.org&to=team@example.org")
+        refused = asyncio.run(block._again("body", "subject"))
+        assert isinstance(refused, Refusal)
+        assert asyncio.run(block._again("body", "subject")) is None
+    assert [mail["Subject"] for mail in post.mails] == ["subject"]

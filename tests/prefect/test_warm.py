@@ -16,6 +16,8 @@ import psutil
 import pytest
 
 from normloom.prefect.server import CONSOLE_LEVEL
+from normloom.prefect.warm import held
+from normloom.prefect.warm.ask import SIZE
 from normloom.prefect.warm.files import MARGIN, ReadFiles
 from normloom.prefect.warm.held import WarmProcess, warm_process
 
@@ -29,6 +31,13 @@ with warm_process() as warm:
     print(warm.process.pid, run.pid, flush=True)
     run.wait()
 """
+STRANGER = """
+import socket, sys
+connection = socket.socket(socket.AF_UNIX)
+connection.connect(chr(0) + sys.argv[1])
+print(connection.recv(1))
+"""
+THREAD = "import threading, time; threading.Thread(target=time.sleep, args=(999,), daemon=True).start()"
 CODE = "import atexit; atexit.register(print, {!r})"
 
 
@@ -202,6 +211,42 @@ def test_a_second_run_beside_one_at_work_is_a_copy_or_with_changed_code_a_new_pr
     assert copy.is_running()
     first.kill()
     ended(first)
+
+
+def test_a_request_that_ends_early_is_passed_over(warm: WarmProcess) -> None:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(f"\0{warm.command()[-1]}")
+        socket.send_fds(connection, [(100).to_bytes(SIZE, "big")], [0, 1, 2])
+    assert NEW not in ended(start(warm, "nonsense"))[2]
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user for a moment")
+def test_another_user_has_no_run(warm: WarmProcess) -> None:
+    done = subprocess.run(
+        ["python3", "-I", "-S", "-c", STRANGER, warm.command()[-1]], user=65534, capture_output=True, check=True
+    )
+    assert done.stdout == b"b''\n"
+
+
+def test_a_process_that_has_threads_is_not_copied(warm: WarmProcess) -> None:
+    place = Path(warm.environment["PYTHONPATH"].partition(os.pathsep)[0]) / "sitecustomize.py"
+    before = place.read_text()
+    place.write_text(f"{before}\n{THREAD}")
+    _, _, wrong = ended(start(warm, "nonsense"))
+    assert f"this run {NEW}: the warm process has 2 threads" in wrong
+    place.write_text(before)
+    warm.end()
+
+
+def test_a_process_that_is_to_end_while_it_imports_is_killed(
+    warm: WarmProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held, "END_SECONDS", 0.0)
+    warm.command()
+    process = warm.process
+    warm.end()
+    assert process
+    assert process.returncode == -signal.SIGKILL
 
 
 def test_a_warm_process_that_died_is_replaced_and_its_copies_end_with_it(warm: WarmProcess) -> None:

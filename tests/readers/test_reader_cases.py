@@ -76,6 +76,7 @@ def test_semicolons_and_cp1252_are_found_and_said(cases: Path) -> None:
         ("a\tb\n", ["a", "b"]),
         ("a|b\nno bar\nnone here\n", ["a|b"]),
         ("a,b\n1;2,3\n", ["a", "b"]),
+        ("\n" * 50 + "a,b\n1,2\n", ["a", "b"]),
     ],
 )
 def test_the_delimiter_is_found_without_a_column_that_is_needed(tmp_path: Path, text: str, columns: list[str]) -> None:

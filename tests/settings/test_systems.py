@@ -10,8 +10,11 @@ import pytest
 from prefect_home import Prefect
 
 from normloom.core.errors import ConfigError
+from normloom.settings.settings import stages_for
 from normloom.settings.systems import system_named, system_names, systems
 from normloom.store.store import Store
+from normloom.testing import words_stage
+from normloom.testing.builds import build_id, built
 
 NEWCOMER = Path(__file__).parents[1] / "newcomer"
 MODULE_LINES = 60
@@ -89,6 +92,18 @@ def test_an_unknown_system_names_those_there_are() -> None:
     assert [system.name for system in systems().values()] == system_names()
 
 
+def test_a_setting_at_its_bound_that_changes_nothing_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "import normloom as nl\nfrom pydantic import Field\n"
+        "from normloom.settings.system_config import SystemConfig\n"
+        "class Mine(SystemConfig):\n    width: int = Field(1, le=2)\n"
+        "def flow(config: Mine) -> nl.Stage:\n    return nl.table([{'word': 'a'}], name='words')\n"
+    )
+    with pytest.raises(ConfigError, match="--set width=2 would change nothing"):
+        stages_for(str(path), profile="local", assignments=["width=2"], store=Store(tmp_path / "store"))
+
+
 def test_a_flow_of_a_file_may_have_settings_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(
@@ -104,3 +119,10 @@ def test_a_flow_of_a_file_may_have_settings_of_its_own(tmp_path: Path) -> None:
     assert stage.name == "words"
     with pytest.raises(ConfigError, match="parameter 'config' must be declared as a SystemConfig"):
         system_named(f"{path}:untold")
+
+
+def test_a_system_that_was_built_from_python_is_built_from_there(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    built(store, words_stage("a"), build=build_id(1))
+    with pytest.raises(ConfigError, match="toy was built from Python, so no command can build it: run that script"):
+        stages_for("toy", profile="local", assignments=[], store=store)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from typing import Any
 
 import polars as pl
@@ -137,3 +138,30 @@ def test_gc_that_slept_stops_before_it_removes_anything(place: str) -> None:
         running.put(b'{"holder": "gc of another", "fence": 2}')  # as another that took the lease over
         with pytest.raises(StoreError, match="another has taken it over"):
             hold.require()
+
+
+def test_a_part_that_another_commits_meanwhile_counts_or_stops_who_takes_it_back(server: S3Server, place: str) -> None:
+    store = Store(place)
+    directory = store.directory("toy", "words", "k")
+    assert isinstance(directory, ObjectPath)
+    writer = Writer.of("b")
+    with store.lock(directory, writer, waiting=lambda _: None):
+        first = write_part(directory, part(directory, writer.token), writer=writer.token)
+        assert write_part(directory, part(directory, f"{writer.token}-1"), writer=writer.token) == first
+        marker, refused = part_marker(directory, 0), list[str]()
+
+        def take_back() -> None:
+            try:
+                forget_parts(directory, [first], writer=writer.token)
+            except StoreError as error:
+                refused.append(str(error))
+
+        with server.holding("GET", "*/words/k/lock") as request:  # after the look at the mark
+            thread = threading.Thread(target=take_back)
+            thread.start()
+            assert request.seen.wait(60)
+            marker.write_bytes(b"{}")
+            request.end(lost=False)
+            thread.join()
+    assert refused == [f"another build has written {marker}: this build stops"]
+    assert marker.read_bytes() == b"{}"

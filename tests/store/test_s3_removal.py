@@ -12,11 +12,12 @@ from datetime import timedelta
 
 import boto3
 import pytest
-from s3_server import S3Server
+from s3_server import Held, S3Server
 
 from normloom.core.errors import StoreError, UsageError
 from normloom.core.machine.object_path import ObjectPath, place_of
 from normloom.history.removal.gc import collect, idle, remove
+from normloom.store.layout import LOCK
 from normloom.store.locks import lease
 from normloom.store.locks.hold import _send
 from normloom.store.store import Store
@@ -188,3 +189,45 @@ def test_an_endpoint_that_does_not_answer_is_told_without_its_address() -> None:
     assert status == 0
     assert "refused" in said
     assert "X-Amz" not in said
+
+
+def test_a_storage_that_compares_tags_without_quotes_removes_too(server: S3Server, place: str) -> None:
+    store = Store(place)
+    path = store.root / "toy" / "x"
+    path.write_bytes(b"1")
+    with idle(store, "toy") as hold, server.holding("DELETE", "*/toy/x") as request:
+        answer_first(request, "412 Precondition Failed")
+        hold.remove(path)
+        assert not path.exists()
+
+
+def test_a_removal_that_the_storage_refuses_says_what_it_said(server: S3Server, place: str) -> None:
+    store = Store(place)
+    path = store.root / "toy" / "x"
+    path.write_bytes(b"1")
+    with idle(store, "toy") as hold, server.holding("DELETE", "*/toy/x") as request:
+        answer_first(request, "405 Method Not Allowed")
+        with pytest.raises(StoreError, match=r"toy/x cannot be removed: the object storage says 405 .*rerun this"):
+            hold.remove(path)
+    assert path.exists()
+
+
+def answer_first(request: Held, status: str) -> None:
+    """Answer the first of the requests with a status of the storage's own."""
+
+    def answer() -> None:
+        if request.seen.wait(60):
+            request.end(lost=True, status=status)
+
+    threading.Thread(target=answer).start()
+
+
+def test_a_table_whose_removal_was_broken_off_is_removed(place: str) -> None:
+    store = Store(place)
+    built(store, OLD, build=build_id(1))
+    built(store, NEW, build=build_id(2))
+    found = collect(store, "toy", keep=1)
+    for item in found.garbage:
+        (item.path / LOCK).unlink(missing_ok=True)
+    assert remove(store, found)
+    assert not collect(store, "toy", keep=1).garbage

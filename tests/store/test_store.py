@@ -4,8 +4,10 @@ import errno
 import io
 import json
 import multiprocessing
+import shutil
 from hashlib import sha256
 from pathlib import Path
+from typing import BinaryIO
 
 import polars as pl
 import pytest
@@ -13,7 +15,7 @@ import pytest
 from normloom.core.errors import StoreError, UsageError
 from normloom.core.rows.blocks import Blocks
 from normloom.core.table import KINDS, FileRecord, Kind, Manifest
-from normloom.store.files import write_file
+from normloom.store.files import write_file, write_together
 from normloom.store.integrity import file_problem
 from normloom.store.layout import part_marker
 from normloom.store.parts import ROW_GROUP, Writer, _link, _ParquetFile, read_slice, write_frames
@@ -189,3 +191,20 @@ def test_only_one_process_writes_a_table_and_a_killed_one_frees_it(tmp_path: Pat
     process.join()
     assert len(waited) == 1
     assert f"build b (process {process.pid} on " in waited[0]
+
+
+def test_files_that_are_written_together_are_all_there_or_none(tmp_path: Path) -> None:
+    def full(_: BinaryIO) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    with pytest.raises(StoreError, match="no space left"):
+        write_together({tmp_path / "one": b"1", tmp_path / "two": full})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_table_that_is_gone_has_no_checksums(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    table, _ = runner(store).run(words_stage("a"), [], [])
+    assert len(store.checksums(table.ref)) == 1
+    shutil.rmtree(store.table_directory(table.ref))
+    assert Store(tmp_path).checksums(table.ref) == []

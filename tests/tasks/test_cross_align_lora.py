@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 from tiny_models import save_tiny_llama
+from transformers import AutoTokenizer
 
 from normloom.core.errors import StageError
 from normloom.core.models.product_model import ProductFiles
@@ -103,3 +104,13 @@ def test_a_loss_that_is_not_finite_names_step_and_setting(base: ModelSpec, tmp_p
     args = ARGS.model_copy(update={"learning_rate": 1e20})
     with pytest.raises(StageError, match=r"the loss is (nan|inf) in step \d+: lower tune.learning_rate"):
         tune.function(ITEMS, args, texts(), pairs(), base=base, run=run_in(tmp_path))
+
+
+def test_texts_are_padded_by_the_end_token_of_a_model_that_has_no_other(tmp_path: Path) -> None:
+    folder = save_tiny_llama(tmp_path / "llama")
+    words = AutoTokenizer.from_pretrained(folder)
+    words.pad_token = None
+    words.save_pretrained(folder)
+    spec = ModelSpec(engine="transformers", model=str(folder), dtype="float32", device="cpu", threads=1)
+    tune.function(ITEMS, ARGS.model_copy(update={"epochs": 1}), texts(), pairs(), base=spec, run=run_in(tmp_path))
+    assert len(list((tmp_path / "files").glob(f"*/{ADAPTER}"))) == 3

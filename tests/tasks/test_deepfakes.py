@@ -234,6 +234,16 @@ class TestTraining:
         assert (ranges["eer_least"], ranges["eer_most"]) == (folds.min(), folds.max())
         assert ranges["eer"] == pytest.approx(folds.mean())
 
+    def test_without_pairs_of_development_no_distance_is_told(
+        self, few: pl.DataFrame, vectors: list[pl.DataFrame], tmp_path: Path
+    ) -> None:
+        paired = pairs.function(few, Pairing(), views=VIEWS).rows
+        learned = paired.filter(~pl.col("anchor").is_in(few.filter("development")["item_id"].implode()))
+        run = self.run(tmp_path, "files")
+        curve = aligners.function(few, SMALL, learned, *vectors, views=VIEWS, run=run).rows
+        assert curve["loss"].drop_nulls().len() > 0
+        assert curve["positive"].null_count() == curve.height
+
     def frozen(self, aligned: Path, refined: Path) -> None:
         """The refiner leaves the aligner as it is; without the contrastive stage the projections learn too."""
         from safetensors.torch import load_file

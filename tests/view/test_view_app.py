@@ -18,6 +18,7 @@ from PIL import Image
 from view_store import HOSTILE, stages, view_store
 
 from normloom.core.errors import QuarantineBudgetError, StoreError, UsageError
+from normloom.core.machine.declared import declared
 from normloom.history.builds import find_build
 from normloom.readers.media import locate_media
 from normloom.store.store import Store
@@ -347,8 +348,13 @@ def test_rows_that_an_unfinished_table_quarantined_are_listed(tmp_path: Path) ->
 def test_a_system_that_cannot_be_loaded_warns_of_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "broken-1.dist-info").mkdir()
     (tmp_path / "broken-1.dist-info" / "entry_points.txt").write_text("[normloom.systems]\nbroken = no_module:IT\n")
+    (tmp_path / "broken-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert "missing_modality" in warnings(["broken", "missing_modality"])
+    declared.cache_clear()
+    try:
+        assert list(warnings(["broken", "missing_modality"])) == ["missing_modality"]
+    finally:
+        declared.cache_clear()
 
 
 def test_cells_are_what_json_has() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import signal
 import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -34,6 +36,7 @@ from normloom.steps.graph import stages_of
 from normloom.store.store import Store
 from normloom.testing.toy import SCRIPTED, echo_stage, runner, words_stage
 from normloom.workers.actors.actor_crew import ActorCrew
+from normloom.workers.actors.node_engines import _asked, _connected
 from normloom.workers.pool import Pool
 from normloom.workers.resources import Resources
 
@@ -261,6 +264,26 @@ def test_a_key_holds_what_the_nodes_have_of_an_engine_and_nodes_that_differ_are_
         ConfigError, match=r"would give different results .*: vllm is '0\.99\.\d' and '0\.99\.\d'; install"
     ):
         engine()
+
+
+def test_a_node_that_is_lost_while_it_is_asked_is_left_out(cluster: Any, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "normloom.pool")
+    with_nodes(cluster, 1)
+    doomed = cluster.add_node(num_cpus=1, env_vars={"NORMLOOM_TEST_DOOMED": "1"})
+    cluster.wait_for_nodes(120)
+
+    def question(specs: Sequence[ModelSpec]) -> int:
+        if "NORMLOOM_TEST_DOOMED" in os.environ:
+            for process in (os.getppid(), os.getpid()):
+                os.kill(process, signal.SIGKILL)
+        return len(specs)
+
+    resources = Resources(actors=1, threads=1, address=cluster.address)
+    with _connected(resources):
+        answers = _asked(question, [SCRIPTED], resources)
+    cluster.remove_node(doomed)
+    assert [answer for _, answer in answers] == [1]
+    assert "does not answer; it is left out" in caplog.text
 
 
 def autoscaling(address: str) -> dict[str, Any]:

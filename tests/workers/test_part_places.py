@@ -20,9 +20,10 @@ from normloom.core.stage import NoArguments, Output, Stage
 from normloom.core.table import KINDS, PartRecord
 from normloom.store.store import Store
 from normloom.testing import made
+from normloom.workers import places
 from normloom.workers.job import PartJob
 from normloom.workers.places import with_places
-from normloom.workers.reads import rows_digest, rows_of
+from normloom.workers.reads import rows_digest, rows_of, sides_digest
 
 NOTHING = Contract(columns={})
 
@@ -176,3 +177,18 @@ def test_whatever_comes_and_goes_each_part_has_all_rows_of_its_own(edits: list[l
             assert rows["word"].to_list() == texts
             assert rows["spelt"].to_list() == texts
     assert found.count("rows") == sum(found.count(kind) for kind in KINDS)
+
+
+def test_rows_that_are_looked_at_a_few_files_at_a_time_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(places, "_AT_ONCE", 1)
+    store = Store(tmp_path)
+    for texts in (["a", "bee", "sea", "eye"], ["bee", "sea", "why", "eye"]):
+        found = made("toy", flow(texts), store)["spelt"]
+        assert store.scan(found.ref).collect()["spelt"].to_list() == texts
+
+
+def test_a_part_whose_side_tables_are_not_cut_has_no_digest_of_them(tmp_path: Path) -> None:
+    [job] = parts(tmp_path, (0, 1), inputs=(), sides=())
+    assert sides_digest(job) == ""

@@ -3,10 +3,12 @@ from __future__ import annotations
 import logging
 import signal
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import psutil
 import pytest
+import ray
 
 from normloom.core.errors import ModelError
 from normloom.store.store import Store
@@ -55,6 +57,20 @@ def test_a_start_that_cannot_succeed_is_tried_once() -> None:
     with pytest.raises(ModelError, match="Ray does not start at 'local': Resource quantities"):
         start_ray(address=None, processors=-1, require_open=lambda: asked.append(None))
     assert len(asked) == 1
+
+
+def test_a_start_that_is_too_slow_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "0")  # no server is there at once
+    patience = partial(monkeypatch.delenv, "RAY_gcs_server_port_wait_time_s")
+    try:
+        folder = start_ray(address=None, processors=1, require_open=patience)
+        assert ray.is_initialized()
+    finally:
+        ray.shutdown()
+    assert folder is None
+    assert "start 1 of 5 of Ray failed" in caplog.text
 
 
 def test_without_a_folder_with_a_short_path_it_says_what_to_set(

@@ -62,9 +62,6 @@ class ObjectPath(PosixPath):
     def __fspath__(self) -> str:
         return str(self)
 
-    def __repr__(self) -> str:
-        return f"ObjectPath({str(self)!r})"
-
     @property
     def key(self) -> str:
         """The name in the bucket."""
@@ -160,10 +157,8 @@ class ObjectPath(PosixPath):
         return self.read_bytes().decode(encoding or "utf-8", errors or "strict")
 
     def open(self, mode: str = "r", *_: Any, **__: Any) -> IO[Any]:  # type: ignore[override]  # no overloads
-        """Return a file in memory, to read."""
-        if mode not in {"r", "rb"}:
-            raise io.UnsupportedOperation(f"{self} cannot be opened as {mode!r}")
-        return io.BytesIO(self.read_bytes()) if mode == "rb" else io.StringIO(self.read_text())
+        """Refuse to open the object, which is read and written whole."""
+        raise io.UnsupportedOperation(f"{self} cannot be opened as {mode!r}")
 
     def write_bytes(self, data: Any) -> int:
         """Write the object."""

@@ -32,10 +32,6 @@ class Asked:
     reach: Reach
     beyond: Sequence[str]
 
-    def __repr__(self) -> str:
-        sources, tables = len(self.reach.sources), len(self.reach.held)
-        return f"<Asked: {sources} rows of sources, {len(self.reach.ids)} rows in all, in {tables} tables>"
-
     def as_json(self) -> dict[str, Any]:
         """Return it as JSON types; no text of a row is in it."""
         return {

@@ -147,8 +147,6 @@ class _Following:
         """Return a module that is followed, None for one that is not or that has no source."""
         if name in self.live:
             return self.live[name]
-        if files := self._elsewhere(name):
-            return files.module(name)
         if name not in self._modules:
             path = followed(name, self.packages)
             module = self._modules[name] = read_module(name, path) if path else None
@@ -165,7 +163,7 @@ class _Following:
         return self.files or (self.project if name.partition(".")[0] in PROJECT_PACKAGES else None)
 
     def defines(self, module: str, name: str) -> bool:
-        parsed = self.module(module)
+        parsed = (self._elsewhere(module) or self).module(module)
         return parsed is not None and bool(parsed.statements(name))
 
     def find(self, symbol: Symbol) -> Symbol | None:

@@ -69,8 +69,8 @@ class LiveModule:
         return Import(module, qualified.partition(".")[0])
 
     def names(self) -> list[str]:
-        """Return nothing: a namespace is never used as a whole."""
-        return []
+        """Raise AssertionError: a namespace is never used as a whole."""
+        raise AssertionError(self.name)
 
     def _assigned(self, name: str, value: Any) -> ast.stmt:
         return ast.parse(f"{name} = {self._text(name, value)}").body[0]

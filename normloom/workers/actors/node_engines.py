@@ -89,6 +89,7 @@ def _asked(
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+    lost = (ray.exceptions.NodeDiedError, ray.exceptions.TaskUnschedulableError, ray.exceptions.WorkerCrashedError)
     look: Any = ray.remote(num_cpus=0, max_retries=0)(question)
     nodes = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}  # two may have one name
     asked = {
@@ -100,9 +101,7 @@ def _asked(
     for identity, reference in asked.items():
         try:
             answers.append((nodes[identity]["NodeManagerHostname"], ray.get(reference)))
-        except ray.exceptions.RayTaskError:
-            raise
-        except ray.exceptions.RayError:  # the node is gone meanwhile, and holds no actor either
+        except lost:  # the node is gone meanwhile, and holds no actor either
             log.info("Ray node %s does not answer; it is left out", nodes[identity]["NodeManagerHostname"])
     return answers
 

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from normloom.models.files.locate import PACKAGED, find, locate
 from normloom.models.openvino.batch import Batch
 from normloom.models.openvino.engine import OpenvinoModel, _start, _stated_end
 from normloom.models.openvino.requantize import requantized
+from normloom.models.requests.progress import listening
 from normloom.models.transformers.engine import TransformersModel
 
 SMOL = "SmolLM2-135M-Instruct"
@@ -252,6 +254,21 @@ class TestGenerate:
         with pytest.raises(ModelError, match="OpenVINO failed on a request"):
             exported.generate([writing("dogs", schema={"type": 7})])
         assert exported.generate([writing("cats")]) == before
+
+    def test_a_failure_ends_what_others_have_in_the_same_batch(self, exported: OpenvinoModel) -> None:
+        begun = threading.Event()
+
+        def long() -> object:
+            with listening(lambda _: begun.set()):
+                return exported.generate([writing("Tell me a story.", *range(8), max_tokens=4000)])
+
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(long)
+            assert begun.wait(60)
+            with pytest.raises(ModelError, match="OpenVINO failed on a request"):
+                exported.generate([writing("dogs", schema={"type": 7})])
+            with pytest.raises(ModelError, match="a request of another part that was in the same batch"):
+                waiting.result(120)
 
     def test_a_prompt_that_the_cache_cannot_hold_is_said(self, exported: OpenvinoModel, directory: Path) -> None:
         import openvino

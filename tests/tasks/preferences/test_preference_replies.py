@@ -124,11 +124,17 @@ def test_replies_that_did_not_parse_may_be_left_out_of_the_scores() -> None:
 
 
 @pytest.mark.parametrize(
-    ("response", "value"), [("I like tea.", 1.0), ("I do not like tea.", -1.0), ("Blue sky!", 0.0)]
+    ("persona", "response", "value"),
+    [
+        ("I like tea.", "I like tea.", 1.0),
+        ("I like tea.", "I do not like tea.", -1.0),
+        ("I like tea.", "Blue sky!", 0.0),
+        ("", "I like tea.", 0.0),
+    ],
 )
-def test_what_our_own_signals_make_of_a_persona(response: str, value: float) -> None:
+def test_what_our_own_signals_make_of_a_persona(persona: str, response: str, value: float) -> None:
     parsed = parse.function(replies(json.dumps({"response": response})))
-    prompts = pl.DataFrame({"prompt_id": ["p0"], "persona": ["I like tea."], "context": ["Tea?"], "reference": [None]})
+    prompts = pl.DataFrame({"prompt_id": ["p0"], "persona": [persona], "context": ["Tea?"], "reference": [None]})
     made = measure.function(parsed, Measuring(), prompts, embedder(), encoder="e").rows
     assert dict(made.select("signal", "value").iter_rows())["consistency"] == value
 

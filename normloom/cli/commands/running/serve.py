@@ -123,13 +123,15 @@ def serve(
                 for target in names
             ]
             _serve(deployments, url, builds)
-    except BaseException as error:  # Ctrl-C by `stop`, at whatever moment, or a request to a server that is gone
+    # Tests see what follows; coverage does not measure what comes after an interrupt.
+    # Ctrl-C by `stop`, at whatever moment, or a request to a server that is gone:
+    except BaseException as error:  # pragma: no cover
         if not lost.is_set():
             raise
         raise ServerError(unexpected) from error
-    if lost.is_set():
+    if lost.is_set():  # pragma: no cover
         raise ServerError(unexpected)
-    out.print("stopped; finished parts are kept")
+    out.print("stopped; finished parts are kept")  # pragma: no cover
 
 
 def _fitting(systems: list[str] | None, profile: str, assignments: list[str], store: Path) -> list[str]:
