@@ -18,6 +18,15 @@ PROFILES = Path(__file__).parent.parent / "deployments" / "profiles"
 
 Config = TypeVar("Config", bound=BaseModel)
 
+_EXPECTED = {  # by the type of Pydantic's error
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    **dict.fromkeys(("tuple_type", "list_type"), "a list, such as [a, b]"),
+    **dict.fromkeys(("dict_type", "mapping_type", "model_type"), "names with values, such as {name: value}"),
+    "string_type": "a text",
+}
+
 
 class Role(NamedTuple):
     """Where the settings of a system have a role's model, or `several` by name."""
@@ -170,6 +179,10 @@ def _problem(kind: type[BaseModel], entry: Any, prefix: str) -> str:
         return f"{location}: {entry['ctx']['error']}" if location else str(entry["ctx"]["error"])
     if entry["type"] == "missing":
         return f"setting {location} is missing: the profile or --set must give it"
+    if expected := _EXPECTED.get(entry["type"]):
+        return f"setting {location}: expected {expected}, not {entry['input']!r}"
+    if entry["type"] == "too_short":
+        return f"setting {location}: expected at least {entry['ctx']['min_length']} of them, not {entry['input']!r}"
     return f"setting {location}: {entry['msg'][0].lower()}{entry['msg'][1:]}, not {entry['input']!r}"
 
 

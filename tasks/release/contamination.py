@@ -21,6 +21,7 @@ from normloom.steps.step import step
 from normloom.tasks import bounds
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output
 
+_NO_TEXT = frozenset({"id", "ids", "index", "number", "type", "category", "length", "tokens", "hash"})  # prompt_id
 TEXT_COLUMNS = ("prompt", "question", "query", "goal", "behavior", "instruction", "problem", "input", "text")
 ROWS, ITEMS_FOUND = "contaminated_rows", "benchmark_items_found"
 
@@ -68,7 +69,8 @@ def _text_column(source: Located) -> str:
     by_name = {name.casefold(): name for name in reversed(columns)}
     if known := [by_name[name] for name in TEXT_COLUMNS if name in by_name]:
         return known[0]
-    alike = [name for name in columns if set(re.split(r"[^a-z]+", name.casefold())) & {*TEXT_COLUMNS}]
+    words = {name: set(re.split(r"[^a-z]+", name.casefold())) for name in columns}
+    alike = [name for name, parts in words.items() if parts & {*TEXT_COLUMNS} and not parts & _NO_TEXT]
     if len(alike) == 1:
         return alike[0]
     raise SourceError(

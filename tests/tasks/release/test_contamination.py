@@ -65,6 +65,11 @@ def test_a_column_is_guessed_only_if_there_is_no_doubt(tmp_path: Path) -> None:
     path = tmp_path / "items.csv"
     path.write_text("forbidden_prompt,source\nWho?,x\n")
     assert read(path).rows["text"].to_list() == ["Who?"]
+    path.write_text("prompt_id,question_type,user_query\n1,x,Who?\n")
+    assert read(path).rows["text"].to_list() == ["Who?"]
+    path.write_text("prompt_id,persona\n1,Who?\n")
+    with pytest.raises(SourceError, match=r"which of its columns \(prompt_id, persona\)"):
+        read(path)
     path.write_text("first_prompt,second_prompt\nWho?,x\n")
     with pytest.raises(SourceError, match=r"which of its columns \(first_prompt, second_prompt\).*text_column: COLUMN"):
         read(path)
