@@ -16,6 +16,7 @@ import pytest
 from openlineage.client.serde import Serde
 from openlineage_schemas import validate
 from openlineage_toys import FLOW_RUN, TASK_RUN, WHOLE, Collector, failing_stage, lineage_of, make, read, sequence
+from s3_server import s3_server
 
 from normloom.core.errors import QuarantineBudgetError, StoreError
 from normloom.core.models.protocol import ModelSpec
@@ -352,3 +353,16 @@ def test_a_line_that_does_not_fit_leaves_no_piece_of_it(tmp_path: Path) -> None:
 
 def test_a_model_whose_files_are_on_the_nodes_alone_has_the_name_that_they_have_there() -> None:
     assert _named(ModelSpec(engine="transformers", model="/nodes/have/it")) == ("file", "/nodes/have/it")
+
+
+def test_the_runs_of_a_dead_build_in_object_storage_get_their_end_once() -> None:
+    with s3_server() as server:
+        store = Store(f"s3://{server.bucket}/ends")
+        lineage = begun(store)
+        for build in ("b1", "b2"):  # the second has told nothing
+            BuildRecord(lineage.path.with_name(f"{build}.json"), UnfinishedBuild(system="toy", build=build)).close(
+                finished=False
+            )
+        assert end_dead_runs(store, "toy") == ["b1"]
+        assert end_dead_runs(store, "toy") == []
+        assert sequence(list(read_events(lineage.path))) == [*WHOLE[:4], ("toy.echo", "ABORT"), ("toy", "ABORT")]

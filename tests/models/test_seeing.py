@@ -6,14 +6,16 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from media_requests import ANSWERS, INSTRUCTION, scoring, writing
 from tiny_models import CONTEXT, loaded, save_tiny_llama
 from tiny_vision import TEMPLATE, TILE_TOKENS, picture, save_tiny_vision
-from transformers import AutoProcessor, AutoTokenizer, Qwen2VLConfig
+from transformers import AutoProcessor, AutoTokenizer, Idefics3ForConditionalGeneration, Qwen2VLConfig
 
 from normloom.core.content import Content, Image, Sound, media_of, merged, text_of, with_text
 from normloom.core.errors import ConfigError, ModelError
@@ -176,6 +178,20 @@ def test_a_processor_of_another_model_is_refused(directory: Path, tmp_path: Path
     said = rf"makes {TOKENS} vectors of image {PICTURES[0].digest} for {TOKENS + 5} tokens"
     with pytest.raises(ModelError, match=said):
         loaded(other).score([scoring((PICTURES[0], "This?"))])
+
+
+class Contrary(Idefics3ForConditionalGeneration):  # type: ignore[misc]  # transformers has no types here
+    """A model that makes something else of the vectors of an image than of those of words."""
+
+    def forward(self, *given: Any, pixel_values: torch.Tensor | None = None, **named: Any) -> Any:
+        found = super().forward(*given, pixel_values=pixel_values, **named)
+        return found if pixel_values is None else replace(found, logits=-found.logits)
+
+
+def test_a_model_that_reads_images_in_a_way_of_its_own_is_refused(directory: Path) -> None:
+    media = Media(Contrary.from_pretrained(directory).eval(), directory, kinds=[Image], name="odd")
+    with torch.inference_mode(), pytest.raises(ModelError, match=r"'odd' reads images in a way .* use engine vllm"):
+        media.tokens(PICTURES[0])
 
 
 @pytest.mark.parametrize(

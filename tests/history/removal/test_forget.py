@@ -24,6 +24,7 @@ from normloom.lineage.trace import trace
 from normloom.run.build import BuildRequest, reuse
 from normloom.store.forgotten import FOLDER, deny_list
 from normloom.store.layout import BUILDS
+from normloom.store.parts import Writer
 from normloom.store.stale import stale_stages
 from normloom.store.store import Store
 from normloom.tasks.prompts.take import take
@@ -184,6 +185,20 @@ def test_a_purge_waits_for_builds_and_leaves_nothing(store: Store) -> None:
         assert "Mill Lane" not in content, path
     assert build(store)["draft"].key in {ref.rpartition("/")[2] for ref in kept_tables}
     assert purge(store).removed == []
+
+
+def test_a_purge_says_whose_lock_keeps_a_table(store: Store) -> None:
+    old = store.current("toy", "draft")
+    assert old
+    forget(store, ask(store, [secret_row(store)]), reason="withdrawn")
+    build(store)
+    borrow(store)
+    with (
+        store.lock(store.table_directory(old.ref), Writer.of("other"), waiting=print),
+        pytest.raises(StoreError, match=r"is being written by build other .*: purge again when done"),
+    ):
+        purge(store)
+    assert purge(store).found == []
 
 
 def test_a_purge_finds_what_another_row_quotes(store: Store) -> None:
