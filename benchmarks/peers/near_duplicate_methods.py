@@ -2,8 +2,9 @@
 
 INPUT is a Parquet file of texts, or a .npy file of 64-bit codes. OUTPUT receives the pairs found, two uint32 each,
 left < right, as raw bytes. `text-dedup` and `datatrove` give clusters: their pairs join each row to the first of its
-cluster. Reading the input is not timed, except for `normloom codes`, which never holds all texts, and text-dedup, which
-reads by itself. Only our own methods import Normloom, so the others run in any environment.
+cluster. Reading the input is not timed, except for `normloom codes` and `normloom removal`, which never hold all texts
+as strings, and text-dedup, which reads by itself. Only our own methods import Normloom, so the others run in any
+environment.
 """
 
 from __future__ import annotations
@@ -117,14 +118,13 @@ def normloom_removal(path: Path, _output: Path, _run: int) -> Iterator[Pairs]:
 
     from normloom.tasks.duplicates.deduplicate import Deduplication, deduplicate
 
-    def rows(texts: pl.Series) -> pl.DataFrame:
-        return pl.DataFrame({"row_id": pl.int_range(len(texts), eager=True).cast(pl.String), "prompt": texts})
+    def rows(texts: pl.LazyFrame) -> pl.LazyFrame:
+        return texts.with_row_index("row_id").select(pl.col("row_id").cast(pl.String), prompt="text")
 
-    few = pl.Series([f"what is {n} and {n * n}" for n in [*range(8999), 0]])
+    few = pl.LazyFrame({"text": [f"what is {n} and {n * n}" for n in [*range(8999), 0]]})
     deduplicate.function(rows(few), Deduplication())  # compiles, or loads what is compiled
-    table = rows(pl.read_parquet(path)["text"])
     with timed("search"):
-        removed = deduplicate.function(table, Deduplication()).dropped
+        removed = deduplicate.function(rows(pl.scan_parquet(path, glob=False)), Deduplication()).dropped
     yield removed.select(pl.col("winner", "row_id").cast(pl.UInt32)).to_numpy().T
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 from normloom.near_duplicates.kernels.compiled import Array
 
+_TRIM_THRESHOLD = -1  # glibc's number of the option
+
 
 def extend(whole: Array, pieces: Iterable[Array]) -> None:
     """Lay the pieces after what is in an array that nothing else refers to."""
@@ -19,6 +21,8 @@ def extend(whole: Array, pieces: Iterable[Array]) -> None:
 
 
 def give_back() -> None:
-    """Return freed memory to the system: glibc keeps what one thread allocated and another freed."""
-    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-        trim(0)
+    """Return freed memory to the system, now and later: glibc keeps up to 64 MB for each thread that allocated some."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "malloc_trim"):
+        libc.mallopt(_TRIM_THRESHOLD, 1 << 20)
+        libc.malloc_trim(0)

@@ -21,12 +21,12 @@ import numpy.typing as npt
 from normloom.near_duplicates.kernels.codes import (
     BANDS,
     BITS,
-    BUCKETS,
     ROW_BITS,
     WIDTH,
     Index,
     SearchPlan,
     Unit,
+    empty_spans,
     insert_all,
     next_pairs,
 )
@@ -106,16 +106,11 @@ def plan_for(tau: int) -> SearchPlan:
 def empty_index(codes: npt.NDArray[np.uint64]) -> Index:
     """Return an index with room for these codes, none of them stored."""
     n = len(codes)
-    spans = np.zeros((BANDS, BUCKETS, 2), dtype=np.uint32)
-    for band in range(BANDS):
-        buckets = (codes >> np.uint64(band * WIDTH) & np.uint64(BUCKETS - 1)).astype(np.int64)
-        sizes = np.bincount(buckets, minlength=BUCKETS)
-        spans[band] = (np.cumsum(sizes) - sizes)[:, None]
     return Index(
         size=np.zeros(2, dtype=np.int64),
         codes=np.empty(n, dtype=np.uint64),
         rows=np.empty(n, dtype=np.uint32),
-        spans=spans,
+        spans=empty_spans(codes),
         band_codes=np.empty((BANDS, n), dtype=np.uint64),
         band_rows=np.empty((BANDS, n), dtype=np.uint32),
     )

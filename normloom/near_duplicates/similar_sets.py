@@ -23,6 +23,7 @@ from normloom.near_duplicates.kernels.sets import (
     describe,
     find_partners,
     keep_distinct,
+    keep_marked,
     keep_shared,
     list_bounds,
     lists_by_text,
@@ -41,7 +42,6 @@ _HELD = 1 << 24  # those of a class are held if they are no more; else they are 
 _RANGE = 1 << 26  # signatures of a class that are gathered at once, about half of them and 8 bytes each
 _CELLS = 1 << 27  # bytes of counts at most; with fewer than two a signature, more of them seem to be common
 _ROUNDING = 1e-6
-_NONE = np.zeros(0, dtype=np.bool_)
 
 NO_SETS = Sets(
     2.0,
@@ -81,7 +81,10 @@ def empty_sets(texts: FlatTexts, grams: Array, least: float, share: Share) -> Se
         lists, placed = keep_distinct(begins, entries, before)
         begins.resize(lists, refcheck=False)
         entries.resize(placed, refcheck=False)
-    return Sets(least, traits, *lists_by_text(entries, begins, n), begins, begins.copy(), entries)
+    del sizes, order
+    sets = Sets(least, traits, *lists_by_text(entries, begins, n), begins, begins.copy(), entries)
+    give_back()
+    return sets
 
 
 class _Signed:
@@ -105,7 +108,7 @@ class _Signed:
             yield made
 
 
-def _listed(signed: _Signed, traits: Array, top: int, least: float, share: Share) -> Iterator[npt.NDArray[np.uint64]]:
+def _listed(signed: _Signed, traits: Array, top: int, least: float, share: Share) -> Iterator[Array]:
     """Yield `signature << 32 | row`, sorted, one range of signatures after another: by what texts are looked up.
 
     Without the texts that may be similar to no other of the same signature.
@@ -117,15 +120,27 @@ def _listed(signed: _Signed, traits: Array, top: int, least: float, share: Share
     ranges = -(-signed.signatures // _RANGE)
     for number in range(ranges):
         choose = partial(rarest, counts=counts, traits=traits, top=top, least=least, number=number, ranges=ranges)
-        common = np.zeros(0, dtype=np.uint64)
-        for made in signed:
-            extend(common, share(partial(_chosen, choose, made), 0, len(made)))
-        common.sort()
-        common.resize(keep_shared(common), refcheck=False)  # in place: it is the largest array of all
-        begins = list_bounds(common)
-        partners = partial(find_partners, common=common, begins=begins, traits=traits, least=least)
-        common = common[np.concatenate([_NONE, *share(partners, 0, len(begins) - 1)])]
-        yield common
+        yield _paired(_common(signed, choose, share), traits, least, share)
+
+
+def _common(signed: _Signed, choose: Callable[[Array, Array], Array], share: Share) -> npt.NDArray[np.uint64]:
+    """Return `signature << 32 | row`, sorted, of the signatures that are chosen and that several texts have."""
+    common = np.zeros(0, dtype=np.uint64)
+    for made in signed:
+        extend(common, share(partial(_chosen, choose, made), 0, len(made)))
+    common.sort()
+    common.resize(keep_shared(common), refcheck=False)  # in place: it is the largest array of all
+    return common
+
+
+def _paired(common: Array, traits: Array, least: float, share: Share) -> Array:
+    """Return what is common, in place, without the texts that may be similar to no other of the same signature."""
+    begins = list_bounds(common)
+    partners = np.zeros(len(common), dtype=np.bool_)
+    mark = partial(find_partners, common=common, begins=begins, traits=traits, least=least, partners=partners)
+    share(mark, 0, len(begins) - 1)
+    common.resize(keep_marked(common, partners), refcheck=False)
+    return common
 
 
 def _chosen(choose: Callable[[Array, Array], Array], made: list[tuple[Array, Array]], start: int, stop: int) -> Array:

@@ -58,7 +58,7 @@ def deduplicate_by_meaning(
     def duplicates(some: pl.DataFrame, stored: int, packed: FlatTexts | None) -> pl.DataFrame:
         return _duplicates(some, stored, vectors, packed, column, args)
 
-    return removal(rows, args, known, duplicates, column=column, within=within)
+    return removal(rows, args, known, duplicates, column=column, within=within, reads=("row_id", column))
 
 
 def _duplicates(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from normloom.near_duplicates.kernels.texts import FlatTexts
 
 _BITS = 64
+_BLOCK = 1 << 18  # rows read at once by the second pass
 _CHECKED = 64  # known rows whose codes are made again, to see that they are of the same features
 
 
@@ -89,7 +90,7 @@ def columns_compared(given: Mapping[str, Any]) -> tuple[str, ...]:
     libraries=("datasketch", "numba", "numpy"),
 )
 def deduplicate(
-    rows: pl.DataFrame,
+    rows: pl.DataFrame | pl.LazyFrame,
     args: Deduplication,
     known: pl.DataFrame | None = None,
     *,
@@ -108,6 +109,8 @@ def deduplicate(
     With `within`, only rows with the same value in that column are compared. Prompts of conversations are compared
     if what was said before them is the same: an equal last turn in another conversation is another prompt.
 
+    Of a lazy frame no more is held than the texts in normal form while rows are compared, and then what is returned.
+
     Raises ContractError for a null text, and for codes of other features.
     """
 
@@ -118,49 +121,55 @@ def deduplicate(
 
 
 def removal(
-    rows: pl.DataFrame,
+    rows: pl.DataFrame | pl.LazyFrame,
     args: Deduplication,
     known: pl.DataFrame | None,
     duplicates: Callable[[pl.DataFrame, int, FlatTexts | None], pl.DataFrame],
     *,
     column: str,
     within: str | None,
+    reads: Sequence[str] = (),
 ) -> Output:
     """Return what `deduplicate` does, by a function that finds the duplicates.
 
     It is given rows that are compared (known ones first), how many of them are known, and their texts, normalised, if
-    they are at hand; it returns what `find_duplicates` does, maybe with more columns.
+    they are at hand; it returns what `find_duplicates` does, maybe with more columns. The rows have their codes and the
+    columns that it `reads`; id and text, too, if their texts are not at hand.
     """
     import numpy as np
 
     from normloom.near_duplicates.simhash import fingerprints, pack
 
-    if rows[column].null_count():
+    table = rows.lazy()
+    texts = _column(table, column)
+    if texts.null_count():
         raise ContractError(f"column {column!r} has nulls: a row without text cannot be compared")
-    packed = pack(rows[column])
+    packed = pack(texts)
+    del texts  # of a lazy frame nothing else holds them
     codes = pl.Series("fingerprint", fingerprints(packed, args.features), dtype=pl.UInt64)
-    coded = rows.with_columns(codes)
-    compared, stored = coded, 0
+    apart, stored = compared_within(rows, within), 0
+    every = table.select("row_id", column, *apart)
     if known is not None:
         _require_features(known, column, args.features)
-        columns = ["row_id", column, "fingerprint", *compared_within(coded, within)]
-        compared, stored = pl.concat([known.select(columns), coded.select(columns)]), known.height
-    groups = _groups(compared, compared_within(coded, within))
-    found = _found(compared, groups, stored, None if stored else packed, duplicates)
-    del packed  # the ledger takes as much
-    removed = found["index"] - stored
-    stays = np.ones(rows.height, dtype=np.bool_)
-    stays[removed] = False
-    dropped = _ledger(rows.filter(~stays), found, compared, column)
-    kept = rows.drop("parents", strict=False).filter(stays)  # its parent is that row; codes would copy all in one piece
-    metrics = {"duplicates": len(removed), "share": len(removed) / rows.height if rows.height else 0.0}
+        every, stored = pl.concat([known.lazy().select(every.collect_schema().names()), every]), known.height
+    groups = _groups(every.select(apart).collect(), stored + len(codes))
+    at_hand = len(groups) == 1 and not stored
+    held = every.select(reads if at_hand else ["row_id", column]).collect()
+    coded = codes if known is None else pl.concat([known["fingerprint"], codes])
+    compared = pl.DataFrame([*held, coded])
+    found = _found(compared, groups, stored, packed if at_hand else None, duplicates)
+    del packed, held, compared  # the ledger takes as much
+    stays = np.ones(len(codes), dtype=np.bool_)
+    stays[found["index"] - stored] = False
+    kept, dropped = _parted(table, pl.Series(stays), codes, _told(found, every, column))
+    metrics = {"duplicates": len(found), "share": len(found) / len(codes) if len(codes) else 0.0}
     if args.method == "simhash":
         metrics["expected_chance_pairs"] = sum(_chance_pairs(group, stored, args.tau) for group in groups)
-    return Output(
-        rows=kept.with_columns(codes.filter(stays)),
-        dropped=dropped,
-        metrics=metrics,
-    )
+    return Output(rows=kept, dropped=dropped, metrics=metrics)
+
+
+def _column(table: pl.LazyFrame, name: str) -> pl.Series:
+    return table.select(name).collect()[name]
 
 
 def _codes(texts: pl.Series, features: Features) -> pl.Series:
@@ -176,16 +185,17 @@ def _require_features(known: pl.DataFrame, column: str, features: Features) -> N
         raise ContractError("the known rows' column 'fingerprint' was made from other features or another text")
 
 
-def compared_within(rows: pl.DataFrame, within: str | None) -> list[str]:
+def compared_within(rows: pl.DataFrame | pl.LazyFrame, within: str | None) -> list[str]:
     """Return the columns in which two rows must agree to be compared."""
-    return [name for name in (within, "history") if name in rows.columns]
+    there = rows.collect_schema().names()
+    return [name for name in (within, "history") if name in there]
 
 
-def _groups(rows: pl.DataFrame, apart: Sequence[str]) -> Sequence[Sequence[int]]:
-    """Return the places of the rows that are compared with each other."""
-    if all(rows[name].null_count() == rows.height for name in apart):
-        return [range(rows.height)]
-    return rows.with_row_index("_at").group_by(apart, maintain_order=True).agg("_at")["_at"].to_list()
+def _groups(apart: pl.DataFrame, count: int) -> Sequence[Sequence[int]]:
+    """Return the places of the rows, `count` of them, that are compared with each other: those that agree."""
+    if all(column.null_count() == count for column in apart):
+        return [range(count)]
+    return apart.with_row_index("_at").group_by(apart.columns, maintain_order=True).agg("_at")["_at"].to_list()
 
 
 def _found(
@@ -195,7 +205,7 @@ def _found(
     packed: FlatTexts | None,
     duplicates: Callable[[pl.DataFrame, int, FlatTexts | None], pl.DataFrame],
 ) -> pl.DataFrame:
-    """Return the duplicates in all groups, in order; `packed` are the texts of all rows."""
+    """Return the duplicates in all groups, in order; `packed` are the texts of all rows if these are one group."""
     from normloom.near_duplicates.find import DUPLICATES
 
     found = [pl.DataFrame(schema=DUPLICATES)]
@@ -219,12 +229,17 @@ def _duplicates(
     from normloom.near_duplicates.ray.removal import shared_duplicates
     from normloom.near_duplicates.simhash import pack
 
-    texts, codes = rows[column], rows["fingerprint"].to_numpy()
+    codes = rows["fingerprint"].to_numpy()
     features, tau, jaccard = args.features, args.tau, args.jaccard
     alike = sufficient(jaccard, args.alike)
+    if stored and args.method == "simhash":
+        new, known = rows[column][stored:].to_list(), rows[column][:stored].to_list()
+        found = find_known(new, known, codes[:stored], features=features, tau=tau, jaccard=jaccard, alike=alike)
+        return found.with_columns(pl.col("index") + stored)
+    packed = packed or pack(rows[column])
     if args.method == "minhash":
         return find_similar(
-            packed or pack(texts),
+            packed,
             codes,
             features=features,
             jaccard=jaccard,
@@ -232,26 +247,38 @@ def _duplicates(
             recall=args.recall,
             known=stored,
         )
-    if stored:
-        new, known = texts[stored:].to_list(), texts[:stored].to_list()
-        found = find_known(new, known, codes[:stored], features=features, tau=tau, jaccard=jaccard, alike=alike)
-        return found.with_columns(pl.col("index") + stored)
     if args.block and rows.height > args.block:
         return shared_duplicates(
-            packed or texts, codes=codes, features=features, tau=tau, jaccard=jaccard, alike=alike, block=args.block
+            packed, codes=codes, features=features, tau=tau, jaccard=jaccard, alike=alike, block=args.block
         )
-    return find_duplicates(packed or texts, codes=codes, features=features, tau=tau, jaccard=jaccard, alike=alike)
+    return find_duplicates(packed, codes=codes, features=features, tau=tau, jaccard=jaccard, alike=alike)
 
 
-def _ledger(rows: pl.DataFrame, found: pl.DataFrame, compared: pl.DataFrame, column: str) -> pl.DataFrame:
-    """Return the ledger of the rows, each with its duplicate."""
-    told = rows.with_columns(found.drop("index", "keeper"), _winner=compared["row_id"].gather(found["keeper"]))
+def _told(found: pl.DataFrame, every: pl.LazyFrame, column: str) -> pl.DataFrame:
+    """Return what was found of each duplicate, its `_winner`, and whether the texts of both are the `_same`."""
     alike = (found["jaccard"] == 1) & (found["distance"] == 0)  # as equal texts are
-    pairs = zip(rows[column].filter(alike), compared[column].gather(found["keeper"].filter(alike)), strict=True)
+    texts = _column(every, column)
+    pairs = zip(*(texts.gather(found[name].filter(alike)) for name in ("index", "keeper")), strict=True)
     equal = pl.Series([normalise(one) == normalise(other) for one, other in pairs], dtype=pl.Boolean)
-    told = told.with_columns(_same=alike.scatter(alike.arg_true(), equal))
+    return found.drop("index", "keeper").with_columns(
+        _winner=_column(every, "row_id").gather(found["keeper"]), _same=alike.scatter(alike.arg_true(), equal)
+    )
+
+
+def _parted(
+    table: pl.LazyFrame, stays: pl.Series, codes: pl.Series, told: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Return the rows that stay, with their codes, and the ledger of the others; the table is read in blocks."""
+    kept, dropped = [], []
     reason = pl.when("_same").then(pl.lit("exact_duplicate")).otherwise(pl.lit("near_duplicate"))
-    return dropped_rows(told, reason=reason, winner=pl.col("_winner"), leaving_out=["_winner", "_same"])
+    for start in range(0, max(len(stays), 1), _BLOCK):
+        some, stay = table.slice(start, _BLOCK).collect(), stays.slice(start, _BLOCK)
+        gone = some.filter(~stay)
+        gone, told = gone.with_columns(told.head(gone.height)), told.slice(gone.height)
+        dropped.append(dropped_rows(gone, reason=reason, winner=pl.col("_winner"), leaving_out=["_winner", "_same"]))
+        own = some.drop("parents", strict=False).filter(stay)  # its parent is that row
+        kept.append(own.with_columns(codes.slice(start, _BLOCK).filter(stay)))
+    return pl.concat(kept), pl.concat(dropped)
 
 
 def _chance_pairs(group: Sequence[int], stored: int, tau: int) -> float:

@@ -78,6 +78,22 @@ def nearest_of(code: np.uint64, codes: Array, start: Position, stop: Position) -
 
 
 @compiled
+def empty_spans(codes: Array) -> Array:
+    """Return the spans of buckets that have room for these codes, (5, 8192, 2) uint32."""
+    spans = np.zeros((BANDS, BUCKETS, 2), dtype=np.uint32)
+    for code in codes:
+        for band in range(BANDS):
+            spans[band, np.int64((code >> np.uint64(band * WIDTH)) & _BAND_MASK), 0] += 1
+    for band in range(BANDS):
+        start = 0
+        for bucket in range(BUCKETS):
+            size = np.int64(spans[band, bucket, 0])
+            spans[band, bucket] = start
+            start += size
+    return spans
+
+
+@compiled
 def store(code: np.uint64, row: int, index: Index) -> None:
     """Store a code in order; `file` puts it into its buckets."""
     index.codes[index.size[0]] = code

@@ -152,6 +152,17 @@ def keep_shared(common: Array) -> int:
 
 
 @compiled
+def keep_marked(common: Array, marks: Array) -> int:
+    """Move those that are marked to the front, and return how many they are."""
+    count = 0
+    for place in range(len(common)):
+        if marks[place]:
+            common[count] = common[place]
+            count += 1
+    return count
+
+
+@compiled
 def list_bounds(common: Array) -> Array:
     """Return where the texts of each signature begin, and after the last ones where they end."""
     count = 0
@@ -269,21 +280,21 @@ def _may_be_similar(own: Array, other: Array, least: float) -> bool:
 
 
 @compiled
-def find_partners(start: int, stop: int, common: Array, begins: Array, traits: Array, least: float) -> Array:
-    """Tell for each text of the lists start to stop whether another of its list may be similar.
+def find_partners(
+    start: int, stop: int, common: Array, begins: Array, traits: Array, least: float, partners: Array
+) -> None:
+    """Mark each text of the lists start to stop of which another in its list may be similar.
 
     `common` has texts in its low 32 bits, those of list k from `begins[k]` to `begins[k + 1]`. Sketches are folded to
     64 bits first, compared one with all. Very long lists are not looked through.
     """
-    base = begins[start]
-    partner = np.zeros(begins[stop] - base, dtype=np.bool_)
     room = 0
     for number in range(start, stop):
         room = max(room, begins[number + 1] - begins[number])
     kept_folds, kept_traits = np.empty(room, dtype=np.uint64), np.empty((room, TRAITS), dtype=np.uint64)
     for number in range(start, stop):
         begin, end = begins[number], begins[number + 1]
-        own, rows, folds = partner[begin - base : end - base], common[begin:end], kept_folds[: end - begin]
+        own, rows, folds = partners[begin:end], common[begin:end], kept_folds[: end - begin]
         if len(own) > _LONG_LIST:
             own[:] = True
             continue
@@ -307,7 +318,6 @@ def find_partners(start: int, stop: int, common: Array, begins: Array, traits: A
                 ):
                     own[place] = own[other] = True
                     break
-    return partner
 
 
 @compiled

@@ -15,6 +15,7 @@ from normloom.core.errors import ConfigError, ContractError
 from normloom.core.stage import Output, Stage
 from normloom.near_duplicates.features import Features
 from normloom.store.store import Store
+from normloom.tasks.duplicates import deduplicate as module
 from normloom.tasks.duplicates.deduplicate import Deduplication, deduplicate, expected_chance_pairs
 from normloom.testing.toy import Words, read_words, runner
 
@@ -74,6 +75,25 @@ def test_a_table_without_rows_and_one_without_duplicates() -> None:
     assert (empty.rows.height, empty.dropped.height, empty.metrics["share"]) == (0, 0, 0)
     assert empty.rows.schema["fingerprint"] == pl.UInt64
     assert deduplicate.function(table("one", "another matter"), Deduplication()).dropped.height == 0
+
+
+@pytest.mark.parametrize("known", [0, 20])
+@pytest.mark.parametrize("within", [None, "domain"])
+def test_a_lazy_table_is_read_in_blocks(
+    known: int, within: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [f"{BASE} Say it in {n % 30} words, please." if n % 3 else BASE.upper() for n in range(60)]
+    rows = table(*prompts).with_columns(domain=pl.Series([f"d{n % 2}" for n in range(60)]))
+    rows.write_parquet(tmp_path / "rows.parquet", row_group_size=16)
+    before = deduplicate.function(rows.head(known), Deduplication(), within=within).rows if known else None
+    whole = deduplicate.function(rows[known:], Deduplication(), before, within=within)
+    monkeypatch.setattr(module, "_BLOCK", 7)
+    lazy = pl.scan_parquet(tmp_path / "rows.parquet").slice(known)
+    read = deduplicate.function(lazy, Deduplication(), before, within=within)
+    assert read.rows.equals(whole.rows)
+    assert read.dropped.equals(whole.dropped)
+    assert read.metrics == whole.metrics
+    assert set(read.dropped["reason"]) == {"exact_duplicate", "near_duplicate"}
 
 
 def test_another_column_can_hold_the_text() -> None:
