@@ -85,7 +85,7 @@ def empty_spans(codes: Array) -> Array:
         for band in range(BANDS):
             spans[band, np.int64((code >> np.uint64(band * WIDTH)) & _BAND_MASK), 0] += 1
     for band in range(BANDS):
-        start = 0
+        start = np.int64(0)
         for bucket in range(BUCKETS):
             size = np.int64(spans[band, bucket, 0])
             spans[band, bucket] = start
