@@ -88,7 +88,7 @@ def _nodes(specs: Sequence[ModelSpec], resources: Resources) -> Iterator[Finding
 
     try:
         ray.init(address=resources.address, log_to_driver=False, logging_level="error")
-    except (ConnectionError, RuntimeError, TimeoutError) as error:
+    except (ConnectionError, RuntimeError, TimeoutError) as error:  # pragma: no cover  # Ray takes 40 s to raise it
         yield Finding("Ray", "broken", f"{resources.address} is unreachable: {error}", "start it, or check the address")
         return
     try:
