@@ -9,16 +9,9 @@ recorded with the key for people (`normloom why`), the code enters it by content
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from enum import Enum
 from importlib import metadata
 from typing import Any
-
-import polars as pl
-from pydantic import BaseModel
 
 from normloom.core.errors import ConfigError, UsageError
 from normloom.core.machine.versions import installed_version
@@ -28,39 +21,13 @@ from normloom.core.models.routed_model import RoutedSpec
 from normloom.core.stage import Stage
 from normloom.models.identity import model_identity
 from normloom.models.registry import engine_of
+from normloom.planning.canonical import canonical, digest
 from normloom.planning.code.called import Called
 from normloom.planning.code.source import one_look, source_of
 
 FORMAT = 2  # of keys; raising it makes every table again
 NAMES = frozenset({"function", "source"})  # recorded with the fields of a key, and no part of it
 LIBRARIES = ("polars",)  # with which the runner itself reads, writes and joins the rows of every stage
-
-
-def canonical(value: Any) -> Any:
-    """Return the value as JSON types, equal for equal values whatever their order of keys."""
-    if isinstance(value, BaseModel):
-        return canonical(value.model_dump(mode="json"))
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: canonical(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    if isinstance(value, Mapping):
-        return {str(key): canonical(item) for key, item in sorted(value.items(), key=lambda pair: str(pair[0]))}
-    if isinstance(value, set | frozenset):
-        return sorted((canonical(item) for item in value), key=str)
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
-        return [canonical(item) for item in value]
-    if isinstance(value, Enum):
-        return canonical(value.value)
-    if isinstance(value, pl.DataType) or (isinstance(value, type) and issubclass(value, pl.DataType)):
-        return str(value)
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    raise TypeError(f"a stage argument of type {type(value).__name__} cannot enter a key: {value!r}")
-
-
-def digest(value: Any) -> str:
-    """Return the digest of a canonical value (20 hex digits)."""
-    text = json.dumps(canonical(value), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.blake2b(text.encode(), digest_size=10).hexdigest()
 
 
 def key_fields(
@@ -99,10 +66,7 @@ def key_fields(
         **({"carries": True} if stage.carries else {}),
         **({"products": len(stage.products)} if stage.products else {}),
         **({"files": stage.files} if stage.files else {}),
-        "arguments": {
-            **canonical(stage.arguments),
-            **{name: _value(one) for name, one in sorted(stage.values.items())},
-        },
+        "arguments": _arguments(stage),
         **({"forgotten": forgotten} if forgotten and not stage.inputs else {}),
         "part_rows": stage.part_rows,
         "model": model_identity(stage.model) if stage.model else None,
@@ -144,8 +108,24 @@ def recipe(fields: Mapping[str, Any], *, compares: bool = False) -> str:
     return digest(deciding)
 
 
-def _value(value: Any) -> Any:
-    return model_identity(value) if isinstance(value, ModelSpec) else canonical(value)
+def _arguments(stage: Stage) -> dict[str, Any]:
+    """Return arguments and values by name; raises UsageError for one that cannot enter a key."""
+    try:
+        found = dict(canonical(stage.arguments))
+        for name, value in sorted(stage.values.items()):
+            found[name] = model_identity(value) if isinstance(value, ModelSpec) else _value(name, value)
+    except TypeError as error:
+        raise UsageError(
+            f"stage {stage.name!r}: argument {error}; make it an input of the stage, or give it as plain values"
+        ) from None
+    return found
+
+
+def _value(name: str, value: Any) -> Any:
+    try:
+        return canonical(value)
+    except TypeError as error:
+        raise TypeError(f"{name}: {error}") from None
 
 
 def _version(library: str, stage: Stage) -> str:

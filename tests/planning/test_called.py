@@ -23,9 +23,10 @@ from pydantic import BaseModel, ConfigDict
 from normloom.core.contract import Contract
 from normloom.core.errors import ConfigError, UsageError
 from normloom.core.stage import Output, Stage
+from normloom.planning.canonical import canonical
 from normloom.planning.code.called import Called
 from normloom.planning.code.source import source_of
-from normloom.planning.keys import LIBRARIES, canonical, key_fields, stage_key
+from normloom.planning.keys import LIBRARIES, key_fields, stage_key
 from normloom.settings.config import load_profile, validated
 from normloom.settings.systems import system_named, system_names
 from normloom.steps.graph import stages_of

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from normloom.planning.canonical import canonical
 from normloom.planning.code.called import Called
 from normloom.planning.code.source_modules import changed_at, file_of
-from normloom.planning.keys import canonical
 
 
 def test_a_module_without_a_specification_has_no_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ import re
 from pathlib import Path
 
 from normloom.core.stage import Stage
+from normloom.planning.canonical import canonical
 from normloom.planning.code.called import Called
 from normloom.planning.code.source import source_of
 from normloom.planning.code.source_modules import FileModule, file_of, read_module
-from normloom.planning.keys import canonical
 
 _GENERATORS = frozenset({"default_rng", "RandomState", "Random", "SeedSequence", "Generator", "PCG64", "MT19937"})
 _SEEDED = frozenset({"seed", "rng", "generator", "random_state"})

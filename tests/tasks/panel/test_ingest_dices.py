@@ -11,7 +11,7 @@ from hand_made import carry_out
 
 from normloom.core.errors import SourceError
 from normloom.core.stage import Output, Stage
-from normloom.planning.keys import canonical
+from normloom.planning.canonical import canonical
 from normloom.readers import locate
 from normloom.schemas import conversations
 from normloom.schemas.people.demo_tables import AXES

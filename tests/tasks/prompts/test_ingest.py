@@ -15,7 +15,7 @@ from normloom.core.errors import SourceError
 from normloom.core.rows.ids import row_id
 from normloom.core.rows.text import text_problem
 from normloom.core.stage import Output
-from normloom.planning.keys import canonical
+from normloom.planning.canonical import canonical
 from normloom.readers import ReadOptions
 from normloom.store.store import Store
 from normloom.testing.toy import runner
