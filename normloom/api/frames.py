@@ -12,8 +12,10 @@ from typing import Any
 import polars as pl
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
-from normloom.core.contract import RESERVED, Contract
-from normloom.core.errors import UsageError
+from normloom.api.records import frame_of
+from normloom.api.written import lines
+from normloom.core.contract import RESERVED, Contract, unstorable
+from normloom.core.errors import UsageError, cause
 from normloom.core.stage import Output, Stage, quarantined_frame
 from normloom.readers import LIBRARIES, READERS, Located, ReadOptions, locate, read_source
 from normloom.settings.config import checked
@@ -35,8 +37,8 @@ class Frame(BaseModel):
     def of(cls, rows: pl.DataFrame) -> Frame:
         """Return the frame with its digest: names, types and values, in order."""
         hashed = hashlib.blake2b(repr(rows.schema).encode(), digest_size=16)
-        for line in rows.iter_rows():
-            hashed.update(repr(line).encode())
+        for line in lines(rows):
+            hashed.update(line.encode())
         made = cls(digest=hashed.hexdigest())
         made._rows.append(rows)
         return made
@@ -56,11 +58,12 @@ class Frame(BaseModel):
 def table(data: Any, *, name: str = "table", quarantine_budget: float | None = None, **reading: Any) -> Stage:
     """Return the source that holds the data: one row for each of its rows.
 
-    `data` is a Polars or pandas frame, an Arrow table, a Hugging Face data set, an iterable of dicts, or the path of a
-    file, folder, pattern or URL (docs/sources.md lists the formats; records that cannot be read are quarantined, up to
-    the share `quarantine_budget`, overriding the build's). A path may be read with the settings of a source:
-    `delimiter`, `encoding`, `field`, `subset`, `split`, `limit`, `sample`, `seed`. The names row_id, parents, content
-    and through are reserved: a file's columns of these names get the prefix `source_`.
+    `data` is a Polars or pandas frame (a named index is a column), an Arrow table, a Hugging Face data set, an
+    iterable of dicts whose values are of one type in each column, or the path of a file, folder, pattern or URL
+    (docs/sources.md lists the formats; records that cannot be read are quarantined, up to the share
+    `quarantine_budget`, overriding the build's). A path may be read with the settings of a source: `delimiter`,
+    `encoding`, `field`, `subset`, `split`, `limit`, `sample`, `seed`. The names row_id, parents, content and
+    through are reserved: a file's columns of these names get the prefix `source_`.
     Raises UsageError for data that is not a table, for a frame with a reserved name and for unknown settings.
     """
     if isinstance(data, str | os.PathLike):
@@ -68,11 +71,9 @@ def table(data: Any, *, name: str = "table", quarantine_budget: float | None = N
         return replace(stage, quarantine_budget=quarantine_budget)
     if reading:
         raise UsageError(f"table {name!r}: {next(iter(reading))} applies to files, not to {type(data).__name__}")
-    rows = _frame(data)
+    rows = _frame(data, name)
     if taken := [column for column in rows.columns if column in RESERVED]:
         raise UsageError(f"table {name!r}: column {taken[0]!r} is a name reserved by Normloom: rename it")
-    if unstorable := [column for column, kind in rows.schema.items() if kind == pl.Object]:
-        raise UsageError(f"table {name!r}: column {unstorable[0]!r} holds Python objects: convert it")
     return _memory(frame=Frame.of(rows), name=name)
 
 
@@ -105,30 +106,44 @@ def _any_of(schema: Mapping[str, pl.DataType]) -> Contract:
 
 def _known(rows: pl.DataFrame) -> Output:
     """Return rows without parents, each identified by the digest of its content."""
-    told = pl.Series("content", [_digest(line) for line in rows.iter_rows()], dtype=pl.String)
+    told = pl.Series("content", [_digest(line) for line in lines(rows)], dtype=pl.String)
     return Output(rows=rows.with_columns(told, parents=pl.lit([], dtype=pl.List(pl.String))), attempts=rows.height)
 
 
-def _digest(line: tuple[Any, ...]) -> str:
-    return hashlib.blake2b(repr(line).encode(), digest_size=16).hexdigest()
+def _digest(line: str) -> str:
+    return hashlib.blake2b(line.encode(), digest_size=16).hexdigest()
 
 
-def _frame(data: Any) -> pl.DataFrame:
+def _frame(data: Any, name: str) -> pl.DataFrame:
+    """Return data in memory as a frame of columns that a table can hold."""
+    try:
+        rows = _read(data)
+    except UsageError as error:
+        raise UsageError(f"table {name!r}: {error}") from error
+    except Exception as error:
+        told = cause(error)
+        raise UsageError(f"table {name!r} cannot be made of {type(data).__name__}: {told}") from error
+    for column, kind in rows.schema.items():
+        if reason := unstorable(kind):
+            raise UsageError(f"table {name!r}: column {column!r} holds {reason}")
+    return rows
+
+
+def _read(data: Any) -> pl.DataFrame:
     if isinstance(data, pl.DataFrame):
         return data
     if isinstance(data, pl.LazyFrame):
         return data.collect()
     if hasattr(data, "with_format") and hasattr(data, "data"):  # a Hugging Face data set
         data = data.with_format("arrow")[:]
-    columnar = hasattr(data, "__dataframe__") or hasattr(data, "__arrow_c_stream__")  # pandas, Arrow and their like
-    if not columnar and (isinstance(data, Mapping | bytes) or not isinstance(data, Iterable)):
-        raise UsageError(f"a table is a frame, an iterable of dicts or a path, not {type(data).__name__}")
-    try:
-        rows = data if columnar else list(data)
-        others = [] if columnar else [row for row in rows if not isinstance(row, Mapping)]
-        if others:
-            got = f"{type(data).__name__} of {type(others[0]).__name__}"
-            raise UsageError(f"a table is a frame, an iterable of dicts or a path, not {got}")
-        return pl.DataFrame(rows, infer_schema_length=None)  # types and columns are those of all rows
-    except (TypeError, ValueError, pl.exceptions.PolarsError) as error:
-        raise UsageError(f"a table cannot be made of {type(data).__name__}: {error}") from error
+    if hasattr(data, "reset_index") and any(name is not None for name in data.index.names):  # of pandas: a column
+        data = data.reset_index()
+    if hasattr(data, "__dataframe__") or hasattr(data, "__arrow_c_stream__"):  # pandas, Arrow and their like
+        return pl.DataFrame(data)
+    expected = "a table is a frame, an iterable of dicts or a path"
+    if isinstance(data, Mapping | bytes) or not isinstance(data, Iterable):
+        raise UsageError(f"{expected}, not {type(data).__name__}")
+    rows = list(data)
+    if others := [row for row in rows if not isinstance(row, Mapping)]:
+        raise UsageError(f"{expected}, not {type(data).__name__} of {type(others[0]).__name__}")
+    return frame_of(rows)

@@ -35,6 +35,24 @@ class Check:
         return f"{self.expectation}({column})" if column else self.expectation
 
 
+def unstorable(dtype: pl.DataType | type[pl.DataType]) -> str | None:
+    """Say what in a type a table of Parquet files cannot hold so that others can read it, None if nothing."""
+    if dtype == pl.Object:
+        return "Python objects: convert them"
+    if dtype in (pl.Int128, pl.UInt128):
+        return "integers of 128 bits: make them text, or integers of 64 bits"
+    if isinstance(dtype, pl.List | pl.Array):
+        return unstorable(dtype.inner)
+    if isinstance(dtype, pl.Struct):
+        found = (unstorable(field.dtype) for field in dtype.fields)
+        return (
+            next((reason for reason in found if reason), None)
+            if dtype.fields
+            else "objects without fields: make them text"
+        )
+    return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Contract:
     """Columns besides `row_id` and `parents` with their types, columns that may be null, keys and checks.
@@ -52,6 +70,15 @@ class Contract:
     def __post_init__(self) -> None:
         if taken := [name for name in self.columns if name in RESERVED]:
             raise ConfigError(f"a table cannot have a column {taken[0]!r}: Normloom reserves the name; choose another")
+        for name, dtype in self.columns.items():
+            if reason := unstorable(dtype):
+                raise ConfigError(f"a table cannot have a column {name!r} of {reason}")
+        for told in ("keys", "nullable"):
+            names = getattr(self, told)
+            if isinstance(names, str):
+                raise ConfigError(f"{told} of a contract: expected a collection of columns, got the text {names!r}")
+            if not self.extra and (unknown := sorted(set(names) - set(self.schema))):
+                raise ConfigError(f"{told} of a contract: it has no column {unknown[0]!r}")
 
     @property
     def schema(self) -> dict[str, pl.DataType]:
