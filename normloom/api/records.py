@@ -47,7 +47,7 @@ def frame_of(records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
     overrides = {}
     for name in names:
         places = [(number, record.get(name)) for number, record in enumerate(records)]
-        if dtype := _checked(places, repr(name)):
+        if dtype := _checked(places, name):
             overrides[name] = dtype
     return pl.DataFrame(records, schema_overrides=overrides, infer_schema_length=None)
 
@@ -61,12 +61,12 @@ def _checked(places: Iterable[Place], where: str) -> type[pl.DataType] | None:
         first.setdefault(kinds[type(value)], (number, value))
     if unknown := [kind for kind in first if kind not in _KNOWN]:
         raise UsageError(
-            f"column {where} holds a value of type {unknown[0]} (record {first[unknown[0]][0]}): convert it"
+            f"column {where!r} holds a value of type {unknown[0]} (record {first[unknown[0]][0]}): convert it"
         )
     if len(first) > 1 and set(first) not in _ALIKE:
         (one, (at, _)), (other, (later, _)) = list(first.items())[:2]
         raise UsageError(
-            f"column {where} holds {one} (record {at}) and {other} (record {later}): make all its values of one type"
+            f"column {where!r} holds {one} (record {at}) and {other} (record {later}): make all its values of one type"
         )
     if set(first) == _ALIKE[0]:
         _refuse(places, _is_inexact, where, "which is not exact as a float, like others of this column")
@@ -94,7 +94,7 @@ def _in_objects(places: Sequence[Place], where: str) -> None:
 
 
 def _integers(places: Sequence[Place], where: str) -> None:
-    integers = [(number, value) for number, value in places if isinstance(value, Integral)]
+    integers = [(number, int(value)) for number, value in places if isinstance(value, Integral)]
     _refuse(integers, lambda value: not -_WIDEST <= value < 2 * _WIDEST, where, "which takes more than 64 bits")
     if any(value >= _WIDEST for _, value in integers):
         _refuse(integers, lambda value: value < 0, where, "and others that take 64 bits without a sign")
@@ -133,4 +133,4 @@ def _is_inexact(value: Any) -> bool:
 def _refuse(places: Iterable[Place], fault: Callable[[Any], object], where: str, reason: str) -> None:
     for number, value in places:
         if fault(value):
-            raise UsageError(f"column {where} holds {value!r} (record {number}), {reason}: convert it")
+            raise UsageError(f"column {where!r} holds {value!r} (record {number}), {reason}: convert it")

@@ -37,8 +37,8 @@ def _as_integers(dtype: pl.DataType) -> pl.DataType:
     return dtype
 
 
-def _instance(dtype: Any) -> pl.DataType:
-    return dtype() if isinstance(dtype, type) else dtype
+def _instance(dtype: pl.DataType | pl.datatypes.DataTypeClass) -> pl.DataType:
+    return dtype if isinstance(dtype, pl.DataType) else dtype()
 
 
 def _is_fine(value: Any) -> bool:

@@ -17,9 +17,9 @@ from typing import Any
 from uuid import UUID
 
 import polars as pl
-from pydantic import BaseModel, RootModel
-from pydantic_core import to_jsonable_python
+from pydantic import BaseModel, RootModel, TypeAdapter
 
+_ANY = TypeAdapter[Any](Any)
 _PLAIN = (date, time, timedelta, Decimal, UUID)
 
 
@@ -55,7 +55,7 @@ def _leaf(value: Any, *, paths: bool) -> Any:
     if isinstance(value, bytes):
         return value.decode() if _is_text(value) else {"bytes": value.hex()}
     if isinstance(value, _PLAIN) or (paths and isinstance(value, PurePath)):
-        return to_jsonable_python(value)
+        return _ANY.dump_python(value, mode="json")
     if isinstance(value, Integral):  # numpy's
         return int(value)
     raise TypeError(f"a value of type {type(value).__name__} cannot enter a key")

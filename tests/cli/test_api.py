@@ -143,7 +143,7 @@ def test_columns_of_a_file_with_reserved_names_are_kept(tmp_path: Path) -> None:
         ([{"a": 1}, {"a": "x"}], "column 'a' holds int (record 0) and str (record 1)"),
         ([{"a": 2**53 + 1}, {"a": 1.5}], "which is not exact as a float"),
         ([{"a": 2**64}], "which takes more than 64 bits"),
-        ([{"a": {"b": [True, "x"]}}], "column 'a'.b[] holds bool (record 0) and str (record 0)"),
+        ([{"a": {"b": [True, "x"]}}], "column 'a.b[]' holds bool (record 0) and str (record 0)"),
         ([{"a": {}}], "column 'a' holds objects without fields"),
         (pl.LazyFrame({"a": [1]}).select("b"), "table 'table' cannot be made of LazyFrame: ColumnNotFoundError"),
         (pl.DataFrame({"a": [2**70]}), "column 'a' holds integers of 128 bits"),
