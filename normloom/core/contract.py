@@ -109,9 +109,38 @@ class Contract:
     def _cast(self, column: pl.Series, stage: str) -> pl.Series:
         dtype = self.schema[column.name]
         try:
-            return column.cast(dtype, strict=True)
+            cast = column.cast(dtype, strict=True)
+            reason = None if cast.dtype == column.dtype else _loss(column, cast)
         except pl.exceptions.PolarsError as error:
             reason = str(error).partition("\n")[0]
+        if reason:
             raise ContractError(
                 f"stage {stage!r}: column {column.name!r} is {column.dtype}, its contract says {dtype}: {reason}"
-            ) from error
+            )
+        return cast
+
+
+def _loss(column: pl.Series, cast: pl.Series) -> str | None:
+    """Say which value is another one in its new type, None if there is none; floats may become narrower."""
+    if column.dtype.is_numeric() and cast.dtype.is_temporal():
+        return "a number is no time"
+    zones = [one.dtype.time_zone for one in (column, cast) if isinstance(one.dtype, pl.Datetime)]
+    if len(zones) == 2 and (zones[0] is None) != (zones[1] is None):  # noqa: PLR2004  # the one's and the other's
+        return "one has a time zone, the other has none"
+    if _narrowed(column.dtype) == _narrowed(cast.dtype):
+        return None
+    back = cast.cast(column.dtype, strict=False)
+    lost = column.ne_missing(back)
+    before, after = (one.filter(lost).head(1).to_list() for one in (column, cast))
+    return f"{before[0]!r} would become {after[0]!r}" if before else None
+
+
+def _narrowed(dtype: pl.DataType | pl.datatypes.DataTypeClass) -> pl.DataType | pl.datatypes.DataTypeClass:
+    """Return a type with single precision for its floats."""
+    if isinstance(dtype, pl.List):
+        return pl.List(_narrowed(dtype.inner))
+    if isinstance(dtype, pl.Array):
+        return pl.List(_narrowed(dtype.inner))
+    if isinstance(dtype, pl.Struct):
+        return pl.Struct({field.name: _narrowed(field.dtype) for field in dtype.fields})
+    return pl.Float32() if dtype == pl.Float64 else dtype

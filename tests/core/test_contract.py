@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
 import polars as pl
 import pytest
 
@@ -107,3 +112,44 @@ def test_a_large_table_is_checked_in_slices_with_the_same_results() -> None:
         "r6": unique,
     }
     assert run_checks(rows.lazy(), contract, rows_at_once=2) == (whole, aside)
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "reason"),
+    [
+        ([1.5], pl.Int64(), "1.5 would become 1"),
+        ([[1.0, 1.5]], pl.List(pl.Int64), r"\[1.0, 1.5\] would become \[1, 1\]"),
+        ([1, 2], pl.Boolean(), "2 would become True"),
+        (["7", "007"], pl.Int64(), "'007' would become 7"),
+        ([2**53 + 1], pl.Float64(), "9007199254740993 would become 9007199254740992.0"),
+        ([Decimal("1.25")], pl.Decimal(10, 1), r"Decimal\('1.25'\) would become Decimal\('1.2'\)"),
+        ([datetime(2026, 1, 1, 5, tzinfo=UTC)], pl.Date(), ".*would become datetime.date"),
+        ([datetime(2026, 1, 1, tzinfo=UTC)], pl.Datetime("us"), "one has a time zone, the other has none"),
+        ([5], pl.Date(), "a number is no time"),
+    ],
+)
+def test_a_type_in_which_a_value_would_be_another_is_refused(
+    values: list[Any], dtype: pl.DataType, reason: str
+) -> None:
+    rows = pl.DataFrame({"row_id": map(str, values), "parents": [[]] * len(values), "a": values})
+    with pytest.raises(ContractError, match=f"column 'a' is .*, its contract says .*: {reason}"):
+        Contract(columns={"a": dtype}).enforce(rows, stage="s")
+
+
+@pytest.mark.parametrize(
+    ("values", "dtype", "stored"),
+    [
+        ([1.0, None], pl.Int64(), [1, None]),
+        ([7], pl.String(), ["7"]),
+        ([[0.1]], pl.List(pl.Float32), [[float(np.float32(0.1))]]),
+        ([{"a": 0.1}], pl.Struct({"a": pl.Float32}), [{"a": float(np.float32(0.1))}]),
+        ([None], pl.String(), [None]),
+    ],
+)
+def test_a_type_that_holds_the_values_is_taken_and_floats_may_be_narrower(
+    values: list[Any], dtype: pl.DataType, stored: list[Any]
+) -> None:
+    rows = pl.DataFrame({"row_id": map(str, values), "parents": [[]] * len(values), "a": values}, strict=False)
+    made = Contract(columns={"a": dtype}, nullable=frozenset("a")).enforce(rows, stage="s")
+    assert made["a"].to_list() == stored
+    assert made["a"].dtype == dtype
