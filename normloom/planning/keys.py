@@ -14,6 +14,7 @@ from importlib import metadata
 from typing import Any
 
 from normloom.core.errors import ConfigError, UsageError
+from normloom.core.machine.loaded import edited
 from normloom.core.machine.versions import installed_version
 from normloom.core.models.model_roles import each_of
 from normloom.core.models.protocol import ModelSpec
@@ -23,7 +24,7 @@ from normloom.models.identity import model_identity
 from normloom.models.registry import engine_of
 from normloom.planning.canonical import canonical, digest
 from normloom.planning.code.called import Called
-from normloom.planning.code.source import one_look, source_of
+from normloom.planning.code.source import ReachedSource, one_look, source_of
 
 FORMAT = 2  # of keys; raising it makes every table again
 NAMES = frozenset({"function", "source"})  # recorded with the fields of a key, and no part of it
@@ -51,6 +52,7 @@ def key_fields(
                     called.roots.append((engine.module, engine.attribute))
                     called.roots += _routing(spec)
             source = source_of(called.roots, live=called.live)
+        _require_as_imported(source)
     except UsageError as error:
         raise UsageError(f"stage {stage.name!r}: {error}") from error
     return {
@@ -106,6 +108,14 @@ def recipe(fields: Mapping[str, Any], *, compares: bool = False) -> str:
         sides = fields["sides"]
         deciding["sides"] = sides[len(sides) - fields.get("products", 0) :]
     return digest(deciding)
+
+
+def _require_as_imported(source: ReachedSource) -> None:
+    """Raise UsageError for a module that was edited since it was imported: other code runs than the key would say."""
+    if found := edited(dict.fromkeys(symbol.partition(":")[0] for symbol in source.symbols)):
+        module, path = found
+        again = "run it again" if module == "__main__" else f"restart, or reload it (importlib.reload({module}))"
+        raise UsageError(f"module {module!r} was edited after it was imported ({path}): {again}")
 
 
 def _arguments(stage: Stage) -> dict[str, Any]:

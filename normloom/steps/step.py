@@ -30,6 +30,7 @@ from normloom.core.compared import Compared
 from normloom.core.contract import Contract
 from normloom.core.errors import ConfigError
 from normloom.core.fan_out import FanOut
+from normloom.core.machine.loaded import note_loaded
 from normloom.core.models.model_roles import RolesSpec
 from normloom.core.models.needs import Needs
 from normloom.core.models.protocol import ModelSpec
@@ -230,6 +231,8 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
     }
 
     def declare(function: Callable[P, R]) -> Step[P, R]:
+        if function.__module__.partition(".")[0] != "normloom":
+            note_loaded()
         return Step(function, makes=columns, name=name, stage=stage)
 
     return declare

@@ -1,0 +1,66 @@
+"""Modules whose files were edited after they were imported: what runs is no longer what the file says."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterable
+from types import ModuleType
+
+_INSTALLED = ("site-packages", "dist-packages")
+_State = tuple[int, int]  # time of change and size of a file
+
+_noted: dict[str, tuple[object, str, _State]] = {}  # of a module: what its import made; its file, and how that was
+_noting = threading.Lock()
+
+
+def note_loaded() -> None:
+    """Note how the files of all modules are now that are loaded and not installed, unless they are noted."""
+    note(name for name in [*sys.modules] if name.partition(".")[0] not in sys.stdlib_module_names or name == "__main__")
+
+
+def note(names: Iterable[str]) -> None:
+    """Note how the files of modules are now, unless they are noted or not loaded."""
+    with _noting:
+        for name in names:
+            module = sys.modules.get(name)
+            path = _path(module)
+            if path is None or (name in _noted and _noted[name][0] is _imported(module)):
+                continue
+            if state := _state(path):
+                _noted[name] = (_imported(module), path, state)
+
+
+def edited(names: Iterable[str]) -> tuple[str, str] | None:
+    """Return the first of some modules whose file has changed since it was noted, and the file; None if there is none.
+
+    A module that was reloaded since is noted as it is now, and so is one that was never noted.
+    """
+    names = list(names)
+    note(names)
+    for name in names:
+        if (known := _noted.get(name)) and name in sys.modules:
+            _, path, state = known
+            now = _state(path)
+            if now is not None and now != state:
+                return name, path
+    return None
+
+
+def _path(module: ModuleType | None) -> str | None:
+    path = getattr(module, "__file__", None)
+    return path if path and path.endswith(".py") and not any(part in path for part in _INSTALLED) else None
+
+
+def _imported(module: ModuleType | None) -> object:
+    """Return what is another object after another import: the spec, which a reload replaces; a script has none."""
+    return getattr(module, "__spec__", None) or module
+
+
+def _state(path: str) -> _State | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116  # for hundreds of modules
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size
