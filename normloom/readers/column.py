@@ -93,7 +93,21 @@ def _as_json(kind: Kind, chunk: pl.Series) -> pl.Series:
 
 
 def _parsed(chunk: pl.Series, dtype: pl.DataType) -> pl.Series:
-    return pl.Series([None if text is None else json.loads(text) for text in chunk], dtype=dtype, strict=False)
+    values = [None if text is None else _fitted(json.loads(text), dtype) for text in chunk]
+    return pl.Series(values, dtype=dtype, strict=False)
+
+
+def _fitted(value: Any, dtype: pl.DataType | pl.datatypes.DataTypeClass) -> Any:
+    """Return a JSON value with floats for the integers that its type has as such: Polars takes no list of both."""
+    if value is None:
+        return None
+    if dtype == pl.Float64:
+        return float(value)
+    if isinstance(dtype, pl.List):
+        return [_fitted(item, dtype.inner) for item in value]
+    if isinstance(dtype, pl.Struct):
+        return {one.name: _fitted(value.get(one.name), one.dtype) for one in dtype.fields}
+    return value
 
 
 def _json(value: object) -> str:

@@ -59,5 +59,5 @@ def test_few_rows_have_no_figure(tmp_path: Path) -> None:
 
 
 def test_it_is_measured_of_labels_only() -> None:
-    with pytest.raises(ConfigError, match=r"of nl\.labels\(\.\.\.\), not of the stage 'texts'"):
+    with pytest.raises(ConfigError, match=r"needs nl\.labels\(\.\.\.\), not the stage 'texts'"):
         agreement(source())

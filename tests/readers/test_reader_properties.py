@@ -126,6 +126,8 @@ def test_texts_come_back_as_they_were(name: str, write: Callable[[Path, Table], 
 
 @QUICK
 @given(table=JSON_ROWS)
+@example(table=[{"prompt": "a", "id": {"b": [None, 0, 0.0]}}])
+@example(table=[{"prompt": "a", "id": {"b": [0, 0.0]}}])
 @example(table=[{"prompt": "a", "id": None, "größe": [0]}, {"prompt": "a", "id": None, "größe": [0.0]}])
 def test_json_values_come_back_with_value_and_type(table: Table) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -220,7 +220,7 @@ def test_a_folder_in_the_place_of_the_link_is_said(store: Store) -> None:
     shutil.copytree(link, link.with_name("copied"))  # as a copy of a store does that follows links
     link.unlink()
     link.with_name("copied").rename(link)
-    with pytest.raises(StoreError, match=f"{link} is a folder .* remove it"):
+    with pytest.raises(StoreError, match=f"{link} is a folder, .* remove it"):
         show_latest(store, manifest)
     shutil.rmtree(link)
     show_latest(store, manifest)
