@@ -3,7 +3,7 @@
 INPUT is a Parquet file of texts, or a .npy file of 64-bit codes. OUTPUT receives the pairs found, two uint32 each,
 left < right, as raw bytes. `text-dedup` and `datatrove` give clusters: their pairs join each row to the first of its
 cluster. Reading the input is not timed, except for `normloom codes` and `normloom removal`, which never hold all texts
-as strings, and text-dedup, which reads by itself. Only our own methods import Normloom, so the others run in any
+as strings, and text-dedup, which reads its input itself. Only our own methods import Normloom, so the others run in any
 environment.
 """
 

@@ -136,10 +136,8 @@ def _loss(column: pl.Series, cast: pl.Series) -> str | None:
 
 
 def _narrowed(dtype: pl.DataType | pl.datatypes.DataTypeClass) -> pl.DataType | pl.datatypes.DataTypeClass:
-    """Return a type with single precision for its floats."""
-    if isinstance(dtype, pl.List):
-        return pl.List(_narrowed(dtype.inner))
-    if isinstance(dtype, pl.Array):
+    """Return a type with single precision for its floats, and lists for its arrays."""
+    if isinstance(dtype, pl.List | pl.Array):
         return pl.List(_narrowed(dtype.inner))
     if isinstance(dtype, pl.Struct):
         return pl.Struct({field.name: _narrowed(field.dtype) for field in dtype.fields})

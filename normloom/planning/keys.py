@@ -114,7 +114,7 @@ def _require_as_imported(source: ReachedSource) -> None:
     """Raise UsageError for a module that was edited since it was imported: other code runs than the key would say."""
     if found := edited(dict.fromkeys(symbol.partition(":")[0] for symbol in source.symbols)):
         module, path = found
-        again = "run it again" if module == "__main__" else f"restart, or reload it (importlib.reload({module}))"
+        again = "run it again" if module == "__main__" else "restart, or reload it and import its names again"
         raise UsageError(f"module {module!r} was edited after it was imported ({path}): {again}")
 
 

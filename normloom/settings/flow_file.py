@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import inspect
 import sys
@@ -70,7 +71,8 @@ def _loaded(path: Path, changed: int) -> ModuleType:  # noqa: ARG001  # a file t
     """Import a file under a name of its own; workers get its functions and classes by value."""
     from ray import cloudpickle
 
-    spec = importlib.util.spec_from_file_location(f"normloom_flow_{path.stem}", path)
+    place = hashlib.blake2b(str(path).encode(), digest_size=4).hexdigest()  # keys find a module's source by its name
+    spec = importlib.util.spec_from_file_location(f"normloom_flow_{path.stem}_{place}", path)
     assert spec is not None  # of a name that ends in .py
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -1,4 +1,4 @@
-"""Modules whose files were edited after they were imported: what runs is no longer what the file says."""
+"""Modules whose files were edited after they were imported: the file no longer says what runs."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from types import ModuleType
 _INSTALLED = ("site-packages", "dist-packages")
 _State = tuple[int, int]  # time of change and size of a file
 
-_noted: dict[str, tuple[object, str, _State]] = {}  # of a module: what its import made; its file, and how that was
+_noted: dict[str, tuple[object, str, _State]] = {}  # by module: what its import made, its file, and the state of that
 _noting = threading.Lock()
 
 
 def note_loaded() -> None:
-    """Note how the files of all modules are now that are loaded and not installed, unless they are noted."""
+    """Note the current state of the files of all loaded modules that are not installed, unless noted before."""
     note(name for name in [*sys.modules] if name.partition(".")[0] not in sys.stdlib_module_names or name == "__main__")
 
 
 def note(names: Iterable[str]) -> None:
-    """Note how the files of modules are now, unless they are noted or not loaded."""
+    """Note the current state of the files of modules, unless they are not loaded or noted since their import."""
     with _noting:
         for name in names:
             module = sys.modules.get(name)
@@ -35,7 +35,8 @@ def note(names: Iterable[str]) -> None:
 def edited(names: Iterable[str]) -> tuple[str, str] | None:
     """Return the first of some modules whose file has changed since it was noted, and the file; None if there is none.
 
-    A module that was reloaded since is noted as it is now, and so is one that was never noted.
+    A module that was reloaded is noted again, and one that was never noted is noted now. Names that other modules
+    imported from a reloaded one are not looked at.
     """
     names = list(names)
     note(names)

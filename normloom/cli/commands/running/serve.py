@@ -124,7 +124,7 @@ def serve(
             ]
             _serve(deployments, url, builds)
     # Tests see what follows; coverage does not measure what comes after an interrupt.
-    # Ctrl-C by `stop`, at whatever moment, or a request to a server that is gone:
+    # Ctrl-C may come at any moment, through `stop`; a request may meet a server that is gone:
     except BaseException as error:  # pragma: no cover
         if not lost.is_set():
             raise
