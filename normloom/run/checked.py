@@ -1,15 +1,36 @@
-"""What checks of a whole table take out of its parts."""
+"""The parts of a table under the checks of the whole table: which rows were checked before, and what is taken out."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from normloom.core.stage import quarantined, quarantined_frame
-from normloom.core.table import PartRecord
+from normloom.core.table import Manifest, PartRecord
 from normloom.planning.new_table import NewTable
+from normloom.run.checks.table_checks import Checked
 from normloom.store.parts import read_slice, write_frames, write_part
+
+
+def rows_of(directory: Path, parts: Sequence[PartRecord]) -> pl.LazyFrame:
+    """Return the rows of parts, not yet read; there must be one part at least."""
+    return pl.scan_parquet([directory / part.files["rows"].name for part in parts], glob=False)
+
+
+def checked_before(
+    earlier: Manifest, directory: Path, taken: Sequence[PartRecord], parts: Sequence[PartRecord]
+) -> Checked:
+    """Return what is known of the parts of a table of which some were taken over from an earlier one."""
+    known = {part.index for part in taken}
+    made = [part for part in parts if part.index not in known]
+    return Checked(
+        results=earlier.checks,
+        rows=sum(part.files["rows"].rows for part in taken),
+        new=rows_of(directory, made) if made else rows_of(directory, parts).head(0),
+    )
 
 
 def _under_input(row: dict[str, Any]) -> dict[str, Any]:

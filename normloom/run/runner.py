@@ -30,7 +30,7 @@ from normloom.planning.incremental import earlier_table, taken_over
 from normloom.planning.keys import key_fields, stage_key
 from normloom.planning.new_table import NewTable
 from normloom.run.budget import Budget
-from normloom.run.checked import without_failing
+from normloom.run.checked import checked_before, rows_of, without_failing
 from normloom.run.checks.table_checks import require, run_checks
 from normloom.run.parts import PartMaker
 from normloom.run.release import ReleaseSize
@@ -215,8 +215,8 @@ class StageRunner:
 
     def _take_over(
         self, table: NewTable, earlier: Manifest, jobs: Sequence[PartJob], done: dict[int, PartRecord]
-    ) -> None:
-        """Take over what an earlier table has made of the rows of parts that are not done."""
+    ) -> list[PartRecord]:
+        """Take over what an earlier table has made of the rows of parts that are not done; return these parts."""
         source = self.store.table_directory(earlier.ref)
         left = [job for job in jobs if job.index not in done]
         found = list(taken_over(self.store, earlier, left, stage=table.stage, files=table.files))
@@ -226,6 +226,7 @@ class StageRunner:
             self.progress.note(
                 table.stage.name, f"reuses {len(found):,} of {len(jobs):,} parts, made from the same rows"
             )
+        return adopted
 
     def _left(
         self, table: NewTable, jobs: Sequence[PartJob], parts: Mapping[int, PartRecord], again: Again | None
@@ -258,8 +259,7 @@ class StageRunner:
         found = self.store.parts(directory)
         jobs = table.jobs(base, earlier, found)
         done, back = self._left(table, jobs, found, again)
-        if earlier:
-            self._take_over(table, earlier, jobs, done)
+        taken = self._take_over(table, earlier, jobs, done) if earlier else []
         rows_in = sum(len(job) for job in jobs)
         self.begun[stage.name] = Begun(directory, rows_in)
         self.progress.begin(stage.name, total=rows_in, done=sum(part.stop - part.start for part in done.values()))
@@ -287,8 +287,9 @@ class StageRunner:
         self._hold_budget(table, parts)
         self._hold_release(stage, parts, [*table.inputs, *table.sides], key=table.key)
         self.progress.note(stage.name, "checks")
-        rows = pl.scan_parquet([directory / part.files["rows"].name for part in parts], glob=False)
-        results, aside = run_checks(rows, stage.contract, stage=stage)
+        rows = rows_of(directory, parts)
+        checked = checked_before(earlier, directory, taken, parts) if earlier and taken else None
+        results, aside = run_checks(rows, stage.contract, stage=stage, checked=checked)
         for result in results:
             if not result.passed:
                 log.warning("%s: check %s %s: %s", stage.name, result.name, FAILED[result.on_fail], result.detail)

@@ -57,6 +57,7 @@ def test_an_edited_source_gives_what_a_build_from_nothing_gives(
     after, nothing = (built(one, folder / "prompts.parquet", EDITS[edit]) for one in (store, scratch))
     assert nothing["publish"].count("rows") > 0
     for stage in nothing:
+        assert after[stage].checks == nothing[stage].checks, stage
         for kind in KINDS:
             found, wanted = store.scan(after[stage].ref, kind), scratch.scan(nothing[stage].ref, kind)
             assert found.collect().equals(wanted.collect()), (stage, kind)

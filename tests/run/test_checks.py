@@ -15,7 +15,7 @@ from normloom.core.contract import Check, Contract
 from normloom.run.checks.columns import looked_at, question
 from normloom.run.checks.expectations import expected
 from normloom.run.checks.outcome import Outcome
-from normloom.run.checks.table_checks import run_checks
+from normloom.run.checks.table_checks import Checked, run_checks
 
 COLUMNS = {
     "row_id": pl.String(),
@@ -118,6 +118,31 @@ def test_rows_of_all_parts_are_compared(tmp_path: Path) -> None:
     contract = Contract(columns={"count": pl.Int64()}, nullable=frozenset({"count"}), checks=checks)
     _, aside = run_checks(pl.scan_parquet(parts, glob=False), contract)
     assert aside == {row: f"{kind}(count)" for kind, rows in kinds.items() for row in rows}
+
+
+@settings(max_examples=100)
+@given(tables(), st.integers(0, 6), st.lists(st.sampled_from(CHECKS), min_size=10, max_size=10))
+def test_rows_that_an_earlier_table_had_count_as_if_they_were_looked_at(
+    rows: pl.DataFrame, size: int, checks: list[Check]
+) -> None:
+    contract = Contract(columns={}, checks=tuple(checks))
+    old, new = rows[:size].lazy(), rows[size:].lazy()
+    before, _ = run_checks(old, contract)
+    known = Checked(results=before, rows=old.collect().height, new=new)
+    assert run_checks(rows.lazy(), contract, checked=known) == run_checks(rows.lazy(), contract)
+
+
+def test_rows_that_passed_in_an_earlier_table_are_not_read_again(tmp_path: Path) -> None:
+    check = Check(expectation="expect_column_values_to_not_be_null", arguments={"column": "count"})
+    contract = Contract(columns={}, checks=(check,))
+    rows = pl.LazyFrame({"row_id": ["a", "b"], "count": [1, 2]})
+    before, _ = run_checks(rows, contract)
+    rows.sink_parquet(path := tmp_path / "rows.parquet")
+    lost = pl.scan_parquet(path, glob=False)
+    lost.collect_schema()
+    path.unlink()
+    known = Checked(results=before, rows=2, new=rows.head(0))
+    assert run_checks(lost, contract, checked=known) == (before, {})
 
 
 @pytest.mark.parametrize(

@@ -19,12 +19,16 @@ from normloom.run.checks.outcome import SAMPLE, Outcome
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """What a check asks of a table: which rows fail (`bad`), or whether a figure of the table lies in a range."""
+    """What a check asks of a table: which rows fail (`bad`), or whether a figure of the table lies in a range.
+
+    `by_row` says that whether a row fails depends on no other row.
+    """
 
     check: Check
     figure: pl.Expr
     bad: pl.Expr | None = None
     within: Callable[[Any], bool] = bool
+    by_row: bool = False
 
 
 def question(check: Check, schema: Mapping[str, pl.DataType]) -> Question | None:
@@ -46,7 +50,7 @@ def question(check: Check, schema: Mapping[str, pl.DataType]) -> Question | None
     if good is None:
         return None
     bad = ~good if name in _OF_NULLS else value.is_not_null() & ~good
-    return Question(check=check, figure=bad.sum(), bad=bad)
+    return Question(check=check, figure=bad.sum(), bad=bad, by_row=name not in _OF_GROUPS)
 
 
 def looked_at(table: pl.LazyFrame, questions: Sequence[Question]) -> list[Outcome]:
@@ -82,6 +86,7 @@ _FIGURES: Mapping[str, Callable[[pl.Expr], pl.Expr]] = {
     "expect_column_min_to_be_between": pl.Expr.min,
 }
 _OF_NULLS = frozenset({"expect_column_values_to_be_null", "expect_column_values_to_not_be_null"})
+_OF_GROUPS = frozenset({"expect_column_values_to_be_unique"})
 _ARGUMENTS = {
     **dict.fromkeys(_FIGURES, _BOUNDS),
     **dict.fromkeys(_OF_NULLS, frozenset[str]()),

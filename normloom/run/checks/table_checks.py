@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -16,8 +17,25 @@ from normloom.run.checks.own import OF_SOURCE, is_own, own_outcome
 ROWS_AT_ONCE = 1_000_000
 
 
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What an earlier table says about a table with the same contract: `rows` of its rows are here, unchanged.
+
+    `results` are those of the earlier table, `new` has the rows that it does not have.
+    """
+
+    results: Sequence[CheckResult]
+    rows: int
+    new: pl.LazyFrame
+
+
 def run_checks(
-    table: pl.LazyFrame, contract: Contract, *, stage: Stage | None = None, rows_at_once: int = ROWS_AT_ONCE
+    table: pl.LazyFrame,
+    contract: Contract,
+    *,
+    stage: Stage | None = None,
+    rows_at_once: int = ROWS_AT_ONCE,
+    checked: Checked | None = None,
 ) -> tuple[list[CheckResult], dict[str, str]]:
     """Run the contract's checks and return their results and the rows to quarantine (row id -> rule).
 
@@ -25,13 +43,21 @@ def run_checks(
     table. Ours look at groups of rows (`own`), or at the source of the `stage` (without one they are left out). The
     others are Great Expectations', which sees `rows_at_once` rows at a time of a larger table if they are about single
     rows; raises CheckError if it does not know one.
+
+    A check about single rows that no row of an earlier table failed is asked of those only that it does not have
+    (`checked`): the others would pass again.
     """
     checks = [check for check in contract.checks if stage or check.expectation != OF_SOURCE]
     found = {place: own_outcome(check, table, stage) for place, check in enumerate(checks) if is_own(check)}
     schema = table.collect_schema()
     asked = {place: question(check, schema) for place, check in enumerate(checks) if place not in found}
     ours = {place: one for place, one in asked.items() if one}
-    found |= dict(zip(ours, looked_at(table, list(ours.values())), strict=True))
+    passed = [place for place, one in ours.items() if one.by_row and checked and checked.results[place].passed]
+    whole = [place for place in ours if place not in passed]
+    found |= dict(zip(whole, looked_at(table, [ours[place] for place in whole]), strict=True))
+    if checked:
+        of_new = looked_at(checked.new, [ours[place] for place in passed])
+        found |= {place: replace(one, rows=one.rows + checked.rows) for place, one in zip(passed, of_new, strict=True)}
     if others := [place for place in asked if place not in ours]:
         from normloom.run.checks.expectations import expected
 
