@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from normloom.workers.owners import Owners
 from normloom.workers.reads import joined, parted, rows_digest, rows_of
 
 Checksums = Mapping[Path, str]
+Span = tuple[int, int]  # the first row of some that follow each other, and the one after the last
 Owned = Mapping[str, Sequence[Set[str]]]  # by the digest of a part's rows: the files with rows of its own, side by side
 _AT_ONCE = 1 << 18  # rows of which ids are read together
 _SHOWN = 24  # hex digits of a checksum that tell files apart
@@ -37,32 +39,37 @@ def with_places(jobs: list[PartJob], checksums: Checksums, earlier: Sequence[Par
         return [*jobs]
     held = _files_of_spans(first.inputs, [(job.start, job.stop) for job in jobs])
     rows = [_place(some, checksums) for some in held]
-    sides = [""] * len(jobs)
+    found: list[dict[str, Any]] = _own_inputs(jobs)
+    own = [""] * len(jobs)
     if first.inputs and first.sides_on:
         owned, digests = _owned(earlier)
         read = rows
         if owned:
             placed = zip(jobs, rows, strict=True)
             read = [digests.get(place) or rows_digest(replace(job, places=place)) for job, place in placed]
-        jobs = _with_own_files(jobs, read, checksums, owned)
-        sides = [_listed(job.sides, checksums) for job in jobs]
+        sides = _own_sides(jobs, read, checksums, owned)
+        found = [{**one, "sides": files} for one, files in zip(found, sides, strict=True)]
+        own = [_listed(files, checksums) for files in sides]
     elif first.inputs and first.looks_up:
-        jobs = _with_spans(jobs)
-        sides = [_place_of_spans(job, checksums) for job in jobs]
-    jobs = _with_own_inputs(jobs)
-    if not first.reusable:
-        return jobs
-    return [replace(job, places=joined(place, own)) for job, place, own in zip(jobs, rows, sides, strict=True)]
+        spans = _side_spans(jobs)
+        found = [{**one, "side_spans": ends} for one, ends in zip(found, spans, strict=True)]
+        own = [_place_of_spans(first.sides, ends, checksums) for ends in spans]
+    if first.reusable:
+        places = map(joined, rows, own)
+        found = [{**one, "places": place} for one, place in zip(found, places, strict=True)]
+    return [replace(job, **one) for job, one in zip(jobs, found, strict=True)]
 
 
-def _with_own_inputs(jobs: Sequence[PartJob]) -> list[PartJob]:
+def _own_inputs(jobs: Sequence[PartJob]) -> list[dict[str, Any]]:
+    """Return of each part the files that hold its rows, and how many rows are before them, by the names of the job."""
     files = jobs[0].inputs or ()
     ends = np.cumsum([0, *(rows for _, rows in files)], dtype=np.int64)
     first = (np.searchsorted(ends, [job.start for job in jobs], side="right") - 1).tolist()
     last = np.searchsorted(ends, [job.stop for job in jobs]).tolist()
+    before = ends.tolist()
     return [
-        replace(job, inputs=files[begin:end], before=int(ends[begin])) if begin < end else job
-        for job, begin, end in zip(jobs, first, last, strict=True)
+        {"inputs": files[begin:end], "before": before[begin]} if begin < end else {}
+        for begin, end in zip(first, last, strict=True)
     ]
 
 
@@ -71,11 +78,11 @@ def _place(held: Sequence[tuple[Path, int, int]], checksums: Checksums) -> str:
     return hashlib.blake2b(lines.encode(), digest_size=16).hexdigest()
 
 
-def _place_of_spans(job: PartJob, checksums: Checksums) -> str:
-    sides: list[tuple[Path, int, int]] = []
-    for number, (files, span) in enumerate(zip(job.sides, job.side_spans, strict=True)):
-        sides += [(Path(str(number)), 0, 0), *_files_of_spans(files, [span])[0]]
-    return _place(sides, checksums)
+def _place_of_spans(sides: Sequence[TableFiles], spans: Sequence[Span], checksums: Checksums) -> str:
+    held: list[tuple[Path, int, int]] = []
+    for number, (files, span) in enumerate(zip(sides, spans, strict=True)):
+        held += [(Path(str(number)), 0, 0), *_files_of_spans(files, [span])[0]]
+    return _place(held, checksums)
 
 
 def _shown(path: Path, checksums: Checksums) -> str:
@@ -104,17 +111,14 @@ def _owned(parts: Sequence[PartRecord]) -> tuple[Owned, Mapping[str, str]]:
     return owned, digests
 
 
-def _with_own_files(jobs: Sequence[PartJob], read: Sequence[str], checksums: Checksums, owned: Owned) -> list[PartJob]:
-    """Return the parts with the files of side tables in which they have rows; `read` tells what rows they read."""
-    own = [_files_by_part(jobs, number, read, checksums, owned) for number in range(len(jobs[0].sides))]
-    return [
-        replace(
-            job,
-            sides=tuple(  # a part with no rows of its own there still needs a file for the columns
-                files_of.get(job.index, files[:1]) for files, files_of in zip(job.sides, own, strict=True)
-            ),
-        )
-        for job in jobs
+def _own_sides(
+    jobs: Sequence[PartJob], read: Sequence[str], checksums: Checksums, owned: Owned
+) -> list[tuple[TableFiles, ...]]:
+    """Return of each part the files of side tables in which it has rows; `read` tells what rows it reads."""
+    sides = jobs[0].sides
+    own = [_files_by_part(jobs, number, read, checksums, owned) for number in range(len(sides))]
+    return [  # a part with no rows of its own there still needs a file for the columns
+        tuple(of.get(job.index, files[:1]) for files, of in zip(sides, own, strict=True)) for job in jobs
     ]
 
 
@@ -184,7 +188,8 @@ def _owners(jobs: Sequence[PartJob], some: Sequence[PartJob]) -> Owners:
     """Return whose the rows of some of the parts are."""
     if len(some) == len(jobs):
         return Owners(_scan(jobs[0].inputs or ()).select("row_id").collect()["row_id"], _parts_of(jobs))
-    own = [rows_of(replace(job, reads=()))["row_id"] for job in _with_own_inputs(some)] if some else []
+    held = zip(some, _own_inputs(some), strict=True) if some else ()
+    own = [rows_of(replace(job, reads=(), **one))["row_id"] for job, one in held]
     return Owners(pl.concat([pl.Series("row_id", [], dtype=pl.String), *own]), _parts_of(some))
 
 
@@ -193,13 +198,13 @@ def _parts_of(jobs: Sequence[PartJob]) -> npt.NDArray[np.int32]:
     return np.repeat(np.array([job.index for job in jobs], dtype=np.int32), [len(job) for job in jobs])
 
 
-def _with_spans(jobs: Sequence[PartJob]) -> list[PartJob]:
-    """Return the parts with the first and last place (exclusive) of the rows that each looks up in side tables."""
+def _side_spans(jobs: Sequence[PartJob]) -> list[tuple[Span, ...]]:
+    """Return of each part the first and last place (exclusive) of the rows that it looks up in each side table."""
     first = jobs[0]
     schema = _scan(first.inputs or ()).collect_schema()
     here = [name for name in first.looks_up if name in schema]
     named = _named(first.inputs or (), here, _parts_of(jobs))
-    spans: list[dict[int, tuple[int, int]]] = []
+    spans: list[dict[int, Span]] = []
     for files, column in zip(first.sides, first.looks_up, strict=False):
         side = _scan(files)
         schema = side.collect_schema()
@@ -210,7 +215,7 @@ def _with_spans(jobs: Sequence[PartJob]) -> list[PartJob]:
         ends = found.group_by("part").agg(first=pl.col("_at").min(), last=pl.col("_at").max())
         spans.append({part: (begin, last + 1) for part, begin, last in ends.iter_rows()})
         named |= {name: found.select("part", key=name).drop_nulls().unique() for name in further}
-    return [replace(job, side_spans=tuple(of.get(job.index, (0, 0)) for of in spans)) for job in jobs]
+    return [tuple(of.get(job.index, (0, 0)) for of in spans) for job in jobs]
 
 
 def _named(
@@ -241,7 +246,7 @@ def _blocks(files: Sequence[tuple[Path, int]]) -> Iterator[Sequence[tuple[Path, 
         yield block
 
 
-def _files_of_spans(files: TableFiles, spans: Sequence[tuple[int, int]]) -> list[list[tuple[Path, int, int]]]:
+def _files_of_spans(files: TableFiles, spans: Sequence[Span]) -> list[list[tuple[Path, int, int]]]:
     """Return for each span of rows the files that hold them, and which of their rows."""
     ends = np.cumsum([rows for _, rows in files], dtype=np.int64)
     found = []
