@@ -66,6 +66,9 @@ class Output:
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
+SideReads = tuple[tuple[str, ...] | None, ...]  # columns of each side table, None for all
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Stage:
     """One step of a flow.
@@ -74,6 +77,7 @@ class Stage:
     `reads` (None: all). Every part gets `sides` whole; with `sides_on`, only the side rows whose column of that name
     holds the id of one of its input rows. With `looks_up`, a column per side table, it gets the side rows that its own
     rows, or side rows looked up before, name in that column: by the side table's column of that name, or else by id.
+    Of side table k it gets the columns `side_reads[k]` and those that connect it (None, or no entry: all columns).
     With `carries`, rows get the columns that they lack from the row whose `row_id` they keep.
     With `blocks`, the function is handed its rows as `Blocks`, which it looks at one after another.
     With `compares`, a part does not depend on side rows that its ledger of dropped rows does not name as winners, nor
@@ -97,6 +101,7 @@ class Stage:
     sides_on: str | None = None
     looks_up: tuple[str, ...] = ()
     reads: tuple[str, ...] | None = None
+    side_reads: SideReads = ()
     carries: bool = False
     blocks: bool = False
     compares: Compared | None = None
@@ -128,6 +133,8 @@ class Stage:
             )
         if self.sides_on and self.looks_up:
             raise ConfigError(f"stage {self.name!r}: a side table has sides_on or looks_up, not both")
+        if self.compares and self.side_reads:
+            raise ConfigError(f"stage {self.name!r} compares columns of its side tables: leave out side_reads")
 
     @property
     def holds(self) -> ModelSpec | None:
@@ -148,6 +155,11 @@ class Stage:
     def handed(self) -> tuple[str, ...] | None:
         """The columns of its rows that the function is handed, None for all; with `carries` the table's keys, too."""
         return (*self.reads, *self.contract.keys) if self.carries and self.reads is not None else self.reads
+
+    @property
+    def side_handed(self) -> SideReads:
+        """The columns of each side table that the function is handed: with `compares`, those that it compares."""
+        return (self.compares.columns,) * len(self.sides) if self.compares else self.side_reads
 
     @property
     def media(self) -> tuple[type[Medium], ...]:

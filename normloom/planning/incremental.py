@@ -25,7 +25,7 @@ from normloom.planning.keys import recipe
 from normloom.planning.looked_up import rows_with_others
 from normloom.store.store import Store
 from normloom.workers.job import PartJob, TableFiles
-from normloom.workers.reads import parted, rows_digest, sides_digest
+from normloom.workers.reads import parted, rows_digest, side_columns, sides_digest, with_spans
 
 Bounds = list[tuple[int, int]]  # first row of each part, and the one after its last
 Checked = tuple[tuple[Path, int], str]  # a file of a table with its row count, and its checksum
@@ -155,8 +155,12 @@ def taken_over(
 
     @cache
     def moved() -> list[int] | None:
-        return rows_with_others(store, earlier, files, jobs[0].sides, stage.looks_up)
+        sides = jobs[0].sides
+        columns = [side_columns(jobs[0], number) for number in range(len(sides))]
+        return rows_with_others(store, earlier, files, sides, stage.looks_up, columns)
 
+    if stage.looks_up and moved() is None:
+        jobs = with_spans(jobs)  # what each looks up is read, and compared by digest
     for job in jobs:
         part = _made_of(job, by_place, by_rows, moved) if len(job) else None
         if part and store.holds(directory, part) and not _touched(directory, part, others, stage):
@@ -178,10 +182,10 @@ def _made_of(
     part = by_place.get(rows) or by_rows.get(rows_digest(job))
     if part is None:
         return None
-    if part.places and parted(part.places)[1] == sides:
-        return part
     if job.looks_up and (at := moved()) is not None:
         return part if bisect_left(at, job.start) == bisect_left(at, job.stop) else None
+    if not job.looks_up and part.places and parted(part.places)[1] == sides:
+        return part
     return part if parted(part.reads)[1] == sides_digest(job) else None
 
 

@@ -65,6 +65,7 @@ def key_fields(
         **({"sides_on": stage.sides_on} if stage.sides_on else {}),
         **({"looks_up": list(stage.looks_up)} if stage.looks_up else {}),
         **({"reads": list(stage.reads)} if stage.reads is not None else {}),
+        **({"side_reads": canonical(stage.side_reads)} if stage.side_reads else {}),
         **({"carries": True} if stage.carries else {}),
         **({"products": len(stage.products)} if stage.products else {}),
         **({"files": stage.files} if stage.files else {}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import reduce
+from itertools import chain, repeat
 from operator import or_
 
 import polars as pl
@@ -17,20 +18,26 @@ from normloom.workers.job import TableFiles
 
 
 def rows_with_others(
-    store: Store, earlier: Manifest, files: TableFiles, sides: Sequence[TableFiles], looks_up: Sequence[str]
+    store: Store,
+    earlier: Manifest,
+    files: TableFiles,
+    sides: Sequence[TableFiles],
+    looks_up: Sequence[str],
+    columns: Sequence[tuple[str, ...] | None] = (),
 ) -> list[int] | None:
     """Return which rows in `files` look up side rows that have come, gone or changed since an earlier table was made.
 
-    Of all other rows those that they look up are the same and in the same order. None if it cannot be told: a side
-    table of then is gone, or has other columns or its rows in another order.
+    Of all other rows those that they look up are the same and in the same order, in those of the `columns` that are
+    read of each side table (None, or no entry: all). None if it cannot be told: a side table of then is gone, or has
+    other columns or its rows in another order.
     """
     before = earlier.sides[: len(earlier.sides) - earlier.key_fields.get("products", 0)]
     if len(before) != len(sides):
         return None
     names: defaultdict[str, list[pl.Series]] = defaultdict(list)  # by which such side rows are looked up
     try:
-        for ref, side, column in zip(before, sides, looks_up, strict=False):
-            differing = _differing(tuple(store.files(ref)), side, _key(side, column))
+        for ref, side, column, read in zip(before, sides, looks_up, chain(columns, repeat(None)), strict=False):
+            differing = _differing(tuple(store.files(ref)), side, _key(side, column), read)
             if differing is None:
                 return None
             names[column].append(differing)
@@ -47,31 +54,37 @@ def rows_with_others(
     return naming.select("at").collect()["at"].to_list()
 
 
-def _differing(before: TableFiles, now: TableFiles, key: str) -> pl.Series | None:
+def _differing(before: TableFiles, now: TableFiles, key: str, columns: tuple[str, ...] | None) -> pl.Series | None:
     """Return the `key` of the rows in which two tables differ; None if rows that both have are in another order."""
     if before == now:
         return _scan(now).select(key).head(0).collect().to_series()
-    if _schema(before) != _schema(now):
+    then, today = (
+        {name: dtype for name, dtype in _schema(files).items() if columns is None or name in columns}
+        for files in (before, now)
+    )
+    if then != today:
         return None
     old, new = (_scan(files).select("row_id", key=key).with_row_index("at").collect() for files in (before, now))
     stayed = new.join(old.select("row_id", before="at"), on="row_id", maintain_order="left")
     if not stayed["before"].is_sorted():
         return None
     lone = [one.join(other, on="row_id", how="anti")["key"] for one, other in ((old, new), (new, old))]
-    return pl.concat([*lone, *_changed(before, now, stayed)])
+    return pl.concat([*lone, *_changed(before, now, stayed, columns)])
 
 
-def _changed(before: TableFiles, now: TableFiles, stayed: pl.DataFrame) -> Iterator[pl.Series]:
+def _changed(
+    before: TableFiles, now: TableFiles, stayed: pl.DataFrame, columns: tuple[str, ...] | None
+) -> Iterator[pl.Series]:
     """Yield the keys of rows that both tables have and that are not the same, block by block."""
     for block in stayed.iter_slices(ROW_GROUP):
-        old, new = _rows_at(before, block["before"]), _rows_at(now, block["at"])
+        old, new = _rows_at(before, block["before"], columns), _rows_at(now, block["at"], columns)
         yield block["key"].filter(reduce(or_, (old[name].ne_missing(new[name]) for name in new.columns)))
 
 
-def _rows_at(files: TableFiles, places: pl.Series) -> pl.DataFrame:
+def _rows_at(files: TableFiles, places: pl.Series, columns: tuple[str, ...] | None) -> pl.DataFrame:
     """Return the rows at ascending places of a table."""
     first, last = places[0], places[-1]
-    return read_slice(files, first, last + 1).select(pl.all().gather(places - first))
+    return read_slice(files, first, last + 1, columns=columns).select(pl.all().gather(places - first))
 
 
 def _among(column: str, names: Sequence[pl.Series]) -> pl.Expr:

@@ -96,9 +96,9 @@ class NewTable:
             served=on_base(self.placed(stage.model)),
             looks_up=stage.looks_up,
             reads=stage.handed,
+            side_reads=stage.side_handed,
             carries=stage.carries,
             blocks=stage.blocks,
-            compares=stage.compares.columns if stage.compares else None,
             reusable=stage.part_rows is not None and bool(stage.inputs),
             forgotten=None if stage.inputs else deny_list(self.store),
         )

@@ -42,7 +42,7 @@ from normloom.store.store import Store
 from normloom.workers.crew import Crew, InlineCrew, Loading, PartProgress
 from normloom.workers.job import PartFailure, PartJob
 from normloom.workers.pool import Pool
-from normloom.workers.reads import forget_tables
+from normloom.workers.reads import forget_tables, with_spans
 from normloom.workers.stage_run import noting
 
 FAILED = {"warn": "warns", "quarantine": "puts rows into quarantine", "stop": "failed"}  # by a check's `on_fail`
@@ -127,7 +127,7 @@ class StageRunner:
         aside = self.store.directory(self.system, stage.name, f".verify-{own.writer.token}")
         try:
             with self.store.lock(aside, own.writer, waiting=partial(self._waiting, stage.name)):
-                job = replace(own.jobs(table, None, {})[index], directory=aside, reusable=False)
+                [job] = with_spans([replace(own.jobs(table, None, {})[index], directory=aside, reusable=False)])
                 with self._crew(own, [job]) as crew:
                     results = [result for _, result in crew.run([job]) if not isinstance(result, PartProgress)]
                 if not results or not isinstance(results[0], PartRecord):
@@ -273,6 +273,7 @@ class StageRunner:
 
             missing = with_rows(missing, table.files, where, root=self.store.root, stage=stage.name)
         if missing:
+            missing = with_spans(missing)
             try:
                 with self._crew(table, missing) as crew:
                     loading, work = self._work(table, crew, missing, done, rows_in)

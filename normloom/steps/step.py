@@ -34,7 +34,7 @@ from normloom.core.machine.loaded import note_loaded
 from normloom.core.models.model_roles import RolesSpec
 from normloom.core.models.needs import Needs
 from normloom.core.models.protocol import ModelSpec
-from normloom.core.stage import NoArguments, Output, Stage
+from normloom.core.stage import NoArguments, Output, SideReads, Stage
 from normloom.steps.args import Args
 from normloom.steps.step_function import StepFunction
 
@@ -106,8 +106,9 @@ class Step(Generic[P, R]):
         options, given = dict(self._stage), {**dict(arguments), **values}
         if not isinstance(options["fan_out"], FanOut | None):
             options["fan_out"] = options["fan_out"](given)
-        if callable(options["reads"]):
-            options["reads"] = options["reads"](given)
+        for kind in ("reads", "side_reads"):
+            if callable(options[kind]):
+                options[kind] = options[kind](given)
         for kind in ("images", "sounds"):
             options[kind] = given.get(options[kind]) is not None if options[kind] else False
         made = contract or (self.makes(given) if callable(self.makes) else self.makes)
@@ -173,6 +174,7 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
     sides_on: str | None = None,
     looks_up: tuple[str, ...] = (),
     reads: tuple[str, ...] | Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None,
+    side_reads: SideReads | Callable[[Mapping[str, Any]], SideReads] = (),
     carries: bool = False,
     blocks: bool = False,
     compares: Compared | bool = False,
@@ -196,6 +198,9 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
       the side rows, by the side table's column of that name or else by id.
     - `reads`: the columns of its rows that it reads, or a function of the arguments and values that returns them; it
       gets only these and `row_id`, and a part is kept if other columns change.
+    - `side_reads`: the columns of each side table that it reads, None for all, as of a side table that is not listed;
+      or a function of the arguments and values that returns them. It gets only these, `row_id`, and the columns of
+      `sides_on` and `looks_up`.
     - `carries`: its rows keep their `row_id` and order, and get the columns of its table that they lack from the rows
       that it read, a few thousand at a time: a step over a whole table need not load columns that it only passes on.
       It gets the keys of its table, too.
@@ -217,6 +222,7 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
         "sides_on": sides_on,
         "looks_up": looks_up,
         "reads": reads,
+        "side_reads": side_reads,
         "carries": carries,
         "blocks": blocks,
         "compares": Compared() if compares is True else compares or None,

@@ -14,9 +14,10 @@ from normloom.core.fan_out import FanOut
 from normloom.core.models.protocol import ModelSpec
 from normloom.core.rows.forgotten import DenyList
 from normloom.core.rows.rules import CRASH, POISON
-from normloom.core.stage import Output
+from normloom.core.stage import Output, SideReads
 
 TableFiles = tuple[tuple[Path, int], ...]  # Parquet files of a table with their row counts, in row order
+Span = tuple[int, int]  # rows that follow each other: the first, and the one after the last
 
 
 @dataclass(frozen=True)
@@ -41,15 +42,15 @@ class PartJob:
     """All that is needed to make one part, wherever it runs.
 
     `inputs` is None for a stage that reads no table; else the files that hold its rows, `before` how many rows the
-    files before these have. `writer` is the token of who holds the table's lock.
-    `poisoned` names rows that are known to end their process or to raise, and how: they go to quarantine untouched.
-    `copy` counts the copies made of a part that took too long: each writes files of its own. `served` is the model
-    that makes it if the process holds that model's base: one with an adapter, or with a router. `reusable` says that
-    later tables may take the part over if they would make it of the same rows. `forgotten` is what a source may not
-    bring. `reads` are the columns of its rows that it reads, `compares` those of side tables that it compares these
-    with, `side_spans` the first and last (exclusive) row of each side table among which it looks up its own, `places`
-    where in which files its rows are, and after a hyphen those of side tables. With `carries` rows get the
-    columns that they lack from those that they keep, with `blocks` they are handed over in blocks.
+    files before these have. `writer` is the token of who holds the table's lock. `poisoned` names rows that are
+    known to end their process or to raise, and how: they go to quarantine untouched. `copy` counts the copies made
+    of a part that took too long: each writes files of its own. `served` is the model that makes it if the process
+    holds that model's base: one with an adapter, or with a router. `reusable` says that later tables may take the
+    part over if they would make it of the same rows. `forgotten` is what a source may not bring. `reads` are the
+    columns of its rows that it reads, `side_reads` those of each side table, `side_spans` of which rows of each
+    side table it looks up its own (of all if empty), `places` where in which files its rows are, and after a hyphen
+    those of side tables. With `carries` rows get the columns that they lack from those that they keep, with
+    `blocks` they are handed over in blocks.
     """
 
     system: str
@@ -67,11 +68,11 @@ class PartJob:
     sides_on: str | None = None
     looks_up: tuple[str, ...] = ()
     reads: tuple[str, ...] | None = None
+    side_reads: SideReads = ()
     carries: bool = False
     blocks: bool = False
-    compares: tuple[str, ...] | None = None
     before: int = 0
-    side_spans: tuple[tuple[int, int], ...] = ()
+    side_spans: tuple[Span, ...] = ()
     places: str = ""
     values: Mapping[str, Any] = field(default_factory=dict)
     fan_out: FanOut | None = None

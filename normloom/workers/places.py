@@ -17,12 +17,11 @@ import polars as pl
 
 from normloom.core.errors import ContractError
 from normloom.core.table import PartRecord
-from normloom.workers.job import PartJob, TableFiles
+from normloom.workers.job import PartJob, Span, TableFiles
 from normloom.workers.owners import Owners
 from normloom.workers.reads import joined, parted, rows_digest, rows_of
 
 Checksums = Mapping[Path, str]
-Span = tuple[int, int]  # the first row of some that follow each other, and the one after the last
 Owned = Mapping[str, Sequence[Set[str]]]  # by the digest of a part's rows: the files with rows of its own, side by side
 _AT_ONCE = 1 << 18  # rows of which ids are read together
 _SHOWN = 24  # hex digits of a checksum that tell files apart
@@ -50,10 +49,6 @@ def with_places(jobs: list[PartJob], checksums: Checksums, earlier: Sequence[Par
         sides = _own_sides(jobs, read, checksums, owned)
         found = [{**one, "sides": files} for one, files in zip(found, sides, strict=True)]
         own = [_listed(files, checksums) for files in sides]
-    elif first.inputs and first.looks_up:
-        spans = _side_spans(jobs)
-        found = [{**one, "side_spans": ends} for one, ends in zip(found, spans, strict=True)]
-        own = [_place_of_spans(first.sides, ends, checksums) for ends in spans]
     if first.reusable:
         places = map(joined, rows, own)
         found = [{**one, "places": place} for one, place in zip(found, places, strict=True)]
@@ -76,13 +71,6 @@ def _own_inputs(jobs: Sequence[PartJob]) -> list[dict[str, Any]]:
 def _place(held: Sequence[tuple[Path, int, int]], checksums: Checksums) -> str:
     lines = "\n".join(f"{checksums.get(path, path)} {first} {last}" for path, first, last in held)
     return hashlib.blake2b(lines.encode(), digest_size=16).hexdigest()
-
-
-def _place_of_spans(sides: Sequence[TableFiles], spans: Sequence[Span], checksums: Checksums) -> str:
-    held: list[tuple[Path, int, int]] = []
-    for number, (files, span) in enumerate(zip(sides, spans, strict=True)):
-        held += [(Path(str(number)), 0, 0), *_files_of_spans(files, [span])[0]]
-    return _place(held, checksums)
 
 
 def _shown(path: Path, checksums: Checksums) -> str:
@@ -196,41 +184,6 @@ def _owners(jobs: Sequence[PartJob], some: Sequence[PartJob]) -> Owners:
 def _parts_of(jobs: Sequence[PartJob]) -> npt.NDArray[np.int32]:
     """Return for each row its part."""
     return np.repeat(np.array([job.index for job in jobs], dtype=np.int32), [len(job) for job in jobs])
-
-
-def _side_spans(jobs: Sequence[PartJob]) -> list[tuple[Span, ...]]:
-    """Return of each part the first and last place (exclusive) of the rows that it looks up in each side table."""
-    first = jobs[0]
-    schema = _scan(first.inputs or ()).collect_schema()
-    here = [name for name in first.looks_up if name in schema]
-    named = _named(first.inputs or (), here, _parts_of(jobs))
-    spans: list[dict[int, Span]] = []
-    for files, column in zip(first.sides, first.looks_up, strict=False):
-        side = _scan(files)
-        schema = side.collect_schema()
-        key = column if column in schema else "row_id"
-        further = [name for name in first.looks_up if name in schema and name not in {*named, key}]
-        rows_of_side = side.select(pl.col(key).alias("key"), *further).with_row_index("_at").collect()
-        found = named[column].join(rows_of_side, on="key")
-        ends = found.group_by("part").agg(first=pl.col("_at").min(), last=pl.col("_at").max())
-        spans.append({part: (begin, last + 1) for part, begin, last in ends.iter_rows()})
-        named |= {name: found.select("part", key=name).drop_nulls().unique() for name in further}
-    return [tuple(of.get(job.index, (0, 0)) for of in spans) for job in jobs]
-
-
-def _named(
-    files: Sequence[tuple[Path, int]], columns: Sequence[str], parts: npt.NDArray[np.int32]
-) -> dict[str, pl.DataFrame]:
-    """Return for each of some columns which values the rows of each part have; a few may be there twice."""
-    found: dict[str, list[pl.DataFrame]] = {name: [] for name in columns}
-    start = 0
-    for some in _blocks(files):
-        read = _scan(some).select(columns).collect()
-        read = read.with_columns(part=pl.Series(parts[start : start + read.height]))
-        start += read.height
-        for name in columns:
-            found[name].append(read.select("part", key=name).unique())
-    return {name: pl.concat(pieces) for name, pieces in found.items()}
 
 
 def _blocks(files: Sequence[tuple[Path, int]]) -> Iterator[Sequence[tuple[Path, int]]]:

@@ -13,7 +13,7 @@ import polars as pl
 
 from normloom.core.rows.blocks import Blocks
 from normloom.store.parts import ROW_GROUP, forget_row_groups, read_slice
-from normloom.workers.job import PartJob, TableFiles
+from normloom.workers.job import PartJob, Span, TableFiles
 
 _DIGESTS: dict[tuple[str, tuple[str, ...] | None], str] = {}  # of input rows, by their place and columns
 _MOST_DIGESTS = 100_000
@@ -23,8 +23,11 @@ BLOCK = 4 * ROW_GROUP  # rows of a table that are read together
 
 def rows_of(job: PartJob) -> pl.DataFrame:
     """Return the input rows of a part, with no other columns than its step reads."""
-    files = job.inputs or ()
-    return read_slice(files, job.start - job.before, job.stop - job.before, columns=_only(job.reads, files))
+    return _cut(job, _only(job.reads, job.inputs or ()))
+
+
+def _cut(job: PartJob, columns: tuple[str, ...] | None) -> pl.DataFrame:
+    return read_slice(job.inputs or (), job.start - job.before, job.stop - job.before, columns=columns)
 
 
 def blocks_of(job: PartJob) -> Blocks:
@@ -41,12 +44,55 @@ def blocks_of(job: PartJob) -> Blocks:
 
 def sides_of(job: PartJob, rows: pl.DataFrame) -> list[pl.DataFrame]:
     """Return a part's side tables, or what of them belongs to its rows."""
+    columns = tuple(side_columns(job, number) for number in range(len(job.sides)))
     if job.sides_on:
         belongs = pl.col(job.sides_on).is_in(rows["row_id"].implode())
-        return [scan(files).filter(belongs).collect() for files in job.sides]
+        sides = (scan(files).filter(belongs) for files in job.sides)
+        return [side.select(names or pl.all()).collect() for side, names in zip(sides, columns, strict=True)]
     if job.looks_up:
-        return _looked_up(job, rows)
-    return list(_whole(job.sides, job.compares))
+        return _looked_up(job, rows, columns)
+    return list(_whole(job.sides, columns))
+
+
+def side_columns(job: PartJob, number: int) -> tuple[str, ...] | None:
+    """Return the columns of a side table that a part reads, those that connect it included; None for all."""
+    named = job.side_reads[number] if number < len(job.side_reads) else None
+    if named is None:
+        return None
+    return _only((*job.looks_up, *((job.sides_on,) if job.sides_on else ()), *named), job.sides[number])
+
+
+def with_spans(jobs: Sequence[PartJob]) -> list[PartJob]:
+    """Return the parts with the first and last place (exclusive) of the rows that each looks up in side tables."""
+    if not (jobs and jobs[0].inputs and jobs[0].looks_up):
+        return [*jobs]
+    first = jobs[0]
+    named = _named(jobs)
+    spans: list[dict[int, Span]] = []
+    for files, column in zip(first.sides, first.looks_up, strict=False):
+        side = scan(files)
+        schema = side.collect_schema()
+        key = column if column in schema else "row_id"
+        further = [name for name in first.looks_up if name in schema and name not in {*named, key}]
+        rows_of_side = side.select(pl.col(key).alias("key"), *further).with_row_index("_at").collect()
+        found = named[column].join(rows_of_side, on="key")
+        ends = found.group_by("part").agg(first=pl.col("_at").min(), last=pl.col("_at").max())
+        spans.append({part: (begin, last + 1) for part, begin, last in ends.iter_rows()})
+        named |= {name: found.select("part", key=name).drop_nulls().unique() for name in further}
+    return [replace(job, side_spans=tuple(of.get(job.index, (0, 0)) for of in spans)) for job in jobs]
+
+
+def _named(jobs: Sequence[PartJob]) -> dict[str, pl.DataFrame]:
+    """Return for each column by which parts look rows up which values the rows of each part have (`part`, `key`)."""
+    there = schema_of(jobs[0].inputs or ())
+    columns = tuple(name for name in jobs[0].looks_up if name in there)
+    found: dict[str, list[pl.DataFrame]] = {name: [] for name in columns}
+    for job in jobs:
+        rows = _cut(job, columns)
+        for name in columns:
+            keys = rows.select(key=pl.col(name).unique())
+            found[name].append(keys.select(pl.lit(job.index, dtype=pl.Int32).alias("part"), "key"))
+    return {name: pl.concat(pieces) for name, pieces in found.items()}
 
 
 def reads_digest(job: PartJob, rows: pl.DataFrame, sides: Sequence[pl.DataFrame]) -> str:
@@ -100,13 +146,13 @@ def digest_of(frames: Sequence[pl.DataFrame]) -> str:
     return hasher.hexdigest()
 
 
-def _looked_up(job: PartJob, rows: pl.DataFrame) -> list[pl.DataFrame]:
+def _looked_up(job: PartJob, rows: pl.DataFrame, columns: Sequence[tuple[str, ...] | None]) -> list[pl.DataFrame]:
     """Return the rows of side tables that a part looks up: each by a column of its rows, or of those found before."""
     found: list[pl.DataFrame] = []
     spans = job.side_spans or tuple((0, _count(files)) for files in job.sides)
-    for files, span, column in zip(job.sides, spans, job.looks_up, strict=False):
+    for files, span, column, wanted in zip(job.sides, spans, job.looks_up, columns, strict=False):
         names = next(frame[column] for frame in (rows, *found) if column in frame.columns)
-        side = read_slice(files, *span)
+        side = read_slice(files, *span, columns=wanted)
         key = column if column in side.columns else "row_id"
         found.append(side.join(pl.DataFrame({key: names.unique()}), on=key, how="semi", maintain_order="left"))
     return found
@@ -146,5 +192,6 @@ def _schema(path: Path) -> pl.Schema:
 
 
 @lru_cache(maxsize=2)  # of stages that are made side by side
-def _whole(sides: tuple[TableFiles, ...], columns: tuple[str, ...] | None) -> tuple[pl.DataFrame, ...]:
-    return tuple(read_slice(files, 0, _count(files), columns=_only(columns, files)) for files in sides)
+def _whole(sides: tuple[TableFiles, ...], columns: tuple[tuple[str, ...] | None, ...]) -> tuple[pl.DataFrame, ...]:
+    read = zip(sides, columns, strict=True)
+    return tuple(read_slice(files, 0, _count(files), columns=names) for files, names in read)

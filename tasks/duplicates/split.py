@@ -100,7 +100,14 @@ def prompt_splits(rows: pl.DataFrame | Blocks, args: Splitting, *, features: Fea
     )
 
 
-@step(makes=tables.SPLIT, part_rows=2048, looks_up=("prompt_id",), bound=bounds.as_many, fan_out=each())
+@step(
+    makes=tables.SPLIT,
+    part_rows=2048,
+    looks_up=("prompt_id",),
+    side_reads=(("prompt_id", "split", "cluster"),),
+    bound=bounds.as_many,
+    fan_out=each(),
+)
 def split(rows: pl.DataFrame, splits: pl.DataFrame) -> pl.DataFrame:
     """Return the rows with the `split` and `cluster` of their prompts."""
     placed = splits.select("prompt_id", "split", "cluster")

@@ -19,6 +19,7 @@ from normloom.tasks.release.source_columns import released_names
     makes=lambda given: tables.published(given["dimensions"], given["carry"]),
     part_rows=2048,
     looks_up=("prompt_id", "source_row"),
+    side_reads=lambda given: (("origin", "source_row", "labels", *given["carry"]), None),
     bound=bounds.as_many,
     fan_out=each(),
 )

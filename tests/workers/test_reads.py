@@ -51,6 +51,25 @@ def told(rows: pl.DataFrame, people: pl.DataFrame, homes: pl.DataFrame) -> pl.Da
     return joined.select("row_id", "word", "who", "city", **counts)
 
 
+@nl.step(
+    makes={"word": pl.String, "columns": pl.List(pl.String)},
+    part_rows=2,
+    looks_up=("who", "home"),
+    side_reads=(("age",), None),
+    fan_out=nl.each(),
+)
+def met(rows: pl.DataFrame, people: pl.DataFrame, homes: pl.DataFrame) -> pl.DataFrame:
+    named = sorted(set(people.columns + homes.columns) - {"row_id", "parents"})
+    return rows.select("row_id", "word").with_columns(columns=pl.lit(named, dtype=pl.List(pl.String)))
+
+
+@nl.step(makes={"who": pl.String, "home": pl.String, "age": pl.Int64, "job": pl.String})
+def people(*, told: tuple[tuple[str, str, int, str], ...]) -> nl.Output:
+    rows = pl.DataFrame(told, schema=["who", "home", "age", "job"], orient="row")
+    known = rows.with_columns(content="who", parents=pl.lit([], dtype=pl.List(pl.String)))
+    return nl.Output(rows=known, attempts=known.height)
+
+
 def table(name: str, **columns: object) -> Stage:
     return nl.table(pl.DataFrame(columns), name=name)
 
@@ -68,6 +87,22 @@ def test_a_step_is_handed_the_columns_that_it_reads_and_others_may_change(tmp_pa
     assert (again.key != first.key, parts_made(again), again.content) == (True, 0, first.content)
     other = made("toy", [seen(words(pages=(("a", 1), ("b", 2), ("d", 4))))], store)["seen"]
     assert parts_made(other) == 1
+
+
+def test_a_step_is_handed_the_columns_of_side_tables_that_it_reads_and_others_may_change(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    rows = table("rows", word=["a", "b", "c"], who=["ann", "ben", "ann"])
+    homes = table("homes", home=["h1", "h2"], city=["Kiel", "Bonn"])
+
+    def built(age: int, job: str) -> Manifest:
+        told = people(told=(("ann", "h1", 30, "baker"), ("ben", "h2", age, job)))
+        return made("toy", [met(rows, told, homes)], store)["met"]
+
+    first = built(40, "judge")
+    assert store.scan(first.ref).collect()["columns"].to_list() == [["age", "city", "home", "who"]] * 3
+    other_job, other_age = built(40, "nurse"), built(41, "judge")
+    assert (other_job.key != first.key, parts_made(other_job), other_job.content) == (True, 0, first.content)
+    assert parts_made(other_age) == 1
 
 
 @nl.step(
