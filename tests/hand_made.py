@@ -13,6 +13,7 @@ import polars as pl
 
 from normloom.core.contract import Contract
 from normloom.core.models.protocol import Candidate, Completion, GenerateRequest, ScoreRequest, Scores
+from normloom.core.rows.blocks import Blocks
 from normloom.core.stage import Output, Stage
 from normloom.readers import ReadOptions, locate
 from normloom.schemas import tables
@@ -111,7 +112,9 @@ class WordEmbedder:
         return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
 
 
-def carry_out(stage: Stage, rows: pl.DataFrame | None, *sides: pl.DataFrame, model: object | None = None) -> Output:
+def carry_out(
+    stage: Stage, rows: pl.DataFrame | Blocks | None, *sides: pl.DataFrame, model: object | None = None
+) -> Output:
     """Make the rows of a stage as one part, held to its contract and to the account of rows."""
     job = PartJob(
         system="hand",

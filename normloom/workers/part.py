@@ -20,6 +20,7 @@ from normloom.core.table import PartRecord
 from normloom.store.parts import ROW_GROUP, committed_part, require_writer, write_files, write_frames, write_part
 from normloom.workers.carried import contract_of, written
 from normloom.workers.job import PartJob, RunJob
+from normloom.workers.origins import require_origins
 from normloom.workers.reads import blocks_of, reads_digest, rows_of, sides_of
 from normloom.workers.stage_run import run_in
 
@@ -115,8 +116,10 @@ def make_rows(job: PartJob, frames: list[pl.DataFrame | Blocks], model: object |
     if not isinstance(output, Output):
         got = "None" if output is None else f"a {type(output).__module__.partition('.')[0]}.{type(output).__name__}"
         raise ContractError(f"stage {job.stage!r}: its step must return a polars.DataFrame or an Output, not {got}")
+    where = f"stage {job.stage!r}, part {job.index}"
+    require_origins(output.rows, None if job.inputs is None else rows, sides, where=where)
     if job.fan_out is not None and job.inputs is not None and isinstance(rows, pl.DataFrame):
-        job.fan_out.hold(rows, output, where=f"stage {job.stage!r}, part {job.index}")
+        job.fan_out.hold(rows, output, where=where)
         if output.attempts is None:  # each row has been accounted for
             output = replace(output, attempts=output.rows.height + output.dropped.height + output.quarantined.height)
     attempts = output.attempts if output.attempts is not None else rows.height
@@ -124,7 +127,7 @@ def make_rows(job: PartJob, frames: list[pl.DataFrame | Blocks], model: object |
     accounted = output.rows.height + output.dropped.height + output.quarantined.height
     if attempts != accounted:
         raise AccountingError(
-            f"stage {job.stage!r}, part {job.index}: {attempts} rows were attempted, but "
+            f"{where}: {attempts} rows were attempted, but "
             f"{output.rows.height} came out, {output.dropped.height} were dropped and "
             f"{output.quarantined.height} quarantined ({accounted} in all): {_advice(accounted < attempts)}"
         )
