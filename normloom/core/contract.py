@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import polars as pl
 
 from normloom.core.errors import ConfigError, ContractError
 
 Action = Literal["warn", "quarantine", "stop"]
+_Type = pl.DataType | pl.datatypes.DataTypeClass
 
 IDENTITY = {"row_id": pl.String(), "parents": pl.List(pl.String())}
 RESERVED = (*IDENTITY, "content", "through")  # what a step's rows tell the runner in columns of these names
@@ -28,6 +29,12 @@ class Check:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     on_fail: Action = "stop"
 
+    def __post_init__(self) -> None:
+        if self.on_fail not in get_args(Action):
+            raise ConfigError(
+                f"check {self.name}: on_fail must be one of {', '.join(get_args(Action))}, not {self.on_fail!r}"
+            )
+
     @property
     def name(self) -> str:
         """The expectation and the column it looks at, for reports."""
@@ -35,7 +42,7 @@ class Check:
         return f"{self.expectation}({column})" if column else self.expectation
 
 
-def unstorable(dtype: pl.DataType | pl.datatypes.DataTypeClass) -> str | None:
+def unstorable(dtype: _Type) -> str | None:
     """Say what in a type a table of Parquet files cannot hold so that others can read it, None if nothing."""
     if dtype == pl.Object:
         return "Python objects: convert them"
@@ -107,10 +114,14 @@ class Contract:
         return typed
 
     def _cast(self, column: pl.Series, stage: str) -> pl.Series:
-        dtype = self.schema[column.name]
+        dtype, cast = self.schema[column.name], column
+        if column.dtype == dtype:
+            return column
         try:
-            cast = column.cast(dtype, strict=True)
-            reason = None if cast.dtype == column.dtype else _loss(column, cast)
+            reason = _unlike(column.dtype, dtype)
+            if reason is None:
+                cast = column.cast(dtype, strict=True)
+                reason = _loss(column, cast)
         except pl.exceptions.PolarsError as error:
             reason = str(error).partition("\n")[0]
         if reason:
@@ -122,11 +133,6 @@ class Contract:
 
 def _loss(column: pl.Series, cast: pl.Series) -> str | None:
     """Say which value is another one in its new type, None if there is none; floats may become narrower."""
-    if column.dtype.is_numeric() and cast.dtype.is_temporal():
-        return "a number is no time"
-    zones = [one.dtype.time_zone for one in (column, cast) if isinstance(one.dtype, pl.Datetime)]
-    if len(zones) == 2 and (zones[0] is None) != (zones[1] is None):  # noqa: PLR2004  # the one's and the other's
-        return "one has a time zone, the other has none"
     if _narrowed(column.dtype) == _narrowed(cast.dtype):
         return None
     back = cast.cast(column.dtype, strict=False)
@@ -135,7 +141,29 @@ def _loss(column: pl.Series, cast: pl.Series) -> str | None:
     return f"{before[0]!r} would become {after[0]!r}" if before else None
 
 
-def _narrowed(dtype: pl.DataType | pl.datatypes.DataTypeClass) -> pl.DataType | pl.datatypes.DataTypeClass:
+def _unlike(one: _Type, other: _Type) -> str | None:
+    """Say why values of one type mean something else in another type, into which they can be cast."""
+    if isinstance(one, pl.List | pl.Array) and isinstance(other, pl.List | pl.Array):
+        return _unlike(one.inner, other.inner)
+    if isinstance(one, pl.Struct) and isinstance(other, pl.Struct):
+        there = {field.name: field.dtype for field in one.fields}
+        found = (_unlike(there[field.name], field.dtype) for field in other.fields if field.name in there)
+        return next((reason for reason in found if reason), None)
+    if one == pl.Null:
+        return None
+    if one.is_nested() or other.is_nested():
+        return "one is nested, the other is not, or not in the same way"
+    if one.is_numeric() and other.is_temporal():
+        return "a number is no time"
+    if one.is_temporal() and other.is_numeric():
+        return "a time is no number"
+    zoned = [isinstance(kind, pl.Datetime) and kind.time_zone is not None for kind in (one, other)]
+    if one.is_temporal() and other.is_temporal() and zoned[0] != zoned[1]:
+        return "one has a time zone, the other has none"
+    return None
+
+
+def _narrowed(dtype: _Type) -> _Type:
     """Return a type with single precision for its floats, and lists for its arrays."""
     if isinstance(dtype, pl.List | pl.Array):
         return pl.List(_narrowed(dtype.inner))

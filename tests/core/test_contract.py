@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import itertools
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -9,7 +11,7 @@ import polars as pl
 import pytest
 
 from normloom.core.contract import Check, Contract
-from normloom.core.errors import CheckError, ContractError
+from normloom.core.errors import CheckError, ConfigError, ContractError
 from normloom.run.checks.table_checks import require, run_checks
 
 PEOPLE = Contract(columns={"name": pl.String(), "age": pl.Int64()}, nullable=frozenset({"age"}))
@@ -49,6 +51,11 @@ def test_rows_that_break_the_contract_are_named(rows: pl.DataFrame, message: str
 def checked(expectation: str, on_fail: str = "stop", **arguments: object) -> Contract:
     check = Check(expectation=expectation, arguments=arguments, on_fail=on_fail)  # type: ignore[arg-type]
     return Contract(columns=PEOPLE.columns, nullable=PEOPLE.nullable, checks=(check,))
+
+
+def test_a_check_fails_in_one_of_three_ways() -> None:
+    with pytest.raises(ConfigError, match=r"values_to_be_unique\(age\): on_fail must be one of warn, quarantine, stop"):
+        checked("expect_column_values_to_be_unique", "fail", column="age")
 
 
 def test_a_check_that_holds_passes() -> None:
@@ -123,9 +130,14 @@ def test_a_large_table_is_checked_in_slices_with_the_same_results() -> None:
         (["7", "007"], pl.Int64(), "'007' would become 7"),
         ([2**53 + 1], pl.Float64(), "9007199254740993 would become 9007199254740992.0"),
         ([Decimal("1.25")], pl.Decimal(10, 1), r"Decimal\('1.25'\) would become Decimal\('1.2'\)"),
-        ([datetime(2026, 1, 1, 5, tzinfo=UTC)], pl.Date(), ".*would become datetime.date"),
+        ([datetime(2026, 1, 1, 5)], pl.Date(), ".*would become datetime.date"),  # noqa: DTZ001  # without a zone
+        ([datetime(2026, 1, 1, tzinfo=UTC)], pl.Date(), "one has a time zone, the other has none"),
         ([datetime(2026, 1, 1, tzinfo=UTC)], pl.Datetime("us"), "one has a time zone, the other has none"),
         ([5], pl.Date(), "a number is no time"),
+        ([date(2026, 1, 1)], pl.Int64(), "a time is no number"),
+        ([date(2026, 1, 1)], pl.Datetime("us", "UTC"), "one has a time zone, the other has none"),
+        ([5], pl.Struct({"x": pl.Int64}), "one is nested, the other is not, or not in the same way"),
+        ([{"x": 5}], pl.Int64(), "one is nested, the other is not, or not in the same way"),
     ],
 )
 def test_a_type_in_which_a_value_would_be_another_is_refused(
@@ -134,6 +146,51 @@ def test_a_type_in_which_a_value_would_be_another_is_refused(
     rows = pl.DataFrame({"row_id": map(str, values), "parents": [[]] * len(values), "a": values})
     with pytest.raises(ContractError, match=f"column 'a' is .*, its contract says .*: {reason}"):
         Contract(columns={"a": dtype}).enforce(rows, stage="s")
+
+
+LEAVES = [
+    pl.Series([1]),
+    pl.Series([2], dtype=pl.UInt8),
+    pl.Series([1.5]),
+    pl.Series([True]),
+    pl.Series(["7"]),
+    pl.Series(["007"]),
+    pl.Series(["7"], dtype=pl.Categorical),
+    pl.Series([b"7"]),
+    pl.Series([date(2026, 1, 2)]),
+    pl.Series([datetime(2026, 1, 2, tzinfo=UTC)]).dt.replace_time_zone(None),
+    pl.Series([datetime(2026, 1, 2, 3, tzinfo=UTC)]).dt.replace_time_zone(None).dt.cast_time_unit("ms"),
+    pl.Series([datetime(2026, 1, 2, tzinfo=UTC)]),
+    pl.Series([datetime(2026, 1, 2, tzinfo=UTC)]).dt.convert_time_zone("Europe/Berlin"),
+    pl.Series([time(3, 4)]),
+    pl.Series([timedelta(seconds=5)]),
+    pl.Series([Decimal("1.25")]),
+]
+NESTS: dict[str, Callable[[pl.Series], pl.Series]] = {
+    "list": lambda one: one.implode(),
+    "array": lambda one: one.reshape((1, 1)),
+    "struct": lambda one: pl.DataFrame({"x": one, "y": ["same"]}).to_struct(),
+    "list of structs": lambda one: pl.DataFrame({"x": one}).to_struct().implode(),
+}
+
+
+@pytest.mark.parametrize("nest", NESTS.values(), ids=NESTS)
+def test_a_value_in_a_list_or_an_object_is_held_to_its_type_like_one_that_stands_alone(
+    nest: Callable[[pl.Series], pl.Series],
+) -> None:
+    for before, after in itertools.product(LEAVES, LEAVES):
+        assert _held(nest(before), nest(after)) == _held(before, after), (before, after)
+
+
+def _held(before: pl.Series, after: pl.Series) -> bool:
+    """Return whether a contract with the type of one column takes the other."""
+    rows = pl.DataFrame({"row_id": ["r"], "parents": [[]], "a": before})
+    try:
+        made = Contract(columns={"a": after.dtype}).enforce(rows, stage="s")
+    except ContractError:
+        return False
+    assert made["a"].dtype == after.dtype
+    return True
 
 
 @pytest.mark.parametrize(
