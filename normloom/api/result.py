@@ -8,7 +8,6 @@ from typing import Literal
 
 import polars as pl
 
-from normloom.core.errors import UsageError
 from normloom.core.table import Manifest
 from normloom.run.build import BuildResult
 from normloom.store.store import Store
@@ -33,9 +32,7 @@ class Result:
     @property
     def manifest(self) -> Manifest:
         """The manifest of the released table; raises UsageError if the build left it out."""
-        if self.built.end not in self.manifests:
-            raise UsageError(f"this build of {self.system} left out stage {self.built.end!r}, which is released")
-        return self.manifests[self.built.end]
+        return self.built.released
 
     @property
     def rows(self) -> pl.LazyFrame:

@@ -115,11 +115,16 @@ class BuildResult:
 
     @property
     def released(self) -> Manifest:
-        """The released table; raises StopIteration if the build left it out."""
+        """The released table; raises UsageError if the build left it out."""
         return self[self.end]
 
     def __getitem__(self, stage: str) -> Manifest:
-        return next(manifest for manifest in self.manifests if manifest.stage == stage)
+        """Return the table of a stage, or one that the build read; raises UsageError if the build left it out."""
+        tables = {**self.reads, **{manifest.stage: manifest for manifest in self.manifests}}
+        if stage not in tables:
+            released = ", which is released" if stage == self.end else ""
+            raise UsageError(f"this build of {self.system} left out stage {stage!r}{released}")
+        return tables[stage]
 
 
 def new_build_id() -> str:

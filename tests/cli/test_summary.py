@@ -193,6 +193,8 @@ def test_small_models_and_removals_by_chance_are_warned_of(build: tuple[BuildRes
 def test_a_build_without_its_released_table_says_so(build: tuple[BuildResult, Store]) -> None:
     with pytest.raises(UsageError, match="this build of savacu left out stage 'other', which is released"):
         _ = Result(replace(build[0], end="other"), build[1]).manifest
+    with pytest.raises(UsageError, match=r"this build of savacu left out stage 'other'$"):
+        _ = build[0]["other"]
 
 
 def test_short_lists_and_labels_short_of_their_quota_are_named(tmp_path: Path) -> None:
