@@ -8,6 +8,8 @@ from typing import Any
 
 import polars as pl
 
+from normloom.core.errors import ConfigError
+
 Touches = Callable[[pl.DataFrame, pl.DataFrame, pl.DataFrame, Mapping[str, Any]], bool]
 
 
@@ -26,3 +28,9 @@ class Compared:
 
     columns: tuple[str, ...] | None = None
     touches: Touches = _any
+
+    def __post_init__(self) -> None:
+        if isinstance(self.columns, str):
+            raise ConfigError(
+                f'Compared: columns must be names of columns in a tuple, such as ("prompt",); got {self.columns!r}'
+            )

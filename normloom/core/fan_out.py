@@ -7,7 +7,7 @@ from typing import Protocol
 
 import polars as pl
 
-from normloom.core.errors import AccountingError
+from normloom.core.errors import AccountingError, ConfigError
 
 
 class Made(Protocol):
@@ -37,6 +37,14 @@ class FanOut:
     rows: int | pl.Expr | None = 1
     reason: str = ""
     by_part: bool = False
+
+    def __post_init__(self) -> None:
+        counted = isinstance(self.rows, int) and not isinstance(self.rows, bool) and self.rows >= 0
+        if not (counted or isinstance(self.rows, pl.Expr | None)):
+            raise ConfigError(
+                "the rows of a fan-out must be a count, a column or an expression, such as each(2) or "
+                f'each("copies"); got {self.rows!r}'
+            )
 
     def of(self, rows: int) -> int:
         """Return how many rows this many input rows require; as many, if that depends on their content."""

@@ -28,7 +28,7 @@ from pydantic import BaseModel
 from normloom.core.bounds import BoundOf
 from normloom.core.compared import Compared
 from normloom.core.contract import Contract
-from normloom.core.errors import ConfigError
+from normloom.core.errors import ConfigError, cause
 from normloom.core.fan_out import FanOut
 from normloom.core.machine.loaded import note_loaded
 from normloom.core.models.model_roles import RolesSpec
@@ -36,6 +36,7 @@ from normloom.core.models.needs import Needs
 from normloom.core.models.protocol import ModelSpec
 from normloom.core.stage import NoArguments, Output, SideReads, Stage
 from normloom.steps.args import Args
+from normloom.steps.declared import declared, listed, wrong
 from normloom.steps.step_function import StepFunction
 
 P = ParamSpec("P")
@@ -49,21 +50,14 @@ _BY_PLACE = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_
 class Step(Generic[P, R]):
     """A declared step. Calling it returns its `Stage` in a flow; `function` is the bare function."""
 
-    def __init__(
-        self,
-        function: Callable[P, R],
-        *,
-        makes: Contract | Callable[[Mapping[str, Any]], Contract] | None,
-        name: str | None,
-        stage: Mapping[str, Any],
-    ) -> None:
+    def __init__(self, function: Callable[P, R], options: Mapping[str, Any]) -> None:
         functools.update_wrapper(self, function)
         self.function = function
         self.called = StepFunction(function)
-        self.makes = makes
-        self.name = name or function.__name__
+        self._stage = declared(options["name"] or function.__name__, options)
+        self.name: str = self._stage.pop("name") or function.__name__
+        self.makes: Contract | Callable[[Mapping[str, Any]], Contract] | None = self._stage.pop("makes")
         self._signature = inspect.signature(function)
-        self._stage = stage
         parameters = self._signature.parameters
         self._given = self._signature.replace(parameters=[one for one in parameters.values() if one.name != RUN])
         if taken := sorted(_OF_THE_CALL & set(parameters)):
@@ -72,9 +66,10 @@ class Step(Generic[P, R]):
         for one in {MODEL, RUN} & set(sides):  # the runner hands side tables over by place
             if set(sides[sides.index(one) :]) - {MODEL, RUN}:
                 raise TypeError(f"step {self.name!r}: parameter {one!r} must come after the side tables")
-        if stage["files"] and RUN not in parameters:
+        if options["files"] and RUN not in parameters:
             raise TypeError(f"step {self.name!r} has files: it needs a parameter 'run', and writes them to run.files")
         self._args = _declared(function) if ARGS in parameters else None
+        self._require_media()
 
     def __repr__(self) -> str:
         return f"<step {self.function.__module__}.{self.function.__qualname__}>"
@@ -104,19 +99,26 @@ class Step(Generic[P, R]):
         }
         model = bound.arguments.get(MODEL)
         options, given = dict(self._stage), {**dict(arguments), **values}
-        if not isinstance(options["fan_out"], FanOut | None):
-            options["fan_out"] = options["fan_out"](given)
-        for kind in ("reads", "side_reads"):
-            if callable(options[kind]):
-                options[kind] = options[kind](given)
+        for option in ("fan_out", "reads", "side_reads"):
+            if callable(options[option]):
+                options[option] = listed(options[option](given))
+        options["compares"] = Compared() if options["compares"] is True else options["compares"] or None
         for kind in ("images", "sounds"):
             options[kind] = given.get(options[kind]) is not None if options[kind] else False
         made = contract or (self.makes(given) if callable(self.makes) else self.makes)
         if made is None:
             raise ConfigError(f"step {self.name!r}: its declaration has no `makes`, so its call needs a `contract`")
-        options["part_rows"] = part_rows or given.get("part_rows") or options["part_rows"]
+        if fault := wrong("name", name):
+            raise ConfigError(f"step {self.name!r}: {fault}")
+        if not isinstance(made, Contract):
+            raise ConfigError(f"step {self.name!r}: its contract must be a Contract, not {type(made).__name__}")
+        sizes = (part_rows, given.get("part_rows"), options["part_rows"])
+        options["part_rows"] = next((size for size in sizes if size is not None), None)
+        for option in ("fan_out", "reads", "side_reads", "part_rows"):
+            if fault := wrong(option, options[option]):
+                raise ConfigError(f"step {self.name!r}: {fault}")
         return Stage(
-            name=name or self.name.format_map(given),
+            name=name or self._named(given),
             function=self.called,
             arguments=arguments,
             values=values,
@@ -127,6 +129,29 @@ class Step(Generic[P, R]):
             run=RUN in self._signature.parameters,
             **options,
         )
+
+    def _named(self, given: Mapping[str, Any]) -> str:
+        try:
+            return self.name.format_map(given)
+        except (LookupError, AttributeError, ValueError) as error:
+            raise ConfigError(
+                f"step {self.name!r}: its name cannot be filled in ({cause(error)}); it may contain "
+                f"{', '.join(f'{{{one}}}' for one in given) or 'no arguments, as it takes none'}"
+            ) from None
+
+    def _require_media(self) -> None:
+        """Raise TypeError if the value with the media, by its name, is none that the step has."""
+        parameters = self._signature.parameters
+        if ARGS in parameters and not self._args:
+            return
+        values = [one.name for one in parameters.values() if one.kind is inspect.Parameter.KEYWORD_ONLY]
+        there = [*(self._args.model_fields if self._args else ()), *(one for one in values if one not in {MODEL, RUN})]
+        for kind in ("images", "sounds"):
+            if (named := self._stage[kind]) and named not in there:
+                raise TypeError(
+                    f"step {self.name!r}: {kind} names {named!r}, which is neither a parameter after * nor a field of "
+                    f"its args; there are: {', '.join(there) or 'none'}"
+                )
 
     def _arguments(self, bound: inspect.BoundArguments) -> BaseModel:
         parameter = self._signature.parameters.get(ARGS)
@@ -217,7 +242,9 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
     - `images`, `sounds`: the value with the media that its model is asked about; None in a call means text only.
     """
     columns = Contract(columns=_types(makes), nullable=frozenset(makes)) if isinstance(makes, Mapping) else makes
-    stage = {
+    options = {
+        "makes": columns,
+        "name": name,
         "part_rows": part_rows,
         "sides_on": sides_on,
         "looks_up": looks_up,
@@ -225,7 +252,7 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
         "side_reads": side_reads,
         "carries": carries,
         "blocks": blocks,
-        "compares": Compared() if compares is True else compares or None,
+        "compares": compares,
         "quarantine_budget": quarantine_budget,
         "bound": bound,
         "libraries": libraries,
@@ -239,7 +266,7 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
     def declare(function: Callable[P, R]) -> Step[P, R]:
         if function.__module__.partition(".")[0] != "normloom":
             note_loaded()
-        return Step(function, makes=columns, name=name, stage=stage)
+        return Step(function, options)
 
     return declare
 

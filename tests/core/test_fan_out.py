@@ -10,7 +10,7 @@ from hand_made import ANY, Forgetful, Writer, carry_out
 from hypothesis import given
 from hypothesis import strategies as st
 
-from normloom.core.errors import AccountingError
+from normloom.core.errors import AccountingError, ConfigError
 from normloom.core.fan_out import FanOut, each, free
 from normloom.core.models.protocol import GenerateRequest, LanguageModel, Sampling
 from normloom.core.stage import Output, dropped, dropped_frame, quarantined, quarantined_frame
@@ -138,3 +138,9 @@ def test_every_stage_of_the_product_says_what_it_owes(name: str, profile: str) -
     config, _ = validated(system.config, load_profile(profile, system.name))
     stages = stages_of(*system.flow(config))
     assert [stage.name for stage in stages if stage.inputs and stage.fan_out is None] == []
+
+
+@pytest.mark.parametrize("rows", [2.5, -1, True, ["copies"]])
+def test_a_fan_out_is_a_count_a_column_or_an_expression(rows: Any) -> None:
+    with pytest.raises(ConfigError, match=r'a count, a column or an expression, such as each\(2\) or each\("copies"\)'):
+        each(rows)

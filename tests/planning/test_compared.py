@@ -132,3 +132,10 @@ def test_a_side_table_with_other_columns_costs_all_parts(tmp_path: Path) -> None
 def test_any_new_row_affects_a_step_that_does_not_say_which_do() -> None:
     nothing = pl.DataFrame()
     assert nl.Compared().touches(nothing, nothing, nothing, {})
+
+
+def test_what_is_compared_are_columns_by_name() -> None:
+    with pytest.raises(
+        nl.ConfigError, match=r'columns must be names of columns in a tuple, such as \("prompt",\); got'
+    ):
+        nl.Compared(columns="prompt")  # type: ignore[arg-type]  # as users write

@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -208,3 +209,81 @@ def test_a_step_says_what_it_is() -> None:
     assert isinstance(cut, Step)
     assert repr(cut) == "<step test_step.cut>"
     assert cut.__doc__ == "Cut words."
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"makes": ["word"]}, 'makes must be columns with their Polars types, such as {"prompt": pl.String}'),
+        ({"name": 5}, 'name must be text, such as "rate_{rater}"; got 5'),
+        ({"part_rows": "2"}, "part_rows must be a whole number of at least 1, such as 128; got '2'"),
+        ({"part_rows": 0}, "part_rows must be a whole number of at least 1, such as 128; got 0"),
+        ({"part_rows": True}, "part_rows must be a whole number of at least 1, such as 128; got True"),
+        ({"sides_on": ("a",)}, "sides_on must be the name of a column, such as \"prompt_id\"; got ('a',)"),
+        ({"looks_up": "a"}, "looks_up must be names of columns in a tuple, such as (\"prompt_id\",); got 'a'"),
+        ({"reads": "a"}, 'reads must be names of columns in a tuple, such as ("prompt",), or a function that returns'),
+        ({"reads": (1,)}, "reads must be names of columns in a tuple"),
+        ({"side_reads": ("a",)}, "side_reads must be names of columns, or None, for each side table, such as"),
+        ({"carries": 1}, "carries must be True or False; got 1"),
+        ({"blocks": "yes"}, "blocks must be True or False; got 'yes'"),
+        ({"compares": "a"}, "compares must be True, False or a Compared; got 'a'"),
+        ({"quarantine_budget": 5}, "quarantine_budget must be a share from 0 to 1, such as 0.1; got 5"),
+        ({"bound": 7}, "bound must be a function of the stage"),
+        ({"libraries": "numpy"}, "libraries must be names of packages in a tuple, such as (\"numpy\",); got 'numpy'"),
+        ({"libraries": None}, 'libraries must be names of packages in a tuple, such as ("numpy",); got None'),
+        ({"fan_out": 1}, "fan_out must be each(1), each(n), free("),
+        ({"files": True}, 'files must be the kind of files, such as "adapter"; got True'),
+        (
+            {"needs": {"gpus": 1}},
+            "needs must be processes with their resources, such as Needs(gpus=1); got {'gpus': 1}",
+        ),
+        ({"images": ("media",)}, "images must be the name of a value, such as \"media\"; got ('media',)"),
+        (
+            {"images": "pictures"},
+            "images names 'pictures', which is neither a parameter after * nor a field of its args",
+        ),
+        (
+            {"sounds": "rows"},
+            "sounds names 'rows', which is neither a parameter after * nor a field of its args; there",
+        ),
+    ],
+)
+def test_an_option_of_another_type_is_refused_where_it_is_declared(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(TypeError) as caught:
+        step(**{"makes": WORDS, **options})(shout.function)
+    assert f"step {options.get('name', 'shout')!r}: {sentence}" in str(caught.value)
+
+
+def test_lists_of_names_count_as_tuples() -> None:
+    options: dict[str, Any] = {
+        "reads": lambda _: ["word"],
+        "looks_up": ["word"],
+        "side_reads": [["word"], None],
+        "libraries": ["numpy"],
+    }
+    stage = step(makes=WORDS, **options)(bare.function)(ANY)
+    assert stage.side_reads == (("word",), None)
+    assert (stage.reads, stage.looks_up, stage.libraries) == (("word",), ("word",), ("numpy",))
+
+
+@pytest.mark.parametrize(
+    ("options", "called", "sentence"),
+    [
+        ({"fan_out": lambda _: 1}, {}, "fan_out must be each(1), each(n), free("),
+        ({"reads": lambda _: "word"}, {}, "reads must be names of columns in a tuple"),
+        ({"makes": lambda _: {"word": pl.String}}, {}, "its contract must be a Contract, not dict"),
+        ({}, {"contract": {"word": pl.String}}, "its contract must be a Contract, not dict"),
+        ({}, {"part_rows": "2"}, "part_rows must be a whole number of at least 1, such as 128; got '2'"),
+        ({}, {"part_rows": 0}, "part_rows must be a whole number of at least 1, such as 128; got 0"),
+        ({}, {"name": 7}, 'name must be text, such as "rate_{rater}"; got 7'),
+        ({"name": "bare_{rater}"}, {}, "its name cannot be filled in (KeyError: 'rater'); it may contain no arguments"),
+        ({"name": "bare_{"}, {}, "its name cannot be filled in (ValueError: "),
+    ],
+)
+def test_an_option_that_a_call_gives_or_computes_is_refused_there(
+    options: dict[str, Any], called: dict[str, Any], sentence: str
+) -> None:
+    declared = step(**{"makes": WORDS, **options})(bare.function)
+    with pytest.raises(ConfigError) as caught:
+        declared(ANY, **called)
+    assert f"step {options.get('name', 'bare')!r}: {sentence}" in str(caught.value)
