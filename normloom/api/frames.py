@@ -13,9 +13,9 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
 from normloom.api.records import frame_of
-from normloom.api.written import lines
+from normloom.api.written import lines, require_times
 from normloom.core.contract import RESERVED, Contract, unstorable
-from normloom.core.errors import UsageError, cause
+from normloom.core.errors import SourceError, UsageError, cause
 from normloom.core.stage import Output, Stage, quarantined_frame
 from normloom.readers import LIBRARIES, READERS, Located, ReadOptions, locate, read_source
 from normloom.settings.config import checked
@@ -85,6 +85,10 @@ def _memory(*, frame: Frame) -> Output:
 @step(makes=Contract(columns={"source_row": pl.Int64()}, extra=True), libraries=LIBRARIES)
 def _file(*, source: Located) -> Output:
     read = read_source(source, text_column=None, keep="all")
+    try:
+        require_times(read.rows)
+    except UsageError as error:
+        raise SourceError(f"{source.name}: {error}") from error
     known = _known(_renamed(read.rows.drop("source_row"), source.name)).rows.with_columns(read.rows["source_row"])
     return Output(rows=known, quarantined=quarantined_frame(read.entries), attempts=read.records)
 
@@ -118,6 +122,7 @@ def _frame(data: Any, name: str) -> pl.DataFrame:
     """Return data in memory as a frame of columns that a table can hold."""
     try:
         rows = _read(data)
+        require_times(rows)
     except UsageError as error:
         raise UsageError(f"table {name!r}: {error}") from error
     except Exception as error:

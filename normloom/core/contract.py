@@ -12,6 +12,7 @@ from normloom.core.errors import ConfigError, ContractError
 
 Action = Literal["warn", "quarantine", "stop"]
 _Type = pl.DataType | pl.datatypes.DataTypeClass
+_OF_PANDAS = {"pandas.period": "periods", "pandas.interval": "intervals"}
 
 IDENTITY = {"row_id": pl.String(), "parents": pl.List(pl.String())}
 RESERVED = (*IDENTITY, "content", "through")  # what a step's rows tell the runner in columns of these names
@@ -48,6 +49,8 @@ def unstorable(dtype: _Type) -> str | None:
         return "Python objects: convert them"
     if dtype in (pl.Int128, pl.UInt128):
         return "integers of 128 bits: make them text, or integers of 64 bits"
+    if isinstance(dtype, pl.BaseExtension) and dtype.ext_name() in _OF_PANDAS:
+        return f"{_OF_PANDAS[dtype.ext_name()]} of pandas, which others read as numbers: make them text (astype(str))"
     if isinstance(dtype, pl.List | pl.Array):
         return unstorable(dtype.inner)
     if isinstance(dtype, pl.Struct):

@@ -10,6 +10,7 @@ from typing import Any
 
 import polars as pl
 
+from normloom.core.contract import unstorable
 from normloom.core.errors import SourceError
 from normloom.readers.choose import chosen_numbers
 from normloom.readers.formats.arrow_column import class_names, column_at, path_of
@@ -105,7 +106,11 @@ def _frame(
         start = end
         if numbers is not None and (not numbers or numbers[-1] <= end):
             break
-    return pl.concat(parts, how="vertical") if parts else pl.DataFrame()
+    frame = pl.concat(parts, how="vertical") if parts else pl.DataFrame()
+    for name, dtype in frame.schema.items():
+        if reason := unstorable(dtype):
+            raise SourceError(f"{file.path}: column {name!r} holds {reason}")
+    return frame
 
 
 def _rows(batch: Any, numbers: Sequence[int], columns: _Columns, rejected: list[Rejected]) -> pl.DataFrame:
