@@ -14,7 +14,7 @@ from importlib import metadata
 from typing import Any
 
 from normloom.core.errors import ConfigError, UsageError
-from normloom.core.machine.loaded import edited
+from normloom.core.machine.loaded import edited, reloaded
 from normloom.core.machine.versions import installed_version
 from normloom.core.models.model_roles import each_of
 from normloom.core.models.protocol import ModelSpec
@@ -24,7 +24,9 @@ from normloom.models.identity import model_identity
 from normloom.models.registry import engine_of
 from normloom.planning.canonical import canonical, digest
 from normloom.planning.code.called import Called
+from normloom.planning.code.outdated import outdated
 from normloom.planning.code.source import ReachedSource, one_look, source_of
+from normloom.planning.code.source_text import PROJECT_PACKAGES
 
 FORMAT = 2  # of keys; raising it makes every table again
 NAMES = frozenset({"function", "source"})  # recorded with the fields of a key, and no part of it
@@ -52,7 +54,7 @@ def key_fields(
                     called.roots.append((engine.module, engine.attribute))
                     called.roots += _routing(spec)
             source = source_of(called.roots, live=called.live)
-        _require_as_imported(source)
+        _require_as_imported(stage, source)
     except UsageError as error:
         raise UsageError(f"stage {stage.name!r}: {error}") from error
     return {
@@ -111,12 +113,23 @@ def recipe(fields: Mapping[str, Any], *, compares: bool = False) -> str:
     return digest(deciding)
 
 
-def _require_as_imported(source: ReachedSource) -> None:
-    """Raise UsageError for a module that was edited since it was imported: other code runs than the key would say."""
-    if found := edited(dict.fromkeys(symbol.partition(":")[0] for symbol in source.symbols)):
+def _require_as_imported(stage: Stage, source: ReachedSource) -> None:
+    """Raise UsageError if other code runs than the key would say.
+
+    That is so if a module was edited since it was imported, or was reloaded since a function of it was.
+    """
+    modules = dict.fromkeys(symbol.partition(":")[0] for symbol in source.symbols)
+    if found := edited(modules):
         module, path = found
         again = "run it again" if module == "__main__" else "restart, or reload it and import its names again"
         raise UsageError(f"module {module!r} was edited after it was imported ({path}): {again}")
+    own = frozenset(module for module in modules if module.partition(".")[0] not in PROJECT_PACKAGES)
+    if old := outdated((stage.function, type(stage.arguments)), own, reloaded=reloaded()):
+        where = "" if old.holder == old.module else f" in {old.holder!r}"
+        raise UsageError(
+            f"{old.name!r} of module {old.module!r} is used{where} as it was before the module was edited and "
+            f"reloaded: import it again{where}, or restart"
+        )
 
 
 def _arguments(stage: Stage) -> dict[str, Any]:

@@ -12,6 +12,7 @@ _INSTALLED = ("site-packages", "dist-packages")
 _State = tuple[int, int]  # time of change and size of a file
 
 _noted: dict[str, tuple[object, str, _State]] = {}  # by module: what its import made, its file, and the state of that
+_reloaded: set[str] = set()  # modules that were imported again after an edit
 _noting = threading.Lock()
 
 
@@ -29,14 +30,15 @@ def note(names: Iterable[str]) -> None:
             if path is None or (name in _noted and _noted[name][0] is _imported(module)):
                 continue
             if state := _state(path):
+                if name in _noted and _noted[name][2] != state:
+                    _reloaded.add(name)
                 _noted[name] = (_imported(module), path, state)
 
 
 def edited(names: Iterable[str]) -> tuple[str, str] | None:
     """Return the first of some modules whose file has changed since it was noted, and the file; None if there is none.
 
-    A module that was reloaded is noted again, and one that was never noted is noted now. Names that other modules
-    imported from a reloaded one are not looked at.
+    A module that was reloaded is noted again, and one that was never noted is noted now.
     """
     names = list(names)
     note(names)
@@ -47,6 +49,12 @@ def edited(names: Iterable[str]) -> tuple[str, str] | None:
             if now is not None and now != state:
                 return name, path
     return None
+
+
+def reloaded() -> frozenset[str]:
+    """Return the modules that were edited and imported again since they were first noted."""
+    with _noting:
+        return frozenset(_reloaded)
 
 
 def _path(module: ModuleType | None) -> str | None:
