@@ -14,10 +14,14 @@ STAGES = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """What a stage that read `rows_in` rows dropped (by reason) and quarantined (by rule), the commonest first."""
+    """What a stage that read `rows_in` rows dropped (by reason) and quarantined (by rule), the commonest first.
+
+    `attempts` are the rows that it set out to make, from those that it read or from side tables.
+    """
 
     stage: str
     rows_in: int
+    attempts: int
     dropped: Mapping[str, int]
     quarantined: Mapping[str, int]
 
@@ -29,7 +33,8 @@ class Loss:
     def __str__(self) -> str:
         ways = ((self.dropped, "dropped"), (self.quarantined, "quarantined"))
         told = [f"{_named(counts)} {way}" for counts, way in ways if counts]
-        return f"{self.stage} (read {self.rows_in:,}): {'; '.join(told)}"
+        tried = f", tried {self.attempts:,}" if self.attempts != self.rows_in else ""
+        return f"{self.stage} (read {self.rows_in:,}{tried}): {'; '.join(told)}"
 
 
 def losses(manifests: Iterable[Manifest]) -> list[Loss]:
@@ -46,7 +51,10 @@ def loss(stage: str, rows_in: int, parts: Sequence[PartRecord]) -> Loss:
         for total, counts in ((dropped, part.dropped_by), (quarantined, part.quarantined_by)):
             for reason, rows in counts.items():
                 total[reason] = total.get(reason, 0) + rows
-    return Loss(stage=stage, rows_in=rows_in, dropped=_sorted(dropped), quarantined=_sorted(quarantined))
+    attempts = sum(part.attempts for part in parts)
+    return Loss(
+        stage=stage, rows_in=rows_in, attempts=attempts, dropped=_sorted(dropped), quarantined=_sorted(quarantined)
+    )
 
 
 def upstream(refs: Iterable[TableRef], store: Store) -> list[Manifest]:

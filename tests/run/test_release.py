@@ -101,13 +101,16 @@ def test_a_published_table_is_not_pointed_to_again_if_it_is_too_small(tmp_path: 
 def test_losses_are_told_stage_by_stage_and_the_commonest_first(tmp_path: Path) -> None:
     table = release(Store(tmp_path), echo_stage(words_stage(*"abbc"), drop="b", aside="c"), ReleaseSize())
     [lost] = losses([table])
-    assert (lost.rows, lost.rows_in, dict(lost.dropped), dict(lost.quarantined)) == (
+    assert (lost.rows, lost.rows_in, lost.attempts, dict(lost.dropped), dict(lost.quarantined)) == (
         3,
+        4,
         4,
         {"asked for": 2},
         {"asked": 1},
     )
     assert sentence([lost]) == "echo (read 4): 2 asked for dropped; 1 asked quarantined"
+    tried = replace(lost, stage="select", attempts=10)
+    assert str(tried) == "select (read 4, tried 10): 2 asked for dropped; 1 asked quarantined"
     assert sentence([]) == "no stage dropped a row or quarantined one"
 
 
