@@ -37,7 +37,7 @@ from normloom.prefect.flow_run import hold_run_under_way, under_way
 from normloom.prefect.quiet import quiet_libraries
 from normloom.prefect.run_marks import settle
 from normloom.prefect.server import sending_heartbeats, serving, starting_server, using_server
-from normloom.run.build import BuildRequest, BuildResult, build, reuse
+from normloom.run.build import BuildRequest, BuildResult, build, reuse, tables_taken
 from normloom.run.imports import import_ahead
 from normloom.settings.settings import Prepared, stages_for
 from normloom.settings.source_settings import terms_of
@@ -111,10 +111,12 @@ def make(
     """Bring the tables of a flow up to date, starting only what that needs, and report on the console.
 
     `interrupts` says what Ctrl-C does meanwhile: by default it ends the process.
-    Fails fast: unavailable models, unreadable sources and exceeded limits stop it before anything starts.
+    Fails fast: tables that a partial build lacks, unavailable models, unreadable sources and exceeded limits stop it
+    before anything starts.
     """
     result = None if under_way() else reuse(*ends, request=request, store=store)  # a run shows all its tasks
     if result is None:
+        tables_taken(request, stages_of(*ends), store)
         check_models(ends, resources)
         crowded = too_many_processors(model_uses(stages_of(*ends)), resources)
         if crowded and not console.quiet:

@@ -195,7 +195,7 @@ def build(
         logged_as(system=system, build=identity),
     ):
         _require_free(stages, store)
-        taken = _taken(request, stages, store)
+        taken = tables_taken(request, stages, store)
         require_free({name: manifest.ref for name, manifest in taken.items()}, store)
         end_dead_runs(store, system)
         planned = plan(stages, system=system, store=store, resources=pool.resources, selection=request.selection)
@@ -343,8 +343,11 @@ def _require_free(stages: Sequence[Stage], store: Store) -> None:
     require_free({stage.name: stage.table for stage in stages if stage.table}, store)
 
 
-def _taken(request: BuildRequest, stages: Sequence[Stage], store: Store) -> dict[str, Manifest]:
-    """Return the tables that a partial build takes as they stand."""
+def tables_taken(request: BuildRequest, stages: Sequence[Stage], store: Store) -> dict[str, Manifest]:
+    """Return the tables that a partial build takes as they stand, by stage.
+
+    Raises UsageError for a stage that has no table yet, and StoreError for a table that cannot be read.
+    """
     chosen = request.selection.chosen(stages)
     taken: dict[str, Manifest] = {}
     for stage in request.selection.needed(stages):

@@ -19,7 +19,7 @@ from in_process import prepared
 
 import normloom as nl
 from normloom.api.frames import Frame
-from normloom.core.errors import ConfigError, ReleaseError, SourceError, UsageError
+from normloom.core.errors import ConfigError, ReleaseError, UsageError
 from normloom.core.models.protocol import Completion, GenerateRequest, ScoreRequest, Scores
 from normloom.core.stage import dropped, dropped_frame
 from normloom.settings.config import PROFILES
@@ -132,11 +132,6 @@ def test_columns_of_a_file_with_reserved_names_are_kept(tmp_path: Path) -> None:
     assert rows["parents"].to_list() == [[]]
 
 
-def counted(last: int, dtype: pl.DataType) -> pl.DataFrame:
-    """Return a column of times, of which the last is given as Polars counts it."""
-    return pl.DataFrame({"a": pl.Series([0, last], dtype=pl.Int64).cast(dtype)})
-
-
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
@@ -153,19 +148,6 @@ def counted(last: int, dtype: pl.DataType) -> pl.DataFrame:
         (pl.LazyFrame({"a": [1]}).select("b"), "table 'table' cannot be made of LazyFrame: ColumnNotFoundError"),
         (pl.DataFrame({"a": [2**70]}), "column 'a' holds integers of 128 bits"),
         (["one", "two"], "an iterable of dicts or a path, not list of str"),
-        (counted(2_932_897, pl.Date()), "column 'a' holds a date outside the years 1 to 9999 (record 1): make it null"),
-        (counted(10**9, pl.Date()), "column 'a' holds a date outside the years 1 to 9999 (record 1)"),
-        (counted(-62_135_596_800_001, pl.Datetime("ms")), "column 'a' holds a date outside the years 1 to 9999"),
-        (counted(2**62, pl.Datetime("us")).select(pl.struct("a")), "column 'a.a' holds a date outside the years"),
-        (
-            counted(2**62, pl.Datetime("us")).select(pl.col("a").implode()),
-            "column 'a[]' holds a date outside the years",
-        ),
-        (
-            counted(253_402_300_799_000, pl.Datetime("ms", "Asia/Tokyo")),
-            "a date is outside the years 1 to 9999 (date v",
-        ),
-        (counted(2**62, pl.Duration("ms")), "column 'a' holds a duration that is too long (record 1)"),
         (
             pd.DataFrame({"a": pd.period_range("2026-01", periods=1, freq="M")}),
             "column 'a' holds periods of pandas, whi",
@@ -182,26 +164,11 @@ def test_what_is_no_table_is_refused(data: object, sentence: str) -> None:
     assert sentence in str(caught.value)
 
 
-def test_the_first_and_the_last_times_of_python_are_taken() -> None:
-    for dtype, ends in {
-        pl.Date(): (-719_162, 2_932_896),
-        pl.Datetime("ms"): (-62_135_596_800_000, 253_402_300_799_999),
-        pl.Datetime("us"): (-62_135_596_800_000_000, 253_402_300_799_999_999),
-        pl.Datetime("ns"): (-(2**63) + 1, 2**63 - 1),
-        pl.Duration("ms"): (-999_999_999 * 86_400_000, 999_999_999 * 86_400_000),
-        pl.Duration("us"): (-(2**63) + 1, 2**63 - 1),
-    }.items():
-        for end in ends:
-            assert nl.table(counted(end, dtype)).name == "table"
-
-
-def test_what_a_file_holds_and_a_table_cannot_is_named_with_the_file(tmp_path: Path) -> None:
-    far, periods = tmp_path / "far.parquet", tmp_path / "periods.parquet"
-    counted(10**9, pl.Date()).write_parquet(far)
-    pd.DataFrame({"a": pd.period_range("2026-01", periods=1, freq="M")}).to_parquet(periods)
-    for path, holds in ((far, "a date outside the years 1 to 9999"), (periods, "periods of pandas")):
-        with pytest.raises(SourceError, match=f"{path}: column 'a' holds {holds}"):
-            made("mine", [nl.table(path)], Store(tmp_path / "store"))
+def test_a_partial_build_without_the_tables_that_it_reads_starts_nothing(tmp_path: Path) -> None:
+    kept = short(tone(nl.table(ROWS), SCRIPTED), Politeness())
+    with pytest.raises(UsageError, match="'tone' has no table yet, but a stage to build reads it: build it first"):
+        nl.build(kept, store=tmp_path / "store", only=["short"])
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_flow_is_planned_built_reused_and_looked_at(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
