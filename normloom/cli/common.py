@@ -12,6 +12,8 @@ import yaml
 from rich.console import Console
 from rich.markup import escape
 
+from normloom.core.names import is_flow_file
+
 FAILED, WRONG_USAGE, WAITING = 1, 2, 3
 
 _PIPED = 160  # columns, so that pipes and logs get whole tables instead of the 80 columns that Rich assumes
@@ -36,7 +38,7 @@ def _system_names() -> list[str]:
 
 def stored_as(system: str | None) -> str | None:
     """Return the name under which a store has a system that may be given as a file; other names import nothing."""
-    if system is None or ".py" not in system:
+    if system is None or not is_flow_file(system):
         return system
     from normloom.settings.systems import name_of
 

@@ -1,4 +1,4 @@
-"""Names of systems and stages: folders of a store, and parts of the names of its views."""
+"""Names of systems and stages: folders of a store, parts of the names of its views; or the file of a flow."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from normloom.core.errors import ConfigError
 
 _NAME = re.compile(r"\w[\w .-]*")
 _TAKEN = frozenset({"builds", "latest", "format"})  # what a store has for itself next to them
+
+
+def is_flow_file(name: str) -> bool:
+    """Return whether a name means a file, as in `my_flow.py` or `my_flow.py:name`, and no system."""
+    return name.partition(":")[0].endswith(".py")
 
 
 def require_name(name: str, *, what: str) -> None:

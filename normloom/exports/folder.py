@@ -12,6 +12,7 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from normloom.core.errors import UsageError
@@ -19,6 +20,7 @@ from normloom.store.files import sync_directory, writing
 
 SUMS = "SHA256SUMS"
 MARKER = "normloom-export.json"
+_writing = partial(writing, advice="name a folder that can be written", refusal=UsageError)
 _WRITING = ".writing"  # held by the process that writes a folder; it is removed before the folder gets its name
 
 
@@ -32,7 +34,7 @@ def exported_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     _writable_parent(target)
     _sweep(target)
     temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
-    with writing(temporary, advice="name a folder that can be written"):
+    with _writing(target):
         temporary.mkdir()
     try:
         with (temporary / _WRITING).open("w") as lock:
@@ -90,18 +92,8 @@ def _foreign(target: Path) -> str | None:
 
 
 def _writable_parent(target: Path) -> None:
-    with _writing_export(target):
+    with _writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-
-
-@contextmanager
-def _writing_export(target: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(
-            f"cannot write {target}: {error.strerror or error}; name a folder that can be written"
-        ) from error
 
 
 def _sweep(target: Path) -> None:
@@ -120,7 +112,7 @@ def _write_sums(folder: Path) -> None:
 
 def _take_place(temporary: Path, target: Path) -> None:
     """Rename the folder into its place; an earlier export steps aside and goes file by file, as it lists them."""
-    with _writing_export(target):
+    with _writing(target):
         aside = None
         if target.exists() and any(target.iterdir()):
             aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.old")

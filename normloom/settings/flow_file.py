@@ -18,18 +18,12 @@ from normloom.core.stage import Stage
 from normloom.settings.system import System
 from normloom.settings.system_config import SystemConfig
 
-SUFFIX = ".py"
 FUNCTION = "flow"
 PREFIX = "file_"  # of names that stand for files
 
 
 class FlowConfig(SystemConfig):
     """The settings of a flow that declares none of its own."""
-
-
-def is_flow_file(name: str) -> bool:
-    """Return whether a name means a file, as in `my_flow.py` or `my_flow.py:name`, and no system."""
-    return name.partition(":")[0].endswith(SUFFIX)
 
 
 def attribute_of(name: str) -> str:

@@ -11,12 +11,12 @@ from pydantic import BaseModel
 from normloom.core.errors import ConfigError, NormloomError
 from normloom.core.models.needs import Needs
 from normloom.core.models.product_model import ProductSpec
+from normloom.core.names import is_flow_file
 from normloom.core.stage import Stage, published_stage
 from normloom.core.table import Manifest
 from normloom.history.builds import locks
 from normloom.models.openai.memory import recall
 from normloom.settings.config import load_profile, override, validated
-from normloom.settings.flow_file import is_flow_file
 from normloom.settings.product_models import out_of_products
 from normloom.settings.system import System
 from normloom.settings.systems import system_named, system_names

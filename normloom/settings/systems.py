@@ -9,7 +9,8 @@ from functools import cache
 
 from normloom.core.errors import ConfigError
 from normloom.core.machine.declared import declared, loaded
-from normloom.settings.flow_file import is_flow_file, system_of
+from normloom.core.names import is_flow_file
+from normloom.settings.flow_file import system_of
 from normloom.settings.system import System
 
 GROUP = "normloom.systems"

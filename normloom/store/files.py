@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from normloom.core.errors import StoreError
+from normloom.core.errors import NormloomError, StoreError
 from normloom.core.machine.object_path import ObjectPath
 
 Content = Callable[[BinaryIO], None]  # writes a file
@@ -108,13 +108,17 @@ def sync_directory(path: Path) -> None:
 
 
 @contextmanager
-def writing(path: Path, *, advice: str = "give --store a directory that can be written") -> Iterator[None]:
+def writing(
+    path: Path,
+    *,
+    advice: str = "give --store a directory that can be written",
+    refusal: type[NormloomError] = StoreError,
+) -> Iterator[None]:
     """Turn the operating system's refusals into one sentence that says what to do: `advice`, unless space is short."""
     try:
         yield
     except OSError as error:
-        to_do = {
-            errno.ENOSPC: "free some space and rerun the command, finished parts are kept",
-            errno.EDQUOT: "free some space and rerun the command, finished parts are kept",
-        }.get(error.errno or 0, advice)
-        raise StoreError(f"cannot write {path}: {error.strerror or error}; {to_do}") from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            advice = "free some space and rerun the command"
+            advice += ", finished parts are kept" if refusal is StoreError else ""
+        raise refusal(f"cannot write {path}: {error.strerror or error}; {advice}") from error

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from normloom.core.errors import UsageError
+from normloom.core.errors import NormloomError, StoreError, UsageError
 from normloom.exports.folder import MARKER, SUMS, _take_place, exported_folder
+from normloom.store.files import writing
 
 
 def write(target: Path, *, overwrite: bool = False, **files: str) -> None:
@@ -144,3 +145,13 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match=r"cannot write .*name a folder that can be written"):
         write(tmp_path / "file" / "out")
+    with pytest.raises(UsageError, match=r"cannot write .*File name too long; name a folder that can be written"):
+        write(tmp_path / ("x" * 250))
+
+
+@pytest.mark.parametrize(("refusal", "kept"), [(UsageError, ""), (StoreError, ", finished parts are kept")])
+def test_a_disk_that_is_full_is_said(refusal: type[NormloomError], kept: str) -> None:
+    full = Path("/dev/full")
+    said = f"^cannot write {full}: No space left on device; free some space and rerun the command{kept}$"
+    with pytest.raises(refusal, match=said), writing(full, refusal=refusal):
+        full.write_text("x")

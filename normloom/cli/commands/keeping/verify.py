@@ -96,8 +96,8 @@ def verify(
 
 def _buildable(store: Store, system: str, given: str | None) -> tuple[str, BuildLock] | None:
     """Return the command-line name of a system, or its file, with its last build; None if it has neither."""
+    from normloom.core.names import is_flow_file
     from normloom.history.builds import locks
-    from normloom.settings.flow_file import is_flow_file
     from normloom.settings.systems import system_names
 
     lock = next(iter(locks(store, system, newest=1)), None)

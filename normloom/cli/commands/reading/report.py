@@ -41,10 +41,10 @@ def report(
     With --json one object: system, title, build and sections, each with name, title and data. No page is written
     then, unless --out asks for it.
     """
+    from normloom.core.names import is_flow_file
     from normloom.report.material import find_material
     from normloom.report.page import page as drawn
     from normloom.report.report import report as reported
-    from normloom.settings.flow_file import is_flow_file
     from normloom.settings.systems import name_of, system_named, system_names
     from normloom.store.store import Store
 

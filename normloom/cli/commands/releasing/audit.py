@@ -93,7 +93,7 @@ def audit(  # each an option
 
 def _view(system: str, **given: Any) -> AuditView:
     """Return the system's audit view, overridden by the options."""
-    from normloom.settings.flow_file import is_flow_file
+    from normloom.core.names import is_flow_file
     from normloom.settings.systems import system_named, system_names
     from normloom.tasks.audit.auditing import AuditView
 

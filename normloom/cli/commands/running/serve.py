@@ -67,12 +67,13 @@ def serve(
         prefect deployment run savacu/serve --param 'only=["judge_0"]'
     """
     from normloom.cli.machine.doctor import examine_store
+    from normloom.core.names import is_flow_file
     from normloom.prefect.notifications.watch import watching
     from normloom.prefect.run_marks import settling
     from normloom.prefect.server import ServerError, announced, prefect_server, serving, using_server
     from normloom.prefect.serving.schedules import cron, served
     from normloom.readers.locate import absolute
-    from normloom.settings.flow_file import attribute_of, is_flow_file
+    from normloom.settings.flow_file import attribute_of
     from normloom.settings.systems import name_of
     from normloom.store.store import Store
 
