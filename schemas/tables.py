@@ -123,8 +123,11 @@ GAPS = Contract(
     keys=("label",),
 )
 
-UNIQUE = Contract(
-    columns={**_LABELLED, "fingerprint": pl.UInt64()},
+UNIQUE = Contract(  # without the probabilities of all labels, which nothing after this reads: 0.5 kB a prompt
+    columns={
+        **{name: dtype for name, dtype in _LABELLED.items() if name != "probabilities"},
+        "fingerprint": pl.UInt64(),
+    },
     nullable=LABELLED.nullable,
     checks=(NOT_EMPTY, *LABELLED.checks),
 )
