@@ -25,6 +25,7 @@ if nobody else has written meanwhile: a writer that slept past its lease changes
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from normloom.core.errors import StoreError
@@ -71,3 +72,11 @@ def part_marker(directory: Path, index: int) -> Path:
 def index_of(marker: Path) -> int:
     """Return the part that a file commits."""
     return int(marker.stem.removeprefix("part-"))
+
+
+def stored_in(directory: Path) -> list[str]:
+    """Return the names of all files and folders of parts in a directory."""
+    if isinstance(directory, ObjectPath):
+        return [path.name for pattern in ("*.parquet", f"{PRODUCT}*") for path in directory.glob(pattern)]
+    names = os.listdir(directory)  # noqa: PTH208  # thousands, without an object for each
+    return [name for name in names if name.endswith(".parquet") or name.startswith(PRODUCT)]

@@ -33,6 +33,7 @@ from normloom.store.layout import (
     SUPERSEDED,
     format_of,
     scratch_of,
+    stored_in,
 )
 from normloom.store.locks import lease
 from normloom.store.parts import Writer, committed_part, committed_parts, is_committed
@@ -340,8 +341,7 @@ class Store:
         """
         directory = self.directory(manifest.system, manifest.stage, manifest.key)
         named = {record.name.partition("/")[0] for part in manifest.parts for record in part.stored}
-        files = [*directory.glob("*.parquet"), *directory.glob(f"{PRODUCT}*")]
-        stray = [path for path in files if path.name not in named]
+        stray = [directory / name for name in stored_in(directory) if name not in named]
         content = manifest.model_dump_json(indent=1).encode()
         path = directory / MANIFEST
         if isinstance(path, ObjectPath):
