@@ -17,7 +17,7 @@ from normloom.store.parts import read_slice, write_frames, write_part
 
 def rows_of(directory: Path, parts: Sequence[PartRecord]) -> pl.LazyFrame:
     """Return the rows of parts, not yet read; there must be one part at least."""
-    return pl.scan_parquet([directory / part.files["rows"].name for part in parts], glob=False)
+    return pl.scan_parquet([f"{directory}/{part.files['rows'].name}" for part in parts], glob=False)
 
 
 def checked_before(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO, FileIO
 from pathlib import Path
@@ -16,6 +17,7 @@ from normloom.core.machine.object_path import ObjectPath
 from normloom.core.table import FileRecord, PartRecord
 
 Record = TypeVar("Record")
+_SETTLED = 2_000_000_000  # nanoseconds after which a change is sure to give a directory another time
 _AT_ONCE = 2**20  # bytes of a file that is read with one call: most are a few kilobytes
 
 log = logging.getLogger("normloom.store")
@@ -73,6 +75,25 @@ def parts_without_files(directory: Path, parts: Sequence[PartRecord]) -> list[Pa
         return [part for part in parts if not has_files(directory, part)]
     sizes = directory.sizes()  # one request for a thousand files
     return [part for part in parts if any(sizes.get(record.name) != record.bytes for record in part.stored)]
+
+
+class CompleteTables:
+    """Tables of which all files were there: they are looked for again if the table's directory has changed."""
+
+    def __init__(self) -> None:
+        self._changed: dict[Path, int] = {}  # by directory: when it changed last, in nanoseconds
+
+    def has_all(self, directory: Path, parts: Sequence[PartRecord]) -> bool:
+        """Return whether all files of a table's parts are there, with their sizes when they were looked for."""
+        if isinstance(directory, ObjectPath):
+            return not parts_without_files(directory, parts)
+        changed = os.stat(directory).st_mtime_ns  # noqa: PTH116  # see `size_of`
+        if self._changed.get(directory) == changed:
+            return True
+        complete = not parts_without_files(directory, parts)
+        if complete and time.time_ns() - changed > _SETTLED:
+            self._changed[directory] = changed
+        return complete
 
 
 def _opened(directory: Path, record: FileRecord) -> FileIO | BytesIO:

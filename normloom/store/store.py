@@ -19,7 +19,14 @@ from normloom.core.machine.cache import cache_dir
 from normloom.core.machine.object_path import ObjectPath, place_of
 from normloom.core.table import FileRecord, Kind, Manifest, PartRecord, TableRef
 from normloom.store.files import remove_tree, write_file, writing
-from normloom.store.integrity import fault_of, file_problem, folder_problems, load_record, parts_without_files
+from normloom.store.integrity import (
+    CompleteTables,
+    fault_of,
+    file_problem,
+    folder_problems,
+    load_record,
+    parts_without_files,
+)
 from normloom.store.layout import (
     BUILDS,
     CURRENT,
@@ -68,6 +75,7 @@ class Store:
         self._verified_folders: set[Path] = set()
         self._whole: set[tuple[_State, str]] = set()  # files as they were when they were verified, and their checksums
         self._parsed: dict[Path, _Parsed] = {}
+        self._complete = CompleteTables()
         self._leases: dict[Path, lease.Lease] = {}
 
     def __repr__(self) -> str:
@@ -92,9 +100,7 @@ class Store:
         """Return the manifest of a published table whose files are all there, None if there is none."""
         directory = self.directory(system, stage, key)
         manifest = self._manifest(directory)
-        if manifest is None or parts_without_files(directory, manifest.parts):
-            return None
-        return manifest
+        return manifest if manifest and self._complete.has_all(directory, manifest.parts) else None
 
     def _manifest(self, directory: Path) -> Manifest | None:
         """Return the manifest in a directory; one that has been read and not changed since is not parsed again."""
