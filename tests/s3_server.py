@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
+from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -86,7 +87,7 @@ class S3Server:
             "NORMLOOM_LEASE_SECONDS": "3",
         }
 
-    @property
+    @cached_property
     def client(self) -> Any:
         return boto3.client("s3", endpoint_url=self.endpoint)
 
