@@ -21,6 +21,7 @@ from pydantic import BaseModel, RootModel, TypeAdapter
 
 _ANY = TypeAdapter[Any](Any)
 _PLAIN = (date, time, timedelta, Decimal, UUID)
+_AS_THEY_ARE = frozenset({str, int, float, bool, type(None)})  # and none that derives from them
 
 
 def canonical(value: Any, *, paths: bool = False) -> Any:
@@ -28,6 +29,8 @@ def canonical(value: Any, *, paths: bool = False) -> Any:
 
     A path is a value only as a field of a model, or with `paths`. Raises TypeError for a value that cannot enter a key.
     """
+    if type(value) in _AS_THEY_ARE:
+        return value
     inner = functools.partial(canonical, paths=paths)
     if isinstance(value, BaseModel):
         return _fields(value)
