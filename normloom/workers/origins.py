@@ -41,10 +41,31 @@ def require_origins(
         if name == "content" or (name == "row_id" and isinstance(read, Blocks)):
             continue
         strange = _not_in(texts, given)
-        if name != "row_id":
+        if name != "row_id" and not strange.is_empty():
             strange = strange.filter(~strange.str.contains(_ROW_ID))
         if not strange.is_empty():
             raise _refusal(made[name], strange[0], where, None if given or name != "row_id" else _OF_SOURCE)
+
+
+def require_entries(
+    ledger: pl.DataFrame, read: pl.DataFrame | Blocks | None, sides: Sequence[pl.DataFrame | Blocks], *, where: str
+) -> None:
+    """Raise ContractError for an entry of a ledger whose `row_id` or `winner` cannot be that of a row.
+
+    `row_id` is null only for a record of a step that reads no rows. Both may name ancestors, as `parents` may.
+    """
+    if read is None:
+        return
+    for name in ("row_id", "winner"):
+        if name not in ledger.columns or ledger.is_empty():
+            continue
+        ids = ledger[name].cast(pl.String)
+        strange = _not_in(ids.drop_nulls(), [read, *sides])
+        if not strange.is_empty():
+            strange = strange.filter(~strange.str.contains(_ROW_ID))
+        if not strange.is_empty() or (name == "row_id" and ids.null_count()):
+            told = "null" if strange.is_empty() else repr(strange[0])
+            raise ContractError(f"{where}: {name} of a row in its ledgers is {told}, expected the id of a row")
 
 
 def _texts(told: pl.Series, where: str) -> pl.Series:

@@ -20,8 +20,9 @@ from normloom.core.table import PartRecord
 from normloom.store.parts import ROW_GROUP, committed_part, require_writer, write_files, write_frames, write_part
 from normloom.workers.carried import contract_of, written
 from normloom.workers.job import PartJob, RunJob
-from normloom.workers.origins import require_origins
+from normloom.workers.origins import require_entries, require_origins
 from normloom.workers.reads import blocks_of, reads_digest, rows_of, sides_of
+from normloom.workers.returned import require_output
 from normloom.workers.stage_run import run_in
 
 
@@ -112,18 +113,18 @@ def make_rows(job: PartJob, frames: list[pl.DataFrame | Blocks], model: object |
         return Output(rows=pl.DataFrame(schema=job.contract.schema), attempts=0)
     arguments: list[Any] = [job.arguments] if job.inputs is None else [rows, job.arguments, *sides]
     named = dict(job.values) if model is None else {**job.values, "model": model}
-    output = job.function(*arguments, **named)
-    if not isinstance(output, Output):
-        got = "None" if output is None else f"a {type(output).__module__.partition('.')[0]}.{type(output).__name__}"
-        raise ContractError(f"stage {job.stage!r}: its step must return a polars.DataFrame or an Output, not {got}")
+    output = require_output(job.function(*arguments, **named), where=f"stage {job.stage!r}")
     where = f"stage {job.stage!r}, part {job.index}"
-    require_origins(output.rows, None if job.inputs is None else rows, sides, where=where)
+    read = None if job.inputs is None else rows
+    require_origins(output.rows, read, sides, where=where)
+    for ledger in (output.dropped, output.quarantined):
+        require_entries(ledger, read, sides, where=where)
     if job.fan_out is not None and job.inputs is not None and isinstance(rows, pl.DataFrame):
         job.fan_out.hold(rows, output, where=where)
         if output.attempts is None:  # each row has been accounted for
             output = replace(output, attempts=output.rows.height + output.dropped.height + output.quarantined.height)
     attempts = output.attempts if output.attempts is not None else rows.height
-    del rows, sides, arguments
+    del rows, read, sides, arguments
     accounted = output.rows.height + output.dropped.height + output.quarantined.height
     if attempts != accounted:
         raise AccountingError(

@@ -10,7 +10,7 @@ from normloom.core.errors import ContractError
 from normloom.core.fan_out import each
 from normloom.core.rows.blocks import Blocks
 from normloom.core.rows.ids import row_id
-from normloom.core.stage import Output
+from normloom.core.stage import Output, dropped_frame
 from normloom.steps.step import step
 
 MADE = {"word": pl.String}
@@ -85,6 +85,26 @@ def test_a_source_has_no_row_id_to_keep() -> None:
     with pytest.raises(ContractError, match="row_id of row 0 is 'a', expected none, since the step reads no rows"):
         carry_out(drawn(columns={"row_id": ["a"]}), None)
     assert carry_out(drawn(columns={"parents": [[]], "content": ["a"]}), None).rows["parents"].to_list() == [[]]
+
+
+@pytest.mark.parametrize(
+    ("row_id", "winner", "told_of"),
+    [
+        (None, None, "row_id of a row in its ledgers is null, expected the id of a row"),
+        ("one", None, "row_id of a row in its ledgers is 'one', expected the id of a row"),
+        ("a", "two", "winner of a row in its ledgers is 'two', expected the id of a row"),
+    ],
+)
+def test_a_ledger_names_rows_that_there_can_be(row_id: str | None, winner: str | None, told_of: str) -> None:
+    @step(makes=MADE)
+    def dropping(rows: pl.DataFrame, side: pl.DataFrame, *, entry: dict[str, str | None]) -> Output:  # noqa: ARG001  # as above
+        return Output(rows=rows[1:], dropped=dropped_frame([{"reason": "asked", "payload": "", **entry}]))
+
+    with pytest.raises(ContractError, match=f"stage 'dropping', part 0: {told_of}"):
+        carry_out(dropping(ANY, ANY, entry={"row_id": row_id, "winner": winner}), ROWS, SIDE)
+    for one, other in (("a", None), ("a", "b"), ("a", "s"), ("a", ANCESTOR)):
+        made = carry_out(dropping(ANY, ANY, entry={"row_id": one, "winner": other}), ROWS, SIDE)
+        assert made.dropped.select("row_id", "winner").rows() == [(one, other)]
 
 
 def test_a_fan_out_tells_first_that_a_row_id_is_none() -> None:
