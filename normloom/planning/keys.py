@@ -125,7 +125,7 @@ def _require_as_imported(stage: Stage, source: ReachedSource) -> None:
         raise UsageError(f"module {module!r} was edited after it was imported ({path}): {again}")
     own = frozenset(module for module in modules if module.partition(".")[0] not in PROJECT_PACKAGES)
     if old := outdated((stage.function, type(stage.arguments)), own, reloaded=reloaded()):
-        where = "" if old.holder == old.module else f" in {old.holder!r}"
+        where = "" if old.holder == old.module else " here" if old.holder == "__main__" else f" in {old.holder!r}"
         raise UsageError(
             f"{old.name!r} of module {old.module!r} is used{where} as it was before the module was edited and "
             f"reloaded: import it again{where}, or restart"

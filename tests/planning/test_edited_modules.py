@@ -37,6 +37,17 @@ nl.build(marked(), store="store", name="script")
 """
 
 
+RELOADING = f"""
+import importlib, pathlib, {HELPER} as helper
+from normloom.planning.keys import key_fields
+path = pathlib.Path(helper.__file__)
+path.write_text("def mark(): return 'another'")
+importlib.reload(helper)
+print(helper.mark())
+key_fields("mine", marked(), inputs=[], sides=[])
+"""
+
+
 def key(stage: Stage) -> str:
     return stage_key(key_fields("mine", stage, inputs=[], sides=[]))
 
@@ -200,6 +211,16 @@ def test_a_module_that_is_imported_whole_may_be_reloaded_alone(tmp_path: Path, m
     edit(tmp_path / f"{HELPER}.py", "def mark(): return 'another'")
     importlib.reload(sys.modules[HELPER])
     assert key(steps.marked()) != before
+
+
+def test_a_script_that_holds_a_function_of_a_reloaded_module_is_told_to_import_it(tmp_path: Path) -> None:
+    (tmp_path / f"{HELPER}.py").write_text("def mark(): return 'one'\n")
+    (tmp_path / "script.py").write_text(f"{STEPS}{RELOADING}")
+    told = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (
+        f"'mark' of module '{HELPER}' is used here as it was before the module was edited and reloaded" in told.stderr
+    )
+    assert told.stdout.split() == ["another"]
 
 
 def test_a_module_that_the_step_does_not_reach_may_be_edited(steps: ModuleType, tmp_path: Path) -> None:
