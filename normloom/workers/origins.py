@@ -52,20 +52,17 @@ def require_entries(
 ) -> None:
     """Raise ContractError for an entry of a ledger whose `row_id` or `winner` cannot be that of a row.
 
-    `row_id` is null only for a record of a step that reads no rows. Both may name ancestors, as `parents` may.
+    Both are null for what has none, such as a record of a file, and may name ancestors, as `parents` may.
     """
-    if read is None:
-        return
+    given = [*sides] if read is None else [read, *sides]
     for name in ("row_id", "winner"):
         if name not in ledger.columns or ledger.is_empty():
             continue
-        ids = ledger[name].cast(pl.String)
-        strange = _not_in(ids.drop_nulls(), [read, *sides])
+        strange = _not_in(ledger[name].drop_nulls().cast(pl.String), given)
         if not strange.is_empty():
             strange = strange.filter(~strange.str.contains(_ROW_ID))
-        if not strange.is_empty() or (name == "row_id" and ids.null_count()):
-            told = "null" if strange.is_empty() else repr(strange[0])
-            raise ContractError(f"{where}: {name} of a row in its ledgers is {told}, expected the id of a row")
+        if not strange.is_empty():
+            raise ContractError(f"{where}: {name} of a row in its ledgers is {strange[0]!r}, expected the id of a row")
 
 
 def _texts(told: pl.Series, where: str) -> pl.Series:

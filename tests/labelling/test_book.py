@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from s3_server import s3_server
 
 from normloom.core.errors import StoreError, UsageError
+from normloom.core.rows.ids import row_id
 from normloom.labelling.answers import Answer, as_text, content_of, standing
 from normloom.labelling.book import LabelBook, books, label_names
 from normloom.labelling.questions import Question
@@ -58,17 +59,18 @@ def test_answers_in_object_storage() -> None:
         store = Store(f"s3://{server.bucket}/labels")
         book = LabelBook(store, "tone")
         assert book.answers() == []
-        for number in range(3):
-            book.add([said("yes", row=f"r{number}")])
-        assert [answer.row for answer in LabelBook(store, "tone").answers()] == ["r0", "r1", "r2"]
+        rows = [row_id("toy", "words", [], number) for number in range(3)]
+        for row in rows:
+            book.add([said("yes", row=row)])
+        assert [answer.row for answer in LabelBook(store, "tone").answers()] == rows
         assert [one.name for one in books(store)] == ["tone", "tone"]
         queue = published(store)
-        row = queue.next("ada")[0]
-        queue.record(row, {"polite": "yes"}, "ada")
+        asked = queue.next("ada")[0]
+        queue.record(asked, {"polite": "yes"}, "ada")
         assert (queue.progress().waiting, len(queue.undo("ada")), queue.progress().waiting) == (3, 1, 4)
         assert list(book.damage()) == []
-        assert len(book.take_out(lambda answer: answer.row == "r0")) == 1
-        assert {"r0", "r1", "r2"} & {answer.row for answer in LabelBook(store, "tone").answers()} == {"r1", "r2"}
+        assert len(book.take_out(lambda answer: answer.row == rows[0])) == 1
+        assert {*rows} & {answer.row for answer in LabelBook(store, "tone").answers()} == {*rows[1:]}
 
 
 def test_a_correction_counts_and_taking_it_back_brings_the_answer_before() -> None:

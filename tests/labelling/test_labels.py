@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 import normloom as nl
 from normloom.core.errors import ConfigError, UsageError, WaitingError
+from normloom.core.rows.ids import row_id
 from normloom.labelling.answers import Answer, now
 from normloom.labelling.book import LabelBook
 from normloom.labelling.queue import open_queue, queues
@@ -145,7 +146,8 @@ def test_answers_that_do_not_fit_the_questions_are_quarantined(tmp_path: Path) -
     store = Store(tmp_path)
     book = LabelBook(store, "tone")
     for question, value in (("polite", "maybe"), ("strength", 11.0), ("mood", "x"), ("polite", "yes")):
-        book.add([Answer(row=f"r{value}", question=question, value=value, who="ada", when=now(), tool="t")])
+        row = row_id("toy", "words", [], len(book.answers()))
+        book.add([Answer(row=row, question=question, value=value, who="ada", when=now(), tool="t")])
     table = made("toy", [tone()], store, quarantine_budget=1.0)["labels_tone"]
     assert (table.count("rows"), table.quarantined_by) == (1, {"schema": 3})
     reasons = store.scan(table.ref, "quarantined").collect()["reason"].to_list()
