@@ -59,6 +59,13 @@ def shared_prefect(kept_prefect: tuple[Prefect, ExitStack]) -> Iterator[Prefect]
     rest.enter_context(resting(prefect.process))
 
 
+@pytest.fixture
+def found_prefect(shared_prefect: Prefect) -> Iterator[None]:
+    """Builds find a Prefect server and start none of their own."""
+    with shared_prefect.used():
+        yield
+
+
 # Long files go first, so that none is left for one process when the others are done. Each of three processes is given
 # two files at once: behind the longest comes one that is shorter.
 LONG = (

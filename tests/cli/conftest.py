@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from command_line import Command
-from prefect_home import Prefect
 
 from normloom.store.store import Store
 from normloom.testing.toy import echo_stage, runner, words_stage
@@ -15,13 +13,6 @@ from normloom.testing.toy import echo_stage, runner, words_stage
 def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
     monkeypatch.chdir(tmp_path)
     return Command(capsys, monkeypatch)
-
-
-@pytest.fixture
-def found_prefect(shared_prefect: Prefect) -> Iterator[None]:
-    """Builds find a Prefect server and start none of their own."""
-    with shared_prefect.used():
-        yield
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 import normloom as nl
 from normloom.store.store import Store
 
@@ -18,6 +20,7 @@ def flow():
 """
 
 
+@pytest.mark.usefixtures("found_prefect")
 def test_two_files_of_one_name_are_two_flows_in_one_process(tmp_path: Path) -> None:
     files = [tmp_path / word / "flow.py" for word in ("one", "other")]
     for file in files:
