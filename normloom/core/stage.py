@@ -27,21 +27,9 @@ from normloom.core.models.product_model import ProductSpec
 from normloom.core.models.protocol import Completion, ModelSpec, Scores
 from normloom.core.names import require_name
 from normloom.core.rows.rules import MODEL, OUTAGE
-from normloom.core.table import TableRef
+from normloom.core.table import DROPPED_SCHEMA, QUARANTINE_SCHEMA, TableRef
 
 QUARANTINE_BUDGET = 0.1  # share of a stage's rows, unless settings or the stage say otherwise
-DROPPED_SCHEMA = {
-    "row_id": pl.String,  # the input row that was dropped, or whose attempt was
-    "reason": pl.String,
-    "winner": pl.String,  # the row that was kept instead, if there is one
-    "payload": pl.String,  # what was dropped, as JSON
-}
-QUARANTINE_SCHEMA = {
-    "row_id": pl.String,  # the input row that was quarantined, or whose attempt was
-    "rule": pl.String,
-    "reason": pl.String,
-    "payload": pl.String,
-}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,12 +9,26 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import polars as pl
 from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.core.rows.rules import TRANSIENT
 
 Kind = Literal["rows", "dropped", "quarantined"]
 KINDS: tuple[Kind, ...] = ("rows", "dropped", "quarantined")
+DROPPED_SCHEMA = {
+    "row_id": pl.String,  # the input row that was dropped, or whose attempt was
+    "reason": pl.String,
+    "winner": pl.String,  # the row that was kept instead, if there is one
+    "payload": pl.String,  # what was dropped, as JSON
+}
+QUARANTINE_SCHEMA = {
+    "row_id": pl.String,  # the input row that was quarantined, or whose attempt was
+    "rule": pl.String,
+    "reason": pl.String,
+    "payload": pl.String,
+}
+LEDGERS: Mapping[Kind, Mapping[str, Any]] = {"dropped": DROPPED_SCHEMA, "quarantined": QUARANTINE_SCHEMA}
 
 
 class _Record(BaseModel):
@@ -22,12 +36,18 @@ class _Record(BaseModel):
 
 
 class FileRecord(_Record):
-    """One file of a part: Parquet, or one of its product's own files, which has no rows."""
+    """One file of a part: Parquet, or one of its product's own files, which has no rows.
+
+    A ledger without entries has no file: then `name` is empty.
+    """
 
     name: str
     rows: int
     bytes: int
     sha256: str
+
+
+NO_FILE = FileRecord(name="", rows=0, bytes=0, sha256="")
 
 
 class PartRecord(_Record):
@@ -60,7 +80,7 @@ class PartRecord(_Record):
     @property
     def stored(self) -> tuple[FileRecord, ...]:
         """All files of the part."""
-        return (*self.files.values(), *self.attached)
+        return (*(file for file in self.files.values() if file.name), *self.attached)
 
     def is_as(self, other: PartRecord) -> bool:
         """Return whether both are records of the same part; `places`, where its input rows are, may differ."""
@@ -269,9 +289,9 @@ class Manifest(_Record):
         )
 
     def files(self, directory: Path, kind: Kind = "rows") -> list[tuple[Path, int]]:
-        """Return the paths of one kind of file with their row counts, in row order."""
-        records = [part.files[kind] for part in self.parts]
-        return [(directory / record.name, record.rows) for record in records]
+        """Return the paths of one kind of file with their row counts, in row order; there may be none of ledgers."""
+        records = (part.files[kind] for part in self.parts)
+        return [(directory / record.name, record.rows) for record in records if record.name]
 
 
 def _share(usage: Mapping[str, float], part: str, whole: str) -> float | None:

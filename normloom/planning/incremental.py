@@ -23,6 +23,7 @@ from normloom.core.table import Manifest, PartRecord, TableRef
 from normloom.planning.costs.estimate import history
 from normloom.planning.keys import recipe
 from normloom.planning.looked_up import rows_with_others
+from normloom.store.parts import scan_parts
 from normloom.store.store import Store
 from normloom.workers.job import PartJob, TableFiles
 from normloom.workers.reads import parted, rows_digest, side_columns, sides_digest, with_spans
@@ -227,16 +228,15 @@ def _touched(directory: Path, part: PartRecord, others: Others, stage: Stage) ->
         return True
     if not others.new or stage.compares is None:
         return False
-    rows, dropped = (pl.read_parquet(directory / part.files[kind].name, glob=False) for kind in ("rows", "dropped"))
+    rows, dropped = (scan_parts(directory, [part], kind).collect() for kind in ("rows", "dropped"))
     return any(stage.compares.touches(rows, dropped, new, stage.given) for new in others.new)
 
 
 def winners(directory: Path, part: PartRecord) -> set[str]:
     """Return the rows for which a part dropped something."""
-    ledger = part.files["dropped"]
-    if not ledger.rows:
+    if not part.files["dropped"].rows:
         return set()
-    return set(pl.read_parquet(directory / ledger.name, columns=["winner"], glob=False)["winner"].drop_nulls())
+    return set(scan_parts(directory, [part], "dropped").select("winner").collect()["winner"].drop_nulls())
 
 
 def _ids(files: Sequence[Checked]) -> pl.Series:

@@ -9,15 +9,10 @@ from typing import Any
 import polars as pl
 
 from normloom.core.stage import quarantined, quarantined_frame
-from normloom.core.table import Manifest, PartRecord
+from normloom.core.table import KINDS, Manifest, PartRecord
 from normloom.planning.new_table import NewTable
 from normloom.run.checks.table_checks import Checked
-from normloom.store.parts import read_slice, write_frames, write_part
-
-
-def rows_of(directory: Path, parts: Sequence[PartRecord]) -> pl.LazyFrame:
-    """Return the rows of parts, not yet read; there must be one part at least."""
-    return pl.scan_parquet([f"{directory}/{part.files['rows'].name}" for part in parts], glob=False)
+from normloom.store.parts import scan_parts, write_frames, write_part
 
 
 def checked_before(
@@ -29,7 +24,7 @@ def checked_before(
     return Checked(
         results=earlier.checks,
         rows=sum(part.files["rows"].rows for part in taken),
-        new=rows_of(directory, made) if made else rows_of(directory, parts).head(0),
+        new=scan_parts(directory, made) if made else scan_parts(directory, parts).head(0),
     )
 
 
@@ -44,7 +39,7 @@ def without_failing(table: NewTable, part: PartRecord, aside: dict[str, str]) ->
     A check looks at the whole table, so no other table takes the part over.
     """
     directory = table.directory
-    frames = {kind: read_slice([(directory / file.name, file.rows)], 0, file.rows) for kind, file in part.files.items()}
+    frames = {kind: scan_parts(directory, [part], kind).collect() for kind in KINDS}
     failing = frames["rows"].filter(pl.col("row_id").is_in(list(aside)))
     if failing.is_empty():
         return part

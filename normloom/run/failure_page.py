@@ -12,6 +12,7 @@ from normloom.prefect.pages.lineage_page import ARTIFACTS, LEGEND, Lineage, arti
 from normloom.prefect.pages.markdown import link, table, text
 from normloom.run.budget import by_reason
 from normloom.run.runner import Begun
+from normloom.store.parts import scan_parts
 from normloom.store.store import Store
 
 REASONS = 5  # reasons of quarantined rows that are shown, the commonest
@@ -79,8 +80,7 @@ def _rows(begun: Begun | None, parts: list[PartRecord]) -> str:
 
 
 def _quarantined(begun: Begun | None, parts: list[PartRecord]) -> pl.DataFrame:
-    files = [begun.directory / part.files["quarantined"].name for part in parts] if begun else []
-    return pl.scan_parquet(files, glob=False).collect() if files else pl.DataFrame()
+    return scan_parts(begun.directory, parts, "quarantined").collect() if begun and parts else pl.DataFrame()
 
 
 def _reasons(aside: pl.DataFrame) -> str:

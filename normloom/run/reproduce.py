@@ -19,7 +19,7 @@ from normloom.models.registry import engine_of
 from normloom.planning.keys import key_fields, stage_key
 from normloom.run.runner import StageRunner
 from normloom.store.forgotten import deny_list
-from normloom.store.parts import read_slice
+from normloom.store.parts import scan_parts
 from normloom.store.store import Store
 
 _UNREPEATABLE = frozenset({POISON, CRASH, OUTAGE})
@@ -108,7 +108,7 @@ def _compared(stage: Stage, table: Manifest, part: PartRecord, *, store: Store, 
     except NormloomError as error:
         return Remade(stage=stage.name, part=part.index, promise=promise, found=str(error), same=False)
     directory = store.table_directory(table.ref)
-    before = {kind: read_slice([(directory / file.name, file.rows)], 0, file.rows) for kind, file in part.files.items()}
+    before = {kind: scan_parts(directory, [part], kind).collect() for kind in KINDS}
     differences = list(_differences(before, frames, 0.0))
     found, same = "bit-equal", True
     if differences:

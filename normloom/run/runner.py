@@ -30,14 +30,14 @@ from normloom.planning.incremental import earlier_table, taken_over
 from normloom.planning.keys import key_fields, stage_key
 from normloom.planning.new_table import NewTable
 from normloom.run.budget import Budget
-from normloom.run.checked import checked_before, rows_of, without_failing
+from normloom.run.checked import checked_before, without_failing
 from normloom.run.checks.table_checks import require, run_checks
 from normloom.run.parts import PartMaker
 from normloom.run.release import ReleaseSize
 from normloom.steps.selection import Again
 from normloom.store.files import remove_tree
 from normloom.store.forgotten import deny_list
-from normloom.store.parts import adopt_parts, content_hash, forget_parts
+from normloom.store.parts import adopt_parts, content_hash, forget_parts, scan_parts
 from normloom.store.store import Store
 from normloom.workers.crew import Crew, InlineCrew, Loading, PartProgress
 from normloom.workers.job import PartFailure, PartJob
@@ -133,8 +133,7 @@ class StageRunner:
                 if not results or not isinstance(results[0], PartRecord):
                     why = results[0].error if results and isinstance(results[0], PartFailure) else "it was not made"
                     raise StageError(f"stage {stage.name!r}, part {index}: {why}")
-                files = results[0].files
-                return {kind: pl.read_parquet(aside / files[kind].name, glob=False) for kind in KINDS}
+                return {kind: scan_parts(aside, [results[0]], kind).collect() for kind in KINDS}
         finally:
             remove_tree(aside)
 
@@ -288,7 +287,7 @@ class StageRunner:
         self._hold_budget(table, parts)
         self._hold_release(stage, parts, [*table.inputs, *table.sides], key=table.key)
         self.progress.note(stage.name, "checks")
-        rows = rows_of(directory, parts)
+        rows = scan_parts(directory, parts)
         checked = checked_before(earlier, directory, taken, parts) if earlier and taken else None
         results, aside = run_checks(rows, stage.contract, stage=stage, checked=checked)
         for result in results:
@@ -325,8 +324,7 @@ class StageRunner:
         """Raise QuarantineBudgetError if parts have more rows in quarantine than the stage may have."""
 
         def ledger() -> pl.DataFrame:
-            files = [table.directory / part.files["quarantined"].name for part in parts]
-            return pl.scan_parquet(files, glob=False).select("row_id", "rule", "reason").collect()
+            return scan_parts(table.directory, parts, "quarantined").select("row_id", "rule", "reason").collect()
 
         self._budget(table.stage).require(_counts(parts), sum(part.attempts for part in parts), ledger)
 

@@ -2,8 +2,8 @@
 
     <root>/format                                                   the number of this layout
     <root>/<system>/<stage>/<key>/rows-00000-WRITER.parquet         what the stage made
-                                  dropped-00000-WRITER.parquet       what the method took out
-                                  quarantined-00000-WRITER.parquet
+                                  dropped-00000-WRITER.parquet       what the method took out, if it did
+                                  quarantined-00000-WRITER.parquet   what checks and errors took out, if they did
                                   part-00000.json                    written last: the part counts
                                   reused.jsonl                       the same for all parts taken over from a table
                                   manifest.json                      written last: the table is published
@@ -44,7 +44,7 @@ SCRATCH = "scratch"
 MARKERS = "part-*.json"
 PRODUCT = "files-"  # begins the name of a folder with files of a product
 FORMAT_FILE = "format"
-FORMAT = 4  # of stores and their records; records of 1 (without a number) to 3 are read as they are
+FORMAT = 5  # of stores and their records; records of 1 (without a number) to 4 are read as they are
 
 
 def format_of(root: Path) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import platform
 import re
@@ -20,7 +19,7 @@ from polars.io.plugins import register_io_source
 from normloom.core.errors import StoreError
 from normloom.core.machine.object_path import ObjectPath
 from normloom.core.rows.blocks import Blocks
-from normloom.core.table import KINDS, FileRecord, Kind, PartRecord
+from normloom.core.table import KINDS, LEDGERS, NO_FILE, FileRecord, Kind, PartRecord
 from normloom.store.files import sync_directory, write_file, write_together, writing
 from normloom.store.integrity import content_of, has_files, is_whole, parsed
 from normloom.store.layout import LOCK, MARKERS, PRODUCT, index_of, part_marker
@@ -61,14 +60,16 @@ def require_writer(directory: Path, token: str) -> None:
 def write_frames(
     directory: Path, index: int, frames: Mapping[Kind, pl.DataFrame | Blocks], *, writer: str
 ) -> dict[Kind, FileRecord]:
-    """Write the files of one part and return their records."""
-    names = {kind: f"{kind}-{index:05d}-{writer}.parquet" for kind in KINDS}
-    files = {kind: _ParquetFile(frames[kind]) for kind in KINDS}
+    """Write the files of one part and return their records; a ledger without entries gets no file."""
+    written = [kind for kind in KINDS if kind == "rows" or frames[kind].height]
+    names = {kind: f"{kind}-{index:05d}-{writer}.parquet" for kind in written}
+    files = {kind: _ParquetFile(frames[kind]) for kind in written}
     write_together({directory / names[kind]: file.write_to for kind, file in files.items()})
-    return {
+    records = {
         kind: FileRecord(name=names[kind], rows=frames[kind].height, bytes=file.size, sha256=file.checksum)
         for kind, file in files.items()
     }
+    return {kind: records.get(kind, NO_FILE) for kind in KINDS}
 
 
 class _ParquetFile:
@@ -87,10 +88,7 @@ class _ParquetFile:
     def write_to(self, file: BinaryIO) -> None:
         self._file = file
         try:
-            if self._rows.height or isinstance(self._rows, Blocks):
-                _encode(self._rows, self)
-            else:
-                self.write(_empty(tuple(self._rows.schema.items())))  # the ledgers of most parts
+            _encode(self._rows, self)
         except pl.exceptions.PolarsError:
             if self._refusal:  # a full disk, which Polars tells as an error of the data
                 raise self._refusal from None
@@ -107,12 +105,6 @@ class _ParquetFile:
 
     def flush(self) -> None:
         self._file.flush()
-
-
-@lru_cache
-def _empty(schema: tuple[tuple[str, pl.DataType], ...]) -> bytes:
-    _encode(pl.DataFrame(schema=dict(schema)), file := io.BytesIO())
-    return file.getvalue()
 
 
 def _encode(rows: pl.DataFrame | Blocks, file: Any) -> None:
@@ -286,6 +278,12 @@ def _renamed(file: FileRecord, index: int, writer: str) -> FileRecord:
     """Return the record of a file `kind-INDEX-WRITER...` under another index and writer."""
     name = re.sub(r"^([a-z]+)-\d+-[0-9a-f]+", rf"\1-{index:05d}-{writer}", file.name)
     return file.model_copy(update={"name": name})
+
+
+def scan_parts(directory: Path, parts: Sequence[PartRecord], kind: Kind = "rows") -> pl.LazyFrame:
+    """Return the rows of parts, or what they dropped or quarantined, not yet read; there must be one part at least."""
+    files = [f"{directory}/{file.name}" for file in (part.files[kind] for part in parts) if file.name]
+    return pl.scan_parquet(files, glob=False) if files else pl.LazyFrame(schema=LEDGERS[kind])
 
 
 def read_slice(

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from normloom.core.errors import StoreError, UsageError
 from normloom.core.machine.cache import cache_dir
 from normloom.core.machine.object_path import ObjectPath, place_of
-from normloom.core.table import FileRecord, Kind, Manifest, PartRecord, TableRef
+from normloom.core.table import LEDGERS, FileRecord, Kind, Manifest, PartRecord, TableRef
 from normloom.store.files import remove_tree, write_file, writing
 from normloom.store.integrity import (
     CompleteTables,
@@ -171,7 +171,8 @@ class Store:
 
     def scan(self, ref: TableRef, kind: Kind = "rows") -> pl.LazyFrame:
         """Return the rows of a table (or what it dropped or quarantined), lazily."""
-        return pl.scan_parquet([path for path, _ in self.files(ref, kind)], glob=False)
+        files = [path for path, _ in self.files(ref, kind)]
+        return pl.scan_parquet(files, glob=False) if files else pl.LazyFrame(schema=LEDGERS[kind])
 
     def files(self, ref: TableRef, kind: Kind = "rows") -> list[tuple[Path, int]]:
         """Return the files of a table with their row counts, in row order.
@@ -182,7 +183,7 @@ class Store:
         if (ref, kind) not in self._verified:
             for part in manifest.parts:
                 record = part.files[kind]
-                if problem := self._problem(directory, record):
+                if record.name and (problem := self._problem(directory, record)):
                     raise StoreError(
                         f"table {ref}, part {part.index}: {record.name} {problem}; "
                         f"run normloom verify {ref.system} --repair, then build again"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
-from normloom.core.table import PartRecord, total
+from normloom.core.table import QUARANTINE_SCHEMA, PartRecord, total
 from normloom.store.layout import BUILDS, CURRENT, MANIFEST, MARKERS, REUSED
 from normloom.store.store import Store
 
@@ -45,7 +45,7 @@ class Quarantine:
 
     def rows(self) -> pl.DataFrame:
         """Return the entries: columns `row_id`, `rule`, `reason` and `payload`."""
-        return pl.scan_parquet(list(self.files), glob=False).collect()
+        return pl.read_parquet(list(self.files), glob=False) if self.files else pl.DataFrame(schema=QUARANTINE_SCHEMA)
 
 
 def unpublished(store: Store, system: str) -> list[UnpublishedTable]:
@@ -70,7 +70,7 @@ def quarantines(store: Store, system: str) -> list[Quarantine]:
             stage=table.stage,
             published=False,
             quarantined_by=table.quarantined_by,
-            files=[table.directory / part.files["quarantined"].name for part in table.parts],
+            files=[table.directory / file.name for part in table.parts if (file := part.files["quarantined"]).rows],
         )
         for table in unpublished(store, system)
     ]

@@ -5,7 +5,7 @@ What a younger table that is not published has in quarantine is there too, with 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,11 @@ import duckdb
 
 from normloom.core.errors import StoreError, UsageError
 from normloom.core.machine.object_path import ObjectPath
+from normloom.core.table import LEDGERS, Kind
 from normloom.store.store import Store
 from normloom.store.unpublished import quarantines, unpublished
+
+_VIEWS: Mapping[str, Kind] = {"": "rows", "_dropped": "dropped"}
 
 
 def connect(store: Store) -> duckdb.DuckDBPyConnection:
@@ -26,12 +29,12 @@ def connect(store: Store) -> duckdb.DuckDBPyConnection:
     for system in store.systems():
         for manifest in store.newest(system):
             directory = store.table_directory(manifest.ref)
-            for suffix, files in (("", manifest.files(directory)), ("_dropped", manifest.files(directory, "dropped"))):
-                rows = selected([path for path, _ in files])
+            for suffix, kind in _VIEWS.items():
+                rows = selected([path for path, _ in manifest.files(directory, kind)], kind=kind)
                 _create(connection, f"{system}_{manifest.stage}{suffix}", [rows], table=str(manifest.ref))
         aside: dict[str, list[str]] = {}
         for found in quarantines(store, system):
-            rows = selected(found.files, f", {str(found.published).lower()} AS published")
+            rows = selected(found.files, f", {str(found.published).lower()} AS published", kind="quarantined")
             aside.setdefault(found.stage, []).append(rows)
         for stage, selects in aside.items():
             _create(connection, f"{system}_{stage}_quarantined", selects, table=f"{system}/{stage}")
@@ -49,8 +52,11 @@ def reading(root: Path, connection: duckdb.DuckDBPyConnection) -> duckdb.DuckDBP
     return connection
 
 
-def selected(files: Sequence[Path], column: str = "") -> str:
-    """Return the SELECT of all rows in Parquet files, in order, and maybe one more column."""
+def selected(files: Sequence[Path], column: str = "", *, kind: Kind = "rows") -> str:
+    """Return the SELECT of all rows in Parquet files, and maybe one more column; a ledger may have no file."""
+    if not files:
+        nothing = ", ".join(f"NULL::VARCHAR AS {name}" for name in LEDGERS[kind])
+        return f"SELECT {nothing}{column} WHERE false"  # names of our own
     named = ", ".join(_quoted(str(path)) for path in files)
     return f"SELECT *{column} FROM read_parquet([{named}], hive_partitioning = false)"  # noqa: S608  # paths of our own; a folder `a=b` gives no column
 

@@ -15,8 +15,8 @@ from normloom.core.models.protocol import Metered
 from normloom.core.rows.blocks import Blocks
 from normloom.core.rows.forgotten import without_forgotten
 from normloom.core.rows.ids import row_ids
-from normloom.core.stage import DROPPED_SCHEMA, QUARANTINE_SCHEMA, Output, quarantined, quarantined_frame
-from normloom.core.table import PartRecord
+from normloom.core.stage import Output, quarantined, quarantined_frame
+from normloom.core.table import DROPPED_SCHEMA, QUARANTINE_SCHEMA, PartRecord
 from normloom.store.parts import ROW_GROUP, committed_part, require_writer, write_files, write_frames, write_part
 from normloom.workers.carried import contract_of, written
 from normloom.workers.job import PartJob, RunJob

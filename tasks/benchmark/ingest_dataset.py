@@ -14,7 +14,8 @@ from normloom.core.errors import ConfigError, SourceError
 from normloom.core.fan_out import each
 from normloom.core.models.protocol import Turn
 from normloom.core.rows.text import text_problem
-from normloom.core.stage import DROPPED_SCHEMA, Output, Stage, quarantined, quarantined_frame
+from normloom.core.stage import Output, Stage, quarantined, quarantined_frame
+from normloom.core.table import DROPPED_SCHEMA
 from normloom.readers import LIBRARIES, Located, read_source
 from normloom.schemas import benchmark_tables, tables
 from normloom.schemas.taxonomy import DIMENSIONS, Taxonomy

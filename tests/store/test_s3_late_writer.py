@@ -15,8 +15,7 @@ from s3_server import S3Server
 
 from normloom.core.errors import StoreError
 from normloom.core.machine.object_path import ObjectPath
-from normloom.core.stage import DROPPED_SCHEMA, QUARANTINE_SCHEMA
-from normloom.core.table import PartRecord
+from normloom.core.table import DROPPED_SCHEMA, QUARANTINE_SCHEMA, PartRecord
 from normloom.history.removal.gc import collect, idle, remove
 from normloom.store.layout import part_marker
 from normloom.store.locks import lease
