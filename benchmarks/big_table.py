@@ -138,7 +138,7 @@ def write(store: Store, rows: int) -> list[dict[str, Any]]:
         inputs = [manifest.ref]
         cpu = time.process_time() - started
         count = manifest.count("rows")
-        megabytes = sum(file.bytes for part in manifest.parts for file in part.files.values()) / 1e6
+        megabytes = sum(file.bytes for part in manifest.parts for file in part.stored) / 1e6
         made.append(
             {
                 "stage": stage.name,

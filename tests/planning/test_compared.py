@@ -15,6 +15,7 @@ from normloom.core.stage import Stage
 from normloom.core.table import Manifest
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import builtin_taxonomies
+from normloom.store.parts import scan_parts
 from normloom.store.store import Store
 from normloom.tasks.prompts.expand import Drafting, GapSearch, expand, find_sparse
 from normloom.testing import made, scripted
@@ -59,7 +60,7 @@ def test_parts_that_a_prompt_did_not_decide_are_taken_over(tmp_path: Path) -> No
     first = made("toy", flow(PROMPTS, labels), store)["expand"]
     directory = store.table_directory(first.ref)
     ids = dict(store.scan(first.sides[0]).select("prompt", "row_id").collect().iter_rows())
-    winners = [set(pl.read_parquet(directory / part.files["dropped"].name)["winner"]) for part in first.parts]
+    winners = [set(scan_parts(directory, [part], "dropped").collect()["winner"]) for part in first.parts]
     costs = []
     for prompt in PROMPTS[::2]:
         left = [one for one in PROMPTS if one != prompt]

@@ -9,11 +9,11 @@ import polars as pl
 import pytest
 
 from normloom.core.stage import Stage, published_stage
-from normloom.core.table import Kind
+from normloom.core.table import KINDS, Kind
 from normloom.history.builds import BuildLock
 from normloom.run.reproduce import Sample, _differences, _differing, _promise, sample
 from normloom.steps.graph import stages_of
-from normloom.store.parts import content_hash, write_frames, write_part
+from normloom.store.parts import content_hash, scan_parts, write_frames, write_part
 from normloom.store.store import Store
 from normloom.testing.builds import build_id, built
 from normloom.testing.toy import echo_stage, runner, words_stage
@@ -55,7 +55,7 @@ def test_a_part_that_differs_is_named_by_column(tmp_path: Path) -> None:
     table = store.current("toy", "echo")
     assert table
     directory, part = store.table_directory(table.ref), table.parts[0]
-    frames = {kind: pl.read_parquet(directory / file.name) for kind, file in part.files.items()}
+    frames = {kind: scan_parts(directory, [part], kind).collect() for kind in KINDS}
     frames["rows"] = frames["rows"].with_columns(echo=pl.lit("something else"))
     changed = part.model_copy(update={"files": write_frames(directory, 0, frames, writer="other")})
     write_part(directory, changed, writer="other")

@@ -160,7 +160,7 @@ def test_finished_parts_are_kept_and_damaged_ones_made_again(tmp_path: Path) -> 
     assert not reused
     assert again.content == manifest.content
     assert (directory / files[0]).stat().st_mtime_ns == kept
-    named = {record.name for part in again.parts for record in part.files.values()}
+    named = {record.name for part in again.parts for record in part.stored}
     assert {path.name for path in directory.glob("*.parquet")} == named
 
 

@@ -23,11 +23,11 @@ def test_damaged_objects_are_named_and_only_their_parts_are_made_again(place: st
     echo = store.current("toy", "echo")
     assert echo
     directory = store.table_directory(echo.ref)
-    flipped = directory / echo.parts[0].files["rows"].name
+    flipped = directory / echo.parts[1].files["rows"].name
     flipped.write_bytes(flipped.read_bytes()[:-1] + b"x")
-    (directory / echo.parts[1].files["dropped"].name).unlink()
+    (directory / echo.parts[0].files["dropped"].name).unlink()
     found = list(verify(store))
-    assert [(one.part, one.problem) for one in found] == [(0, "is damaged: its checksum differs"), (1, "is missing")]
+    assert [(one.part, one.problem) for one in found] == [(0, "is missing"), (1, "is damaged: its checksum differs")]
     with idle(store, "toy") as hold:
         repair(store, found, hold)
     assert not part_marker(directory, 0).exists()

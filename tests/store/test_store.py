@@ -14,12 +14,15 @@ import pytest
 
 from normloom.core.errors import StoreError, UsageError
 from normloom.core.rows.blocks import Blocks
-from normloom.core.table import KINDS, FileRecord, Kind, Manifest
+from normloom.core.table import LEDGERS, NO_FILE, FileRecord, Kind, Manifest
 from normloom.store.files import write_file, write_together
 from normloom.store.integrity import file_problem
 from normloom.store.layout import part_marker
 from normloom.store.parts import ROW_GROUP, Writer, _link, _ParquetFile, read_slice, write_frames
 from normloom.store.store import Store
+from normloom.store.unpublished import quarantines
+from normloom.store.views import query
+from normloom.testing.builds import build_id, built
 from normloom.testing.toy import echo_stage, runner, words_stage
 
 
@@ -64,12 +67,12 @@ def test_rows_that_are_written_in_blocks_are_those_of_one_frame(tmp_path: Path) 
     none = rows.clear()
     made = Blocks(rows.schema, rows.height, lambda: rows.iter_slices(1000))
     records = write_frames(tmp_path, 0, {"rows": made, "dropped": none, "quarantined": rows}, writer="w")
-    expected: dict[Kind, pl.DataFrame] = {"rows": rows, "dropped": none, "quarantined": rows}
-    for kind in KINDS:
-        record, frame = records[kind], expected[kind]
+    assert records["dropped"] == NO_FILE
+    assert len(list(tmp_path.iterdir())) == 2
+    for record in (records["rows"], records["quarantined"]):
         content = (tmp_path / record.name).read_bytes()
-        assert pl.read_parquet(io.BytesIO(content)).equals(frame)
-        assert (record.rows, record.bytes, record.sha256) == (frame.height, len(content), sha256(content).hexdigest())
+        assert pl.read_parquet(io.BytesIO(content)).equals(rows)
+        assert (record.rows, record.bytes, record.sha256) == (rows.height, len(content), sha256(content).hexdigest())
 
 
 def test_reads_any_slice_of_files_laid_end_to_end(tmp_path: Path) -> None:
@@ -110,6 +113,25 @@ def test_parts_laid_end_to_end_are_the_table(made: tuple[Store, Manifest]) -> No
     rows = read_slice(manifest.files(directory), 0, 5)
     assert rows.equals(store.scan(manifest.ref).collect())
     assert [(part.start, part.stop) for part in manifest.parts] == [(0, 2), (2, 4), (4, 5)]
+
+
+def test_a_ledger_without_entries_is_a_table_without_rows(tmp_path: Path) -> None:
+    store, words = Store(tmp_path), words_stage(*"abc")
+    built(store, echo_stage(words, drop="b"), build=build_id(1))
+    echo = store.current("toy", "echo")
+    assert echo
+    directory = store.table_directory(echo.ref)
+    names = sorted(path.name.partition("-")[0] for path in directory.glob("*.parquet"))
+    assert names == ["dropped", "rows", "rows"]
+    assert [bool(part.files["dropped"].name) for part in echo.parts] == [True, False]
+    kinds: tuple[Kind, ...] = ("dropped", "quarantined")
+    for kind in kinds:
+        assert store.scan(echo.ref, kind).collect_schema().names() == [*LEDGERS[kind]]
+    assert store.scan(echo.ref, "dropped").collect().height == 1
+    assert query(store, "SELECT count(*) FROM toy_echo_dropped")[1] == [(1,)]
+    assert query(store, "SELECT reason FROM toy_words_dropped")[1] == []
+    assert query(store, "SELECT row_id, rule, published FROM toy_echo_quarantined")[1] == []
+    assert [found.rows().columns for found in quarantines(store, "toy")] == [[*LEDGERS["quarantined"]]] * 2
 
 
 def test_a_table_that_lacks_a_file_is_not_published(made: tuple[Store, Manifest]) -> None:

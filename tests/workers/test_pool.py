@@ -180,7 +180,7 @@ def test_the_first_parts_are_shared_among_all_actors_that_have_loaded(tmp_path: 
         loading = list(crew._loading)
         assert ray.wait(loading, num_returns=len(loading), timeout=60)[1] == []
     manifest = build(pool, Store(tmp_path), words, echo_stage(words, model=model, part_rows=1))
-    names = [file.name for part in manifest.parts for file in part.files.values()]
+    names = [file.name for part in manifest.parts for file in part.stored]
     assert not any(name.endswith("-1.parquet") for name in names)  # no copy of a part that waited behind another
 
 
@@ -214,7 +214,7 @@ def test_a_part_whose_process_stands_still_is_made_by_another(tmp_path: Path, po
         os.kill(halted[0], signal.SIGCONT)
     alone = build(Pool(Resources(actors=0)), Store(tmp_path / "alone"), words, stage)
     assert manifest.content == alone.content
-    names = [file.name for part in manifest.parts for file in part.files.values()]
+    names = [file.name for part in manifest.parts for file in part.stored]
     assert any(name.endswith("-1.parquet") for name in names)  # a copy won
     there = {path.name for path in store.table_directory(manifest.ref).glob("*.parquet")}
     assert there >= set(names)  # the halted process may have been about to write more, which no manifest names
