@@ -38,7 +38,7 @@ def require_origins(
         if name not in made.columns:
             continue
         texts = _texts(made[name], where)
-        if name == "content" or (name == "row_id" and isinstance(read, Blocks)) or (name == "parents" and not given):
+        if name == "content" or (name == "row_id" and isinstance(read, Blocks)) or not (given or kept):
             continue
         strange = _not_in(texts, given)
         if name != "row_id" and not strange.is_empty():

@@ -8,7 +8,8 @@ from typing import Any
 import polars as pl
 
 from normloom.core.errors import ContractError
-from normloom.core.stage import DROPPED_SCHEMA, QUARANTINE_SCHEMA, Output
+from normloom.core.stage import Output
+from normloom.core.table import DROPPED_SCHEMA, QUARANTINE_SCHEMA
 
 _FRAMES = {"rows": {}, "dropped": DROPPED_SCHEMA, "quarantined": QUARANTINE_SCHEMA}
 _TOLD = {"dropped": "reason", "quarantined": "rule"}  # what each entry of a ledger says
