@@ -36,11 +36,25 @@ def built(root: Path, site: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+FEW_PAGES = """
+INHERIT: whole.yml
+plugins: [search]
+hooks: [docs/site/links.py]
+nav: [index.md, trust.md]
+"""
+
+
 def test_a_broken_link_is_an_error(tmp_path: Path) -> None:
-    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
-    shutil.copytree(ROOT / "docs", tmp_path / "docs")
-    with (tmp_path / "docs" / "trust.md").open("a") as page:
-        page.write("\n[gone](gone.md)\n")
+    """By the settings of the site, of which two pages are enough."""
+    shutil.copy(ROOT / "mkdocs.yml", tmp_path / "whole.yml")
+    shutil.copytree(ROOT / "docs" / "site", tmp_path / "docs" / "site")
+    (tmp_path / "mkdocs.yml").write_text(FEW_PAGES)
+    (tmp_path / "docs" / "index.md").write_text("[trust](trust.md)\n")
+    page = tmp_path / "docs" / "trust.md"
+    page.write_text("[start](index.md)\n")
+    whole = built(tmp_path, tmp_path / "site")
+    assert whole.returncode == 0, whole.stderr
+    page.write_text("[gone](gone.md)\n")
     done = built(tmp_path, tmp_path / "site")
     assert done.returncode == 1
     assert "gone.md" in done.stderr
