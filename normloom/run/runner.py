@@ -239,7 +239,7 @@ class StageRunner:
         found = {
             index: part.model_copy(update={"places": job.places})
             for index, part in parts.items()
-            if (job := by_index.get(index)) and (job.start, job.stop) == (part.start, part.stop)
+            if (job := by_index.get(index)) is not None and (job.start, job.stop) == (part.start, part.stop)
         }
         refused = len(found) == len(jobs)
         kept = {

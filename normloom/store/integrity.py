@@ -87,7 +87,10 @@ class CompleteTables:
         """Return whether all files of a table's parts are there, with their sizes when they were looked for."""
         if isinstance(directory, ObjectPath):
             return not parts_without_files(directory, parts)
-        changed = os.stat(directory).st_mtime_ns  # noqa: PTH116  # see `size_of`
+        try:
+            changed = os.stat(directory).st_mtime_ns  # noqa: PTH116  # see `size_of`
+        except OSError:  # removed meanwhile
+            return False
         if self._changed.get(directory) == changed:
             return True
         complete = not parts_without_files(directory, parts)

@@ -20,6 +20,7 @@ from normloom.core.errors import (
 from normloom.core.rows.ids import row_id
 from normloom.core.stage import Output, Stage, quarantined, quarantined_frame
 from normloom.core.table import Manifest
+from normloom.store.layout import part_marker
 from normloom.store.store import Store
 from normloom.testing import made
 from normloom.testing.toy import SCRIPTED, WORDS, Words, echo_stage, runner, words_stage
@@ -162,6 +163,17 @@ def test_finished_parts_are_kept_and_damaged_ones_made_again(tmp_path: Path) -> 
     assert (directory / files[0]).stat().st_mtime_ns == kept
     named = {record.name for part in again.parts for record in part.stored}
     assert {path.name for path in directory.glob("*.parquet")} == named
+
+
+def test_a_finished_part_without_rows_is_kept(tmp_path: Path) -> None:
+    store, none = Store(tmp_path), words_stage()
+    manifest, _ = run(store, none, echo_stage(none))
+    directory = store.table_directory(manifest.ref)
+    (directory / "manifest.json").unlink()
+    made = part_marker(directory, 0).stat().st_mtime_ns
+    again, reused = run(store, none, echo_stage(none))
+    assert (reused, again.content, again.work) == (False, manifest.content, None)
+    assert part_marker(directory, 0).stat().st_mtime_ns == made
 
 
 def test_a_forced_remake_stands_for_the_key_from_then_on(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import polars as pl
 
-from normloom.core.contract import Contract
+from normloom.core.contract import Check, Contract
 from normloom.core.errors import CheckError
 from normloom.core.stage import Stage
 from normloom.core.table import CheckResult
@@ -27,6 +27,11 @@ class Checked:
     results: Sequence[CheckResult]
     rows: int
     new: pl.LazyFrame
+
+    def passed(self, place: int, check: Check) -> bool:
+        """Return whether the rows passed a check, the one at a place among the contract's."""
+        result = self.results[place] if place < len(self.results) else None
+        return result is not None and result.passed and result.name == check.name
 
 
 def run_checks(
@@ -52,7 +57,7 @@ def run_checks(
     schema = table.collect_schema()
     asked = {place: question(check, schema) for place, check in enumerate(checks) if place not in found}
     ours = {place: one for place, one in asked.items() if one}
-    passed = [place for place, one in ours.items() if one.by_row and checked and checked.results[place].passed]
+    passed = [place for place, one in ours.items() if one.by_row and checked and checked.passed(place, one.check)]
     whole = [place for place in ours if place not in passed]
     found |= dict(zip(whole, looked_at(table, [ours[place] for place in whole]), strict=True))
     if checked:
