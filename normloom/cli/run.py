@@ -37,8 +37,9 @@ from normloom.prefect.flow_run import hold_run_under_way, under_way
 from normloom.prefect.quiet import quiet_libraries
 from normloom.prefect.run_marks import settle
 from normloom.prefect.server import sending_heartbeats, serving, starting_server, using_server
-from normloom.run.build import BuildRequest, BuildResult, build, reuse, tables_taken
+from normloom.run.build import BuildRequest, BuildResult, build, reuse
 from normloom.run.imports import import_ahead
+from normloom.run.taken import tables_taken
 from normloom.settings.settings import Prepared, stages_for
 from normloom.settings.source_settings import terms_of
 from normloom.steps.graph import model_uses, stages_of
@@ -116,7 +117,7 @@ def make(
     """
     result = None if under_way() else reuse(*ends, request=request, store=store)  # a run shows all its tasks
     if result is None:
-        tables_taken(request, stages_of(*ends), store)
+        tables_taken(request.system, request.selection, stages_of(*ends), store)
         check_models(ends, resources)
         crowded = too_many_processors(model_uses(stages_of(*ends)), resources)
         if crowded and not console.quiet:

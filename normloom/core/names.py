@@ -1,4 +1,4 @@
-"""Names of systems and stages: folders of a store, parts of the names of its views; or the file of a flow."""
+"""Names of systems and stages, which become folders of a store and parts of view names, and of flow files."""
 
 from __future__ import annotations
 

@@ -46,6 +46,7 @@ from normloom.run.failure_page import publish_failure
 from normloom.run.lock import lock_text, selected
 from normloom.run.release import ReleaseGate, ReleaseSize, hold_gate
 from normloom.run.runner import StageRunner
+from normloom.run.taken import tables_taken
 from normloom.steps.graph import held, stages_of
 from normloom.steps.selection import Selection
 from normloom.store.forgotten import require_free
@@ -195,7 +196,7 @@ def build(
         logged_as(system=system, build=identity),
     ):
         _require_free(stages, store)
-        taken = tables_taken(request, stages, store)
+        taken = tables_taken(request.system, request.selection, stages, store)
         require_free({name: manifest.ref for name, manifest in taken.items()}, store)
         end_dead_runs(store, system)
         planned = plan(stages, system=system, store=store, resources=pool.resources, selection=request.selection)
@@ -341,27 +342,6 @@ def _publish_pages(result: BuildResult, lineage: Lineage, store: Store) -> None:
 def _require_free(stages: Sequence[Stage], store: Store) -> None:
     """Raise UsageError if a table of another system that the flow reads holds forgotten rows."""
     require_free({stage.name: stage.table for stage in stages if stage.table}, store)
-
-
-def tables_taken(request: BuildRequest, stages: Sequence[Stage], store: Store) -> dict[str, Manifest]:
-    """Return the tables that a partial build takes as they stand, by stage.
-
-    Raises UsageError for a stage that has no table yet, and StoreError for a table that cannot be read.
-    """
-    chosen = request.selection.chosen(stages)
-    taken: dict[str, Manifest] = {}
-    for stage in request.selection.needed(stages):
-        if stage.name not in chosen:
-            manifest = store.manifest(stage.table) if stage.table else store.current(request.system, stage.name)
-            if manifest is None:
-                if damaged := store.why_unreadable(request.system, stage.name):
-                    raise StoreError(damaged)
-                raise UsageError(
-                    f"stage {stage.name!r} has no table yet, but a stage to build reads it: "
-                    f"build it first, with --from {stage.name} or without --only and --from"
-                )
-            taken[stage.name] = manifest
-    return taken
 
 
 def _finished(

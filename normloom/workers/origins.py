@@ -1,4 +1,4 @@
-"""Where the rows that a step returns say they came from: rows that it was given, or others that there can be."""
+"""Whether the rows that a step returns name possible origins: rows that it was given, or their ancestors."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ _TEXT = (pl.String, pl.Categorical, pl.Enum, pl.Null)
 _LISTED = {"row_id": (False,), "content": (False,), "parents": (True,), "through": (False, True)}
 _EXPECTED = {
     "row_id": "the id of a row that the step was given; for new rows leave row_id out and return parents",
-    "content": "text that tells it from other rows of the same parents",
+    "content": "text that distinguishes it from other rows with the same parents",
     "parents": "a list of the ids of the rows that it was made of",
     "through": "the id of a row of a side table, or a list of ids",
 }
-_OF_SOURCE = "none, since the step reads no rows: return parents (empty lists), and content to tell its rows apart"
+_OF_SOURCE = "none, since the step reads no rows: return parents (empty lists), and content that distinguishes its rows"
 
 
 def require_origins(
     made: pl.DataFrame, read: pl.DataFrame | Blocks | None, sides: Sequence[pl.DataFrame | Blocks], *, where: str
 ) -> None:
-    """Raise ContractError, naming a row, if the rows that a step made cannot have come from where they say.
+    """Raise ContractError, naming a row, if the rows that a step made name impossible origins.
 
     `row_id` must be the id of a row that it was given: of its rows, or of a side table. `through`, and `parents` of
     rows without `row_id`, may also name ancestors of these, whose ids are in columns: what the step was not given must
-    have the form of an id. `read` is None for a step that reads no rows; which rows were in blocks is not known.
+    have the form of an id. `read` is None for a step that reads no rows, whose parents are not checked: they may come
+    from outside, as those of people's answers do. Which rows were in blocks is not known.
     """
     if made.is_empty():
         return

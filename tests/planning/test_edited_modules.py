@@ -144,10 +144,12 @@ REFUSED = {
 }
 
 
-def written(folder: Path, before: str, more: str, called: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def written(
+    folder: Path, before: str, more: str, called: str, monkeypatch: pytest.MonkeyPatch, *, steps: str = STEPS
+) -> ModuleType:
     """Return a module of these lines, and a step that calls what it imports from a helper."""
     edit(folder / f"{HELPER}.py", before)
-    lines = STEPS.replace("mark()", called).replace("@nl.step", f"{more}\n@nl.step")
+    lines = steps.replace("mark()", called).replace("@nl.step", f"{more}\n@nl.step")
     edit(folder / "steps_of_edited_modules.py", lines)
     monkeypatch.syspath_prepend(str(folder))
     return importlib.import_module("steps_of_edited_modules")
@@ -199,14 +201,13 @@ def test_a_module_whose_names_are_bound_again_on_purpose_is_not_refused(
         edit(tmp_path / f"{HELPER}.py", helper.replace("two", "three"))
         importlib.reload(sys.modules[HELPER])
         assert key(steps.marked()) == before
-    monkeypatch.setattr(sys.modules[HELPER], "mark", lambda *_: "another")
+    vars(sys.modules[HELPER])["mark"] = lambda *_: "another"
     assert key(steps.marked()) == before
 
 
 def test_a_module_that_is_imported_whole_may_be_reloaded_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = STEPS.replace(f"from {HELPER} import mark", f"import {HELPER} as helper").replace("mark()", "helper.mark()")
-    monkeypatch.setattr(sys.modules[__name__], "STEPS", whole)
-    steps = written(tmp_path, "def mark(): return 'one'", "", "mark()", monkeypatch)
+    steps = written(tmp_path, "def mark(): return 'one'", "", "mark()", monkeypatch, steps=whole)
     before = key(steps.marked())
     edit(tmp_path / f"{HELPER}.py", "def mark(): return 'another'")
     importlib.reload(sys.modules[HELPER])

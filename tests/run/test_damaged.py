@@ -8,9 +8,10 @@ import pytest
 
 from normloom.core.contract import Check
 from normloom.core.errors import StoreError
-from normloom.run.build import BuildRequest, _builds_before, tables_taken
+from normloom.run.build import _builds_before
 from normloom.run.checks.columns import _of_table
 from normloom.run.failure_page import _rows
+from normloom.run.taken import tables_taken
 from normloom.steps.graph import stages_of
 from normloom.steps.selection import Selection
 from normloom.store.store import Store
@@ -40,9 +41,8 @@ def test_a_table_to_be_taken_that_is_damaged_is_named(store: Store) -> None:
     words = store.current("toy", "words")
     assert words
     (store.table_directory(words.ref) / "manifest.json").write_text("{")
-    request = BuildRequest(system="toy", selection=Selection(only=("echo",)))
     with pytest.raises(StoreError, match=r"table toy/words/.*: its manifest cannot be read .* build toy again"):
-        tables_taken(request, stages_of(TOY), Store(store.root))
+        tables_taken("toy", Selection(only=("echo",)), stages_of(TOY), Store(store.root))
     assert store.why_unreadable("toy", "words", "nokey") is None
 
 

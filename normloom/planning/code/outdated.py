@@ -1,4 +1,4 @@
-"""What a stage holds and its module no longer has, since that was edited and reloaded.
+"""Functions and values that a stage still holds although their module was edited and reloaded.
 
 `from helper import mark` binds the function. If `helper` is edited and reloaded, the importing module still calls the
 old one, while the stage's key would have the source of the new one. So what the stage's functions hold by name is
