@@ -13,12 +13,16 @@ _State = tuple[int, int]  # time of change and size of a file
 
 _noted: dict[str, tuple[object, str, _State]] = {}  # by module: what its import made, its file, and the state of that
 _reloaded: set[str] = set()  # modules that were imported again after an edit
+_others: set[str] = set()  # modules of Python and of installed packages, thousands: each is looked at once
 _noting = threading.Lock()
 
 
 def note_loaded() -> None:
     """Note the current state of the files of all loaded modules that are not installed, unless noted before."""
-    note(name for name in [*sys.modules] if name.partition(".")[0] not in sys.stdlib_module_names or name == "__main__")
+    names = sys.modules.keys() - _others
+    others = {name for name in names if name != "__main__" and _is_other(name)}
+    _others.update(others)
+    note(names - others)
 
 
 def note(names: Iterable[str]) -> None:
@@ -57,9 +61,20 @@ def reloaded() -> frozenset[str]:
         return frozenset(_reloaded)
 
 
+def _is_other(name: str) -> bool:
+    if name.partition(".")[0] in sys.stdlib_module_names:
+        return True
+    path = getattr(sys.modules.get(name), "__file__", None)
+    return isinstance(path, str) and _is_installed(path)
+
+
+def _is_installed(path: str) -> bool:
+    return any(part in path for part in _INSTALLED)
+
+
 def _path(module: ModuleType | None) -> str | None:
     path = getattr(module, "__file__", None)
-    return path if path and path.endswith(".py") and not any(part in path for part in _INSTALLED) else None
+    return path if path and path.endswith(".py") and not _is_installed(path) else None
 
 
 def _imported(module: ModuleType | None) -> object:
