@@ -6,7 +6,7 @@ parts keep their rows, less those that are gone; new rows join the part before t
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
@@ -29,6 +29,7 @@ from normloom.workers.job import PartJob, TableFiles
 from normloom.workers.reads import parted, rows_digest, side_columns, sides_digest, with_spans
 
 Bounds = list[tuple[int, int]]  # first row of each part, and the one after its last
+Run = tuple[int | None, int]  # rows that follow each other: the part in which they were (None: they are new), how many
 Checked = tuple[tuple[Path, int], str]  # a file of a table with its row count, and its checksum
 
 
@@ -68,9 +69,9 @@ def bounds_after(
         return regular(rows, size)
     if not rows:
         return regular(rows, size)
-    sizes = pl.Series([part.stop - part.start for part in earlier.parts], dtype=pl.Int64)
-    parts = pl.Series(range(len(sizes)), dtype=pl.Int64).repeat_by(sizes).explode()
-    placed = _placed([(file, checksums.get(file[0], "")) for file in files], before, parts)
+    placed = _placed(
+        [(file, checksums.get(file[0], "")) for file in files], before, [part.stop for part in earlier.parts]
+    )
     return cut(placed, len(earlier.parts), size)
 
 
@@ -89,23 +90,34 @@ def bounds_around(done: Mapping[int, PartRecord], rows: int, size: int) -> Bound
     return [*found, *((end + start, end + stop) for start, stop in rest)] if end <= rows else None
 
 
-def cut(placed: pl.Series, parts: int, size: int) -> Bounds:
+def cut(placed: Sequence[Run], parts: int, size: int) -> Bounds:
     """Return the bounds of parts of rows, cut as those are that are `placed` among the `parts` of another table.
 
     Rows that have changed their order, so that these bounds would make many more parts, are cut regularly.
     """
-    runs = placed.fill_null(strategy="forward").fill_null(strategy="backward").rle().struct.field("len")
+    runs: list[int] = []
+    last = None
+    new = 0  # rows before the first that has a place
+    for part, length in placed:
+        if part is None and last is None:
+            new += length
+        elif part is None or part == last:
+            runs[-1] += length
+        else:
+            runs.append(new + length)
+            last, new = part, 0
+    runs += [new] if new else []
     found: Bounds = []
     start = 0
     for length in runs:
         found += [(start + first, start + stop) for first, stop in regular(length, size)]
         start += length
-    usual = regular(len(placed), size)
+    usual = regular(start, size)
     return found if len(found) <= parts + len(usual) else usual
 
 
-def _placed(now: Sequence[Checked], before: Sequence[Checked], parts: pl.Series) -> pl.Series:
-    """Return the part in which each row of the files `now` was, given those of all rows `before`; null for new rows.
+def _placed(now: Sequence[Checked], before: Sequence[Checked], stops: Sequence[int]) -> list[Run]:
+    """Return in which part the rows of the files `now` were, given where the parts of all rows `before` stop.
 
     Only of files that one of the tables does not have the rows are read.
     """
@@ -114,22 +126,29 @@ def _placed(now: Sequence[Checked], before: Sequence[Checked], parts: pl.Series)
     held = {checksum for _, checksum in now}
     others = [place for place, (_, checksum) in enumerate(before) if checksum not in held or same[checksum] != place]
     left = [one for one in now if one[1] not in same]
-    known = pl.DataFrame(
-        {
-            "id": _ids([before[place] for place in others]),
-            "part": pl.concat([parts[:0], *(parts[ends[place] : ends[place + 1]] for place in others)]),
-        }
-    ).unique("id", keep="first")
+    old = [run for place in others for run in _runs(ends[place], ends[place + 1], stops)]
+    lengths = pl.Series([length for _, length in old], dtype=pl.Int64)
+    part = pl.Series([part for part, _ in old], dtype=pl.Int64).repeat_by(lengths).explode()
+    known = pl.DataFrame({"id": _ids([before[place] for place in others]), "part": part}).unique("id", keep="first")
     found = pl.DataFrame({"id": _ids(left)}).join(known, on="id", how="left", maintain_order="left")["part"]
-    pieces, taken = [parts[:0]], 0
+    runs, taken = list[Run](), 0
     for (_, rows), checksum in now:
         if checksum in same:
             begin = ends[same[checksum]]
-            pieces.append(parts[begin : begin + rows])
+            runs += _runs(begin, begin + rows, stops)
         else:
-            pieces.append(found[taken : taken + rows])
+            runs += found[taken : taken + rows].rle().struct.unnest().select("value", "len").iter_rows()
             taken += rows
-    return pl.concat(pieces)
+    return runs
+
+
+def _runs(start: int, stop: int, stops: Sequence[int]) -> Iterator[Run]:
+    """Yield in which parts, which stop there, the rows from one to another are."""
+    while start < stop:
+        part = bisect_right(stops, start)
+        end = min(stops[part], stop)
+        yield part, end - start
+        start = end
 
 
 def _with_checksums(store: Store, ref: TableRef) -> list[Checked]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from normloom.core.rows.forgotten import without_forgotten
 from normloom.core.rows.ids import row_ids
 from normloom.core.stage import Output, quarantined, quarantined_frame
 from normloom.core.table import DROPPED_SCHEMA, QUARANTINE_SCHEMA, PartRecord
-from normloom.store.parts import ROW_GROUP, committed_part, require_writer, write_files, write_frames, write_part
+from normloom.store.parts import committed_part, require_writer, write_files, write_frames, write_part
 from normloom.workers.carried import contract_of, written
 from normloom.workers.job import PartJob, RunJob
 from normloom.workers.origins import require_entries, require_origins
@@ -152,20 +151,17 @@ def _advice(lost: bool) -> str:  # noqa: FBT001  # one of two sentences
 
 def _identified(rows: pl.DataFrame, job: PartJob) -> pl.DataFrame:
     """Give rows their parents and ids."""
-    families: Iterable[list[str]]  # not held: the garbage collector would look through a list for each row
     if "row_id" in rows.columns:  # the input row it came from; `parents`, if present, are that row's own
-        families = ([row_id] for row_id in rows["row_id"])
+        family = pl.concat_list(pl.col("row_id").cast(pl.String))
         rows = rows.with_columns(parents=pl.concat_list("through" if "through" in rows.columns else "row_id"))
     elif "parents" in rows.columns:
-        slices = rows.select("parents").iter_slices(ROW_GROUP)
-        families = (family for some in slices for family in some["parents"].to_list())
+        family = pl.col("parents").cast(pl.List(pl.String))
     else:
         raise ContractError(f"stage {job.stage!r}: its rows have neither `parents` nor the `row_id` they came from")
-    rows = rows.drop("through", strict=False)
     if "content" in rows.columns:
-        families = ([*parents, content] for parents, content in zip(families, rows["content"], strict=True))
-        rows = rows.drop("content")
-    ids = row_ids(job.system, job.stage, families)
+        family = family.list.concat(pl.concat_list(pl.col("content").cast(pl.String)))
+    ids = row_ids(job.system, job.stage, rows, family)
+    rows = rows.drop("through", "content", strict=False)
     return rows.with_columns(pl.Series("row_id", ids, dtype=pl.String))
 
 

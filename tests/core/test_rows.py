@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 
+import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,13 +12,18 @@ from normloom.core.rows.ids import row_id, row_ids, seed
 TEXTS = st.text(alphabet="ab\x1f", max_size=3)
 
 
+def ids_of(families: list[list[str]]) -> list[str]:
+    rows = pl.DataFrame({"parents": families}, schema={"parents": pl.List(pl.String)})
+    return row_ids("s", "t", rows, pl.col("parents"))
+
+
 def test_an_id_is_the_hash_of_system_stage_parents_and_ordinal() -> None:
     expected = hashlib.blake2b(b"savacu\x1fexpand\x1fp1\x1fp2\x1f3", digest_size=16).hexdigest()
     assert row_id("savacu", "expand", ["p1", "p2"], 3) == expected
 
 
 def test_siblings_are_numbered_apart_from_other_families() -> None:
-    ids = row_ids("s", "t", [["a"], ["b"], ["a"], ["a", "b"]])
+    ids = ids_of([["a"], ["b"], ["a"], ["a", "b"]])
     assert ids == [
         row_id("s", "t", ["a"], 0),
         row_id("s", "t", ["b"], 0),
@@ -28,10 +34,17 @@ def test_siblings_are_numbered_apart_from_other_families() -> None:
 
 @given(st.lists(st.lists(st.sampled_from("abc"), max_size=2), max_size=20))
 def test_ids_are_unique_and_do_not_depend_on_other_families(parents: list[list[str]]) -> None:
-    ids = row_ids("s", "t", parents)
+    ids = ids_of(parents)
     assert len(set(ids)) == len(ids)
     only_a = [family for family in parents if family == ["a"]]
-    assert row_ids("s", "t", only_a) == [one for one, family in zip(ids, parents, strict=True) if family == ["a"]]
+    assert ids_of(only_a) == [one for one, family in zip(ids, parents, strict=True) if family == ["a"]]
+
+
+@given(st.lists(st.lists(TEXTS | st.sampled_from(["a" * 40, "b" * 40]), max_size=3), max_size=20, unique_by=tuple))
+def test_ids_of_rows_without_siblings_are_those_of_first_children(families: list[list[str]]) -> None:
+    joined = ["\x1f".join([*family, ""]) for family in families]
+    expected = [row_id("s", "t", family, joined[:place].count(joined[place])) for place, family in enumerate(families)]
+    assert ids_of(families) == expected
 
 
 @given(st.text(max_size=5), st.integers(0, 9), st.integers(0, 9))

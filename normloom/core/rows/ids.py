@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+
+import polars as pl
 
 _SEPARATOR = "\x1f"
+_AT_ONCE = 16_384  # rows of which families are held as text
+_LONG = 64  # bytes of a family that takes more memory than its digest
 
 
 def _digest(*fields: str) -> bytes:
@@ -20,20 +24,36 @@ def row_id(system: str, stage: str, parents: Sequence[str], ordinal: int) -> str
     return _digest(system, stage, *parents, str(ordinal)).hex()
 
 
-def row_ids(system: str, stage: str, parents: Iterable[Sequence[str]]) -> list[str]:
-    """Return the ids of rows given in order; siblings (rows of the same parents) are numbered from 0."""
-    seen: dict[bytes, int] = {}
+def row_ids(system: str, stage: str, rows: pl.DataFrame, family: pl.Expr) -> list[str]:
+    """Return the ids of rows in order; siblings, rows of the same `family` (a list of texts), are numbered from 0."""
     begun = hashlib.blake2b(_SEPARATOR.join((system, stage, "")).encode(), digest_size=16)
+
+    def id_of(numbered: str) -> str:
+        hasher = begun.copy()
+        hasher.update(numbered.encode())
+        return hasher.hexdigest()
+
+    apart = pl.concat([pl.Series(dtype=pl.UInt64), *(some.hash() for some in _joined(rows, family))])
+    if apart.n_unique() == rows.height:  # no row has a sibling
+        return [id_of(numbered) for some in _joined(rows, family) for numbered in some + "0"]
+    seen: dict[bytes, int] = {}
     ids = []
-    for family in parents:
-        joined = _SEPARATOR.join([*family, ""]).encode()
-        known = joined if len(family) == 1 else hashlib.blake2b(joined, digest_size=16).digest()  # the smaller one
+    for joined in (joined for some in _joined(rows, family) for joined in some):
+        known = joined.encode()
+        if len(known) > _LONG:
+            known = hashlib.blake2b(known, digest_size=16).digest()
         number = seen.get(known, 0)
         seen[known] = number + 1
-        hasher = begun.copy()
-        hasher.update(joined + b"%d" % number)
-        ids.append(hasher.hexdigest())
+        ids.append(id_of(f"{joined}{number}"))
     return ids
+
+
+def _joined(rows: pl.DataFrame, family: pl.Expr) -> Iterator[pl.Series]:
+    """Yield the families of rows as texts, some thousand at a time: each name in it and a separator."""
+    texts = pl.col("family").list.join(_SEPARATOR)
+    closed = pl.when(pl.col("family").list.len() > 0).then(texts + _SEPARATOR).otherwise(texts)
+    for some in rows.iter_slices(_AT_ONCE):
+        yield some.select(family=family).select(closed.alias("joined"))["joined"]
 
 
 def seed(row: str, *attempt: int | str) -> int:
