@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 
 from normloom.core.progress import PROGRESS
 from normloom.workers.actors.run_log import LOGGERS
@@ -24,14 +25,12 @@ def logged() -> Iterator[None]:
     Inside another of these contexts this does nothing.
     """
     from prefect.context import FlowRunContext
-    from prefect.logging.handlers import APILogHandler
 
     context = FlowRunContext.get()
-    if not (context and context.flow_run) or any(isinstance(each, APILogHandler) for each in _ours()[0].handlers):
+    if not (context and context.flow_run) or any(isinstance(each, _RunLogHandler) for each in _ours()[0].handlers):
         yield
         return
-    handler = APILogHandler(logging.INFO)
-    handler.addFilter(_Addressed(str(context.flow_run.id)))
+    handler = _RunLogHandler()
     quieter = _NotReadyIsNoError()
     levels = {logger: logger.level for logger in _ours()}
     logging.captureWarnings(capture=True)
@@ -53,21 +52,28 @@ def _ours() -> list[logging.Logger]:
     return [logging.getLogger(name) for name in LOGGERS]
 
 
-class _Addressed(logging.Filter):
-    """Lets through what the run's log does not have yet; threads outside of any run write to the flow run's."""
+class _RunLogHandler(logging.Handler):
+    """Sends what the run's log does not have yet; what threads outside of any run log is the flow run's.
 
-    def __init__(self, flow_run: str) -> None:
-        super().__init__()
-        self._flow_run = flow_run
+    It is sent in the context of the run: elsewhere Prefect knows no server, and would start one of its own.
+    """
 
-    def filter(self, record: logging.LogRecord) -> bool:
+    def __init__(self) -> None:
+        from prefect.logging.handlers import APILogHandler
+
+        super().__init__(logging.INFO)
+        self._run = copy_context()
+        self._sending = APILogHandler()
+
+    def emit(self, record: logging.LogRecord) -> None:
         from prefect.context import FlowRunContext, TaskRunContext
 
         if record.name == PROGRESS:
-            return False
+            return
         if TaskRunContext.get() is None and FlowRunContext.get() is None:
-            record.flow_run_id = self._flow_run
-        return True
+            self._run.copy().run(self._sending.handle, record)
+        else:
+            self._sending.handle(record)
 
 
 class _NotReadyIsNoError(logging.Filter):

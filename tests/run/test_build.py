@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import psutil
 import pytest
 import yaml
 from prefect_home import Prefect
@@ -224,6 +225,7 @@ def test_a_build_that_fails_tells_the_cause_first_in_state_log_and_page(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "prefect.task_runs")
+    processes = psutil.Process().children()
     store, source = Store(tmp_path), words_stage(*"abccab")
     checked = Check(expectation="expect_table_row_count_to_equal", arguments={"value": 1}, on_fail="warn")
     left = replace(echoing("left", source), contract=replace(ECHOES, checks=(checked,)))
@@ -247,6 +249,7 @@ def test_a_build_that_fails_tells_the_cause_first_in_state_log_and_page(
     assert sum("not made: a stage that it reads was not made" in line.message for line in lines) == 2
     told = {(line.name, line.message): line for line in lines}
     assert told["normloom.elsewhere", "from a thread"].task_run_id is None
+    assert psutil.Process().children() == processes  # Prefect has started no server for the thread
     [warned] = {line.message for line in lines if line.name == "py.warnings"}
     assert "UserWarning: mind the step" in warned
     [check] = [line for line in lines if line.name == "normloom.run.runner"]
