@@ -15,6 +15,7 @@ ROW_MASK = (1 << ROW_BITS) - 1
 NO_KEY = np.iinfo(np.int64).max
 BATCH_SHIFT = np.uint64(ROW_BITS + 7)  # a row of a batch is kept above a key: distances have 7 bits
 KEY_MASK = np.uint64((1 << (ROW_BITS + 7)) - 1)
+FIRST = np.int64(0)  # a function that is called with a literal number is compiled for it alone
 
 BITS = 64
 BANDS = 5
@@ -199,7 +200,7 @@ def neighbours(code: np.uint64, index: Index, plan: SearchPlan, found: Array) ->
     if index.size[0] >= plan.scan_below:
         for band in range(BANDS):
             count += _look_up(code, band, index, plan, found[count:])
-    elif nearest_of(code, index.codes, 0, index.size[0]) < plan.tau:
+    elif nearest_of(code, index.codes, FIRST, index.size[0]) < plan.tau:
         for position in range(index.size[0]):
             distance = distance_of(index.codes[position] ^ code)
             if distance < plan.tau:

@@ -8,6 +8,7 @@ import numpy as np
 
 from normloom.near_duplicates.kernels.codes import (
     BATCH_SHIFT,
+    FIRST,
     KEY_MASK,
     NO_KEY,
     ROW_BITS,
@@ -24,6 +25,8 @@ from normloom.near_duplicates.kernels.compiled import Array, compiled
 from normloom.near_duplicates.kernels.sets import Rule, Sets, similar_sets, store_set
 from normloom.near_duplicates.kernels.texts import distinct_shingles, similarity_to, table_of
 
+_BEFORE, _WITHIN = np.int64(0), np.int64(1)
+
 
 class Batch(NamedTuple):
     """Rows that are looked up at once, and their near pairs: `row - start << 39 | key`, sorted."""
@@ -34,7 +37,7 @@ class Batch(NamedTuple):
 
 
 @compiled
-def _nearest_similar(row: int, since: int, codes: Array, sets: Sets, rule: Rule, found: Array) -> int:
+def _nearest_similar(row: int, since: Position, codes: Array, sets: Sets, rule: Rule, found: Array) -> int:
     """Return the least key of the similar sets stored from row `since` on, or `NO_KEY`."""
     if sets.least > 1:
         return NO_KEY
@@ -69,7 +72,7 @@ def look_up_rows(
     for row in range(start, stop):
         keys[row] = _first_similar(neighbours(codes[row], index, plan, found), row, rule)
         if keys[row] == NO_KEY:
-            keys[row] = _nearest_similar(row, 0, codes, sets, rule, found)
+            keys[row] = _nearest_similar(row, FIRST, codes, sets, rule, found)
 
 
 @compiled
@@ -97,10 +100,10 @@ def settle_rows(
 
 
 @compiled
-def _first_near(batch: Batch, at: int, row: int, within: int, rule: Rule, keys: Array) -> Position:
+def _first_near(batch: Batch, at: int, row: int, within: Position, rule: Rule, keys: Array) -> Position:
     """Return the least key of a row's near pairs, which start at `at`, whose row stays and is similar, or `NO_KEY`.
 
-    With `within` 1, of the rows of the batch; with 0, of those before it.
+    `within` says whether of the rows of the batch (`_WITHIN`) or of those before it (`_BEFORE`).
     """
     near = batch.near
     table, marks, size = np.empty(0, dtype=np.uint64), np.empty(0, dtype=np.uint32), 0
@@ -135,9 +138,9 @@ def confirm_rows(start: int, stop: int, batch: Batch, codes: Array, sets: Sets, 
     found = np.empty(batch.start, dtype=np.int64)
     bounds = _bounds(start, stop, batch)
     for row in range(start, stop):
-        keys[row] = _first_near(batch, bounds[row - start], row, 0, rule, keys)
+        keys[row] = _first_near(batch, bounds[row - start], row, _BEFORE, rule, keys)
         if keys[row] == NO_KEY:
-            keys[row] = _nearest_similar(row, 0, codes, sets, rule, found)
+            keys[row] = _nearest_similar(row, FIRST, codes, sets, rule, found)
 
 
 @compiled
@@ -149,7 +152,7 @@ def settle_confirmed(
     found = np.empty(stop - start, dtype=np.int64)
     bounds = _bounds(start, stop, batch)
     for row in range(start, stop):
-        keys[row] = min(keys[row], _first_near(batch, bounds[row - start], row, 1, rule, keys))
+        keys[row] = min(keys[row], _first_near(batch, bounds[row - start], row, _WITHIN, rule, keys))
         if np.uint64(keys[row] >> ROW_BITS) >= plan.tau:
             keys[row] = min(keys[row], _nearest_similar(row, start, codes, sets, rule, found))
         if keys[row] == NO_KEY:
@@ -164,7 +167,7 @@ def similar_pairs(start: int, stop: int, stored: int, sets: Sets, rule: Rule) ->
     found = np.empty(stored, dtype=np.int64)
     count = 0
     for row in range(start, stop):
-        for other in found[: similar_sets(row, 0, sets, rule, found)]:
+        for other in found[: similar_sets(row, FIRST, sets, rule, found)]:
             if count == pairs.shape[1]:
                 pairs = np.concatenate((pairs, np.empty_like(pairs)), axis=1)
             pairs[0, count] = row
@@ -207,7 +210,7 @@ def mark_rows(pairs: Array, reached: Array, every: np.uint64, sets: Sets, rule: 
             mark |= reached[pairs[2, at]] & ~marks[pairs[1, at]]
             at += 1
         if mark != every and sets.least <= 1:
-            for other in found[: similar_sets(row, 0, sets, rule, found)]:
+            for other in found[: similar_sets(row, FIRST, sets, rule, found)]:
                 mark |= every & ~marks[other]
         marks[row] = mark
         if mark != every:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from normloom.near_duplicates.kernels.codes import Position, distance_of, nearest_of
+from normloom.near_duplicates.kernels.codes import FIRST, Position, distance_of, nearest_of
 from normloom.near_duplicates.kernels.compiled import Array, compiled
 from normloom.near_duplicates.kernels.texts import FlatTexts, distinct_shingles, feature_hashes, mixed, table_of
 
@@ -307,7 +307,7 @@ def find_partners(
             size = np.int64(kept_traits[place, 0])
             most = np.uint64(_difference(size + int(size / least + _ROUNDING), least))
             if len(rows) > _SHORT_LIST and most < min(
-                nearest_of(folds[place], folds, 0, place), nearest_of(folds[place], folds, place + 1, len(rows))
+                nearest_of(folds[place], folds, FIRST, place), nearest_of(folds[place], folds, place + 1, len(rows))
             ):
                 continue
             for other in range(len(rows)):
@@ -321,7 +321,7 @@ def find_partners(
 
 
 @compiled
-def _candidates(row: int, since: int, sets: Sets, rows: Array) -> int:
+def _candidates(row: int, since: Position, sets: Sets, rows: Array) -> int:
     """Write the stored texts from row `since` on that may be similar, and return how many they are."""
     seen = np.empty(0, dtype=np.int64)
     count = 0
@@ -367,7 +367,7 @@ def _is_similar(
 
 
 @compiled
-def similar_sets(row: int, since: int, sets: Sets, rule: Rule, found: Array) -> int:
+def similar_sets(row: int, since: Position, sets: Sets, rule: Rule, found: Array) -> int:
     """Write the stored texts from row `since` on that are similar to this one; return how many there are.
 
     `found` has room for all that are stored. Why none is missed: docs/decisions/0016-similar-sets.md.
