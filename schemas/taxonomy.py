@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import difflib
-from functools import cache
+from collections.abc import Sequence
+from functools import cache, lru_cache
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -72,6 +73,17 @@ def load_taxonomy(path: Path) -> Taxonomy:
     if len(labels) < MIN_LABELS:
         raise ConfigError(f"{path}: expected at least {MIN_LABELS} labels, found {len(labels)}; add a line for each.")
     return Taxonomy(dimension=dimension, labels=tuple(labels))
+
+
+def load_taxonomies(folder: Path, dimensions: Sequence[str]) -> tuple[Taxonomy, ...]:
+    """Return the taxonomies of these dimensions in a folder; a file is read again only when it has changed."""
+    paths = [folder / f"{dimension}.csv" for dimension in dimensions]
+    return tuple(_as_it_is(path, path.stat().st_mtime_ns) if path.is_file() else load_taxonomy(path) for path in paths)
+
+
+@lru_cache(32)
+def _as_it_is(path: Path, changed_ns: int) -> Taxonomy:  # noqa: ARG001  # part of what it is kept under
+    return load_taxonomy(path)
 
 
 @cache

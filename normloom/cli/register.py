@@ -25,6 +25,7 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
 from normloom.cli.forms import offer_stages
+from normloom.core.yaml_text import load_yaml
 from normloom.prefect.run_marks import settle
 from normloom.prefect.serving.automations import install
 
@@ -35,7 +36,7 @@ BUILDS_AT_ONCE = 1  # of a new work pool; people with room for more raise it in 
 
 def register(path: Path = DEPLOYMENTS) -> None:
     """Register the file's deployments; raises CalledProcessError, after Prefect's message, if Prefect rejects them."""
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = load_yaml(path.read_text(encoding="utf-8"))
     with get_client(sync_client=True) as client:
         content["deployments"] = [_without_known_schedules(entry, client) for entry in content["deployments"]]
         _make_pool(client)

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from normloom.core.errors import StoreError, UsageError
 from normloom.core.table import Manifest, TableRef
+from normloom.core.yaml_text import load_yaml
 from normloom.history.releases import is_version, version_named
 from normloom.history.terms import SourceTerms
 from normloom.planning.costs.spent import Spent
@@ -24,7 +25,6 @@ from normloom.store.store import Store
 NAMED = 5  # builds that an error message lists
 _RELATIVE = re.compile(r"last(?:~(\d+))?|previous")
 _STARTED = "%Y%m%dT%H%M%S"
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast, if PyYAML was built with it
 
 
 class StageLock(BaseModel):
@@ -176,7 +176,7 @@ def started(build: str) -> datetime | None:
 
 def _read(path: Path) -> BuildLock:
     try:
-        return BuildLock.model_validate(yaml.load(path.read_text(), Loader=_LOADER))  # noqa: S506  # a safe one
+        return BuildLock.model_validate(load_yaml(path.read_text()))
     except (OSError, UnicodeDecodeError, yaml.YAMLError, ValidationError) as error:
         raise StoreError(
             f"the lock {path} is damaged ({_first_line(error)}): expected system, build and stages with keys; "

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from normloom.core.errors import ConfigError
+from normloom.core.yaml_text import load_yaml
 from normloom.settings.environment import substituted
 from normloom.workers.resources import Resources
 
@@ -59,7 +60,7 @@ def load_profile(profile: str, system: str, roles: Mapping[str, Role] | None = N
     """
     path = Path(profile) if profile.endswith((".yaml", ".yml")) else PROFILES / f"{profile}.yaml"
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(
             f"unknown profile {profile!r}; available: {', '.join(profile_names())}, or the path of a YAML file"
@@ -134,7 +135,7 @@ def override(settings: dict[str, Any], assignments: Sequence[str]) -> dict[str, 
         if not separator or not name.strip():
             raise ConfigError(f"--set {assignment!r}: expected name=value, such as classify.delta=0.4")
         try:
-            value = yaml.safe_load(text)
+            value = load_yaml(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {name}: {text!r} is not a YAML value") from error
         *path, last = name.strip().split(".")

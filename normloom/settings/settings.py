@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import yaml
 from pydantic import BaseModel
 
 from normloom.core.errors import ConfigError, NormloomError
@@ -14,6 +13,7 @@ from normloom.core.models.product_model import ProductSpec
 from normloom.core.names import is_flow_file
 from normloom.core.stage import Stage, published_stage
 from normloom.core.table import Manifest
+from normloom.core.yaml_text import load_yaml
 from normloom.history.builds import locks
 from normloom.models.openai.memory import recall
 from normloom.settings.config import load_profile, override, validated
@@ -138,7 +138,7 @@ def _is_ignored(
             return False
     except NormloomError:  # without it there is no flow: it matters
         return False
-    value = yaml.safe_load(assignment.partition("=")[2])
+    value = load_yaml(assignment.partition("=")[2])
     if isinstance(value, bool) or not isinstance(value, int):
         return True
     try:  # a number may be what would be chosen without it: another one tells

@@ -15,7 +15,7 @@ from normloom.planning.costs.guard import RemakeLimits
 from normloom.planning.costs.spending import SpendingLimits
 from normloom.run.release import ReleaseSize
 from normloom.schemas.taxonomy import BUILTIN as TAXONOMIES
-from normloom.schemas.taxonomy import DIMENSIONS, Taxonomy, load_taxonomy
+from normloom.schemas.taxonomy import DIMENSIONS, Taxonomy, load_taxonomies
 from normloom.schemas.template import FOLDER as TEMPLATES
 from normloom.schemas.template import templates_of
 from normloom.settings.config import Role, Settings
@@ -121,7 +121,7 @@ class SystemConfig(Settings):
     @property
     def labels(self) -> tuple[Taxonomy, ...]:
         """The taxonomies, one for each dimension."""
-        return tuple(load_taxonomy(self.taxonomies / f"{dimension}.csv") for dimension in self.DIMENSIONS)
+        return load_taxonomies(self.taxonomies, self.DIMENSIONS)
 
     @property
     def notes(self) -> list[str]:

@@ -1,9 +1,10 @@
+import os
 from pathlib import Path
 
 import pytest
 
 from normloom.core.errors import ConfigError
-from normloom.schemas.taxonomy import Taxonomy, builtin_taxonomies, load_taxonomy
+from normloom.schemas.taxonomy import BUILTIN, DIMENSIONS, Taxonomy, builtin_taxonomies, load_taxonomies, load_taxonomy
 
 HEADER = "id,name,group,definition\n"
 TWO = "colour/red,Red,Warm,The colour of ripe cherries.\ncolour/blue,Blue,Cold,The colour of a clear sky.\n"
@@ -85,3 +86,14 @@ def test_a_missing_file_and_other_encodings_are_refused(tmp_path: Path) -> None:
     (tmp_path / "colour.csv").write_bytes(HEADER.encode() + b"colour/red,R\xe9d,Warm,Cherries.\n")
     with pytest.raises(ConfigError, match="save it as UTF-8"):
         load_taxonomy(tmp_path / "colour.csv")
+
+
+def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
+    assert load_taxonomies(BUILTIN, DIMENSIONS) == builtin_taxonomies()
+    path = tmp_path / "safety.csv"
+    path.write_text((BUILTIN / "safety.csv").read_text())
+    [before] = load_taxonomies(tmp_path, ["safety"])
+    path.write_text(path.read_text().replace(before.labels[0].name, "Another name"))
+    os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))
+    [after] = load_taxonomies(tmp_path, ["safety"])
+    assert (after.labels[0].name, after.labels[1:]) == ("Another name", before.labels[1:])

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
 from prefect.automations import Automation
+
+from normloom.core.yaml_text import load_yaml
 
 AUTOMATIONS = Path(__file__).parents[2] / "deployments" / "automations.yaml"
 
@@ -16,7 +17,7 @@ def install(path: Path = AUTOMATIONS) -> list[str]:
 
     One that is as it should be is left alone: an update makes Prefect forget the runs whose heartbeats it counts.
     """
-    automations = [Automation.model_validate(entry) for entry in yaml.safe_load(path.read_text())["automations"]]
+    automations = [Automation.model_validate(entry) for entry in load_yaml(path.read_text())["automations"]]
     for automation in automations:
         try:
             installed = cast(Automation, Automation.read(name=automation.name))

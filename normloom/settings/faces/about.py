@@ -7,9 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict
 
+from normloom.core.yaml_text import load_yaml
 from normloom.history.terms import SourceTerms
 
 CARDS = Path(__file__).parent.parent.parent / "schemas" / "cards"
@@ -57,10 +57,10 @@ class About(BaseModel):
     @classmethod
     def of(cls, name: str) -> Self:
         """Return the words in `schemas/cards/NAME.yaml`."""
-        return cls.model_validate(yaml.safe_load((CARDS / f"{name}.yaml").read_text(encoding="utf-8")))
+        return cls.model_validate(load_yaml((CARDS / f"{name}.yaml").read_text(encoding="utf-8")))
 
 
 @cache
 def _tables() -> dict[str, dict[str, str]]:
-    tables: dict[str, dict[str, str]] = yaml.safe_load((CARDS / "tables.yaml").read_text(encoding="utf-8"))
+    tables: dict[str, dict[str, str]] = load_yaml((CARDS / "tables.yaml").read_text(encoding="utf-8"))
     return tables
