@@ -11,6 +11,7 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from normloom.core.rows.text import counted
 from normloom.core.table import Manifest
 from normloom.history.builds import locks
 from normloom.store.store import Store
@@ -47,7 +48,9 @@ def boards(rows: pl.DataFrame) -> Iterator[Table]:
     """Yield a table for each data set, mode and protocol, the best model first."""
     for (_, mode, protocol), group in rows.group_by(COMPARABLE, maintain_order=True):
         first = group.row(0, named=True)
-        title = f"{str(mode).capitalize()}: {first['source']}, {first['items']:,} rows ({first['dataset']}); {protocol}"
+        title = (
+            f"{str(mode).capitalize()}: {first['source']}, {counted(first['items'])} ({first['dataset']}); {protocol}"
+        )
         table = Table(title=escape(title), title_justify="left", box=box.SIMPLE_HEAD)
         table.add_column("model")
         columns = _columns(group)

@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from normloom.core.rows.text import counted
 from normloom.core.table import Manifest
 from normloom.schemas.tables import AGREEMENT, CALIBRATION, COVERAGE
 from normloom.schemas.taxonomy import DIMENSIONS
@@ -141,7 +142,7 @@ def _data_set(result: BuildResult, store: Store) -> Group:
     lines = [
         Text.assemble(
             ("Data set: ", "bold"),
-            f"{result.released.count('rows'):,} responses, {pairs:,} aligned/misaligned pairs; "
+            f"{counted(result.released.count('rows'), 'response')}, {counted(pairs, 'aligned/misaligned pair')}; "
             + ", ".join(f"{name} {splits.get(name, 0):,}" for name in SPLITS),
         )
     ]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from normloom.api.look import open_store
 from normloom.core.errors import StoreError
+from normloom.core.rows.text import counted
 from normloom.history.removal.forget import Asked, ask
 from normloom.history.removal.forget import forget as forget_rows
 from normloom.history.removal.purge import purge as purge_store
@@ -45,5 +46,6 @@ def purge(
     """
     purged = purge_store(store if isinstance(store, Store) else open_store(store), also_newest=also_newest, texts=texts)
     if purged.found:
-        raise StoreError(f"forgotten rows or texts are left in {len(purged.found)} files: {'; '.join(purged.found)}")
+        left = counted(len(purged.found), "file")
+        raise StoreError(f"forgotten rows or texts are left in {left}: {'; '.join(purged.found)}")
     return purged

@@ -8,6 +8,7 @@ from typing import Literal
 
 import polars as pl
 
+from normloom.core.rows.text import counted
 from normloom.core.table import Manifest
 from normloom.run.build import BuildResult
 from normloom.store.store import Store
@@ -81,7 +82,7 @@ class Result:
 
     def __repr__(self) -> str:
         made = len(self.manifests) - len(self.reused & set(self.manifests))
-        released = f"{self.manifest.count('rows'):,} rows" if self.built.end in self.manifests else "nothing released"
+        released = counted(self.manifest.count("rows")) if self.built.end in self.manifests else "nothing released"
         return (
             f"<Result of {self.system}: {released}; {made} of {len(self.manifests)} tables made, in {self.store.root}>"
         )

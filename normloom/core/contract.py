@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import polars as pl
 
 from normloom.core.errors import ConfigError, ContractError
+from normloom.core.rows.text import counted
 
 Action = Literal["warn", "quarantine", "stop"]
 _Type = pl.DataType | pl.datatypes.DataTypeClass
@@ -111,7 +112,9 @@ class Contract:
             if name not in self.nullable and (nulls := typed[name].null_count()):
                 where = typed.row(by_predicate=pl.col(name).is_null(), named=True) if nulls == 1 else None
                 row = f" (row {where['row_id']})" if where else ""
-                raise ContractError(f"stage {stage!r}: column {name!r} may not be null, but is in {nulls} rows{row}")
+                raise ContractError(
+                    f"stage {stage!r}: column {name!r} may not be null, but is in {counted(nulls)}{row}"
+                )
         if self.keys and typed.select(pl.struct(self.keys).is_duplicated().any()).item():
             raise ContractError(f"stage {stage!r}: key {self.keys} is not unique")
         return typed

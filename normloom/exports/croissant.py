@@ -7,6 +7,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from normloom.core.rows.text import counted
 from normloom.exports.card.facts import Facts
 from normloom.exports.features import Media
 from normloom.exports.licences import UNKNOWN, identifier
@@ -110,7 +111,7 @@ def _record_set(written: Written, file: DataFile, meanings: Mapping[str, str]) -
         "@type": "cr:RecordSet",
         "@id": name,
         "name": name,
-        "description": f"{file.rows} rows of the table {written.shown.ref.stage}, split {file.split}",
+        "description": f"{counted(file.rows)} of the table {written.shown.ref.stage}, split {file.split}",
         **({"key": {"@id": f"{name}/row_id"}} if "row_id" in written.schema.names else {}),
         "field": [_field(field, name, file.path, written, meanings) for field in written.schema],
     }

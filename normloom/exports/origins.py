@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import polars as pl
 
 from normloom.core.errors import UsageError
+from normloom.core.rows.text import counted
 from normloom.core.table import TableRef
 from normloom.exports.card.before import lock_of
-from normloom.exports.card.markdown import counted
 from normloom.exports.licences import restrictions
 from normloom.history.builds import BuildLock, find_build
 from normloom.history.public import public_name

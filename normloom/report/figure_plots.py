@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from normloom.core.rows.text import counted
 from normloom.report.blocks import Plot
 from normloom.report.plots import Scale, Series, bars, heat_map, lines, scale_of
 
@@ -184,7 +185,7 @@ def _note(figure: Figure) -> str:
         return "undefined"
     interval = f"[{figure['low']:.3f}, {figure['high']:.3f}], " if None not in {figure["low"], figure["high"]} else ""
     spread = f"spread over runs {figure['spread']:.3f}, " if figure["spread"] is not None else ""
-    return f"{interval}{spread}{figure['rows']:,} rows"
+    return f"{interval}{spread}{counted(figure['rows'])}"
 
 
 def _family(metric: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from normloom.core.errors import ReleaseError
+from normloom.core.rows.text import counted
 from normloom.core.table import Manifest
 from normloom.store.store import Store
 
@@ -31,15 +32,15 @@ class ReleaseSize:
     def hold(self, rows: int, *, stage: str, last: Manifest | None, why: str) -> None:
         """Raise ReleaseError for a table of so few rows; `why` says where rows went."""
         before = last.count("rows") if last else 0
-        kept = f"the release before it ({before:,} rows) stays the newest" if last else "nothing is released"
+        kept = f"the release before it ({counted(before)}) stays the newest" if last else "nothing is released"
         if rows < self.min_rows:
             raise ReleaseError(
-                f"{stage!r} would release {rows:,} rows, fewer than release.min_rows = {self.min_rows}; {kept}. "
+                f"{stage!r} would release {counted(rows)}, fewer than release.min_rows = {self.min_rows}; {kept}. "
                 f"Why rows were left out: {why}{self._advice(f'min_rows={rows}')}"
             )
         if self.min_share_of_last is not None and rows < self.min_share_of_last * before:
             raise ReleaseError(
-                f"{stage!r} would release {rows:,} rows after {before:,}, less than the share "
+                f"{stage!r} would release {counted(rows)} after {before:,}, less than the share "
                 f"release.min_share_of_last = {self.min_share_of_last:g}; {kept}. "
                 f"Why rows were left out: {why}{self._advice('min_share_of_last=null')}"
             )

@@ -14,6 +14,7 @@ import duckdb
 from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.core.errors import UsageError
+from normloom.core.rows.text import counted
 from normloom.view.catalog import Catalog
 
 LONGEST = 600  # characters of a cell in a page of rows; a row by itself is shown whole
@@ -99,7 +100,7 @@ def cell(value: Any, *, longest: int | None = LONGEST) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return f"({len(value):,} bytes)"
+        return f"({counted(len(value), 'byte')})"
     if isinstance(value, (datetime, date)):
         return value.isoformat()
     text = value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)

@@ -184,7 +184,7 @@ def test_a_flow_is_planned_built_reused_and_looked_at(tmp_path: Path, capfd: pyt
     assert result.dropped.collect().select("stage", "reason").rows() == [("short", "too long")]
     assert result.quarantined.collect().is_empty()
     assert (result.system, result.manifest.stage, result.reused) == ("politeness", "short", frozenset())
-    assert repr(result).startswith("<Result of politeness: 1 rows; 3 of 3 tables made, in ")
+    assert repr(result).startswith("<Result of politeness: 1 row; 3 of 3 tables made, in ")
     html = result._repr_html_()
     assert "<td>tone</td><td>2</td>" in html
     assert "<b>Give" not in html

@@ -208,7 +208,7 @@ def test_tables_with_keys_of_an_earlier_version_are_named(command: Command, toy_
         fields["key_fields"]["format"] -= 1
         manifest.write_text(json.dumps(fields))
     said = command("tables").out
-    assert f"2 tables of toy in {toy_store.absolute()} were made by an earlier version and have keys of another" in said
+    assert f"2 tables of toy in {toy_store.absolute()}: made by an earlier version, with keys of another format" in said
 
 
 def test_tables_that_cannot_be_read_are_named(command: Command, toy_store: Path) -> None:

@@ -39,7 +39,7 @@ def test_returns_the_columns_in_the_contract_s_order_and_types() -> None:
         (people().drop("age"), r"differ from its contract: missing \['age'\]$"),
         (people(extra=[1, 2]), r"not in the contract \['extra'\] \(add them to `makes`, or leave them out\)$"),
         (people(age=["x", "1"]), r"column 'age' is String, its contract says Int64: conversion[^\n]*$"),
-        (people(name=["a", None]), r"column 'name' may not be null, but is in 1 rows \(row r1\)"),
+        (people(name=["a", None]), r"column 'name' may not be null, but is in 1 row \(row r1\)"),
         (people(row_id=["r", "r"]), r"key \('row_id',\) is not unique"),
     ],
 )

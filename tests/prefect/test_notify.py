@@ -175,10 +175,10 @@ def test_builds_that_fail_are_late_or_release_less_are_told_and_cancelled_ones_a
     assert (check["system"], check["subject"]) == ("toy", "toy: a check of echo warns")
     assert "1 of 4 rows" in check["message"]
     [shrunken] = house.web.of("shrunken")
-    assert "would release 1 rows after 4" in shrunken["message"]
+    assert "would release 1 row after 4" in shrunken["message"]
     [failure] = house.web.of("failure")
     assert failure["subject"] == "toy: a build failed"
-    assert "would release 1 rows after 4" in failure["message"]
+    assert "would release 1 row after 4" in failure["message"]
     assert failure["text"] == f"{failure['subject']}\n{failure['message']}"
     [missed] = house.web.of("late")
     assert missed["message"].startswith(f"{late.name} was due at ")

@@ -186,7 +186,7 @@ def test_a_run_makes_stages_again_if_fresh_and_not_unasked_beyond_the_limit(serv
     (store.table_directory(first.ref) / MANIFEST).unlink()
     refused = ended(api, only=["ingest"], settings=["remake.max_stages=0"])["state"]
     assert refused["type"] == "FAILED"
-    assert "rebuild 1 stages that no setting or input changed" in refused["message"]
+    assert "rebuild 1 stage that no setting or input changed" in refused["message"]
     assert "ingest (cannot be read)" in refused["message"]
     assert ended(api, only=["ingest"])["state"]["type"] == "COMPLETED"
     assert store.current("savacu", "ingest")

@@ -88,9 +88,9 @@ def test_a_published_table_is_not_pointed_to_again_if_it_is_too_small(tmp_path: 
     small, large = echo_stage(words_stage("x")), echo_stage(words_stage(*"abcdef"))
     release(store, small, ReleaseSize())
     first = release(store, large, ReleaseSize())
-    with pytest.raises(ReleaseError, match="would release 1 rows after 6"):
+    with pytest.raises(ReleaseError, match="would release 1 row after 6"):
         reuse(small, request=BuildRequest(system="toy", release=HALF), store=store)
-    with pytest.raises(ReleaseError, match="would release 1 rows after 6"):
+    with pytest.raises(ReleaseError, match="would release 1 row after 6"):
         release(store, small, HALF)
     assert newest(store) == first
     accepted = reuse(small, request=BuildRequest(system="toy"), store=store)

@@ -44,7 +44,7 @@ def test_tables_with_keys_of_an_earlier_format_are_told_and_can_be_removed(tmp_p
     content = json.loads(path.read_text())
     content["key_fields"]["format"] = 1
     path.write_text(json.dumps(content))
-    assert old_tables(store, "toy").startswith("1 tables of toy in ")
+    assert old_tables(store, "toy").startswith("1 table of toy in ")
     assert not collect(store, "toy").garbage
     (store.root / "toy" / "latest").unlink(missing_ok=True)
     shown = collect(store, "toy", old_keys=True)

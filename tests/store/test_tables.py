@@ -60,7 +60,7 @@ def test_prompts_hold_text_and_a_known_origin() -> None:
 
 
 def test_what_may_not_be_null_is_refused() -> None:
-    with pytest.raises(ContractError, match="column 'prompt' may not be null, but is in 1 rows \\(row b\\)"):
+    with pytest.raises(ContractError, match="column 'prompt' may not be null, but is in 1 row \\(row b\\)"):
         tables.PROMPTS.enforce(prompts(prompt=["x", None]), stage="ingest")
 
 

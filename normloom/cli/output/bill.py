@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from normloom.core.rows.text import counted
 from normloom.planning.costs.spending import Bill
 
 
@@ -42,7 +43,7 @@ def _numbers(bill: Bill) -> dict[str, Any]:
 
 def _line(bill: Bill) -> str:
     cost = f", {bill.cost:,.2f} {bill.currency}" if bill.cost else ""
-    return f"{bill.requests:,} requests, {bill.tokens_in:,} tokens in and {bill.tokens_out:,} out{cost}"
+    return f"{counted(bill.requests, 'request')}, {bill.tokens_in:,} tokens in and {bill.tokens_out:,} out{cost}"
 
 
 def _by_model(bills: Sequence[Bill]) -> list[Bill]:

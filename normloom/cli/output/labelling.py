@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from normloom.cli.common import escaped, out
 from normloom.cli.output.row_text import show_rows
 from normloom.core.errors import UsageError
+from normloom.core.rows.text import counted
 from normloom.labelling.questions import Question
 from normloom.labelling.queue import LabelQueue, QueueRow
 
@@ -73,7 +74,7 @@ def show_progress(queue: LabelQueue) -> None:
     if len(progress.by_person) > 1:
         for question, alpha in alphas(queue).items():
             told = f"undefined ({alpha.undefined})" if alpha.value is None else f"{alpha.value:.3f}"
-            out.print(escaped(f"Agreement on {question}: alpha {told}, {alpha.rows:,} rows"), highlight=False)
+            out.print(escaped(f"Agreement on {question}: alpha {told}, {counted(alpha.rows)}"), highlight=False)
     if not progress.waiting:
         out.print("The next run of the build that asked continues.")
 

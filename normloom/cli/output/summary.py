@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from normloom.cli.output.answers import LACKS, lacks_of, length_warning, scores_of
+from normloom.core.rows.text import counted
 from normloom.core.table import Manifest, Work
 from normloom.exports.origins import rights
 from normloom.history.commands import store_option
@@ -211,15 +212,15 @@ def _closing(result: BuildResult, store: Store) -> Text:
         ("Lock           ", "bold"),
         f"{result.lock}\n",
         ("Model loads    ", "bold"),
-        f"{loads}; {tokens:,} tokens written\n",
+        f"{loads}; {counted(tokens, 'token')} written\n",
     )
     if (spent := _spent(result))["requests"]:
         text.append("Spent          ", "bold")
         cost = result.spent
         price = "no price set" if cost.cost is None else f"{cost.cost:,.4f} {cost.currency}"
-        text.append(f"{spent['requests']:,} requests to hosted models, {price}\n")
+        text.append(f"{counted(spent['requests'], 'request')} to hosted models, {price}\n")
     for manifest in result.reads.values():
-        text.append(f"Started from   {manifest.ref}, {manifest.count('rows'):,} rows\n")
+        text.append(f"Started from   {manifest.ref}, {counted(manifest.count('rows'))}\n")
     if release := _release(result, store):
         text.append("Version        ", "bold")
         text.append(f"{release['version']}, licence of the source: {', '.join(release['licences'])}\n")

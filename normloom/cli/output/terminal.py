@@ -26,6 +26,7 @@ from rich.progress import (
 from rich.text import Text
 
 from normloom.core.outlook import Outlook, RowsDone
+from normloom.core.rows.text import counted
 from normloom.core.table import Manifest, PartRecord
 from normloom.readers.read import READERS
 from normloom.workers.actors.run_log import LOGGERS
@@ -167,7 +168,7 @@ class TerminalProgress:
             if manifest.stage not in self._lines:
                 self._lines[manifest.stage] = _Line(self._progress.add_task(manifest.stage, total=1, note=""))
             lost = [f"{count:,} {kind}" for kind in ("dropped", "quarantined") if (count := manifest.count(kind))]
-            note = ", ".join([f"{manifest.count('rows'):,} rows", *lost])
+            note = ", ".join([counted(manifest.count("rows")), *lost])
             total = max(manifest.rows_in, 1)
             self._progress.update(
                 self._lines[manifest.stage].task,

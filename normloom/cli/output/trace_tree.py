@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 from rich.tree import Tree
 
+from normloom.core.rows.text import counted
 from normloom.lineage.trace import LedgerEntry, Sibling, Trace
 from normloom.lineage.trained import Trained
 
@@ -37,7 +38,7 @@ def tree_of(trace: Trace) -> Tree:
 
 def trained(model: Trained, *, forward: bool) -> Text:
     """Return what a trained model on the way has to do with it."""
-    learned = " and ".join(f"{count:,} rows of {table}" for table, count in model.learned_from.items()) or "no row"
+    learned = " and ".join(f"{counted(count)} of {table}" for table, count in model.learned_from.items()) or "no row"
     wrote = ", ".join(model.wrote) or "no table yet"
     line = Text.assemble(("model ", "bold"), (model.product, "bold cyan"))
     ids = ", ".join(map(_short, model.rows[:SHOWN])) + (", ..." if forward and len(model.rows) > SHOWN else "")

@@ -1,4 +1,4 @@
-"""Rules for single texts, and their normal form for comparison."""
+"""Rules for single texts, their normal form for comparison, and how numbers are told."""
 
 from __future__ import annotations
 
@@ -58,3 +58,8 @@ def _is_visible(char: str) -> bool:
 
 def _where(found: re.Match[str]) -> str:
     return f"U+{ord(found.group()):04X} at character {found.start() + 1}"
+
+
+def counted(number: int, noun: str = "row") -> str:
+    """Return a number with its noun, in the plural unless it is one."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"

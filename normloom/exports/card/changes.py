@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from normloom.core.errors import NormloomError
-from normloom.exports.card.markdown import code, counted, text
+from normloom.core.rows.text import counted
+from normloom.exports.card.markdown import code, text
 from normloom.history.builds import find_build
 from normloom.history.releases import ReleaseRecord, versions
 from normloom.lineage.diff import diff

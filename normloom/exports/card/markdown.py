@@ -25,11 +25,6 @@ def text(value: Any) -> str:
     return _MARKUP.sub(r"\\\1", " ".join(str(value).split()))
 
 
-def counted(number: int, noun: str = "row") -> str:
-    """Return a number with its noun, in the plural unless it is one."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def code(value: Any) -> str:
     """Return a value as inline code."""
     plain = " ".join(str(value).split()).replace("|", "\\|")

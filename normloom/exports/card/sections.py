@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from normloom.core.rows.text import counted
 from normloom.exports.card import made
 from normloom.exports.card.changes import lines as change_lines
 from normloom.exports.card.facts import Facts
-from normloom.exports.card.markdown import block, code, counted, table, text
+from normloom.exports.card.markdown import block, code, table, text
 from normloom.exports.licences import identifier, restrictions
 from normloom.exports.origins import about
 from normloom.exports.tables import Written

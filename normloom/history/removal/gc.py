@@ -26,6 +26,7 @@ from pydantic import ValidationError
 
 from normloom.core.errors import StoreError
 from normloom.core.machine.object_path import ObjectPath
+from normloom.core.rows.text import counted
 from normloom.core.table import Manifest, TableRef
 from normloom.history.builds import locks
 from normloom.planning.keys import FORMAT as KEY_FORMAT
@@ -92,8 +93,8 @@ def old_tables(store: Store, system: str) -> str:
     if not count:
         return ""
     return (
-        f"{count} tables of {system} in {store.root} were made by an earlier version and have keys of another format: "
-        f"builds rebuild them; normloom gc {system} --old-keys removes them"
+        f"{counted(count, 'table')} of {system} in {store.root}: made by an earlier version, with keys of another "
+        f"format; builds rebuild them, normloom gc {system} --old-keys removes them"
     )
 
 

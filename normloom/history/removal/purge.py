@@ -16,6 +16,7 @@ import polars as pl
 from normloom.core.errors import StoreError, UsageError
 from normloom.core.machine.object_path import ObjectPath, fetched_to
 from normloom.core.rows.forgotten import FORGOTTEN, MIN_CHARS, DenyList, strings, text_hash
+from normloom.core.rows.text import counted
 from normloom.core.table import TableRef
 from normloom.history.removal.gc import idle, remove_table
 from normloom.history.resume import rebuild_commands
@@ -104,7 +105,7 @@ def scan(store: Store, deny: DenyList, ids: Set[str], quotes: Set[str]) -> Scan:
         elif path.parent.name != FOLDER and _quotes(path, plain):
             result.found[path] = "quotes a forgotten text"
         elif answers := answers_about(path, ids):
-            result.found[path] = f"{answers:,} answers about forgotten rows"
+            result.found[path] = f"{counted(answers, 'answer')} about forgotten rows"
     return result
 
 
@@ -183,11 +184,11 @@ def _in_table(path: Path, deny: DenyList, ids: Set[str], quotes: Sequence[str], 
         named: list[str] = []
         if "row_id" in frame.columns:
             named = frame["row_id"].gather(sorted(positions)).drop_nulls().to_list()
-        return f"forgotten texts in {len(positions):,} rows ({', '.join(named[:_NAMED])})"
+        return f"forgotten texts in {counted(len(positions))} ({', '.join(named[:_NAMED])})"
     for name in {"row_id", "parents"} & set(frame.columns):
         column = frame[name].explode(empty_as_null=True, keep_nulls=True) if name == "parents" else frame[name]
         if column.dtype == pl.String and (hits := column.is_in(pl.Series(list(ids), dtype=pl.String).implode()).sum()):
-            return f"{hits:,} ids of forgotten rows as {name}"
+            return f"{counted(int(hits), 'id')} of forgotten rows as {name}"
     return None
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from normloom.core.errors import UsageError
+from normloom.core.rows.text import counted
 
 if TYPE_CHECKING:
     from normloom.planning.changes import Change
@@ -43,9 +44,9 @@ class RemakeLimits:
         named = [f"{one.stage.name} ({_why(one, changes)})" for one, changes in found]
         more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
         raise UsageError(
-            f"the build would rebuild {len(found):,} stages that no setting or input changed, which took {tokens:,} "
-            f"tokens: {', '.join(named[:NAMED])}{more}. That exceeds {' and '.join(over)}. Inspect them with "
-            f"normloom plan {plan.system}; to allow it, run the build once with --set remake.max_stages=null "
+            f"the build would rebuild {counted(len(found), 'stage')} that no setting or input changed, which took "
+            f"{tokens:,} tokens: {', '.join(named[:NAMED])}{more}. That exceeds {' and '.join(over)}. Inspect them "
+            f"with normloom plan {plan.system}; to allow it, run the build once with --set remake.max_stages=null "
             "--set remake.max_tokens=null"
         )
 

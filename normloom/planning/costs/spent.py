@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import BaseModel, ConfigDict
 
 from normloom.core.models.protocol import ModelSpec
+from normloom.core.rows.text import counted
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest, Work
 from normloom.planning.costs.spending import Spending, hosted, prices
@@ -64,9 +65,9 @@ class Spent(BaseModel):
         )
 
     def __str__(self) -> str:
-        requests = f"{self.requests:,} requests, " if self.requests else ""
+        requests = f"{counted(self.requests, 'request')}, " if self.requests else ""
         cost = "" if self.cost is None else f", {self.cost:,.4f} {self.currency}"
-        return f"{requests}{self.tokens_in:,} tokens read, {self.tokens_out:,} written{cost}"
+        return f"{requests}{counted(self.tokens_in, 'token')} read, {self.tokens_out:,} written{cost}"
 
 
 def _is_paid(spec: ModelSpec | None, work: Work) -> bool:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from normloom.core.errors import StoreError, UsageError
+from normloom.core.rows.text import counted
 from normloom.history.freshness import releases
 from normloom.prefect.notifications.answered import go_on
 from normloom.prefect.notifications.notices import tell
@@ -40,7 +41,7 @@ def look(store: Store, now: datetime) -> list[str]:
                 stage=release.stage,
                 build=release.build,
                 subject=f"{release.system}: the release is stale",
-                message=f"{release.system} ({release.rows:,} rows): {why}",
+                message=f"{release.system} ({counted(release.rows)}): {why}",
             )
             write_file(mark, release.build.encode())
             told.append(release.system)

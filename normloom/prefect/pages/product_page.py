@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from normloom.core.rows.text import counted
 from normloom.core.table import Manifest
 from normloom.lineage.training import STEP, Curve, TrainingRecord
 from normloom.prefect.pages.markdown import table, text
@@ -23,18 +24,19 @@ def files(manifest: Manifest) -> Iterator[str]:
     if rows:
         more = f" The first {LISTED} are listed." if len(rows) > LISTED else ""
         yield "## Files"
-        yield f"The product is {text(manifest.product)}: {len(rows):,} files, {size(manifest.attached_bytes)}.{more}"
+        held = f"{counted(len(rows), 'file')}, {size(manifest.attached_bytes)}"
+        yield f"The product is {text(manifest.product)}: {held}.{more}"
         yield table(("file", "bytes", "sha256"), rows[:LISTED])
 
 
 def training(found: TrainingRecord) -> Iterator[str]:
     """Yield the section on the training of a model: base, rows, size, curve, hyperparameters."""
     yield "## Training"
-    learned = [f"{rows:,} rows of {text(name)}" for name, rows in found.learned_from.items()]
+    learned = [f"{counted(rows)} of {text(name)}" for name, rows in found.learned_from.items()]
     facts = [
         *((f"base ({text(role)})", _base(found, role)) for role in found.bases),
         ("learned from", ", ".join(learned) or "tables that are no longer in the store"),
-        ("size", f"{found.files:,} files, {size(found.bytes)}"),
+        ("size", f"{counted(found.files, 'file')}, {size(found.bytes)}"),
     ]
     yield table(("", ""), facts)
     if found.curve:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from normloom.core.rows.text import counted
 from normloom.lineage.training import TrainingRecord, training_of
 from normloom.report.blocks import Block, Table
 from normloom.report.material import Material
@@ -72,7 +73,7 @@ def draw(data: Data) -> Iterator[Block]:
 
 
 def _model(product: Mapping[str, Any], found: Mapping[str, Any]) -> list[Any]:
-    learned = ", ".join(f"{rows:,} rows of {table}" for table, rows in found["learned_from"].items())
+    learned = ", ".join(f"{counted(rows)} of {table}" for table, rows in found["learned_from"].items())
     sizes = [file["bytes"] for file in product["files"].values()]
     last = found["last"].get("step")
     return [product["kind"], ", ".join(found["bases"]) or "-", learned or "-", len(sizes), sum(sizes), last]

@@ -13,6 +13,7 @@ from normloom.cli.common import DEFAULT_STORE, FAILED, JsonOption, StoreOption, 
 from normloom.core.errors import UsageError
 from normloom.core.json_text import json_text
 from normloom.core.machine.text_file import text_of
+from normloom.core.rows.text import counted
 
 if TYPE_CHECKING:
     from normloom.history.removal.forget import Asked
@@ -142,9 +143,11 @@ def _show(asked: Asked) -> None:
     out.print(table, highlight=False)
     models = sum(bool(held.learned) for held in asked.reach.held)
     systems = dict.fromkeys(held.table.system for held in asked.reach.held)
+    sources = len(asked.reach.sources)
     out.print(
-        f"{len(asked.reach.sources):,} source rows and {len(asked.reach.ids) - len(asked.reach.sources):,} rows made "
-        f"of them, in {len(asked.reach.held):,} tables of {', '.join(systems)}; {models:,} models trained on them.",
+        f"{counted(sources, 'source row')} and {counted(len(asked.reach.ids) - sources)} made of them, in "
+        f"{counted(len(asked.reach.held), 'table')} of {', '.join(systems)}; "
+        f"{counted(models, 'model')} trained on them.",
         highlight=False,
     )
     out.print("Out of the store's reach:", highlight=False)
@@ -168,7 +171,7 @@ def _show_purged(purged: Purging) -> None:
     out.print(f"Removed {len(purged.removed):,} tables and files.", highlight=False)
     for found in purged.found:
         err.print(f"[red]found[/] {escaped(found)}", highlight=False, soft_wrap=True)
-    size = f"{purged.files:,} files ({purged.bytes / 1e6:,.1f} MB)"
+    size = f"{counted(purged.files, 'file')} ({purged.bytes / 1e6:,.1f} MB)"
     if purged.found:
         err.print(f"{len(purged.found):,} of {size} that are left hold forgotten rows or texts.", highlight=False)
     else:

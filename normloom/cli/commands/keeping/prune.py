@@ -12,6 +12,7 @@ from rich.filesize import decimal
 
 from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, err, out
 from normloom.core.json_text import json_text
+from normloom.core.rows.text import counted
 
 
 def prune(
@@ -40,8 +41,11 @@ def prune(
     size = decimal(sum(one.bytes for one in found))
     if not json_:
         for system, count in Counter(one.system for one in found).items():
-            out.print(f"{system}: records of {count:,} builds", highlight=False)
-        out.print(f"In all {len(found):,} builds, {size}." if found else "There is nothing to remove.", highlight=False)
+            out.print(f"{system}: records of {counted(count, 'build')}", highlight=False)
+        out.print(
+            f"In all {counted(len(found), 'build')}, {size}." if found else "There is nothing to remove.",
+            highlight=False,
+        )
     going = not dry_run and bool(found) and (yes or (sys.stdin.isatty() and not json_))
     going = going and (yes or typer.confirm("Remove all of this?"))
     if going:
@@ -50,6 +54,6 @@ def prune(
         builds = [{"system": one.system, "build": one.build, "bytes": one.bytes} for one in found]
         print(json_text({"builds": builds, "removed": going}))
     elif going:
-        out.print(f"Removed the records of {len(found):,} builds, {size}.", highlight=False)
+        out.print(f"Removed the records of {counted(len(found), 'build')}, {size}.", highlight=False)
     elif found and not dry_run:
         err.print("Nothing was removed: give --yes to remove without being asked.")

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, escaped, out, stored_as
 from normloom.core.json_text import json_text
+from normloom.core.rows.text import counted
 
 if TYPE_CHECKING:
     from normloom.cli.output.drift import DimensionDrift
@@ -138,7 +139,7 @@ def _details(stage: StageDiff) -> Iterator[Text]:
 
 
 def _file(record: FileRecord | None) -> str:
-    return f"{record.bytes:,} bytes ({record.sha256[:DIGEST]})" if record else "none"
+    return f"{counted(record.bytes, 'byte')} ({record.sha256[:DIGEST]})" if record else "none"
 
 
 def _table_lines(table: TableDiff) -> Iterator[Text]:

@@ -13,6 +13,7 @@ import typer
 from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, escaped, out
 from normloom.core.errors import UsageError
 from normloom.core.json_text import json_text
+from normloom.core.rows.text import counted
 
 if TYPE_CHECKING:
     from normloom.labelling.exchange.files import Form
@@ -187,7 +188,7 @@ def _export(asked: _Asked) -> None:
     if asked.form is None and path.suffix != ".csv":
         raise UsageError("a JSON file has several forms: give --format label-studio or --format argilla")
     count = export_answers(asked.queue, path, asked.form or "csv")
-    asked.tell({"rows_written": count}, lambda: out.print(f"{count:,} rows written.", highlight=False))
+    asked.tell({"rows_written": count}, lambda: out.print(f"{counted(count)} written.", highlight=False))
 
 
 ACTIONS: dict[Action, Callable[[_Asked], None]] = {

@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from normloom.core.rows.text import counted
 from normloom.report.blocks import Block, Note, Table
 from normloom.report.material import Material
 from normloom.report.plots import Series, bars, histogram, lines
@@ -134,7 +135,7 @@ def _pairs(name: str, method: dict[str, Any]) -> Iterator[Block]:
         Series(name="rejected for its content", values=[row[CONTENT] for row in method["models"]]),
         Series(name="rejected for its format", values=[row[FORMAT] for row in method["models"]]),
     ]
-    title = f"{name}: {method['pairs']:,} pairs over {method['prompts']:,} prompts"
+    title = f"{name}: {counted(method['pairs'], 'pair')} over {counted(method['prompts'], 'prompt')}"
     yield bars(title, models, series, axis="pairs", width="whole" if method["margins"] else "half")
     if method["margins"]:
         edges = [number / BINS for number in range(BINS + 1)]
