@@ -53,8 +53,10 @@ def chromium() -> Iterator[Browser]:
     """Run the browser without an emulated GPU, which costs more CPU time than drawing in software.
 
     It has no way to anywhere but this machine. Playwright's routes would do that too, but keep no scripts in a cache.
+    The list that drops down below the address is a page of its own in each window, and costs as much as a small one.
     """
     flags = ["--no-sandbox", "--disable-gpu", "--disable-gpu-compositing"]
+    flags.append("--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup")
     flags.append("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
