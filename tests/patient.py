@@ -23,11 +23,19 @@ def start_ray(**settings: Any) -> None:
 
 
 def start_cluster(settings: Callable[[], dict[str, Any]] = dict) -> Any:
-    """Start a cluster whose head has no place for an actor; each try asks for its further `settings`."""
+    """Start a cluster whose head has no place for an actor; each try asks for its further `settings`.
+
+    Only with settings for it an autoscaler is started.
+    """
     from ray.cluster_utils import Cluster
 
-    head = {"num_cpus": 0, "include_dashboard": False}
-    return _tried(lambda: Cluster(initialize_head=True, head_node_args=head | settings()))
+    head = {"num_cpus": 0, "include_dashboard": False, "include_log_monitor": False}
+
+    def start() -> Any:
+        chosen = settings()
+        return Cluster(initialize_head=True, head_node_args=head | {"no_monitor": not chosen} | chosen)
+
+    return _tried(start)
 
 
 def _tried(start: Callable[[], Any]) -> Any:

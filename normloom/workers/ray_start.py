@@ -12,8 +12,10 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import copy_context
+from functools import partial
+from inspect import signature
 from pathlib import Path
 from time import monotonic as clock
 
@@ -48,7 +50,7 @@ def start_ray(*, address: str | None, processors: float, require_open: Callable[
     starts, begun = 1 if address else RAY_STARTS, clock()
     for attempt in range(1, starts + 1):
         try:
-            with _handlers_kept(), _patiently():
+            with _handlers_kept(), _patiently(), nullcontext() if address else _alone():
                 ray.init(**where, log_to_driver=False, logging_level="error")
         except Exception as error:  # Ray raises one or another when a process of its own is late or dies
             ray.shutdown()
@@ -98,6 +100,24 @@ def _short_folder() -> Path | None:
         f"the temporary directory {usual} is too long for Ray's sockets ({SOCKET_PATH} bytes with all that comes below "
         f"it) and none of {', '.join(SHORT_FOLDERS)} can be written: set RAY_TMPDIR to a directory with a short path"
     )
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Let a Ray of this machine alone start without two processes that it has no use for.
+
+    They add machines and print what actors print. `ray start` has options for that, `ray.init` has none.
+    """
+    from ray._private import parameter
+
+    whole = parameter.RayParams
+    options = {"no_monitor": True, "include_log_monitor": False}
+    known = signature(whole).parameters
+    parameter.RayParams = partial(whole, **{name: value for name, value in options.items() if name in known})
+    try:
+        yield
+    finally:
+        parameter.RayParams = whole
 
 
 @contextmanager

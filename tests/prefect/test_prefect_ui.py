@@ -36,9 +36,9 @@ UI_S_OWN_FAILURES = (".ico", ".png", ".svg", "/api/task_runs/filter")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to look with")
 
 ATTEMPTS = 5
-# Ten frames a second: without a GPU the CPU draws the run's graph for each.
+# Three frames a second: without a GPU the CPU draws the run's graph for each.
 FEW_FRAMES = """
-window.requestAnimationFrame = (draw) => setTimeout(() => draw(performance.now()), 100);
+window.requestAnimationFrame = (draw) => setTimeout(() => draw(performance.now()), 300);
 window.cancelAnimationFrame = clearTimeout;
 """
 
