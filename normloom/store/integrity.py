@@ -18,7 +18,7 @@ from normloom.core.table import FileRecord, PartRecord
 
 Record = TypeVar("Record")
 _SETTLED = 2_000_000_000  # nanoseconds after which a change is sure to give a directory another time
-_AT_ONCE = 2**20  # bytes of a file that is read with one call: most are a few kilobytes
+_AT_ONCE = 2**20  # bytes of a file that is read with one call: most have some kilobytes
 
 log = logging.getLogger("normloom.store")
 
@@ -28,10 +28,13 @@ def load_record(parse: Callable[[bytes], Record], path: Path) -> Record | None:
     return parsed(parse, content_of(path), path)
 
 
-def content_of(path: Path) -> bytes | None:
-    """Return what a file holds, None if it is missing."""
+def content_of(path: Path | str) -> bytes | None:
+    """Return what a file holds, None if it is missing; a name will do on this machine."""
     try:
-        return path.read_bytes()
+        if isinstance(path, ObjectPath):
+            return path.read_bytes()
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123  # see `size_of`
+            return file.read()
     except (FileNotFoundError, NotADirectoryError):
         return None
 
@@ -114,10 +117,14 @@ def is_whole(directory: Path, part: PartRecord) -> bool:
 def file_problem(directory: Path, record: FileRecord) -> str | None:
     """Say what is wrong with a stored file, None if it is as it was written."""
     try:
-        if (size := size_of(directory, record)) != record.bytes:
-            return f"has {size:,} bytes, expected {record.bytes:,}"
         with _opened(directory, record) as file:
-            found = hashlib.sha256(file.read()) if size <= _AT_ONCE else hashlib.file_digest(file, "sha256")
+            if record.bytes <= _AT_ONCE and len(content := file.read(record.bytes + 1)) == record.bytes:
+                found = hashlib.sha256(content)
+            elif (size := size_of(directory, record)) != record.bytes:
+                return f"has {size:,} bytes, expected {record.bytes:,}"
+            else:
+                file.seek(0)
+                found = hashlib.file_digest(file, "sha256")
     except FileNotFoundError:
         return "is missing"
     except OSError as error:

@@ -66,7 +66,12 @@ def scratch_of(directory: Path) -> Path:
 
 def part_marker(directory: Path, index: int) -> Path:
     """Return the file that commits a part."""
-    return directory / f"part-{index:05d}.json"
+    return directory / marker_name(index)
+
+
+def marker_name(index: int) -> str:
+    """Return the name of the file that commits a part."""
+    return f"part-{index:05d}.json"
 
 
 def index_of(marker: Path) -> int:

@@ -6,8 +6,10 @@ A part is told its own files and no others: a large table has thousands.
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -201,13 +203,13 @@ def _blocks(files: Sequence[tuple[Path, int]]) -> Iterator[Sequence[tuple[Path, 
 
 def _files_of_spans(files: TableFiles, spans: Sequence[Span]) -> list[list[tuple[Path, int, int]]]:
     """Return for each span of rows the files that hold them, and which of their rows."""
-    ends = np.cumsum([rows for _, rows in files], dtype=np.int64)
+    ends = [*accumulate(rows for _, rows in files)]
     found = []
     for start, stop in spans:
         held = []
-        for number in range(int(np.searchsorted(ends, start, side="right")), len(files)):
+        for number in range(bisect_right(ends, start), len(files)):
             path, rows = files[number]
-            begin = int(ends[number]) - rows
+            begin = ends[number] - rows
             if begin >= stop:
                 break
             if rows:
