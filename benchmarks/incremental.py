@@ -20,6 +20,7 @@ import polars as pl
 from common import Report, parser
 from rebuild import EXPANSION, RESPONSES, write_profile, write_prompts
 
+from normloom.core.machine.collector import collect_rarely
 from normloom.core.progress import LogProgress
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest
@@ -68,6 +69,7 @@ class Source:
 
     def build(self, name: str) -> dict[str, Made]:
         """Make the tables in this process, one stage after another."""
+        collect_rarely()  # as commands do
         store = Store(self.folder / name)
         stages = self.stages(store)
         pool = Pool(Resources(actors=0), model_uses(stages))

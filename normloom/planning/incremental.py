@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from normloom.workers.job import PartJob, TableFiles
 from normloom.workers.reads import parted, rows_digest, side_columns, sides_digest, with_spans
 
 Bounds = list[tuple[int, int]]  # first row of each part, and the one after its last
-Run = tuple[int | None, int]  # rows that follow each other: the part in which they were (None: they are new), how many
+Run = tuple[int | None, int]  # rows that follow each other: the part that they were in (None: they are new), how many
 Checked = tuple[tuple[Path, int], str]  # a file of a table with its row count, and its checksum
 
 
@@ -126,23 +126,40 @@ def _placed(now: Sequence[Checked], before: Sequence[Checked], stops: Sequence[i
     held = {checksum for _, checksum in now}
     others = [place for place, (_, checksum) in enumerate(before) if checksum not in held or same[checksum] != place]
     left = [one for one in now if one[1] not in same]
-    old = [run for place in others for run in _runs(ends[place], ends[place + 1], stops)]
-    lengths = pl.Series([length for _, length in old], dtype=pl.Int64)
-    part = pl.Series([part for part, _ in old], dtype=pl.Int64).repeat_by(lengths).explode()
-    known = pl.DataFrame({"id": _ids([before[place] for place in others]), "part": part}).unique("id", keep="first")
-    found = pl.DataFrame({"id": _ids(left)}).join(known, on="id", how="left", maintain_order="left")["part"]
-    runs, taken = list[Run](), 0
+    there = [run for place in others for run in _runs(ends[place], ends[place + 1], stops)]
+    there_stop = [*accumulate(length for _, length in there)]
+    moved = iter(_moved(tuple(before[place][0] for place in others), tuple(file for file, _ in left)))
+    runs = list[Run]()
     for (_, rows), checksum in now:
         if checksum in same:
             begin = ends[same[checksum]]
             runs += _runs(begin, begin + rows, stops)
-        else:
-            runs += found[taken : taken + rows].rle().struct.unnest().select("value", "len").iter_rows()
-            taken += rows
+            continue
+        for at, length in next(moved):
+            if at is None:
+                runs.append((None, length))
+            else:
+                runs += ((there[number][0], some) for number, some in _runs(at, at + length, there_stop))
     return runs
 
 
-def _runs(start: int, stop: int, stops: Sequence[int]) -> Iterator[Run]:
+@lru_cache(maxsize=4)  # other stages read the same tables
+def _moved(before: TableFiles, now: TableFiles) -> list[list[Run]]:
+    """Return for each of the files `now` where among all rows of those `before` its rows were, in runs.
+
+    Of each run its first row then (None: its rows are new), and how many rows it has.
+    """
+    known = pl.DataFrame({"id": _ids(before)}).with_row_index("at").unique("id", keep="first")
+    found = pl.DataFrame({"id": _ids(now)}).join(known, on="id", how="left", maintain_order="left")
+    runs = []
+    for (_, rows), stop in zip(now, accumulate(rows for _, rows in now), strict=True):
+        at = found["at"][stop - rows : stop].cast(pl.Int64)
+        lengths = (at - pl.int_range(rows, eager=True)).rle().struct.field("len")
+        runs.append([*zip(at.gather(lengths.cum_sum() - lengths), lengths, strict=True)])
+    return runs
+
+
+def _runs(start: int, stop: int, stops: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Yield in which parts, which stop there, the rows from one to another are."""
     while start < stop:
         part = bisect_right(stops, start)
@@ -258,7 +275,7 @@ def winners(directory: Path, part: PartRecord) -> set[str]:
     return set(scan_parts(directory, [part], "dropped").select("winner").collect()["winner"].drop_nulls())
 
 
-def _ids(files: Sequence[Checked]) -> pl.Series:
+def _ids(files: TableFiles) -> pl.Series:
     if not files:
         return pl.Series(dtype=pl.String)
-    return pl.scan_parquet([path for (path, _), _ in files], glob=False).select("row_id").collect()["row_id"]
+    return pl.scan_parquet([path for path, _ in files], glob=False).select("row_id").collect()["row_id"]
