@@ -15,7 +15,7 @@ from normloom.core.rows.blocks import Blocks
 from normloom.store.parts import ROW_GROUP, forget_row_groups, read_slice
 from normloom.workers.job import PartJob, Span, TableFiles
 
-_DIGESTS: dict[tuple[str, tuple[str, ...] | None], str] = {}  # of input rows, by their place and columns
+_DIGESTS: dict[tuple[str, tuple[str, ...]], str] = {}  # of input rows, by their place and columns
 _MOST_DIGESTS = 100_000
 
 BLOCK = 4 * ROW_GROUP  # rows of a table that are read together
@@ -115,10 +115,13 @@ def rows_digest(job: PartJob, rows: pl.DataFrame | None = None) -> str:
     """Return the digest of the input rows of a part, which are read if they are not given."""
     if job.carries:
         return rows_digest(replace(job, reads=None, carries=False))
-    known = (parted(job.places)[0], job.reads)
+    there = schema_of(job.inputs or ())
+    read = _only(job.reads, job.inputs or ()) or there
+    columns = tuple(name for name in there if name in read)  # in the table's order: stages name the same ones in others
+    known = (parted(job.places)[0], columns)
     if job.places and known in _DIGESTS:
         return _DIGESTS[known]
-    found = digest_of([rows_of(job) if rows is None else rows])
+    found = digest_of([(rows_of(job) if rows is None else rows)[[*columns]]])
     if job.places:
         if len(_DIGESTS) >= _MOST_DIGESTS:
             _DIGESTS.clear()
