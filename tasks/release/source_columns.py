@@ -39,8 +39,9 @@ def source_columns(
     say_names(source, names)
     taken = rows.select("row_id", "source_row")
     unread = {number: (rule, reason) for number, rule, reason, _ in read.rejected}
-    aside = [quarantined(row, *unread[row["source_row"]]) for row in taken.to_dicts() if row["source_row"] in unread]
-    kept = taken.filter(~pl.col("source_row").is_in(list(unread)))
+    is_unread = pl.col("source_row").is_in(list(unread))
+    aside = [quarantined(row, *unread[row["source_row"]]) for row in taken.filter(is_unread).to_dicts()]
+    kept = taken.filter(~is_unread)
     return Output(
         rows=kept.join(read.rows.rename(names), on="source_row", how="left", maintain_order="left"),
         quarantined=quarantined_frame(aside),
