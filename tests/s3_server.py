@@ -22,8 +22,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import boto3
-from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-from werkzeug.serving import make_server
+from moto.moto_server.werkzeug_app import create_backend_app
+from werkzeug.serving import WSGIRequestHandler, make_server
 
 REAL = os.environ.get("NORMLOOM_TEST_S3", "")
 KEY = os.environ.get("NORMLOOM_TEST_S3_KEY", "tests")
@@ -100,6 +100,11 @@ class S3Server:
         return content
 
 
+class _Quiet(WSGIRequestHandler):
+    def log_request(self, *said: Any) -> None:
+        """Say nothing: there are thousands of requests."""
+
+
 @contextmanager
 def s3_server() -> Iterator[S3Server]:
     answered = _forwarded if REAL else _by_moto()
@@ -123,7 +128,7 @@ def s3_server() -> Iterator[S3Server]:
             if found:
                 found.answered.set()
 
-    server = make_server("127.0.0.1", 0, proxy, threaded=True)
+    server = make_server("127.0.0.1", 0, proxy, threaded=True, request_handler=_Quiet)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     before = dict(os.environ)
@@ -143,7 +148,7 @@ def s3_server() -> Iterator[S3Server]:
 
 
 def _by_moto() -> Callable[[Any, bytes], Answer]:
-    application = DomainDispatcherApplication(create_backend_app)
+    application = create_backend_app("s3")  # the dispatcher before it lists moto's modules at each request
     turn = threading.Lock()
 
     def answered(environment: Any, body: bytes) -> Answer:
