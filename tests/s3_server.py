@@ -148,7 +148,7 @@ def s3_server() -> Iterator[S3Server]:
 
 
 def _by_moto() -> Callable[[Any, bytes], Answer]:
-    application = create_backend_app("s3")  # the dispatcher before it lists moto's modules at each request
+    application: Any = create_backend_app("s3")  # the dispatcher before it lists moto's modules at each request
     turn = threading.Lock()
 
     def answered(environment: Any, body: bytes) -> Answer:
