@@ -94,7 +94,8 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project
 
 
 def forget(package: str) -> None:
-    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+    inside = f"{package}."
+    for name in [name for name in sys.modules if name.startswith(inside) or name == package]:
         del sys.modules[name]
 
 
