@@ -37,7 +37,7 @@ _CROSS = " x "
 @step(
     makes=tables.FIGURES,
     fan_out=free("one row for each figure"),
-    libraries=("fairlearn", "krippendorff", "numpy", "pandas", "pingouin", "scipy"),
+    libraries=("krippendorff", "numpy", "pandas", "pingouin", "scipy"),
 )
 def human_figures(
     rows: pl.DataFrame, labelled: pl.DataFrame, *, axes: tuple[str, ...] = AXES, threshold: float = 0.5

@@ -18,7 +18,7 @@ PANEL = "panel"
 @step(
     makes=tables.FIGURES,
     fan_out=free("one row for each figure"),
-    libraries=("fairlearn", "krippendorff", "numpy", "pandas", "pingouin", "scipy"),
+    libraries=("krippendorff", "numpy", "pandas", "pingouin", "scipy"),
 )
 def rater_figures(
     rows: pl.DataFrame,

@@ -123,7 +123,7 @@ def _small_group(rows: pl.DataFrame, group: str, *within: str) -> str | None:
 
 
 def _counted(rows: pl.DataFrame, threshold: float, *columns: str) -> list[npt.NDArray[Any]]:
-    """Return whether the rating says unsafe, the columns and the weight of each kind of rows: fairlearn is slow."""
+    """Return whether the rating says unsafe, the columns and the weight of each kind of rows."""
     kind = ["unsafe", *columns]
     marked = rows.drop_nulls(columns).with_columns(unsafe=pl.col("rating") >= threshold)
     counted = marked.group_by(kind).agg(pl.col("weight").sum()).sort(kind)

@@ -1,11 +1,11 @@
-"""Equalized Odds Difference of ratings (Agarwal et al. 2018; by fairlearn)."""
+"""Equalized Odds Difference of ratings (Agarwal et al. 2018)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from normloom.tasks.metrics.figure import Figure
-from normloom.tasks.metrics.packages import statistics_package
+from normloom.tasks.metrics.groups.shares import largest_difference
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +24,6 @@ def equalized_odds(
 
     Arrays are (rows,): whether a row is rated unsafe, whether it is unsafe in truth, and its group; it counts
     `weights` times. Undefined if a group lacks rows of either truth: a rate of theirs would be 0 by 0.
-    Computed by fairlearn; ConfigError without it.
     """
     import numpy as np
 
@@ -36,7 +35,5 @@ def equalized_odds(
         if len(lacking):
             return Figure(undefined=f"no item that group {str(lacking[0])!r} rated is {kind} in truth")
     weights = np.ones(len(unsafe), dtype=np.int64) if weights is None else weights
-    difference = statistics_package("fairlearn.metrics").equalized_odds_difference(
-        truth, unsafe, sensitive_features=groups, sample_weight=weights
-    )
-    return Figure(value=float(difference), rows=int(weights.sum()))
+    difference = max(largest_difference(unsafe[side], groups[side], weights[side]) for side in (truth, ~truth))
+    return Figure(value=difference, rows=int(weights.sum()))

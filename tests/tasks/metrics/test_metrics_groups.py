@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from fairlearn.metrics import demographic_parity_difference, equalized_odds_difference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -70,6 +71,21 @@ def test_odds_by_hand() -> None:
     assert equalized_odds(unsafe, truth, groups) == Figure(value=0.5, rows=10)
     # With the truth turned round the false-positive rates are x 2/2, y 1/2: the same difference.
     assert equalized_odds(unsafe, ~truth, groups).value == 0.5
+
+
+@settings(max_examples=30)  # fairlearn is slow
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.booleans(), st.sampled_from("xyz"), st.integers(1, 9)), min_size=1, max_size=30
+    )
+)
+def test_differences_are_those_of_fairlearn(rows: list[tuple[bool, bool, str, int]]) -> None:
+    each = [(unsafe, truth, group, 1) for group in "xy" for truth in (YES, NO) for unsafe in (YES, NO)]  # all defined
+    each += [(NO, truth, "z", 1) for truth in (YES, NO)]
+    unsafe, truth, groups, weights = map(np.array, zip(*rows, *each, strict=True))
+    known = {"sensitive_features": groups, "sample_weight": weights}
+    assert demographic_parity(unsafe, groups, weights).value == demographic_parity_difference(truth, unsafe, **known)
+    assert equalized_odds(unsafe, truth, groups, weights).value == equalized_odds_difference(truth, unsafe, **known)
 
 
 def test_odds_are_undefined_where_a_group_lacks_a_truth() -> None:
