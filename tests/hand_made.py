@@ -19,8 +19,8 @@ from normloom.readers import ReadOptions, locate
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Label, Taxonomy
 from normloom.tasks.prompts.ingest import Prompts, ingest
-from normloom.workers.job import PartJob
-from normloom.workers.part import make_rows
+from normloom.workers.parts.job import PartJob
+from normloom.workers.parts.part import make_rows
 
 
 def taxonomy(dimension: str, *names: str) -> Taxonomy:

@@ -25,7 +25,7 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.workers.process import ProcessWorker
 
 from normloom.cli.forms import offer_stages
-from normloom.core.yaml_text import load_yaml
+from normloom.core.formats.yaml_text import load_yaml
 from normloom.prefect.run_marks import settle
 from normloom.prefect.serving.automations import install
 

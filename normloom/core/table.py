@@ -57,8 +57,8 @@ class PartRecord(_Record):
     the model's count meanwhile (`Metered`); concurrent parts split it arbitrarily, so only sums are meaningful.
     `attached` are the product's files besides its rows, in a folder of the part. `reads` is the digest of its input
     rows, followed by a hyphen and that of its side rows if these are cut; a later table reuses the part by it. `places`
-    records where these rows are, in the same form (`normloom.workers.places`). Both are empty if the part cannot be
-    reused. In the manifest of a table that reused the part, `places` is newer than in the part's own file.
+    records where these rows are, in the same form (`normloom.workers.parts.places`). Both are empty if the part cannot
+    be reused. In the manifest of a table that reused the part, `places` is newer than in the part's own file.
     """
 
     index: int

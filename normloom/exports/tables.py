@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from normloom.core.errors import UsageError
-from normloom.core.json_text import json_text
+from normloom.core.formats.json_text import json_text
 from normloom.core.table import TableRef
 from normloom.exports.features import Media, arrow_schema, media_columns, media_kind
 from normloom.store.splits import SPLIT

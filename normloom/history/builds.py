@@ -14,8 +14,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from normloom.core.errors import StoreError, UsageError
+from normloom.core.formats.yaml_text import load_yaml
 from normloom.core.table import Manifest, TableRef
-from normloom.core.yaml_text import load_yaml
 from normloom.history.releases import is_version, version_named
 from normloom.history.terms import SourceTerms
 from normloom.planning.costs.spent import Spent

@@ -25,8 +25,8 @@ from normloom.planning.keys import recipe
 from normloom.planning.looked_up import rows_with_others
 from normloom.store.parts import scan_parts
 from normloom.store.store import Store
-from normloom.workers.job import PartJob, TableFiles
-from normloom.workers.reads import parted, rows_digest, side_columns, sides_digest, with_spans
+from normloom.workers.parts.job import PartJob, TableFiles
+from normloom.workers.parts.reads import parted, rows_digest, side_columns, sides_digest, with_spans
 
 Bounds = list[tuple[int, int]]  # first row of each part, and the one after its last
 Run = tuple[int | None, int]  # rows that follow each other: the part that they were in (None: they are new), how many

@@ -47,7 +47,7 @@ def key_fields(
         with one_look():
             called.add(stage.function)
             called.add_type(type(stage.arguments))
-            called.roots.append(("normloom.workers.part", "make_rows"))
+            called.roots.append(("normloom.workers.parts.part", "make_rows"))
             if stage.model:
                 for spec in each_of(stage.model):
                     engine = engine_of(spec)

@@ -14,7 +14,7 @@ from normloom.core.errors import StoreError
 from normloom.core.table import Manifest
 from normloom.store.parts import ROW_GROUP, read_slice
 from normloom.store.store import Store
-from normloom.workers.job import TableFiles
+from normloom.workers.parts.job import TableFiles
 
 
 def rows_with_others(

@@ -19,7 +19,7 @@ from normloom.planning.keys import stage_key
 from normloom.store.forgotten import deny_list
 from normloom.store.parts import Writer
 from normloom.store.store import Store
-from normloom.workers.job import PartJob, RunJob, TableFiles
+from normloom.workers.parts.job import PartJob, RunJob, TableFiles
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,9 @@ class NewTable:
 
     def jobs(self, base: Manifest | None, earlier: Manifest | None, done: Mapping[int, PartRecord]) -> list[PartJob]:
         """Return its parts, cut as `base` is or around those that are `done`, else as `earlier` is."""
-        from normloom.workers.places import with_places  # brings numpy, which a build with nothing to do does not need
+        from normloom.workers.parts.places import (
+            with_places,  # brings numpy, which a build with nothing to do does not need
+        )
 
         stage = self.stage
         files = self.files

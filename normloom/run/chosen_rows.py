@@ -10,7 +10,7 @@ import duckdb
 
 from normloom.core.errors import UsageError
 from normloom.store.views import reading, selected
-from normloom.workers.job import PartJob, TableFiles
+from normloom.workers.parts.job import PartJob, TableFiles
 
 _QUOTED = re.compile(r'"([^"]*)"')
 

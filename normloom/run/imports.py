@@ -14,6 +14,6 @@ def import_ahead(unmade: Sequence[Stage]) -> None:
     import normloom.lineage.openlineage_ends
 
     if unmade:
-        import normloom.workers.places
+        import normloom.workers.parts.places
     if any("numba" in stage.libraries and stage.model is None for stage in unmade):
         import normloom.near_duplicates.find  # noqa: F401  # imported early, used later

@@ -20,8 +20,8 @@ from normloom.run.budget import Budget
 from normloom.store.parts import committed_part
 from normloom.store.store import Store
 from normloom.workers.crew import Crew, Halted, PartProgress, PartResult, PartWaiting, never
-from normloom.workers.job import PartFailure, PartJob
-from normloom.workers.part import part_row_ids
+from normloom.workers.parts.job import PartFailure, PartJob
+from normloom.workers.parts.part import part_row_ids
 
 DEATHS_BEFORE_BISECTION = 2  # the first may be the machine's fault
 MAX_DEATHS = 6  # of one part in which no row is found that does it

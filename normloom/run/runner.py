@@ -40,9 +40,9 @@ from normloom.store.forgotten import deny_list
 from normloom.store.parts import adopt_parts, content_hash, forget_parts, scan_parts
 from normloom.store.store import Store
 from normloom.workers.crew import Crew, InlineCrew, Loading, PartProgress
-from normloom.workers.job import PartFailure, PartJob
+from normloom.workers.parts.job import PartFailure, PartJob
+from normloom.workers.parts.reads import forget_tables, with_spans
 from normloom.workers.pool import Pool
-from normloom.workers.reads import forget_tables, with_spans
 from normloom.workers.stage_run import noting
 
 FAILED = {"warn": "warns", "quarantine": "puts rows into quarantine", "stop": "failed"}  # by a check's `on_fail`

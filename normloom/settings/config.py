@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from normloom.core.errors import ConfigError
-from normloom.core.yaml_text import load_yaml
+from normloom.core.formats.yaml_text import load_yaml
 from normloom.settings.environment import substituted
 from normloom.workers.resources import Resources
 

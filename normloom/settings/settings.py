@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from normloom.core.errors import ConfigError, NormloomError
+from normloom.core.formats.yaml_text import load_yaml
 from normloom.core.models.needs import Needs
 from normloom.core.models.product_model import ProductSpec
 from normloom.core.names import is_flow_file
 from normloom.core.stage import Stage, published_stage
 from normloom.core.table import Manifest
-from normloom.core.yaml_text import load_yaml
 from normloom.history.builds import locks
 from normloom.models.openai.memory import recall
 from normloom.settings.config import load_profile, override, validated

@@ -14,9 +14,9 @@ from normloom.core.models.protocol import Closing, ModelSpec
 from normloom.core.table import PartRecord
 from normloom.models import load_model
 from normloom.models.adapters import served_by
-from normloom.workers.job import PartFailure, PartJob
 from normloom.workers.memory import MemoryUse, memory_use
-from normloom.workers.part import probe_part, run_part
+from normloom.workers.parts.job import PartFailure, PartJob
+from normloom.workers.parts.part import probe_part, run_part
 
 log = logging.getLogger("normloom.crew")
 

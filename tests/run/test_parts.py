@@ -16,7 +16,7 @@ from normloom.store.store import Store
 from normloom.testing.builds import build_id, built
 from normloom.testing.toy import SCRIPTED, echo_stage, runner, words_stage
 from normloom.workers.crew import Crew, InlineCrew, PartResult
-from normloom.workers.job import PartFailure, PartJob
+from normloom.workers.parts.job import PartFailure, PartJob
 from normloom.workers.pool import Pool
 from normloom.workers.resources import Resources
 

@@ -24,8 +24,8 @@ from normloom.store.layout import part_marker
 from normloom.store.store import Store
 from normloom.testing import made
 from normloom.testing.toy import SCRIPTED, WORDS, Words, echo_stage, runner, words_stage
-from normloom.workers.job import PartJob
-from normloom.workers.part import run_part
+from normloom.workers.parts.job import PartJob
+from normloom.workers.parts.part import run_part
 
 
 def run(store: Store, words: Stage, *later: Stage) -> tuple[Manifest, bool]:

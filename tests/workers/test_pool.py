@@ -32,7 +32,7 @@ from normloom.testing.toy import SCRIPTED, echo_stage, runner, words_stage
 from normloom.workers.actors import actor_crew
 from normloom.workers.actors.actor_crew import ActorCrew
 from normloom.workers.actors.node_engines import _agreed, _connected, _identity
-from normloom.workers.job import PartJob
+from normloom.workers.parts.job import PartJob
 from normloom.workers.pool import Pool, Waits
 from normloom.workers.resources import Resources
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from normloom.core.errors import UsageError
-from normloom.core.machine.text_file import text_of
+from normloom.core.formats.text_file import text_of
 from normloom.labelling.answers import Answer, standing
 from normloom.labelling.book import ORIGINS, LabelBook
 from normloom.labelling.exchange import argilla, label_studio, table

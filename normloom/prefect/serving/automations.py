@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from prefect.automations import Automation
 
-from normloom.core.yaml_text import load_yaml
+from normloom.core.formats.yaml_text import load_yaml
 
 AUTOMATIONS = Path(__file__).parents[2] / "deployments" / "automations.yaml"
 

@@ -9,7 +9,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
-from normloom.core.yaml_text import load_yaml
+from normloom.core.formats.yaml_text import load_yaml
 from normloom.history.terms import SourceTerms
 
 CARDS = Path(__file__).parent.parent.parent / "schemas" / "cards"

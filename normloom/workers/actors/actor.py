@@ -20,8 +20,8 @@ from normloom.models import load_model
 from normloom.models.requests.progress import listening
 from normloom.workers.actors.run_log import RunLog, drain, sending
 from normloom.workers.crew import PartProgress, PartResult, attempt
-from normloom.workers.job import PartJob
 from normloom.workers.memory import MemoryUse, memory_use
+from normloom.workers.parts.job import PartJob
 from normloom.workers.stage_run import noting
 
 log = logging.getLogger("normloom.crew")

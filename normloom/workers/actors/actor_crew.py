@@ -31,8 +31,8 @@ from normloom.workers.actors.growth import Growth
 from normloom.workers.actors.places import Places
 from normloom.workers.actors.run_log import current_run_log
 from normloom.workers.crew import Halted, Loading, PartResult, never
-from normloom.workers.job import PartFailure, PartJob
 from normloom.workers.memory import MemoryUse
+from normloom.workers.parts.job import PartFailure, PartJob
 from normloom.workers.resources import Resources
 
 log = logging.getLogger("normloom.crew")

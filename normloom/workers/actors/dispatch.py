@@ -13,7 +13,7 @@ from math import ceil
 from statistics import median
 from typing import Generic, TypeVar
 
-from normloom.workers.job import PartJob
+from normloom.workers.parts.job import PartJob
 
 QUEUED_PARTS = 1  # besides those in progress: an actor has the next one at hand when it finishes
 STRAGGLER_FACTOR = 2.0  # times the median time of a part

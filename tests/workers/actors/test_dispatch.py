@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from normloom.core.contract import Contract
 from normloom.testing.toy import Echo, echo
 from normloom.workers.actors.dispatch import STRAGGLER_BASIS, STRAGGLER_SECONDS, Dispatch
-from normloom.workers.job import PartJob
+from normloom.workers.parts.job import PartJob
 
 FREE: Counter[str] = Counter()
 JOB = PartJob(

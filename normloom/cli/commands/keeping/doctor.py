@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 
 from normloom.cli.common import DEFAULT_STORE, FAILED, JsonOption, SetOption, StoreOption, out
-from normloom.core.json_text import json_text
+from normloom.core.formats.json_text import json_text
 
 
 def doctor(

@@ -11,8 +11,8 @@ import typer
 
 from normloom.cli.common import DEFAULT_STORE, FAILED, JsonOption, StoreOption, err, escaped, out
 from normloom.core.errors import UsageError
-from normloom.core.json_text import json_text
-from normloom.core.machine.text_file import text_of
+from normloom.core.formats.json_text import json_text
+from normloom.core.formats.text_file import text_of
 from normloom.core.rows.text import counted
 
 if TYPE_CHECKING:

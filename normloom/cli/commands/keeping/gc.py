@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from normloom.cli.common import DEFAULT_STORE, FAILED, JsonOption, StoreOption, err, out, stored_as
-from normloom.core.json_text import json_text
+from normloom.core.formats.json_text import json_text
 
 if TYPE_CHECKING:
     from normloom.history.removal.gc import Collection, Garbage, What

@@ -11,7 +11,7 @@ import typer
 from rich.filesize import decimal
 
 from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, err, out
-from normloom.core.json_text import json_text
+from normloom.core.formats.json_text import json_text
 from normloom.core.rows.text import counted
 
 

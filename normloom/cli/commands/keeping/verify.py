@@ -11,7 +11,7 @@ import typer
 
 from normloom.cli.common import DEFAULT_PROFILE, DEFAULT_STORE, FAILED, JsonOption, StoreOption, err, escaped, out
 from normloom.core.errors import ConfigError, UsageError
-from normloom.core.json_text import json_text
+from normloom.core.formats.json_text import json_text
 
 if TYPE_CHECKING:
     from normloom.history.builds import BuildLock

@@ -11,7 +11,7 @@ from rich.text import Text
 from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, out, stored_as
 from normloom.cli.output.row_text import visible
 from normloom.core.errors import UsageError
-from normloom.core.json_text import json_text
+from normloom.core.formats.json_text import json_text
 
 if TYPE_CHECKING:
     from normloom.history.builds import BuildAccount, BuildLock

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, escaped, out, stored_as
-from normloom.core.json_text import json_text
+from normloom.core.formats.json_text import json_text
 from normloom.core.rows.text import counted
 
 if TYPE_CHECKING:

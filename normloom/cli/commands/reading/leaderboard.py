@@ -8,7 +8,7 @@ import typer
 
 from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, out
 from normloom.core.errors import UsageError
-from normloom.core.json_text import json_text
+from normloom.core.formats.json_text import json_text
 
 
 def leaderboard(

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, err, out
-from normloom.core.json_text import json_text
+from normloom.core.formats.json_text import json_text
 
 
 def query(

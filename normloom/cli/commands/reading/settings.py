@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from normloom.cli.common import DEFAULT_PROFILE, JsonOption, ProfileOption, SetOption, SystemArgument, out
-from normloom.core.json_text import json_text
+from normloom.core.formats.json_text import json_text
 
 
 def settings(

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, err, escaped, out, stored_as
 from normloom.core.errors import UsageError
-from normloom.core.json_text import json_text
+from normloom.core.formats.json_text import json_text
 
 if TYPE_CHECKING:
     from normloom.core.table import Kind, Manifest

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, out, stored_as
-from normloom.core.json_text import json_text
+from normloom.core.formats.json_text import json_text
 
 
 def trace(

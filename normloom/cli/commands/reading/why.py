@@ -9,7 +9,7 @@ import typer
 
 from normloom.cli.common import JsonOption, escaped, out
 from normloom.cli.options import SystemOptions, taking
-from normloom.core.json_text import json_text
+from normloom.core.formats.json_text import json_text
 
 if TYPE_CHECKING:
     from normloom.core.table import Manifest

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, escaped, out
-from normloom.core.json_text import json_text
+from normloom.core.formats.json_text import json_text
 
 
 def labels(store: StoreOption = DEFAULT_STORE, json_: JsonOption = False) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from normloom.cli.common import JsonOption, err
 from normloom.cli.options import BuildOptions, taking
 from normloom.core.errors import UsageError
-from normloom.core.json_text import json_text
+from normloom.core.formats.json_text import json_text
 
 
 @taking(BuildOptions)

@@ -11,7 +11,7 @@ import typer
 
 from normloom.cli.common import DEFAULT_STORE, JsonOption, StoreOption, err, escaped, out
 from normloom.core.errors import UsageError
-from normloom.core.json_text import json_text
+from normloom.core.formats.json_text import json_text
 
 if TYPE_CHECKING:
     from prefect.blocks.core import Block

@@ -9,7 +9,7 @@ from rich.table import Table
 from normloom.cli.common import JsonOption, escaped, out
 from normloom.cli.options import BuildOptions, taking
 from normloom.core.errors import UsageError
-from normloom.core.json_text import json_text
+from normloom.core.formats.json_text import json_text
 from normloom.core.outlook import about
 
 if TYPE_CHECKING:

@@ -20,10 +20,10 @@ from normloom.core.stage import NoArguments, Output, Stage
 from normloom.core.table import KINDS, PartRecord
 from normloom.store.store import Store
 from normloom.testing import made
-from normloom.workers import places
-from normloom.workers.job import PartJob
-from normloom.workers.places import with_places
-from normloom.workers.reads import rows_digest, rows_of, sides_digest
+from normloom.workers.parts import places
+from normloom.workers.parts.job import PartJob
+from normloom.workers.parts.places import with_places
+from normloom.workers.parts.reads import rows_digest, rows_of, sides_digest
 
 NOTHING = Contract(columns={})
 

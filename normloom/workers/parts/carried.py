@@ -14,8 +14,8 @@ from normloom.core.rows.blocks import Blocks
 from normloom.core.stage import Output
 from normloom.core.table import Kind
 from normloom.store.parts import ROW_GROUP, read_slice
-from normloom.workers.job import PartJob
-from normloom.workers.reads import scan, schema_of
+from normloom.workers.parts.job import PartJob
+from normloom.workers.parts.reads import scan, schema_of
 
 
 def contract_of(made: pl.DataFrame, contract: Contract) -> Contract:

@@ -9,7 +9,7 @@ from typing import NoReturn
 
 from pydantic import BaseModel
 
-from normloom.core.json_text import json_text
+from normloom.core.formats.json_text import json_text
 
 
 class Score(BaseModel):

@@ -11,8 +11,8 @@ from normloom.core.stage import NoArguments, Output
 from normloom.store.parts import Writer
 from normloom.store.store import Store
 from normloom.testing.toy import WORDS, Words, read_words, runner, words_stage
-from normloom.workers.job import PartJob
-from normloom.workers.part import run_part
+from normloom.workers.parts.job import PartJob
+from normloom.workers.parts.part import run_part
 
 
 def test_a_part_that_a_copy_has_made_is_not_made_again(tmp_path: Path) -> None:

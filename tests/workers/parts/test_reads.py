@@ -20,7 +20,7 @@ from normloom.core.table import Manifest
 from normloom.store.layout import MANIFEST
 from normloom.store.store import Store
 from normloom.testing import made
-from normloom.workers import reads
+from normloom.workers.parts import reads
 
 PEOPLE = ("ann", "ben", "cem", "dea", "eli", "fay")
 

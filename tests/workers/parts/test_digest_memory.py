@@ -7,11 +7,11 @@ import sys
 
 import polars as pl
 
-from normloom.workers.reads import digest_of
+from normloom.workers.parts.reads import digest_of
 
 MEASURE = """
 import polars as pl
-from normloom.workers.reads import digest_of
+from normloom.workers.parts.reads import digest_of
 
 def held(name):
     [line] = [one for one in open("/proc/self/status") if one.startswith(name)]

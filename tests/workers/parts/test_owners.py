@@ -7,7 +7,7 @@ import polars as pl
 from hypothesis import given
 from hypothesis import strategies as st
 
-from normloom.workers.owners import Owners
+from normloom.workers.parts.owners import Owners
 
 IDS = st.sampled_from(["a", "b", "c", "d", "", "0123456789abcdef0123456789abcdef"])
 

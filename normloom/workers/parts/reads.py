@@ -13,7 +13,7 @@ import polars as pl
 
 from normloom.core.rows.blocks import Blocks
 from normloom.store.parts import ROW_GROUP, forget_row_groups, read_slice
-from normloom.workers.job import PartJob, Span, TableFiles
+from normloom.workers.parts.job import PartJob, Span, TableFiles
 
 _DIGESTS: dict[tuple[str, tuple[str, ...]], str] = {}  # of input rows, by their place and columns
 _MOST_DIGESTS = 100_000

@@ -17,11 +17,11 @@ from normloom.core.rows.ids import row_ids
 from normloom.core.stage import Output, quarantined, quarantined_frame
 from normloom.core.table import DROPPED_SCHEMA, QUARANTINE_SCHEMA, PartRecord
 from normloom.store.parts import committed_part, require_writer, write_files, write_frames, write_part
-from normloom.workers.carried import contract_of, written
-from normloom.workers.job import PartJob, RunJob
-from normloom.workers.origins import require_entries, require_origins
-from normloom.workers.reads import blocks_of, reads_digest, rows_of, sides_of
-from normloom.workers.returned import require_output
+from normloom.workers.parts.carried import contract_of, written
+from normloom.workers.parts.job import PartJob, RunJob
+from normloom.workers.parts.origins import require_entries, require_origins
+from normloom.workers.parts.reads import blocks_of, reads_digest, rows_of, sides_of
+from normloom.workers.parts.returned import require_output
 from normloom.workers.stage_run import run_in
 
 

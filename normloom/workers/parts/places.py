@@ -19,9 +19,9 @@ import polars as pl
 
 from normloom.core.errors import ContractError
 from normloom.core.table import PartRecord
-from normloom.workers.job import PartJob, Span, TableFiles
-from normloom.workers.owners import Owners
-from normloom.workers.reads import joined, parted, rows_digest, rows_of
+from normloom.workers.parts.job import PartJob, Span, TableFiles
+from normloom.workers.parts.owners import Owners
+from normloom.workers.parts.reads import joined, parted, rows_digest, rows_of
 
 Checksums = Mapping[Path, str]
 Owned = Mapping[str, Sequence[Set[str]]]  # by the digest of a part's rows: the files with rows of its own, side by side

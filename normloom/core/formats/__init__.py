@@ -1,0 +1,1 @@
+"""Texts of formats: JSON, YAML, and files of text."""
