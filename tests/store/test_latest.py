@@ -187,13 +187,14 @@ def test_latest_is_whole_at_any_moment(store: Store) -> None:
 
     reader = threading.Thread(target=look)
     reader.start()
-    for _ in range(200):
+    shown = 0
+    while shown < 200 or len(seen) < 10:  # a reader on a busy machine comes late
         show_latest(store, one)
         show_latest(store, other)
+        shown += 1
     done.set()
     reader.join()
     assert set(seen) <= {("test", "train", "validation"), ("train",)}
-    assert len(seen) > 10
     assert not [path for path in (store.root / "toy").iterdir() if path.name.endswith(".tmp")]
 
 
