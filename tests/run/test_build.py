@@ -221,11 +221,12 @@ def newest_run() -> tuple[Any, list[Any], list[Any]]:
         return run, client.read_logs(lines, sort=LogSort.TIMESTAMP_ASC), client.read_artifacts(artifact_filter=pages)
 
 
+@pytest.mark.usefixtures("fresh")  # in the first build Prefect sets up its loggers, levels included
 def test_a_build_that_fails_tells_the_cause_first_in_state_log_and_page(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "prefect.task_runs")
-    processes = psutil.Process().children()
+    processes = set(psutil.Process().children())
     store, source = Store(tmp_path), words_stage(*"abccab")
     checked = Check(expectation="expect_table_row_count_to_equal", arguments={"value": 1}, on_fail="warn")
     left = replace(echoing("left", source), contract=replace(ECHOES, checks=(checked,)))
@@ -249,7 +250,7 @@ def test_a_build_that_fails_tells_the_cause_first_in_state_log_and_page(
     assert sum("not made: a stage that it reads was not made" in line.message for line in lines) == 2
     told = {(line.name, line.message): line for line in lines}
     assert told["normloom.elsewhere", "from a thread"].task_run_id is None
-    assert psutil.Process().children() == processes  # Prefect has started no server for the thread
+    assert set(psutil.Process().children()) <= processes  # Prefect has started no server for the thread
     [warned] = {line.message for line in lines if line.name == "py.warnings"}
     assert "UserWarning: mind the step" in warned
     [check] = [line for line in lines if line.name == "normloom.run.runner"]
