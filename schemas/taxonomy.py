@@ -82,7 +82,7 @@ def load_taxonomies(folder: Path, dimensions: Sequence[str]) -> tuple[Taxonomy, 
 
 
 @lru_cache(32)
-def _as_it_is(path: Path, changed_ns: int) -> Taxonomy:  # noqa: ARG001  # part of what it is kept under
+def _as_it_is(path: Path, changed_ns: int) -> Taxonomy:  # noqa: ARG001  # part of the cache's key
     return load_taxonomy(path)
 
 

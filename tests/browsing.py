@@ -53,7 +53,7 @@ def chromium() -> Iterator[Browser]:
     """Run the browser without an emulated GPU, which costs more CPU time than drawing in software.
 
     It has no way to anywhere but this machine. Playwright's routes would do that too, but keep no scripts in a cache.
-    The list that drops down below the address is a page of its own in each window, and costs as much as a small one.
+    The list below the address bar is off: it is a page of its own in each window, and costs as much as a small one.
     """
     flags = ["--no-sandbox", "--disable-gpu", "--disable-gpu-compositing"]
     flags.append("--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup")

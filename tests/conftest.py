@@ -24,7 +24,7 @@ os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored, here and by children
 if "PYTEST_XDIST_WORKER" in os.environ:
-    atexit.register(os._exit, 0)  # after all else: to free one by one what all test modules import takes seconds
+    atexit.register(os._exit, 0)  # runs last: freeing what all test modules import takes seconds
 collect_rarely()
 share_processors()  # tests side by side, and what they start, want the same ones
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # one thread of numpy waits for no other

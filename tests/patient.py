@@ -25,7 +25,7 @@ def start_ray(**settings: Any) -> None:
 def start_cluster(settings: Callable[[], dict[str, Any]] = dict) -> Any:
     """Start a cluster whose head has no place for an actor; each try asks for its further `settings`.
 
-    Only with settings for it an autoscaler is started.
+    An autoscaler is started only if there are some.
     """
     from ray.cluster_utils import Cluster
 

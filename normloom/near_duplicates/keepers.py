@@ -44,7 +44,7 @@ def keeper_keys(
     The first `kept` rows all stay and are compared with none.
     """
     plan = hamming.plan_for(tau)
-    codes = np.require(codes, requirements=("C", "W"))  # for others, all would be compiled anew
+    codes = np.require(codes, requirements=("C", "W"))  # numba compiles all kernels again for any other layout
     with sharing(threads) as share:
         sets = empty_sets(rule.texts, rule.grams, alike, share) if alike else NO_SETS
         index = hamming.empty_index(codes)  # not before: making the sets takes as much

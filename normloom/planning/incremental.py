@@ -145,9 +145,9 @@ def _placed(now: Sequence[Checked], before: Sequence[Checked], stops: Sequence[i
 
 @lru_cache(maxsize=4)  # other stages read the same tables
 def _moved(before: TableFiles, now: TableFiles) -> list[list[Run]]:
-    """Return for each of the files `now` where among all rows of those `before` its rows were, in runs.
+    """Return the rows of each of the files `now` in runs that stood together in the files `before`.
 
-    Of each run its first row then (None: its rows are new), and how many rows it has.
+    A run is the place of its first row among all rows before (None: its rows are new), and how many rows it has.
     """
     known = pl.DataFrame({"id": _ids(before)}).with_row_index("at").unique("id", keep="first")
     found = pl.DataFrame({"id": _ids(now)}).join(known, on="id", how="left", maintain_order="left")
@@ -160,7 +160,7 @@ def _moved(before: TableFiles, now: TableFiles) -> list[list[Run]]:
 
 
 def _runs(start: int, stop: int, stops: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield in which parts, which stop there, the rows from one to another are."""
+    """Yield the parts, given by their `stops`, that hold rows `start` to `stop`, and how many rows each holds."""
     while start < stop:
         part = bisect_right(stops, start)
         end = min(stops[part], stop)

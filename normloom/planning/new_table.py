@@ -63,9 +63,8 @@ class NewTable:
 
     def jobs(self, base: Manifest | None, earlier: Manifest | None, done: Mapping[int, PartRecord]) -> list[PartJob]:
         """Return its parts, cut as `base` is or around those that are `done`, else as `earlier` is."""
-        from normloom.workers.parts.places import (
-            with_places,  # brings numpy, which a build with nothing to do does not need
-        )
+        # not before: it imports numpy, which a build with nothing to do does not need
+        from normloom.workers.parts.places import with_places
 
         stage = self.stage
         files = self.files

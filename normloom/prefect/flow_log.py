@@ -55,7 +55,7 @@ def _ours() -> list[logging.Logger]:
 class _RunLogHandler(logging.Handler):
     """Sends what the run's log does not have yet; what threads outside of any run log is the flow run's.
 
-    It is sent in the context of the run: elsewhere Prefect knows no server, and would start one of its own.
+    Records are sent in the run's context: outside it Prefect knows no server, and would start one of its own.
     """
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ from normloom.core.table import FileRecord, PartRecord
 
 Record = TypeVar("Record")
 _SETTLED = 2_000_000_000  # nanoseconds after which a change is sure to give a directory another time
-_AT_ONCE = 2**20  # bytes of a file that is read with one call: most have some kilobytes
+_AT_ONCE = 2**20  # bytes of a file that is read with one call: most are a few kilobytes
 
 log = logging.getLogger("normloom.store")
 
@@ -29,7 +29,7 @@ def load_record(parse: Callable[[bytes], Record], path: Path) -> Record | None:
 
 
 def content_of(path: Path | str) -> bytes | None:
-    """Return what a file holds, None if it is missing; a name will do on this machine."""
+    """Return what a file holds, None if it is missing; a file of this machine may be given by name."""
     try:
         if isinstance(path, ObjectPath):
             return path.read_bytes()

@@ -104,9 +104,10 @@ def _short_folder() -> Path | None:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Let a Ray of this machine alone start without two processes that it has no use for.
+    """Start a local Ray without its autoscaler and its log monitor.
 
-    They add machines and print what actors print. `ray start` has options for that, `ray.init` has none.
+    There are no machines to add, and nobody reads what the monitor prints. `ray start` has options for that, `ray.init`
+    has none.
     """
     from ray._private import parameter
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from normloom.core.rows.text import normalise, text_problem
+from normloom.core.rows.text import counted, normalise, text_problem
 
 
 @pytest.mark.parametrize(
@@ -79,3 +79,9 @@ def test_ascii_and_general_path_agree() -> None:
 def test_every_single_character_can_be_judged() -> None:
     for point in range(0, sys.maxunicode, 97):
         text_problem(chr(point), max_chars=1)
+
+
+@pytest.mark.parametrize(("number", "text"), [(0, "0 rows"), (1, "1 row"), (2, "2 rows"), (1_234, "1,234 rows")])
+def test_counts_agree_with_their_nouns(number: int, text: str) -> None:
+    assert counted(number) == text
+    assert counted(number, "source row") == text.replace("row", "source row")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -181,7 +182,9 @@ def test_bounds_cover_all_rows_once_in_parts_that_are_not_too_large(
 ) -> None:
     usual = regular(len(before), size)
     part = {number: place // size for place, number in enumerate(before)}
-    found = cut([(part.get(number), 1) for number in ids], len(usual), size)
+    placed = [part.get(number) for number in ids]
+    found = cut([(at, len([*run])) for at, run in groupby(placed)], len(usual), size)
+    assert cut([(at, 1) for at in placed], len(usual), size) == found
     assert [place for start, stop in found for place in range(start, stop)] == list(range(len(ids)))
     assert all(stop - start <= size for start, stop in found)
 

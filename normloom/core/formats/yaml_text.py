@@ -12,6 +12,6 @@ _FAST = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 def load_yaml(text: str) -> Any:
     """Return the value of a YAML text; raises yaml.YAMLError, which shows the line."""
     try:
-        return yaml.load(text, Loader=_FAST)  # noqa: S506  # a safe one
+        return yaml.load(text, Loader=_FAST)  # noqa: S506  # a safe loader, as its name says
     except yaml.YAMLError:
-        return yaml.safe_load(text)  # libyaml's errors do not show it
+        return yaml.safe_load(text)  # whose errors show the line, unlike libyaml's

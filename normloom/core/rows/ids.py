@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 import polars as pl
 
 _SEPARATOR = "\x1f"
-_AT_ONCE = 16_384  # rows of which families are held as text
-_LONG = 64  # bytes of a family that takes more memory than its digest
+_AT_ONCE = 16_384  # rows whose families are held as text
+_LONG = 64  # bytes of a family beyond which its digest takes less memory
 
 
 def _digest(*fields: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Rules for single texts, their normal form for comparison, and how numbers are told."""
+"""Rules for single texts, their normal form for comparison, and counts with their nouns."""
 
 from __future__ import annotations
 

@@ -209,7 +209,7 @@ def test_a_purge_finds_what_another_row_quotes(store: Store) -> None:
     found = purge(store).found
     assert len(found) == 1
     assert found[0].startswith("quoting/table/")
-    with pytest.raises(StoreError, match="left in 1 file"):
+    with pytest.raises(StoreError, match="left in 1 file: "):
         nl.purge(store=store, texts=[SECRET])
 
 
@@ -264,7 +264,7 @@ def test_the_command_asks_shows_and_purges(store: Store, tmp_path: Path) -> None
     file.write_text(json.dumps(SECRET))
     code, said = run("--text-file", str(file), "--reason", "withdrawn")
     assert code == 0
-    assert "1 source row and 3 rows made of them, in 5 tables of toy, other; 1 model" in " ".join(said.split())
+    assert "1 source row and 3 rows made of them, in 5 tables of toy, other; 1 model trained" in " ".join(said.split())
     assert "Nothing was forgotten: give --yes" in said
     assert not deny_list(store).texts
     code, said = run("--text-file", str(file), "--reason", "withdrawn", "--json", "--yes")

@@ -94,5 +94,5 @@ def test_the_released_columns_are_the_contract_s() -> None:
 
 
 def test_a_response_whose_prompt_is_unknown_is_refused() -> None:
-    with pytest.raises(ContractError, match="column 'safety' may not be null, but is in 1 row"):
+    with pytest.raises(ContractError, match="column 'safety' may not be null, but is in 1 row "):
         published(split(("x", "gone", "aligned")), unique(one=[]))

@@ -104,7 +104,7 @@ def test_rows_in_another_order_are_refused(tmp_path: Path) -> None:
 
 def test_a_null_in_a_column_that_is_carried_is_refused(tmp_path: Path) -> None:
     some = nl.table(pl.DataFrame({"word": [None, "b"], "number": [1, 3], "shares": [[1.0], [2.0]]}), name="numbers")
-    with pytest.raises(ContractError, match="column 'word' may not be null, but is in 1 row"):
+    with pytest.raises(ContractError, match="column 'word' may not be null, but is in 1 row "):
         made("toy", [carrying(some)], Store(tmp_path))
 
 
