@@ -35,10 +35,10 @@ def distinct(rows: pl.DataFrame, args: Distinct) -> nl.Output:
     long = pl.col("sentence").str.split(" ").list.len() >= args.min_words
     first = pl.col("row_id").first().over("sentence")
     dropped = [
-        nl.dropped_rows(rows.filter(~long), reason=pl.lit("too_short")),
+        nl.dropped_rows(rows.filter(~long), reason="too_short"),
         nl.dropped_rows(
             rows.with_columns(first=first).filter(long, pl.col("row_id") != pl.col("first")),
-            reason=pl.lit("repeated"),
+            reason="repeated",
             winner=pl.col("first"),
             leaving_out=("first",),
         ),

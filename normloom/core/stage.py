@@ -228,16 +228,17 @@ def unanswered(row: Mapping[str, Any], answer: Completion | Scores) -> dict[str,
 
 
 def dropped_rows(
-    rows: pl.DataFrame, *, reason: pl.Expr, winner: pl.Expr | None = None, leaving_out: Sequence[str] = ()
+    rows: pl.DataFrame, *, reason: str | pl.Expr, winner: pl.Expr | None = None, leaving_out: Sequence[str] = ()
 ) -> pl.DataFrame:
-    """Return the ledger of many rows removed by the method, with reason and winner by the expressions.
+    """Return the ledger of many rows removed by the method.
 
-    The columns `leaving_out` are left out of the ledger's payload.
+    `reason` is the text for all of them or an expression for each, `winner` the id of the row that each lost to. The
+    columns `leaving_out` are left out of the ledger's payload.
     """
     payload = pl.struct(pl.exclude("row_id", "parents", *leaving_out)).struct.json_encode()
     columns = {
         "row_id": pl.col("row_id"),
-        "reason": reason,
+        "reason": pl.lit(reason) if isinstance(reason, str) else reason,
         "winner": pl.lit(None) if winner is None else winner,
         "payload": payload,
     }

@@ -80,7 +80,7 @@ def drawn(rows: pl.DataFrame, args: Auditing) -> Output:
     least = pl.col("audit_stratum").replace_strict(dict(zip(names, wanted, strict=True)), return_dtype=pl.Int64)
     chosen = ranked.filter(pl.col("rank") <= least).drop("luck", "rank")
     left = rows.filter(~pl.col("row_id").is_in(chosen["row_id"].implode()))
-    return Output(rows=chosen, dropped=dropped_rows(left, reason=pl.lit("not drawn")))
+    return Output(rows=chosen, dropped=dropped_rows(left, reason="not drawn"))
 
 
 @step(

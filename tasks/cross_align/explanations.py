@@ -67,7 +67,7 @@ def explanations(
     schema = {"row_id": pl.String(), **meme_tables.EXPLANATIONS.columns}
     return Output(
         rows=pl.DataFrame(made, schema=schema),
-        dropped=dropped_rows(asked.filter(~having), reason=pl.lit("no_evidence")),
+        dropped=dropped_rows(asked.filter(~having), reason="no_evidence"),
         attempts=asked.height,
     )
 

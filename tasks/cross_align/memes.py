@@ -107,7 +107,7 @@ def read_labelled_memes(args: MemeReading, *, source: Located, pictures: bool) -
     beyond = rows.slice(kept.height).with_columns(row_id=pl.lit(None, dtype=pl.String))
     return Output(
         rows=kept.with_columns(parents=pl.lit([], dtype=tables.TEXTS), content="meme_id"),
-        dropped=dropped_rows(beyond, reason=pl.lit("limit")),
+        dropped=dropped_rows(beyond, reason="limit"),
         quarantined=aside,
         attempts=read.records,
     )

@@ -56,7 +56,7 @@ def settle_texts(rows: pl.DataFrame, media: pl.DataFrame | None = None, read: pl
     )
     return Output(
         rows=told.filter(own | seen).select("row_id", *meme_tables.READ_MEMES.columns),
-        dropped=dropped_rows(told.filter(~own & ~seen), reason=pl.lit("no_text")),
+        dropped=dropped_rows(told.filter(~own & ~seen), reason="no_text"),
     )
 
 

@@ -80,7 +80,7 @@ def exemplars(rows: pl.DataFrame, vectors: pl.DataFrame) -> Output:
     return Output(
         rows=pl.DataFrame(found, schema={"row_id": pl.String, **cultural_tables.EXEMPLARS.columns}),
         dropped=pl.concat(
-            dropped_rows(gone, reason=pl.lit("no_exemplar"), leaving_out=("vector",)) for gone in (*lost, told.clear())
+            dropped_rows(gone, reason="no_exemplar", leaving_out=("vector",)) for gone in (*lost, told.clear())
         ),
         attempts=rows.filter(split=TEST).height,
     )

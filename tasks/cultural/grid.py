@@ -80,7 +80,7 @@ def grid(rows: pl.DataFrame, args: Cells, exemplars: pl.DataFrame, media: pl.Dat
     gone = tested.filter(~seen)
     return Output(
         rows=pl.DataFrame(asked, schema=schema).sort(_CELL_ORDER, maintain_order=True),
-        dropped=dropped_rows(gone, reason=pl.lit("no_image")),
+        dropped=dropped_rows(gone, reason="no_image"),
         attempts=len(asked) + gone.height,
     )
 

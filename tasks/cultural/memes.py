@@ -92,7 +92,7 @@ def read_memes(args: Memes, *, source: Located, countries: Mapping[str, str]) ->
     beyond = rows.slice(kept.height).with_columns(row_id=pl.lit(None, dtype=pl.String))
     return Output(
         rows=kept.with_columns(parents=pl.lit([], dtype=tables.TEXTS), content="meme_id"),
-        dropped=dropped_rows(beyond, reason=pl.lit("limit")),
+        dropped=dropped_rows(beyond, reason="limit"),
         quarantined=aside,
         attempts=read.records,
     )
@@ -182,7 +182,7 @@ def meme_items(rows: pl.DataFrame, args: MemeSplit, *, countries: Mapping[str, s
     asked = (pl.col("split") == TRAIN) | pl.col("meme_id").is_in(tested.implode())
     return Output(
         rows=made.filter(asked),
-        dropped=dropped_rows(made.filter(~asked), reason=pl.lit("not_asked")),
+        dropped=dropped_rows(made.filter(~asked), reason="not_asked"),
     )
 
 

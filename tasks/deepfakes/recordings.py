@@ -96,7 +96,7 @@ def _output(rows: pl.DataFrame, limit: int | None, faults: list[dict[str, str | 
     beyond = rows.slice(kept.height).with_columns(row_id=pl.lit(None, dtype=pl.String))
     return Output(
         rows=kept.with_columns(parents=pl.lit([], dtype=tables.TEXTS), content="item_id"),
-        dropped=dropped_rows(beyond, reason=pl.lit("limit")),
+        dropped=dropped_rows(beyond, reason="limit"),
         quarantined=quarantined_frame(faults),
         attempts=rows.height + len(faults),
     )

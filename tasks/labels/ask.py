@@ -85,7 +85,7 @@ def queue(rows: pl.DataFrame, args: Asking) -> Output:
     left = rows.filter(~pl.col("row_id").is_in(chosen["row_id"].implode()))
     return Output(
         rows=chosen.with_columns(pl.Series("shown", digests, dtype=pl.String), asked=pl.col(about)),
-        dropped=dropped_rows(left, reason=pl.lit("not asked about")),
+        dropped=dropped_rows(left, reason="not asked about"),
     )
 
 
@@ -117,7 +117,7 @@ def answered(rows: pl.DataFrame, args: Asking, labels: pl.DataFrame) -> Output:
             pl.Series("through", through, dtype=pl.List(pl.String)),
             *columns,
         ),
-        dropped=dropped_rows(rows.filter(~pl.col("asked").is_in(done)), reason=pl.lit("unanswered")),
+        dropped=dropped_rows(rows.filter(~pl.col("asked").is_in(done)), reason="unanswered"),
     )
 
 

@@ -58,8 +58,8 @@ def pair_items(rows: pl.DataFrame, args: ItemSettings, media: pl.DataFrame) -> O
         rows=items.select("row_id", *modality_tables.ITEMS.columns, content="item_id"),
         dropped=pl.concat(
             [
-                dropped_rows(joined.filter(~asked), reason=pl.lit("not_asked")),
-                dropped_rows(joined.filter(asked & ~found), reason=pl.lit("no_image")),
+                dropped_rows(joined.filter(~asked), reason="not_asked"),
+                dropped_rows(joined.filter(asked & ~found), reason="no_image"),
             ]
         ),
         attempts=joined.height,

@@ -27,6 +27,4 @@ def sampled(rows: pl.DataFrame, args: Sampled) -> Output:
     memes = rows.group_by("meme_id").len().sort("meme_id")["meme_id"].to_list()
     taken = sorted(memes, key=lambda meme: position(f"ocr:{meme}"))[: args.per_language]
     read = pl.col("meme_id").is_in(taken)
-    return Output(
-        rows=rows.filter(read).drop("parents"), dropped=dropped_rows(rows.filter(~read), reason=pl.lit("not_read"))
-    )
+    return Output(rows=rows.filter(read).drop("parents"), dropped=dropped_rows(rows.filter(~read), reason="not_read"))

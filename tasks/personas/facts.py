@@ -65,7 +65,7 @@ def read_labels(rows: pl.DataFrame, *, source: Located) -> Output:
         rows=known.select("parents", "content", *persona_tables.LABELS.columns).with_columns(
             parents=pl.Series([_ids(rows, name) for name in known["username"]], dtype=tables.TEXTS)
         ),
-        dropped=dropped_rows(orphans, reason=pl.lit("no facts")),
+        dropped=dropped_rows(orphans, reason="no facts"),
         quarantined=read.quarantined,
         attempts=labels.height + read.quarantined.height,
     )
@@ -109,7 +109,7 @@ def _read(
         rows=kept.with_columns(
             parents=pl.lit([], dtype=tables.TEXTS), content=pl.concat_str(list(key), separator="\x1f")
         ),
-        dropped=dropped_rows(beyond, reason=pl.lit("limit")),
+        dropped=dropped_rows(beyond, reason="limit"),
         quarantined=aside,
         attempts=read.records,
     )

@@ -64,9 +64,7 @@ def predictions(rows: pl.DataFrame, args: Acting, learned: pl.DataFrame, facts: 
             )
     known_already = rows.join(learned.select(_ONE), on=_ONE, how="semi", maintain_order="left")
     schema = {"row_id": pl.String(), "through": tables.TEXTS, **analyst_tables.PREDICTIONS.columns}
-    return Output(
-        rows=pl.DataFrame(made, schema=schema), dropped=dropped_rows(known_already, reason=pl.lit("labelled"))
-    )
+    return Output(rows=pl.DataFrame(made, schema=schema), dropped=dropped_rows(known_already, reason="labelled"))
 
 
 @step(makes=analyst_tables.CANDIDATES, libraries=("scikit-learn", "numpy"), fan_out=each())
@@ -90,7 +88,7 @@ def candidates(rows: pl.DataFrame, args: Choosing, learned: pl.DataFrame) -> Out
     left = rows.filter(~pl.col("row_id").is_in(list(chosen)))
     return Output(
         rows=kept.select("row_id", *analyst_tables.CANDIDATES.columns),
-        dropped=dropped_rows(left, reason=pl.lit("not yet"), leaving_out=("persona",)),
+        dropped=dropped_rows(left, reason="not yet", leaving_out=("persona",)),
     )
 
 

@@ -67,7 +67,7 @@ def read_utterances(args: ReadUtterances, *, source: Located, columns: tuple[str
     beyond = rows.slice(kept.height).with_columns(row_id=pl.lit(None, dtype=pl.String))
     return Output(
         rows=kept,
-        dropped=dropped_rows(beyond, reason=pl.lit("limit")),
+        dropped=dropped_rows(beyond, reason="limit"),
         quarantined=aside,
         attempts=read.records,
     )
@@ -78,7 +78,7 @@ def held_out(rows: pl.DataFrame) -> Output:
     """Return the utterances of the test split; the others are dropped."""
     return Output(
         rows=rows.filter(split=TEST).drop("parents"),
-        dropped=dropped_rows(rows.filter(split=TRAIN), reason=pl.lit("trained on")),
+        dropped=dropped_rows(rows.filter(split=TRAIN), reason="trained on"),
     )
 
 

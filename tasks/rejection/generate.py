@@ -67,7 +67,7 @@ def generate(rows: pl.DataFrame, args: Generation, model: LanguageModel, *, gene
     candidates = pl.concat([tasks[texts["task"].to_list()], texts.drop("task")], how="horizontal").with_columns(
         generator=pl.lit(generator), round=pl.lit(round, dtype=pl.Int32)
     )
-    dropped = dropped_rows(unlabelled, reason=pl.lit("no_label"), winner=pl.lit(None))
+    dropped = dropped_rows(unlabelled, reason="no_label", winner=pl.lit(None))
     return Output(
         rows=candidates.select("row_id", *tables.CANDIDATES.columns),
         dropped=dropped,

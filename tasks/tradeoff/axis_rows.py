@@ -58,7 +58,7 @@ def axis_rows(rows: pl.DataFrame, args: SplittingAxes) -> Output:
     beyond = told.filter(~pl.col("row_id").is_in(kept["row_id"].implode())).drop("_order")
     return Output(
         rows=kept.select("row_id", *alignx_tables.AXIS_ROWS.columns),
-        dropped=dropped_rows(beyond, reason=pl.lit("limit")),
+        dropped=dropped_rows(beyond, reason="limit"),
     )
 
 

@@ -170,7 +170,7 @@ def read_axis_set(args: ReadAxisSet, *, source: Located, layout: str) -> Output:
     repeated = rows.filter(~first_seen).with_columns(row_id=pl.lit(None, dtype=pl.String))
     return Output(
         rows=rows.filter(first_seen),
-        dropped=dropped_rows(repeated, reason=pl.lit("repeated")),
+        dropped=dropped_rows(repeated, reason="repeated"),
         quarantined=aside,
         attempts=read.records,
     )

@@ -67,7 +67,7 @@ def nearness(
     left = rows.filter(~pl.col("row_id").is_in(asked["row_id"].implode()))
     return Output(
         rows=made.select("row_id", *alignx_tables.NEARNESS.columns),
-        dropped=dropped_rows(left, reason=pl.lit("nothing to compare with")),
+        dropped=dropped_rows(left, reason="nothing to compare with"),
     )
 
 

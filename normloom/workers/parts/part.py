@@ -145,7 +145,7 @@ def make_rows(job: PartJob, frames: list[pl.DataFrame | Blocks], model: object |
 
 def _advice(lost: bool) -> str:  # noqa: FBT001  # one of two sentences
     if lost:
-        return "return an Output with rows that are left out in `dropped`, for example by `dropped_rows`"
+        return 'return an Output that says why rows are left out: Output(kept, dropped=dropped_rows(left, reason="..."))'
     return "return an Output with the number of rows that it sets out to make in `attempts`"
 
 

@@ -64,7 +64,7 @@ def hard_pairs(rows: pl.DataFrame, vectors: pl.DataFrame) -> Output:
     found = pl.concat(made)
     return Output(
         rows=found,
-        dropped=dropped_rows(pl.concat(lone), reason=pl.lit("no_positive")),
+        dropped=dropped_rows(pl.concat(lone), reason="no_positive"),
         attempts=found.height + sum(one.height for one in lone),
     )
 

@@ -48,7 +48,7 @@ def draft(rows: pl.DataFrame, model: nl.LanguageModel) -> pl.DataFrame:
 def kept(rows: pl.DataFrame) -> Output:
     """Keep the first of every two rows; the other loses to it."""
     first, second = rows.gather_every(2), rows.gather_every(2, 1)
-    lost = nl.dropped_rows(second, reason=pl.lit("half"), winner=pl.lit(first["row_id"][0]))
+    lost = nl.dropped_rows(second, reason="half", winner=pl.lit(first["row_id"][0]))
     return Output(rows=first.select("row_id", "prompt"), dropped=lost)
 
 

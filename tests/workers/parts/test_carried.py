@@ -29,7 +29,7 @@ def odd(rows: pl.DataFrame) -> nl.Output:
     kept = rows.filter(is_odd).drop("parents", strict=False)
     return nl.Output(
         rows=kept.with_columns(seen=pl.lit(rows.columns, dtype=TEXTS)),
-        dropped=dropped_rows(rows.filter(~is_odd), reason=pl.lit("even")),
+        dropped=dropped_rows(rows.filter(~is_odd), reason="even"),
     )
 
 
