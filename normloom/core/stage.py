@@ -45,7 +45,7 @@ class Output:
     attempts = rows + dropped + quarantined always holds.
     """
 
-    rows: pl.DataFrame
+    rows: pl.DataFrame = field(kw_only=False)
     dropped: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=DROPPED_SCHEMA))
     quarantined: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=QUARANTINE_SCHEMA))
     attempts: int | None = None

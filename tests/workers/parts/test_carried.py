@@ -28,7 +28,7 @@ def odd(rows: pl.DataFrame) -> nl.Output:
     is_odd = pl.col("number") % 2 == 1
     kept = rows.filter(is_odd).drop("parents", strict=False)
     return nl.Output(
-        rows=kept.with_columns(seen=pl.lit(rows.columns, dtype=TEXTS)),
+        kept.with_columns(seen=pl.lit(rows.columns, dtype=TEXTS)),
         dropped=dropped_rows(rows.filter(~is_odd), reason="even"),
     )
 
