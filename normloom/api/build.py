@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from normloom.api.result import Result
 from normloom.core.errors import UsageError
 from normloom.core.names import require_name
+from normloom.core.rows.text import shown
 from normloom.core.stage import Stage
 from normloom.history.fresh import fresh_since
 from normloom.planning.changes import Change
@@ -193,6 +194,6 @@ def _found(
         raise UsageError(f"{settings[0]} is a setting of a system; in a flow of stages, set the arguments of its steps")
     ends = [target] if isinstance(target, Stage) else list(target) if isinstance(target, list | tuple) else []
     if not ends or not all(isinstance(stage, Stage) for stage in ends):
-        raise UsageError(f"expected the name of a system, a stage or a list of stages, got {target!r}")
+        raise UsageError(f"expected the name of a system, a stage or a list of stages, got {shown(target)}")
     require_name(name or NAME, what="system")
     return _Found(name or NAME, ends, resources or Resources(actors=0))

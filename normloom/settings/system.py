@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from normloom.core.errors import ConfigError
 from normloom.core.names import require_name
+from normloom.core.rows.text import shown
 from normloom.core.stage import Stage
 from normloom.settings.faces.about import About
 from normloom.settings.faces.chat_face import ChatFace
@@ -54,5 +55,5 @@ class System:
         """Return the last stages of a build; raises ConfigError if the flow returns anything else."""
         ends = self.flow(config, **reads)
         if not isinstance(ends, list | tuple) or not ends or not all(isinstance(stage, Stage) for stage in ends):
-            raise ConfigError(f"the flow of {self.name} must return a stage or a list of stages, got {ends!r}")
+            raise ConfigError(f"the flow of {self.name} must return a stage or a list of stages, got {shown(ends)}")
         return list(ends)

@@ -34,6 +34,7 @@ from normloom.core.machine.loaded import note_loaded
 from normloom.core.models.model_roles import RolesSpec
 from normloom.core.models.needs import Needs
 from normloom.core.models.protocol import ModelSpec
+from normloom.core.rows.text import shown
 from normloom.core.stage import NoArguments, Output, SideReads, Stage
 from normloom.steps.args import Args
 from normloom.steps.declared import declared, listed, wrong
@@ -299,7 +300,10 @@ def _declared(function: Callable[..., Any]) -> type[BaseModel] | None:
 def _stages(given: Any, step: str, parameter: str) -> tuple[Stage, ...]:
     several = (given,) if isinstance(given, Stage) else tuple(given) if isinstance(given, list | tuple) else None
     if several is None or not all(isinstance(one, Stage) for one in several):
-        raise ConfigError(f"step {step!r}: {parameter} must be a stage or a list of stages, got {given!r}")
+        raise ConfigError(
+            f"step {step!r}: {parameter} must be a stage or a list of stages, got {shown(given)}; nl.table makes a "
+            "stage of a frame or a file"
+        )
     return several
 
 

@@ -2,11 +2,12 @@
 
 import sys
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from normloom.core.rows.text import counted, normalise, text_problem
+from normloom.core.rows.text import counted, normalise, shown, text_problem
 
 
 @pytest.mark.parametrize(
@@ -79,6 +80,14 @@ def test_ascii_and_general_path_agree() -> None:
 def test_every_single_character_can_be_judged() -> None:
     for point in range(0, sys.maxunicode, 97):
         text_problem(chr(point), max_chars=1)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("a.csv", "'a.csv'"), (None, "None"), (pl.DataFrame({"a": [1]}), "a polars.DataFrame"), ([1] * 99, "a list")],
+)
+def test_a_message_shows_a_short_value_and_the_type_of_a_long_one(value: object, text: str) -> None:
+    assert shown(value) == text
 
 
 @pytest.mark.parametrize(("number", "text"), [(0, "0 rows"), (1, "1 row"), (2, "2 rows"), (1_234, "1,234 rows")])

@@ -76,7 +76,7 @@ def test_a_row_that_vanishes_fails_the_stage(tmp_path: Path) -> None:
     stage = Stage(name="swallow", function=swallow, arguments=words.arguments, contract=words.contract, inputs=(words,))
     with pytest.raises(
         AccountingError,
-        match=r"3 rows were attempted, but 1 came out, .* \(1 in all\): return an Output with rows .*dropped",
+        match=r"3 rows were attempted, but 1 came out, .* \(1 in all\): return an Output that says why .*dropped",
     ):
         run(Store(tmp_path), words, stage)
 
@@ -282,7 +282,7 @@ def test_a_part_that_fails_though_none_of_its_rows_does_fails_the_stage(tmp_path
 
 
 def test_rows_that_do_not_say_what_they_came_from_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ContractError, match="its rows have neither `parents` nor the `row_id` they came from"):
+    with pytest.raises(ContractError, match="do not say what they came from: keep the column `row_id`"):
         made("toy", [nameless(words_stage("a"))], Store(tmp_path))
 
 

@@ -124,7 +124,10 @@ def test_a_step_without_arguments_and_one_without_rows() -> None:
         (lambda: shout(ANY), "step 'shout': missing a required argument: 'args'; it takes"),
         (lambda: shout(ANY, Shout(), colour="red"), "step 'shout': got an unexpected keyword argument 'colour'"),
         (lambda: shout(ANY, Cut()), "step 'shout': args must be Shout, not Cut"),
-        (lambda: shout(frame("a"), Shout()), "step 'shout': rows must be a stage or a list of stages, got shape"),
+        (
+            lambda: shout(frame("a"), Shout()),
+            "step 'shout': rows must be a stage or a list of stages, got a polars.DataFrame; nl.table makes a stage of",
+        ),
         (lambda: shout([], Shout()), "step 'shout': rows must be a stage or several, got none"),
         (
             lambda: cut(ANY, Cut(), model=1, sign=""),

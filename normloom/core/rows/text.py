@@ -1,10 +1,11 @@
-"""Rules for single texts, their normal form for comparison, and counts with their nouns."""
+"""Rules for single texts, their normal form for comparison, and how messages show values and counts."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
 
+_SHOWN_CHARS = 80
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
@@ -58,6 +59,15 @@ def _is_visible(char: str) -> bool:
 
 def _where(found: re.Match[str]) -> str:
     return f"U+{ord(found.group()):04X} at character {found.start() + 1}"
+
+
+def shown(value: object) -> str:
+    """Return what a message shows of a value that is not what it should be: itself, or its type if that is long."""
+    text = repr(value)
+    if "\n" not in text and len(text) <= _SHOWN_CHARS:
+        return text
+    kind, package = type(value), type(value).__module__.partition(".")[0]
+    return f"a {kind.__name__}" if package == "builtins" else f"a {package}.{kind.__name__}"
 
 
 def counted(number: int, noun: str = "row") -> str:

@@ -145,7 +145,9 @@ def make_rows(job: PartJob, frames: list[pl.DataFrame | Blocks], model: object |
 
 def _advice(lost: bool) -> str:  # noqa: FBT001  # one of two sentences
     if lost:
-        return 'return an Output that says why rows are left out: Output(kept, dropped=dropped_rows(left, reason="..."))'
+        return (
+            'return an Output that says why rows are left out: Output(kept, dropped=dropped_rows(left, reason="..."))'
+        )
     return "return an Output with the number of rows that it sets out to make in `attempts`"
 
 
@@ -157,7 +159,10 @@ def _identified(rows: pl.DataFrame, job: PartJob) -> pl.DataFrame:
     elif "parents" in rows.columns:
         family = pl.col("parents").cast(pl.List(pl.String))
     else:
-        raise ContractError(f"stage {job.stage!r}: its rows have neither `parents` nor the `row_id` they came from")
+        raise ContractError(
+            f"stage {job.stage!r}: its rows do not say what they came from: keep the column `row_id` if each was made "
+            "of one row, else give them `parents`, a list of row ids"
+        )
     if "content" in rows.columns:
         family = family.list.concat(pl.concat_list(pl.col("content").cast(pl.String)))
     ids = row_ids(job.system, job.stage, rows, family)
