@@ -104,21 +104,22 @@ def _short_folder() -> Path | None:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Start a local Ray without its autoscaler and its log monitor.
+    """Start a local Ray without its autoscaler, its log monitor and what is left of its dashboard.
 
-    There are no machines to add, and nobody reads what the monitor prints. `ray start` has options for that, `ray.init`
-    has none.
+    There are no machines to add, and nobody reads what the monitor prints. `ray start` has options for these, `ray.init`
+    has none. Without a dashboard Ray still starts its process, waits for it, and has it report usage, which is off.
     """
-    from ray._private import parameter
+    from ray._private import parameter, services
 
-    whole = parameter.RayParams
+    whole, serve = parameter.RayParams, services.start_api_server
     options = {"no_monitor": True, "include_log_monitor": False}
     known = signature(whole).parameters
     parameter.RayParams = partial(whole, **{name: value for name, value in options.items() if name in known})
+    services.start_api_server = lambda *_, **__: ("", None)  # no address, no process
     try:
         yield
     finally:
-        parameter.RayParams = whole
+        parameter.RayParams, services.start_api_server = whole, serve
 
 
 @contextmanager
