@@ -106,8 +106,9 @@ def _short_folder() -> Path | None:
 def _alone() -> Iterator[None]:
     """Start a local Ray without its autoscaler, its log monitor and what is left of its dashboard.
 
-    There are no machines to add, and nobody reads what the monitor prints. `ray start` has options for these, `ray.init`
-    has none. Without a dashboard Ray still starts its process, waits for it, and has it report usage, which is off.
+    There are no machines to add, and nobody reads what the monitor prints. `ray start` has options for these,
+    `ray.init` has none. Without a dashboard Ray still starts its process, and waits for it, to report usage, which is
+    off.
     """
     from ray._private import parameter, services
 

@@ -40,7 +40,7 @@ def test_ray_starts_below_a_temporary_directory_with_a_long_name(
         assert [process.name() for process in family if process.name().startswith("ray::")].count("ray::IDLE") == 0
         started = " ".join(argument for process in family for argument in process.cmdline())
         assert "/raylet " in started
-        assert not [name for name in ("monitor.py", "log_monitor.py") if f"/{name} " in started]
+        assert not [name for name in ("monitor.py", "log_monitor.py", "dashboard.py") if f"/{name} " in started]
         folder = pool._folder
         assert folder
         assert (folder / "session_latest").exists()

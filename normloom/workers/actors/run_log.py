@@ -12,12 +12,14 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 from typing import Any
+
+from normloom.workers.actors.log_server import LogClient, LogServer
 
 QUEUED_RECORDS = 10_000  # more are dropped: a server that hangs must not fill the memory
 BATCH_RECORDS = 200
@@ -29,36 +31,25 @@ LOGGERS = ("normloom", "py.warnings")
 
 @dataclass(frozen=True)
 class RunLog:
-    """The log of one task run, small enough to travel with a part; `name` is what its lines begin with.
-
-    `settings` are those of Prefect's client (address, perhaps a password): they travel as data, out of
-    sight of process listings and of Ray's own records, and are not shown.
-    """
+    """The log of one task run, small enough to travel with a part; `name` is what its lines begin with."""
 
     name: str
     flow_run_id: str
     task_run_id: str
-    settings: Mapping[str, str] = field(repr=False)
+    server: LogServer
 
 
 def current_run_log() -> RunLog | None:
     """Return the log of the task run that this code is part of, None outside of one."""
     if "prefect" not in sys.modules:  # then there is no run, and importing it takes a second
         return None
-    from prefect.client.orchestration import get_client
     from prefect.context import TaskRunContext
-    from prefect.settings import get_current_settings
 
     context = TaskRunContext.get()
     if context is None:
         return None
-    known = get_current_settings()
-    settings = known.api.to_environment_variables(exclude_unset=True, include_secrets=True)
-    settings |= known.client.to_environment_variables(exclude_unset=True, include_secrets=True)
-    with get_client(sync_client=True) as client:
-        settings["PREFECT_API_URL"] = str(client.api_url)  # also of a server that Prefect started for this run
     run = context.task_run
-    return RunLog(run.name, str(run.flow_run_id), str(run.id), settings)
+    return RunLog(run.name, str(run.flow_run_id), str(run.id), LogServer.current())
 
 
 @contextmanager
@@ -70,7 +61,7 @@ def sending(run_log: RunLog | None) -> Iterator[None]:
     if run_log is None:
         yield
         return
-    sender = _sender_with(run_log.settings)
+    sender = _sender_with(run_log.server)
     sender.runs.append(run_log)
     try:
         yield
@@ -91,12 +82,12 @@ def drain(seconds: float = DRAIN_SECONDS) -> None:
 class _Sender(logging.Handler):
     """Queues records with the run they belong to; a thread of its own sends them."""
 
-    def __init__(self, settings: Mapping[str, str]) -> None:
+    def __init__(self, server: LogServer) -> None:
         super().__init__(logging.INFO)
-        self.settings = settings
+        self.server = server
         self.runs: list[RunLog] = []
         self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue(QUEUED_RECORDS)
-        import prefect.client.orchestration  # noqa: F401  # here, so that no concurrent work sees it half imported
+        import httpx  # noqa: F401  # here, so that no concurrent work sees it half imported
 
         self._thread = threading.Thread(target=self._send, name="run-log", daemon=True)
         self._thread.start()
@@ -144,15 +135,11 @@ class _Sender(logging.Handler):
         first = next(batches, [])
         if not first:
             return
-        with suppress(Exception):  # a log that cannot be delivered is no reason to stop the work
-            import prefect.settings
-            from prefect.client.orchestration import get_client
-
-            updates = {getattr(prefect.settings, name): value for name, value in self.settings.items()}
-            with prefect.settings.temporary_settings(updates), get_client(sync_client=True) as client:
-                for batch in chain([first], batches):
-                    with suppress(Exception):
-                        client.create_logs(batch)
+        # A log that cannot be delivered is no reason to stop the work
+        with suppress(Exception), LogClient(self.server) as client:
+            for batch in chain([first], batches):
+                with suppress(Exception):
+                    client.send(batch)
 
     def _batches(self) -> Iterator[list[dict[str, Any]]]:
         """Yield what is queued, what comes within a moment together, until the end."""
@@ -172,14 +159,14 @@ _changing = threading.Lock()
 _sender: _Sender | None = None
 
 
-def _sender_with(settings: Mapping[str, str]) -> _Sender:
-    """Return the process's sender, a new one if the settings are others."""
+def _sender_with(server: LogServer) -> _Sender:
+    """Return the process's sender, a new one if the server is another."""
     global _sender  # noqa: PLW0603  # one for the process
     with _changing:
-        if _sender is None or _sender.settings != settings:
+        if _sender is None or _sender.server != server:
             if _sender:
                 _sender.detach()
                 _sender.finish(0)
-            _sender = _Sender(settings)
+            _sender = _Sender(server)
             _sender.attach()
         return _sender

@@ -8,13 +8,28 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import certifi
+import httpx
 import pytest
 from patient import start_ray
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_KEY,
+    PREFECT_API_REQUEST_TIMEOUT,
+    PREFECT_API_SSL_CERT_FILE,
+    PREFECT_API_URL,
+    PREFECT_CLIENT_CUSTOM_HEADERS,
+    PREFECT_CLIENT_MAX_RETRIES,
+    PREFECT_CLIENT_RETRY_EXTRA_CODES,
+    temporary_settings,
+)
 from prefect_home import Prefect
 
+from normloom.workers.actors.log_server import BUSY, LogClient, LogServer
 from normloom.workers.actors.run_log import LOGGERS, RunLog, current_run_log, drain, sending
 
 PASSWORD = "user:a-secret-word"
@@ -51,24 +66,43 @@ def worker() -> Iterator[Any]:
 
 
 class Recorder(BaseHTTPRequestHandler):
-    """Stands where Prefect's API would be and keeps what it is sent."""
+    """Stands where Prefect's API would be and keeps what it is sent, once it has refused as often as it is to."""
 
     requests: list[tuple[str, str | None, Any]]
+    refusals: list[int]
 
     def do_POST(self) -> None:  # the name that the base class calls
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.requests.append((self.path, self.headers["Authorization"], body))
-        self.send_response(201)
+        if self.refusals and self.headers["Prefect-Csrf-Token"] is None:
+            self.send_response(self.refusals.pop(0))
+            self.send_header("Retry-After", "0")
+        else:
+            self.requests.append((self.path, self.headers["Authorization"], body))
+            self.send_response(201)
         self.end_headers()
+
+    def do_GET(self) -> None:  # as above
+        assert self.path.startswith("/api/csrf-token?client=")
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"token": "a-token"}')
 
     def log_message(self, *_: object) -> None: ...
 
 
 @pytest.fixture
-def api() -> Iterator[tuple[str, list[tuple[str, str | None, Any]]]]:
+def refusals() -> list[int]:
+    """The codes with which the API is to refuse what it is sent first."""
+    return []
+
+
+@pytest.fixture
+def api(refusals: list[int]) -> Iterator[tuple[str, list[tuple[str, str | None, Any]]]]:
     """The URL of an API and the requests that it got: path, authorization, body."""
     received: list[tuple[str, str | None, Any]] = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Kept", (Recorder,), {"requests": received}))
+    server = ThreadingHTTPServer(
+        ("127.0.0.1", 0), type("Kept", (Recorder,), {"requests": received, "refusals": refusals})
+    )
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}/api", received
@@ -77,11 +111,9 @@ def api() -> Iterator[tuple[str, list[tuple[str, str | None, Any]]]]:
     server.server_close()
 
 
-def run_log(url: str, **settings: str) -> RunLog:
+def run_log(url: str) -> RunLog:
     run = "00000000-0000-4000-8000-00000000000"
-    return RunLog(
-        "stage", f"{run}1", f"{run}2", {"PREFECT_API_URL": url, "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "0", **settings}
-    )
+    return RunLog("stage", f"{run}1", f"{run}2", LogServer(url))
 
 
 def test_the_lines_of_one_actor_arrive_under_the_task_run_it_worked_for(worker: Any, shared_prefect: Prefect) -> None:
@@ -138,15 +170,68 @@ def test_the_password_is_shown_to_the_server_alone(
     api: tuple[str, list[tuple[str, str | None, Any]]], capfd: pytest.CaptureFixture[str]
 ) -> None:
     url, received = api
-    target = run_log(url, PREFECT_API_AUTH_STRING=PASSWORD)
+    with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: PASSWORD}):
+        target = replace(run_log(url), server=LogServer.current())
     with sending(target):
         log.info("for %r", target)
     drain(120)
     [(path, authorization, entries)] = received
     assert path == "/api/logs/"
     assert authorization == "Basic dXNlcjphLXNlY3JldC13b3Jk"
+    assert target.server.url in repr(target)
     assert "a-secret-word" not in entries[0]["message"]
     assert capfd.readouterr() == ("", "")
+
+
+def test_other_settings_of_prefect_s_client_hold_for_actors_too() -> None:
+    chosen = {
+        PREFECT_API_URL: "https://prefect.example.org/api",
+        PREFECT_API_KEY: "a-key",
+        PREFECT_API_SSL_CERT_FILE: certifi.where(),
+        PREFECT_API_REQUEST_TIMEOUT: 7.0,
+        PREFECT_CLIENT_MAX_RETRIES: 2,
+        PREFECT_CLIENT_RETRY_EXTRA_CODES: "500,504",
+        PREFECT_CLIENT_CUSTOM_HEADERS: {"X-Team": "loom", "user-agent": "another"},
+    }
+    with temporary_settings(chosen):
+        server = LogServer.current()
+    assert server == LogServer(
+        "https://prefect.example.org/api",
+        {"X-Team": "loom", "Authorization": "Bearer a-key"},
+        certificates=certifi.where(),
+        seconds=7.0,
+        retries=2,
+        retried=BUSY | {500, 504},
+    )
+    with LogClient(server) as client:
+        assert client
+
+
+def test_a_busy_server_is_asked_again(api: tuple[str, list[tuple[str, str | None, Any]]], refusals: list[int]) -> None:
+    url, received = api
+    refusals += [503, 429]
+    with LogClient(LogServer(url)) as client:
+        client.send([{"message": "late"}])
+        assert [entries for _, _, entries in received] == [[{"message": "late"}]]
+        refusals += [503, 503]
+        with pytest.raises(httpx.HTTPStatusError, match="503"), LogClient(LogServer(url, retries=1)) as hasty:
+            hasty.send([{"message": "lost"}])
+        refusals += [422]
+        with pytest.raises(httpx.HTTPStatusError, match="422"):
+            client.send([{"message": "never right"}])
+    assert len(received) == 1
+
+
+def test_a_server_protected_against_forged_requests_is_given_its_token(
+    api: tuple[str, list[tuple[str, str | None, Any]]], refusals: list[int]
+) -> None:
+    url, received = api
+    refusals += [403, 403]
+    with LogClient(LogServer(url)) as client:
+        client.send([{"message": "once"}])
+        client.send([{"message": "twice"}])
+    assert [entry["message"] for _, _, entries in received for entry in entries] == ["once", "twice"]
+    assert refusals == [403]  # the token is kept
 
 
 def test_a_flood_goes_in_few_requests_in_order(api: tuple[str, list[tuple[str, str | None, Any]]]) -> None:
@@ -210,6 +295,24 @@ def test_a_record_that_cannot_be_formatted_stops_nothing(
     drain(120)
     assert [entry["message"] for _, _, entries in received for entry in entries] == ["stage: and on"]
     assert "--- Logging error ---" in capfd.readouterr().err
+
+
+SENDS = """
+import logging, sys
+from normloom.workers.actors.log_server import LogServer
+from normloom.workers.actors.run_log import RunLog, drain, sending
+with sending(RunLog("stage", "1", "2", LogServer(sys.argv[1]))):
+    logging.getLogger("normloom").info("from an actor")
+drain(120)
+print("prefect" in sys.modules)
+"""
+
+
+def test_sending_does_not_import_prefect(api: tuple[str, list[tuple[str, str | None, Any]]]) -> None:
+    url, received = api
+    done = subprocess.run([sys.executable, "-c", SENDS, url], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False"]
+    assert [entry["message"] for _, _, entries in received for entry in entries] == ["stage: from an actor"]
 
 
 def test_without_prefect_no_log_is_looked_for() -> None:

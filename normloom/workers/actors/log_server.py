@@ -1,0 +1,118 @@
+"""The place where Prefect takes logs, reached without importing Prefect: that takes most of a second in each actor."""
+
+from __future__ import annotations
+
+import ssl
+import time
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from types import TracebackType
+from typing import Any, Self
+from uuid import uuid4
+
+BUSY = frozenset(
+    {
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.BAD_GATEWAY,
+        HTTPStatus.SERVICE_UNAVAILABLE,  # SQLite is locked
+    }
+)
+_PREFECT_S_OWN = {"user-agent", "prefect-csrf-token", "prefect-csrf-client"}
+
+
+@dataclass(frozen=True)
+class LogServer:
+    """A Prefect API as Prefect's client is set to reach it, small enough to travel with a part.
+
+    `headers` may hold a password: they travel as data, out of sight of process listings and of Ray's own records, and
+    are not shown. `certificates` names a file, None means those that httpx knows; a request may take `seconds`.
+    """
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    certificates: str | None = None
+    verify: bool = True
+    seconds: float = 60.0
+    retries: int = 5
+    retried: frozenset[int] = BUSY
+
+    @classmethod
+    def current(cls) -> Self:
+        """Return the API that Prefect uses in this process, even if Prefect started the server for this run."""
+        from prefect.client.orchestration import get_client
+        from prefect.settings import get_current_settings
+
+        with get_client(sync_client=True) as client:
+            url = str(client.api_url)
+        settings = get_current_settings()
+        api, ours = settings.api, settings.client
+        headers = {name: text for name, text in ours.custom_headers.items() if name.lower() not in _PREFECT_S_OWN}
+        if api.auth_string:
+            headers["Authorization"] = f"Basic {b64encode(api.auth_string.get_secret_value().encode()).decode()}"
+        elif api.key:
+            headers["Authorization"] = f"Bearer {api.key.get_secret_value()}"
+        return cls(
+            url.rstrip("/"),
+            headers,
+            certificates=api.ssl_cert_file,
+            verify=not api.tls_insecure_skip_verify,
+            seconds=api.request_timeout,
+            retries=ours.max_retries,
+            retried=BUSY | ours.retry_extra_codes,
+        )
+
+
+class LogClient:
+    """Sends lines of logs to a server; a busy one is asked again, later each time."""
+
+    def __init__(self, server: LogServer) -> None:
+        import httpx
+
+        verify: bool | ssl.SSLContext = server.verify
+        if verify and server.certificates:
+            verify = ssl.create_default_context(cafile=server.certificates)
+        self._server = server
+        self._http = httpx.Client(
+            headers=dict(server.headers), verify=verify, timeout=server.seconds, follow_redirects=True
+        )
+        self._answered = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def send(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """Send lines as Prefect's API has them; raises httpx.HTTPError if the server does not take them."""
+        import httpx
+
+        for attempt in range(self._server.retries + 1):
+            last, pause = attempt == self._server.retries, 2.0 ** (attempt + 1)
+            try:
+                answer = self._http.post(f"{self._server.url}/logs/", json=lines)
+            except httpx.TransportError as error:
+                if last or (isinstance(error, httpx.ConnectError) and not self._answered):
+                    raise
+            else:
+                self._answered = True
+                if answer.status_code == HTTPStatus.FORBIDDEN and not last:
+                    self._identify()
+                    continue
+                if last or answer.status_code not in self._server.retried:
+                    answer.raise_for_status()
+                    return
+                wanted = answer.headers.get("Retry-After", "")
+                pause = float(wanted) if wanted.isdecimal() else pause
+            time.sleep(pause)
+
+    def _identify(self) -> None:
+        """Get the token without which a server that is protected against forged requests takes none."""
+        client = str(uuid4())
+        answer = self._http.get(f"{self._server.url}/csrf-token", params={"client": client}).raise_for_status()
+        self._http.headers.update({"Prefect-Csrf-Token": answer.json()["token"], "Prefect-Csrf-Client": client})
