@@ -17,6 +17,7 @@ from typing import Any
 from normloom.core.errors import ModelError
 from normloom.models import GenerateRequest, ModelSpec, load_model
 from normloom.models.openai.engine import OpenaiModel
+from normloom.workers.actors.log_server import LogServer
 from normloom.workers.actors.run_log import RunLog, drain, sending
 
 SLOWED = "httpx."
@@ -49,8 +50,8 @@ def ask() -> None:
 
 
 def send_log() -> None:
-    """Log as an actor does, which has Prefect's client send it."""
-    with sending(RunLog("stage", "flow", "task", {"PREFECT_API_URL": "http://127.0.0.1:9/api"})):
+    """Log as an actor does, which sends it with httpx."""
+    with sending(RunLog("stage", "flow", "task", LogServer("http://127.0.0.1:9/api"))):
         logging.getLogger("normloom").warning("a line to send")
     drain(60)
 

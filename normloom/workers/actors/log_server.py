@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import uuid4
 
-BUSY = frozenset(
+BUSY: frozenset[int] = frozenset(
     {
         HTTPStatus.REQUEST_TIMEOUT,
         HTTPStatus.TOO_MANY_REQUESTS,
@@ -48,7 +48,7 @@ class LogServer:
         with get_client(sync_client=True) as client:
             url = str(client.api_url)
         settings = get_current_settings()
-        api, ours = settings.api, settings.client
+        api, ours, again = settings.api, settings.client, settings.client.retry_extra_codes
         headers = {name: text for name, text in ours.custom_headers.items() if name.lower() not in _PREFECT_S_OWN}
         if api.auth_string:
             headers["Authorization"] = f"Basic {b64encode(api.auth_string.get_secret_value().encode()).decode()}"
@@ -61,7 +61,7 @@ class LogServer:
             verify=not api.tls_insecure_skip_verify,
             seconds=api.request_timeout,
             retries=ours.max_retries,
-            retried=BUSY | ours.retry_extra_codes,
+            retried=BUSY.union(again if isinstance(again, set) else ()),
         )
 
 
