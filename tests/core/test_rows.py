@@ -3,9 +3,11 @@ from __future__ import annotations
 import hashlib
 
 import polars as pl
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from normloom.core.rows import ids
 from normloom.core.rows.forgotten import strings
 from normloom.core.rows.ids import row_id, row_ids, seed
 
@@ -23,8 +25,8 @@ def test_an_id_is_the_hash_of_system_stage_parents_and_ordinal() -> None:
 
 
 def test_siblings_are_numbered_apart_from_other_families() -> None:
-    ids = ids_of([["a"], ["b"], ["a"], ["a", "b"]])
-    assert ids == [
+    found = ids_of([["a"], ["b"], ["a"], ["a", "b"]])
+    assert found == [
         row_id("s", "t", ["a"], 0),
         row_id("s", "t", ["b"], 0),
         row_id("s", "t", ["a"], 1),
@@ -34,17 +36,22 @@ def test_siblings_are_numbered_apart_from_other_families() -> None:
 
 @given(st.lists(st.lists(st.sampled_from("abc"), max_size=2), max_size=20))
 def test_ids_are_unique_and_do_not_depend_on_other_families(parents: list[list[str]]) -> None:
-    ids = ids_of(parents)
-    assert len(set(ids)) == len(ids)
+    found = ids_of(parents)
+    assert len(set(found)) == len(found)
     only_a = [family for family in parents if family == ["a"]]
-    assert ids_of(only_a) == [one for one, family in zip(ids, parents, strict=True) if family == ["a"]]
+    assert ids_of(only_a) == [one for one, family in zip(found, parents, strict=True) if family == ["a"]]
 
 
-@given(st.lists(st.lists(TEXTS | st.sampled_from(["a" * 40, "b" * 40]), max_size=3), max_size=20, unique_by=tuple))
-def test_ids_of_rows_without_siblings_are_those_of_first_children(families: list[list[str]]) -> None:
+@given(
+    st.lists(st.lists(TEXTS | st.sampled_from(["a" * 40, "b" * 40]), max_size=3), max_size=20),
+    st.sampled_from([1, 3, 16_384]),
+)
+def test_ids_are_those_of_one_row_after_another(families: list[list[str]], at_once: int) -> None:
     joined = ["\x1f".join([*family, ""]) for family in families]
     expected = [row_id("s", "t", family, joined[:place].count(joined[place])) for place, family in enumerate(families)]
-    assert ids_of(families) == expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ids, "_AT_ONCE", at_once)
+        assert ids_of(families) == expected
 
 
 @given(st.text(max_size=5), st.integers(0, 9), st.integers(0, 9))
