@@ -63,7 +63,7 @@ def engine(others: list[psutil.Process]) -> Iterator[VllmModel]:  # noqa: ARG001
 
 @pytest.fixture(scope="module")
 def reference() -> TransformersModel:
-    model = load_model(ModelSpec(model=SMOL, dtype="float32", device="cpu", options={"max_length": LIMIT}), threads=2)
+    model = load_model(ModelSpec(model=SMOL, dtype="float32", device="cpu", options={"max_length": LIMIT}), threads=1)
     assert isinstance(model, TransformersModel)
     return model
 
@@ -136,7 +136,7 @@ class TestGenerate:
         assert candidate.finish == "stop"
 
     def test_seeds_give_different_texts_and_one_seed_the_same(self, engine: VllmModel) -> None:
-        (completion,) = engine.generate([writing(TEXTS[4], 1, 2, 2**63 - 1, 1, temperature=1.0)])
+        (completion,) = engine.generate([writing(TEXTS[4], 1, 2, 2**63 - 1, 1, temperature=1.0, max_tokens=8)])
         texts = [candidate.text for candidate in completion.candidates]
         assert len(set(texts[:3])) == 3
         assert texts[3] == texts[0]
@@ -153,7 +153,7 @@ class TestGenerate:
         assert stopped.candidates[0].tokens_out < free.candidates[0].tokens_out
 
     def test_a_prompt_that_does_not_fit_is_said(self, engine: VllmModel) -> None:
-        long, short = engine.generate([writing("cats", max_tokens=LIMIT), writing("cats")])
+        long, short = engine.generate([writing("cats", max_tokens=LIMIT), writing("cats", max_tokens=2)])
         assert long.candidates == ()
         assert f"max_tokens {LIMIT} exceeds the model's limit {LIMIT}" in str(long.error)
         assert len(short.candidates) == 1
@@ -180,7 +180,7 @@ class TestGenerate:
     def test_a_schema_that_is_none_is_a_config_error(self, engine: VllmModel) -> None:
         with pytest.raises(ConfigError, match="vLLM refuses"):
             engine.generate([replace(writing("a"), json_schema='{"type": "no such type"}')])
-        assert engine.generate([writing("cats")])[0].candidates
+        assert engine.generate([writing("cats", max_tokens=2)])[0].candidates
 
     def test_no_requests_and_no_seeds(self, engine: VllmModel) -> None:
         assert engine.generate([]) == []
@@ -192,12 +192,12 @@ class TestGenerate:
 @needs_smol
 class TestTogether:
     def test_calls_side_by_side_get_what_they_get_alone(self, engine: VllmModel) -> None:
-        written = [[writing(text, i, 10 + i, temperature=0.8, max_tokens=8)] for i, text in enumerate(TEXTS[:4])]
+        written = [[writing(text, i, 10 + i, temperature=0.8, max_tokens=4)] for i, text in enumerate(TEXTS[:4])]
         alone = [engine.generate(requests) for requests in written]
-        scored = engine.score([scoring(text) for text in TEXTS[:4]])
+        scored = engine.score([scoring(text, QUESTIONS[:1]) for text in TEXTS[:4]])
         with ThreadPoolExecutor(8) as threads:
             texts = [threads.submit(engine.generate, requests) for requests in written]
-            scores = [threads.submit(engine.score, [scoring(text)]) for text in TEXTS[:4]]
+            scores = [threads.submit(engine.score, [scoring(text, QUESTIONS[:1])]) for text in TEXTS[:4]]
         assert [text.result() for text in texts] == alone
         for one, other in zip(scores, scored, strict=True):
             np.testing.assert_allclose(one.result()[0].logprobs, other.logprobs, atol=1e-4)
