@@ -69,8 +69,8 @@ docs: install  ## Build the documentation as a site, in build/site
 coverage: install  ## Run the tests and show which lines and branches none of them reaches
 	PYTHONPATH=tests RAY_preload_python_modules=saves_coverage $(BIN)/python -m pytest $(PARALLEL) --cov --cov-report=term --cov-report=html
 
-VLLM_TESTS := tests/models/engines/test_vllm_engine.py tests/models/engines/test_vllm_adapters.py tests/models/engines/test_vllm_processes.py
-VLLM_TESTS += tests/models/engines/test_vllm_seeing.py tests/models/engines/test_vllm_hearing.py tests/run/test_build.py::test_the_run_graph_is_the_stage_graph_fresh_and_reused
+VLLM_TESTS := $(foreach part,engine adapters processes senses,tests/models/engines/test_vllm_$(part).py)
+VLLM_TESTS += tests/run/test_build.py::test_the_run_graph_is_the_stage_graph_fresh_and_reused
 
 # Each process imports vLLM, which takes ten seconds of a core, and its engines import it again.
 test-vllm: PROCESSES := 2

@@ -30,14 +30,20 @@ TEMPLATE = (
     "{{ line['text'] }}{% elif line['type'] == 'audio' %}<sound>{% endif %}{% endfor %}{% endif %}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+NO_SYSTEM = TEMPLATE.replace(
+    "{% for message in messages %}",
+    "{% for message in messages %}{% if message['role'] == 'system' %}"
+    "{{ raise_exception('System role not supported') }}{% endif %}",
+    1,
+)
 
 
-def save_tiny_hearing(directory: Path, *, heads: int = 4) -> Path:
+def save_tiny_hearing(directory: Path, *, heads: int = 4, template: str = TEMPLATE) -> Path:
     """Write the model, its processor and its tokenizer to `directory`; a second of sound is SECOND_TOKENS tokens.
 
     On some processors vLLM has no heads of less than 32.
     """
-    words = tokenizer(TEMPLATE)
+    words = tokenizer(template)
     words.add_special_tokens({"additional_special_tokens": ["<sound>"]})
     torch.manual_seed(0)
     config = AudioFlamingo3Config(
@@ -58,7 +64,7 @@ def save_tiny_hearing(directory: Path, *, heads: int = 4) -> Path:
     AudioFlamingo3ForConditionalGeneration(config).save_pretrained(directory)
     _named_as_published(directory / "model.safetensors")
     features = WhisperFeatureExtractor(feature_size=MELS, sampling_rate=RATE, chunk_length=SECONDS)
-    AudioFlamingo3Processor(features, words, chat_template=TEMPLATE).save_pretrained(directory)
+    AudioFlamingo3Processor(features, words, chat_template=template).save_pretrained(directory)
     return directory
 
 
