@@ -6,6 +6,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from normloom.workers.ray_start import alone
+
 TRIES = 5
 
 log = logging.getLogger(__name__)
@@ -17,7 +19,8 @@ def start_ray(**settings: Any) -> None:
 
     def start() -> None:
         ray.shutdown()  # of a try that failed
-        ray.init(address="local", include_dashboard=False, log_to_driver=False, **settings)
+        with alone():
+            ray.init(address="local", include_dashboard=False, log_to_driver=False, **settings)
 
     _tried(start)
 
@@ -33,7 +36,8 @@ def start_cluster(settings: Callable[[], dict[str, Any]] = dict) -> Any:
 
     def start() -> Any:
         chosen = settings()
-        return Cluster(initialize_head=True, head_node_args=head | {"no_monitor": not chosen} | chosen)
+        with alone():
+            return Cluster(initialize_head=True, head_node_args=head | {"no_monitor": not chosen} | chosen)
 
     return _tried(start)
 

@@ -39,7 +39,9 @@ def start_ray(*, address: str | None, processors: float, require_open: Callable[
     ModelError if Ray does not start.
     """
     import ray
+    from ray._private import auto_init_hook
 
+    auto_init_hook.enable_auto_connect = False  # or a stage that outlives its build's Ray starts another by a question
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # by default one process for each processor
@@ -50,7 +52,7 @@ def start_ray(*, address: str | None, processors: float, require_open: Callable[
     starts, begun = 1 if address else RAY_STARTS, clock()
     for attempt in range(1, starts + 1):
         try:
-            with _handlers_kept(), _patiently(), nullcontext() if address else _alone():
+            with _handlers_kept(), _patiently(), nullcontext() if address else alone():
                 ray.init(**where, log_to_driver=False, logging_level="error")
         except Exception as error:  # Ray raises one or another when a process of its own is late or dies
             ray.shutdown()
@@ -103,7 +105,7 @@ def _short_folder() -> Path | None:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """Start a local Ray without its autoscaler, its log monitor and what is left of its dashboard.
 
     There are no machines to add, and nobody reads what the monitor prints. `ray start` has options for these,

@@ -134,10 +134,17 @@ def test_a_signal_frees_the_actors_and_leaves_a_store_that_goes_on(
         assert "interrupted; finished parts are kept, rerun the command to resume" in said.decode()
         assert "***" not in said.decode()  # the beginning of a native stack
         assert [build.state for build in unfinished(Store(tmp_path), "savacu")] == ["cancelled"] * times
+        assert len(rays_of(process)) == 1  # another one would start, should Ray be asked for anything after its end
         _, left = psutil.wait_procs(crew, timeout=30)
         assert left == []
     resume(tmp_path)
     assert contents(tmp_path) == undisturbed
+
+
+def rays_of(flow: subprocess.Popen[bytes]) -> list[Path]:
+    """Return the folders of each Ray that a flow has started."""
+    temporary = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or "/tmp"
+    return list(Path(temporary).glob(f"ray/session_*_{flow.pid}"))
 
 
 def actors_of(flow: subprocess.Popen[bytes]) -> list[psutil.Process]:

@@ -196,6 +196,8 @@ class ActorCrew:
         import ray
 
         self._closed = True
+        if not ray.is_initialized():  # the build was stopped while this crew loaded
+            return
         self._growth.ask(0)
         asked = [actor.end.remote() for actor in self._ready]
         if not self._at_work:
