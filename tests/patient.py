@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from typing import Any
 
 from normloom.workers.ray_start import alone
 
 TRIES = 5
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # as pools and clusters of the guide have it
 
 log = logging.getLogger(__name__)
 
