@@ -24,7 +24,7 @@ from normloom.models.vllm.engine import VllmModel
 
 SMOL = "SmolLM2-135M-Instruct"
 LIMIT = 320
-INSTRUCTION = "You judge texts. Answer each question with Yes or No, and nothing else."
+INSTRUCTION = "Answer with Yes or No."
 ANSWERS = ("Yes", "No")
 QUESTIONS = ("Is the text about an animal?", "Is the text rude?", "Does the text ask for something?")
 TEXTS = (
@@ -229,7 +229,7 @@ class TestTogether:
         started = processes_of(os.getpid(), but=others)
         assert len(started) >= 2
         with ThreadPoolExecutor(1) as threads:
-            waiting = threads.submit(engine.generate, [writing(TEXTS[4], *range(64), max_tokens=256)])
+            waiting = threads.submit(engine.generate, [writing("cats", *range(64), max_tokens=256)])
             time.sleep(1)
             engine.close()
             with pytest.raises(ModelError, match="closed while in use"):
