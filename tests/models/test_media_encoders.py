@@ -170,6 +170,14 @@ class TestSounds:
         assert vectors[0] @ vectors[1] > vectors[0] @ vectors[2]
         assert encoder.embed_sounds([]).shape == (0, 0)
 
+    def test_sounds_read_together_have_the_vectors_they_have_alone(self) -> None:
+        encoder = sounds(ModelSpec(engine="audio", model="resemblyzer"))
+        lengths = [0.4] * 9 + [4, 0.01, 20] + [0.6] * 5  # seconds: one piece, several, more than one pass takes
+        voices = [voice(90 + 20 * place, seconds=length, seed=place) for place, length in enumerate(lengths)]
+        alone = np.concatenate([encoder.embed_sounds([one]) for one in voices])
+        np.testing.assert_allclose(encoder.embed_sounds(voices), alone, atol=1e-6)
+        assert np.linalg.norm(alone[:, None] - alone, axis=2)[~np.eye(len(voices), dtype=bool)].min() > 1e-3
+
     def test_a_model_without_sounds_is_refused(self, tmp_path: Path) -> None:
         ViTModel(ViTConfig(hidden_size=8, num_hidden_layers=1, num_attention_heads=2)).save_pretrained(tmp_path)
         with pytest.raises(ModelError, match="is not a sound encoder"):

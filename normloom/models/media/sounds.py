@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,8 @@ RESEMBLYZER = "resemblyzer"
 _RATE = 16_000
 _MELS, _WIDTH, _FRAMES, _STEP = 40, 256, 160, 77  # of Resemblyzer: frames of a piece, and from one to the next
 _LOUDNESS = -30  # dBFS that quiet speech is raised to
-Read = Callable[[Any], torch.Tensor]  # samples at 16 kHz to (dimensions,)
+_PIECES = 16  # in one pass
+Read = Callable[[Iterable[Any]], list[torch.Tensor]]  # samples at 16 kHz of each sound to its vector (dimensions,)
 
 
 class Options(BaseModel):
@@ -32,7 +33,7 @@ class Options(BaseModel):
 
 
 class SoundEncoder:
-    """A `SoundEmbedder`: `read` turns samples at 16 kHz into a vector."""
+    """A `SoundEmbedder`: `read` turns samples at 16 kHz into vectors."""
 
     def __init__(self, read: Read) -> None:
         self._read = read
@@ -42,7 +43,7 @@ class SoundEncoder:
         """Return unit vectors, float32, shape (sounds, dimensions)."""
         if not sounds:
             return np.empty((0, 0), np.float32)
-        vectors = torch.stack([self._read(at_rate(data, _RATE)) for data in sounds])
+        vectors = torch.stack(self._read(at_rate(data, _RATE) for data in sounds))
         unit: np.ndarray = nn.functional.normalize(vectors.float(), dim=1).cpu().numpy()
         return unit
 
@@ -75,18 +76,39 @@ def _resemblyzer() -> Read:
         module.load_state_dict(own)
         module.eval()
 
-    def read(samples: Any) -> torch.Tensor:
+    def pieces_of(samples: Any) -> torch.Tensor:
         level = 10 * np.log10(max(float(np.mean(np.square(samples))), 1e-12))
         louder = samples * 10 ** (max(_LOUDNESS - level, 0) / 20)
         power = power_spectrum(louder, _RATE)
         mels = torch.from_numpy((mel_filters(power.shape[0], _MELS, _RATE).T @ power).T.astype(np.float32))
         mels = nn.functional.pad(mels, (0, 0, 0, max(_FRAMES - len(mels), 0)))
-        pieces = mels.unfold(0, _FRAMES, _STEP).transpose(1, 2)
+        return mels.unfold(0, _FRAMES, _STEP).transpose(1, 2)
+
+    def spoken(pieces: torch.Tensor) -> torch.Tensor:
         _, (hidden, _) = recurrent(pieces)
-        spoken = nn.functional.normalize(torch.relu(linear(hidden[-1])), dim=1)
-        return spoken.mean(0)
+        return nn.functional.normalize(torch.relu(linear(hidden[-1])), dim=1)
+
+    def read(sounds: Iterable[Any]) -> list[torch.Tensor]:
+        vectors: list[torch.Tensor] = []
+        for group in _groups(map(pieces_of, sounds)):
+            passes = torch.cat(group).split(_PIECES)  # of short sounds one pass takes several
+            each = torch.cat([spoken(pieces) for pieces in passes]).split([len(pieces) for pieces in group])
+            vectors += [own.mean(0) for own in each]
+        return vectors
 
     return read
+
+
+def _groups(sounds: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    """Group sounds in order so that each group but the last has at least as many pieces as one pass takes."""
+    group: list[torch.Tensor] = []
+    for pieces in sounds:
+        group.append(pieces)
+        if sum(map(len, group)) >= _PIECES:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def _transformers(spec: ModelSpec, threads: int | None) -> Read:
@@ -100,9 +122,9 @@ def _transformers(spec: ModelSpec, threads: int | None) -> Read:
     except (OSError, ValueError) as error:
         raise ModelError(f"model {spec.model!r} is not a sound encoder: {error}") from error
 
-    def read(samples: Any) -> torch.Tensor:
+    def vector(samples: Any) -> torch.Tensor:
         inputs = extractor(samples, sampling_rate=_RATE, return_tensors="pt").to(model.device)
         states: torch.Tensor = model(**inputs).last_hidden_state.mean(1).squeeze(0)
         return states
 
-    return read
+    return lambda sounds: [vector(samples) for samples in sounds]
