@@ -57,9 +57,10 @@ check: lint  ## Lint and types
 # A test that fails gets a second chance and is listed as rerun: servers and clusters start late on a machine under load.
 PARALLEL = --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 --reruns 1 -rfER
 
+# Kernels are compiled while tests are collected, before several of the first builds would each do it.
 # Types are checked while tests wait for servers and clusters, and shown after them.
 test: lint  ## Run the checks and the tests
-	@nice -n 19 $(BIN)/mypy > .mypy.log 2>&1 & types=$$!; \
+	@$(BIN)/python tools/compile_kernels.py & nice -n 19 $(BIN)/mypy > .mypy.log 2>&1 & types=$$!; \
 	$(BIN)/python -m pytest $(PARALLEL) --durations 25; tests=$$?; \
 	wait $$types; types=$$?; cat .mypy.log; exit $$((tests || types))
 
