@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from functools import cache
 from typing import Annotated, NoReturn
 
 import typer
 from rich.markup import escape
+from typer.main import get_command
 
 from normloom.cli.commands.keeping.doctor import doctor
 from normloom.cli.commands.keeping.forget import forget
@@ -117,7 +119,7 @@ def run_command() -> str | int | None:
     code: str | int | None = 0
     try:
         spare_loopback()
-        app(standalone_mode=True)
+        _command(app)(standalone_mode=True)
     except NormloomError as error:
         colour = "yellow" if isinstance(error, WaitingError) else "red"
         err.print(f"[{colour}]normloom:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
@@ -127,6 +129,9 @@ def run_command() -> str | int | None:
     except SystemExit as ended:
         code = ended.code
     return code
+
+
+_command = cache(get_command)  # a process that runs several need not read all their signatures each time
 
 
 def _end(code: str | int | None) -> NoReturn:
