@@ -206,7 +206,7 @@ def test_texts_that_are_alike_repeat_each_other_whatever_their_codes(  # in batc
         patch.setattr(sharing, "_PIECE", 3)
         for name in ("_SIGNED", "_HELD"):  # signatures are made again, and gathered range by range
             patch.setattr(similar_sets, name, sizes[2])
-        patch.setattr(similar_sets, "_RANGE", max(sizes[2], 16))
+        patch.setattr(similar_sets, "_RANGE", max(sizes[2], 64))
         found = find_duplicates(texts, features=features, tau=tau, jaccard=0.5, alike=alike)
         assert found.rows() == greedy(texts, features, tau, 0.5, alike=alike)
         old, new = texts[:known], texts[known:]

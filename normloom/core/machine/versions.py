@@ -23,6 +23,6 @@ def _version(library: str, _path: tuple[tuple[str, int], ...]) -> str:
 
 def _changed_at(folder: str) -> int:
     try:
-        return os.stat(folder).st_mtime_ns  # noqa: PTH116  # each key asks it of every folder: `Path.stat` takes three times as long
+        return os.stat(folder).st_mtime_ns  # noqa: PTH116  # asked of all folders by each key; `Path.stat` takes longer
     except OSError:
         return 0

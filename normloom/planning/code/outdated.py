@@ -11,14 +11,14 @@ import functools
 import inspect
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from normloom.planning.canonical import canonical
-from normloom.planning.code.source_modules import changed_at, file_of, parsing, read_module
+from normloom.planning.code.source_modules import Import, changed_at, file_of, parsing, read_module
 
 _PLAIN = (str, bytes, int, float, bool, type(None))
 _MOST_ITEMS = 100  # of a list or dict in which functions are looked for
@@ -124,7 +124,7 @@ def _outdated_value(function: types.FunctionType, reloaded: frozenset[str]) -> O
     path = file_of(holder)
     if path is None or path.suffix != ".py":
         return None
-    imports = read_module(holder, path).imports
+    imports = _imports(holder, path, changed_at(path))
     for name in _names(function.__code__) & imports.keys() & function.__globals__.keys():
         source, attribute = imports[name].module, imports[name].attribute
         if source in reloaded and attribute and attribute in vars(sys.modules[source]):
@@ -152,6 +152,12 @@ def _now(function: types.FunctionType) -> Iterator[types.FunctionType]:
         if isinstance(found, types.FunctionType):
             yield found
         found = getattr(found, "__dict__", {}).get("__wrapped__")
+
+
+@lru_cache(maxsize=32)
+def _imports(module: str, path: Path, changed: tuple[int, int]) -> Mapping[str, Import]:  # noqa: ARG001  # as of `_codes`
+    """Return what the imports of a file bind."""
+    return read_module(module, path).imports
 
 
 @lru_cache(maxsize=32)
