@@ -91,9 +91,9 @@ def _resemblyzer() -> Read:
     def read(sounds: Iterable[Any]) -> list[torch.Tensor]:
         vectors: list[torch.Tensor] = []
         for group in _groups(map(pieces_of, sounds)):
-            passes = torch.cat(group).split(_PIECES)  # of short sounds one pass takes several
-            each = torch.cat([spoken(pieces) for pieces in passes]).split([len(pieces) for pieces in group])
-            vectors += [own.mean(0) for own in each]
+            passes = torch.split(torch.cat(group), _PIECES)  # of short sounds one pass takes several
+            heard = torch.cat([spoken(pieces) for pieces in passes])
+            vectors += [own.mean(0) for own in torch.split(heard, [len(pieces) for pieces in group])]
         return vectors
 
     return read
