@@ -10,7 +10,7 @@ from typing import Any
 from normloom.workers.ray_start import alone
 
 TRIES = 5
-os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # as pools and clusters of the guide have it
+os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # as pools have it
 
 log = logging.getLogger(__name__)
 
