@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import copy_context
 from functools import partial
 from inspect import signature
@@ -39,9 +39,8 @@ def start_ray(*, address: str | None, processors: float, require_open: Callable[
     ModelError if Ray does not start.
     """
     import ray
-    from ray._private import auto_init_hook
 
-    auto_init_hook.enable_auto_connect = False  # or a stage that outlives its build's Ray starts another by a question
+    _start_only_when_told()
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_prestart_worker_first_driver", "0")  # by default one process for each processor
@@ -102,6 +101,14 @@ def _short_folder() -> Path | None:
         f"the temporary directory {usual} is too long for Ray's sockets ({SOCKET_PATH} bytes with all that comes below "
         f"it) and none of {', '.join(SHORT_FOLDERS)} can be written: set RAY_TMPDIR to a directory with a short path"
     )
+
+
+def _start_only_when_told() -> None:
+    """Keep Ray from starting by itself: asked by a stage that outlives its build's Ray, it would start another."""
+    with suppress(ImportError):  # Ray reads its variable for this once, maybe before
+        from ray._private import auto_init_hook
+
+        auto_init_hook.enable_auto_connect = False
 
 
 @contextmanager
