@@ -73,8 +73,8 @@ coverage: install  ## Run the tests and show which lines and branches none of th
 VLLM_TESTS := $(foreach part,engine adapters processes senses,tests/models/engines/test_vllm_$(part).py)
 VLLM_TESTS += tests/run/test_build.py::test_the_run_graph_is_the_stage_graph_fresh_and_reused
 
-# Each process imports vLLM, which takes ten seconds of a core, and its engines import it again.
-test-vllm: PROCESSES := 2
+# Each process would import vLLM, for ten seconds of a core; most of the work is done by its engines, in processes of their own.
+test-vllm: PROCESSES := 1
 test-vllm: install-vllm  ## Test the vllm engine; `make test` then asks vLLM's server, too
 	PREFECT_HOME=$(CURDIR)/$(VLLM_VENV)/prefect $(VLLM_BIN)/python -m pytest $(PARALLEL) --durations 10 $(VLLM_TESTS)
 
