@@ -121,15 +121,18 @@ def alone() -> Iterator[None]:
     """
     from ray._private import parameter, services
 
-    whole, serve = parameter.RayParams, services.start_api_server
+    whole, serve = parameter.RayParams, getattr(services, "start_api_server", None)  # private: others may lack it
     options = {"no_monitor": True, "include_log_monitor": False}
     known = signature(whole).parameters
     parameter.RayParams = partial(whole, **{name: value for name, value in options.items() if name in known})
-    services.start_api_server = lambda *_, **__: ("", None)  # no address, no process
+    if serve:
+        services.start_api_server = lambda *_, **__: ("", None)  # no address, no process
     try:
         yield
     finally:
-        parameter.RayParams, services.start_api_server = whole, serve
+        parameter.RayParams = whole
+        if serve:
+            services.start_api_server = serve
 
 
 @contextmanager
