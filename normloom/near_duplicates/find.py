@@ -8,7 +8,6 @@ Results do not depend on the number of threads, which all take pieces of their o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -188,12 +187,13 @@ def find_clusters(
     """
     packed = texts if isinstance(texts, FlatTexts) else pack(texts)
     codes = fingerprints(packed, features) if codes is None else codes
+    _, inverse, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    parents = np.arange(len(codes), dtype=np.int64)
     first: dict[bytes, int] = {}
-    slices = pairwise(packed.bounds.tolist())
-    parents = np.array(
-        [first.setdefault(packed.data[a:b].tobytes(), i) for i, (a, b) in enumerate(slices)], dtype=np.int64
-    )
-    rows = np.array(list(first.values()), dtype=np.int64)
+    for row in np.flatnonzero(counts[inverse] > 1).tolist():  # equal texts have equal codes
+        text = packed.data[packed.bounds[row] : packed.bounds[row + 1]].tobytes()
+        parents[row] = first.setdefault(text, row)
+    rows = np.flatnonzero(parents == np.arange(len(codes)))
     for left, right, _ in pair_chunks(codes[rows], tau):
         labels = roots(parents)
         apart = labels[rows[left]] != labels[rows[right]]

@@ -33,18 +33,22 @@ def row_ids(system: str, stage: str, rows: pl.DataFrame, family: pl.Expr) -> lis
         hasher.update(numbered.encode())
         return hasher.hexdigest()
 
-    apart = pl.concat([pl.Series(dtype=pl.UInt64), *(some.hash() for some in _joined(rows, family))])
-    if apart.n_unique() == rows.height:  # no row has a sibling
-        return [id_of(numbered) for some in _joined(rows, family) for numbered in some + "0"]
+    hashes = pl.concat([pl.Series(dtype=pl.UInt64), *(some.hash() for some in _joined(rows, family))])
+    with_siblings = hashes.is_duplicated()
     seen: dict[bytes, int] = {}
-    ids = []
-    for joined in (joined for some in _joined(rows, family) for joined in some):
-        known = joined.encode()
-        if len(known) > _LONG:
-            known = hashlib.blake2b(known, digest_size=16).digest()
-        number = seen.get(known, 0)
-        seen[known] = number + 1
-        ids.append(id_of(f"{joined}{number}"))
+    ids: list[str] = []
+    for some in _joined(rows, family):
+        siblings = with_siblings.slice(len(ids), len(some)).arg_true()
+        numbered = (some + "0").to_list()
+        for place, joined in zip(siblings, some.gather(siblings), strict=True):
+            known = joined.encode()
+            if len(known) > _LONG:
+                known = hashlib.blake2b(known, digest_size=16).digest()
+            number = seen.get(known, 0)
+            seen[known] = number + 1
+            if number:
+                numbered[place] = f"{joined}{number}"
+        ids += map(id_of, numbered)
     return ids
 
 
