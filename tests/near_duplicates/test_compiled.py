@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numba
 import pytest
 
+from normloom.near_duplicates.__main__ import main
 from normloom.near_duplicates.kernels import compiled
-from normloom.near_duplicates.kernels.removal import look_up_rows
+from normloom.near_duplicates.kernels.clusters import join
+from normloom.near_duplicates.kernels.removal import confirm_rows, look_up_rows, settle_confirmed
+from normloom.near_duplicates.kernels.sets import find_partners
+from normloom.near_duplicates.kernels.texts import simhashes
 
 
 def test_what_was_compiled_is_kept_by_the_content_of_all_kernels(tmp_path: Path) -> None:
@@ -28,3 +33,9 @@ def test_the_kernels_are_kept_there() -> None:
 def test_where_numba_is_told_to_keep_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "told"))
     assert compiled.kept_in(tmp_path).parent == tmp_path / "told"
+
+
+def test_one_command_compiles_what_searches_need() -> None:
+    main()
+    kernels: list[Any] = [join, look_up_rows, confirm_rows, settle_confirmed, find_partners, simhashes]
+    assert all(kernel.signatures for kernel in kernels)

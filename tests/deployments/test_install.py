@@ -11,8 +11,7 @@ from zipfile import ZipFile
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
-import install
+from normloom.deployments import install
 
 INSTALL = str(Path(install.__file__))
 
