@@ -1,7 +1,7 @@
-"""Install packages as `pip install` does, with uv if it can be had: in a sixth of the time.
+"""Install packages as `pip install` does, but with uv if it is available, which takes a sixth of the time.
 
-Run it with the Python of the virtual environment and with the arguments of `pip install`. uv does not read pip's
-settings: they are passed on, so that both ask the same indexes. If uv fails, pip is asked, and has the last word.
+Run it with the Python of the virtual environment and the arguments of `pip install`. uv does not read pip's settings,
+so they are passed on: both use the same indexes. If uv fails, pip installs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SETTINGS = {  # pip's name, and uv's with what separates several values there
     "default-timeout": ("UV_HTTP_TIMEOUT", " "),
     "timeout": ("UV_HTTP_TIMEOUT", " "),
 }
-SECTIONS = ("global", "install", ":env:")  # a later one holds
+SECTIONS = ("global", "install", ":env:")  # later ones take precedence
 
 
 def uv_settings(listed: Iterable[str]) -> dict[str, str]:
@@ -62,7 +62,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _uv() -> str | None:
-    """Return the path of uv, which is installed beside Python if it is not on the PATH; None if it cannot be had."""
+    """Return the path of uv, which is installed beside Python if it is not on the PATH; None without it."""
     beside = Path(sys.executable).with_name("uv")
     found = shutil.which("uv") or shutil.which(beside)
     if found is None:

@@ -22,6 +22,12 @@ def spec(model: str, **options: Any) -> ModelSpec:
     return ModelSpec(engine="vllm", model=model, dtype="float32", options=settings)
 
 
+def is_core(process: psutil.Process) -> bool:
+    """Return whether this is the process in which vLLM computes: a spawned one, which now and then gets no title."""
+    command = " ".join(process.cmdline())
+    return "EngineCore" in command or "spawn_main" in command
+
+
 def processes_of(pid: int, *, but: Collection[psutil.Process] = ()) -> list[psutil.Process]:
     """Return the processes under `pid` that belong to an engine, `but` those that were there before it.
 

@@ -134,7 +134,7 @@ def test_a_signal_frees_the_actors_and_leaves_a_store_that_goes_on(
         assert "interrupted; finished parts are kept, rerun the command to resume" in said.decode()
         assert "***" not in said.decode()  # the beginning of a native stack
         assert [build.state for build in unfinished(Store(tmp_path), "savacu")] == ["cancelled"] * times
-        assert len(rays_of(process)) == 1  # another one would start, should Ray be asked for anything after its end
+        assert len(rays_of(process)) == 1  # a call after the end of Ray would start another
         _, left = psutil.wait_procs(crew, timeout=30)
         assert left == []
     resume(tmp_path)

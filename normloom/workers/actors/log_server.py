@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 from uuid import uuid4
 
 BUSY: frozenset[int] = frozenset(
@@ -61,7 +61,7 @@ class LogServer:
             verify=not api.tls_insecure_skip_verify,
             seconds=api.request_timeout,
             retries=ours.max_retries,
-            retried=BUSY.union(again if isinstance(again, set) else ()),
+            retried=BUSY.union(cast("set[int]", again)),  # a set once it is validated,
         )
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from adapters import Seed, adapt, save_adapter
 from tiny_models import save_tiny_llama
-from vllm_engine import ENDED_SECONDS, SLOTS, needs_vllm, processes_of, spec
+from vllm_engine import ENDED_SECONDS, SLOTS, is_core, needs_vllm, processes_of, spec
 
 from normloom.core.errors import ConfigError, ModelError
 from normloom.core.models.model_roles import RolesSpec
@@ -137,7 +137,7 @@ def test_an_actor_loads_a_base_once_for_stages_with_it_and_its_adapters_and_leav
             made[stage.name], _ = loom.run(stage, reads, [made[product.name].ref for product in stage.products])
         assert dict(loom.pool.loads) == {tiny: 1}
         started = processes_of(os.getpid(), but=before)
-        assert [process for process in started if "EngineCore" in " ".join(process.cmdline())]
+        assert any(is_core(process) for process in started)
     finally:
         loom.pool.close()
     assert psutil.wait_procs(started, ENDED_SECONDS)[1] == []

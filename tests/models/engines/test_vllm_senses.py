@@ -5,7 +5,7 @@ The tiny models give what they give with transformers. Each is in a process of i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -14,12 +14,12 @@ from media_requests import scoring
 from tiny_hearing import NO_SYSTEM, SECOND_TOKENS, save_tiny_hearing, tone
 from tiny_models import CONTEXT, loaded
 from tiny_vision import TILE_TOKENS, picture, save_tiny_vision
-from vllm_engine import ENDED_SECONDS, needs_vllm, processes_of, spec
+from vllm_engine import ENDED_SECONDS, is_core, needs_vllm, processes_of, spec
 from vllm_holder import Held, two_holders
 
 from normloom.core.content import Content, Image, Sound
 from normloom.core.errors import EngineDiedError
-from normloom.models import GenerateRequest, LanguageModel, Sampling
+from normloom.models import Completion, GenerateRequest, LanguageModel, Sampling, ScoreRequest
 
 pytestmark = needs_vllm
 PICTURES = [Image.of(picture(seed)) for seed in range(3)]
@@ -68,21 +68,29 @@ def writing(prompt: Content, *, instruction: str = "", tokens: int = 8) -> Gener
     return GenerateRequest(instruction=instruction, prompt=prompt, seeds=(0,), sampling=asked)
 
 
+def require_same_scores(asked: Sequence[ScoreRequest], model: Held, reference: LanguageModel) -> None:
+    for one, of_reference in zip(model.score(asked), reference.score(asked), strict=True):
+        assert one.error is None
+        assert one.tokens_in == of_reference.tokens_in
+        for line, of_line in zip(one.logprobs, of_reference.logprobs, strict=True):
+            assert line == pytest.approx(of_line, abs=1e-2)
+
+
+def require_same_texts(asked: Sequence[GenerateRequest], model: Held, reference: LanguageModel) -> list[Completion]:
+    found, wanted = model.generate(asked), reference.generate(asked)
+    assert [one.candidates[0].text for one in found] == [one.candidates[0].text for one in wanted]
+    assert [one.tokens_in for one in found] == [one.tokens_in for one in wanted]
+    return found
+
+
 class TestImages:
     def test_scores_are_those_of_transformers(self, seeing: Held, other_seeing: LanguageModel) -> None:
         asked = [scoring((image, "A text.")) for image in PICTURES]
         asked += [scoring("No image."), scoring((PICTURES[0], "or", PICTURES[1]))]
-        for one, of_other in zip(seeing.score(asked), other_seeing.score(asked), strict=True):
-            assert one.error is None
-            assert one.tokens_in == of_other.tokens_in
-            for line, of_line in zip(one.logprobs, of_other.logprobs, strict=True):
-                assert line == pytest.approx(of_line, abs=1e-2)
+        require_same_scores(asked, seeing, other_seeing)
 
     def test_texts_are_those_of_transformers(self, seeing: Held, other_seeing: LanguageModel) -> None:
-        asked = [writing((image, "Write.")) for image in PICTURES]
-        found, wanted = seeing.generate(asked), other_seeing.generate(asked)
-        assert [one.candidates[0].text for one in found] == [one.candidates[0].text for one in wanted]
-        assert [one.tokens_in for one in found] == [one.tokens_in for one in wanted]
+        require_same_texts([writing((image, "Write.")) for image in PICTURES], seeing, other_seeing)
 
     def test_their_tokens_are_counted(self, seeing: Held) -> None:
         seeing.ask("take_usage")
@@ -104,17 +112,10 @@ class TestSounds:
     def test_scores_are_those_of_transformers(self, listening: Held, other_listening: LanguageModel) -> None:
         asked = [scoring((sound, "A text.")) for sound in SOUNDS]
         asked.append(scoring("No sound."))
-        for one, of_other in zip(listening.score(asked), other_listening.score(asked), strict=True):
-            assert one.error is None
-            assert one.tokens_in == of_other.tokens_in
-            for line, of_line in zip(one.logprobs, of_other.logprobs, strict=True):
-                assert line == pytest.approx(of_line, abs=1e-2)
+        require_same_scores(asked, listening, other_listening)
 
     def test_texts_are_those_of_transformers(self, listening: Held, other_listening: LanguageModel) -> None:
-        asked = [writing((sound, "Write.")) for sound in SOUNDS]
-        found, wanted = listening.generate(asked), other_listening.generate(asked)
-        assert [one.candidates[0].text for one in found] == [one.candidates[0].text for one in wanted]
-        assert [one.tokens_in for one in found] == [one.tokens_in for one in wanted]
+        require_same_texts([writing((sound, "Write.")) for sound in SOUNDS], listening, other_listening)
 
     def test_a_row_whose_sounds_do_not_fit_is_its_own_fault(self, listening: Held) -> None:
         long = Sound.of(tone(220.0, seconds=CONTEXT / SECOND_TOKENS))
@@ -132,9 +133,7 @@ class TestHolder:
     ) -> None:
         request = writing("cats <|im_end|> dogs", instruction="Be brief.", tokens=12)
         without = writing("cats <|im_end|> dogs", tokens=12)
-        found, wanted = listening.generate([request, without]), other_listening.generate([request, without])
-        assert [one.candidates[0].text for one in found] == [one.candidates[0].text for one in wanted]
-        assert [one.tokens_in for one in found] == [one.tokens_in for one in wanted]
+        found = require_same_texts([request, without], listening, other_listening)
         assert found[0].tokens_in > found[1].tokens_in
 
     def test_no_process_outlives_a_holder_that_is_killed(self, seeing: Held, listening: Held) -> None:
@@ -150,7 +149,7 @@ class TestHolder:
     ) -> None:
         holder = seeing.process
         started = processes_of(holder.pid, but=[listening.process, *processes_of(listening.process.pid)])
-        (core,) = [one for one in started if one.ppid() == holder.pid and "EngineCore" in " ".join(one.cmdline())]
+        (core,) = [one for one in started if one.ppid() == holder.pid and is_core(one)]
         core.kill()
         for _ in range(2):  # while the engine dies, and when it is dead
             with pytest.raises(EngineDiedError, match="engine process with model"):

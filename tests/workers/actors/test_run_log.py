@@ -66,7 +66,7 @@ def worker() -> Iterator[Any]:
 
 
 class Recorder(BaseHTTPRequestHandler):
-    """Stands where Prefect's API would be and keeps what it is sent, once it has refused as often as it is to."""
+    """Stands in for Prefect's API: keeps what it is sent, after the refusals that a test asks for."""
 
     requests: list[tuple[str, str | None, Any]]
     refusals: list[int]
@@ -92,7 +92,7 @@ class Recorder(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def refusals() -> list[int]:
-    """The codes with which the API is to refuse what it is sent first."""
+    """Status codes with which the API refuses its first requests, in order."""
     return []
 
 
