@@ -19,18 +19,18 @@ import polars as pl
 from normloom.core.compared import Compared
 from normloom.core.errors import StoreError
 from normloom.core.stage import Stage
-from normloom.core.table import Manifest, PartRecord, TableRef
+from normloom.core.table import Manifest, PartRecord
 from normloom.planning.costs.estimate import history
 from normloom.planning.keys import recipe
 from normloom.planning.looked_up import rows_with_others
+from normloom.planning.unshared import AFTER, Checked, checked, unshared, with_checksums
 from normloom.store.parts import scan_parts
 from normloom.store.store import Store
 from normloom.workers.parts.job import PartJob, TableFiles
-from normloom.workers.parts.reads import parted, rows_digest, side_columns, sides_digest, with_spans
+from normloom.workers.parts.reads import parted, rows_digest, schema_of, side_columns, sides_digest, with_spans
 
 Bounds = list[tuple[int, int]]  # first row of each part, and the one after its last
 Run = tuple[int | None, int]  # rows that follow each other: the part that they were in (None: they are new), how many
-Checked = tuple[tuple[Path, int], str]  # a file of a table with its row count, and its checksum
 
 
 def earlier_table(store: Store, system: str, stage: Stage, fields: Mapping[str, Any]) -> Manifest | None:
@@ -64,14 +64,12 @@ def bounds_after(
     """Return the bounds of parts of at most `size` of the rows in `files`, cut where an earlier table was."""
     rows = sum(count for _, count in files)
     try:
-        before = [(file, checksum) for ref in earlier.inputs for file, checksum in _with_checksums(store, ref)]
+        before = [file for ref in earlier.inputs for file in checked(store, ref)]
     except StoreError:  # removed or damaged meanwhile
         return regular(rows, size)
     if not rows:
         return regular(rows, size)
-    placed = _placed(
-        [(file, checksums.get(file[0], "")) for file in files], before, [part.stop for part in earlier.parts]
-    )
+    placed = _placed(with_checksums(files, checksums), before, [part.stop for part in earlier.parts])
     return cut(placed, len(earlier.parts), size)
 
 
@@ -168,16 +166,18 @@ def _runs(start: int, stop: int, stops: Sequence[int]) -> Iterator[tuple[int, in
         start = end
 
 
-def _with_checksums(store: Store, ref: TableRef) -> list[Checked]:
-    return list(zip(store.files(ref), (checksum for _, checksum in store.checksums(ref)), strict=True))
-
-
 def taken_over(
-    store: Store, earlier: Manifest, jobs: Sequence[PartJob], *, stage: Stage, files: TableFiles
+    store: Store,
+    earlier: Manifest,
+    jobs: Sequence[PartJob],
+    *,
+    stage: Stage,
+    files: TableFiles,
+    checksums: Mapping[Path, str],
 ) -> Iterator[PartRecord]:
     """Yield the whole parts of an earlier table that were made of the rows of one of the jobs, as parts of this one.
 
-    `files` hold all rows that the stage reads.
+    `files` hold all rows that the stage reads; `checksums` are those of them and of its side tables' files.
 
     What the world and not a row put into quarantine is made again. So is, of a stage that `compares`, what lost to a
     row that is no longer there, or might lose to one that is new.
@@ -186,7 +186,7 @@ def taken_over(
     reusable = [part for part in earlier.parts if part.reads and part.settled]
     by_place = {parted(part.places)[0]: part for part in reusable if part.places}
     by_rows = {parted(part.reads)[0]: part for part in reusable}
-    others = _others(store, earlier, jobs[0], stage.compares) if stage.compares and jobs else Others()
+    others = _others(store, earlier, jobs[0], stage.compares, checksums) if stage.compares and jobs else Others()
     if others is None:
         return
 
@@ -194,7 +194,7 @@ def taken_over(
     def moved() -> list[int] | None:
         sides = jobs[0].sides
         columns = [side_columns(jobs[0], number) for number in range(len(sides))]
-        return rows_with_others(store, earlier, files, sides, stage.looks_up, columns)
+        return rows_with_others(store, earlier, files, sides, stage.looks_up, columns, checksums=checksums)
 
     if stage.looks_up and moved() is None:
         jobs = with_spans(jobs)  # what each looks up is read, and compared by digest
@@ -234,27 +234,29 @@ class Others:
     new: Sequence[pl.DataFrame] = ()
 
 
-def _others(store: Store, earlier: Manifest, job: PartJob, compared: Compared) -> Others | None:
+def _others(
+    store: Store, earlier: Manifest, job: PartJob, compared: Compared, checksums: Mapping[Path, str]
+) -> Others | None:
     """Return what became of the rows of side tables; None if those that stayed are not the same, in the same order."""
     gone: set[str] = set()
     new: list[pl.DataFrame] = []
     try:
-        before = [store.scan(ref) for ref in earlier.sides[: len(job.sides)]]
+        before = [checked(store, ref) for ref in earlier.sides[: len(job.sides)]]
     except StoreError:  # removed or damaged meanwhile
         return None
     for old, files in zip(before, job.sides, strict=True):
-        read = pl.scan_parquet([path for path, _ in files], glob=False)
-        schema = read.collect_schema()
-        if schema != old.collect_schema():
+        lone, other = unshared(old, with_checksums(files, checksums))
+        schema = schema_of(files)
+        if schema != schema_of(lone.table):
             return None
-        compares = schema.names() if compared.columns is None else compared.columns
+        compares = schema if compared.columns is None else compared.columns
         columns = ["row_id", *(name for name in compares if name in schema and name != "row_id")]
-        rows, now = old.select(columns).collect(), read.select(columns).collect()
+        rows, now = lone.rows(*columns), other.rows(*columns)
         stayed = rows.join(now, on="row_id", how="semi", maintain_order="left")
         if not stayed.equals(now.join(rows, on="row_id", how="semi", maintain_order="left")):
             return None
         gone |= set(rows.join(now, on="row_id", how="anti")["row_id"])
-        new.append(now.join(rows, on="row_id", how="anti", maintain_order="left"))
+        new.append(now.join(rows, on="row_id", how="anti", maintain_order="left").drop(AFTER))
     return Others(gone, [rows for rows in new if rows.height])
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import reduce
 from itertools import chain, repeat
 from operator import or_
+from pathlib import Path
 
 import polars as pl
 
 from normloom.core.errors import StoreError
 from normloom.core.table import Manifest
+from normloom.planning.unshared import AFTER, Checked, checked, unshared, with_checksums
 from normloom.store.parts import ROW_GROUP, read_slice
 from normloom.store.store import Store
 from normloom.workers.parts.job import TableFiles
+from normloom.workers.parts.reads import scan, schema_of
 
 
 def rows_with_others(
@@ -24,12 +27,15 @@ def rows_with_others(
     sides: Sequence[TableFiles],
     looks_up: Sequence[str],
     columns: Sequence[tuple[str, ...] | None] = (),
+    *,
+    checksums: Mapping[Path, str],
 ) -> list[int] | None:
     """Return which rows in `files` look up side rows that have come, gone or changed since an earlier table was made.
 
     Of all other rows those that they look up are the same and in the same order, in those of the `columns` that are
     read of each side table (None, or no entry: all). None if it cannot be told: a side table of then is gone, or has
-    other columns or its rows in another order.
+    other columns or its rows in another order. Files of a side table that the earlier one has too, by the `checksums`,
+    are not read.
     """
     before = earlier.sides[: len(earlier.sides) - earlier.key_fields.get("products", 0)]
     if len(before) != len(sides):
@@ -37,39 +43,44 @@ def rows_with_others(
     names: defaultdict[str, list[pl.Series]] = defaultdict(list)  # by which such side rows are looked up
     try:
         for ref, side, column, read in zip(before, sides, looks_up, chain(columns, repeat(None)), strict=False):
-            differing = _differing(tuple(store.files(ref)), side, _key(side, column), read)
-            if differing is None:
+            now = with_checksums(side, checksums)
+            others = _differing(checked(store, ref), now, _key(side, column), read)
+            if others is None:
                 return None
-            names[column].append(differing)
+            names[column].append(others)
     except StoreError:  # removed or damaged meanwhile
         return None
-    here = _schema(files)
+    here = schema_of(files)
     for number, column in reversed(list(enumerate(looks_up[: len(sides)]))):
-        if column not in here:  # rows of a side table before it name them
+        if column not in here and (wanted := _together(names.pop(column))).len():  # rows of a side table name them
             pairs = zip(sides[:number], looks_up, strict=False)
-            side, by = next((side, by) for side, by in pairs if column in _schema(side))
-            naming = _scan(side).filter(_among(column, names.pop(column)))
+            side, by = next((side, by) for side, by in pairs if column in schema_of(side))
+            naming = scan(side).filter(_among(column, wanted))
             names[by].append(naming.select(_key(side, by)).collect().to_series())
-    naming = _scan(files).with_row_index("at").filter(pl.any_horizontal(_among(*some) for some in names.items()))
+    differing = {column: wanted for column, some in names.items() if (wanted := _together(some)).len()}
+    if not differing:
+        return []
+    naming = scan(files).with_row_index("at").filter(pl.any_horizontal(_among(*some) for some in differing.items()))
     return naming.select("at").collect()["at"].to_list()
 
 
-def _differing(before: TableFiles, now: TableFiles, key: str, columns: tuple[str, ...] | None) -> pl.Series | None:
+def _differing(
+    before: Sequence[Checked], now: Sequence[Checked], key: str, columns: tuple[str, ...] | None
+) -> pl.Series | None:
     """Return the `key` of the rows in which two tables differ; None if rows that both have are in another order."""
-    if before == now:
-        return _scan(now).select(key).head(0).collect().to_series()
+    lone, other = unshared(before, now)
     then, today = (
-        {name: dtype for name, dtype in _schema(files).items() if columns is None or name in columns}
-        for files in (before, now)
+        {name: dtype for name, dtype in schema_of(one.table).items() if columns is None or name in columns}
+        for one in (lone, other)
     )
     if then != today:
         return None
-    old, new = (_scan(files).select("row_id", key=key).with_row_index("at").collect() for files in (before, now))
-    stayed = new.join(old.select("row_id", before="at"), on="row_id", maintain_order="left")
-    if not stayed["before"].is_sorted():
+    old, new = (one.rows("row_id", pl.col(key).alias("key")).with_row_index("at") for one in (lone, other))
+    stayed = new.join(old.select("row_id", before="at", then=AFTER), on="row_id", maintain_order="left")
+    if not (stayed["before"].is_sorted() and stayed[AFTER].equals(stayed["then"])):
         return None
-    lone = [one.join(other, on="row_id", how="anti")["key"] for one, other in ((old, new), (new, old))]
-    return pl.concat([*lone, *_changed(before, now, stayed, columns)])
+    gone, come = (one.join(other, on="row_id", how="anti")["key"] for one, other in ((old, new), (new, old)))
+    return pl.concat([gone, come, *_changed(lone.files, other.files, stayed, columns)])
 
 
 def _changed(
@@ -87,17 +98,13 @@ def _rows_at(files: TableFiles, places: pl.Series, columns: tuple[str, ...] | No
     return read_slice(files, first, last + 1, columns=columns).select(pl.all().gather(places - first))
 
 
-def _among(column: str, names: Sequence[pl.Series]) -> pl.Expr:
-    return pl.col(column).is_in(pl.concat(names).implode())
+def _together(names: Sequence[pl.Series]) -> pl.Series:
+    return pl.concat(names).unique()
+
+
+def _among(column: str, names: pl.Series) -> pl.Expr:
+    return pl.col(column).is_in(names.implode())
 
 
 def _key(files: TableFiles, column: str) -> str:
-    return column if column in _schema(files) else "row_id"
-
-
-def _schema(files: TableFiles) -> pl.Schema:
-    return _scan(files).collect_schema()
-
-
-def _scan(files: TableFiles) -> pl.LazyFrame:
-    return pl.scan_parquet([path for path, _ in files], glob=False)
+    return column if column in schema_of(files) else "row_id"

@@ -56,8 +56,8 @@ class NewTable:
         return tuple(file for ref in self.inputs for file in self.store.files(ref))
 
     @cached_property
-    def _checksums(self) -> dict[Path, str]:
-        """The checksums of the files that it reads."""
+    def checksums(self) -> dict[Path, str]:
+        """The checksums of the files that it reads, those of side tables included."""
         refs = [*self.inputs, *self.sides[: len(self.stage.sides)]]
         return {path: checksum for ref in refs for path, checksum in self.store.checksums(ref)}
 
@@ -75,7 +75,7 @@ class NewTable:
         elif done and stage.part_rows and (around := bounds_around(done, rows, stage.part_rows)):
             bounds = around
         elif earlier and stage.part_rows:
-            bounds = bounds_after(self.store, earlier, files, self._checksums, stage.part_rows)
+            bounds = bounds_after(self.store, earlier, files, self.checksums, stage.part_rows)
         gpus = stage.needs.gpus if stage.needs else 0.0
         kind = partial(RunJob, product=stage.files, gpus=gpus) if stage.run else PartJob
         whole = kind(
@@ -104,7 +104,7 @@ class NewTable:
             forgotten=None if stage.inputs else deny_list(self.store),
         )
         jobs = [replace(whole, index=index, start=start, stop=stop) for index, (start, stop) in enumerate(bounds)]
-        return with_places(jobs, self._checksums, earlier.parts if earlier else ())
+        return with_places(jobs, self.checksums, earlier.parts if earlier else ())
 
     def placed(self, value: Any) -> Any:
         """Return a value of a stage, with its files found if it is a model out of a product."""

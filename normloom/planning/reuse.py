@@ -32,7 +32,7 @@ def kept_parts(table: NewTable, done: Mapping[int, PartRecord]) -> tuple[int, li
     found = {job.index: done[job.index] for job in jobs if bounds.get(job.index) == (job.start, job.stop)}
     left = [job for job in jobs if job.index not in found]
     if earlier and left:
-        there = taken_over(table.store, earlier, left, stage=table.stage, files=table.files)
+        there = taken_over(table.store, earlier, left, stage=table.stage, files=table.files, checksums=table.checksums)
         found |= {part.index: part for part in there}
     return len(jobs), list(found.values())
 

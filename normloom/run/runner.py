@@ -218,7 +218,9 @@ class StageRunner:
         """Take over what an earlier table has made of the rows of parts that are not done; return these parts."""
         source = self.store.table_directory(earlier.ref)
         left = [job for job in jobs if job.index not in done]
-        found = list(taken_over(self.store, earlier, left, stage=table.stage, files=table.files))
+        found = list(
+            taken_over(self.store, earlier, left, stage=table.stage, files=table.files, checksums=table.checksums)
+        )
         adopted = adopt_parts(source, table.directory, found, writer=table.writer.token)
         done |= {part.index: part for part in adopted}
         if found:

@@ -32,7 +32,15 @@ MORE = [
 ]
 
 
-def flow(prompts: list[str], labels: dict[str, str], **more: str) -> list[Stage]:
+COLUMNS = {name: tables.LABELLED.schema[name] for name in ("prompt", "origin", "labels")}
+
+
+@nl.step(makes=COLUMNS, part_rows=2, fan_out=nl.each())
+def in_files(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.select("row_id", *COLUMNS)
+
+
+def flow(prompts: list[str], labels: dict[str, str], *, files: bool = False, **more: str) -> list[Stage]:
     rows = [
         {
             "prompt": prompt,
@@ -41,9 +49,9 @@ def flow(prompts: list[str], labels: dict[str, str], **more: str) -> list[Stage]
         }
         for prompt in prompts
     ]
-    columns = {name: tables.LABELLED.schema[name] for name in ("prompt", "origin", "labels")}
     more_columns = [pl.lit(text).alias(name) for name, text in more.items()]
-    source = nl.table(pl.DataFrame(rows, schema=columns).with_columns(more_columns), name="labelled")
+    told = nl.table(pl.DataFrame(rows, schema=COLUMNS).with_columns(more_columns), name="labelled")
+    source = in_files(told) if files else told
     gaps = find_sparse(source, GapSearch(quota=3, examples=1), taxonomies=(SAFETY,), minimum=5)
     drafting = Drafting(part_rows=1, min_words=1)
     return [expand(gaps, drafting, source, scripted(words=4), taxonomies=(SAFETY,), tau=TAU)]
@@ -90,9 +98,23 @@ def test_what_is_taken_over_after_prompts_came_and_went_is_what_a_build_from_not
     left = [one for one in [*PROMPTS[:place], *new, *PROMPTS[place:]] if one not in gone]
     labels = dict.fromkeys([*PROMPTS, *MORE], SAFETY.labels[0].id)
     store, scratch = (Store(tmp_path_factory.mktemp("store")) for _ in range(2))
-    made("toy", flow(PROMPTS, labels), store)
-    after = made("toy", flow(left, labels), store)["expand"]
-    assert rows(store, after) == rows(scratch, made("toy", flow(left, labels), scratch)["expand"])
+    made("toy", flow(PROMPTS, labels, files=True), store)
+    after = made("toy", flow(left, labels, files=True), store)["expand"]
+    assert rows(store, after) == rows(scratch, made("toy", flow(left, labels, files=True), scratch)["expand"])
+
+
+def test_prompts_in_another_order_cost_all_parts_also_if_they_are_in_the_same_files(tmp_path: Path) -> None:
+    labels = {prompt: SAFETY.labels[place % 2].id for place, prompt in enumerate(PROMPTS)}
+    store, scratch = Store(tmp_path / "store"), Store(tmp_path / "scratch")
+    before = made("toy", flow(PROMPTS, labels, files=True), store)["expand"]
+    swapped = [*PROMPTS[4:6], *PROMPTS[2:4], *PROMPTS[:2], *PROMPTS[6:]]
+    after = made("toy", flow(swapped, labels, files=True), store)["expand"]
+    old, new = ([checksum for _, checksum in store.checksums(table.sides[0])] for table in (before, after))
+    assert old != new
+    assert sorted(old) == sorted(new)
+    assert after.work
+    assert after.work.parts == len(after.parts)
+    assert rows(store, after) == rows(scratch, made("toy", flow(swapped, labels, files=True), scratch)["expand"])
 
 
 def test_a_new_prompt_costs_the_parts_of_drafts_that_are_near_it(tmp_path: Path) -> None:

@@ -38,6 +38,11 @@ def homes(*, told: Told) -> nl.Output:
     return listed(told, "home", "city")
 
 
+@nl.step(makes={"who": pl.String, "home": pl.String}, part_rows=2, fan_out=nl.each())
+def in_files(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.select("row_id", "who", "home")
+
+
 @nl.step(makes={"who": pl.String, "people": pl.Int64}, part_rows=2, looks_up=LOOKS_UP, fan_out=nl.each())
 def met(rows: pl.DataFrame, people: pl.DataFrame, homes: pl.DataFrame | None = None) -> pl.DataFrame:  # noqa: ARG001  # given, not used
     return rows.select("row_id", "who", people=pl.lit(people.height, dtype=pl.Int64))
@@ -66,7 +71,9 @@ def stayed(store: Store, one: Manifest, other: Manifest, side: int) -> list[str]
 
 def moved(store: Store, before: Manifest, now: Manifest) -> list[int] | None:
     sides = [tuple(store.files(ref)) for ref in now.sides]
-    return rows_with_others(store, before, tuple(store.files(now.inputs[0])), sides, LOOKS_UP)
+    checksums = {path: checksum for ref in now.sides for path, checksum in store.checksums(ref)}
+    files = tuple(store.files(now.inputs[0]))
+    return rows_with_others(store, before, files, sides, LOOKS_UP, checksums=checksums)
 
 
 def told(names: tuple[str, ...], values: tuple[str | None, ...]) -> st.SearchStrategy[Told]:
@@ -94,13 +101,44 @@ def test_rows_look_up_others_if_and_only_if_their_own_differ(
     store: Store, before: tuple[Told, Told], now: tuple[Told, Told]
 ) -> None:
     old, new = (
-        made("toy", flow(people(told=some), homes(told=others)), store)["met"] for some, others in (before, now)
+        made("toy", flow(in_files(people(told=some)), homes(told=others)), store)["met"]
+        for some, others in (before, now)
     )
     found = moved(store, old, new)
     if any(stayed(store, old, new, side) != stayed(store, new, old, side) for side in (0, 1)):
         assert found is None
     else:
         assert found == [place for place, who in enumerate(WHO) if not same(store, old, new, who)]
+
+
+NAMES = ("ann", "ben", "cem", "dea", "eli", "fay")
+ALL = tuple((name, "h1") for name in NAMES)
+
+
+def of_files(store: Store, *named: Told) -> list[Manifest]:
+    """Return tables that look up the same people in side tables of several files, each told otherwise."""
+    return [made("toy", flow(in_files(people(told=some)), homes(told=())), store)["met"] for some in named]
+
+
+def test_files_that_both_side_tables_have_are_not_read(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    moved_out = (*ALL[:2], ("cem", "h2"), *ALL[3:])
+    before, now = of_files(store, ALL, moved_out)
+    files = [store.checksums(table.sides[0]) for table in (before, now)]
+    both = {checksum for _, checksum in files[0]} & {checksum for _, checksum in files[1]}
+    assert (len(files[0]), len(files[1]), len(both)) == (3, 3, 2)
+    moved(store, before, now)  # verifies the files
+    for path, checksum in (file for some in files for file in some):
+        if checksum in both:
+            path.write_bytes(bytes(path.stat().st_size))
+    assert moved(store, before, now) == [WHO.index("cem")]
+
+
+@pytest.mark.parametrize("order", [(2, 3, 0, 1, 4, 5), (4, 5, 0, 1, 2, 3), (2, 0, 1, 3, 4, 5)])
+def test_files_that_both_side_tables_have_in_another_order_tell_nothing(order: tuple[int, ...], tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    before, now = of_files(store, ALL, tuple(ALL[place] for place in order))
+    assert moved(store, before, now) is None
 
 
 def test_a_side_table_that_came_or_went_tells_nothing(tmp_path: Path) -> None:
