@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from operator import not_
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,16 +39,23 @@ class _Record(BaseModel):
 class FileRecord(_Record):
     """One file of a part: Parquet, or one of its product's own files, which has no rows.
 
-    A ledger without entries has no file: then `name` is empty.
+    Parquet files have `blake3`; a product's own files, and Parquet files of stores before format 6, have `sha256`. A
+    ledger without entries has no file: then `name` is empty.
     """
 
     name: str
     rows: int
     bytes: int
-    sha256: str
+    sha256: str = ""
+    blake3: str = Field("", exclude_if=not_)  # left out if empty, so that older seals hold
+
+    @property
+    def checksum(self) -> str:
+        """The checksum that the file has (64 hex digits)."""
+        return self.blake3 or self.sha256
 
 
-NO_FILE = FileRecord(name="", rows=0, bytes=0, sha256="")
+NO_FILE = FileRecord(name="", rows=0, bytes=0)
 
 
 class PartRecord(_Record):
@@ -75,7 +83,7 @@ class PartRecord(_Record):
     usage: Mapping[str, float] = Field(default_factory=dict)
     attached: tuple[FileRecord, ...] = ()
     reads: str = ""
-    places: str = Field("", exclude_if=lambda places: not places)  # left out if empty, so that older seals hold
+    places: str = Field("", exclude_if=not_)  # left out if empty, so that older seals hold
 
     @property
     def stored(self) -> tuple[FileRecord, ...]:

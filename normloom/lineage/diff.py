@@ -114,13 +114,13 @@ def _state(before: StageLock | None, after: StageLock | None) -> State:
 
 def _files(before: Manifest, after: Manifest, store: Store) -> tuple[list[Path], list[Path]]:
     """Return the Parquet files that may differ; of those that both tables hold one stays, for the columns."""
-    sums = [{part.files["rows"].sha256 for part in manifest.parts} for manifest in (before, after)]
+    sums = [{part.files["rows"].checksum for part in manifest.parts} for manifest in (before, after)]
     shared = set(sorted(sums[0] & sums[1])[1:])
 
     def differing(manifest: Manifest) -> list[Path]:
         directory = store.table_directory(manifest.ref)
         records = [part.files["rows"] for part in manifest.parts]
-        return [directory / record.name for record in records if record.sha256 not in shared]
+        return [directory / record.name for record in records if record.checksum not in shared]
 
     return differing(before), differing(after)
 
@@ -129,7 +129,8 @@ def changed_files(before: Manifest, after: Manifest) -> dict[str, tuple[FileReco
     """Return the files of two products that differ, by name."""
     old, new = before.attached, after.attached
     pairs = {name: (old.get(name), new.get(name)) for name in sorted({*old, *new})}
-    return {name: (was, now) for name, (was, now) in pairs.items() if not (was and now and was.sha256 == now.sha256)}
+    same = {name for name, (was, now) in pairs.items() if was and now and was.checksum == now.checksum}
+    return {name: pair for name, pair in pairs.items() if name not in same}
 
 
 def _both(before: Mapping[str, int], after: Mapping[str, int]) -> dict[str, tuple[int, int]]:

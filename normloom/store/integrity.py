@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO, FileIO
 from pathlib import Path
 from typing import TypeVar
 
+from blake3 import blake3
 from pydantic import ValidationError
 
 from normloom.core.machine.object_path import ObjectPath
@@ -18,7 +20,7 @@ from normloom.core.table import FileRecord, PartRecord
 
 Record = TypeVar("Record")
 _SETTLED = 2_000_000_000  # nanoseconds after which a change is sure to give a directory another time
-_AT_ONCE = 2**20  # bytes of a file that is read with one call: most are a few kilobytes
+_AT_ONCE = 2**18  # bytes read with one call, which stay in the processor's cache until they are hashed
 
 log = logging.getLogger("normloom.store")
 
@@ -118,18 +120,33 @@ def file_problem(directory: Path, record: FileRecord) -> str | None:
     """Say what is wrong with a stored file, None if it is as it was written."""
     try:
         with _opened(directory, record) as file:
-            if record.bytes <= _AT_ONCE and len(content := file.read(record.bytes + 1)) == record.bytes:
-                found = hashlib.sha256(content)
-            elif (size := size_of(directory, record)) != record.bytes:
-                return f"has {size:,} bytes, expected {record.bytes:,}"
-            else:
-                file.seek(0)
-                found = hashlib.file_digest(file, "sha256")
+            size, checksum = _read(file, blake3() if record.blake3 else hashlib.sha256())
     except FileNotFoundError:
         return "is missing"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
-    return None if found.hexdigest() == record.sha256 else "is damaged: its checksum differs"
+    if size != record.bytes:
+        return f"has {size:,} bytes, expected {record.bytes:,}"
+    return None if checksum == record.checksum else "is damaged: its checksum differs"
+
+
+class _Buffer(threading.local):
+    """Memory that a thread reads files into: new memory for each costs as much as reading it."""
+
+    def __init__(self) -> None:
+        self.memory = memoryview(bytearray(_AT_ONCE))
+
+
+_BUFFER = _Buffer()
+
+
+def _read(file: FileIO | BytesIO, hasher: blake3 | hashlib._Hash) -> tuple[int, str]:
+    """Return the size and the checksum of an open file."""
+    size, memory = 0, _BUFFER.memory
+    while count := file.readinto(memory):
+        hasher.update(memory[:count])
+        size += count
+    return size, hasher.hexdigest()
 
 
 def folder_problems(directory: Path, folder: Path, listed: Sequence[FileRecord]) -> Iterator[tuple[str, str]]:

@@ -44,7 +44,7 @@ SCRATCH = "scratch"
 MARKERS = "part-*.json"
 PRODUCT = "files-"  # begins the name of a folder with files of a product
 FORMAT_FILE = "format"
-FORMAT = 5  # of stores and their records; records of 1 (without a number) to 4 are read as they are
+FORMAT = 6  # of stores and their records; records of 1 (without a number) to 5 are read as they are
 
 
 def format_of(root: Path) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import polars as pl
+from blake3 import blake3
 from polars.io.plugins import register_io_source
 
 from normloom.core.errors import StoreError
@@ -66,7 +67,7 @@ def write_frames(
     files = {kind: _ParquetFile(frames[kind]) for kind in written}
     write_together({directory / names[kind]: file.write_to for kind, file in files.items()})
     records = {
-        kind: FileRecord(name=names[kind], rows=frames[kind].height, bytes=file.size, sha256=file.checksum)
+        kind: FileRecord(name=names[kind], rows=frames[kind].height, bytes=file.size, blake3=file.checksum)
         for kind, file in files.items()
     }
     return {kind: records.get(kind, NO_FILE) for kind in KINDS}
@@ -78,7 +79,7 @@ class _ParquetFile:
     def __init__(self, rows: pl.DataFrame | Blocks) -> None:
         self.size = 0
         self._rows = rows
-        self._hasher = hashlib.sha256()
+        self._hasher = blake3()
         self._refusal: OSError | None = None
 
     @property
@@ -338,6 +339,6 @@ def _read(path: Path, columns: tuple[str, ...] | None) -> pl.DataFrame:
 
 def content_hash(parts: Sequence[PartRecord]) -> str:
     """Return the hash of a product, from the checksums of its rows' files in order and of its other files by name."""
-    files = [f"{file.name.partition('/')[2]} {file.sha256}" for part in parts for file in part.attached]
-    joined = "\n".join([*(part.files["rows"].sha256 for part in parts), *files])
+    files = [f"{file.name.partition('/')[2]} {file.checksum}" for part in parts for file in part.attached]
+    joined = "\n".join([*(part.files["rows"].checksum for part in parts), *files])
     return hashlib.sha256(joined.encode()).hexdigest()[:20]

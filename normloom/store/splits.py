@@ -9,13 +9,13 @@ storage has no links, and names without one: a release there may be written twic
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
+from blake3 import blake3
 
 from normloom.core.table import FileRecord, Manifest
 from normloom.store.files import write_file, write_together
@@ -41,7 +41,7 @@ def write_splits(manifest: Manifest, table: Path, folder: Path, *, before: Piece
             _link(source, folder / (names[0] if by_split else "") / f"{stem}.parquet")
         elif before is None:
             _write({folder / name / f"{stem}.parquet": rows for name, rows in _pieces(source).items()})
-        elif (pieces := before.get(file.sha256, {})).keys() == set(names) and all(map(_whole, pieces.values())):
+        elif (pieces := before.get(file.checksum, {})).keys() == set(names) and all(map(_whole, pieces.values())):
             for name, path in pieces.items():
                 _link(path, folder / name / f"{stem}-{_checksum_in(path)}.parquet")
         else:
@@ -55,7 +55,7 @@ def pieces_of(manifest: Manifest, folder: Path) -> Pieces:
     found: dict[str, dict[str, Path]] = {}
     for path in folder.glob("*/*.parquet"):
         if (named := _PIECE.fullmatch(path.stem)) and int(named[1]) < len(files):
-            found.setdefault(files[int(named[1])].sha256, {})[path.parent.name] = path
+            found.setdefault(files[int(named[1])].checksum, {})[path.parent.name] = path
     return found
 
 
@@ -85,7 +85,7 @@ def _pieces(path: Path) -> dict[str, bytes]:
 
 
 def _checksum(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
+    return blake3(content).hexdigest()[:16]
 
 
 def _checksum_in(path: Path) -> str:

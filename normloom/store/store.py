@@ -200,7 +200,7 @@ class Store:
         if isinstance(directory, ObjectPath):
             return file_problem(directory, record)
         try:
-            seen = (_state(f"{directory}/{record.name}"), record.sha256)  # of thousands, without an object for each
+            seen = (_state(f"{directory}/{record.name}"), record.checksum)  # of thousands, without an object for each
         except OSError:
             return file_problem(directory, record)
         if seen not in self._whole:
@@ -216,7 +216,7 @@ class Store:
         if manifest is None:
             return []
         files = self._files(directory, manifest, "rows")
-        return [(path, part.files["rows"].sha256) for (path, _), part in zip(files, manifest.parts, strict=True)]
+        return [(path, part.files["rows"].checksum) for (path, _), part in zip(files, manifest.parts, strict=True)]
 
     def folder(self, ref: TableRef) -> Path:
         """Return the folder with the files of a product.

@@ -89,7 +89,7 @@ def test_parts_that_both_tables_hold_are_not_read(tmp_path: Path) -> None:
     first, second = built(store, before, build=build_id(1)), built(store, after, build=build_id(2))
     current = store.current("toy", "echo")
     assert current is not None
-    sums = sorted((part.files["rows"].sha256, part.files["rows"].name) for part in current.parts[:3])
+    sums = sorted((part.files["rows"].checksum, part.files["rows"].name) for part in current.parts[:3])
     directory = store.table_directory(current.ref)
     for _, name in sums[1:]:  # of the parts that are the same one is read, for its columns
         path = directory / name

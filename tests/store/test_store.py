@@ -5,12 +5,12 @@ import io
 import json
 import multiprocessing
 import shutil
-from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
 import polars as pl
 import pytest
+from blake3 import blake3
 
 from normloom.core.errors import StoreError, UsageError
 from normloom.core.rows.blocks import Blocks
@@ -72,7 +72,7 @@ def test_rows_that_are_written_in_blocks_are_those_of_one_frame(tmp_path: Path) 
     for record in (records["rows"], records["quarantined"]):
         content = (tmp_path / record.name).read_bytes()
         assert pl.read_parquet(io.BytesIO(content)).equals(rows)
-        assert (record.rows, record.bytes, record.sha256) == (rows.height, len(content), sha256(content).hexdigest())
+        assert (record.rows, record.bytes, record.blake3) == (rows.height, len(content), blake3(content).hexdigest())
 
 
 def test_reads_any_slice_of_files_laid_end_to_end(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_parts_are_kept_if_all_columns_are_the_same(tmp_path: Path) -> None:
     )
     again = made("toy", [carrying(others, part_rows=2)], store)["odd"]
     assert again.work is not None
-    assert (again.work.parts, again.parts[0].files["rows"].sha256) == (1, first.parts[0].files["rows"].sha256)
+    assert (again.work.parts, again.parts[0].files["rows"].checksum) == (1, first.parts[0].files["rows"].checksum)
     assert table(store, again, "rows")["word"].to_list() == ["word 1", "other"]
 
 
