@@ -91,7 +91,7 @@ def measure(folder: Path, rows: int, prompts: Path, pythons: dict[str, str], pee
     made = {name: value for name, value in exact[0].items() if name.startswith("fingerprint")}
     report.add(f"{rows:,} texts: making the codes", [made])
     whole = run("normloom removal", times=1)
-    report.add(f"{rows:,} texts: rows removed by the step `deduplicate`", [row_of(whole, rows) | last_of(whole)])
+    report.add(f"{rows:,} texts: rows that the step `duplicates` finds", [row_of(whole, rows) | last_of(whole)])
     if by_jaccard is None:
         return
     similar = []

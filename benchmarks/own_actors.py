@@ -1,6 +1,6 @@
 """Stages without a model: in the build's process, the default, against processes of their own (`Needs(processes=N)`).
 
-`select` chooses among eight candidates per prompt, in parts of 4,096 prompts. `deduplicate` is one part. `bootstrap`
+`select` chooses among eight candidates per prompt, in parts of 4,096 prompts. `duplicates` is one part. `bootstrap`
 computes the interval of the mean of each of eight groups of drawn values, one part per group. Ray is already running;
 starting the processes counts towards each stage that asks for them, as it does in a build.
 """
@@ -18,7 +18,6 @@ import numpy as np
 import polars as pl
 from common import Marks, Report, parser, start_ray
 
-from normloom.core.contract import Contract
 from normloom.core.fan_out import free
 from normloom.core.models.needs import Needs
 from normloom.core.stage import Output, Stage
@@ -29,7 +28,8 @@ from normloom.steps.args import Args
 from normloom.steps.graph import stages_of
 from normloom.steps.step import step
 from normloom.store.store import Store
-from normloom.tasks.duplicates.deduplicate import Deduplication, deduplicate
+from normloom.tasks.duplicates.deduplicate import Deduplication
+from normloom.tasks.duplicates.duplicates import duplicates
 from normloom.tasks.metrics.mean import mean
 from normloom.tasks.rejection.select import select
 from normloom.workers.pool import Pool
@@ -39,9 +39,6 @@ CANDIDATES = 8  # of a prompt
 GROUPS = 8  # of bootstraps
 WORDS = 2000  # that texts are made of
 LETTERS, LENGTH = 6, 12  # of a word, and words of a text
-
-
-KEPT = Contract(columns={"prompt": pl.String(), "fingerprint": pl.UInt64()})
 
 
 class Size(Args):
@@ -108,15 +105,15 @@ def _select(size: int) -> Stage:
     return select(asked, judged(asked))
 
 
-def _deduplicate(size: int) -> Stage:
-    return deduplicate(prompts(Size(rows=size)), Deduplication(), contract=KEPT)
+def _duplicates(size: int) -> Stage:
+    return duplicates(prompts(Size(rows=size)), Deduplication())
 
 
 def _bootstrap(size: int) -> Stage:
     return bootstrap(groups(Size(rows=size)))
 
 
-FLOWS: dict[str, Callable[[int], Stage]] = {"select": _select, "deduplicate": _deduplicate, "bootstrap": _bootstrap}
+FLOWS: dict[str, Callable[[int], Stage]] = {"select": _select, "duplicates": _duplicates, "bootstrap": _bootstrap}
 
 
 def main() -> None:

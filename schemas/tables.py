@@ -123,6 +123,24 @@ GAPS = Contract(
     keys=("label",),
 )
 
+DUPLICATES = Contract(
+    columns={
+        "duplicate": pl.String(),  # the row that goes
+        "winner": pl.String(),  # the row that stays instead
+        "reason": pl.String(),
+        "distance": pl.Int64(),  # of their codes, in bits
+        "jaccard": pl.Float64(),  # similarity of their shingles
+    },
+    keys=("duplicate",),
+    checks=(within("reason", "exact_duplicate", "near_duplicate"),),
+)
+
+DUPLICATES_BY_MEANING = Contract(
+    columns={**DUPLICATES.columns, "similarity": pl.Float64()},  # cosine of their vectors
+    keys=DUPLICATES.keys,
+    checks=DUPLICATES.checks,
+)
+
 UNIQUE = Contract(  # without the probabilities of all labels, which nothing after this reads: 0.5 kB a prompt
     columns={
         **{name: dtype for name, dtype in _LABELLED.items() if name != "probabilities"},

@@ -11,6 +11,7 @@ from normloom.core.contract import Contract
 from normloom.core.stage import Output, Stage
 from normloom.schemas import tables
 from normloom.tasks.duplicates.deduplicate import Deduplication, deduplicate
+from normloom.tasks.duplicates.duplicates import duplicates
 from normloom.tasks.duplicates.split import Splitting, prompt_splits, split
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output
 from normloom.testing.builds import build_id
@@ -191,7 +192,9 @@ def hand_made() -> list[Stage]:
             for prompt, labels in PROMPTS.items()
         ),
     )
-    unique = deduplicate([prompts], Deduplication(), contract=tables.UNIQUE)
+    unique = deduplicate(
+        [prompts], duplicates(prompts, Deduplication()), without=("probabilities",), contract=tables.UNIQUE
+    )
     said = Candidates(
         said=(
             (FIRST, 0, "g1", "aligned", "", 0.9),

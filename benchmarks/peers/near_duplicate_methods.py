@@ -113,19 +113,20 @@ def normloom_minhash(path: Path, _output: Path, _run: int) -> Iterator[Pairs]:
 
 
 def normloom_removal(path: Path, _output: Path, _run: int) -> Iterator[Pairs]:
-    """Run the step `deduplicate` at its defaults, codes and ledger included: the rows removed, each with its keeper."""
+    """Run the step `duplicates` at its defaults, codes included: the rows removed, each with its keeper."""
     import polars as pl
 
-    from normloom.tasks.duplicates.deduplicate import Deduplication, deduplicate
+    from normloom.tasks.duplicates.deduplicate import Deduplication
+    from normloom.tasks.duplicates.duplicates import duplicates
 
     def rows(texts: pl.LazyFrame) -> pl.LazyFrame:
         return texts.with_row_index("row_id").select(pl.col("row_id").cast(pl.String), prompt="text")
 
     few = pl.LazyFrame({"text": [f"what is {n} and {n * n}" for n in [*range(8999), 0]]})
-    deduplicate.function(rows(few), Deduplication())  # compiles, or loads what is compiled
+    duplicates.function(rows(few), Deduplication())  # compiles, or loads what is compiled
     with timed("search"):
-        removed = deduplicate.function(rows(pl.scan_parquet(path, glob=False)), Deduplication()).dropped
-    yield removed.select(pl.col("winner", "row_id").cast(pl.UInt32)).to_numpy().T
+        removed = duplicates.function(rows(pl.scan_parquet(path, glob=False)), Deduplication()).rows
+    yield removed.select(pl.col("winner", "duplicate").cast(pl.UInt32)).to_numpy().T
 
 
 def faiss(path: Path, _output: Path, _run: int) -> Iterator[Pairs]:

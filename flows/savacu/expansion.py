@@ -22,4 +22,7 @@ def expanded(labelled: Stage, config: SavacuConfig) -> tuple[Stage, Stage]:
         tau=near.tau,
         features=near.features,
     )
-    return gaps, distinct([labelled, drafted], near, config.models.embedder, contract=tables.UNIQUE)
+    unique = distinct(
+        [labelled, drafted], near, config.models.embedder, without=("probabilities",), contract=tables.UNIQUE
+    )
+    return gaps, unique

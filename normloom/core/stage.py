@@ -64,9 +64,9 @@ class Stage:
     The rows of `inputs`, in order, are cut into parts of at most `part_rows` rows (None: one part), with the columns
     `reads` (None: all). Every part gets `sides` whole; with `sides_on`, only the side rows whose column of that name
     holds the id of one of its input rows. With `looks_up`, a column per side table, it gets the side rows that its own
-    rows, or side rows looked up before, name in that column: by the side table's column of that name, or else by id.
+    rows, or side rows looked up before, name in that column: by the side table's column of that name, or else by id;
+    if only the side table has the column, it holds ids of rows of the part.
     Of side table k it gets the columns `side_reads[k]` and those that connect it (None, or no entry: all columns).
-    With `carries`, rows get the columns that they lack from the row whose `row_id` they keep.
     With `blocks`, the function is handed its rows as `Blocks`, which it looks at one after another.
     With `compares`, a part does not depend on side rows that its ledger of dropped rows does not name as winners, nor
     on new ones that do not touch it. `quarantine_budget`, a share of the attempts, overrides the build's.
@@ -90,7 +90,6 @@ class Stage:
     looks_up: tuple[str, ...] = ()
     reads: tuple[str, ...] | None = None
     side_reads: SideReads = ()
-    carries: bool = False
     blocks: bool = False
     compares: Compared | None = None
     model: ModelSpec | None = None
@@ -111,13 +110,11 @@ class Stage:
             require_name(self.name, what="stage")
         if self.part_rows and (self.run or self.files):
             raise ConfigError(f"stage {self.name!r} has a run or files, so it is made in one part: leave out part_rows")
-        if self.carries and self.reads is None:
-            raise ConfigError(f"stage {self.name!r} carries columns: `reads` must name those that it needs itself")
         owes = self.fan_out is not None and self.fan_out.rows is not None
-        if self.blocks and (self.part_rows or self.sides_on or self.looks_up or self.carries or owes):
+        if self.blocks and (self.part_rows or self.sides_on or self.looks_up or owes):
             raise ConfigError(
-                f"stage {self.name!r} reads its rows in blocks: leave out part_rows, sides_on, looks_up and carries, "
-                "and declare a free fan-out"
+                f"stage {self.name!r} reads its rows in blocks: leave out part_rows, sides_on and looks_up, and "
+                "declare a free fan-out"
             )
         if self.sides_on and self.looks_up:
             raise ConfigError(f"stage {self.name!r}: a side table has sides_on or looks_up, not both")
@@ -138,11 +135,6 @@ class Stage:
         own = {told.get(name, name): value for name, value in self.needs.model_dump(exclude_unset=True).items()}
         asked = {name: value for name, value in own.items() if getattr(self.model, name) is None}
         return self.model.model_copy(update=asked)
-
-    @property
-    def handed(self) -> tuple[str, ...] | None:
-        """The columns of its rows that the function is handed, None for all; with `carries` the table's keys, too."""
-        return (*self.reads, *self.contract.keys) if self.carries and self.reads is not None else self.reads
 
     @property
     def side_handed(self) -> SideReads:

@@ -68,7 +68,6 @@ def key_fields(
         **({"looks_up": list(stage.looks_up)} if stage.looks_up else {}),
         **({"reads": list(stage.reads)} if stage.reads is not None else {}),
         **({"side_reads": canonical(stage.side_reads)} if stage.side_reads else {}),
-        **({"carries": True} if stage.carries else {}),
         **({"products": len(stage.products)} if stage.products else {}),
         **({"files": stage.files} if stage.files else {}),
         "arguments": _arguments(stage),

@@ -52,9 +52,14 @@ def rows_with_others(
         return None
     here = schema_of(files)
     for number, column in reversed(list(enumerate(looks_up[: len(sides)]))):
-        if column not in here and (wanted := _together(names.pop(column))).len():  # rows of a side table name them
-            pairs = zip(sides[:number], looks_up, strict=False)
-            side, by = next((side, by) for side, by in pairs if column in schema_of(side))
+        if column in here or not (wanted := _together(names.pop(column))).len():
+            continue
+        pairs = zip(sides[:number], looks_up, strict=False)
+        found = next(((side, by) for side, by in pairs if column in schema_of(side)), None)
+        if found is None:  # the column holds ids of the rows
+            names["row_id"].append(wanted)
+        else:  # rows of another side table name them
+            side, by = found
             naming = scan(side).filter(_among(column, wanted))
             names[by].append(naming.select(_key(side, by)).collect().to_series())
     differing = {column: wanted for column, some in names.items() if (wanted := _together(some)).len()}

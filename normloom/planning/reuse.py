@@ -69,15 +69,16 @@ def kept_without(stage: Stage, table: Manifest, gone: Set[str], store: Store) ->
 
 def _owners(stage: Stage, table: Manifest, sides: Sequence[TableRef], gone: Set[str], store: Store) -> set[str]:
     """Return the input rows to which rows of side tables belong that are gone."""
-    if stage.looks_up and sides:
-        column = stage.looks_up[0]
+    column = stage.looks_up[0] if stage.looks_up and sides else None
+    if column and column in store.scan(table.inputs[0]).collect_schema():
         named = pl.concat([store.scan(ref).select("row_id", named=column).collect() for ref in table.inputs])
         return set(named.filter(_among(named["named"], gone))["row_id"])
-    if not stage.sides_on:
+    owner = column or stage.sides_on
+    if not owner:
         return set()
     found: set[str] = set()
-    for ref in sides:
-        rows = store.scan(ref).select("row_id", owner=stage.sides_on).collect()
+    for ref in sides[:1] if column else sides:
+        rows = store.scan(ref).select("row_id", owner=owner).collect()
         found |= set(rows.filter(_among(rows["row_id"], gone))["owner"])
     return found
 

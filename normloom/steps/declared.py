@@ -50,7 +50,6 @@ _OPTIONS: Mapping[str, tuple[Allows, str]] = {
         lambda given: callable(given) or (isinstance(given, tuple) and all(x is None or _are_texts(x) for x in given)),
         'names of columns, or None, for each side table, such as (("label",), None), or a function that returns them',
     ),
-    "carries": (_a(bool), "True or False"),
     "blocks": (_a(bool), "True or False"),
     "compares": (_a(bool, Compared), "True, False or a Compared"),
     "quarantine_budget": (_is_share, "a share from 0 to 1, such as 0.1"),
@@ -67,7 +66,7 @@ _OPTIONS: Mapping[str, tuple[Allows, str]] = {
 }
 
 
-_NEVER_NONE = frozenset({"looks_up", "side_reads", "carries", "blocks", "compares", "libraries"})
+_NEVER_NONE = frozenset({"looks_up", "side_reads", "blocks", "compares", "libraries"})
 
 
 def wrong(option: str, given: Any) -> str | None:

@@ -201,7 +201,6 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
     looks_up: tuple[str, ...] = (),
     reads: tuple[str, ...] | Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None,
     side_reads: SideReads | Callable[[Mapping[str, Any]], SideReads] = (),
-    carries: bool = False,
     blocks: bool = False,
     compares: Compared | bool = False,
     quarantine_budget: float | None = None,
@@ -221,15 +220,13 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
     - `part_rows`: rows per part, None for all at once; a field `part_rows` of the arguments takes precedence.
     - `sides_on`: column of the side tables that names an input row, so that a part reads only its own side rows.
     - `looks_up`: the reverse: for each side table a column, of the step's rows or of rows looked up before, that names
-      the side rows, by the side table's column of that name or else by id.
+      the side rows, by the side table's column of that name or else by id; or a column of the side table only, which
+      holds the ids of the step's rows.
     - `reads`: the columns of its rows that it reads, or a function of the arguments and values that returns them; it
       gets only these and `row_id`, and a part is kept if other columns change.
     - `side_reads`: the columns of each side table that it reads, None for all, as of a side table that is not listed;
       or a function of the arguments and values that returns them. It gets only these, `row_id`, and the columns of
       `sides_on` and `looks_up`.
-    - `carries`: its rows keep their `row_id` and order, and get the columns of its table that they lack from the rows
-      that it read, a few thousand at a time: a step over a whole table need not load columns that it only passes on.
-      It gets the keys of its table, too.
     - `blocks`: it is handed its rows as `Blocks`: frames of some ten thousand rows, one after another. It makes a table
       of one part, of rows with `parents`.
     - `compares`: rows are only compared with the side tables, and a dropped row names its winner there; so a part is
@@ -251,7 +248,6 @@ def step(  # noqa: PLR0913  # what one declaration says, by name
         "looks_up": looks_up,
         "reads": reads,
         "side_reads": side_reads,
-        "carries": carries,
         "blocks": blocks,
         "compares": compares,
         "quarantine_budget": quarantine_budget,

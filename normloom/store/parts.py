@@ -11,15 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import polars as pl
 from blake3 import blake3
-from polars.io.plugins import register_io_source
 
 from normloom.core.errors import StoreError
 from normloom.core.machine.object_path import ObjectPath
-from normloom.core.rows.blocks import Blocks
 from normloom.core.table import KINDS, LEDGERS, NO_FILE, FileRecord, Kind, PartRecord
 from normloom.store.files import sync_directory, write_file, write_together, writing
 from normloom.store.integrity import content_of, has_files, is_whole, parsed
@@ -59,7 +57,7 @@ def require_writer(directory: Path, token: str) -> None:
 
 
 def write_frames(
-    directory: Path, index: int, frames: Mapping[Kind, pl.DataFrame | Blocks], *, writer: str
+    directory: Path, index: int, frames: Mapping[Kind, pl.DataFrame], *, writer: str
 ) -> dict[Kind, FileRecord]:
     """Write the files of one part and return their records; a ledger without entries gets no file."""
     written = [kind for kind in KINDS if kind == "rows" or frames[kind].height]
@@ -76,7 +74,7 @@ def write_frames(
 class _ParquetFile:
     """Rows as a Parquet file that need not be in memory whole; once it is written its size and checksum are known."""
 
-    def __init__(self, rows: pl.DataFrame | Blocks) -> None:
+    def __init__(self, rows: pl.DataFrame) -> None:
         self.size = 0
         self._rows = rows
         self._hasher = blake3()
@@ -89,7 +87,7 @@ class _ParquetFile:
     def write_to(self, file: BinaryIO) -> None:
         self._file = file
         try:
-            _encode(self._rows, self)
+            self._rows.write_parquet(self, compression="zstd", statistics=True, row_group_size=ROW_GROUP)
         except pl.exceptions.PolarsError:
             if self._refusal:  # a full disk, which Polars tells as an error of the data
                 raise self._refusal from None
@@ -106,15 +104,6 @@ class _ParquetFile:
 
     def flush(self) -> None:
         self._file.flush()
-
-
-def _encode(rows: pl.DataFrame | Blocks, file: Any) -> None:
-    if isinstance(rows, Blocks):
-        blocks = rows.made
-        read = register_io_source(lambda *_: blocks(), schema=rows.schema)
-        read.sink_parquet(file, compression="zstd", statistics=True, row_group_size=ROW_GROUP)
-    else:
-        rows.write_parquet(file, compression="zstd", statistics=True, row_group_size=ROW_GROUP)
 
 
 def write_files(directory: Path, index: int, folder: Path, *, writer: str) -> tuple[FileRecord, ...]:

@@ -1,4 +1,4 @@
-"""Removing near-duplicates by meaning: prompts whose sentence vectors are near each other."""
+"""Near-duplicates by meaning: prompts whose sentence vectors are near each other."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from normloom.core.stage import Output
 from normloom.schemas import tables
 from normloom.steps.step import step
 from normloom.tasks import bounds
-from normloom.tasks.duplicates.deduplicate import Deduplication, columns_compared, removal
+from normloom.tasks.duplicates.deduplicate import Deduplication
+from normloom.tasks.duplicates.duplicates import FAN_OUT, columns_compared, found_among
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,14 +32,14 @@ def text_vectors(rows: pl.DataFrame, model: Embedder, *, column: str = "prompt")
 
 
 @step(
-    name="deduplicate",
+    name="duplicates",
+    makes=tables.DUPLICATES_BY_MEANING,
     reads=columns_compared,
-    carries=True,
     bound=bounds.as_many,
-    fan_out=each(),
+    fan_out=FAN_OUT,
     libraries=("numba", "numpy"),
 )
-def deduplicate_by_meaning(
+def duplicates_by_meaning(
     rows: pl.DataFrame,
     args: Deduplication,
     vectors: pl.DataFrame,
@@ -47,18 +48,17 @@ def deduplicate_by_meaning(
     column: str = "prompt",
     within: str | None = None,
 ) -> Output:
-    """Return what `deduplicate` does, for the method `embedding`.
+    """Return what `duplicates` does, for the method `embedding`, and the `similarity` of each pair, its cosine.
 
-    The winner of a removed row is the kept row of the same normalised text, or else the kept row whose vector has the
-    highest cosine, at least `similarity`; ties go to the earliest. Its payload says `similarity` (the cosine) besides
-    `distance` and `jaccard`. `vectors` are those of the rows, and of `known`. Raises ContractError as `deduplicate`
-    does, and for a row without vector.
+    The winner is the row that stays of the same normalised text, or else the one whose vector has the highest cosine,
+    at least `similarity`; ties go to the earliest. `vectors` are those of the rows, and of `known`. Raises
+    ContractError as `duplicates` does, and for a row without vector.
     """
 
-    def duplicates(some: pl.DataFrame, stored: int, packed: FlatTexts | None) -> pl.DataFrame:
+    def compared(some: pl.DataFrame, stored: int, packed: FlatTexts | None) -> pl.DataFrame:
         return _duplicates(some, stored, vectors, packed, column, args)
 
-    return removal(rows, args, known, duplicates, column=column, within=within, reads=("row_id", column))
+    return found_among(rows, args, known, compared, column=column, within=within, reads=("row_id", column))
 
 
 def _duplicates(

@@ -15,7 +15,7 @@ from normloom.near_duplicates.features import Features
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Taxonomy
 from normloom.steps.step import step
-from normloom.tasks.duplicates.deduplicate import compared_within, expected_chance_pairs, sufficient
+from normloom.tasks.duplicates.duplicates import compared_within, expected_chance_pairs, sufficient
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output
 
 if TYPE_CHECKING:

@@ -175,18 +175,18 @@ def test_scores_that_are_no_probabilities_are_said(build: tuple[BuildResult, Sto
 def test_small_models_and_removals_by_chance_are_warned_of(build: tuple[BuildResult, Store]) -> None:
     result, store = build
     tables = {one.stage: one for one in result.manifests}
-    unique, scored = tables["deduplicate"], next(one for one in result.manifests if one.key_fields["model"])
-    dropped = unique.parts[0].files["dropped"].model_copy(update={"rows": 5})
-    part = unique.parts[0].model_copy(
-        update={"files": {**unique.parts[0].files, "dropped": dropped}, "metrics": {"expected_chance_pairs": 3.0}}
+    found, scored = tables["duplicates"], next(one for one in result.manifests if one.key_fields["model"])
+    rows = found.parts[0].files["rows"].model_copy(update={"rows": 5})
+    part = found.parts[0].model_copy(
+        update={"files": {**found.parts[0].files, "rows": rows}, "metrics": {"expected_chance_pairs": 3.0}}
     )
-    tables["deduplicate"] = unique.model_copy(update={"parts": [part]})
+    tables["duplicates"] = found.model_copy(update={"parts": [part]})
     fields = {**scored.key_fields, "model": {**scored.key_fields["model"], "model": "SmolLM2-135M-Instruct"}}
     tables[scored.stage] = scored.model_copy(update={"key_fields": fields})
     console = Console(file=StringIO(), width=400, record=True)
     summary.show(console, replace(result, manifests=list(tables.values())), store, system=SAVACU, profile="test")
     text = console.export_text()
-    assert re.search(r"^deduplicate: Random codes of", text, re.MULTILINE)
+    assert re.search(r"^duplicates: Random codes of", text, re.MULTILINE)
     assert "A 135M model took part: what it writes, judges and rates is near chance." in text
 
 

@@ -52,6 +52,7 @@ def test_the_flow_is_the_paper_s_pipeline_step_by_step() -> None:
         "requests",
         "gaps",
         "expand",
+        "duplicates",
         "deduplicate",
         "asked",
         "rate_r1",
@@ -69,7 +70,8 @@ def test_stages_read_what_the_pipeline_says() -> None:
     reads = {stage.name: [upstream.name for upstream in stage.upstream] for stage in flow()}
     assert reads["classify"] == ["conversations", "score_labels"]
     assert reads["requests"] == ["ingest", "classify"]
-    assert reads["deduplicate"] == ["requests", "expand"]  # originals first, so that they are what is kept
+    assert reads["duplicates"] == ["requests", "expand"]  # originals first, so that they are what is kept
+    assert reads["deduplicate"] == ["requests", "expand", "duplicates"]
     assert reads["rate_r1"] == reads["rate_r2"] == ["asked"]
     assert reads["rated"] == ["rate_r1", "rate_r2", "rate_deaf", "deduplicate"]
     assert reads["publish"] == ["ingest", "classify", "deduplicate", "rated"]

@@ -54,6 +54,7 @@ def test_the_exhaustive_route_is_the_paper_s_algorithm_step_by_step() -> None:
         "classify",
         "gaps",
         "expand",
+        "duplicates",
         "deduplicate",
         *round_names(0),
         *round_names(1),
@@ -102,7 +103,8 @@ def test_stages_read_what_the_algorithm_says() -> None:
     stages = {stage.name: stage for stage in flow("rounds=1")}
     reads = {name: [upstream.name for upstream in stage.upstream] for name, stage in stages.items()}
     assert reads["expand"] == ["gaps", "classify"]
-    assert reads["deduplicate"] == ["classify", "expand"]  # originals first, so that they are what is kept
+    assert reads["duplicates"] == ["classify", "expand"]  # originals first, so that they are what is kept
+    assert reads["deduplicate"] == ["classify", "expand", "duplicates"]
     assert reads["generate_0_g1"] == ["deduplicate"]
     assert reads["classify"] == ["ingest", "score_labels"]
     assert reads["score_0"] == ["generate_0_g1", "generate_0_g2"]

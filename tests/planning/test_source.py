@@ -301,7 +301,7 @@ def test_what_asks_a_model_does_not_reach_what_is_made_of_its_answers(asking: st
 
 
 def test_kernels_behind_decorators_are_reached() -> None:
-    found = source_of([("normloom.tasks.duplicates.deduplicate", "deduplicate")]).symbols
+    found = source_of([("normloom.tasks.duplicates.duplicates", "duplicates")]).symbols
     assert any(name.startswith("normloom.near_duplicates.find:") for name in found)
     assert any(name.startswith("normloom.near_duplicates.simhash:") for name in found)
 

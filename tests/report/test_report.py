@@ -200,15 +200,15 @@ def test_chance_pairs_past_a_hundredth_of_the_removals_warn(
     store: Store, removed: int, chance: float, warns: bool
 ) -> None:
     material = find_material(store, "toy")
-    manifest = material.manifests["deduplicate"]
+    manifest = material.manifests["duplicates"]
     part = manifest.parts[0]
-    files = {**part.files, "dropped": part.files["dropped"].model_copy(update={"rows": removed})}
+    files = {**part.files, "rows": part.files["rows"].model_copy(update={"rows": removed})}
     metrics = {**part.metrics, "expected_chance_pairs": chance}
     changed = manifest.model_copy(
         update={"parts": [part.model_copy(update={"files": files, "metrics": metrics})], "rows_in": 1000}
     )
     [collect] = [each.collect for each in SECTIONS if each.name == "duplicates"]
-    data = collect(Material(store=store, lock=material.lock, title="", manifests={"deduplicate": changed}))
+    data = collect(Material(store=store, lock=material.lock, title="", manifests={"duplicates": changed}))
     assert data is not None
     warnings = [block.text for block in draw_duplicates(data) if isinstance(block, Note) and block.warning]
     assert bool(warnings) == warns

@@ -13,7 +13,6 @@ import pytest
 from blake3 import blake3
 
 from normloom.core.errors import StoreError, UsageError
-from normloom.core.rows.blocks import Blocks
 from normloom.core.table import LEDGERS, NO_FILE, FileRecord, Kind, Manifest
 from normloom.store.files import write_file, write_together
 from normloom.store.integrity import file_problem
@@ -56,17 +55,15 @@ class FullDisk(io.BytesIO):
 
 def test_a_disk_that_fills_up_while_rows_are_written_is_told_as_that() -> None:
     rows = pl.DataFrame({"n": range(3)})
-    blocks = Blocks(rows.schema, rows.height, lambda: iter([rows]))
-    for content in (rows, blocks, rows.clear()):
+    for content in (rows, rows.clear()):
         with pytest.raises(OSError, match="No space left on device"):
             _ParquetFile(content).write_to(FullDisk())
 
 
-def test_rows_that_are_written_in_blocks_are_those_of_one_frame(tmp_path: Path) -> None:
+def test_what_is_written_is_what_is_recorded(tmp_path: Path) -> None:
     rows = pl.DataFrame({"n": range(2 * ROW_GROUP + 5)})
     none = rows.clear()
-    made = Blocks(rows.schema, rows.height, lambda: rows.iter_slices(1000))
-    records = write_frames(tmp_path, 0, {"rows": made, "dropped": none, "quarantined": rows}, writer="w")
+    records = write_frames(tmp_path, 0, {"rows": rows, "dropped": none, "quarantined": rows}, writer="w")
     assert records["dropped"] == NO_FILE
     assert len(list(tmp_path.iterdir())) == 2
     for record in (records["rows"], records["quarantined"]):

@@ -49,8 +49,7 @@ class PartJob:
     part over if they would make it of the same rows. `forgotten` is what a source may not bring. `reads` are the
     columns of its rows that it reads, `side_reads` those of each side table, `side_spans` of which rows of each
     side table it looks up its own (of all if empty), `places` where in which files its rows are, and after a hyphen
-    those of side tables. With `carries` rows get the columns that they lack from those that they keep, with
-    `blocks` they are handed over in blocks.
+    those of side tables. With `blocks` rows are handed over in blocks.
     """
 
     system: str
@@ -69,7 +68,6 @@ class PartJob:
     looks_up: tuple[str, ...] = ()
     reads: tuple[str, ...] | None = None
     side_reads: SideReads = ()
-    carries: bool = False
     blocks: bool = False
     before: int = 0
     side_spans: tuple[Span, ...] = ()

@@ -15,9 +15,8 @@ from normloom.core.rows.blocks import Blocks
 from normloom.core.rows.forgotten import without_forgotten
 from normloom.core.rows.ids import row_ids
 from normloom.core.stage import Output, quarantined, quarantined_frame
-from normloom.core.table import DROPPED_SCHEMA, QUARANTINE_SCHEMA, PartRecord
+from normloom.core.table import DROPPED_SCHEMA, QUARANTINE_SCHEMA, Kind, PartRecord
 from normloom.store.parts import committed_part, require_writer, write_files, write_frames, write_part
-from normloom.workers.parts.carried import contract_of, written
 from normloom.workers.parts.job import PartJob, RunJob
 from normloom.workers.parts.origins import require_entries, require_origins
 from normloom.workers.parts.reads import blocks_of, reads_digest, rows_of, sides_of
@@ -52,6 +51,11 @@ def _committed(job: PartJob, model: object | None, started: float, *, files: Pat
         quarantined=pl.concat([output.quarantined, aside]),
     )
     usage = model.take_usage() if isinstance(model, Metered) else {}
+    made: dict[Kind, pl.DataFrame] = {
+        "rows": output.rows,
+        "dropped": output.dropped,
+        "quarantined": output.quarantined,
+    }
     require_writer(job.directory, job.writer)
     writer = f"{job.writer}-{job.copy}" if job.copy else job.writer
     attached = write_files(job.directory, job.index, files, writer=writer) if files else ()
@@ -61,7 +65,7 @@ def _committed(job: PartJob, model: object | None, started: float, *, files: Pat
         index=job.index,
         start=job.start,
         stop=job.stop,
-        files=write_frames(job.directory, job.index, written(job, output), writer=writer),
+        files=write_frames(job.directory, job.index, made, writer=writer),
         attempts=output.attempts or 0,
         dropped_by=_counts(output.dropped, "reason"),
         quarantined_by=_counts(output.quarantined, "rule"),
@@ -104,7 +108,7 @@ def make_rows(job: PartJob, frames: list[pl.DataFrame | Blocks], model: object |
     """Call the stage's function and hold its output to the contract and to the account of rows.
 
     `frames` are the rows and side tables. They are taken out of the list, since those of a whole table should not be
-    held while its new rows are written. Of a stage that carries columns over, the rows do not have these yet.
+    held while its new rows are written.
     """
     rows, *sides = frames
     frames.clear()
@@ -132,8 +136,7 @@ def make_rows(job: PartJob, frames: list[pl.DataFrame | Blocks], model: object |
             f"{output.quarantined.height} quarantined ({accounted} in all): {_advice(accounted < attempts)}"
         )
     identified = _identified(output.rows, job)
-    contract = contract_of(identified, job.contract) if job.carries else job.contract
-    made = contract.enforce(identified, stage=job.stage)
+    made = job.contract.enforce(identified, stage=job.stage)
     return replace(
         output,
         rows=made,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
+from normloom.core.errors import ContractError
 from normloom.core.rows.blocks import Blocks
 from normloom.store.parts import ROW_GROUP, forget_row_groups, read_slice
 from normloom.workers.parts.job import PartJob, Span, TableFiles
@@ -75,7 +76,7 @@ def with_spans(jobs: Sequence[PartJob]) -> list[PartJob]:
         key = column if column in schema else "row_id"
         further = [name for name in first.looks_up if name in schema and name not in {*named, key}]
         rows_of_side = side.select(pl.col(key).alias("key"), *further).with_row_index("_at").collect()
-        found = named[column].join(rows_of_side, on="key")
+        found = named.get(column, named["row_id"]).join(rows_of_side, on="key")
         ends = found.group_by("part").agg(first=pl.col("_at").min(), last=pl.col("_at").max())
         spans.append({part: (begin, last + 1) for part, begin, last in ends.iter_rows()})
         named |= {name: found.select("part", key=name).drop_nulls().unique() for name in further}
@@ -83,9 +84,12 @@ def with_spans(jobs: Sequence[PartJob]) -> list[PartJob]:
 
 
 def _named(jobs: Sequence[PartJob]) -> dict[str, pl.DataFrame]:
-    """Return for each column by which parts look rows up which values the rows of each part have (`part`, `key`)."""
+    """Return for each column by which parts look rows up which values the rows of each part have (`part`, `key`).
+
+    Their ids are one of these columns: rows are looked up by id if no other column names them.
+    """
     there = schema_of(jobs[0].inputs or ())
-    columns = tuple(name for name in jobs[0].looks_up if name in there)
+    columns = ("row_id", *(name for name in jobs[0].looks_up if name in there))
     found: dict[str, list[pl.DataFrame]] = {name: [] for name in columns}
     for job in jobs:
         rows = _cut(job, columns)
@@ -113,8 +117,6 @@ def parted(digests: str) -> tuple[str, str]:
 
 def rows_digest(job: PartJob, rows: pl.DataFrame | None = None) -> str:
     """Return the digest of the input rows of a part, which are read if they are not given."""
-    if job.carries:
-        return rows_digest(replace(job, reads=None, carries=False))
     there = schema_of(job.inputs or ())
     read = _only(job.reads, job.inputs or ()) or there
     columns = tuple(name for name in there if name in read)  # in the table's order: stages name the same ones in others
@@ -150,13 +152,22 @@ def digest_of(frames: Sequence[pl.DataFrame]) -> str:
 
 
 def _looked_up(job: PartJob, rows: pl.DataFrame, columns: Sequence[tuple[str, ...] | None]) -> list[pl.DataFrame]:
-    """Return the rows of side tables that a part looks up: each by a column of its rows, or of those found before."""
+    """Return the rows of side tables that a part looks up.
+
+    Each by a column of its rows, or of those found before; or else by a column of its own that holds ids of its rows.
+    """
     found: list[pl.DataFrame] = []
     spans = job.side_spans or tuple((0, _count(files)) for files in job.sides)
     for files, span, column, wanted in zip(job.sides, spans, job.looks_up, columns, strict=False):
-        names = next(frame[column] for frame in (rows, *found) if column in frame.columns)
         side = read_slice(files, *span, columns=wanted)
         key = column if column in side.columns else "row_id"
+        names = next((frame[column] for frame in (rows, *found) if column in frame.columns), None)
+        if names is None:
+            if key == "row_id" or column in schema_of(job.inputs or ()):
+                raise ContractError(
+                    f"stage {job.stage!r}: it looks side rows up by column {column!r}, which it does not read"
+                )
+            names = rows["row_id"]
         found.append(side.join(pl.DataFrame({key: names.unique()}), on=key, how="semi", maintain_order="left"))
     return found
 

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 from hand_made import ANY
 from in_process import prepared
+from removals import deduplicated
 
 from normloom.api.frames import table
 from normloom.core.contract import Contract
@@ -20,7 +21,7 @@ from normloom.near_duplicates.features import Features
 from normloom.near_duplicates.simhash import jaccard
 from normloom.steps.graph import stages_of
 from normloom.store.store import Store
-from normloom.tasks.duplicates.by_meaning import deduplicate_by_meaning, text_vectors
+from normloom.tasks.duplicates.by_meaning import text_vectors
 from normloom.tasks.duplicates.deduplicate import Deduplication
 from normloom.testing import embedder, made, scripted
 
@@ -43,7 +44,7 @@ def vectors(rows: pl.DataFrame) -> pl.DataFrame:
 
 def test_a_row_names_its_winner_and_how_similar_it_is() -> None:
     rows = prompts()
-    output = deduplicate_by_meaning.function(rows, ARGUMENTS, vectors(rows))
+    output = deduplicated(rows, ARGUMENTS, vectors=vectors(rows))
     assert output.rows["row_id"].to_list() == ["r0", "r2", "r4"]
     ledger = output.dropped.select("row_id", "reason", "winner").rows()
     assert ledger == [("r1", "near_duplicate", "r0"), ("r3", "exact_duplicate", "r0")]
@@ -58,11 +59,11 @@ def test_a_row_names_its_winner_and_how_similar_it_is() -> None:
 
 def test_only_rows_of_one_group_are_compared_and_known_rows_stay() -> None:
     rows = prompts("a", "b", "a", "b", "a")
-    apart = deduplicate_by_meaning.function(rows, ARGUMENTS, vectors(rows), within="group")
+    apart = deduplicated(rows, ARGUMENTS, vectors=vectors(rows), within="group")
     assert apart.dropped.select("row_id", "winner").rows() == [("r3", "r1")]
-    whole = deduplicate_by_meaning.function(rows, ARGUMENTS, vectors(rows))
+    whole = deduplicated(rows, ARGUMENTS, vectors=vectors(rows))
     known = whole.rows.filter(pl.col("row_id") == "r0")
-    alone = deduplicate_by_meaning.function(rows[1:], ARGUMENTS, vectors(rows), known)
+    alone = deduplicated(rows[1:], ARGUMENTS, known, vectors=vectors(rows))
     assert alone.dropped.equals(whole.dropped)
     assert alone.rows.equals(whole.rows[1:])
 
@@ -70,7 +71,7 @@ def test_only_rows_of_one_group_are_compared_and_known_rows_stay() -> None:
 def test_a_row_without_vector_is_refused() -> None:
     rows = prompts()
     with pytest.raises(ContractError, match="one for each row"):
-        deduplicate_by_meaning.function(rows, ARGUMENTS, vectors(rows)[1:])
+        deduplicated(rows, ARGUMENTS, vectors=vectors(rows)[1:])
 
 
 def test_other_methods_ask_no_encoder() -> None:
@@ -78,20 +79,20 @@ def test_other_methods_ask_no_encoder() -> None:
         settings = Deduplication.model_validate({"method": method})
         return stages_of(distinct([ANY], settings, scripted("e"), contract=CONTRACT))
 
-    assert [stage.name for stage in stages("simhash")] == [ANY.name, "deduplicate"]
-    assert [stage.name for stage in stages("embedding")] == [ANY.name, "text_vectors", "deduplicate"]
+    assert [stage.name for stage in stages("simhash")] == [ANY.name, "duplicates", "deduplicate"]
+    assert [stage.name for stage in stages("embedding")] == [ANY.name, "text_vectors", "duplicates", "deduplicate"]
 
 
 def test_the_stages_give_what_the_vectors_of_the_encoder_give(tmp_path: Path) -> None:
     store = Store(tmp_path)
     given = table(pl.DataFrame({"prompt": PROMPTS}), name="prompts")
     encoder = scripted("e", dimensions=16)
-    stage = distinct([given], ARGUMENTS.model_copy(update={"similarity": 0.5}), encoder, contract=CONTRACT)
+    arguments = ARGUMENTS.model_copy(update={"similarity": 0.5})
+    stage = distinct([given], arguments, encoder, contract=CONTRACT)
     tables = made("toy", [stage], store)
     rows = store.scan(tables["prompts"].ref).collect()
     own = text_vectors.function(rows, embedder("e", dimensions=16))
-    assert isinstance(stage.arguments, Deduplication)
-    expected = deduplicate_by_meaning.function(rows, stage.arguments, own)
+    expected = deduplicated(rows, arguments, vectors=own)
     assert store.scan(tables["deduplicate"].ref).collect()["prompt"].equals(expected.rows["prompt"])
     assert 0 < expected.dropped.height < len(PROMPTS)
     assert tables["deduplicate"].count("dropped") == expected.dropped.height
@@ -105,8 +106,8 @@ def test_every_system_that_removes_near_duplicates_can_compare_vectors(system: s
     assert "text_vectors" not in names()
     stages = names("deduplicate.method=embedding", "deduplicate.similarity=0.8")
     assert stages["text_vectors"].model == ModelSpec(engine="scripted", model="e")
-    assert stages["deduplicate"].sides == (stages["text_vectors"],)
-    assert stages["deduplicate"].given["similarity"] == 0.8
+    assert stages["duplicates"].sides == (stages["text_vectors"],)
+    assert stages["duplicates"].given["similarity"] == 0.8
 
 
 @pytest.mark.skipif(find("all-MiniLM-L6-v2") is None, reason="the encoder is not installed")
@@ -116,5 +117,5 @@ def test_a_paraphrase_goes_and_another_matter_stays() -> None:
     model = load_model(ModelSpec(engine="embedding", model="all-MiniLM-L6-v2", device="cpu"), threads=1)
     assert isinstance(model, Embedder)
     own = text_vectors.function(rows, model)
-    output = deduplicate_by_meaning.function(rows, Deduplication(method="embedding"), own)
+    output = deduplicated(rows, Deduplication(method="embedding"), vectors=own)
     assert output.dropped.select("row_id", "winner").rows() == [("b", "a")]

@@ -33,26 +33,23 @@ def chance_warning(manifest: Manifest) -> str | None:
 
 
 def _removals(material: Material, stage: str) -> Data:
-    distance = pl.col("payload").str.json_path_match("$.distance").cast(pl.Int32).alias("distance")
-    counted = material.rows(stage, "dropped").select("reason", distance).group_by("reason", "distance").len()
+    counted = material.rows(stage).group_by("reason", "distance").len("rows").sort("reason", "distance").collect()
+    by_reason = counted.group_by("reason", maintain_order=True).agg(pl.col("rows").sum()).sort("rows", descending=True)
     return {
         **_counts(material.manifests[stage]),
-        "distances": [
-            {"reason": reason, "distance": bits, "rows": rows}
-            for reason, bits, rows in counted.sort("reason", "distance").collect().iter_rows()
-        ],
+        "removed_by": dict(by_reason.iter_rows()),
+        "distances": counted.to_dicts(),
     }
 
 
 def _counts(manifest: Manifest) -> Data:
-    arguments, removed = manifest.key_fields["arguments"], manifest.count("dropped")
+    arguments, removed = manifest.key_fields["arguments"], manifest.count("rows")
     chance = manifest.metrics[CHANCE]
     return {
         "stage": manifest.stage,
         "rows": manifest.rows_in,
         "removed": removed,
         "share": removed / manifest.rows_in if manifest.rows_in else None,
-        "removed_by": manifest.dropped_by,
         "tau": arguments["tau"],
         "jaccard": arguments["jaccard"],
         "chance_pairs": chance,
