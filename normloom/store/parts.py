@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import polars as pl
 from blake3 import blake3
@@ -87,7 +87,8 @@ class _ParquetFile:
     def write_to(self, file: BinaryIO) -> None:
         self._file = file
         try:
-            self._rows.write_parquet(self, compression="zstd", statistics=True, row_group_size=ROW_GROUP)
+            target: Any = self  # as much of a file as Polars needs
+            self._rows.write_parquet(target, compression="zstd", statistics=True, row_group_size=ROW_GROUP)
         except pl.exceptions.PolarsError:
             if self._refusal:  # a full disk, which Polars tells as an error of the data
                 raise self._refusal from None

@@ -227,7 +227,6 @@ def test_a_step_says_what_it_is() -> None:
         ({"reads": "a"}, 'reads must be names of columns in a tuple, such as ("prompt",), or a function that returns'),
         ({"reads": (1,)}, "reads must be names of columns in a tuple"),
         ({"side_reads": ("a",)}, "side_reads must be names of columns, or None, for each side table, such as"),
-        ({"carries": 1}, "carries must be True or False; got 1"),
         ({"blocks": "yes"}, "blocks must be True or False; got 'yes'"),
         ({"compares": "a"}, "compares must be True, False or a Compared; got 'a'"),
         ({"quarantine_budget": 5}, "quarantine_budget must be a share from 0 to 1, such as 0.1; got 5"),

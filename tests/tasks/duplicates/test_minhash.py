@@ -10,10 +10,11 @@ import numpy as np
 import polars as pl
 import pytest
 from pydantic import ValidationError
+from removals import deduplicated
 
 from normloom.near_duplicates.features import Features
 from normloom.near_duplicates.simhash import fingerprints, jaccard, pack, shingles
-from normloom.tasks.duplicates.deduplicate import Deduplication, deduplicate
+from normloom.tasks.duplicates.deduplicate import Deduplication
 from normloom.tasks.duplicates.minhash import bands, find_similar
 
 WORDS = ["river", "stone", "market", "window", "garden", "letter", "winter", "doctor", "bridge", "cousin", "paper"]
@@ -102,7 +103,7 @@ def test_the_stage_names_winner_distance_and_jaccard() -> None:
     base = "How can I help a neighbour who lost her job and cannot pay the rent this month?"
     texts = [base, "Who may vote?", base.replace("month", "winter"), base.upper()]
     rows = pl.DataFrame({"row_id": list("abcd"), "prompt": texts, "group": list("xxyx")})
-    output = deduplicate.function(rows, Deduplication(method="minhash", jaccard=0.7))
+    output = deduplicated(rows, Deduplication(method="minhash", jaccard=0.7))
     assert output.rows["row_id"].to_list() == ["a", "b"]
     ledger = output.dropped.select("row_id", "reason", "winner").rows()
     assert ledger == [("c", "near_duplicate", "a"), ("d", "exact_duplicate", "a")]
@@ -110,7 +111,7 @@ def test_the_stage_names_winner_distance_and_jaccard() -> None:
     codes = fingerprints(texts, Features())
     assert payload["distance"] == int(np.bitwise_count(codes[0] ^ codes[2]))
     assert payload["jaccard"] == pytest.approx(jaccard(texts[0], texts[2], Features()))
-    apart = deduplicate.function(rows, Deduplication(method="minhash", jaccard=0.7), within="group")
+    apart = deduplicated(rows, Deduplication(method="minhash", jaccard=0.7), within="group")
     assert apart.rows["row_id"].to_list() == ["a", "b", "c"]
 
 
@@ -122,7 +123,7 @@ def test_a_threshold_that_no_bands_reach_is_refused() -> None:
 
 def test_what_is_found_does_not_depend_on_the_process() -> None:
     script = (
-        "import sys; sys.path.insert(0, 'tests/tasks/duplicates')\n"
+        "import sys; sys.path[:0] = ['tests/tasks/duplicates', 'tests']\n"
         "from test_minhash import found_in, made_texts\n"
         "print(found_in(made_texts(), 0.6))"
     )

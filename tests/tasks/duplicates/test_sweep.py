@@ -8,13 +8,15 @@ import numpy as np
 import polars as pl
 import pytest
 from hand_made import ANY, TAXONOMIES, Answerer, ask_and_decide, carry_out
+from removals import deduplicated
 
 from normloom.core.errors import ContractError
 from normloom.near_duplicates.features import Features
 from normloom.near_duplicates.simhash import fingerprints
 from normloom.schemas import tables
 from normloom.schemas.template import Template
-from normloom.tasks.duplicates.deduplicate import Deduplication, deduplicate, expected_chance_pairs
+from normloom.tasks.duplicates.deduplicate import Deduplication
+from normloom.tasks.duplicates.duplicates import expected_chance_pairs
 from normloom.tasks.duplicates.sweep import sweep_delta, sweep_tau
 from normloom.tasks.prompts.classify import Asking, Labelling, classify, score_labels
 from normloom.testing.toy import SCRIPTED
@@ -106,7 +108,7 @@ def test_each_tau_removes_what_the_stage_removes_at_it(seed: int, jaccard: float
     rows = prompts(seed)
     found = tried(rows, jaccard=jaccard, alike=alike)
     for tau in range(1, 17):
-        output = deduplicate.function(rows, Deduplication(tau=tau, jaccard=jaccard, alike=alike))
+        output = deduplicated(rows, Deduplication(tau=tau, jaccard=jaccard, alike=alike))
         assert found["removed", tau] == output.dropped.height
         assert found["chance_pairs", tau] == output.metrics["expected_chance_pairs"]
     assert found["removed", 16] >= found["removed", 1] > 0
@@ -128,19 +130,19 @@ def test_groups_are_kept_apart() -> None:
     found = tried(rows, within="group", taus=(3, 10))
     parts = rows.partition_by("group")
     for tau in (3, 10):
-        removed = [deduplicate.function(part, Deduplication(tau=tau)).dropped.height for part in parts]
+        removed = [deduplicated(part, Deduplication(tau=tau)).dropped.height for part in parts]
         assert found["removed", tau] == sum(removed)
         assert found["chance_pairs", tau] == sum(expected_chance_pairs(part.height, tau) for part in parts)
 
 
 def test_prompts_of_other_conversations_are_kept_apart() -> None:
     rows = prompts(2).with_columns(history=pl.concat_list("group"))
-    removed = deduplicate.function(rows, Deduplication()).dropped.height
+    removed = deduplicated(rows, Deduplication()).dropped.height
     assert tried(rows)["removed", 10] == removed < tried(rows.drop("history"))["removed", 10]
 
 
 def test_stored_codes_are_taken() -> None:
-    stored = deduplicate.function(prompts(0), Deduplication(tau=4, jaccard=0)).rows
+    stored = deduplicated(prompts(0), Deduplication(tau=4, jaccard=0)).rows
     found = tried(stored, jaccard=0)
     assert [found["removed", tau] for tau in (1, 2, 3, 4)] == [0, 0, 0, 0]
     assert found == tried(stored.drop("fingerprint"), jaccard=0)
