@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -113,9 +114,19 @@ LONG = (
 )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let each process begin to collect elsewhere: what one has compiled, on a fresh clone, the others read."""
+    tests = Path(__file__).parent
+    worker: dict[str, Any] = getattr(config, "workerinput", {})
+    if worker and [Path(argument).absolute() for argument in config.args] == [tests]:
+        folders = sorted(path for path in tests.iterdir() if path.is_dir() and path.name != "__pycache__")
+        first = len(folders) * int(worker["workerid"].removeprefix("gw")) // worker["workercount"]
+        config.args = [str(path) for path in (*folders[first:], *folders[:first])]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {f"test_{name}": place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
+    items.sort(key=lambda item: (order.get(item.path.stem, len(LONG)), item.path))  # in all processes the same
 
 
 def pytest_collection_finish() -> None:
