@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from normloom.planning.keys import stage_key
 from normloom.store.forgotten import deny_list
 from normloom.store.parts import Writer
 from normloom.store.store import Store
+from normloom.workers.parts.having import having
 from normloom.workers.parts.job import PartJob, RunJob, TableFiles
 
 
@@ -102,7 +103,7 @@ class NewTable:
             reusable=stage.part_rows is not None and bool(stage.inputs),
             forgotten=None if stage.inputs else deny_list(self.store),
         )
-        jobs = [replace(whole, index=index, start=start, stop=stop) for index, (start, stop) in enumerate(bounds)]
+        jobs = [having(whole, index=index, start=start, stop=stop) for index, (start, stop) in enumerate(bounds)]
         return with_places(jobs, self.checksums, earlier.parts if earlier else ())
 
     def placed(self, value: Any) -> Any:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import polars as pl
 
 from normloom.core.errors import ContractError
 from normloom.core.table import PartRecord
+from normloom.workers.parts.having import having
 from normloom.workers.parts.job import PartJob, Span, TableFiles
 from normloom.workers.parts.owners import Owners
 from normloom.workers.parts.reads import joined, parted, rows_digest, rows_of
@@ -47,14 +47,14 @@ def with_places(jobs: list[PartJob], checksums: Checksums, earlier: Sequence[Par
         read = rows
         if owned:
             placed = zip(jobs, rows, strict=True)
-            read = [digests.get(place) or rows_digest(replace(job, places=place)) for job, place in placed]
+            read = [digests.get(place) or rows_digest(having(job, places=place)) for job, place in placed]
         sides = _own_sides(jobs, read, checksums, owned)
         found = [{**one, "sides": files} for one, files in zip(found, sides, strict=True)]
         own = [_listed(files, checksums) for files in sides]
     if first.reusable:
         places = map(joined, rows, own)
         found = [{**one, "places": place} for one, place in zip(found, places, strict=True)]
-    return [replace(job, **one) for job, one in zip(jobs, found, strict=True)]
+    return [having(job, **one) for job, one in zip(jobs, found, strict=True)]
 
 
 def _own_inputs(jobs: Sequence[PartJob]) -> list[dict[str, Any]]:
@@ -179,7 +179,7 @@ def _owners(jobs: Sequence[PartJob], some: Sequence[PartJob]) -> Owners:
     if len(some) == len(jobs):
         return Owners(_scan(jobs[0].inputs or ()).select("row_id").collect()["row_id"], _parts_of(jobs))
     held = zip(some, _own_inputs(some), strict=True) if some else ()
-    own = [rows_of(replace(job, reads=(), **one))["row_id"] for job, one in held]
+    own = [rows_of(having(job, reads=(), **one))["row_id"] for job, one in held]
     return Owners(pl.concat([pl.Series("row_id", [], dtype=pl.String), *own]), _parts_of(some))
 
 

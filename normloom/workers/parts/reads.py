@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import polars as pl
 from normloom.core.errors import ContractError
 from normloom.core.rows.blocks import Blocks
 from normloom.store.parts import ROW_GROUP, forget_row_groups, read_slice
+from normloom.workers.parts.having import having
 from normloom.workers.parts.job import PartJob, Span, TableFiles
 
 _DIGESTS: dict[tuple[str, tuple[str, ...]], str] = {}  # of input rows, by their place and columns
@@ -38,7 +38,7 @@ def blocks_of(job: PartJob) -> Blocks:
     starts = range(job.start, job.stop, BLOCK)
 
     def read() -> Iterator[pl.DataFrame]:
-        return (rows_of(replace(job, start=start, stop=min(start + BLOCK, job.stop))) for start in starts)
+        return (rows_of(having(job, start=start, stop=min(start + BLOCK, job.stop))) for start in starts)
 
     return Blocks({name: there[name] for name in _only(job.reads, files) or there}, len(job), read)
 
@@ -80,7 +80,7 @@ def with_spans(jobs: Sequence[PartJob]) -> list[PartJob]:
         ends = found.group_by("part").agg(first=pl.col("_at").min(), last=pl.col("_at").max())
         spans.append({part: (begin, last + 1) for part, begin, last in ends.iter_rows()})
         named |= {name: found.select("part", key=name).drop_nulls().unique() for name in further}
-    return [replace(job, side_spans=tuple(of.get(job.index, (0, 0)) for of in spans)) for job in jobs]
+    return [having(job, side_spans=tuple(of.get(job.index, (0, 0)) for of in spans)) for job in jobs]
 
 
 def _named(jobs: Sequence[PartJob]) -> dict[str, pl.DataFrame]:
@@ -135,7 +135,7 @@ def sides_digest(job: PartJob) -> str:
     """Return the digest of a part's own rows of side tables; empty if its side tables are not cut."""
     if not (job.sides_on or job.looks_up):
         return ""
-    return digest_of(sides_of(job, rows_of(replace(job, reads=job.looks_up))))  # rows by what names their side rows
+    return digest_of(sides_of(job, rows_of(having(job, reads=job.looks_up))))  # rows by what names their side rows
 
 
 def digest_of(frames: Sequence[pl.DataFrame]) -> str:
