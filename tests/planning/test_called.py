@@ -361,6 +361,7 @@ PLUMBING = {
     "httpx": "fetches bytes, whose digest is in the key",
     "huggingface_hub": "fetches bytes, whose digest is in the key",
     "obstore": "keeps bytes, whose digest is in the key",
+    "blake3": "verifies that files are as they were written",
 }
 
 
