@@ -22,6 +22,7 @@ from normloom.near_duplicates.kernels.codes import NO_KEY, ROW_BITS, ROW_MASK, i
 from normloom.near_duplicates.kernels.compiled import Array
 from normloom.near_duplicates.kernels.removal import mark_rows, similar_pairs
 from normloom.near_duplicates.kernels.sets import Rule, store_sets
+from normloom.near_duplicates.kernels.sketches import empty_sketches, may_reach
 from normloom.near_duplicates.kernels.texts import FlatTexts
 from normloom.near_duplicates.sharing import sharing
 from normloom.near_duplicates.simhash import fingerprints, jaccards, pack
@@ -194,11 +195,14 @@ def find_clusters(
         text = packed.data[packed.bounds[row] : packed.bounds[row + 1]].tobytes()
         parents[row] = first.setdefault(text, row)
     rows = np.flatnonzero(parents == np.arange(len(codes)))
+    sketches, grams = empty_sketches(len(codes)), features.grams()
     for left, right, _ in pair_chunks(codes[rows], tau):
         labels = roots(parents)
         apart = labels[rows[left]] != labels[rows[right]]
         one, other = rows[left[apart]], rows[right[apart]]
-        if jaccard > 0:
+        if jaccard > 0:  # of pairs with codes so far apart few are similar
+            possible = may_reach(packed, one, other, grams, float(jaccard), sketches)
+            one, other = one[possible], other[possible]
             similar = jaccards(packed, one, other, features) >= jaccard
             one, other = one[similar], other[similar]
         join(parents, one, other)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Self
 
@@ -122,7 +122,7 @@ def in_order(names: Iterable[str]) -> list[str]:
 def _gathered(rows: Blocks) -> pl.DataFrame:
     """Return the prompts with the ids of their rows (column row_id)."""
     columns = [name for name in ("prompt_id", "prompt", "history") if name in rows.schema]
-    some = (block.group_by(columns, maintain_order=True).agg("row_id") for block in _whole_runs(rows))
+    some = (_runs(block, columns) for block in _whole_runs(rows))
     prompts = pl.concat([pl.DataFrame(schema=rows.schema).group_by(columns).agg("row_id"), *some])
     for column in ("prompt_id", "prompt"):
         if prompts[column].null_count():
@@ -133,6 +133,13 @@ def _gathered(rows: Blocks) -> pl.DataFrame:
     if not (twice := prompts.filter(pl.col("prompt_id").is_duplicated())).is_empty():
         raise ContractError(f"prompt_id {twice['prompt_id'][0]!r} stands for more than one prompt")
     return prompts
+
+
+def _runs(rows: pl.DataFrame, columns: Sequence[str]) -> pl.DataFrame:
+    """Return each run of rows that are the same in some columns as one row, with their ids: texts are not hashed."""
+    begins = pl.any_horizontal(pl.col(name).ne_missing(pl.col(name).shift()) for name in columns)
+    numbered = rows.with_columns(_run=begins.cum_sum().set_sorted())
+    return numbered.group_by("_run", maintain_order=True).agg(pl.col(columns).first(), "row_id").drop("_run")
 
 
 def _whole_runs(rows: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
@@ -155,8 +162,7 @@ def _filled(sizes: pl.DataFrame, args: Splitting) -> pl.DataFrame:
 
     total = int(sizes["size"].sum())
     lacking = {name: share * total for name, share in args.shares.items()}
-    orders = pl.Series("order", [_order(args.seed, cluster) for cluster in sizes["cluster"]], dtype=pl.Binary)
-    ordered = sizes.with_columns(orders).sort("order")
+    ordered = sizes.with_columns(order=_orders(args.seed, sizes["cluster"])).sort("order")
     is_large = pl.col("size") > _LARGE * total
     large = ordered.filter(is_large).sort("size", descending=True, maintain_order=True)
     splits = []
@@ -173,8 +179,16 @@ def _filled(sizes: pl.DataFrame, args: Splitting) -> pl.DataFrame:
     return pl.concat([large, others]).select("cluster", split=pl.Series(splits, dtype=pl.String))
 
 
-def _order(seed: int, cluster: str) -> bytes:
-    return hashlib.blake2b(f"{seed}\x1f{cluster}".encode(), digest_size=16).digest()
+def _orders(seed: int, clusters: pl.Series) -> pl.Series:
+    """Return for each cluster a hash of the seed and its id."""
+    begun = hashlib.blake2b(f"{seed}\x1f".encode(), digest_size=16)
+
+    def order_of(cluster: bytes) -> bytes:
+        hasher = begun.copy()
+        hasher.update(cluster)
+        return hasher.digest()
+
+    return pl.Series(map(order_of, clusters.cast(pl.Binary)), dtype=pl.Binary)
 
 
 def _leakage(
