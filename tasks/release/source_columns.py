@@ -24,7 +24,7 @@ PREFIX = "source_"
 log = logging.getLogger("normloom")
 
 
-@step(makes=tables.SOURCE_COLUMNS, fan_out=each(), libraries=LIBRARIES)
+@step(makes=tables.SOURCE_COLUMNS, reads=("source_row",), fan_out=each(), libraries=LIBRARIES)
 def source_columns(
     rows: pl.DataFrame, *, source: Located, keep: Keep, used: tuple[str, ...], reserved: tuple[str, ...]
 ) -> Output:

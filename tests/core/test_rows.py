@@ -16,7 +16,7 @@ TEXTS = st.text(alphabet="ab\x1f", max_size=3)
 
 def ids_of(families: list[list[str]]) -> list[str]:
     rows = pl.DataFrame({"parents": families}, schema={"parents": pl.List(pl.String)})
-    return row_ids("s", "t", rows, pl.col("parents"))
+    return row_ids("s", "t", rows, "parents")
 
 
 def test_an_id_is_the_hash_of_system_stage_parents_and_ordinal() -> None:
@@ -52,6 +52,13 @@ def test_ids_are_those_of_one_row_after_another(families: list[list[str]], at_on
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ids, "_AT_ONCE", at_once)
         assert ids_of(families) == expected
+
+
+@given(st.lists(st.tuples(st.lists(TEXTS, max_size=2), TEXTS), max_size=20))
+def test_a_text_is_a_family_as_a_list_of_it_is(named: list[tuple[list[str], str]]) -> None:
+    rows = pl.DataFrame(named, schema={"parents": pl.List(pl.String), "content": pl.String}, orient="row")
+    assert row_ids("s", "t", rows, "parents", "content") == ids_of([[*parents, content] for parents, content in named])
+    assert row_ids("s", "t", rows, "content") == ids_of([[content] for _, content in named])
 
 
 @given(st.text(max_size=5), st.integers(0, 9), st.integers(0, 9))

@@ -24,13 +24,16 @@ def row_id(system: str, stage: str, parents: Sequence[str], ordinal: int) -> str
     return _digest(system, stage, *parents, str(ordinal)).hex()
 
 
-def row_ids(system: str, stage: str, rows: pl.DataFrame, family: pl.Expr) -> list[str]:
-    """Return the ids of rows in order; siblings, rows of the same `family` (a list of texts), are numbered from 0."""
+def row_ids(system: str, stage: str, rows: pl.DataFrame, *family: str) -> list[str]:
+    """Return the ids of rows in order; siblings are numbered from 0.
+
+    Those are rows with the same texts in the columns of their `family`, which hold a text or a list of texts each.
+    """
     begun = hashlib.blake2b(_SEPARATOR.join((system, stage, "")).encode(), digest_size=16)
 
-    def id_of(numbered: str) -> str:
+    def id_of(numbered: bytes) -> str:
         hasher = begun.copy()
-        hasher.update(numbered.encode())
+        hasher.update(numbered)
         return hasher.hexdigest()
 
     hashes = pl.concat([pl.Series(dtype=pl.UInt64), *(some.hash() for some in _joined(rows, family))])
@@ -39,7 +42,7 @@ def row_ids(system: str, stage: str, rows: pl.DataFrame, family: pl.Expr) -> lis
     ids: list[str] = []
     for some in _joined(rows, family):
         siblings = with_siblings.slice(len(ids), len(some)).arg_true()
-        numbered = (some + "0").to_list()
+        numbered = (some + "0").cast(pl.Binary).to_list()
         for place, joined in zip(siblings, some.gather(siblings), strict=True):
             known = joined.encode()
             if len(known) > _LONG:
@@ -47,17 +50,26 @@ def row_ids(system: str, stage: str, rows: pl.DataFrame, family: pl.Expr) -> lis
             number = seen.get(known, 0)
             seen[known] = number + 1
             if number:
-                numbered[place] = f"{joined}{number}"
+                numbered[place] = f"{joined}{number}".encode()
         ids += map(id_of, numbered)
     return ids
 
 
-def _joined(rows: pl.DataFrame, family: pl.Expr) -> Iterator[pl.Series]:
+def _joined(rows: pl.DataFrame, family: Sequence[str]) -> Iterator[pl.Series]:
     """Yield the families of rows as texts, some thousand at a time: each name in it and a separator."""
-    texts = pl.col("family").list.join(_SEPARATOR)
-    closed = pl.when(pl.col("family").list.len() > 0).then(texts + _SEPARATOR).otherwise(texts)
-    for some in rows.iter_slices(_AT_ONCE):
-        yield some.select(family=family).select(closed.alias("joined"))["joined"]
+    joined = pl.concat_str(_closed(name, rows.schema[name]) for name in family)
+    for some in rows.select(family).iter_slices(_AT_ONCE):
+        yield some.select(joined.alias("joined"))["joined"]
+
+
+def _closed(name: str, dtype: pl.DataType) -> pl.Expr:
+    """Return the texts of a column as one text, each followed by a separator."""
+    column = pl.col(name)
+    if not isinstance(dtype, pl.List | pl.Array):
+        return column.cast(pl.String) + _SEPARATOR
+    texts = column.cast(pl.List(pl.String))
+    joined = texts.list.join(_SEPARATOR)
+    return pl.when(texts.list.len() > 0).then(joined + _SEPARATOR).otherwise(joined)
 
 
 def seed(row: str, *attempt: int | str) -> int:

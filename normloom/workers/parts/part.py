@@ -157,18 +157,18 @@ def _advice(lost: bool) -> str:  # noqa: FBT001  # one of two sentences
 def _identified(rows: pl.DataFrame, job: PartJob) -> pl.DataFrame:
     """Give rows their parents and ids."""
     if "row_id" in rows.columns:  # the input row it came from; `parents`, if present, are that row's own
-        family = pl.concat_list(pl.col("row_id").cast(pl.String))
+        family = ["row_id"]
         rows = rows.with_columns(parents=pl.concat_list("through" if "through" in rows.columns else "row_id"))
     elif "parents" in rows.columns:
-        family = pl.col("parents").cast(pl.List(pl.String))
+        family = ["parents"]
     else:
         raise ContractError(
             f"stage {job.stage!r}: its rows do not say what they came from: keep the column `row_id` if each was made "
             "of one row, else give them `parents`, a list of row ids"
         )
     if "content" in rows.columns:
-        family = family.list.concat(pl.concat_list(pl.col("content").cast(pl.String)))
-    ids = row_ids(job.system, job.stage, rows, family)
+        family.append("content")
+    ids = row_ids(job.system, job.stage, rows, *family)
     rows = rows.drop("through", "content", strict=False)
     return rows.with_columns(pl.Series("row_id", ids, dtype=pl.String))
 
