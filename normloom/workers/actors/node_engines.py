@@ -23,9 +23,10 @@ log = logging.getLogger("normloom.pool")
 def missing_on_nodes(specs: Sequence[ModelSpec], resources: Resources) -> dict[str, dict[str, str]]:
     """Return what each node lacks of the engines whose actors it may hold: node -> engine -> sentence.
 
-    Ray must be connected. Nodes that lack nothing are left out.
+    Ray must be connected. Nodes that lack nothing are left out. Engines that need nothing are not asked about.
     """
-    return {node: missing for node, missing in _asked(missing_engines, specs, resources) if missing}
+    needing = [spec for spec in specs if engine_of(spec).imports]
+    return {node: missing for node, missing in _asked(missing_engines, needing, resources) if missing}
 
 
 def identified(specs: Sequence[ModelSpec], resources: Resources) -> list[ModelSpec]:
