@@ -23,7 +23,7 @@ from normloom.core.table import Manifest, PartRecord
 from normloom.planning.costs.estimate import history
 from normloom.planning.keys import recipe
 from normloom.planning.looked_up import rows_with_others
-from normloom.planning.unshared import AFTER, Checked, checked, unshared, with_checksums
+from normloom.planning.unshared import AFTER, Checked, alike, checked, unshared, with_checksums
 from normloom.store.parts import scan_parts
 from normloom.store.store import Store
 from normloom.workers.parts.job import PartJob, TableFiles
@@ -147,11 +147,15 @@ def _moved(before: TableFiles, now: TableFiles) -> list[list[Run]]:
 
     A run is the place of its first row among all rows before (None: its rows are new), and how many rows it has.
     """
-    known = pl.DataFrame({"id": _ids(before)}).with_row_index("at").unique("id", keep="first")
-    found = pl.DataFrame({"id": _ids(now)}).join(known, on="id", how="left", maintain_order="left")
+    old, new = _ids(before), _ids(now)
+    head, tail = alike(old, new)
+    known = pl.DataFrame({"id": old[head : len(old) - tail]}).with_row_index("at", head).unique("id", keep="first")
+    between = pl.DataFrame({"id": new[head : len(new) - tail]}).join(known, on="id", how="left", maintain_order="left")
+    first, last = (pl.int_range(*ends, eager=True) for ends in ((0, head), (len(old) - tail, len(old))))
+    places = pl.concat([first, between["at"].cast(pl.Int64), last])
     runs = []
     for (_, rows), stop in zip(now, accumulate(rows for _, rows in now), strict=True):
-        at = found["at"][stop - rows : stop].cast(pl.Int64)
+        at = places[stop - rows : stop]
         lengths = (at - pl.int_range(rows, eager=True)).rle().struct.field("len")
         runs.append([*zip(at.gather(lengths.cum_sum() - lengths), lengths, strict=True)])
     return runs

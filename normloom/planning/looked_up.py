@@ -13,7 +13,7 @@ import polars as pl
 
 from normloom.core.errors import StoreError
 from normloom.core.table import Manifest
-from normloom.planning.unshared import AFTER, Checked, checked, unshared, with_checksums
+from normloom.planning.unshared import AFTER, Checked, alike, checked, unshared, with_checksums
 from normloom.store.parts import ROW_GROUP, read_slice
 from normloom.store.store import Store
 from normloom.workers.parts.job import TableFiles
@@ -81,10 +81,20 @@ def _differing(
     if then != today:
         return None
     old, new = (one.rows("row_id", pl.col(key).alias("key")).with_row_index("at") for one in (lone, other))
-    stayed = new.join(old.select("row_id", before="at", then=AFTER), on="row_id", maintain_order="left")
+    head, tail = alike(old["row_id"], new["row_id"])
+    there = old.select("row_id", before="at", then=AFTER, was="key")
+    moved, among = new[head : len(new) - tail], there[head : len(there) - tail]
+    stayed = pl.concat(
+        [
+            pl.concat([new[:head], there[:head].drop("row_id")], how="horizontal"),
+            moved.join(among, on="row_id", maintain_order="left"),
+            pl.concat([new[len(new) - tail :], there[len(there) - tail :].drop("row_id")], how="horizontal"),
+        ]
+    )
     if not (stayed["before"].is_sorted() and stayed[AFTER].equals(stayed["then"])):
         return None
-    gone, come = (one.join(other, on="row_id", how="anti")["key"] for one, other in ((old, new), (new, old)))
+    gone = old[head : len(old) - tail].join(moved, on="row_id", how="anti")["key"]
+    come = moved.join(among, on="row_id", how="anti")["key"]
     return pl.concat([gone, come, *_changed(lone.files, other.files, stayed, columns)])
 
 
@@ -94,13 +104,15 @@ def _changed(
     """Yield the keys of rows that both tables have and that are not the same, block by block."""
     for block in stayed.iter_slices(ROW_GROUP):
         old, new = _rows_at(before, block["before"], columns), _rows_at(now, block["at"], columns)
-        yield block["key"].filter(reduce(or_, (old[name].ne_missing(new[name]) for name in new.columns)))
+        changed = reduce(or_, (old[name].ne_missing(new[name]) for name in new.columns))
+        yield from (block[key].filter(changed) for key in ("key", "was"))  # it may have another key than before
 
 
 def _rows_at(files: TableFiles, places: pl.Series, columns: tuple[str, ...] | None) -> pl.DataFrame:
     """Return the rows at ascending places of a table."""
     first, last = places[0], places[-1]
-    return read_slice(files, first, last + 1, columns=columns).select(pl.all().gather(places - first))
+    rows = read_slice(files, first, last + 1, columns=columns)
+    return rows if len(rows) == len(places) else rows.select(pl.all().gather(places - first))
 
 
 def _together(names: Sequence[pl.Series]) -> pl.Series:

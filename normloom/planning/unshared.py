@@ -65,6 +65,21 @@ def unshared(before: Sequence[Checked], now: Sequence[Checked]) -> tuple[Unshare
     return _without(before, {*shared.values()}), _without(now, shared.keys())
 
 
+def alike(one: pl.Series, other: pl.Series) -> tuple[int, int]:
+    """Return how many values two series have in common at their start, and of the rest at their end.
+
+    Whatever came or went lies between: only there values need to be looked up.
+    """
+    head = _same(one, other)
+    return head, _same(one[head:].reverse(), other[head:].reverse())
+
+
+def _same(one: pl.Series, other: pl.Series) -> int:
+    length = min(len(one), len(other))
+    differing = one[:length].ne_missing(other[:length]).arg_true()
+    return differing[0] if len(differing) else length
+
+
 def _without(table: Sequence[Checked], shared: Set[int]) -> Unshared:
     files, after, passed = list[tuple[Path, int]](), list[int](), 0
     for place, (file, _) in enumerate(table):

@@ -134,11 +134,26 @@ def test_files_that_both_side_tables_have_are_not_read(tmp_path: Path) -> None:
     assert moved(store, before, now) == [WHO.index("cem")]
 
 
-@pytest.mark.parametrize("order", [(2, 3, 0, 1, 4, 5), (4, 5, 0, 1, 2, 3), (2, 0, 1, 3, 4, 5)])
+@pytest.mark.parametrize("order", [(2, 3, 0, 1, 4, 5), (4, 5, 0, 1, 2, 3), (2, 0, 1, 3, 4, 5), (1, 0, 2, 3, 5, 4)])
 def test_files_that_both_side_tables_have_in_another_order_tell_nothing(order: tuple[int, ...], tmp_path: Path) -> None:
     store = Store(tmp_path)
     before, now = of_files(store, ALL, tuple(ALL[place] for place in order))
     assert moved(store, before, now) is None
+
+
+@nl.step(makes={"who": pl.String}, fan_out=nl.each())
+def called(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.select("row_id", who="home")
+
+
+def test_rows_that_name_the_former_name_of_a_side_row_look_up_others_too(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    named = ((("first", "ann"), ("second", "ben")), (("first", "cem"), ("second", "ben")))
+    before, now = (made("toy", flow(called(people(told=some)), homes(told=())), store)["met"] for some in named)
+    rows = [store.scan(table.sides[0]).select("row_id", "who").collect().rows() for table in (before, now)]
+    assert [row for row, _ in rows[0]] == [row for row, _ in rows[1]]
+    assert rows[0] != rows[1]
+    assert moved(store, before, now) == [place for place, who in enumerate(WHO) if who in {"ann", "cem"}]
 
 
 def test_a_side_table_that_came_or_went_tells_nothing(tmp_path: Path) -> None:

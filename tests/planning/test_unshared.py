@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from normloom.planning.unshared import AFTER, Checked, Unshared, unshared, with_checksums
+from normloom.planning.unshared import AFTER, Checked, Unshared, alike, unshared, with_checksums
 
 ROWS = {"a": ["a1", "a2"], "b": ["b1"], "c": ["c1", "c2"], "d": ["d1"], "empty": [], "other a": ["a2", "a1"]}
 SOME = st.lists(st.sampled_from(sorted(ROWS)), min_size=1, max_size=7)
@@ -72,3 +72,17 @@ def test_a_file_whose_checksum_is_unknown_is_read(folder: Path) -> None:
     files = ((folder / "a", 2),)
     one, other = unshared(with_checksums(files, {}), with_checksums(files, {}))
     assert names_of(one) == names_of(other) == ["a"]
+
+
+@given(one=st.lists(st.sampled_from("ab")), other=st.lists(st.sampled_from("ab")))
+def test_what_is_alike_at_start_and_end_is_as_much_as_can_be_and_never_counted_twice(
+    one: list[str], other: list[str]
+) -> None:
+    head, tail = alike(*(pl.Series(some, dtype=pl.String) for some in (one, other)))
+    rest, others = one[head:], other[head:]
+    assert one[:head] == other[:head]
+    assert rest[:1] != others[:1] or not (rest and others)
+    assert tail <= min(len(rest), len(others))
+    assert rest[len(rest) - tail :] == others[len(others) - tail :]
+    between = rest[: len(rest) - tail], others[: len(others) - tail]
+    assert not all(between) or between[0][-1] != between[1][-1]
