@@ -83,18 +83,16 @@ def prompt_splits(rows: pl.DataFrame | Blocks, args: Splitting, *, features: Fea
     packed = pack(said_by_user(prompts))
     codes = fingerprints(packed, features)
     labels = find_clusters(packed, features=features, tau=args.cluster_tau, jaccard=args.cluster_jaccard, codes=codes)
-    clustered = prompts.select("prompt_id", label=pl.Series(labels, dtype=pl.Int64)).select(
-        "prompt_id", cluster=pl.col("prompt_id").min().over("label")
-    )
-    sizes = clustered.group_by("cluster").len("size")
-    placed = clustered.join(_filled(sizes, args), on="cluster", maintain_order="left")
+    labelled = prompts.select("prompt_id", label=pl.Series(labels, dtype=pl.Int64))
+    clusters = labelled.group_by("label").agg(cluster=pl.col("prompt_id").min(), size=pl.len())
+    placed = labelled.join(_filled(clusters, args), on="label", maintain_order="left").drop("label")
     return Output(
         rows=placed.with_columns(parents=prompts["row_id"]),
         attempts=placed.height,
         metrics={
-            "leakage": _leakage(packed, codes, placed["split"].to_numpy(), args, features),
-            "clusters": sizes.height,
-            "largest_cluster": max(sizes["size"], default=0),
+            "leakage": _leakage(packed, codes, (placed["split"] == SPLITS[0]).to_numpy(), args, features),
+            "clusters": clusters.height,
+            "largest_cluster": max(clusters["size"], default=0),
             **{f"prompts_{name}": placed.filter(split=name).height for name in SPLITS},
         },
     )
@@ -156,13 +154,13 @@ def _whole_runs(rows: Iterable[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         yield pl.concat(left)
 
 
-def _filled(sizes: pl.DataFrame, args: Splitting) -> pl.DataFrame:
-    """Return the split of each cluster (columns cluster and split)."""
+def _filled(clusters: pl.DataFrame, args: Splitting) -> pl.DataFrame:
+    """Return the split of each cluster, given its label, id and size (columns label, cluster and split)."""
     import numpy as np
 
-    total = int(sizes["size"].sum())
+    total = int(clusters["size"].sum())
     lacking = {name: share * total for name, share in args.shares.items()}
-    ordered = sizes.with_columns(order=_orders(args.seed, sizes["cluster"])).sort("order")
+    ordered = clusters.with_columns(order=_orders(args.seed, clusters["cluster"])).sort("order")
     is_large = pl.col("size") > _LARGE * total
     large = ordered.filter(is_large).sort("size", descending=True, maintain_order=True)
     splits = []
@@ -175,8 +173,8 @@ def _filled(sizes: pl.DataFrame, args: Splitting) -> pl.DataFrame:
     ends = [left * end / sum(room.values()) for end in accumulate(room.values())] if left else []
     middles = (others["size"].cum_sum() - others["size"]) + others["size"] / 2
     found = np.minimum(np.searchsorted(ends, middles.to_numpy(), side="right"), len(SPLITS) - 1)
-    splits += pl.Series(SPLITS).gather(found).to_list()
-    return pl.concat([large, others]).select("cluster", split=pl.Series(splits, dtype=pl.String))
+    chosen = pl.concat([pl.Series(splits, dtype=pl.String), pl.Series(SPLITS).gather(found)])
+    return pl.concat([large, others]).select("label", "cluster", split=chosen)
 
 
 def _orders(seed: int, clusters: pl.Series) -> pl.Series:
@@ -194,18 +192,17 @@ def _orders(seed: int, clusters: pl.Series) -> pl.Series:
 def _leakage(
     texts: FlatTexts,
     codes: npt.NDArray[np.uint64],
-    splits: npt.NDArray[np.object_],
+    train: npt.NDArray[np.bool_],
     args: Splitting,
     features: Features,
 ) -> float:
-    """Return the share of prompts outside train that have a near neighbour in train."""
+    """Return the share of prompts outside `train` (n bools) that have a near neighbour in it."""
     import numpy as np
 
     from normloom.near_duplicates.find import pair_chunks
     from normloom.near_duplicates.simhash import jaccards
 
-    train = splits == SPLITS[0]
-    leaked = np.zeros(len(splits), dtype=np.bool_)
+    leaked = np.zeros(len(train), dtype=np.bool_)
     for left, right, _ in pair_chunks(codes, args.leakage_tau):
         across = train[left] != train[right]
         one, other = left[across], right[across]
