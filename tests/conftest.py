@@ -114,6 +114,9 @@ LONG = (
 )
 
 
+ELSEWHERE = pytest.StashKey[bool]()  # whether this process began to collect in another folder than the first
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Let each process begin to collect elsewhere: what one has compiled, on a fresh clone, the others read."""
     tests = Path(__file__).parent
@@ -122,11 +125,14 @@ def pytest_configure(config: pytest.Config) -> None:
         folders = sorted(path for path in tests.iterdir() if path.is_dir() and path.name != "__pycache__")
         first = len(folders) * int(worker["workerid"].removeprefix("gw")) // worker["workercount"]
         config.args = [str(path) for path in (*folders[first:], *folders[:first])]
+        config.stash[ELSEWHERE] = True
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.stash.get(ELSEWHERE, False):
+        items.sort(key=lambda item: item.path)  # the same order in all processes
     order = {f"test_{name}": place for place, name in enumerate(LONG)}
-    items.sort(key=lambda item: (order.get(item.path.stem, len(LONG)), item.path))  # in all processes the same
+    items.sort(key=lambda item: order.get(item.path.stem, len(LONG)))
 
 
 def pytest_collection_finish() -> None:
