@@ -13,7 +13,7 @@ from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.client.schemas.objects import DeploymentSchedule
 from prefect.client.schemas.schedules import SCHEDULE_TYPES, CronSchedule
 from prefect.schedules import Schedule
-from prefect_home import own_prefect
+from prefect_home import Prefect
 
 from normloom.cli.register import DEPLOYMENTS, WORK_POOL, register
 from normloom.core.errors import UsageError
@@ -23,8 +23,8 @@ NIGHTLY = cron("0 2 * * *", "UTC")
 
 
 @pytest.fixture(scope="module")
-def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SyncPrefectClient]:
-    with pytest.MonkeyPatch.context() as patch, own_prefect(tmp_path_factory.mktemp("register") / "home"):
+def client(shared_prefect: Prefect) -> Iterator[SyncPrefectClient]:
+    with pytest.MonkeyPatch.context() as patch, shared_prefect.used():
         patch.setenv("NORMLOOM_PROFILE", "local")
         patch.setenv("NORMLOOM_STORE", "/store")
         patch.setenv("NORMLOOM_RAY", "no-cluster:6379")  # registering asks none
