@@ -122,9 +122,13 @@ def pytest_configure(config: pytest.Config) -> None:
     tests = Path(__file__).parent
     worker: dict[str, Any] = getattr(config, "workerinput", {})
     if worker and [Path(argument).absolute() for argument in config.args] == [tests]:
-        folders = sorted(path for path in tests.iterdir() if path.is_dir() and path.name != "__pycache__")
-        first = len(folders) * int(worker["workerid"].removeprefix("gw")) // worker["workercount"]
-        config.args = [str(path) for path in (*folders[first:], *folders[:first])]
+        places = sorted(
+            path
+            for path in tests.iterdir()
+            if path.match("test_*.py") or (path.is_dir() and path.name != "__pycache__")
+        )
+        first = len(places) * int(worker["workerid"].removeprefix("gw")) // worker["workercount"]
+        config.args = [str(path) for path in (*places[first:], *places[:first])]
         config.stash[ELSEWHERE] = True
 
 
