@@ -62,9 +62,11 @@ class FanOut:
                 f"{where}: its fan-out is declared by row, so each row must keep the row_id of the row it came from"
             )
         owed = self.rows if isinstance(self.rows, pl.Expr) else pl.lit(self.rows)
+        owing = read.select("row_id", _owed=owed.cast(pl.Int64))
+        if _all_made(owing, made.rows["row_id"]):
+            return
         account = (
-            read.select("row_id", _owed=owed.cast(pl.Int64))
-            .join(_counted("_made", made.rows), on="row_id", how="full", coalesce=True, maintain_order="left")
+            owing.join(_counted("_made", made.rows), on="row_id", how="full", coalesce=True, maintain_order="left")
             .join(_counted("_listed", made.dropped, made.quarantined), on="row_id", how="left", maintain_order="left")
             .with_columns(pl.col("_owed", "_made", "_listed").fill_null(0))
         )
@@ -83,6 +85,13 @@ class FanOut:
         if self.by_part:
             return "put each missing row into a ledger"
         return "make all rows of a row or put it into a ledger once; each(..., by_part=True) lists its missing rows"
+
+
+def _all_made(owing: pl.DataFrame, made: pl.Series) -> bool:
+    """Return whether each row gave all its rows, in its place, as nearly always: told without a join."""
+    runs, ids = made.rle().struct.unnest(), owing["row_id"]
+    same = runs["value"].cast(pl.String).equals(ids) and runs["len"].cast(pl.Int64).equals(owing["_owed"])
+    return bool(same and ids.is_unique().all())
 
 
 def _counted(name: str, *frames: pl.DataFrame) -> pl.DataFrame:

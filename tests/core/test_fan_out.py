@@ -71,6 +71,12 @@ def test_what_is_not_is_an_error_that_names_the_row(
         fan_out.hold(READ, output, where="here")
 
 
+def test_rows_that_are_read_twice_are_told_from_those_of_two_rows() -> None:
+    read = pl.DataFrame({"row_id": ["a", "b", "a"]})
+    with pytest.raises(AccountingError, match="2 of 3 rows are not accounted for: row a should give 1 rows but gave 2"):
+        each().hold(read, made("a", "b", "a"), where="here")
+
+
 def test_rows_that_do_not_say_where_they_came_from_cannot_be_owed() -> None:
     with pytest.raises(AccountingError, match="each row must keep the row_id of the row it came from"):
         each().hold(READ, Output(rows=pl.DataFrame({"parents": [["a"], ["b"]]})), where="here")
