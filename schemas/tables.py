@@ -125,13 +125,13 @@ GAPS = Contract(
 
 DUPLICATES = Contract(
     columns={
-        "duplicate": pl.String(),  # the row that goes
+        "duplicate_id": pl.String(),  # the row that goes
         "winner": pl.String(),  # the row that stays instead
         "reason": pl.String(),
         "distance": pl.Int64(),  # of their codes, in bits
         "jaccard": pl.Float64(),  # similarity of their shingles
     },
-    keys=("duplicate",),
+    keys=("duplicate_id",),
     checks=(within("reason", "exact_duplicate", "near_duplicate"),),
 )
 

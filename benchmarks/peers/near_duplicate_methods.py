@@ -126,7 +126,7 @@ def normloom_removal(path: Path, _output: Path, _run: int) -> Iterator[Pairs]:
     duplicates.function(rows(few), Deduplication())  # compiles, or loads what is compiled
     with timed("search"):
         removed = duplicates.function(rows(pl.scan_parquet(path, glob=False)), Deduplication()).rows
-    yield removed.select(pl.col("winner", "duplicate").cast(pl.UInt32)).to_numpy().T
+    yield removed.select(pl.col("winner", "duplicate_id").cast(pl.UInt32)).to_numpy().T
 
 
 def faiss(path: Path, _output: Path, _run: int) -> Iterator[Pairs]:

@@ -7,6 +7,7 @@ from typing import Literal, Self
 import polars as pl
 from pydantic import Field, model_validator
 
+from normloom.core.errors import ContractError
 from normloom.core.fan_out import each
 from normloom.core.stage import Output, dropped_rows
 from normloom.near_duplicates.features import Features
@@ -57,7 +58,7 @@ class Deduplication(Args):
         return self
 
 
-@step(part_rows=2048, looks_up=("duplicate",), bound=bounds.as_many, fan_out=each(), libraries=("numba", "numpy"))
+@step(part_rows=2048, looks_up=("duplicate_id",), bound=bounds.as_many, fan_out=each(), libraries=("numba", "numpy"))
 def deduplicate(
     rows: pl.DataFrame,
     duplicates: pl.DataFrame,
@@ -68,17 +69,20 @@ def deduplicate(
 ) -> Output:
     """Return the rows that are no `duplicates`, with their code in `fingerprint` (UInt64), without some columns.
 
-    The ledger has a removed row's winner and reason, and its payload what else the table of duplicates says.
+    The ledger has a removed row's winner and reason, and its payload what else the table of duplicates says. Raises
+    ContractError if the rows have a column `duplicate_id`, too.
     """
     from normloom.near_duplicates.simhash import fingerprints, pack
 
+    if "duplicate_id" in rows.columns:
+        raise ContractError("rows have a column 'duplicate_id', by which duplicates are looked up: rename it")
     found = duplicates.drop("parents", strict=False).rename({"row_id": "_id"}, strict=False)
-    told = rows.select(duplicate="row_id").join(found, on="duplicate", how="left", maintain_order="left")
+    told = rows.select(duplicate_id="row_id").join(found, on="duplicate_id", how="left", maintain_order="left")
     goes = told["winner"].is_not_null()
     kept = rows.filter(~goes).drop("parents", *without, strict=False)
     codes = pl.Series("fingerprint", fingerprints(pack(kept[column]), features), dtype=pl.UInt64)
     gone = rows.filter(goes).with_columns(
-        told.filter(goes).drop("duplicate", "_id", strict=False).rename({"winner": "_winner", "reason": "_reason"})
+        told.filter(goes).drop("duplicate_id", "_id", strict=False).rename({"winner": "_winner", "reason": "_reason"})
     )
     ledger = dropped_rows(gone, reason=pl.col("_reason"), winner=pl.col("_winner"), leaving_out=["_winner", "_reason"])
     return Output(kept.with_columns(codes), dropped=ledger)

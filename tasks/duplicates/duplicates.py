@@ -56,7 +56,7 @@ def duplicates(
     column: str = "prompt",
     within: str | None = None,
 ) -> Output:
-    """Return a row for each that repeats an earlier one: its id (`duplicate`) and that of its `winner`, which stays.
+    """Return a row for each that repeats an earlier one: its id (`duplicate_id`) and that of its `winner`, which stays.
 
     Rows are taken in order, so originals must come before their expansions. The winner is the nearest row that stays
     (of `minhash`: the most similar one), with their `distance` and `jaccard`. Reasons: `exact_duplicate` (same
@@ -218,7 +218,7 @@ def _told(found: pl.DataFrame, every: pl.LazyFrame, column: str) -> pl.DataFrame
     return pl.DataFrame(
         {
             "row_id": own,
-            "duplicate": own,
+            "duplicate_id": own,
             "winner": ids.gather(found["keeper"]),
             "reason": pl.Series(["near_duplicate", "exact_duplicate"]).gather(
                 same.scatter(same.arg_true(), equal).cast(pl.UInt8)

@@ -133,6 +133,13 @@ def test_duplicates_are_found_in_all_inputs_in_order_and_taken_out_in_parts() ->
     assert stage.function is deduplicate.called
 
 
+def test_rows_with_the_column_by_which_duplicates_are_looked_up_are_refused() -> None:
+    rows = table(BASE)
+    found = duplicates.function(rows, Deduplication()).rows
+    with pytest.raises(ContractError, match="rows have a column 'duplicate_id'"):
+        deduplicate.function(rows.with_columns(duplicate_id=pl.lit("r0")), found)
+
+
 def test_columns_can_be_left_out_of_what_stays_and_are_told_in_the_ledger() -> None:
     rows = table(BASE, BASE)
     found = duplicates.function(rows, Deduplication())
