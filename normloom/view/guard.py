@@ -27,6 +27,8 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 
+_MOST_READ = 1 << 20  # bytes of a request that is refused
+
 
 def _name_of(host: str) -> str | None:
     """Return the name in a `Host` header, without its port: a forwarded port is another one here."""
@@ -34,6 +36,16 @@ def _name_of(host: str) -> str | None:
         return urlsplit(f"//{host}").hostname
     except ValueError:
         return None
+
+
+async def _read(receive: _Receive) -> None:
+    """Read the body of a request that is refused: a client that is still sending would see a reset, not the answer."""
+    left = _MOST_READ
+    while left > 0:
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if not message.get("more_body"):  # it ended, or the client has gone
+            return
 
 
 class Guard:
@@ -57,6 +69,8 @@ class Guard:
         if why is None:
             await self._app(scope, receive, confined)
             return
+        if scope["type"] == "http":
+            await _read(receive)
         await confined(
             {"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain; charset=utf-8")]}
         )
