@@ -118,7 +118,7 @@ ELSEWHERE = pytest.StashKey[bool]()  # whether this process began to collect in 
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let each process begin to collect elsewhere: what one has compiled, on a fresh clone, the others read."""
+    """Start each worker's collection in another folder: on a fresh clone they share the compiling of modules."""
     tests = Path(__file__).parent
     worker: dict[str, Any] = getattr(config, "workerinput", {})
     if worker and [Path(argument).absolute() for argument in config.args] == [tests]:

@@ -88,7 +88,7 @@ class FanOut:
 
 
 def _all_made(owing: pl.DataFrame, made: pl.Series) -> bool:
-    """Return whether each row gave all its rows, in its place, as nearly always: told without a join."""
+    """Return whether each row gave all its rows, in order. Nearly all parts do, and need no join to show it."""
     runs, ids = made.rle().struct.unnest(), owing["row_id"]
     same = runs["value"].cast(pl.String).equals(ids) and runs["len"].cast(pl.Int64).equals(owing["_owed"])
     return bool(same and ids.is_unique().all())

@@ -77,7 +77,7 @@ def test_the_plan_tells_what_is_there_and_what_is_not() -> None:
     assert [name for name, state in states(found).items() if state == "reused"] == list(MADE)
     assert {state for name, state in states(found).items() if name not in MADE} == {"new"}
     assert found["loads"] == ["m", "n", "j"]
-    assert found["untimed"][:2] == ["duplicates", "deduplicate"]  # type: ignore[index]
+    assert found["untimed"][:2] == ["duplicates", "deduplicate"]  # type: ignore[index]  # a list, in JSON
     text = run("plan", *OPTIONS).stdout
     assert "13 of 17 stages to do; time unknown (no earlier table of duplicates, deduplicate, " in text
     assert "Models load: m, n, j (a load: m under 1 s)." in text

@@ -36,5 +36,5 @@ def test_other_values_are_in_another_part_of_the_same_kind() -> None:
     assert other == replace(job, index=3, start=5, stop=7, places="here")
     assert (job.index, job.start, job.stop, job.places, len(other)) == (0, 0, 5, "", 2)
     assert isinstance(other, RunJob)
-    copied: PartJob = pickle.loads(pickle.dumps(other))
+    copied: PartJob = pickle.loads(pickle.dumps(other))  # as it reaches an actor
     assert copied == other
