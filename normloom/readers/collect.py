@@ -12,7 +12,7 @@ from normloom.core.errors import SourceError
 from normloom.core.rows.text import surrogate_problem
 from normloom.readers.column import Column
 from normloom.readers.kind import MIXED, Kind, mixes_numbers
-from normloom.readers.records import Fault, Record, Rejected, Source, payload, type_name
+from normloom.readers.records import Fault, Record, Rejected, Source, none_usable, payload, type_name
 from normloom.readers.wanted import MISSING, Wanted, value_of
 
 Numbered = tuple[int, Record]
@@ -47,13 +47,9 @@ class Collector:
             self._names.update(self._inside if self._wanted.keep != "all" else {})
             self._wanted.check(list({**self._names, **self._inside}), where=self._where, hint=self._hint())
         if not self._numbers and len({fault.rule for fault in self._rejected}) == 1:
-            first = self._rejected[0]
             column = self._wanted.text_column
             expected = "records" if column is None else f"text in column {column!r}"
-            raise SourceError(
-                f"{self._where}: none of {len(self._rejected)} records can be used ({first.rule}: record "
-                f"{first.source_row}, {first.reason}): expected {expected}"
-            )
+            raise none_usable(self._where, [record.entry for record in self._rejected], expected=expected)
         height = len(self._numbers)
         outputs = self._wanted.outputs(self._names)
         columns = {"source_row": pl.Series(self._numbers, dtype=pl.Int64)}

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from statistics import mode
+from typing import Any, NamedTuple
 
 import polars as pl
 
+from normloom.core.errors import SourceError
+from normloom.core.rows.text import commonest_first
 from normloom.readers.column import as_text
 
 _TRUTH = {"true": "1", "false": "0"}
@@ -21,6 +25,12 @@ class Rejected(NamedTuple):
     rule: str
     reason: str
     payload: str
+
+    @property
+    def entry(self) -> dict[str, str | None]:
+        """The record as an entry of the quarantine."""
+        reason = f"record {self.source_row}: {self.reason}"
+        return {"row_id": None, "rule": self.rule, "reason": reason, "payload": self.payload}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +53,7 @@ class Source:
     @property
     def entries(self) -> list[dict[str, str | None]]:
         """The rejected records as entries of the quarantine."""
-        return [
-            {"row_id": None, "rule": rule, "reason": f"record {number}: {reason}", "payload": payload}
-            for number, rule, reason, payload in self.rejected
-        ]
+        return [rejected.entry for rejected in self.rejected]
 
     def text(self, name: str) -> pl.Series:
         """Return a kept column as text: text as it is, lists and objects as JSON, the rest as it is written."""
@@ -70,6 +77,22 @@ class Source:
     def lists(self, name: str) -> pl.Series:
         """Return a kept column as lists of texts: a list, also one written as JSON, or the only item of one."""
         return pl.Series(name, [_items(value) for value in self.text(name)], dtype=pl.List(pl.String))
+
+
+def none_usable(
+    where: str, entries: Sequence[Mapping[str, Any]], *, noun: str = "record", expected: str = ""
+) -> SourceError:
+    """Return the error for a source of which nothing can be used, with the commonest reason first.
+
+    `entries` are those of the quarantine (rule, reason), `noun` is what one of them is about.
+    """
+    hint = f": expected {expected}" if expected else ""
+    if not entries:
+        return SourceError(f"{where} has no {noun}s{hint}")
+    rules = [entry["rule"] for entry in entries]
+    first = entries[rules.index(mode(rules))]["reason"]
+    what = f"its only {noun} cannot" if len(entries) == 1 else f"none of its {len(entries):,} {noun}s can"
+    return SourceError(f"{where}: {what} be used ({commonest_first(rules)}; {first}){hint}")
 
 
 class Fault(NamedTuple):

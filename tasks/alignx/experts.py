@@ -12,6 +12,7 @@ from normloom.core.errors import StageError
 from normloom.core.fan_out import free
 from normloom.core.models.needs import Needs
 from normloom.core.models.protocol import ModelSpec, ReplyRequest, Turn
+from normloom.core.rows.text import commonest_first
 from normloom.core.run import Run
 from normloom.core.stage import Output, dropped, dropped_frame
 from normloom.schemas import tables
@@ -44,7 +45,7 @@ def tune_expert(
     loaded = load(policy)
     learn, held_out, gone = _exchanges(rows, args, axis_rows, axis, loaded.tokenizer, policy.model)
     if not learn.replies:
-        reasons = ", ".join(sorted({str(entry["reason"]) for entry in gone if entry["reason"] != "other_axis"}))
+        reasons = commonest_first(str(entry["reason"]) for entry in gone if entry["reason"] != "other_axis")
         raise StageError(f"axis {axis!r}: it has no reply that can be learned from ({reasons or 'no prompt'})")
 
     def tell(step: int, of: int, figures: Mapping[str, float]) -> None:

@@ -43,12 +43,12 @@ class Bound(Args):
 
 def missed(figures: pl.DataFrame, bounds: Sequence[Bound]) -> Iterator[str]:
     """Yield each bound that the figures of an audit do not reach, with what they are."""
+    overall = figures.filter(pl.col("axis").is_in(["", POWERED]), pl.col("metric").is_in(BOUNDED), slice_by="overall")
     for bound in bounds:
-        found = figures.filter(
-            pl.col("axis").is_in(["", POWERED]), metric=bound.metric, of=bound.of, slice_by="overall"
-        )
+        found = overall.filter(metric=bound.metric, of=bound.of)
         if found.is_empty():
-            yield f"{bound}: there is no such figure"
+            known = overall.select(pl.format("{} of {}", "metric", "of")).to_series().unique(maintain_order=True)
+            yield f"{bound}: the audit has no such figure; it has {', '.join(known) or 'none'}"
             continue
         row = found.row(0, named=True)
         if row["value"] is None:

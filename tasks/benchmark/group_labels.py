@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from normloom.core.contract import RESERVED
 from normloom.core.errors import ConfigError, SourceError
 from normloom.core.fan_out import free
-from normloom.core.stage import Output, quarantined, quarantined_frame
+from normloom.core.stage import Output, quarantined_frame
 from normloom.readers import LIBRARIES, Located, read_source
 from normloom.schemas import benchmark_tables, tables
 from normloom.steps.args import Args
@@ -19,6 +19,7 @@ from normloom.tasks import bounds
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output
 from normloom.tasks.metrics.following import followed
 from normloom.tasks.metrics.raters.krippendorff_alpha import ordinal_alpha
+from normloom.tasks.records import fault
 from normloom.tasks.rejection.resample import ALIGNMENTS
 
 ALIGNED, MISALIGNED = ALIGNMENTS
@@ -68,10 +69,7 @@ def read_labels(args: GroupLabels, *, source: Located) -> Output:
     bad = rows.filter(~whole)
     if bad.height == rows.height:
         raise SourceError(f"{source.name}: none of {rows.height} records has {', '.join(args.columns[:3])}")
-    aside = [
-        quarantined({"row_id": None, **row}, "missing", f"record {row['source_row']}: no item, prompt or response")
-        for row in bad.iter_rows(named=True)
-    ]
+    aside = [fault(row, "missing", "no item, prompt or response") for row in bad.iter_rows(named=True)]
     made = rows.filter(whole).with_columns(
         parents=pl.lit([], dtype=tables.TEXTS), content=pl.col("source_row").cast(pl.String)
     )

@@ -14,9 +14,10 @@ from normloom.core.errors import ConfigError, SourceError
 from normloom.core.fan_out import each
 from normloom.core.models.protocol import Turn
 from normloom.core.rows.text import text_problem
-from normloom.core.stage import Output, Stage, quarantined, quarantined_frame
+from normloom.core.stage import Output, Stage, quarantined_frame
 from normloom.core.table import DROPPED_SCHEMA
 from normloom.readers import LIBRARIES, Located, read_source
+from normloom.readers.records import none_usable
 from normloom.schemas import benchmark_tables, tables
 from normloom.schemas.taxonomy import DIMENSIONS, Taxonomy
 from normloom.steps.args import Args
@@ -25,6 +26,7 @@ from normloom.tasks import bounds
 from normloom.tasks.prompts.dialogue import history
 from normloom.tasks.prompts.ingest import NO_LABEL, known_by, label_names, named_columns
 from normloom.tasks.prompts.messages import Conversation, conversation
+from normloom.tasks.records import fault
 from normloom.tasks.rejection.resample import ALIGNMENTS
 from normloom.tasks.release.source_columns import source_columns
 
@@ -91,16 +93,15 @@ def ingest_dataset(args: Responses, *, source: Located, taxonomies: tuple[Taxono
         row, problem = _row({**held, **_said(record, args.max_chars)}, record["text"], args, taxonomies)
         if problem:
             rule, reason = problem
-            aside.append(quarantined({"row_id": None, **record}, rule, f"record {record['source_row']}: {reason}"))
+            aside.append(fault(record, rule, reason))
         else:
             usable.append(row)
     if not usable:
-        rules = ", ".join(f"{rule} {count}" for rule, count in Counter(entry["rule"] for entry in aside).items())
-        raise SourceError(
-            f"{source.name}: none of {len(aside)} records can be used ({rules}; {aside[0]['reason']}): "
-            f"expected a prompt in column {args.text_column!r}, a response in {args.response_column!r} "
+        what = (
+            f"a prompt in column {args.text_column!r}, a response in {args.response_column!r} "
             f"and aligned or misaligned in {args.alignment_column!r}"
         )
+        raise none_usable(source.name, aside, expected=what)
     _require_split((row["split"] for row in usable), args.split, source.name)
     dimensions = tuple(taxonomy.dimension for taxonomy in taxonomies)
     schema = tables.named_by_content(benchmark_tables.dataset(dimensions))

@@ -12,10 +12,9 @@ from normloom.core.errors import SourceError
 from normloom.core.fan_out import each
 from normloom.core.rows.text import text_problem
 from normloom.core.run import Run
-from normloom.core.stage import Output, dropped_rows, quarantined, quarantined_frame
+from normloom.core.stage import Output
 from normloom.readers import LIBRARIES, Located, read_source
 from normloom.readers.media import MediaLimits, Pack, decode
-from normloom.schemas import tables
 from normloom.schemas.media import meme_tables
 from normloom.schemas.media.media_tables import media_contract
 from normloom.schemas.media.meme_tables import TEST, TRAIN, VALIDATION
@@ -23,6 +22,7 @@ from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks.media.read_media import media_output, media_row
 from normloom.tasks.missing_modality.drawn import drawn
+from normloom.tasks.records import fault, source_rows
 
 KEPT = ("meme_id",)
 _KNOWN = {
@@ -87,30 +87,16 @@ def read_labelled_memes(args: MemeReading, *, source: Located, pictures: bool) -
     for record in records.with_columns(absent).iter_rows(named=True):
         if problem := _problem(record, seen, args.max_chars, pictures=pictures):
             rule, reason = problem
-            faults.append(quarantined({"row_id": None, **record}, rule, f"record {record['source_row']}: {reason}"))
+            faults.append(fault(record, rule, reason))
             continue
         seen.add(record["meme_id"])
         template = record["template"] or record["meme_id"]
         label = args.labels.get(record["label"], record["label"])
         split = _SPLITS[record["split"].lower()] if record["split"] else _drawn_split(template)
         taken.append({**record, "task": record["task"] or _ONE, "template": template, "label": label, "split": split})
-    aside = quarantined_frame([*faults, *read.entries])
-    if not taken:
-        first = aside.row(0, named=True)
-        raise SourceError(
-            f"{source.name}: none of {aside.height} records can be used ({first['rule']}; {first['reason']})"
-        )
-    rows = pl.DataFrame(taken).select(
-        pl.col(name).cast(dtype) for name, dtype in meme_tables.LABELLED_MEMES.columns.items()
-    )
-    kept = rows.head(args.limit or rows.height)
-    beyond = rows.slice(kept.height).with_columns(row_id=pl.lit(None, dtype=pl.String))
-    return Output(
-        rows=kept.with_columns(parents=pl.lit([], dtype=tables.TEXTS), content="meme_id"),
-        dropped=dropped_rows(beyond, reason="limit"),
-        quarantined=aside,
-        attempts=read.records,
-    )
+    columns = meme_tables.LABELLED_MEMES.columns
+    rows = pl.DataFrame([{name: row[name] for name in columns} for row in taken], schema=columns)
+    return source_rows(rows, [*faults, *read.entries], key="meme_id", limit=args.limit, source=source.name)
 
 
 @step(

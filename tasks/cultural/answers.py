@@ -15,7 +15,7 @@ from normloom.core.fan_out import each, free
 from normloom.core.models.product_model import ProductFiles
 from normloom.core.models.protocol import GenerateRequest, LanguageModel, Sampling, ScoreRequest
 from normloom.core.rows.ids import seed
-from normloom.core.stage import Output, quarantined, quarantined_frame, unanswered
+from normloom.core.stage import Output, quarantined_frame, unanswered
 from normloom.readers import LIBRARIES, Located, read_source
 from normloom.readers.media import MediaFolder
 from normloom.schemas.media.cultural_tables import (
@@ -30,6 +30,7 @@ from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks import bounds
 from normloom.tasks.cultural.memes import PIVOT
+from normloom.tasks.records import fault
 
 LETTERS = ("a", "b")
 REPLY = ("meme_id", "prompt_no", "reply")
@@ -189,7 +190,7 @@ def read_answers(rows: pl.DataFrame, *, source: Located, entrant: str) -> Output
     )
     judged = known.with_columns(rule=rule)
     faults = [
-        quarantined({**row, "row_id": None}, row.pop("rule"), f"record {row['source_row']}: meme {row['meme_id']!r}")
+        fault(row, row.pop("rule"), f"meme {row['meme_id']!r}")
         for row in judged.filter(pl.col("rule").is_not_null()).iter_rows(named=True)
     ]
     usable = judged.filter(pl.col("rule").is_null())

@@ -60,7 +60,8 @@ def country_figures(rows: pl.DataFrame, *, ratings: Located | None) -> Output:
     unanimous = int(wide.select(pl.min_horizontal(pl.all()) == pl.max_horizontal(pl.all())).to_series().sum())
     figures.append(figure_row(share(unanimous, memes, what=MEMES), metric="all_agree", of="countries"))
     if ratings:
-        told = ratings_of(ratings, countries).join(rows.select("meme_id").unique(), on="meme_id", how="semi")
+        given, _ = ratings_of(ratings, countries)
+        told = given.join(rows.select("meme_id").unique(), on="meme_id", how="semi")
         figures += [figure_row(_alpha(told.filter(country=name)), metric="alpha", of=name) for name in countries]
     return figures_output(figures)
 

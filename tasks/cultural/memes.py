@@ -11,14 +11,14 @@ from pydantic import Field
 from normloom.core.errors import SourceError
 from normloom.core.fan_out import each
 from normloom.core.rows.text import text_problem
-from normloom.core.stage import Output, dropped_rows, quarantined, quarantined_frame
+from normloom.core.stage import Output, dropped_rows
 from normloom.readers import LIBRARIES, Located, read_source
-from normloom.schemas import tables
 from normloom.schemas.media import cultural_tables
 from normloom.schemas.media.cultural_tables import TEST, TRAIN
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks import bounds
+from normloom.tasks.records import fault, source_rows
 
 PIVOT = "en"  # the language that texts are translated into
 _BREAK = "<sep>"  # between the upper and the lower text of a meme
@@ -62,7 +62,7 @@ def read_memes(args: Memes, *, source: Located, countries: Mapping[str, str]) ->
     for record in records.iter_rows(named=True):
         if problem := _problem(record, texts, labels, seen, args.max_chars):
             rule, reason = problem
-            faults.append(quarantined({"row_id": None, **record}, rule, f"record {record['source_row']}: {reason}"))
+            faults.append(fault(record, rule, reason))
             continue
         seen.add(record["meme_id"])
         taken.append(
@@ -81,49 +81,43 @@ def read_memes(args: Memes, *, source: Located, countries: Mapping[str, str]) ->
                 ],
             }
         )
-    aside = quarantined_frame([*faults, *read.entries])
-    if not taken:
-        first = aside.row(0, named=True)
-        raise SourceError(
-            f"{source.name}: none of {aside.height} records can be used ({first['rule']}; {first['reason']})"
-        )
     rows = pl.DataFrame(taken, schema=cultural_tables.MEMES.columns)
-    kept = rows.head(args.limit or rows.height)
-    beyond = rows.slice(kept.height).with_columns(row_id=pl.lit(None, dtype=pl.String))
-    return Output(
-        rows=kept.with_columns(parents=pl.lit([], dtype=tables.TEXTS), content="meme_id"),
-        dropped=dropped_rows(beyond, reason="limit"),
-        quarantined=aside,
-        attempts=read.records,
-    )
+    return source_rows(rows, [*faults, *read.entries], key="meme_id", limit=args.limit, source=source.name)
 
 
 @step(makes=cultural_tables.JUDGEMENTS, libraries=LIBRARIES, fan_out=each(pl.col("labels").list.len()))
 def judgements(rows: pl.DataFrame, *, ratings: Located | None) -> Output:
     """Return each meme's label by country, and whether it is what most raters of that country say.
 
-    `ratings` is a file with rater_id, group (the country), meme_id and hateful. Ratings that are no 0 or 1 count as
-    missing; a tie makes no majority. Raises SourceError if no rating is by a country of the memes.
+    `ratings` is a file with rater_id, group (the country), meme_id and hateful; the metrics say how many of its
+    ratings count. A tie makes no majority. Raises SourceError if no rating is by a country of the memes.
     """
     told = rows.select("row_id", "meme_id", "labels").explode("labels").unnest("labels")
-    counted = _counted(ratings, told["country"].unique(maintain_order=True).to_list()) if ratings else None
-    if counted is None:
+    if ratings is None:
         none = [pl.lit(None, dtype=cultural_tables.JUDGEMENTS.columns[name]).alias(name) for name in _COUNTS]
         return Output(rows=told.with_columns(none))
-    joined = told.join(counted, on=("meme_id", "country"), how="left", maintain_order="left")
+    given, others = ratings_of(ratings, told["country"].unique(maintain_order=True).to_list())
+    counts = given.group_by("meme_id", "country", maintain_order=True).agg(
+        raters=pl.len().cast(pl.Int64), hateful=pl.col("hateful").cast(pl.Int64).sum()
+    )
+    joined = told.join(counts, on=("meme_id", "country"), how="left", maintain_order="left")
     most = pl.when(2 * pl.col("hateful") != pl.col("raters")).then(
         (2 * pl.col("hateful") > pl.col("raters")).cast(pl.Int8)
     )
-    return Output(rows=joined.with_columns(is_majority=most == pl.col("label")))
+    return Output(
+        rows=joined.with_columns(is_majority=most == pl.col("label")),
+        metrics={"ratings": float(given.height), "ratings_left_out": float(others)},
+    )
 
 
 _COUNTS = ("raters", "hateful", "is_majority")
 
 
-def ratings_of(ratings: Located, countries: Sequence[str]) -> pl.DataFrame:
-    """Return the usable ratings of a file, each rater's first of a meme: rater_id, meme_id, country, hateful.
+def ratings_of(ratings: Located, countries: Sequence[str]) -> tuple[pl.DataFrame, int]:
+    """Return the usable ratings of a file (rater_id, meme_id, country, hateful), and how many others it has.
 
-    Groups are countries in any case. Raises SourceError if none of them is.
+    Groups are countries in any case, `hateful` is 0 or 1, and each rater's first rating of a meme counts. Raises
+    SourceError if none can be used.
     """
     read = read_source(ratings, text_column=None, keep=RATING)
     texts = read.rows.select(read.names(name) for name in RATING)
@@ -137,15 +131,8 @@ def ratings_of(ratings: Located, countries: Sequence[str]) -> pl.DataFrame:
             f"{ratings.name}: none of {read.records} ratings can be used: expected 0 or 1 in column 'hateful', and in "
             f"column 'group' one of {', '.join(countries)}, found {found or 'none'}"
         )
-    return rated.unique(["rater_id", "meme_id", "country"], keep="first", maintain_order=True)
-
-
-def _counted(ratings: Located, countries: Sequence[str]) -> pl.DataFrame:
-    return (
-        ratings_of(ratings, countries)
-        .group_by("meme_id", "country", maintain_order=True)
-        .agg(raters=pl.len().cast(pl.Int64), hateful=pl.col("hateful").cast(pl.Int64).sum())
-    )
+    first = rated.unique(["rater_id", "meme_id", "country"], keep="first", maintain_order=True)
+    return first, read.records - first.height
 
 
 @step(

@@ -5,14 +5,13 @@ from __future__ import annotations
 import polars as pl
 from pydantic import Field
 
-from normloom.core.errors import SourceError
-from normloom.core.stage import Output, dropped_rows, quarantined, quarantined_frame
+from normloom.core.stage import Output
 from normloom.readers import LIBRARIES, Located, read_source
-from normloom.schemas import tables
 from normloom.schemas.media import deepfake_tables
 from normloom.schemas.media.deepfake_tables import FAKE, NO_GENERATOR, REAL
 from normloom.steps.args import Args
 from normloom.steps.step import step
+from normloom.tasks.records import fault, source_rows
 
 SPEAKERS, WORDS = ("ada", "ben", "cleo", "dan"), 8  # of the built-in recordings
 GENERATORS = ("steady", "coarse", "scrambled")
@@ -53,7 +52,7 @@ def read_recordings(args: Recordings, *, source: Located) -> Output:
     for record in records.iter_rows(named=True):
         if problem := _problem(record, args, seen):
             rule, reason = problem
-            faults.append(quarantined({"row_id": None, **record}, rule, f"record {record['source_row']}: {reason}"))
+            faults.append(fault(record, rule, reason))
             continue
         name, is_real = record["item_id"], record["label"] == args.real
         seen.add(name)
@@ -66,11 +65,8 @@ def read_recordings(args: Recordings, *, source: Located) -> Output:
                 "source_item": record["source_item"] or name,
             }
         )
-    faults += read.entries
-    if not taken:
-        told = f"{faults[0]['rule']}; {faults[0]['reason']}" if faults else "it holds none"
-        raise SourceError(f"{source.name}: none of {len(faults)} records can be used ({told})")
-    return _output(pl.DataFrame(taken, schema=deepfake_tables.RECORDINGS.columns), args.limit, faults)
+    rows = pl.DataFrame(taken, schema=deepfake_tables.RECORDINGS.columns)
+    return source_rows(rows, [*faults, *read.entries], key="item_id", limit=args.limit, source=source.name)
 
 
 @step(makes=deepfake_tables.RECORDINGS, name="recordings", libraries=())
@@ -88,18 +84,8 @@ def builtin_recordings(args: Recordings) -> Output:
         for speaker in SPEAKERS
         for generator in (NO_GENERATOR, *GENERATORS)
     ]
-    return _output(pl.DataFrame(made, schema=deepfake_tables.RECORDINGS.columns), args.limit, [])
-
-
-def _output(rows: pl.DataFrame, limit: int | None, faults: list[dict[str, str | None]]) -> Output:
-    kept = rows.head(limit or rows.height)
-    beyond = rows.slice(kept.height).with_columns(row_id=pl.lit(None, dtype=pl.String))
-    return Output(
-        rows=kept.with_columns(parents=pl.lit([], dtype=tables.TEXTS), content="item_id"),
-        dropped=dropped_rows(beyond, reason="limit"),
-        quarantined=quarantined_frame(faults),
-        attempts=rows.height + len(faults),
-    )
+    rows = pl.DataFrame(made, schema=deepfake_tables.RECORDINGS.columns)
+    return source_rows(rows, [], key="item_id", limit=args.limit, source="the built-in recordings")
 
 
 def _problem(record: dict[str, str | None], args: Recordings, seen: set[str]) -> tuple[str, str] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -11,7 +11,6 @@ from typing import Any
 import polars as pl
 from pydantic import Field
 
-from normloom.core.errors import SourceError
 from normloom.core.run import Run
 from normloom.core.stage import Output, quarantined, quarantined_frame
 from normloom.readers.media import (
@@ -25,6 +24,7 @@ from normloom.readers.media import (
     decode,
     entries,
 )
+from normloom.readers.records import none_usable
 from normloom.schemas import tables
 from normloom.schemas.media.media_tables import IMAGE, SOUND, VIDEO, media_contract, of_media
 from normloom.steps.args import Args
@@ -66,9 +66,7 @@ def read_media(args: Media, *, source: LocatedMedia, run: Run) -> Output:
             if done % _TOLD == 0:
                 run.progress(done, 0, media=len(kept), quarantined=len(aside))
     if not kept:
-        rules = ", ".join(f"{rule} {count}" for rule, count in Counter(str(one["rule"]) for one in aside).items())
-        why = f"({rules}; {aside[0]['reason']})" if aside else "(it holds none)"
-        raise SourceError(f"{source.name}: none of {len(aside)} images, sounds and videos can be used {why}")
+        raise none_usable(source.name, aside, noun="item", expected="images, sounds or videos")
     return media_output(kept, keep=args.keep, aside=aside)
 
 

@@ -14,13 +14,15 @@ from pydantic import Field
 
 from normloom.core.errors import SourceError
 from normloom.core.rows.text import text_problem
-from normloom.core.stage import Output, quarantined, quarantined_frame
+from normloom.core.stage import Output, quarantined_frame
 from normloom.readers import LIBRARIES, Located, Source, read_source
+from normloom.readers.records import none_usable
 from normloom.schemas import tables
 from normloom.schemas.people import demo_tables
 from normloom.schemas.people.demo_tables import ANSWERS, AXES, UNKNOWN
 from normloom.steps.args import Args
 from normloom.steps.step import step
+from normloom.tasks.records import fault
 
 ANSWER = "Q_overall"
 _ITEM = ("safety_gold", "degree_of_harm", "harm_type")
@@ -61,13 +63,11 @@ def ingest_dices(args: Conversations, *, source: Located, items: Located | None 
     judged = _judged(_complete(records), args, known=items is not None)
     usable = judged.filter(pl.col("rule").is_null())
     aside = [
-        quarantined({"row_id": None, **row}, row.pop("rule"), f"record {row['source_row']}: {row.pop('reason')}")
+        fault(row, row.pop("rule"), row.pop("reason"))
         for row in judged.filter(pl.col("rule").is_not_null()).iter_rows(named=True)
     ] + read.entries
     if usable.is_empty():
-        raise SourceError(
-            f"{source.name}: none of {len(aside)} records can be used ({aside[0]['rule']}; {aside[0]['reason']})"
-        )
+        raise none_usable(source.name, aside)
     known_by = pl.concat_str("item_id", "rater_id", "group", "answer", *_TEXT, separator="\x1f", ignore_nulls=True)
     return Output(
         rows=usable.select(*demo_tables.RATINGS.columns, parents=pl.lit([], dtype=tables.TEXTS), content=known_by),

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import polars as pl
 from pydantic import Field
 
-from normloom.core.errors import SourceError
 from normloom.core.fan_out import free
-from normloom.core.stage import Output, dropped_rows, quarantined, quarantined_frame
+from normloom.core.stage import Output, dropped_rows
 from normloom.readers import LIBRARIES, Located, read_source
 from normloom.schemas import tables
 from normloom.schemas.people import persona_tables
 from normloom.steps.args import Args
 from normloom.steps.step import step
+from normloom.tasks.records import fault, source_rows
 
 _FACT = ("username", "task", "topic", "relation", "object")
 _TOPIC = ("task", "topic")
@@ -94,22 +94,9 @@ def _read(
         if missing or own in seen:
             rule = "missing_value" if missing else repeated
             why = f"no {missing[0]}" if missing else f"{', '.join(own)} is there already"
-            faults.append(quarantined({"row_id": None, **record}, rule, f"record {record['source_row']}: {why}"))
+            faults.append(fault(record, rule, why))
             continue
         seen.add(own)
         taken.append({"source_row": record["source_row"], **{name: record[name] for name in columns}})
-    aside = quarantined_frame([*faults, *read.entries])
-    if not taken:
-        first = aside.row(0, named=True)
-        raise SourceError(f"{source.name}: none of {aside.height} records can be used ({first['reason']})")
-    rows = pl.DataFrame(taken)
-    kept = rows.head(limit or rows.height)
-    beyond = rows.slice(kept.height).with_columns(row_id=pl.lit(None, dtype=pl.String))
-    return Output(
-        rows=kept.with_columns(
-            parents=pl.lit([], dtype=tables.TEXTS), content=pl.concat_str(list(key), separator="\x1f")
-        ),
-        dropped=dropped_rows(beyond, reason="limit"),
-        quarantined=aside,
-        attempts=read.records,
-    )
+    known_by = pl.concat_str(list(key), separator="\x1f")
+    return source_rows(pl.DataFrame(taken), [*faults, *read.entries], key=known_by, limit=limit, source=source.name)

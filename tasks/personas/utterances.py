@@ -10,16 +10,15 @@ from typing import Any
 import polars as pl
 from pydantic import Field
 
-from normloom.core.errors import SourceError
 from normloom.core.fan_out import each
 from normloom.core.rows.ids import seed as seed_of
-from normloom.core.stage import Output, dropped_rows, quarantined, quarantined_frame
+from normloom.core.stage import Output, dropped_rows
 from normloom.readers import LIBRARIES, Located, read_source
-from normloom.schemas import tables
 from normloom.schemas.people import persona_tables
 from normloom.schemas.people.persona_tables import TEST, TRAIN
 from normloom.steps.args import Args
 from normloom.steps.step import step
+from normloom.tasks.records import fault, source_rows
 
 TOKENS = ("tokens", "head", "tail", "relation")  # as PersonaExt has them
 TEXTS = ("text", "subject", "object", "relation")
@@ -51,26 +50,15 @@ def read_utterances(args: ReadUtterances, *, source: Located, columns: tuple[str
             taken.append({"source_row": record["source_row"], **_utterance(record), "split": TRAIN})
         except _BadUtteranceError as error:
             rule, reason = error.args
-            entry = {"row_id": None, **{name: _plain(value) for name, value in record.items()}}
-            faults.append(quarantined(entry, rule, f"record {record['source_row']}: {reason}"))
-    aside = quarantined_frame([*faults, *read.entries])
-    if not taken:
-        first = aside.row(0, named=True)
-        raise SourceError(f"{source.name}: none of {aside.height} records can be used ({first['reason']})")
+            faults.append(fault({name: _plain(value) for name, value in record.items()}, rule, reason))
     texts = [" ".join(one["tokens"]) for one in taken]
     sides = [TEST if seed_of(text, args.seed) % 1_000 < args.test_share * 1_000 else TRAIN for text in texts]
-    rows = pl.DataFrame(taken, schema=persona_tables.UTTERANCES.columns).with_columns(split=pl.Series(sides))
     named = zip(texts, taken, strict=True)
     content = [f"{text}\x1f{one['subject']}\x1f{one['object']}\x1f{one['relation']}" for text, one in named]
-    rows = rows.with_columns(parents=pl.lit([], dtype=tables.TEXTS), content=pl.Series(content))
-    kept = rows.head(args.limit or rows.height)
-    beyond = rows.slice(kept.height).with_columns(row_id=pl.lit(None, dtype=pl.String))
-    return Output(
-        rows=kept,
-        dropped=dropped_rows(beyond, reason="limit"),
-        quarantined=aside,
-        attempts=read.records,
+    rows = pl.DataFrame(taken, schema=persona_tables.UTTERANCES.columns).with_columns(
+        split=pl.Series(sides), content=pl.Series(content)
     )
+    return source_rows(rows, [*faults, *read.entries], key="content", limit=args.limit, source=source.name)
 
 
 @step(makes=persona_tables.UTTERANCES, fan_out=each())

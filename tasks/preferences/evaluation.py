@@ -13,7 +13,7 @@ import polars as pl
 
 from normloom.core.errors import SourceError
 from normloom.core.fan_out import each, free
-from normloom.core.stage import Output, quarantined, quarantined_frame
+from normloom.core.stage import Output, quarantined_frame
 from normloom.readers import LIBRARIES, Located, read_source
 from normloom.schemas import tables
 from normloom.schemas.training import preference_tables
@@ -22,6 +22,7 @@ from normloom.steps.step import step
 from normloom.tasks.metrics.figure import figure_row, figures_output
 from normloom.tasks.preferences.dpo.dpo_figures import mean_over_groups
 from normloom.tasks.preferences.parse import response_of
+from normloom.tasks.records import fault
 
 FAILURE, SECONDS, SHEET = "failure", "seconds", "sheet_response"
 COLUMNS = ("policy", "prompt_id", "raw_reply", *MEASURED)  # of replies that were released with their signals
@@ -65,9 +66,7 @@ def read_evaluated(rows: pl.DataFrame, *, source: Located) -> Output:
     )
     judged = known.with_columns(rule=rule)
     lost = [
-        quarantined(
-            {**row, "row_id": None}, row.pop("rule"), f"record {row['source_row']}: prompt {row['prompt_id']!r}"
-        )
+        fault(row, row.pop("rule"), f"prompt {row['prompt_id']!r}")
         for row in judged.filter(pl.col("rule").is_not_null()).iter_rows(named=True)
     ]
     usable = judged.filter(pl.col("rule").is_null())

@@ -7,15 +7,16 @@ import hashlib
 import polars as pl
 from pydantic import Field
 
-from normloom.core.errors import SourceError
 from normloom.core.rows.text import text_problem
-from normloom.core.stage import Output, dropped_rows, quarantined, quarantined_frame
+from normloom.core.stage import Output, dropped_rows, quarantined_frame
 from normloom.readers import LIBRARIES, Located, Source, read_source
+from normloom.readers.records import none_usable
 from normloom.schemas import tables
 from normloom.schemas.training import preference_tables
 from normloom.schemas.training.preference_tables import TRAIN, VALID
 from normloom.steps.args import Args
 from normloom.steps.step import step
+from normloom.tasks.records import fault
 
 NEEDED = ("prompt_id", "persona", "context")
 OPTIONAL = ("split", "reference")
@@ -42,17 +43,13 @@ def read_prompts(args: PersonaPrompts, *, source: Located) -> Output:
     for record in records.iter_rows(named=True):
         if problem := _problem(record, seen, args.max_chars):
             rule, reason = problem
-            faults.append(quarantined({"row_id": None, **record}, rule, f"record {record['source_row']}: {reason}"))
+            faults.append(fault(record, rule, reason))
             continue
         seen.add(record["prompt_id"])
         taken.append({**record, "dialogue": dialogue_of(record["persona"], record["context"])})
-    aside = quarantined_frame([*faults, *read.entries])
+    aside = [*faults, *read.entries]
     if not taken:
-        first = aside.row(0, named=True)
-        raise SourceError(
-            f"{source.name}: none of {aside.height} records can be used ({first['rule']}; {first['reason']}): "
-            f"expected prompts in columns {', '.join(NEEDED)}"
-        )
+        raise none_usable(source.name, aside, expected=f"prompts in columns {', '.join(NEEDED)}")
     rows = pl.DataFrame(taken, schema=preference_tables.PERSONA_PROMPTS.columns)
     shared = rows.filter(split=VALID)["dialogue"].implode()
     position = pl.int_range(pl.len()).over("split")
@@ -69,7 +66,7 @@ def read_prompts(args: PersonaPrompts, *, source: Located) -> Output:
         .drop("why", "row_id")
         .with_columns(parents=pl.lit([], dtype=tables.TEXTS), content="prompt_id"),
         dropped=dropped_rows(gone, reason=pl.col("why"), leaving_out=("why",)),
-        quarantined=aside,
+        quarantined=quarantined_frame(aside),
         attempts=read.records,
     )
 

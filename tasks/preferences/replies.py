@@ -20,6 +20,7 @@ from normloom.schemas.training.preference_tables import BOUNDS, MEASURED, NONE, 
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks import bounds
+from normloom.tasks.records import fault
 
 RELEASED = "released"
 REPLY = ("gen_id", "prompt_id", "model", "raw_reply")
@@ -133,7 +134,7 @@ def read_replies(rows: pl.DataFrame, *, source: Located, limited: bool) -> Outpu
     )
     judged = known.with_columns(rule=rule)
     faults = [
-        quarantined({**row, "row_id": None}, row.pop("rule"), f"record {row['source_row']}: {_reason(row)}")
+        fault(row, row.pop("rule"), _reason(row))
         for row in judged.filter(pl.col("rule").is_not_null()).iter_rows(named=True)
     ]
     usable = judged.filter(pl.col("rule").is_null())

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 import polars as pl
 from pydantic import Field
 
-from normloom.core.errors import ConfigError, SourceError
+from normloom.core.errors import ConfigError
 from normloom.core.rows.text import text_problem
-from normloom.core.stage import Output, quarantined, quarantined_frame
+from normloom.core.stage import Output, quarantined_frame
 from normloom.readers import LIBRARIES, Keep, Located, Source, column_names, read_source
+from normloom.readers.records import none_usable
 from normloom.readers.wanted import RESERVED
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Taxonomy
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks.prompts.messages import COLUMNS, Conversation, Problem, conversation
+from normloom.tasks.records import fault
 
 _PLAIN = r"^[\t\n\r -~]*[!-~][\t\n\r -~]*$"
 NO_LABEL = frozenset({"", "none", "unknown"})
@@ -75,7 +76,7 @@ def ingest(args: Prompts, *, source: Located, taxonomies: tuple[Taxonomy, ...] =
         problem = said if isinstance(said, Problem) else unknown
         if isinstance(said, Problem) or problem:
             rule, reason = problem or said
-            aside.append(quarantined({"row_id": None, **record}, rule, f"record {record['source_row']}: {reason}"))
+            aside.append(fault(record, rule, reason))
             continue
         usable.append(
             {
@@ -91,11 +92,8 @@ def ingest(args: Prompts, *, source: Located, taxonomies: tuple[Taxonomy, ...] =
     schema = {"_at": records.schema["_at"], **tables.PROMPTS.columns, "content": pl.String()}
     rows = pl.concat([pl.DataFrame(usable, schema=schema), _taken(plain, schema)]).sort("_at")
     if rows.is_empty():
-        rules = ", ".join(f"{rule} {count}" for rule, count in Counter(entry["rule"] for entry in aside).items())
         what = f"prompts in column {args.text_column!r}" if column is None else f"conversations in {column!r}"
-        raise SourceError(
-            f"{source.name}: none of {len(aside)} records can be used ({rules}; {aside[0]['reason']}): expected {what}"
-        )
+        raise none_usable(source.name, aside, expected=what)
     return Output(
         rows=rows.drop("_at").with_columns(parents=pl.lit([], dtype=tables.TEXTS)),
         quarantined=quarantined_frame(aside),

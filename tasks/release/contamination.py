@@ -11,7 +11,7 @@ from pydantic import Field
 
 from normloom.core.errors import SourceError
 from normloom.core.fan_out import each, free
-from normloom.core.stage import Output, dropped_rows, quarantined, quarantined_frame
+from normloom.core.stage import Output, dropped_rows, quarantined_frame
 from normloom.near_duplicates.features import Features
 from normloom.readers import LIBRARIES, Located, column_names, read_source
 from normloom.schemas import tables
@@ -20,6 +20,7 @@ from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks import bounds
 from normloom.tasks.metrics.figure import Figure, figure_row, figures_output
+from normloom.tasks.records import fault
 
 _NO_TEXT = frozenset({"id", "ids", "index", "number", "type", "category", "length", "tokens", "hash"})  # prompt_id
 TEXT_COLUMNS = ("prompt", "question", "query", "goal", "behavior", "instruction", "problem", "input", "text")
@@ -52,8 +53,7 @@ def benchmark_items(*, source: Located, benchmark: str, text_column: str | None 
     texts = read.rows.with_columns(read.text("text"))
     blank = (pl.col("text").str.strip_chars() == "").fill_null(value=True)
     empty = [
-        quarantined({"row_id": None, **row}, "empty", f"record {row['source_row']}: no text")
-        for row in texts.filter(blank).select("source_row", "text").iter_rows(named=True)
+        fault(row, "empty", "no text") for row in texts.filter(blank).select("source_row", "text").iter_rows(named=True)
     ]
     items = texts.filter(~blank).select("source_row", "text", benchmark=pl.lit(benchmark))
     if items.is_empty():

@@ -10,15 +10,16 @@ from typing import Any
 import polars as pl
 from pydantic import Field
 
-from normloom.core.errors import SourceError
 from normloom.core.rows.text import text_problem
-from normloom.core.stage import Output, dropped_rows, quarantined, quarantined_frame
+from normloom.core.stage import Output, dropped_rows, quarantined_frame
 from normloom.readers import LIBRARIES, Located, read_source
+from normloom.readers.records import none_usable
 from normloom.schemas import tables
 from normloom.schemas.training import alignx_tables
 from normloom.schemas.training.alignx_tables import DEV, HARMLESS, HELPFUL, HONEST, TEST, TRAIN
 from normloom.steps.args import Args
 from normloom.steps.step import step
+from normloom.tasks.records import fault
 
 Record = Mapping[str, Any]
 _TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):[ \t]*")
@@ -156,14 +157,12 @@ def read_axis_set(args: ReadAxisSet, *, source: Located, layout: str) -> Output:
         made = {"source_row": record["source_row"], "origin": layout, **known.row(record)}
         if problem := _problem(made, args.max_chars):
             rule, reason = problem
-            entry = quarantined({"row_id": None, **record}, rule, f"record {record['source_row']}: {reason}")
-            faults.append(entry)
+            faults.append(fault(record, rule, reason))
         else:
             taken.append({**made, "content": known_as(made)})
-    aside = quarantined_frame([*faults, *read.entries])
+    aside = [*faults, *read.entries]
     if not taken:
-        first = aside.row(0, named=True)
-        raise SourceError(f"{source.name}: none of {aside.height} records can be used ({first['reason']})")
+        raise none_usable(source.name, aside)
     rows = pl.DataFrame(taken, schema=tables.named_by_content(alignx_tables.AXIS_SET))
     rows = rows.with_columns(parents=pl.lit([], dtype=tables.TEXTS))
     first_seen = pl.col("content").is_first_distinct()
@@ -171,7 +170,7 @@ def read_axis_set(args: ReadAxisSet, *, source: Located, layout: str) -> Output:
     return Output(
         rows=rows.filter(first_seen),
         dropped=dropped_rows(repeated, reason="repeated"),
-        quarantined=aside,
+        quarantined=quarantined_frame(aside),
         attempts=read.records,
     )
 

@@ -7,14 +7,15 @@ from typing import Any
 
 import polars as pl
 
-from normloom.core.errors import SourceError
 from normloom.core.rows.ids import seed
-from normloom.core.stage import Output, quarantined, quarantined_frame
+from normloom.core.stage import Output, quarantined_frame
 from normloom.readers import LIBRARIES, Located, read_source
+from normloom.readers.records import none_usable
 from normloom.schemas import tables
 from normloom.schemas.training import alignx_tables
 from normloom.schemas.training.alignx_tables import EMPTY, HELPFUL, OK, WIN, WORST
 from normloom.steps.step import step
+from normloom.tasks.records import fault
 from normloom.tasks.tradeoff.phrases import count_words
 
 _RECORDED = ("model", "instruction", "baseline_reply", "model_reply", "preference")
@@ -34,8 +35,7 @@ def read_judged(*, source: Located, judge: str, axis: str = HELPFUL) -> Output:
     for record in texts.iter_rows(named=True):
         key = record["instruction"] or "", record["model"] or ""
         if problem := _problem(record, repeated=key in seen):
-            entry = {"row_id": None, **record}
-            faults.append(quarantined(entry, problem[0], f"record {record['source_row']}: {problem[1]}"))
+            faults.append(fault(record, *problem))
             continue
         seen.add(key)
         preference = record["recorded"]
@@ -55,11 +55,12 @@ def read_judged(*, source: Located, judge: str, axis: str = HELPFUL) -> Output:
                 "parse_status": EMPTY if preference is None else OK,
             }
         )
+    aside = [*faults, *read.entries]
     if not made:
-        raise SourceError(f"{source.name}: none of {texts.height} records can be used as a judgement")
+        raise none_usable(source.name, aside)
     return Output(
         rows=pl.DataFrame(made, schema=tables.named_by_content(alignx_tables.JUDGED)),
-        quarantined=quarantined_frame([*faults, *read.entries]),
+        quarantined=quarantined_frame(aside),
         attempts=read.records,
     )
 

@@ -40,17 +40,25 @@ def test_a_missing_file_stops_before_any_work(command: Command) -> None:
         ("a.csv", b"promt,id\nhi,1\n", "a.csv has no column 'prompt': its columns are 'promt', 'id'; did you mean"),
         ("a.csv", b"[prompt],[/b]\nhi,1\n", "a.csv has no column 'prompt': its columns are '[prompt]', '[/b]'; did"),
         ("a.csv", b"pr\xffmpt\nhi\n", "a.csv: the header is not UTF-8: set source.encoding"),
-        ("a.csv", "prompt\nПривет\n".encode("cp1251"), "a.csv: none of 1 records can be used (broken_utf8: record 1, "),
+        (
+            "a.csv",
+            "prompt\nПривет\n".encode("cp1251"),
+            "a.csv: its only record cannot be used (broken_utf8; record 1: ",
+        ),
         ("a.csv", "prompt\nhi\n".encode("utf-16")[:-1], "a.csv is not all utf-16: set source.encoding, or save it as"),
         ("a.csv", b'prompt\n"hi\nho\n', "a.csv: the record at line 2 is broken (unexpected end of data): close or"),
-        ("a.jsonl", b'{"prompt": "h\n', "a.jsonl: none of 1 records can be used (broken_json: record 1, Invalid"),
+        ("a.jsonl", b'{"prompt": "h\n', "a.jsonl: its only record cannot be used (broken_json; record 1: Invalid"),
         ("a.jsonl", b'{"text": "hi"}\n', "a.jsonl has no column 'prompt': its columns are 'text'; name one of these"),
         ("a.json", b'[{"prompt": "hi"}', "a.json is not one JSON array ("),
         ("a.json", b'{\n"prompt": "hi"}', "a.json holds an object: expected a JSON array of objects"),
         ("a.parquet", b"PAR1", "a.parquet is damaged, cut short or not a Parquet file ("),
         ("a.xlsx", b"PK", "a.xlsx is damaged or not an Excel workbook"),
         ("a.docx", b"PK", "a.docx has the suffix '.docx': expected one of .csv, .tsv, .jsonl, .ndjson, .json, .txt"),
-        ("a.csv", b'prompt\n" "\n' + b"x" * 100_000 + b"\n", "a.csv: none of 2 records can be used (empty 1, too_l"),
+        (
+            "a.csv",
+            b'prompt\n" "\n' + b"x" * 100_000 + b"\n",
+            "a.csv: none of its 2 records can be used (empty 1, too_l",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_used_stops_before_any_work(

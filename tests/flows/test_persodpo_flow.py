@@ -294,7 +294,7 @@ def test_a_released_table_of_another_system_is_trained_on(system: str, tmp_path:
         ("prompt_id,persona\np,I like tea.\n", "has no column 'context'"),
         (
             "prompt_id,persona,context\np,,Hello\n",
-            r"none of 1 records can be used \(empty; record 1: column 'persona'",
+            r"its only record cannot be used \(empty; record 1: column 'persona'",
         ),
     ],
 )

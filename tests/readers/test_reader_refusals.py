@@ -163,7 +163,7 @@ def test_bytes_that_are_not_utf8_are_cp1252_only_if_they_read_as_words(
             line.replace(b",", b"").decode("cp1252")
         ]
     else:
-        assert "none of 1 records can be used" in refusal(path)
+        assert "its only record cannot be used" in refusal(path)
 
 
 def test_values_of_a_type_that_polars_lacks_are_json(tmp_path: Path) -> None:
@@ -178,7 +178,9 @@ def test_a_file_of_classes_without_names_only(tmp_path: Path) -> None:
     told = {"info": {"features": {"harm": {"names": ["none"], "_type": "ClassLabel"}}}}
     table = pa.table({"prompt": ["a", "b"], "harm": [7, 8]})
     pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(told)}), tmp_path / "a.parquet")
-    with pytest.raises(SourceError, match=r"none of 2 records can be used \(record 1, column 'harm' holds class 7"):
+    with pytest.raises(
+        SourceError, match=r"none of its 2 records can be used \(unknown_class; record 1: column 'harm' holds class 7"
+    ):
         read_source(tmp_path / "a.parquet", text_column="prompt", keep=["harm"])
 
 

@@ -136,7 +136,7 @@ def test_every_record_is_kept_or_put_aside(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", ["not json at all", '["a"]', '{"prompt": 5}'])
 def test_a_file_with_nothing_usable_is_refused(tmp_path: Path, line: str) -> None:
-    assert "none of 3 records can be used" in refusal(write(tmp_path / "p.jsonl", f"{line}\n" * 3))
+    assert "none of its 3 records can be used" in refusal(write(tmp_path / "p.jsonl", f"{line}\n" * 3))
 
 
 def test_json_array(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_records_that_cannot_be_used_are_quarantined_with_a_reason(tmp_path: Pat
     assert long["rule"].to_list() == ["too_long"]
     assert long["reason"][0].startswith("record 2: column 'text_de': ")
     path.write_text(HEADER + ",t,x,x,0,0\n")
-    with pytest.raises(SourceError, match="none of 1 records can be used"):
+    with pytest.raises(SourceError, match="its only record cannot be used"):
         read_memes.function(Memes(), source=locate(str(path)), countries=COUNTRIES)
 
 
@@ -90,8 +90,9 @@ def test_a_label_is_held_to_what_most_raters_say(tmp_path: Path) -> None:
         "4,DE,0,1\n5,DE,0,0\n"  # a tie
         "6,US,1,nonsense\n"
     )
-    made = judgements.function(memes([(1, 1), (0, 0)]), ratings=locate(str(path))).rows
-    told = made.select("meme_id", "country", "raters", "hateful", "is_majority").rows()
+    made = judgements.function(memes([(1, 1), (0, 0)]), ratings=locate(str(path)))
+    assert made.metrics == {"ratings": 5, "ratings_left_out": 2}
+    told = made.rows.select("meme_id", "country", "raters", "hateful", "is_majority").rows()
     assert told == [
         ("0", "us", 3, 2, True),
         ("0", "de", 2, 1, None),

@@ -148,7 +148,7 @@ class TestRecordings:
         rules = ["repeated_id", "missing_id", "missing_label", "missing_generator"]
         assert made.quarantined["rule"].to_list() == rules
         path.write_text("item_id,label,speaker,generator,source_item\n,real,,,\n")
-        with pytest.raises(SourceError, match="none of 1 records can be used"):
+        with pytest.raises(SourceError, match="its only record cannot be used"):
             read_recordings.function(Recordings(), source=locate(path))
 
 

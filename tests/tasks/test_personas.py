@@ -54,7 +54,7 @@ def test_facts_without_a_value_and_those_there_already_are_quarantined(tmp_path:
 def test_a_file_without_a_usable_fact_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "facts.csv"
     path.write_text("username,task,topic,relation,object\nada,,,,\n")
-    with pytest.raises(SourceError, match="none of 1 records can be used \\(record 1: no task\\)"):
+    with pytest.raises(SourceError, match="its only record cannot be used \\(missing_value; record 1: no task\\)"):
         read_facts.function(ReadFacts(), source=locate(str(path)))
 
 

@@ -104,7 +104,5 @@ def test_the_key_follows_the_media_and_not_where_they_are(folder: Path, tmp_path
 
 def test_nothing_that_can_be_used_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"no picture")
-    with pytest.raises(
-        SourceError, match=r"none of 1 images, sounds and videos can be used \(unreadable 1; a\.png: neither"
-    ):
+    with pytest.raises(SourceError, match=r"its only item cannot be used \(unreadable; a\.png: neither"):
         made("pictures", [read_media(Media(), source=locate_media(tmp_path))], Store(tmp_path / "store"))

@@ -83,7 +83,7 @@ class TestAudit:
         asked = [Bound.parse("precision misaligned 0.9"), Bound.parse("share misaligned 0.1")]
         said = list(missed(figures, asked))
         assert said[0].endswith("it has no value (3 answers, fewer than 5)")
-        assert said[1] == "share of misaligned at least 0.1, lower bound: there is no such figure"
+        assert said[1].endswith("lower bound: the audit has no such figure; it has precision of misaligned")
 
     def test_a_judge_that_is_a_coin_corrects_nothing(self) -> None:
         coin = Rate(value=0.5, low=0.4, high=0.6, effective=90, variance=0.0025)
@@ -183,21 +183,21 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {
             MemeReading(), source=csv(folder, "id,text,label\n1,Hello,\n"), pictures=False
         ),
         SourceError,
-        r"given.csv: none of 1 records can be used \(no_label; record 1: the label is empty\)",
+        r"given.csv: its only record cannot be used \(no_label; record 1: the label is empty\)",
     ),
     "an axis set of another split": (
         lambda folder: read_axis_set.function(
             ReadAxisSet(), source=csv(folder, "axis,prompt,split\nkind,Why?,later\n"), layout="axes"
         ),
         SourceError,
-        r"given.csv: none of 1 records can be used \(record 1: split is 'later', expected train, dev",
+        r"given.csv: its only record cannot be used \(unknown_split; record 1: split is 'later', expected train, dev",
     ),
     "judgements of nobody": (
         lambda folder: read_judged.function(
             source=csv(folder, "model,instruction,baseline_reply,model_reply,preference\n,Why?,a,b,1\n"), judge="j"
         ),
         SourceError,
-        "given.csv: none of 1 records can be used as a judgement",
+        r"given.csv: its only record cannot be used \(missing_value; record 1: no model\)",
     ),
     "a published table without labels": (
         lambda _: published_axes.function(pl.DataFrame([PUBLISHED]), dimensions=("safety",)),
@@ -229,7 +229,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], type[Exception], str]] = {
     "utterances without the object": (
         lambda folder: read_utterances.function(ReadUtterances(), source=csv(folder, UTTERANCE), columns=TEXTS),
         SourceError,
-        "none of 1 records can be used",
+        "its only record cannot be used",
     ),
 }
 

@@ -150,7 +150,7 @@ class TestOthers:
         assert memes["meme_id"].to_list() == ["1", "b"]
         rating = {"rater_id": 1, "group": " US", "hateful": 1.0}
         given = locate(lines(tmp_path, {**rating, "meme_id": 1}, {**rating, "meme_id": "b"}))
-        rated = ratings_of(given, ["Us"])
+        rated, _ = ratings_of(given, ["Us"])
         assert rated.select("meme_id", "country", "hateful").rows() == [("1", "Us", 1), ("b", "Us", 1)]
         with pytest.raises(SourceError, match=r"none of 2 ratings can be used: .* one of de, fr, found 'US'"):
             ratings_of(given, ["de", "fr"])

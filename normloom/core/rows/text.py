@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Iterable
 
 _SHOWN_CHARS = 80
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
@@ -73,3 +75,9 @@ def shown(value: object) -> str:
 def counted(number: int, noun: str = "row") -> str:
     """Return a number with its noun, in the plural unless it is one."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def commonest_first(reasons: Iterable[str]) -> str:
+    """Return reasons, each once with its count, the commonest first; a single one without its count."""
+    counts = Counter(reasons).most_common()
+    return ", ".join(f"{reason} {count:,}" for reason, count in counts) if len(counts) > 1 else "".join(dict(counts))

@@ -17,7 +17,7 @@ from normloom.readers.formats.arrow_column import class_names, column_at, path_o
 from normloom.readers.join_shards import joined
 from normloom.readers.locate import Located
 from normloom.readers.opening import open_raw
-from normloom.readers.records import Rejected, Source, one_line, payload
+from normloom.readers.records import Rejected, Source, none_usable, one_line, payload
 from normloom.readers.wanted import Wanted
 
 _BATCH = 65_536
@@ -82,10 +82,7 @@ def read_arrow(located: Located, wanted: Wanted) -> Source:
         start += file.records
     rows = joined(frames, located.files, found)
     if not rows.height:
-        first = rejected[0]
-        raise SourceError(
-            f"{located.name}: none of {len(rejected)} records can be used (record {first.source_row}, {first.reason})"
-        )
+        raise none_usable(located.name, [record.entry for record in rejected])
     return Source(rows=rows, rejected=rejected, found=tuple(found))
 
 

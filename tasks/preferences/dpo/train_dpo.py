@@ -14,6 +14,7 @@ from normloom.core.errors import ConfigError, StageError
 from normloom.core.fan_out import free
 from normloom.core.models.needs import Needs
 from normloom.core.models.protocol import ModelSpec
+from normloom.core.rows.text import commonest_first, counted
 from normloom.core.run import Run
 from normloom.core.stage import Output, dropped, dropped_frame
 from normloom.schemas.training import preference_tables
@@ -90,8 +91,10 @@ def learn(
         else:
             kept.append(pair)
     if not kept:
-        reasons = ", ".join(sorted({str(entry["reason"]) for entry in gone})) or "there is none"
-        raise StageError(f"none of {rows.height} pairs can be learned from ({reasons})")
+        reasons = commonest_first(str(entry["reason"]) for entry in gone)
+        raise StageError(
+            f"none of {counted(rows.height, 'pair')} can be learned from ({reasons or 'the table is empty'})"
+        )
     tokenizer = tokenizer_of(policy)
     pairs = _pairs(kept, before, args, tokenizer, name=policy.model)
     if processes > 1:  # pragma: no cover  # only with several GPUs

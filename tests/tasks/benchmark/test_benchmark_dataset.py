@@ -111,7 +111,7 @@ def test_a_record_that_cannot_be_used_is_quarantined_with_rule_and_reason(tmp_pa
 def test_a_file_without_one_usable_record_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "a.csv", [{"prompt": "one", "response": "fine", "alignment": "good"}])
     with pytest.raises(
-        SourceError, match=r"none of 1 records can be used \(unknown_alignment 1; record 1: .*expected a"
+        SourceError, match=r"its only record cannot be used \(unknown_alignment; record 1: .*expected a"
     ):
         read(path)
 

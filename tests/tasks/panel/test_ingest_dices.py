@@ -138,7 +138,7 @@ def test_a_file_of_another_kind_and_one_without_usable_records_are_refused(tmp_p
     (tmp_path / "a.parquet").write_text("no")
     with pytest.raises(SourceError, match="damaged, cut short or not a Parquet file"):
         read(tmp_path / "a.parquet")
-    with pytest.raises(SourceError, match=r"none of 1 records can be used \(unknown_answer;"):
+    with pytest.raises(SourceError, match=r"its only record cannot be used \(unknown_answer;"):
         read(write(tmp_path / "a.csv", {"Q_overall": "yes"}))
 
 

@@ -142,7 +142,7 @@ def test_limit_takes_the_first_records_good_or_bad(tmp_path: Path) -> None:
 def test_a_file_without_one_usable_prompt_is_refused_with_the_rules(tmp_path: Path) -> None:
     path = prompts(tmp_path / "a.jsonl", "", "x" * 30, " ")
     with pytest.raises(
-        SourceError, match=r"none of 3 records can be used \(empty 2, too_long 1; record 1: the text has no visible"
+        SourceError, match=r"none of its 3 records can be used \(empty 2, too_long 1; record 1: the text has no visible"
     ):
         read(path, max_chars=20)
 
