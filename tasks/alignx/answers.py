@@ -10,12 +10,13 @@ from pydantic import Field
 from normloom.core.fan_out import each
 from normloom.core.models.protocol import GenerateRequest, LanguageModel, Sampling, Turn
 from normloom.core.rows.ids import seed
-from normloom.core.stage import Output, dropped_rows, quarantined_frame, unanswered
+from normloom.core.stage import Output, dropped_rows
 from normloom.schemas.training import alignx_tables, routing_tables
 from normloom.schemas.training.alignx_tables import TEST
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks import bounds
+from normloom.tasks.answers import answered
 
 
 class Asked(Args):
@@ -69,24 +70,16 @@ def answer(rows: pl.DataFrame, args: Answering, model: LanguageModel, *, system:
             for row in given
         ]
     )
-    made, failed = [], []
-    for row, completion in zip(given, completions, strict=True):
-        if completion.error is not None:
-            failed.append(unanswered(row, completion))
-            continue
-        made.append(
-            {
-                "row_id": row["row_id"],
-                "prompt_id": row["prompt_id"],
-                "system": system,
-                "axis": row["axis"],
-                "prompt": row["prompt"],
-                "raw_reply": completion.candidates[0].text,
-            }
-        )
-    return Output(
-        rows=pl.DataFrame(made, schema={"row_id": pl.String, **alignx_tables.SYSTEM_REPLIES.columns}),
-        quarantined=quarantined_frame(failed),
-        tokens_in=sum(completion.tokens_in for completion in completions),
-        tokens_out=sum(one.tokens_out for completion in completions for one in completion.candidates),
-    )
+    outcome = answered(given, completions)
+    made = [
+        {
+            "row_id": row["row_id"],
+            "prompt_id": row["prompt_id"],
+            "system": system,
+            "axis": row["axis"],
+            "prompt": row["prompt"],
+            "raw_reply": completion.candidates[0].text,
+        }
+        for row, completion in outcome.pairs
+    ]
+    return outcome.output(pl.DataFrame(made, schema={"row_id": pl.String, **alignx_tables.SYSTEM_REPLIES.columns}))

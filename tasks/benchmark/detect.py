@@ -16,13 +16,14 @@ from pydantic import Field
 from normloom.core.fan_out import each, free
 from normloom.core.models.protocol import GenerateRequest, LanguageModel, Sampling, ScoreRequest
 from normloom.core.rows.ids import seed
-from normloom.core.stage import Output, quarantined_frame, unanswered
+from normloom.core.stage import Output
 from normloom.schemas import benchmark_tables, tables
 from normloom.schemas.taxonomy import DIMENSIONS
 from normloom.schemas.template import Template, sections, template_named
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks import bounds
+from normloom.tasks.answers import answered
 from normloom.tasks.prompts.classify import YES_NO, yes_probability
 from normloom.tasks.prompts.dialogue import transcript
 
@@ -82,11 +83,8 @@ def detect(
             for item in items
         ]
     )
-    made, failed = [], []
-    for item, scores in zip(items, scored, strict=True):
-        if scores.error is not None:
-            failed.append(unanswered(item, scores))
-            continue
+    outcome, made = answered(items, scored), []
+    for item, scores in outcome.pairs:
         misaligned, *shares = map(yes_probability, scores.logprobs)
         checks = [{"check": name, "probability": share} for name, share in zip(dimensions, shares, strict=True)]
         kept = {name: item[name] for name in ("row_id", *_OF_ITEM)}
@@ -100,11 +98,7 @@ def detect(
                 "checks": checks,
             }
         )
-    return Output(
-        rows=pl.DataFrame(made, schema=_SCHEMA),
-        quarantined=quarantined_frame(failed),
-        tokens_in=sum(scores.tokens_in for scores in scored),
-    )
+    return outcome.output(pl.DataFrame(made, schema=_SCHEMA))
 
 
 @step(
@@ -130,23 +124,14 @@ def write(rows: pl.DataFrame, args: Writing, model: LanguageModel, *, entrant: s
             for item in items
         ]
     )
+    outcome = answered(items, completions)
     written = [
         (item["row_id"], item["row_id"], run, draft.text.strip(), draft.seed, draft.finish, draft.tokens_out)
-        for item, completion in zip(items, completions, strict=True)
+        for item, completion in outcome.pairs
         for run, draft in enumerate(completion.candidates)
     ]
-    failed = [
-        unanswered(item, completion)
-        for item, completion in zip(items, completions, strict=True)
-        if completion.error is not None
-    ]
-    made = pl.DataFrame(written, schema={"row_id": pl.String, **benchmark_tables.WRITTEN.columns}, orient="row")
-    return Output(
-        rows=made,
-        quarantined=quarantined_frame(failed),
-        tokens_in=sum(completion.tokens_in for completion in completions),
-        tokens_out=int(made["tokens_out"].sum()),
-    )
+    schema = {"row_id": pl.String, **benchmark_tables.WRITTEN.columns}
+    return outcome.output(pl.DataFrame(written, schema=schema, orient="row"))
 
 
 @step(

@@ -11,13 +11,14 @@ from pydantic import Field
 from normloom.core.fan_out import each, free
 from normloom.core.models.protocol import GenerateRequest, LanguageModel, Sampling
 from normloom.core.rows.ids import seed
-from normloom.core.stage import Output, quarantined_frame, unanswered
+from normloom.core.stage import Output
 from normloom.schemas import benchmark_tables
 from normloom.schemas.taxonomy import DIMENSIONS
 from normloom.schemas.template import Template, sections, template_named
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks import bounds
+from normloom.tasks.answers import answered
 from normloom.tasks.prompts.dialogue import turns
 from normloom.tasks.rejection.judge import Scoring, score, text_fault
 
@@ -62,28 +63,21 @@ def respond(rows: pl.DataFrame, args: Responding, model: LanguageModel, *, entra
             for question in asked
         ]
     )
-    drawn, failed = [], []
-    for question, completion in zip(asked, completions, strict=True):
-        if completion.error is not None:
-            failed.append(unanswered(question, completion))
-        for run, candidate in enumerate(completion.candidates):
-            drawn.append(
-                {
-                    **question,
-                    "model": entrant,
-                    "run": run,
-                    "seed": candidate.seed,
-                    "response": candidate.text.strip(),
-                    "finish": candidate.finish,
-                    "tokens_out": candidate.tokens_out,
-                }
-            )
-    return Output(
-        rows=pl.DataFrame(drawn, schema={"row_id": pl.String, **benchmark_tables.RESPONDED.columns}),
-        quarantined=quarantined_frame(failed),
-        tokens_in=sum(completion.tokens_in for completion in completions),
-        tokens_out=sum(row["tokens_out"] for row in drawn),
-    )
+    outcome = answered(asked, completions)
+    drawn = [
+        {
+            **question,
+            "model": entrant,
+            "run": run,
+            "seed": candidate.seed,
+            "response": candidate.text.strip(),
+            "finish": candidate.finish,
+            "tokens_out": candidate.tokens_out,
+        }
+        for question, completion in outcome.pairs
+        for run, candidate in enumerate(completion.candidates)
+    ]
+    return outcome.output(pl.DataFrame(drawn, schema={"row_id": pl.String, **benchmark_tables.RESPONDED.columns}))
 
 
 @step(makes=benchmark_tables.ASSESSED, name="judge_{entrant}_by_{judge}", bound=bounds.checks_asked, fan_out=each())

@@ -15,7 +15,7 @@ from normloom.core.fan_out import each, free
 from normloom.core.models.product_model import ProductFiles
 from normloom.core.models.protocol import GenerateRequest, LanguageModel, Sampling, ScoreRequest
 from normloom.core.rows.ids import seed
-from normloom.core.stage import Output, quarantined_frame, unanswered
+from normloom.core.stage import Output, quarantined_frame
 from normloom.readers import LIBRARIES, Located, read_source
 from normloom.readers.media import MediaFolder
 from normloom.schemas.media.cultural_tables import (
@@ -29,6 +29,7 @@ from normloom.schemas.media.cultural_tables import (
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks import bounds
+from normloom.tasks.answers import answered
 from normloom.tasks.cultural.memes import PIVOT
 from normloom.tasks.records import fault
 
@@ -78,11 +79,8 @@ def answer_scored(
             for group in asked
         ]
     )
-    made, failed = [], []
-    for group, scores in zip(asked, scored, strict=True):
-        if scores.error is not None:
-            failed += [unanswered(row, scores) for row in group.iter_rows(named=True)]
-            continue
+    outcome, made = answered(asked, scored), []
+    for group, scores in outcome.pairs:
         for row, (a, b) in zip(group.iter_rows(named=True), scores.logprobs, strict=True):
             p_a = 1 / (1 + math.exp(b - a))
             made.append(
@@ -93,11 +91,7 @@ def answer_scored(
                     "p_hateful": p_a if row["option_order"] == HATEFUL_FIRST else 1 - p_a,
                 }
             )
-    return Output(
-        rows=pl.DataFrame(made, schema=_SCHEMA),
-        quarantined=quarantined_frame(failed),
-        tokens_in=sum(scores.tokens_in for scores in scored),
-    )
+    return outcome.output(pl.DataFrame(made, schema=_SCHEMA))
 
 
 @step(makes=REPLIES, name="answer_{entrant}", bound=bounds.cells_written, fan_out=each(), images="media")
@@ -118,6 +112,7 @@ def answer_written(
             for row in asked
         ]
     )
+    outcome = answered(asked, completions)
     made = [
         {
             **{name: row[name] for name in ("row_id", *_CELLS)},
@@ -125,20 +120,10 @@ def answer_written(
             "raw_reply": draft.text,
             "p_hateful": None,
         }
-        for row, completion in zip(asked, completions, strict=True)
+        for row, completion in outcome.pairs
         for draft in completion.candidates
     ]
-    failed = [
-        unanswered(row, completion)
-        for row, completion in zip(asked, completions, strict=True)
-        if completion.error is not None
-    ]
-    return Output(
-        rows=pl.DataFrame(made, schema=_SCHEMA),
-        quarantined=quarantined_frame(failed),
-        tokens_in=sum(completion.tokens_in for completion in completions),
-        tokens_out=sum(draft.tokens_out for completion in completions for draft in completion.candidates),
-    )
+    return outcome.output(pl.DataFrame(made, schema=_SCHEMA))
 
 
 class _Looking:

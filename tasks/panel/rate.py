@@ -9,13 +9,14 @@ from pydantic import Field
 
 from normloom.core.fan_out import each
 from normloom.core.models.protocol import LanguageModel, ScoreRequest
-from normloom.core.stage import Output, quarantined_frame, unanswered
+from normloom.core.stage import Output
 from normloom.schemas.people import demo_tables
 from normloom.schemas.people.demo_tables import ANSWERS, AXES
 from normloom.schemas.template import Template, sections, template_named
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks import bounds
+from normloom.tasks.answers import answered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,19 +81,10 @@ def rate(rows: pl.DataFrame, args: Rating, model: LanguageModel, *, rater: str) 
         )
         for item in items
     ]
-    scored = model.score(requests)
-    rated, failed = [], []
-    for item, scores in zip(items, scored, strict=True):
-        if scores.error is None:
-            rated.append(_rated(item, probabilities(scores.logprobs), rater))
-        else:
-            failed += [unanswered(row, scores) for row in item.iter_rows(named=True)]
+    outcome = answered(items, model.score(requests))
+    rated = [_rated(item, probabilities(scores.logprobs), rater) for item, scores in outcome.pairs]
     schema = {"row_id": pl.String(), **demo_tables.SCORED.columns}
-    return Output(
-        rows=pl.concat([pl.DataFrame(schema=schema), *rated]),
-        quarantined=quarantined_frame(failed),
-        tokens_in=sum(scores.tokens_in for scores in scored),
-    )
+    return outcome.output(pl.concat([pl.DataFrame(schema=schema), *rated]))
 
 
 def probabilities(logprobs: Sequence[Sequence[float]]) -> np.ndarray:

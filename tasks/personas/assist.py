@@ -12,13 +12,14 @@ from pydantic import Field
 from normloom.core.fan_out import each
 from normloom.core.models.protocol import GenerateRequest, LanguageModel, Sampling
 from normloom.core.rows.ids import seed
-from normloom.core.stage import Output, quarantined_frame, unanswered
+from normloom.core.stage import Output
 from normloom.schemas.people import persona_tables
 from normloom.schemas.people.persona_tables import BAD_FORMAT, EMPTY, OK
 from normloom.schemas.template import Template, sections, template_named
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks import bounds
+from normloom.tasks.answers import answered
 
 _OBJECT = re.compile(r"\{[^{}]*\}", re.DOTALL)
 
@@ -53,11 +54,8 @@ def assistance(rows: pl.DataFrame, args: Assisting, facts: pl.DataFrame, model: 
             for row in asked
         ]
     )
-    made, failed = [], []
-    for row, completion in zip(asked, completions, strict=True):
-        if completion.error is not None:
-            failed.append(unanswered(row, completion))
-            continue
+    outcome, made = answered(asked, completions), []
+    for row, completion in outcome.pairs:
         shown = known[row["username"]]["row_id"].to_list()
         made.append(
             {
@@ -68,11 +66,7 @@ def assistance(rows: pl.DataFrame, args: Assisting, facts: pl.DataFrame, model: 
                 **parsed(completion.candidates[0].text, shown),
             }
         )
-    return Output(
-        rows=pl.DataFrame(made, schema={"row_id": pl.String, **persona_tables.ASSISTANCE.columns}),
-        quarantined=quarantined_frame(failed),
-        tokens_in=sum(completion.tokens_in for completion in completions),
-    )
+    return outcome.output(pl.DataFrame(made, schema={"row_id": pl.String, **persona_tables.ASSISTANCE.columns}))
 
 
 def parsed(reply: str, shown: list[str]) -> dict[str, Any]:

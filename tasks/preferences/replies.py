@@ -12,7 +12,7 @@ from normloom.core.errors import SourceError
 from normloom.core.fan_out import each, free
 from normloom.core.models.protocol import GenerateRequest, LanguageModel, Sampling
 from normloom.core.rows.ids import seed
-from normloom.core.stage import Output, quarantined, quarantined_frame, unanswered
+from normloom.core.stage import Output, quarantined, quarantined_frame
 from normloom.readers import LIBRARIES, Located, read_source
 from normloom.schemas.template import Template, sections, template_named
 from normloom.schemas.training import preference_tables
@@ -20,6 +20,7 @@ from normloom.schemas.training.preference_tables import BOUNDS, MEASURED, NONE, 
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks import bounds
+from normloom.tasks.answers import answered
 from normloom.tasks.records import fault
 
 RELEASED = "released"
@@ -79,29 +80,21 @@ def reply(rows: pl.DataFrame, args: Replying, model: LanguageModel, *, generator
         ]
     )
     seconds = (time.monotonic() - started) / max(len(asked) * args.replies, 1)
-    drawn, failed, tokens_out = [], [], 0
-    for prompt, completion in zip(asked, completions, strict=True):
-        if completion.error is not None:
-            failed.append(unanswered(prompt, completion))
-        for number, candidate in enumerate(completion.candidates):
-            tokens_out += candidate.tokens_out
-            drawn.append(
-                {
-                    "row_id": prompt["row_id"],
-                    "gen_id": f"{generator}:{prompt['prompt_id']}:{number}",
-                    "prompt_id": prompt["prompt_id"],
-                    "dialogue": prompt["dialogue"],
-                    "model": generator,
-                    "raw_reply": candidate.text,
-                    "seconds": seconds,
-                }
-            )
-    return Output(
-        rows=pl.DataFrame(drawn, schema={"row_id": pl.String, **preference_tables.REPLIES.columns}),
-        quarantined=quarantined_frame(failed),
-        tokens_in=sum(completion.tokens_in for completion in completions),
-        tokens_out=tokens_out,
-    )
+    outcome = answered(asked, completions)
+    drawn = [
+        {
+            "row_id": prompt["row_id"],
+            "gen_id": f"{generator}:{prompt['prompt_id']}:{number}",
+            "prompt_id": prompt["prompt_id"],
+            "dialogue": prompt["dialogue"],
+            "model": generator,
+            "raw_reply": candidate.text,
+            "seconds": seconds,
+        }
+        for prompt, completion in outcome.pairs
+        for number, candidate in enumerate(completion.candidates)
+    ]
+    return outcome.output(pl.DataFrame(drawn, schema={"row_id": pl.String, **preference_tables.REPLIES.columns}))
 
 
 @step(

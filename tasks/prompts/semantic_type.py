@@ -13,13 +13,14 @@ from pydantic import Field
 
 from normloom.core.fan_out import each, free
 from normloom.core.models.protocol import LanguageModel, ScoreRequest
-from normloom.core.stage import Output, quarantined_frame, unanswered
+from normloom.core.stage import Output
 from normloom.schemas import tables
 from normloom.schemas.taxonomy import Taxonomy
 from normloom.schemas.template import Template, sections, template_named
 from normloom.steps.args import Args
 from normloom.steps.step import step
 from normloom.tasks import bounds
+from normloom.tasks.answers import answered
 from normloom.tasks.prompts.classify import CODES
 from normloom.tasks.prompts.dialogue import transcripts
 
@@ -50,17 +51,9 @@ def score_types(rows: pl.DataFrame, args: AskingType, model: LanguageModel, *, t
             for prompt in transcripts(rows)
         ]
     )
-    said, failed = [], []
-    for row, scores in zip(rows.iter_rows(named=True), scored, strict=True):
-        if scores.error is None:
-            said.append((row["row_id"], row["prompt_id"], list(scores.logprobs[0])))
-        else:
-            failed.append(unanswered(row, scores))
-    return Output(
-        rows=pl.DataFrame(said, schema={"row_id": pl.String, **tables.TYPE_SCORES.columns}, orient="row"),
-        quarantined=quarantined_frame(failed),
-        tokens_in=sum(scores.tokens_in for scores in scored),
-    )
+    outcome = answered(rows.iter_rows(named=True), scored)
+    said = [(row["row_id"], row["prompt_id"], list(scores.logprobs[0])) for row, scores in outcome.pairs]
+    return outcome.output(pl.DataFrame(said, schema={"row_id": pl.String, **tables.TYPE_SCORES.columns}, orient="row"))
 
 
 @step(
