@@ -6,7 +6,7 @@ rounds, split, release, checks, keys, lineage. Measured are rows per second by s
 size of the store. Then the same command runs again (nothing to do), then with another template late in the flow, and
 in a new store it is killed half-way and started again. `--rows` is the maximum number of released responses: eight per
 prompt (an aligned and a misaligned one from each of four generators). With several sizes, `growth` is the time per row
-over that of the size before.
+over that of the size before. `--only-full` leaves it at the builds from nothing.
 """
 
 from __future__ import annotations
@@ -80,10 +80,14 @@ def write_profile(path: Path, prompts: int, actors: int, *, part_rows: int = 409
 
 @dataclass
 class Peaks:
-    """The most memory that processes of a build held, by kind, in MB (resident, what is shared counted in each)."""
+    """The most memory that processes of a build held, by kind, in MB (resident, what is shared counted in each).
+
+    `used` are the CPU seconds of each process when it was last looked at.
+    """
 
     held: dict[str, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
     together: float = 0.0
+    used: dict[int, float] = field(default_factory=dict)
 
     def look(self, process: psutil.Popen) -> None:
         """Look at a build's processes once."""
@@ -91,6 +95,7 @@ class Peaks:
         for one in [process, *process.children(recursive=True)]:
             try:
                 kind, megabytes = _kind(one, flow=process.pid), one.memory_info().rss / 1e6
+                self.used[one.pid] = sum(one.cpu_times()[:2])
             except psutil.Error:
                 continue
             total += megabytes
@@ -230,6 +235,23 @@ def stage_rows(run: Run, before: dict[str, float]) -> list[dict[str, Any]]:
     return rows
 
 
+def again(bench: Bench) -> dict[str, Any]:
+    """Build a full store again, then with another template, and resume a build killed half-way in a second store."""
+    half = len(bench.parts("store")) // 2
+    nothing = bench.build("store")
+    changed = bench.build("store", f"templates={other_templates(bench.folder)}")
+    done = {path: path.stat().st_mtime_ns for path in bench.killed("second", half)}
+    resumed = bench.build("second")
+    return {
+        "no-op s": nothing.seconds,
+        "template s": changed.seconds,
+        "template stages": len(changed.made),
+        "resumed s": resumed.seconds,
+        "parts done": len(done),
+        "of them redone": sum(path.stat().st_mtime_ns != when for path, when in done.items()),
+    }
+
+
 def main() -> None:
     """Measure."""
     arguments = parser(__doc__)
@@ -238,9 +260,11 @@ def main() -> None:
     )
     arguments.add_argument("--actors", type=int, default=2)
     arguments.add_argument("--keep", action="store_true", help="keep the folder with stores and logs")
+    arguments.add_argument("--only-full", action="store_true", help="only build from nothing, once for each size")
     given = arguments.parse_args()
     report = Report(given.json)
-    summary, before = [], {}
+    summary: list[dict[str, Any]] = []
+    before: dict[str, float] = {}
     for rows in given.rows:
         folder = Path(mkdtemp(prefix="normloom-rebuild-"))
         bench = Bench(folder, prompts=max(rows // RESPONSES, 1), actors=given.actors)
@@ -251,26 +275,15 @@ def main() -> None:
         before = {row["stage"]: 1 / row["rows/s"] for row in table}
         report.add(f"Stages at {rows:,} responses", table)
         report.add(f"Largest process of each kind at {rows:,} responses, MB", [full.peaks.by_kind()])
-        half = len(bench.parts("store")) // 2
-        nothing = bench.build("store")
-        changed = bench.build("store", f"templates={other_templates(folder)}")
-        done = {path: path.stat().st_mtime_ns for path in bench.killed("second", half)}
-        resumed = bench.build("second")
-        summary.append(
-            {
-                "responses": rows,
-                "released": next(stage["rows_out"] for stage in full.report["stages"] if stage["name"] == "publish"),
-                "full s": full.seconds,
-                "no-op s": nothing.seconds,
-                "template s": changed.seconds,
-                "template stages": len(changed.made),
-                "resumed s": resumed.seconds,
-                "parts done": len(done),
-                "of them redone": sum(path.stat().st_mtime_ns != when for path, when in done.items()),
-                "store MB": bench.size("store"),
-                "all processes MB": full.peaks.together,
-            }
-        )
+        built = {
+            "responses": rows,
+            "released": next(stage["rows_out"] for stage in full.report["stages"] if stage["name"] == "publish"),
+            "full s": full.seconds,
+            "full CPU s": sum(full.peaks.used.values()),
+            "store MB": bench.size("store"),
+            "all processes MB": full.peaks.together,
+        }
+        summary.append(built if given.only_full else built | again(bench))
         if not given.keep:
             shutil.rmtree(folder)
     report.add("Builds", summary)
