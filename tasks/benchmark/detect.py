@@ -130,7 +130,7 @@ def write(rows: pl.DataFrame, args: Writing, model: LanguageModel, *, entrant: s
         for item, completion in outcome.pairs
         for run, draft in enumerate(completion.candidates)
     ]
-    schema = {"row_id": pl.String, **benchmark_tables.WRITTEN.columns}
+    schema = {"row_id": pl.String(), **benchmark_tables.WRITTEN.columns}
     return outcome.output(pl.DataFrame(written, schema=schema, orient="row"))
 
 

@@ -92,8 +92,7 @@ def ingest_dataset(args: Responses, *, source: Located, taxonomies: tuple[Taxono
         held = {role: record[column] for role, column in found.items()}
         row, problem = _row({**held, **_said(record, args.max_chars)}, record["text"], args, taxonomies)
         if problem:
-            rule, reason = problem
-            aside.append(fault(record, rule, reason))
+            aside.append(fault(record, *problem))
         else:
             usable.append(row)
     if not usable:

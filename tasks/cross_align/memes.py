@@ -86,8 +86,7 @@ def read_labelled_memes(args: MemeReading, *, source: Located, pictures: bool) -
     taken, faults, seen = [], [], set[str]()
     for record in records.with_columns(absent).iter_rows(named=True):
         if problem := _problem(record, seen, args.max_chars, pictures=pictures):
-            rule, reason = problem
-            faults.append(fault(record, rule, reason))
+            faults.append(fault(record, *problem))
             continue
         seen.add(record["meme_id"])
         template = record["template"] or record["meme_id"]

@@ -61,8 +61,7 @@ def read_memes(args: Memes, *, source: Located, countries: Mapping[str, str]) ->
     taken, faults, seen = [], [], set[str]()
     for record in records.iter_rows(named=True):
         if problem := _problem(record, texts, labels, seen, args.max_chars):
-            rule, reason = problem
-            faults.append(fault(record, rule, reason))
+            faults.append(fault(record, *problem))
             continue
         seen.add(record["meme_id"])
         taken.append(

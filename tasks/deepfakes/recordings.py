@@ -51,8 +51,7 @@ def read_recordings(args: Recordings, *, source: Located) -> Output:
     taken, faults, seen = [], [], set[str]()
     for record in records.iter_rows(named=True):
         if problem := _problem(record, args, seen):
-            rule, reason = problem
-            faults.append(fault(record, rule, reason))
+            faults.append(fault(record, *problem))
             continue
         name, is_real = record["item_id"], record["label"] == args.real
         seen.add(name)

@@ -42,8 +42,7 @@ def read_prompts(args: PersonaPrompts, *, source: Located) -> Output:
     taken, faults, seen = [], [], set[str]()
     for record in records.iter_rows(named=True):
         if problem := _problem(record, seen, args.max_chars):
-            rule, reason = problem
-            faults.append(fault(record, rule, reason))
+            faults.append(fault(record, *problem))
             continue
         seen.add(record["prompt_id"])
         taken.append({**record, "dialogue": dialogue_of(record["persona"], record["context"])})

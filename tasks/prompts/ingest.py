@@ -73,22 +73,22 @@ def ingest(args: Prompts, *, source: Located, taxonomies: tuple[Taxonomy, ...] =
         at = record.pop("_at")
         said = _said(record, column, args.max_chars)
         reference, unknown = _reference(record, args, taxonomies)
-        problem = said if isinstance(said, Problem) else unknown
-        if isinstance(said, Problem) or problem:
-            rule, reason = problem or said
-            aside.append(fault(record, rule, reason))
-            continue
-        usable.append(
-            {
-                "_at": at,
-                "source_row": record["source_row"],
-                "history": [turn._asdict() for turn in said.history] or None,
-                "prompt": said.prompt,
-                "origin": "source",
-                "reference": reference,
-                "content": known_by(said),
-            }
-        )
+        if isinstance(said, Problem):
+            aside.append(fault(record, *said))
+        elif unknown:
+            aside.append(fault(record, *unknown))
+        else:
+            usable.append(
+                {
+                    "_at": at,
+                    "source_row": record["source_row"],
+                    "history": [turn._asdict() for turn in said.history] or None,
+                    "prompt": said.prompt,
+                    "origin": "source",
+                    "reference": reference,
+                    "content": known_by(said),
+                }
+            )
     schema = {"_at": records.schema["_at"], **tables.PROMPTS.columns, "content": pl.String()}
     rows = pl.concat([pl.DataFrame(usable, schema=schema), _taken(plain, schema)]).sort("_at")
     if rows.is_empty():

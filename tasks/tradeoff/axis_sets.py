@@ -156,8 +156,7 @@ def read_axis_set(args: ReadAxisSet, *, source: Located, layout: str) -> Output:
     for record in read.rows.with_columns(given).iter_rows(named=True):
         made = {"source_row": record["source_row"], "origin": layout, **known.row(record)}
         if problem := _problem(made, args.max_chars):
-            rule, reason = problem
-            faults.append(fault(record, rule, reason))
+            faults.append(fault(record, *problem))
         else:
             taken.append({**made, "content": known_as(made)})
     aside = [*faults, *read.entries]
