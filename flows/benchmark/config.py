@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from normloom.core.models.protocol import Sampling
+from normloom.core.rows.text import exact
 from normloom.schemas.responses import BUILTIN
 from normloom.schemas.taxonomy import DIMENSIONS
 from normloom.settings.config import Role, section
@@ -112,7 +113,7 @@ class BenchmarkConfig(SystemConfig):
     @property
     def protocols(self) -> dict[str, str]:
         """How verdicts are made in each mode."""
-        at = f"threshold {self.threshold:g}"
+        at = f"threshold {exact(self.threshold)}"
         written = f"written, {self.detector.runs} runs"
         panel = ", ".join(f"{name} ({spec.model})" for name, spec in self.judges.items())
         return {

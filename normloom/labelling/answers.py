@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from normloom.core.rows.text import exact
 from normloom.labelling.questions import Value
 
 Origin = Literal["person", "model"]
@@ -95,7 +96,7 @@ def as_text(value: Value | None) -> str:
         return ""
     if isinstance(value, tuple):
         return json.dumps(list(value), ensure_ascii=False)
-    return f"{value:g}" if isinstance(value, float) else value
+    return exact(value) if isinstance(value, float) else value
 
 
 def described(answer: Answer) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from normloom.core.errors import ConfigError, UsageError
+from normloom.core.rows.text import exact
 
 Value = str | float | tuple[str, ...]
 Kind = Literal["choice", "choices", "number", "text"]
@@ -56,7 +57,7 @@ class Question(BaseModel):
     def told(self) -> str:
         """The valid answers, in a few words."""
         if self.kind == "number":
-            return f"a number from {self.low:g} to {self.high:g}"
+            return f"a number from {exact(self.low)} to {exact(self.high)}"
         if self.kind == "text":
             return "a text"
         return f"{'any' if self.several else 'one'} of {', '.join(self.options)}"

@@ -9,6 +9,7 @@ import polars as pl
 from pydantic import Field
 
 from normloom.core.errors import UsageError
+from normloom.core.rows.text import exact
 from normloom.steps.args import Args
 from normloom.tasks.audit.corrected import POWERED
 
@@ -38,7 +39,7 @@ class Bound(Args):
         return cls(metric=metric, of=of, least=least)
 
     def __str__(self) -> str:
-        return f"{self.metric} of {self.of} at least {self.least:g}, lower bound"
+        return f"{self.metric} of {self.of} at least {exact(self.least)}, lower bound"
 
 
 def missed(figures: pl.DataFrame, bounds: Sequence[Bound]) -> Iterator[str]:

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from normloom.core.errors import ContractError
 from normloom.core.fan_out import each, free
 from normloom.core.rows.blocks import Blocks
+from normloom.core.rows.text import exact
 from normloom.core.stage import Output
 from normloom.near_duplicates.features import Features
 from normloom.schemas import tables
@@ -51,7 +52,7 @@ class Splitting(Args):
     @model_validator(mode="after")
     def _shares_are_whole(self) -> Self:
         if not math.isclose(total := self.train + self.validation + self.test, 1, abs_tol=1e-9):
-            raise ValueError(f"train, validation and test must add up to 1, not {total:g}")
+            raise ValueError(f"train, validation and test must add up to 1, not {exact(round(total, 9))}")
         return self
 
     @property

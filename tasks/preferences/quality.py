@@ -9,6 +9,7 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from normloom.core.fan_out import each, free
+from normloom.core.rows.text import exact
 from normloom.core.stage import Output, dropped_rows
 from normloom.schemas import tables
 from normloom.schemas.training import preference_tables
@@ -88,7 +89,7 @@ class Weights(Args):
     @model_validator(mode="after")
     def _are_one_whole(self) -> Self:
         if not math.isclose(total := sum(self.of(name) for name in SIGNAL_NAMES), 1, abs_tol=1e-9):
-            raise ValueError(f"weights must add up to 1, not {total:g}")
+            raise ValueError(f"weights must add up to 1, not {exact(round(total, 9))}")
         return self
 
     def of(self, signal: str) -> float:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from normloom.core.rows.text import counted, normalise, shown, text_problem
+from normloom.core.rows.text import counted, exact, normalise, shown, text_problem
 
 
 @pytest.mark.parametrize(
@@ -94,3 +94,16 @@ def test_a_message_shows_a_short_value_and_the_type_of_a_long_one(value: object,
 def test_counts_agree_with_their_nouns(number: int, text: str) -> None:
     assert counted(number) == text
     assert counted(number, "source row") == text.replace("row", "source row")
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(7.0, "7"), (0.1, "0.1"), (20_261_130, "20261130"), (1_234_567.25, "1234567.25"), (-0.5, "-0.5")],
+)
+def test_numbers_are_written_as_by_hand(number: float, said: str) -> None:
+    assert exact(number) == said
+
+
+@given(st.floats(allow_nan=False) | st.integers())
+def test_a_number_that_was_written_reads_back_as_the_same(number: float) -> None:
+    assert float(exact(number)) == float(number)

@@ -177,7 +177,21 @@ def test_a_table_without_the_columns_it_needs_is_refused(queue: LabelQueue, tmp_
         ("a.json", "argilla", {}, "expected a JSON list of Argilla records"),
         ("b.json", "argilla", ["x"], "record 1: expected an object"),
         ("c.json", "label-studio", {}, "expected a JSON list of Label Studio tasks"),
-        ("d.json", "label-studio", [{"data": 1}], "task 1: expected an object with 'data'"),
+        ("d.json", "label-studio", [{"data": 1}], "task 1: data: input should be a valid object"),
+        ("d.json", "label-studio", ["x"], "task 1: expected an object"),
+        (
+            "d.json",
+            "label-studio",
+            [{"data": {"normloom_row": "r"}, "annotations": [7]}],
+            "task 1: annotations.0: input should be a valid object$",
+        ),
+        ("b.json", "argilla", [{"id": "r", "responses": [1]}], "record 1: responses: input should be a valid object"),
+        (
+            "b.json",
+            "argilla",
+            [{"id": "r", "responses": {"polite": "yes"}}],
+            "record 1: responses.polite: input should",
+        ),
         (
             "e.csv",
             None,
@@ -215,6 +229,25 @@ def test_several_options_are_a_list_in_a_cell(tmp_path: Path) -> None:
         (row.row, "kinds", ("a", "b"), "ada", row.digest),
         (row.row, "why", "[not a list", "ada", row.digest),
     ]
+
+
+@pytest.mark.parametrize(("form", "suffix"), [("label-studio", "json"), ("argilla", "json"), ("csv", "csv")])
+def test_numbers_and_texts_come_back_to_the_last_digit(tmp_path: Path, form: Form, suffix: str) -> None:
+    asked = {"value": nl.Question(low=0, high=1e9), "why": nl.Question()}
+    queue = asking(Store(tmp_path / "store"), asked)
+    [row] = queue.next("ada", 1)
+    queue.record(row, {"value": 1_234_567.25, "why": '["x"]'}, "ada")
+    path = tmp_path / f"answers.{suffix}"
+    export_answers(queue, path, form)
+    other = asking(Store(tmp_path / "other"), asked)
+    assert import_answers(other, path).new == 2
+    assert [one[2] for one in current(other.store)] == [1_234_567.25, '["x"]']
+
+
+def test_what_is_shown_of_a_row_may_be_long(queue: LabelQueue, tmp_path: Path) -> None:
+    [row] = queue.next("ada", 1)
+    path = written(tmp_path / "rows.csv", f"row_id,text,polite\n{row.row},{'x' * 200_000},yes\n")
+    assert import_answers(queue, path, who="ada").new == 1
 
 
 def test_answers_to_a_question_that_is_asked_no_more_are_not_exported(queue: LabelQueue, tmp_path: Path) -> None:

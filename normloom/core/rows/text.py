@@ -72,6 +72,11 @@ def shown(value: object) -> str:
     return f"a {kind.__name__}" if package == "builtins" else f"a {package}.{kind.__name__}"
 
 
+def exact(number: float) -> str:
+    """Return a number to its last digit, so that it reads back as the same; whole ones without a point."""
+    return str(number).removesuffix(".0")
+
+
 def counted(number: int, noun: str = "row") -> str:
     """Return a number with its noun, in the plural unless it is one."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

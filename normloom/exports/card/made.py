@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from normloom.core.rows.text import exact
 from normloom.exports.card.markdown import code, table, text
 from normloom.exports.card.model_licences import model_licence
 from normloom.history.public import public
@@ -146,7 +147,7 @@ def _flat(arguments: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
                 continue
             yield from _flat(value, f"{prefix}{name}.")
         elif isinstance(value, bool | int | float):
-            yield f"{prefix}{name}", str(value).lower() if isinstance(value, bool) else f"{value:g}"
+            yield f"{prefix}{name}", str(value).lower() if isinstance(value, bool) else exact(value)
         elif isinstance(value, str) and value and len(value) <= TEXT_SHOWN:
             yield f"{prefix}{name}", value
         elif isinstance(value, list | tuple) and value and all(isinstance(one, str | int | float) for one in value):

@@ -9,40 +9,61 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pydantic import BaseModel
+
 from normloom.core.errors import UsageError
 from normloom.labelling.answers import Answer
-from normloom.labelling.exchange.found import ROW, SHOWN, Found, row_of
+from normloom.labelling.exchange.found import ROW, SHOWN, Found, entry_of, row_of
 from normloom.labelling.questions import LabelSchema
 
 TOOL = "argilla"
+
+
+class _Response(BaseModel):
+    value: Any = None
+    status: str = "submitted"
+    user_id: Any = None
+
+
+class _Suggestion(BaseModel):
+    value: Any = None
+    agent: str | None = None
+
+
+class _Record(BaseModel):
+    """What is read of a record."""
+
+    id: Any = None
+    metadata: dict[str, Any] | None = None
+    responses: dict[str, list[_Response]] | None = None
+    suggestions: dict[str, _Suggestion] | None = None
 
 
 def read(content: Any, asks: LabelSchema) -> Iterator[Found]:
     """Yield the answers of exported records; drafts and discarded responses are left out. Raises UsageError."""
     if not isinstance(content, list):
         raise UsageError("expected a JSON list of Argilla records")
-    for place, record in enumerate(content):
-        where = f"record {place + 1}"
-        if not isinstance(record, Mapping):
-            raise UsageError(f"{where}: expected an object")
-        metadata = record.get("metadata") or {}
-        row, shown = row_of([metadata.get(ROW), record.get("id")], where), metadata.get(SHOWN)
-        for name, responses in (record.get("responses") or {}).items():
-            for one in responses:
-                if one.get("status", "submitted") == "submitted":
-                    who = one.get("user_id")
-                    value = _value(one.get("value"))
-                    asks.question(name)
-                    yield Found(where=where, row=row, question=name, value=value, who=who and str(who), shown=shown)
-        for name, one in (record.get("suggestions") or {}).items():
-            who = one.get("agent") or "model"
-            value = _value(one.get("value"))
+    for place, one in enumerate(content, 1):
+        where = f"record {place}"
+        record = entry_of(_Record, one, where)
+        metadata = record.metadata or {}
+        row, shown = row_of([metadata.get(ROW), record.id], where), metadata.get(SHOWN)
+        for name, responses in (record.responses or {}).items():
+            asks.question(name)
+            for response in responses:
+                if response.status == "submitted":
+                    who, value = response.user_id and str(response.user_id), _value(response.value)
+                    yield Found(where=where, row=row, question=name, value=value, who=who, shown=shown)
+        for name, suggestion in (record.suggestions or {}).items():
+            who, value = suggestion.agent or "model", _value(suggestion.value)
             yield Found(where=where, row=row, question=name, value=value, who=who, origin="model", shown=shown)
 
 
-def write(rows: Sequence[Mapping[str, Any]], answers: Sequence[Answer], asks: LabelSchema) -> list[dict[str, Any]]:
-    """Return records: `rows` have id, digest and what is shown."""
-    return [_record(row, [answer for answer in answers if answer.row == row["row"]], asks) for row in rows]
+def write(
+    rows: Sequence[Mapping[str, Any]], answers: Mapping[str, Sequence[Answer]], asks: LabelSchema
+) -> list[dict[str, Any]]:
+    """Return records: `rows` have id, digest and what is shown, `answers` are by the id of their row."""
+    return [_record(row, answers.get(row["row"], ()), asks) for row in rows]
 
 
 def _record(row: Mapping[str, Any], answers: Sequence[Answer], asks: LabelSchema) -> dict[str, Any]:

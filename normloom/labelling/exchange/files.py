@@ -58,11 +58,14 @@ def export_answers(queue: LabelQueue, path: Path, form: Form) -> int:
         {"row": row.row, "digest": row.digest, "shown": dict(row.shown)} for row in queue.listed()
     ]
     digests: dict[str, str] = {row["row"]: row["digest"] for row in rows}
-    answers = [answer for answer in answers if answer.row in digests and answer.is_about(digests[answer.row])]
+    by_row: dict[str, list[Answer]] = {}
+    for answer in answers:
+        if answer.row in digests and answer.is_about(digests[answer.row]):
+            by_row.setdefault(answer.row, []).append(answer)
     if form == "csv":
-        text = table.write(rows, answers, queue.asks)
+        text = table.write(rows, by_row, queue.asks)
     else:
-        made = (label_studio if form == "label-studio" else argilla).write(rows, answers, queue.asks)
+        made = (label_studio if form == "label-studio" else argilla).write(rows, by_row, queue.asks)
         text = json.dumps(made, ensure_ascii=False, indent=1, default=str)
     try:
         with path.open("x", encoding="utf-8", newline="") as file:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
 
 from normloom.core.errors import UsageError
 from normloom.labelling.answers import Answer, Origin, now
@@ -13,6 +16,7 @@ from normloom.labelling.book import LabelBook
 from normloom.labelling.questions import LabelSchema
 from normloom.store.store import Store
 
+_Entry = TypeVar("_Entry", bound=BaseModel)
 ROW, SHOWN = "normloom_row", "normloom_shown"  # fields by which a task or record is known again
 
 
@@ -48,6 +52,19 @@ def add(store: Store, name: str, found: Iterable[Found], asks: LabelSchema, *, w
     return added
 
 
+def entry_of(kind: type[_Entry], content: Any, where: str) -> _Entry:
+    """Return an entry of a file with what is read of it. Raises UsageError, with the place, for another shape."""
+    if not isinstance(content, Mapping):
+        raise UsageError(f"{where}: expected an object")
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        why = re.sub(" or instance of .*", "", first["msg"]).replace("dictionary", "object")
+        raise UsageError(f"{where}: {place}: {why[0].lower()}{why[1:]}") from error
+
+
 def moment(text: Any, where: str) -> datetime | None:
     """Return a time in ISO 8601, in UTC if it names no zone; None for an empty one."""
     if not text:
@@ -57,6 +74,14 @@ def moment(text: Any, where: str) -> datetime | None:
     except ValueError as error:
         raise UsageError(f"{where}: {text!r} is not an ISO 8601 time") from error
     return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def by_person(answers: Iterable[Answer]) -> dict[tuple[Origin, str], list[Answer]]:
+    """Return answers by origin and who gave them."""
+    given: dict[tuple[Origin, str], list[Answer]] = {}
+    for answer in answers:
+        given.setdefault((answer.origin, answer.who), []).append(answer)
+    return given
 
 
 def row_of(fields: Sequence[Any], where: str) -> str:

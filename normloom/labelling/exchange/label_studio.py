@@ -9,48 +9,73 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from pydantic import BaseModel
+
 from normloom.core.errors import UsageError
 from normloom.labelling.answers import Answer
-from normloom.labelling.exchange.found import ROW, SHOWN, Found, moment, row_of
+from normloom.labelling.exchange.found import ROW, SHOWN, Found, by_person, entry_of, moment, row_of
 from normloom.labelling.questions import LabelSchema, Question
 
 TOOL = "label-studio"
 _VALUES = {"choices": "choices", "number": "number", "rating": "rating", "textarea": "text"}  # type -> field
 
 
+class _Result(BaseModel):
+    from_name: str | None = None
+    type: str = ""
+    value: dict[str, Any] | None = None
+
+
+class _Annotation(BaseModel):
+    """What is read of an annotation or a prediction."""
+
+    completed_by: Any = None
+    model_version: str | None = None
+    created_at: str | None = None
+    updated_at: str | None = None
+    was_cancelled: bool | None = None
+    result: list[_Result] | None = None
+
+
+class _Task(BaseModel):
+    """What is read of a task."""
+
+    data: dict[str, Any]
+    meta: dict[str, Any] | None = None
+    annotations: list[_Annotation] | None = None
+    predictions: list[_Annotation] | None = None
+
+
 def read(content: Any, asks: LabelSchema) -> Iterator[Found]:
     """Yield the answers of exported tasks; annotations that were cancelled are left out. Raises UsageError."""
     if not isinstance(content, list):
         raise UsageError("expected a JSON list of Label Studio tasks")
-    for place, task in enumerate(content):
-        where = f"task {place + 1}"
-        data = task.get("data") if isinstance(task, Mapping) else None
-        if not isinstance(data, Mapping):
-            raise UsageError(f"{where}: expected an object with 'data'")
-        row = row_of([data.get(ROW), (task.get("meta") or {}).get(ROW)], where)
-        for one in task.get("annotations") or []:
-            if not one.get("was_cancelled"):
-                yield from _results(one, row, data, where, asks, who=_person(one), origin="person")
-        for one in task.get("predictions") or []:
-            yield from _results(one, row, data, where, asks, who=one.get("model_version") or "model", origin="model")
+    for place, one in enumerate(content, 1):
+        where = f"task {place}"
+        task = entry_of(_Task, one, where)
+        row, shown = row_of([task.data.get(ROW), (task.meta or {}).get(ROW)], where), task.data.get(SHOWN)
+        for made in task.annotations or ():
+            if not made.was_cancelled:
+                yield from _results(made, where, asks, row=row, shown=shown, who=_person(made), origin="person")
+        for made in task.predictions or ():
+            who = made.model_version or "model"
+            yield from _results(made, where, asks, row=row, shown=shown, who=who, origin="model")
 
 
-def write(rows: Sequence[Mapping[str, Any]], answers: Sequence[Answer], asks: LabelSchema) -> list[dict[str, Any]]:
-    """Return tasks: `rows` have id, digest and what is shown; answers of people become annotations, others predictions.
+def write(
+    rows: Sequence[Mapping[str, Any]], answers: Mapping[str, Sequence[Answer]], asks: LabelSchema
+) -> list[dict[str, Any]]:
+    """Return tasks: `rows` have id, digest and what is shown, `answers` are by the id of their row.
 
-    Ids are 1, 2, ...: Label Studio gives its own on import.
+    Those of people become annotations, others predictions. Ids are 1, 2, ...: Label Studio gives its own on import.
     """
-    return [_task(number, row, answers, asks) for number, row in enumerate(rows, 1)]
+    return [_task(number, row, answers.get(row["row"], ()), asks) for number, row in enumerate(rows, 1)]
 
 
 def _task(number: int, row: Mapping[str, Any], answers: Sequence[Answer], asks: LabelSchema) -> dict[str, Any]:
-    given: dict[tuple[str, str], list[Answer]] = {}
-    for answer in answers:
-        if answer.row == row["row"]:
-            given.setdefault((answer.origin, answer.who), []).append(answer)
     target = next(iter(row["shown"]))
     annotations, predictions = [], []
-    for (origin, who), some in given.items():
+    for (origin, who), some in by_person(answers).items():
         result = [_result(answer, asks.question(answer.question), target) for answer in some]
         when = max(answer.when for answer in some).isoformat()
         if origin == "person":
@@ -65,19 +90,17 @@ def _task(number: int, row: Mapping[str, Any], answers: Sequence[Answer], asks: 
     }
 
 
-def _results(
-    given: Mapping[str, Any], row: str, data: Mapping[str, Any], where: str, asks: LabelSchema, **said: Any
-) -> Iterator[Found]:
-    when = moment(given.get("updated_at") or given.get("created_at"), where)
-    for result in given.get("result") or []:
-        name, field = result.get("from_name"), _VALUES.get(result.get("type", ""))
+def _results(made: _Annotation, where: str, asks: LabelSchema, **said: Any) -> Iterator[Found]:
+    when = moment(made.updated_at or made.created_at, where)
+    for result in made.result or ():
+        name, field = str(result.from_name), _VALUES.get(result.type)
         if field is None:
-            raise UsageError(f"{where}: a result of type {result.get('type')!r}; known: {', '.join(_VALUES)}")
-        question = asks.question(str(name))
-        value = (result.get("value") or {}).get(field)
+            raise UsageError(f"{where}: a result of type {result.type!r}; known: {', '.join(_VALUES)}")
+        question = asks.question(name)
+        value = (result.value or {}).get(field)
         if isinstance(value, list) and question.kind != "choices":
             value = value[0] if len(value) == 1 else value
-        yield Found(where=where, row=row, question=str(name), value=value, when=when, shown=data.get(SHOWN), **said)
+        yield Found(where=where, question=name, value=value, when=when, **said)
 
 
 def _result(answer: Answer, question: Question, target: str) -> dict[str, Any]:
@@ -87,8 +110,8 @@ def _result(answer: Answer, question: Question, target: str) -> dict[str, Any]:
     return {"from_name": answer.question, "to_name": target, "type": kind, "value": {_VALUES[kind]: value}}
 
 
-def _person(annotation: Mapping[str, Any]) -> str | None:
-    by = annotation.get("completed_by")
+def _person(annotation: _Annotation) -> str | None:
+    by = annotation.completed_by
     if isinstance(by, Mapping):
         return by.get("email") or str(by.get("id"))
     return None if by is None else str(by)

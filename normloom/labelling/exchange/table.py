@@ -14,7 +14,7 @@ from typing import Any
 
 from normloom.core.errors import UsageError
 from normloom.labelling.answers import Answer, as_text
-from normloom.labelling.exchange.found import Found, moment
+from normloom.labelling.exchange.found import Found, by_person, moment
 from normloom.labelling.questions import LabelSchema
 
 TOOL = "csv"
@@ -24,6 +24,7 @@ _OURS = ("row_id", "shown", "who", "when", "origin")
 
 def read(text: str, asks: LabelSchema) -> Iterator[Found]:
     """Yield the answers of a CSV file. Raises UsageError, with the line."""
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # what is shown of a row may be long
     lines = csv.DictReader(io.StringIO(text), delimiter=_delimiter(text))
     header = lines.fieldnames or []
     asked = [name for name in asks.questions if name in header]
@@ -42,7 +43,7 @@ def read(text: str, asks: LabelSchema) -> Iterator[Found]:
                     where=where,
                     row=line["row_id"],
                     question=name,
-                    value=_value(cell),
+                    value=_value(cell) if asks.questions[name].kind == "choices" else cell,
                     who=line.get("who") or None,
                     when=moment(line.get("when"), where),
                     origin="model" if origin == "model" else "person",
@@ -56,17 +57,14 @@ def _delimiter(text: str) -> str:
     return next((one for one, header in headers.items() if "row_id" in header), _DELIMITERS[0])
 
 
-def write(rows: Sequence[Mapping[str, Any]], answers: Sequence[Answer], asks: LabelSchema) -> str:
-    """Return the text of a CSV file; a row that nobody answered has one line, to be filled in."""
+def write(rows: Sequence[Mapping[str, Any]], answers: Mapping[str, Sequence[Answer]], asks: LabelSchema) -> str:
+    """Return the text of a CSV file, `answers` by the id of their row; a row that nobody answered has an empty line."""
     shown = [name for name in (rows[0]["shown"] if rows else ()) if name not in {*_OURS, *asks.questions}]
     out = io.StringIO()
     writer = csv.DictWriter(out, ["row_id", *shown, *asks.questions, "who", "when", "origin", "shown"])
     writer.writeheader()
     for row in rows:
-        given: dict[tuple[str, str], list[Answer]] = {}
-        for answer in answers:
-            if answer.row == row["row"]:
-                given.setdefault((answer.origin, answer.who), []).append(answer)
+        given = by_person(answers.get(row["row"], ()))
         line = {"row_id": row["row"], "shown": row["digest"], **{name: _cell(row["shown"][name]) for name in shown}}
         for (origin, who), some in given.items():
             cells = {answer.question: as_text(answer.value) for answer in some if answer.question in asks.questions}

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from normloom.core.bounds import Bound
 from normloom.core.errors import SpendingError, UsageError
 from normloom.core.models.protocol import ModelSpec
+from normloom.core.rows.text import exact
 from normloom.core.table import PartRecord
 from normloom.models.openai.options import Options
 from normloom.models.registry import engine_of, parse_options
@@ -106,8 +107,8 @@ class SpendingLimits:
         if self.max_cost is not None and cost > self.max_cost:
             most = _dearest({bill.stage: bill.cost for bill in bills})
             raise UsageError(
-                f"this build may cost up to {cost:,.2f} {currencies.pop()}, more than --max-cost {self.max_cost:g} "
-                f"({most}): ask for less, or allow it with --max-cost {_up(cost)}"
+                f"this build may cost up to {cost:,.2f} {currencies.pop()}, more than --max-cost "
+                f"{exact(self.max_cost)} ({most}): ask for less, or allow it with --max-cost {_up(cost)}"
             )
 
 
@@ -143,7 +144,7 @@ class Spending:
         """Return the error of a stage that ended because a limit is `reached`."""
         limits = self.limits
         over = limits.max_requests is not None and self.requests >= limits.max_requests
-        option = f"--max-requests {limits.max_requests:,}" if over else f"--max-cost {limits.max_cost:g}"
+        option = f"--max-requests {limits.max_requests:,}" if over else f"--max-cost {exact(limits.max_cost)}"
         return SpendingError(
             f"stage {stage!r} stopped: {self.requests:,.0f} requests were sent to hosted models, at a cost of "
             f"{self.cost:,.4f}, and {option} is reached; finished parts are kept: rerun with a higher "
@@ -165,4 +166,4 @@ def _dearest(shares: Mapping[str, float]) -> str:
 
 
 def _up(cost: float) -> str:
-    return f"{int(cost * 100 + 1) / 100:g}"
+    return exact(int(cost * 100 + 1) / 100)

@@ -7,6 +7,7 @@ import functools
 import re
 from pathlib import Path
 
+from normloom.core.rows.text import exact
 from normloom.core.stage import Stage
 from normloom.planning.canonical import canonical
 from normloom.planning.code.called import Called
@@ -82,7 +83,7 @@ def _capped(node: ast.AST) -> str | None:
     given = (*node.args, *(one.value for one in node.keywords))
     literals = (one.value for one in given if isinstance(one, ast.Constant) and isinstance(one.value, float))
     found = next((value for value in literals if not value.is_integer()), None)
-    return None if found is None else f"capped at {found:g}"
+    return None if found is None else f"capped at {exact(found)}"
 
 
 def _aimed(node: ast.AST) -> str | None:
