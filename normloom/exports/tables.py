@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, Self
 
 import polars as pl
 import pyarrow as pa
@@ -26,6 +26,7 @@ Form = Literal["parquet", "jsonl", "csv"]
 WHOLE = "train"  # the split of a table that has none, as Hugging Face names it
 INTERNAL = "parents"  # ids that lead nowhere outside the store
 _SPLIT_NAME = re.compile(r"\w+(\.\w+)*")
+_GROUP_ROWS, _GROUP_BYTES = 65_536, 64 << 20  # at which a row group is written
 _DTYPES = (pl.List, pl.Array, pl.Struct)
 
 
@@ -125,12 +126,41 @@ def _by_split(frame: pl.DataFrame) -> Iterator[tuple[str, pl.DataFrame]]:
 
 def _writer(path: Path, schema: pa.Schema, form: Form, stack: ExitStack) -> Callable[[pl.DataFrame], None]:
     if form == "parquet":
-        parquet = stack.enter_context(pq.ParquetWriter(path, schema, compression="zstd"))
-        return lambda rows: parquet.write_table(rows.to_arrow().cast(schema))
+        return stack.enter_context(_ParquetFile(path, schema))
     file: IO[bytes] = stack.enter_context(path.open("wb"))
     if form == "jsonl":
         return lambda rows: rows.write_ndjson(file)
     return _CsvWriter(file)
+
+
+class _ParquetFile:
+    """Writes frames one after another, gathered into row groups that readers like: parts of a table can be small."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.schema = schema
+        self.file = pq.ParquetWriter(path, schema, compression="zstd")
+        self.waiting: list[pl.DataFrame] = []
+        self.rows = self.bytes = 0
+
+    def __call__(self, rows: pl.DataFrame) -> None:
+        self.waiting.append(rows)
+        self.rows += rows.height
+        self.bytes += rows.estimated_size()
+        if self.rows >= _GROUP_ROWS or self.bytes >= _GROUP_BYTES:
+            self._flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        with self.file:
+            if kind is None:
+                self._flush()
+
+    def _flush(self) -> None:
+        if self.waiting:
+            self.file.write_table(pl.concat(self.waiting).to_arrow().cast(self.schema))
+            self.waiting, self.rows, self.bytes = [], 0, 0
 
 
 class _CsvWriter:
