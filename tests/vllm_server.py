@@ -51,7 +51,7 @@ def vllm_server(model: Path, *, name: str, log: Path) -> Iterator[str]:
         "HF_HUB_OFFLINE": "1",
     }
     arguments = ["--model", str(model), "--served-model-name", name, "--host", "127.0.0.1", "--port", str(port)]
-    arguments += ["--dtype", "bfloat16", "--enforce-eager", "--max-model-len", "2048"]
+    arguments += ["--dtype", "float32", "--enforce-eager", "--max-model-len", "2048"]
     arguments += ["--kv-cache-memory-bytes", str(2**30)]
     with log.open("wb") as out:
         server = subprocess.Popen(

@@ -225,6 +225,31 @@ def open_queue(store: Store, name: str, *, system: str | None = None) -> LabelQu
     return LabelQueue(store, tables[0])
 
 
+class OpenQueues:
+    """The queues of a store for a front end that runs on: what was read of rows and answers is not read again."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._open: dict[tuple[str, str], LabelQueue] = {}
+
+    def one(self, name: str, system: str) -> LabelQueue:
+        """Return the newest queue of a name and a system; raises UsageError if there is none."""
+        self.store.require(system)
+        return self._kept(open_queue(self.store, name, system=system))
+
+    def every(self) -> list[LabelQueue]:
+        """Return the newest queue of each name and system."""
+        return [self._kept(queue) for queue in queues(self.store)]
+
+    def _kept(self, found: LabelQueue) -> LabelQueue:
+        """Return the queue that is open already, unless another table has been published since."""
+        place = (found.name, found.system)
+        known = self._open.get(place)
+        if known is None or known.table != found.table:
+            known = self._open[place] = found
+        return known
+
+
 def person(who: str | None = None) -> str:
     """Return the name under which answers are given: the one given, NORMLOOM_WHO, or the user's on this machine."""
     found = (who or os.environ.get("NORMLOOM_WHO") or "").strip()

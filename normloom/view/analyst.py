@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.core.errors import UsageError
-from normloom.labelling.queue import LabelQueue, QueueRow, open_queue
+from normloom.labelling.queue import LabelQueue, OpenQueues, QueueRow
 from normloom.schemas.people.analyst_tables import ACCEPT, DECISIONS, REPLIES, REPLY, SIDE
 from normloom.schemas.people.persona_tables import STRATEGIES
 from normloom.store.store import Store
@@ -31,12 +31,12 @@ class CandidateWanted(BaseModel):
     row: str | None = Field(default=None, max_length=200)
 
 
-def add_analyst(app: FastAPI, store: Store, who: str | None) -> None:
+def add_analyst(app: FastAPI, store: Store, queues: OpenQueues, who: str | None) -> None:
     """Let the page show the loop of a system; answers are recorded as those of any queue."""
 
     @app.get("/api/analyst")
     def overview(system: str) -> dict[str, Any]:
-        deciding, replies = _queue(store, DECISIONS, system), _queue(store, REPLIES, system)
+        deciding, replies = queues.one(DECISIONS, system), queues.one(REPLIES, system)
         tables = {name: _table(store, system, name) for name in ("members", "learned", "rounds", "taught", "offers")}
         return {
             "who": who,
@@ -50,17 +50,12 @@ def add_analyst(app: FastAPI, store: Store, who: str | None) -> None:
 
     @app.post("/api/analyst/next")
     def upcoming(wanted: CandidateWanted) -> dict[str, Any]:
-        queue = _queue(store, DECISIONS, wanted.system)
+        queue = queues.one(DECISIONS, wanted.system)
         if wanted.row is not None:
             return {"row": _candidate(queue.row(wanted.row, who or ""))}
         open_ = queue.next(who or "", queue.rows.height, skipping=wanted.skipping)
         found = next((row for row in open_ if row.shown[_TASK] == wanted.task), None)
         return {"row": _candidate(found) if found else None}
-
-
-def _queue(store: Store, name: str, system: str) -> LabelQueue:
-    store.require(system)
-    return open_queue(store, name, system=system)
 
 
 def _table(store: Store, system: str, stage: str) -> pl.DataFrame:

@@ -11,6 +11,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.core.errors import NormloomError, UsageError
+from normloom.labelling.queue import OpenQueues
 from normloom.lineage.trace import trace
 from normloom.settings.faces.chat_face import Conversation
 from normloom.store.store import Store
@@ -49,8 +50,9 @@ def view_app(
     _pages(app)
     _tables(app, catalog)
     _builds(app, store)
-    add_queues(app, store, who)
-    add_analyst(app, store, who)
+    queues = OpenQueues(store)
+    add_queues(app, queues, who)
+    add_analyst(app, store, queues, who)
     add_chat(app, store, chat)
     app.add_exception_handler(NormloomError, _failed)
     return Guard(app, token=token, hosts=hosts)

@@ -10,8 +10,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
 from normloom.core.errors import UsageError
-from normloom.labelling.queue import LabelQueue, QueueRow, open_queue, queues
-from normloom.store.store import Store
+from normloom.labelling.queue import LabelQueue, OpenQueues, QueueRow
 from normloom.view.rows import cell
 
 
@@ -37,22 +36,22 @@ class Answered(QueueNamed):
     values: Mapping[str, Any]
 
 
-def add_queues(app: FastAPI, store: Store, who: str | None) -> None:
+def add_queues(app: FastAPI, queues: OpenQueues, who: str | None) -> None:
     """Let the page list queues and, if somebody answers, record answers under their name."""
 
     @app.get("/api/queues")
     def listed() -> dict[str, Any]:
-        return {"who": who, "queues": [_described(queue) for queue in queues(store)]}
+        return {"who": who, "queues": [_described(queue) for queue in queues.every()]}
 
     @app.post("/api/queue/next")
     def upcoming(asked: Skipping) -> dict[str, Any]:
-        queue = _opened(store, asked)
+        queue = queues.one(asked.name, asked.system)
         rows = queue.next(who or "", skipping=asked.skipping)
         return {**_described(queue), "row": _row(rows[0]) if rows else None}
 
     @app.post("/api/queue/answer")
     def answer(given: Answered) -> dict[str, Any]:
-        queue, by = _opened(store, given), _answering(who)
+        queue, by = queues.one(given.name, given.system), _answering(who)
         row = queue.row(given.row, by)
         if row.digest != given.digest:
             raise UsageError(f"row {given.row} has changed since it was shown: look at it again")
@@ -61,14 +60,9 @@ def add_queues(app: FastAPI, store: Store, who: str | None) -> None:
 
     @app.post("/api/queue/undo")
     def undo(asked: QueueNamed) -> dict[str, Any]:
-        queue, by = _opened(store, asked), _answering(who)
+        queue, by = queues.one(asked.name, asked.system), _answering(who)
         taken = queue.undo(by)
         return {**_described(queue), "row": _row(queue.row(taken[0].row, by)) if taken else None}
-
-
-def _opened(store: Store, named: QueueNamed) -> LabelQueue:
-    store.require(named.system)
-    return open_queue(store, named.name, system=named.system)
 
 
 def _answering(who: str | None) -> str:

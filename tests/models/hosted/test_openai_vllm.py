@@ -30,7 +30,7 @@ TEXTS = (
     "No.",
     "Give me your money, now.",
 )
-NATS = 0.3  # vLLM computes in bfloat16, transformers here in float32
+NATS = 0.01
 
 pytestmark = [
     pytest.mark.skipif(vllm_command() is None, reason="vLLM is not installed here: make install-vllm"),
@@ -99,11 +99,6 @@ def shortfall(model: TransformersModel, prompt: list[int], text: str) -> float:
     with torch.inference_mode():
         logits = model.reader.model(torch.tensor([[*prompt, *written]])).logits[0, len(prompt) - 1 : -1]
     return float((logits.max(-1).values - logits[range(len(written)), written]).max())
-
-
-def test_a_question_is_answered(hosted: OpenaiModel) -> None:
-    [completion] = hosted.generate([writing(TEXTS[1], temperature=0)])
-    assert "Paris" in completion.candidates[0].text
 
 
 def test_seeds_draw_differently(hosted: OpenaiModel) -> None:
