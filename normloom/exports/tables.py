@@ -140,7 +140,7 @@ class _ParquetFile:
         self.schema = schema
         self.file = pq.ParquetWriter(path, schema, compression="zstd")
         self.waiting: list[pl.DataFrame] = []
-        self.rows = self.bytes = 0
+        self.rows, self.bytes = 0, 0.0
 
     def __call__(self, rows: pl.DataFrame) -> None:
         self.waiting.append(rows)
@@ -160,7 +160,7 @@ class _ParquetFile:
     def _flush(self) -> None:
         if self.waiting:
             self.file.write_table(pl.concat(self.waiting).to_arrow().cast(self.schema))
-            self.waiting, self.rows, self.bytes = [], 0, 0
+            self.waiting, self.rows, self.bytes = [], 0, 0.0
 
 
 class _CsvWriter:

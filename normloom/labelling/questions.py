@@ -56,7 +56,7 @@ class Question(BaseModel):
     @property
     def told(self) -> str:
         """The valid answers, in a few words."""
-        if self.kind == "number":
+        if self.low is not None and self.high is not None:
             return f"a number from {exact(self.low)} to {exact(self.high)}"
         if self.kind == "text":
             return "a text"

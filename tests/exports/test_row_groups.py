@@ -24,4 +24,4 @@ def test_parts_are_gathered_into_row_groups(
     write(shown, tmp_path, "parquet")
     file = pq.ParquetFile(tmp_path / "data/default/train.parquet")
     assert [file.metadata.row_group(at).num_rows for at in range(file.num_row_groups)] == groups
-    assert pl.from_arrow(file.read()).equals(pl.concat(frames))
+    assert pl.DataFrame(file.read()).equals(pl.concat(frames))

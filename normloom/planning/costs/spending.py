@@ -143,8 +143,10 @@ class Spending:
     def stopped(self, stage: str) -> SpendingError:
         """Return the error of a stage that ended because a limit is `reached`."""
         limits = self.limits
-        over = limits.max_requests is not None and self.requests >= limits.max_requests
-        option = f"--max-requests {limits.max_requests:,}" if over else f"--max-cost {exact(limits.max_cost)}"
+        if limits.max_requests is not None and self.requests >= limits.max_requests:
+            option = f"--max-requests {limits.max_requests:,}"
+        else:
+            option = f"--max-cost {exact(limits.max_cost or 0)}"
         return SpendingError(
             f"stage {stage!r} stopped: {self.requests:,.0f} requests were sent to hosted models, at a cost of "
             f"{self.cost:,.4f}, and {option} is reached; finished parts are kept: rerun with a higher "
