@@ -96,7 +96,8 @@ def judgements(rows: pl.DataFrame, *, ratings: Located | None) -> Output:
         none = [pl.lit(None, dtype=cultural_tables.JUDGEMENTS.columns[name]).alias(name) for name in _COUNTS]
         return Output(rows=told.with_columns(none))
     given, others = ratings_of(ratings, told["country"].unique(maintain_order=True).to_list())
-    counts = given.group_by("meme_id", "country", maintain_order=True).agg(
+    about = given.join(told, on=("meme_id", "country"), how="semi", maintain_order="left")
+    counts = about.group_by("meme_id", "country", maintain_order=True).agg(
         raters=pl.len().cast(pl.Int64), hateful=pl.col("hateful").cast(pl.Int64).sum()
     )
     joined = told.join(counts, on=("meme_id", "country"), how="left", maintain_order="left")
@@ -105,7 +106,7 @@ def judgements(rows: pl.DataFrame, *, ratings: Located | None) -> Output:
     )
     return Output(
         rows=joined.with_columns(is_majority=most == pl.col("label")),
-        metrics={"ratings": float(given.height), "ratings_left_out": float(others)},
+        metrics={"ratings": float(about.height), "ratings_left_out": float(others + given.height - about.height)},
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,18 @@ def test_a_card_has_thresholds_checks_and_the_command_that_builds_it_again(four:
     assert re.search(r"The check `expect_column_values_to_be_in_set\(passed\)` of `checks` did not pass", text)
     assert "`judge_0`" not in text
     assert "threshold 0.5" in card(four, "savacu", tmp_path / "savacu")
+
+
+class Seeded(Words):
+    seed: int = 20_261_130
+    rate: float = 0.123_456_789
+
+
+def test_settings_keep_all_their_digits(store: Store, tmp_path: Path) -> None:
+    built(store, replace(words_stage("a"), arguments=Seeded(words=("a",))), build=build_id(1))
+    told = section(card(store, "toy", tmp_path / "out"), "How it was made")
+    assert "seed 20261130" in told
+    assert "rate 0.123456789" in told
 
 
 def test_a_source_of_another_system_brings_its_licence(four: Store, tmp_path: Path) -> None:

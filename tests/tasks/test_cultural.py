@@ -89,9 +89,10 @@ def test_a_label_is_held_to_what_most_raters_say(tmp_path: Path) -> None:
         "3,US,0,1\n"  # the same rater again
         "4,DE,0,1\n5,DE,0,0\n"  # a tie
         "6,US,1,nonsense\n"
+        "7,US,no meme,1\n"
     )
     made = judgements.function(memes([(1, 1), (0, 0)]), ratings=locate(str(path)))
-    assert made.metrics == {"ratings": 5, "ratings_left_out": 2}
+    assert made.metrics == {"ratings": 5, "ratings_left_out": 3}
     told = made.rows.select("meme_id", "country", "raters", "hateful", "is_majority").rows()
     assert told == [
         ("0", "us", 3, 2, True),

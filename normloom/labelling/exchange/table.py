@@ -58,7 +58,7 @@ def _delimiter(text: str) -> str:
 
 
 def write(rows: Sequence[Mapping[str, Any]], answers: Mapping[str, Sequence[Answer]], asks: LabelSchema) -> str:
-    """Return the text of a CSV file, `answers` by the id of their row; a row that nobody answered has an empty line."""
+    """Return the text of a CSV file, `answers` by the id of their row; a row without any has a line to be filled in."""
     shown = [name for name in (rows[0]["shown"] if rows else ()) if name not in {*_OURS, *asks.questions}]
     out = io.StringIO()
     writer = csv.DictWriter(out, ["row_id", *shown, *asks.questions, "who", "when", "origin", "shown"])
