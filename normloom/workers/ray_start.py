@@ -18,8 +18,10 @@ from functools import partial
 from inspect import signature
 from pathlib import Path
 from time import monotonic as clock
+from typing import Any
 
 from normloom.core.errors import ModelError
+from normloom.workers import ray_agent
 
 log = logging.getLogger("normloom.pool")
 
@@ -29,6 +31,7 @@ SOCKET_PATH = 103 if sys.platform == "darwin" else 107  # bytes that the kernel 
 SESSION = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.10"
 SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108  # tried in order, for a private folder each
 _LASTING = {None, errno.EACCES, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS}
+_INTERPRETER = "_build_python_executable_command_memory_profileable"
 _SIGACTION_BYTES = 512  # no system's struct sigaction is larger; it is kept and put back unread
 
 
@@ -47,6 +50,8 @@ def start_ray(*, address: str | None, processors: float, require_open: Callable[
     os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")  # a busy laptop takes longer than Ray's 30 s
     folder = None if address else _short_folder()
     local = {"address": "local", "num_cpus": processors, "include_dashboard": False}
+    if not _environments_wanted():  # by itself Ray would copy the working directory if the command is run with uv
+        local["_skip_env_hook"] = True
     where = {"address": address} if address else {**local, **({"_temp_dir": str(folder)} if folder else {})}
     starts, begun = 1 if address else RAY_STARTS, clock()
     for attempt in range(1, starts + 1):
@@ -113,26 +118,46 @@ def _start_only_when_told() -> None:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Start a local Ray without its autoscaler, its log monitor and what is left of its dashboard.
+    """Start a local Ray without its autoscaler, its log monitor, its dashboard and its agents.
 
-    There are no machines to add, and nobody reads what the monitor prints. `ray start` has options for these,
-    `ray.init` has none. Without a dashboard Ray still starts its process, and waits for it, to report usage, which is
-    off.
+    There are no machines to add, nobody reads what the monitor prints, and no actor asks for an environment of its own.
+    `ray start` has options for the first two, `ray.init` has none. Without a dashboard Ray still starts its process, and
+    waits for it, to report usage, which is off; and it waits for its agents, two processes that import for a second.
     """
     from ray._private import parameter, services
 
-    whole, serve = parameter.RayParams, getattr(services, "start_api_server", None)  # private: others may lack it
-    options = {"no_monitor": True, "include_log_monitor": False}
-    known = signature(whole).parameters
-    parameter.RayParams = partial(whole, **{name: value for name, value in options.items() if name in known})
-    if serve:
-        services.start_api_server = lambda *_, **__: ("", None)  # no address, no process
+    private = (  # names that another version may lack
+        (parameter, "RayParams", partial(_without_monitors, parameter.RayParams)),
+        (services, "start_api_server", lambda *_, **__: ("", None)),  # no address, no process
+        (services, _INTERPRETER, partial(_interpreter, getattr(services, _INTERPRETER, None))),
+    )
+    before = [(module, name, getattr(module, name)) for module, name, _ in private if hasattr(module, name)]
+    for module, name, ours in private:
+        if hasattr(module, name):
+            setattr(module, name, ours)
     try:
         yield
     finally:
-        parameter.RayParams = whole
-        if serve:
-            services.start_api_server = serve
+        for module, name, rays in before:
+            setattr(module, name, rays)
+
+
+def _without_monitors(whole: Callable[..., Any], /, *given: Any, **options: Any) -> Any:
+    fewer = {"no_monitor": True, "include_log_monitor": False}
+    known = signature(whole).parameters
+    return whole(*given, **{name: value for name, value in fewer.items() if name in known} | options)
+
+
+def _interpreter(rays: Callable[..., list[str]], /, component: str, *given: Any, **options: Any) -> list[str]:
+    """Return the command that Ray is to start a program of its own with."""
+    if component in ray_agent.NOWHERE and not _environments_wanted():
+        return [sys.executable, "-I", "-S", str(Path(ray_agent.__file__)), component]
+    return rays(component, *given, **options)
+
+
+def _environments_wanted() -> bool:
+    """Return whether Ray is told to make environments for its processes, which takes an agent."""
+    return any(name in os.environ for name in ("RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_RUNTIME_ENV_HOOK"))
 
 
 @contextmanager
