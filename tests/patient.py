@@ -22,7 +22,7 @@ def start_ray(**settings: Any) -> None:
     def start() -> None:
         ray.shutdown()  # of a try that failed
         with alone():
-            ray.init(address="local", include_dashboard=False, log_to_driver=False, _skip_env_hook=True, **settings)
+            ray.init(address="local", include_dashboard=False, log_to_driver=False, **settings)
 
     _tried(start)
 

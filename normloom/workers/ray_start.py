@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from contextvars import copy_context
 from functools import partial
 from inspect import signature
@@ -31,7 +31,6 @@ SOCKET_PATH = 103 if sys.platform == "darwin" else 107  # bytes that the kernel 
 SESSION = "/ray/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store.10"
 SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108  # tried in order, for a private folder each
 _LASTING = {None, errno.EACCES, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS}
-_INTERPRETER = "_build_python_executable_command_memory_profileable"
 _SIGACTION_BYTES = 512  # no system's struct sigaction is larger; it is kept and put back unread
 
 
@@ -50,8 +49,6 @@ def start_ray(*, address: str | None, processors: float, require_open: Callable[
     os.environ.setdefault("RAY_agent_register_timeout_ms", "120000")  # a busy laptop takes longer than Ray's 30 s
     folder = None if address else _short_folder()
     local = {"address": "local", "num_cpus": processors, "include_dashboard": False}
-    if not _environments_wanted():  # by itself Ray would copy the working directory if the command is run with uv
-        local["_skip_env_hook"] = True
     where = {"address": address} if address else {**local, **({"_temp_dir": str(folder)} if folder else {})}
     starts, begun = 1 if address else RAY_STARTS, clock()
     for attempt in range(1, starts + 1):
@@ -121,25 +118,24 @@ def alone() -> Iterator[None]:
     """Start a local Ray without its autoscaler, its log monitor, its dashboard and its agents.
 
     There are no machines to add, nobody reads what the monitor prints, and no actor asks for an environment of its own.
-    `ray start` has options for the first two, `ray.init` has none. Without a dashboard Ray still starts its process, and
-    waits for it, to report usage, which is off; and it waits for its agents, two processes that import for a second.
+    `ray start` has options for the first two, `ray.init` has none. Without a dashboard Ray still starts its process to
+    report usage, which is off, and waits for it, as for its two agents, each of which imports for a second.
     """
-    from ray._private import parameter, services
+    from ray._private import parameter, ray_constants, services
 
-    private = (  # names that another version may lack
-        (parameter, "RayParams", partial(_without_monitors, parameter.RayParams)),
-        (services, "start_api_server", lambda *_, **__: ("", None)),  # no address, no process
-        (services, _INTERPRETER, partial(_interpreter, getattr(services, _INTERPRETER, None))),
-    )
-    before = [(module, name, getattr(module, name)) for module, name, _ in private if hasattr(module, name)]
-    for module, name, ours in private:
-        if hasattr(module, name):
-            setattr(module, name, ours)
-    try:
+    replaced: dict[tuple[Any, str], Callable[[Any], Any]] = {
+        (parameter, "RayParams"): lambda whole: partial(_without_monitors, whole),
+        (ray_constants, "RAY_ENABLE_UV_RUN_RUNTIME_ENV"): lambda _: False,  # or `uv run` copies the working directory
+        (services, "start_api_server"): lambda _: lambda *_, **__: ("", None),  # no address, no process
+        (services, "_build_python_executable_command_memory_profileable"): lambda rays: partial(_interpreter, rays),
+    }
+    with ExitStack() as stack:
+        for (module, name), ours in replaced.items():
+            if hasattr(module, name):  # private: another version may lack it
+                rays = getattr(module, name)
+                stack.callback(setattr, module, name, rays)
+                setattr(module, name, ours(rays))
         yield
-    finally:
-        for module, name, rays in before:
-            setattr(module, name, rays)
 
 
 def _without_monitors(whole: Callable[..., Any], /, *given: Any, **options: Any) -> Any:

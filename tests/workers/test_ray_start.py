@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import logging
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,10 +15,12 @@ import ray
 from normloom.core.errors import ModelError
 from normloom.store.store import Store
 from normloom.testing.toy import echo_stage, runner, words_stage
-from normloom.workers import ray_start
+from normloom.workers import ray_agent, ray_start
 from normloom.workers.pool import Pool
 from normloom.workers.ray_start import may_pass, start_ray
 from normloom.workers.resources import Resources
+
+AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 
 
 def test_ray_starts_below_a_temporary_directory_with_a_long_name(
@@ -41,6 +45,7 @@ def test_ray_starts_below_a_temporary_directory_with_a_long_name(
         started = " ".join(argument for process in family for argument in process.cmdline())
         assert "/raylet " in started
         assert not [name for name in ("monitor.py", "log_monitor.py", "dashboard.py") if f"/{name} " in started]
+        assert not [name for name in AGENTS if name in started]
         folder = pool._folder
         assert folder
         assert (folder / "session_latest").exists()
@@ -53,6 +58,46 @@ def test_ray_starts_below_a_temporary_directory_with_a_long_name(
     assert up.startswith("Ray is up after ")
     assert not folder.exists()
     assert list(long.iterdir()) == []
+
+
+def test_ray_keeps_its_agents_if_the_environment_has_work_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_RUNTIME_ENV_HOOK", "copy.copy")
+    try:
+        start_ray(address=None, processors=1, require_open=lambda: None)
+        started = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
+        assert all(any(name in command for command in started) for name in AGENTS)
+    finally:
+        ray.shutdown()
+
+
+STARTED = """
+import ray
+from normloom.workers.ray_start import start_ray
+
+start_ray(address=None, processors=1, require_open=lambda: None)
+print(ray.get_runtime_context().runtime_env)
+"""
+
+
+def test_a_command_run_with_uv_has_no_environment_made_for_its_processes(tmp_path: Path) -> None:
+    """By itself Ray would copy the working directory, and start each process with `uv run` in the copy."""
+    (tmp_path / "run").write_text('"$@"; exit $?\n')
+    with_uv = ["uv", "run", sys.executable, "-c", STARTED]  # a shell by that name
+    done = subprocess.run(with_uv, executable="/bin/sh", cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "{}\n"), done.stderr
+
+
+def test_a_stand_in_for_an_agent_says_that_nobody_listens_and_ends_with_its_node(tmp_path: Path) -> None:
+    options = [f"--session-dir={tmp_path}", "--node-id=a1", "--head", "--log-dir=x=y"]
+    for kind, (port, names) in ray_agent.NOWHERE.items():
+        command = [sys.executable, "-I", "-S", ray_agent.__file__, kind, "agent.py", *options]
+        with subprocess.Popen(command, stdin=subprocess.PIPE) as agent:
+            assert agent.stdin
+            while not all((tmp_path / f"{name}_a1").exists() for name in names):
+                assert agent.poll() is None
+            assert {(tmp_path / f"{name}_a1").read_text() for name in names} == {port}
+            agent.stdin.close()
+            assert agent.wait(60) == 0
 
 
 def test_a_start_that_cannot_succeed_is_tried_once() -> None:
