@@ -44,6 +44,12 @@ def start_cluster(settings: Callable[[], dict[str, Any]] = dict) -> Any:
     return _tried(start)
 
 
+def add_node(cluster: Any, **settings: Any) -> Any:
+    """Add a node to a cluster and return it; nothing on it asks for Ray's agents."""
+    with alone():
+        return cluster.add_node(**settings)
+
+
 def _tried(start: Callable[[], Any]) -> Any:
     for _ in range(TRIES - 1):
         try:

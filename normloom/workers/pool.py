@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 from normloom.core.errors import BuildCancelledError, ConfigError, ModelError
 from normloom.core.models.needs import ProcessSpec
@@ -26,7 +25,7 @@ from normloom.workers.actors.actor_crew import ActorCrew
 from normloom.workers.actors.node_engines import missing_on_nodes
 from normloom.workers.actors.places import Places
 from normloom.workers.crew import Crew, InlineCrew
-from normloom.workers.ray_start import remove_folder, start_ray
+from normloom.workers.ray_start import RunningRay, start_ray
 from normloom.workers.resources import GB, Resources, fit
 
 GIVE_WAY_SECONDS = 0.5
@@ -97,8 +96,7 @@ class Pool:
     _coming: dict[str, Resources] = field(default_factory=dict, init=False)  # models that wait for a place, or load
     _changed: threading.Condition = field(default_factory=threading.Condition, init=False)
     _places: Places = field(default_factory=Places, init=False)
-    _started_ray: bool = field(default=False, init=False)
-    _folder: Path | None = field(default=None, init=False)
+    _ray: RunningRay | None = field(default=None, init=False)
     loads: Counter[str] = field(default_factory=Counter, init=False)
     closed: threading.Event = field(default_factory=threading.Event, init=False)
 
@@ -139,7 +137,7 @@ class Pool:
             return "starts a process of its own" if self.resources.actors else "begins"
         if resident := self._residents.get(self._loaded_for(spec).model_dump_json()):
             return f"waits for {spec.title}" if resident.leased else f"model {spec.title}"
-        if self.resources.actors and not self._started_ray and not self.resources.address:
+        if self.resources.actors and not self._ray and not self.resources.address:
             return f"starts Ray, then loads {spec.title}"
         return f"loads {spec.title}"
 
@@ -284,12 +282,11 @@ class Pool:
 
         if ray.is_initialized():
             return
-        self._folder = start_ray(
+        self._ray = start_ray(
             address=self.resources.address,
             processors=self.resources.processors(self.uses),
             require_open=self.require_open,
         )
-        self._started_ray = True
         if self.resources.address and (missing := missing_on_nodes(self.uses, self.resources)):
             node, engines = next(iter(missing.items()))
             others = f" and {len(missing) - 1} more nodes" if len(missing) > 1 else ""
@@ -301,12 +298,9 @@ class Pool:
         while self._residents:
             self._residents.popitem()[1].crew.close()
         self._places.close()
-        if self._started_ray:
-            import ray
-
-            ray.shutdown()
-            remove_folder(self._folder)
-            self._started_ray = False
+        if self._ray:
+            self._ray.end()
+            self._ray = None
 
 
 def _advice(spec: ModelSpec) -> str:

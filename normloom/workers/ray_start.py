@@ -12,8 +12,10 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from contextvars import copy_context
+from dataclasses import dataclass
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -34,12 +36,44 @@ _LASTING = {None, errno.EACCES, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOSPC, 
 _SIGACTION_BYTES = 512  # no system's struct sigaction is larger; it is kept and put back unread
 
 
-def start_ray(*, address: str | None, processors: float, require_open: Callable[[], None]) -> Path | None:
-    """Start Ray here, or connect to the cluster at `address`; return the folder that was made for it, if one was.
+@dataclass(frozen=True)
+class RunningRay:
+    """Ray as this process has started it, or its way to a cluster; `folder` was made for it, if one was."""
+
+    folder: Path | None
+    ended: threading.Event
+
+    def end(self) -> None:
+        """End what was started, or leave the cluster."""
+        import ray
+
+        ray.shutdown()
+        self.ended.set()
+        _remove(self.folder)
+
+
+def start_ray(*, address: str | None, processors: float, require_open: Callable[[], None]) -> RunningRay:
+    """Start Ray here, or connect to the cluster at `address`.
 
     A start that was too slow is tried again; `require_open` raises between tries if nobody waits any more. Raises
     ModelError if Ray does not start.
     """
+    started, ended = Future[Path | None](), threading.Event()
+
+    def keep() -> None:  # the kernel kills Ray's processes when the thread that started them ends, as a flow's do
+        try:
+            started.set_result(_started(address, processors, require_open))
+        except BaseException as error:  # noqa: BLE001  # raised where it is waited for
+            started.set_exception(error)
+        else:
+            ended.wait()
+
+    threading.Thread(target=copy_context().run, args=(keep,), name="ray", daemon=True).start()
+    return RunningRay(started.result(), ended)
+
+
+def _started(address: str | None, processors: float, require_open: Callable[[], None]) -> Path | None:
+    """Start Ray or connect; return the folder that was made for it, if one was."""
     import ray
 
     _start_only_when_told()
@@ -59,7 +93,7 @@ def start_ray(*, address: str | None, processors: float, require_open: Callable[
             ray.shutdown()
             require_open()
             if attempt == starts or not may_pass(error):
-                remove_folder(folder)
+                _remove(folder)
                 raise ModelError(f"Ray does not start at {where['address']!r}: {error}") from error
             log.warning("start %d of %d of Ray failed (%s); trying again", attempt, starts, error)
         else:
@@ -80,8 +114,7 @@ def may_pass(error: Exception) -> bool:
     return not isinstance(error, ValueError | TypeError | ImportError)
 
 
-def remove_folder(folder: Path | None) -> None:
-    """Remove the folder that was made for Ray."""
+def _remove(folder: Path | None) -> None:
     if folder:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -22,7 +22,7 @@ import psutil
 import pytest
 import ray
 import yaml
-from patient import start_cluster
+from patient import add_node, start_cluster
 
 from normloom.cli.machine.profile_needs import examine_profile
 from normloom.core.errors import ConfigError
@@ -65,7 +65,7 @@ def with_nodes(cluster: Any, number: int) -> list[Any]:
     for node in list(cluster.worker_nodes)[number:]:
         cluster.remove_node(node)
     while len(cluster.worker_nodes) < number:
-        cluster.add_node(num_cpus=1)
+        add_node(cluster, num_cpus=1)
     cluster.wait_for_nodes(120)
     return list(cluster.worker_nodes)
 
@@ -199,7 +199,7 @@ class Grow(LogProgress):
             return
         self.seen.append(part.index)
         if len(self.seen) == 2:
-            self.cluster.add_node(num_cpus=1)
+            add_node(self.cluster, num_cpus=1)
         if len(self.seen) == 6:
             wait_for(lambda: len(actors()) == 2)
 
@@ -254,11 +254,11 @@ def test_a_key_holds_what_the_nodes_have_of_an_engine_and_nodes_that_differ_are_
     with_nodes(cluster, 0)
     with pytest.raises(ConfigError, match=r"^no node of the Ray cluster .* has room for an actor .* \(1 CPU\)"):
         engine()
-    cluster.add_node(num_cpus=1, env_vars=node_with(tmp_path, "0.99.1"))
+    add_node(cluster, num_cpus=1, env_vars=node_with(tmp_path, "0.99.1"))
     cluster.wait_for_nodes()
     assert engine() == "0.99.1"
     assert model_identity(ModelSpec(**spec))["vllm"] == "absent"
-    cluster.add_node(num_cpus=1, env_vars=node_with(tmp_path, "0.99.2"))
+    add_node(cluster, num_cpus=1, env_vars=node_with(tmp_path, "0.99.2"))
     cluster.wait_for_nodes()
     with pytest.raises(
         ConfigError, match=r"would give different results .*: vllm is '0\.99\.\d' and '0\.99\.\d'; install"
@@ -269,7 +269,7 @@ def test_a_key_holds_what_the_nodes_have_of_an_engine_and_nodes_that_differ_are_
 def test_a_node_that_is_lost_while_it_is_asked_is_left_out(cluster: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "normloom.pool")
     with_nodes(cluster, 1)
-    doomed = cluster.add_node(num_cpus=1, env_vars={"NORMLOOM_TEST_DOOMED": "1"})
+    doomed = add_node(cluster, num_cpus=1, env_vars={"NORMLOOM_TEST_DOOMED": "1"})
     cluster.wait_for_nodes(120)
 
     def question(specs: Sequence[ModelSpec]) -> int:

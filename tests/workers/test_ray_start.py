@@ -4,6 +4,7 @@ import logging
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -46,7 +47,8 @@ def test_ray_starts_below_a_temporary_directory_with_a_long_name(
         assert "/raylet " in started
         assert not [name for name in ("monitor.py", "log_monitor.py", "dashboard.py") if f"/{name} " in started]
         assert not [name for name in AGENTS if name in started]
-        folder = pool._folder
+        assert pool._ray
+        folder = pool._ray.folder
         assert folder
         assert (folder / "session_latest").exists()
         assert signal.getsignal(signal.SIGTERM) == before  # Ray's own would end the process with a native stack
@@ -68,6 +70,19 @@ def test_ray_keeps_its_agents_if_the_environment_has_work_for_them(monkeypatch: 
         assert all(any(name in command for command in started) for name in AGENTS)
     finally:
         ray.shutdown()
+
+
+def test_ray_outlives_the_thread_that_asked_for_it() -> None:
+    """As those of a flow's stages end before the build ends Ray: to end what is dead takes Ray five seconds."""
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(start_ray, address=None, processors=1, require_open=lambda: None).result()
+    try:
+        started = [child for child in psutil.Process().children() if child.name() in {"gcs_server", "raylet"}]
+        assert len(started) == 2
+        assert psutil.wait_procs(started, 1)[0] == []
+    finally:
+        running.end()
+    assert psutil.wait_procs(started, 60)[1] == []
 
 
 STARTED = """
@@ -113,11 +128,11 @@ def test_a_start_that_is_too_slow_is_tried_again(
     monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "0")  # no server is there at once
     patience = partial(monkeypatch.delenv, "RAY_gcs_server_port_wait_time_s")
     try:
-        folder = start_ray(address=None, processors=1, require_open=patience)
+        running = start_ray(address=None, processors=1, require_open=patience)
         assert ray.is_initialized()
+        assert running.folder is None
     finally:
         ray.shutdown()
-    assert folder is None
     assert "start 1 of 5 of Ray failed" in caplog.text
 
 

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
-from patient import start_cluster
+from patient import add_node, start_cluster
 from s3_server import s3_server
 
 from normloom.core.progress import LogProgress
@@ -27,7 +27,8 @@ def test_a_node_that_dies_changes_nothing_of_a_table_in_object_storage(tmp_path:
         cluster = start_cluster()
         try:
             nodes = [
-                cluster.add_node(
+                add_node(
+                    cluster,
                     num_cpus=1,
                     env_vars={
                         **server.environment,
