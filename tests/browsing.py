@@ -14,7 +14,9 @@ from playwright.sync_api import Browser, expect, sync_playwright
 
 from normloom.view import ViewServer
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+# The first draws no windows, and takes a quarter less CPU time.
+BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 ENOUGH = 60_000  # milliseconds that a busy machine may take for a page
 expect.set_options(timeout=ENOUGH)
 

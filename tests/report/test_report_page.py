@@ -52,12 +52,6 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture(scope="module", params=["light", "dark"])
-def theme(request: pytest.FixtureRequest) -> Theme:
-    chosen: Theme = request.param
-    return chosen
-
-
 def wait_for_plots(page: Page) -> None:
     expect(page.locator("main")).to_have_attribute("aria-busy", "false")
 
@@ -90,27 +84,27 @@ def opened(browser: Browser, file: Path, theme: Theme) -> Iterator[tuple[Page, l
 
 
 @pytest.fixture(scope="module")
-def shared_page(browser: Browser, file: Path, theme: Theme) -> Iterator[tuple[Page, list[str]]]:
-    """One page for all tests of a theme that leave it as they found it: to draw it takes seconds."""
-    with opened(browser, file, theme) as found:
+def shared_page(browser: Browser, file: Path) -> Iterator[tuple[Page, list[str]]]:
+    """One dark page for all tests that leave it as they found it: to draw it takes seconds."""
+    with opened(browser, file, "dark") as found:
         yield found
 
 
 @pytest.fixture
-def page(shared_page: tuple[Page, list[str]], theme: Theme) -> Iterator[Page]:
+def page(shared_page: tuple[Page, list[str]]) -> Iterator[Page]:
     page, wrong = shared_page
     yield page
-    page.emulate_media(media="screen", color_scheme=theme)
+    page.emulate_media(media="screen", color_scheme="dark")
     page.set_viewport_size(WINDOW)
-    expect(page.locator("html")).to_have_attribute("data-theme", theme)
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     wait_for_plots(page)
     assert wrong == []
 
 
 @pytest.fixture
-def own_page(browser: Browser, file: Path, theme: Theme) -> Iterator[Page]:
-    """A page of the test's own, which may choose a theme for good."""
-    with opened(browser, file, theme) as (page, wrong):
+def own_page(browser: Browser, file: Path) -> Iterator[Page]:
+    """A light page of the test's own, which may choose a theme for good."""
+    with opened(browser, file, "light") as (page, wrong):
         yield page
     assert wrong == []
 
@@ -162,26 +156,25 @@ def legible(page: Page) -> str:
     return card
 
 
-def test_light_and_dark_are_legible_and_the_button_changes_them(own_page: Page, theme: Theme) -> None:
-    first = legible(own_page)
-    assert (luminance(first) > 0.5) == (theme == "light")
-    own_page.get_by_role("button", name="Light or dark").click()
-    wait_for_plots(own_page)
-    second = legible(own_page)
-    assert (luminance(second) > 0.5) == (theme == "dark")
+def test_light_and_dark_are_legible_and_the_button_changes_them(own_page: Page) -> None:
+    for press, theme in enumerate(("light", "dark", "light")):
+        if press:
+            own_page.get_by_role("button", name="Light or dark").click()
+            wait_for_plots(own_page)
+        assert (luminance(legible(own_page)) > 0.5) == (theme == "light")
 
 
-def test_it_follows_the_system_s_theme(page: Page, theme: Theme) -> None:
-    other: Theme = "dark" if theme == "light" else "light"
-    page.emulate_media(color_scheme=other)
-    expect(page.locator("html")).to_have_attribute("data-theme", other)
+def test_it_follows_the_system_s_theme(page: Page) -> None:
+    legible(page)
+    page.emulate_media(color_scheme="light")
+    expect(page.locator("html")).to_have_attribute("data-theme", "light")
     wait_for_plots(page)
     legible(page)
 
 
-def test_it_prints_whole_on_white_with_what_is_folded(page: Page, theme: Theme) -> None:
+def test_it_prints_whole_on_white_with_what_is_folded(page: Page) -> None:
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    page.emulate_media(media="print", color_scheme=theme)
+    page.emulate_media(media="print", color_scheme="dark")
     assert page.locator("details:not([open])").count() == 0
     expect(page.get_by_role("cell", name="one item only")).to_be_visible()
     assert luminance(colour(page, "body", "backgroundColor")) > 0.9
@@ -189,10 +182,10 @@ def test_it_prints_whole_on_white_with_what_is_folded(page: Page, theme: Theme) 
         width = plot.evaluate("each => [each.clientWidth, each.querySelector('svg.main-svg').clientWidth]")
         assert 500 < width[1] <= width[0] <= 700
     page.evaluate("dispatchEvent(new Event('afterprint'))")
-    page.emulate_media(media="screen", color_scheme=theme)
+    page.emulate_media(media="screen", color_scheme="dark")
     wait_for_plots(page)
     assert page.locator("details[open]").count() == 0
-    assert page.locator("html").get_attribute("data-theme") == theme
+    assert page.locator("html").get_attribute("data-theme") == "dark"
 
 
 def test_a_narrow_window_needs_no_scrolling_to_the_side(page: Page) -> None:
