@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, expect, sync_playwright
 
 from normloom.view import ViewServer
 
-# The first draws no windows, and takes a quarter less CPU time.
+# The first has no windows and takes a quarter less CPU time.
 BROWSERS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 ENOUGH = 60_000  # milliseconds that a busy machine may take for a page

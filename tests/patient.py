@@ -45,7 +45,7 @@ def start_cluster(settings: Callable[[], dict[str, Any]] = dict) -> Any:
 
 
 def add_node(cluster: Any, **settings: Any) -> Any:
-    """Add a node to a cluster and return it; nothing on it asks for Ray's agents."""
+    """Add a node with stand-ins for Ray's agents to a cluster and return it."""
     with alone():
         return cluster.add_node(**settings)
 

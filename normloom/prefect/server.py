@@ -287,7 +287,7 @@ def _settings(host: str, port: int, url: str, *, private: bool) -> dict[str, str
         **services,
         CONSOLE_LEVEL: "NOTSET",  # a build silences its own console, and the server's tells why it does not start
         "DO_NOT_TRACK": "1",
-        "PY_KEY_VALUE_DISABLE_BEARTYPE": "true",  # a library of its queue would check types: 0.7 s of its start
+        "PY_KEY_VALUE_DISABLE_BEARTYPE": "true",  # its queue's store would check types: 0.7 s at start
         "PREFECT_API_URL": url,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         # In memory, as by default, the slot of a run that a server's end interrupts would never be given back.

@@ -38,13 +38,13 @@ _SIGACTION_BYTES = 512  # no system's struct sigaction is larger; it is kept and
 
 @dataclass(frozen=True)
 class RunningRay:
-    """Ray as this process has started it, or its way to a cluster; `folder` was made for it, if one was."""
+    """A Ray that this process started, or its connection to a cluster, with the folder made for it, if any."""
 
     folder: Path | None
     ended: threading.Event
 
     def end(self) -> None:
-        """End what was started, or leave the cluster."""
+        """Shut down Ray, or disconnect from the cluster."""
         import ray
 
         ray.shutdown()
@@ -60,10 +60,10 @@ def start_ray(*, address: str | None, processors: float, require_open: Callable[
     """
     started, ended = Future[Path | None](), threading.Event()
 
-    def keep() -> None:  # the kernel kills Ray's processes when the thread that started them ends, as a flow's do
+    def keep() -> None:  # the kernel kills Ray's processes when the thread that started them ends
         try:
             started.set_result(_started(address, processors, require_open))
-        except BaseException as error:  # noqa: BLE001  # raised where it is waited for
+        except BaseException as error:  # noqa: BLE001  # raised in the thread that waits
             started.set_exception(error)
         else:
             ended.wait()
@@ -148,17 +148,17 @@ def _start_only_when_told() -> None:
 
 @contextmanager
 def alone() -> Iterator[None]:
-    """Start a local Ray without its autoscaler, its log monitor, its dashboard and its agents.
+    """Start a local Ray without its autoscaler, its log monitor and its dashboard, and with stand-ins for its agents.
 
-    There are no machines to add, nobody reads what the monitor prints, and no actor asks for an environment of its own.
-    `ray start` has options for the first two, `ray.init` has none. Without a dashboard Ray still starts its process to
-    report usage, which is off, and waits for it, as for its two agents, each of which imports for a second.
+    There are no machines to add, and nobody reads what the monitor prints. `ray start` has options for these two,
+    `ray.init` has none. Without a dashboard Ray still starts the dashboard's process to report usage, which is off, and
+    waits for it and for two agents that take a second each to import.
     """
     from ray._private import parameter, ray_constants, services
 
     replaced: dict[tuple[Any, str], Callable[[Any], Any]] = {
         (parameter, "RayParams"): lambda whole: partial(_without_monitors, whole),
-        (ray_constants, "RAY_ENABLE_UV_RUN_RUNTIME_ENV"): lambda _: False,  # or `uv run` copies the working directory
+        (ray_constants, "RAY_ENABLE_UV_RUN_RUNTIME_ENV"): lambda _: False,  # `uv run` would copy the working directory
         (services, "start_api_server"): lambda _: lambda *_, **__: ("", None),  # no address, no process
         (services, "_build_python_executable_command_memory_profileable"): lambda rays: partial(_interpreter, rays),
     }
@@ -178,15 +178,10 @@ def _without_monitors(whole: Callable[..., Any], /, *given: Any, **options: Any)
 
 
 def _interpreter(rays: Callable[..., list[str]], /, component: str, *given: Any, **options: Any) -> list[str]:
-    """Return the command that Ray is to start a program of its own with."""
-    if component in ray_agent.NOWHERE and not _environments_wanted():
+    """Return the interpreter command for one of Ray's own programs, for its agents that of a stand-in."""
+    if component in ray_agent.AGENTS:
         return [sys.executable, "-I", "-S", str(Path(ray_agent.__file__)), component]
     return rays(component, *given, **options)
-
-
-def _environments_wanted() -> bool:
-    """Return whether Ray is told to make environments for its processes, which takes an agent."""
-    return any(name in os.environ for name in ("RAY_JOB_CONFIG_JSON_ENV_VAR", "RAY_RUNTIME_ENV_HOOK"))
 
 
 @contextmanager
@@ -211,15 +206,12 @@ def _patiently() -> Iterator[None]:
 def _handlers_kept() -> Iterator[None]:
     """Keep what SIGTERM does: Ray's core puts a handler there that prints a native stack and ends the process.
 
-    Python sets handlers in the main thread only, and Ray may start in another; so the kernel's own setting is kept.
+    Python sets handlers in the main thread only, and Ray starts in another, so the kernel's own setting is kept.
     """
-    in_main = threading.current_thread() is threading.main_thread()
-    python, libc = signal.getsignal(signal.SIGTERM), ctypes.CDLL(None)
+    libc = ctypes.CDLL(None)
     kept = ctypes.create_string_buffer(_SIGACTION_BYTES)
     libc.sigaction(int(signal.SIGTERM), None, kept)
     try:
         yield
     finally:
-        if in_main and python is not None:
-            signal.signal(signal.SIGTERM, python)
         libc.sigaction(int(signal.SIGTERM), kept, None)

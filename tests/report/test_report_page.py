@@ -85,7 +85,7 @@ def opened(browser: Browser, file: Path, theme: Theme) -> Iterator[tuple[Page, l
 
 @pytest.fixture(scope="module")
 def shared_page(browser: Browser, file: Path) -> Iterator[tuple[Page, list[str]]]:
-    """One dark page for all tests that leave it as they found it: to draw it takes seconds."""
+    """One dark page for all tests that leave it as they found it: drawing it takes seconds."""
     with opened(browser, file, "dark") as found:
         yield found
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -43,7 +44,7 @@ def test_ray_starts_below_a_temporary_directory_with_a_long_name(
         assert loom.run(echo_stage(words), [table.ref], [])[0].count("rows") == 2
         family = psutil.Process().children(recursive=True)
         assert [process.name() for process in family if process.name().startswith("ray::")].count("ray::IDLE") == 0
-        started = " ".join(argument for process in family for argument in process.cmdline())
+        started = commands()
         assert "/raylet " in started
         assert not [name for name in ("monitor.py", "log_monitor.py", "dashboard.py") if f"/{name} " in started]
         assert not [name for name in AGENTS if name in started]
@@ -62,18 +63,27 @@ def test_ray_starts_below_a_temporary_directory_with_a_long_name(
     assert list(long.iterdir()) == []
 
 
-def test_ray_keeps_its_agents_if_the_environment_has_work_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RAY_RUNTIME_ENV_HOOK", "copy.copy")
+def commands() -> str:
+    """Return the command lines of all processes that this one has started."""
+    return " ".join(argument for process in psutil.Process().children(recursive=True) for argument in process.cmdline())
+
+
+def test_what_asks_for_a_runtime_environment_gets_it() -> None:
+    running = start_ray(address=None, processors=1, require_open=lambda: None)
     try:
-        start_ray(address=None, processors=1, require_open=lambda: None)
-        started = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
-        assert all(any(name in command for command in started) for name in AGENTS)
+        assert not [name for name in AGENTS if name in commands()]
+        told = ray.remote(lambda: os.getenv("NORMLOOM_TEST_TOLD"))
+        assert ray.get(told.remote()) is None
+        assert not [name for name in AGENTS if name in commands()]
+        for value in ("one", "two"):  # asked for the first time, and again
+            assert ray.get(told.options(runtime_env={"env_vars": {"NORMLOOM_TEST_TOLD": value}}).remote()) == value
+        assert [name for name in AGENTS if name in commands()] == ["ray::RuntimeEnvAgent"]
     finally:
-        ray.shutdown()
+        running.end()
 
 
 def test_ray_outlives_the_thread_that_asked_for_it() -> None:
-    """As those of a flow's stages end before the build ends Ray: to end what is dead takes Ray five seconds."""
+    """A flow's threads end before its build does, and `ray.shutdown` waits five seconds for a cluster that is dead."""
     with ThreadPoolExecutor(1) as threads:
         running = threads.submit(start_ray, address=None, processors=1, require_open=lambda: None).result()
     try:
@@ -94,25 +104,35 @@ print(ray.get_runtime_context().runtime_env)
 """
 
 
-def test_a_command_run_with_uv_has_no_environment_made_for_its_processes(tmp_path: Path) -> None:
-    """By itself Ray would copy the working directory, and start each process with `uv run` in the copy."""
+def test_uv_run_makes_no_runtime_environment(tmp_path: Path) -> None:
+    """Ray's default is to copy the working directory and to start each worker with `uv run` in the copy."""
     (tmp_path / "run").write_text('"$@"; exit $?\n')
     with_uv = ["uv", "run", sys.executable, "-c", STARTED]  # a shell by that name
     done = subprocess.run(with_uv, executable="/bin/sh", cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "{}\n"), done.stderr
 
 
-def test_a_stand_in_for_an_agent_says_that_nobody_listens_and_ends_with_its_node(tmp_path: Path) -> None:
-    options = [f"--session-dir={tmp_path}", "--node-id=a1", "--head", "--log-dir=x=y"]
-    for kind, (port, names) in ray_agent.NOWHERE.items():
-        command = [sys.executable, "-I", "-S", ray_agent.__file__, kind, "agent.py", *options]
-        with subprocess.Popen(command, stdin=subprocess.PIPE) as agent:
-            assert agent.stdin
-            while not all((tmp_path / f"{name}_a1").exists() for name in names):
-                assert agent.poll() is None
-            assert {(tmp_path / f"{name}_a1").read_text() for name in names} == {port}
-            agent.stdin.close()
-            assert agent.wait(60) == 0
+@pytest.mark.parametrize(
+    ("agent", "ports"),
+    [
+        (ray_agent.DASHBOARD, ["metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port"]),
+        (ray_agent.RUNTIME_ENV, ["runtime_env_agent_port"]),
+    ],
+)
+def test_a_stand_in_for_an_agent_writes_its_ports_and_exits_with_its_node(
+    agent: str, ports: list[str], tmp_path: Path
+) -> None:
+    options = [f"--session-dir={tmp_path}", "--node-id=a1", "--node-ip-address=127.0.0.1", "--runtime-env-agent-port=0"]
+    command = [sys.executable, "-I", "-S", ray_agent.__file__, agent, "agent.py", *options, "--head", "--log-dir=x=y"]
+    files = [tmp_path / f"{name}_a1" for name in ports]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        assert process.stdin
+        while not all(file.exists() for file in files):
+            assert process.poll() is None
+        written = {int(file.read_text()) for file in files}
+        assert (written == {-1}) == (agent == ray_agent.DASHBOARD)
+        process.stdin.close()
+        assert process.wait(60) == 0
 
 
 def test_a_start_that_cannot_succeed_is_tried_once() -> None:
@@ -127,12 +147,12 @@ def test_a_start_that_is_too_slow_is_tried_again(
 ) -> None:
     monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "0")  # no server is there at once
     patience = partial(monkeypatch.delenv, "RAY_gcs_server_port_wait_time_s")
+    running = start_ray(address=None, processors=1, require_open=patience)
     try:
-        running = start_ray(address=None, processors=1, require_open=patience)
         assert ray.is_initialized()
         assert running.folder is None
     finally:
-        ray.shutdown()
+        running.end()
     assert "start 1 of 5 of Ray failed" in caplog.text
 
 

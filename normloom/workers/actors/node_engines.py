@@ -119,8 +119,8 @@ def _connected(resources: Resources) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    start_ray(address=resources.address, processors=0, require_open=lambda: None)
+    connection = start_ray(address=resources.address, processors=0, require_open=lambda: None)
     try:
         yield
     finally:
-        ray.shutdown()
+        connection.end()
