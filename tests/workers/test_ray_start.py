@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -64,8 +65,12 @@ def test_ray_starts_below_a_temporary_directory_with_a_long_name(
 
 
 def commands() -> str:
-    """Return the command lines of all processes that this one has started."""
-    return " ".join(argument for process in psutil.Process().children(recursive=True) for argument in process.cmdline())
+    """Return the command lines of all processes that this one has started and that are alive."""
+    found: list[str] = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # a worker that ends meanwhile
+            found += process.cmdline()
+    return " ".join(found)
 
 
 def test_what_asks_for_a_runtime_environment_gets_it() -> None:
