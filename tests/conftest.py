@@ -33,6 +33,10 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # processes that tests start ke
 if os.path.ismount("/dev/shm") and shutil.disk_usage("/dev/shm").free > 8e9:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/dev/shm")  # in memory: a store flushes every file that it writes
     tempfile.tempdir = "/dev/shm"  # this process only: Ray's files could fill it
+if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":
+    with pytest.MonkeyPatch.context() as patch:  # what tests start has Polars as users do, and so has the first worker
+        patch.setenv("POLARS_MAX_THREADS", "1")  # of small tables its threads take a seventh more time than one
+        import polars as pl  # noqa: F401
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")  # a machine under load is slow: no test asks how long something took
 os.environ["COLUMNS"] = "200"  # tables are printed for a terminal of this width, whatever the tests run in

@@ -46,6 +46,7 @@ def vllm_server(model: Path, *, name: str, log: Path) -> Iterator[str]:
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "OMP_NUM_THREADS": "1",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the engine computes itself: no two processes spin
+        "TORCH_COMPILE_DISABLE": "1",  # --enforce-eager leaves samplers to be compiled
         "VLLM_NO_USAGE_STATS": "1",
         "DO_NOT_TRACK": "1",
         "HF_HUB_OFFLINE": "1",

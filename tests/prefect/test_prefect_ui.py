@@ -114,9 +114,12 @@ def browser(server: Server) -> Iterator[BrowserContext]:
         yield context
 
 
-@pytest.fixture
-def page(browser: BrowserContext, server: Server) -> Iterator[Page]:
-    """A new page; what its scripts complain about fails the test, unless it is that they reach no other server."""
+@pytest.fixture(scope="module")
+def tab(browser: BrowserContext, server: Server) -> tuple[Page, list[str]]:
+    """A page that all tests use in turn, since a new one would compile the UI's scripts again, and its complaints.
+
+    Those are what its scripts write as errors, unless it is that they reach no other server.
+    """
     complaints: list[str] = []
 
     def note(message: ConsoleMessage) -> None:
@@ -128,8 +131,16 @@ def page(browser: BrowserContext, server: Server) -> Iterator[Page]:
     page = browser.new_page()
     page.on("console", note)
     page.on("pageerror", lambda error: complaints.append(str(error)))
+    return page, complaints
+
+
+@pytest.fixture
+def page(tab: tuple[Page, list[str]]) -> Iterator[Page]:
+    """The page, empty; what its scripts complain about fails the test."""
+    page, complaints = tab
+    complaints.clear()
     yield page
-    page.close()
+    page.goto("about:blank")
     assert complaints == []
 
 

@@ -33,6 +33,7 @@ from normloom.models.vllm import guard as vllm_guard
 
 _Result = TypeVar("_Result")
 
+_NO_COMPILING = "TORCH_COMPILE_DISABLE"  # of torch; 1 compiles nothing
 LAST_SECONDS = 2.0  # that the engine's processes have to end by themselves; what is left of them is killed
 DEVICE: str = current_platform.device_type  # that this vLLM was built for
 
@@ -95,7 +96,8 @@ class EngineProcess:
         atexit.register(self.close)
         self._errors = Path(self._directory.name) / "errors.log"
         try:
-            with _environment(_settings(mark, _log_to(self._errors), threads)):
+            settings = _settings(mark, _log_to(self._errors), threads, eager=bool(arguments.get("enforce_eager")))
+            with _environment(settings):
                 self._engine = self._call(self._start(arguments))
             self._call(self._one([0], {"max_tokens": 1}))  # shows what the model needs and vLLM has not got here
         except BaseException as error:
@@ -238,7 +240,7 @@ class EngineProcess:
             self._engine.shutdown(timeout=LAST_SECONDS)
 
 
-def _settings(mark: str, logging: Path, threads: int | None) -> dict[str, str]:
+def _settings(mark: str, logging: Path, threads: int | None, *, eager: bool) -> dict[str, str]:
     """Return the environment in which the engine's processes start."""
     settings = {
         vllm_guard.MARK: mark,
@@ -253,6 +255,8 @@ def _settings(mark: str, logging: Path, threads: int | None) -> dict[str, str]:
         settings["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"  # the engine computes itself: no two processes spin
         if threads is not None:  # vLLM would bind each engine to the same first cores
             settings |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "OMP_NUM_THREADS": str(threads)}
+        if eager and _NO_COMPILING not in os.environ:  # vLLM would still compile samplers: 15 s of the first request
+            settings[_NO_COMPILING] = "1"
     return settings
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,8 +55,16 @@ def others() -> list[psutil.Process]:
 
 
 @pytest.fixture(scope="module")
-def engine(others: list[psutil.Process]) -> Iterator[VllmModel]:  # noqa: ARG001  # which are counted first
-    model = load_model(spec(SMOL, max_length=LIMIT), threads=1)
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where torch keeps what it compiles."""
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(scope="module")
+def engine(others: list[psutil.Process], compiled: Path) -> Iterator[VllmModel]:  # noqa: ARG001  # which are counted first
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(compiled))
+        model = load_model(spec(SMOL, max_length=LIMIT), threads=1)
     assert isinstance(model, VllmModel)
     yield model
     model.close()
@@ -218,6 +227,11 @@ class TestTogether:
     def test_it_says_how_many_texts_it_works_at(self, engine: VllmModel) -> None:
         assert isinstance(engine, Batching)
         assert engine.requests_at_once == SLOTS
+
+    def test_on_a_processor_nothing_is_compiled(self, engine: VllmModel, compiled: Path) -> None:
+        engine.score([scoring("cats")])
+        engine.generate([writing("cats", temperature=1.0, max_tokens=2)])
+        assert list(compiled.iterdir()) == []
 
     def test_on_a_processor_it_cannot_sleep(self, engine: VllmModel) -> None:
         assert not engine.sleep()
