@@ -28,6 +28,7 @@ from normloom.store.latest import released_key
 from normloom.store.layout import MANIFEST
 from normloom.store.store import Store
 
+POLL = {"PREFECT_RUNNER_POLL_FREQUENCY": "1"}  # seconds; by default runs wait for up to ten
 SERVE = "import sys, typer; from normloom.cli.commands.running.serve import serve; typer.run(serve)"
 
 
@@ -84,7 +85,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subproces
         process = subprocess.Popen(
             [sys.executable, "-c", SERVE, *map(str, arguments), "--schedule", "0 2 * * *", "--paused"],
             cwd=place,
-            env={**os.environ, "PREFECT_HOME": str(prefect_home(place / "prefect"))},
+            env={**os.environ, **POLL, "PREFECT_HOME": str(prefect_home(place / "prefect"))},
             start_new_session=True,
             stdout=log,
             stderr=log,
@@ -251,7 +252,7 @@ def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subproces
     process = subprocess.Popen(
         [sys.executable, "-c", OFTEN, "serve", "asks.py", "--port", str(port), "--store", "kept"],
         cwd=place,
-        env={**os.environ, "PREFECT_HOME": str(prefect_home(place / "prefect"))},
+        env={**os.environ, **POLL, "PREFECT_HOME": str(prefect_home(place / "prefect"))},
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
