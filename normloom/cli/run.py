@@ -38,7 +38,7 @@ from normloom.prefect.quiet import quiet_libraries
 from normloom.prefect.run_marks import settle
 from normloom.prefect.server import sending_heartbeats, serving, starting_server, using_server
 from normloom.run.build import BuildRequest, BuildResult, build, reuse
-from normloom.run.imports import import_ahead
+from normloom.run.imports import import_ahead, needs_kernels
 from normloom.run.taken import tables_taken
 from normloom.settings.settings import Prepared, stages_for
 from normloom.settings.source_settings import terms_of
@@ -193,6 +193,10 @@ def _server(store: Store, unmade: Sequence[Stage], console: Console) -> Iterator
         with busy(console, "loading libraries"):
             from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL
 
+            if needs_kernels(unmade):
+                from normloom.near_duplicates.kernels.ahead import compiled_ahead
+
+                stack.enter_context(compiled_ahead())
             import_ahead(unmade)
         if url := PREFECT_API_URL.value():  # of a profile or a file, if not of the environment
             if own:

@@ -15,5 +15,10 @@ def import_ahead(unmade: Sequence[Stage]) -> None:
 
     if unmade:
         import normloom.workers.parts.places
-    if any("numba" in stage.libraries and stage.model is None for stage in unmade):
+    if needs_kernels(unmade):
         import normloom.near_duplicates.find  # noqa: F401  # imported early, used later
+
+
+def needs_kernels(unmade: Sequence[Stage]) -> bool:
+    """Return whether one of the stages runs compiled kernels in the build's own process."""
+    return any("numba" in stage.libraries and stage.model is None for stage in unmade)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numba
+import psutil
 import pytest
 
 from normloom.near_duplicates.kernels import compiled
+from normloom.near_duplicates.kernels.ahead import COMPLETE, compiled_ahead
 from normloom.near_duplicates.kernels.removal import look_up_rows
 
 COMPILES = """
@@ -22,6 +25,26 @@ kernels = join, look_up_rows, confirm_rows, settle_confirmed, find_partners, sim
 print(sum(bool(kernel.signatures) for kernel in kernels))
 main()
 print(sum(bool(kernel.signatures) for kernel in kernels))
+"""
+
+WAITS = """
+import fcntl, threading, time
+from normloom.near_duplicates.kernels.compiled import KEPT_IN, compiled
+
+@compiled
+def plus(number):
+    return number + 1
+
+with (KEPT_IN / "lock").open("w") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    thread = threading.Thread(target=plus, args=(1,))
+    thread.start()
+    while not plus.signatures:
+        time.sleep(0.05)
+    thread.join(0.5)
+    print(thread.is_alive(), len(list(KEPT_IN.rglob("*plus*.nb?"))))
+thread.join()
+print(len(list(KEPT_IN.rglob("*plus*.nb?"))))
 """
 
 
@@ -44,6 +67,28 @@ def test_where_numba_is_told_to_keep_it(tmp_path: Path, monkeypatch: pytest.Monk
     assert compiled.kept_in(tmp_path).parent == tmp_path / "told"
 
 
+def test_no_two_processes_keep_what_they_compiled_at_once(tmp_path: Path) -> None:
+    (tmp_path / "waits.py").write_text(WAITS)
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, tmp_path / "waits.py"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "True 0\n2\n", done.stderr
+
+
 def test_one_command_compiles_what_searches_need() -> None:
     done = subprocess.run([sys.executable, "-c", COMPILES], capture_output=True, text=True, check=True)
     assert done.stdout == "0\n6\n"
+    assert COMPLETE.exists()
+
+
+def test_they_are_compiled_ahead_until_they_once_were(tmp_path: Path) -> None:
+    others = set(psutil.Process().children())
+    with compiled_ahead(tmp_path / "complete"):
+        [process] = set(psutil.Process().children()) - others
+        assert process.cmdline()[1:] == ["-m", "normloom.near_duplicates"]
+        assert process.nice() == 19
+    assert not process.is_running()
+    (tmp_path / "complete").touch()
+    with compiled_ahead(tmp_path / "complete"):
+        assert set(psutil.Process().children()) == others
