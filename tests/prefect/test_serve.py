@@ -13,12 +13,13 @@ from typing import Any
 
 import psutil
 import pytest
+from prefect.settings import PREFECT_RUNNER_POLL_FREQUENCY, temporary_settings
 from prefect_api import Api
 from prefect_home import prefect_home
 from scripted_profile import write_profile
 from users_folder import users_folder
 
-from normloom.cli.commands.running.serve import require_login, serve
+from normloom.cli.commands.running.serve import _query_seconds, require_login, serve
 from normloom.core.errors import ConfigError, UsageError
 from normloom.labelling.queue import open_queue
 from normloom.prefect.names import SERVER_PASSWORD
@@ -28,7 +29,6 @@ from normloom.store.latest import released_key
 from normloom.store.layout import MANIFEST
 from normloom.store.store import Store
 
-POLL = {"PREFECT_RUNNER_POLL_FREQUENCY": "1"}  # seconds; by default runs wait for up to ten
 SERVE = "import sys, typer; from normloom.cli.commands.running.serve import serve; typer.run(serve)"
 
 
@@ -64,6 +64,12 @@ def test_wrong_settings_stop_it_before_a_server_is_started(tmp_path: Path) -> No
     assert not store.exists()
 
 
+def test_it_asks_for_runs_every_other_second_unless_prefect_is_told_how_often() -> None:
+    assert _query_seconds() == 2
+    with temporary_settings({PREFECT_RUNNER_POLL_FREQUENCY: 10}):
+        assert _query_seconds() == 10
+
+
 def test_a_taken_port_is_named(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -85,7 +91,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subproces
         process = subprocess.Popen(
             [sys.executable, "-c", SERVE, *map(str, arguments), "--schedule", "0 2 * * *", "--paused"],
             cwd=place,
-            env={**os.environ, **POLL, "PREFECT_HOME": str(prefect_home(place / "prefect"))},
+            env={**os.environ, "PREFECT_HOME": str(prefect_home(place / "prefect"))},
             start_new_session=True,
             stdout=log,
             stderr=log,
@@ -252,7 +258,7 @@ def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subproces
     process = subprocess.Popen(
         [sys.executable, "-c", OFTEN, "serve", "asks.py", "--port", str(port), "--store", "kept"],
         cwd=place,
-        env={**os.environ, **POLL, "PREFECT_HOME": str(prefect_home(place / "prefect"))},
+        env={**os.environ, "PREFECT_HOME": str(prefect_home(place / "prefect"))},
         start_new_session=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,

@@ -19,12 +19,13 @@ _LAST = 19  # niceness: only what others leave of the processors
 def compiled_ahead(complete: Path = COMPLETE) -> Iterator[None]:
     """Compile kernels in a process of the lowest priority, which ends with the context; none if the file is there.
 
-    What is needed before it has been compiled is compiled where it is needed.
+    What is needed before it has been compiled is compiled where it is needed. If this process is killed, the other goes
+    on to its end, for half a minute at most.
     """
     if complete.exists():
         yield
         return
-    with subprocess.Popen(  # noqa: S603  # a module of ours
+    with subprocess.Popen(
         [sys.executable, "-m", "normloom.near_duplicates"],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

@@ -18,6 +18,8 @@ from normloom.core.errors import ConfigError, UsageError
 from normloom.core.machine.object_path import place_of
 from normloom.prefect.names import HEARTBEAT_SECONDS, SERVER_PASSWORD
 
+QUERY_SECONDS = 2  # between two questions for runs to start
+
 
 @taking(SettingsOptions)
 def serve(
@@ -179,8 +181,16 @@ def _serve(deployments: list[Any], url: str, builds: int) -> None:
         out.print(f"[bold]{full}[/]  PREFECT_API_URL={url} prefect deployment run {full}", highlight=False)
     out.print("Ctrl-C stops the server and its builds; finished parts are kept.")
     with warm_process() as warm, suppress(KeyboardInterrupt):
-        runner = WarmRunner(warm, limit=builds, pause_on_shutdown=False)
+        runner = WarmRunner(warm, limit=builds, pause_on_shutdown=False, query_seconds=_query_seconds())
         for deployment in deployments:
             runner.add_deployment(deployment)
             offer_stages(f"{deployment.flow_name}/{deployment.name}")
         asyncio.run(runner.start())
+
+
+def _query_seconds() -> int:
+    """Return how often to ask for runs; whoever starts one in the UI would wait for up to Prefect's ten seconds."""
+    from prefect.settings import get_current_settings
+
+    runner = get_current_settings().runner
+    return runner.poll_frequency if "poll_frequency" in runner.model_fields_set else QUERY_SECONDS
