@@ -36,7 +36,7 @@ if os.path.ismount("/dev/shm") and shutil.disk_usage("/dev/shm").free > 8e9:
 if os.environ.get("PYTEST_XDIST_WORKER", "gw0") != "gw0":
     with pytest.MonkeyPatch.context() as patch:  # what tests start has Polars as users do, and so has the first worker
         patch.setenv("POLARS_MAX_THREADS", "1")  # of small tables its threads take a seventh more time than one
-        import polars as pl  # noqa: F401
+        import polars as pl  # noqa: F401  # reads it when it is imported
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")  # a machine under load is slow: no test asks how long something took
 os.environ["COLUMNS"] = "200"  # tables are printed for a terminal of this width, whatever the tests run in
@@ -74,8 +74,8 @@ def found_prefect(shared_prefect: Prefect) -> Iterator[None]:
         yield
 
 
-# Long files go first, so that none is left for one process when the others are done. Each of three processes is given
-# two files at once: behind the longest comes one that is shorter.
+# Long files go first, so that none is left for one process when the others are done. Each process is given two
+# files at once: behind the longest comes one that is shorter.
 LONG = (
     "services",
     "killed_training",

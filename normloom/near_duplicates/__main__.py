@@ -1,6 +1,6 @@
 """Compile the kernels: `python -m normloom.near_duplicates`. They are kept next to their source until it changes.
 
-That takes 25 s, which each of several processes that need them at once would take.
+That takes a quarter of a minute or more, which each of several processes that need them at once would take.
 """
 
 from __future__ import annotations

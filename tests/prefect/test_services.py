@@ -39,7 +39,7 @@ ADDRESS = "resources.address=ray-head:6379"
 [DEFAULT] = re.findall(r"NORMLOOM_PROFILE:-(\w+)", COMPOSE.read_text())
 FAILING_STAGE, SLOW_STAGE = "generate_0_g1", "score_0"
 PORT = 4200
-OUTAGE_SECONDS = 15  # at most: others of its stages end; a run whose heart is not heard for 90 counts as dead
+OUTAGE_SECONDS = 30  # at most: others of its stages end; a run whose heart is not heard for 90 counts as dead
 LONGEST = 900  # seconds that a test may wait, of which it needs a tenth: a service that never comes up ends it
 WITH_SETTINGS = f"set -a; . {SHARED}/settings; set +a; {{}}"
 

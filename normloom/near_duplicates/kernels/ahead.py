@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numba
+
 from normloom.near_duplicates.kernels.compiled import KEPT_IN
 
-COMPLETE = KEPT_IN / "complete"  # is there once all kernels have been compiled
+COMPLETE = KEPT_IN / f"complete-{numba.__version__}-{sys.implementation.cache_tag}"  # there once all are compiled
 _LAST = 19  # niceness: only what others leave of the processors
 
 

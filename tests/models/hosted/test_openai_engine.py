@@ -16,7 +16,6 @@ from scripted_server import KEY, MODEL, OVERFLOW, ScriptedServer, serving
 from normloom.core.contract import Contract
 from normloom.core.errors import ConfigError, ModelError
 from normloom.core.models.protocol import Closing, Metered, Turn
-from normloom.core.models.protocol import LanguageModel as Model
 from normloom.core.stage import Output, Stage, quarantined, quarantined_frame
 from normloom.models import GenerateRequest, LanguageModel, ModelSpec
 from normloom.planning.keys import key_fields, stage_key
@@ -297,7 +296,7 @@ class Echo(BaseModel):
     prompts: int = 1
 
 
-def echo(rows: pl.DataFrame, arguments: Echo, model: Model) -> Output:  # noqa: ARG001  # a stage function has them all
+def echo(rows: pl.DataFrame, arguments: Echo, model: LanguageModel) -> Output:  # noqa: ARG001  # a stage function has them all
     """Ask about each word; words that cannot be answered go aside."""
     completions = model.generate([writing(word, max_tokens=8) for word in rows["word"]])
     answered = list(zip(rows.iter_rows(named=True), completions, strict=True))
