@@ -122,14 +122,15 @@ def make(
         crowded = too_many_processors(model_uses(stages_of(*ends)), resources)
         if crowded and not console.quiet:
             err.print(f"[yellow]{escape(crowded)}", soft_wrap=True)
-        hold_remakes(ends, request=request, store=store, resources=resources)
-        sources = read_sources(ends, system=request.system, store=store, selection=request.selection)
-        hold_spending(ends, request=request, sources=sources, store=store, resources=resources)
+        unmade = to_make(ends, system=request.system, store=store, selection=request.selection)
+        if unmade:
+            hold_remakes(ends, request=request, store=store, resources=resources)
+            sources = read_sources(ends, system=request.system, store=store, selection=request.selection)
+            hold_spending(ends, request=request, sources=sources, store=store, resources=resources)
         costless = unpriced(model_uses(stages_of(*ends)))
         for note in filter(None, (*notes, old_tables(store, request.system), costless)):
             console.print(f"[dim]{escape(note)}", highlight=False)
         quiet_libraries()
-        unmade = to_make(ends, system=request.system, store=store, selection=request.selection)
         asked = probed(
             ends,
             stages=unmade,

@@ -193,8 +193,11 @@ def sending_heartbeats() -> Iterator[None]:
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY as FREQUENCY
     from prefect.settings import temporary_settings
 
-    seconds = os.environ.setdefault(FREQUENCY.name, HEARTBEAT_SECONDS)
-    with temporary_settings({FREQUENCY: int(seconds)}):
+    seconds = int(os.environ.setdefault(FREQUENCY.name, HEARTBEAT_SECONDS))
+    if FREQUENCY.value() == seconds:  # all settings would be read again, which takes 0.1 s
+        yield
+        return
+    with temporary_settings({FREQUENCY: seconds}):
         yield
 
 

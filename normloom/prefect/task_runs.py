@@ -22,22 +22,27 @@ class TaskRuns:
     def __init__(self, threads: ThreadPoolExecutor) -> None:
         self._threads = threads
 
-    def submit(self, task: Any, name: str, parameters: Mapping[str, Any]) -> Any:
-        """Submit a run of a task, and return its future; futures among the parameters are what it waits for."""
+    def submit(self, task: Any, name: str, parameters: Mapping[str, Any], *, brief: bool = False) -> Any:
+        """Submit a run of a task, and return its future; futures among the parameters are what it waits for.
+
+        A `brief` run is reported when it is over.
+        """
         from prefect.client.schemas.objects import TaskRun
         from prefect.futures import PrefectConcurrentFuture
         from prefect.task_engine import run_task_sync
         from prefect.utilities.asyncutils import run_coro_as_sync
         from prefect.utilities.engine import emit_task_run_state_change_event
 
+        from normloom.prefect.brief_run import brief_run
+
         run: TaskRun | None = run_coro_as_sync(task.create_local_run(parameters=dict(parameters)))
         assert run
         assert run.state
         run.name = name
-        emit_task_run_state_change_event(run, initial_state=None, validated_state=run.state)
-        work: Callable[[], Any] = partial(
-            run_task_sync, task, task_run=run, parameters=dict(parameters), return_type="state"
-        )
+        work: Callable[[], Any] = partial(brief_run, task, run, parameters)
+        if not brief:
+            emit_task_run_state_change_event(run, initial_state=None, validated_state=run.state)
+            work = partial(run_task_sync, task, task_run=run, parameters=dict(parameters), return_type="state")
         return PrefectConcurrentFuture(run.id, self._threads.submit(copy_context().run, work))
 
 

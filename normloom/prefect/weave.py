@@ -6,7 +6,7 @@ in Prefect's UI is exact. Prefect keeps no results: the store decides what is re
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from normloom.core.errors import BuildCancelledError, NormloomError, WaitingErro
 from normloom.core.machine.log_context import logged_as
 from normloom.core.stage import Stage
 from normloom.core.table import Manifest, TableRef
-from normloom.prefect.flow_run import WAITING
+from normloom.prefect.flow_run import WAITING, current_task_run
 from normloom.prefect.pages.lineage_page import Lineage, publish_stage
 from normloom.prefect.task_runs import TaskRuns
 
@@ -40,43 +40,25 @@ def submit_stages(
 ) -> dict[str, tuple[Manifest, bool]]:
     """Make the stages as tasks of the flow run that is under way; return each table and whether it was there already.
 
-    All of them are drawn in the run's graph from the start. Each task leaves the page of its table. Raises the error
-    of the stage that failed first, which names the stage; WaitingError if none failed but some wait.
+    All of them are drawn in the run's graph from the start; those whose table is there come first, and are reported
+    when they are over. Each task leaves the page of its table, unless there is nothing to make: then all pages are left
+    at the build's end. Raises the error of the stage that failed first, which names the stage; WaitingError if none
+    failed but some wait.
     """
     import prefect.artifacts  # noqa: F401  # here and not in the threads of the stages
-    from prefect import task
-    from prefect.cache_policies import NO_CACHE
-    from prefect.client.schemas.objects import State
     from prefect.context import TagsContext
-    from prefect.states import Completed, Failed
 
     made: dict[str, tuple[Manifest, bool]] = {}
-
-    def submit(stage: Stage, futures: Mapping[str, Any]) -> Any:
-        @task(name=stage.name, task_run_name=stage.name, persist_result=False, cache_policy=NO_CACHE)
-        def run(inputs: list[TableRef], sides: list[TableRef]) -> TableRef | State[TableRef]:
-            try:
-                with _failing(stage.name, lineage), logged_as(stage=stage.name):
-                    manifest, reused = made[stage.name] = make(stage, inputs, sides)
-            except WaitingError as error:
-                return Failed(name=WAITING, message=str(error))  # failed, so that what reads it does not start
-            lineage.manifests[stage.name] = manifest
-            if stage.table is None:
-                publish_stage(lineage, stage.name)
-            if reused:
-                return Completed(name="Reused", message=f"key {manifest.key} is published", data=manifest.ref)
-            return manifest.ref
-
-        reads = {
-            "inputs": [futures[upstream.name] for upstream in stage.inputs if upstream.name in futures],
-            "sides": [futures[upstream.name] for upstream in stage.side_inputs if upstream.name in futures],
-        }
-        return runs.submit(run, stage.name, reads)
-
+    there = _there(stages, lineage)
     futures: dict[str, Any] = {}
     with TagsContext(current_tags=set()):  # a task with tags needs the server, which limits them
-        for stage in stages:
-            futures[stage.name] = submit(stage, futures)
+        for stage in sorted(stages, key=lambda stage: stage.name not in there):
+            work = _task(stage, make, made, lineage, leaves_page=len(there) < len(stages))
+            reads = {
+                "inputs": [futures[upstream.name] for upstream in stage.inputs if upstream.name in futures],
+                "sides": [futures[upstream.name] for upstream in stage.side_inputs if upstream.name in futures],
+            }
+            futures[stage.name] = runs.submit(work, stage.name, reads, brief=stage.name in there)
         for future in futures.values():
             future.wait()
     if lineage.failed:
@@ -84,6 +66,44 @@ def submit_stages(
     for future in futures.values():  # what fails outside of a stage
         future.result()
     return made
+
+
+def _task(
+    stage: Stage, make: Make, made: dict[str, tuple[Manifest, bool]], lineage: Lineage, *, leaves_page: bool
+) -> Any:
+    """Return the task that brings the table of a stage up to date and notes it in `made`."""
+    from prefect import task
+    from prefect.cache_policies import NO_CACHE
+    from prefect.client.schemas.objects import State
+    from prefect.states import Completed, Failed
+
+    @task(name=stage.name, task_run_name=stage.name, persist_result=False, cache_policy=NO_CACHE)
+    def run(inputs: list[TableRef], sides: list[TableRef]) -> TableRef | State[TableRef]:
+        try:
+            with _failing(stage.name, lineage), logged_as(stage=stage.name):
+                manifest, reused = made[stage.name] = make(stage, inputs, sides)
+        except WaitingError as error:
+            return Failed(name=WAITING, message=str(error))  # failed, so that what reads it does not start
+        lineage.manifests[stage.name] = manifest
+        if stage.table is None:
+            lineage.tasks[stage.name] = current_task_run()
+            if leaves_page:
+                publish_stage(lineage, stage.name)
+        if reused:
+            return Completed(name="Reused", message=f"key {manifest.key} is published", data=manifest.ref)
+        return manifest.ref
+
+    return run
+
+
+def _there(stages: Sequence[Stage], lineage: Lineage) -> set[str]:
+    """Return the stages that neither make a table nor wait for one, as far as the plan tells."""
+    there: set[str] = set()
+    names = {stage.name for stage in stages}
+    for stage in stages:
+        if stage.name in lineage.ready and there.issuperset(one.name for one in stage.upstream if one.name in names):
+            there.add(stage.name)
+    return there
 
 
 def _first(errors: Sequence[Exception]) -> Exception:

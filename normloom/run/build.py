@@ -218,6 +218,7 @@ def build(
             graph={stage.name: [upstream.name for upstream in stage.upstream] for stage in stages},
             earlier=_tables_before(stages, planned, store),
             builds=_builds_before(store, system),
+            ready=frozenset(one.stage.name for one in planned.stages if not one.to_do),
             store=str(store.root),
         )
         with closing(pool):
@@ -325,16 +326,16 @@ def _tables_before(stages: Sequence[Stage], planned: Plan, store: Store) -> dict
 
 
 def _publish_pages(result: BuildResult, lineage: Lineage, store: Store) -> None:
-    """Leave the build's page with the flow run, and bring those of tables up to date.
+    """Leave the build's page with the flow run, and leave those of its tables or bring them up to date.
 
-    Those that it left say now what became of the tables after them; those that it made stale get new ones.
+    They say now what became of the tables after them; tables that it made stale get new pages.
     """
     for stage in lineage.graph:
         if stage not in lineage.manifests and (manifest := store.current(result.system, stage)):
             lineage.manifests[stage] = manifest
     lineage.stale.update(result.stale)
     for stage in dict.fromkeys([*result.stale, *lineage.graph]):
-        if (stage in lineage.pages or stage in result.stale) and not publish_stage(lineage, stage):
+        if (stage in lineage.tasks or stage in result.stale) and not publish_stage(lineage, stage):
             break  # a server that is away takes its time to say so, each time
     publish_build(lineage, loads=result.loads, lock=result.lock.name, seconds=result.seconds)
 

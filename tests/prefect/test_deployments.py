@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 import yaml
 from prefect import Flow
+from prefect.states import Cancelled, Crashed, Failed
 
+from normloom.core.errors import WaitingError
 from normloom.models.registry import engine_of
+from normloom.prefect.flow_run import Account, waiting
 from normloom.prefect.names import HEARTBEAT_SECONDS
 from normloom.prefect.serving.automations import AUTOMATIONS
 from normloom.settings.config import load_profile, profile_names, validated
@@ -149,6 +152,13 @@ def test_every_system_has_a_deployment_whose_flow_can_be_loaded() -> None:
 def test_a_silent_run_is_waited_for_longer_than_a_heartbeat() -> None:
     [automation] = read(AUTOMATIONS)["automations"]
     assert automation["trigger"]["within"] >= 3 * int(HEARTBEAT_SECONDS)
+
+
+def test_a_run_that_has_ended_is_not_waited_for() -> None:
+    [automation] = read(AUTOMATIONS)["automations"]
+    ends = [Account(made=made, reused=1).state() for made in (0, 1)]
+    ends += [waiting(WaitingError("no answers yet")), Failed(), Crashed(), Cancelled()]
+    assert {f"prefect.flow-run.{state.name}" for state in ends} <= set(automation["trigger"]["expect"])
 
 
 def test_ray_accepts_its_cluster_file() -> None:

@@ -18,7 +18,7 @@ import pytest
 from normloom.prefect.server import CONSOLE_LEVEL
 from normloom.prefect.warm import held
 from normloom.prefect.warm.ask import SIZE
-from normloom.prefect.warm.files import MARGIN, ReadFiles
+from normloom.prefect.warm.files import MARGIN, UNSURE, ReadFiles
 from normloom.prefect.warm.held import WarmProcess, warm_process
 
 LONG = 120.0
@@ -72,7 +72,7 @@ def test_a_file_that_changes_vanishes_or_comes_is_noticed(tmp_path: Path) -> Non
 def test_a_file_that_changed_after_the_process_began_may_have_been_read_before_that(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
-    assert ReadFiles.since(time.time_ns() - MARGIN, [file]).changed() == str(file)
+    assert ReadFiles.since(time.time_ns() - MARGIN, [file]).states[str(file)] == UNSURE
 
 
 def test_a_module_that_was_imported_is_among_them_and_another_of_its_name(

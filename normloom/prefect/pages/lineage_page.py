@@ -61,9 +61,10 @@ class Lineage:
     """The tables of a system as far as a build knows them; it fills them in while it runs.
 
     `graph` holds the stages that each stage reads, in the flow's order; `earlier` the tables there are before the
-    build comes to them; `builds` those of the store, oldest first; `pages` the ids of the pages left so far; `stale`
-    why a table is no longer right; `trainings` how the products that are models were trained; `failed` the errors of
-    stages that failed, the first one first.
+    build comes to them; `ready` the stages whose table it need not make, by its plan; `builds` those of the store,
+    oldest first; `tasks` the ids of the task runs that brought tables up to date; `pages` the ids of the pages left so
+    far; `stale` why a table is no longer right; `trainings` how the products that are models were trained; `failed` the
+    errors of stages that failed, the first one first.
     """
 
     system: str
@@ -71,11 +72,13 @@ class Lineage:
     graph: Mapping[str, Sequence[str]]
     earlier: Mapping[str, Manifest] = field(default_factory=dict)
     manifests: dict[str, Manifest] = field(default_factory=dict)
+    tasks: dict[str, str | None] = field(default_factory=dict)
     pages: dict[str, str] = field(default_factory=dict)
     stale: dict[str, str] = field(default_factory=dict)
     trainings: dict[str, TrainingRecord] = field(default_factory=dict)
     failed: dict[str, Exception] = field(default_factory=dict)
     builds: Sequence[BuildLock] = ()
+    ready: frozenset[str] = frozenset()
     store: str = ""
     reach: ServerReach = field(default_factory=ServerReach)
 
@@ -121,8 +124,8 @@ def publish_stage(lineage: Lineage, stage: str) -> bool:
     stale = "STALE; " if stage in lineage.stale else ""
     origin = "made" if manifest.build == lineage.build else "reused"
     description = f"{stale}{origin}; {counts}; from build {manifest.build}; store {lineage.store}"
-    key = artifact_key(lineage.system, stage)
-    page = publish(key, stage_page(lineage, stage), description, lineage.reach, page=lineage.pages.get(stage))
+    key, page, task = artifact_key(lineage.system, stage), lineage.pages.get(stage), lineage.tasks.get(stage)
+    page = publish(key, stage_page(lineage, stage), description, lineage.reach, page=page, task=task)
     if page:
         lineage.pages[stage] = page
     return page is not None
@@ -148,25 +151,42 @@ def publish_build(lineage: Lineage, *, loads: Mapping[str, int], lock: str, seco
     publish(artifact_key(lineage.system), page, f"build {lineage.build}", lineage.reach)
 
 
-def publish(key: str, markdown: str, description: str, reach: ServerReach, *, page: str | None = None) -> str | None:
+def publish(
+    key: str,
+    markdown: str,
+    description: str,
+    reach: ServerReach,
+    *,
+    page: str | None = None,
+    task: str | None = None,
+) -> str | None:
     """Leave a page with the run that is at work, or change the one with the id `page`, and return its id.
 
-    A server that refuses it or does not answer does not stop the build: that is logged, and None returned.
+    The page is that of the task run with the id `task`, by default of the one at work. A server that refuses it or does
+    not answer does not stop the build: that is logged, and None returned.
     """
     from httpx import HTTPStatusError, RequestError
-    from prefect.artifacts import create_markdown_artifact
     from prefect.client.orchestration import get_client
-    from prefect.client.schemas.actions import ArtifactUpdate
+    from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+    from prefect.utilities.context import get_task_and_flow_run_ids
 
     if not reach.worth_trying():
         return None
     try:
-        with few_tries(1):
+        with few_tries(1), get_client(sync_client=True) as client:
             if page is None:
-                page = str(create_markdown_artifact(markdown, key=key, description=description))
+                here, run = get_task_and_flow_run_ids()
+                new = ArtifactCreate(
+                    type="markdown",
+                    key=key,
+                    description=description,
+                    data=markdown,
+                    task_run_id=UUID(task) if task else here,
+                    flow_run_id=run,
+                )
+                page = str(client.create_artifact(new).id)
             else:
-                with get_client(sync_client=True) as client:
-                    client.update_artifact(UUID(page), ArtifactUpdate(data=markdown, description=description))
+                client.update_artifact(UUID(page), ArtifactUpdate(data=markdown, description=description))
     except HTTPStatusError as error:
         log.warning("the page %s is not in Prefect's UI: %s", key, error)
         return None

@@ -37,6 +37,8 @@ from normloom.prefect.warm.ask import AGAIN, REFUSED, SIZE, STARTED
 from normloom.prefect.warm.files import ReadFiles
 
 LIBRARIES = (
+    "blake3",
+    "fastapi.encoders",
     "numpy.typing",
     "openlineage.client.event_v2",
     "openlineage.client.facet_v2",
@@ -48,6 +50,7 @@ LIBRARIES = (
     "psutil",
     "pydantic.v1",
     "pythonjsonlogger.json",
+    "rich.panel",
     "rich.progress",
     "statistics",
     "symtable",
