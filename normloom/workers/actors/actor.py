@@ -28,7 +28,7 @@ log = logging.getLogger("normloom.crew")
 
 NAME_BREAK = ", model "
 PARTS = "parts"  # the actor's threads that make parts; it answers to the rest meanwhile
-LAST_WORDS_SECONDS = 1.0  # for what an actor still has to log, and to end what its model started
+LAST_WORDS_SECONDS = 1.0  # for an actor to answer, and to end what its model started
 REASON_CHARS = 500
 WANTS = "wants"  # the thread in which an actor waits until it wants another part
 BATCHES_AT_HAND = 2  # of rows: one that is written, and one that takes its place
@@ -88,7 +88,7 @@ class ModelActor:
                     return attempt(job, self._model, probe=probe)
             except EngineDiedError:
                 log.exception("process %d ends, its engine is gone", os.getpid())
-                drain(LAST_WORDS_SECONDS)
+                drain()
                 os._exit(1)  # a process that dies is replaced, with the model loaded again
             except NormloomError as error:
                 return error
@@ -142,7 +142,7 @@ class ModelActor:
                 self._model.wake()
         except Exception:
             log.exception("process %d ends, its model does not wake up", os.getpid())
-            drain(LAST_WORDS_SECONDS)
+            drain()
             os._exit(1)
 
     def tell(self) -> None:

@@ -29,7 +29,7 @@ from normloom.workers.actors.actor import (
 from normloom.workers.actors.dispatch import Dispatch
 from normloom.workers.actors.growth import Growth
 from normloom.workers.actors.places import Places
-from normloom.workers.actors.run_log import current_run_log
+from normloom.workers.actors.run_log import DRAIN_SECONDS, current_run_log
 from normloom.workers.crew import Halted, Loading, PartResult, never
 from normloom.workers.memory import MemoryUse
 from normloom.workers.parts.job import PartFailure, PartJob
@@ -199,11 +199,10 @@ class ActorCrew:
         if not ray.is_initialized():  # the build was stopped while this crew loaded
             return
         self._growth.ask(0)
-        asked = [actor.end.remote() for actor in self._ready]
-        if not self._at_work:
-            asked += [actor.tell.remote() for actor in self._ready]
+        asked = [last for actor in self._ready for last in (actor.end.remote(), actor.tell.remote())]
         if asked:
-            ray.wait(asked, num_returns=len(asked), timeout=LAST_WORDS_SECONDS)
+            seconds = LAST_WORDS_SECONDS if self._at_work else LAST_WORDS_SECONDS + DRAIN_SECONDS
+            ray.wait(asked, num_returns=len(asked), timeout=seconds)
         for actor in [*self._ready, *self._loading.values()]:
             ray.kill(actor)
 

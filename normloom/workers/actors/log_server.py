@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import threading
 import time
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,8 @@ BUSY: frozenset[int] = frozenset(
         HTTPStatus.SERVICE_UNAVAILABLE,  # SQLite is locked
     }
 )
+FIRST_PAUSE = 0.25  # seconds, each next one four times as long: a locked SQLite is soon free, a server starts slowly
+LAST_PAUSE = 0.5
 _PREFECT_S_OWN = {"user-agent", "prefect-csrf-token", "prefect-csrf-client"}
 
 
@@ -66,15 +69,19 @@ class LogServer:
 
 
 class LogClient:
-    """Sends lines of logs to a server; a busy one is asked again, later each time."""
+    """Sends lines of logs to a server; a busy one is asked again, later each time.
 
-    def __init__(self, server: LogServer) -> None:
+    Once `last` is set, which ends a pause too, all pauses are short.
+    """
+
+    def __init__(self, server: LogServer, last: threading.Event | None = None) -> None:
         import httpx
 
         verify: bool | ssl.SSLContext = server.verify
         if verify and server.certificates:
             verify = ssl.create_default_context(cafile=server.certificates)
         self._server = server
+        self._last = last or threading.Event()
         self._http = httpx.Client(
             headers=dict(server.headers), verify=verify, timeout=server.seconds, follow_redirects=True
         )
@@ -93,7 +100,7 @@ class LogClient:
         import httpx
 
         for attempt in range(self._server.retries + 1):
-            last, pause = attempt == self._server.retries, 2.0 ** (attempt + 1)
+            last, pause = attempt == self._server.retries, FIRST_PAUSE * 4.0**attempt
             try:
                 answer = self._http.post(f"{self._server.url}/logs/", json=lines)
             except httpx.TransportError as error:
@@ -109,7 +116,8 @@ class LogClient:
                     return
                 wanted = answer.headers.get("Retry-After", "")
                 pause = float(wanted) if wanted.isdecimal() else pause
-            time.sleep(pause)
+            if self._last.wait(pause):
+                time.sleep(min(pause, LAST_PAUSE))
 
     def _identify(self) -> None:
         """Get the token without which a server that is protected against forged requests takes none."""

@@ -87,6 +87,7 @@ class _Sender(logging.Handler):
         self.server = server
         self.runs: list[RunLog] = []
         self._queue: queue.Queue[dict[str, Any] | None] = queue.Queue(QUEUED_RECORDS)
+        self._last = threading.Event()
         import httpx  # noqa: F401  # here, so that no concurrent work sees it half imported
 
         self._thread = threading.Thread(target=self._send, name="run-log", daemon=True)
@@ -126,6 +127,7 @@ class _Sender(logging.Handler):
 
     def finish(self, seconds: float) -> None:
         """Wait until all is sent, but at most this many seconds."""
+        self._last.set()
         with suppress(queue.Full):
             self._queue.put_nowait(None)
             self._thread.join(seconds)
@@ -136,7 +138,7 @@ class _Sender(logging.Handler):
         if not first:
             return
         # A log that cannot be delivered is no reason to stop the work
-        with suppress(Exception), LogClient(self.server) as client:
+        with suppress(Exception), LogClient(self.server, self._last) as client:
             for batch in chain([first], batches):
                 with suppress(Exception):
                     client.send(batch)

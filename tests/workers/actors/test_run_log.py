@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import logging
 import os
 import subprocess
@@ -9,12 +8,12 @@ import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import certifi
 import httpx
 import pytest
+from log_recorder import Recorded, recording
 from patient import start_ray
 from prefect.settings import (
     PREFECT_API_AUTH_STRING,
@@ -65,50 +64,10 @@ def worker() -> Iterator[Any]:
     ray.shutdown()
 
 
-class Recorder(BaseHTTPRequestHandler):
-    """Stands in for Prefect's API: keeps what it is sent, after the refusals that a test asks for."""
-
-    requests: list[tuple[str, str | None, Any]]
-    refusals: list[int]
-
-    def do_POST(self) -> None:  # the name that the base class calls
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.refusals and self.headers["Prefect-Csrf-Token"] is None:
-            self.send_response(self.refusals.pop(0))
-            self.send_header("Retry-After", "0")
-        else:
-            self.requests.append((self.path, self.headers["Authorization"], body))
-            self.send_response(201)
-        self.end_headers()
-
-    def do_GET(self) -> None:  # as above
-        assert self.path.startswith("/api/csrf-token?client=")
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(b'{"token": "a-token"}')
-
-    def log_message(self, *_: object) -> None: ...
-
-
 @pytest.fixture
-def refusals() -> list[int]:
-    """Status codes with which the API refuses its first requests, in order."""
-    return []
-
-
-@pytest.fixture
-def api(refusals: list[int]) -> Iterator[tuple[str, list[tuple[str, str | None, Any]]]]:
-    """The URL of an API and the requests that it got: path, authorization, body."""
-    received: list[tuple[str, str | None, Any]] = []
-    server = ThreadingHTTPServer(
-        ("127.0.0.1", 0), type("Kept", (Recorder,), {"requests": received, "refusals": refusals})
-    )
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/api", received
-    server.shutdown()
-    thread.join()
-    server.server_close()
+def api() -> Iterator[Recorded]:
+    with recording() as recorded:
+        yield recorded
 
 
 def run_log(url: str) -> RunLog:
@@ -166,16 +125,13 @@ def test_outside_of_a_task_there_is_no_log_and_nothing_is_done() -> None:
     assert threading.active_count() == threads
 
 
-def test_the_password_is_shown_to_the_server_alone(
-    api: tuple[str, list[tuple[str, str | None, Any]]], capfd: pytest.CaptureFixture[str]
-) -> None:
-    url, received = api
-    with temporary_settings({PREFECT_API_URL: url, PREFECT_API_AUTH_STRING: PASSWORD}):
-        target = replace(run_log(url), server=LogServer.current())
+def test_the_password_is_shown_to_the_server_alone(api: Recorded, capfd: pytest.CaptureFixture[str]) -> None:
+    with temporary_settings({PREFECT_API_URL: api.url, PREFECT_API_AUTH_STRING: PASSWORD}):
+        target = replace(run_log(api.url), server=LogServer.current())
     with sending(target):
         log.info("for %r", target)
     drain(120)
-    [(path, authorization, entries)] = received
+    [(path, authorization, entries)] = api.requests
     assert path == "/api/logs/"
     assert authorization == "Basic dXNlcjphLXNlY3JldC13b3Jk"
     assert target.server.url in repr(target)
@@ -207,51 +163,54 @@ def test_other_settings_of_prefect_s_client_hold_for_actors_too() -> None:
         assert client
 
 
-def test_a_busy_server_is_asked_again(api: tuple[str, list[tuple[str, str | None, Any]]], refusals: list[int]) -> None:
-    url, received = api
-    refusals += [503, 429]
-    with LogClient(LogServer(url)) as client:
+def test_a_busy_server_is_asked_again(api: Recorded) -> None:
+    api.refusals += [503, 429]
+    with LogClient(LogServer(api.url)) as client:
         client.send([{"message": "late"}])
-        assert [entries for _, _, entries in received] == [[{"message": "late"}]]
-        refusals += [503, 503]
-        with pytest.raises(httpx.HTTPStatusError, match="503"), LogClient(LogServer(url, retries=1)) as hasty:
+        assert [entries for _, _, entries in api.requests] == [[{"message": "late"}]]
+        api.refusals += [503, 503]
+        with pytest.raises(httpx.HTTPStatusError, match="503"), LogClient(LogServer(api.url, retries=1)) as hasty:
             hasty.send([{"message": "lost"}])
-        refusals += [422]
+        api.refusals += [422]
         with pytest.raises(httpx.HTTPStatusError, match="422"):
             client.send([{"message": "never right"}])
-    assert len(received) == 1
+    assert len(api.requests) == 1
 
 
-def test_a_server_protected_against_forged_requests_is_given_its_token(
-    api: tuple[str, list[tuple[str, str | None, Any]]], refusals: list[int]
-) -> None:
-    url, received = api
-    refusals += [403, 403]
-    with LogClient(LogServer(url)) as client:
+def test_what_is_left_at_the_end_of_an_actor_reaches_a_busy_server(api: Recorded) -> None:
+    api.refusals += [503, 503, 503]
+    api.retry_after = "30"
+    with sending(run_log(api.url)):
+        log.info("last words")
+    drain()
+    assert api.messages == ["stage: last words"]
+
+
+def test_a_server_protected_against_forged_requests_is_given_its_token(api: Recorded) -> None:
+    api.refusals += [403, 403]
+    with LogClient(LogServer(api.url)) as client:
         client.send([{"message": "once"}])
         client.send([{"message": "twice"}])
-    assert [entry["message"] for _, _, entries in received for entry in entries] == ["once", "twice"]
-    assert refusals == [403]  # the token is kept
+    assert api.messages == ["once", "twice"]
+    assert api.refusals == [403]  # the token is kept
 
 
-def test_a_flood_goes_in_few_requests_in_order(api: tuple[str, list[tuple[str, str | None, Any]]]) -> None:
-    url, received = api
-    with sending(run_log(url)):
+def test_a_flood_goes_in_few_requests_in_order(api: Recorded) -> None:
+    with sending(run_log(api.url)):
         for number in range(1000):
             log.info("%d", number)
     drain(120)
-    assert [entry["message"] for _, _, entries in received for entry in entries] == [f"stage: {n}" for n in range(1000)]
-    assert len(received) <= 10
+    assert api.messages == [f"stage: {n}" for n in range(1000)]
+    assert len(api.requests) <= 10
 
 
-def test_threads_of_a_part_share_its_log(api: tuple[str, list[tuple[str, str | None, Any]]]) -> None:
-    url, received = api
-    with sending(run_log(url)):
+def test_threads_of_a_part_share_its_log(api: Recorded) -> None:
+    with sending(run_log(api.url)):
         thread = threading.Thread(target=log.info, args=("from an engine's thread",))
         thread.start()
         thread.join()
     drain(120)
-    [(_, _, [entry])] = received
+    [(_, _, [entry])] = api.requests
     assert entry["message"] == "stage: from an engine's thread"
 
 
@@ -271,29 +230,27 @@ def test_without_a_server_parts_go_on_and_nothing_is_printed(capfd: pytest.Captu
     assert handlers() == before
 
 
-def test_another_run_s_server_gets_what_follows(api: tuple[str, list[tuple[str, str | None, Any]]]) -> None:
-    url, received = api
+def test_another_run_s_server_gets_what_follows(api: Recorded) -> None:
     with sending(run_log("http://127.0.0.1:9/api")):
         pass
-    with sending(run_log(url)):
+    with sending(run_log(api.url)):
         log.info("to the second")
     drain(120)
-    assert [entry["message"] for _, _, entries in received for entry in entries] == ["stage: to the second"]
+    assert api.messages == ["stage: to the second"]
 
 
 def test_a_record_that_cannot_be_formatted_stops_nothing(
-    api: tuple[str, list[tuple[str, str | None, Any]]],
+    api: Recorded,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    url, received = api
     monkeypatch.setattr(logging.getLogger("normloom"), "propagate", False)  # pytest's own handler raises
     monkeypatch.setattr(logging, "raiseExceptions", True)  # commands turn it off for their process
-    with sending(run_log(url)):
+    with sending(run_log(api.url)):
         log.info("%d rows", "three")
         log.info("and on")
     drain(120)
-    assert [entry["message"] for _, _, entries in received for entry in entries] == ["stage: and on"]
+    assert api.messages == ["stage: and on"]
     assert "--- Logging error ---" in capfd.readouterr().err
 
 
@@ -308,11 +265,10 @@ print("prefect" in sys.modules)
 """
 
 
-def test_sending_does_not_import_prefect(api: tuple[str, list[tuple[str, str | None, Any]]]) -> None:
-    url, received = api
-    done = subprocess.run([sys.executable, "-c", SENDS, url], capture_output=True, text=True, check=True)
+def test_sending_does_not_import_prefect(api: Recorded) -> None:
+    done = subprocess.run([sys.executable, "-c", SENDS, api.url], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False"]
-    assert [entry["message"] for _, _, entries in received for entry in entries] == ["stage: from an actor"]
+    assert api.messages == ["stage: from an actor"]
 
 
 def test_without_prefect_no_log_is_looked_for() -> None:
