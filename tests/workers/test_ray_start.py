@@ -150,15 +150,19 @@ def test_a_start_that_cannot_succeed_is_tried_once() -> None:
 def test_a_start_that_is_too_slow_is_tried_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "0")  # no server is there at once
     patience = partial(monkeypatch.delenv, "RAY_gcs_server_port_wait_time_s")
-    running = start_ray(address=None, processors=1, require_open=patience)
-    try:
-        assert ray.is_initialized()
-        assert running.folder is None
-    finally:
-        running.end()
-    assert "start 1 of 5 of Ray failed" in caplog.text
+    for _ in range(5):  # on a busy machine the server may be there before it is looked for
+        monkeypatch.setenv("RAY_gcs_server_port_wait_time_s", "0")
+        running = start_ray(address=None, processors=1, require_open=patience)
+        try:
+            assert ray.is_initialized()
+            assert running.folder is None
+        finally:
+            running.end()
+        if "start 1 of 5 of Ray failed" in caplog.text:
+            break
+    else:
+        pytest.fail("no start was too slow")
 
 
 def test_without_a_folder_with_a_short_path_it_says_what_to_set(
