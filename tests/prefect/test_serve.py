@@ -29,6 +29,7 @@ from normloom.store.latest import released_key
 from normloom.store.layout import MANIFEST
 from normloom.store.store import Store
 
+BACKGROUND = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]  # as a script starts what it does not wait for
 SERVE = "import sys, typer; from normloom.cli.commands.running.serve import serve; typer.run(serve)"
 
 
@@ -89,7 +90,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subproces
     arguments = ["--port", port, "--store", place / "store", "--profile", quick, "--limit", 12]
     with (place / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-c", SERVE, *map(str, arguments), "--schedule", "0 2 * * *", "--paused"],
+            [*BACKGROUND, sys.executable, "-c", SERVE, *map(str, arguments), "--schedule", "0 2 * * *", "--paused"],
             cwd=place,
             env={**os.environ, "PREFECT_HOME": str(prefect_home(place / "prefect"))},
             start_new_session=True,

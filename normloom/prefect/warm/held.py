@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -79,11 +80,19 @@ def warm_process() -> Iterator[WarmProcess | None]:
 
 
 class WarmRunner(Runner):
-    """Prefect's runner, whose runs are copies of a warm process, and which ends on SIGTERM as on Ctrl-C."""
+    """Prefect's runner, whose runs are copies of a warm process, and which ends on SIGTERM as on Ctrl-C: cancelled."""
 
     def __init__(self, warm: WarmProcess | None, **settings: Any) -> None:
         super().__init__(**settings)
         self._warm = warm
+        self._end: Callable[[], object] | None = None
+
+    async def start(self, *given: Any, **named: Any) -> None:
+        """Run what is due until cancelled."""
+        work, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert work
+        self._end = partial(loop.call_soon_threadsafe, work.cancel)
+        await super().start(*given, **named)
 
     async def __aenter__(self) -> Self:
         """Have what Prefect would start with `python -m prefect.engine` started with the warm process's command."""
@@ -102,5 +111,10 @@ class WarmRunner(Runner):
         return self
 
     def handle_sigterm(self, *_: Any, **__: Any) -> None:
-        """Stop the builds, which Prefect's own runner leaves alone."""
-        signal.raise_signal(signal.SIGINT)
+        """Stop the builds, which Prefect's own runner leaves alone.
+
+        SIGINT would do so, too, but not in a process that a script started with `&`: there it is ignored.
+        """
+        if self._end:
+            with suppress(RuntimeError):  # the loop has ended
+                self._end()

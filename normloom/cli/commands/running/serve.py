@@ -105,7 +105,7 @@ def serve(
 
     def stop() -> None:
         lost.set()
-        os.kill(os.getpid(), signal.SIGINT)  # as Ctrl-C: builds at work are stopped, finished parts kept
+        os.kill(os.getpid(), signal.SIGTERM)  # builds at work are stopped, finished parts kept
 
     try:
         with (
@@ -127,7 +127,7 @@ def serve(
             ]
             _serve(deployments, url, builds)
     # Tests see what follows; coverage does not measure what comes after an interrupt.
-    # Ctrl-C may come at any moment, through `stop`; a request may meet a server that is gone:
+    # SIGTERM may come at any moment, through `stop`; a request may meet a server that is gone:
     except BaseException as error:  # pragma: no cover
         if not lost.is_set():
             raise
@@ -180,7 +180,7 @@ def _serve(deployments: list[Any], url: str, builds: int) -> None:
         full = f"{deployment.flow_name}/{deployment.name}"
         out.print(f"[bold]{full}[/]  PREFECT_API_URL={url} prefect deployment run {full}", highlight=False)
     out.print("Ctrl-C stops the server and its builds; finished parts are kept.")
-    with warm_process() as warm, suppress(KeyboardInterrupt):
+    with warm_process() as warm, suppress(KeyboardInterrupt, asyncio.CancelledError):
         runner = WarmRunner(warm, limit=builds, pause_on_shutdown=False, query_seconds=_query_seconds())
         for deployment in deployments:
             runner.add_deployment(deployment)
