@@ -7,7 +7,6 @@ The first run builds; later runs find everything released. Figures include what 
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -42,7 +41,7 @@ def main() -> None:
             try:
                 report.add("A run under serve", measured(given.system, given.runs, port, psutil.Process(serve.pid)))
             finally:
-                serve.send_signal(signal.SIGINT)
+                serve.terminate()
     report.end()
 
 
