@@ -55,7 +55,7 @@ check: lint  ## Lint and types
 
 # A worker that dies ends the run, red: xdist's scheduler by file can wait forever for the worker that takes its place.
 # A test that fails gets a second chance and is listed as rerun: servers and clusters start late on a machine under load.
-PARALLEL = --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 --reruns 1 -rfER
+PARALLEL = --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder --max-worker-restart 0 --reruns 1 --rerun-show-tracebacks -rfER
 
 # Kernels are compiled while tests are collected, before several of the first builds would each do it.
 # Types are checked while tests wait for servers and clusters, and shown after them.
