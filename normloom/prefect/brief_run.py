@@ -16,7 +16,7 @@ from prefect.task_engine import SyncTaskRunEngine
 
 class _BriefRun(SyncTaskRunEngine[..., Any]):
     def begin_run(self) -> None:
-        """Begin without a word; what the server is told at the end has the time."""
+        """Begin without reporting it: the event at the end carries the start time."""
         run, flow = self.task_run, FlowRunContext.get()
         assert run
         running: State[Any] = Running()

@@ -8,7 +8,8 @@ import polars as pl
 
 from normloom.core.errors import cause
 from normloom.core.table import PartRecord, total
-from normloom.prefect.pages.lineage_page import ARTIFACTS, LEGEND, Lineage, artifact_key, lineage_graph, publish
+from normloom.prefect.pages.artifact import ARTIFACTS, artifact_key, publish
+from normloom.prefect.pages.lineage_page import LEGEND, Lineage, lineage_graph
 from normloom.prefect.pages.markdown import link, table, text
 from normloom.run.budget import by_reason
 from normloom.run.runner import Begun

@@ -26,7 +26,7 @@ from normloom.prefect import server
 from normloom.prefect.flow_run import Account, RunRequest, _OwnRun, _sigterm_by
 from normloom.prefect.notifications.prometheus import runs_waiting
 from normloom.prefect.notifications.watch import watching
-from normloom.prefect.pages.lineage_page import publish
+from normloom.prefect.pages.artifact import publish
 from normloom.prefect.pages.progress_page import _tell
 from normloom.prefect.reach import ServerReach
 from normloom.prefect.run_marks import RUNS, HeldRun, RunMark, settle

@@ -11,7 +11,8 @@ from markdown_it import MarkdownIt
 from normloom.core.contract import Check, Contract
 from normloom.core.table import CheckResult, Work
 from normloom.history.builds import BuildLock, StageLock
-from normloom.prefect.pages.lineage_page import Lineage, artifact_key, build_page, lineage_graph, stage_page
+from normloom.prefect.pages.artifact import artifact_key
+from normloom.prefect.pages.lineage_page import Lineage, build_page, lineage_graph, stage_page
 from normloom.steps.graph import stages_of
 from normloom.store.store import Store
 from normloom.testing.toy import SCRIPTED, Words, echo_stage, runner, words_stage

@@ -257,7 +257,7 @@ def asking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[subproces
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-c", OFTEN, "serve", "asks.py", "--port", str(port), "--store", "kept"],
+        [*BACKGROUND, sys.executable, "-c", OFTEN, "serve", "asks.py", "--port", str(port), "--store", "kept"],
         cwd=place,
         env={**os.environ, "PREFECT_HOME": str(prefect_home(place / "prefect"))},
         start_new_session=True,

@@ -40,6 +40,17 @@ connection.connect(chr(0) + sys.argv[1])
 print(connection.recv(1))
 """
 THREAD = "import threading, time; threading.Thread(target=time.sleep, args=(999,), daemon=True).start()"
+LEFT = """
+import importlib, sys
+from normloom.prefect.warm.forks import LIBRARIES
+for library in LIBRARIES:
+    importlib.import_module(library)
+warm = {name.partition(".")[0] for name in sys.modules}
+import normloom.cli.deployed
+from normloom.run.imports import import_ahead
+import_ahead([])
+print(*sorted({name.partition(".")[0] for name in sys.modules} - warm))
+"""
 CODE = "import atexit; atexit.register(print, {!r})"
 
 
@@ -73,6 +84,11 @@ def test_a_file_that_changed_after_the_process_began_may_have_been_read_before_t
     file = tmp_path / "file"
     file.touch()
     assert ReadFiles.since(time.time_ns() - MARGIN, [file]).states[str(file)] == UNSURE
+
+
+def test_a_copy_has_only_polars_and_normloom_left_to_import() -> None:
+    done = subprocess.run([sys.executable, "-c", LEFT], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["_polars_runtime_32", "polars"]
 
 
 def test_a_module_that_was_imported_is_among_them_and_another_of_its_name(

@@ -7,10 +7,8 @@ Pages are a view; the manifests are the record.
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from uuid import UUID
 
 import polars as pl
 
@@ -20,11 +18,11 @@ from normloom.history.builds import BuildLock, StageLock, started
 from normloom.history.commands import view_command
 from normloom.lineage.training import TrainingRecord, training_of
 from normloom.prefect.pages import product_page
+from normloom.prefect.pages.artifact import ARTIFACTS, artifact_key, publish
 from normloom.prefect.pages.markdown import label, link, table, text
-from normloom.prefect.reach import ServerReach, few_tries
+from normloom.prefect.reach import ServerReach
 from normloom.store.store import Store
 
-ARTIFACTS = "/v2/artifacts"  # without /v2 a link leads into Prefect's first interface, which draws no graph
 MODEL_FIELDS = ("model", "revision", "engine", "dtype", "options", "weights")
 NOT_YET = "not yet"
 GIGABYTE = 1e9
@@ -48,12 +46,6 @@ LEGEND = (
 )
 
 log = logging.getLogger(__name__)
-
-
-def artifact_key(system: str, stage: str | None = None) -> str:
-    """Return the key of a table's page, or of a system's; Prefect allows lower-case letters, digits and dashes."""
-    name = system if stage is None else f"{system}-{stage}"
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,52 +141,6 @@ def publish_build(lineage: Lineage, *, loads: Mapping[str, int], lock: str, seco
     """Leave the page of the build with the flow run that is at work."""
     page = build_page(lineage, loads=loads, lock=lock, seconds=seconds)
     publish(artifact_key(lineage.system), page, f"build {lineage.build}", lineage.reach)
-
-
-def publish(
-    key: str,
-    markdown: str,
-    description: str,
-    reach: ServerReach,
-    *,
-    page: str | None = None,
-    task: str | None = None,
-) -> str | None:
-    """Leave a page with the run that is at work, or change the one with the id `page`, and return its id.
-
-    The page is that of the task run with the id `task`, by default of the one at work. A server that refuses it or does
-    not answer does not stop the build: that is logged, and None returned.
-    """
-    from httpx import HTTPStatusError, RequestError
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
-    from prefect.utilities.context import get_task_and_flow_run_ids
-
-    if not reach.worth_trying():
-        return None
-    try:
-        with few_tries(1), get_client(sync_client=True) as client:
-            if page is None:
-                here, run = get_task_and_flow_run_ids()
-                new = ArtifactCreate(
-                    type="markdown",
-                    key=key,
-                    description=description,
-                    data=markdown,
-                    task_run_id=UUID(task) if task else here,
-                    flow_run_id=run,
-                )
-                page = str(client.create_artifact(new).id)
-            else:
-                client.update_artifact(UUID(page), ArtifactUpdate(data=markdown, description=description))
-    except HTTPStatusError as error:
-        log.warning("the page %s is not in Prefect's UI: %s", key, error)
-        return None
-    except RequestError as error:
-        reach.lost(error)
-        return None
-    reach.back()
-    return page
 
 
 def stage_page(lineage: Lineage, stage: str) -> str:

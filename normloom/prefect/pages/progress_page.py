@@ -10,7 +10,7 @@ from contextvars import copy_context
 from typing import Any
 
 from normloom.core.outlook import Forecast
-from normloom.prefect.pages.lineage_page import artifact_key
+from normloom.prefect.pages.artifact import artifact_key
 from normloom.prefect.pages.markdown import table, text
 from normloom.prefect.reach import ServerReach, few_tries
 

@@ -80,7 +80,7 @@ def warm_process() -> Iterator[WarmProcess | None]:
 
 
 class WarmRunner(Runner):
-    """Prefect's runner, whose runs are copies of a warm process, and which ends on SIGTERM as on Ctrl-C: cancelled."""
+    """Prefect's runner, whose runs are copies of a warm process, and which is cancelled by SIGTERM as by Ctrl-C."""
 
     def __init__(self, warm: WarmProcess | None, **settings: Any) -> None:
         super().__init__(**settings)
@@ -113,7 +113,7 @@ class WarmRunner(Runner):
     def handle_sigterm(self, *_: Any, **__: Any) -> None:
         """Stop the builds, which Prefect's own runner leaves alone.
 
-        SIGINT would do so, too, but not in a process that a script started with `&`: there it is ignored.
+        Raising SIGINT is not enough: it is ignored in a process that a script started with `&`.
         """
         if self._end:
             with suppress(RuntimeError):  # the loop has ended

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -75,7 +74,7 @@ def test_an_actor_that_died_over_a_copy_that_nobody_waits_for_is_replaced(
         [actor] = crew._ready
         ray.kill(actor)
         while list(answers([actor.progress.remote()])):  # it is told to end, and may answer until it has
-            time.sleep(0.05)
+            pass
         crew._outrun[actor.progress.remote()] = actor
     manifest = build(pool, Store(tmp_path), SCRIPTED)
     assert (manifest.count("rows"), manifest.count("quarantined")) == (3, 0)
